@@ -1,0 +1,17 @@
+"""The command line: one file a verb; each parses, calls one library function, prints."""
+
+import typer
+
+app = typer.Typer(
+    name="jmsnas",
+    help="From a measured device to a searched and split neural network. Start with: jmsnas quickstart",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+)
+
+
+@app.callback()
+def _root() -> None:
+    """From a measured device to a searched and split neural network. Start with: jmsnas quickstart."""

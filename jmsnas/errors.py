@@ -1,0 +1,77 @@
+"""Every error JMSNAS raises on purpose; each says what was got, what was expected, what to do.
+
+* JmsnasError
+  + InputError (exit code 2: the input was wrong)
+    - UnitError
+    - SpaceError
+    - NetworkError
+    - DeviceError
+    - TableError
+    - EstimatorError
+    - DatasetError
+    - TargetError
+  + RunError (exit code 1: the run failed)
+    - StorageError
+    - MeasurementError
+    - TrainingError
+"""
+
+
+class JmsnasError(Exception):
+    """Base of all; `exit_code` is what the command line ends with."""
+
+    exit_code = 1
+
+
+class InputError(JmsnasError):
+    """What was given cannot be used; nothing was changed."""
+
+    exit_code = 2
+
+
+class UnitError(InputError):
+    """A duration or a rate that cannot be read."""
+
+
+class SpaceError(InputError):
+    """A search space, a layer or a candidate that cannot be."""
+
+
+class NetworkError(InputError):
+    """A network of devices and links that cannot be, or whose file is wrong."""
+
+
+class DeviceError(InputError):
+    """A device nobody knows, or one that may not be used as asked."""
+
+
+class TableError(InputError):
+    """A latency table that is broken, foreign, or of another schema version."""
+
+
+class EstimatorError(InputError):
+    """An estimator that is missing, stale, or cannot be fitted to its table."""
+
+
+class DatasetError(InputError):
+    """A data set nobody knows, or one that does not fit the space."""
+
+
+class TargetError(InputError):
+    """A latency target that no network meets."""
+
+
+class RunError(JmsnasError):
+    """The input was right, the run failed."""
+
+
+class StorageError(RunError):
+    """A file could not be written: full disk, read-only folder, quota."""
+
+
+class MeasurementError(RunError):
+    """A block could not be measured."""
+
+
+class TrainingError(RunError):
+    """Training left the numbers it can work with (NaN or infinite loss)."""

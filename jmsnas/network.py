@@ -1,0 +1,219 @@
+"""The devices and the links between them: a chain (Fig. 2(a) of the paper) or a mesh (Fig. 2(b)).
+
+C is the set of devices in line, T the tree (its root r and r's children, which run in parallel).
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jmsnas.errors import NetworkError
+from jmsnas.files import preset_names, preset_path, read_toml, refuse_unknown_keys
+from jmsnas.units import format_rate, parse_duration, parse_rate
+
+WIRE_BYTES = {"float32": 4, "float16": 2, "uint8": 1}
+INPUT_BYTES = {"uint8": 1, "float32": 4}
+POLICIES = ("strict", "relay", "stop-early")
+FAN_OUTS = ("broadcast", "serial")
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """A place in the network: `table` names the latency table (and estimator) that speaks for it."""
+
+    name: str
+    table: str
+    role: str
+    runtime: str = "onnxruntime"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A directed link; sending b bytes takes epsilon = delay_s + 8 b / capacity_bps.
+
+    `wire` is the number format of activations on it. The paper's links have delay 0 (Table I).
+    """
+
+    source: str
+    target: str
+    capacity_bps: float
+    delay_s: float = 0.0
+    wire: str = "float32"
+
+    def __post_init__(self) -> None:
+        """Refuse a link that cannot carry anything."""
+        if not (self.capacity_bps > 0 and math.isfinite(self.capacity_bps)):
+            raise NetworkError(
+                f"link {self.source} -> {self.target} has rate {format_rate(self.capacity_bps)}: "
+                "expected more than 0"
+            )
+        if self.wire not in WIRE_BYTES:
+            raise NetworkError(
+                f"link {self.source} -> {self.target} has wire {self.wire!r}: "
+                f"expected one of {', '.join(WIRE_BYTES)}"
+            )
+
+    def epsilon_s(self, sent_bytes: float) -> float:
+        """Seconds to send `sent_bytes` (epsilon of equations (1) and (2))."""
+        return self.delay_s + 8 * sent_bytes / self.capacity_bps
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Devices in the order data meets them, the links between neighbours, and how splits may be made.
+
+    Attributes
+    ----------
+    root, children
+        The tree of equation (2): both empty on a chain.
+    input_encoding
+        What the raw image is on the wire when no layer runs before a link: `uint8` or `float32`.
+    policy
+        `strict`: every device runs at least one layer (the paper); `relay`: a device may only pass on;
+        `stop-early`: the result may stay where the last layer ran.
+    fan_out
+        How the root reaches its children: one `broadcast` (the paper) or copies one after the other.
+    """
+
+    name: str
+    devices: tuple[Device, ...]
+    links: tuple[Link, ...]
+    root: str = ""
+    children: tuple[str, ...] = ()
+    input_encoding: str = "uint8"
+    policy: str = "strict"
+    fan_out: str = "broadcast"
+
+    def __post_init__(self) -> None:
+        """Refuse devices, links and choices that do not fit together."""
+        for what, value, known in (
+            ("input", self.input_encoding, INPUT_BYTES),
+            ("policy", self.policy, POLICIES),
+            ("fan_out", self.fan_out, FAN_OUTS),
+        ):
+            if value not in known:
+                raise NetworkError(
+                    f"network {self.name} has {what} {value!r}: expected one of {', '.join(known)}"
+                )
+        names = [device.name for device in self.devices]
+        if not names or len(set(names)) < len(names):
+            raise NetworkError(
+                f"network {self.name} needs devices with different names, got {', '.join(names) or 'none'}"
+            )
+        unknown = {self.root, *self.children} - {"", *names}
+        if unknown or bool(self.root) != bool(self.children) or self.root in self.children:
+            raise NetworkError(
+                f"network {self.name} has a tree of root {self.root!r} and children {self.children!r}: "
+                f"expected a root and its children among the devices {', '.join(names)}"
+            )
+        for source, target in self._hops():
+            self.link(source, target)
+        if len(self.links) != len(self._hops()):
+            raise NetworkError(
+                f"network {self.name} has {len(self.links)} links, expected one for each of "
+                + ", ".join(f"{source} -> {target}" for source, target in self._hops())
+            )
+
+    def _hops(self) -> list[tuple[str, str]]:
+        names = [device.name for device in self.devices]
+        line = [name for name in names if name not in self.children]
+        hops = list(zip(line, line[1:], strict=False))
+        if not self.root:
+            return hops
+        behind = line[line.index(self.root) + 1 :]
+        if not behind:
+            raise NetworkError(
+                f"network {self.name} needs a device behind its tree, where the branches are joined"
+            )
+        hops.remove((self.root, behind[0]))
+        return (
+            hops
+            + [(self.root, child) for child in self.children]
+            + [(child, behind[0]) for child in self.children]
+        )
+
+    @property
+    def M(self) -> int:  # noqa: N802 - the paper's letter
+        """Number of devices."""
+        return len(self.devices)
+
+    @property
+    def tree(self) -> tuple[str, ...]:
+        """T: the root and its children; empty on a chain."""
+        return (self.root, *self.children) if self.root else ()
+
+    @property
+    def chain(self) -> tuple[str, ...]:
+        """C: the devices that are not in the tree, in order."""
+        return tuple(device.name for device in self.devices if device.name not in self.tree)
+
+    def link(self, source: str, target: str) -> Link:
+        """Find the link from `source` to `target`. Raises NetworkError."""
+        for link in self.links:
+            if (link.source, link.target) == (source, target):
+                return link
+        raise NetworkError(f"network {self.name} lacks a link {source} -> {target}")
+
+
+_NETWORK_KEYS = ("name", "input", "policy", "fan_out", "device", "link", "tree")
+
+
+def network_from_toml(table: Mapping[str, Any], where: str) -> Network:
+    """Make a network from a TOML document; docs/files.md describes its keys. Raises NetworkError."""
+    refuse_unknown_keys(table, _NETWORK_KEYS, where, NetworkError)
+    tree = table.get("tree", {})
+    try:
+        refuse_unknown_keys(tree, ("root", "children"), f"{where} [tree]", NetworkError)
+        return Network(
+            name=str(table["name"]),
+            devices=tuple(_device(entry, where) for entry in table["device"]),
+            links=tuple(_link(entry, where) for entry in table.get("link", ())),
+            root=str(tree.get("root", "")),
+            children=tuple(str(name) for name in tree.get("children", ())),
+            input_encoding=str(table.get("input", "uint8")),
+            policy=str(table.get("policy", "strict")),
+            fan_out=str(table.get("fan_out", "broadcast")),
+        )
+    except KeyError as error:
+        raise NetworkError(f"{where} lacks the key {error}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise NetworkError(f"{where} has a value of the wrong kind: {error}") from error
+
+
+def _device(entry: Mapping[str, Any], where: str) -> Device:
+    refuse_unknown_keys(entry, ("name", "table", "role", "runtime"), f"{where} [[device]]", NetworkError)
+    name = str(entry["name"])
+    return Device(
+        name,
+        str(entry.get("table", name)),
+        str(entry.get("role", "")),
+        str(entry.get("runtime", "onnxruntime")),
+    )
+
+
+def _link(entry: Mapping[str, Any], where: str) -> Link:
+    refuse_unknown_keys(entry, ("from", "to", "rate", "delay", "wire"), f"{where} [[link]]", NetworkError)
+    return Link(
+        source=str(entry["from"]),
+        target=str(entry["to"]),
+        capacity_bps=parse_rate(str(entry["rate"])),
+        delay_s=parse_duration(str(entry.get("delay", "0ms"))),
+        wire=str(entry.get("wire", "float32")),
+    )
+
+
+def load_network(name: str, user_folder: Path | None = None) -> Network:
+    """Load a network: a `.toml` file, else one of `user_folder`, else a built-in one. Raises NetworkError."""
+    if name.endswith(".toml"):
+        return network_from_toml(read_toml(Path(name), NetworkError), name)
+    own = user_folder / f"{name}.toml" if user_folder else None
+    if own and own.exists():
+        return network_from_toml(read_toml(own, NetworkError), str(own))
+    known = preset_names("networks")
+    if name not in known:
+        raise NetworkError(
+            f"unknown network {name!r}: expected one of {', '.join(known)}, or a file ending in .toml"
+        )
+    return network_from_toml(read_toml(preset_path("networks", name), NetworkError), name)

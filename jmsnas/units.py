@@ -1,0 +1,48 @@
+"""Units as people type and read them: `120ms`, `25Mbit/s`, `10m`. Inside: seconds, bits per second."""
+
+import math
+import re
+
+from jmsnas.errors import UnitError
+
+_SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_BITS_PER_SECOND = {"bit/s": 1.0, "kbit/s": 1e3, "mbit/s": 1e6, "gbit/s": 1e9}
+_NUMBER_AND_UNIT = re.compile(r"\s*([-+0-9.eE]+?)\s*([a-zA-Z/]+)\s*")
+
+
+def _parse(text: str, units: dict[str, float], what: str, example: str) -> float:
+    match = _NUMBER_AND_UNIT.fullmatch(text)
+    factor = units.get(match[2].lower()) if match else None
+    try:
+        value = float(match[1]) * factor if match and factor else math.nan
+    except ValueError:
+        value = math.nan
+    if not (value >= 0 and math.isfinite(value)):
+        known = ", ".join(units)
+        raise UnitError(
+            f"{text!r} is not a {what}: expected a number >= 0 and one of {known}, as in {example}"
+        )
+    return value
+
+
+def parse_duration(text: str) -> float:
+    """Read a duration such as `120ms`, `1.5s`, `10m`; seconds. Raises UnitError."""
+    return _parse(text, _SECONDS, "duration", "120ms")
+
+
+def parse_rate(text: str) -> float:
+    """Read a link rate such as `25Mbit/s` (decimal: 1 Mbit = 10^6 bit); bits per second. Raises UnitError."""
+    return _parse(text, _BITS_PER_SECOND, "link rate", "25Mbit/s")
+
+
+def format_duration(seconds: float) -> str:
+    """Print seconds with the unit a person would choose, four digits: `1.234 ms`, `85.2 us`."""
+    for unit, factor in (("s", 1.0), ("ms", 1e-3)):
+        if abs(seconds) >= factor:
+            return f"{seconds / factor:.4g} {unit}"
+    return f"{seconds / 1e-6:.4g} us"
+
+
+def format_rate(bits_per_second: float) -> str:
+    """Print a link rate in Mbit/s."""
+    return f"{bits_per_second / 1e6:g} Mbit/s"

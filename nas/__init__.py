@@ -1,0 +1,1 @@
+"""Search: an architecture and its split over the devices, within a deadline."""

@@ -1,0 +1,1 @@
+"""Measure: what every block of a search space costs on a device."""
