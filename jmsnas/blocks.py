@@ -38,9 +38,9 @@ class MBConv(nn.Module):
         self.layers = nn.Sequential(*expand, *depthwise, *_conv(middle, out_channels, 1, act=False))
         self.shortcut = shortcut
 
-    def forward(self, x_NCHW: Tensor) -> Tensor:  # noqa: N803 - shape suffix
+    def forward(self, x_NCHW: Tensor) -> Tensor:
         """Run the block; with a shortcut the input is added."""
-        y_NCHW: Tensor = self.layers(x_NCHW)  # noqa: N806
+        y_NCHW: Tensor = self.layers(x_NCHW)
         return x_NCHW + y_NCHW if self.shortcut else y_NCHW
 
 

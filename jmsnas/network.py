@@ -135,7 +135,7 @@ class Network:
         )
 
     @property
-    def M(self) -> int:  # noqa: N802 - the paper's letter
+    def M(self) -> int:
         """Number of devices."""
         return len(self.devices)
 

@@ -149,12 +149,12 @@ class SearchSpace:
     choices: tuple[tuple[Candidate, ...], ...]
 
     @property
-    def N(self) -> int:  # noqa: N802 - the paper's letter
+    def N(self) -> int:
         """Number of layers, stem and head among them."""
         return len(self.layers)
 
     @property
-    def R(self) -> int:  # noqa: N802 - the paper's letter
+    def R(self) -> int:
         """Largest number of candidates a layer has."""
         return max(len(choices) for choices in self.choices)
 

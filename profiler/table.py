@@ -6,10 +6,14 @@ Schema history: 1 (2026-11) first version. docs/table.md describes every column.
 from dataclasses import dataclass
 
 from jmsnas.errors import TableError
-from jmsnas.space import Block
+from jmsnas.space import Block, Candidate, Layer
 
 SCHEMA_VERSION = 1
 RUNTIMES = ("onnxruntime", "torch")
+KINDS = ("measured", "simulated")
+# Every sample stands between two of this block, in the same run time. Half of its time in onnxruntime is
+# overhead and half arithmetic, as for the blocks of a small space: what slows one part slows both alike.
+REFERENCE = Block(Candidate(3, 3), Layer(24, 24, 1, 8, 8))
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -20,6 +24,14 @@ class Key:
     threads: int = 1
     batch: int = 1
     dtype: str = "float32"
+
+    def __post_init__(self) -> None:
+        """Refuse a way of running that does not exist."""
+        if self.runtime not in RUNTIMES or self.threads < 1 or self.batch < 1:
+            raise TableError(
+                f"cannot run in {self.runtime!r} with {self.threads} threads and batch {self.batch}: "
+                f"expected a run time of {', '.join(RUNTIMES)}, and threads and batch of 1 or more"
+            )
 
     @property
     def label(self) -> str:
@@ -36,13 +48,15 @@ class Row:
     kind
         `measured`, or `simulated` (a roofline; never a measurement of that device).
     median_s, low_s, high_s
-        Median seconds of one call and its 95 % confidence interval (equal where simulated).
+        Median seconds of one call and its 95 % confidence interval (equal where simulated): the ratio and
+        its interval times one level, which all rows of a key and an environment share.
     ratio, ratio_low, ratio_high
         The same as multiples of the reference block, which drift does not move.
     reference_s
-        The reference block's own level in seconds while this row was measured.
+        The reference block's own level in seconds while this row was measured; the shared level is the
+        median of it over the rows.
     min_s, p90_s
-        Fastest and 90th percentile of the samples, seconds.
+        Fastest and 90th percentile of the samples, times the shared level.
     rounds
         Number of samples, one a round; 0 where simulated.
     converged
@@ -83,6 +97,12 @@ class Row:
             raise TableError(
                 f"{self.block} on {self.device} has median {self.median_s} s in "
                 f"[{self.low_s}, {self.high_s}]: expected 0 < low <= median <= high < 3600 s"
+            )
+        if self.kind not in KINDS or not 0 < self.ratio_low <= self.ratio <= self.ratio_high:
+            raise TableError(
+                f"{self.block} on {self.device} is {self.kind!r} with ratio {self.ratio} in "
+                f"[{self.ratio_low}, {self.ratio_high}]: expected {' or '.join(KINDS)} and "
+                "0 < low <= ratio <= high"
             )
 
     @property

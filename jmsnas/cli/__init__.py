@@ -15,3 +15,6 @@ app = typer.Typer(
 @app.callback()
 def _root() -> None:
     """From a measured device to a searched and split neural network. Start with: jmsnas quickstart."""
+
+
+from jmsnas.cli import fit_estimator, profile, search  # noqa: E402, F401 - registers its verb on app

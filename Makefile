@@ -1,0 +1,25 @@
+# Both targets do all the set-up themselves, in their own .venv; a second call is quick.
+PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(if $(shell command -v $(p) && $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo yes),$(p))))
+BIN := .venv/bin
+
+.PHONY: test quickstart clean
+
+.venv/installed: pyproject.toml
+	@test -n "$(PYTHON)" || { echo "JMSNAS needs Python 3.11 or newer; install it, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --upgrade pip
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@
+
+test: .venv/installed
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+quickstart: .venv/installed
+	$(BIN)/jmsnas quickstart
+
+clean:
+	rm -rf .venv build *.egg-info

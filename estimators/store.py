@@ -1,0 +1,247 @@
+"""A fitted estimator on disk: its table, a recipe to fit it again, how good it is, and a card to read.
+
+Loading fits the stored rows with the recipe's choice, so nothing is unpickled and nothing rests on the
+version of a library. The recipe is written last: a folder without one, or whose table has another
+digest, is refused with the command that makes it anew.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jmsnas.errors import EstimatorError, TableError
+from jmsnas.estimators.card import model_card
+from jmsnas.estimators.evaluate import COVERAGE, Evaluation, evaluate, evaluation_from
+from jmsnas.estimators.features import features
+from jmsnas.estimators.recipe import (
+    Recipe,
+    make_recipe,
+    read_document,
+    read_recipe,
+    table_sha256,
+    write_recipe,
+)
+from jmsnas.estimators.regressor import LatencyRegressor
+from jmsnas.files import write_atomic, write_json
+from jmsnas.profiler.parquet import read_table, write_table
+from jmsnas.profiler.table import Key, LatencyTable, Row
+from jmsnas.progress import Progress, silent
+from jmsnas.space import Block
+from jmsnas.workspace import Workspace
+
+Array = NDArray[np.float64]
+
+TABLE, RECIPE, EVALUATION, CARD = "table.parquet", "recipe.json", "evaluation.json", "card.md"
+
+
+@dataclass(frozen=True, slots=True)
+class Estimator:
+    """U(.) of a device under one key.
+
+    Attributes
+    ----------
+    device, key, simulated
+        What it speaks for, and whether any row it rests on is simulated.
+    regressor
+        Answers for blocks that have no row.
+    rows
+        Rows that answer for themselves, by block: those that converged, and those whose interval is
+        narrower than the regressor's.
+    evaluation
+        How good the regressor is on layer geometries it never saw.
+    """
+
+    device: str
+    key: Key
+    simulated: bool
+    regressor: LatencyRegressor
+    rows: Mapping[Block, Row]
+    evaluation: Evaluation
+
+    def predict_s(self, blocks: Sequence[Block]) -> Array:
+        """Seconds of one call of each block, (blocks,), positive and finite."""
+        predicted_s, rows = self._predict(blocks, 0)
+        predicted_s[list(rows)] = [row.median_s for row in rows.values()]
+        return predicted_s
+
+    def interval_s(self, blocks: Sequence[Block]) -> tuple[Array, Array]:
+        """(low, high) seconds of each block, each (blocks,).
+
+        The 95 % confidence interval of a row's median, the regressor's 90 % interval of a prediction.
+        """
+        margin = self.regressor.margin(COVERAGE)
+        low_s, rows = self._predict(blocks, -margin)
+        high_s, _ = self._predict(blocks, margin)
+        low_s[list(rows)] = [row.low_s for row in rows.values()]
+        high_s[list(rows)] = [row.high_s for row in rows.values()]
+        return low_s, high_s
+
+    def _predict(self, blocks: Sequence[Block], log_shift: float) -> tuple[Array, dict[int, Row]]:
+        known = {n: self.rows[block] for n, block in enumerate(blocks) if block in self.rows}
+        others = [n for n in range(len(blocks)) if n not in known]
+        seconds = np.empty(len(blocks))
+        table = features([blocks[n] for n in others])
+        seconds[others] = self.regressor.predict(table) * math.exp(log_shift)
+        return seconds, known
+
+
+def fit_estimator(
+    table: LatencyTable, key: Key, folder: Path, seed: int = 0, progress: Progress = silent
+) -> Estimator:
+    """Fit U(.) to the rows of one key, judge it on unseen geometries, and keep it in `folder`.
+
+    Parameters
+    ----------
+    folder
+        `Workspace.estimator(device, key.label)`; its files are replaced.
+    seed
+        As in `LatencyRegressor`.
+
+    Raises
+    ------
+    TableError
+        When the table has no rows of the key.
+    EstimatorError
+        When its rows are of fewer than three layer geometries.
+    StorageError
+        When the folder cannot be written.
+    """
+    rows = table.of(key)
+    blocks, measured_s = [row.block for row in rows.rows], _medians_s(rows)
+    try:
+        evaluation = evaluate(
+            blocks, measured_s, seed, lambda done, total, what: progress(done, total + 1, what)
+        )
+        progress(evaluation.folds, evaluation.folds + 1, "fitting all rows")
+        regressor = LatencyRegressor(seed).fit(features(blocks), measured_s)
+    except EstimatorError as error:
+        raise EstimatorError(
+            f"cannot fit U(.) of {table.device} ({key.label}): {error}, "
+            f"with: jmsnas profile --device {table.device}"
+        ) from error
+    recipe = make_recipe(table.device, key, rows.simulated, regressor, table_sha256(rows))
+    card = model_card(rows, recipe, evaluation, math.expm1(regressor.margin(COVERAGE)))
+    write_table(folder / TABLE, rows)
+    write_json(folder / EVALUATION, asdict(evaluation))
+    write_atomic(folder / CARD, card.encode())
+    write_recipe(folder / RECIPE, recipe)
+    return _estimator(rows, key, regressor, evaluation)
+
+
+def load_estimator(folder: Path) -> Estimator:
+    """Fit a stored estimator again, as it was.
+
+    Parameters
+    ----------
+    folder
+        `estimators/<device>/<label>` of a workspace.
+
+    Raises
+    ------
+    EstimatorError
+        When it is missing, damaged, of another schema version, or its table is not the one it was fitted to.
+    """
+    recipe, evaluation, rows = _read(folder)
+    regressor = LatencyRegressor(recipe.seed)
+    regressor.refit(features([row.block for row in rows.rows]), _medians_s(rows), recipe.choice)
+    return _estimator(rows, recipe.key, regressor, evaluation)
+
+
+def estimator_is_current(folder: Path, table: LatencyTable) -> bool:
+    """Say whether the estimator in `folder` can be loaded and was fitted to the rows `table` has now."""
+    try:
+        recipe, _, _ = _read(folder)
+        return table_sha256(table.of(recipe.key)) == recipe.table_sha256
+    except (EstimatorError, TableError):
+        return False
+
+
+def fit_estimators(
+    place: Workspace,
+    devices: Sequence[str] = (),
+    tables: Sequence[Path] = (),
+    seed: int = 0,
+    progress: Progress = silent,
+) -> list[tuple[Path, Estimator]]:
+    """Fit U(.) of every key of the tables named, or of every table of the workspace when none is.
+
+    Parameters
+    ----------
+    devices
+        Names of devices whose tables lie in the workspace.
+    tables
+        Table files from elsewhere.
+
+    Returns
+    -------
+    (folder, estimator) of each device and key.
+
+    Raises
+    ------
+    EstimatorError
+        When there is no table, or one cannot be fitted.
+    TableError
+        When a table is damaged or foreign.
+    StorageError
+        When an estimator cannot be written.
+    """
+    paths = [*tables, *(place.table(device) for device in devices)]
+    if not paths:
+        paths = [place.table(device) for device in place.tables]
+    if not paths:
+        raise EstimatorError(f"no tables in {place.folder / 'tables'}: run jmsnas profile --device local")
+    for device in devices:
+        if not place.table(device).exists():
+            raise EstimatorError(
+                f"no table of {device} in {place.folder / 'tables'}: run jmsnas profile --device {device}"
+            )
+    found = [read_table(path) for path in dict.fromkeys(paths)]
+    jobs = [(table, key) for table in found for key in table.keys]
+    fitted = []
+    for n, (table, key) in enumerate(jobs):
+        folder = place.estimator(table.device, key.label)
+
+        def part(
+            done: float, total: float, what: str, n: int = n, name: str = f"{table.device} {key.label}"
+        ) -> None:
+            progress(n + done / total, len(jobs), f"{name}: {what}")
+
+        fitted.append((folder, fit_estimator(table, key, folder, seed, part)))
+    return fitted
+
+
+def _read(folder: Path) -> tuple[Recipe, Evaluation, LatencyTable]:
+    again = f"jmsnas fit-estimator --device {folder.parent.name}"
+    recipe = read_recipe(folder / RECIPE, again)
+    document = read_document(folder / EVALUATION, again)
+    try:
+        evaluation = evaluation_from(document)
+    except (KeyError, TypeError, ValueError) as error:
+        raise EstimatorError(
+            f"{folder / EVALUATION} has a field that is missing or wrong: {error}. Run: {again}"
+        ) from error
+    try:
+        rows = read_table(folder / TABLE).of(recipe.key)
+    except TableError as error:
+        raise EstimatorError(
+            f"the estimator in {folder} has no sound table: {error}. Run: {again}"
+        ) from error
+    if table_sha256(rows) != recipe.table_sha256:
+        raise EstimatorError(f"{folder / TABLE} is not the table that was fitted. Run: {again}")
+    return recipe, evaluation, rows
+
+
+def _medians_s(table: LatencyTable) -> Array:
+    return np.array([row.median_s for row in table.rows])
+
+
+def _estimator(
+    rows: LatencyTable, key: Key, regressor: LatencyRegressor, evaluation: Evaluation
+) -> Estimator:
+    width = math.expm1(regressor.margin(COVERAGE))
+    trusted = {row.block: row for row in rows.rows if row.converged or row.half_width <= width}
+    return Estimator(rows.device, key, rows.simulated, regressor, trusted, evaluation)

@@ -1,0 +1,72 @@
+"""`jmsnas quickstart`: the whole way on this machine."""
+
+import time
+from typing import Annotated
+
+import typer
+
+from jmsnas.cli import app
+from jmsnas.cli.search import dated_name, print_result, simulated_devices
+from jmsnas.cli.terminal import (
+    DEFAULT_WORKSPACE,
+    JsonOption,
+    SeedOption,
+    WorkspaceOption,
+    one_line_errors,
+    print_json,
+    progress_bar,
+    say,
+    warn,
+    warn_simulated,
+    workspace,
+)
+
+_HELP = """The whole way on this machine, under five minutes: profile, fit, search, split, report.
+
+This host is measured; the laptop, Jetson and cloud of network desk are SIMULATED, unless profiled before.
+
+[bold]Example[/bold]
+
+  jmsnas quickstart --seed 1
+"""
+
+
+@app.command("quickstart", help=_HELP)
+@one_line_errors
+def quickstart_command(
+    seed: SeedOption = 0,
+    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads to train with.")] = 1,
+    folder: WorkspaceOption = DEFAULT_WORKSPACE,
+    as_json: JsonOption = False,
+) -> None:
+    """Run the four steps, each one library call, and print what was found."""
+    began, place = time.monotonic(), workspace(folder)
+    run_name = dated_name("desk", "digits", seed)
+    say("1/4 profile: every block of space digits on this host, in onnxruntime")
+    from jmsnas.profiler.sweep import profile_device
+    from jmsnas.profiler.table import Key
+    from jmsnas.space_file import load_space
+
+    blocks = load_space("digits", place.spaces).blocks()
+    with progress_bar() as progress:
+        profile_device("local", blocks, [Key()], place, seed=seed, progress=progress, tell=warn)
+    say("2/4 fit-estimator: U(.) of this host, a laptop, a Jetson and a cloud server")
+    from jmsnas.nas.config import SearchConfig
+    from jmsnas.nas.run import prepare, run_search
+
+    with progress_bar() as progress:
+        setting = prepare(place, "desk", "digits", "digits", seed, progress, warn)
+    warn_simulated(simulated_devices(setting))
+    say("3/4 search: a network and its split over the four devices, on scikit-learn's digits")
+    with progress_bar() as progress:
+        run = run_search(place, run_name, setting, SearchConfig(seed=seed, threads=threads), progress)
+    say("4/4 report")
+    from jmsnas.report import write_report
+
+    page = write_report(place, run.folder)
+    if as_json:
+        print_json({**run.document, "report": str(page)})
+        return
+    print_result(run.document)
+    print(f"\nReport: {page.resolve().as_uri()}\nThe whole took {time.monotonic() - began:.0f} s.")
+    print("Next: jmsnas search --topology chain --network desk --t-const 1ms, or: jmsnas profile --help")

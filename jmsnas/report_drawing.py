@@ -1,0 +1,52 @@
+"""What all pictures of a report share: colours that colour-blind people can tell apart, text that is safe.
+
+Colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/). Figures are made through
+matplotlib's objects, never through pyplot, so drawing leaves nothing behind.
+"""
+
+from io import BytesIO
+
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+SKY, PURPLE, YELLOW, GREY, BLACK = "#56B4E9", "#CC79A7", "#F0E442", "#9A9A9A", "#222222"
+MEASURED_COLOUR, SIMULATED_COLOUR = BLUE, RED
+DEVICE_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW)
+LINK_COLOURS = ("#6E6E6E", "#A0A0A0", "#CACACA", "#868686")
+
+_DPI = 120
+# DejaVu Sans, which comes with matplotlib, has letters up to here (Latin, Greek, Cyrillic).
+_LAST_LETTER = 0x52F
+
+
+def plain(text: str, longest: int = 24) -> str:
+    """Make a name safe to draw: no mathematics between dollars, no letter without a shape, not too long."""
+    shown = "".join(c if c.isprintable() and ord(c) <= _LAST_LETTER else "?" for c in text)
+    shown = shown if len(shown) <= longest else shown[: longest - 3] + "..."
+    return shown.replace("$", r"\$")
+
+
+def milliseconds(seconds: float) -> str:
+    """Print seconds as pictures and the page do: milliseconds, four digits."""
+    return f"{seconds * 1e3:.4g} ms"
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """Give an empty figure of so many inches, white whatever the page's scheme."""
+    return Figure(figsize=(width, height), layout="constrained", facecolor="white")
+
+
+def title(axes: Axes, text: str, simulated: bool = False) -> None:
+    """Write a title; what is simulated says so in its first word and its colour."""
+    shown = f"SIMULATED {text}" if simulated else text
+    axes.set_title(shown, fontsize=10, loc="left", color=SIMULATED_COLOUR if simulated else BLACK)
+
+
+def png(figure: Figure) -> bytes:
+    """Draw a figure as a PNG file; the same figure gives the same bytes."""
+    file = BytesIO()
+    with rc_context({"font.family": "DejaVu Sans", "hatch.linewidth": 0.7}):
+        figure.savefig(file, format="png", dpi=_DPI, metadata={"Software": None})
+    return file.getvalue()

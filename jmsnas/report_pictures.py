@@ -1,0 +1,188 @@
+"""Pictures of a run: how the search went, how good U(.) is, and what T is made of beside other plans."""
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from jmsnas.estimators.evaluate import Evaluation
+from jmsnas.nas.placement import Term
+from jmsnas.nas.stages import Epoch
+from jmsnas.network import INPUT_BYTES
+from jmsnas.report_drawing import (
+    BLACK,
+    BLUE,
+    DEVICE_COLOURS,
+    GREEN,
+    GREY,
+    LINK_COLOURS,
+    MEASURED_COLOUR,
+    ORANGE,
+    RED,
+    SIMULATED_COLOUR,
+    milliseconds,
+    new_figure,
+    plain,
+    title,
+)
+from jmsnas.report_facts import DeviceFacts, Facts
+
+_STAGES = {"warm-up": "warm-up", "search": "search", "final": "second stage"}
+
+
+def draw_search(facts: Facts) -> Figure:
+    """Draw loss, accuracy, E[T] / T_const with its band, and entropy, epoch by epoch."""
+    figure = new_figure(10, 6.2)
+    loss, right, expected, entropy = figure.subplots(2, 2, sharex=True).flat
+    epochs, target_s = facts.epochs, facts.target.t_const_s
+    _curve(loss, [e.loss for e in epochs], BLUE, "-", "weights (training images)")
+    _curve(loss, [e.arch_loss for e in epochs], ORANGE, "--", "architecture (its own images)")
+    _curve(right, _percent([e.accuracy for e in epochs]), BLUE, "-", "weights (training images)")
+    _curve(right, _percent([e.arch_accuracy for e in epochs]), ORANGE, "--", "architecture (its own images)")
+    test = 100 * facts.document["accuracy"]["test"]
+    right.plot([len(epochs)], [test], "*", color=RED, markersize=12, label=f"test {test:.1f} %", zorder=5)
+    band, ratio = facts.settings.band, [_over(e.expected_latency_s, target_s) for e in epochs]
+    expected.axhspan(1 - band, 1, color=GREEN, alpha=0.3, label=f"band: {1 - band:.2f} to 1")
+    _curve(expected, ratio, BLUE, "-", "E[T] / T_const")
+    searched = sum(e.stage != "final" for e in epochs)
+    derived = facts.derived.latency_s / target_s
+    expected.plot([searched], [derived], "D", color=RED, label=f"derived network {derived:.3f}", zorder=5)
+    _curve(entropy, [e.entropy for e in epochs], BLUE, "-", "mean over layers")
+    titles = ("Loss (cross-entropy)", "Accuracy, %", "E[T] / T_const", "Entropy of the choices, nats")
+    for axes, text in zip((loss, right, expected, entropy), titles, strict=True):
+        title(axes, text)
+        _stages(axes, epochs)
+        axes.legend(fontsize=8, loc="best")
+    for axes in (expected, entropy):
+        axes.set_xlabel("epoch")
+    return figure
+
+
+def _curve(axes: Axes, values: list[float | None], colour: str, line: str, label: str) -> None:
+    known = [(n + 1, value) for n, value in enumerate(values) if value is not None]
+    if known:
+        marker = "o" if len(known) < 3 else None
+        axes.plot(*zip(*known, strict=True), line, color=colour, marker=marker, label=label)
+
+
+def _percent(shares: list[float | None]) -> list[float | None]:
+    return [None if share is None else 100 * share for share in shares]
+
+
+def _over(value: float | None, by: float) -> float | None:
+    return None if value is None else value / by
+
+
+def _stages(axes: Axes, epochs: tuple[Epoch, ...]) -> None:
+    """Shade every second stage and name each at the foot of the panel."""
+    axes.set_xlim(0.5, len(epochs) + 0.5)
+    axes.margins(y=0.15)
+    axes.grid(alpha=0.25)
+    start = 0
+    for n, (stage, name) in enumerate(_STAGES.items()):
+        count = sum(epoch.stage == stage for epoch in epochs)
+        if count:
+            axes.axvspan(start + 0.5, start + count + 0.5, color=GREY, alpha=0.13 * (n % 2), linewidth=0)
+            where = (start + 0.5 + count / 2, 0.02)
+            axes.text(*where, name, transform=axes.get_xaxis_transform(), ha="center", fontsize=8, color="#555")
+        start += count
+
+
+def draw_estimators(facts: Facts) -> Figure:
+    """Draw predicted against measured milliseconds of blocks whose geometry U(.) never saw, device by device."""
+    columns = min(len(facts.devices), 4)
+    rows = -(-len(facts.devices) // columns)
+    figure = new_figure(3.2 * columns + 0.4, 3.7 * rows)
+    panels = figure.subplots(rows, columns, squeeze=False).flat
+    for axes, device in zip(panels, facts.devices, strict=False):
+        _estimator(axes, device)
+    for axes in list(panels)[len(facts.devices) :]:
+        axes.set_axis_off()
+    return figure
+
+
+def _estimator(axes: Axes, facts: DeviceFacts) -> None:
+    name = plain(facts.device.name)
+    found = facts.evaluation
+    if found is None:
+        title(axes, f"{name}\nno U(.) in this workspace", facts.simulated)
+        axes.set_axis_off()
+        return
+    heading = f"{name}\nMAPE {found.model.mape:.1%}, {found.model.within_10:.0%} within 10 %"
+    title(axes, heading, facts.simulated)
+    _scatter(axes, found, SIMULATED_COLOUR if facts.simulated else MEASURED_COLOUR)
+    axes.set_xlabel("roofline, ms (SIMULATED)" if facts.simulated else "measured, ms")
+    axes.set_ylabel("predicted, ms")
+
+
+def _scatter(axes: Axes, found: Evaluation, colour: str) -> None:
+    measured = np.array([pair.measured_s for pair in found.pairs]) * 1e3
+    predicted = np.array([pair.predicted_s for pair in found.pairs]) * 1e3
+    low, high = 0.8 * min(measured.min(), predicted.min()), 1.25 * max(measured.max(), predicted.max())
+    line = np.array([low, high])
+    axes.fill_between(line, 0.9 * line, 1.1 * line, color=GREY, alpha=0.35, linewidth=0, label="within 10 %")
+    axes.plot(line, line, color=BLACK, linewidth=0.8)
+    axes.plot(measured, predicted, "o", color=colour, markersize=4, alpha=0.7, markeredgewidth=0)
+    axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), aspect="equal")
+    ticks = [t for e in range(-4, 5) for t in (10**e, 2 * 10**e, 5 * 10**e) if low <= t <= high]
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
+        axis.set_ticks([], minor=True)
+    axes.grid(alpha=0.25)
+    axes.legend(fontsize=8, loc="upper left")
+
+
+def draw_compare(facts: Facts) -> Figure:
+    """Draw T of four plans as bars of the terms of equation (1), with T_const."""
+    bars = [("derived network", facts.derived.terms), ("argmax network", facts.argmax.terms)]
+    own = str(facts.document["network"]["input"])
+    encodings = [own, *(name for name in INPUT_BYTES if name != own)]
+    bars += [(f"cloud only,\n{name} input", facts.cloud_terms(name)) for name in encodings]
+    figure = new_figure(10, 4.6)
+    axes = figure.subplots()
+    for y, (_, terms) in enumerate(bars):
+        total_s = _bar(axes, y, terms, facts)
+        axes.text(total_s * 1e3, y, f"  {milliseconds(total_s)}", va="center", fontsize=9)
+    axes.axvline(facts.target.t_const_s * 1e3, color=BLACK, linestyle="--", linewidth=1.4)
+    label = f"T_const {milliseconds(facts.target.t_const_s)}"
+    axes.text(facts.target.t_const_s * 1e3, -0.62, label, ha="center", va="bottom", fontsize=9)
+    axes.set_yticks(range(len(bars)), [name for name, _ in bars])
+    axes.set(ylim=(len(bars) - 0.5, -0.9), xlabel="T, ms")
+    axes.margins(x=0.14)
+    axes.set_xlim(left=0)
+    handles, names = axes.get_legend_handles_labels()
+    unique = dict(zip(names, handles, strict=True))
+    figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=4, fontsize=8)
+    title(axes, "T of equation (1), term by term", bool(facts.simulated))
+    return figure
+
+
+def _bar(axes: Axes, y: int, terms: tuple[Term, ...], facts: Facts) -> float:
+    """Draw one plan; gives its T in seconds. Where a device is simulated its share is hatched."""
+    reached_s = 0.0
+    for m, term in enumerate(terms):
+        name = plain(term.device, 14)
+        mark, hatch = (" (SIMULATED)", "///") if term.device in facts.simulated else ("", "")
+        colour = DEVICE_COLOURS[m % len(DEVICE_COLOURS)]
+        label = f"compute on {name}{mark}"
+        _share(axes, y, reached_s, term.tau_s, colour, hatch, label)
+        reached_s += term.tau_s
+        if m < len(facts.links):
+            to = plain(facts.links[m].target, 14)
+            colour = LINK_COLOURS[m % len(LINK_COLOURS)]
+            _share(axes, y, reached_s, term.epsilon_s, colour, "", f"send {name} to {to}")
+            reached_s += term.epsilon_s
+    return reached_s
+
+
+def _share(axes: Axes, y: int, left_s: float, width_s: float, colour: str, hatch: str, label: str) -> None:
+    axes.barh(
+        y,
+        width_s * 1e3,
+        left=left_s * 1e3,
+        height=0.6,
+        color=colour,
+        hatch=hatch,
+        edgecolor="white",
+        linewidth=0.6,
+        label=label,
+    )

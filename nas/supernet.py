@@ -1,0 +1,90 @@
+"""The full tree of section IV-A: at each layer every candidate, one of which runs.
+
+N layers, R candidates; x is (batch, channels, height, width).
+"""
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from jmsnas.blocks import build
+from jmsnas.nas.gates import TwoPaths
+from jmsnas.space import Architecture, Block, SearchSpace
+
+
+class _Gate(torch.autograd.Function):
+    """g_a v_a(x) + g_b v_b(x) at g = (1, 0): the value is v_a, the gates get dL/dg_j = sum(dL/dy * v_j)."""
+
+    @staticmethod
+    def forward(ctx: Any, active: Tensor, other: Tensor, gates_2: Tensor) -> Tensor:
+        ctx.save_for_backward(active, other)
+        return active.view_as(active)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor]:
+        active, other = ctx.saved_tensors
+        (gradient,) = gradients
+        return gradient, None, torch.stack([(gradient * active).sum(), (gradient * other).sum()])
+
+
+def gate(active: Tensor, other: Tensor, gates_2: Tensor) -> Tensor:
+    """Give the active path's output, and to `gates_2` the gradient of both gates (equation (8)).
+
+    `other` may be computed without a graph: nothing flows back through it.
+    """
+    return cast(Tensor, _Gate.apply(active, other, gates_2))
+
+
+class Supernet(nn.Module):
+    """Every candidate of every layer of a space, built by `blocks.build`.
+
+    BatchNorm always uses the batch's own statistics here and never moves its running ones: they would mix
+    what different paths see. `derived` networks are recalibrated (see training.recalibrate).
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__()
+        self.space = space
+        self.layers = nn.ModuleList(
+            nn.ModuleList(build(Block(candidate, layer)) for candidate in choices)
+            for layer, choices in zip(space.layers, space.choices, strict=True)
+        )
+        set_statistics_momentum(self, 0.0)
+
+    def candidate(self, n: int, i: int) -> nn.Module:
+        """Module of candidate i of layer n, both from 0."""
+        return cast(nn.ModuleList, self.layers[n])[i]
+
+    def forward(self, x: Tensor, active: Sequence[int]) -> Tensor:
+        """Run one path: candidate `active[n]` at layer n. Logits, (batch, classes)."""
+        for n, i in enumerate(active):
+            x = self.candidate(n, i)(x)
+        return x
+
+    def forward_two(self, x: Tensor, paths: TwoPaths, gates_N2: Tensor) -> Tensor:
+        """Run the active path; `gates_N2.grad` then receives dL/dg of both paths.
+
+        The other path is run without a graph: only its value enters Lemma 1.
+        """
+        for n, (a, b) in enumerate(zip(paths.active, paths.other, strict=True)):
+            if a == b:
+                x = self.candidate(n, a)(x)
+                continue
+            with torch.no_grad():
+                other = self.candidate(n, b)(x)
+            x = gate(self.candidate(n, a)(x), other, gates_N2[n])
+        return x
+
+    def derived(self, architecture: Architecture) -> nn.Sequential:
+        """Take one candidate a layer out of the supernet, with its weights (not a copy)."""
+        chosen = architecture.indices(self.space)
+        return nn.Sequential(*(self.candidate(n, i) for n, i in enumerate(chosen)))
+
+
+def set_statistics_momentum(module: nn.Module, momentum: float | None) -> None:
+    """Set how fast BatchNorm's running statistics move: 0 never, None as the plain mean of all batches."""
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.momentum = momentum

@@ -1,0 +1,74 @@
+import math
+
+import numpy as np
+import pytest
+
+from jmsnas.cost import cost
+from jmsnas.estimators.features import (
+    FEATURES,
+    GEOMETRY,
+    RESIDUAL,
+    ROOFLINE,
+    columns,
+    features,
+    geometry_groups,
+)
+from jmsnas.space import HEAD, IDENTITY, STEM, Block, Candidate, Layer
+from jmsnas.space_file import load_space
+
+
+def named(block: Block) -> dict[str, float]:
+    return dict(zip(FEATURES, features([block])[0].tolist(), strict=True))
+
+
+def test_mbconv_worked_by_hand() -> None:
+    # mb_k3_e2_skip at 4->4 channels, 2x2 pixels: middle 8 channels.
+    #   expand   1x1 4->8:  MACs 4*8*4 = 128;   reads 16, writes 32 numbers: 192 bytes
+    #   depthwise 3x3 on 8: MACs 8*9*4 = 288;   reads 32, writes 32: 256 bytes
+    #   project  1x1 8->4:  MACs 8*4*4 = 128;   reads 32, writes 16: 192 bytes
+    #   norms 64 + 64 + 32, activations 64 + 64 numbers: 288 numbers, 1152 bytes
+    #   addition reads 2*16, writes 16: 48 numbers, 192 bytes
+    #   parameters 32 + 72 + 32, norms 16 + 16 + 8: 176 numbers, 704 bytes
+    block = Block(Candidate(3, 2, True), Layer(4, 4, 1, 2, 2))
+    found = named(block)
+    assert [found[name] for name in ROOFLINE] == [128, 288, 128, 192, 256, 192, 1152, 192, 704, 2, 1, 5, 1]
+    assert [found[name] for name in GEOMETRY] == [4, 4, 2, 2, 1]
+    logs = [4, 4, 8, 4, 1, 3, 2]  # in, out, middle, pixels, stride, kernel size, expansion
+    assert [found[name] for name in RESIDUAL] == pytest.approx([*map(math.log, logs), 1, 0])
+
+
+def test_identity_does_no_work() -> None:
+    found = named(Block(IDENTITY, Layer(8, 8, 1, 4, 4)))
+    assert [found[name] for name in ROOFLINE] == [0] * len(ROOFLINE)
+    assert found["identity"] == 1 and found["log_kernel_size"] == 0
+
+
+def test_stem_and_head_share_stages_with_their_like() -> None:
+    stem = named(Block(STEM, Layer(1, 2, 1, 3, 3, "stem")))
+    # 3x3 convolution 1->2 on 9 pixels: 9*1*2*9 = 162 MACs.
+    assert (stem["expand_macs"], stem["depthwise_macs"], stem["project_macs"]) == (162, 0, 0)
+    head = named(Block(HEAD, Layer(2, 10, 1, 3, 3, "head", 4)))
+    # 1x1 2->4 on 9 pixels: 72 MACs; dense 4->10: 40 MACs.
+    assert (head["expand_macs"], head["depthwise_macs"], head["project_macs"]) == (72, 0, 40)
+    assert head["log_middle_channels"] == math.log(4)
+
+
+def test_every_mac_and_parameter_of_a_space_is_told() -> None:
+    blocks = load_space("imagenet").blocks()
+    found = features(blocks)
+    macs = found[:, columns([name for name in ROOFLINE if name.endswith("_macs")])].sum(axis=1)
+    assert macs.tolist() == [cost(block).macs for block in blocks]
+    parameters = found[:, columns(["parameter_bytes"])][:, 0]
+    assert parameters.tolist() == [4 * cost(block).parameters for block in blocks]
+    assert np.isfinite(found).all()
+
+
+def test_no_blocks_make_no_rows() -> None:
+    assert features([]).shape == (0, len(FEATURES))
+
+
+def test_groups_are_layer_geometries() -> None:
+    one, other = Layer(8, 8, 1, 4, 4), Layer(8, 8, 1, 8, 8)
+    blocks = [Block(Candidate(3, 3), one), Block(Candidate(5, 6), one), Block(Candidate(3, 3), other)]
+    groups = geometry_groups(features(blocks))
+    assert groups[0] == groups[1] != groups[2]

@@ -1,0 +1,106 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from jmsnas.errors import EstimatorError
+from jmsnas.estimators.features import features
+from jmsnas.estimators.recipe import (
+    Recipe,
+    make_recipe,
+    read_document,
+    read_recipe,
+    table_sha256,
+    write_recipe,
+)
+from jmsnas.estimators.regressor import LatencyRegressor
+from jmsnas.profiler.simulated import simulated_table
+from jmsnas.profiler.table import Key, LatencyTable
+from jmsnas.space_file import load_space
+
+AGAIN = "jmsnas fit-estimator --device pi4"
+TABLE = simulated_table("pi4", load_space("digits").blocks(), [Key()])
+
+
+def fitted(seed: int = 3) -> Recipe:
+    table = features([row.block for row in TABLE.rows])
+    measured_s = np.array([row.median_s for row in TABLE.rows])
+    regressor = LatencyRegressor(seed).fit(table, measured_s)
+    return make_recipe("pi4", Key(), True, regressor, table_sha256(TABLE))
+
+
+def test_written_and_read_back(tmp_path: Path) -> None:
+    recipe = fitted()
+    write_recipe(tmp_path / "recipe.json", recipe)
+    assert read_recipe(tmp_path / "recipe.json", AGAIN) == recipe
+    assert recipe.seed == 3 and recipe.simulated and "scikit-learn" in recipe.versions
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda d: d.update(schema_version=2),
+            "has schema 2, this version reads 1. Run: jmsnas fit-estimator",
+        ),
+        (lambda d: d.pop("schema_version"), "has schema None, this version reads 1"),
+        (lambda d: d.pop("seed"), "has a field that is missing or wrong: 'seed'. Run: jmsnas fit-estimator"),
+        (lambda d: d.update(features=["speed"]), "features that this version does not make. Run"),
+        (lambda d: d["choice"].update(log_errors=[]), "log_errors must be one or more numbers from 0 to 100"),
+        (
+            lambda d: d["choice"].update(log_errors=[1e9]),
+            "log_errors must be one or more numbers from 0 to 100",
+        ),
+        (lambda d: d["choice"].update(log_errors=[float("nan")]), "from 0 to 100"),
+        (lambda d: d["choice"].update(theta=[1e9]), "theta must be numbers from -50 to 50"),
+        (lambda d: d["choice"].update(residual=True, theta=[1.0]), "theta must be 11 numbers, got 1"),
+        (lambda d: d["choice"].update(theta="abc"), "has a field that is missing or wrong"),
+        (lambda d: d.update(key=[]), "has a field that is missing or wrong"),
+        (
+            lambda d: d["key"].update(runtime="abacus"),
+            "has a field that is missing or wrong: cannot run in 'abacus'",
+        ),
+    ],
+)
+def test_a_changed_recipe_is_refused(
+    change: Callable[[dict[str, Any]], object], message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "recipe.json"
+    write_recipe(path, fitted())
+    document = json.loads(path.read_text())
+    change(document)
+    path.write_text(json.dumps(document))
+    with pytest.raises(EstimatorError, match=message):
+        read_recipe(path, AGAIN)
+
+
+def test_what_is_no_document_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        EstimatorError, match="no estimator in .*: recipe.json is missing. Run: jmsnas fit-est"
+    ):
+        read_document(tmp_path / "recipe.json", AGAIN)
+    for content, reason in (
+        (b"{", "is not a JSON document of an estimator: Expecting"),
+        (b"[]", "expected an object, got list"),
+        (b"\xff\xfe\x00", "is not a JSON document"),
+        (b"[" * 100_000, "is not a JSON document"),
+    ):
+        (tmp_path / "recipe.json").write_bytes(content)
+        with pytest.raises(EstimatorError, match=reason):
+            read_document(tmp_path / "recipe.json", AGAIN)
+    with pytest.raises(EstimatorError, match="cannot read .*directory"):
+        read_document(tmp_path, AGAIN)
+
+
+def test_the_digest_follows_the_rows_and_not_their_order() -> None:
+    digest = table_sha256(TABLE)
+    assert table_sha256(replace(TABLE, rows=TABLE.rows[::-1])) == digest
+    slower = replace(TABLE.rows[0], median_s=TABLE.rows[0].high_s * 1.01, high_s=TABLE.rows[0].high_s * 1.02)
+    assert table_sha256(replace(TABLE, rows=(slower, *TABLE.rows[1:]))) != digest
+    assert table_sha256(replace(TABLE, rows=TABLE.rows[1:])) != digest
+    doubtful = replace(TABLE.rows[0], converged=False)
+    assert table_sha256(LatencyTable("pi4", (doubtful, *TABLE.rows[1:]), {})) != digest

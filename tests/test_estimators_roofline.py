@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+
+from jmsnas.estimators.features import ROOFLINE, columns, features
+from jmsnas.estimators.roofline import fit_roofline, roofline_s
+from jmsnas.space import IDENTITY, Block, Candidate, Layer
+from jmsnas.space_file import load_space
+
+
+def test_two_points_worked_by_hand() -> None:
+    # Identity does no work and takes 2 us: the constant. A block of 100 us leaves 98 us for its work.
+    layer = Layer(4, 4, 1, 2, 2)
+    table = features([Block(IDENTITY, layer), Block(Candidate(3, 2), layer)])
+    rates = fit_roofline(table, np.array([2e-6, 100e-6]))
+    assert rates[-1] == pytest.approx(2e-6)
+    assert table[1, columns(ROOFLINE)] @ rates[:-1] == pytest.approx(98e-6)
+
+
+def test_an_exact_roofline_is_recovered() -> None:
+    table = features(load_space("imagenet").blocks())
+    # 1 GMAC/s to 10 GMAC/s, 1 to 8 GB/s, launches of 1 to 20 us, 5 us a call.
+    rates = np.array(
+        [1e-9, 2e-10, 1e-10, 1e-9, 5e-10, 1e-9, 3e-10, 4e-10, 1.25e-10, 2e-5, 9e-6, 1e-6, 3e-6, 5e-6]
+    )
+    measured_s = table[:, columns(ROOFLINE)] @ rates[:-1] + rates[-1]
+    predicted_s = roofline_s(table, fit_roofline(table, measured_s))
+    assert np.abs(predicted_s / measured_s - 1).max() < 1e-6
+
+
+def test_rates_are_never_negative_whatever_the_latencies() -> None:
+    table = features(load_space("digits").blocks())
+    # The more work, the faster: no non-negative rate explains it.
+    assert (fit_roofline(table, 1 / (1e4 + table[:, columns(["expand_macs"])][:, 0])) >= 0).all()
+
+
+def test_errors_are_relative() -> None:
+    # Two blocks of the same features timed 10 us and 1 ms: least squares of relative errors,
+    # t = (1/a + 1/b) / (1/a^2 + 1/b^2) = (1e5 + 1e3) / (1e10 + 1e6) = 10.099 us; absolute would say 505 us.
+    table = features([Block(IDENTITY, Layer(4, 4, 1, 2, 2))] * 2)
+    assert fit_roofline(table, np.array([1e-5, 1e-3]))[-1] == pytest.approx(1.00989901e-5)

@@ -1,0 +1,192 @@
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jmsnas.errors import EstimatorError, TableError
+from jmsnas.estimators.features import features
+from jmsnas.estimators.store import (
+    Estimator,
+    estimator_is_current,
+    fit_estimator,
+    fit_estimators,
+    load_estimator,
+)
+from jmsnas.profiler.parquet import read_table, write_table
+from jmsnas.profiler.simulated import simulated_table
+from jmsnas.profiler.table import Key, LatencyTable, Row
+from jmsnas.space import IDENTITY, Block, Candidate, Layer
+from jmsnas.space_file import load_space
+from jmsnas.workspace import Workspace
+
+KEY = Key()
+OTHER = [Block(Candidate(5, 4), Layer(20, 28, 2, 6, 6)), Block(IDENTITY, Layer(48, 48, 1, 3, 3))]
+
+
+def doubted(row: Row, half_width: float) -> Row:
+    return replace(
+        row,
+        kind="measured",
+        converged=False,
+        low_s=row.median_s * (1 - half_width),
+        high_s=row.median_s * (1 + half_width),
+        ratio_low=row.ratio * (1 - half_width),
+        ratio_high=row.ratio * (1 + half_width),
+    )
+
+
+def noisy_table() -> LatencyTable:
+    """A simulated table with 5 % of seeded noise; row 0 is far too doubtful to answer, row 1 is not."""
+    table = simulated_table("pi4", load_space("digits").blocks(), [KEY, Key("torch")])
+    noise = np.exp(np.random.default_rng(0).normal(0, 0.05, len(table.rows)))
+    rows = [
+        replace(row, median_s=row.median_s * n, low_s=row.low_s * n, high_s=row.high_s * n)
+        for row, n in zip(table.rows, noise.tolist(), strict=True)
+    ]
+    return replace(table, rows=(doubted(rows[0], 0.9), doubted(rows[1], 0.02), *rows[2:]))
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Estimator, Path]:
+    folder = tmp_path_factory.mktemp("estimators") / "pi4" / KEY.label
+    return fit_estimator(noisy_table(), KEY, folder), folder
+
+
+def test_rows_answer_exactly_as_they_stand(stored: tuple[Estimator, Path]) -> None:
+    rows = noisy_table().of(KEY).rows[1:]
+    blocks = [row.block for row in rows]
+    for estimator in (stored[0], load_estimator(stored[1])):
+        assert estimator.predict_s(blocks).tolist() == [row.median_s for row in rows]
+        low_s, high_s = estimator.interval_s(blocks)
+        assert low_s.tolist() == [row.low_s for row in rows]
+        assert high_s.tolist() == [row.high_s for row in rows]
+
+
+def test_a_row_in_doubt_is_predicted(stored: tuple[Estimator, Path]) -> None:
+    estimator, row = stored[0], noisy_table().of(KEY).rows[0]
+    assert row.block not in estimator.rows
+    low_s, high_s = estimator.interval_s([row.block])
+    predicted_s = estimator.predict_s([row.block])
+    assert low_s[0] < predicted_s[0] < high_s[0]
+    assert predicted_s[0] == pytest.approx(estimator.regressor.predict(features([row.block]))[0])
+
+
+def test_blocks_known_and_unknown_keep_their_order(stored: tuple[Estimator, Path]) -> None:
+    estimator, known = stored[0], noisy_table().of(KEY).rows[5]
+    mixed = estimator.predict_s([OTHER[0], known.block, OTHER[1]])
+    assert mixed[1] == known.median_s
+    assert mixed[[0, 2]].tolist() == estimator.predict_s(OTHER).tolist()
+    assert estimator.predict_s([]).shape == (0,)
+
+
+def test_loaded_equals_fitted(stored: tuple[Estimator, Path]) -> None:
+    estimator, folder = stored
+    loaded = load_estimator(folder)
+    assert np.abs(loaded.predict_s(OTHER) / estimator.predict_s(OTHER) - 1).max() < 1e-9
+    for mine, theirs in zip(loaded.interval_s(OTHER), estimator.interval_s(OTHER), strict=True):
+        assert np.abs(mine / theirs - 1).max() < 1e-9
+    assert (loaded.device, loaded.key, loaded.simulated) == ("pi4", KEY, True)
+    assert (loaded.evaluation, loaded.rows) == (estimator.evaluation, estimator.rows)
+
+
+def test_a_kept_residual_is_loaded_too(tmp_path: Path) -> None:
+    # Large kernels 60 % slower than any sum of work says.
+    table = simulated_table("pi4", load_space("imagenet").blocks()[::2], [KEY])
+    rows = []
+    for row in table.rows:
+        slower = row.median_s * (1 + 0.1 * row.block.candidate.kernel_size)
+        rows.append(replace(row, median_s=slower, low_s=slower, high_s=slower))
+    estimator = fit_estimator(replace(table, rows=tuple(rows)), KEY, tmp_path)
+    assert estimator.regressor.name == "roofline + residual"
+    loaded = load_estimator(tmp_path)
+    assert np.abs(loaded.predict_s(OTHER) / estimator.predict_s(OTHER) - 1).max() < 1e-9
+
+
+def test_the_folder_holds_four_files_and_no_pickle(stored: tuple[Estimator, Path]) -> None:
+    names = sorted(path.name for path in stored[1].iterdir())
+    assert names == ["card.md", "evaluation.json", "recipe.json", "table.parquet"]
+    assert "SIMULATED" in (stored[1] / "card.md").read_text()
+
+
+@pytest.fixture
+def copy(stored: tuple[Estimator, Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(stored[1], tmp_path / "pi4" / KEY.label))
+
+
+def test_a_changed_table_is_noticed(copy: Path) -> None:
+    table = noisy_table()
+    assert estimator_is_current(copy, table)
+    assert not estimator_is_current(copy, replace(table, rows=table.rows[:-60]))
+    assert not estimator_is_current(copy, table.of(Key("torch")))
+    assert not estimator_is_current(copy.parent / "elsewhere", table)
+    write_table(copy / "table.parquet", replace(table.of(KEY), rows=table.of(KEY).rows[1:]))
+    assert not estimator_is_current(copy, table)
+    with pytest.raises(
+        EstimatorError, match="is not the table that was fitted. Run: jmsnas fit-estimator --device pi4"
+    ):
+        load_estimator(copy)
+
+
+def test_what_is_missing_or_damaged_is_one_line_with_the_command(copy: Path) -> None:
+    with pytest.raises(
+        EstimatorError, match="no estimator in .*cloud.*Run: jmsnas fit-estimator --device cloud"
+    ):
+        load_estimator(copy.parent.parent / "cloud" / KEY.label)
+    recipe, evaluation = copy / "recipe.json", copy / "evaluation.json"
+    kept = recipe.read_text()
+    recipe.write_text(json.dumps({**json.loads(kept), "schema_version": 0}))
+    with pytest.raises(EstimatorError, match="has schema 0, this version reads 1. Run: jmsnas fit-estimator"):
+        load_estimator(copy)
+    recipe.write_text(kept)
+    document = json.loads(evaluation.read_text())
+    evaluation.write_text(json.dumps({**document, "model": {}}))
+    with pytest.raises(
+        EstimatorError, match="evaluation.json has a field that is missing or wrong: 'mape'. Run"
+    ):
+        load_estimator(copy)
+    evaluation.write_text(json.dumps(document))
+    (copy / "table.parquet").write_bytes(b"no")
+    with pytest.raises(EstimatorError, match="has no sound table: .*Run: jmsnas fit-estimator --device pi4"):
+        load_estimator(copy)
+
+
+def test_too_few_geometries_are_one_line_and_leave_no_file(tmp_path: Path) -> None:
+    table = noisy_table()
+    for count in (1, 2):
+        with pytest.raises(
+            EstimatorError, match=r"cannot fit U\(.\) of pi4 .*Profile more blocks, with: jmsnas profile"
+        ):
+            fit_estimator(replace(table, rows=table.rows[:count]), KEY, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    with pytest.raises(TableError, match="has no rows for torch-t4"):
+        fit_estimator(table, Key("torch", 4), tmp_path / "none")
+
+
+def test_every_table_of_a_workspace(tmp_path: Path) -> None:
+    place = Workspace(tmp_path)
+    with pytest.raises(EstimatorError, match="no tables in .*tables: run jmsnas profile --device local"):
+        fit_estimators(place)
+    blocks = load_space("digits").blocks()[::3]
+    for device in ("pi4", "jetson"):
+        write_table(place.table(device), simulated_table(device, blocks, [Key("torch")]))
+    told: list[float] = []
+    found = fit_estimators(place, progress=lambda done, total, what: told.append(done / total))
+    assert [estimator.device for _, estimator in found] == ["jetson", "pi4"]
+    assert [folder for folder, _ in found] == [
+        place.estimator(d, "torch-t1-b1-f32") for d in ("jetson", "pi4")
+    ]
+    assert told == sorted(told) and max(told) <= 1
+    assert all(estimator_is_current(f, read_table(place.table(e.device))) for f, e in found)
+    assert [e.device for _, e in fit_estimators(place, ["pi4"])] == ["pi4"]
+    with pytest.raises(EstimatorError, match="no table of cloud in .*: run jmsnas profile --device cloud"):
+        fit_estimators(place, ["cloud"])
+
+
+def test_a_table_from_elsewhere(tmp_path: Path) -> None:
+    far = tmp_path / "far.parquet"
+    write_table(far, simulated_table("pi4", load_space("digits").blocks()[::3], [Key("torch")]))
+    ((folder, _),) = fit_estimators(Workspace(tmp_path / "mine"), tables=[far])
+    assert load_estimator(folder).device == "pi4"

@@ -1,0 +1,107 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from luts import random_lut, random_p
+from numpy.typing import NDArray
+
+from jmsnas.nas.derive import argmax_network, best_networks, derive, feasible_range_s
+from jmsnas.nas.latency_lut import LatencyLUT, moves
+from jmsnas.nas.split import best_split
+
+
+def all_networks(p_NR: NDArray[np.float64], lut: LatencyLUT) -> list[tuple[float, float, tuple[int, ...]]]:
+    """(score, own least T, operations) of every network there is."""
+    found = []
+    for indices in itertools.product(*[np.flatnonzero(row).tolist() for row in lut.mask_NR]):
+        score = float(np.log(p_NR[np.arange(len(indices)), list(indices)]).sum())
+        found.append((score, best_split(lut.tau_NM(indices), lut.moves_LMM)[0], indices))
+    return found
+
+
+cases = st.tuples(
+    st.integers(3, 5),
+    st.integers(2, 4),
+    st.integers(1, 3),
+    st.integers(0, 2**32),
+    st.sampled_from(["strict", "relay", "stop-early"]),
+    st.sampled_from([0.05, 1.0, 10.0]),
+    st.sampled_from([0.3, 3.0, 100.0]),
+    st.floats(0, 1.05),
+)
+
+
+@settings(max_examples=150)
+@given(cases)
+def test_brute_force_agrees(case: tuple[int, int, int, int, str, float, float, float]) -> None:
+    N, R, M, seed, policy, link, concentration, where = case
+    lut = random_lut(N, R, M, seed, policy, link)
+    p_NR = random_p(lut, concentration, seed)
+    networks = all_networks(p_NR, lut)
+    fastest, slowest = (choose(t for _, t, _ in networks) for choose in (min, max))
+    low_s, high_s = feasible_range_s(lut)
+    assert low_s == pytest.approx(fastest, rel=1e-9)
+    assert 0.999 * slowest - 1e-12 <= high_s <= slowest * (1 + 1e-12)
+    target = fastest + where * (slowest - fastest)
+    inside = sorted((score for score, t, _ in networks if 0.97 * target <= t <= target), reverse=True)
+    found = list(itertools.islice(best_networks(p_NR, lut, 0.97 * target, target), 5))
+    assert [network.score for network in found] == pytest.approx(inside[:5], abs=1e-9)
+    for network in found:
+        assert network.optimal and 0.97 * target <= network.latency_s <= target
+        own = best_split(lut.tau_NM(network.indices), lut.moves_LMM)[0]
+        assert network.latency_s == own == pytest.approx(lut.latency_s(network.indices, network.placement))
+
+
+def test_a_bad_cut_does_not_fill_the_band() -> None:
+    # Two devices, strict. Layers 1 and 4 are fixed; layers 2 and 3 choose `quick` (1 s) or `slow` (4 s) on
+    # the first device, a tenth of it on the second. Sending costs 1 s after layer 1, else 20 s. Quick
+    # networks take 1 + 1 + 0.1 + 0.1 + 0.1 = 2.3 s under their best cut, and 23.1 s under a wasteful one:
+    # inside the band [23, 24]. The likeliest network is the quick one, but none is honestly that slow.
+    U_NRM = np.zeros((4, 2, 2))
+    U_NRM[0, 0], U_NRM[3, 0] = [1.0, 0.1], [1.0, 0.1]
+    U_NRM[1:3] = [[1.0, 0.1], [4.0, 0.4]]
+    mask_NR = np.array([[True, False], [True, True], [True, True], [True, False]])
+    epsilon_LM = np.array([[20.0, 0], [1, 0], [20, 0], [20, 0], [20, 0]])
+    lut = LatencyLUT(
+        ("a", "b"), "strict", U_NRM, mask_NR, epsilon_LM, moves(epsilon_LM, "strict"), epsilon_LM
+    )
+    p_NR = np.array([[1, 0], [0.9, 0.1], [0.9, 0.1], [1, 0]])
+    assert argmax_network(p_NR, lut).latency_s == pytest.approx(2.3)
+    assert derive(p_NR, lut, 23.0, 24.0) is None
+    # Honest: quick-quick 2.3, one slow 2.6, both slow 2.9.
+    assert feasible_range_s(lut) == pytest.approx((2.3, 2.9))
+    found = derive(p_NR, lut, 2.5, 2.7)
+    assert found is not None and found.latency_s == pytest.approx(2.6) and found.placement.cuts == (1, 4)
+
+
+def test_without_a_band_the_likeliest_network_is_derived() -> None:
+    lut = random_lut(6, 5, 3, 1)
+    p_NR = random_p(lut, 1.0, 2)
+    likeliest = argmax_network(p_NR, lut)
+    found = derive(p_NR, lut, 0.0, 1e3)
+    assert found is not None and found.indices == likeliest.indices
+
+
+def test_cut_off_it_dives_and_does_not_claim_the_optimum() -> None:
+    lut = random_lut(24, 13, 4, 7)
+    p_NR = random_p(lut, 100.0, 7)
+    low_s, high_s = feasible_range_s(lut)
+    target = low_s + 0.9 * (high_s - low_s)
+    found = derive(p_NR, lut, 0.97 * target, target, most_nodes=30)
+    assert found is not None and not found.optimal
+    assert 0.97 * target <= found.latency_s <= target
+    best = derive(p_NR, lut, 0.97 * target, target)
+    assert best is not None and best.optimal and best.score >= found.score
+
+
+def test_the_size_of_the_imagenet_space() -> None:
+    # N = 24, R = 13, M = 4: found and proven within the limit of nodes, at every part of the range.
+    lut = random_lut(24, 13, 4, 7)
+    p_NR = random_p(lut, 100.0, 7)
+    low_s, high_s = feasible_range_s(lut)
+    for where in (0.1, 0.5, 0.9):
+        target = low_s + where * (high_s - low_s)
+        found = derive(p_NR, lut, 0.97 * target, target)
+        assert found is not None and found.optimal

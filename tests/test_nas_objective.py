@@ -1,0 +1,56 @@
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from luts import random_lut, random_p
+
+from jmsnas.nas.objective import expected_latency, penalty, penalty_gradient_alpha
+from jmsnas.nas.split import best_split
+
+
+@given(st.integers(0, 2**32), st.sampled_from(["strict", "relay", "stop-early"]))
+def test_the_gradient_of_the_penalty_equals_autograd(seed: int, policy: str) -> None:
+    lut = random_lut(6, 4, 3, seed, policy)
+    p_NR = random_p(lut, 2.0, seed)
+    found = expected_latency(p_NR, lut)
+    t_const_s = 0.8 * found.latency_s
+    # The same at the best cuts, by autograd through softmax.
+    alpha = torch.log(torch.tensor(p_NR)).clone().requires_grad_()
+    p = torch.softmax(alpha, 1)
+    U = torch.tensor(found.gradient_p_NR)
+    fixed = found.latency_s - float((torch.tensor(p_NR) * U).sum())
+    latency = (p * U).sum() + fixed
+    ((latency / t_const_s - 1) ** 2).backward()  # type: ignore[no-untyped-call]
+    assert alpha.grad is not None
+    np.testing.assert_allclose(
+        penalty_gradient_alpha(p_NR, found, t_const_s), alpha.grad.numpy(), atol=1e-9, rtol=1e-7
+    )
+    assert penalty(found.latency_s, t_const_s) == pytest.approx(0.0625)  # (1 / 0.8 - 1)^2
+
+
+@given(st.integers(0, 2**32))
+def test_the_envelope_theorem_against_finite_differences(seed: int) -> None:
+    lut = random_lut(5, 4, 3, seed, "relay")
+    p_NR = random_p(lut, 2.0, seed)
+    found = expected_latency(p_NR, lut)
+    step = np.where(lut.mask_NR, np.random.default_rng(seed).standard_normal(p_NR.shape), 0) * 1e-7
+    forward, backward = (expected_latency(p_NR + s * step, lut) for s in (1, -1))
+    if forward.placement == backward.placement:  # away from a kink
+        slope = (forward.latency_s - backward.latency_s) / 2
+        assert slope == pytest.approx(float((found.gradient_p_NR * step).sum()), rel=1e-4, abs=1e-15)
+
+
+def test_a_certain_choice_expects_its_own_latency() -> None:
+    lut = random_lut(6, 4, 3, 0)
+    indices = (0, 1, 2, 3, 0, 0)
+    p_NR = np.eye(4)[list(indices)]
+    assert expected_latency(p_NR, lut).latency_s == best_split(lut.tau_NM(indices), lut.moves_LMM)[0]
+    np.testing.assert_array_equal(penalty_gradient_alpha(p_NR, expected_latency(p_NR, lut), 1.0), 0.0)
+
+
+def test_all_candidates_are_in_the_gradient_not_the_sampled_two() -> None:
+    lut = random_lut(5, 4, 2, 3)
+    p_NR = random_p(lut, 100.0, 3)
+    gradient = penalty_gradient_alpha(p_NR, expected_latency(p_NR, lut), 0.5)
+    assert (gradient[1:-1] != 0).all() and (gradient[[0, -1]] == 0).all()

@@ -1,0 +1,96 @@
+import pytest
+import torch
+from torch import nn
+
+from jmsnas.datasets.splits import Images
+from jmsnas.errors import TrainingError
+from jmsnas.nas.training import (
+    Tally,
+    accuracy,
+    batches,
+    cosine,
+    device_for,
+    recalibrate,
+    shifted,
+    weight_step,
+)
+
+CPU = torch.device("cpu")
+
+
+def images(count: int = 70) -> Images:
+    generator = torch.Generator().manual_seed(0)
+    return Images(torch.randn(count, 1, 8, 8, generator=generator), torch.arange(count) % 10)
+
+
+def draw(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def test_an_epoch_is_every_full_batch_once() -> None:
+    labels = [set(part.tolist()) for _, part in batches(images(), 64, draw())]
+    assert len(labels) == 1
+    assert [len(part) for _, part in batches(images(130), 64, draw())] == [64, 64]
+    assert [len(part) for _, part in batches(images(5), 64, draw())] == [5]
+
+
+def test_the_same_seed_gives_the_same_batches() -> None:
+    first, again = (next(iter(batches(images(), 64, draw(3)))) for _ in range(2))
+    assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
+
+
+def test_a_shift_moves_an_image_by_a_pixel_at_most() -> None:
+    x = torch.arange(1.0, 17).reshape(1, 1, 4, 4).expand(200, 1, 4, 4)
+    seen = {tuple(image.flatten().tolist()) for image in shifted(x, draw())}
+    assert len(seen) == 9  # 3 x 3 shifts, all of them drawn
+    assert tuple(x[0].flatten().tolist()) in seen
+    up_left = (6, 7, 8, 0, 10, 11, 12, 0, 14, 15, 16, 0, 0, 0, 0, 0)
+    assert up_left in seen
+
+
+def test_recalibrated_statistics_are_the_means_of_the_images() -> None:
+    network = nn.Sequential(nn.BatchNorm2d(1))
+    network(torch.randn(4, 1, 8, 8) * 50)
+    data = images(512)
+    recalibrate(network, data, CPU, batch_size=256)
+    norm = network[0]
+    assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None
+    torch.testing.assert_close(norm.running_mean, data.pixels.mean((0, 2, 3)), atol=1e-6, rtol=1e-5)
+    assert norm.momentum == 0.1
+
+
+def test_accuracy_counts_right_answers() -> None:
+    class Says(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.one_hot(torch.zeros(len(x), dtype=torch.int64), 10).float()
+
+    assert accuracy(Says(), images(70), CPU, batch_size=32) == 0.1
+
+
+def test_a_weight_step_lowers_the_loss_and_a_nan_stops() -> None:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    optimizer = torch.optim.SGD(network.parameters(), 0.1)
+    data = images()
+    losses = [weight_step(network, (data.pixels,), data.labels, optimizer, "here")[0] for _ in range(5)]
+    assert losses == sorted(losses, reverse=True)
+    with pytest.raises(TrainingError, match="the loss became nan in here: lower the learning rate"):
+        weight_step(network, (data.pixels * float("inf"),), data.labels, optimizer, "here")
+
+
+def test_tally_and_schedule() -> None:
+    tally = Tally()
+    tally.add(2.0, 1, 4)
+    tally.add(1.0, 2, 2)
+    assert (tally.loss, tally.accuracy) == (pytest.approx(10 / 6), 0.5)
+    assert cosine(0, 10) == 1.0 and cosine(5, 10) == pytest.approx(0.5)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_not_there() -> None:
+    assert device_for("auto") == CPU
+    with pytest.raises(
+        TrainingError, match="no CUDA device is to be had here: expected --train-on cpu or auto"
+    ):
+        device_for("cuda")

@@ -1,0 +1,95 @@
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jmsnas.errors import NetworkError, UnitError
+from jmsnas.files import preset_path, read_toml
+from jmsnas.network import Link, load_network, network_from_toml
+
+MESH: dict[str, Any] = {
+    "name": "fig2b",
+    "tree": {"root": "sbs", "children": ["a", "b", "c"]},
+    "device": [{"name": n, "table": "jetson"} for n in ("ue", "sbs", "a", "b", "c", "cloud")],
+    "link": [{"from": "ue", "to": "sbs", "rate": "25Mbit/s"}]
+    + [{"from": "sbs", "to": n, "rate": "50Mbit/s"} for n in "abc"]
+    + [{"from": n, "to": "cloud", "rate": "200Mbit/s"} for n in "abc"],
+}
+
+
+@pytest.fixture
+def chain() -> dict[str, Any]:
+    return copy.deepcopy(read_toml(preset_path("networks", "chain"), NetworkError))
+
+
+def test_table_one() -> None:
+    network = load_network("chain")
+    assert network.chain == ("pi4", "laptop", "jetson", "cloud") and network.tree == () and network.M == 4
+    assert [link.capacity_bps for link in network.links] == [25e6, 50e6, 200e6]
+    assert (network.policy, network.input_encoding, network.links[0].wire) == ("strict", "uint8", "float32")
+    assert load_network("desk").chain == ("local", "laptop", "jetson", "cloud")
+
+
+def test_epsilon_is_a_plus_b_bytes() -> None:
+    # 301056 bytes at 25 Mbit/s: 8 * 301056 / 25e6 = 96.33792 ms (equations page), and 0.5 ms before it.
+    assert Link("a", "b", 25e6).epsilon_s(301056) == pytest.approx(0.09633792, rel=1e-12)
+    assert Link("a", "b", 25e6, 0.0005).epsilon_s(301056) == pytest.approx(0.09683792, rel=1e-12)
+
+
+def test_a_mesh_has_a_tree_and_a_chain() -> None:
+    network = network_from_toml(MESH, "fig2b.toml")
+    assert network.chain == ("ue", "cloud")
+    assert network.tree == ("sbs", "a", "b", "c") and network.root == "sbs"
+    assert network.link("b", "cloud").capacity_bps == 200e6
+
+
+def test_the_users_file_goes_first(tmp_path: Path, chain: dict[str, Any]) -> None:
+    text = preset_path("networks", "chain").read_text().replace("25Mbit/s", "100Mbit/s")
+    (tmp_path / "chain.toml").write_text(text)
+    assert load_network("chain", tmp_path).links[0].capacity_bps == 100e6
+    assert load_network(str(tmp_path / "chain.toml")).links[0].capacity_bps == 100e6
+
+
+def test_an_unknown_network() -> None:
+    with pytest.raises(NetworkError, match="unknown network 'star': expected one of chain, desk"):
+        load_network("star")
+
+
+def wrong(table: dict[str, Any], **changes: Any) -> dict[str, Any]:
+    return {**table, **changes}
+
+
+def test_what_no_network_can_be(chain: dict[str, Any]) -> None:
+    links, devices = chain["link"], chain["device"]
+    with pytest.raises(NetworkError, match="unknown keys speed"):
+        network_from_toml(wrong(chain, speed=3), "n.toml")
+    with pytest.raises(NetworkError, match=r"n.toml \[\[link\]\] has unknown keys bandwidth"):
+        network_from_toml(wrong(chain, link=[{**links[0], "bandwidth": 3}]), "n.toml")
+    with pytest.raises(UnitError, match="'-25Mbit/s' is not a link rate"):
+        network_from_toml(wrong(chain, link=[{**links[0], "rate": "-25Mbit/s"}]), "n.toml")
+    with pytest.raises(NetworkError, match="link pi4 -> laptop has rate 0 Mbit/s: expected more than 0"):
+        network_from_toml(wrong(chain, link=[{**links[0], "rate": "0Mbit/s"}]), "n.toml")
+    with pytest.raises(NetworkError, match="has wire 'int3': expected one of float32, float16, uint8"):
+        network_from_toml(wrong(chain, link=[{**links[0], "wire": "int3"}]), "n.toml")
+    with pytest.raises(NetworkError, match="lacks a link jetson -> cloud"):
+        network_from_toml(wrong(chain, link=links[:2]), "n.toml")
+    with pytest.raises(NetworkError, match="has 4 links, expected one for each of pi4 -> laptop, laptop"):
+        network_from_toml(wrong(chain, link=[*links, {**links[0], "from": "cloud", "to": "pi4"}]), "n.toml")
+    with pytest.raises(NetworkError, match="needs devices with different names, got pi4, pi4"):
+        network_from_toml(wrong(chain, device=[devices[0], devices[0]]), "n.toml")
+    with pytest.raises(NetworkError, match="has input 'png': expected one of uint8, float32"):
+        network_from_toml(wrong(chain, input="png"), "n.toml")
+    with pytest.raises(NetworkError, match="has policy 'lazy': expected one of strict, relay, stop-early"):
+        network_from_toml(wrong(chain, policy="lazy"), "n.toml")
+    with pytest.raises(NetworkError, match="n.toml lacks the key 'name'"):
+        network_from_toml({k: v for k, v in chain.items() if k != "name"}, "n.toml")
+    with pytest.raises(NetworkError, match="n.toml has a value of the wrong kind"):
+        network_from_toml(wrong(chain, device=5), "n.toml")
+
+
+def test_what_no_tree_can_be() -> None:
+    with pytest.raises(NetworkError, match="expected a root and its children among the devices ue, sbs"):
+        network_from_toml(wrong(MESH, tree={"root": "sbs", "children": ["x"]}), "n.toml")
+    with pytest.raises(NetworkError, match="needs a device behind its tree"):
+        network_from_toml(wrong(MESH, device=MESH["device"][:-1]), "n.toml")

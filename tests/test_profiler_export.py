@@ -1,0 +1,82 @@
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnxruntime import InferenceSession
+
+from jmsnas.blocks import example_input
+from jmsnas.errors import StorageError
+from jmsnas.profiler.export import onnx_models, seeded_module
+from jmsnas.space import HEAD, IDENTITY, STEM, Block, Candidate, Layer
+
+BLOCKS = (
+    Block(STEM, Layer(1, 16, 1, 8, 8, "stem")),
+    Block(Candidate(3, 3, True), Layer(16, 16, 1, 8, 8)),
+    Block(Candidate(7, 6), Layer(16, 24, 2, 7, 9)),
+    Block(Candidate(3, 1), Layer(8, 12, 1, 5, 5)),
+    Block(IDENTITY, Layer(24, 24, 1, 4, 4)),
+    Block(HEAD, Layer(32, 10, 1, 2, 2, "head", 128)),
+)
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("onnx")
+
+
+@pytest.fixture(scope="module")
+def models(cache: Path) -> list[bytes]:
+    return onnx_models(BLOCKS, 2, cache, seed=3)
+
+
+@pytest.mark.parametrize("index", range(len(BLOCKS)), ids=lambda index: str(BLOCKS[index]))
+def test_cut_model_gives_what_torch_gives(models: list[bytes], index: int) -> None:
+    block = BLOCKS[index]
+    x = example_input(block, batch=2, seed=9)
+    session = InferenceSession(models[index], providers=["CPUExecutionProvider"])
+    (entry,), (leaving,) = session.get_inputs(), session.get_outputs()
+    assert tuple(leaving.shape) == (2, *block.layer.output_shape)
+    found = session.run(None, {entry.name: x.numpy()})[0]
+    with torch.no_grad():
+        expected = seeded_module(block, 3)(x).numpy()
+    np.testing.assert_allclose(found, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_model_holds_its_own_block_only(models: list[bytes]) -> None:
+    # MBConv with a shortcut: three convolutions (normalisation folded in), two ReLU6, one addition.
+    proto = onnx.load_model_from_string(models[1])
+    kinds = sorted(node.op_type for node in proto.graph.node)
+    assert kinds == ["Add", "Clip", "Clip", "Conv", "Conv", "Conv"]
+    onnx.checker.check_model(proto)
+
+
+def test_second_time_comes_from_the_cache(cache: Path, models: list[bytes]) -> None:
+    files = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
+    assert len(files) == len(BLOCKS)
+    told: list[tuple[float, float]] = []
+    again = onnx_models(BLOCKS, 2, cache, 3, lambda done, total, what: told.append((done, total)))
+    assert again == models and told == [(6, 6)]
+    assert {path: path.stat().st_mtime_ns for path in cache.iterdir()} == files
+
+
+def test_unwritable_cache(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot write"):
+        onnx_models(BLOCKS[4:5], 1, tmp_path / "file")
+
+
+def test_weights_follow_the_seed_alone() -> None:
+    state = torch.random.get_rng_state()
+    one, same, other = (seeded_module(BLOCKS[2], seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.random.get_rng_state(), state), "the global generator was drawn from"
+    x = example_input(BLOCKS[2])
+    assert torch.equal(one(x), same(x)) and not torch.equal(one(x), other(x))
+    assert not one.training
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_activations_stay_near_one(block: Block) -> None:
+    spread = float(seeded_module(block)(example_input(block)).std())
+    assert 0.1 < spread < 10

@@ -1,0 +1,60 @@
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jmsnas.errors import SpaceError
+from jmsnas.files import preset_path, read_toml
+from jmsnas.space_file import load_space, space_from_toml
+
+
+@pytest.fixture
+def digits() -> dict[str, Any]:
+    return copy.deepcopy(read_toml(preset_path("spaces", "digits"), SpaceError))
+
+
+def test_a_user_brings_other_candidates(digits: dict[str, Any]) -> None:
+    digits["candidates"] = {"kernel_sizes": [3], "expansions": [2, 4], "identity": False}
+    digits["stage"][0]["candidates"] = ["mb_k9_e1", "identity"]
+    space = space_from_toml(digits, "own.toml")
+    assert [c.name for c in space.choices[1]] == ["mb_k9_e1", "identity"]
+    assert [c.name for c in space.choices[5]] == ["mb_k3_e2_skip", "mb_k3_e4_skip", "mb_k3_e2", "mb_k3_e4"]
+    assert space.R == 4
+
+
+def test_a_file_and_the_users_folder(tmp_path: Path) -> None:
+    text = preset_path("spaces", "digits").read_text().replace("channels = 128", "channels = 64")
+    (tmp_path / "digits.toml").write_text(text)
+    assert load_space(str(tmp_path / "digits.toml")).layers[-1].hidden_channels == 64
+    assert load_space("digits", tmp_path).layers[-1].hidden_channels == 64
+    assert load_space("digits").layers[-1].hidden_channels == 128
+
+
+def test_an_unknown_space() -> None:
+    with pytest.raises(
+        SpaceError, match="unknown space 'digit': expected one of .*digits.* or a file ending in .toml"
+    ):
+        load_space("digit")
+
+
+def test_wrong_keys_and_values(digits: dict[str, Any]) -> None:
+    with pytest.raises(SpaceError, match="own.toml has unknown keys sizes"):
+        space_from_toml({**digits, "sizes": 3}, "own.toml")
+    with pytest.raises(SpaceError, match=r"own.toml \[stem\] has unknown keys kernel"):
+        space_from_toml({**digits, "stem": {**digits["stem"], "kernel": 5}}, "own.toml")
+    with pytest.raises(SpaceError, match="own.toml lacks the key 'head'"):
+        space_from_toml({k: v for k, v in digits.items() if k != "head"}, "own.toml")
+    with pytest.raises(SpaceError, match="own.toml has a value of the wrong kind"):
+        space_from_toml({**digits, "input": "8x8"}, "own.toml")
+    with pytest.raises(SpaceError, match="own.toml has a value of the wrong kind"):
+        space_from_toml({**digits, "stage": 3}, "own.toml")
+
+
+def test_a_layer_without_candidates(digits: dict[str, Any]) -> None:
+    digits["stage"][1]["candidates"] = ["identity"]
+    with pytest.raises(SpaceError, match="layer 5 .*needs one or more different candidates, got none"):
+        space_from_toml(digits, "own.toml")
+    digits["stage"][1]["candidates"] = ["mb_k3_e3", "mb_k3_e3"]
+    with pytest.raises(SpaceError, match="got mb_k3_e3, mb_k3_e3"):
+        space_from_toml(digits, "own.toml")
