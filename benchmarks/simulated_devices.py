@@ -121,14 +121,12 @@ def compare(comparison: Comparison, folder: Path) -> dict[str, Any]:
 
 
 # The 6130 leaves its second-level cache within single geometries of its table (neighbouring widths differ by
-# up to 1.8 times), which no sum of rates follows: its rank bar is lower.
+# up to 1.8 times), which no sum of rates follows: it misses the rank bar.
 COMPARISONS = (
     Comparison("Raspberry Pi 4, TensorFlow Lite", "pi4", "onnxruntime", RPI4_TFLITE),
     Comparison("Cortex-A73, ARM Compute Library", "pi4", "onnxruntime", CORTEX_A73, "factor"),
     Comparison("Raspberry Pi 4, TensorFlow eager", "pi4", "torch", RPI4_TF_EAGER, "overheads"),
-    Comparison(
-        "Xeon Gold 6130, PyTorch 1.1", "cloud-cpu", "torch", XEON_6130, factor=1.08, min_spearman=0.90
-    ),
+    Comparison("Xeon Gold 6130, PyTorch 1.1", "cloud-cpu", "torch", XEON_6130, factor=1.08),
     Comparison(
         "the same with squeeze-excite",
         "cloud-cpu",
@@ -136,11 +134,8 @@ COMPARISONS = (
         XEON_6130_SE,
         factor=1.08,
         held_out=False,
-        min_spearman=0.90,
     ),
-    Comparison(
-        "V100, PyTorch, networks", "cloud", "torch", ofa_v100, min_spearman=0.85, max_median_error=0.1
-    ),
+    Comparison("V100, PyTorch, networks", "cloud", "torch", ofa_v100),
 )
 
 

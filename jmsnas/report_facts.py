@@ -104,7 +104,7 @@ class Facts:
         own = INPUT_BYTES[str(self.document["network"]["input"])]
         sent_bytes = self.input_bytes / own * INPUT_BYTES[input_encoding]
         tau_s = self.cloud_s - sum(link.epsilon_s(self.input_bytes) for link in self.links)
-        relays = tuple(Term(l.source, (), 0.0, l.epsilon_s(sent_bytes), sent_bytes) for l in self.links)
+        relays = tuple(Term(k.source, (), 0.0, k.epsilon_s(sent_bytes), sent_bytes) for k in self.links)
         everything = tuple(range(1, len(self.derived.candidates) + 1))
         return (*relays, Term(self.devices[-1].device.name, everything, tau_s, 0.0, 0.0))
 
@@ -125,7 +125,9 @@ def read_facts(place: Workspace, folder: Path) -> Facts:
         When the folder holds no finished run, or a file of it is damaged.
     """
     document = read_result(folder)
-    config = _checked(folder / "config.json", lambda: _object(json.loads((folder / "config.json").read_bytes())))
+    config = _checked(
+        folder / "config.json", lambda: _object(json.loads((folder / "config.json").read_bytes()))
+    )
     epochs = _checked(folder / "log.jsonl", lambda: tuple(Epoch(**line) for line in read_log(folder)))
     return _checked(folder / "result.json", lambda: _facts(place, document, config, epochs))
 
@@ -144,24 +146,26 @@ def _checked(path: Path, read: Callable[[], T]) -> T:
 def _facts(
     place: Workspace, document: dict[str, Any], config: dict[str, Any], epochs: tuple[Epoch, ...]
 ) -> Facts:
+    json.dumps(document, allow_nan=False)  # the page holds it as JSON, which has no NaN
     derived, network, cloud = document["derived"], document["network"], document["cloud_only"]
     target = Target(*(_number(document["target"][k]) for k in ("t_const_s", "fastest_s", "slowest_s")))
     devices = tuple(_device(place, entry) for entry in network["devices"])
-    for name in ("macs", "parameters", "expected_latency_s"):
-        _number(document[name])
-    for name in ("inherited", "test"):
-        _number(document["accuracy"][name])
-    plan = _plan(derived)
+    _number(document["macs"] + document["parameters"] + document["accuracy"]["test"])
+    plan, names = _plan(derived), [facts.device.name for facts in devices]
+    links = tuple(Link(**link) for link in network["links"])
+    for of_plan in (plan, argmax := _plan(document["argmax"])):
+        if [term.device for term in of_plan.terms] != names or len(links) != len(names) - 1:
+            raise ValueError(f"expected a term for each of {', '.join(names)}, and a link between neighbours")
     return Facts(
         document=document,
         config=config,
         settings=SearchConfig(**{name: config[name] for name in SearchConfig.__slots__}),
         epochs=epochs,
         devices=devices,
-        links=tuple(Link(**link) for link in network["links"]),
+        links=links,
         target=target,
         derived=plan,
-        argmax=_plan(document["argmax"]),
+        argmax=argmax,
         cloud_s=_number(cloud["latency_s"]),
         input_bytes=_number(cloud["input_bytes"]),
         layers=_layers(plan, document["space"], _space(place, document["space"]), devices),

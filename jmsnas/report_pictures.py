@@ -21,6 +21,7 @@ from jmsnas.report_drawing import (
     SIMULATED_COLOUR,
     milliseconds,
     new_figure,
+    percent,
     plain,
     title,
 )
@@ -51,7 +52,8 @@ def draw_search(facts: Facts) -> Figure:
     for axes, text in zip((loss, right, expected, entropy), titles, strict=True):
         title(axes, text)
         _stages(axes, epochs)
-        axes.legend(fontsize=8, loc="best")
+        axes.legend(fontsize=8, loc="upper left" if axes is right else "upper right")
+    right.set_yticks(range(0, 101, 20))
     for axes in (expected, entropy):
         axes.set_xlabel("epoch")
     return figure
@@ -75,7 +77,8 @@ def _over(value: float | None, by: float) -> float | None:
 def _stages(axes: Axes, epochs: tuple[Epoch, ...]) -> None:
     """Shade every second stage and name each at the foot of the panel."""
     axes.set_xlim(0.5, len(epochs) + 0.5)
-    axes.margins(y=0.15)
+    low, high = axes.get_ylim()
+    axes.set_ylim(low - 0.08 * (high - low), high + 0.3 * (high - low))  # room for names and the legend
     axes.grid(alpha=0.25)
     start = 0
     for n, (stage, name) in enumerate(_STAGES.items()):
@@ -83,12 +86,14 @@ def _stages(axes: Axes, epochs: tuple[Epoch, ...]) -> None:
         if count:
             axes.axvspan(start + 0.5, start + count + 0.5, color=GREY, alpha=0.13 * (n % 2), linewidth=0)
             where = (start + 0.5 + count / 2, 0.02)
-            axes.text(*where, name, transform=axes.get_xaxis_transform(), ha="center", fontsize=8, color="#555")
+            axes.text(
+                *where, name, transform=axes.get_xaxis_transform(), ha="center", fontsize=8, color="#555"
+            )
         start += count
 
 
 def draw_estimators(facts: Facts) -> Figure:
-    """Draw predicted against measured milliseconds of blocks whose geometry U(.) never saw, device by device."""
+    """Draw predicted against measured latencies of blocks whose geometry U(.) never saw, device by device."""
     columns = min(len(facts.devices), 4)
     rows = -(-len(facts.devices) // columns)
     figure = new_figure(3.2 * columns + 0.4, 3.7 * rows)
@@ -107,7 +112,7 @@ def _estimator(axes: Axes, facts: DeviceFacts) -> None:
         title(axes, f"{name}\nno U(.) in this workspace", facts.simulated)
         axes.set_axis_off()
         return
-    heading = f"{name}\nMAPE {found.model.mape:.1%}, {found.model.within_10:.0%} within 10 %"
+    heading = f"{name}\nMAPE {percent(found.model.mape)}, {100 * found.model.within_10:.0f} % within 10 %"
     title(axes, heading, facts.simulated)
     _scatter(axes, found, SIMULATED_COLOUR if facts.simulated else MEASURED_COLOUR)
     axes.set_xlabel("roofline, ms (SIMULATED)" if facts.simulated else "measured, ms")
@@ -123,12 +128,22 @@ def _scatter(axes: Axes, found: Evaluation, colour: str) -> None:
     axes.plot(line, line, color=BLACK, linewidth=0.8)
     axes.plot(measured, predicted, "o", color=colour, markersize=4, alpha=0.7, markeredgewidth=0)
     axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), aspect="equal")
-    ticks = [t for e in range(-4, 5) for t in (10**e, 2 * 10**e, 5 * 10**e) if low <= t <= high]
+    ticks = _ticks(low, high)
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
         axis.set_ticks([], minor=True)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8, loc="upper left")
+
+
+def _ticks(low: float, high: float) -> list[float]:
+    """Round numbers between two ends of a logarithmic axis: more to a decade where it is short."""
+    found: list[float] = []
+    for mantissas in ((1, 10), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
+        found = [m * 10.0**e for e in range(-6, 7) for m in mantissas if low <= m * 10.0**e <= high]
+        if len(found) >= 3:
+            break
+    return sorted(set(found))
 
 
 def draw_compare(facts: Facts) -> Figure:
@@ -141,10 +156,14 @@ def draw_compare(facts: Facts) -> Figure:
     axes = figure.subplots()
     for y, (_, terms) in enumerate(bars):
         total_s = _bar(axes, y, terms, facts)
-        axes.text(total_s * 1e3, y, f"  {milliseconds(total_s)}", va="center", fontsize=9)
-    axes.axvline(facts.target.t_const_s * 1e3, color=BLACK, linestyle="--", linewidth=1.4)
-    label = f"T_const {milliseconds(facts.target.t_const_s)}"
-    axes.text(facts.target.t_const_s * 1e3, -0.62, label, ha="center", va="bottom", fontsize=9)
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+        where, shift = (total_s * 1e3, y), (8, 0)
+        axes.annotate(
+            milliseconds(total_s), where, shift, textcoords="offset points", va="center", fontsize=9, bbox=box
+        )
+    axes.axvline(facts.target.t_const_s * 1e3, color=BLACK, linestyle="--", linewidth=1.4, zorder=0.5)
+    label = f"T_const {milliseconds(facts.target.t_const_s)}  "
+    axes.text(facts.target.t_const_s * 1e3, -0.62, label, ha="right", va="center", fontsize=9)
     axes.set_yticks(range(len(bars)), [name for name, _ in bars])
     axes.set(ylim=(len(bars) - 0.5, -0.9), xlabel="T, ms")
     axes.margins(x=0.14)

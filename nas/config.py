@@ -20,7 +20,7 @@ class SearchConfig:
     lr: float = 0.05
     momentum: float = 0.9
     lambda1: float = 2e-5  # weight of ||theta||^2 in equation (4)
-    lambda2: float = 2.0  # weight of (E[T] / T_const - 1)^2
+    lambda2: float = 5.0  # weight of (E[T] / T_const - 1)^2
     alpha_lr: float = 0.03  # a few hundred steps are too few for the usual 1e-3
     threads: int = 1
     train_on: str = "auto"

@@ -69,6 +69,10 @@ class _Search:
             best = min(best, cut.best(node.chosen, self.low_s))
         return node.score + best
 
+    def key(self, node: _Node) -> float:
+        """Order nodes by bound, the best first; bounds that differ by rounding alone are equal."""
+        return round(-self.bound(node), 9)
+
     def add_cut(self, placements: list[Placement], weights: list[float]) -> None:
         """Require from now on that a network is slow enough under these splits too."""
         if placements:
@@ -113,18 +117,19 @@ def best_networks(
     log_p_NR = np.log(np.where(lut.mask_NR, np.maximum(p_NR, 1e-30), 1.0))
     search = _Search(lut, log_p_NR, low_s, high_s, split_bounds(log_p_NR, lut, high_s), [])
     search.add_cut(*binding_splits(log_p_NR, lut, low_s))
-    root, counter, N = _Node((), 0.0, np.zeros(1)), itertools.count(), len(log_p_NR)
-    # (-bound, tie-break, how many cuts the bound knows, node)
-    queue = [(-search.bound(root), next(counter), 0, root)]
+    # (-bound, tie-break, how many cuts the bound knows, node); of equal bounds the newest goes first, so
+    # that equally likely networks are not all begun before one is finished.
+    root, counter, N = _Node((), 0.0, np.zeros(1)), itertools.count(0, -1), len(log_p_NR)
+    queue = [(search.key(root), next(counter), 0, root)]
     for _ in range(most_nodes):
         if not queue or queue[0][0] == math.inf:
             return
         bound, _, known, node = heapq.heappop(queue)
-        if known < len(search.cuts) and -search.bound(node) > bound:
-            heapq.heappush(queue, (-search.bound(node), next(counter), len(search.cuts), node))
+        if known < len(search.cuts) and search.key(node) > bound:
+            heapq.heappush(queue, (search.key(node), next(counter), len(search.cuts), node))
         elif len(node.chosen) < N:
             for child in _children(node, lut, log_p_NR):
-                entry = (-search.bound(child), next(counter), len(search.cuts), child)
+                entry = (search.key(child), next(counter), len(search.cuts), child)
                 if entry[0] < math.inf:
                     heapq.heappush(queue, entry)
         elif found := _in_band(search, node, optimal=True):

@@ -80,7 +80,8 @@ def resized(space: SearchSpace, size: int) -> SearchSpace:
 def at_rate(network: Network, capacity_bps: float, input_encoding: str, policy: str = "relay") -> Network:
     """Give a network whose first link has another rate.
 
-    Under the policy `relay` a device may only pass on, so cloud only is one of the plans. Raises NetworkError for a network without links.
+    Under the policy `relay` a device may only pass on, so cloud only is one of the plans. Raises
+    NetworkError for a network without links.
     """
     if not network.links:
         raise NetworkError(

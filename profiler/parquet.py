@@ -160,7 +160,9 @@ def _parse(content: bytes, path: Path) -> LatencyTable:
         )
     missing = [name for name in SCHEMA.names if name not in file.schema_arrow.names]
     if missing or schema is None:
-        what = f"it lacks the columns {', '.join(missing)}" if missing else "it has no jmsnas.schema"
+        more = f" and {len(missing) - 4} more" if len(missing) > 4 else ""
+        lacks = f"it lacks the columns {', '.join(missing[:4])}{more}"
+        what = lacks if missing else "it has no jmsnas.schema"
         raise TableError(f"{path} is not a latency table: {what}. {_AWAY}")
     if not file.schema_arrow.equals(SCHEMA):
         raise TableError(f"{path} is not a latency table: a column is of another type or unknown. {_AWAY}")

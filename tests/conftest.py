@@ -1,8 +1,34 @@
 import os
+import shutil
 
+import pytest
 from hypothesis import settings
+
+from jmsnas.nas.config import SearchConfig
+from jmsnas.nas.run import Run, prepare, run_search
+from jmsnas.workspace import Workspace
 
 # One thread: two on shared cores are slower than one. No deadline: a shared machine stalls at will.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 settings.register_profile("jmsnas", deadline=None, print_blob=True)
 settings.load_profile("jmsnas")
+
+
+@pytest.fixture(scope="session")
+def simulated_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace in which U(.) of the paper's four machines, simulated, is fitted. Do not write to it."""
+    place = Workspace(tmp_path_factory.mktemp("workspace"))
+    prepare(place, "chain", "digits", "digits", seed=0, tell=lambda text: None)
+    return place
+
+
+@pytest.fixture(scope="session")
+def short_run(
+    simulated_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Workspace, Run]:
+    """A finished search of one epoch a stage, in a workspace of its own. Do not write to it."""
+    place = Workspace(tmp_path_factory.mktemp("run") / "workspace")
+    shutil.copytree(simulated_workspace.folder, place.folder)
+    setting = prepare(place, "chain", "digits", "digits", seed=0)
+    config = SearchConfig(warmup_epochs=1, search_epochs=1, final_epochs=1)
+    return place, run_search(place, "short", setting, config)

@@ -121,7 +121,7 @@ def test_stop_by_the_user_says_how_to_go_on(place: Path) -> None:
         child.send_signal(signal.SIGINT)
         _, err = child.communicate(timeout=30)
     assert child.returncode == 130, err
-    assert "stopped; finished work is kept. To go on: jmsnas profile --workspace" in err
+    assert "stopped; what was finished is kept. Go on with: jmsnas profile --workspace" in err
     assert not journal.exists(), "the journal is folded on the way out"
 
 

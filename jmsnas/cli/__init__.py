@@ -17,4 +17,8 @@ def _root() -> None:
     """From a measured device to a searched and split neural network. Start with: jmsnas quickstart."""
 
 
-from jmsnas.cli import fit_estimator, profile, search  # noqa: E402, F401 - registers its verb on app
+from jmsnas.cli import fit_estimator, profile, quickstart, report, search  # noqa: E402, F401 - registers its verb on app
+
+# In the order a person meets them.
+_ORDER = ("quickstart", "profile", "fit-estimator", "search", "report")
+app.registered_commands.sort(key=lambda command: _ORDER.index(str(command.name)))

@@ -68,7 +68,7 @@ def one_line_errors(verb: Callable[P, T]) -> Callable[P, T]:
             say(f"jmsnas: {error}")
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            say(f"\njmsnas: stopped; finished work is kept. To go on: {command_line()}")
+            say(f"jmsnas: stopped; what was finished is kept. Go on with: {command_line()}")
             raise typer.Exit(130) from None
         except OSError as error:
             if error.errno not in (

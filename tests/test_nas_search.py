@@ -1,0 +1,102 @@
+import dataclasses
+import hashlib
+
+import pytest
+import torch
+from rooflines import Roofline
+
+from jmsnas.datasets.digits import digits
+from jmsnas.errors import TargetError, TrainingError
+from jmsnas.nas.config import SearchConfig
+from jmsnas.nas.latency_lut import build_lut
+from jmsnas.nas.search import SearchResult, choose_target, derive_for, search
+from jmsnas.nas.split import best_split
+from jmsnas.nas.stages import Epoch
+from jmsnas.network import load_network
+from jmsnas.profiler.simulated import load_simulated
+from jmsnas.space_file import load_space
+
+SPACE = load_space("digits")
+NETWORK = load_network("chain")
+LUT = build_lut(SPACE, NETWORK, {d.name: Roofline(load_simulated(d.table)) for d in NETWORK.devices})
+SHORT = SearchConfig(warmup_epochs=1, search_epochs=1, final_epochs=1)
+
+
+def run(config: SearchConfig) -> SearchResult:
+    return search(config, SPACE, LUT, digits(config.seed))
+
+
+def digest(result: SearchResult) -> str:
+    weights = b"".join(t.numpy().tobytes() for t in result.network.state_dict().values())
+    epochs = [dataclasses.replace(epoch, seconds=0.0) for epoch in result.history]
+    parts = (result.p_NR.tobytes(), weights, repr((result.derived, epochs, result.test_accuracy)).encode())
+    return hashlib.sha256(b"".join(parts)).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def first() -> SearchResult:
+    return run(SHORT)
+
+
+def test_the_same_seed_gives_the_same_result_and_another_another(first: SearchResult) -> None:
+    state = torch.get_rng_state()
+    assert digest(run(SHORT)) == digest(first)
+    assert torch.equal(torch.get_rng_state(), state)  # the caller's generator is not touched
+    assert digest(run(dataclasses.replace(SHORT, seed=1))) != digest(first)
+
+
+def test_the_derived_network_meets_the_target_under_its_best_split(first: SearchResult) -> None:
+    t_const_s = first.target.t_const_s
+    assert first.in_band and first.derived.optimal
+    assert 0.97 * t_const_s <= first.derived.latency_s <= t_const_s
+    best_s, placement = best_split(LUT.tau_NM(first.derived.indices), LUT.moves_LMM)
+    assert (best_s, placement) == (first.derived.latency_s, first.derived.placement)
+    assert first.architecture.indices(SPACE) == first.derived.indices
+    assert t_const_s == pytest.approx((first.target.fastest_s + first.target.slowest_s) / 2)
+
+
+def test_the_log_tells_the_three_stages(first: SearchResult) -> None:
+    assert [(epoch.stage, epoch.epoch) for epoch in first.history] == [
+        ("warm-up", 1), ("search", 2), ("final", 1),
+    ]  # fmt: skip
+    warm, searched, final = first.history
+    assert warm.arch_loss is None and searched.arch_loss is not None and final.entropy is None
+    assert searched.expected_latency_s == pytest.approx(first.expected_latency_s)
+
+
+def test_stage_two_learns() -> None:
+    seen: list[Epoch] = []
+    config = dataclasses.replace(SHORT, final_epochs=6)
+    result = search(config, SPACE, LUT, digits(0), report=seen.append)
+    losses = [epoch.loss for epoch in seen if epoch.stage == "final"]
+    assert losses[-1] < 0.5 * losses[0] and result.test_accuracy > 0.5 > result.inherited_accuracy
+
+
+def test_a_target_that_no_network_meets_is_refused_before_training() -> None:
+    low = choose_target(LUT, None).fastest_s
+    with pytest.raises(
+        TargetError,
+        match=r"no network meets T_const .* on pi4 - laptop - jetson - cloud: the feasible range is .* to .* "
+        r"ms. Try --t-const [\d.]+ms",
+    ):
+        search(dataclasses.replace(SHORT, t_const_s=0.9 * low), SPACE, LUT, digits(0))
+
+
+def test_a_target_above_the_slowest_network_is_legal() -> None:
+    target = choose_target(LUT, 1.0)
+    p_NR = LUT.mask_NR / LUT.mask_NR.sum(axis=1, keepdims=True)
+    derived, in_band = derive_for(p_NR, LUT, target, 0.03)
+    assert not in_band and derived.latency_s <= target.slowest_s * 1.001
+
+
+def test_an_empty_band_falls_back_to_the_best_below_the_target() -> None:
+    # The fastest network of all has a gap above it wider than a band of a millionth.
+    target = choose_target(LUT, choose_target(LUT, None).fastest_s * 1.001)
+    p_NR = LUT.mask_NR / LUT.mask_NR.sum(axis=1, keepdims=True)
+    derived, in_band = derive_for(p_NR, LUT, target, 1e-6)
+    assert not in_band and derived.latency_s <= target.t_const_s
+
+
+def test_a_learning_rate_that_explodes_is_one_line() -> None:
+    with pytest.raises(TrainingError, match="the loss became (nan|inf) in .*: lower the learning"):
+        run(dataclasses.replace(SHORT, lr=1e18))

@@ -1,0 +1,116 @@
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jmsnas.errors import InputError
+from jmsnas.nas.config import SearchConfig
+from jmsnas.nas.run import prepare, run_search
+from jmsnas.report_facts import read_facts
+from jmsnas.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real, tiny search on simulated devices, made once for all files about reports."""
+    place = Workspace(tmp_path_factory.getbasetemp() / "reported")
+    folder = place.run("tiny")
+    if not (folder / "result.json").exists():
+        setting = prepare(place, "chain", "digits", "digits", 0, tell=lambda text: None)
+        run_search(place, "tiny", setting, SearchConfig(warmup_epochs=1, search_epochs=1, final_epochs=1))
+    return folder
+
+
+def copied(run: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(run, tmp_path / "copy"))
+
+
+def test_a_run_as_it_was_written(run: Path) -> None:
+    facts, result = read_facts(Workspace(run.parents[1]), run), json.loads((run / "result.json").read_text())
+    assert [c.name for c in facts.derived.candidates] == result["derived"]["candidates"]
+    assert facts.derived.latency_s == result["derived"]["latency_s"]
+    assert [epoch.stage for epoch in facts.epochs] == ["warm-up", "search", "final"]
+    assert facts.simulated == ("pi4", "laptop", "jetson", "cloud")
+    assert facts.settings.final_epochs == 1 and facts.settings.t_const_s == facts.target.t_const_s
+    assert sum(layer.macs or 0 for layer in facts.layers) == result["macs"]
+    for term in facts.derived.terms:
+        tau_s = sum(layer.tau_s or 0 for layer in facts.layers if layer.device == term.device)
+        assert tau_s == pytest.approx(term.tau_s, rel=1e-9)
+
+
+def test_cloud_only_term_by_term(run: Path) -> None:
+    # 64 bytes (uint8) at 25, 50 and 200 Mbit/s: 20.48, 10.24 and 2.56 us; float32 takes four times that.
+    facts = read_facts(Workspace(run.parents[1]), run)
+    uint8, float32 = facts.cloud_terms("uint8"), facts.cloud_terms("float32")
+    assert [term.epsilon_s * 1e6 for term in uint8] == pytest.approx([20.48, 10.24, 2.56, 0])
+    assert [term.epsilon_s * 1e6 for term in float32] == pytest.approx([81.92, 40.96, 10.24, 0])
+    assert [term.tau_s for term in uint8[:-1]] == [0, 0, 0] and uint8[-1].tau_s == float32[-1].tau_s
+    assert sum(term.tau_s + term.epsilon_s for term in uint8) == pytest.approx(facts.cloud_s)
+    assert uint8[-1].layers == tuple(range(1, 13)) and float32[0].sent_bytes == 256
+
+
+def _no_term(result: dict[str, Any]) -> None:
+    result["derived"]["terms"].pop()
+
+
+def _not_a_number(result: dict[str, Any]) -> None:
+    result["target"]["t_const_s"] = "soon"
+
+
+def _infinite(result: dict[str, Any]) -> None:
+    result["probabilities"] = [float("nan")]
+
+
+def _no_key(result: dict[str, Any]) -> None:
+    del result["accuracy"]
+
+
+def _unknown_device(result: dict[str, Any]) -> None:
+    result["derived"]["terms"][0]["device"] = "elsewhere"
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (_no_term, "do not hold each of 12 layers once, in order"),
+        (_not_a_number, "expected a finite number, got 'soon'"),
+        (_infinite, "not JSON compliant"),
+        (_no_key, "KeyError 'accuracy'"),
+        (_unknown_device, "expected a term for each of pi4, laptop, jetson, cloud"),
+    ],
+)
+def test_a_damaged_result(
+    run: Path, tmp_path: Path, damage: Callable[[dict[str, Any]], None], said: str
+) -> None:
+    folder, result = copied(run, tmp_path), json.loads((run / "result.json").read_text())
+    damage(result)
+    (folder / "result.json").write_text(json.dumps(result))
+    with pytest.raises(InputError, match=f"result.json is damaged, or not of a run .*{said}") as error:
+        read_facts(Workspace(run.parents[1]), folder)
+    assert "\n" not in str(error.value) and "Run the search again" in str(error.value)
+
+
+def test_other_files_that_are_missing_or_damaged(run: Path, tmp_path: Path) -> None:
+    place, folder = Workspace(run.parents[1]), copied(run, tmp_path)
+    (folder / "log.jsonl").write_text('{"stage": "final"}\n')
+    with pytest.raises(InputError, match=r"log.jsonl is damaged, or not of a run \(TypeError"):
+        read_facts(place, folder)
+    (folder / "log.jsonl").unlink()
+    with pytest.raises(InputError, match=r"cannot read .*log.jsonl: No such file or directory"):
+        read_facts(place, folder)
+    (folder / "config.json").write_text("[]")
+    with pytest.raises(InputError, match=r"config.json is damaged.*expected a JSON object, got list"):
+        read_facts(place, folder)
+    with pytest.raises(InputError, match="holds no finished run"):
+        read_facts(place, tmp_path / "nowhere")
+
+
+def test_a_space_that_is_another_now(run: Path, tmp_path: Path) -> None:
+    folder, result = copied(run, tmp_path), json.loads((run / "result.json").read_text())
+    result["space"]["layers"][3] = "16->16 9x9"
+    (folder / "result.json").write_text(json.dumps(result))
+    facts = read_facts(Workspace(run.parents[1]), folder)
+    assert {layer.tau_s for layer in facts.layers} == {None} == {layer.macs for layer in facts.layers}

@@ -1,0 +1,135 @@
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+
+from jmsnas.nas.config import SearchConfig
+from jmsnas.nas.placement import Term
+from jmsnas.nas.run import prepare, run_search
+from jmsnas.report_drawing import MEASURED_COLOUR, SIMULATED_COLOUR, milliseconds, percent, plain
+from jmsnas.report_facts import Facts, read_facts
+from jmsnas.report_network import draw_network
+from jmsnas.report_pictures import draw_compare, draw_estimators, draw_search
+from jmsnas.report_split import TABLE_I_BPS, TABLE_I_SIZE, compute_panels, draw_where_split_pays, plan_name
+from jmsnas.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real, tiny search on simulated devices, made once for all files about reports."""
+    place = Workspace(tmp_path_factory.getbasetemp() / "reported")
+    folder = place.run("tiny")
+    if not (folder / "result.json").exists():
+        setting = prepare(place, "chain", "digits", "digits", 0, tell=lambda text: None)
+        run_search(place, "tiny", setting, SearchConfig(warmup_epochs=1, search_epochs=1, final_epochs=1))
+    return folder
+
+
+@pytest.fixture
+def facts(run: Path) -> Facts:
+    return read_facts(Workspace(run.parents[1]), run)
+
+
+@pytest.fixture
+def mixed(facts: Facts) -> Facts:
+    """The same run as if its first device had been measured."""
+    return replace(facts, devices=(replace(facts.devices[0], simulated=False), *facts.devices[1:]))
+
+
+def texts(figure: Figure) -> list[str]:
+    found = [text.get_text() for axes in figure.axes for text in axes.texts]
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    return [*found, *titles, figure.get_suptitle()]
+
+
+def test_names_are_safe_to_draw() -> None:
+    assert plain("pi4") == "pi4"
+    assert plain("$x^2$") == r"\$x^2\$"
+    assert plain("a\nb\u624b") == "a?b?"
+    assert plain("x" * 30) == "x" * 21 + "..."
+
+
+def test_numbers_as_people_read_them() -> None:
+    assert milliseconds(0.0018843) == "1.884 ms" and milliseconds(0.0015) == "1.500 ms"
+    assert milliseconds(0.19567048) == "195.7 ms" and milliseconds(1.2345) == "1234 ms"
+    assert percent(0.9832) == "98.3 %"
+
+
+def test_the_network_picture_names_devices_links_and_layers(mixed: Facts) -> None:
+    found = texts(draw_network(mixed))
+    assert found.count("SIMULATED") == 3 and found.count("measured") == 1
+    for term in mixed.derived.terms:
+        assert f"tau = {milliseconds(term.tau_s)}" in found
+    for term in mixed.derived.terms[:-1]:
+        assert f"eps =\n{milliseconds(term.epsilon_s)}" in found
+    assert "1  stem" in found and "12  head" in found
+    assert any("25 Mbit/s" in text for text in found)
+    assert f"T = {milliseconds(mixed.derived.latency_s)}, within T_const" in found[-1]
+
+
+def test_a_relay_and_a_missed_deadline_are_drawn(facts: Facts) -> None:
+    terms = (Term("pi4", (), 0.0, 1e-4, 64.0), *facts.derived.terms[1:-1])
+    last = replace(facts.derived.terms[-1], layers=tuple(range(1, 13)))
+    plan = replace(facts.derived, terms=(*terms, last), latency_s=2 * facts.target.t_const_s)
+    found = texts(draw_network(replace(facts, derived=plan)))
+    assert "relay: passes on" in found and "ABOVE T_const" in found[-1]
+
+
+def test_bars_end_at_T(facts: Facts) -> None:
+    figure = draw_compare(facts)
+    (axes,) = figure.axes
+    ends = {round(patch.get_y() + 0.3): 0.0 for patch in axes.patches}
+    for patch in axes.patches:
+        ends[round(patch.get_y() + 0.3)] = max(
+            ends[round(patch.get_y() + 0.3)], patch.get_x() + patch.get_width()
+        )
+    wanted_s = [facts.derived.latency_s, facts.argmax.latency_s, facts.cloud_s]
+    assert [ends[y] for y in range(3)] == pytest.approx([1e3 * seconds for seconds in wanted_s])
+    assert ends[3] > ends[2]
+    assert axes.get_title(loc="left").startswith("SIMULATED")
+
+
+def test_estimators_say_what_is_simulated(mixed: Facts) -> None:
+    measured, *simulated = draw_estimators(mixed).axes
+    assert measured.get_title(loc="left").startswith("pi4\nMAPE")
+    assert measured.get_xlabel() == "measured, ms" and measured.lines[1].get_color() == MEASURED_COLOUR
+    for axes in simulated:
+        assert axes.get_title(loc="left").startswith("SIMULATED ")
+        assert "SIMULATED" in axes.get_xlabel() and axes.lines[1].get_color() == SIMULATED_COLOUR
+        assert (axes.get_xscale(), axes.get_yscale()) == ("log", "log")
+    evaluation = mixed.devices[0].evaluation
+    assert evaluation and len(measured.lines[1].get_xdata()) == evaluation.rows
+
+
+def test_the_search_picture_shows_every_epoch(facts: Facts) -> None:
+    loss, right, expected, entropy = draw_search(facts).axes
+    assert list(loss.lines[0].get_ydata()) == [epoch.loss for epoch in facts.epochs]
+    assert right.lines[-1].get_ydata()[0] == 100 * facts.document["accuracy"]["test"]
+    assert expected.lines[0].get_ydata()[-1] == pytest.approx(
+        facts.document["expected_latency_s"] / facts.target.t_const_s
+    )
+    assert len(entropy.lines[0].get_ydata()) == 2
+
+
+def test_where_a_split_pays() -> None:
+    uint8, float32 = panels = compute_panels()
+    for panel, encoding in ((uint8, "uint8"), (float32, "float32")):
+        assert panel.relay.input_encoding == panel.strict.input_encoding == encoding
+        assert panel.relay.sizes[panel.point[0]] == TABLE_I_SIZE
+        assert panel.relay.rates_bps[panel.point[1]] == TABLE_I_BPS
+        assert (panel.relay.best_SK <= panel.relay.cloud_SK * (1 + 1e-12)).all()
+        assert (panel.strict.best_SK >= panel.relay.best_SK * (1 - 1e-12)).all()
+    # The image alone, 3 x 224 x 224 numbers over 25, 50 and 200 Mbit/s: 8 x 150528 x 0.065 us = 78.27 ms.
+    sent_s = 8 * 150528 * (1 / 25e6 + 1 / 50e6 + 1 / 200e6)
+    cloud, cloud_float32 = (float(panel.relay.cloud_SK[panel.point]) for panel in panels)
+    assert cloud > sent_s and cloud_float32 - cloud == pytest.approx(3 * sent_s)
+    figure = draw_where_split_pays(panels)
+    assert figure.get_suptitle().startswith("SIMULATED: where a split pays")
+    assert [axes.get_xlabel() for axes in figure.axes[:2]] == ["rate of the link behind the UE, Mbit/s"] * 2
+
+
+def test_plans_by_name() -> None:
+    layers_SKM = compute_panels()[0].relay.layers_SKM
+    assert plan_name(("a", "b", "c", "d"), layers_SKM[0, 0] * 0 + [0, 0, 0, 24]) == "all on d"
+    assert plan_name(("a", "b", "c", "d"), layers_SKM[0, 0] * 0 + [7, 0, 17, 0]) == "split: a + c"

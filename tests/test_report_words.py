@@ -1,0 +1,110 @@
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jmsnas import report_words as words
+from jmsnas.nas.config import SearchConfig
+from jmsnas.nas.placement import Term
+from jmsnas.nas.run import prepare, run_search
+from jmsnas.report_facts import Facts, read_facts
+from jmsnas.report_split import compute_panels
+from jmsnas.workspace import Workspace
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real, tiny search on simulated devices, made once for all files about reports."""
+    place = Workspace(tmp_path_factory.getbasetemp() / "reported")
+    folder = place.run("tiny")
+    if not (folder / "result.json").exists():
+        setting = prepare(place, "chain", "digits", "digits", 0, tell=lambda text: None)
+        run_search(place, "tiny", setting, SearchConfig(warmup_epochs=1, search_epochs=1, final_epochs=1))
+    return folder
+
+
+@pytest.fixture
+def facts(run: Path) -> Facts:
+    return read_facts(Workspace(run.parents[1]), run)
+
+
+def told(facts: Facts, latency_s: float, **derived: Any) -> str:
+    """The answer for the same run with another T."""
+    document = facts.document | {"derived": facts.document["derived"] | derived}
+    changed = replace(facts, document=document, derived=replace(facts.derived, latency_s=latency_s))
+    return " ".join(words.answer(changed))
+
+
+def test_the_answer(facts: Facts) -> None:
+    t_const_s = facts.target.t_const_s
+    within = told(facts, 0.99 * t_const_s, in_band=True, optimal=True)
+    assert "a network of 12 layers" in within and "pi4 (UE) runs layer" in within
+    assert "(99.0 % of it)" in within and ", within the deadline T_const = " in within
+    assert "within 3.0 % below the deadline it is the likeliest: proven." in within
+    assert "cloud runs layer" in within
+    above = told(facts, 1.01 * t_const_s, in_band=True, optimal=False)
+    assert ", ABOVE the deadline" in above and "not proven, the search for a likelier was cut off" in above
+    assert "No network's T lies within 3.0 % below the deadline" in told(
+        facts, 0.5 * t_const_s, in_band=False
+    )
+
+
+def test_layers_in_words() -> None:
+    assert words.layers(Term("a", (1, 2, 3), 1.0, 0.0, 0.0)) == "layers 1 to 3"
+    assert words.layers(Term("a", (4,), 1.0, 0.0, 0.0)) == "layer 4"
+    assert words.layers(Term("a", (), 0.0, 0.0, 0.0)) == "no layer (it passes on)"
+
+
+def test_cloud_only_faster_and_slower(facts: Facts) -> None:
+    # T of 2 ms against 0.8 ms: 2.5 times; against 4 ms: 50 % saved.
+    split = replace(facts, derived=replace(facts.derived, latency_s=2e-3))
+    faster, other = words.cloud_sentences(replace(split, cloud_s=0.8e-3))
+    assert faster.startswith("Cloud only is faster here. An 8x8 image costs nothing to send: as uint8")
+    assert "0.8000 ms in all against T = 2.000 ms of the split, 2.5 times as fast" in faster
+    # float32 sends four times 33.28 us: 0.8 - 0.03328 + 0.13312 = 0.89984 ms.
+    assert other == "With a float32 input, cloud only would take 0.8998 ms."
+    slower, _ = words.cloud_sentences(replace(split, cloud_s=4e-3))
+    assert slower.startswith("The split is faster than cloud only by 50.0 %.")
+
+
+def test_evidence(facts: Facts) -> None:
+    pi4 = facts.devices[0]
+    said = words.evidence(pi4)
+    assert said.startswith("53 rows SIMULATED, Raspberry Pi 4") and "roofline of devices/pi4.toml" in said
+    assert pi4.table
+    row = replace(pi4.table.rows[0], kind="measured", environment="here", measured_at="2026-11-23T10:00:00")
+    table = replace(pi4.table, rows=(row,), environments={"here": {"cpu": "Some CPU"}})
+    assert words.evidence(replace(pi4, table=table)) == "1 rows measured on Some CPU, 2026-11-23"
+    assert words.evidence(replace(pi4, table=None, trouble="gone")) == "gone"
+
+
+def test_where_a_split_pays_in_words() -> None:
+    uint8, float32 = words.split_sentences(compute_panels())
+    assert uint8.startswith("uint8 input, 25 Mbit/s, 224x224 (the star): the best plan is ")
+    # What the uint8 image makes lose, the four times larger float32 image makes win.
+    assert "which loses to cloud only" in uint8 and "which beats cloud only" in float32
+
+
+def test_commands(facts: Facts) -> None:
+    again = [command.line for command in words.commands_again(facts)]
+    devices = "--device pi4 --device laptop --device jetson --device cloud"
+    assert again[0] == f"jmsnas profile {devices} --space digits"
+    assert again[1] == f"jmsnas fit-estimator {devices}"
+    assert again[2] == (
+        "jmsnas search --topology chain --network chain --space digits --dataset digits --seed 0 "
+        f"--threads 1 --train-on auto --t-const {facts.target.t_const_s!r}s"
+    )
+    assert again[3] == "jmsnas report tiny"
+    searches = words.commands_again(facts)[2].does
+    assert "SearchConfig(warmup_epochs = 1, search_epochs = 1, final_epochs = 1)" in searches
+    following = [command.line for command in words.commands_next(facts)]
+    assert "jmsnas profile --device jetson --space digits --measured-only" in following
+    assert any("--network desk" in line for line in following)
+
+
+def test_names_are_quoted_for_the_shell(facts: Facts) -> None:
+    changed = replace(facts, config=facts.config | {"network": "a; rm -rf b", "space": "$(x)"})
+    search = words.commands_again(changed)[2]
+    assert "--network 'a; rm -rf b' --space '$(x)'" in search.line
+    assert "the network is your own file" in search.does
