@@ -171,7 +171,8 @@ def draw_compare(facts: Facts) -> Figure:
     handles, names = axes.get_legend_handles_labels()
     unique = dict(zip(names, handles, strict=True))
     figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=4, fontsize=8)
-    title(axes, "T of equation (1), term by term", bool(facts.simulated))
+    hatched = "where hatched: " if facts.simulated else ""
+    title(axes, f"{hatched}T of equation (1), term by term", bool(facts.simulated))
     return figure
 
 

@@ -1,5 +1,6 @@
 import os
 import shutil
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -32,3 +33,13 @@ def short_run(
     setting = prepare(place, "chain", "digits", "digits", seed=0)
     config = SearchConfig(warmup_epochs=1, search_epochs=1, final_epochs=1)
     return place, run_search(place, "short", setting, config)
+
+
+@pytest.fixture(scope="session")
+def run(simulated_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished search like `short_run`, in a workspace of its own to write reports into."""
+    place = Workspace(tmp_path_factory.mktemp("reported"))
+    shutil.copytree(simulated_workspace.folder, place.folder, dirs_exist_ok=True)
+    setting = prepare(place, "chain", "digits", "digits", seed=0)
+    config = SearchConfig(warmup_epochs=1, search_epochs=1, final_epochs=1)
+    return run_search(place, "tiny", setting, config).folder

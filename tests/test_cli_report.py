@@ -3,24 +3,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
-from jmsnas.nas.config import SearchConfig
-from jmsnas.nas.run import prepare, run_search
-from jmsnas.workspace import Workspace
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real, tiny search on simulated devices, made once for all files about reports."""
-    place = Workspace(tmp_path_factory.getbasetemp() / "reported")
-    folder = place.run("tiny")
-    if not (folder / "result.json").exists():
-        setting = prepare(place, "chain", "digits", "digits", 0, tell=lambda text: None)
-        run_search(place, "tiny", setting, SearchConfig(warmup_epochs=1, search_epochs=1, final_epochs=1))
-    return folder
 
 
 def typed(place: Path, *words: str) -> tuple[int, str, str]:

@@ -12,8 +12,6 @@ import pytest
 from PIL import Image
 
 from jmsnas.errors import DeviceError, InputError, StorageError
-from jmsnas.nas.config import SearchConfig
-from jmsnas.nas.run import prepare, run_search
 from jmsnas.report import find_run, newest_run, page, write_report
 from jmsnas.report_drawing import png
 from jmsnas.report_facts import read_facts
@@ -23,17 +21,6 @@ from jmsnas.report_split import compute_panels
 from jmsnas.workspace import Workspace
 
 PICTURES = ("compare.png", "estimators.png", "network.png", "search.png", "where_split_pays.png")
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real, tiny search on simulated devices, made once for all files about reports."""
-    place = Workspace(tmp_path_factory.getbasetemp() / "reported")
-    folder = place.run("tiny")
-    if not (folder / "result.json").exists():
-        setting = prepare(place, "chain", "digits", "digits", 0, tell=lambda text: None)
-        run_search(place, "tiny", setting, SearchConfig(warmup_epochs=1, search_epochs=1, final_epochs=1))
-    return folder
 
 
 @pytest.fixture(scope="module")

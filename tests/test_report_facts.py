@@ -7,21 +7,8 @@ from typing import Any
 import pytest
 
 from jmsnas.errors import InputError
-from jmsnas.nas.config import SearchConfig
-from jmsnas.nas.run import prepare, run_search
 from jmsnas.report_facts import read_facts
 from jmsnas.workspace import Workspace
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real, tiny search on simulated devices, made once for all files about reports."""
-    place = Workspace(tmp_path_factory.getbasetemp() / "reported")
-    folder = place.run("tiny")
-    if not (folder / "result.json").exists():
-        setting = prepare(place, "chain", "digits", "digits", 0, tell=lambda text: None)
-        run_search(place, "tiny", setting, SearchConfig(warmup_epochs=1, search_epochs=1, final_epochs=1))
-    return folder
 
 
 def copied(run: Path, tmp_path: Path) -> Path:

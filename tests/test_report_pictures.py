@@ -4,26 +4,13 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
-from jmsnas.nas.config import SearchConfig
 from jmsnas.nas.placement import Term
-from jmsnas.nas.run import prepare, run_search
 from jmsnas.report_drawing import MEASURED_COLOUR, SIMULATED_COLOUR, milliseconds, percent, plain
 from jmsnas.report_facts import Facts, read_facts
 from jmsnas.report_network import draw_network
 from jmsnas.report_pictures import draw_compare, draw_estimators, draw_search
 from jmsnas.report_split import TABLE_I_BPS, TABLE_I_SIZE, compute_panels, draw_where_split_pays, plan_name
 from jmsnas.workspace import Workspace
-
-
-@pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real, tiny search on simulated devices, made once for all files about reports."""
-    place = Workspace(tmp_path_factory.getbasetemp() / "reported")
-    folder = place.run("tiny")
-    if not (folder / "result.json").exists():
-        setting = prepare(place, "chain", "digits", "digits", 0, tell=lambda text: None)
-        run_search(place, "tiny", setting, SearchConfig(warmup_epochs=1, search_epochs=1, final_epochs=1))
-    return folder
 
 
 @pytest.fixture
