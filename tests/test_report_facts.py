@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from jmsnas.errors import InputError
-from jmsnas.report_facts import read_facts
+from jmsnas.report.facts import read_facts
 from jmsnas.workspace import Workspace
 
 

@@ -5,11 +5,11 @@ import pytest
 from matplotlib.figure import Figure
 
 from jmsnas.nas.placement import Term
-from jmsnas.report_drawing import MEASURED_COLOUR, SIMULATED_COLOUR, milliseconds, percent, plain
-from jmsnas.report_facts import Facts, read_facts
-from jmsnas.report_network import draw_network
-from jmsnas.report_pictures import draw_compare, draw_estimators, draw_search
-from jmsnas.report_split import TABLE_I_BPS, TABLE_I_SIZE, compute_panels, draw_where_split_pays, plan_name
+from jmsnas.report.drawing import MEASURED_COLOUR, SIMULATED_COLOUR, milliseconds, percent, plain
+from jmsnas.report.facts import Facts, read_facts
+from jmsnas.report.network import draw_network
+from jmsnas.report.pictures import draw_compare, draw_estimators, draw_search
+from jmsnas.report.split import TABLE_I_BPS, TABLE_I_SIZE, compute_panels, draw_where_split_pays, plan_name
 from jmsnas.workspace import Workspace
 
 

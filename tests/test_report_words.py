@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from jmsnas import report_words as words
 from jmsnas.nas.placement import Term
-from jmsnas.report_facts import Facts, read_facts
-from jmsnas.report_split import compute_panels
+from jmsnas.report import words
+from jmsnas.report.facts import Facts, read_facts
+from jmsnas.report.split import compute_panels
 from jmsnas.workspace import Workspace
 
 

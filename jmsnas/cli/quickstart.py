@@ -61,7 +61,7 @@ def quickstart_command(
     with progress_bar() as progress:
         run = run_search(place, run_name, setting, SearchConfig(seed=seed, threads=threads), progress)
     say("4/4 report")
-    from jmsnas.report import write_report
+    from jmsnas.report.page import write_report
 
     page = write_report(place, run.folder)
     if as_json:

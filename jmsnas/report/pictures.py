@@ -8,7 +8,7 @@ from jmsnas.estimators.evaluate import Evaluation
 from jmsnas.nas.placement import Term
 from jmsnas.nas.stages import Epoch
 from jmsnas.network import INPUT_BYTES
-from jmsnas.report_drawing import (
+from jmsnas.report.drawing import (
     BLACK,
     BLUE,
     DEVICE_COLOURS,
@@ -25,7 +25,7 @@ from jmsnas.report_drawing import (
     plain,
     title,
 )
-from jmsnas.report_facts import DeviceFacts, Facts
+from jmsnas.report.facts import DeviceFacts, Facts
 
 _STAGES = {"warm-up": "warm-up", "search": "search", "final": "second stage"}
 

@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Patch, Rectangle
 
 from jmsnas.nas.placement import Term
-from jmsnas.report_drawing import (
+from jmsnas.report.drawing import (
     BLACK,
     BLUE,
     GREEN,
@@ -19,7 +19,7 @@ from jmsnas.report_drawing import (
     new_figure,
     plain,
 )
-from jmsnas.report_facts import DeviceFacts, Facts
+from jmsnas.report.facts import DeviceFacts, Facts
 from jmsnas.space import Candidate
 from jmsnas.units import format_rate
 

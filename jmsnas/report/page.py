@@ -13,15 +13,15 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from jmsnas import report_words as words
 from jmsnas.errors import InputError
 from jmsnas.files import write_atomic
 from jmsnas.progress import Progress, silent
-from jmsnas.report_drawing import milliseconds, percent, png
-from jmsnas.report_facts import Facts, read_facts
-from jmsnas.report_network import draw_network
-from jmsnas.report_pictures import draw_compare, draw_estimators, draw_search
-from jmsnas.report_split import Panel, compute_panels, draw_where_split_pays
+from jmsnas.report import words
+from jmsnas.report.drawing import milliseconds, percent, png
+from jmsnas.report.facts import Facts, read_facts
+from jmsnas.report.network import draw_network
+from jmsnas.report.pictures import draw_compare, draw_estimators, draw_search
+from jmsnas.report.split import Panel, compute_panels, draw_where_split_pays
 from jmsnas.units import format_rate
 from jmsnas.workspace import Workspace
 
@@ -109,7 +109,7 @@ def page(facts: Facts, panels: tuple[Panel, ...], pictures: tuple[Picture, ...])
     )
     environment.filters.update(ms=milliseconds, percent=percent, rate=format_rate)
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False}
-    template = resources.files("jmsnas").joinpath("report.html.jinja").read_text("utf-8")
+    template = resources.files("jmsnas.report").joinpath("page.html.jinja").read_text("utf-8")
     return environment.from_string(template).render(
         facts=facts,
         words=words,

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from jmsnas.nas.whatif import SplitMap, plain_architecture, simulated_predictors, split_map
 from jmsnas.network import INPUT_BYTES, load_network
-from jmsnas.report_drawing import BLACK, RED, SIMULATED_COLOUR, milliseconds, new_figure, plain
+from jmsnas.report.drawing import BLACK, RED, SIMULATED_COLOUR, milliseconds, new_figure, plain
 from jmsnas.space_file import load_space
 
 # Table I of the paper (the wireless link behind the UE), and the size of its images.

@@ -12,12 +12,12 @@ import pytest
 from PIL import Image
 
 from jmsnas.errors import DeviceError, InputError, StorageError
-from jmsnas.report import find_run, newest_run, page, write_report
-from jmsnas.report_drawing import png
-from jmsnas.report_facts import read_facts
-from jmsnas.report_network import draw_network
-from jmsnas.report_pictures import draw_estimators
-from jmsnas.report_split import compute_panels
+from jmsnas.report.drawing import png
+from jmsnas.report.facts import read_facts
+from jmsnas.report.network import draw_network
+from jmsnas.report.page import find_run, newest_run, page, write_report
+from jmsnas.report.pictures import draw_estimators
+from jmsnas.report.split import compute_panels
 from jmsnas.workspace import Workspace
 
 PICTURES = ("compare.png", "estimators.png", "network.png", "search.png", "where_split_pays.png")

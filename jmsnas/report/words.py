@@ -8,9 +8,9 @@ from jmsnas.files import preset_names
 from jmsnas.nas.config import SearchConfig
 from jmsnas.nas.placement import Term
 from jmsnas.network import INPUT_BYTES
-from jmsnas.report_drawing import milliseconds, percent
-from jmsnas.report_facts import DeviceFacts, Facts
-from jmsnas.report_split import Panel, plan_name
+from jmsnas.report.drawing import milliseconds, percent
+from jmsnas.report.facts import DeviceFacts, Facts
+from jmsnas.report.split import Panel, plan_name
 from jmsnas.units import format_rate
 
 # What the command line can set; the rest of SearchConfig is for Python.

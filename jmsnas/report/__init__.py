@@ -1,0 +1,1 @@
+"""Show: one HTML page and pictures of a finished run."""
