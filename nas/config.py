@@ -15,11 +15,11 @@ class SearchConfig:
     band: float = 0.03  # T of the derived network lies in [1 - band, 1] x T_const
     warmup_epochs: int = 10
     search_epochs: int = 20
-    final_epochs: int = 20
+    final_epochs: int = 30
     batch_size: int = 64
-    lr: float = 0.05
+    lr: float = 0.1
     momentum: float = 0.9
-    lambda1: float = 2e-5  # weight of ||theta||^2 in equation (4)
+    lambda1: float = 5e-4  # weight of ||theta||^2 in equation (4)
     lambda2: float = 5.0  # weight of (E[T] / T_const - 1)^2
     alpha_lr: float = 0.03  # a few hundred steps are too few for the usual 1e-3
     threads: int = 1

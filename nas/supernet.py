@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from jmsnas.blocks import build
+from jmsnas.nas.beginning import begin_alike
 from jmsnas.nas.gates import TwoPaths
 from jmsnas.space import Architecture, Block, SearchSpace
 
@@ -40,6 +41,8 @@ def gate(active: Tensor, other: Tensor, gates_2: Tensor) -> Tensor:
 class Supernet(nn.Module):
     """Every candidate of every layer of a space, built by `blocks.build`.
 
+    All candidates of a layer begin as nearly the same function (see beginning.py).
+
     BatchNorm always uses the batch's own statistics here and never moves its running ones: they would mix
     what different paths see. `derived` networks are recalibrated (see training.recalibrate).
     """
@@ -51,6 +54,9 @@ class Supernet(nn.Module):
             nn.ModuleList(build(Block(candidate, layer)) for candidate in choices)
             for layer, choices in zip(space.layers, space.choices, strict=True)
         )
+        for n, choices in enumerate(space.choices):
+            for i in range(len(choices)):
+                begin_alike(self.candidate(n, i), torch.Generator().manual_seed(n))
         set_statistics_momentum(self, 0.0)
 
     def candidate(self, n: int, i: int) -> nn.Module:
