@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from jmsnas.datasets.splits import Images
-from jmsnas.errors import TrainingError
+from jmsnas.errors import InputError, TrainingError
 from jmsnas.nas.supernet import set_statistics_momentum
 
 
@@ -40,11 +40,13 @@ class Tally:
 
 
 def device_for(train_on: str) -> torch.device:
-    """Choose where to train: `auto` takes a GPU where there is one. Raises TrainingError."""
+    """Choose where to train: `auto` takes a GPU where there is one. Raises InputError."""
+    if train_on not in ("auto", "cpu", "cuda"):
+        raise InputError(f"cannot train on {train_on!r}: expected auto, cpu or cuda")
+    if train_on == "cuda" and not torch.cuda.is_available():
+        raise InputError("no CUDA device is to be had here: expected --train-on cpu or auto")
     if train_on == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if train_on == "cuda" and not torch.cuda.is_available():
-        raise TrainingError("no CUDA device is to be had here: expected --train-on cpu or auto")
     return torch.device(train_on)
 
 

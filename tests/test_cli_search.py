@@ -59,6 +59,7 @@ def test_search_as_json(short: None, simulated_workspace: Workspace) -> None:
         (["--space", "imagenet"], "data set digits has 10 classes .*choose another --space or --dataset"),
         (["--dataset", "mnist"], "unknown data set 'mnist': expected one of digits"),
         (["--network", "desk"], "device local has no latency table .*Run: jmsnas profile --device local"),
+        (["--train-on", "gpu"], "cannot train on 'gpu': expected auto, cpu or cuda"),
         (["--name", "../up"], "run name '../up' must be 1 to 64 of a-z"),
     ],
 )

@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from jmsnas.datasets.splits import Images
-from jmsnas.errors import TrainingError
+from jmsnas.errors import InputError, TrainingError
 from jmsnas.nas.training import (
     Tally,
     accuracy,
@@ -90,7 +90,10 @@ def test_tally_and_schedule() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
 def test_a_gpu_that_is_not_there() -> None:
     assert device_for("auto") == CPU
-    with pytest.raises(
-        TrainingError, match="no CUDA device is to be had here: expected --train-on cpu or auto"
-    ):
+    with pytest.raises(InputError, match="no CUDA device is to be had here: expected --train-on cpu or auto"):
         device_for("cuda")
+
+
+def test_a_device_nobody_knows() -> None:
+    with pytest.raises(InputError, match="cannot train on 'gpu': expected auto, cpu or cuda"):
+        device_for("gpu")

@@ -69,13 +69,15 @@ def search_command(
 
     from jmsnas.nas.config import SearchConfig
     from jmsnas.nas.run import prepare, run_search
+    from jmsnas.nas.training import device_for
 
+    trained_on = device_for(train_on)
     place = workspace(folder)
     run_name = place.run(name or dated_name(network, space, seed)).name
     with progress_bar() as progress:
         setting = prepare(place, network, space, dataset, seed, progress, warn)
     warn_simulated(simulated_devices(setting))
-    say(f"training on {train_on} with {threads} thread{'s' * (threads > 1)}")
+    say(f"training on {trained_on} with {threads} thread{'s' * (threads > 1)}")
     config = SearchConfig(seed=seed, t_const_s=t_const_s, threads=threads, train_on=train_on)
     with progress_bar() as progress:
         run = run_search(place, run_name, setting, config, progress)
