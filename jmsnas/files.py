@@ -92,3 +92,21 @@ def preset_names(kind: str) -> tuple[str, ...]:
 def preset_path(kind: str, name: str) -> Path:
     """Where a built-in preset lies."""
     return Path(str(resources.files("jmsnas").joinpath("presets", kind, f"{name}.toml")))
+
+
+def find_toml(kind: str, name: str, user_folder: Path | None, error: type[InputError]) -> Path:
+    """Find a settings file by name: a path that ends in .toml, else the user's own, else a built-in one.
+
+    `kind` is `spaces` or `networks`; a name nobody knows is raised as `error`.
+    """
+    if name.endswith(".toml"):
+        return Path(name)
+    own = user_folder / f"{name}.toml" if user_folder else None
+    if own and own.exists():
+        return own
+    known = preset_names(kind)
+    if name not in known:
+        raise error(
+            f"unknown {kind[:-1]} {name!r}: expected one of {', '.join(known)}, or a file ending in .toml"
+        )
+    return preset_path(kind, name)

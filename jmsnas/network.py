@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jmsnas.errors import NetworkError
-from jmsnas.files import preset_names, preset_path, read_toml, refuse_unknown_keys
+from jmsnas.files import find_toml, read_toml, refuse_unknown_keys
 from jmsnas.units import format_rate, parse_duration, parse_rate
 
 WIRE_BYTES = {"float32": 4, "float16": 2, "uint8": 1}
@@ -206,14 +206,5 @@ def _link(entry: Mapping[str, Any], where: str) -> Link:
 
 def load_network(name: str, user_folder: Path | None = None) -> Network:
     """Load a network: a `.toml` file, else one of `user_folder`, else a built-in one. Raises NetworkError."""
-    if name.endswith(".toml"):
-        return network_from_toml(read_toml(Path(name), NetworkError), name)
-    own = user_folder / f"{name}.toml" if user_folder else None
-    if own and own.exists():
-        return network_from_toml(read_toml(own, NetworkError), str(own))
-    known = preset_names("networks")
-    if name not in known:
-        raise NetworkError(
-            f"unknown network {name!r}: expected one of {', '.join(known)}, or a file ending in .toml"
-        )
-    return network_from_toml(read_toml(preset_path("networks", name), NetworkError), name)
+    path = find_toml("networks", name, user_folder, NetworkError)
+    return network_from_toml(read_toml(path, NetworkError), str(path))

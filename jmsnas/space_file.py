@@ -5,23 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from jmsnas.errors import SpaceError
-from jmsnas.files import preset_names, preset_path, read_toml, refuse_unknown_keys
+from jmsnas.files import find_toml, read_toml, refuse_unknown_keys
 from jmsnas.space import HEAD, STEM, Candidate, Layer, SearchSpace, candidates_at, mbconv_candidates
 
 
 def load_space(name: str, user_folder: Path | None = None) -> SearchSpace:
     """Load a space: a `.toml` file, else one of `user_folder`, else a built-in one. Raises SpaceError."""
-    if name.endswith(".toml"):
-        return space_from_toml(read_toml(Path(name), SpaceError), name)
-    own = user_folder / f"{name}.toml" if user_folder else None
-    if own and own.exists():
-        return space_from_toml(read_toml(own, SpaceError), str(own))
-    known = preset_names("spaces")
-    if name not in known:
-        raise SpaceError(
-            f"unknown space {name!r}: expected one of {', '.join(known)}, or a file ending in .toml"
-        )
-    return space_from_toml(read_toml(preset_path("spaces", name), SpaceError), name)
+    path = find_toml("spaces", name, user_folder, SpaceError)
+    return space_from_toml(read_toml(path, SpaceError), str(path))
 
 
 def space_from_toml(table: Mapping[str, Any], where: str) -> SearchSpace:
