@@ -10,12 +10,26 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 _PACKAGES = ("jmsnas", "torch", "onnxruntime", "numpy")
+# 64-bit Arm tells numbers instead of a name; these are the kernel's (arch/arm64/include/asm/cputype.h).
+_ARM_CORES = {
+    ("0x41", "0xd03"): "Cortex-A53",
+    ("0x41", "0xd07"): "Cortex-A57",
+    ("0x41", "0xd08"): "Cortex-A72",
+    ("0x41", "0xd09"): "Cortex-A73",
+    ("0x41", "0xd0b"): "Cortex-A76",
+    ("0x41", "0xd0c"): "Neoverse-N1",
+    ("0x41", "0xd42"): "Cortex-A78AE",
+    ("0x4e", "0x003"): "NVIDIA Denver 2",
+    ("0x4e", "0x004"): "NVIDIA Carmel",
+}
 
 
 def describe_host(root: Path = Path("/")) -> dict[str, str]:
     """Describe what could change a latency: processor, clocks, memory, system, versions.
 
-    `root` is where `proc` and `sys` lie. What the host does not tell is left out.
+    `root` is where `proc`, `sys`, `etc` and `var` lie. What the host does not tell is left out; only what
+    stands still while it runs is told, as an environment is named by its content. `boost` and `smt` are 1
+    where on; `power_mode` is a Jetson's (nvpmodel).
     """
     frequency = "sys/devices/system/cpu/cpu0/cpufreq"
     found = {
@@ -28,7 +42,13 @@ def describe_host(root: Path = Path("/")) -> dict[str, str]:
         "min_frequency_khz": _text(root / frequency / "scaling_min_freq"),
         "max_frequency_khz": _text(root / frequency / "scaling_max_freq"),
         "memory_bytes": _memory_bytes(root),
+        "boost": _boost(root),
+        "smt": _text(root / "sys/devices/system/cpu/smt/active"),
+        "virtual": "yes" if _in_virtual_machine(root) else "",
+        "tegra": _text(root / "etc/nv_tegra_release").partition(", GCID")[0].strip("# "),
+        "power_mode": _text(root / "var/lib/nvpmodel/status"),
         "gpu": _gpu(),
+        "gpu_driver": _text(root / "sys/module/nvidia/version"),
         "python": platform.python_version(),
     }
     for package in _PACKAGES:
@@ -46,10 +66,12 @@ def environment_name(environment: dict[str, str]) -> str:
 
 def cpu_model(root: Path = Path("/")) -> str:
     """Name of the processor; empty where the host does not tell."""
-    for line in _text(root / "proc/cpuinfo").splitlines():
-        name, _, value = line.partition(":")
-        if name.strip() == "model name":
-            return value.strip()
+    told = _cpuinfo(root)
+    if "model name" in told:
+        return told["model name"]
+    part = (told.get("CPU implementer", ""), told.get("CPU part", ""))
+    if any(part):
+        return _ARM_CORES.get(part, f"Arm implementer {part[0]} part {part[1]}")
     if sys.platform == "darwin":
         answer = subprocess.run(
             ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
@@ -81,6 +103,22 @@ def _text(path: Path) -> str:
         return path.read_text(errors="replace").strip("\0\n ")
     except OSError:
         return ""
+
+
+def _cpuinfo(root: Path) -> dict[str, str]:
+    pairs = [line.partition(":") for line in _text(root / "proc/cpuinfo").splitlines()]
+    # Reversed: what the first core says stands, as boards of unlike cores list the small ones first.
+    return {name.strip(): value.strip() for name, _, value in reversed(pairs)}
+
+
+def _boost(root: Path) -> str:
+    if no_turbo := _text(root / "sys/devices/system/cpu/intel_pstate/no_turbo"):
+        return {"0": "1", "1": "0"}.get(no_turbo, "")
+    return _text(root / "sys/devices/system/cpu/cpufreq/boost")
+
+
+def _in_virtual_machine(root: Path) -> bool:
+    return "hypervisor" in _cpuinfo(root).get("flags", "").split()
 
 
 def _board(root: Path) -> str:

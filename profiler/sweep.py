@@ -5,7 +5,7 @@ The same call again goes on where the last one ended, however it ended: finished
 
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -17,6 +17,7 @@ import numpy as np
 from jmsnas.errors import DeviceError
 from jmsnas.profiler.environment import describe_host, environment_name, host_is
 from jmsnas.profiler.fold import Tell, fold_journal, merged
+from jmsnas.profiler.host_state import HostState, read_state, watched
 from jmsnas.profiler.journal import append_record, journal_path, only_writer
 from jmsnas.profiler.parquet import row_record, write_table
 from jmsnas.profiler.runtimes import pinned, prepare
@@ -53,6 +54,7 @@ def profile_device(
     budget_s: float | None = None,
     progress: Progress = silent,
     tell: Tell = warnings.warn,
+    watch: Callable[[], HostState] | None = read_state,
 ) -> Profiled:
     """Bring a device's table up to date: measured if this host is that device, else simulated.
 
@@ -66,7 +68,7 @@ def profile_device(
         Where tables and exported models lie.
     measured_only
         Refuse rather than simulate.
-    seed, budget_s, progress, tell
+    seed, budget_s, progress, tell, watch
         As in `profile`.
 
     Returns
@@ -95,6 +97,7 @@ def profile_device(
             budget_s=budget_s,
             progress=progress,
             tell=tell,
+            watch=watch,
         )
         return Profiled(table, path, "measured")
     if measured_only:
@@ -116,6 +119,7 @@ def profile(
     budget_s: float | None = None,
     progress: Progress = silent,
     tell: Tell = warnings.warn,
+    watch: Callable[[], HostState] | None = None,
     clock: Clock = time.perf_counter_ns,
 ) -> LatencyTable:
     """Measure on this host every block that the table lacks under a key, and return the whole table.
@@ -136,6 +140,8 @@ def profile(
         Seconds of sampling a key; 0.6 s a block where None.
     progress, tell
         Called with how far it is (in blocks), and with what the user should know.
+    watch
+        Reads the host before and after each key's blocks, for warnings; not done where None.
     clock
         Nanoseconds that never step back.
 
@@ -159,7 +165,7 @@ def profile(
         append_record(
             journal_path(table_path), {"schema": SCHEMA_VERSION, "device": device, "environment": values}
         )
-        total, before = sum(map(len, missing.values())), 0
+        total, before, told = sum(map(len, missing.values())), 0, set[str]()
         try:
             for key, left in missing.items():
                 config = TimingConfig(
@@ -168,7 +174,7 @@ def profile(
                 shown = partial(_shown, progress, key, before, len(left), total)
                 calls = prepare([REFERENCE, *left], key, cache, seed, partial(shown, 0.0, _PREPARING))
                 keep = partial(_keep, table_path, device, key, left, environment_name(values))
-                with pinned(key):
+                with pinned(key), watched(tell, told, watch):
                     measure(calls[1:], calls[0], keep, config, seed, partial(shown, _PREPARING, 1.0), clock)
                 before += len(left)
         finally:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from jmsnas.errors import DeviceError, JmsnasError, StorageError
+from jmsnas.profiler.host_state import HostState
 from jmsnas.profiler.journal import append_record, journal_path, only_writer, read_journal
 from jmsnas.profiler.parquet import read_table, record_row
 from jmsnas.profiler.simulated import simulated_table
@@ -124,8 +125,33 @@ def test_measurement_takes_the_place_of_a_simulation(tmp_path: Path) -> None:
 
 
 def test_local_is_measured(tmp_path: Path) -> None:
-    found = profile_device("local", BLOCKS[:1], [EAGER], Workspace(tmp_path), measured_only=True, **QUICK)
+    place, lines = Workspace(tmp_path), list[str]()
+    found = profile_device(
+        "local", BLOCKS[:1], [EAGER], place, measured_only=True, tell=lines.append, **QUICK
+    )
     assert found.outcome == "measured" and not found.table.simulated
+
+
+def test_what_the_host_does_is_told_before_and_after_measuring(tmp_path: Path) -> None:
+    lines, readings = list[str](), 0
+
+    def heating() -> HostState:
+        nonlocal readings
+        readings += 1
+        return HostState(governor="ondemand", temperature_c=40.0 + 25.0 * readings)
+
+    def once() -> None:
+        place = Workspace(tmp_path)
+        profile_device("local", BLOCKS[:2], [EAGER], place, tell=lines.append, watch=heating, **QUICK)
+
+    once()
+    assert readings == 2 and [line.partition(":")[0] for line in lines] == [
+        "the governor is ondemand, which moves the clock",
+        "cannot tell whether the clock was steady",
+        "the host is at 90 C",
+    ]
+    once()
+    assert readings == 2 and len(lines) == 3, "there was nothing to measure, so nothing to warn of"
 
 
 # Loads torch once, then forks a profiler for every line it is sent and kills it that many seconds later.

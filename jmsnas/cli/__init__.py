@@ -1,9 +1,21 @@
 """The command line: one file a verb; each parses, calls one library function, prints."""
 
+from typing import Any
+
 import typer
+from typer.core import TyperGroup
+
+
+class _InOrder(TyperGroup):
+    """Verbs and groups of verbs in the order a person meets them."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=_ORDER.index)
+
 
 app = typer.Typer(
     name="jmsnas",
+    cls=_InOrder,
     help="From a measured device to a searched and split neural network. Start with: jmsnas quickstart",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -17,8 +29,15 @@ def _root() -> None:
     """From a measured device to a searched and split neural network. Start with: jmsnas quickstart."""
 
 
-from jmsnas.cli import fit_estimator, profile, quickstart, report, search  # noqa: E402, F401 - registers its verb on app
+from jmsnas.cli import (  # noqa: E402 - each registers its verb on app
+    devices,  # noqa: F401
+    fit_estimator,  # noqa: F401
+    profile,  # noqa: F401
+    quickstart,  # noqa: F401
+    report,  # noqa: F401
+    search,  # noqa: F401
+    table,  # noqa: F401
+)
 
-# In the order a person meets them.
-_ORDER = ("quickstart", "profile", "fit-estimator", "search", "report")
-app.registered_commands.sort(key=lambda command: _ORDER.index(str(command.name)))
+# In the order a person meets them; `table` is a group of verbs.
+_ORDER = ("quickstart", "devices", "profile", "table", "fit-estimator", "search", "report")

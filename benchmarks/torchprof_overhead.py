@@ -1,0 +1,147 @@
+"""What torchprof's hooks add: its total of a block against wall clock of the same module, block by block.
+
+    python benchmarks/torchprof_overhead.py             table, in about a minute
+    python benchmarks/torchprof_overhead.py --check     exit 1 where the total is not above wall clock
+
+Eager torch, one thread, batch 1, one process. In each round, through all blocks in random order, a block
+runs under torchprof between two samples of wall clock; the ratio is torchprof / sqrt(before * after).
+Identity runs no operator, so torchprof has no time for it, and it is left out.
+"""
+
+import argparse
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from jmsnas.blocks import example_input
+from jmsnas.files import write_json
+from jmsnas.profiler.environment import describe_host
+from jmsnas.profiler.export import seeded_module
+from jmsnas.profiler.runtimes import pinned
+from jmsnas.profiler.table import Key
+from jmsnas.profiler.timing import FEWEST_ROUNDS, median_interval
+from jmsnas.profiler.torchprof_backend import layer_seconds
+from jmsnas.space import Block
+from jmsnas.space_file import load_space
+
+SHARE_BAR = 0.95
+# torchprof leaves the caches to its own work, and two calls bring the block back.
+UNTIMED_CALLS, TIMED_CALLS, WARM_UP_ROUNDS = 2, 3, 2
+
+
+@dataclass(frozen=True, slots=True)
+class Overhead:
+    """A block's figures: medians over rounds, the ratio's 95 % interval and its middle half of rounds."""
+
+    block: str
+    layers: int
+    wall_s: float
+    torchprof_s: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    ratio_q25: float
+    ratio_q75: float
+    added_a_layer_s: float
+
+
+def wall_s(module: nn.Module, x_NCHW: Tensor) -> float:
+    for _ in range(UNTIMED_CALLS):
+        module(x_NCHW)
+    began = time.perf_counter_ns()
+    for _ in range(TIMED_CALLS):
+        module(x_NCHW)
+    return (time.perf_counter_ns() - began) * 1e-9 / TIMED_CALLS
+
+
+def measure(blocks: list[Block], rounds: int, seed: int) -> list[Overhead]:
+    """Measure all blocks, interleaved."""
+    generator = np.random.default_rng(seed)
+    ready = [(seeded_module(block, seed), example_input(block, 1, seed)) for block in blocks]
+    walls, totals = np.zeros((len(blocks), rounds)), np.zeros((len(blocks), rounds))
+    layers = [0] * len(blocks)
+    with pinned(Key("torch")):
+        for number in range(-WARM_UP_ROUNDS, rounds):
+            for index in generator.permutation(len(blocks)).tolist():
+                module, x_NCHW = ready[index]
+                before = wall_s(module, x_NCHW)
+                seconds = layer_seconds(module, x_NCHW)
+                after = wall_s(module, x_NCHW)
+                if number >= 0:
+                    walls[index, number] = math.sqrt(before * after)
+                    totals[index, number] = sum(seconds.values())
+                    layers[index] = len(seconds)
+    figures = zip(blocks, layers, walls, totals, strict=True)
+    return [overhead(block, count, wall, total) for block, count, wall, total in figures]
+
+
+def overhead(block: Block, layers: int, wall: Any, total: Any) -> Overhead:
+    ratios = total / wall
+    ratio, low, high = median_interval(ratios.tolist())
+    q25, q75 = (float(q) for q in np.quantile(ratios, (0.25, 0.75)))
+    added = float(np.median(total - wall)) / layers
+    return Overhead(
+        str(block), layers, float(np.median(wall)), float(np.median(total)), ratio, low, high, q25, q75, added
+    )
+
+
+def report(space: str, cpu: str, found: list[Overhead], left_out: int) -> bool:
+    """Print the figures; give whether the bar is met."""
+    print(f"space {space} on {cpu}, eager torch, 1 thread; {left_out} Identity blocks left out")
+    print(
+        f"{'block':<30} {'wall us':>8} {'torchprof us':>12} {'ratio':>6} {'95 % interval':>14} "
+        f"{'middle half':>14} {'us/layer':>8}"
+    )
+    for row in found:
+        print(
+            f"{row.block:<30} {row.wall_s * 1e6:>8.1f} {row.torchprof_s * 1e6:>12.1f} {row.ratio:>6.2f} "
+            f"{f'{row.ratio_low:.2f} .. {row.ratio_high:.2f}':>14} "
+            f"{f'{row.ratio_q25:.2f} .. {row.ratio_q75:.2f}':>14} {row.added_a_layer_s * 1e6:>8.1f}"
+        )
+    ratios = np.array([row.ratio for row in found])
+    above = float((ratios > 1).mean())
+    added = float(np.median([row.added_a_layer_s for row in found]))
+    print(
+        f"ratio: median {np.median(ratios):.2f}, {ratios.min():.2f} to {ratios.max():.2f} over blocks; "
+        f"{added * 1e6:.1f} us added a layer (median); above wall clock: {above:.1%} of {len(found)} blocks"
+    )
+    for row in found:
+        if row.ratio <= 1:
+            print(f"NOT ABOVE wall clock: {row.block}, ratio {row.ratio:.2f}")
+    return above >= SHARE_BAR
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--space", default="digits")
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--check", action="store_true", help="exit 1 where the bar is missed")
+    given = parser.parse_args()
+    if given.rounds < FEWEST_ROUNDS:
+        parser.error(f"--rounds {given.rounds}: expected {FEWEST_ROUNDS} or more, for an interval")
+    blocks = load_space(given.space).blocks()
+    chosen = [block for block in blocks if block.candidate.op != "identity"]
+    environment = describe_host()
+    found = measure(chosen, given.rounds, given.seed)
+    met = report(given.space, environment.get("cpu", "this host"), found, len(blocks) - len(chosen))
+    if given.json:
+        document = {"space": given.space, "rounds": given.rounds, "seed": given.seed, "met": met}
+        write_json(
+            given.json, {**document, "environment": environment, "blocks": [asdict(row) for row in found]}
+        )
+    if given.check and not met:
+        print(f"MISSED torchprof's total above wall clock: expected {SHARE_BAR:.0%} of blocks or more")
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

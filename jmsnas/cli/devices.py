@@ -1,0 +1,127 @@
+"""`jmsnas devices`: which devices are known, how good and how old their tables are, what this host is."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from jmsnas.cli import app
+from jmsnas.cli.terminal import (
+    DEFAULT_WORKSPACE,
+    JsonOption,
+    WorkspaceOption,
+    one_line_errors,
+    print_json,
+    workspace,
+)
+
+if TYPE_CHECKING:
+    from jmsnas.profiler.table import Row
+    from jmsnas.workspace import Workspace
+
+_EXAMPLES = """List every built-in and profiled device: measured or simulated, how old, how good.
+
+[bold]Examples[/bold]
+
+  jmsnas devices
+
+  jmsnas devices --workspace elsewhere --json
+
+Next: jmsnas profile --device NAME
+"""
+
+
+@app.command("devices", help=_EXAMPLES)
+@one_line_errors
+def devices_command(folder: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
+    """Parse, look, print."""
+    document = describe_devices(workspace(folder), datetime.now(UTC))
+    if as_json:
+        print_json(document)
+        return
+    host = document["host"]
+    print(f"This host: {host['cpu'] or 'unknown processor'}, {host['cores']} cores; {', '.join(host['is'])}")
+    for device in document["devices"]:
+        here = "  (this host)" if device["this_host"] else ""
+        kind = device["kind"].upper() if device["kind"] == "simulated" else device["kind"]
+        print(f"{device['device']:<12}  {kind}{here}")
+        if "problem" in device:
+            print(f"  {device['problem']}")
+        for key in device["keys"]:
+            print(f"  {_line(key)}")
+
+
+def describe_devices(place: "Workspace", now: datetime) -> dict[str, Any]:
+    """Give what `jmsnas devices` shows, as one JSON document.
+
+    Parameters
+    ----------
+    place
+        The workspace whose tables are read; a table that cannot be read is said to be, not raised.
+    now
+        The moment that ages are counted to.
+
+    Returns
+    -------
+    `host` (cpu, cores, the built-in devices it `is`) and `devices`, each with its `kind` (measured,
+    simulated, mixed, not profiled, unreadable) and, for each key, rows, age_days (of the oldest
+    row), converged (a share) and half_width (the median, a share; None where nothing is measured).
+    """
+    import os
+
+    from jmsnas.profiler.environment import cpu_model, host_is
+    from jmsnas.profiler.simulated import simulated_names
+
+    known = ("local", *simulated_names())
+    names = dict.fromkeys((*known, *place.tables))
+    host = {"cpu": cpu_model(), "cores": os.cpu_count(), "is": [name for name in known if host_is(name)]}
+    return {"host": host, "devices": [_device(place, name, host_is(name), now) for name in names]}
+
+
+def _device(place: "Workspace", name: str, this_host: bool, now: datetime) -> dict[str, Any]:
+    from jmsnas.errors import InputError
+    from jmsnas.profiler.parquet import read_table
+
+    document: dict[str, Any] = {"device": name, "kind": "not profiled", "this_host": this_host, "keys": []}
+    if name not in place.tables:
+        return document
+    try:
+        table = read_table(place.table(name))
+    except InputError as error:
+        return document | {"kind": "unreadable", "problem": str(error)}
+    kinds = {row.kind for row in table.rows}
+    document["kind"] = kinds.pop() if len(kinds) == 1 else "mixed" if kinds else "not profiled"
+    document["keys"] = [_key(key.label, table.of(key).rows, now) for key in table.keys]
+    return document
+
+
+def _key(label: str, rows: Sequence["Row"], now: datetime) -> dict[str, Any]:
+    from statistics import median
+
+    measured = [row for row in rows if row.kind == "measured"]
+    ages = [age for row in rows if (age := _age_days(row.measured_at, now)) is not None]
+    return {
+        "key": label,
+        "rows": len(rows),
+        "measured": len(measured),
+        "age_days": max(ages, default=None),
+        "converged": sum(row.converged for row in measured) / len(measured) if measured else None,
+        "half_width": median(row.half_width for row in measured) if measured else None,
+    }
+
+
+def _age_days(measured_at: str, now: datetime) -> float | None:
+    # The date is a label that any clock wrote: it may be no date at all, or lie ahead.
+    try:
+        then = datetime.fromisoformat(measured_at)
+    except ValueError:
+        return None
+    then = then if then.tzinfo else then.replace(tzinfo=UTC)
+    return max(0.0, (now - then).total_seconds() / 86400)
+
+
+def _line(key: dict[str, Any]) -> str:
+    age = "unknown" if key["age_days"] is None else f"{key['age_days']:.1f} days"
+    line = f"{key['key']:<24} {key['rows']:>4} rows  age {age}"
+    if key["converged"] is None:
+        return f"{line}  from published figures"
+    return f"{line}  {key['converged']:4.0%} within 1 %, half width {key['half_width']:.2%}"

@@ -1,0 +1,164 @@
+"""`jmsnas table`: the quality gate, two tables side by side, and a flat CSV."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from jmsnas.cli import app
+from jmsnas.cli.terminal import JsonOption, one_line_errors, print_json
+
+if TYPE_CHECKING:
+    from jmsnas.profiler.compare import Comparison
+
+table_app = typer.Typer(
+    no_args_is_help=True,
+    help="Check a latency table, compare two, write one as CSV.",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    rich_markup_mode="rich",
+)
+app.add_typer(table_app, name="table")
+
+_CHECK = """Put latency tables through the quality gate: physics, units, copies, repeats, cold starts.
+
+Ours, and tables that others published (columns: docs/table.md). Exit code 1 when an error is found.
+
+[bold]Examples[/bold]
+
+  jmsnas table check jmsnas-workspace/tables/local.parquet
+
+  jmsnas table check pi4.parquet laptop.parquet      also: is one a copy of the other?
+
+  jmsnas table check --json published.parquet
+"""
+_COMPARE = """Set two latency tables side by side: the ratio B / A with its interval a block, and one verdict.
+
+Exit code 1 when the median ratio is further from 1 than --tolerance; 2 when they do not compare.
+
+[bold]Examples[/bold]
+
+  jmsnas table compare before.parquet after.parquet
+
+  jmsnas table compare before.parquet after.parquet --tolerance 0.02 --json
+"""
+_EXPORT = """Write a latency table as a flat CSV file, without the raw samples.
+
+[bold]Examples[/bold]
+
+  jmsnas table export jmsnas-workspace/tables/local.parquet --csv local.csv
+"""
+
+
+@table_app.command("check", help=_CHECK)
+@one_line_errors
+def check_command(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Tables (.parquet).")],
+    as_json: JsonOption = False,
+) -> None:
+    """Parse, check all files together, print; exit code 1 when there is an error."""
+    from dataclasses import asdict
+
+    from jmsnas.profiler.foreign import read_readings
+    from jmsnas.profiler.gate import check
+
+    readings = [reading for path in dict.fromkeys(files) for reading in read_readings(path)]
+    found = check(readings)
+    errors = sum(entry.severity == "error" for entry in found)
+    if as_json:
+        findings = [asdict(entry) for entry in found]
+        print_json({"rows": len(readings), "errors": errors, "findings": findings})
+    else:
+        for entry in found:
+            print(f"{entry.severity:<7}  {entry.rule:<19}  {entry.table}: {entry.message}")
+        print(f"{len(readings)} rows: {_count(errors, 'error')}, {_count(len(found) - errors, 'warning')}")
+    if errors:
+        raise typer.Exit(1)
+
+
+@table_app.command("compare", help=_COMPARE)
+@one_line_errors
+def compare_command(
+    first: Annotated[Path, typer.Argument(metavar="A", help="A latency table (.parquet).")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="Another.")],
+    tolerance: Annotated[
+        float, typer.Option("--tolerance", help="What the median ratio may be off 1: 0.05 is 5 %.")
+    ] = 0.05,
+    as_json: JsonOption = False,
+) -> None:
+    """Parse, compare, print; exit code 1 when they differ."""
+    from jmsnas.profiler.compare import compare
+    from jmsnas.profiler.parquet import read_table
+
+    found = compare(read_table(first), read_table(second), tolerance)
+    if as_json:
+        print_json(_document(found))
+    else:
+        _print(found)
+    if found.differ:
+        raise typer.Exit(1)
+
+
+@table_app.command("export", help=_EXPORT)
+@one_line_errors
+def export_command(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A latency table (.parquet).")],
+    csv: Annotated[Path, typer.Option("--csv", metavar="OUT", help="The CSV file to write.")],
+    as_json: JsonOption = False,
+) -> None:
+    """Parse, write, say where."""
+    from jmsnas.files import write_atomic
+    from jmsnas.profiler.csv_text import csv_of
+    from jmsnas.profiler.parquet import read_table
+
+    table = read_table(file)
+    write_atomic(csv, csv_of(table).encode())
+    if as_json:
+        print_json({"csv": str(csv), "rows": len(table.rows)})
+    else:
+        print(f"{csv}: {len(table.rows)} rows of {table.device}")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def _document(found: "Comparison") -> dict[str, Any]:
+    return {
+        "verdict": "differ" if found.differ else "agree",
+        "median_ratio": found.median_ratio,
+        "tolerance": found.tolerance,
+        "apart_share": found.apart_share,
+        "level_ratio": found.level_ratio,
+        "only_first": found.only_first,
+        "only_second": found.only_second,
+        "environment": {name: list(sides) for name, sides in found.environment.items()},
+        "blocks": [
+            {
+                "key": entry.key.label,
+                "block": str(entry.block),
+                "ratio": entry.ratio,
+                "low": entry.low,
+                "high": entry.high,
+                "apart": entry.apart,
+            }
+            for entry in found.ratios
+        ],
+    }
+
+
+def _print(found: "Comparison") -> None:
+    print(f"{'B / A':>7}  {'95 % interval':<16}  block")
+    for entry in sorted(found.ratios, key=lambda entry: (entry.key, -entry.ratio)):
+        mark = "apart" if entry.apart else ""
+        span = f"{entry.low:.3f} to {entry.high:.3f}"
+        print(f"{entry.ratio:>7.3f}  {span:<16}  {entry.key.label}  {entry.block}  {mark}".rstrip())
+    for name, (was, now) in found.environment.items():
+        print(f"changed: {name} from {was} to {now}")
+    if found.only_first or found.only_second:
+        print(f"not compared: {_count(found.only_first, 'row')} only in A, {found.only_second} only in B")
+    verdict = "They differ" if found.differ else "They agree"
+    print(
+        f"{verdict}: median ratio {found.median_ratio:.3f} over {_count(len(found.ratios), 'block')} "
+        f"(tolerance {found.tolerance:.0%}; the reference block alone {found.level_ratio:.3f}); "
+        f"{found.apart_share:.0%} of the intervals do not overlap"
+    )

@@ -1,0 +1,158 @@
+"""Tables that others published, and ours, as readings for the quality gate.
+
+A published table is a Parquet file with one row a block (or a whole network): `device`, `runtime`, `batch`,
+`latency_ms` and either the geometry columns of docs/table.md or `arch`.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from jmsnas.errors import TableError
+from jmsnas.profiler.parquet import read_table, schema_of
+from jmsnas.profiler.readings import Reading, readings_of
+
+_MAX_BYTES = 64 << 20
+_MAX_ROWS = 1_000_000
+_ALWAYS = ("device", "runtime", "batch", "latency_ms")
+_GEOMETRY = (
+    *("op", "kernel_size", "expansion", "stride", "shortcut"),
+    *("in_channels", "out_channels", "height", "width"),
+)
+_VARIANTS = ("pw_groups", "se", "se_channels", "activation", "space", "arch")
+# A normal variable lies within 1.96 standard deviations in 95 % of cases.
+_Z_95 = 1.96
+
+
+def read_readings(path: Path) -> tuple[Reading, ...]:
+    """Read one of our tables, or a published one.
+
+    Raises
+    ------
+    TableError
+        When the file cannot be read, is no Parquet file, or is no table of latencies.
+    """
+    if schema_of(path):
+        return readings_of(read_table(path), str(path))
+    try:
+        size = path.stat().st_size
+        file = pq.ParquetFile(path) if size <= _MAX_BYTES else None
+        if file is None or file.metadata.num_rows > _MAX_ROWS:
+            raise TableError(
+                f"{path} is larger than {_MAX_BYTES} bytes or {_MAX_ROWS} rows: expected a latency table"
+            )
+        with file:
+            _check_columns(file.schema_arrow.names, path)
+            records = file.read(use_threads=False).to_pylist()
+    except OSError as error:
+        raise TableError(f"cannot read {path}: {error.strerror or error}") from error
+    except (pa.ArrowException, ValueError) as error:
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise TableError(
+            f"{path} is damaged, or not a Parquet file: {reason}. Expected a latency table"
+        ) from error
+    return foreign_readings(records, str(path))
+
+
+def _check_columns(names: Sequence[str], path: Path) -> None:
+    if "latency_minus_skip_ms" in names and "latency_ms" not in names:
+        raise TableError(
+            f"{path} holds differences to a skip operator (latency_minus_skip_ms), not latencies: "
+            "there is nothing to check. Expected a column latency_ms"
+        )
+    wanted = _ALWAYS if "arch" in names else (*_ALWAYS, *_GEOMETRY)
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise TableError(
+            f"{path} is no latency table: it lacks the columns {', '.join(missing)}. Expected a table of "
+            "jmsnas profile, or a published one with the columns of docs/table.md"
+        )
+
+
+def foreign_readings(records: Sequence[Mapping[str, Any]], table: str) -> tuple[Reading, ...]:
+    """Give the rows of a published table, as plain records, as readings.
+
+    Raises
+    ------
+    TableError
+        When a cell is of the wrong kind.
+    """
+    found = []
+    for number, record in enumerate(records, 1):
+        try:
+            found.append(_foreign(record, table, number))
+        except (TypeError, ValueError, KeyError) as error:
+            raise TableError(
+                f"{table} row {number} makes no sense: {error}. Expected the columns of docs/table.md"
+            ) from error
+    return tuple(found)
+
+
+def _foreign(record: Mapping[str, Any], table: str, number: int) -> Reading:
+    latency = record["latency_ms"]
+    median_s = math.nan if latency is None else float(latency) * 1e-3
+    low_s, high_s = _interval_s(record, median_s)
+    op = "network" if record.get("arch") is not None else str(record["op"])
+    sizes = {
+        name: int(record.get(name) or 0)
+        for name in ("kernel_size", "in_channels", "out_channels", "height", "width")
+    }
+    batch = int(record["batch"] or 1)
+    macs, moved = _work(record, op, sizes, int(record.get("stride") or 1))
+    variants = ((name, record.get(name)) for name in _VARIANTS)
+    return Reading(
+        table=table,
+        row=number,
+        device=", ".join(str(record[name]) for name in ("device", "processor") if record.get(name)),
+        setting=f"{record['runtime']}, batch {batch}",
+        op={"mbconv": "mb"}.get(op, op),
+        median_s=median_s,
+        expansion=float(record.get("expansion") or 0.0),
+        shortcut=bool(record.get("shortcut")),
+        stride=int(record.get("stride") or 1),
+        kernel_size=sizes["kernel_size"],
+        in_channels=sizes["in_channels"],
+        out_channels=sizes["out_channels"],
+        height=sizes["height"],
+        width=sizes["width"],
+        variant=" ".join(
+            f"{name} {value}" for name, value in variants if value and (name, value) != ("pw_groups", 1)
+        ),
+        campaign="" if record.get("campaign") is None else f"campaign {record['campaign']}",
+        macs=batch * macs,
+        moved=batch * moved,
+        low_s=low_s,
+        high_s=high_s,
+    )
+
+
+def _interval_s(record: Mapping[str, Any], mean_s: float) -> tuple[float | None, float | None]:
+    runs, variance_ms2 = record.get("n_runs"), record.get("latency_var_ms2")
+    if not runs or variance_ms2 is None or not variance_ms2 >= 0:
+        return None, None
+    half_s = _Z_95 * math.sqrt(variance_ms2 / runs) * 1e-3
+    return mean_s - half_s, mean_s + half_s
+
+
+def _work(record: Mapping[str, Any], op: str, sizes: Mapping[str, int], stride: int) -> tuple[float, float]:
+    """MACs and activations moved of one image: expand, depthwise, project; nothing for an unknown op."""
+    wide, out = sizes["in_channels"], sizes["out_channels"]
+    pixels = sizes["height"] * sizes["width"]
+    after = -(-sizes["height"] // stride) * -(-sizes["width"] // stride)
+    square = sizes["kernel_size"] ** 2
+    if op == "mbconv":
+        expansion, groups = float(record.get("expansion") or 1.0), int(record.get("pw_groups") or 1)
+        middle = int(record.get("mid_channels") or round(wide * expansion))
+        # Some run time's graphs leave the first convolution out where it widens nothing; not counted then.
+        expand = pixels * wide * middle / groups if middle > wide else 0.0
+        project = after * middle * out / groups
+        return expand + after * middle * square + project, float(
+            pixels * (wide + 2 * middle) + after * (2 * middle + out)
+        )
+    if op in ("stem_conv3x3", "head_conv1x1"):
+        return float(after * square * wide * out), float(pixels * wide + after * out)
+    return (float(wide * out), float(pixels * wide + out)) if op == "pool_fc" else (0.0, 0.0)

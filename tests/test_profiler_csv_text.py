@@ -1,0 +1,28 @@
+import csv
+import io
+
+from jmsnas.profiler.csv_text import csv_of
+from jmsnas.profiler.parquet import SCHEMA
+from jmsnas.profiler.simulated import simulated_table
+from jmsnas.profiler.table import Key, LatencyTable
+from jmsnas.space_file import load_space
+
+TABLE = simulated_table("pi4", load_space("digits").blocks(), [Key(), Key("torch")])
+
+
+def test_every_row_and_column_but_the_samples() -> None:
+    records = list(csv.DictReader(io.StringIO(csv_of(TABLE))))
+    assert list(records[0]) == [name for name in SCHEMA.names if name != "samples"]
+    assert [float(record["median_s"]) for record in records] == [row.median_s for row in TABLE.rows]
+    assert [record["candidate"] for record in records] == [row.block.candidate.name for row in TABLE.rows]
+    assert {record["converged"] for record in records} == {"true"}
+
+
+def test_source_with_commas_stays_one_cell() -> None:
+    assert "," in TABLE.rows[0].source
+    record = next(csv.DictReader(io.StringIO(csv_of(TABLE))))
+    assert record["source"] == TABLE.rows[0].source
+
+
+def test_table_without_rows_is_a_header() -> None:
+    assert csv_of(LatencyTable("pi4", (), {})).count("\n") == 1

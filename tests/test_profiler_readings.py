@@ -1,0 +1,41 @@
+import pytest
+
+from jmsnas.profiler.readings import Reading, readings_of
+from jmsnas.profiler.simulated import simulated_table
+from jmsnas.profiler.table import Key
+from jmsnas.space import HEAD, Block, Candidate, Layer
+
+MB = Block(Candidate(5, 6, True), Layer(24, 24, 1, 4, 4))
+
+
+def test_row_of_our_table() -> None:
+    (found,) = readings_of(simulated_table("pi4", [MB], [Key("torch")]), "pi4.parquet")
+    assert (found.table, found.row, found.device, found.setting) == (
+        "pi4.parquet", 1, "pi4", "torch-t1-b1-f32",
+    )  # fmt: skip
+    assert found.text == "mb_k5_e6_skip 24->24 4x4" and found.simulated and found.converged
+    # expand 16 * 24 * 144 + depthwise 16 * 144 * 25 + project 16 * 144 * 24
+    assert found.macs == 55296 + 57600 + 55296
+    assert found.low_s == found.median_s == found.high_s
+
+
+def test_head_says_how_wide_it_is_inside() -> None:
+    head = Block(HEAD, Layer(32, 10, 1, 2, 2, "head", 128))
+    (found,) = readings_of(simulated_table("pi4", [head], [Key()]), "t")
+    assert found.text == "head 32->10 2x2 (hidden 128)"
+
+
+@pytest.mark.parametrize(
+    ("changes", "text"),
+    [
+        ({"op": "network", "variant": "7" * 99}, "network " + "7" * 60),
+        ({"op": "mb", "kernel_size": 3, "expansion": 1.5, "stride": 2}, "mb_k3_e1.5 0->0 0x0 /2"),
+    ],
+)
+def test_text(changes: dict[str, object], text: str) -> None:
+    assert Reading("t", 1, "d", "s", **({"op": "mb", "median_s": 1.0} | changes)).text == text  # type: ignore[arg-type]
+
+
+def test_block_is_the_same_on_another_device() -> None:
+    one, other = (readings_of(simulated_table(name, [MB], [Key()]), name)[0] for name in ("pi4", "cloud"))
+    assert one.block == other.block and one.sweep != other.sweep
