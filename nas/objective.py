@@ -35,11 +35,6 @@ def expected_latency(p_NR: NDArray[np.float64], lut: LatencyLUT) -> ExpectedLate
     return ExpectedLatency(latency_s, gradient_p_NR, placement)
 
 
-def penalty(latency_s: float, t_const_s: float) -> float:
-    """(T / T_const - 1)^2 of equation (4), without lambda2."""
-    return (latency_s / t_const_s - 1) ** 2
-
-
 def penalty_gradient_alpha(
     p_NR: NDArray[np.float64], expected: ExpectedLatency, t_const_s: float
 ) -> NDArray[np.float64]:
