@@ -21,8 +21,10 @@ import numpy as np
 from jmsnas.files import write_json
 from jmsnas.profiler.environment import describe_host
 from jmsnas.profiler.journal import journal_path, read_journal
-from jmsnas.profiler.parquet import read_table, record_row
-from jmsnas.profiler.table import RUNTIMES, Row
+from jmsnas.profiler.parquet import read_table
+from jmsnas.profiler.records import record_row
+from jmsnas.profiler.table import RUNTIMES, AnyRow, Row
+from jmsnas.profiler.trust import disturbed
 from jmsnas.workspace import Workspace
 
 SECONDS_BAR, SHARE_BAR = 90.0, 0.95
@@ -58,20 +60,30 @@ def measure_runtime(folder: Path, space: str, runtime: str) -> dict[str, Any]:
         "seconds": max(seconds),
         "within_1_percent": float((widths <= 0.01).mean()),
         "within_2_percent": float((widths <= 0.02).mean()),
+        "widened": float(np.median([row.doubt for row in first.values()])),
+        "trusted": float(np.mean([row.trust == "green" for row in first.values()])),
         "replicate_gap_median": float(np.median(gaps)),
         "replicate_gap_p90": float(np.quantile(gaps, 0.9)),
     }
 
 
-def kept_rows(place: Workspace) -> dict[Any, tuple[float, ...]]:
-    """Samples of every finished row on disk, in the table or in the journal; both must be readable."""
+def kept_rows(place: Workspace) -> dict[Any, AnyRow]:
+    """Every finished row on disk, in the table or in the journal; both must be readable."""
     path = place.table("local")
-    rows = list(read_table(path).rows) if path.exists() else []
+    rows = list(read_table(path).everything) if path.exists() else []
     journal = read_journal(journal_path(path))
     if journal.broken_line:
         raise SystemExit(f"line {journal.broken_line} of the journal is damaged")
     rows += [record_row(record["row"]) for record in journal.records if "row" in record]
-    return {(row.key, row.block): row.samples for row in rows}
+    return {(row.key, row.block): row for row in rows}
+
+
+def is_lost(before: AnyRow, after: AnyRow | None) -> bool:
+    """Whether samples are gone that no later, undisturbed measurement took the place of."""
+    if after is None:
+        return True
+    kept = set(before.samples) <= set(after.samples) or set(after.samples) <= set(before.samples)
+    return not kept and not disturbed(before)
 
 
 def kill_at_random(folder: Path, space: str, kills: int, seed: int) -> dict[str, Any]:
@@ -81,7 +93,7 @@ def kill_at_random(folder: Path, space: str, kills: int, seed: int) -> dict[str,
     """
     generator, lost, done, rounds = random.Random(seed), 0, 0, 0
     cache = folder / "onnxruntime-1" / "cache"
-    place, before = Workspace(folder / "kills-0"), dict[Any, tuple[float, ...]]()
+    place, before = Workspace(folder / "kills-0"), dict[Any, AnyRow]()
     whole_s = timed_sweep(linked(folder / "kills-warm", cache), space, "onnxruntime")
     place = linked(folder / "kills-0", cache)
     most = 0
@@ -91,7 +103,7 @@ def kill_at_random(folder: Path, space: str, kills: int, seed: int) -> dict[str,
         child.kill()
         ended = child.wait() == 0
         now = kept_rows(place)
-        lost += sum(now.get(block) != samples for block, samples in before.items())
+        lost += sum(is_lost(row, now.get(block)) for block, row in before.items())
         before, most = now, max(most, len(now))
         if ended:
             rounds += 1
@@ -111,13 +123,15 @@ def linked(folder: Path, cache: Path) -> Workspace:
 def report(document: dict[str, Any]) -> list[str]:
     """Print the figures, and give the bars that were missed."""
     print(f"space {document['space']} on {document['environment'].get('cpu', 'this host')}")
-    print(f"{'run time':<12} {'rows':>4} {'seconds':>8} {'<= 1 %':>7} {'<= 2 %':>7} {'gap':>6} {'p90':>6}")
+    names = ("run time", "rows", "seconds", "<= 1 %", "<= 2 %", "gap", "p90", "widened", "green")
+    print("{:<12} {:>4} {:>8} {:>7} {:>7} {:>6} {:>6} {:>8} {:>6}".format(*names))
     missed = []
     for found in document["runtimes"]:
         print(
             f"{found['runtime']:<12} {found['rows']:>4} {found['seconds']:>8.1f} "
             f"{found['within_1_percent']:>7.1%} {found['within_2_percent']:>7.1%} "
-            f"{found['replicate_gap_median']:>6.2%} {found['replicate_gap_p90']:>6.2%}"
+            f"{found['replicate_gap_median']:>6.2%} {found['replicate_gap_p90']:>6.2%} "
+            f"{found['widened']:>8.2%} {found['trusted']:>6.0%}"
         )
         if found["seconds"] > SECONDS_BAR:
             missed.append(f"{found['runtime']}: {found['seconds']:.1f} s, expected <= {SECONDS_BAR:g} s")

@@ -19,12 +19,19 @@ Reader = Callable[[Path], Iterable["Published"]]
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One published latency: operators as launched, images a call, the geometry it is of, seconds."""
+    """One published latency: operators as launched, images a call, the geometry it is of, seconds.
+
+    `curve` is that of a table whose publisher sorted the latencies of each curve over its widths: which
+    latency belongs to which width is lost. `ragged` counts the weights of a depthwise stage whose width is
+    no multiple of 16, the floats of a vector.
+    """
 
     launched: tuple[Operator, ...]
     batch: int
     group: tuple[Any, ...]
     measured_s: float
+    curve: tuple[Any, ...] | None = None
+    ragged: int = 0
 
 
 def _elementwise(kind: str, numbers: int, reads: int = 1) -> Operator:
@@ -79,20 +86,29 @@ def mbconv(
 
 
 def _blocks(
-    file: str, keep: Callable[[pd.DataFrame], Any], always_expands: bool, value: str = "latency_ms"
+    file: str,
+    keep: Callable[[pd.DataFrame], Any],
+    always_expands: bool,
+    value: str = "latency_ms",
+    sorted_widths: bool = False,
 ) -> Reader:
     def rows(folder: Path) -> Iterable[Published]:
         frame = pd.read_parquet(folder / file)
         frame = frame[(frame["op"] == "mbconv") & keep(frame)]
         for row in frame.to_dict("records"):
             c, middle, out = int(row["in_channels"]), int(row["mid_channels"]), int(row["out_channels"])
-            size, stride = int(row["height"]), int(row["stride"])
+            size, stride, k = int(row["height"]), int(row["stride"]), int(row["kernel_size"])
+            squeezed, group = int(row.get("se_channels", 0)), (c, out, size, stride)
             launched = mbconv(
-                c, middle, out, int(row["kernel_size"]), stride, size,
-                act=row.get("activation", "relu"), squeezed=int(row.get("se_channels", 0)),
+                c, middle, out, k, stride, size,
+                act=row.get("activation", "relu"), squeezed=squeezed,
                 expand=always_expands or middle > c, shortcut=bool(row["shortcut"]),
             )  # fmt: skip
-            yield Published(tuple(launched), 1, (c, out, size, stride), row[value] / 1e3)
+            yield Published(
+                tuple(launched), 1, group, row[value] / 1e3,
+                curve=(*group, k, squeezed) if sorted_widths else None,
+                ragged=middle * k**2 if middle % 16 else 0,
+            )  # fmt: skip
 
     return rows
 
@@ -148,6 +164,11 @@ CORTEX_A73 = _blocks(
     lambda frame: frame["processor"].str.startswith("Cortex") & (frame["replicate"] == 0),
     always_expands=False,
 )
-# TF-NAS builds no expansion where the depthwise stage is as wide as the input.
-XEON_6130 = _blocks("blocks_xeon6130.parquet", lambda frame: ~frame["se"], always_expands=False)
-XEON_6130_SE = _blocks("blocks_xeon6130.parquet", lambda frame: frame["se"], always_expands=False)
+# TF-NAS builds no expansion where the depthwise stage is as wide as the input. The latencies of a curve were
+# sorted and then given to the widths in turn (docs/simulated_devices.md says how it shows).
+XEON_6130 = _blocks(
+    "blocks_xeon6130.parquet", lambda frame: ~frame["se"], always_expands=False, sorted_widths=True
+)
+XEON_6130_SE = _blocks(
+    "blocks_xeon6130.parquet", lambda frame: frame["se"], always_expands=False, sorted_widths=True
+)

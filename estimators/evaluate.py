@@ -100,7 +100,11 @@ def scores(measured_s: Array, predicted_s: Array) -> Scores:
 
 
 def evaluate(
-    blocks: Sequence[Block], measured_s: Array, seed: int = 0, progress: Progress = silent
+    blocks: Sequence[Block],
+    measured_s: Array,
+    seed: int = 0,
+    progress: Progress = silent,
+    noise: Array | None = None,
 ) -> Evaluation:
     """Predict every block by a model that never saw its layer geometry.
 
@@ -110,6 +114,8 @@ def evaluate(
         Blocks and their seconds, (rows,).
     seed
         As in `LatencyRegressor`.
+    noise
+        As in `LatencyRegressor.fit`: how much each row counts where a model is fitted; all are judged alike.
 
     Raises
     ------
@@ -129,10 +135,13 @@ def evaluate(
     folds = geometry_folds(table)
     for done, (seen, unseen) in enumerate(folds):
         progress(done, len(folds), "judging on unseen layer geometries")
-        regressor = LatencyRegressor(seed).fit(table[seen], measured_s[seen])
+        seen_noise = None if noise is None else noise[seen]
+        regressor = LatencyRegressor(seed).fit(table[seen], measured_s[seen], seen_noise)
         predicted_s[0, unseen] = regressor.predict(table[unseen])
         predicted_s[1:3, unseen] = regressor.predict_interval(table[unseen], COVERAGE)
-        predicted_s[3, unseen] = roofline_s(table[unseen], fit_roofline(table[seen], measured_s[seen]))
+        predicted_s[3, unseen] = roofline_s(
+            table[unseen], fit_roofline(table[seen], measured_s[seen], seen_noise)
+        )
         line, *_ = np.linalg.lstsq(macs[seen], measured_s[seen])
         predicted_s[4, unseen] = macs[unseen] @ line
     low_s, high_s = predicted_s[1:3]

@@ -51,6 +51,7 @@ _LAUNCHES = {
     "dense": "convolutions",
     "depthwise": "depthwise_convolutions",
     "add": "additions",
+    "multiply": "additions",
 }
 
 # Float32; another number format changes all rows of a key alike, which the fitted rates take in.
@@ -90,7 +91,7 @@ def _row(block: Block) -> list[float]:
     layer, candidate = block.layer, block.candidate
     found = operators(block)
     work = _roofline(found)
-    middle = layer.hidden_channels or layer.in_channels * max(candidate.expansion, 1)
+    middle = block.middle_channels
     return [
         *(layer.in_channels, layer.out_channels, layer.height, layer.width, layer.stride),
         *(work[name] for name in ROOFLINE),
@@ -98,7 +99,7 @@ def _row(block: Block) -> list[float]:
         math.log(layer.height * layer.width),
         math.log(layer.stride),
         math.log(max(candidate.kernel_size, 1)),
-        math.log(max(candidate.expansion, 1)),
+        math.log(candidate.expansion or (middle / layer.in_channels if candidate.op[:2] == "mb" else 1)),
         float(candidate.shortcut),
         float(candidate.op == "identity"),
     ]
@@ -117,7 +118,8 @@ def _roofline(found: Sequence[Operator]) -> dict[str, float]:
             work[f"{stage}_macs"] += operator.macs
             work[f"{stage}_bytes"] += moved
         else:
-            work["addition_bytes" if operator.kind == "add" else "elementwise_bytes"] += moved
+            added = _LAUNCHES.get(operator.kind) == "additions"
+            work["addition_bytes" if added else "elementwise_bytes"] += moved
         work["parameter_bytes"] += _BYTES * operator.parameters
         work[_LAUNCHES.get(operator.kind, "elementwise_operators")] += 1
     return work

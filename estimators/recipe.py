@@ -136,6 +136,7 @@ def _standing(row: Row) -> list[str | float | bool]:
     return [
         *(row.kind, row.median_s, row.low_s, row.high_s),
         *(row.ratio, row.ratio_low, row.ratio_high, row.converged),
+        row.trust,
     ]
 
 
@@ -154,7 +155,12 @@ def _recipe(document: Mapping[str, Any]) -> Recipe:
         raise ValueError(f"theta must be {expected} numbers, got {len(numbers['theta'])}")
     return Recipe(
         device=str(document["device"]),
-        key=Key(str(key["runtime"]), int(key["threads"]), int(key["batch"]), str(key["dtype"])),
+        key=Key(
+            str(key["runtime"]),
+            int(key["threads"]),
+            int(key["batch"]),
+            *(str(key[name]) for name in ("dtype", "processor", "layout", "timer")),
+        ),
         simulated=bool(document["simulated"]),
         seed=int(document["seed"]),
         choice=Choice(

@@ -37,6 +37,8 @@ _MIN_GAIN = 1e-3
 # Length scales are searched on a random part of a large table (the cost is cubic), then all rows are used.
 _MAX_SEARCH_ROWS = 256
 _MAX_SEARCH_STEPS = 50
+# scikit-learn's own default: keeps the covariance invertible.
+_JITTER = 1e-10
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ class LatencyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def __init__(self, seed: int = 0) -> None:
         self.seed = seed
 
-    def fit(self, X: Array, y: Array) -> "LatencyRegressor":
+    def fit(self, X: Array, y: Array, noise: Array | None = None) -> "LatencyRegressor":
         """Choose by cross-validation over layer geometries, then fit on all rows.
 
         Parameters
@@ -95,6 +97,8 @@ class LatencyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             (rows, features) as `features` makes it.
         y
             (rows,) seconds, positive.
+        noise
+            (rows,) standard deviation of each, as a share of it; None: all are exact.
 
         Raises
         ------
@@ -110,13 +114,13 @@ class LatencyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             )
         # Matrices are small: a second BLAS thread only makes the first one wait, twenty times slower.
         with threadpool_limits(1, user_api="blas"):
-            return self.refit(X, y, _choose(X, y, self.seed))
+            return self.refit(X, y, _choose(X, y, self.seed, noise), noise)
 
-    def refit(self, X: Array, y: Array, choice: Choice) -> "LatencyRegressor":
+    def refit(self, X: Array, y: Array, choice: Choice, noise: Array | None = None) -> "LatencyRegressor":
         """Fit on all rows with a choice already made, without any search. Raises EstimatorError."""
         _check(X, y)
         self.choice_ = choice
-        self.rates_ = fit_roofline(X, y)
+        self.rates_ = fit_roofline(X, y, noise)
         self.floor_s_ = float(y.min()) / 10
         self.process_: GaussianProcessRegressor | None = None
         if choice.residual:
@@ -126,8 +130,11 @@ class LatencyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             logs = np.log(y / self._roofline_s(X))
             self.unit_ = float(logs.std()) or 1.0
             self.bounds_ = (float(logs.min()), float(logs.max()))
+            variance = np.zeros(len(y)) if noise is None else (noise / self.unit_) ** 2
             try:
-                self.process_ = _process(self._standardised(X), logs / self.unit_, choice.theta, self.seed)
+                self.process_ = _process(
+                    self._standardised(X), logs / self.unit_, variance, choice.theta, self.seed
+                )
             except ValueError as error:
                 raise EstimatorError(
                     f"the residual model cannot be fitted again: {error}. Run: jmsnas fit-estimator"
@@ -188,31 +195,41 @@ def _check(X: Array, y: Array) -> None:
         raise EstimatorError("got a latency that is not positive and finite: check the table's rows")
 
 
-def _choose(X: Array, y: Array, seed: int) -> Choice:
+def _choose(X: Array, y: Array, seed: int, noise: Array | None) -> Choice:
     bare = Choice(False, (), (), 0.0, None)
-    errors, mape = _out_of_fold(X, y, bare, seed)
+    errors, mape = _out_of_fold(X, y, bare, seed, noise)
     # Where less is left than a residual model must gain there is nothing to try.
     if len(y) < MIN_RESIDUAL_ROWS or mape <= _MIN_GAIN:
         return replace(bare, log_errors=errors, mape_roofline=mape)
     searched = replace(bare, residual=True)
-    errors_residual, mape_residual = _out_of_fold(X, y, searched, seed)
+    errors_residual, mape_residual = _out_of_fold(X, y, searched, seed, noise)
     if mape_residual > mape - _MIN_GAIN:
         return Choice(False, (), errors, mape, mape_residual)
-    found: Any = LatencyRegressor(seed).refit(X, y, searched).process_
+    found: Any = LatencyRegressor(seed).refit(X, y, searched, noise).process_
     theta = tuple(float(number) for number in found.kernel_.theta)
     return Choice(True, theta, errors_residual, mape, mape_residual)
 
 
-def _out_of_fold(X: Array, y: Array, choice: Choice, seed: int) -> tuple[tuple[float, ...], float]:
+def _out_of_fold(
+    X: Array, y: Array, choice: Choice, seed: int, noise: Array | None
+) -> tuple[tuple[float, ...], float]:
     predicted_s = np.empty(len(y))
     for seen, unseen in geometry_folds(X):
-        predicted_s[unseen] = LatencyRegressor(seed).refit(X[seen], y[seen], choice).predict(X[unseen])
+        seen_noise = None if noise is None else noise[seen]
+        regressor = LatencyRegressor(seed).refit(X[seen], y[seen], choice, seen_noise)
+        predicted_s[unseen] = regressor.predict(X[unseen])
     errors = np.sort(np.abs(np.log(y / predicted_s)))
     return tuple(float(error) for error in errors), float(np.abs(predicted_s / y - 1).mean())
 
 
-def _process(Z: Array, z: Array, theta: tuple[float, ...], seed: int) -> GaussianProcessRegressor:
-    """Fit a Matern-5/2 process with a length scale an input and white noise; `theta` empty: search it."""
+def _process(
+    Z: Array, z: Array, variance: Array, theta: tuple[float, ...], seed: int
+) -> GaussianProcessRegressor:
+    """Fit a Matern-5/2 process with a length scale an input and white noise; `theta` empty: search it.
+
+    `variance` is what is known of each row's own noise, on top of the white noise that all share.
+    """
+    known = variance + _JITTER
     kernel = ConstantKernel(1.0, (1e-3, 1e3)) * Matern(np.full(Z.shape[1], 5.0), (0.3, 1e3), nu=2.5)
     kernel += WhiteKernel(0.1, (1e-6, 10.0))
     with warnings.catch_warnings():
@@ -222,8 +239,12 @@ def _process(Z: Array, z: Array, theta: tuple[float, ...], seed: int) -> Gaussia
             kernel = kernel.clone_with_theta(np.array(theta))
         else:
             some = np.random.default_rng(seed).permutation(len(Z))[:_MAX_SEARCH_ROWS]
-            kernel = GaussianProcessRegressor(kernel, optimizer=_search).fit(Z[some], z[some]).kernel_
-        return GaussianProcessRegressor(kernel, optimizer=None).fit(Z, z)
+            kernel = (
+                GaussianProcessRegressor(kernel, alpha=known[some], optimizer=_search)
+                .fit(Z[some], z[some])
+                .kernel_
+            )
+        return GaussianProcessRegressor(kernel, alpha=known, optimizer=None).fit(Z, z)
 
 
 def _search(

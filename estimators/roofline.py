@@ -12,9 +12,11 @@ from jmsnas.estimators.features import ROOFLINE, columns
 
 Array = NDArray[np.float64]
 
+_OWN_ERROR = 0.05
 
-def fit_roofline(X: Array, y: Array) -> Array:
-    """Fit rates r >= 0 that minimise the relative errors, sum ((work r - y) / y)^2.
+
+def fit_roofline(X: Array, y: Array, noise: Array | None = None) -> Array:
+    """Fit rates r >= 0 that minimise the relative errors, sum w ((work r - y) / y)^2.
 
     Source of the solver: Lawson and Hanson, Solving Least Squares Problems, 1974, chapter 23.
 
@@ -24,6 +26,9 @@ def fit_roofline(X: Array, y: Array) -> Array:
         (rows, features) as `features` makes it.
     y
         (rows,) seconds, positive.
+    noise
+        (rows,) standard deviation of each, as a share of it: w = 1 / (1 + (noise / 5 %)^2), where 5 % stands
+        for what a roofline itself is off; None: all rows count alike.
 
     Returns
     -------
@@ -33,7 +38,8 @@ def fit_roofline(X: Array, y: Array) -> Array:
     largest = work.max(axis=0)
     # Columns span ten orders of magnitude (MACs, counts): scaled, the solver's tolerance suits all.
     scale = np.where(largest > 0, largest, 1.0)
-    rates, _ = nnls(work / scale / y[:, None], np.ones(len(y)), maxiter=100 * work.shape[1])
+    say = np.ones(len(y)) if noise is None else 1 / np.hypot(1, noise / _OWN_ERROR)
+    rates, _ = nnls(work / scale * (say / y)[:, None], say, maxiter=100 * work.shape[1])
     return np.asarray(rates / scale)
 
 

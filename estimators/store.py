@@ -29,6 +29,7 @@ from jmsnas.estimators.regressor import LatencyRegressor
 from jmsnas.files import write_atomic, write_json
 from jmsnas.profiler.parquet import read_table, write_table
 from jmsnas.profiler.table import Key, LatencyTable, Row
+from jmsnas.profiler.trust import relative_noise
 from jmsnas.progress import Progress, silent
 from jmsnas.space import Block
 from jmsnas.workspace import Workspace
@@ -111,13 +112,13 @@ def fit_estimator(
         When the folder cannot be written.
     """
     rows = table.of(key)
-    blocks, measured_s = [row.block for row in rows.rows], _medians_s(rows)
+    blocks, measured_s, noise = [row.block for row in rows.rows], _medians_s(rows), _noise(rows)
     try:
         evaluation = evaluate(
-            blocks, measured_s, seed, lambda done, total, what: progress(done, total + 1, what)
+            blocks, measured_s, seed, lambda done, total, what: progress(done, total + 1, what), noise
         )
         progress(evaluation.folds, evaluation.folds + 1, "fitting all rows")
-        regressor = LatencyRegressor(seed).fit(features(blocks), measured_s)
+        regressor = LatencyRegressor(seed).fit(features(blocks), measured_s, noise)
     except EstimatorError as error:
         raise EstimatorError(
             f"cannot fit U(.) of {table.device} ({key.label}): {error}, "
@@ -147,7 +148,7 @@ def load_estimator(folder: Path) -> Estimator:
     """
     recipe, evaluation, rows = _read(folder)
     regressor = LatencyRegressor(recipe.seed)
-    regressor.refit(features([row.block for row in rows.rows]), _medians_s(rows), recipe.choice)
+    regressor.refit(features([row.block for row in rows.rows]), _medians_s(rows), recipe.choice, _noise(rows))
     return _estimator(rows, recipe.key, regressor, evaluation)
 
 
@@ -237,6 +238,10 @@ def _read(folder: Path) -> tuple[Recipe, Evaluation, LatencyTable]:
 
 def _medians_s(table: LatencyTable) -> Array:
     return np.array([row.median_s for row in table.rows])
+
+
+def _noise(table: LatencyTable) -> Array:
+    return np.array([relative_noise(row) for row in table.rows])
 
 
 def _estimator(

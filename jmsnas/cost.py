@@ -1,20 +1,25 @@
 """What a block costs in arithmetic: operators, MACs, parameters, numbers moved. Pure functions of shapes.
 
 Only multiply-accumulates of convolutions and dense layers count as MACs; normalisation, activation,
-pooling and addition count as numbers moved. A batch of one; a number is whatever dtype it is run in.
+pooling, addition and the scaling of channels count as numbers moved. A batch of one; a number is
+whatever dtype it is run in.
 """
 
+import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from jmsnas.space import Block
+from jmsnas.operations import squeezed_channels
+from jmsnas.space import Block, Part, Subject
 
 
 @dataclass(frozen=True, slots=True)
 class Operator:
     """One operator as an eager framework launches it.
 
-    `kind` is conv, pointwise, depthwise, dense, norm, activation, add or pool; `macs` multiply-accumulates;
-    `parameters` learned numbers; `read` and `written` numbers of activations that cross memory.
+    `kind` is conv, pointwise, depthwise, dense, norm, activation, add, multiply or pool; `macs`
+    multiply-accumulates; `parameters` learned numbers; `read` and `written` numbers of activations that
+    cross memory.
     """
 
     kind: str
@@ -47,52 +52,82 @@ def _activated(operators: list[Operator]) -> list[Operator]:
     return [*operators, Operator("activation", 0, 0, operators[-1].written, operators[-1].written)]
 
 
-def operators(block: Block) -> tuple[Operator, ...]:
-    """Operators of a block in order; Identity has none. Geometry as `blocks.build` makes it."""
-    layer, candidate = block.layer, block.candidate
-    pixels_in, read = layer.height * layer.width, layer.in_channels * layer.height * layer.width
-    if candidate.op == "identity":
-        return ()
-    if candidate.op == "stem":
-        pixels, weights = (
-            layer.output_elements // layer.out_channels,
-            9 * layer.in_channels * layer.out_channels,
-        )
-        return tuple(
-            _activated(_normalised("conv", weights * pixels, weights, read, layer.out_channels, pixels))
-        )
-    if candidate.op == "head":
-        hidden, weights = layer.hidden_channels, layer.in_channels * layer.hidden_channels
-        found = _activated(_normalised("pointwise", weights * pixels_in, weights, read, hidden, pixels_in))
-        dense = hidden * layer.out_channels
-        return (
-            *found,
-            Operator("pool", 0, 0, hidden * pixels_in, hidden),
-            Operator("dense", dense, dense + layer.out_channels, hidden, layer.out_channels),
-        )
-    pixels_out = layer.output_elements // layer.out_channels
-    middle = layer.in_channels * candidate.expansion
-    found = []
-    if candidate.expansion > 1:
-        weights = layer.in_channels * middle
-        found += _activated(_normalised("pointwise", weights * pixels_in, weights, read, middle, pixels_in))
+def _dense(inputs: int, outputs: int) -> Operator:
+    return Operator("dense", inputs * outputs, (inputs + 1) * outputs, inputs, outputs)
+
+
+def _pointwise(in_channels: int, out_channels: int, pixels: int) -> list[Operator]:
+    weights = in_channels * out_channels
+    return _normalised("pointwise", weights * pixels, weights, in_channels * pixels, out_channels, pixels)
+
+
+def _squeeze(channels: int, pixels: int) -> list[Operator]:
+    """Count squeeze-and-excitation: the mean of each channel, two dense layers, and the multiplication."""
+    squeezed, out = squeezed_channels(channels), channels * pixels
+    return [
+        Operator("pool", 0, 0, out, channels),
+        *_activated([_dense(channels, squeezed)]),
+        *_activated([_dense(squeezed, channels)]),
+        Operator("multiply", 0, 0, out + channels, out),
+    ]
+
+
+def _bottleneck(block: Block) -> list[Operator]:
+    layer, candidate, own = block.layer, block.candidate, block.candidate.operation
+    pixels_in, pixels_out = layer.height * layer.width, layer.output_elements // layer.out_channels
+    middle = block.middle_channels
+    found: list[Operator] = []
+    if middle != layer.in_channels:
+        found += _activated(_pointwise(layer.in_channels, middle, pixels_in))
     weights = middle * candidate.kernel_size**2
     found += _activated(
         _normalised("depthwise", weights * pixels_out, weights, middle * pixels_in, middle, pixels_out)
     )
-    weights = middle * layer.out_channels
-    found += _normalised(
-        "pointwise", weights * pixels_out, weights, middle * pixels_out, layer.out_channels, pixels_out
-    )
-    if candidate.shortcut:
-        out = layer.output_elements
-        found.append(Operator("add", 0, 0, 2 * out, out))
-    return tuple(found)
+    found += _squeeze(middle, pixels_out) if own.squeeze else []
+    project = _pointwise(middle, layer.out_channels, pixels_out)
+    found += project if own.linear else _activated(project)
+    out = layer.output_elements
+    return [*found, Operator("add", 0, 0, 2 * out, out)] if candidate.shortcut else found
 
 
-def cost(block: Block) -> Cost:
-    """MACs, parameters and numbers moved of a block."""
-    found = operators(block)
+def _conv(block: Block) -> list[Operator]:
+    layer, kernel_size = block.layer, block.candidate.kernel_size
+    kind = "conv" if kernel_size > 1 else "pointwise"
+    pixels = layer.output_elements // layer.out_channels
+    weights, read = kernel_size**2 * layer.in_channels * layer.out_channels, math.prod(layer.input_shape)
+    return _activated(_normalised(kind, weights * pixels, weights, read, layer.out_channels, pixels))
+
+
+def _logits(block: Block) -> list[Operator]:
+    layer, own = block.layer, block.candidate.operation
+    pixels, found = layer.height * layer.width, list[Operator]()
+    pooled = block.middle_channels if own.form == "head" else layer.in_channels
+    if own.form == "head":
+        found += _activated(_pointwise(layer.in_channels, pooled, pixels))
+    found.append(Operator("pool", 0, 0, pooled * pixels, pooled))
+    if own.form == "classifier" and own.hidden:
+        found += _activated([_dense(pooled, block.middle_channels)])
+    return [*found, _dense(block.middle_channels, layer.out_channels)]
+
+
+_FORMS: dict[str, Callable[[Block], list[Operator]]] = {
+    "conv": _conv,
+    "bottleneck": _bottleneck,
+    "head": _logits,
+    "classifier": _logits,
+    "identity": lambda _: [],
+}
+
+
+def operators(subject: Subject) -> tuple[Operator, ...]:
+    """Operators of a block or a part in order; Identity has none. Geometry as `blocks.build` makes it."""
+    blocks = subject.blocks if isinstance(subject, Part) else (subject,)
+    return tuple(op for block in blocks for op in _FORMS[block.candidate.operation.form](block))
+
+
+def cost(subject: Subject) -> Cost:
+    """MACs, parameters and numbers moved of a block or a part."""
+    found = operators(subject)
     parameters = sum(op.parameters for op in found)
     return Cost(
         sum(op.macs for op in found), parameters, sum(op.read + op.written for op in found) + parameters

@@ -4,22 +4,27 @@ N layers (stem and head among them, one candidate each), R candidates at most a 
 Source: JMSNAS paper, section IV-A; MBConv of MobileNetV2 (arXiv 1801.04381).
 """
 
+import hashlib
 import itertools
+import math
 import re
 from dataclasses import dataclass
 
 from jmsnas.errors import SpaceError
+from jmsnas.operations import OPERATIONS, Operation, candidate_name, check, read_name
 
-_MB_NAME = re.compile(r"mb_k(\d{1,2})_e(\d{1,2})(_skip)?")
+_SIZE = r"([1-9][0-9]{0,4})"
+_BLOCK = re.compile(rf"(\w+) {_SIZE}->{_SIZE} {_SIZE}x{_SIZE}(?: /(2))?(?: h{_SIZE})?")
 _ROLES = ("stem", "block", "head")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Candidate:
-    """One operation a layer may be: an MBConv, Identity, or the fixed stem or head.
+    """One operation a layer may be: an MBConv, Identity, a fixed stem or head, or a block of a MobileNet.
 
-    `kernel_size` is odd (0 for Identity), `expansion` the ratio of the depthwise width to the input
-    width (0 where there is none), `shortcut` whether the input is added to the output.
+    `kernel_size` is odd (0 where nothing is convolved), `expansion` the ratio of the depthwise width to the
+    input width (0 where there is none), `shortcut` whether the input is added to the output, `op` a key of
+    `OPERATIONS`.
     """
 
     kernel_size: int
@@ -29,47 +34,35 @@ class Candidate:
 
     def __post_init__(self) -> None:
         """Refuse what no block can be."""
-        if self.op == "mb" and not (
-            self.kernel_size % 2 == 1 and self.kernel_size <= 31 and self.expansion >= 1
-        ):
-            raise SpaceError(
-                f"an MBConv needs an odd kernel_size up to 31 and an expansion >= 1, "
-                f"got kernel_size {self.kernel_size}, expansion {self.expansion}"
-            )
-        if self.op not in ("mb", "identity", "stem", "head"):
-            raise SpaceError(f"unknown operation {self.op!r}: expected mb, identity, stem or head")
+        check(self.op, self.kernel_size, self.expansion, self.shortcut)
+
+    @property
+    def operation(self) -> Operation:
+        """What all candidates of its `op` have in common."""
+        return OPERATIONS[self.op]
 
     @property
     def name(self) -> str:
-        """The one name it has everywhere: `mb_k5_e6_skip`, `mb_k5_e6`, `identity`, `stem`, `head`."""
-        if self.op != "mb":
-            return self.op
-        return f"mb_k{self.kernel_size}_e{self.expansion}" + ("_skip" if self.shortcut else "")
+        """The one name it has everywhere: `mb_k5_e6_skip`, `identity`, `stem`, `mbv3_k5_hs_se_skip`."""
+        return candidate_name(self.op, self.kernel_size, self.expansion, self.shortcut)
 
     @staticmethod
     def parse(name: str) -> "Candidate":
         """Read a name back. Raises SpaceError."""
-        if name in _FIXED:
-            return _FIXED[name]
-        match = _MB_NAME.fullmatch(name)
-        if not match:
-            raise SpaceError(
-                f"unknown candidate {name!r}: expected a name such as mb_k5_e6_skip, mb_k3_e3 or identity"
-            )
-        return Candidate(int(match[1]), int(match[2]), match[3] is not None)
+        return Candidate(*read_name(name))
 
 
 IDENTITY = Candidate(0, 0, op="identity")
 STEM = Candidate(3, 0, op="stem")
 HEAD = Candidate(1, 0, op="head")
-_FIXED = {"identity": IDENTITY, "stem": STEM, "head": HEAD}
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Layer:
     """The geometry of a layer; height and width are the input's.
 
-    A head runs a 1x1 convolution to `hidden_channels`, pools, and ends in `out_channels` logits.
+    `hidden_channels` is the width in the middle where it is no multiple of the input's (that of a head's
+    1x1 convolution, say), else 0; a head ends in `out_channels` logits.
     """
 
     in_channels: int
@@ -83,12 +76,19 @@ class Layer:
     def __post_init__(self) -> None:
         """Refuse what no layer can be."""
         sizes = (self.in_channels, self.out_channels, self.height, self.width)
-        if min(sizes) < 1 or max(sizes) > 1 << 16 or self.stride not in (1, 2) or self.role not in _ROLES:
+        wrong = min(sizes) < 1 or max(*sizes, self.hidden_channels) > 1 << 16 or self.hidden_channels < 0
+        if wrong or self.stride not in (1, 2) or self.role not in _ROLES:
             raise SpaceError(
                 f"a layer needs channels, height and width from 1 to 65536, stride 1 or 2 and a role of "
                 f"{', '.join(_ROLES)}, got {self.in_channels}->{self.out_channels} channels, "
-                f"{self.height}x{self.width}, stride {self.stride}, role {self.role!r}"
+                f"{self.height}x{self.width}, stride {self.stride}, role {self.role!r}, "
+                f"hidden_channels {self.hidden_channels}"
             )
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one input image."""
+        return (self.in_channels, self.height, self.width)
 
     @property
     def output_shape(self) -> tuple[int, ...]:
@@ -100,10 +100,7 @@ class Layer:
     @property
     def output_elements(self) -> int:
         """How many numbers one output image holds."""
-        elements = 1
-        for size in self.output_shape:
-            elements *= size
-        return elements
+        return math.prod(self.output_shape)
 
     @property
     def keeps_shape(self) -> bool:
@@ -111,9 +108,10 @@ class Layer:
         return self.role == "block" and self.stride == 1 and self.in_channels == self.out_channels
 
     def __str__(self) -> str:
-        """Print as `16->24 8x8 /2`."""
+        """Print as `16->24 8x8 /2`, with ` h128` behind it where there are hidden channels."""
         stride = f" /{self.stride}" if self.stride > 1 else ""
-        return f"{self.in_channels}->{self.out_channels} {self.height}x{self.width}{stride}"
+        hidden = f" h{self.hidden_channels}" if self.hidden_channels else ""
+        return f"{self.in_channels}->{self.out_channels} {self.height}x{self.width}{stride}{hidden}"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -125,17 +123,67 @@ class Block:
 
     def __post_init__(self) -> None:
         """Refuse a candidate that cannot stand at the layer."""
-        needs_shape = self.candidate.shortcut or self.candidate.op == "identity"
-        if needs_shape and not self.layer.keeps_shape:
-            raise SpaceError(f"{self.candidate.name} needs a layer that keeps its shape, got {self.layer}")
-        if (self.layer.role == "block") != (self.candidate.op in ("mb", "identity")) or (
-            self.layer.role != "block" and self.layer.role != self.candidate.op
-        ):
-            raise SpaceError(f"{self.candidate.name} cannot stand at a layer whose role is {self.layer.role}")
+        reason = _refusal(self.candidate, self.layer)
+        if reason:
+            raise SpaceError(reason)
+
+    @property
+    def middle_channels(self) -> int:
+        """Width of the depthwise convolution, or of what stands before a head's logits."""
+        return self.layer.hidden_channels or self.layer.in_channels * max(self.candidate.expansion, 1)
+
+    @staticmethod
+    def parse(text: str) -> "Block":
+        """Read back what `str` gives of a block. Raises SpaceError."""
+        match = _BLOCK.fullmatch(text)
+        if not match:
+            raise SpaceError(f"cannot read the block {text!r}: expected one such as 'mb_k5_e6 16->24 8x8 /2'")
+        candidate = Candidate.parse(match[1])
+        in_channels, out_channels, height, width, stride, hidden = (int(n or 0) for n in match.groups()[1:])
+        role = candidate.operation.role
+        return Block(candidate, Layer(in_channels, out_channels, stride or 1, height, width, role, hidden))
 
     def __str__(self) -> str:
-        """Print as `mb_k5_e6 16->24 8x8 /2`."""
+        """Print as `mb_k5_e6 16->24 8x8 /2`, which `parse` reads back."""
         return f"{self.candidate.name} {self.layer}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Part:
+    """Several blocks in a row, run as one call; each takes what the one before it gives."""
+
+    blocks: tuple[Block, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse blocks that cannot follow one another."""
+        if not self.blocks:
+            raise SpaceError("a part needs one block or more, got none")
+        for one, after in itertools.pairwise(self.blocks):
+            if one.layer.output_shape != after.layer.input_shape:
+                raise SpaceError(
+                    f"{after} cannot follow {one}, which gives {one.layer.output_shape}: it takes "
+                    f"{after.layer.input_shape}"
+                )
+
+    @property
+    def input_shape(self) -> tuple[int, int, int]:
+        """(channels, height, width) of one input image."""
+        return self.blocks[0].layer.input_shape
+
+    @property
+    def output_shape(self) -> tuple[int, ...]:
+        """Shape of one output image, as of the last block's layer."""
+        return self.blocks[-1].layer.output_shape
+
+    def __str__(self) -> str:
+        """Print as `12 blocks, stem 1->16 8x8 to head 32->10 2x2 h128 (3f2a91c0)`, a hash of all blocks."""
+        digits = hashlib.sha256("\n".join(str(block) for block in self.blocks).encode()).hexdigest()[:8]
+        count = len(self.blocks)
+        ends = f"{self.blocks[0]} to {self.blocks[-1]}" if count > 1 else f"{self.blocks[0]}"
+        return f"{count} block{'s' * (count > 1)}, {ends} ({digits})"
+
+
+Subject = Block | Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +209,7 @@ class SearchSpace:
     @property
     def input_elements(self) -> int:
         """How many numbers one input image holds."""
-        channels, height, width = self.input_shape
-        return channels * height * width
+        return math.prod(self.input_shape)
 
     def blocks(self) -> tuple[Block, ...]:
         """Every distinct (candidate, geometry), in order of first appearance."""
@@ -205,4 +252,17 @@ def mbconv_candidates(
 
 def candidates_at(layer: Layer, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
     """Those of `candidates` that can stand at `layer`: 13 of the paper's where it keeps its shape, else 6."""
-    return tuple(c for c in candidates if layer.keeps_shape or not (c.shortcut or c.op == "identity"))
+    return tuple(candidate for candidate in candidates if not _refusal(candidate, layer))
+
+
+def _refusal(candidate: Candidate, layer: Layer) -> str:
+    """Why a candidate cannot stand at a layer, empty where it can."""
+    own = candidate.operation
+    if (candidate.shortcut or candidate.op == "identity") and not layer.keeps_shape:
+        return f"{candidate.name} needs a layer that keeps its shape, got {layer}"
+    if layer.role != own.role:
+        return f"{candidate.name} cannot stand at a layer whose role is {layer.role}"
+    if own.hidden != (layer.hidden_channels > 0):
+        needed = "hidden_channels of 1 or more" if own.hidden else "no hidden_channels"
+        return f"{candidate.name} needs {needed}, got {layer.hidden_channels}"
+    return ""

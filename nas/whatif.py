@@ -14,7 +14,8 @@ from jmsnas.nas.latency_lut import LatencyLUT, Predictor, build_lut, moves
 from jmsnas.nas.placement import Placement
 from jmsnas.nas.split import best_split
 from jmsnas.network import Network
-from jmsnas.profiler.simulated import SimulatedDevice, load_simulated, predict_s
+from jmsnas.profiler.simulated import load_simulated, predict_s
+from jmsnas.profiler.simulated_device import SimulatedDevice
 from jmsnas.space import Architecture, Block, Candidate, Layer, SearchSpace
 
 

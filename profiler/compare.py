@@ -8,7 +8,7 @@ from jmsnas.errors import TableError
 from jmsnas.profiler.table import Key, LatencyTable, Row
 from jmsnas.space import Block
 
-_FIELDS = ("runtime", "threads", "batch", "dtype")
+_FIELDS = ("runtime", "threads", "batch", "dtype", "processor", "layout", "timer")
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,8 +2,9 @@
 
 import csv
 import io
+from typing import Any
 
-from jmsnas.profiler.parquet import SCHEMA, row_record
+from jmsnas.profiler.records import SCHEMA, row_record
 from jmsnas.profiler.table import LatencyTable
 
 # A list has no place in a flat file; the Parquet table keeps it.
@@ -13,15 +14,19 @@ _LEFT_OUT = ("samples",)
 def csv_of(table: LatencyTable) -> str:
     """Give a table as CSV: a header, then one line a row, the columns of docs/table.md without `samples`.
 
-    Numbers are written so that reading them gives the same float; truth values as `true` and `false`.
+    Numbers are written so that reading them gives the same float; truth values as `true` and `false`,
+    lists with ` | ` between their items.
     """
     text = io.StringIO()
     names = [name for name in SCHEMA.names if name not in _LEFT_OUT]
     writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    for row in table.rows:
-        record = row_record(row)
-        writer.writerow(
-            {name: str(value).lower() if isinstance(value, bool) else value for name, value in record.items()}
-        )
+    for row in table.everything:
+        writer.writerow({name: _cell(value) for name, value in row_record(row).items()})
     return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, list):
+        return " | ".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else value

@@ -47,7 +47,7 @@ def describe_host(root: Path = Path("/")) -> dict[str, str]:
         "virtual": "yes" if _in_virtual_machine(root) else "",
         "tegra": _text(root / "etc/nv_tegra_release").partition(", GCID")[0].strip("# "),
         "power_mode": _text(root / "var/lib/nvpmodel/status"),
-        "gpu": _gpu(),
+        "gpu": _gpu(root),
         "gpu_driver": _text(root / "sys/module/nvidia/version"),
         "python": platform.python_version(),
     }
@@ -132,7 +132,10 @@ def _memory_bytes(root: Path) -> str:
     return ""
 
 
-def _gpu() -> str:
-    import torch
-
-    return torch.cuda.get_device_name(0) if torch.cuda.is_available() else ""
+def _gpu(root: Path) -> str:
+    """Name of an NVIDIA card, by its driver: asking torch would load it, which takes seconds."""
+    for file in sorted((root / "proc/driver/nvidia/gpus").glob("*/information")):
+        for line in _text(file).splitlines():
+            if line.startswith("Model:"):
+                return line.partition(":")[2].strip()
+    return ""

@@ -6,7 +6,7 @@ blocks go through it as one module with an input and an output each.
 
 import hashlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import cast
@@ -16,17 +16,18 @@ import torch
 from torch import Tensor, nn
 
 from jmsnas import blocks as blocks_file
+from jmsnas import operations
 from jmsnas.blocks import build, example_input
 from jmsnas.files import make_folder, write_atomic
 from jmsnas.progress import Progress, silent
-from jmsnas.space import Block
+from jmsnas.space import Part, Subject
 
 # Large enough that the fixed second does not matter, small enough that progress is seen.
 _BLOCKS_AN_EXPORT = 32
 
 
-def seeded_module(block: Block, seed: int = 0) -> nn.Module:
-    """Make the module of a block for timing: evaluation mode, weights that keep activations near 1.
+def seeded_module(block: Subject, seed: int = 0) -> nn.Module:
+    """Make the module of a block or a part for timing: evaluation mode, weights that keep activations near 1.
 
     Values that fade to denormal numbers would be timed ten times too slow. The global generator of torch is
     left as it was.
@@ -44,9 +45,14 @@ def seeded_module(block: Block, seed: int = 0) -> nn.Module:
 
 
 def onnx_models(
-    blocks: Sequence[Block], batch: int, cache: Path, seed: int = 0, progress: Progress = silent
+    blocks: Sequence[Subject],
+    batch: int,
+    cache: Path,
+    seed: int = 0,
+    progress: Progress = silent,
+    dtype: str = "float32",
 ) -> list[bytes]:
-    """ONNX models of blocks, one input and one output each, static shapes.
+    """ONNX models of blocks or parts, one input and one output each, static shapes.
 
     Parameters
     ----------
@@ -60,29 +66,50 @@ def onnx_models(
         Seed of the weights.
     progress
         Called with the number of blocks that are ready.
+    dtype
+        Of weights, input and output: `float32` or `float16`.
 
     Raises
     ------
     StorageError
         When the cache cannot be written.
     """
-    paths = [cache / f"{_digest(block, batch, seed)}.onnx" for block in blocks]
+    paths = [cache / f"{_digest(block, batch, seed, dtype)}.onnx" for block in blocks]
     missing = [index for index, path in enumerate(paths) if not path.exists()]
     make_folder(cache)
-    for start in range(0, len(missing), _BLOCKS_AN_EXPORT):
-        progress(len(blocks) - len(missing) + start, len(blocks), "exporting blocks to ONNX")
-        chosen = missing[start : start + _BLOCKS_AN_EXPORT]
-        for index, model in zip(chosen, _export([blocks[i] for i in chosen], batch, seed), strict=True):
+    done = len(blocks) - len(missing)
+    for chosen in _batches(missing, blocks):
+        progress(done, len(blocks), "exporting blocks to ONNX")
+        models = _export([blocks[index] for index in chosen], batch, seed, dtype)
+        for index, model in zip(chosen, models, strict=True):
             write_atomic(paths[index], model)
+        done += len(chosen)
     progress(len(blocks), len(blocks), "exporting blocks to ONNX")
     return [path.read_bytes() for path in paths]
 
 
-def _digest(block: Block, batch: int, seed: int) -> str:
+def _batches(missing: Sequence[int], blocks: Sequence[Subject]) -> Iterator[list[int]]:
+    """Cut the indices so that no piece, but one of a single part, has more than 32 blocks."""
+    piece: list[int] = []
+    held = 0
+    for index in missing:
+        subject = blocks[index]
+        size = len(subject.blocks) if isinstance(subject, Part) else 1
+        if piece and held + size > _BLOCKS_AN_EXPORT:
+            yield piece
+            piece, held = [], 0
+        piece.append(index)
+        held += size
+    if piece:
+        yield piece
+
+
+def _digest(block: Subject, batch: int, seed: int, dtype: str) -> str:
     versions = "|".join(f"{name} {version(name)}" for name in ("torch", "onnxscript", "onnx"))
-    # The two files that decide what is exported: a change there must not meet an old model.
-    sources = b"".join(Path(str(file)).read_bytes() for file in (blocks_file.__file__, __file__))
-    return hashlib.sha256(f"{block!r}|{batch}|{seed}|{versions}|".encode() + sources).hexdigest()
+    # The files that decide what is exported: a change there must not meet an old model.
+    files = (blocks_file.__file__, operations.__file__, __file__)
+    sources = b"".join(Path(str(file)).read_bytes() for file in files)
+    return hashlib.sha256(f"{block!r}|{batch}|{seed}|{dtype}|{versions}|".encode() + sources).hexdigest()
 
 
 class _SideBySide(nn.Module):
@@ -96,9 +123,10 @@ class _SideBySide(nn.Module):
         return [part(x) for part, x in zip(self.parts, xs, strict=True)]
 
 
-def _export(blocks: Sequence[Block], batch: int, seed: int) -> list[bytes]:
+def _export(blocks: Sequence[Subject], batch: int, seed: int, dtype: str) -> list[bytes]:
     together = _SideBySide([seeded_module(block, seed) for block in blocks]).eval()
-    inputs = [example_input(block, batch, seed) for block in blocks]
+    together = together.to(getattr(torch, dtype))
+    inputs = [example_input(block, batch, seed).to(getattr(torch, dtype)) for block in blocks]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter deprecates its own inner calls
         program = torch.onnx.export(together, (inputs,), dynamo=True, verbose=False)

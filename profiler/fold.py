@@ -1,7 +1,8 @@
-"""Bring journal and table together: one table of rows, on one level, written whole."""
+"""Bring journal and table together: one table of rows, on one level, judged, written whole."""
 
+import hashlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -13,8 +14,13 @@ from jmsnas.errors import TableError
 from jmsnas.files import storage_error
 from jmsnas.profiler.environment import environment_name
 from jmsnas.profiler.journal import journal_path, read_journal
-from jmsnas.profiler.parquet import read_table, record_row, schema_of, write_table
-from jmsnas.profiler.table import SCHEMA_VERSION, Key, LatencyTable, Row
+from jmsnas.profiler.noise import NoiseFloor, noise_floor, widened
+from jmsnas.profiler.parquet import metadata_of, read_table, write_table
+from jmsnas.profiler.pool import pooled
+from jmsnas.profiler.records import record_row, sorted_out
+from jmsnas.profiler.table import SCHEMA_VERSION, AnyRow, Key, LatencyTable, R
+from jmsnas.profiler.trust import judge
+from jmsnas.space import Subject
 
 Tell = Callable[[str], None]
 
@@ -22,8 +28,8 @@ Tell = Callable[[str], None]
 def fold_journal(device: str, path: Path, tell: Tell) -> LatencyTable:
     """Put the journal of the table at `path` into that table, remove it, and return the table.
 
-    The caller is the only writer. Measured rows take the place of all simulated ones. A table of another
-    schema version is set aside under another name, and `tell` called.
+    The caller is the only writer. Measured rows take the place of all simulated ones; what several processes
+    measured is pooled. A table of another schema version is set aside under another name, and `tell` called.
 
     Raises
     ------
@@ -41,10 +47,12 @@ def fold_journal(device: str, path: Path, tell: Tell) -> LatencyTable:
             "it are kept, what came after is measured again"
         )
     environments = dict(table.environments)
-    rows = []
+    latest: dict[tuple[str, Key, Subject], AnyRow] = {}
     for record in journal.records:
         if "row" in record:
-            rows.append(record_row(record["row"]))
+            row = record_row(record["row"])
+            # A process hands a block out again when it knows it better: its last word counts.
+            latest[str(record.get("process", "")), row.key, row.block] = row
         elif record.get("schema") == SCHEMA_VERSION and record.get("device") == device:
             environments[environment_name(record["environment"])] = record["environment"]
         else:
@@ -52,11 +60,13 @@ def fold_journal(device: str, path: Path, tell: Tell) -> LatencyTable:
                 f"{waiting} is of schema {record.get('schema')} and device {record.get('device')!r}: "
                 f"expected schema {SCHEMA_VERSION} and {device!r}. Move it away, then run the same command"
             )
-    if rows:
+    # A process killed between writing the table and removing the journal leaves both.
+    sha256 = hashlib.sha256(repr(journal.records).encode()).hexdigest()
+    if latest and metadata_of(path, "jmsnas.journal_sha256") != sha256:
         # What was measured takes the place of all that was only simulated.
-        kept = [row for row in table.rows if row.kind == "measured"]
-        table = merged(device, [*kept, *rows], environments)
-        write_table(path, table)
+        kept = [row for row in table.everything if row.kind == "measured"]
+        table = merged(device, [*kept, *latest.values()], environments)
+        write_table(path, table, sha256)
     try:
         waiting.unlink(missing_ok=True)
     except OSError as error:
@@ -67,7 +77,7 @@ def fold_journal(device: str, path: Path, tell: Tell) -> LatencyTable:
 def _existing(device: str, path: Path, tell: Tell) -> LatencyTable:
     if not path.exists():
         return LatencyTable(device, (), {})
-    schema = schema_of(path)
+    schema = metadata_of(path, "jmsnas.schema")
     if schema not in ("", str(SCHEMA_VERSION)):
         names = (path.with_name(f"{path.name}.schema{schema}-{n}") for n in count(1))
         aside = next(name for name in names if not name.exists())
@@ -88,34 +98,49 @@ def _existing(device: str, path: Path, tell: Tell) -> LatencyTable:
     return table
 
 
-def merged(device: str, rows: Iterable[Row], environments: dict[str, dict[str, str]]) -> LatencyTable:
-    """Make one table of rows, the later of two for the same block and key, measured ones on one level.
+def merged(device: str, rows: Iterable[AnyRow], environments: dict[str, dict[str, str]]) -> LatencyTable:
+    """Make one table of rows in the order of time: pooled, on one level, widened and judged.
 
     A host's speed jumps while its ratios stand still, so seconds of rows that ended at different moments
-    do not compare. Rows of one key and environment therefore share a level: the median of their
+    do not compare. Measured rows of one key and environment therefore share a level: the median of their
     `reference_s`.
     """
-    latest = {(row.key, row.block): row for row in rows}
-    groups: dict[tuple[Key, str], list[float]] = {}
-    for row in latest.values():
-        groups.setdefault((row.key, row.environment), []).append(row.reference_s)
-    levels = {group: median(found) for group, found in groups.items()}
-    ordered = [
-        _at_level(row, levels[row.key, row.environment]) if row.kind == "measured" else row
-        for _, row in sorted(latest.items(), key=lambda entry: entry[0])
-    ]
-    used = {row.environment for row in ordered}
+    blocks, parts = sorted_out(rows)
+    pool = LatencyTable(device, _pooled(blocks), environments, _pooled(parts))
+    settings = pool.settings
+    levels = {setting: median(row.reference_s for row in of) for setting, of in settings.items()}
+    floors = {setting: noise_floor(of) for setting, of in settings.items()}
+
+    def settled(row: R) -> R:
+        if row.kind == "measured":
+            row = _at_level(row, levels[row.key, row.environment], floors[row.key, row.environment])
+        mark, reason = judge(row, floors.get((row.key, row.environment)))
+        return replace(row, trust=mark, trust_reason=reason)
+
+    used = {row.environment for row in pool.everything}
     return LatencyTable(
-        device, tuple(ordered), {name: values for name, values in environments.items() if name in used}
+        device,
+        tuple(settled(row) for row in sorted(pool.rows, key=lambda row: (row.key, row.block))),
+        {name: values for name, values in environments.items() if name in used},
+        tuple(settled(row) for row in sorted(pool.parts, key=lambda row: (row.key, str(row.block)))),
     )
 
 
-def _at_level(row: Row, level_s: float) -> Row:
+def _pooled(rows: Sequence[R]) -> tuple[R, ...]:
+    found: dict[tuple[Key, Subject], R] = {}
+    for row in rows:
+        before = found.get((row.key, row.block))
+        found[row.key, row.block] = pooled(before, row) if before else row
+    return tuple(found.values())
+
+
+def _at_level(row: R, level_s: float, floor: NoiseFloor | None) -> R:
+    low, high = widened(row, floor)
     return replace(
         row,
         median_s=row.ratio * level_s,
-        low_s=row.ratio_low * level_s,
-        high_s=row.ratio_high * level_s,
+        low_s=low * level_s,
+        high_s=high * level_s,
         min_s=min(row.samples) * level_s,
         p90_s=float(np.quantile(row.samples, 0.9)) * level_s,
     )

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from jmsnas.errors import TableError
-from jmsnas.profiler.parquet import read_table, schema_of
+from jmsnas.profiler.bounded import open_parquet, unpack
+from jmsnas.profiler.parquet import NOT_PARQUET, metadata_of, read_table, reason
 from jmsnas.profiler.readings import Reading, readings_of
 
 _MAX_BYTES = 64 << 20
@@ -24,6 +24,11 @@ _GEOMETRY = (
     *("in_channels", "out_channels", "height", "width"),
 )
 _VARIANTS = ("pw_groups", "se", "se_channels", "activation", "space", "arch")
+_OTHERS = ("processor", "campaign", "mid_channels", "n_runs", "latency_var_ms2")
+_PLAIN = (
+    *(pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean),
+    *(pa.types.is_string, pa.types.is_large_string, pa.types.is_null),
+)
 # A normal variable lies within 1.96 standard deviations in 95 % of cases.
 _Z_95 = 1.96
 
@@ -36,26 +41,36 @@ def read_readings(path: Path) -> tuple[Reading, ...]:
     TableError
         When the file cannot be read, is no Parquet file, or is no table of latencies.
     """
-    if schema_of(path):
+    if metadata_of(path, "jmsnas.schema"):
         return readings_of(read_table(path), str(path))
     try:
-        size = path.stat().st_size
-        file = pq.ParquetFile(path) if size <= _MAX_BYTES else None
+        with path.open("rb") as stream:
+            content = stream.read(_MAX_BYTES + 1)
+        file = open_parquet(content) if len(content) <= _MAX_BYTES else None
         if file is None or file.metadata.num_rows > _MAX_ROWS:
             raise TableError(
                 f"{path} is larger than {_MAX_BYTES} bytes or {_MAX_ROWS} rows: expected a latency table"
             )
-        with file:
-            _check_columns(file.schema_arrow.names, path)
-            records = file.read(use_threads=False).to_pylist()
-    except OSError as error:
-        raise TableError(f"cannot read {path}: {error.strerror or error}") from error
-    except (pa.ArrowException, ValueError) as error:
-        reason = str(error).partition("\n")[0].rstrip(".")
+        columns = _columns(file.schema_arrow, path)
+        return foreign_readings(unpack(content, columns).to_pylist(), str(path))
+    except FileNotFoundError as error:
+        raise TableError(f"cannot read {path}: {error.strerror}") from error
+    except NOT_PARQUET as error:
         raise TableError(
-            f"{path} is damaged, or not a Parquet file: {reason}. Expected a latency table"
+            f"{path} is damaged, or not a Parquet file: {reason(error)}. Expected a latency table"
         ) from error
-    return foreign_readings(records, str(path))
+
+
+def _columns(schema: pa.Schema, path: Path) -> list[str]:
+    """Names of the columns that are read: those of docs/table.md, if they are numbers and texts."""
+    _check_columns(schema.names, path)
+    wanted = (*_ALWAYS, *_GEOMETRY, *_VARIANTS, *_OTHERS)
+    fields = [field for field in schema if field.name in wanted]
+    for field in fields:
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if not any(is_plain(kind) for is_plain in _PLAIN):
+            raise TableError(f"{path} has {field.name} of type {kind}: expected numbers or texts")
+    return [field.name for field in fields]
 
 
 def _check_columns(names: Sequence[str], path: Path) -> None:
@@ -85,9 +100,9 @@ def foreign_readings(records: Sequence[Mapping[str, Any]], table: str) -> tuple[
     for number, record in enumerate(records, 1):
         try:
             found.append(_foreign(record, table, number))
-        except (TypeError, ValueError, KeyError) as error:
+        except (TypeError, ValueError, KeyError, ArithmeticError) as error:
             raise TableError(
-                f"{table} row {number} makes no sense: {error}. Expected the columns of docs/table.md"
+                f"{table} row {number} makes no sense: {reason(error)}. Expected the columns of docs/table.md"
             ) from error
     return tuple(found)
 

@@ -6,8 +6,7 @@ core down does not throttle, and a watcher that died certifies nothing.
 
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
@@ -124,31 +123,14 @@ def warnings_for(before: HostState, after: HostState) -> tuple[str, ...]:
     return tuple(line for line in found if line)
 
 
-@contextmanager
-def watched(
-    tell: Callable[[str], object], told: set[str], read: Callable[[], HostState] | None = read_state
-) -> Iterator[None]:
-    """Tell the warnings of the host before what is done inside, and those of the time it took after it.
+def faults_between(before: HostState, after: HostState) -> tuple[str, ...]:
+    """Name what makes rows measured between two readings doubtful, in words; none of it is cured by pairing.
 
-    Lines in `told` are not told again; what is told is added to it. `read` reads the host;
-    nothing is read or told where it is None.
+    Other processes and the governor are left out: they are told, while `Measurement.interrupted` and the
+    clock say whether they did harm. A reading that ended is a fault: a dead watcher certifies nothing.
     """
-    if read is None:
-        yield
-        return
-
-    def tell_new(lines: tuple[str, ...]) -> None:
-        for line in lines:
-            if line not in told:
-                told.add(line)
-                tell(line)
-
-    before = read()
-    tell_new(warnings_for(before, before))
-    try:
-        yield
-    finally:  # what was measured before a failure or Ctrl-C is kept, and so is what is said of it
-        tell_new(warnings_for(before, read()))
+    found = [judge(before, after) for judge in (_moved, _throttled, _hot)]
+    return tuple(line.partition(":")[0] for line in (*found, _vanished(before, after)) if line)
 
 
 def _governed(state: HostState) -> str:
@@ -230,6 +212,16 @@ def _blind(before: HostState, after: HostState) -> str:
     else:
         return ""
     return f"cannot tell whether the clock was steady: {reason}. Measure twice and compare"
+
+
+def _vanished(before: HostState, after: HostState) -> str:
+    names = ("clocks_hz", "temperature_c", "throttle")
+    lost = [name for name in names if getattr(before, name) is not None and getattr(after, name) is None]
+    old, new = before.throttle, after.throttle
+    if old and new and ({*old.sources} - {*new.sources} or _fell(old.counts, new.counts)):
+        lost.append("throttle")
+    words = ", ".join(name.partition("_")[0] for name in lost)
+    return f"the host stopped telling its {words}: it may have throttled unseen" if lost else ""
 
 
 def _fell(old: dict[str, int], new: dict[str, int]) -> bool:

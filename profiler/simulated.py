@@ -11,16 +11,13 @@ Every constant and its source is in jmsnas/presets/devices/<name>.toml. Nothing 
 """
 
 import functools
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import date
-from typing import Any
+from collections.abc import Sequence
 
 from jmsnas.cost import Operator, operators
 from jmsnas.errors import DeviceError, TableError
-from jmsnas.files import preset_names, preset_path, read_toml, refuse_unknown_keys
-from jmsnas.profiler.table import REFERENCE, RUNTIMES, Key, LatencyTable, Row
+from jmsnas.files import preset_names, preset_path, read_toml
+from jmsnas.profiler.simulated_device import RuntimeCosts, SimulatedDevice, device_from_toml
+from jmsnas.profiler.table import REFERENCE, Key, LatencyTable, Row
 from jmsnas.space import Block
 
 _FLOAT32_BYTES = 4
@@ -32,68 +29,13 @@ _CLASS_OF_KIND = {
     "norm": "elementwise",
     "activation": "elementwise",
     "add": "elementwise",
+    "multiply": "elementwise",
     "pool": "elementwise",
 }
 # onnxruntime folds normalisation into the convolution before it and fuses the activation behind it;
 # eager torch launches every operator.
 _FUSED_KINDS = {"onnxruntime": frozenset({"norm", "activation"}), "torch": frozenset[str]()}
-_MULTIPLYING = ("macs_per_s", "bytes_per_s", "overhead_s")
-_CLASS_KEYS = {
-    "pointwise": _MULTIPLYING,
-    "depthwise": _MULTIPLYING,
-    "elementwise": ("bytes_per_s", "overhead_s"),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Constant:
-    """A number of a device file and where it comes from, in words."""
-
-    value: float
-    source: str
-
-
-@dataclass(frozen=True, slots=True)
-class OperatorCosts:
-    """What operators of one class cost: MACs a second (infinite where there are none), bytes a second, s."""
-
-    macs_per_s: Constant
-    bytes_per_s: Constant
-    overhead_s: Constant
-
-
-@dataclass(frozen=True, slots=True)
-class RuntimeCosts:
-    """The constants of one run time on a device.
-
-    `evidence` says whether published measurements of the same processor design under a run time of the
-    same family (compiled graph, or eager) stand behind them; `basis` which ones, or why there are none.
-    """
-
-    evidence: bool
-    basis: str
-    per_call_s: Constant
-    classes: Mapping[str, OperatorCosts]
-
-
-@dataclass(frozen=True, slots=True)
-class SimulatedDevice:
-    """A device file: one thread, batch 1, float32. `dated` is when its constants were written, ISO 8601."""
-
-    name: str
-    description: str
-    dated: str
-    runtimes: Mapping[str, RuntimeCosts]
-
-    def constants(self) -> dict[str, Constant]:
-        """Every constant by its dotted name in the file: `torch.depthwise.macs_per_s`."""
-        found: dict[str, Constant] = {}
-        for runtime, costs in self.runtimes.items():
-            found[f"{runtime}.per_call_s"] = costs.per_call_s
-            for name, of_class in costs.classes.items():
-                for key in _CLASS_KEYS[name]:
-                    found[f"{runtime}.{name}.{key}"] = getattr(of_class, key)
-        return found
+_NO_EVIDENCE = "no evidence for this run time"
 
 
 def simulated_names() -> tuple[str, ...]:
@@ -110,73 +52,35 @@ def load_simulated(name: str) -> SimulatedDevice:
     return device_from_toml(read_toml(preset_path("devices", name), DeviceError), f"{name}.toml")
 
 
-def device_from_toml(table: Mapping[str, Any], where: str) -> SimulatedDevice:
-    """Make a device from a TOML document; docs/simulated_devices.md describes its keys.
+def _costs(device: SimulatedDevice, runtime: str) -> RuntimeCosts:
+    if runtime not in device.runtimes:
+        raise DeviceError(
+            f"simulated device {device.name} has no run time {runtime!r}: expected one of "
+            f"{', '.join(device.runtimes)}"
+        )
+    return device.runtimes[runtime]
+
+
+def evidence_lines(device: str, runtimes: Sequence[str]) -> tuple[str, ...]:
+    """Say for people how near each run time of a simulated device is known to be, a line each.
 
     Raises
     ------
     DeviceError
-        Naming the file and what is unknown, missing, or of the wrong kind in it.
+        For a device nobody knows, or a run time it has no constants for.
     """
-    refuse_unknown_keys(table, ("name", "description", "dated", *RUNTIMES), where, DeviceError)
-    try:
-        dated = table["dated"]
-        if type(dated) is not date:
-            raise DeviceError(f"{where} has dated = {dated!r}: expected a date such as 2026-11-23")
-        return SimulatedDevice(
-            name=_text(table, "name", where),
-            description=_text(table, "description", where),
-            dated=dated.isoformat(),
-            runtimes={
-                runtime: _runtime_costs(table[runtime], f"{where} [{runtime}]") for runtime in RUNTIMES
-            },
+    return tuple(f"{runtime}: {_evidence(_costs(load_simulated(device), runtime))}" for runtime in runtimes)
+
+
+def _evidence(costs: RuntimeCosts) -> str:
+    checked = costs.checked
+    if checked:
+        return (
+            f"held against {checked.rows} rows of {checked.against}: rank {checked.rank:.3f}, "
+            f"median error {100 * checked.median_error:.0f} %"
         )
-    except KeyError as error:
-        raise DeviceError(f"{where} lacks the key {error}") from error
-
-
-def _runtime_costs(table: Any, where: str) -> RuntimeCosts:
-    _check_keys(table, ("evidence", "basis", "per_call_s", *_CLASS_KEYS), where)
-    if not isinstance(table["evidence"], bool):
-        raise DeviceError(f"{where} has evidence = {table['evidence']!r}: expected true or false")
-    return RuntimeCosts(
-        evidence=table["evidence"],
-        basis=_text(table, "basis", where),
-        per_call_s=_constant(table["per_call_s"], f"{where} per_call_s"),
-        classes={name: _operator_costs(table[name], name, f"{where} {name}") for name in _CLASS_KEYS},
-    )
-
-
-def _operator_costs(table: Any, name: str, where: str) -> OperatorCosts:
-    keys = _CLASS_KEYS[name]
-    _check_keys(table, keys, where)
-    found = {key: _constant(table[key], f"{where} {key}") for key in keys}
-    rate = found.get("macs_per_s", Constant(math.inf, "these operators multiply nothing"))
-    return OperatorCosts(rate, found["bytes_per_s"], found["overhead_s"])
-
-
-def _constant(table: Any, where: str) -> Constant:
-    _check_keys(table, ("value", "source"), where)
-    value = table["value"]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise DeviceError(f"{where} has value = {value!r}: expected a finite number above 0")
-    return Constant(float(value), _text(table, "source", where))
-
-
-def _check_keys(table: Any, keys: tuple[str, ...], where: str) -> None:
-    if not isinstance(table, dict):
-        raise DeviceError(f"{where} is {table!r}: expected a table with the keys {', '.join(keys)}")
-    refuse_unknown_keys(table, keys, where, DeviceError)
-    missing = [key for key in keys if key not in table]
-    if missing:
-        raise DeviceError(f"{where} lacks {', '.join(missing)}: expected the keys {', '.join(keys)}")
-
-
-def _text(table: Mapping[str, Any], key: str, where: str) -> str:
-    text = table[key]
-    if not isinstance(text, str) or not text.strip():
-        raise DeviceError(f"{where} has {key} = {text!r}: expected words")
-    return text
+    standing = "evidence, but held against no measured table" if costs.evidence else _NO_EVIDENCE
+    return f"{standing}: {costs.basis}"
 
 
 def operators_s(device: SimulatedDevice, runtime: str, launched: Sequence[Operator], batch: int = 1) -> float:
@@ -185,12 +89,7 @@ def operators_s(device: SimulatedDevice, runtime: str, launched: Sequence[Operat
     Numbers take four bytes (float32). `batch` multiplies MACs and activations, not parameters. Raises
     DeviceError for a run time the device has no constants for.
     """
-    if runtime not in device.runtimes:
-        raise DeviceError(
-            f"simulated device {device.name} has no run time {runtime!r}: expected one of "
-            f"{', '.join(device.runtimes)}"
-        )
-    costs = device.runtimes[runtime]
+    costs = _costs(device, runtime)
     total_s = costs.per_call_s.value
     for op in launched:
         if op.kind in _FUSED_KINDS[runtime]:
@@ -217,13 +116,14 @@ def simulated_table(device: str, blocks: Sequence[Block], keys: Sequence[Key]) -
     DeviceError
         For a device nobody knows.
     TableError
-        For a key other than 1 thread, batch 1, float32: no constants are published for it.
+        For a key other than 1 thread, batch 1, float32, contiguous, wall clock: no constants are published.
     """
     loaded = load_simulated(device)
     for key in keys:
-        if (key.threads, key.batch, key.dtype) != (1, 1, "float32"):
+        if key != Key(key.runtime, processor=key.processor):
             raise TableError(
-                f"simulated device {device} knows 1 thread, batch 1 and float32 only, got {key.label}. "
+                f"simulated device {device} knows 1 thread, batch 1, float32, contiguous and wall clock "
+                f"only, got {key.label}. "
                 f"For others measure, on that machine: jmsnas profile --device {device} --measured-only"
             )
     environment = {"host": f"none: simulated {loaded.description}", "constants": loaded.dated}
@@ -235,7 +135,7 @@ def _row(device: SimulatedDevice, key: Key, block: Block) -> Row:
     median_s, reference_s = predict_s(device, key.runtime, block), predict_s(device, key.runtime, REFERENCE)
     ratio = median_s / reference_s
     costs = device.runtimes[key.runtime]
-    standing = "evidence" if costs.evidence else "no evidence for this run time"
+    standing = "evidence" if costs.evidence else _NO_EVIDENCE
     return Row(
         device=device.name, key=key, block=block, kind="simulated",
         median_s=median_s, low_s=median_s, high_s=median_s,

@@ -3,35 +3,34 @@
 The same call again goes on where the last one ended, however it ended: finished rows are in the journal.
 """
 
-import time
 import warnings
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import version
 from pathlib import Path
 
-import numpy as np
-
 from jmsnas.errors import DeviceError
+from jmsnas.profiler.apart import sit_apart
+from jmsnas.profiler.campaign import Campaign, Sit
+from jmsnas.profiler.choose import to_measure, to_repeat
 from jmsnas.profiler.environment import describe_host, environment_name, host_is
 from jmsnas.profiler.fold import Tell, fold_journal, merged
-from jmsnas.profiler.host_state import HostState, read_state, watched
-from jmsnas.profiler.journal import append_record, journal_path, only_writer
-from jmsnas.profiler.parquet import row_record, write_table
-from jmsnas.profiler.runtimes import pinned, prepare
+from jmsnas.profiler.host_watch import Read, read_host
+from jmsnas.profiler.journal import only_writer
+from jmsnas.profiler.parquet import write_table
 from jmsnas.profiler.simulated import simulated_names, simulated_table
-from jmsnas.profiler.table import REFERENCE, SCHEMA_VERSION, Key, LatencyTable, Row
-from jmsnas.profiler.timing import Clock, Measurement, TimingConfig, measure
+from jmsnas.profiler.table import Key, LatencyTable
+from jmsnas.profiler.timing import TimingConfig
 from jmsnas.progress import Progress, silent
-from jmsnas.space import Block
+from jmsnas.space import Block, Subject
 from jmsnas.workspace import Workspace
 
 # Enough on a noisy shared host for 19 of 20 rows of the digits space to end within 1 %.
-_BUDGET_S_A_BLOCK = 0.6
-# Share of a run time's work that making the blocks ready takes, for the progress shown.
-_PREPARING = 0.3
+BUDGET_S_A_BLOCK = 0.6
+# Of a budget that is given: measuring first, the rest for the blocks repeated in a second process.
+_FIRST_SHARE = 0.85
+# A narrower interval than this says nothing: two processes lie further apart.
+_FINEST = 0.002
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +44,7 @@ class Profiled:
 
 def profile_device(
     device: str,
-    blocks: Sequence[Block],
+    subjects: Sequence[Subject],
     keys: Sequence[Key],
     workspace: Workspace,
     *,
@@ -54,7 +53,8 @@ def profile_device(
     budget_s: float | None = None,
     progress: Progress = silent,
     tell: Tell = warnings.warn,
-    watch: Callable[[], HostState] | None = read_state,
+    watch: Read | None = read_host,
+    sit: Sit = sit_apart,
 ) -> Profiled:
     """Bring a device's table up to date: measured if this host is that device, else simulated.
 
@@ -62,13 +62,13 @@ def profile_device(
     ----------
     device
         `local` (this host) or a built-in device.
-    blocks, keys
-        What to profile and how it is run.
+    subjects, keys
+        What to profile and how it is run. Of a simulated device the blocks alone are made.
     workspace
         Where tables and exported models lie.
     measured_only
         Refuse rather than simulate.
-    seed, budget_s, progress, tell, watch
+    seed, budget_s, progress, tell, watch, sit
         As in `profile`.
 
     Returns
@@ -86,18 +86,18 @@ def profile_device(
     if device not in known:
         raise DeviceError(f"unknown device {device!r}: expected one of {', '.join(known)}")
     if host_is(device):
-        cache = workspace.folder / "cache" / "onnx"
         table = profile(
             device,
-            blocks,
+            subjects,
             keys,
             path,
-            cache=cache,
+            cache=workspace.folder / "cache" / "onnx",
             seed=seed,
             budget_s=budget_s,
             progress=progress,
             tell=tell,
             watch=watch,
+            sit=sit,
         )
         return Profiled(table, path, "measured")
     if measured_only:
@@ -105,12 +105,14 @@ def profile_device(
             f"this host is not {device}, and --measured-only refuses to simulate it. "
             f"On that machine, run: jmsnas profile --device {device}"
         )
-    return _simulate(device, blocks, keys, path, tell)
+    return _simulate(
+        device, [subject for subject in subjects if isinstance(subject, Block)], keys, path, tell
+    )
 
 
 def profile(
     device: str,
-    blocks: Sequence[Block],
+    subjects: Sequence[Subject],
     keys: Sequence[Key],
     table_path: Path,
     *,
@@ -119,36 +121,43 @@ def profile(
     budget_s: float | None = None,
     progress: Progress = silent,
     tell: Tell = warnings.warn,
-    watch: Callable[[], HostState] | None = None,
-    clock: Clock = time.perf_counter_ns,
+    watch: Read | None = None,
+    sit: Sit = sit_apart,
 ) -> LatencyTable:
     """Measure on this host every block that the table lacks under a key, and return the whole table.
+
+    A second process then measures a tenth of them again: how far the two lie apart is the table's noise
+    floor. A block that fails or hangs is told, left out, and the others go on.
 
     Parameters
     ----------
     device
         Name that the rows carry.
-    blocks, keys
-        What to measure and how it is run; rows measured before are kept, simulated ones are replaced.
+    subjects, keys
+        Blocks and parts to measure, and how they are run; rows measured before are kept, simulated ones are
+        replaced.
     table_path
         The Parquet file; its journal and lock lie beside it.
     cache
         Folder of exported models.
     seed
-        Seed of the order within rounds, of weights and of inputs.
+        Seed of the order within rounds, of weights and inputs, and of which blocks are repeated.
     budget_s
-        Seconds of sampling a key; 0.6 s a block where None.
+        Seconds of sampling a key. None: 0.6 s a block that the table lacks, less where all are within 1 %
+        before. Given, all of it is spent: on what the table lacks and rows that did not reach 1 %, else on
+        the rows with the widest intervals; they become narrower.
     progress, tell
         Called with how far it is (in blocks), and with what the user should know.
     watch
-        Reads the host before and after each key's blocks, for warnings; not done where None.
-    clock
-        Nanoseconds that never step back.
+        Reads the host before, during and after each key's blocks, for warnings and for what rows must say;
+        not done where None.
+    sit
+        Measures a job: in a process of its own, or in this one.
 
     Raises
     ------
     MeasurementError
-        When another process writes this table, or a block cannot be run.
+        When another process writes this table, or a run time cannot run here.
     StorageError
         When a row cannot be kept; the table on disk is as it was.
     TableError
@@ -156,29 +165,26 @@ def profile(
     """
     with only_writer(table_path):
         table = fold_journal(device, table_path, tell)
-        have = {(row.key, row.block) for row in table.rows if row.kind == "measured"}
-        missing = {key: [block for block in blocks if (key, block) not in have] for key in keys}
-        missing = {key: left for key, left in missing.items() if left}
-        if not missing:
-            return table
         values = describe_host()
-        append_record(
-            journal_path(table_path), {"schema": SCHEMA_VERSION, "device": device, "environment": values}
-        )
-        total, before, told = sum(map(len, missing.values())), 0, set[str]()
-        try:
-            for key, left in missing.items():
-                config = TimingConfig(
-                    budget_s=_BUDGET_S_A_BLOCK * len(left) if budget_s is None else budget_s
-                )
-                shown = partial(_shown, progress, key, before, len(left), total)
-                calls = prepare([REFERENCE, *left], key, cache, seed, partial(shown, 0.0, _PREPARING))
-                keep = partial(_keep, table_path, device, key, left, environment_name(values))
-                with pinned(key), watched(tell, told, watch):
-                    measure(calls[1:], calls[0], keep, config, seed, partial(shown, _PREPARING, 1.0), clock)
-                before += len(left)
-        finally:
-            table = fold_journal(device, table_path, tell)
+        campaign = Campaign(device, table_path, values, cache, seed, tell, watch, sit)
+        work = {key: to_measure(table, key, subjects, refine=budget_s is not None) for key in keys}
+        total, before = sum(map(len, work.values())), 0
+        for key, wanted in work.items():
+            shown = partial(_shown, progress, key, before, len(wanted), total)
+            seconds = BUDGET_S_A_BLOCK * len(wanted) if budget_s is None else _FIRST_SHARE * budget_s
+            config = TimingConfig(budget_s=seconds) if wanted else TimingConfig()
+            if budget_s is not None:
+                config = replace(config, finest=_FINEST)
+            if wanted:
+                table = campaign.measure(key, wanted, config, partial(shown, 0.0, 0.9))
+            again = to_repeat(table, key, environment_name(values), seed)
+            if again:
+                seconds = BUDGET_S_A_BLOCK * len(again)
+                if budget_s is not None:
+                    seconds = min(seconds, (1 - _FIRST_SHARE) * budget_s)
+                config = TimingConfig(budget_s=seconds)
+                table = campaign.measure(key, again, config, partial(shown, 0.9, 1.0))
+            before += len(wanted)
     return table
 
 
@@ -194,41 +200,8 @@ def _shown(
     of: float,
     what: str,
 ) -> None:
-    progress(before + blocks * (start + (end - start) * done / of), total, f"{key.label}: {what}")
-
-
-def _keep(
-    table_path: Path,
-    device: str,
-    key: Key,
-    blocks: Sequence[Block],
-    environment: str,
-    index: int,
-    found: Measurement,
-) -> None:
-    level_s = found.reference_s
-    row = Row(
-        device=device,
-        key=key,
-        block=blocks[index],
-        kind="measured",
-        median_s=found.ratio * level_s,
-        low_s=found.ratio_low * level_s,
-        high_s=found.ratio_high * level_s,
-        ratio=found.ratio,
-        ratio_low=found.ratio_low,
-        ratio_high=found.ratio_high,
-        reference_s=level_s,
-        min_s=min(found.samples) * level_s,
-        p90_s=float(np.quantile(found.samples, 0.9)) * level_s,
-        rounds=len(found.samples),
-        converged=found.converged,
-        environment=environment,
-        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        source=f"jmsnas {version('jmsnas')}",
-        samples=found.samples,
-    )
-    append_record(journal_path(table_path), {"row": row_record(row)})
+    share = start + (end - start) * done / of
+    progress(before + blocks * share, total, f"{key.label}: {what}") if total else None
 
 
 def _simulate(device: str, blocks: Sequence[Block], keys: Sequence[Key], path: Path, tell: Tell) -> Profiled:

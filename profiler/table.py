@@ -1,16 +1,24 @@
 """A latency table: one row a block on a device, with its interval and what it was measured on.
 
-Schema history: 1 (2026-11) first version. docs/table.md describes every column.
+Schema history: 1 (2026-11) first version; 2 (2026-11) the key says processor, layout and timer, a row says
+which processes measured it, what disturbed it, how far it can be trusted and what energy it took, and whole
+parts are rows. docs/table.md describes every column.
 """
 
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from jmsnas.errors import TableError
-from jmsnas.space import Block, Candidate, Layer
+from jmsnas.space import Block, Candidate, Layer, Part
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 RUNTIMES = ("onnxruntime", "torch")
+PROCESSORS = ("cpu", "cuda")
+DTYPES = ("float32", "float16")
+LAYOUTS = ("contiguous", "channels_last")
+TIMERS = ("wall", "torchprof")
 KINDS = ("measured", "simulated")
+TRUST = ("green", "yellow", "red")
 # Every sample stands between two of this block, in the same run time. Half of its time in onnxruntime is
 # overhead and half arithmetic, as for the blocks of a small space: what slows one part slows both alike.
 REFERENCE = Block(Candidate(3, 3), Layer(24, 24, 1, 8, 8))
@@ -18,12 +26,19 @@ REFERENCE = Block(Candidate(3, 3), Layer(24, 24, 1, 8, 8))
 
 @dataclass(frozen=True, slots=True, order=True)
 class Key:
-    """How a block was run: rows of different keys are never mixed."""
+    """How a block was run and timed: rows of different keys are never mixed.
+
+    `layout` is how activations lie in memory (torch alone has the choice); `timer` is `wall` (wall clock, or
+    device events on CUDA) or `torchprof` (the sum over its layers, as in the paper).
+    """
 
     runtime: str = "onnxruntime"
     threads: int = 1
     batch: int = 1
     dtype: str = "float32"
+    processor: str = "cpu"
+    layout: str = "contiguous"
+    timer: str = "wall"
 
     def __post_init__(self) -> None:
         """Refuse a way of running that does not exist."""
@@ -32,26 +47,56 @@ class Key:
                 f"cannot run in {self.runtime!r} with {self.threads} threads and batch {self.batch}: "
                 f"expected a run time of {', '.join(RUNTIMES)}, and threads and batch of 1 or more"
             )
+        for name, known in _KNOWN.items():
+            if getattr(self, name) not in known:
+                raise TableError(
+                    f"unknown {name} {getattr(self, name)!r}: expected one of {', '.join(known)}"
+                )
+        if self.dtype == "float16" and self.processor == "cpu":
+            raise TableError(
+                "cannot measure float16 on the cpu: expected float32, or --processor cuda beside it"
+            )
+        if self.runtime != "torch" and (self.layout, self.timer) != ("contiguous", "wall"):
+            raise TableError(
+                f"{self.runtime} chooses its own layout and torchprof cannot see into it, got layout "
+                f"{self.layout} and timer {self.timer}: both are for --runtime torch"
+            )
 
     @property
     def label(self) -> str:
-        """The key as it is printed and as estimator folders are named: `onnxruntime-t1-b1-f32`."""
-        return f"{self.runtime}-t{self.threads}-b{self.batch}-{self.dtype.replace('float', 'f')}"
+        """The key as it is printed and as estimator folders are named: `onnxruntime-t1-b1-f32`.
+
+        What is not the usual stands behind it: `torch-t1-b8-f16-cuda-channels-last-torchprof`.
+        """
+        words = [f"{self.runtime}-t{self.threads}-b{self.batch}-{self.dtype.replace('float', 'f')}"]
+        for name, known in _KNOWN.items():
+            if name != "dtype" and getattr(self, name) != known[0]:
+                words.append(getattr(self, name).replace("_", "-"))
+        return "-".join(words)
+
+
+_KNOWN = {"dtype": DTYPES, "processor": PROCESSORS, "layout": LAYOUTS, "timer": TIMERS}
+
+S = TypeVar("S", Block, Part)
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """The latency of one block on one device.
+class Timing(Generic[S]):
+    """The latency of a block, or of a part, on one device.
 
     Attributes
     ----------
+    block
+        What was timed: a `Block` in a `Row`, a `Part` in a `PartRow`.
     kind
         `measured`, or `simulated` (a roofline; never a measurement of that device).
     median_s, low_s, high_s
-        Median seconds of one call and its 95 % confidence interval (equal where simulated): the ratio and
-        its interval times one level, which all rows of a key and an environment share.
+        Median seconds of one call and its 95 % interval (equal where simulated): the ratio times one level,
+        which all rows of a key and an environment share; the interval is that of the ratio, widened by what
+        another process finds (`jmsnas.profiler.noise`).
     ratio, ratio_low, ratio_high
-        The same as multiples of the reference block, which drift does not move.
+        Median over `samples` as a multiple of the reference block, which drift does not move, and its 95 %
+        confidence interval within the processes that measured it.
     reference_s
         The reference block's own level in seconds while this row was measured; the shared level is the
         median of it over the rows.
@@ -60,7 +105,7 @@ class Row:
     rounds
         Number of samples, one a round; 0 where simulated.
     converged
-        Whether the half width of the ratio's interval reached the target.
+        Whether the half width of the ratio's interval reached 1 %.
     environment
         Key of `LatencyTable.environments`: what it was measured on.
     measured_at
@@ -68,12 +113,24 @@ class Row:
     source
         Where the number comes from: this program, or the device file whose constants made it.
     samples
-        Raw ratios to the reference, one a round.
+        Raw ratios to the reference, one a round, process after process.
+    process_rounds
+        How many of the samples each process took.
+    drift
+        Largest over smallest level of the reference within a process, less 1: how the host's speed moved.
+    interrupted
+        Share of the rounds in which something else held the core for over a tenth of the time.
+    host_faults
+        What the host showed while it was measured, in words: throttling, a moving clock, heat.
+    trust, trust_reason
+        `green`, `yellow` or `red`, and why (`jmsnas.profiler.trust`).
+    energy_j
+        Joules of one call, idle power subtracted; None where no meter can be read.
     """
 
     device: str
     key: Key
-    block: Block
+    block: S
     kind: str
     median_s: float
     low_s: float
@@ -90,6 +147,13 @@ class Row:
     measured_at: str
     source: str
     samples: tuple[float, ...] = ()
+    process_rounds: tuple[int, ...] = ()
+    drift: float = 0.0
+    interrupted: float = 0.0
+    host_faults: tuple[str, ...] = ()
+    trust: str = "yellow"
+    trust_reason: str = "never judged"
+    energy_j: float | None = None
 
     def __post_init__(self) -> None:
         """Refuse a latency that cannot be."""
@@ -104,33 +168,76 @@ class Row:
                 f"[{self.ratio_low}, {self.ratio_high}]: expected {' or '.join(KINDS)} and "
                 "0 < low <= ratio <= high"
             )
+        if self.samples and sum(self.process_rounds) != len(self.samples):
+            raise TableError(
+                f"{self.block} on {self.device} has {len(self.samples)} samples, but its processes took "
+                f"{sum(self.process_rounds)}: expected as many"
+            )
+        if self.trust not in TRUST:
+            raise TableError(f"{self.block} has trust {self.trust!r}: expected one of {', '.join(TRUST)}")
 
     @property
     def half_width(self) -> float:
-        """Half width of the ratio's 95 % interval, as a share of the ratio."""
+        """Half width of the ratio's 95 % interval within its processes, as a share of the ratio."""
         return (self.ratio_high - self.ratio_low) / (2 * self.ratio)
+
+    @property
+    def doubt(self) -> float:
+        """Half width of the seconds' 95 % interval, widened by what another process finds, as a share."""
+        return (self.high_s - self.low_s) / (2 * self.median_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Row(Timing[Block]):
+    """The latency of one block."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartRow(Timing[Part]):
+    """The latency of several blocks in a row, run as one call."""
+
+
+AnyRow = Row | PartRow
+R = TypeVar("R", Row, PartRow)
 
 
 @dataclass(frozen=True, slots=True)
 class LatencyTable:
-    """Rows of one device, and the environments they were measured in, by name."""
+    """Rows of one device, whole parts beside them, and the environments they were measured in, by name."""
 
     device: str
     rows: tuple[Row, ...]
     environments: dict[str, dict[str, str]]
+    parts: tuple[PartRow, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse rows of another device and rows that stand twice."""
-        foreign = {row.device for row in self.rows} - {self.device}
+        both = self.everything
+        foreign = {row.device for row in both} - {self.device}
         if foreign:
             raise TableError(f"a table of {self.device} holds rows of {', '.join(sorted(foreign))}")
-        if len({(row.key, row.block) for row in self.rows}) < len(self.rows):
+        if len({(row.key, row.block) for row in both}) < len(both):
             raise TableError(f"a table of {self.device} holds a block twice under one key")
 
     @property
     def keys(self) -> tuple[Key, ...]:
         """The keys it has rows for, sorted."""
         return tuple(sorted({row.key for row in self.rows}))
+
+    @property
+    def everything(self) -> tuple[AnyRow, ...]:
+        """Rows of blocks, then rows of parts."""
+        found: list[AnyRow] = [*self.rows]
+        return (*found, *self.parts)
+
+    @property
+    def settings(self) -> dict[tuple[Key, str], tuple[AnyRow, ...]]:
+        """Measured rows and parts by (key, environment): those that share a level and a noise floor."""
+        found: dict[tuple[Key, str], list[AnyRow]] = {}
+        for row in self.everything:
+            if row.kind == "measured":
+                found.setdefault((row.key, row.environment), []).append(row)
+        return {setting: tuple(rows) for setting, rows in found.items()}
 
     @property
     def simulated(self) -> bool:
@@ -146,4 +253,5 @@ class LatencyTable:
                 f"the table of {self.device} has no rows for {key.label} (it has {have}). "
                 f"Run: jmsnas profile --device {self.device} --runtime {key.runtime}"
             )
-        return LatencyTable(self.device, rows, self.environments)
+        parts = tuple(row for row in self.parts if row.key == key)
+        return LatencyTable(self.device, rows, self.environments, parts)

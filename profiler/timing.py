@@ -11,22 +11,24 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import repeat
 
 import numpy as np
 
 from jmsnas.errors import InputError, MeasurementError
+from jmsnas.profiler.measurement import FEWEST_ROUNDS, TARGET, Measurement, summarise
 from jmsnas.progress import Progress, silent
 
 Call = Callable[[], object]
 Clock = Callable[[], int]
+# What is measured: runs so many times in a row and gives the seconds that all of it took.
+Timed = Callable[[int], float]
 
-# Six samples are the fewest whose extremes hold the median with 95 %: 1 - 2 * 0.5^6 = 0.969.
-FEWEST_ROUNDS = 6
 # Looking seldom keeps the stopping rule from picking the moment at which the interval is luckily narrow.
 _LOOK_EVERY = 5
 _WINDOW = 25
+# A round in which the process lost more of its core than this was disturbed; kernels take a percent or two.
+_LOST_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,9 @@ class TimingConfig:
         Length of one sample, seconds; a faster block is called several times in a row.
     target
         Half width of the ratio's 95 % interval, as a share of the ratio, at which a block is done.
+    finest
+        Where all blocks reached `target` before the time is spent, the widest go on, to a half of it, and
+        again, down to this half width.
     min_rounds, max_rounds
         Fewest samples before a block may be done; most before it is handed out as it is.
     budget_s
@@ -48,7 +53,8 @@ class TimingConfig:
     """
 
     sample_s: float = 2e-4
-    target: float = 0.01
+    target: float = TARGET
+    finest: float = TARGET
     min_rounds: int = 30
     max_rounds: int = 2000
     budget_s: float = 30.0
@@ -63,152 +69,162 @@ class TimingConfig:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Measurement:
-    """What is known about a block, with its doubt.
+def wall_clock(call: Call, clock: Clock = time.perf_counter_ns) -> Timed:
+    """Time a call that is over when it returns."""
 
-    `ratio` is the median of `samples` (seconds of the block / seconds of the reference), `ratio_low` and
-    `ratio_high` its 95 % interval, `reference_s` the reference's level in seconds so far in the run,
-    `converged` whether the half width reached the target.
-    """
+    def timed(loops: int) -> float:
+        began = clock()
+        for _ in repeat(None, loops):
+            call()
+        return (clock() - began) * 1e-9
 
-    ratio: float
-    ratio_low: float
-    ratio_high: float
-    reference_s: float
-    converged: bool
-    samples: tuple[float, ...]
-
-    @property
-    def half_width(self) -> float:
-        """Half width of the interval as a share of the ratio."""
-        return (self.ratio_high - self.ratio_low) / (2 * self.ratio)
-
-
-@lru_cache(maxsize=4096)
-def _lower_rank(count: int) -> int:
-    tail, below = 0, 0
-    for rank in range(count // 2):
-        tail += math.comb(count, rank)
-        # P(fewer than rank + 1 of `count` samples lie under the median) <= 2.5 %, in whole numbers.
-        if 40 * tail > 2**count:
-            break
-        below = rank
-    return below
-
-
-def median_interval(samples: Sequence[float]) -> tuple[float, float, float]:
-    """Median and its 95 % confidence interval by order statistics (binomial), with no law assumed.
-
-    Fewer than six samples hold no such interval: then the extremes are given.
-    """
-    ordered = np.sort(np.asarray(samples, dtype=float))
-    rank = _lower_rank(len(ordered))
-    return float(np.median(ordered)), float(ordered[rank]), float(ordered[-1 - rank])
-
-
-def summarise(samples: Sequence[float], reference_s: float, target: float) -> Measurement:
-    """Make the measurement of a block from its ratios to the reference and the reference's level."""
-    ratio, low, high = median_interval(samples)
-    enough = len(samples) >= FEWEST_ROUNDS
-    return Measurement(
-        ratio, low, high, reference_s, enough and high - low <= 2 * target * ratio, tuple(samples)
-    )
+    return timed
 
 
 def measure(
-    calls: Sequence[Call],
-    reference: Call,
+    blocks: Sequence[Timed],
+    reference: Timed,
     finished: Callable[[int, Measurement], None],
     config: TimingConfig,
     seed: int = 0,
     progress: Progress = silent,
     clock: Clock = time.perf_counter_ns,
+    core_clock: Clock | None = None,
+    starting: Callable[[int], None] = lambda index: None,
 ) -> None:
-    """Time every call against the reference, and hand each out the moment it is done.
+    """Time every block against the reference, and hand each out the moment it is done.
 
     Parameters
     ----------
-    calls, reference
+    blocks, reference
         The blocks and the reference block, ready to run.
     finished
-        Called once for each block with its index and measurement; at the time cap or the last round
-        with `converged=False` where the target was not reached.
+        Called for each block with its index and measurement: when it reaches the target, again when it
+        reaches a finer one, and at the time cap or the last round, with `converged=False` where the target
+        was not reached. The last call of a block counts.
     config, seed
         When to stop; what the order within the rounds is drawn from.
     progress
         Called after every round with how many of the blocks' worth of sampling is done.
     clock
         Nanoseconds that never step back.
+    core_clock
+        Nanoseconds that this thread held a core; None where a core is not what works (CUDA).
+    starting
+        Called with a block's index before every sample of it, so that who watches knows what hangs.
 
     Raises
     ------
     MeasurementError
-        When a call takes no time at all on this clock.
+        When a block takes no time at all on its clock.
     """
     generator = np.random.default_rng(seed)
     with _no_garbage_collection():
-        loops = [_calibrate(call, config.sample_s, clock) for call in calls]
-        reference_loops = _calibrate(reference, config.sample_s, clock)
+        loops = []
+        for index, block in enumerate(blocks):
+            starting(index)
+            loops.append(_calibrate(block, config.sample_s))
+        reference_loops = _calibrate(reference, config.sample_s)
         _warm_up(reference, reference_loops, config.warm_up_s, clock)
-        samples: list[list[float]] = [[] for _ in calls]
-        levels: list[float] = []
-        left, began, rounds, done = list(range(len(calls))), clock(), 0, 0.0
+        host = _Host(clock, core_clock)
+        samples: list[list[float]] = [[] for _ in blocks]
+        widths, target = [math.inf] * len(blocks), config.target
+        left, done = list(range(len(blocks))), 0.0
         while left:
-            rounds += 1
-            levels.append(_sample(reference, reference_loops, clock))
+            levels = [_sample(reference, reference_loops)]
             for index in generator.permutation(left).tolist():
-                sample_s = _sample(calls[index], loops[index], clock)
-                levels.append(_sample(reference, reference_loops, clock))
+                starting(index)
+                sample_s = _sample(blocks[index], loops[index])
+                levels.append(_sample(reference, reference_loops))
                 samples[index].append(sample_s / math.sqrt(levels[-2] * levels[-1]))
-            spent = (clock() - began) * 1e-9 / config.budget_s
-            last = rounds >= FEWEST_ROUNDS and (spent >= 1 or rounds >= config.max_rounds)
-            if not last and (rounds < config.min_rounds or rounds % _LOOK_EVERY):
+            host.end_round(levels)
+            spent = host.spent_s / config.budget_s
+            last = host.rounds >= FEWEST_ROUNDS and (spent >= 1 or host.rounds >= config.max_rounds)
+            if not last and (host.rounds < config.min_rounds or host.rounds % _LOOK_EVERY):
                 continue
-            level_s = float(np.median(levels))
             shares = 0.0
             for index in tuple(left):
-                found = summarise(samples[index], level_s, config.target)
-                if last or found.converged:
+                found = summarise(samples[index], host.level_s, config.target, host.drift, host.interrupted)
+                widths[index] = found.half_width
+                if last or (found.half_width <= target and len(found.samples) >= FEWEST_ROUNDS):
                     left.remove(index)
                     finished(index, found)
                 else:  # widths fall with the root of the rounds; a share of a block's work is done
-                    shares += min(1.0, (config.target / found.half_width) ** 2)
-            done = max(done, len(calls) - len(left) + shares, min(spent, 1.0) * len(calls))
-            progress(done, len(calls), "measuring")
+                    shares += min(1.0, (target / found.half_width) ** 2)
+            if not left and not last and target > config.finest:
+                target = max(target / 2, config.finest)
+                left = [index for index, width in enumerate(widths) if width > target]
+            done = max(done, len(blocks) - len(left) + shares, min(spent, 1.0) * len(blocks))
+            progress(done, len(blocks), "measuring")
 
 
-def _sample(call: Call, loops: int, clock: Clock) -> float:
-    call()  # untimed: caches still hold the block before, which would cost a share that falls with `loops`
-    began = clock()
-    for _ in repeat(None, loops):
-        call()
-    nanoseconds = clock() - began
-    if nanoseconds <= 0:
+class _Host:
+    """How the host fared over the rounds so far."""
+
+    def __init__(self, clock: Clock, core_clock: Clock | None) -> None:
+        self.clock, self.core_clock = clock, core_clock
+        self.began = self.mark = clock()
+        self.core_mark = core_clock() if core_clock else 0
+        self.rounds, self.disturbed = 0, 0
+        self.levels: list[float] = []
+
+    def end_round(self, levels: Sequence[float]) -> None:
+        now, self.rounds = self.clock(), self.rounds + 1
+        self.levels.append(float(np.median(levels)))
+        if self.core_clock:
+            core = self.core_clock()
+            self.disturbed += core - self.core_mark < (1 - _LOST_SHARE) * (now - self.mark)
+            self.core_mark = core
+        self.mark = now
+
+    @property
+    def spent_s(self) -> float:
+        return (self.mark - self.began) * 1e-9
+
+    @property
+    def level_s(self) -> float:
+        return float(np.median(self.levels))
+
+    @property
+    def drift(self) -> float:
+        low, high = np.quantile(self.levels, (0.05, 0.95))
+        return float(high / low - 1)
+
+    @property
+    def interrupted(self) -> float:
+        return self.disturbed / self.rounds
+
+
+def _sample(timed: Timed, loops: int) -> float:
+    timed(
+        1
+    )  # not counted: caches still hold the block before, which would cost a share that falls with `loops`
+    seconds = timed(loops)
+    if seconds <= 0:
         raise MeasurementError(
-            f"the clock moved by {nanoseconds} ns over {loops} calls: expected more than 0. "
+            f"the clock moved by {seconds:g} s over {loops} calls: expected more than 0. "
             "Check the host's clock, then run the same command again"
         )
-    return nanoseconds * 1e-9 / loops
+    return seconds / loops
 
 
-def _calibrate(call: Call, sample_s: float, clock: Clock) -> int:
-    call()  # the first call pays for memory and lazy set-up
+def _calibrate(timed: Timed, sample_s: float) -> int:
+    timed(1)  # the first call pays for memory and lazy set-up
     loops = 1
     while True:
-        seconds = _sample(call, loops, clock)
+        seconds = _sample(timed, loops)
         if seconds * loops >= sample_s:
             # The fastest of four: a sample that was interrupted must not set the length of all others.
-            seconds = min(seconds, *(_sample(call, loops, clock) for _ in range(3)))
+            seconds = min(seconds, *(_sample(timed, loops) for _ in range(3)))
         if seconds * loops >= sample_s:
             return max(1, round(sample_s / seconds))
         loops *= 2
 
 
-def _warm_up(reference: Call, loops: int, longest_s: float, clock: Clock) -> None:
+def _warm_up(reference: Timed, loops: int, longest_s: float, clock: Clock) -> None:
     began, before = clock(), math.inf
     while (clock() - began) * 1e-9 < longest_s:
-        level = float(np.median([_sample(reference, loops, clock) for _ in range(_WINDOW)]))
+        level = float(np.median([_sample(reference, loops) for _ in range(_WINDOW)]))
         if abs(level / before - 1) <= 0.02:
             return
         before = level

@@ -199,8 +199,7 @@ def layer_stages(block: Block, module: nn.Module) -> dict[str, str]:
         "mb": ("expand", "depthwise", "project")[expansion == 1 :],
         "stem": ("stem",),
         "head": ("head_conv", "head_pool", "head_dense"),
-        "identity": (),
-    }[block.candidate.op]
+    }.get(block.candidate.op, ())
     found: dict[str, str] = {}
     begun = 0
     for layer, part in module.named_modules():
@@ -212,7 +211,7 @@ def layer_stages(block: Block, module: nn.Module) -> dict[str, str]:
     if not names or begun != len(names):
         raise MeasurementError(
             f"cannot break {block} down: found {begun} parts that begin a stage, expected "
-            f"{', '.join(names) or 'a block that runs operators, which an Identity does not'}"
+            f"{', '.join(names) or 'an MBConv, stem or head: an Identity does not run'}"
         )
     return found
 

@@ -20,7 +20,7 @@ NOW = datetime(2026, 12, 1, tzinfo=UTC)
 
 @pytest.fixture
 def place(tmp_path: Path) -> Workspace:
-    """`pi4` simulated, `local` and `board` measured (of four rows one unconverged), `jetson` broken."""
+    """`pi4` simulated, `local` and `board` measured (a quarter unconverged, half green), `jetson` broken."""
     workspace = Workspace(tmp_path)
     simulated = simulated_table("pi4", BLOCKS, [Key(), Key("torch")])
     write_table(workspace.table("pi4"), simulated)
@@ -28,7 +28,8 @@ def place(tmp_path: Path) -> Workspace:
         rows = [
             replace(
                 row, device=name, kind="measured", converged=i > 0, ratio_high=row.ratio * 1.01,
-                ratio_low=row.ratio * (0.98 if i == 0 else 0.99),
+                ratio_low=row.ratio * (0.98 if i == 0 else 0.99), trust="green" if i % 2 else "yellow",
+                samples=(row.ratio, row.ratio * (1 + i / 100)), process_rounds=(1, 1),
                 measured_at=f"2026-11-2{i + 1}T00:00:00+00:00",
             )
             for i, row in enumerate(simulated.of(Key()).rows)
@@ -50,7 +51,10 @@ def test_every_device_with_what_is_known_of_it(place: Workspace) -> None:
     assert (key["key"], key["rows"], key["measured"]) == ("onnxruntime-t1-b1-f32", 4, 4)
     assert key["age_days"] == pytest.approx(10) and key["converged"] == 0.75
     assert key["half_width"] == pytest.approx(0.01)
-    assert [key["converged"] for key in devices["pi4"]["keys"]] == [None, None]
+    # Two of four are green; another process found the rows 0, 1, 2, 3 % apart.
+    assert key["green"] == 0.5 and key["noise_floor"] == pytest.approx(0.015)
+    for what in ("converged", "half_width", "green", "noise_floor"):
+        assert [key[what] for key in devices["pi4"]["keys"]] == [None, None]
     assert devices["local"]["this_host"] and not devices["board"]["this_host"]
 
 
@@ -89,7 +93,7 @@ def test_printed(place: Workspace) -> None:
     assert found.exit_code == 0 and found.stderr == ""
     assert found.stdout.startswith("This host: ")
     assert "\nlocal         measured  (this host)\n  onnxruntime-t1-b1-f32       4 rows  age " in found.stdout
-    assert " 75% within 1 %, half width 1.00%" in found.stdout
+    assert " 75% within 1 %, half width 1.00%, noise floor 1.50%, 50% green\n" in found.stdout
     assert "\npi4           SIMULATED\n" in found.stdout and "from published figures" in found.stdout
     assert (
         "\njetson        unreadable\n  " in found.stdout and "\ncloud         not profiled\n" in found.stdout

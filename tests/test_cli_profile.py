@@ -6,12 +6,16 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+from sittings import sit_here
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
 from jmsnas.profiler.journal import only_writer
-from jmsnas.profiler.parquet import read_table
+from jmsnas.profiler.parquet import read_table, write_table
+from jmsnas.profiler.sweep import profile_device
+from jmsnas.profiler.table import LatencyTable
 
 SPACE = """
 name = "tiny"
@@ -40,21 +44,43 @@ def place(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure without processes of their own, which take seconds to start."""
+    monkeypatch.setitem(profile_device.__kwdefaults__, "sit", sit_here)
+
+
 def typed(place: Path, *words: str) -> tuple[int, str, str]:
-    found = CliRunner().invoke(app, ["profile", "--workspace", str(place), "--space", "tiny", *words])
-    assert "Traceback" not in found.output
+    given = [
+        "profile",
+        "--workspace",
+        str(place),
+        "--space",
+        "tiny",
+        "--off-grid",
+        "0",
+        "--parts",
+        "2",
+        *words,
+    ]
+    found = CliRunner().invoke(app, given)
+    assert found.exception is None or isinstance(found.exception, SystemExit), found.exception
     return found.exit_code, found.stdout, found.stderr
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_local_in_both_run_times(place: Path) -> None:
-    code, out, _ = typed(place, "--budget", "100ms")
+    code, out, err = typed(place, "--budget", "200ms")
     assert code == 0
     assert "onnxruntime-t1-b1-f32       5 rows" in out and "torch-t1-b1-f32             5 rows" in out
     assert f"local: measured, {place}/tables/local.parquet" in out
+    assert out.count("blocks in a second process") == 2 and out.count("    trust: ") == 2
+    assert "local: to measure 7 in onnxruntime-t1-b1-f32, 7 in torch-t1-b1-f32; about 2" in err
     assert out.endswith("Next: jmsnas fit-estimator\n")
-    # The space: stem, mb_k3_e1_skip, mb_k3_e1, identity, head.
-    assert len(read_table(place / "tables" / "local.parquet").rows) == 10
-    assert len(list((place / "cache" / "onnx").iterdir())) == 6, "five blocks and the reference"
+    # The space: stem, mb_k3_e1_skip, mb_k3_e1, identity, head; three networks, of which two are measured.
+    table = read_table(place / "tables" / "local.parquet")
+    assert (len(table.rows), len(table.parts)) == (10, 4)
+    assert len(list((place / "cache" / "onnx").iterdir())) == 8, "five blocks, the reference, two networks"
 
 
 def test_simulated_devices_say_so(place: Path) -> None:
@@ -63,15 +89,56 @@ def test_simulated_devices_say_so(place: Path) -> None:
     for device in ("jetson", "pi4"):
         assert f"SIMULATED: {device} was not measured" in err
         assert f"{device}: simulated, {place}/tables/{device}.parquet" in out
-    assert out.count("SIMULATED") == 2
+    assert out.count("SIMULATED") == 2 and "trust" not in out and "second process" not in out
 
 
+@pytest.mark.usefixtures("in_this_process")
 def test_json_is_one_document(place: Path) -> None:
-    code, out, _ = typed(place, "--json", "--runtime", "torch", "--budget", "50ms")
+    code, out, _ = typed(place, "--json", "--runtime", "torch", "--budget", "200ms")
     (device,) = json.loads(out)["devices"]
     assert code == 0 and device["outcome"] == "measured"
     (key,) = device["keys"]
-    assert key["key"] == "torch-t1-b1-f32" and key["rows"] == 5 and 0 < key["fastest_s"] <= key["slowest_s"]
+    assert (key["key"], key["kind"], key["rows"], key["parts"]) == ("torch-t1-b1-f32", "measured", 5, 2)
+    assert 0 < key["fastest_s"] <= key["slowest_s"] and 0 < key["half_width"] <= 1.001 * key["doubt"]
+    assert {*key["trust"]} == {"green", "yellow", "red"} and sum(key["trust"].values()) == 5
+    # A row that was disturbed is replaced by the second process, not repeated by it.
+    assert 0 <= key["repeated"] <= 7 and (key["gap_median"] is None) == (key["repeated"] == 0)
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_key_of_its_own_for_every_way_to_run(place: Path) -> None:
+    words = ["--runtime", "torch", "--layout", "channels_last", "--batch", "2", "--budget", "50ms"]
+    code, out, _ = typed(place, *words, "--parts", "0")
+    assert code == 0 and "torch-t1-b2-f32-channels-last    5 rows" in out
+    code, out, _ = typed(place, "--timer", "torchprof", "--dry-run", "--parts", "0")
+    assert code == 0 and "in torch-t1-b1-f32-torchprof" in out and "onnxruntime" not in out
+
+
+def test_plan_is_shown_and_nothing_measured(place: Path) -> None:
+    code, out, _ = typed(place, "--dry-run", "--device", "local", "--device", "pi4", "--mobilenets")
+    assert code == 0 and not (place / "tables").exists()
+    assert "    5  every candidate of every distinct layer of tiny\n" in out
+    assert "   50  blocks of MobileNet V1, V2 and V3\n" in out and "    2  whole networks" in out
+    assert "local: to measure 57 in onnxruntime-t1-b1-f32, 57 in torch-t1-b1-f32; about" in out
+    assert "pi4: not this host, so to simulate 57 in" in out and "Nothing was measured." in out
+    code, out, _ = typed(place, "--dry-run", "--json", "--runtime", "torch", "--budget", "60s")
+    document = json.loads(out)
+    assert [group["rows"] for group in document["groups"]] == [5, 2] and document["rows"] == 7
+    (device,) = document["devices"]
+    assert device["missing"] == {"torch-t1-b1-f32": 7}
+    # The budget, and two processes of 5 s.
+    assert device["at_most_s"] == pytest.approx(70.0)
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_table_of_an_older_version_is_set_aside(place: Path) -> None:
+    table = place / "tables" / "local.parquet"
+    write_table(table, LatencyTable("local", (), {}))
+    old = pq.read_table(table)
+    pq.write_table(old.replace_schema_metadata({**old.schema.metadata, b"jmsnas.schema": b"1"}), table)
+    code, out, err = typed(place, "--runtime", "torch", "--budget", "50ms")
+    assert code == 0 and "torch-t1-b1-f32             5 rows" in out
+    assert "has schema 1, this version writes 2: it now lies at local.parquet.schema1-1" in err
 
 
 @pytest.mark.parametrize(
@@ -80,6 +147,10 @@ def test_json_is_one_document(place: Path) -> None:
         (["--device", "toaster"], "unknown device 'toaster': expected one of local,"),
         (["--device", "../x"], "device name '../x' must be 1 to 64 of a-z"),
         (["--device", "pi4", "--measured-only"], "this host is not pi4, and --measured-only refuses"),
+        (["--processor", "tpu"], "unknown processor 'tpu': expected one of cpu, cuda"),
+        (["--dtype", "float16"], "cannot measure float16 on the cpu: expected float32, or --processor cuda"),
+        (["--timer", "torchprof", "--runtime", "onnxruntime"], "both are for --runtime torch"),
+        (["--parts", "-1"], "cannot measure 0 off-grid blocks and -1 networks: expected 0 or more of each"),
         (["--runtime", "tflite"], "expected a run time of onnxruntime, torch"),
         (["--threads", "0"], "with 0 threads"),
         (["--budget", "soon"], "'soon' is not a duration"),
@@ -90,7 +161,8 @@ def test_json_is_one_document(place: Path) -> None:
 def test_wrong_input_is_one_line_and_exit_2(place: Path, words: list[str], message: str) -> None:
     code, out, err = typed(place, *words)
     assert (code, out) == (2, "")
-    assert message in err and err.count("\n") == 1
+    *before, last = err.splitlines()
+    assert message in last and all(line.startswith("local: to measure ") for line in before)
 
 
 def test_broken_table_is_left_alone(place: Path) -> None:
@@ -98,7 +170,7 @@ def test_broken_table_is_left_alone(place: Path) -> None:
     table.parent.mkdir()
     table.write_text("mine")
     code, _, err = typed(place)
-    assert code == 2 and "not a Parquet file" in err and err.count("\n") == 1
+    assert code == 2 and "not a Parquet file" in err.splitlines()[-1]
     assert table.read_text() == "mine"
 
 
@@ -108,21 +180,27 @@ def test_second_profiler_and_unwritable_workspace_are_exit_1(place: Path) -> Non
     assert code == 1 and f"another profiler (process {os.getpid()})" in err
     (place / "file").write_text("")
     code, _, err = typed(place, "--workspace", str(place / "file"), "--space", "digits")
-    assert code == 1 and "cannot write" in err and err.count("\n") == 1
+    assert code == 1 and "cannot write" in err.splitlines()[-1]
 
 
 def test_stop_by_the_user_says_how_to_go_on(place: Path) -> None:
-    words = ["profile", "--workspace", str(place), "--runtime", "torch", "--budget", "60s"]
+    words = ["profile", "--workspace", str(place), "--space", "tiny", "--off-grid", "0", "--parts", "0"]
+    words += ["--runtime", "torch", "--budget", "8s"]
     code = "from jmsnas.cli import app; app()"
-    journal = place / "tables" / "local.parquet.journal"
+    table, journal = place / "tables" / "local.parquet", place / "tables" / "local.parquet.journal"
+
+    def kept() -> bool:
+        return table.exists() or (journal.exists() and b'"row"' in journal.read_bytes())
+
     with subprocess.Popen([sys.executable, "-c", code, *words], stderr=subprocess.PIPE, text=True) as child:
-        while child.poll() is None and not journal.exists():
+        while child.poll() is None and not kept():
             time.sleep(0.02)
         child.send_signal(signal.SIGINT)
         _, err = child.communicate(timeout=30)
     assert child.returncode == 130, err
     assert "stopped; what was finished is kept. Go on with: jmsnas profile --workspace" in err
     assert not journal.exists(), "the journal is folded on the way out"
+    assert read_table(table).rows
 
 
 def test_help_teaches_by_example() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from sittings import PART, a_row
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
@@ -121,6 +122,13 @@ def test_export_writes_the_whole_file(pi4: Path, tmp_path: Path) -> None:
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["t.csv"]
     code, out, _ = typed("export", pi4, "--csv", tmp_path / "t.csv", "--json")
     assert json.loads(out) == {"csv": str(tmp_path / "t.csv"), "rows": 53}
+
+
+def test_export_counts_whole_parts_too(tmp_path: Path) -> None:
+    write_table(tmp_path / "local.parquet", LatencyTable("local", (a_row(),), {}, (a_row(PART),)))
+    code, out, _ = typed("export", tmp_path / "local.parquet", "--csv", tmp_path / "t.csv")
+    assert code == 0 and out == f"{tmp_path}/t.csv: 2 rows of local\n"
+    assert (tmp_path / "t.csv").read_text().count("\n") == 3
 
 
 def test_export_that_cannot_be_written_is_exit_1(pi4: Path, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from torch import nn
 
 from jmsnas.blocks import build, example_input
 from jmsnas.cost import cost, operators
-from jmsnas.space import HEAD, IDENTITY, STEM, Block, Candidate, Layer
+from jmsnas.space import HEAD, IDENTITY, STEM, Block, Candidate, Layer, Part
 from jmsnas.space_file import load_space
 
 
@@ -37,6 +37,43 @@ def test_worked_stem_and_head() -> None:
     ]  # fmt: skip
 
 
+def test_worked_squeeze_and_excitation() -> None:
+    # mbv3_k3_hs_se at 8->8, 4x4 /2, 40 in the middle, 16 pixels in, 4 out; 40 // 4 = 10 is rounded to 16:
+    # to 8 would lose more than a tenth.
+    block = Block.parse("mbv3_k3_hs_se 8->8 4x4 /2 h40")
+    found = operators(block)
+    assert [op.kind for op in found] == [
+        "pointwise", "norm", "activation", "depthwise", "norm", "activation",
+        "pool", "dense", "activation", "dense", "activation", "multiply", "pointwise", "norm",
+    ]  # fmt: skip
+    # expand 8*40*16, depthwise 40*9*4, squeeze 40*16 and excite 16*40, project 40*8*4
+    assert cost(block).macs == 5120 + 1440 + 640 + 640 + 1280
+    # 320 + 360 + 320 weights, squeeze 40*16 + 16, excite 16*40 + 40, norms 2*(40 + 40 + 8)
+    assert cost(block).parameters == 1000 + 656 + 680 + 176
+    pool, multiply = found[6], found[11]
+    assert (pool.read, pool.written) == (160, 40)
+    assert (multiply.macs, multiply.read, multiply.written) == (0, 160 + 40, 160)
+
+
+def test_worked_classifiers_and_separable_convolution() -> None:
+    assert [op.kind for op in operators(Block.parse("ds_k3 8->16 4x4 /2"))] == [
+        "depthwise", "norm", "activation", "pointwise", "norm", "activation",
+    ]  # fmt: skip
+    assert cost(Block.parse("ds_k3 8->16 4x4 /2")).macs == 8 * 9 * 4 + 8 * 16 * 4
+    assert cost(Block.parse("classifier 32->10 2x2")).macs == 32 * 10
+    wide = Block.parse("classifier_hs 32->10 2x2 h64")
+    assert [op.kind for op in operators(wide)] == ["pool", "dense", "activation", "dense"]
+    assert cost(wide).parameters == 33 * 64 + 65 * 10
+
+
+def test_a_part_is_its_blocks_one_after_another() -> None:
+    stem, head = Block.parse("stem 1->16 8x8 /2"), Block.parse("head 16->10 4x4 h32")
+    part = Part((stem, head))
+    assert operators(part) == operators(stem) + operators(head)
+    one, other, both = cost(stem), cost(head), cost(part)
+    assert (both.macs, both.moved) == (one.macs + other.macs, one.moved + other.moved)
+
+
 def counted_macs(module: nn.Module, block: Block) -> int:
     """Count what the built module really multiplies, layer by layer."""
     macs = 0
@@ -55,7 +92,22 @@ def counted_macs(module: nn.Module, block: Block) -> int:
     return macs
 
 
-@pytest.mark.parametrize("block", load_space("digits").blocks(), ids=str)
+OTHERS = [
+    "ds_k3 16->24 9x7 /2",
+    "ds_k5 3->3 1x1",
+    "stem_hs 3->16 9x9 /2",
+    "conv_hs 24->40 3x3",
+    "mbv3_k5_re 24->40 7x7 /2 h72",
+    "mbv3_k3_hs_skip 40->40 4x4 h100",
+    "mbv3_k3_re_se 16->16 8x8 /2 h16",
+    "mbv3_k5_hs_se_skip 24->24 5x5 h60",
+    "classifier 64->10 3x3",
+    "classifier_hs 64->10 3x3 h96",
+]
+BLOCKS = [*load_space("digits").blocks(), *map(Block.parse, OTHERS)]
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
 def test_the_built_module_agrees(block: Block) -> None:
     module = build(block)
     assert sum(p.numel() for p in module.parameters()) == cost(block).parameters

@@ -13,6 +13,7 @@ from jmsnas.estimators.features import (
     features,
     geometry_groups,
 )
+from jmsnas.mobilenets import NAMES, mobilenet
 from jmsnas.space import HEAD, IDENTITY, STEM, Block, Candidate, Layer
 from jmsnas.space_file import load_space
 
@@ -53,8 +54,27 @@ def test_stem_and_head_share_stages_with_their_like() -> None:
     assert head["log_middle_channels"] == math.log(4)
 
 
+def test_squeeze_and_excitation_worked_by_hand() -> None:
+    # mbv3_k3_hs_se at 4->4, 2x2, 12 in the middle: the same stages as an MBConv of expansion 3. In project,
+    # beside 12*4*4 = 192 MACs, the dense layers 12->8 and 8->12 with 96 each. The scaling of channels reads
+    # 48 + 12 and writes 48 numbers: 108, 432 bytes.
+    found = named(Block.parse("mbv3_k3_hs_se 4->4 2x2 h12"))
+    assert (found["expand_macs"], found["depthwise_macs"], found["project_macs"]) == (192, 432, 192 + 96 + 96)
+    assert (found["convolutions"], found["depthwise_convolutions"]) == (4, 1)
+    # Three norms, two activations, a pool and the two activations between the dense layers.
+    assert (found["elementwise_operators"], found["additions"], found["addition_bytes"]) == (8, 1, 432)
+    plain = named(Block(Candidate(3, 3), Layer(4, 4, 1, 2, 2)))
+    assert [found[name] for name in RESIDUAL] == [plain[name] for name in RESIDUAL]
+
+
+def test_a_separable_convolution_has_no_expand_stage() -> None:
+    found = named(Block.parse("ds_k3 4->8 2x2"))
+    assert (found["expand_macs"], found["depthwise_macs"], found["project_macs"]) == (0, 144, 128)
+
+
 def test_every_mac_and_parameter_of_a_space_is_told() -> None:
-    blocks = load_space("imagenet").blocks()
+    mobilenets = tuple(block for name in NAMES for block in mobilenet(name, width=0.5).blocks)
+    blocks = load_space("imagenet").blocks() + mobilenets
     found = features(blocks)
     macs = found[:, columns([name for name in ROOFLINE if name.endswith("_macs")])].sum(axis=1)
     assert macs.tolist() == [cost(block).macs for block in blocks]

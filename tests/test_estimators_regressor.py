@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from jmsnas.errors import EstimatorError
 from jmsnas.estimators.features import FEATURES, ROOFLINE, columns, features, geometry_groups
 from jmsnas.estimators.regressor import Choice, LatencyRegressor, geometry_folds
+from jmsnas.profiler.simulated import simulated_table
+from jmsnas.profiler.table import Key
 from jmsnas.space import HEAD, IDENTITY, STEM, Block, Candidate, Layer, candidates_at, mbconv_candidates
 from jmsnas.space_file import load_space
 
@@ -177,3 +179,19 @@ def test_what_cannot_be_fitted_is_refused_in_one_line() -> None:
         bent()[0].margin(1.0)
     with pytest.raises(EstimatorError, match="the residual model cannot be fitted again"):
         LatencyRegressor().refit(table, np.array([1e-3, 2e-3]), Choice(True, (0.0,), (0.1,), 0.1, 0.05))
+
+
+def test_rows_known_badly_are_not_followed() -> None:
+    blocks = load_space("digits").blocks()
+    X = features(blocks)
+    table = simulated_table("pi4", blocks, [Key()])
+    true_s = np.array([row.median_s for row in table.rows])
+    generator = np.random.default_rng(0)
+    bad = generator.permutation(len(blocks))[: len(blocks) // 4]
+    measured_s = true_s.copy()
+    measured_s[bad] *= np.exp(0.5 * generator.standard_normal(len(bad)))
+    noise = np.zeros(len(blocks))
+    noise[bad] = 0.5
+    told, untold = (LatencyRegressor().fit(X, measured_s, n).predict(X) for n in (noise, None))
+    errors = [float(np.abs(predicted / true_s - 1).mean()) for predicted in (told, untold)]
+    assert errors[0] < 0.5 * errors[1]

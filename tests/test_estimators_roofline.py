@@ -38,3 +38,18 @@ def test_errors_are_relative() -> None:
     # t = (1/a + 1/b) / (1/a^2 + 1/b^2) = (1e5 + 1e3) / (1e10 + 1e6) = 10.099 us; absolute would say 505 us.
     table = features([Block(IDENTITY, Layer(4, 4, 1, 2, 2))] * 2)
     assert fit_roofline(table, np.array([1e-5, 1e-3]))[-1] == pytest.approx(1.00989901e-5)
+
+
+def test_noisy_rows_have_less_say() -> None:
+    X = features(load_space("digits").blocks())
+    true_s = roofline_s(X, fit_roofline(X, np.full(len(X), 1e-4)))
+    wrong = true_s.copy()
+    wrong[::7] *= 3
+    noise = np.zeros(len(X))
+    noise[::7] = 0.5
+    clean = np.arange(len(X)) % 7 != 0
+
+    def off(rates: np.ndarray) -> float:
+        return float(np.abs(roofline_s(X, rates) / true_s - 1)[clean].mean())
+
+    assert off(fit_roofline(X, wrong, noise)) < off(fit_roofline(X, wrong)) / 4

@@ -18,7 +18,7 @@ def a_row(block: Block, median_s: float, key: Key, kind: str = "measured") -> Ro
         device="local", key=key, block=block, kind=kind, median_s=median_s, low_s=low, high_s=high,
         ratio=median_s * 1e4, ratio_low=low * 1e4, ratio_high=high * 1e4, reference_s=1e-4,
         min_s=low, p90_s=high, rounds=30, converged=True, environment="e",
-        measured_at="2026-11-23", source="a test", samples=(median_s * 1e4,) * 3,
+        measured_at="2026-11-23", source="a test", samples=(median_s * 1e4,) * 3, process_rounds=(3,),
     )  # fmt: skip
 
 
@@ -72,7 +72,14 @@ def test_rows_and_hosts_that_only_one_has() -> None:
         (Key("torch"), r"they have onnxruntime-t1-b1-f32 and torch-t1-b1-f32; they differ in runtime \(onnx"),
         (Key(threads=2), r"differ in threads \(1 against 2\)"),
         (Key(batch=8), r"differ in batch \(1 against 8\)"),
-        (Key(dtype="float16"), r"differ in dtype \(float32 against float16\)"),
+        (
+            Key(dtype="float16", processor="cuda"),
+            r"differ in dtype \(float32 against float16\), processor \(cpu against cuda\)",
+        ),
+        (
+            Key("torch", layout="channels_last", timer="torchprof"),
+            r"runtime \(.*\), layout \(contiguous against channels_last\), timer \(wall against torchprof\)",
+        ),
     ],
 )
 def test_other_set_up_is_refused(key: Key, message: str) -> None:

@@ -12,7 +12,7 @@ from jmsnas.errors import TableError
 from jmsnas.profiler.foreign import foreign_readings, read_readings
 from jmsnas.profiler.parquet import write_table
 from jmsnas.profiler.simulated import simulated_table
-from jmsnas.profiler.table import Key
+from jmsnas.profiler.table import Key, LatencyTable
 from jmsnas.space import Block, Candidate, Layer
 
 RECORD: dict[str, Any] = {
@@ -110,6 +110,15 @@ def test_files_of_both_kinds(tmp_path: Path) -> None:
     write_table(tmp_path / "ours.parquet", simulated_table("pi4", [block], [Key()]))
     (found,) = read_readings(tmp_path / "ours.parquet")
     assert found.simulated and found.table == str(tmp_path / "ours.parquet")
+
+
+def test_table_of_ours_that_another_version_wrote(tmp_path: Path) -> None:
+    write_table(tmp_path / "ours.parquet", LatencyTable("pi4", (), {}))
+    old = pq.read_table(tmp_path / "ours.parquet")
+    metadata = {**old.schema.metadata, b"jmsnas.schema": b"1"}
+    pq.write_table(old.replace_schema_metadata(metadata), tmp_path / "ours.parquet")
+    with pytest.raises(TableError, match="has schema 1, this version reads 2"):
+        read_readings(tmp_path / "ours.parquet")
 
 
 def test_missing_file(tmp_path: Path) -> None:

@@ -1,6 +1,5 @@
 import os
 import shutil
-from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +22,7 @@ from made_up_hosts import (
 )
 
 from jmsnas.profiler.host_readings import Throttle, Ticks
-from jmsnas.profiler.host_state import HostState, keep_busy, read_state, warnings_for, watched
+from jmsnas.profiler.host_state import HostState, faults_between, keep_busy, read_state, warnings_for
 
 BLIND = "cannot tell whether the clock was steady"
 
@@ -194,34 +193,51 @@ def test_counter_that_fell_was_set_back(host: Host) -> None:
     assert lines == (f"{BLIND}: no reading of throttling. Measure twice and compare",)
 
 
-def states(*values: HostState) -> Callable[[], HostState]:
-    left: Iterator[HostState] = iter(values)
-    return lambda: next(left)
+@pytest.mark.parametrize(
+    ("board", "sign", "fault"),
+    [
+        (raspberry_pi, {FIRMWARE: "50005"}, "the host throttles (under-voltage, throttled)"),
+        (jetson, {OVER_CURRENT: 5}, "the host throttles (oc3_event_cnt rose by 3)"),
+        (laptop, {"sys/class/hwmon/hwmon5/temp1_input": 91000}, "the host is at 91 C"),
+        (laptop, {CLOCK % 0: 3000000}, "the clock of cpu0, busy both times, went from 4.20 to 3.00 GHz"),
+    ],
+)
+def test_fault_that_rows_must_say(tmp_path: Path, board: Board, sign: dict[str, object], fault: str) -> None:
+    host = Host(tmp_path, board)
+    before = host.read()
+    assert faults_between(before, host.read()) == ()
+    write(tmp_path, sign)
+    assert faults_between(before, host.read()) == (fault,)
 
 
-def test_watched_tells_before_and_after_and_nothing_twice(tmp_path: Path) -> None:
-    host = Host(tmp_path, raspberry_pi)
-    still, lines, told = replace(host.read(), governor="ondemand"), list[str](), set[str]()
-    hot = replace(still, temperature_c=85.0)
-    with watched(lines.append, told, states(still, hot)):
-        assert [line.partition(" is ")[0] for line in lines] == ["the governor"]
-    assert len(lines) == 2 and lines[1].startswith("the host is at 85 C")
-    with watched(lines.append, told, states(hot, still)):
-        pass
-    assert len(lines) == 2 and told == set(lines)
+def test_governor_and_other_processes_are_no_fault(host: Host) -> None:
+    before = host.read()
+    write(host.root, {f"{CPU}/cpu1/cpufreq/scaling_governor": "ondemand"})
+    host.others = 15
+    after = host.read()
+    assert len(warnings_for(before, after)) == 2 and faults_between(before, after) == ()
 
 
-def test_watched_tells_after_a_failure_too(tmp_path: Path) -> None:
-    still, lines = Host(tmp_path, laptop).read(), list[str]()
-    hot = replace(still, temperature_c=99.0)
-    with pytest.raises(KeyboardInterrupt), watched(lines.append, set(), states(still, hot)):
-        raise KeyboardInterrupt
-    assert lines == ["the host is at 99 C: expected at most 80 C. Cool it, then measure again"]
+@pytest.mark.parametrize(
+    ("board", "victim", "lost"),
+    [
+        (raspberry_pi, FIRMWARE, "throttle"),
+        (raspberry_pi, ZONE % 0, "temperature"),
+        (jetson, OVER_CURRENT, "throttle"),
+        (laptop, COUNT % 1, "throttle"),
+        (laptop, "sys", "clocks, temperature, throttle"),
+    ],
+)
+def test_watcher_that_died_is_a_fault(tmp_path: Path, board: Board, victim: str, lost: str) -> None:
+    host = Host(tmp_path, board)
+    before = host.read()
+    path = tmp_path / victim
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    assert faults_between(before, host.read()) == (f"the host stopped telling its {lost}",)
 
 
-def test_not_watched_is_not_read() -> None:
-    with watched(lambda line: pytest.fail(line), set(), None):
-        pass
+def test_host_that_never_told_is_no_fault() -> None:
+    assert faults_between(HostState(), HostState()) == ()
 
 
 def test_this_host() -> None:

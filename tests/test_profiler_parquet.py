@@ -1,5 +1,4 @@
 import json
-import math
 import random
 from dataclasses import replace
 from pathlib import Path
@@ -7,54 +6,20 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from sittings import BLOCKS, PART, a_row
 
 from jmsnas.errors import StorageError, TableError
-from jmsnas.profiler.parquet import SCHEMA, read_table, record_row, row_record, schema_of, write_table
-from jmsnas.profiler.table import Key, LatencyTable, Row
-from jmsnas.space import HEAD, STEM, Block, Candidate, Layer
-
-BLOCKS = (
-    Block(STEM, Layer(1, 16, 1, 8, 8, "stem")),
-    Block(Candidate(5, 6, True), Layer(24, 24, 1, 4, 4)),
-    Block(Candidate(3, 3), Layer(16, 24, 2, 8, 8)),
-    Block(HEAD, Layer(32, 10, 1, 2, 2, "head", 128)),
-)
-
-
-KEY = Key()
-
-
-def a_row(block: Block = BLOCKS[1], key: Key = KEY, ratio: float = 0.7, level_s: float = 1e-4) -> Row:
-    samples = tuple(ratio * (1 + 0.001 * k) for k in range(-10, 11))
-    return Row(
-        device="local",
-        key=key,
-        block=block,
-        kind="measured",
-        median_s=ratio * level_s,
-        low_s=ratio * 0.995 * level_s,
-        high_s=ratio * 1.005 * level_s,
-        ratio=ratio,
-        ratio_low=ratio * 0.995,
-        ratio_high=ratio * 1.005,
-        reference_s=level_s,
-        min_s=min(samples) * level_s,
-        p90_s=samples[18] * level_s,
-        rounds=len(samples),
-        converged=True,
-        environment="abc",
-        measured_at="2026-11-23T00:00:00+00:00",
-        source="a test",
-        samples=samples,
-    )
+from jmsnas.profiler.noise import noise_floor
+from jmsnas.profiler.parquet import metadata_of, read_table, write_table
+from jmsnas.profiler.records import SCHEMA
+from jmsnas.profiler.table import Key, LatencyTable
 
 
 def a_table() -> LatencyTable:
     keys = (Key(), Key("torch"))
-    rows = tuple(a_row(block, key) for key in keys for block in BLOCKS)
-    return LatencyTable("local", rows, {"abc": {"cpu": "a test's"}})
+    rows = tuple(a_row(block, (0.7, 0.71), key) for key in keys for block in BLOCKS[:3])
+    parts = (replace(a_row(PART, (3.0,), keys[0]), energy_j=1e-4, host_faults=("hot",)),)
+    return LatencyTable("local", rows, {"abc": {"cpu": "a test's"}}, parts)
 
 
 @pytest.fixture
@@ -69,22 +34,47 @@ def rewrite(path: Path, table: pa.Table, **metadata: str) -> None:
     pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), **changed}), path)
 
 
-def test_table_comes_back_exactly(path: Path) -> None:
+def test_table_comes_back(path: Path) -> None:
     assert read_table(path) == a_table()
     assert pq.read_schema(path).names == SCHEMA.names
-    assert pq.read_schema(path).metadata[b"jmsnas.schema"] == b"1"
-    assert schema_of(path) == "1"
+
+
+def test_what_another_reader_finds_in_the_metadata(path: Path) -> None:
+    assert metadata_of(path, "jmsnas.schema") == "2" and metadata_of(path, "jmsnas.device") == "local"
+    assert json.loads(metadata_of(path, "jmsnas.environment")) == {"abc": {"cpu": "a test's"}}
+    floor = noise_floor(a_table().rows[:3])
+    assert floor is not None
+    found = json.loads(metadata_of(path, "jmsnas.noise"))
+    assert [entry.pop("key") for entry in found] == ["onnxruntime-t1-b1-f32", "torch-t1-b1-f32"]
+    expected = {
+        "environment": "abc",
+        "rows": 3,
+        "median_gap": floor.median_gap,
+        "p90_gap": floor.p90_gap,
+        "spread": floor.spread,
+    }
+    assert found == [expected, expected]
+    assert metadata_of(path, "jmsnas.nothing") == metadata_of(path.with_name("none"), "jmsnas.schema") == ""
+
+
+def test_name_of_the_journal_that_was_folded_in(path: Path) -> None:
+    assert metadata_of(path, "jmsnas.journal_sha256") == ""
+    write_table(path, a_table(), "f00d")
+    assert metadata_of(path, "jmsnas.journal_sha256") == "f00d" and read_table(path) == a_table()
+
+
+@pytest.mark.parametrize(
+    "name", ["jmsnas.device", "jmsnas.environment", "jmsnas.noise", "jmsnas.journal_sha256"]
+)
+def test_changed_metadata_is_noticed(path: Path, name: str) -> None:
+    rewrite(path, pq.read_table(path), **{name: "{}"})
+    with pytest.raises(TableError, match="was changed since it was written: its checksum is another"):
+        read_table(path)
 
 
 def test_table_without_rows(tmp_path: Path) -> None:
     write_table(tmp_path / "t", LatencyTable("pi4", (), {}))
     assert read_table(tmp_path / "t") == LatencyTable("pi4", (), {})
-
-
-@given(st.floats(1e-9, 1e3), st.floats(1e-9, 1e-3), st.sampled_from(BLOCKS))
-def test_row_and_its_record_say_the_same(ratio: float, level_s: float, block: Block) -> None:
-    row = a_row(block, Key("torch", 4, 2), ratio, level_s)
-    assert record_row(json.loads(json.dumps(row_record(row)))) == row
 
 
 def test_any_changed_bit_is_noticed(path: Path) -> None:
@@ -120,7 +110,7 @@ def test_not_parquet(tmp_path: Path) -> None:
     (tmp_path / "t").write_text("no table at all")
     with pytest.raises(TableError, match=r"t is damaged, or not a Parquet file: .*Move it away"):
         read_table(tmp_path / "t")
-    assert schema_of(tmp_path / "t") == ""
+    assert metadata_of(tmp_path / "t", "jmsnas.schema") == ""
 
 
 def test_too_large(tmp_path: Path) -> None:
@@ -145,7 +135,7 @@ def test_columns_without_a_schema_version(path: Path) -> None:
 def test_other_schema_version(path: Path) -> None:
     rewrite(path, pq.read_table(path), **{"jmsnas.schema": "9"})
     with pytest.raises(
-        TableError, match=r"has schema 9, this version reads 1\. Re-run: jmsnas profile --device local"
+        TableError, match=r"has schema 9, this version reads 2\. Re-run: jmsnas profile --device local"
     ):
         read_table(path)
 
@@ -168,8 +158,8 @@ def test_changed_value_with_valid_pages(path: Path) -> None:
 
 
 def test_claim_of_too_many_rows(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jmsnas.profiler.parquet._MAX_ROWS", 7)
-    with pytest.raises(TableError, match="claims 8 rows: expected at most 7"):
+    monkeypatch.setattr("jmsnas.profiler.parquet._MAX_ROWS", 6)
+    with pytest.raises(TableError, match="claims 7 rows: expected at most 6"):
         read_table(path)
 
 
@@ -182,31 +172,6 @@ def test_rows_that_cannot_stand_in_one_table(tmp_path: Path) -> None:
         read_table(tmp_path / "t")
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"median_s": -1.0}, "makes no sense: .*expected 0 < low <= median <= high"),
-        ({"ratio": math.nan}, "makes no sense: .*expected measured or simulated and 0 < low <= ratio"),
-        ({"kind": "guessed"}, "'guessed' with ratio"),
-        ({"runtime": "tflite"}, "cannot run in 'tflite'.*expected a run time of onnxruntime, torch"),
-        ({"kernel_size": 4}, "needs an odd kernel_size"),
-        ({"candidate": "mb_k3_e3"}, "says it is 'mb_k3_e3' but describes 'mb_k5_e6_skip'"),
-        ({"stride": 2}, "needs a layer that keeps its shape"),
-        ({"samples": None}, "makes no sense"),
-    ],
-)
-def test_record_that_makes_no_sense(changes: dict[str, object], message: str) -> None:
-    with pytest.raises(TableError, match=message):
-        record_row(row_record(a_row()) | changes)
-
-
-def test_record_that_lacks_a_column() -> None:
-    record = row_record(a_row())
-    del record["height"]
-    with pytest.raises(TableError, match="a row lacks the column 'height'"):
-        record_row(record)
-
-
 @pytest.mark.parametrize("failing", ["fsync", "replace"])
 def test_failed_write_keeps_the_old_table(path: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
     def full(*arguments: object) -> None:
@@ -214,6 +179,6 @@ def test_failed_write_keeps_the_old_table(path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(f"os.{failing}", full)
     with pytest.raises(StorageError, match="No space left on device. Nothing was overwritten"):
-        write_table(path, replace(a_table(), rows=()))
+        write_table(path, replace(a_table(), rows=(), parts=()))
     assert read_table(path) == a_table()
     assert list(path.parent.iterdir()) == [path]

@@ -1,8 +1,9 @@
 import pytest
+from sittings import PART, a_row
 
 from jmsnas.profiler.readings import Reading, readings_of
 from jmsnas.profiler.simulated import simulated_table
-from jmsnas.profiler.table import Key
+from jmsnas.profiler.table import Key, LatencyTable
 from jmsnas.space import HEAD, Block, Candidate, Layer
 
 MB = Block(Candidate(5, 6, True), Layer(24, 24, 1, 4, 4))
@@ -34,6 +35,11 @@ def test_head_says_how_wide_it_is_inside() -> None:
 )
 def test_text(changes: dict[str, object], text: str) -> None:
     assert Reading("t", 1, "d", "s", **({"op": "mb", "median_s": 1.0} | changes)).text == text  # type: ignore[arg-type]
+
+
+def test_whole_parts_are_no_blocks_to_compare() -> None:
+    table = LatencyTable("local", (a_row(),), {}, (a_row(PART),))
+    assert [found.text for found in readings_of(table, "t")] == ["mb_k3_e3_skip 8->8 4x4"]
 
 
 def test_block_is_the_same_on_another_device() -> None:

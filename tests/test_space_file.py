@@ -38,6 +38,16 @@ def test_an_unknown_space() -> None:
         load_space("digit")
 
 
+def test_a_stage_of_other_operations(digits: dict[str, Any]) -> None:
+    digits["stage"][0]["candidates"] = ["ds_k3", "mb_k3_e3"]
+    space = space_from_toml(digits, "own.toml")
+    assert [c.name for c in space.choices[1]] == ["ds_k3", "mb_k3_e3"] and len(space.blocks()) > 0
+    # A stage says no hidden channels, and no stem stands inside it.
+    digits["stage"][0]["candidates"] = ["mbv3_k3_re", "stem"]
+    with pytest.raises(SpaceError, match="layer 2 .*needs one or more different candidates, got none"):
+        space_from_toml(digits, "own.toml")
+
+
 def test_wrong_keys_and_values(digits: dict[str, Any]) -> None:
     with pytest.raises(SpaceError, match="own.toml has unknown keys sizes"):
         space_from_toml({**digits, "sizes": 3}, "own.toml")

@@ -64,7 +64,8 @@ def describe_devices(place: "Workspace", now: datetime) -> dict[str, Any]:
     -------
     `host` (cpu, cores, the built-in devices it `is`) and `devices`, each with its `kind` (measured,
     simulated, mixed, not profiled, unreadable) and, for each key, rows, age_days (of the oldest
-    row), converged (a share) and half_width (the median, a share; None where nothing is measured).
+    row), converged (a share), half_width (the median, a share), green (the share trusted without a
+    reason to doubt) and noise_floor (the median gap between processes, a share); None where not measured.
     """
     import os
 
@@ -97,6 +98,8 @@ def _device(place: "Workspace", name: str, this_host: bool, now: datetime) -> di
 def _key(label: str, rows: Sequence["Row"], now: datetime) -> dict[str, Any]:
     from statistics import median
 
+    from jmsnas.profiler.noise import noise_floor
+
     measured = [row for row in rows if row.kind == "measured"]
     ages = [age for row in rows if (age := _age_days(row.measured_at, now)) is not None]
     return {
@@ -106,6 +109,8 @@ def _key(label: str, rows: Sequence["Row"], now: datetime) -> dict[str, Any]:
         "age_days": max(ages, default=None),
         "converged": sum(row.converged for row in measured) / len(measured) if measured else None,
         "half_width": median(row.half_width for row in measured) if measured else None,
+        "green": sum(row.trust == "green" for row in measured) / len(measured) if measured else None,
+        "noise_floor": floor.median_gap if (floor := noise_floor(measured)) else None,
     }
 
 
@@ -124,4 +129,8 @@ def _line(key: dict[str, Any]) -> str:
     line = f"{key['key']:<24} {key['rows']:>4} rows  age {age}"
     if key["converged"] is None:
         return f"{line}  from published figures"
-    return f"{line}  {key['converged']:4.0%} within 1 %, half width {key['half_width']:.2%}"
+    floor = "unknown" if key["noise_floor"] is None else f"{key['noise_floor']:.2%}"
+    return (
+        f"{line}  {key['converged']:4.0%} within 1 %, half width {key['half_width']:.2%}, "
+        f"noise floor {floor}, {key['green']:.0%} green"
+    )

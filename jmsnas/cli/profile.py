@@ -13,6 +13,7 @@ from jmsnas.cli.terminal import (
     one_line_errors,
     print_json,
     progress_bar,
+    say,
     warn,
     warn_simulated,
     workspace,
@@ -26,13 +27,19 @@ The same command again goes on where it was stopped. A device that is not at han
 
   jmsnas profile                                  this host, both run times
 
+  jmsnas profile --dry-run                        what would be measured, and how long that takes
+
   jmsnas profile --runtime onnxruntime            only the one that will serve
 
-  jmsnas profile --space imagenet --budget 5m     longer: 5 min a run time
+  jmsnas profile --space imagenet --budget 5m     5 min a run time; again: the same table, finer
 
   jmsnas profile --device pi4 --device jetson     two devices in turn
 
   jmsnas profile --device jetson --measured-only  refuse to simulate
+
+  jmsnas profile --runtime torch --processor cuda --dtype float16 --batch 8
+
+  jmsnas profile --breakdown                      where the time of each block goes, as torchprof sees it
 
 Next: jmsnas fit-estimator
 """
@@ -49,25 +56,73 @@ def profile_command(
         list[str] | None, typer.Option("--runtime", help="onnxruntime or torch; may be repeated.")
     ] = None,
     threads: Annotated[int, typer.Option("--threads", help="Threads a block runs with.")] = 1,
+    batch: Annotated[int, typer.Option("--batch", help="Images a call.")] = 1,
+    dtype: Annotated[str, typer.Option("--dtype", help="float32, or float16 on cuda.")] = "float32",
+    processor: Annotated[str, typer.Option("--processor", help="cpu or cuda.")] = "cpu",
+    layout: Annotated[
+        str, typer.Option("--layout", help="contiguous or channels_last (torch), of the activations.")
+    ] = "contiguous",
+    timer: Annotated[
+        str, typer.Option("--timer", help="wall, or torchprof: a table the paper's way, to compare with.")
+    ] = "wall",
     budget: Annotated[
-        str | None, typer.Option("--budget", help="Sampling time a run time, as 60s. Default: 0.6 s a block.")
+        str | None,
+        typer.Option(
+            "--budget", help="Sampling time a run time, as 60s, all of it used. Default: until 1 %."
+        ),
     ] = None,
+    off_grid: Annotated[
+        int, typer.Option("--off-grid", help="Blocks of other widths and resolutions, for U(.).")
+    ] = 16,
+    parts: Annotated[int, typer.Option("--parts", help="Whole networks, to correct sums of blocks by.")] = 10,
+    mobilenets: Annotated[
+        bool, typer.Option("--mobilenets", help="The blocks of MobileNet V1, V2 and V3 too.")
+    ] = False,
+    breakdown: Annotated[
+        bool, typer.Option("--breakdown", help="Only show expand, depthwise, project and add of each block.")
+    ] = False,
     measured_only: Annotated[
         bool, typer.Option("--measured-only", help="Refuse a device that this host is not.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the plan and the time, then stop.")
     ] = False,
     seed: SeedOption = 0,
     folder: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
     """Parse, profile each device, print."""
+    from jmsnas.cli.profile_output import (
+        device_document,
+        plan_document,
+        plan_lines,
+        print_device,
+        print_plan,
+    )
+    from jmsnas.profiler.plan import make_plan
     from jmsnas.profiler.table import RUNTIMES, Key
     from jmsnas.space_file import load_space
     from jmsnas.units import parse_duration
 
     place, devices = workspace(folder), list(dict.fromkeys(device or ["local"]))
     budget_s = parse_duration(budget) if budget is not None else None
-    keys = [Key(name, threads) for name in dict.fromkeys(runtime or RUNTIMES)]
-    blocks = load_space(space, place.spaces).blocks()
+    names = runtime or (RUNTIMES if (timer, layout) == ("wall", "contiguous") else ("torch",))
+    keys = [Key(name, threads, batch, dtype, processor, layout, timer) for name in dict.fromkeys(names)]
+    chosen = load_space(space, place.spaces)
+    if breakdown:
+        from jmsnas.cli.breakdown import breakdown_command
+
+        shown = [breakdown_command(name, chosen.blocks(), place, seed, as_json) for name in devices]
+        if as_json:
+            print_json({"space": space, "devices": shown})
+        return
+    plan = make_plan(chosen, off_grid, parts, mobilenets, seed)
+    planned: dict[str, Any] = plan_document(plan, devices, keys, place, budget_s)
+    if dry_run:
+        print_json(planned) if as_json else print_plan(planned)
+        return
+    for line in plan_lines(device for device in planned["devices"] if device["measured_here"]):
+        say(line)
 
     from jmsnas.profiler.sweep import profile_device
 
@@ -76,7 +131,7 @@ def profile_command(
         with progress_bar() as progress:
             found = profile_device(
                 name,
-                blocks,
+                plan.subjects,
                 keys,
                 place,
                 measured_only=measured_only,
@@ -87,55 +142,10 @@ def profile_command(
             )
         if found.table.simulated:
             warn_simulated([name])
-        documents.append(_document(found))
+        documents.append(device_document(found, keys))
     if as_json:
         print_json({"space": space, "devices": documents})
         return
     for document in documents:
-        _print(document)
+        print_device(document)
     print("\nNext: jmsnas fit-estimator")
-
-
-def _document(found: Any) -> dict[str, Any]:
-    from statistics import median
-
-    keys = []
-    for key in found.table.keys:
-        rows = found.table.of(key).rows
-        fastest, slowest = (choose(rows, key=lambda row: row.median_s) for choose in (min, max))
-        keys.append(
-            {
-                "key": key.label,
-                "kind": rows[0].kind,
-                "rows": len(rows),
-                "converged": sum(row.converged for row in rows) / len(rows),
-                "half_width": median(row.half_width for row in rows),
-                "fastest": str(fastest.block),
-                "fastest_s": fastest.median_s,
-                "slowest": str(slowest.block),
-                "slowest_s": slowest.median_s,
-            }
-        )
-    return {
-        "device": found.table.device,
-        "outcome": found.outcome,
-        "table": str(found.path),
-        "keys": keys,
-    }
-
-
-def _print(document: dict[str, Any]) -> None:
-    from jmsnas.units import format_duration
-
-    print(f"{document['device']}: {document['outcome']}, {document['table']}")
-    for key in document["keys"]:
-        certainty = (
-            f"{key['converged']:4.0%} within 1 %, half width {key['half_width']:.2%}"
-            if key["kind"] == "measured"
-            else "SIMULATED"
-        )
-        print(
-            f"  {key['key']:<24} {key['rows']:>4} rows  {certainty}  "
-            f"{format_duration(key['fastest_s'])} ({key['fastest']}) to "
-            f"{format_duration(key['slowest_s'])} ({key['slowest']})"
-        )

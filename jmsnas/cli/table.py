@@ -113,9 +113,9 @@ def export_command(
     table = read_table(file)
     write_atomic(csv, csv_of(table).encode())
     if as_json:
-        print_json({"csv": str(csv), "rows": len(table.rows)})
+        print_json({"csv": str(csv), "rows": len(table.everything)})
     else:
-        print(f"{csv}: {len(table.rows)} rows of {table.device}")
+        print(f"{csv}: {len(table.everything)} rows of {table.device}")
 
 
 def _count(number: int, noun: str) -> str:

@@ -1,0 +1,94 @@
+"""Sittings for tests, real ones in this process and made-up ones that run nothing, and rows as they give."""
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+
+from jmsnas.profiler.measurement import TARGET, Measurement, summarise
+from jmsnas.profiler.sitting import Job, Report, sit
+from jmsnas.profiler.table import AnyRow, Key, PartRow, Row
+from jmsnas.space import HEAD, IDENTITY, STEM, Block, Candidate, Layer, Part, Subject
+
+BLOCKS = tuple(
+    Block(candidate, layer)
+    for layer in (Layer(8, 8, 1, 4, 4), Layer(8, 8, 1, 2, 2))
+    for candidate in (Candidate(3, 3, True), Candidate(5, 3), IDENTITY)
+)
+PART = Part(
+    (
+        Block(STEM, Layer(1, 8, 2, 8, 8, "stem")),
+        Block(Candidate(3, 3), Layer(8, 8, 1, 4, 4)),
+        Block(HEAD, Layer(8, 3, 1, 4, 4, "head", 16)),
+    )
+)
+EAGER = Key("torch")
+Tick = Callable[[], None]
+
+
+def sit_here(job: Job, report: Report, tick: Tick) -> None:
+    """Measure in this process, without the wait for a steady level and without energy."""
+    config = replace(job.config, warm_up_s=1e-3)
+    sit(replace(job, config=config, energy=False), lambda event: (report(event), tick())[0])
+
+
+@dataclass
+class MadeUpSit:
+    """Tells a row of every block and runs none; its n-th sitting finds all of them n per cent slower."""
+
+    half_width: float = 0.005
+    interrupted: float = 0.0
+    jobs: list[Job] = field(default_factory=list)
+
+    def __call__(self, job: Job, report: Report, tick: Tick) -> None:
+        self.jobs.append(job)
+        for index, subject in enumerate(job.subjects):
+            ratio = 1 + zlib.crc32(str(subject).encode()) % 100
+            found = a_measurement(ratio * (1 + 0.01 * len(self.jobs)), self.half_width)
+            report({"row": index, **asdict(replace(found, interrupted=self.interrupted))})
+            tick()
+            report({"progress": [index + 1, len(job.subjects), "measuring"]})
+
+
+def samples_of(ratio: float, half_width: float = 0.005) -> tuple[float, ...]:
+    """Twenty-one samples whose median is `ratio`, with a 95 % interval of that half width."""
+    # The interval of 21 goes from the 6th to the 16th: the last but one of the low ones, the second high one.
+    return tuple(ratio * (1 + half_width * side) for side in (-1, 0, 1) for _ in range(7))
+
+
+def a_measurement(ratio: float = 1.0, half_width: float = 0.005, level_s: float = 1e-4) -> Measurement:
+    return summarise(samples_of(ratio, half_width), level_s, TARGET)
+
+
+def a_row(
+    subject: Subject = BLOCKS[0],
+    ratios: Sequence[float] = (1.0,),
+    key: Key = EAGER,
+    level_s: float = 1e-4,
+    half_width: float = 0.005,
+) -> AnyRow:
+    """A measured row, to which as many processes contributed as there are `ratios`."""
+    samples = tuple(sample for ratio in ratios for sample in samples_of(ratio, half_width))
+    found = summarise(samples, level_s, TARGET)
+    make = Row if isinstance(subject, Block) else PartRow
+    return make(
+        device="local",
+        key=key,
+        block=subject,  # type: ignore[arg-type]
+        kind="measured",
+        median_s=found.ratio * level_s,
+        low_s=found.ratio_low * level_s,
+        high_s=found.ratio_high * level_s,
+        ratio=found.ratio,
+        ratio_low=found.ratio_low,
+        ratio_high=found.ratio_high,
+        reference_s=level_s,
+        min_s=min(samples) * level_s,
+        p90_s=max(samples) * level_s,
+        rounds=len(samples),
+        converged=found.converged,
+        environment="abc",
+        measured_at="2026-11-23T00:00:00+00:00",
+        source="a test",
+        samples=samples,
+        process_rounds=(21,) * len(ratios),
+    )

@@ -1,0 +1,22 @@
+import re
+import types
+from pathlib import Path
+
+from jmsnas.profiler.runtimes import pinned
+from jmsnas.profiler.table import REFERENCE, Key
+from jmsnas.space import Candidate, Part
+
+PAGE = Path(__file__).parents[1] / "docs" / "runtimes.md"
+
+
+def test_run_time_of_the_guide_runs(tmp_path: Path) -> None:
+    (source,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    guide = types.ModuleType("guide")
+    exec(compile(source, str(PAGE), "exec"), guide.__dict__)
+    larger = type(REFERENCE)(Candidate(7, 6), REFERENCE.layer)
+    key, told = Key("torch"), list[float]()
+    subjects = [REFERENCE, larger, Part((REFERENCE, larger))]
+    calls = guide.prepare(subjects, key, tmp_path, 0, lambda done, of, what: told.append(done))
+    with pinned(key):
+        small_s, large_s, both_s = (min(timed(20) for _ in range(5)) for timed in calls)
+    assert told == [0, 1, 2] and 0 < small_s < large_s < both_s

@@ -1,0 +1,59 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jmsnas.errors import EstimatorError
+from jmsnas.estimators.sums import fit_correction, table_correction
+from jmsnas.profiler.plan import whole_networks
+from jmsnas.profiler.simulated import simulated_table
+from jmsnas.profiler.table import Key, LatencyTable, PartRow
+from jmsnas.space_file import load_space
+
+
+def test_line_is_found() -> None:
+    # whole = 2 us + 0.8 * sum, exactly.
+    sums = [1e-4, 2e-4, 5e-4, 9e-4]
+    line = fit_correction(sums, [2e-6 + 0.8 * s for s in sums])
+    assert (line.offset_s, line.slope, line.parts) == (pytest.approx(2e-6), pytest.approx(0.8), 4)
+    assert line.error == pytest.approx(0, abs=1e-9)
+    # 100 / 82, 200 / 162, 500 / 402, 900 / 722, less 1.
+    assert line.gap == pytest.approx(np.mean([100 / 82, 200 / 162, 500 / 402, 900 / 722]) - 1)
+    assert line.apply(3e-4) == pytest.approx(2.42e-4)
+
+
+def test_corrected_seconds_stay_positive() -> None:
+    line = fit_correction([2e-4, 4e-4, 6e-4], [1e-4, 3e-4, 5e-4])
+    assert line.offset_s == pytest.approx(-1e-4) and line.apply(5e-5) == pytest.approx(5e-6)
+
+
+def test_error_is_that_of_parts_left_out() -> None:
+    # Without the third the line through the others is whole = sum, which is off by a half there.
+    assert fit_correction([1.0, 2.0, 4.0], [1.0, 2.0, 8.0]).error > 0.3
+
+
+@pytest.mark.parametrize("wrong", [([1.0, 2.0], [1.0, 2.0]), ([1.0, 2.0, 0.0], [1.0, 2.0, 3.0])])
+def test_too_few_or_impossible(wrong: tuple[list[float], list[float]]) -> None:
+    with pytest.raises(EstimatorError, match=r"expected 3 or more of each, above 0 s\. Measure whole"):
+        fit_correction(*wrong)
+
+
+def test_correction_of_a_table(tmp_path: Path) -> None:
+    space = load_space("digits")
+    table = simulated_table("pi4", space.blocks(), [Key()])
+    parts, like = whole_networks(space, 4), table.rows[0]
+    median_s = {row.block: row.median_s for row in table.rows}
+    values = {name: getattr(like, name) for name in PartRow.__dataclass_fields__ if name != "block"}
+    rows = [PartRow(**values, block=part) for part in parts]
+    rows = [
+        replace(row, median_s=s, low_s=s, high_s=s)
+        for row in rows
+        for s in [0.5 * sum(median_s[block] for block in row.block.blocks)]
+    ]
+    found = table_correction(LatencyTable("pi4", table.rows, table.environments, tuple(rows)))
+    assert found and found.slope == pytest.approx(0.5) and found.gap == pytest.approx(1.0)
+    # A block that the table lacks leaves no sum; two parts make no line.
+    assert table_correction(LatencyTable("pi4", table.rows, table.environments, tuple(rows[:2]))) is None
+    lacking = tuple(row for row in table.rows if row.block != parts[0].blocks[-1])
+    assert table_correction(LatencyTable("pi4", lacking, table.environments, tuple(rows))) is None
