@@ -1,8 +1,8 @@
-# Both targets do all the set-up themselves, in their own .venv; a second call is quick.
+# All targets do the set-up themselves, in their own .venv; a second call is quick.
 PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(if $(shell command -v $(p) && $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo yes),$(p))))
 BIN := .venv/bin
 
-.PHONY: test quickstart clean
+.PHONY: test prove prove-long quickstart clean
 
 .venv/installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "JMSNAS needs Python 3.11 or newer; install it, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
@@ -17,6 +17,13 @@ test: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/pytest
+
+# The promises of docs/promises.md, with a table of what was reached: two minutes, and an hour.
+prove: .venv/installed
+	JMSNAS_PROVE=prove $(BIN)/pytest tests/prove
+
+prove-long: .venv/installed
+	JMSNAS_PROVE=long $(BIN)/pytest tests/prove
 
 quickstart: .venv/installed
 	$(BIN)/jmsnas quickstart

@@ -32,7 +32,7 @@ from jmsnas.files import write_json
 from jmsnas.profiler.environment import describe_host
 from jmsnas.profiler.measurement import Measurement
 from jmsnas.profiler.runtimes import pinned, prepare
-from jmsnas.profiler.sitting import in_turn
+from jmsnas.profiler.sitting import REFERENCES
 from jmsnas.profiler.table import REFERENCE, RUNTIMES, Key
 from jmsnas.profiler.timing import Timed, TimingConfig, measure
 from jmsnas.space_file import load_space
@@ -45,10 +45,10 @@ SECONDS_BAR, P90_BARS = 1 / 3, {"torch": 0.5, "onnxruntime": 1.0}
 Values = list[float]
 
 
-def paired(reference: Timed, blocks: Sequence[Timed], config: TimingConfig, seed: int) -> Values:
+def paired(references: Sequence[Timed], blocks: Sequence[Timed], config: TimingConfig, seed: int) -> Values:
     """Seconds of each block by paired rounds: the ratio times the reference's level."""
     found: dict[int, Measurement] = {}
-    measure(blocks, reference, found.__setitem__, config, seed)
+    measure(blocks, references, found.__setitem__, config, seed)
     level_s = median(one.reference_s for one in found.values())
     return [found[n].ratio * level_s for n in range(len(blocks))]
 
@@ -79,13 +79,13 @@ def process(role: str, space: str, runtime: str, cache: Path, seed: int) -> dict
     """What one fresh process measures: the truth, or every method in an order that `seed` turns."""
     blocks, key = load_space(space).blocks(), Key(runtime)
     # Ours pairs with several copies of the reference, as `jmsnas profile` does.
-    reference, calls = in_turn(prepare([REFERENCE] * 5, key, cache, 0)), prepare(blocks, key, cache, 0)
+    references, calls = prepare([REFERENCE] * REFERENCES, key, cache, 0), prepare(blocks, key, cache, 0)
     with pinned(key):
         if role == "truth":
             rounds = TimingConfig(target=1e-9, finest=1e-9, max_rounds=TRUTH_ROUNDS, budget_s=1e9)
-            return {"truth": paired(reference, calls, rounds, seed)}
+            return {"truth": paired(references, calls, rounds, seed)}
         methods: dict[str, Callable[[], Values]] = {
-            "ours": lambda: paired(reference, calls, TimingConfig(budget_s=0.6 * len(blocks)), seed),
+            "ours": lambda: paired(references, calls, TimingConfig(budget_s=0.6 * len(blocks)), seed),
             "adaptive_autorange": lambda: autorange(calls),
             "fixed loop": lambda: fixed_loop(calls, LOOP_CALLS),
         }

@@ -18,7 +18,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -87,33 +87,36 @@ def only_on(cores: set[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-@dataclass
 class Tape:
-    """Seconds of every sample of a block: `record` takes them, `play` gives them again, with the drift."""
+    """Seconds of every sample of a sitting in their order: taken once, then given again, with the drift."""
 
-    timed: Timed
-    seconds: list[float] = field(default_factory=list)
-    next: int = 0
+    def __init__(self) -> None:
+        self.seconds: list[float] = []
+        self.played = 0
 
-    def record(self, loops: int) -> float:  # noqa: D102
-        self.seconds.append(self.timed(loops))
+    def record(self, timed: Timed, loops: int) -> float:  # noqa: D102
+        self.seconds.append(timed(loops))
         return self.seconds[-1]
 
     def play(self, loops: int) -> float:  # noqa: D102
-        self.next += 1
-        # Half of a block's samples come before half way, as it is sampled once a round.
-        factor = DRIFT if self.next > len(self.seconds) / 2 else 1.0
-        return self.seconds[self.next - 1] * factor
+        self.played += 1
+        factor = DRIFT if self.played > len(self.seconds) / 2 else 1.0
+        return self.seconds[self.played - 1] * factor
 
 
 def drift_bias(blocks: Sequence[Block], key: Key, cache: Path, seed: int) -> list[float]:
     """|ratio with drift / ratio without - 1| of every block, from the same samples."""
-    tapes = [Tape(timed) for timed in prepare([REFERENCE, *blocks], key, cache, seed)]
+    reference, *others = prepare([REFERENCE, *blocks], key, cache, seed)
+    # Rounds alone end it, so that both sittings ask for the same samples in the same order.
     config = TimingConfig(budget_s=1e9, target=1e-12, finest=1e-12, max_rounds=DRIFT_ROUNDS, warm_up_s=1e-9)
     found: list[dict[int, Measurement]] = [{}, {}]
+    tape = Tape()
     with pinned(key):
-        measure([t.record for t in tapes[1:]], tapes[0].record, found[0].__setitem__, config, seed)
-    measure([t.play for t in tapes[1:]], tapes[0].play, found[1].__setitem__, config, seed)
+        recorded = [partial(tape.record, timed) for timed in others]
+        measure(recorded, [partial(tape.record, reference)], found[0].__setitem__, config, seed)
+    measure([tape.play] * len(others), [tape.play], found[1].__setitem__, config, seed)
+    if tape.played != len(tape.seconds):
+        raise SystemExit(f"played {tape.played} of {len(tape.seconds)} samples: the two sittings differ")
     return [abs(found[1][n].ratio / found[0][n].ratio - 1) for n in range(len(blocks))]
 
 

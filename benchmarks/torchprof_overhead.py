@@ -22,9 +22,9 @@ from jmsnas.blocks import example_input
 from jmsnas.files import write_json
 from jmsnas.profiler.environment import describe_host
 from jmsnas.profiler.export import seeded_module
+from jmsnas.profiler.measurement import FEWEST_ROUNDS, median_interval
 from jmsnas.profiler.runtimes import pinned
 from jmsnas.profiler.table import Key
-from jmsnas.profiler.timing import FEWEST_ROUNDS, median_interval
 from jmsnas.profiler.torchprof_backend import layer_seconds
 from jmsnas.space import Block
 from jmsnas.space_file import load_space

@@ -1,18 +1,53 @@
 """The data sets by name."""
 
-from jmsnas.datasets.digits import digits
+from functools import lru_cache
+from pathlib import Path
+
 from jmsnas.datasets.splits import Splits
 from jmsnas.errors import DatasetError
 from jmsnas.space import SearchSpace
 
-LOADERS = {"digits": digits}
+DATASETS = ("digits", "fashion-mnist", "cifar10", "imagenette", "imagenet")
 
 
-def load_dataset(name: str, space: SearchSpace, seed: int) -> Splits:
-    """Load a data set for a space. Raises DatasetError when it is unknown or does not fit the space."""
-    if name not in LOADERS:
-        raise DatasetError(f"unknown data set {name!r}: expected one of {', '.join(LOADERS)}")
-    splits = LOADERS[name](seed)
+def check_dataset(name: str) -> None:
+    """Refuse a data set nobody knows, before anything is loaded. Raises DatasetError."""
+    if name not in DATASETS:
+        raise DatasetError(f"unknown data set {name!r}: expected one of {', '.join(DATASETS)}")
+
+
+def load_dataset(
+    name: str, space: SearchSpace, seed: int, folder: Path = Path("data"), workers: int = 0
+) -> Splits:
+    """Load a data set for a space.
+
+    Parameters
+    ----------
+    name
+        One of `DATASETS`.
+    space
+        What images it takes: photographs are scaled to its input, the others must have its size.
+    seed
+        Draws which images are kept for the architecture.
+    folder
+        Where its files lie, or are downloaded to; digits need none.
+    workers
+        Processes that decode photographs.
+
+    Raises
+    ------
+    DatasetError
+        When it is unknown, its files are missing or wrong, or it does not fit the space.
+    """
+    check_dataset(name)
+    channels, height, width = space.input_shape
+    if name in ("imagenette", "imagenet") and (channels != 3 or height != width):
+        size = f"{channels}x{height}x{width}"
+        raise DatasetError(
+            f"data set {name} has square images in colour, space {space.name} takes {size}: "
+            "choose another --space or --dataset"
+        )
+    splits = _load(name, seed, folder, height, workers)
     if (splits.shape, splits.classes) != (space.input_shape, space.classes):
         raise DatasetError(
             f"data set {name} has {splits.classes} classes of {'x'.join(map(str, splits.shape))} images, "
@@ -20,3 +55,19 @@ def load_dataset(name: str, space: SearchSpace, seed: int) -> Splits:
             "choose another --space or --dataset"
         )
     return splits
+
+
+@lru_cache(maxsize=1)  # a command asks once to check and once to train
+def _load(name: str, seed: int, folder: Path, size: int, workers: int) -> Splits:
+    # torchvision and scikit-learn take seconds to load: each only where it is needed.
+    if name == "digits":
+        from jmsnas.datasets.digits import digits
+
+        return digits(seed)
+    if name in ("fashion-mnist", "cifar10"):
+        from jmsnas.datasets.small_sets import cifar10, fashion_mnist
+
+        return (cifar10 if name == "cifar10" else fashion_mnist)(seed, folder)
+    from jmsnas.datasets.photographs import imagenet, imagenette
+
+    return (imagenet if name == "imagenet" else imagenette)(seed, folder, size, workers)

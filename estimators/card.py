@@ -3,32 +3,38 @@
 After Mitchell et al., Model Cards for Model Reporting, FAT* 2019 (arXiv 1810.03993).
 """
 
+import math
+from collections.abc import Sequence
 from statistics import median
 
-from jmsnas.estimators.evaluate import Evaluation, Scores
+from jmsnas.estimators.doubt import LEVELS
+from jmsnas.estimators.evaluate import Evaluation, Judged, Scores
+from jmsnas.estimators.hold_out import MODEL, ROOFLINE
 from jmsnas.estimators.recipe import Recipe
+from jmsnas.estimators.residuals import in_words
 from jmsnas.profiler.table import LatencyTable
 
 
-def model_card(table: LatencyTable, recipe: Recipe, evaluation: Evaluation, margin: float) -> str:
+def model_card(table: LatencyTable, recipe: Recipe, evaluation: Evaluation, margins: Sequence[float]) -> str:
     """Write the card in Markdown.
 
     Parameters
     ----------
     table
         The rows of one key that the estimator was fitted to.
-    margin
-        Share by which the 90 % interval reaches above a prediction.
+    margins
+        How far the 90 % interval reaches at each of `doubt.LEVELS`: logarithm of the factor either way.
     """
     key = recipe.key
     parts = [
-        f"# Latency estimator U(.) of `{table.device}`, {key.label}",
+        f"# Latency estimator of `{table.device}`, {key.label}",
         _origin(table, recipe),
-        f"It answers with the seconds of one call of a block under {key.runtime}, {key.threads} thread(s), "
-        f"batch {key.batch}, {key.dtype}. A row of its table answers as it stands there; other blocks are "
-        "predicted.",
-        _errors(evaluation, margin),
-        _model(recipe),
+        "Given a block of a network (`mb_k5_e6 16->24 8x8 /2`: kernel size 5, expansion 6, 16 to 24 "
+        f"channels, 8x8 pixels in, stride 2) it answers with the seconds of one call under {key.runtime} on "
+        f"`{table.device}`: {key.threads} thread{'s' * (key.threads > 1)}, batch {key.batch}, {key.dtype}. "
+        "A block that was measured answers as measured; any other is predicted, with an interval.",
+        errors_section(evaluation, margins),
+        model_section(recipe),
         _limits(table),
         f"## To fit it again\n\n```\njmsnas profile --device {table.device}\n"
         f"jmsnas fit-estimator --device {table.device} --seed {recipe.seed}\n```\n\n"
@@ -48,7 +54,7 @@ def _origin(table: LatencyTable, recipe: Recipe) -> str:
     for name in sorted({row.environment for row in rows}):
         known = ", ".join(f"{what} {text}" for what, text in table.environments.get(name, {}).items())
         facts.append(f"- environment {name}: {known or 'not recorded'}")
-    measured = [row for row in rows if row.kind != "simulated"]
+    measured = [row for row in rows if row.kind == "measured"]
     if measured:
         steady = sum(row.converged for row in measured) / len(measured)
         facts.append(
@@ -63,24 +69,47 @@ def _origin(table: LatencyTable, recipe: Recipe) -> str:
             "roofline of published figures. The errors below say how well the estimator follows that "
             "roofline, NOT how well it follows the device."
         )
+    imported = sum(row.kind == "imported" for row in rows)
+    if imported:
+        head = (
+            f"**IMPORTED: {imported} of {len(rows)} rows were measured by others**, and nothing is known of "
+            "how. The errors below say how well the estimator follows those figures."
+        )
     return "\n".join([head, "", *facts])
 
 
-def _errors(evaluation: Evaluation, margin: float) -> str:
+def errors_section(evaluation: Evaluation, margins: Sequence[float]) -> str:
+    """Write how far off it is, beside simpler predictors, and how far its intervals reach."""
+    own = evaluation.model
     lines = [
-        "## Errors on layer geometries it never saw",
+        "## How far off it is",
         "",
-        f"{evaluation.rows} rows of {evaluation.geometries} geometries, whole geometries held out "
-        f"{evaluation.folds} ways; the model was chosen anew in each fold.",
+        f"On blocks of layer geometries it had never seen it was {own.mape:.1%} off on the mean, "
+        f"{own.within_10:.0%} of them were predicted within 10 %, and its 90 % interval held "
+        f"{evaluation.coverage:.0%}. Judged on {evaluation.rows} rows of {evaluation.geometries} geometries "
+        f"(channels in and out, height, width, stride), whole geometries held out {evaluation.folds} ways; "
+        "the model was chosen anew each time. Few geometries make these figures coarse.",
         "",
         "| predictor | MAPE | RMSPE | within 5 % | within 10 % | Spearman |",
         "| --- | --- | --- | --- | --- | --- |",
-        _line("this estimator", evaluation.model),
-        _line("roofline alone", evaluation.roofline),
-        _line("line over MACs", evaluation.flops),
+        *(_line(name, found) for name, found in evaluation.splits[0].scores.items()),
         "",
-        f"90 % interval: up to {margin:.1%} above a prediction and {margin / (1 + margin):.1%} below; it "
-        f"held {evaluation.coverage:.0%} of those rows. Few geometries make all of these figures coarse.",
+        "MAPE is the mean of |predicted / measured - 1|, RMSPE its root mean square, Spearman the "
+        "correlation of ranks. `line over MACs` is a least-squares line over multiply-accumulates, `nearest "
+        "block` the measured block most like it.",
+        "",
+        "| held out | MAPE | roofline alone | within 10 % | in 90 % interval |",
+        "| --- | --- | --- | --- | --- |",
+        *(_split(judged) for judged in evaluation.splits),
+        "",
+        "`random` hides blocks whose neighbours were seen; `20 rows` saw 20 rows drawn blindly and predicted "
+        "the rest.",
+        "",
+        "| a block of | 90 % interval around a prediction |",
+        "| --- | --- |",
+        *(f"| {level} | {_reach(margin)} |" for level, margin in zip(LEVELS, margins, strict=True)),
+        "",
+        "Beyond the sizes it saw an interval widens with every doubling.",
     ]
     return "\n".join(lines)
 
@@ -88,23 +117,47 @@ def _errors(evaluation: Evaluation, margin: float) -> str:
 def _line(name: str, found: Scores) -> str:
     rank = "-" if found.spearman is None else f"{found.spearman:.3f}"
     shares = (found.mape, found.rmspe, found.within_5, found.within_10)
-    return f"| {name} | " + " | ".join(f"{share:.1%}" for share in shares) + f" | {rank} |"
+    title = {MODEL: "this estimator", ROOFLINE: "roofline alone"}.get(name, name)
+    return f"| {title} | " + " | ".join(f"{share:.1%}" for share in shares) + f" | {rank} |"
 
 
-def _model(recipe: Recipe) -> str:
+def _split(judged: Judged) -> str:
+    own, roofline = judged.scores[MODEL], judged.scores[ROOFLINE]
+    shares = f"{own.mape:.1%} | {roofline.mape:.1%} | {own.within_10:.0%} | {judged.coverage:.0%}"
+    return f"| {judged.split} | {shares} |"
+
+
+def _reach(margin: float) -> str:
+    return f"-{-math.expm1(-margin):.1%} to +{math.expm1(margin):.1%}"
+
+
+def model_section(recipe: Recipe) -> str:
+    """Write what was chosen, among what, and the rates of the roofline."""
     choice = recipe.choice
-    tried = "was not tried (few rows, or nothing left to explain)"
-    if choice.mape_residual is not None:
-        tried = (
-            f"had MAPE {choice.mape_residual:.1%} there and was {'kept' if choice.residual else 'left out'}"
-        )
-    rates = "\n".join(f"| {name} | {rate:.3g} |" for name, rate in recipe.rates.items() if rate > 0)
-    return (
-        "## Model\n\nA non-negative sum of work times rates, fitted to relative errors. Alone it had MAPE "
-        f"{choice.mape_roofline:.1%} in cross-validation over geometries; a Gaussian process on the "
-        f"logarithm of what it leaves {tried}.\n\n| work | seconds per unit |\n| --- | --- |\n{rates}"
-        + (f"\n\nKernel (inputs standardised): `{recipe.kernel}`" if recipe.kernel else "")
+    tried = "\n".join(
+        f"| {in_words(models) if models else 'roofline alone'} | {mape:.1%} |"
+        for models, mape in choice.mapes
     )
+    kept = "nothing more: no model of the rest was shown to help"
+    if choice.residual:
+        kept = f"a model of the logarithm of the rest: {in_words(choice.residual)}"
+        kept += f", of which {choice.share:.0%} is believed" if choice.share < 1 else ""
+    rates = "\n".join(f"| {name} | {rate:.3g} |" for name, rate in recipe.rates.items() if rate > 0)
+    parts = [
+        "## Model",
+        "A roofline (amounts of work times rates that are never negative, fitted to relative errors), and "
+        f"{kept}. Tried on geometries left out:",
+        f"| on top of the roofline | MAPE |\n| --- | --- |\n{tried}",
+        f"| a unit of work (MAC, byte, launch) | seconds |\n| --- | --- |\n{rates}",
+    ]
+    if recipe.lengths:
+        # Beyond some ten standard deviations an input hardly matters.
+        near = [f"{name} {length:.2g}" for name, length in recipe.lengths.items() if length < 10]
+        parts.append(
+            "The Gaussian process takes blocks for alike that differ by less than, in standard deviations: "
+            f"{', '.join(near)}."
+        )
+    return "\n\n".join(parts)
 
 
 def _limits(table: LatencyTable) -> str:

@@ -1,30 +1,30 @@
-"""How good U(.) is on layer geometries it never saw, beside two simpler predictors.
+"""How good U(.) is on blocks it never saw, beside simpler predictors.
 
-Whole geometries are held out, five ways; the choice of the model is made anew inside every fold, so
+Rows are held out in several ways (splits.py); the choice of the model is made anew inside every fold, so
 that nothing about a held-out row, not even which model suits it, was known. Shares are of one: 0.05
 is 5 %.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from jmsnas.cost import cost
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators.features import features, geometry_groups
-from jmsnas.estimators.regressor import LatencyRegressor, geometry_folds
-from jmsnas.estimators.roofline import fit_roofline, roofline_s
+from jmsnas.estimators.features import features, groups
+from jmsnas.estimators.hold_out import LINE, MODEL, ROOFLINE, HeldOut, hold_out
+from jmsnas.estimators.shape import Shape
+from jmsnas.estimators.splits import Split, channel_folds, few_rows, group_folds, random_folds, teach
 from jmsnas.progress import Progress, silent
 from jmsnas.space import Block
 
 Array = NDArray[np.float64]
 
-COVERAGE = 0.9
 MIN_GEOMETRIES = 3
+UNSEEN_GEOMETRY, UNSEEN_CHANNELS, RANDOM = "unseen geometry", "unseen channels", "random"
+_FEW = (20, 50, 100)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,19 +60,48 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """Scores of all predictors on rows held out in one way.
+
+    Attributes
+    ----------
+    split
+        How: `unseen geometry`, `unseen channels`, `random`, `20 rows`.
+    fits, rows
+        How often a model was fitted, and how many rows it then predicted, over all fits.
+    scores
+        By predictor, as `HeldOut.said_s`.
+    coverage
+        Share of rows inside the estimator's 90 % interval.
+    fit_s
+        Mean seconds of a fit, the choice of the model among them.
+    """
+
+    split: str
+    fits: int
+    rows: int
+    scores: dict[str, Scores]
+    coverage: float
+    fit_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
-    """How good an estimator is on layer geometries it never saw.
+    """How good an estimator is on blocks it never saw.
 
     Attributes
     ----------
     rows, geometries, folds, seed
         How many rows of how many layer geometries, held out in how many parts, drawn how.
     model, roofline, flops
-        Scores of the whole estimator, of the roofline alone, of a least-squares line over MACs.
+        On unseen geometries: scores of the whole estimator, of the roofline alone, of a least-squares line
+        over MACs.
     coverage
-        Share of rows inside the estimator's 90 % interval.
+        Share of rows of unseen geometries inside the estimator's 90 % interval.
+    splits
+        The same with more baselines, and other ways to hold rows out.
     pairs
-        Every row, for pictures.
+        Every row, for pictures, predicted while its geometry was held out.
     """
 
     rows: int
@@ -83,6 +112,7 @@ class Evaluation:
     roofline: Scores
     flops: Scores
     coverage: float
+    splits: tuple[Judged, ...]
     pairs: tuple[Pair, ...]
 
 
@@ -99,86 +129,112 @@ def scores(measured_s: Array, predicted_s: Array) -> Scores:
     )
 
 
+def judge(
+    split: str,
+    folds: Sequence[Split],
+    X: Array,
+    measured_s: Array,
+    seed: int = 0,
+    noise: Array | None = None,
+    progress: Progress = silent,
+) -> Judged:
+    """Predict the unseen rows of every fold by models fitted to the seen ones.
+
+    Parameters
+    ----------
+    split
+        What to call it.
+    X, measured_s
+        Features (rows, features) and seconds (rows,).
+    seed, noise
+        As in `LatencyRegressor`: how much each row counts where a model is fitted; all are judged alike.
+
+    Raises
+    ------
+    EstimatorError
+        When the seen rows of a fold are of fewer than two layer geometries.
+    """
+    return _judged(split, folds, measured_s, hold_out(folds, X, measured_s, seed, noise, progress))
+
+
 def evaluate(
-    blocks: Sequence[Block],
+    blocks: Sequence[Block | Shape],
     measured_s: Array,
     seed: int = 0,
     progress: Progress = silent,
     noise: Array | None = None,
 ) -> Evaluation:
-    """Predict every block by a model that never saw its layer geometry.
+    """Predict every block by a model that never saw its layer geometry, and some in other ways.
 
     Parameters
     ----------
     blocks, measured_s
         Blocks and their seconds, (rows,).
-    seed
-        As in `LatencyRegressor`.
-    noise
-        As in `LatencyRegressor.fit`: how much each row counts where a model is fitted; all are judged alike.
+    seed, noise
+        As in `judge`.
 
     Raises
     ------
     EstimatorError
         When the blocks are of fewer than three layer geometries.
     """
-    table = features(blocks)
-    geometries = len(set(geometry_groups(table))) if len(table) else 0
+    X = features(blocks)
+    geometries = len(set(groups(X))) if len(X) else 0
     if geometries < MIN_GEOMETRIES:
         raise EstimatorError(
-            f"got {len(table)} rows of {geometries} layer geometries: expected {MIN_GEOMETRIES} geometries "
+            f"got {len(X)} rows of {geometries} layer geometries: expected {MIN_GEOMETRIES} geometries "
             "or more, since an estimator is judged on geometries it never saw. Profile more blocks"
         )
-    macs = np.array([[cost(block).macs, 1.0] for block in blocks])
-    # Rows: whole estimator, low, high, roofline, line over MACs.
-    predicted_s = np.empty((5, len(table)))
-    folds = geometry_folds(table)
-    for done, (seen, unseen) in enumerate(folds):
-        progress(done, len(folds), "judging on unseen layer geometries")
-        seen_noise = None if noise is None else noise[seen]
-        regressor = LatencyRegressor(seed).fit(table[seen], measured_s[seen], seen_noise)
-        predicted_s[0, unseen] = regressor.predict(table[unseen])
-        predicted_s[1:3, unseen] = regressor.predict_interval(table[unseen], COVERAGE)
-        predicted_s[3, unseen] = roofline_s(
-            table[unseen], fit_roofline(table[seen], measured_s[seen], seen_noise)
-        )
-        line, *_ = np.linalg.lstsq(macs[seen], measured_s[seen])
-        predicted_s[4, unseen] = macs[unseen] @ line
-    low_s, high_s = predicted_s[1:3]
+    ways = {UNSEEN_GEOMETRY: group_folds(X, seed=seed), **_other_ways(X, seed)}
+    total, done, judged = sum(len(folds) for folds in ways.values()), 0, []
+    for split, folds in ways.items():
+
+        def part(fold: float, folds: float, what: str, done: int = done) -> None:
+            progress(done + fold, total, what)
+
+        found = hold_out(folds, X, measured_s, seed, noise, part)
+        judged.append(_judged(split, folds, measured_s, found))
+        done += len(folds)
+        if split == UNSEEN_GEOMETRY:
+            held_out = found
+    first = judged[0]
     return Evaluation(
-        rows=len(table),
+        rows=len(X),
         geometries=geometries,
-        folds=len(folds),
+        folds=first.fits,
         seed=seed,
-        model=scores(measured_s, predicted_s[0]),
-        roofline=scores(measured_s, predicted_s[3]),
-        flops=scores(measured_s, predicted_s[4]),
-        coverage=float(((low_s <= measured_s) & (measured_s <= high_s)).mean()),
-        pairs=tuple(
-            Pair(str(block), *(float(number) for number in numbers))
-            for block, *numbers in zip(blocks, measured_s, *predicted_s[:3], strict=True)
-        ),
+        model=first.scores[MODEL],
+        roofline=first.scores[ROOFLINE],
+        flops=first.scores[LINE],
+        coverage=first.coverage,
+        splits=tuple(judged),
+        pairs=_pairs(blocks, measured_s, held_out),
     )
 
 
-def evaluation_from(document: Mapping[str, Any]) -> Evaluation:
-    """Read an evaluation back from what `dataclasses.asdict` made of it.
+def _other_ways(X: Array, seed: int) -> dict[str, list[Split]]:
+    """Hold rows out in the ways that need few fits, so that a small table is judged in seconds.
 
-    Raises KeyError, TypeError or ValueError where the document is none.
+    A way that would leave a model one layer geometry to learn from, as in a table of few, is left out.
     """
-    rows, geometries, folds, seed = (int(document[name]) for name in ("rows", "geometries", "folds", "seed"))
-    model, roofline, flops = (_scores_from(document[name]) for name in ("model", "roofline", "flops"))
-    pairs = tuple(
-        Pair(str(pair["block"]), *(float(pair[name]) for name in _PAIR_SECONDS)) for pair in document["pairs"]
+    ways = {UNSEEN_CHANNELS: channel_folds(X, seed, folds=3), RANDOM: random_folds(len(X), seed)[:1]}
+    ways |= {f"{few} rows": few_rows(X, few, 1, seed) for few in _FEW}
+    return {split: folds for split, folds in ways.items() if teach(X, folds)}
+
+
+def _judged(split: str, folds: Sequence[Split], measured_s: Array, found: HeldOut) -> Judged:
+    true_s = measured_s[found.rows]
+    return Judged(
+        split,
+        len(folds),
+        len(true_s),
+        {name: scores(true_s, said_s) for name, said_s in found.said_s.items()},
+        float(((found.low_s <= true_s) & (true_s <= found.high_s)).mean()),
+        found.fit_s,
     )
-    coverage = float(document["coverage"])
-    return Evaluation(rows, geometries, folds, seed, model, roofline, flops, coverage, pairs)
 
 
-_PAIR_SECONDS = ("measured_s", "predicted_s", "low_s", "high_s")
-
-
-def _scores_from(document: Mapping[str, Any]) -> Scores:
-    mape, rmspe, *within = (float(document[name]) for name in ("mape", "rmspe", "within_5", "within_10"))
-    spearman = document["spearman"]
-    return Scores(mape, rmspe, within[0], within[1], None if spearman is None else float(spearman))
+def _pairs(blocks: Sequence[Block | Shape], measured_s: Array, found: HeldOut) -> tuple[Pair, ...]:
+    order = np.argsort(found.rows)
+    numbers = np.stack([measured_s[found.rows], found.said_s[MODEL], found.low_s, found.high_s])[:, order]
+    return tuple(Pair(str(block), *row) for block, row in zip(blocks, numbers.T.tolist(), strict=True))

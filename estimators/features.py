@@ -11,13 +11,16 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.cost import Operator, operators
+from jmsnas.cost import Operator
+from jmsnas.estimators.shape import Shape, shape_of
 from jmsnas.space import Block
 
 GEOMETRY = ("in_channels", "out_channels", "height", "width", "stride")
+CHANNEL_PAIR = ("in_channels", "out_channels")
 _STAGES = ("expand", "depthwise", "project")
 # Additions stand apart from other elementwise work: run times that fuse normalisation and activation
-# into the convolution before them (onnxruntime) still launch the addition of a shortcut.
+# into the convolution before them (onnxruntime) still launch the addition of a shortcut, and so the
+# multiplication of squeeze-and-excitation, which counts as one.
 ROOFLINE = (
     *(f"{stage}_macs" for stage in _STAGES),
     *(f"{stage}_bytes" for stage in _STAGES),
@@ -39,10 +42,19 @@ RESIDUAL = (
     "log_stride",
     "log_kernel_size",
     "log_expansion",
+    # Rows of 16 or 32 numbers take other paths than rows of 14 or 28: whole vectors, but also lines that
+    # fall on the same place of a cache.
+    "log_aligned_width",
+    "log_groups",
+    "log_squeezed_channels",
+    "expands",
     "shortcut",
     "identity",
+    "swish",
 )
 FEATURES = GEOMETRY + ROOFLINE + RESIDUAL
+
+Array = NDArray[np.float64]
 
 # What launching costs differs more between these than what they compute, where blocks are small.
 _LAUNCHES = {
@@ -56,24 +68,31 @@ _LAUNCHES = {
 
 # Float32; another number format changes all rows of a key alike, which the fitted rates take in.
 _BYTES = 4
+# Numbers; the lines of a cache and the widest vectors hold fewer.
+_LONGEST_ALIGNMENT = 64
 
 
-def features(blocks: Sequence[Block]) -> NDArray[np.float64]:
+def features(blocks: Sequence[Block | Shape]) -> Array:
     """Describe blocks by numbers.
 
     Parameters
     ----------
     blocks
-        Any blocks, of any spaces; the stem's convolution and the head's 1x1 count as `expand`, the
-        head's dense layer as `project`, so that they share rates with their like.
+        Any blocks, of any spaces or published tables; the stem's convolution and the head's 1x1 count as
+        `expand`, dense layers as `project`, so that they share rates with their like.
 
     Returns
     -------
     (blocks, len(FEATURES)), columns in the order of `FEATURES`: MACs, bytes, counts, natural logarithms.
     """
-    if not blocks:
+    return shape_features([each if isinstance(each, Shape) else shape_of(each) for each in blocks])
+
+
+def shape_features(shapes: Sequence[Shape]) -> Array:
+    """Describe shapes, of our blocks or of published ones, by the same numbers as `features`."""
+    if not shapes:
         return np.empty((0, len(FEATURES)))
-    return np.array([_row(block) for block in blocks], dtype=np.float64)
+    return np.array([_row(shape) for shape in shapes], dtype=np.float64)
 
 
 def columns(names: Sequence[str]) -> list[int]:
@@ -81,27 +100,29 @@ def columns(names: Sequence[str]) -> list[int]:
     return [FEATURES.index(name) for name in names]
 
 
-def geometry_groups(X: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Number the layer geometry (in, out, height, width, stride) of each row, (rows,)."""
-    _, groups = np.unique(X[:, columns(GEOMETRY)], axis=0, return_inverse=True)
-    return np.asarray(groups, dtype=np.int64).reshape(-1)
+def groups(X: Array, names: Sequence[str] = GEOMETRY) -> NDArray[np.int64]:
+    """Number what each row shares with its like, (rows,): its layer geometry, or other named columns."""
+    _, found = np.unique(X[:, columns(names)], axis=0, return_inverse=True)
+    return np.asarray(found, dtype=np.int64).reshape(-1)
 
 
-def _row(block: Block) -> list[float]:
-    layer, candidate = block.layer, block.candidate
-    found = operators(block)
-    work = _roofline(found)
-    middle = block.middle_channels
+def _row(shape: Shape) -> list[float]:
+    work = _roofline(shape.operators)
+    sizes = (shape.in_channels, shape.out_channels, shape.middle_channels, shape.height * shape.width)
     return [
-        *(layer.in_channels, layer.out_channels, layer.height, layer.width, layer.stride),
+        *(shape.in_channels, shape.out_channels, shape.height, shape.width, shape.stride),
         *(work[name] for name in ROOFLINE),
-        *(math.log(size) for size in (layer.in_channels, layer.out_channels, middle)),
-        math.log(layer.height * layer.width),
-        math.log(layer.stride),
-        math.log(max(candidate.kernel_size, 1)),
-        math.log(candidate.expansion or (middle / layer.in_channels if candidate.op[:2] == "mb" else 1)),
-        float(candidate.shortcut),
-        float(candidate.op == "identity"),
+        *(math.log(size) for size in sizes),
+        math.log(shape.stride),
+        math.log(max(shape.kernel_size, 1)),
+        math.log(shape.expansion),
+        math.log(math.gcd(-(-shape.width // shape.stride), _LONGEST_ALIGNMENT)),
+        math.log(shape.groups),
+        math.log1p(shape.squeezed_channels),
+        float(work["expand_macs"] > 0),
+        float(shape.shortcut),
+        float(shape.identity),
+        float(shape.swish),
     ]
 
 

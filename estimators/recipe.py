@@ -1,24 +1,30 @@
 """How an estimator was fitted, in a JSON file that a person can read and that is enough to fit it again.
 
-Schema history: 1 (2026-11) first version. docs/estimators.md describes every field.
+Schema history: 1 (2026-11) first version; 2 (2026-11) residual models of several kinds, one roofline of two,
+errors by how near a row was to the table. docs/estimators.md describes every field.
 """
 
 import hashlib
 import json
+import math
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from jmsnas.errors import EstimatorError, TableError
+from jmsnas.estimators.choice import Choice
+from jmsnas.estimators.doubt import LEVELS
 from jmsnas.estimators.features import FEATURES, RESIDUAL, ROOFLINE
-from jmsnas.estimators.regressor import Choice, LatencyRegressor
+from jmsnas.estimators.regressor import LatencyRegressor
+from jmsnas.estimators.residuals import MODELS
+from jmsnas.estimators.roofline import ROOFLINES
 from jmsnas.files import write_json
 from jmsnas.profiler.table import Key, LatencyTable, Row
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 # A million rows' worth; more is a mistake or an attack.
 _MAX_BYTES = 256 << 20
 _LIBRARIES = ("jmsnas", "numpy", "scipy", "scikit-learn")
@@ -39,8 +45,8 @@ class Recipe:
     table_sha256
         Digest of the rows it was fitted to.
     rates
-        Seconds per unit of each roofline column and the constant, and `kernel` the residual's kernel: for
-        people, both follow from the rest.
+        Seconds per unit of each roofline column and the constant, and `lengths` the length scales of the
+        Gaussian process in standard deviations of each input: for people, both follow from the rest.
     versions
         Of Python and the libraries it was first fitted with.
     """
@@ -53,7 +59,7 @@ class Recipe:
     features: tuple[str, ...]
     table_sha256: str
     rates: dict[str, float]
-    kernel: str
+    lengths: dict[str, float]
     versions: dict[str, str]
 
 
@@ -61,17 +67,18 @@ def make_recipe(
     device: str, key: Key, simulated: bool, regressor: LatencyRegressor, table_sha256: str
 ) -> Recipe:
     """Write down how a fitted regressor came about."""
-    process = regressor.process_
+    choice = regressor.choice_
+    lengths = (math.exp(theta) for theta in choice.theta[1:-1])
     return Recipe(
         device=device,
         key=key,
         simulated=simulated,
         seed=regressor.seed,
-        choice=regressor.choice_,
+        choice=choice,
         features=FEATURES,
         table_sha256=table_sha256,
-        rates=dict(zip((*ROOFLINE, "constant_s"), regressor.rates_.tolist(), strict=True)),
-        kernel="" if process is None else str(process.kernel_),
+        rates=dict(zip((*ROOFLINE, "constant_s"), regressor.fit_.rates.tolist(), strict=True)),
+        lengths=dict(zip((*RESIDUAL, "log_roofline"), lengths, strict=False)),
         versions={"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
     )
 
@@ -141,18 +148,7 @@ def _standing(row: Row) -> list[str | float | bool]:
 
 
 def _recipe(document: Mapping[str, Any]) -> Recipe:
-    key, choice = document["key"], document["choice"]
-    numbers = {name: tuple(float(number) for number in choice[name]) for name in ("theta", "log_errors")}
-    if not all(-50 <= number <= 50 for number in numbers["theta"]):
-        raise ValueError("theta must be numbers from -50 to 50")
-    errors = numbers["log_errors"]
-    if not errors or not all(0 <= error <= 100 for error in errors):
-        raise ValueError("log_errors must be one or more numbers from 0 to 100")
-    residual, tried = bool(choice["residual"]), choice["mape_residual"]
-    # A constant, a length scale an input, the noise.
-    expected = len(RESIDUAL) + 2 if residual else 0
-    if len(numbers["theta"]) != expected:
-        raise ValueError(f"theta must be {expected} numbers, got {len(numbers['theta'])}")
+    key = document["key"]
     return Recipe(
         device=str(document["device"]),
         key=Key(
@@ -163,16 +159,40 @@ def _recipe(document: Mapping[str, Any]) -> Recipe:
         ),
         simulated=bool(document["simulated"]),
         seed=int(document["seed"]),
-        choice=Choice(
-            residual=residual,
-            theta=numbers["theta"],
-            log_errors=tuple(sorted(errors)),
-            mape_roofline=float(choice["mape_roofline"]),
-            mape_residual=None if tried is None else float(tried),
-        ),
+        choice=_choice(document["choice"]),
         features=tuple(str(name) for name in document["features"]),
         table_sha256=str(document["table_sha256"]),
         rates={str(name): float(rate) for name, rate in document["rates"].items()},
-        kernel=str(document["kernel"]),
+        lengths={str(name): float(length) for name, length in document["lengths"].items()},
         versions={str(name): str(text) for name, text in document["versions"].items()},
     )
+
+
+def _choice(document: Mapping[str, Any]) -> Choice:
+    theta = tuple(float(number) for number in document["theta"])
+    if not all(-50 <= number <= 50 for number in theta):
+        raise ValueError("theta must be numbers from -50 to 50")
+    roofline, share = str(document["roofline"]), float(document["share"])
+    residual = _models(document["residual"])
+    if roofline not in ROOFLINES:
+        raise ValueError(f"no such roofline: {roofline}")
+    if not 0 < share <= 1:
+        raise ValueError(f"share must be more than 0 and at most 1, got {share}")
+    # The signal, a length scale an input (the roofline's answer is one), the noise.
+    expected = len(RESIDUAL) + 3 if "gaussian_process" in residual else 0
+    if len(theta) != expected:
+        raise ValueError(f"theta must be {expected} numbers, got {len(theta)}")
+    errors = tuple(tuple(sorted(float(error) for error in level)) for level in document["log_errors"])
+    if len(errors) != len(LEVELS) or not any(errors):
+        raise ValueError(f"log_errors must be {len(LEVELS)} lists, not all of them empty")
+    if not all(0 <= error <= 100 for level in errors for error in level):
+        raise ValueError("log_errors must be numbers from 0 to 100")
+    mapes = tuple((_models(names), float(mape)) for names, mape in document["mapes"])
+    return Choice(roofline, residual, share, theta, mapes, errors)
+
+
+def _models(names: Sequence[object]) -> tuple[str, ...]:
+    found = tuple(str(name) for name in names)
+    if not set(found) <= set(MODELS):
+        raise ValueError(f"no such residual models: {', '.join(found)}")
+    return found

@@ -15,8 +15,11 @@ from numpy.typing import NDArray
 
 from jmsnas.errors import EstimatorError, TableError
 from jmsnas.estimators.card import model_card
-from jmsnas.estimators.evaluate import COVERAGE, Evaluation, evaluate, evaluation_from
+from jmsnas.estimators.doubt import LEVELS, conformal_margins
+from jmsnas.estimators.evaluate import Evaluation, evaluate
+from jmsnas.estimators.evaluation_file import evaluation_from
 from jmsnas.estimators.features import features
+from jmsnas.estimators.hold_out import COVERAGE
 from jmsnas.estimators.recipe import (
     Recipe,
     make_recipe,
@@ -51,7 +54,7 @@ class Estimator:
         Answers for blocks that have no row.
     rows
         Rows that answer for themselves, by block: those that converged, and those whose interval is
-        narrower than the regressor's.
+        narrower than the regressor's; none that others measured and the quality gate speaks against.
     evaluation
         How good the regressor is on layer geometries it never saw.
     """
@@ -65,29 +68,32 @@ class Estimator:
 
     def predict_s(self, blocks: Sequence[Block]) -> Array:
         """Seconds of one call of each block, (blocks,), positive and finite."""
-        predicted_s, rows = self._predict(blocks, 0)
-        predicted_s[list(rows)] = [row.median_s for row in rows.values()]
-        return predicted_s
+        known, others = self._known(blocks)
+        seconds = np.empty(len(blocks))
+        seconds[others] = self.regressor.predict(features([blocks[n] for n in others]))
+        seconds[list(known)] = [row.median_s for row in known.values()]
+        return seconds
 
     def interval_s(self, blocks: Sequence[Block]) -> tuple[Array, Array]:
         """(low, high) seconds of each block, each (blocks,).
 
         The 95 % confidence interval of a row's median, the regressor's 90 % interval of a prediction.
         """
-        margin = self.regressor.margin(COVERAGE)
-        low_s, rows = self._predict(blocks, -margin)
-        high_s, _ = self._predict(blocks, margin)
-        low_s[list(rows)] = [row.low_s for row in rows.values()]
-        high_s[list(rows)] = [row.high_s for row in rows.values()]
+        known, others = self._known(blocks)
+        low_s, high_s = np.empty(len(blocks)), np.empty(len(blocks))
+        table = features([blocks[n] for n in others])
+        low_s[others], high_s[others] = self.regressor.predict_interval(table, COVERAGE)
+        low_s[list(known)] = [row.low_s for row in known.values()]
+        high_s[list(known)] = [row.high_s for row in known.values()]
         return low_s, high_s
 
-    def _predict(self, blocks: Sequence[Block], log_shift: float) -> tuple[Array, dict[int, Row]]:
+    def outside(self, blocks: Sequence[Block]) -> NDArray[np.bool_]:
+        """Say which blocks are beyond all that was measured, (blocks,): their seconds are extrapolated."""
+        return self.regressor.outside(features(blocks))
+
+    def _known(self, blocks: Sequence[Block]) -> tuple[dict[int, Row], list[int]]:
         known = {n: self.rows[block] for n, block in enumerate(blocks) if block in self.rows}
-        others = [n for n in range(len(blocks)) if n not in known]
-        seconds = np.empty(len(blocks))
-        table = features([blocks[n] for n in others])
-        seconds[others] = self.regressor.predict(table) * math.exp(log_shift)
-        return seconds, known
+        return known, [n for n in range(len(blocks)) if n not in known]
 
 
 def fit_estimator(
@@ -117,7 +123,8 @@ def fit_estimator(
         evaluation = evaluate(
             blocks, measured_s, seed, lambda done, total, what: progress(done, total + 1, what), noise
         )
-        progress(evaluation.folds, evaluation.folds + 1, "fitting all rows")
+        fits = sum(judged.fits for judged in evaluation.splits)
+        progress(fits, fits + 1, "fitting all rows")
         regressor = LatencyRegressor(seed).fit(features(blocks), measured_s, noise)
     except EstimatorError as error:
         raise EstimatorError(
@@ -125,7 +132,9 @@ def fit_estimator(
             f"with: jmsnas profile --device {table.device}"
         ) from error
     recipe = make_recipe(table.device, key, rows.simulated, regressor, table_sha256(rows))
-    card = model_card(rows, recipe, evaluation, math.expm1(regressor.margin(COVERAGE)))
+    card = model_card(
+        rows, recipe, evaluation, conformal_margins(regressor.choice_.log_errors, COVERAGE).tolist()
+    )
     write_table(folder / TABLE, rows)
     write_json(folder / EVALUATION, asdict(evaluation))
     write_atomic(folder / CARD, card.encode())
@@ -221,7 +230,7 @@ def _read(folder: Path) -> tuple[Recipe, Evaluation, LatencyTable]:
     document = read_document(folder / EVALUATION, again)
     try:
         evaluation = evaluation_from(document)
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise EstimatorError(
             f"{folder / EVALUATION} has a field that is missing or wrong: {error}. Run: {again}"
         ) from error
@@ -247,6 +256,8 @@ def _noise(table: LatencyTable) -> Array:
 def _estimator(
     rows: LatencyTable, key: Key, regressor: LatencyRegressor, evaluation: Evaluation
 ) -> Estimator:
-    width = math.expm1(regressor.margin(COVERAGE))
-    trusted = {row.block: row for row in rows.rows if row.converged or row.half_width <= width}
+    width = math.expm1(regressor.margin(COVERAGE, LEVELS[0]))
+    known = (row for row in rows.rows if row.converged or row.half_width <= width)
+    # What the quality gate holds against a row of others is a figure that is wrong, not one in doubt.
+    trusted = {row.block: row for row in known if (row.kind, row.trust) != ("imported", "red")}
     return Estimator(rows.device, key, rows.simulated, regressor, trusted, evaluation)

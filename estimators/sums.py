@@ -4,14 +4,20 @@ Blocks one by one pay for a call each and start with cold caches, or with warmer
 their sum is off by a factor and an offset, which a few whole networks show: T = offset + slope * sum.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.optimize import lsq_linear
 
 from jmsnas.errors import EstimatorError
 from jmsnas.profiler.table import LatencyTable
+from jmsnas.space import Block
+
+# Seconds of one call of each block, (blocks,).
+Predict = Callable[[Sequence[Block]], NDArray[np.float64]]
 
 # A line through fewer says nothing of its own error.
 FEWEST_PARTS = 3
@@ -65,13 +71,23 @@ def fit_correction(sums_s: Sequence[float], wholes_s: Sequence[float]) -> Correc
     return Correction(offset_s, slope, len(x), float((x / y).mean() - 1), float(np.mean(errors)))
 
 
-def table_correction(table: LatencyTable) -> Correction | None:
-    """Fit the correction of a table of one key; None where fewer than 3 parts have rows for all blocks."""
+def table_correction(table: LatencyTable, predict_s: Predict | None = None) -> Correction | None:
+    """Fit the correction of a table of one key; None where there are fewer than 3 parts.
+
+    Parameters
+    ----------
+    predict_s
+        Seconds of blocks that have no row; None: parts with such blocks do not count.
+    """
     median_s = {row.block: row.median_s for row in table.rows}
+    others = {block for row in table.parts for block in row.block.blocks} - {*median_s}
+    if predict_s and others:
+        blocks = sorted(others)
+        median_s |= dict(zip(blocks, predict_s(blocks).tolist(), strict=True))
     known = [row for row in table.parts if all(block in median_s for block in row.block.blocks)]
     if len(known) < FEWEST_PARTS:
         return None
-    sums_s = [sum(median_s[block] for block in row.block.blocks) for row in known]
+    sums_s = [math.fsum(median_s[block] for block in row.block.blocks) for row in known]
     return fit_correction(sums_s, [row.median_s for row in known])
 
 

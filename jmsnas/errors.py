@@ -10,10 +10,14 @@
     - EstimatorError
     - DatasetError
     - TargetError
+    - FrameError
+    - PartError
+    - CertificateError
   + RunError (exit code 1: the run failed)
     - StorageError
     - MeasurementError
     - TrainingError
+    - DeployError
 """
 
 
@@ -49,8 +53,8 @@ class TableError(InputError):
     """A latency table that is broken, foreign, or of another schema version."""
 
 
-class EstimatorError(InputError):
-    """An estimator that is missing, stale, or cannot be fitted to its table."""
+class EstimatorError(InputError, ValueError):
+    """An estimator that is missing, stale, or cannot be fitted; a ValueError too, as scikit-learn expects."""
 
 
 class DatasetError(InputError):
@@ -59,6 +63,18 @@ class DatasetError(InputError):
 
 class TargetError(InputError):
     """A latency target that no network meets."""
+
+
+class FrameError(InputError):
+    """A message from another device that cannot be read."""
+
+
+class PartError(InputError):
+    """A part that is not signed, not for this device, too old, damaged, or not what it says it is."""
+
+
+class CertificateError(InputError):
+    """A certificate or key that is missing, expired, foreign, or readable by others."""
 
 
 class RunError(JmsnasError):
@@ -75,3 +91,7 @@ class MeasurementError(RunError):
 
 class TrainingError(RunError):
     """Training left the numbers it can work with (NaN or infinite loss)."""
+
+
+class DeployError(RunError):
+    """A device was lost, refused its part or a request, or did not answer in time."""

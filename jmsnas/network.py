@@ -4,29 +4,20 @@ C is the set of devices in line, T the tree (its root r and r's children, which 
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from jmsnas.device import Device
 from jmsnas.errors import NetworkError
 from jmsnas.files import find_toml, read_toml, refuse_unknown_keys
-from jmsnas.units import format_rate, parse_duration, parse_rate
+from jmsnas.units import format_rate, parse_bytes, parse_duration, parse_energy, parse_power, parse_rate
 
 WIRE_BYTES = {"float32": 4, "float16": 2, "uint8": 1}
 INPUT_BYTES = {"uint8": 1, "float32": 4}
 POLICIES = ("strict", "relay", "stop-early")
 FAN_OUTS = ("broadcast", "serial")
-
-
-@dataclass(frozen=True, slots=True)
-class Device:
-    """A place in the network: `table` names the latency table (and estimator) that speaks for it."""
-
-    name: str
-    table: str
-    role: str
-    runtime: str = "onnxruntime"
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +66,8 @@ class Network:
         `stop-early`: the result may stay where the last layer ran.
     fan_out
         How the root reaches its children: one `broadcast` (the paper) or copies one after the other.
+    returns
+        Whether the result goes back to the first device, over the same links the other way.
     """
 
     name: str
@@ -85,6 +78,7 @@ class Network:
     input_encoding: str = "uint8"
     policy: str = "strict"
     fan_out: str = "broadcast"
+    returns: bool = False
 
     def __post_init__(self) -> None:
         """Refuse devices, links and choices that do not fit together."""
@@ -108,6 +102,12 @@ class Network:
                 f"network {self.name} has a tree of root {self.root!r} and children {self.children!r}: "
                 f"expected a root and its children among the devices {', '.join(names)}"
             )
+        for device in self.devices:
+            if self.policy == "strict" and device.max_layers == 0:
+                raise NetworkError(
+                    f"policy strict gives every device a layer, device {device.name} has max_layers 0: "
+                    'expected policy = "relay" or "stop-early"'
+                )
         for source, target in self._hops():
             self.link(source, target)
         if len(self.links) != len(self._hops()):
@@ -117,8 +117,7 @@ class Network:
             )
 
     def _hops(self) -> list[tuple[str, str]]:
-        names = [device.name for device in self.devices]
-        line = [name for name in names if name not in self.children]
+        line = self.line
         hops = list(zip(line, line[1:], strict=False))
         if not self.root:
             return hops
@@ -140,6 +139,11 @@ class Network:
         return len(self.devices)
 
     @property
+    def line(self) -> tuple[str, ...]:
+        """The devices but the children, in order: all of a chain; C and the root of a mesh."""
+        return tuple(device.name for device in self.devices if device.name not in self.children)
+
+    @property
     def tree(self) -> tuple[str, ...]:
         """T: the root and its children; empty on a chain."""
         return (self.root, *self.children) if self.root else ()
@@ -149,6 +153,14 @@ class Network:
         """C: the devices that are not in the tree, in order."""
         return tuple(device.name for device in self.devices if device.name not in self.tree)
 
+    def device(self, name: str) -> Device:
+        """Find a device by name. Raises NetworkError."""
+        for device in self.devices:
+            if device.name == name:
+                return device
+        known = ", ".join(device.name for device in self.devices)
+        raise NetworkError(f"network {self.name} has no device {name!r}: expected one of {known}")
+
     def link(self, source: str, target: str) -> Link:
         """Find the link from `source` to `target`. Raises NetworkError."""
         for link in self.links:
@@ -157,24 +169,25 @@ class Network:
         raise NetworkError(f"network {self.name} lacks a link {source} -> {target}")
 
 
-_NETWORK_KEYS = ("name", "input", "policy", "fan_out", "device", "link", "tree")
+NETWORK_KEYS = ("name", "input", "policy", "fan_out", "return", "device", "link", "tree")
 
 
 def network_from_toml(table: Mapping[str, Any], where: str) -> Network:
     """Make a network from a TOML document; docs/files.md describes its keys. Raises NetworkError."""
-    refuse_unknown_keys(table, _NETWORK_KEYS, where, NetworkError)
+    refuse_unknown_keys(table, NETWORK_KEYS, where, NetworkError)
     tree = table.get("tree", {})
     try:
         refuse_unknown_keys(tree, ("root", "children"), f"{where} [tree]", NetworkError)
         return Network(
             name=str(table["name"]),
-            devices=tuple(_device(entry, where) for entry in table["device"]),
-            links=tuple(_link(entry, where) for entry in table.get("link", ())),
+            devices=tuple(device_from_toml(entry, where) for entry in table["device"]),
+            links=tuple(link_from_toml(entry, where) for entry in table.get("link", ())),
             root=str(tree.get("root", "")),
             children=tuple(str(name) for name in tree.get("children", ())),
             input_encoding=str(table.get("input", "uint8")),
             policy=str(table.get("policy", "strict")),
             fan_out=str(table.get("fan_out", "broadcast")),
+            returns=bool(table.get("return", False)),
         )
     except KeyError as error:
         raise NetworkError(f"{where} lacks the key {error}") from error
@@ -182,18 +195,30 @@ def network_from_toml(table: Mapping[str, Any], where: str) -> Network:
         raise NetworkError(f"{where} has a value of the wrong kind: {error}") from error
 
 
-def _device(entry: Mapping[str, Any], where: str) -> Device:
-    refuse_unknown_keys(entry, ("name", "table", "role", "runtime"), f"{where} [[device]]", NetworkError)
+_DEVICE_COUNTS = ("min_layers", "max_layers", "layers")
+_DEVICE_UNITS: dict[str, tuple[str, Callable[[str], float]]] = {
+    "memory": ("memory_bytes", parse_bytes),
+    "energy": ("energy_j", parse_energy),
+    "power": ("power_w", parse_power),
+    "send_power": ("send_power_w", parse_power),
+}
+
+
+def device_from_toml(entry: Mapping[str, Any], where: str) -> Device:
+    """Make a device from a [[device]] of a file. Raises what is wrong with it."""
+    known = ("name", "table", "role", "runtime", *_DEVICE_COUNTS, *_DEVICE_UNITS)
+    refuse_unknown_keys(entry, known, f"{where} [[device]]", NetworkError)
     name = str(entry["name"])
-    return Device(
-        name,
-        str(entry.get("table", name)),
-        str(entry.get("role", "")),
-        str(entry.get("runtime", "onnxruntime")),
-    )
+    limits: dict[str, Any] = {key: int(entry[key]) for key in _DEVICE_COUNTS if key in entry}
+    for key, (field, parse) in _DEVICE_UNITS.items():
+        if key in entry:
+            limits[field] = parse(str(entry[key]))
+    texts = (str(entry.get("table", name)), str(entry.get("role", "")))
+    return Device(name, *texts, str(entry.get("runtime", "onnxruntime")), **limits)
 
 
-def _link(entry: Mapping[str, Any], where: str) -> Link:
+def link_from_toml(entry: Mapping[str, Any], where: str) -> Link:
+    """Make a link from a [[link]] of a file. Raises what is wrong with it."""
     refuse_unknown_keys(entry, ("from", "to", "rate", "delay", "wire"), f"{where} [[link]]", NetworkError)
     return Link(
         source=str(entry["from"]),

@@ -188,13 +188,29 @@ Subject = Block | Part
 
 @dataclass(frozen=True, slots=True)
 class SearchSpace:
-    """N layers and, at each, the candidates it may be: `choices[n][i]` is column i of layer n."""
+    """N layers and, at each, the candidates it may be: `choices[n][i]` is column i of layer n.
+
+    For a mesh `branches` holds the places of each branch's layers: the layers before them are the trunk,
+    whose output each branch gets, those behind are the tail, which gets the sum of the branches' outputs.
+    """
 
     name: str
     input_shape: tuple[int, int, int]
     classes: int
     layers: tuple[Layer, ...]
     choices: tuple[tuple[Candidate, ...], ...]
+    branches: tuple[tuple[int, ...], ...] = ()
+
+    @property
+    def line(self) -> tuple[int, ...]:
+        """Places of the layers in no branch: trunk and tail."""
+        inside = {n for branch in self.branches for n in branch}
+        return tuple(n for n in range(self.N) if n not in inside)
+
+    @property
+    def trunk(self) -> int:
+        """How many layers the trunk has; all of them where there is no branch."""
+        return self.branches[0][0] if self.branches else self.N
 
     @property
     def N(self) -> int:

@@ -9,58 +9,111 @@ from jmsnas.files import find_toml, read_toml, refuse_unknown_keys
 from jmsnas.space import HEAD, STEM, Candidate, Layer, SearchSpace, candidates_at, mbconv_candidates
 
 
-def load_space(name: str, user_folder: Path | None = None) -> SearchSpace:
-    """Load a space: a `.toml` file, else one of `user_folder`, else a built-in one. Raises SpaceError."""
+def load_space(name: str, user_folder: Path | None = None, branches: int = 0) -> SearchSpace:
+    """Load a space: a `.toml` file, else one of `user_folder`, else a built-in one.
+
+    `branches`: 0 for a chain; else as many parallel branches as the file's [mesh] describes for a mesh.
+    Raises SpaceError.
+    """
     path = find_toml("spaces", name, user_folder, SpaceError)
-    return space_from_toml(read_toml(path, SpaceError), str(path))
+    return space_from_toml(read_toml(path, SpaceError), str(path), branches)
 
 
-def space_from_toml(table: Mapping[str, Any], where: str) -> SearchSpace:
+def space_from_toml(table: Mapping[str, Any], where: str, branches: int = 0) -> SearchSpace:
     """Make a space from a TOML document; docs/files.md describes its keys. Raises SpaceError."""
     refuse_unknown_keys(table, _SPACE_KEYS, where, SpaceError)
+    if branches and "mesh" not in table:
+        raise SpaceError(
+            f"{where} has no [mesh]: a mesh needs its layers as [[mesh.trunk]], [[mesh.branch]] and "
+            "[[mesh.tail]], see docs/files.md"
+        )
     try:
-        return _space(table, where)
+        return _space(table, where, branches)
     except KeyError as error:
         raise SpaceError(f"{where} lacks the key {error}: a space has {', '.join(_SPACE_KEYS)}") from error
     except (TypeError, ValueError, AttributeError) as error:
         raise SpaceError(f"{where} has a value of the wrong kind: {error}") from error
 
 
-_SPACE_KEYS = ("name", "input", "classes", "candidates", "stem", "stage", "head")
+_SPACE_KEYS = ("name", "input", "classes", "candidates", "stem", "stage", "head", "mesh")
+_STAGE_KEYS = ("layers", "channels", "stride", "candidates")
 
 
-def _space(table: Mapping[str, Any], where: str) -> SearchSpace:
+class _Builder:
+    """Layers as they are added, each behind the one before or behind `shape`."""
+
+    def __init__(self, candidates: tuple[Candidate, ...], where: str, first: Layer) -> None:
+        self.candidates, self.where = candidates, where
+        self.layers = [first]
+        self.choices: list[tuple[Candidate, ...]] = [(STEM,)]
+        self.shape = first.output_shape
+
+    def add(self, layer: Layer, choices: tuple[Candidate, ...]) -> None:
+        self.layers.append(layer)
+        self.choices.append(choices)
+        self.shape = layer.output_shape
+
+    def add_stage(self, stage: Mapping[str, Any]) -> None:
+        refuse_unknown_keys(stage, _STAGE_KEYS, f"{self.where} [[stage]]", SpaceError)
+        named = stage.get("candidates")
+        own = self.candidates if named is None else tuple(Candidate.parse(name) for name in named)
+        for index in range(int(stage["layers"])):
+            in_channels, height, width = self.shape
+            stride = int(stage["stride"]) if index == 0 else 1
+            layer = Layer(in_channels, int(stage["channels"]), stride, height, width)
+            choices = candidates_at(layer, own)
+            if not choices or len(set(choices)) < len(choices):
+                names = ", ".join(c.name for c in choices) or "none"
+                raise SpaceError(
+                    f"{self.where}: layer {len(self.layers) + 1} ({layer}) needs one or more different "
+                    f"candidates, got {names}"
+                )
+            self.add(layer, choices)
+
+
+def _space(table: Mapping[str, Any], where: str, branches: int) -> SearchSpace:
     channels, height, width = (int(size) for size in table["input"])
     candidates = _candidates(table["candidates"], where)
     stem, head, classes = table["stem"], table["head"], int(table["classes"])
     refuse_unknown_keys(stem, ("channels", "stride"), f"{where} [stem]", SpaceError)
     refuse_unknown_keys(head, ("channels",), f"{where} [head]", SpaceError)
-    layers = [Layer(channels, int(stem["channels"]), int(stem["stride"]), height, width, "stem")]
-    choices: list[tuple[Candidate, ...]] = [(STEM,)]
-    for stage in table["stage"]:
-        refuse_unknown_keys(
-            stage, ("layers", "channels", "stride", "candidates"), f"{where} [[stage]]", SpaceError
+    first = Layer(channels, int(stem["channels"]), int(stem["stride"]), height, width, "stem")
+    built, places = _Builder(candidates, where, first), tuple[tuple[int, ...], ...]()
+    if branches:
+        places = _add_mesh(built, table["mesh"], where, branches)
+    else:
+        for stage in table["stage"]:
+            built.add_stage(stage)
+    in_channels, in_height, in_width = built.shape
+    built.add(Layer(in_channels, classes, 1, in_height, in_width, "head", int(head["channels"])), (HEAD,))
+    shape, layers, choices = (channels, height, width), tuple(built.layers), tuple(built.choices)
+    return SearchSpace(str(table["name"]), shape, classes, layers, choices, places)
+
+
+def _add_mesh(
+    built: _Builder, mesh: Mapping[str, Any], where: str, branches: int
+) -> tuple[tuple[int, ...], ...]:
+    """Add trunk, branches and tail; gives the places of each branch's layers."""
+    refuse_unknown_keys(mesh, ("trunk", "branch", "tail"), f"{where} [mesh]", SpaceError)
+    for stage in mesh.get("trunk", ()):
+        built.add_stage(stage)
+    fork, places, shapes = built.shape, [], []
+    for number in range(1, branches + 1):
+        built.shape, begin = fork, len(built.layers)
+        for stage in mesh["branch"]:
+            if number in stage.get("only", (number,)):
+                built.add_stage({key: value for key, value in stage.items() if key != "only"})
+        places.append(tuple(range(begin, len(built.layers))))
+        shapes.append(built.shape)
+    if not all(places) or len(set(shapes)) > 1:
+        ends = ", ".join(str(shape) for shape in shapes)
+        raise SpaceError(
+            f"{where}: every branch needs one layer or more and all branches the same output shape, since "
+            f"their outputs are summed: got {ends}"
         )
-        own = (
-            tuple(Candidate.parse(name) for name in stage["candidates"])
-            if "candidates" in stage
-            else candidates
-        )
-        for index in range(int(stage["layers"])):
-            in_channels, in_height, in_width = layers[-1].output_shape
-            stride = int(stage["stride"]) if index == 0 else 1
-            layers.append(Layer(in_channels, int(stage["channels"]), stride, in_height, in_width))
-            choices.append(candidates_at(layers[-1], own))
-            if not choices[-1] or len(set(choices[-1])) < len(choices[-1]):
-                names = ", ".join(c.name for c in choices[-1]) or "none"
-                raise SpaceError(
-                    f"{where}: layer {len(layers)} ({layers[-1]}) needs one or more different candidates, "
-                    f"got {names}"
-                )
-    in_channels, in_height, in_width = layers[-1].output_shape
-    layers.append(Layer(in_channels, classes, 1, in_height, in_width, "head", int(head["channels"])))
-    choices.append((HEAD,))
-    return SearchSpace(str(table["name"]), (channels, height, width), classes, tuple(layers), tuple(choices))
+    for stage in mesh.get("tail", ()):
+        built.add_stage(stage)
+    return tuple(places)
 
 
 def _candidates(table: Mapping[str, Any], where: str) -> tuple[Candidate, ...]:

@@ -6,6 +6,9 @@ import re
 from jmsnas.errors import UnitError
 
 _SECONDS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
+_BYTES = {"b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9, "kib": 1024.0, "mib": 1024.0**2, "gib": 1024.0**3}
+_WATTS = {"mw": 1e-3, "w": 1.0}
+_JOULES = {"mj": 1e-3, "j": 1.0}
 _BITS_PER_SECOND = {"bit/s": 1.0, "kbit/s": 1e3, "mbit/s": 1e6, "gbit/s": 1e9}
 _NUMBER_AND_UNIT = re.compile(r"\s*([-+0-9.eE]+?)\s*([a-zA-Z/]+)\s*")
 
@@ -33,6 +36,21 @@ def parse_duration(text: str) -> float:
 def parse_rate(text: str) -> float:
     """Read a link rate such as `25Mbit/s` (decimal: 1 Mbit = 10^6 bit); bits per second. Raises UnitError."""
     return _parse(text, _BITS_PER_SECOND, "link rate", "25Mbit/s")
+
+
+def parse_bytes(text: str) -> float:
+    """Read a size such as `512MB` (decimal) or `1GiB`; bytes. Raises UnitError."""
+    return _parse(text, _BYTES, "size", "512MB")
+
+
+def parse_power(text: str) -> float:
+    """Read a power such as `5W` or `300mW`; watts. Raises UnitError."""
+    return _parse(text, _WATTS, "power", "5W")
+
+
+def parse_energy(text: str) -> float:
+    """Read an energy such as `0.2J` or `35mJ`; joules. Raises UnitError."""
+    return _parse(text, _JOULES, "energy", "35mJ")
 
 
 def format_duration(seconds: float) -> str:

@@ -51,3 +51,13 @@ class Workspace:
     def spaces(self) -> Path:
         """Folder of the user's own space files."""
         return self.folder / "spaces"
+
+    @property
+    def certs(self) -> Path:
+        """Folder of the CA and of the certificates it gave."""
+        return self.folder / "certs"
+
+    @property
+    def devices_file(self) -> Path:
+        """The user's own devices: names, addresses of agents, fingerprints."""
+        return self.folder / "devices.toml"

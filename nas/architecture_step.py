@@ -7,11 +7,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from jmsnas.nas.gates import alpha_gradient, probabilities, renormalise, sample_one, sample_two
+from jmsnas.nas.checkpoint import State
+from jmsnas.nas.constraint import Constraint
+from jmsnas.nas.gates import TwoPaths, alpha_gradient, probabilities, renormalise, sample_one, sample_two
 from jmsnas.nas.latency_lut import LatencyLUT
-from jmsnas.nas.objective import ExpectedLatency, expected_latency, penalty_gradient_alpha
+from jmsnas.nas.objective import ExpectedLatency, expected_latency
+from jmsnas.nas.ranks import ALONE, Ranks
 from jmsnas.nas.supernet import Supernet
-from jmsnas.nas.training import check_loss
+from jmsnas.nas.training import check_loss, mixed_precision
 
 _BETA2, _EPS = 0.999, 1e-8
 
@@ -23,31 +26,28 @@ class ArchitectureStep:
     ----------
     supernet, lut
         What alpha chooses between, and what each choice costs.
-    t_const_s
-        The target, seconds.
-    lambda2
-        Weight of (E[T] / T_const - 1)^2, dimensionless.
+    constraint
+        The latency term of the loss.
     lr
         Adam's learning rate.
     generator
-        What paths are drawn with.
+        What paths are drawn with: in the same state on all ranks, so that they draw the same.
     """
 
     def __init__(
         self,
         supernet: Supernet,
         lut: LatencyLUT,
-        t_const_s: float,
-        lambda2: float,
+        constraint: Constraint,
         lr: float,
         generator: torch.Generator,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.supernet, self.lut, self.t_const_s, self.lambda2 = supernet, lut, t_const_s, lambda2
+        self.supernet, self.lut, self.constraint, self.ranks = supernet, lut, constraint, ranks
         self.generator, self.lr = generator, lr
         self.mask_NR = torch.tensor(lut.mask_NR)
         self.alpha_NR = torch.zeros(lut.mask_NR.shape, dtype=torch.float64)
         self.adam = torch.optim.Adam([self.alpha_NR], lr=lr, betas=(0.0, _BETA2), eps=_EPS)
-        self.steps = 0
 
     def probabilities(self) -> Tensor:
         """Give p = softmax(alpha), (N, R) float64."""
@@ -67,36 +67,59 @@ class ArchitectureStep:
         entropy_N = -torch.xlogy(p_NR, p_NR).sum(1)
         return float(entropy_N[self.mask_NR.sum(1) > 1].mean())
 
-    def step(self, x: Tensor, labels: Tensor) -> tuple[float, int]:
+    def step(self, x: Tensor, labels: Tensor, ramp: float = 0.0) -> tuple[float, int]:
         """Step alpha on one batch of held-out images; no weight and no BatchNorm statistic moves.
 
-        Gives the cross-entropy of the active path and how many images it got right.
+        `ramp`: how far the search is, 0 .. 1. Gives the cross-entropy of the active path and how many images
+        it got right.
         """
         p_NR = self.probabilities()
         paths = sample_two(p_NR, self.mask_NR, self.generator)
-        gates_N2 = torch.ones(len(p_NR), 2, device=x.device, requires_grad=True)
+        gradient_g_N2, value, right = self._gate_gradients(x, labels, paths)
+        gradient_ce_NR = alpha_gradient(gradient_g_N2, p_NR, paths)
+        expected = expected_latency(p_NR.numpy(), self.lut)
+        gradient_t_NR = torch.from_numpy(self.constraint.gradient(p_NR.numpy(), expected, ramp))
+        before_NR = self.alpha_NR.clone()
+        self.alpha_NR.grad = gradient_ce_NR + gradient_t_NR
+        self.adam.step()
+        # Cross-entropy compares the two paths only; their weight against all others is latency's to change.
+        renormalise(self.alpha_NR, before_NR - self._scaled(gradient_t_NR), paths)
+        self.constraint.learn(self.probabilities().numpy(), self.lut)
+        return value, right
+
+    def _gate_gradients(self, x: Tensor, labels: Tensor, paths: TwoPaths) -> tuple[Tensor, float, int]:
+        """Give dL/dg of both paths, the mean over all ranks' images, (N, 2) float64; loss, right answers."""
+        gates_N2 = torch.ones(len(paths.active), 2, device=x.device, requires_grad=True)
         self.supernet.requires_grad_(False)
-        logits = self.supernet.forward_two(x, paths, gates_N2)
-        loss = F.cross_entropy(logits, labels)
+        with mixed_precision(x.device):
+            logits = self.supernet.forward_two(x, paths, gates_N2)
+        loss = F.cross_entropy(logits.float(), labels)
         value = check_loss(loss, "the architecture step")
         loss.backward()  # type: ignore[no-untyped-call]
         self.supernet.requires_grad_(True)
         assert gates_N2.grad is not None
-        gradient_ce_NR = alpha_gradient(gates_N2.grad.to("cpu", torch.float64), p_NR, paths)
-        expected = expected_latency(p_NR.numpy(), self.lut)
-        gradient_t_NR = self.lambda2 * torch.from_numpy(
-            penalty_gradient_alpha(p_NR.numpy(), expected, self.t_const_s)
-        )
-        before_NR = self.alpha_NR.clone()
-        self.alpha_NR.grad = gradient_ce_NR + gradient_t_NR
-        self.adam.step()
-        self.steps += 1
-        # Cross-entropy compares the two paths only; their weight against all others is latency's to change.
-        renormalise(self.alpha_NR, before_NR - self._scaled(gradient_t_NR), paths)
-        return value, int((logits.detach().argmax(1) == labels).sum())
+        gradient_N2 = self.ranks.mean(gates_N2.grad).to("cpu", torch.float64)
+        return gradient_N2, value, int((logits.detach().argmax(1) == labels).sum())
+
+    def state(self) -> State:
+        """Everything that the next step depends on, the supernet's weights apart."""
+        return {
+            "alpha": self.alpha_NR,
+            "adam": self.adam.state_dict(),
+            "paths": self.generator.get_state(),
+            "multiplier": self.constraint.multiplier,
+        }
+
+    def restore(self, state: State) -> None:
+        """Go back to a state."""
+        self.alpha_NR.copy_(state["alpha"])
+        self.adam.load_state_dict(state["adam"])
+        self.generator.set_state(state["paths"])
+        self.constraint.multiplier = state["multiplier"]
 
     def _scaled(self, gradient_NR: Tensor) -> Tensor:
         """Give the part of Adam's last step that a part of the gradient made."""
-        second_NR = self.adam.state[self.alpha_NR]["exp_avg_sq"] / (1 - _BETA2**self.steps)
+        adam = self.adam.state[self.alpha_NR]
+        second_NR = adam["exp_avg_sq"] / (1 - _BETA2 ** int(adam["step"]))
         scaled: Tensor = self.lr * gradient_NR / (second_NR.sqrt() + _EPS)
         return scaled

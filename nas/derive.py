@@ -7,21 +7,25 @@ Method: best-first search over layers with bounds that never under-estimate (bou
 band has, under its best split, a remaining time in a known window (SplitBounds), and is slow enough under
 every split; splits by which a network proved too fast are added as constraints as they are met (CutBounds).
 The first complete network taken from the queue is the optimum.
+
+A mesh is its line, a chain, and behind it the branches, of which the slowest counts (mesh_bounds.py): their
+layers are chosen last, when the line's own least time is known. Where memory or energy forbid splits by the
+operations, the bounds still find networks in the band, but prove nothing: `optimal` is then False.
 """
 
 import heapq
 import itertools
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.nas.bounds import CutBounds, SplitBounds, binding_splits, cut_bounds, split_bounds
+from jmsnas.errors import TargetError
+from jmsnas.nas.judge import Judge, Node, begin, in_space_order
 from jmsnas.nas.latency_lut import LatencyLUT
 from jmsnas.nas.placement import Placement
-from jmsnas.nas.split import best_split
 
 # About 20 s of search. Where it ends before the queue does, what is found is not called optimal.
 _MOST_NODES = 100_000
@@ -31,7 +35,8 @@ _MOST_NODES = 100_000
 class Derived:
     """Operations (a column of `space.choices` each layer), their best split, T in seconds, sum of log p.
 
-    `optimal`: no network in the band scores higher; False when the search was cut off at its limit.
+    `optimal`: no network in the band scores higher; False when the search was cut off at its limit, or where
+    memory or energy limits bind.
     """
 
     indices: tuple[int, ...]
@@ -39,52 +44,6 @@ class Derived:
     latency_s: float
     score: float
     optimal: bool
-
-
-@dataclass(frozen=True, slots=True)
-class _Node:
-    """Layers chosen so far; `reached_s[m]`: least seconds until the last of them has run on device m."""
-
-    chosen: tuple[int, ...]
-    score: float
-    reached_s: NDArray[np.float64]
-
-
-@dataclass(slots=True)
-class _Search:
-    """What a node is judged by; `cuts` grows as splits are met that make a network too fast."""
-
-    lut: LatencyLUT
-    log_p_NR: NDArray[np.float64]
-    low_s: float
-    high_s: float
-    splits: SplitBounds
-    cuts: list[CutBounds]
-
-    def bound(self, node: _Node) -> float:
-        """Score no network in the band that begins as `node` exceeds; minus infinity if there is none."""
-        n = len(node.chosen)
-        best = self.splits.best(n, node.reached_s, self.low_s, self.high_s)
-        for cut in self.cuts:
-            best = min(best, cut.best(node.chosen, self.low_s))
-        return node.score + best
-
-    def key(self, node: _Node) -> float:
-        """Order nodes by bound, the best first; bounds that differ by rounding alone are equal."""
-        return round(-self.bound(node), 9)
-
-    def add_cut(self, placements: list[Placement], weights: list[float]) -> None:
-        """Require from now on that a network is slow enough under these splits too."""
-        if placements:
-            self.cuts.append(cut_bounds(self.log_p_NR, self.lut, placements, weights, self.high_s))
-
-
-def _children(node: _Node, lut: LatencyLUT, log_p_NR: NDArray[np.float64]) -> Iterator[_Node]:
-    """Choose the next layer, every way."""
-    n = len(node.chosen)
-    arrived_M = (node.reached_s[:, None] + lut.moves_LMM[n, : len(node.reached_s)]).min(axis=0)
-    for i in np.flatnonzero(lut.mask_NR[n]).tolist():
-        yield _Node((*node.chosen, i), node.score + float(log_p_NR[n, i]), arrived_M + lut.U_NRM[n, i])
 
 
 def derive(
@@ -113,13 +72,23 @@ def derive(
 def best_networks(
     p_NR: NDArray[np.float64], lut: LatencyLUT, low_s: float, high_s: float, most_nodes: int = _MOST_NODES
 ) -> Iterator[Derived]:
-    """Give the networks whose least T lies in [low_s, high_s], best score first. See `derive`."""
-    log_p_NR = np.log(np.where(lut.mask_NR, np.maximum(p_NR, 1e-30), 1.0))
-    search = _Search(lut, log_p_NR, low_s, high_s, split_bounds(log_p_NR, lut, high_s), [])
-    search.add_cut(*binding_splits(log_p_NR, lut, low_s))
+    """Give the networks whose least T lies in [low_s, high_s], best score first. See `derive`.
+
+    Where limits bind, a network may be slower than the bounds know, since they forbid its fastest split: when
+    none is found, those are looked through too that would be too fast without limits.
+    """
+    search = begin(p_NR, lut, low_s, high_s)
+    found = None
+    for found in _best_first(search, most_nodes):
+        yield found
+    if lut.limited and found is None:
+        yield from _best_first(replace(search, bound_low_s=0.0, cuts=[]), most_nodes)
+
+
+def _best_first(search: Judge, most_nodes: int) -> Iterator[Derived]:
     # (-bound, tie-break, how many cuts the bound knows, node); of equal bounds the newest goes first, so
     # that equally likely networks are not all begun before one is finished.
-    root, counter, N = _Node((), 0.0, np.zeros(1)), itertools.count(0, -1), len(log_p_NR)
+    root, counter, N = Node((), 0.0, np.zeros(1)), itertools.count(0, -1), len(search.order)
     queue = [(search.key(root), next(counter), 0, root)]
     for _ in range(most_nodes):
         if not queue or queue[0][0] == math.inf:
@@ -128,74 +97,48 @@ def best_networks(
         if known < len(search.cuts) and search.key(node) > bound:
             heapq.heappush(queue, (search.key(node), next(counter), len(search.cuts), node))
         elif len(node.chosen) < N:
-            for child in _children(node, lut, log_p_NR):
+            for child in search.children(node):
                 entry = (search.key(child), next(counter), len(search.cuts), child)
                 if entry[0] < math.inf:
                     heapq.heappush(queue, entry)
-        elif found := _in_band(search, node, optimal=True):
+        elif found := _in_band(search, node, optimal=not search.lut.limited):
             yield found
     yield from _dive(search, [entry[3] for entry in sorted(queue, key=lambda entry: -entry[0])], most_nodes)
 
 
-def _in_band(search: _Search, node: _Node, optimal: bool) -> Derived | None:
-    latency_s, placement = best_split(search.lut.tau_NM(node.chosen), search.lut.moves_LMM)
+def _in_band(search: Judge, node: Node, optimal: bool) -> Derived | None:
+    indices = in_space_order(search.order, node.chosen)
+    try:
+        latency_s, placement = search.lut.best(indices)
+    except TargetError:
+        return None
     if search.low_s <= latency_s <= search.high_s:
-        return Derived(node.chosen, placement, latency_s, node.score, optimal)
-    if latency_s < search.low_s:
-        search.add_cut([placement], [1.0])
+        return Derived(indices, placement, latency_s, node.score, optimal)
+    if latency_s < search.bound_low_s:
+        line = search.lut.line
+        _, path = line.best_path(line.tau_NM(node.chosen[: search.line_N]))
+        if path.cuts not in search.known:
+            search.known.add(path.cuts)
+            search.add_cut([path], [1.0])
     return None
 
 
-def _dive(search: _Search, stack: list[_Node], most_nodes: int) -> Iterator[Derived]:
+def _dive(search: Judge, stack: list[Node], most_nodes: int) -> Iterator[Derived]:
     """Look depth first, best bound first, for networks in the band: not proven optimal."""
     for _ in range(most_nodes):
         if not stack:
             return
         node = stack.pop()
-        if len(node.chosen) == len(search.log_p_NR):
+        if len(node.chosen) == len(search.order):
             if found := _in_band(search, node, optimal=False):
                 yield found
         elif search.bound(node) > -math.inf:
-            stack.extend(sorted(_children(node, search.lut, search.log_p_NR), key=search.bound))
+            stack.extend(sorted(search.children(node), key=search.bound))
 
 
 def argmax_network(p_NR: NDArray[np.float64], lut: LatencyLUT) -> Derived:
     """Take the likeliest candidate of each layer (the paper's derivation), under its best split."""
     indices = tuple(int(i) for i in np.where(lut.mask_NR, p_NR, -1.0).argmax(axis=1))
-    latency_s, placement = best_split(lut.tau_NM(indices), lut.moves_LMM)
+    latency_s, placement = lut.best(indices)
     score = float(np.log(np.maximum(p_NR[np.arange(len(indices)), list(indices)], 1e-30)).sum())
     return Derived(indices, placement, latency_s, score, True)
-
-
-def feasible_range_s(lut: LatencyLUT, most_nodes: int = 20_000) -> tuple[float, float]:
-    """Find the least T over operations and splits, and the greatest over operations of the least over splits.
-
-    The least is exact. The greatest is a branch and bound that stops within 0.1 % of the truth; where its
-    node limit ends it first, it is the greatest T met.
-    """
-    fastest_NM = np.where(lut.mask_NR[:, :, None], lut.U_NRM, np.inf).min(axis=1)
-    slowest_NM = np.where(lut.mask_NR[:, :, None], lut.U_NRM, -np.inf).max(axis=1)
-    least_s = best_split(fastest_NM, lut.moves_LMM)[0]
-    togo_LM = _longest_to_go(slowest_NM, lut.moves_LMM)
-    counter, best_s = itertools.count(), least_s
-    queue = [(-float(togo_LM[0, 0]), next(counter), _Node((), 0.0, np.zeros(1)))]
-    for _ in range(most_nodes):
-        if not queue or -queue[0][0] <= best_s * 1.001:
-            break
-        node = heapq.heappop(queue)[2]
-        for child in _children(node, lut, np.zeros(lut.mask_NR.shape)):
-            bound_s = float((child.reached_s + togo_LM[len(child.chosen)]).min())
-            if len(child.chosen) == len(slowest_NM):
-                best_s = max(best_s, bound_s)
-            elif bound_s > best_s:
-                heapq.heappush(queue, (-bound_s, next(counter), child))
-    return least_s, best_s
-
-
-def _longest_to_go(slowest_NM: NDArray[np.float64], moves_LMM: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Least seconds over splits from device m after n layers, all that follow at their slowest; (L, M)."""
-    togo_LM = np.empty((len(moves_LMM), moves_LMM.shape[1]))
-    togo_LM[-1] = moves_LMM[-1].min(axis=1)
-    for n in range(len(slowest_NM) - 1, -1, -1):
-        togo_LM[n] = (moves_LMM[n] + (slowest_NM[n] + togo_LM[n + 1])[None, :]).min(axis=1)
-    return togo_LM

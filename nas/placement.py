@@ -14,9 +14,11 @@ class Placement:
     """A chain's split: `cuts` = (c_1, ..., c_M), device m runs layers c_{m-1}+1 .. c_m (counted from 1).
 
     Link m carries the output of layer c_m onward (c = 0: the raw input). A device with no layer relays.
+    On a mesh the cuts are of its line (trunk and tail), and `children[b]` runs branch b.
     """
 
     cuts: tuple[int, ...]
+    children: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse cuts that go back."""
@@ -39,13 +41,22 @@ class Placement:
 
 @dataclass(frozen=True, slots=True)
 class Term:
-    """One device's share of equation (1): tau_D^m and eps^m, seconds; `layers` as numbers from 1."""
+    """One device's share of equation (1) or (2): tau_D^m and eps^m, seconds; `layers` as numbers from 1.
+
+    `epsilon_root_s`: for a child of a tree, seconds until the root's output is with it (eps^{r->m}, and with
+    serial fan-out the copies before it). `return_s`: to bring the result back from here. `memory_bytes` and
+    `energy_j` are what an inference takes of the device, None where it is not known.
+    """
 
     device: str
     layers: tuple[int, ...]
     tau_s: float
     epsilon_s: float
     sent_bytes: float
+    epsilon_root_s: float = 0.0
+    return_s: float = 0.0
+    memory_bytes: float | None = None
+    energy_j: float | None = None
 
 
 def placement_of(devices: tuple[int, ...], device_count: int) -> Placement:

@@ -3,11 +3,12 @@
 import warnings
 from collections.abc import Callable
 
+from jmsnas.device import Device
 from jmsnas.errors import EstimatorError
 from jmsnas.estimators.store import Estimator, estimator_is_current, fit_estimator, load_estimator
-from jmsnas.network import Device, Network
+from jmsnas.network import Network
 from jmsnas.profiler.parquet import read_table
-from jmsnas.profiler.simulated import simulated_names
+from jmsnas.profiler.simulated import processor_of, serving_key, simulated_names
 from jmsnas.profiler.sweep import profile_device
 from jmsnas.profiler.table import Key, LatencyTable
 from jmsnas.progress import Progress, silent
@@ -34,8 +35,9 @@ def estimators_for(
     estimators: dict[str, Estimator] = {}
     for m, device in enumerate(network.devices):
         progress(m, network.M, f"U(.) of {device.name}")
-        key = Key(device.runtime)
+        key = Key(device.runtime, processor=processor_of(device.table))
         table = _table(device, key, space, place, tell)
+        key = serving_key(device.table, device.runtime, table.keys)
         folder = place.estimator(device.table, key.label)
         if estimator_is_current(folder, table):
             estimators[device.name] = load_estimator(folder)

@@ -1,8 +1,9 @@
 """A finished search on disk: `config.json`, `log.jsonl`, `result.json`, `weights.safetensors`."""
 
+import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,25 @@ from safetensors.torch import save
 from jmsnas.cost import cost
 from jmsnas.errors import InputError
 from jmsnas.estimators.store import Estimator
-from jmsnas.files import write_atomic, write_json
+from jmsnas.files import storage_error, write_atomic, write_json
 from jmsnas.nas.config import SearchConfig
 from jmsnas.nas.derive import Derived
 from jmsnas.nas.latency_lut import LatencyLUT
-from jmsnas.nas.placement import Placement
-from jmsnas.nas.search import SearchResult
+from jmsnas.nas.ranks import ALONE, Ranks
+from jmsnas.nas.session import SearchResult
 from jmsnas.nas.stages import Epoch
 from jmsnas.network import Network
 from jmsnas.space import Block, SearchSpace
 
 SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Data:
+    """Where a data set's files lie, and how many processes decode photographs."""
+
+    folder: Path = Path("data")
+    workers: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,33 +44,91 @@ class Setting:
     estimators: Mapping[str, Estimator]
     lut: LatencyLUT
     dataset: str
+    data: Data = Data()
 
 
 class RunLog:
-    """The log of a run: one JSON line an epoch, appended as it ends."""
+    """The log of a run: one JSON line an epoch, appended as it ends; `history` was logged before."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, history: Sequence[Mapping[str, Any]] = ()) -> None:
         self.path = folder / "log.jsonl"
-        write_atomic(self.path, b"")
+        write_atomic(self.path, "".join(map(_line, history)).encode())
 
     def __call__(self, epoch: Epoch) -> None:
-        """Append one epoch."""
-        with self.path.open("a") as file:
-            file.write(json.dumps(asdict(epoch), allow_nan=False) + "\n")
+        """Append one epoch. Raises StorageError."""
+        try:
+            with self.path.open("a") as file:
+                file.write(_line(asdict(epoch)))
+        except OSError as error:
+            raise storage_error(self.path, error) from error
 
 
-def write_config(folder: Path, config: SearchConfig, setting: Setting, network_name: str) -> None:
-    """Write what the run was asked for, before it begins."""
-    write_json(
-        folder / "config.json",
-        {
-            "schema_version": SCHEMA_VERSION,
-            "space": setting.space.name,
-            "dataset": setting.dataset,
-            "network": network_name,
-            **asdict(config),
-        },
-    )
+def _line(epoch: Mapping[str, Any]) -> str:
+    return json.dumps(epoch, allow_nan=False) + "\n"
+
+
+def configuration(config: SearchConfig, setting: Setting, ranks: Ranks = ALONE) -> dict[str, Any]:
+    """Everything a run's result depends on, as `config.json` holds it; of space and latencies a digest."""
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "space": setting.space.name,
+        "dataset": setting.dataset,
+        "network": setting.network.name,
+        "processes": ranks.size,
+        "space_and_latencies": _digest(setting.space, setting.lut),
+        **asdict(config),
+    }
+
+
+def claim_folder(folder: Path, asked: Mapping[str, Any], ranks: Ranks = ALONE) -> bool:
+    """Write `config.json` of a run that begins; give whether the run was finished before.
+
+    Raises InputError where the folder holds a run of other settings, which can neither go on nor be replaced.
+    """
+    path = folder / "config.json"
+    if not path.exists():
+        ranks.wait()
+        if ranks.first:
+            write_json(path, asked)
+        return False
+    try:
+        held = json.loads(path.read_bytes())
+        other = next((key for key in asked if held.get(key) != asked[key]), None)
+    except (OSError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} is damaged ({error}): give another --name, or remove {folder}") from error
+    if other:
+        raise InputError(
+            f"run {folder.name} is another search ({other} {held.get(other)}, now {asked[other]}): "
+            "give another --name, or the options it had"
+        )
+    return (folder / "result.json").exists()
+
+
+def unfinished_run(runs: Path, asked: Mapping[str, Any]) -> str | None:
+    """Name the newest run that was begun with the same configuration and is not finished."""
+    for path in sorted(runs.glob("*/config.json"), key=lambda path: path.stat().st_mtime, reverse=True):
+        if not any((path.parent / name).exists() for name in ("result.json", "front.json")):
+            try:
+                if json.loads(path.read_bytes()) == asked:
+                    return path.parent.name
+            except (OSError, ValueError):
+                continue
+    return None
+
+
+def _digest(*values: Any) -> str:
+    """Hash what values say, arrays in full."""
+    found = hashlib.sha256()
+    for value in values:
+        if isinstance(value, np.ndarray):
+            found.update(repr((value.shape, value.dtype.str)).encode() + value.tobytes())
+        elif is_dataclass(value):
+            found.update(_digest(*(getattr(value, part.name) for part in fields(value))).encode())
+        elif isinstance(value, tuple):
+            found.update(_digest(*value).encode())
+        else:
+            found.update(repr(value).encode())
+    return found.hexdigest()[:16]
 
 
 def write_result(folder: Path, setting: Setting, result: SearchResult) -> dict[str, Any]:
@@ -99,11 +166,6 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def cloud_only(setting: Setting) -> Placement:
-    """Give the placement that sends the raw input to the last device and runs everything there."""
-    return Placement((0,) * (setting.network.M - 1) + (setting.space.N,))
-
-
 def result_document(name: str, setting: Setting, result: SearchResult) -> dict[str, Any]:
     """Put everything a reader needs into one JSON document; seconds, bytes, bits per second."""
     lut, space = setting.lut, setting.space
@@ -124,10 +186,9 @@ def result_document(name: str, setting: Setting, result: SearchResult) -> dict[s
             "optimal": result.derived.optimal,
         },
         "argmax": _plan(result.argmax, setting),
-        "cloud_only": {
-            "latency_s": lut.latency_s(result.derived.indices, cloud_only(setting)),
-            "input_bytes": float(lut.sent_LM[0, 0]),
-        },
+        "cloud_only": dict(
+            zip(("latency_s", "input_bytes"), lut.cloud_only(result.derived.indices), strict=True)
+        ),
         "accuracy": {"inherited": result.inherited_accuracy, "test": result.test_accuracy},
         "parameters": sum(c.parameters for c in costs),
         "macs": sum(c.macs for c in costs),
@@ -140,6 +201,7 @@ def _plan(derived: Derived, setting: Setting) -> dict[str, Any]:
     return {
         "candidates": [setting.space.choices[n][i].name for n, i in enumerate(derived.indices)],
         "cuts": list(derived.placement.cuts),
+        "children": [setting.network.children[k] for k in derived.placement.children],
         "latency_s": derived.latency_s,
         "score": derived.score,
         "terms": [asdict(term) for term in terms],
@@ -152,6 +214,9 @@ def _network(setting: Setting) -> dict[str, Any]:
         "name": network.name,
         "input": network.input_encoding,
         "policy": network.policy,
+        "split": "fixed" if setting.lut.line.fixed else "joint",
+        "returns": network.returns,
+        "tree": {"root": network.root, "children": list(network.children), "fan_out": network.fan_out},
         "devices": [
             {
                 **asdict(device),

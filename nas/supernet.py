@@ -1,9 +1,10 @@
 """The full tree of section IV-A: at each layer every candidate, one of which runs.
 
-N layers, R candidates; x is (batch, channels, height, width).
+N layers, R candidates; x is (batch, channels, height, width). On a mesh the trunk's output goes into every
+branch, and the sum of the branches' outputs into the tail.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import torch
@@ -27,7 +28,11 @@ class _Gate(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor]:
         active, other = ctx.saved_tensors
         (gradient,) = gradients
-        return gradient, None, torch.stack([(gradient * active).sum(), (gradient * other).sum()])
+        return (
+            gradient,
+            None,
+            torch.stack([(gradient * value).sum(dtype=torch.float32) for value in (active, other)]),
+        )
 
 
 def gate(active: Tensor, other: Tensor, gates_2: Tensor) -> Tensor:
@@ -36,6 +41,36 @@ def gate(active: Tensor, other: Tensor, gates_2: Tensor) -> Tensor:
     `other` may be computed without a graph: nothing flows back through it.
     """
     return cast(Tensor, _Gate.apply(active, other, gates_2))
+
+
+def run_layers(space: SearchSpace, layer: Callable[[int, Tensor], Tensor], x: Tensor) -> Tensor:
+    """Run `layer(n, x)` over all layers of a space in the order data meets them."""
+    for n in range(space.trunk):
+        x = layer(n, x)
+    if not space.branches:
+        return x
+    joined: Tensor | None = None
+    for branch in space.branches:
+        y = x
+        for n in branch:
+            y = layer(n, y)
+        joined = y if joined is None else joined + y
+    assert joined is not None
+    for n in range(space.branches[-1][-1] + 1, space.N):
+        joined = layer(n, joined)
+    return joined
+
+
+class DerivedNetwork(nn.Sequential):
+    """One module a layer, named by its place in the space; on a mesh with branches that are summed."""
+
+    def __init__(self, space: SearchSpace, layers: Sequence[nn.Module]) -> None:
+        super().__init__(*layers)
+        self.space = space
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, (batch, classes)."""
+        return run_layers(self.space, lambda n, y: cast(Tensor, self[n](y)), x)
 
 
 class Supernet(nn.Module):
@@ -65,28 +100,27 @@ class Supernet(nn.Module):
 
     def forward(self, x: Tensor, active: Sequence[int]) -> Tensor:
         """Run one path: candidate `active[n]` at layer n. Logits, (batch, classes)."""
-        for n, i in enumerate(active):
-            x = self.candidate(n, i)(x)
-        return x
+        return run_layers(self.space, lambda n, y: cast(Tensor, self.candidate(n, active[n])(y)), x)
 
     def forward_two(self, x: Tensor, paths: TwoPaths, gates_N2: Tensor) -> Tensor:
         """Run the active path; `gates_N2.grad` then receives dL/dg of both paths.
 
         The other path is run without a graph: only its value enters Lemma 1.
         """
-        for n, (a, b) in enumerate(zip(paths.active, paths.other, strict=True)):
-            if a == b:
-                x = self.candidate(n, a)(x)
-                continue
-            with torch.no_grad():
-                other = self.candidate(n, b)(x)
-            x = gate(self.candidate(n, a)(x), other, gates_N2[n])
-        return x
+        return run_layers(self.space, lambda n, y: self._two(n, y, paths, gates_N2), x)
+
+    def _two(self, n: int, x: Tensor, paths: TwoPaths, gates_N2: Tensor) -> Tensor:
+        a, b = paths.active[n], paths.other[n]
+        if a == b:
+            return cast(Tensor, self.candidate(n, a)(x))
+        with torch.no_grad():
+            other = self.candidate(n, b)(x)
+        return gate(self.candidate(n, a)(x), other, gates_N2[n])
 
     def derived(self, architecture: Architecture) -> nn.Sequential:
         """Take one candidate a layer out of the supernet, with its weights (not a copy)."""
         chosen = architecture.indices(self.space)
-        return nn.Sequential(*(self.candidate(n, i) for n, i in enumerate(chosen)))
+        return DerivedNetwork(self.space, [self.candidate(n, i) for n, i in enumerate(chosen)])
 
 
 def set_statistics_momentum(module: nn.Module, momentum: float | None) -> None:

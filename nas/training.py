@@ -1,7 +1,8 @@
-"""Training steps on images held in memory: one epoch, evaluation, recalibration of BatchNorm."""
+"""Training steps: batches of an epoch, one step, evaluation, recalibration of BatchNorm."""
 
 import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,8 +10,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from jmsnas.datasets.splits import Images
+from jmsnas.datasets.draws import drawn_from, generator
+from jmsnas.datasets.splits import ImageSet
 from jmsnas.errors import InputError, TrainingError
+from jmsnas.nas.ranks import ALONE, Ranks
 from jmsnas.nas.supernet import set_statistics_momentum
 
 
@@ -27,6 +30,11 @@ class Tally:
         self._loss += loss * count
         self._right += right
         self._seen += count
+
+    def over(self, ranks: Ranks) -> "Tally":
+        """Add up what the processes have."""
+        loss, right, seen = ranks.total([self._loss, self._right, self._seen])
+        return Tally(loss, int(right), int(seen))
 
     @property
     def loss(self) -> float:
@@ -50,32 +58,51 @@ def device_for(train_on: str) -> torch.device:
     return torch.device(train_on)
 
 
-def batches(images: Images, batch_size: int, generator: torch.Generator) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch in random order, images shifted by up to a pixel; the last, smaller batch is left out.
+def rows_of_epoch(count: int, batch_size: int, seed: int, purpose: str, epoch: int) -> list[Tensor]:
+    """Give the rows of each batch of an epoch: an order drawn from (seed, purpose, epoch), no other state.
 
-    A set smaller than a batch is one batch.
+    The last, smaller batch is left out; a set smaller than a batch is one batch.
     """
-    size = min(batch_size, len(images.labels))
-    order = torch.randperm(len(images.labels), generator=generator)
-    for start in range(0, len(order) - size + 1, size):
-        chosen = order[start : start + size]
-        yield shifted(images.pixels[chosen], generator), images.labels[chosen]
+    size = min(batch_size, count)
+    order = torch.randperm(count, generator=generator(seed, purpose, epoch))
+    return [order[start : start + size] for start in range(0, count - size + 1, size)]
 
 
-def shifted(x_NCHW: Tensor, generator: torch.Generator, most: int = 1) -> Tensor:
-    """Shift each image by -most .. most pixels up or down and left or right, zeros moving in."""
-    count, _, height, width = x_NCHW.shape
-    padded = F.pad(x_NCHW, (most,) * 4)
-    by_N2 = torch.randint(0, 2 * most + 1, (count, 2), generator=generator)
-    rows = by_N2[:, :1] + torch.arange(height)
-    columns = by_N2[:, 1:] + torch.arange(width)
-    index = torch.arange(count)[:, None, None]
-    return padded.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+def in_order(count: int, batch_size: int) -> list[Tensor]:
+    """Give the rows 0 .. count - 1 in batches; the last may be smaller."""
+    return [torch.arange(start, min(start + batch_size, count)) for start in range(0, count, batch_size)]
+
+
+def batches(
+    images: ImageSet,
+    batch_size: int,
+    seed: int,
+    purpose: str,
+    epoch: int,
+    taken: int = 0,
+    ranks: Ranks = ALONE,
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """One epoch of augmented images and labels, this process's part of each batch.
+
+    `taken`: how many batches have been had before. Batch b is the same whoever asks for it, and when.
+    """
+    rows = ranks.share(rows_of_epoch(len(images), batch_size, seed, purpose, epoch)[taken:])
+    draw = drawn_from(seed, f"{purpose} augmented by rank {ranks.rank} of {ranks.size}", epoch)
+    for chosen, x_NCHW in zip(rows, images.augmented(rows, draw, taken), strict=True):
+        yield x_NCHW, images.labels[chosen]
 
 
 def to_device(x_NCHW: Tensor, labels: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
     """Move a batch to the device, channels last (1.5 to 1.8 times faster than contiguous on a CPU)."""
-    return x_NCHW.to(device, memory_format=torch.channels_last), labels.to(device)
+    moved = x_NCHW.to(device, memory_format=torch.channels_last, non_blocking=True)
+    return moved, labels.to(device, non_blocking=True)
+
+
+def mixed_precision(device: torch.device) -> AbstractContextManager[None]:
+    """Compute in bfloat16 on a GPU that can (it needs no scaling of the loss), in float32 elsewhere."""
+    if device.type != "cuda" or not torch.cuda.is_bf16_supported():
+        return nullcontext()
+    return torch.autocast("cuda", torch.bfloat16)
 
 
 def check_loss(loss: Tensor, where: str) -> float:
@@ -95,8 +122,9 @@ def weight_step(
 ) -> tuple[float, int]:
     """One step of the weights: cross-entropy of `network(*inputs)`. Gives the loss and the right answers."""
     optimizer.zero_grad(set_to_none=True)
-    logits = network(*inputs)
-    loss = F.cross_entropy(logits, labels)
+    with mixed_precision(labels.device):
+        logits = network(*inputs)
+    loss = F.cross_entropy(logits.float(), labels)
     value = check_loss(loss, where)
     loss.backward()  # type: ignore[no-untyped-call]
     optimizer.step()
@@ -108,28 +136,33 @@ def cosine(step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
-def accuracy(network: nn.Module, images: Images, device: torch.device, batch_size: int = 512) -> float:
-    """Share of `images` a network gets right, in evaluation mode."""
+def accuracy(
+    network: nn.Module, images: ImageSet, device: torch.device, batch_size: int = 512, ranks: Ranks = ALONE
+) -> float:
+    """Share of `images` a network gets right, in evaluation mode; each process looks at its part."""
     network.eval()
+    rows = ranks.share(in_order(len(images), batch_size))
+    rows = [chosen for chosen in rows if len(chosen)]
     right = 0
-    with torch.inference_mode():
-        for start in range(0, len(images.labels), batch_size):
-            part = slice(start, start + batch_size)
-            x, labels = to_device(images.pixels[part], images.labels[part], device)
+    with torch.inference_mode(), mixed_precision(device):
+        for chosen, x_NCHW in zip(rows, images.plain(rows), strict=True):
+            x, labels = to_device(x_NCHW, images.labels[chosen], device)
             right += int((network(x).argmax(1) == labels).sum())
-    return right / len(images.labels)
+    return ranks.total([right])[0] / len(images)
 
 
-def recalibrate(network: nn.Module, images: Images, device: torch.device, batch_size: int = 256) -> None:
-    """Set BatchNorm's running statistics to those of `images` under the network as it is now."""
+def recalibrate(
+    network: nn.Module, images: ImageSet, device: torch.device, batch_size: int = 256, most: int | None = None
+) -> None:
+    """Set BatchNorm's running statistics to those of `images` (the first `most`) under the network now."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.reset_running_stats()
     set_statistics_momentum(network, None)
     network.train()
-    with torch.no_grad():
-        for start in range(0, len(images.labels), batch_size):
-            part = slice(start, start + batch_size)
-            if len(images.labels[part]) > 1:
-                network(to_device(images.pixels[part], images.labels[part], device)[0])
+    count = len(images) if most is None else min(most, len(images))
+    rows = [chosen for chosen in in_order(count, batch_size) if len(chosen) > 1]
+    with torch.no_grad(), mixed_precision(device):
+        for chosen, x_NCHW in zip(rows, images.plain(rows), strict=True):
+            network(to_device(x_NCHW, images.labels[chosen], device)[0])
     set_statistics_momentum(network, 0.1)

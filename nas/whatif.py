@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jmsnas.errors import NetworkError
-from jmsnas.nas.latency_lut import LatencyLUT, Predictor, build_lut, moves
+from jmsnas.nas.chain_lut import ChainLUT
+from jmsnas.nas.latency_lut import Predictor, build_lut
 from jmsnas.nas.placement import Placement
-from jmsnas.nas.split import best_split
 from jmsnas.network import Network
 from jmsnas.profiler.simulated import load_simulated, predict_s
 from jmsnas.profiler.simulated_device import SimulatedDevice
@@ -132,7 +132,7 @@ def split_map(
         networks = [at_rate(network, rate_bps, input_encoding, policy) for rate_bps in rates_bps]
         for k, lut in enumerate(_luts(fixed, networks, predictors)):
             cloud_SK[s, k] = lut.latency_s((0,) * space.N, everything_last)
-            best_SK[s, k], placement = best_split(lut.U_NRM[:, 0], lut.moves_LMM)
+            best_SK[s, k], placement = lut.best((0,) * space.N)
             cuts_SKM[s, k] = placement.cuts
     return SplitMap(tuple(sizes), tuple(rates_bps), input_encoding, policy, cloud_SK, best_SK, cuts_SKM)
 
@@ -143,16 +143,29 @@ def _only(space: SearchSpace, architecture: Architecture) -> SearchSpace:
     return replace(space, choices=tuple((candidate,) for candidate in architecture.candidates))
 
 
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """U(.) that was asked once: a link's rate changes nothing in it."""
+
+    seconds: dict[Block, float]
+
+    def predict_s(self, blocks: Sequence[Block]) -> NDArray[np.float64]:
+        """Seconds of each block."""
+        return np.array([self.seconds[block] for block in blocks])
+
+
 def _luts(
     space: SearchSpace, networks: Sequence[Network], predictors: Mapping[str, Predictor]
-) -> list[LatencyLUT]:
-    """One array a network; U(.) is asked once, since a link's rate moves only the first column of epsilon."""
+) -> list[ChainLUT]:
+    """One array a network; U(.) is asked once."""
     if not networks:
         return []
-    lut = build_lut(space, networks[0], predictors)
-    luts = []
-    for network in networks:
-        epsilon_LM = lut.epsilon_LM.copy()
-        epsilon_LM[:, 0] = [network.links[0].epsilon_s(size) for size in lut.sent_LM[:, 0]]
-        luts.append(replace(lut, epsilon_LM=epsilon_LM, moves_LMM=moves(epsilon_LM, lut.policy)))
-    return luts
+    blocks = space.blocks()
+    asked = {
+        device.name: _Asked(
+            dict(zip(blocks, predictors[device.name].predict_s(blocks).tolist(), strict=True))
+        )
+        for device in networks[0].devices
+    }
+    found = (build_lut(space, network, asked) for network in networks)
+    return [lut for lut in found if isinstance(lut, ChainLUT)]

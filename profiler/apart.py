@@ -16,7 +16,7 @@ from typing import Any
 
 from jmsnas import errors
 from jmsnas.errors import JmsnasError, MeasurementError
-from jmsnas.profiler.sitting import Job, Report
+from jmsnas.profiler.job import Job, Report
 from jmsnas.profiler.worker import BEAT
 
 WORKER = (sys.executable, "-m", "jmsnas.profiler.worker")
@@ -77,8 +77,9 @@ def sit_apart(
         if end.done:
             return
         if end.index >= 0:
+            if end.index not in settled:  # else it has its row, and died while that was refined
+                report({"failed": left[end.index], "why": end.why})
             settled.add(end.index)
-            report({"failed": left[end.index], "why": end.why})
         elif one_by_one:
             raise MeasurementError(
                 f"the process that measures {job.key.label} failed twice: {end.why}. "

@@ -1,30 +1,35 @@
 """Parquet files of strangers: what one unpacks to is bounded before anything is decoded.
 
 Run lengths and dictionaries repeat what they hold: 650 bytes become gigabytes. The footer may say less than
-the pages hold, and pyarrow goes by the headers of the pages; so they are read here first, and must agree.
+the pages hold, and pyarrow goes by the headers of the pages; so both are read here first, and must agree.
+pyarrow is not asked for them: where they make no sense its metadata ends the process.
 """
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from jmsnas.profiler.thrift import I32, I64, LIST, STRUCT, Compact, Fields
+
 # A footer is a few kilobytes; pyarrow ends the process where one of many megabytes does not fit into memory.
 _MAX_FOOTER_BYTES = 4 << 20
+_MAX_HEADER_BYTES = 64 << 10
 _MAX_LISTED = 10_000
 _MAX_VALUES = 20_000_000
 _MAX_UNPACKED_BYTES = 512 << 20
 _MAX_TEXT_BYTES = 256 << 20
-# parquet.thrift: fields of a page's header; by kind, those of what describes the page, how many values it
-# holds and how they are encoded.
-_KIND, _UNPACKED, _PACKED = (1,), (2,), (3,)
-_DESCRIBED = {0: ((5, 1), (5, 2)), 2: ((7, 1), (7, 2)), 3: ((8, 1), (8, 4))}
+# parquet.thrift, by field number and type. Of the file: row groups; of one: columns; of one: its metadata.
+_GROUPS, _COLUMNS, _METADATA = (4, LIST), (1, LIST), (3, STRUCT)
+_VALUES, _PAGES_AT, _DICTIONARY_AT = (5, I64), (9, I64), (11, I64)
+# Of a page: kind and sizes; by kind, what describes it, and there how many values, in which encoding.
+_KIND, _UNPACKED, _PACKED, _COUNT = (1, I32), (2, I32), (3, I32), (1, I32)
+_DESCRIBED = {0: (5, STRUCT), 2: (7, STRUCT), 3: (8, STRUCT)}
+_ENCODING = {0: (2, I32), 2: (2, I32), 3: (4, I32)}
 _DICTIONARY_PAGE = 2
 # Each text says how much of the one before it repeats: a few bytes are any number of long texts.
 _DELTA_BYTE_ARRAY = 7
-_BOOLEANS, _BYTE, _INTEGERS, _BINARY, _STRUCT = (1, 2), 3, (4, 5, 6), 8, 12
 
 
 def open_parquet(content: bytes, texts: Sequence[str] = ()) -> pq.ParquetFile:
@@ -35,9 +40,8 @@ def open_parquet(content: bytes, texts: Sequence[str] = ()) -> pq.ParquetFile:
     ValueError, OSError, pyarrow.ArrowException
         When it is no Parquet file, its footer is above 4 MiB, or lists more than 10,000 things of a kind.
     """
-    footer_bytes = int.from_bytes(content[-8:-4], "little")
-    if content.endswith(b"PAR1") and footer_bytes <= len(content):
-        _check("bytes of footer", footer_bytes, _MAX_FOOTER_BYTES)
+    if _footer_bytes(content) <= len(content):
+        _check("bytes of footer", _footer_bytes(content), _MAX_FOOTER_BYTES)
     return pq.ParquetFile(
         pa.BufferReader(content),
         read_dictionary=texts,
@@ -61,11 +65,7 @@ def unpack(content: bytes, columns: Sequence[str]) -> pa.Table:
         raise ValueError(f"the column {twice[0]} stands twice")
     leaves = [file.schema.column(index) for index in range(len(file.schema))]
     read = [index for index, leaf in enumerate(leaves) if leaf.path.partition(".")[0] in columns]
-    sums = []
-    for group in map(file.metadata.row_group, range(file.metadata.num_row_groups)):
-        if group.num_columns != len(leaves):
-            raise ValueError(f"a row group has {group.num_columns} columns, expected {len(leaves)}")
-        sums += [_sums(content, group.column(index)) for index in read]
+    sums = [_sums(content, chunk) for chunk in _chunks(content, len(leaves), read)]
     _check("values", sum(values for values, _ in sums), _MAX_VALUES)
     _check("bytes", sum(unpacked for _, unpacked in sums), _MAX_UNPACKED_BYTES)
     # Texts as dictionaries: one that stands in every row is in memory once, until their sum is known.
@@ -74,6 +74,10 @@ def unpack(content: bytes, columns: Sequence[str]) -> pa.Table:
     data.validate(full=True)
     _check("bytes of text", sum(_text_bytes(data.column(name)) for name in columns), _MAX_TEXT_BYTES)
     return data.cast(pa.schema([file.schema_arrow.field(name) for name in columns]))
+
+
+def _footer_bytes(content: bytes) -> int:
+    return int.from_bytes(content[-8:-4], "little")
 
 
 def _check(what: str, found: int, most: int) -> None:
@@ -91,19 +95,31 @@ def _text_bytes(column: pa.ChunkedArray) -> int:
     return total
 
 
-def _sums(content: bytes, chunk: Any) -> tuple[int, int]:
+def _chunks(content: bytes, leaves: int, read: Sequence[int]) -> Iterator[Fields]:
+    """What the footer says of the columns that are read, row group by row group."""
+    end = len(content) - 8
+    for group in Compact(content, end - _footer_bytes(content), end).struct().get(_GROUPS) or []:
+        columns = group.get(_COLUMNS) or []
+        if len(columns) != leaves:
+            raise ValueError(f"a row group has {len(columns)} columns, expected {leaves}")
+        for index in read:
+            yield columns[index].get(_METADATA, {})
+
+
+def _sums(content: bytes, chunk: Fields) -> tuple[int, int]:
     """Values and bytes that the pages of a column chunk say they unpack to, dictionary included."""
-    at, values, words, unpacked = chunk.data_page_offset, 0, 0, 0
-    if chunk.dictionary_page_offset and chunk.dictionary_page_offset < at:
-        at = chunk.dictionary_page_offset
-    while values < chunk.num_values:
-        header, at = _header(content, at)
-        kind = header.get(_KIND, -1)
-        count = 0
+    claimed, at = chunk.get(_VALUES, -1), chunk.get(_PAGES_AT, -1)
+    if 0 < chunk.get(_DICTIONARY_AT, 0) < at:
+        at = chunk[_DICTIONARY_AT]
+    values, words, unpacked = 0, 0, 0
+    while values < claimed:
+        reader = Compact(content, at, min(at + _MAX_HEADER_BYTES, len(content)))
+        header = reader.struct()
+        kind, count = header.get(_KIND, -1), 0
         if kind in _DESCRIBED:  # others hold no values and are passed over
-            counted, encoded = _DESCRIBED[kind]
-            count = header.get(counted, -1)
-            if header.get(encoded) == _DELTA_BYTE_ARRAY:
+            page = header.get(_DESCRIBED[kind], {})
+            count = page.get(_COUNT, -1)
+            if page.get(_ENCODING[kind]) == _DELTA_BYTE_ARRAY:
                 raise ValueError("its texts are in DELTA_BYTE_ARRAY, expected another encoding")
         if min(count, header.get(_UNPACKED, -1), header.get(_PACKED, -1)) < 0:
             raise ValueError("a page has less than nothing in it")
@@ -111,58 +127,7 @@ def _sums(content: bytes, chunk: Any) -> tuple[int, int]:
             words += count
         else:
             values += count
-        at, unpacked = at + header[_PACKED], unpacked + header[_UNPACKED]
-    if values != chunk.num_values:
-        raise ValueError(f"a column claims {chunk.num_values} values, its pages {values}")
+        at, unpacked = reader.at + header[_PACKED], unpacked + header[_UNPACKED]
+    if values != claimed:
+        raise ValueError(f"a column claims {claimed} values, its pages {values}")
     return values + words, unpacked
-
-
-def _header(content: bytes, at: int, inside: tuple[int, ...] = ()) -> tuple[dict[tuple[int, ...], int], int]:
-    """Read a structure in Thrift's compact protocol: its integers by field numbers, and where it ends."""
-    found: dict[tuple[int, ...], int] = {}
-    number, seen = 0, set[int]()
-    while True:
-        head, at = _byte(content, at)
-        if head == 0:
-            return found, at
-        step, kind = head >> 4, head & 15
-        if step:
-            number += step
-        else:
-            number, at = _integer(content, at)
-        if number in seen or not 0 < number < 100:  # another reader may take it for another field
-            raise ValueError("a page's header cannot be read")
-        seen.add(number)
-        if kind in _INTEGERS:
-            found[*inside, number], at = _integer(content, at)
-        elif kind == _BINARY:
-            length, at = _varint(content, at)
-            at += length
-        elif kind == _BYTE:
-            at += 1
-        elif kind == _STRUCT and len(inside) < 3:
-            fields, at = _header(content, at, (*inside, number))
-            found |= fields
-        elif kind not in _BOOLEANS:
-            raise ValueError("a page's header cannot be read")
-
-
-def _byte(content: bytes, at: int) -> tuple[int, int]:
-    if not 0 <= at < len(content):
-        raise ValueError("a page lies outside the file")
-    return content[at], at + 1
-
-
-def _varint(content: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        byte, at = _byte(content, at)
-        value |= (byte & 127) << shift
-        if byte < 128:
-            return value, at
-    raise ValueError("a page's header cannot be read")
-
-
-def _integer(content: bytes, at: int) -> tuple[int, int]:
-    value, at = _varint(content, at)
-    return (value >> 1) ^ -(value & 1), at

@@ -1,4 +1,4 @@
-"""Breakdowns of many blocks, and the JSON file that keeps them beside a device's table.
+"""Breakdowns of many blocks, the JSON file that keeps them, and the rows of a latency table that show them.
 
 Schema history: 1 (2026-11) first version. docs/torchprof.md tells what the numbers are.
 """
@@ -7,12 +7,24 @@ import json
 import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
+import numpy as np
+
+from jmsnas.blocks import example_input
 from jmsnas.errors import MeasurementError, SpaceError, TableError
 from jmsnas.files import write_json
-from jmsnas.profiler.torchprof_backend import Breakdown, breakdown
+from jmsnas.profiler.environment import describe_host, environment_name
+from jmsnas.profiler.export import seeded_module
+from jmsnas.profiler.fold import Tell, fold_journal
+from jmsnas.profiler.journal import journal_path, only_writer
+from jmsnas.profiler.parquet import write_table
+from jmsnas.profiler.runtimes import pinned
+from jmsnas.profiler.table import Key, Row
+from jmsnas.profiler.torchprof_backend import Breakdown, stage_seconds, warmed
 from jmsnas.progress import Progress, silent
 from jmsnas.space import Block
 
@@ -20,6 +32,8 @@ SCHEMA_VERSION = 1
 TIMER = "torchprof 0.3.0 (hooks add to every layer)"
 # Every stage there is, in the order a table and a legend name them.
 STAGES = ("expand", "depthwise", "project", "add", "stem", "head_conv", "head_pool", "head_dense")
+# What torchprof saw is of these rows: its own, and wall clock of the same run time.
+_KEYS = (Key("torch"), Key("torch", timer="torchprof"))
 # A thousand blocks are half a megabyte; more is a mistake or an attack.
 _MAX_BYTES = 16 << 20
 
@@ -32,17 +46,25 @@ def break_down(
     progress: Progress = silent,
     tell: Callable[[str], object] = warnings.warn,
 ) -> tuple[Breakdown, ...]:
-    """Break every block down that runs operators (Identity runs none), in the order given.
+    """Break every block down that runs operators (Identity runs none): eager torch, one thread, batch 1.
+
+    Rounds over all blocks in random order, so that a host that changes its speed hits all alike.
 
     Parameters
     ----------
     blocks
         What to profile.
-    runs, seed
-        As in `breakdown`.
+    runs
+        Rounds to take the median over, 1 or more; a warm-up comes on top.
+    seed
+        Seed of weights, inputs and the order.
     progress, tell
-        Called with how far it is (in blocks), and with a line for each block that torchprof refuses: it is
+        Called with how far it is (in rounds), and with a line for each block that torchprof refuses: it is
         left out.
+
+    Returns
+    -------
+    One for each block, in the order given.
 
     Raises
     ------
@@ -51,21 +73,72 @@ def break_down(
     MeasurementError
         When no block is left.
     """
-    wanted = [block for block in blocks if block.candidate.op != "identity"]
-    found = []
-    for done, block in enumerate(wanted):
-        progress(done, len(wanted), f"torchprof: {block}")
-        try:
-            found.append(breakdown(block, runs, seed))
-        except MeasurementError as error:
-            tell(f"{block} is left out of the breakdown: {error}")
+    wanted = [block for block in dict.fromkeys(blocks) if block.candidate.op != "identity"]
+    ready = [(block, seeded_module(block, seed), example_input(block, 1, seed)) for block in wanted]
+    found: dict[Block, list[dict[str, float]]] = {block: [] for block in wanted}
+    generator, rounds = np.random.default_rng(seed), warmed(runs)
+    with pinned(Key("torch")):
+        for done, counts in enumerate(rounds):
+            progress(done, len(rounds), "torchprof: rounds over all blocks")
+            for index in generator.permutation(len(ready)):
+                block, module, x_NCHW = ready[index]
+                try:
+                    if block in found:
+                        module(x_NCHW)  # not counted: the caches hold the block before
+                        seconds = stage_seconds(block, module, x_NCHW)
+                        found[block] += [seconds] if counts else []
+                except MeasurementError as error:
+                    del found[block]
+                    tell(f"{block} is left out of the breakdown: {error}")
     if not found:
         raise MeasurementError(
             f"none of {len(blocks)} blocks was broken down: expected one or more that run operators "
             "(an Identity has none) and that torchprof can profile. Give another --space, or reinstall jmsnas"
         )
-    progress(len(wanted), len(wanted), "torchprof: done")
-    return tuple(found)
+    progress(len(rounds), len(rounds), "torchprof: done")
+    return tuple(_medians(block, of) for block, of in found.items())
+
+
+def _medians(block: Block, runs: Sequence[Mapping[str, float]]) -> Breakdown:
+    stages = tuple((stage, median(run[stage] for run in runs)) for stage in runs[0])
+    return Breakdown(block, stages, median(sum(run.values()) - run.get("add", 0.0) for run in runs))
+
+
+def note_stages(device: str, path: Path, found: Sequence[Breakdown], tell: Tell) -> int:
+    """Write breakdowns into the rows of a device's table that eager torch gave here; return into how many.
+
+    Parameters
+    ----------
+    device, path
+        Whose table, and where it lies; there need be none.
+    found
+        What `break_down` gave; rows of other blocks keep what they have.
+    tell
+        As in `jmsnas.profiler.fold.fold_journal`, whose errors these are too.
+
+    Raises
+    ------
+    MeasurementError
+        When a profiler writes this table.
+    """
+    stages, here = {each.block: each.stages for each in found}, environment_name(describe_host())
+
+    def noted(row: Row) -> Row:
+        measured_so = row.kind == "measured" and row.key in _KEYS and row.environment == here
+        if not measured_so or row.block not in stages:
+            return row
+        names, seconds = zip(*stages[row.block], strict=True)
+        return replace(row, stages=names, stages_s=seconds)
+
+    if not (path.exists() or journal_path(path).exists()):
+        return 0
+    with only_writer(path):
+        table = fold_journal(device, path, tell)
+        rows = tuple(map(noted, table.rows))
+        changed = sum(row is not before for row, before in zip(rows, table.rows, strict=True))
+        if changed:
+            write_table(path, replace(table, rows=rows))
+    return changed
 
 
 def stages_s(found: Breakdown) -> float:

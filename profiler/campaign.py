@@ -10,9 +10,9 @@ from jmsnas.profiler.environment import environment_name
 from jmsnas.profiler.event_row import event_row
 from jmsnas.profiler.fold import Tell, fold_journal
 from jmsnas.profiler.host_watch import Read, Watch
+from jmsnas.profiler.job import Job, Report
 from jmsnas.profiler.journal import append_record, journal_path
 from jmsnas.profiler.records import row_record
-from jmsnas.profiler.sitting import Job, Report
 from jmsnas.profiler.table import SCHEMA_VERSION, AnyRow, Key, LatencyTable
 from jmsnas.profiler.timing import TimingConfig
 from jmsnas.space import Subject
@@ -61,7 +61,8 @@ class Campaign:
                 index = event["row"] if "row" in event else event["energy"]
                 if "row" in event:
                     environment = environment_name(self.values)
-                    row = event_row(event, self.device, key, subjects[index], environment, watch.faults)
+                    faults = (*watch.faults, *event.get("faults", ()))
+                    row = event_row(event, self.device, key, subjects[index], environment, faults)
                 else:
                     row = replace(rows[index], energy_j=event["j"])
                 rows[index] = row
@@ -70,6 +71,12 @@ class Campaign:
         try:
             self.sit(Job(key, tuple(subjects), self.cache, self.seed, config), report, watch.look)
         finally:
-            watch.end()
-            table = fold_journal(self.device, self.path, self.tell)
+            try:
+                for fault in watch.end():
+                    # It came after the last look: any row may have been measured under it.
+                    for index, row in rows.items():
+                        rows[index] = row = replace(row, host_faults=(*row.host_faults, fault))
+                        append_record(journal, {"row": row_record(row), "process": process})
+            finally:
+                table = fold_journal(self.device, self.path, self.tell)
         return table

@@ -8,7 +8,7 @@ import numpy as np
 from jmsnas.cost import operators
 from jmsnas.profiler.table import AnyRow, Key, LatencyTable
 from jmsnas.profiler.trust import disturbed
-from jmsnas.space import Subject
+from jmsnas.space import Part, Subject
 
 # A tenth, but no fewer than give the noise floor a 90th percentile.
 _REPEATED_SHARE, _FEWEST_REPEATED = 0.1, 8
@@ -19,10 +19,10 @@ def to_measure(table: LatencyTable, key: Key, subjects: Sequence[Subject], *, re
 
     What the table lacks and what was disturbed when it was measured; with `refine` also rows that did not
     converge, or where there is none of all these the wider half of the rows. Identity runs no operator, so
-    torchprof, which sees operators, is not asked for it.
+    torchprof, which sees operators, is not asked for it, nor for networks with one.
     """
     if key.timer == "torchprof":
-        subjects = [subject for subject in subjects if operators(subject)]
+        subjects = [subject for subject in subjects if _seen_by_torchprof(subject)]
     have = {row.block: row for row in _measured(table, key)}
     wanted = [
         s for s in subjects if s not in have or disturbed(have[s]) or (refine and not have[s].converged)
@@ -43,6 +43,10 @@ def to_repeat(table: LatencyTable, key: Key, environment: str, seed: int) -> lis
         return []
     chosen = np.random.default_rng(seed).permutation(len(once))[:missing]
     return [once[index] for index in sorted(chosen.tolist())]
+
+
+def _seen_by_torchprof(subject: Subject) -> bool:
+    return all(operators(block) for block in (subject.blocks if isinstance(subject, Part) else (subject,)))
 
 
 def _measured(table: LatencyTable, key: Key) -> list[AnyRow]:

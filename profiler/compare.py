@@ -9,6 +9,10 @@ from jmsnas.profiler.table import Key, LatencyTable, Row
 from jmsnas.space import Block
 
 _FIELDS = ("runtime", "threads", "batch", "dtype", "processor", "layout", "timer")
+# How a host is set up, and what of it says nothing where the processors are two anyway.
+_SET_UP = ("governor", "power_mode", "boost", "smt")
+_SET_UP_OF_ONE_CPU = ("min_frequency_khz", "max_frequency_khz")
+_UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +81,8 @@ def compare(first: LatencyTable, second: LatencyTable, tolerance: float = 0.05) 
     Raises
     ------
     TableError
-        When no key is common, when one table measured what the other simulated, or when they share no
-        block: such numbers do not compare.
+        When no key is common, when one table measured what the other simulated, when they share no block,
+        or when the hosts were set up differently (governor, power mode): such numbers do not compare.
     """
     if not 0 < tolerance < 1:
         raise TableError(f"got tolerance {tolerance}: expected a share between 0 and 1, such as 0.05")
@@ -93,6 +97,8 @@ def compare(first: LatencyTable, second: LatencyTable, tolerance: float = 0.05) 
             f"{', '.join(key.label for key in common)}: profile both with the same --space"
         )
     _refuse_kinds(pairs, first.device, second.device)
+    environment = _environment_changes(first, second, pairs)
+    _refuse_set_ups(environment)
     ratios = tuple(_ratio(a, b) for a, b in pairs)
     return Comparison(
         ratios=ratios,
@@ -101,7 +107,7 @@ def compare(first: LatencyTable, second: LatencyTable, tolerance: float = 0.05) 
         level_ratio=median(b.reference_s / a.reference_s for a, b in pairs),
         only_first=len(left) - len(pairs),
         only_second=len(right) - len(pairs),
-        environment=_environment_changes(first, second, pairs),
+        environment=environment,
         tolerance=tolerance,
     )
 
@@ -136,6 +142,17 @@ def _refuse_kinds(pairs: Sequence[tuple[Row, Row]], first: str, second: str) -> 
         )
 
 
+def _refuse_set_ups(environment: dict[str, tuple[str, str]]) -> None:
+    names = _SET_UP if "cpu" in environment else (*_SET_UP, *_SET_UP_OF_ONE_CPU)
+    differing = [(name, *environment[name]) for name in names if name in environment]
+    known = [f"{name} {was} against {now}" for name, was, now in differing if _UNKNOWN not in (was, now)]
+    if known:
+        raise TableError(
+            f"the tables do not compare: their hosts were set up differently ({', '.join(known)}). "
+            "Set both alike, then profile again"
+        )
+
+
 def _environment_changes(
     first: LatencyTable, second: LatencyTable, pairs: Sequence[tuple[Row, Row]]
 ) -> dict[str, tuple[str, str]]:
@@ -149,7 +166,7 @@ def _environment_changes(
                 side.setdefault(what, set()).add(value)
     changed = {}
     for what in sorted(sides[0].keys() | sides[1].keys()):
-        was, now = (" or ".join(sorted(side.get(what, {"unknown"}))) for side in sides)
+        was, now = (" or ".join(sorted(side.get(what, {_UNKNOWN}))) for side in sides)
         if was != now:
             changed[what] = (was, now)
     return changed

@@ -28,7 +28,7 @@ Tell = Callable[[str], None]
 def fold_journal(device: str, path: Path, tell: Tell) -> LatencyTable:
     """Put the journal of the table at `path` into that table, remove it, and return the table.
 
-    The caller is the only writer. Measured rows take the place of all simulated ones; what several processes
+    The caller is the only writer. Measured rows take the place of all others; what several processes
     measured is pooled. A table of another schema version is set aside under another name, and `tell` called.
 
     Raises
@@ -63,7 +63,7 @@ def fold_journal(device: str, path: Path, tell: Tell) -> LatencyTable:
     # A process killed between writing the table and removing the journal leaves both.
     sha256 = hashlib.sha256(repr(journal.records).encode()).hexdigest()
     if latest and metadata_of(path, "jmsnas.journal_sha256") != sha256:
-        # What was measured takes the place of all that was only simulated.
+        # What was measured takes the place of all that was only simulated, or that others measured.
         kept = [row for row in table.everything if row.kind == "measured"]
         table = merged(device, [*kept, *latest.values()], environments)
         write_table(path, table, sha256)

@@ -24,7 +24,7 @@ _GEOMETRY = (
     *("in_channels", "out_channels", "height", "width"),
 )
 _VARIANTS = ("pw_groups", "se", "se_channels", "activation", "space", "arch")
-_OTHERS = ("processor", "campaign", "mid_channels", "n_runs", "latency_var_ms2")
+_OTHERS = ("processor", "campaign", "mid_channels", "n_runs", "latency_var_ms2", "source")
 _PLAIN = (
     *(pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean),
     *(pa.types.is_string, pa.types.is_large_string, pa.types.is_null),
@@ -43,6 +43,17 @@ def read_readings(path: Path) -> tuple[Reading, ...]:
     """
     if metadata_of(path, "jmsnas.schema"):
         return readings_of(read_table(path), str(path))
+    return foreign_readings(read_records(path), str(path))
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Read the rows of a published table as plain records, of those columns that docs/table.md names.
+
+    Raises
+    ------
+    TableError
+        When the file cannot be read, is no Parquet file, or is no table of latencies.
+    """
     try:
         with path.open("rb") as stream:
             content = stream.read(_MAX_BYTES + 1)
@@ -51,8 +62,8 @@ def read_readings(path: Path) -> tuple[Reading, ...]:
             raise TableError(
                 f"{path} is larger than {_MAX_BYTES} bytes or {_MAX_ROWS} rows: expected a latency table"
             )
-        columns = _columns(file.schema_arrow, path)
-        return foreign_readings(unpack(content, columns).to_pylist(), str(path))
+        records: list[dict[str, Any]] = unpack(content, _columns(file.schema_arrow, path)).to_pylist()
+        return records
     except FileNotFoundError as error:
         raise TableError(f"cannot read {path}: {error.strerror}") from error
     except NOT_PARQUET as error:

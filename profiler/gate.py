@@ -33,6 +33,8 @@ _HEAD, _NEIGHBOURS, _SLOW = 8, 5, 0.05
 _MOST_ROWS = 4000
 # The profiler's own bar: 85 % of rows within 1 %.
 _UNCONVERGED_SHARE = 0.15
+# And for a host on which nothing else runs.
+_RED_SHARE = 0.05
 
 
 def check(rows: Sequence[Reading]) -> tuple[Finding, ...]:
@@ -53,6 +55,7 @@ def check(rows: Sequence[Reading]) -> tuple[Finding, ...]:
         *rules.monotone(good),
         *cold_start(good),
         *unconverged(good),
+        *distrusted(good),
         *simulated(rows),
     ]
     return tuple(sorted(found, key=lambda entry: SEVERITIES.index(entry.severity)))
@@ -125,6 +128,22 @@ def unconverged(rows: Sequence[Reading]) -> Iterator[Finding]:
                 f"{len(open_rows)} of {len(found)} rows of {found[0].setting} did not converge "
                 f"({len(open_rows) / len(found):.0%}, expected at most {_UNCONVERGED_SHARE:.0%}): "
                 "give jmsnas profile a larger --budget",
+            )
+
+
+def distrusted(rows: Sequence[Reading]) -> Iterator[Finding]:
+    """At most 5 % of a sweep's rows are red: the host throttled, or something else held the core."""
+    for found in grouped(rows, lambda r: r.sweep).values():
+        red = [r for r in found if r.distrust]
+        if len(red) > _RED_SHARE * len(found):
+            yield finding(
+                "distrusted",
+                "warning",
+                red,
+                f"{len(red)} of {len(found)} rows of {found[0].setting} are red "
+                f"({len(red) / len(found):.0%}, expected at most {_RED_SHARE:.0%}); first row "
+                f"{red[0].row}, {red[0].text}: {red[0].distrust}. "
+                "Run jmsnas profile again on a quiet, cool host",
             )
 
 

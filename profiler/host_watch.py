@@ -47,16 +47,24 @@ class Watch:
             # Asleep meanwhile: the cores that work are those that measure.
             state = self.read(partial(time.sleep, _LOOK_S))
         except Exception as error:  # whatever ends the watching, the rows must say so
-            found: tuple[str, ...] = (f"the host could not be watched ({type(error).__name__})",)
+            found = _unwatched(error)
         else:
             self.baseline = self.baseline or state
             found = faults_between(self.baseline, state)
         self.faults = tuple(dict.fromkeys((*self.faults, *found)))
 
-    def end(self) -> None:
-        """Read once more, and tell what the whole time says."""
-        if self.read and self.before:
-            self._tell(warnings_for(self.before, self.read(keep_busy)))
+    def end(self) -> tuple[str, ...]:
+        """Read once more, tell what the whole time says, and give the faults that no look had seen."""
+        if self.read is None or self.before is None:
+            return ()
+        try:
+            after = self.read(keep_busy)
+        except Exception as error:  # as in `look`: a dead watcher certifies nothing
+            found = _unwatched(error)
+        else:
+            self._tell(warnings_for(self.before, after))
+            found = faults_between(self.before, after)
+        return tuple(fault for fault in found if fault not in self.faults)
 
     def _tell(self, lines: tuple[str, ...]) -> None:
         for line in lines:
@@ -65,3 +73,7 @@ class Watch:
             if kind not in self.told:
                 self.told.add(kind)
                 self.tell(line)
+
+
+def _unwatched(error: Exception) -> tuple[str, ...]:
+    return (f"the host could not be watched ({type(error).__name__})",)

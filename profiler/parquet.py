@@ -24,7 +24,7 @@ from jmsnas.profiler.table import SCHEMA_VERSION, LatencyTable
 _MAX_BYTES = 64 << 20
 _MAX_ROWS = 1_000_000
 # Whatever pyarrow makes of bytes that are not a Parquet file; OverflowError of numbers none can hold.
-NOT_PARQUET = (pa.ArrowException, OSError, ValueError, OverflowError, MemoryError)
+NOT_PARQUET = (pa.ArrowException, OSError, ValueError, OverflowError, LookupError, MemoryError)
 _TEXTS = ("jmsnas.device", "jmsnas.environment", "jmsnas.noise", "jmsnas.journal_sha256")
 
 

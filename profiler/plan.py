@@ -8,6 +8,7 @@ import numpy as np
 from jmsnas.cost import cost
 from jmsnas.errors import InputError
 from jmsnas.mobilenets import NAMES, mobilenet
+from jmsnas.profiler.choose import to_measure
 from jmsnas.profiler.off_grid import off_grid_blocks
 from jmsnas.profiler.table import Key, LatencyTable
 from jmsnas.space import Block, Part, SearchSpace, Subject
@@ -27,10 +28,8 @@ class Plan:
         return tuple(dict.fromkeys(subject for _, group in self.groups for subject in group))
 
     def missing(self, table: LatencyTable | None, key: Key) -> int:
-        """How many of them a table has no measured row for, under a key."""
-        rows = table.everything if table else ()
-        have = {row.block for row in rows if row.key == key and row.kind == "measured"}
-        return sum(subject not in have for subject in self.subjects)
+        """How many of them a sweep would measure under a key: no sound row is in the table."""
+        return len(to_measure(table or LatencyTable("none", (), {}), key, self.subjects, refine=False))
 
 
 def make_plan(

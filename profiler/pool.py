@@ -7,8 +7,8 @@ from jmsnas.profiler.measurement import TARGET, summarise
 from jmsnas.profiler.table import R
 from jmsnas.profiler.trust import disturbed
 
-# More processes say nothing new of a block, but each keeps its samples.
-_MOST_PROCESSES = 8
+# More processes and samples say nothing new of a block, and a table must be read in a moment.
+_MOST_PROCESSES, _MOST_SAMPLES = 8, 4000
 
 
 def pooled(before: R, after: R) -> R:
@@ -19,11 +19,15 @@ def pooled(before: R, after: R) -> R:
     disturbed is repeated, not diluted.
     """
     unlike = before.kind != after.kind or before.environment != after.environment
+    if not unlike and not after.stages:
+        after = replace(after, stages=before.stages, stages_s=before.stages_s)
     if unlike or before.samples == after.samples or not before.samples:
         return after
     if disturbed(before) != disturbed(after):
         return after if disturbed(before) else before
     rounds = (*before.process_rounds, *after.process_rounds)[-_MOST_PROCESSES:]
+    while sum(rounds) > _MOST_SAMPLES and len(rounds) > 2:
+        rounds = rounds[1:]
     samples = (*before.samples, *after.samples)[-sum(rounds) :]
     # The geometric mean: a level that jumped is a factor, and neither process knows the truth.
     level_s = math.sqrt(before.reference_s * after.reference_s)

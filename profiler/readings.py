@@ -34,6 +34,9 @@ class Reading:
         None where the table does not say.
     simulated
         Whether the number is a model's.
+    distrust
+        Why a measured row is not to be trusted (its mark is red); empty where it is, or the table does not
+        say.
     moment
         What rows sort by in time; equal values keep the order of the file.
     threads
@@ -62,6 +65,7 @@ class Reading:
     high_s: float | None = None
     converged: bool | None = None
     simulated: bool = False
+    distrust: str = ""
     moment: str = ""
     threads: int = 1
 
@@ -117,8 +121,9 @@ def _own(row: Row, table: str, number: int) -> Reading:
         moved=float(moved),
         low_s=row.low_s,
         high_s=row.high_s,
-        converged=row.converged,
+        converged=None if row.kind == "imported" else row.converged,
         simulated=row.kind == "simulated",
+        distrust=row.trust_reason if (row.kind, row.trust) == ("measured", "red") else "",
         moment=row.measured_at,
         threads=row.key.threads,
     )

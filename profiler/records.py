@@ -27,7 +27,7 @@ _SECONDS = (
 )
 _TEXTS = ("environment", "measured_at", "source", "trust", "trust_reason")
 _PLAIN = ("kind", *_SECONDS, "rounds", "converged", *_TEXTS, "energy_j")
-_LISTS = ("samples", "process_rounds", "host_faults")
+_LISTS = ("samples", "process_rounds", "host_faults", "stages", "stages_s")
 
 _TYPES = {
     **dict.fromkeys(("device", "runtime"), pa.string()),
@@ -48,6 +48,8 @@ _TYPES = {
     "process_rounds": pa.list_(pa.int32()),
     "host_faults": pa.list_(pa.string()),
     "part_blocks": pa.list_(pa.string()),
+    "stages": pa.list_(pa.string()),
+    "stages_s": pa.list_(pa.float64()),
 }
 _NULLABLE = ("energy_j",)
 SCHEMA = pa.schema([pa.field(name, kind, nullable=name in _NULLABLE) for name, kind in _TYPES.items()])

@@ -30,7 +30,7 @@ def prepare(
     if key.processor == "cuda" and not torch.cuda.is_available():
         raise MeasurementError(
             f"cannot measure {key.label}: torch {torch.__version__} finds no CUDA device here. "
-            "Check nvidia-smi, or leave out --processor cuda"
+            "Check nvidia-smi, or measure the processor: --processor cpu"
         )
     return [_timed(subject, key, seed) for subject in subjects]
 

@@ -4,8 +4,6 @@ A block becomes a `Timed` under a key (run time, threads, batch, dtype, processo
 that runs it so many times in a row and gives the seconds that took.
 """
 
-import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -13,6 +11,7 @@ from pathlib import Path
 import torch
 
 from jmsnas.profiler import run_onnxruntime, run_torch
+from jmsnas.profiler.core import on_idlest_cores
 from jmsnas.profiler.table import Key
 from jmsnas.profiler.timing import Timed
 from jmsnas.progress import Progress, silent
@@ -51,10 +50,10 @@ def prepare(
 
 @contextmanager
 def pinned(key: Key) -> Iterator[None]:
-    """Hold the process still while blocks are timed: threads, core, no gradients, denormals are zero.
+    """Hold the process still while blocks are timed: threads, cores, no gradients, denormals are zero.
 
-    With one thread it stays on the core that is idlest now, where the operating system can do that. All is
-    put back at the end, but torch's denormal mode, which cannot be asked for, ends as off.
+    It stays on as many cores as the key has threads, those that are idlest now, where the operating system
+    can do that. All is put back at the end, but torch's denormal mode, which none can ask for, ends as off.
     """
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())
@@ -62,24 +61,5 @@ def pinned(key: Key) -> Iterator[None]:
         torch.set_num_threads(key.threads)
         stack.callback(torch.set_flush_denormal, False)
         torch.set_flush_denormal(True)
-        if key.threads == 1 and hasattr(os, "sched_setaffinity"):
-            cores = os.sched_getaffinity(0)
-            stack.callback(os.sched_setaffinity, 0, cores)
-            os.sched_setaffinity(0, {idlest_core(cores)})
+        stack.enter_context(on_idlest_cores(key.threads))
         yield
-
-
-def idlest_core(cores: set[int], watch_s: float = 0.05, stat: Path = Path("/proc/stat")) -> int:
-    """Which of `cores` had most idle time while it was watched; the highest number where nothing tells."""
-    before = _idle_ticks(stat)
-    time.sleep(watch_s)
-    after = _idle_ticks(stat)
-    return max(cores, key=lambda core: (after.get(core, 0) - before.get(core, 0), core))
-
-
-def _idle_ticks(stat: Path) -> dict[int, int]:
-    try:
-        lines = [line.split() for line in stat.read_text().splitlines()]
-    except OSError:
-        return {}
-    return {int(line[0][3:]): int(line[4]) for line in lines if line and line[0][:3] == "cpu" and line[0][3:]}

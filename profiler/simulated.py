@@ -11,7 +11,7 @@ Every constant and its source is in jmsnas/presets/devices/<name>.toml. Nothing 
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from jmsnas.cost import Operator, operators
 from jmsnas.errors import DeviceError, TableError
@@ -50,6 +50,20 @@ def load_simulated(name: str) -> SimulatedDevice:
     if name not in known:
         raise DeviceError(f"unknown simulated device {name!r}: expected one of {', '.join(known)}")
     return device_from_toml(read_toml(preset_path("devices", name), DeviceError), f"{name}.toml")
+
+
+def processor_of(device: str) -> str:
+    """What a device's name stands for: `cuda` for the built-in GPUs, `cpu` for all other names."""
+    return load_simulated(device).processor if device in simulated_names() else "cpu"
+
+
+def serving_key(device: str, runtime: str, keys: Collection[Key]) -> Key:
+    """Under which of a table's keys a device speaks: the processor its name stands for, else its CPU.
+
+    A GPU's table has its CPU alone where an agent measured it, whose onnxruntime knows no GPU.
+    """
+    own = Key(runtime, processor=processor_of(device))
+    return Key(runtime) if own not in keys and Key(runtime) in keys else own
 
 
 def _costs(device: SimulatedDevice, runtime: str) -> RuntimeCosts:

@@ -11,7 +11,7 @@ from typing import Any
 
 from jmsnas.errors import DeviceError
 from jmsnas.files import refuse_unknown_keys
-from jmsnas.profiler.table import RUNTIMES
+from jmsnas.profiler.table import PROCESSORS, RUNTIMES
 
 _MULTIPLYING = ("macs_per_s", "bytes_per_s", "overhead_s")
 _CLASS_KEYS = {
@@ -69,10 +69,14 @@ class RuntimeCosts:
 
 @dataclass(frozen=True, slots=True)
 class SimulatedDevice:
-    """A device file: one thread, batch 1, float32. `dated` is when its constants were written, ISO 8601."""
+    """A device file: one thread, batch 1, float32, on its `processor` (cpu, or cuda where it is a GPU).
+
+    `dated` is when its constants were written, ISO 8601.
+    """
 
     name: str
     description: str
+    processor: str
     dated: str
     runtimes: Mapping[str, RuntimeCosts]
 
@@ -95,14 +99,19 @@ def device_from_toml(table: Mapping[str, Any], where: str) -> SimulatedDevice:
     DeviceError
         Naming the file and what is unknown, missing, or of the wrong kind in it.
     """
-    refuse_unknown_keys(table, ("name", "description", "dated", *RUNTIMES), where, DeviceError)
+    refuse_unknown_keys(table, ("name", "description", "processor", "dated", *RUNTIMES), where, DeviceError)
     try:
         dated = table["dated"]
         if type(dated) is not date:
             raise DeviceError(f"{where} has dated = {dated!r}: expected a date such as 2026-11-23")
+        if table["processor"] not in PROCESSORS:
+            raise DeviceError(
+                f"{where} has processor = {table['processor']!r}: expected one of {', '.join(PROCESSORS)}"
+            )
         return SimulatedDevice(
             name=_text(table, "name", where),
             description=_text(table, "description", where),
+            processor=table["processor"],
             dated=dated.isoformat(),
             runtimes={
                 runtime: _runtime_costs(table[runtime], f"{where} [{runtime}]") for runtime in RUNTIMES

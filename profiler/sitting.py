@@ -1,83 +1,25 @@
-"""One sitting: a process makes blocks ready, times them in rounds, and tells each result at once.
-
-A job and what is told are plain JSON, so that a sitting can have a process of its own
-(`jmsnas.profiler.apart`) as well as this one.
-"""
+"""One sitting: this process makes blocks ready, times them in rounds, and tells each result at once."""
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
-from itertools import cycle
-from pathlib import Path
-from typing import Any
 
 from jmsnas.errors import StorageError
 from jmsnas.profiler.energy import energy_j, find_meter, idle_w
+from jmsnas.profiler.job import Job, Report
 from jmsnas.profiler.measurement import Measurement
 from jmsnas.profiler.runtimes import pinned, prepare
 from jmsnas.profiler.table import REFERENCE, Key
-from jmsnas.profiler.timing import Timed, TimingConfig, measure
-from jmsnas.space import Block, Part, Subject
+from jmsnas.profiler.timing import Timed, measure
+from jmsnas.space import Subject
 
-# What is told: {"progress": [done, of, what]}, {"row": index, ...}, {"energy": index, "j": joules},
-# {"failed": index, "why": text}.
-Report = Callable[[dict[str, Any]], None]
 # Called with the index of the block that is run next, -1 while none is: so that who watches knows what hangs.
 Starting = Callable[[int], None]
 # Share of a sitting's work that making the blocks ready takes, for the progress shown.
 _PREPARING = 0.3
-_REFERENCES = 5
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """What one sitting measures: blocks and parts under a key, and how long.
-
-    `one_by_one` makes blocks ready each on its own, slower, so that one that kills the process is known;
-    `energy` reads the meter, where the host has one, after the timing.
-    """
-
-    key: Key
-    subjects: tuple[Subject, ...]
-    cache: Path
-    seed: int
-    config: TimingConfig
-    one_by_one: bool = False
-    energy: bool = True
-
-    def document(self) -> dict[str, Any]:
-        """Give it as plain JSON."""
-        return {
-            "key": asdict(self.key),
-            "subjects": [_texts(subject) for subject in self.subjects],
-            "cache": str(self.cache),
-            "seed": self.seed,
-            "config": asdict(self.config),
-            "one_by_one": self.one_by_one,
-            "energy": self.energy,
-        }
-
-
-def job_from(document: dict[str, Any]) -> Job:
-    """Make the job of a document that `Job.document` gave."""
-    return Job(
-        Key(**document["key"]),
-        tuple(_subject(texts) for texts in document["subjects"]),
-        Path(document["cache"]),
-        document["seed"],
-        TimingConfig(**document["config"]),
-        document["one_by_one"],
-        document["energy"],
-    )
-
-
-def _texts(subject: Subject) -> str | list[str]:
-    return str(subject) if isinstance(subject, Block) else [str(block) for block in subject.blocks]
-
-
-def _subject(texts: str | list[str]) -> Subject:
-    return Block.parse(texts) if isinstance(texts, str) else Part(tuple(Block.parse(text) for text in texts))
+# Copies of the reference block that take turns.
+REFERENCES = 5
 
 
 def sit(job: Job, report: Report, starting: Starting = lambda index: None) -> None:
@@ -92,7 +34,7 @@ def sit(job: Job, report: Report, starting: Starting = lambda index: None) -> No
     StorageError
         When the cache of exported models cannot be written.
     """
-    reference = in_turn(prepare([REFERENCE] * _REFERENCES, job.key, job.cache, job.seed))
+    references = prepare([REFERENCE] * REFERENCES, job.key, job.cache, job.seed)
     ready = _ready(job, report, starting)
     blocks = [timed for timed in ready if timed is not None]
     indices = [index for index, timed in enumerate(ready) if timed is not None]
@@ -103,7 +45,7 @@ def sit(job: Job, report: Report, starting: Starting = lambda index: None) -> No
     with pinned(job.key):
         measure(
             blocks,
-            reference,
+            references,
             finished,
             job.config,
             job.seed,
@@ -114,16 +56,6 @@ def sit(job: Job, report: Report, starting: Starting = lambda index: None) -> No
         starting(-1)
         if job.energy:
             _measure_energy(job.key, blocks, indices, report)
-
-
-def in_turn(copies: Sequence[Timed]) -> Timed:
-    """Make one block of several copies of it, a call each in turn.
-
-    Where a copy lies in memory makes it a percent faster or slower for as long as the process lives. For a
-    block that is its noise floor; for the reference it would shift every ratio of the process alike.
-    """
-    following = cycle(copies)
-    return lambda loops: next(following)(loops)
 
 
 def _ready(job: Job, report: Report, starting: Starting) -> list[Timed | None]:

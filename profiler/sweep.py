@@ -12,13 +12,14 @@ from pathlib import Path
 from jmsnas.errors import DeviceError
 from jmsnas.profiler.apart import sit_apart
 from jmsnas.profiler.campaign import Campaign, Sit
+from jmsnas.profiler.capacity import refuse_beyond_host
 from jmsnas.profiler.choose import to_measure, to_repeat
 from jmsnas.profiler.environment import describe_host, environment_name, host_is
 from jmsnas.profiler.fold import Tell, fold_journal, merged
 from jmsnas.profiler.host_watch import Read, read_host
 from jmsnas.profiler.journal import only_writer
 from jmsnas.profiler.parquet import write_table
-from jmsnas.profiler.simulated import simulated_names, simulated_table
+from jmsnas.profiler.simulated import load_simulated, processor_of, simulated_names, simulated_table
 from jmsnas.profiler.table import Key, LatencyTable
 from jmsnas.profiler.timing import TimingConfig
 from jmsnas.progress import Progress, silent
@@ -73,18 +74,16 @@ def profile_device(
 
     Returns
     -------
-    The table with `outcome` `measured`, `simulated`, or `kept`: a measured table is never replaced by a
-    simulated one.
+    The table with `outcome` `measured`, `simulated`, or `kept`: a measured or imported table is never
+    replaced by a simulated one.
 
     Raises
     ------
     DeviceError
-        For an unknown device, or with `measured_only` one that this host is not.
+        As `refuse_device`.
     """
+    refuse_device(device, keys, measured_only=measured_only)
     path = workspace.table(device)
-    known = ("local", *simulated_names())
-    if device not in known:
-        raise DeviceError(f"unknown device {device!r}: expected one of {', '.join(known)}")
     if host_is(device):
         table = profile(
             device,
@@ -100,14 +99,36 @@ def profile_device(
             sit=sit,
         )
         return Profiled(table, path, "measured")
-    if measured_only:
+    return _simulate(
+        device, [subject for subject in subjects if isinstance(subject, Block)], keys, path, tell
+    )
+
+
+def refuse_device(device: str, keys: Sequence[Key], *, measured_only: bool = False) -> None:
+    """Refuse a device that cannot be profiled so.
+
+    Raises
+    ------
+    DeviceError
+        For a device nobody knows; for a key of the other processor than a built-in device's name stands for;
+        with `measured_only` for one that this host is not.
+    """
+    known = ("local", *simulated_names())
+    if device not in known:
+        raise DeviceError(f"unknown device {device!r}: expected one of {', '.join(known)}")
+    own, others = processor_of(device), [key for key in keys if key.processor != processor_of(device)]
+    if others and device != "local":
+        other = device.removesuffix("-cpu") + ("-cpu" if own == "cuda" else "")
+        instead = f", or --device {other}" if other != device else ""
+        raise DeviceError(
+            f"{device} is a name of one processor ({load_simulated(device).description}), got "
+            f"{others[0].label}: expected --processor {own}{instead}"
+        )
+    if measured_only and not host_is(device):
         raise DeviceError(
             f"this host is not {device}, and --measured-only refuses to simulate it. "
             f"On that machine, run: jmsnas profile --device {device}"
         )
-    return _simulate(
-        device, [subject for subject in subjects if isinstance(subject, Block)], keys, path, tell
-    )
 
 
 def profile(
@@ -123,6 +144,7 @@ def profile(
     tell: Tell = warnings.warn,
     watch: Read | None = None,
     sit: Sit = sit_apart,
+    host: dict[str, str] | None = None,
 ) -> LatencyTable:
     """Measure on this host every block that the table lacks under a key, and return the whole table.
 
@@ -134,8 +156,8 @@ def profile(
     device
         Name that the rows carry.
     subjects, keys
-        Blocks and parts to measure, and how they are run; rows measured before are kept, simulated ones are
-        replaced.
+        Blocks and parts to measure, and how they are run; rows measured before are kept, simulated and
+        imported ones are replaced.
     table_path
         The Parquet file; its journal and lock lie beside it.
     cache
@@ -153,9 +175,13 @@ def profile(
         not done where None.
     sit
         Measures a job: in a process of its own, or in this one.
+    host
+        What the host that measures says of itself; this one where None.
 
     Raises
     ------
+    InputError
+        For more threads or memory than this host has.
     MeasurementError
         When another process writes this table, or a run time cannot run here.
     StorageError
@@ -163,9 +189,10 @@ def profile(
     TableError
         When the file at `table_path` is damaged or foreign.
     """
+    refuse_beyond_host(subjects, keys)
     with only_writer(table_path):
         table = fold_journal(device, table_path, tell)
-        values = describe_host()
+        values = describe_host() if host is None else host
         campaign = Campaign(device, table_path, values, cache, seed, tell, watch, sit)
         work = {key: to_measure(table, key, subjects, refine=budget_s is not None) for key in keys}
         total, before = sum(map(len, work.values())), 0
@@ -207,8 +234,10 @@ def _shown(
 def _simulate(device: str, blocks: Sequence[Block], keys: Sequence[Key], path: Path, tell: Tell) -> Profiled:
     with only_writer(path):
         table = fold_journal(device, path, tell)
-        if any(row.kind == "measured" for row in table.rows):
-            tell(f"{path} was measured and is kept: a simulated table never replaces a measured one")
+        others = {row.kind for row in table.rows} - {"simulated"}
+        if others:
+            was = " and ".join(sorted(others))
+            tell(f"{path} was {was} and is kept: a simulated table never takes its place")
             return Profiled(table, path, "kept")
         simulated = simulated_table(device, blocks, keys)
         environments = table.environments | simulated.environments

@@ -1,8 +1,6 @@
 """A latency table: one row a block on a device, with its interval and what it was measured on.
 
-Schema history: 1 (2026-11) first version; 2 (2026-11) the key says processor, layout and timer, a row says
-which processes measured it, what disturbed it, how far it can be trusted and what energy it took, and whole
-parts are rows. docs/table.md describes every column.
+docs/table.md describes every column and has the history of the schema.
 """
 
 from dataclasses import dataclass
@@ -11,13 +9,13 @@ from typing import Generic, TypeVar
 from jmsnas.errors import TableError
 from jmsnas.space import Block, Candidate, Layer, Part
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 RUNTIMES = ("onnxruntime", "torch")
 PROCESSORS = ("cpu", "cuda")
 DTYPES = ("float32", "float16")
 LAYOUTS = ("contiguous", "channels_last")
 TIMERS = ("wall", "torchprof")
-KINDS = ("measured", "simulated")
+KINDS = ("measured", "simulated", "imported")
 TRUST = ("green", "yellow", "red")
 # Every sample stands between two of this block, in the same run time. Half of its time in onnxruntime is
 # overhead and half arithmetic, as for the blocks of a small space: what slows one part slows both alike.
@@ -53,9 +51,7 @@ class Key:
                     f"unknown {name} {getattr(self, name)!r}: expected one of {', '.join(known)}"
                 )
         if self.dtype == "float16" and self.processor == "cpu":
-            raise TableError(
-                "cannot measure float16 on the cpu: expected float32, or --processor cuda beside it"
-            )
+            raise TableError("cannot measure float16 on the cpu: expected float32, or --processor cuda")
         if self.runtime != "torch" and (self.layout, self.timer) != ("contiguous", "wall"):
             raise TableError(
                 f"{self.runtime} chooses its own layout and torchprof cannot see into it, got layout "
@@ -89,7 +85,8 @@ class Timing(Generic[S]):
     block
         What was timed: a `Block` in a `Row`, a `Part` in a `PartRow`.
     kind
-        `measured`, or `simulated` (a roofline; never a measurement of that device).
+        `measured`, `simulated` (a roofline; never a measurement of that device), or `imported` (a number
+        of others; nothing else is known of it, and `reference_s` is 1 where the file has none).
     median_s, low_s, high_s
         Median seconds of one call and its 95 % interval (equal where simulated): the ratio times one level,
         which all rows of a key and an environment share; the interval is that of the ratio, widened by what
@@ -97,35 +94,24 @@ class Timing(Generic[S]):
     ratio, ratio_low, ratio_high
         Median over `samples` as a multiple of the reference block, which drift does not move, and its 95 %
         confidence interval within the processes that measured it.
-    reference_s
-        The reference block's own level in seconds while this row was measured; the shared level is the
-        median of it over the rows.
-    min_s, p90_s
-        Fastest and 90th percentile of the samples, times the shared level.
-    rounds
-        Number of samples, one a round; 0 where simulated.
-    converged
-        Whether the half width of the ratio's interval reached 1 %.
-    environment
-        Key of `LatencyTable.environments`: what it was measured on.
-    measured_at
-        Date as a label (UTC, ISO 8601); no computation rests on it.
-    source
-        Where the number comes from: this program, or the device file whose constants made it.
-    samples
-        Raw ratios to the reference, one a round, process after process.
-    process_rounds
-        How many of the samples each process took.
-    drift
-        Largest over smallest level of the reference within a process, less 1: how the host's speed moved.
-    interrupted
-        Share of the rounds in which something else held the core for over a tenth of the time.
-    host_faults
-        What the host showed while it was measured, in words: throttling, a moving clock, heat.
+    reference_s, min_s, p90_s
+        The reference block's own level while this row was measured; fastest and 90th percentile of the
+        samples, times the shared level.
+    rounds, converged
+        Number of samples, one a round (0 where simulated); whether the interval reached 1 % either way.
+    environment, measured_at, source
+        Key of `LatencyTable.environments`; a date as a label, on which nothing rests; who made the number.
+    samples, process_rounds
+        Raw ratios to the reference, process after process, and how many each process took.
+    drift, interrupted, host_faults
+        How the host's speed moved; share of the rounds in which something else held the core; what the host
+        showed meanwhile, in words.
     trust, trust_reason
         `green`, `yellow` or `red`, and why (`jmsnas.profiler.trust`).
     energy_j
         Joules of one call, idle power subtracted; None where no meter can be read.
+    stages, stages_s
+        Where the time goes as torchprof sees it, and seconds of each; empty until that was asked for.
     """
 
     device: str
@@ -154,6 +140,8 @@ class Timing(Generic[S]):
     trust: str = "yellow"
     trust_reason: str = "never judged"
     energy_j: float | None = None
+    stages: tuple[str, ...] = ()
+    stages_s: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a latency that cannot be."""
@@ -165,7 +153,7 @@ class Timing(Generic[S]):
         if self.kind not in KINDS or not 0 < self.ratio_low <= self.ratio <= self.ratio_high:
             raise TableError(
                 f"{self.block} on {self.device} is {self.kind!r} with ratio {self.ratio} in "
-                f"[{self.ratio_low}, {self.ratio_high}]: expected {' or '.join(KINDS)} and "
+                f"[{self.ratio_low}, {self.ratio_high}]: expected one of {', '.join(KINDS)} and "
                 "0 < low <= ratio <= high"
             )
         if self.samples and sum(self.process_rounds) != len(self.samples):
@@ -175,6 +163,11 @@ class Timing(Generic[S]):
             )
         if self.trust not in TRUST:
             raise TableError(f"{self.block} has trust {self.trust!r}: expected one of {', '.join(TRUST)}")
+        if len(self.stages) != len(self.stages_s) or not all(0 < s < 3600 for s in self.stages_s):
+            raise TableError(
+                f"{self.block} has the stages {', '.join(self.stages) or 'none'} of {list(self.stages_s)} s: "
+                "expected as many seconds, between 0 and 3600"
+            )
 
     @property
     def half_width(self) -> float:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import cycle, repeat
 
 import numpy as np
 
@@ -83,7 +83,7 @@ def wall_clock(call: Call, clock: Clock = time.perf_counter_ns) -> Timed:
 
 def measure(
     blocks: Sequence[Timed],
-    reference: Timed,
+    references: Sequence[Timed],
     finished: Callable[[int, Measurement], None],
     config: TimingConfig,
     seed: int = 0,
@@ -96,8 +96,10 @@ def measure(
 
     Parameters
     ----------
-    blocks, reference
-        The blocks and the reference block, ready to run.
+    blocks, references
+        The blocks, and copies of the reference block that take turns, a sample each; ready to run. Where a
+        copy lies in memory makes it a percent faster or slower for as long as the process lives. For a block
+        that is its noise floor; one reference alone would shift every ratio of the process alike.
     finished
         Called for each block with its index and measurement: when it reaches the target, again when it
         reaches a finer one, and at the time cap or the last round, with `converged=False` where the target
@@ -124,18 +126,18 @@ def measure(
         for index, block in enumerate(blocks):
             starting(index)
             loops.append(_calibrate(block, config.sample_s))
-        reference_loops = _calibrate(reference, config.sample_s)
-        _warm_up(reference, reference_loops, config.warm_up_s, clock)
+        reference, reference_loops = cycle(references), _calibrate(references[0], config.sample_s)
+        _warm_up(references[0], reference_loops, config.warm_up_s, clock)
         host = _Host(clock, core_clock)
         samples: list[list[float]] = [[] for _ in blocks]
         widths, target = [math.inf] * len(blocks), config.target
         left, done = list(range(len(blocks))), 0.0
         while left:
-            levels = [_sample(reference, reference_loops)]
+            levels = [_sample(next(reference), reference_loops)]
             for index in generator.permutation(left).tolist():
                 starting(index)
                 sample_s = _sample(blocks[index], loops[index])
-                levels.append(_sample(reference, reference_loops))
+                levels.append(_sample(next(reference), reference_loops))
                 samples[index].append(sample_s / math.sqrt(levels[-2] * levels[-1]))
             host.end_round(levels)
             spent = host.spent_s / config.budget_s

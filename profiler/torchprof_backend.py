@@ -137,57 +137,38 @@ def layer_seconds(module: nn.Module, x_NCHW: Tensor) -> dict[str, float]:
     return seconds
 
 
-def breakdown(block: Block, runs: int, seed: int) -> Breakdown:
-    """Profile a block with torchprof, stage by stage, in eager torch on one thread, batch 1.
+def stage_seconds(block: Block, module: nn.Module, x_NCHW: Tensor) -> dict[str, float]:
+    """Run a block once under torchprof and give the seconds of its stages, in the order they run.
 
-    Parameters
-    ----------
-    block
-        What to profile: any but Identity, which runs no operator.
-    runs
-        Runs to take the median over, 1 or more; the warm-up comes on top.
-    seed
-        Seed of weights and input.
+    Parameters and conditions are those of `layer_seconds`; `module` is what `blocks.build` made of `block`.
+    With a shortcut it runs a second time: the addition is no layer, and profilers cannot be nested.
 
     Raises
     ------
-    InputError
-        For fewer runs than 1.
     MeasurementError
-        When torchprof gives no time above 0 for a layer or for the addition.
+        For Identity, and when torchprof gives no time above 0 for a layer or for the addition.
     """
-    module, x_NCHW = seeded_module(block, seed), example_input(block, 1, seed)
     stages = layer_stages(block, module)
-    totals: list[float] = []
-    parts: dict[str, list[float]] = {stage: [] for stage in stages.values()}
-    with pinned(Key("torch")):
-        for warm in _warmed(runs):
-            seconds = layer_seconds(module, x_NCHW)
-            # After the layers, by a run of its own: profilers cannot be nested.
-            add_s = _add_seconds(block, module, x_NCHW) if block.candidate.shortcut else 0.0
-            if not warm:
-                continue
-            totals.append(sum(seconds.values()))
-            for stage, found in parts.items():
-                found.append(sum(seconds[layer] for layer, of in stages.items() if of == stage))
-            if block.candidate.shortcut:
-                parts.setdefault("add", []).append(add_s)
-    return Breakdown(block, tuple((name, median(found)) for name, found in parts.items()), median(totals))
+    seconds = layer_seconds(module, x_NCHW)
+    found = dict.fromkeys(stages.values(), 0.0)
+    for layer, stage in stages.items():
+        found[stage] += seconds[layer]
+    return {**found, "add": _add_seconds(block, module, x_NCHW)} if block.candidate.shortcut else found
 
 
 def torchprof_s(block: Block, runs: int, seed: int) -> float:
     """Latency of a block the paper's way, seconds: the sum over torchprof's layers, median over runs.
 
-    Parameters, conditions and errors are those of `breakdown`, and so is the number: its `total_s`.
+    Eager torch on one thread, batch 1. Raises InputError for fewer runs than 1, else as `layer_seconds`.
     """
     module, x_NCHW = seeded_module(block, seed), example_input(block, 1, seed)
     with pinned(Key("torch")):
-        found = [(warm, sum(layer_seconds(module, x_NCHW).values())) for warm in _warmed(runs)]
+        found = [(warm, sum(layer_seconds(module, x_NCHW).values())) for warm in warmed(runs)]
     return median(total_s for warm, total_s in found if warm)
 
 
 def layer_stages(block: Block, module: nn.Module) -> dict[str, str]:
-    """Stage of every layer of `module`, which `blocks.build` made of `block`; see `Breakdown.stages`.
+    """Stage of every layer of `module`, which `blocks.build` made of `block`; as `Breakdown.stages` has them.
 
     Raises
     ------
@@ -216,7 +197,8 @@ def layer_stages(block: Block, module: nn.Module) -> dict[str, str]:
     return found
 
 
-def _warmed(runs: int) -> list[bool]:
+def warmed(runs: int) -> list[bool]:
+    """Five runs that do not count, then `runs` that do, 1 or more. Raises InputError for fewer."""
     if runs < 1:
         raise InputError(f"cannot take the median of {runs} runs: expected 1 or more")
     return [False] * _WARM_UP_RUNS + [True] * runs

@@ -38,7 +38,8 @@ def main() -> None:
             BEAT.pack_into(beat, 0, count, index)
 
         try:
-            from jmsnas.profiler.sitting import job_from, sit
+            from jmsnas.profiler.job import job_from
+            from jmsnas.profiler.sitting import sit
 
             sit(job_from(document["job"]), report, starting)
             report({"done": True})

@@ -2,10 +2,13 @@
 
 import numpy as np
 
-from jmsnas.nas.latency_lut import LatencyLUT, moves
+from jmsnas.nas.chain_lut import ChainLUT
+from jmsnas.nas.latency_lut import LatencyLUT
+from jmsnas.nas.mesh_lut import MeshLUT
+from jmsnas.nas.policy import allowed, in_line, moves
 
 
-def random_lut(N: int, R: int, M: int, seed: int, policy: str = "strict", link: float = 1.0) -> LatencyLUT:
+def random_lut(N: int, R: int, M: int, seed: int, policy: str = "strict", link: float = 1.0) -> ChainLUT:
     """N layers (first and last with one candidate), R candidates (the last nearly free), M devices."""
     random = np.random.default_rng(seed)
     work_NR = random.uniform(0.2, 2, (N, R))
@@ -17,7 +20,7 @@ def random_lut(N: int, R: int, M: int, seed: int, policy: str = "strict", link: 
     epsilon_LM = np.zeros((N + 1, M))
     epsilon_LM[:, : M - 1] = link * random.uniform(0.1, 2, (N + 1, 1)) / np.array([1, 2, 8, 8, 8])[: M - 1]
     names = tuple(f"device{m}" for m in range(M))
-    return LatencyLUT(names, policy, U_NRM, mask_NR, epsilon_LM, moves(epsilon_LM, policy), epsilon_LM)
+    return ChainLUT(names, policy, U_NRM, mask_NR, epsilon_LM, moves(epsilon_LM, policy), epsilon_LM)
 
 
 def random_p(lut: LatencyLUT, concentration: float, seed: int) -> np.ndarray:
@@ -26,3 +29,66 @@ def random_p(lut: LatencyLUT, concentration: float, seed: int) -> np.ndarray:
     drawn = np.random.default_rng(seed).dirichlet(np.full(R, concentration), N) + 1e-9
     p_NR = np.where(lut.mask_NR, drawn, 0)
     return p_NR / p_NR.sum(axis=1, keepdims=True)
+
+
+def random_mesh(
+    trunk: int,
+    branches: tuple[int, ...],
+    tail: int,
+    R: int,
+    seed: int,
+    alike: bool,
+    fan_out: str = "broadcast",
+    link: float = 1.0,
+) -> MeshLUT:
+    """Fig. 2(b): two devices up to the root, a child a branch (`alike` or not), one device behind them."""
+    random = np.random.default_rng(seed)
+    B, N = len(branches), trunk + sum(branches) + tail
+    places = np.split(np.arange(trunk, trunk + sum(branches)), np.cumsum(branches)[:-1])
+    branch_layers = tuple(tuple(int(n) for n in own) for own in places)
+    line_layers = tuple(n for n in range(N) if not trunk <= n < N - tail)
+    mask_NR = np.ones((N, R), dtype=bool)
+    mask_NR[[0, -1], 1:] = False
+    children = np.full(B, 0.2) if alike else random.uniform(0.1, 0.6, B)
+    work_NR = random.uniform(0.2, 2, (N, R))
+    work_NR[:, -1] = 0.01
+    jitter_NRM = random.uniform(0.9, 1.1, (N, R, 3 + B))
+    if alike:
+        jitter_NRM[:, :, 2 : 2 + B] = jitter_NRM[:, :, 2:3]
+    speed_M = np.concatenate([[1, 0.3], children, [0.1]])
+    U_NRM = work_NR[:, :, None] * speed_M * jitter_NRM * mask_NR[:, :, None]
+    line_N, joint = trunk + tail, (trunk, 2)
+    epsilon_LM = np.zeros((line_N + 1, 3))
+    epsilon_LM[: trunk + 1, 0] = link * random.uniform(0.1, 2, trunk + 1)
+    parts = (allowed(epsilon_LM[: trunk + 1, :2], "strict"), allowed(epsilon_LM[trunk:, 2:], "strict"))
+    line = ChainLUT(
+        ("a", "root", "cloud"),
+        "strict",
+        U_NRM[list(line_layers)][:, :, [0, 1, 2 + B]],
+        mask_NR[list(line_layers)],
+        epsilon_LM,
+        in_line(parts)[1],
+        epsilon_LM,
+        joint=joint,
+    )
+    root_K, behind_K = link * random.uniform(0.1, 1, (2, 1) if alike else (2, B)) * np.ones((2, B))
+    names = ("a", "root", *(f"child{k}" for k in range(B)), "cloud")
+    lengths_2K = np.array([[0] * B, [N] * B])
+    return MeshLUT(
+        names,
+        "strict",
+        U_NRM,
+        mask_NR,
+        line,
+        line_layers,
+        branch_layers,
+        tuple(range(2, 2 + B)),
+        root_K,
+        behind_K,
+        1.0,
+        behind_K,
+        fan_out,
+        lengths_2K,
+        (),
+        (1.0, 1.0),
+    )

@@ -8,6 +8,7 @@ from jmsnas.profiler.simulated_device import device_from_toml
 MADE_UP = """
 name = "toy"
 description = "a made-up machine"
+processor = "cpu"
 dated = 2026-01-02
 """
 RUNTIME = """

@@ -4,8 +4,9 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
+from jmsnas.profiler.job import Job, Report
 from jmsnas.profiler.measurement import TARGET, Measurement, summarise
-from jmsnas.profiler.sitting import Job, Report, sit
+from jmsnas.profiler.sitting import sit
 from jmsnas.profiler.table import AnyRow, Key, PartRow, Row
 from jmsnas.space import HEAD, IDENTITY, STEM, Block, Candidate, Layer, Part, Subject
 

@@ -7,6 +7,7 @@ from typer.testing import CliRunner
 
 from jmsnas.cli import app
 from jmsnas.nas.config import SearchConfig
+from jmsnas.nas.recipes import RECIPES, Recipe
 from jmsnas.workspace import Workspace
 
 
@@ -18,11 +19,8 @@ def jmsnas(*arguments: str) -> tuple[int, str, str]:
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """One epoch a stage: the command as it is, on a shorter schedule."""
-
-    def config(**given: object) -> SearchConfig:
-        return SearchConfig(**given, warmup_epochs=1, search_epochs=1, final_epochs=1)  # type: ignore[arg-type]
-
-    monkeypatch.setattr("jmsnas.nas.config.SearchConfig", config)
+    config = SearchConfig(warmup_epochs=1, search_epochs=1, final_epochs=1)
+    monkeypatch.setitem(RECIPES, "first-run", Recipe("digits", "digits", config))
 
 
 def test_search_prints_t_within_the_target_and_marks_the_simulated(
@@ -52,14 +50,24 @@ def test_search_as_json(short: None, simulated_workspace: Workspace) -> None:
     [
         (["--t-const", "1us"], "no network meets T_const 1 us on pi4 .*the feasible range is"),
         (["--t-const", "soon"], "'soon' is not a duration: expected a number"),
-        (["--topology", "ring"], "unknown topology 'ring': expected chain"),
+        (["--topology", "ring"], "unknown topology 'ring': expected chain or mesh"),
+        (["--network", "mesh"], "network mesh is a mesh, --topology chain was asked for: take --topology m"),
+        (["--topology", "mesh", "--network", "chain"], "network chain is a chain, --topology mesh was asked"),
+        (["--policy", "lazy"], "network chain has policy 'lazy': expected one of strict, relay, stop-early"),
+        (["--split", "free"], "unknown split 'free': expected joint or fixed"),
+        (["--input", "png"], "network chain has input 'png': expected one of uint8, float32"),
+        (["--min-layers", "11"], "must run 14 layers together .policy strict and min_layers., space digits"),
         (["--network", "star"], "unknown network 'star': expected one of chain, desk"),
         (["--network", "none.toml"], "cannot read none.toml: No such file"),
         (["--space", "mnist"], "unknown space 'mnist': expected one of"),
         (["--space", "imagenet"], "data set digits has 10 classes .*choose another --space or --dataset"),
-        (["--dataset", "mnist"], "unknown data set 'mnist': expected one of digits"),
+        (["--dataset", "mnist"], "unknown data set 'mnist': expected one of digits, fashion-mnist"),
         (["--network", "desk"], "device local has no latency table .*Run: jmsnas profile --device local"),
         (["--train-on", "gpu"], "cannot train on 'gpu': expected auto, cpu or cuda"),
+        (["--constraint", "hope"], "unknown constraint 'hope': expected penalty or multiplier"),
+        (["--derive", "best"], "unknown derive 'best': expected constrained or argmax"),
+        (["--recipe", "mnist"], "unknown recipe 'mnist': expected one of first-run, fashion-mnist"),
+        (["--front", "2", "--t-const", "2ms", "--t-const", "3ms"], "--front derives from one search, got 2"),
         (["--name", "../up"], "run name '../up' must be 1 to 64 of a-z"),
     ],
 )
@@ -77,3 +85,36 @@ def test_an_unwritable_workspace_is_one_line_and_exit_1(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     code, _, err = jmsnas("search", "--workspace", str(tmp_path / "file" / "below"))
     assert code == 1 and "jmsnas: cannot write" in err and "Traceback" not in err
+
+
+def test_a_name_that_is_another_searchs(short: None, simulated_workspace: Workspace) -> None:
+    words = ("search", "--name", "taken", "--workspace", str(simulated_workspace.folder))
+    assert jmsnas(*words)[0] == 0
+    code, out, _ = jmsnas(*words)  # finished before: the same result, at once
+    assert code == 0 and "Next: jmsnas report taken" in out
+    code, _, err = jmsnas(*words, "--seed", "1")
+    assert code == 2
+    assert "jmsnas: run taken is another search (seed 0, now 1): give another --name, or the options" in err
+
+
+def test_several_deadlines_side_by_side_and_as_json(short: None, simulated_workspace: Workspace) -> None:
+    place = str(simulated_workspace.folder)
+    words = ("search", "--t-const", "2ms", "--t-const", "2.5ms", "--name", "two", "--workspace", place)
+    code, out, err = jmsnas(*words)
+    assert code == 0, err
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["two-1", "two-2"]
+    assert re.search(r"two-1 +2 ms +[\d.]+ ms +(9[789]|100)\.\d%", lines[1])
+    assert "T rests on SIMULATED latencies of cloud, jetson, laptop, pi4." in out
+    assert "Next: jmsnas report two-1" in out
+    code, out, _ = jmsnas(*words, "--json")  # finished before: read
+    assert code == 0 and [run["name"] for run in json.loads(out)["runs"]] == ["two-1", "two-2"]
+
+
+def test_a_sweep_of_one_process(short: None, simulated_workspace: Workspace) -> None:
+    place = str(simulated_workspace.folder)
+    code, out, err = jmsnas("sweep", "--seed", "0", "--seed", "1", "--name", "swept", "--workspace", place)
+    assert code == 0, err
+    assert [line.split()[0] for line in out.splitlines()[1:3]] == ["swept-a-1", "swept-b-1"]
+    code, _, err = jmsnas("sweep", "--t-const", "1us", "--workspace", place)
+    assert code == 2 and "no network meets T_const 1 us" in err

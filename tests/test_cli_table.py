@@ -121,7 +121,7 @@ def test_export_writes_the_whole_file(pi4: Path, tmp_path: Path) -> None:
         assert len(list(csv.DictReader(file))) == 53
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["t.csv"]
     code, out, _ = typed("export", pi4, "--csv", tmp_path / "t.csv", "--json")
-    assert json.loads(out) == {"csv": str(tmp_path / "t.csv"), "rows": 53}
+    assert json.loads(out) == {"schema_version": 1, "csv": str(tmp_path / "t.csv"), "rows": 53}
 
 
 def test_export_counts_whole_parts_too(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import errno
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -80,3 +81,10 @@ def test_help_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[] True"
+
+
+def test_document_says_the_version_of_its_schema_first(capsys: pytest.CaptureFixture[str]) -> None:
+    terminal.print_json({"rows": 1})
+    assert list(json.loads(capsys.readouterr().out).items()) == [("schema_version", 1), ("rows", 1)]
+    terminal.print_json({"rows": 1, "schema_version": 3})
+    assert list(json.loads(capsys.readouterr().out).items()) == [("schema_version", 3), ("rows", 1)]

@@ -1,33 +1,47 @@
 from dataclasses import replace
 
 import numpy as np
+from made_up_latencies import bent
 
-from jmsnas.estimators.card import model_card
-from jmsnas.estimators.evaluate import evaluate
+from jmsnas.estimators.card import model_card, model_section
+from jmsnas.estimators.evaluate import Evaluation, Judged, Scores
 from jmsnas.estimators.features import features
 from jmsnas.estimators.recipe import make_recipe, table_sha256
 from jmsnas.estimators.regressor import LatencyRegressor
+from jmsnas.estimators.residuals import MODELS
 from jmsnas.profiler.simulated import simulated_table
 from jmsnas.profiler.table import Key, LatencyTable
 from jmsnas.space_file import load_space
 
+GOOD, BAD = Scores(0.02, 0.03, 0.9, 0.99, 0.98), Scores(0.2, 0.3, 0.1, 0.2, None)
+JUDGED = Judged(
+    "unseen geometry", 5, 53, {"estimator": GOOD, "roofline": BAD, "line over MACs": BAD}, 0.91, 1.5
+)
+EVALUATION = Evaluation(53, 7, 5, 0, GOOD, BAD, BAD, 0.91, (JUDGED,), ())
 SIMULATED = simulated_table("pi4", load_space("digits").blocks(), [Key("torch")])
 
 
 def card_of(table: LatencyTable) -> str:
     blocks, measured_s = [row.block for row in table.rows], np.array([row.median_s for row in table.rows])
-    regressor = LatencyRegressor().fit(features(blocks), measured_s)
+    regressor = LatencyRegressor(residual="none").fit(features(blocks), measured_s)
     recipe = make_recipe("pi4", table.rows[0].key, table.simulated, regressor, table_sha256(table))
-    return model_card(table, recipe, evaluate(blocks, measured_s), 0.25)
+    return model_card(table, recipe, EVALUATION, [0.1, 0.2231436, 0.3])
 
 
 def test_a_simulated_card_says_so_first_and_says_all() -> None:
     card = card_of(SIMULATED)
     assert card.split("\n")[2].startswith("**SIMULATED: 53 of 53 rows are not measurements of this device**")
-    assert "53 rows of 7 geometries, whole geometries held out 5 ways" in card
+    assert "53 rows of 7 geometries (" in card and "whole geometries held out 5 ways" in card
+    assert (
+        "it was 2.0% off on the mean, 99% of them were predicted within 10 %, and its 90 % interval" in card
+    )
+    assert "1 thread, batch 1, float32" in card and "no model of the rest was shown to help" in card
     # exp(m) - 1 = 25 % above is 1 - 1 / 1.25 = 20 % below.
-    assert "90 % interval: up to 25.0% above a prediction and 20.0% below" in card
-    for line in ("| this estimator |", "| roofline alone |", "| line over MACs |", "## Not good for"):
+    assert "| new geometry | -20.0% to +25.0% |" in card
+    assert "| this estimator | 2.0% | 3.0% | 90.0% | 99.0% | 0.980 |" in card
+    assert "| line over MACs | 20.0% | 30.0% | 10.0% | 20.0% | - |" in card
+    assert "| unseen geometry | 2.0% | 20.0% | 99% | 91% |" in card
+    for line in ("| roofline alone | 0.0% |", "| project_macs |", "## Not good for", "## To fit it again"):
         assert line in card
     assert "1 to 32 channels, 2 to 8 pixels a side" in card
     assert "jmsnas fit-estimator --device pi4 --seed 0" in card
@@ -46,3 +60,12 @@ def test_a_measured_card_says_how_it_was_measured() -> None:
     assert "environment simulated: cpu Cortex-A72" in card
     assert "median of 40 rounds a row" in card and "100% of rows reached" in card
     assert "half width 1.00%" in card
+
+
+def test_a_residual_that_is_believed_in_part_is_named() -> None:
+    recipe = make_recipe("pi4", Key("torch"), False, bent(), "digest")
+    card = model_section(replace(recipe, choice=replace(bent().choice_, residual=tuple(MODELS), share=0.5)))
+    assert "a model of the logarithm of the rest: mean of kernel ridge, boosted trees and Gaussian" in card
+    assert "of which 50% is believed" in card
+    whole = model_section(replace(recipe, choice=replace(bent().choice_, residual=("boosting",), share=1.0)))
+    assert "the rest: boosted trees. Tried on geometries left out" in whole

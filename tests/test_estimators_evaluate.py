@@ -1,25 +1,30 @@
 import functools
-import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from made_up_latencies import BLOCKS, noisy_s, table
 
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators.evaluate import Evaluation, evaluate, evaluation_from, scores
-from jmsnas.estimators.features import ROOFLINE, columns, features
-from jmsnas.space import Block, Layer, candidates_at, mbconv_candidates
+from jmsnas.estimators.baselines import BASELINES
+from jmsnas.estimators.evaluate import (
+    RANDOM,
+    UNSEEN_CHANNELS,
+    UNSEEN_GEOMETRY,
+    Evaluation,
+    evaluate,
+    judge,
+    scores,
+)
+from jmsnas.estimators.hold_out import LINE, MODEL, ROOFLINE
+from jmsnas.estimators.splits import random_folds
 
-LAYERS = [Layer(c, c * s, s, h, h) for c in (8, 24) for s in (1, 2) for h in (4, 8, 14)]
-BLOCKS = [Block(c, layer) for layer in LAYERS for c in candidates_at(layer, mbconv_candidates())][::2]
+SOME = BLOCKS[::2]
 
 
 @functools.cache
 def noisy() -> Evaluation:
-    # 5 us a call, 10 us a launch, 1 GB/s, 5 GMAC/s, and 5 % of noise.
-    rates = np.array([2e-10] * 3 + [1e-9] * 6 + [1e-5] * 4)
-    exact_s = features(BLOCKS)[:, columns(ROOFLINE)] @ rates + 5e-6
-    return evaluate(BLOCKS, exact_s * np.exp(np.random.default_rng(1).normal(0, 0.05, len(BLOCKS))))
+    return evaluate(SOME, noisy_s(table()[::2], 0.05, seed=1))
 
 
 def test_scores_worked_by_hand() -> None:
@@ -39,35 +44,56 @@ def test_rank_of_latencies_all_alike_is_not_a_number_but_none() -> None:
 
 def test_judged_beside_the_baselines_on_unseen_geometries() -> None:
     found = noisy()
-    assert (found.rows, found.geometries, found.folds) == (len(BLOCKS), 12, 5)
+    assert (found.rows, found.geometries, found.folds, found.seed) == (len(SOME), 12, 5, 0)
     assert found.model.mape < 0.07 < found.flops.mape
     assert found.model.spearman is not None and found.model.spearman > 0.95
     assert 0.75 <= found.coverage <= 1
-    assert [pair.block for pair in found.pairs] == [str(block) for block in BLOCKS]
-    assert found.model.mape == pytest.approx(
-        np.mean([abs(pair.predicted_s / pair.measured_s - 1) for pair in found.pairs])
-    )
-    assert all(pair.low_s <= pair.predicted_s <= pair.high_s for pair in found.pairs)
+    assert [pair.block for pair in found.pairs] == [str(block) for block in SOME]
+    errors = [abs(pair.predicted_s / pair.measured_s - 1) for pair in found.pairs]
+    assert found.model.mape == pytest.approx(np.mean(errors))
+    held = [pair.low_s <= pair.measured_s <= pair.high_s for pair in found.pairs]
+    assert found.coverage == pytest.approx(np.mean(held))
+
+
+def test_the_ways_to_hold_out_are_kept_with_every_predictor() -> None:
+    splits = {judged.split: judged for judged in noisy().splits}
+    # 57 rows: 20 leave more than a third, 50 do not.
+    assert list(splits) == [UNSEEN_GEOMETRY, UNSEEN_CHANNELS, RANDOM, "20 rows"]
+    assert splits["20 rows"].rows == len(SOME) - 20 and splits[UNSEEN_GEOMETRY].rows == len(SOME)
+    assert all(list(judged.scores) == [MODEL, ROOFLINE, *BASELINES] for judged in splits.values())
+    first = splits[UNSEEN_GEOMETRY].scores
+    assert (first[MODEL], first[ROOFLINE], first[LINE]) == (
+        noisy().model, noisy().roofline, noisy().flops
+    )  # fmt: skip
+
+
+def test_a_way_of_ones_own() -> None:
+    X = table()
+    found, again = (judge("mine", random_folds(len(X))[:1], X, noisy_s(X, 0.05)) for _ in range(2))
+    assert (found.split, found.fits, found.rows) == ("mine", 1, 23)
+    assert found.scores[MODEL].mape < 0.07 and 0.7 <= found.coverage <= 1 and found.fit_s > 0
+    assert again == replace(found, fit_s=again.fit_s)
 
 
 def test_progress_is_told() -> None:
     told: list[float] = []
-    evaluate(
-        BLOCKS[:14], np.linspace(1e-4, 2e-4, 14), progress=lambda done, total, what: told.append(done / total)
-    )
+    some = BLOCKS[::13]
+    evaluate(some, np.linspace(1e-4, 2e-4, len(some)), progress=lambda n, all, what: told.append(n / all))
     assert told == sorted(told) and told[0] == 0 and max(told) < 1
-
-
-def test_json_and_back() -> None:
-    assert evaluation_from(json.loads(json.dumps(asdict(noisy())))) == noisy()
-    unranked = replace(noisy(), flops=replace(noisy().flops, spearman=None))
-    assert evaluation_from(asdict(unranked)) == unranked
 
 
 def test_too_few_geometries_are_refused() -> None:
     with pytest.raises(
-        EstimatorError, match="got 3 rows of 1 layer geometries: expected 3 geometries or more"
+        EstimatorError, match="got 3 rows of 1 layer geometries: expected 3 geometries or more.*Profile more"
     ):
         evaluate(BLOCKS[:3], np.array([1e-3, 1e-3, 1e-3]))
     with pytest.raises(EstimatorError, match="got 0 rows of 0 layer geometries"):
         evaluate([], np.array([]))
+
+
+def test_ways_that_teach_nothing_are_left_out() -> None:
+    # 32 rows of three geometries and two pairs of channels: without the first pair one geometry is left.
+    X, some = table()[:32], BLOCKS[:32]
+    assert [judged.split for judged in evaluate(some, noisy_s(X, 0.05)).splits] == [
+        UNSEEN_GEOMETRY, RANDOM, "20 rows"
+    ]  # fmt: skip

@@ -5,14 +5,17 @@ import pytest
 
 from jmsnas.cost import cost
 from jmsnas.estimators.features import (
+    CHANNEL_PAIR,
     FEATURES,
     GEOMETRY,
     RESIDUAL,
     ROOFLINE,
     columns,
     features,
-    geometry_groups,
+    groups,
+    shape_features,
 )
+from jmsnas.estimators.shape import shape_of
 from jmsnas.mobilenets import NAMES, mobilenet
 from jmsnas.space import HEAD, IDENTITY, STEM, Block, Candidate, Layer
 from jmsnas.space_file import load_space
@@ -34,8 +37,10 @@ def test_mbconv_worked_by_hand() -> None:
     found = named(block)
     assert [found[name] for name in ROOFLINE] == [128, 288, 128, 192, 256, 192, 1152, 192, 704, 2, 1, 5, 1]
     assert [found[name] for name in GEOMETRY] == [4, 4, 2, 2, 1]
-    logs = [4, 4, 8, 4, 1, 3, 2]  # in, out, middle, pixels, stride, kernel size, expansion
-    assert [found[name] for name in RESIDUAL] == pytest.approx([*map(math.log, logs), 1, 0])
+    # In, out, middle, pixels, stride, kernel size, expansion, gcd(2, 64), groups; nothing is squeezed.
+    logs = [4, 4, 8, 4, 1, 3, 2, 2, 1, 1]
+    flags = [1, 1, 0, 0]  # expands, shortcut; no identity, no swish
+    assert [found[name] for name in RESIDUAL] == pytest.approx([*map(math.log, logs), *flags])
 
 
 def test_identity_does_no_work() -> None:
@@ -64,7 +69,10 @@ def test_squeeze_and_excitation_worked_by_hand() -> None:
     # Three norms, two activations, a pool and the two activations between the dense layers.
     assert (found["elementwise_operators"], found["additions"], found["addition_bytes"]) == (8, 1, 432)
     plain = named(Block(Candidate(3, 3), Layer(4, 4, 1, 2, 2)))
-    assert [found[name] for name in RESIDUAL] == [plain[name] for name in RESIDUAL]
+    # Of the geometry alone the squeezed width and the activation differ: 12 / 4 rounds up to 8.
+    differing = {name for name in RESIDUAL if found[name] != plain[name]}
+    assert differing == {"log_squeezed_channels", "swish"}
+    assert (found["log_squeezed_channels"], found["swish"]) == (math.log(9), 1)
 
 
 def test_a_separable_convolution_has_no_expand_stage() -> None:
@@ -87,8 +95,21 @@ def test_no_blocks_make_no_rows() -> None:
     assert features([]).shape == (0, len(FEATURES))
 
 
-def test_groups_are_layer_geometries() -> None:
+@pytest.mark.parametrize(("width", "stride", "aligned"), [(32, 1, 32), (32, 2, 16), (28, 1, 4), (7, 2, 4)])
+def test_alignment_is_that_of_the_output_rows(width: int, stride: int, aligned: int) -> None:
+    found = named(Block(Candidate(3, 3), Layer(4, 8, stride, width, width)))
+    assert found["log_aligned_width"] == pytest.approx(math.log(aligned))
+
+
+def test_blocks_and_their_shapes_are_described_alike() -> None:
+    blocks = load_space("digits").blocks()
+    assert (shape_features([shape_of(block) for block in blocks]) == features(blocks)).all()
+
+
+def test_groups_are_layer_geometries_or_what_is_named() -> None:
     one, other = Layer(8, 8, 1, 4, 4), Layer(8, 8, 1, 8, 8)
     blocks = [Block(Candidate(3, 3), one), Block(Candidate(5, 6), one), Block(Candidate(3, 3), other)]
-    groups = geometry_groups(features(blocks))
-    assert groups[0] == groups[1] != groups[2]
+    found = groups(features(blocks))
+    assert found[0] == found[1] != found[2]
+    assert groups(features(blocks), CHANNEL_PAIR).tolist() == [0, 0, 0]
+    assert groups(features([])).shape == (0,)

@@ -1,4 +1,6 @@
+import functools
 import json
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +10,8 @@ import numpy as np
 import pytest
 
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators.features import features
+from jmsnas.estimators import recipe as recipe_module
+from jmsnas.estimators.features import RESIDUAL, ROOFLINE, features
 from jmsnas.estimators.recipe import (
     Recipe,
     make_recipe,
@@ -26,10 +29,11 @@ AGAIN = "jmsnas fit-estimator --device pi4"
 TABLE = simulated_table("pi4", load_space("digits").blocks(), [Key()])
 
 
-def fitted(seed: int = 3) -> Recipe:
-    table = features([row.block for row in TABLE.rows])
-    measured_s = np.array([row.median_s for row in TABLE.rows])
-    regressor = LatencyRegressor(seed).fit(table, measured_s)
+@functools.cache
+def fitted(residual: str = "none") -> Recipe:
+    table = features([row.block for row in TABLE.rows])[::3]
+    measured_s = np.array([row.median_s for row in TABLE.rows])[::3]
+    regressor = LatencyRegressor(3, residual).fit(table, measured_s)
     return make_recipe("pi4", Key(), True, regressor, table_sha256(TABLE))
 
 
@@ -38,26 +42,46 @@ def test_written_and_read_back(tmp_path: Path) -> None:
     write_recipe(tmp_path / "recipe.json", recipe)
     assert read_recipe(tmp_path / "recipe.json", AGAIN) == recipe
     assert recipe.seed == 3 and recipe.simulated and "scikit-learn" in recipe.versions
+    assert list(recipe.rates) == [*ROOFLINE, "constant_s"] and recipe.lengths == {}
+
+
+def test_a_process_has_its_lengths_told(tmp_path: Path) -> None:
+    recipe = fitted("gaussian_process")
+    write_recipe(tmp_path / "recipe.json", recipe)
+    assert read_recipe(tmp_path / "recipe.json", AGAIN) == recipe
+    assert list(recipe.lengths) == [*RESIDUAL, "log_roofline"]
+    # The signal's variance, one length an input, the noise's variance.
+    assert recipe.choice.theta[1:-1] == pytest.approx([*map(math.log, recipe.lengths.values())])
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (
-            lambda d: d.update(schema_version=2),
-            "has schema 2, this version reads 1. Run: jmsnas fit-estimator",
+            lambda d: d.update(schema_version=1),
+            "has schema 1, this version reads 2. Run: jmsnas fit-estimator",
         ),
-        (lambda d: d.pop("schema_version"), "has schema None, this version reads 1"),
+        (lambda d: d.pop("schema_version"), "has schema None, this version reads 2"),
         (lambda d: d.pop("seed"), "has a field that is missing or wrong: 'seed'. Run: jmsnas fit-estimator"),
         (lambda d: d.update(features=["speed"]), "features that this version does not make. Run"),
-        (lambda d: d["choice"].update(log_errors=[]), "log_errors must be one or more numbers from 0 to 100"),
+        (lambda d: d["choice"].update(log_errors=[]), "log_errors must be 3 lists, not all of them empty"),
+        (lambda d: d["choice"].update(log_errors=[[], [], []]), "log_errors must be 3 lists, not all"),
+        (lambda d: d["choice"].update(log_errors=[[0.1], [], [1e9]]), "log_errors must be numbers from 0 to"),
         (
-            lambda d: d["choice"].update(log_errors=[1e9]),
-            "log_errors must be one or more numbers from 0 to 100",
+            lambda d: d["choice"].update(log_errors=[[math.nan], [], []]),
+            "log_errors must be numbers from 0 to",
         ),
-        (lambda d: d["choice"].update(log_errors=[float("nan")]), "from 0 to 100"),
         (lambda d: d["choice"].update(theta=[1e9]), "theta must be numbers from -50 to 50"),
-        (lambda d: d["choice"].update(residual=True, theta=[1.0]), "theta must be 11 numbers, got 1"),
+        (lambda d: d["choice"].update(residual=["boosting"], theta=[1.0]), "theta must be 0 numbers, got 1"),
+        (
+            lambda d: d["choice"].update(residual=["gaussian_process"], theta=[1.0]),
+            "theta must be 17 numbers, got 1",
+        ),
+        (lambda d: d["choice"].update(residual=["forest"]), "no such residual models: forest"),
+        (lambda d: d["choice"].update(roofline="attic"), "no such roofline: attic"),
+        (lambda d: d["choice"].update(share=0), "share must be more than 0 and at most 1, got 0.0"),
+        (lambda d: d["choice"].update(share=math.nan), "share must be more than 0 and at most 1, got nan"),
+        (lambda d: d["choice"].update(mapes=[["none"]]), "has a field that is missing or wrong"),
         (lambda d: d["choice"].update(theta="abc"), "has a field that is missing or wrong"),
         (lambda d: d.update(key=[]), "has a field that is missing or wrong"),
         (
@@ -94,6 +118,13 @@ def test_what_is_no_document_is_refused(tmp_path: Path) -> None:
             read_document(tmp_path / "recipe.json", AGAIN)
     with pytest.raises(EstimatorError, match="cannot read .*directory"):
         read_document(tmp_path, AGAIN)
+
+
+def test_a_file_is_bounded_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(recipe_module, "_MAX_BYTES", 100)
+    (tmp_path / "recipe.json").write_text(json.dumps({"long": "x" * 100}))
+    with pytest.raises(EstimatorError, match="it is larger than 100 bytes. Run: jmsnas fit-estimator"):
+        read_document(tmp_path / "recipe.json", AGAIN)
 
 
 def test_the_digest_follows_the_rows_and_not_their_order() -> None:

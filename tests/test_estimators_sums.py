@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from jmsnas.estimators.sums import fit_correction, table_correction
 from jmsnas.profiler.plan import whole_networks
 from jmsnas.profiler.simulated import simulated_table
 from jmsnas.profiler.table import Key, LatencyTable, PartRow
+from jmsnas.space import Block
 from jmsnas.space_file import load_space
 
 
@@ -56,4 +58,15 @@ def test_correction_of_a_table(tmp_path: Path) -> None:
     # A block that the table lacks leaves no sum; two parts make no line.
     assert table_correction(LatencyTable("pi4", table.rows, table.environments, tuple(rows[:2]))) is None
     lacking = tuple(row for row in table.rows if row.block != parts[0].blocks[-1])
-    assert table_correction(LatencyTable("pi4", lacking, table.environments, tuple(rows))) is None
+    some = LatencyTable("pi4", lacking, table.environments, tuple(rows))
+    assert table_correction(some) is None
+    # Where U(.) answers for what lacks a row, all four parts count.
+    asked: list[list[Block]] = []
+
+    def predict_s(blocks: Sequence[Block]) -> np.ndarray:
+        asked.append([*blocks])
+        return np.array([median_s[block] for block in blocks])
+
+    line = table_correction(some, predict_s)
+    assert line and (line.parts, line.slope) == (4, pytest.approx(0.5))
+    assert asked == [[parts[0].blocks[-1]]]

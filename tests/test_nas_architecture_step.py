@@ -1,13 +1,15 @@
 import pytest
 import torch
 from rooflines import Roofline
+from tiny import copied
 
 from jmsnas.errors import TrainingError
 from jmsnas.nas.architecture_step import ArchitectureStep
+from jmsnas.nas.constraint import Constraint
 from jmsnas.nas.gates import TwoPaths
 from jmsnas.nas.latency_lut import build_lut
-from jmsnas.nas.search import choose_target
 from jmsnas.nas.supernet import Supernet
+from jmsnas.nas.target import choose_target
 from jmsnas.network import load_network
 from jmsnas.profiler.simulated import load_simulated
 from jmsnas.space_file import load_space
@@ -18,12 +20,15 @@ LUT = build_lut(SPACE, NETWORK, {d.name: Roofline(load_simulated(d.table)) for d
 TARGET = choose_target(LUT, None)
 
 
-def step_of(lambda2: float, lr: float = 0.03, where: float = 1.0) -> ArchitectureStep:
+def step_of(
+    lambda2: float, lr: float = 0.03, where: float = 1.0, kind: str = "penalty", entropy: float = 0.0
+) -> ArchitectureStep:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         supernet = Supernet(SPACE).train()
     gates = torch.Generator().manual_seed(0)
-    return ArchitectureStep(supernet, LUT, where * TARGET.t_const_s, lambda2, lr, gates)
+    constraint = Constraint(kind, where * TARGET.t_const_s, lambda2, rate=0.1, entropy=entropy)
+    return ArchitectureStep(supernet, LUT, constraint, lr, gates)
 
 
 def batch() -> tuple[torch.Tensor, torch.Tensor]:
@@ -51,10 +56,10 @@ def test_every_layer_is_updated_also_where_identity_is_active(monkeypatch: pytes
 def test_the_penalty_moves_all_candidates_towards_the_target() -> None:
     for where in (0.7, 1.3):
         arch = step_of(lambda2=2.0, lr=0.1, where=where)
-        began = abs(arch.expected().latency_s / arch.t_const_s - 1)
+        began = abs(arch.expected().latency_s / arch.constraint.t_const_s - 1)
         for _ in range(15):
             arch.step(*batch())
-        assert abs(arch.expected().latency_s / arch.t_const_s - 1) < 0.7 * began
+        assert abs(arch.expected().latency_s / arch.constraint.t_const_s - 1) < 0.7 * began
         assert (arch.alpha_NR[1] != 0).sum() == 13
 
 
@@ -79,3 +84,35 @@ def test_a_loss_that_is_not_finite_is_one_line() -> None:
         TrainingError, match="the loss became nan in the architecture step: lower the learning"
     ):
         step_of(2.0).step(x * float("nan"), labels)
+
+
+def test_the_multiplier_brings_the_likeliest_network_to_the_target() -> None:
+    arch = step_of(0.0, lr=0.05, where=1.2, kind="multiplier")
+    for _ in range(60):
+        arch.step(*batch())
+    before, arch.constraint.t_const_s = arch.constraint.multiplier, 0.01 * TARGET.t_const_s
+    arch.step(*batch())
+    assert arch.constraint.multiplier > before  # far slower than this target: latency weighs more
+
+
+def test_the_entropy_ramp_settles_the_choices() -> None:
+    free, pressed = step_of(0.0), step_of(0.0, entropy=5.0)
+    for _ in range(20):
+        free.step(*batch(), ramp=1.0)
+        pressed.step(*batch(), ramp=1.0)
+    assert pressed.entropy() < 0.9 * free.entropy()
+    idle = step_of(0.0, entropy=5.0)
+    for _ in range(20):
+        idle.step(*batch(), ramp=0.0)  # at the beginning of the ramp it weighs nothing
+    assert torch.equal(idle.alpha_NR, free.alpha_NR)
+
+
+def test_a_state_brings_back_all_that_the_next_step_depends_on() -> None:
+    arch = step_of(2.0, kind="multiplier")
+    arch.step(*batch())
+    state = copied(arch.state())
+    once = [(arch.step(*batch()), arch.alpha_NR.clone(), arch.constraint.multiplier) for _ in range(2)]
+    arch.restore(state)
+    again = [(arch.step(*batch()), arch.alpha_NR.clone(), arch.constraint.multiplier) for _ in range(2)]
+    for (told, alpha, multiplier), (told_2, alpha_2, multiplier_2) in zip(once, again, strict=True):
+        assert told == told_2 and multiplier == multiplier_2 and torch.equal(alpha, alpha_2)

@@ -7,21 +7,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from luts import random_lut, random_p
 
-from jmsnas.nas.bounds import binding_splits, cut_bounds, cut_times, split_bounds
-from jmsnas.nas.latency_lut import LatencyLUT
+from jmsnas.nas.binding import binding_splits
+from jmsnas.nas.bounds import cut_bounds, cut_times, split_bounds
+from jmsnas.nas.chain_lut import ChainLUT
 from jmsnas.nas.split import best_split
 
 seeds = st.integers(0, 2**32)
 policies = st.sampled_from(["strict", "relay", "stop-early"])
 
 
-def completions(lut: LatencyLUT, prefix: tuple[int, ...]) -> list[tuple[int, ...]]:
+def completions(lut: ChainLUT, prefix: tuple[int, ...]) -> list[tuple[int, ...]]:
     rest = [np.flatnonzero(row).tolist() for row in lut.mask_NR[len(prefix) :]]
     return [(*prefix, *tail) for tail in itertools.product(*rest)]
 
 
 def best_honest(
-    lut: LatencyLUT, log_p_NR: np.ndarray, prefix: tuple[int, ...], low_s: float, high_s: float
+    lut: ChainLUT, log_p_NR: np.ndarray, prefix: tuple[int, ...], low_s: float, high_s: float
 ) -> float:
     """Score of the layers after `prefix` of the best network whose own least T lies in the window."""
     scores = [

@@ -7,12 +7,14 @@ from hypothesis import strategies as st
 from luts import random_lut, random_p
 from numpy.typing import NDArray
 
-from jmsnas.nas.derive import argmax_network, best_networks, derive, feasible_range_s
-from jmsnas.nas.latency_lut import LatencyLUT, moves
+from jmsnas.nas.chain_lut import ChainLUT
+from jmsnas.nas.derive import argmax_network, best_networks, derive
+from jmsnas.nas.feasible import feasible_range_s
+from jmsnas.nas.policy import moves
 from jmsnas.nas.split import best_split
 
 
-def all_networks(p_NR: NDArray[np.float64], lut: LatencyLUT) -> list[tuple[float, float, tuple[int, ...]]]:
+def all_networks(p_NR: NDArray[np.float64], lut: ChainLUT) -> list[tuple[float, float, tuple[int, ...]]]:
     """(score, own least T, operations) of every network there is."""
     found = []
     for indices in itertools.product(*[np.flatnonzero(row).tolist() for row in lut.mask_NR]):
@@ -64,9 +66,7 @@ def test_a_bad_cut_does_not_fill_the_band() -> None:
     U_NRM[1:3] = [[1.0, 0.1], [4.0, 0.4]]
     mask_NR = np.array([[True, False], [True, True], [True, True], [True, False]])
     epsilon_LM = np.array([[20.0, 0], [1, 0], [20, 0], [20, 0], [20, 0]])
-    lut = LatencyLUT(
-        ("a", "b"), "strict", U_NRM, mask_NR, epsilon_LM, moves(epsilon_LM, "strict"), epsilon_LM
-    )
+    lut = ChainLUT(("a", "b"), "strict", U_NRM, mask_NR, epsilon_LM, moves(epsilon_LM, "strict"), epsilon_LM)
     p_NR = np.array([[1, 0], [0.9, 0.1], [0.9, 0.1], [1, 0]])
     assert argmax_network(p_NR, lut).latency_s == pytest.approx(2.3)
     assert derive(p_NR, lut, 23.0, 24.0) is None

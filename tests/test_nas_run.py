@@ -1,19 +1,30 @@
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rooflines import Roofline
 from safetensors.torch import load_file
+from tiny import CONFIG, NETWORK, TABLE
+from tiny_setting import tiny_setting
 
 from jmsnas.blocks import build
-from jmsnas.errors import EstimatorError, InputError, NetworkError
+from jmsnas.errors import EstimatorError, InputError, TrainingError
 from jmsnas.estimators.store import estimator_is_current
+from jmsnas.nas.checkpoint import read_checkpoint
+from jmsnas.nas.latency_lut import build_lut
 from jmsnas.nas.prepare import estimators_for
-from jmsnas.nas.run import Run, prepare
+from jmsnas.nas.run import How, Run, run_beginning, run_search
 from jmsnas.nas.run_folder import read_log, read_result
+from jmsnas.nas.target import choose_target
+from jmsnas.nas.training import weight_step
 from jmsnas.network import load_network
 from jmsnas.profiler.parquet import read_table
+from jmsnas.profiler.simulated import load_simulated
+from jmsnas.profiler.table import Key
 from jmsnas.space import Block, Candidate
-from jmsnas.space_file import load_space
+from jmsnas.space_file import load_space, space_from_toml
 from jmsnas.workspace import Workspace
 
 SPACE = load_space("digits")
@@ -72,7 +83,9 @@ def test_devices_nobody_profiled_are_simulated_and_say_so(simulated_workspace: W
     for device in simulated_workspace.tables:
         table = read_table(simulated_workspace.table(device))
         assert {row.kind for row in table.rows} == {"simulated"}
-        folder = simulated_workspace.estimator(device, "onnxruntime-t1-b1-f32")
+        # The paper's three upper machines are GPUs.
+        key = Key("onnxruntime", processor="cpu" if device == "pi4" else "cuda")
+        folder = simulated_workspace.estimator(device, key.label)
         assert estimator_is_current(folder, table)
 
 
@@ -92,11 +105,85 @@ def test_a_host_that_was_not_profiled_is_never_simulated(tmp_path: Path) -> None
     assert not (tmp_path / "tables" / "local.parquet").exists()
 
 
-def test_a_mesh_is_not_searched_as_a_chain(tmp_path: Path) -> None:
-    (tmp_path / "mesh.toml").write_text(
-        'name = "m"\n[tree]\nroot = "a"\nchildren = ["b"]\n'
-        '[[device]]\nname = "a"\n[[device]]\nname = "b"\n[[device]]\nname = "c"\n'
-        '[[link]]\nfrom = "a"\nto = "b"\nrate = "1Mbit/s"\n[[link]]\nfrom = "b"\nto = "c"\nrate = "1Mbit/s"\n'
-    )
-    with pytest.raises(NetworkError, match="network m is a mesh: a chain is expected by --topology chain"):
-        prepare(Workspace(tmp_path), str(tmp_path / "mesh.toml"), "digits", "digits", 0)
+def logged(folder: Path) -> list[dict[str, Any]]:
+    return [{**line, "seconds": 0.0} for line in read_log(folder)]
+
+
+def test_a_run_that_was_stopped_goes_on_and_ends_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting, place = tiny_setting(monkeypatch), Workspace(tmp_path)
+    whole = run_search(place, "whole", setting, CONFIG)
+    for stop_at in range(1, 6):
+
+        def stop(done: float, total: float, what: str, at: int = stop_at) -> None:
+            if done == at:
+                raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run_search(place, f"stopped-{stop_at}", setting, CONFIG, How(stop))
+        folder = place.run(f"stopped-{stop_at}")
+        assert (folder / "checkpoint.pt").exists() and len(read_log(folder)) == stop_at
+        with (folder / "log.jsonl").open("a") as log:
+            log.write('{"stage": "torn')  # a line that a kill cut off
+        run = run_search(place, f"stopped-{stop_at}", setting, CONFIG)
+        assert run.document == {**whole.document, "name": folder.name}
+        assert logged(folder) == logged(whole.folder)
+        assert (folder / "weights.safetensors").read_bytes() == (
+            whole.folder / "weights.safetensors"
+        ).read_bytes()
+        assert not (folder / "checkpoint.pt").exists()
+
+
+def test_a_loss_that_explodes_leaves_the_last_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setting, place, steps = tiny_setting(monkeypatch), Workspace(tmp_path), [0]
+
+    def explode(*given: Any) -> tuple[float, int]:
+        steps[0] += 1
+        if steps[0] == 9:  # four batches an epoch: in the third
+            raise TrainingError(
+                "the loss became nan in stage one: lower the learning rate (lr) and run again"
+            )
+        return weight_step(*given)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("jmsnas.nas.stages.weight_step", explode)
+        with pytest.raises(TrainingError, match="the loss became nan"):
+            run_search(place, "nan", setting, CONFIG)
+    saved = read_checkpoint(place.run("nan") / "checkpoint.pt")
+    assert saved is not None and saved["one"]["epoch"] == 2
+    assert run_search(place, "nan", setting, CONFIG).document["accuracy"]["test"] >= 0
+
+
+def test_a_folder_of_another_search_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    setting, place = tiny_setting(monkeypatch), Workspace(tmp_path)
+    run_search(place, "one", setting, CONFIG)
+    other = replace(setting, space=replace(setting.space, name="cifar"))
+    with pytest.raises(
+        InputError, match=r"run one is another search \(space tiny, now cifar\): give another"
+    ):
+        run_search(place, "one", other, CONFIG)
+    U_NRM = setting.lut.U_NRM * 1.001  # measured again
+    moved = replace(setting, lut=replace(setting.lut, U_NRM=U_NRM))
+    config = replace(CONFIG, t_const_s=choose_target(setting.lut, None).t_const_s)
+    with pytest.raises(InputError, match="run one is another search .space_and_latencies "):
+        run_search(place, "one", moved, config)
+    (place.run("one") / "config.json").write_text("{")
+    with pytest.raises(InputError, match="config.json is damaged .*: give another --name, or remove"):
+        run_search(place, "one", setting, CONFIG)
+
+
+def test_a_checkpoint_of_another_space_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    setting, place = tiny_setting(monkeypatch), Workspace(tmp_path)
+    run_beginning(place, "here", setting, CONFIG, 1, {}, How())
+    wide = dict(TABLE, stem={"channels": 6, "stride": 2}, stage=[{"layers": 3, "channels": 6, "stride": 1}])
+    space = space_from_toml(wide, "wide")
+    rooflines = {d.name: Roofline(load_simulated(d.table)) for d in NETWORK.devices}
+    there = replace(setting, space=space, lut=build_lut(space, NETWORK, rooflines))
+    run_beginning(place, "there", there, CONFIG, 1, {}, How())
+    foreign = (place.run("here") / "checkpoint.pt").read_bytes()
+    (place.run("there") / "checkpoint.pt").write_bytes(foreign)
+    with pytest.raises(InputError, match="the checkpoint is of another search space or data set: remove"):
+        run_beginning(place, "there", there, CONFIG, 1, {}, How())

@@ -1,17 +1,19 @@
 import dataclasses
-import hashlib
 
 import pytest
 import torch
 from rooflines import Roofline
+from tiny import digest
 
 from jmsnas.datasets.digits import digits
 from jmsnas.errors import TargetError, TrainingError
 from jmsnas.nas.config import SearchConfig
 from jmsnas.nas.latency_lut import build_lut
-from jmsnas.nas.search import SearchResult, choose_target, derive_for, search
+from jmsnas.nas.search import search
+from jmsnas.nas.session import Hooks, SearchResult
 from jmsnas.nas.split import best_split
 from jmsnas.nas.stages import Epoch
+from jmsnas.nas.target import choose_target, derive_for
 from jmsnas.network import load_network
 from jmsnas.profiler.simulated import load_simulated
 from jmsnas.space_file import load_space
@@ -24,13 +26,6 @@ SHORT = SearchConfig(warmup_epochs=1, search_epochs=1, final_epochs=1)
 
 def run(config: SearchConfig) -> SearchResult:
     return search(config, SPACE, LUT, digits(config.seed))
-
-
-def digest(result: SearchResult) -> str:
-    weights = b"".join(t.numpy().tobytes() for t in result.network.state_dict().values())
-    epochs = [dataclasses.replace(epoch, seconds=0.0) for epoch in result.history]
-    parts = (result.p_NR.tobytes(), weights, repr((result.derived, epochs, result.test_accuracy)).encode())
-    return hashlib.sha256(b"".join(parts)).hexdigest()
 
 
 @pytest.fixture(scope="module")
@@ -62,12 +57,17 @@ def test_the_log_tells_the_three_stages(first: SearchResult) -> None:
     warm, searched, final = first.history
     assert warm.arch_loss is None and searched.arch_loss is not None and final.entropy is None
     assert searched.expected_latency_s == pytest.approx(first.expected_latency_s)
+    # The network that would be derived now: of the last epoch it is the likeliest in the band.
+    assert warm.derived_accuracy is None and final.derived_latency_s is None
+    now_s, t_const_s = searched.derived_latency_s, first.target.t_const_s
+    assert now_s is not None and 0.97 * t_const_s <= now_s <= t_const_s
+    assert searched.derived_accuracy is not None and 0 < searched.derived_accuracy < 1
 
 
 def test_stage_two_learns() -> None:
     seen: list[Epoch] = []
     config = dataclasses.replace(SHORT, final_epochs=6)
-    result = search(config, SPACE, LUT, digits(0), report=seen.append)
+    result = search(config, SPACE, LUT, digits(0), Hooks(report=seen.append))
     losses = [epoch.loss for epoch in seen if epoch.stage == "final"]
     assert losses[-1] < 0.5 * losses[0] and result.test_accuracy > 0.5 > result.inherited_accuracy
 
@@ -85,7 +85,7 @@ def test_a_target_that_no_network_meets_is_refused_before_training() -> None:
 def test_a_target_above_the_slowest_network_is_legal() -> None:
     target = choose_target(LUT, 1.0)
     p_NR = LUT.mask_NR / LUT.mask_NR.sum(axis=1, keepdims=True)
-    derived, in_band = derive_for(p_NR, LUT, target, 0.03)
+    (derived,), in_band = derive_for(p_NR, LUT, target, 0.03)
     assert not in_band and derived.latency_s <= target.slowest_s * 1.001
 
 
@@ -93,7 +93,7 @@ def test_an_empty_band_falls_back_to_the_best_below_the_target() -> None:
     # The fastest network of all has a gap above it wider than a band of a millionth.
     target = choose_target(LUT, choose_target(LUT, None).fastest_s * 1.001)
     p_NR = LUT.mask_NR / LUT.mask_NR.sum(axis=1, keepdims=True)
-    derived, in_band = derive_for(p_NR, LUT, target, 1e-6)
+    (derived,), in_band = derive_for(p_NR, LUT, target, 1e-6)
     assert not in_band and derived.latency_s <= target.t_const_s
 
 

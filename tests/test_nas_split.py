@@ -8,8 +8,8 @@ from numpy.typing import NDArray
 from worked import OUT_BYTES, RATE_MBPS, TAU_MS
 
 from jmsnas.errors import NetworkError, TargetError
-from jmsnas.nas.latency_lut import moves
 from jmsnas.nas.placement import Placement, chain_latency, placement_of
+from jmsnas.nas.policy import moves
 from jmsnas.nas.split import best_split
 
 TAU_NM = np.array(TAU_MS)

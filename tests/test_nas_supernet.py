@@ -126,3 +126,46 @@ def test_what_was_measured_is_what_is_searched(supernet: Supernet) -> None:
     timed = build(Block(SPACE.choices[1][0], SPACE.layers[1]))
     shapes = {name: tensor.shape for name, tensor in timed.state_dict().items()}
     assert {name: t.shape for name, t in supernet.candidate(1, 0).state_dict().items()} == shapes
+
+
+MESH = load_space("digits", branches=3)
+
+
+@pytest.fixture(scope="module")
+def mesh_supernet() -> Supernet:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Supernet(MESH).train()
+
+
+def test_branches_run_beside_one_another_and_are_summed(mesh_supernet: Supernet) -> None:
+    active = tuple(len(choices) - 1 for choices in MESH.choices)
+    x = y = images()
+    for n in range(5):
+        y = mesh_supernet.candidate(n, active[n])(y)
+    # All branches are Identity here: the sum is three times the trunk's output.
+    z = 3 * y
+    for n in range(14, 18):
+        z = mesh_supernet.candidate(n, active[n])(z)
+    torch.testing.assert_close(mesh_supernet(x, active), z)
+
+
+def test_each_branch_has_its_own_layers_and_gates(mesh_supernet: Supernet) -> None:
+    mask = torch.tensor([[i < len(c) for i in range(MESH.R)] for c in MESH.choices])
+    paths = sample_two(mask / mask.sum(1, keepdim=True), mask, torch.Generator().manual_seed(3))
+    gates = torch.ones(MESH.N, 2, requires_grad=True)
+    F.cross_entropy(mesh_supernet.forward_two(images(), paths, gates), torch.arange(8) % 10).backward()
+    assert gates.grad is not None
+    several = mask.sum(1) > 1
+    assert (gates.grad[several] != 0).any(1).all() and (gates.grad[~several] == 0).all()
+    first, second = (mesh_supernet.candidate(branch[0], 0) for branch in MESH.branches[:2])
+    assert {id(p) for p in first.parameters()}.isdisjoint(id(p) for p in second.parameters())
+
+
+def test_a_derived_mesh_runs_as_its_path(mesh_supernet: Supernet) -> None:
+    active = tuple(n % len(choices) for n, choices in enumerate(MESH.choices))
+    architecture = Architecture(tuple(c[i] for c, i in zip(MESH.choices, active, strict=True)))
+    network = mesh_supernet.derived(architecture)
+    torch.testing.assert_close(network(images()), mesh_supernet(images(), active))
+    assert len(network) == MESH.N
+    assert torch.equal(copy.deepcopy(network)(images()), network(images()))

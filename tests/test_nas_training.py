@@ -4,6 +4,7 @@ from torch import nn
 
 from jmsnas.datasets.splits import Images
 from jmsnas.errors import InputError, TrainingError
+from jmsnas.nas.ranks import Ranks
 from jmsnas.nas.training import (
     Tally,
     accuracy,
@@ -11,7 +12,7 @@ from jmsnas.nas.training import (
     cosine,
     device_for,
     recalibrate,
-    shifted,
+    rows_of_epoch,
     weight_step,
 )
 
@@ -23,29 +24,28 @@ def images(count: int = 70) -> Images:
     return Images(torch.randn(count, 1, 8, 8, generator=generator), torch.arange(count) % 10)
 
 
-def draw(seed: int = 0) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def test_an_epoch_is_every_full_batch_once() -> None:
-    labels = [set(part.tolist()) for _, part in batches(images(), 64, draw())]
-    assert len(labels) == 1
-    assert [len(part) for _, part in batches(images(130), 64, draw())] == [64, 64]
-    assert [len(part) for _, part in batches(images(5), 64, draw())] == [5]
+    rows = torch.cat(rows_of_epoch(130, 64, 0, "weights", 0))
+    assert len(rows) == 128 == len(set(rows.tolist()))
+    assert [len(labels) for _, labels in batches(images(130), 64, 0, "weights", 0)] == [64, 64]
+    assert [len(labels) for _, labels in batches(images(5), 64, 0, "weights", 0)] == [5]
 
 
-def test_the_same_seed_gives_the_same_batches() -> None:
-    first, again = (next(iter(batches(images(), 64, draw(3)))) for _ in range(2))
-    assert torch.equal(first[0], again[0]) and torch.equal(first[1], again[1])
+def test_batch_b_of_an_epoch_is_the_same_whoever_asks_and_when() -> None:
+    whole = list(batches(images(200), 32, 3, "weights", 7))
+    rest = list(batches(images(200), 32, 3, "weights", 7, taken=4))
+    assert len(whole) == 6 and len(rest) == 2
+    for (x, labels), (x_2, labels_2) in zip(whole[4:], rest, strict=True):
+        assert torch.equal(x, x_2) and torch.equal(labels, labels_2)
+    for seed, purpose, epoch in ((4, "weights", 7), (3, "architecture", 7), (3, "weights", 8)):
+        assert not torch.equal(next(batches(images(200), 32, seed, purpose, epoch))[0], whole[0][0])
 
 
-def test_a_shift_moves_an_image_by_a_pixel_at_most() -> None:
-    x = torch.arange(1.0, 17).reshape(1, 1, 4, 4).expand(200, 1, 4, 4)
-    seen = {tuple(image.flatten().tolist()) for image in shifted(x, draw())}
-    assert len(seen) == 9  # 3 x 3 shifts, all of them drawn
-    assert tuple(x[0].flatten().tolist()) in seen
-    up_left = (6, 7, 8, 0, 10, 11, 12, 0, 14, 15, 16, 0, 0, 0, 0, 0)
-    assert up_left in seen
+def test_ranks_share_each_batch() -> None:
+    both = [list(batches(images(128), 64, 0, "weights", 0, ranks=Ranks(rank, 2))) for rank in (0, 1)]
+    alone = list(batches(images(128), 64, 0, "weights", 0))
+    for (_, first), (_, second), (_, whole) in zip(*both, alone, strict=True):
+        assert torch.equal(torch.cat([first, second]), whole) and len(first) == 32
 
 
 def test_recalibrated_statistics_are_the_means_of_the_images() -> None:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from jmsnas.device import Device
 from jmsnas.errors import DeviceError, NetworkError, SpaceError
 from jmsnas.nas.whatif import (
     at_rate,
@@ -15,7 +16,7 @@ from jmsnas.nas.whatif import (
     simulated_predictors,
     split_map,
 )
-from jmsnas.network import Device, Link, Network, load_network
+from jmsnas.network import Link, Network, load_network
 from jmsnas.space import HEAD, STEM, Architecture, Block, Candidate, Layer, SearchSpace
 from jmsnas.space_file import load_space
 

@@ -93,3 +93,40 @@ def test_what_no_tree_can_be() -> None:
         network_from_toml(wrong(MESH, tree={"root": "sbs", "children": ["x"]}), "n.toml")
     with pytest.raises(NetworkError, match="needs a device behind its tree"):
         network_from_toml(wrong(MESH, device=MESH["device"][:-1]), "n.toml")
+
+
+def test_the_papers_mesh() -> None:
+    network = load_network("mesh")
+    assert network.chain == ("pi4", "cloud") and network.tree == ("laptop", "mbs1", "mbs2", "mbs3")
+    assert network.line == ("pi4", "laptop", "cloud")
+    assert {network.link("laptop", child).capacity_bps for child in network.children} == {50e6}
+    assert {network.link(child, "cloud").capacity_bps for child in network.children} == {200e6}
+
+
+def test_what_a_device_allows(chain: dict[str, Any]) -> None:
+    ue = {**chain["device"][0], "min_layers": 2, "max_layers": 9, "layers": 3}
+    ue |= {"memory": "64MB", "energy": "35mJ", "power": "5W", "send_power": "800mW"}
+    network = network_from_toml(wrong(chain, device=[ue, *chain["device"][1:]], **{"return": True}), "n.toml")
+    device = network.devices[0]
+    assert (device.min_layers, device.max_layers, device.layers) == (2, 9, 3)
+    assert (device.memory_bytes, device.energy_j) == (64e6, 0.035)
+    assert (device.power_w, device.send_power_w, network.returns) == (5, 0.8, True)
+    assert network.devices[1].memory_bytes is None and not load_network("chain").returns
+
+
+def test_limits_that_contradict_one_another(chain: dict[str, Any]) -> None:
+    def with_ue(**limits: Any) -> None:
+        network_from_toml(wrong(chain, device=[{**chain["device"][0], **limits}, *chain["device"][1:]]), "n")
+
+    with pytest.raises(NetworkError, match="pi4 has min_layers 3 and max_layers 2: expected 0 <= min_layers"):
+        with_ue(min_layers=3, max_layers=2)
+    with pytest.raises(NetworkError, match="pi4 has layers = 1, min_layers 2 and max_layers None: expected"):
+        with_ue(layers=1, min_layers=2)
+    with pytest.raises(NetworkError, match="pi4 has an energy limit and no power: state its power while"):
+        with_ue(energy="1J")
+    with pytest.raises(NetworkError, match="policy strict gives every device a layer, device pi4 has max_l"):
+        with_ue(max_layers=0)
+    with pytest.raises(NetworkError, match="unknown keys watts"):
+        with_ue(watts=3)
+    with pytest.raises(UnitError, match="'5' is not a power: expected a number >= 0 and one of mw, w"):
+        with_ue(power=5)

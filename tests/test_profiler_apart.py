@@ -15,7 +15,7 @@ from sittings import EAGER, PART
 
 from jmsnas.errors import MeasurementError, StorageError
 from jmsnas.profiler.apart import WORKER, sit_apart
-from jmsnas.profiler.sitting import Job, job_from
+from jmsnas.profiler.job import Job, job_from
 from jmsnas.profiler.timing import TimingConfig
 from jmsnas.space import Block, Candidate, Layer, Subject
 
@@ -159,7 +159,7 @@ _CALLER = """
 import made_up_runtime, sys
 from pathlib import Path
 from jmsnas.profiler.apart import sit_apart
-from jmsnas.profiler.sitting import Job, job_from
+from jmsnas.profiler.job import Job, job_from
 from jmsnas.profiler.table import Key
 from jmsnas.profiler.timing import TimingConfig
 from jmsnas.space import Block

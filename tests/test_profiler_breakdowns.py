@@ -1,16 +1,31 @@
 import json
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sittings import EAGER, a_row
 
 from jmsnas.errors import InputError, MeasurementError, TableError
 from jmsnas.files import write_json
-from jmsnas.profiler.breakdowns import STAGES, break_down, read_breakdowns, stages_s, write_breakdowns
+from jmsnas.profiler import breakdowns as breakdowns_of
+from jmsnas.profiler.breakdowns import (
+    STAGES,
+    break_down,
+    note_stages,
+    read_breakdowns,
+    stages_s,
+    write_breakdowns,
+)
+from jmsnas.profiler.environment import describe_host, environment_name
 from jmsnas.profiler.export import seeded_module
+from jmsnas.profiler.fold import merged
+from jmsnas.profiler.journal import only_writer
+from jmsnas.profiler.parquet import read_table, write_table
+from jmsnas.profiler.table import Key
 from jmsnas.profiler.torchprof_backend import Breakdown, layer_stages
 from jmsnas.space import HEAD, IDENTITY, STEM, Block, Candidate, Layer
 
@@ -33,11 +48,49 @@ def test_every_block_but_identity_in_order() -> None:
     blocks = [SKIP, Block(IDENTITY, SAME), HEAD_BLOCK, PLAIN]
     found = break_down(blocks, runs=1, progress=lambda done, total, what: steps.append((done, total)))
     assert [each.block for each in found] == [SKIP, HEAD_BLOCK, PLAIN]
-    assert steps == [(0, 3), (1, 3), (2, 3), (3, 3)]
+    assert steps == [(step, 6) for step in range(7)], "five rounds of warm-up and one that counts"
     # The median of one run is that run, and torchprof's total is without the addition.
     skip, head, _ = found
     assert stages_s(head) == pytest.approx(head.total_s)
     assert stages_s(skip) == pytest.approx(skip.total_s + dict(skip.stages)["add"])
+
+
+def test_medians_over_rounds_in_another_order_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[Block] = []
+
+    # The n-th run takes n us in its expansion, 1 us in its addition.
+    def seen(block: Block, *more: object) -> dict[str, float]:
+        order.append(block)
+        return {"expand": order.count(block) * 1e-6, "add": 1e-6}
+
+    monkeypatch.setattr(breakdowns_of, "stage_seconds", seen)
+    found = break_down([SKIP, PLAIN, HEAD_BLOCK], runs=3, seed=1)
+    # Runs 6, 7 and 8 count.
+    assert [dict(each.stages) for each in found] == [{"expand": 7e-6, "add": 1e-6}] * 3
+    assert [each.total_s for each in found] == pytest.approx([7e-6] * 3)
+    rounds = [tuple(order[at : at + 3]) for at in range(0, 24, 3)]
+    assert all({*one} == {SKIP, PLAIN, HEAD_BLOCK} for one in rounds) and len({*rounds}) > 1
+
+
+def test_rows_of_this_host_in_eager_torch_get_their_stages(tmp_path: Path) -> None:
+    path, here = tmp_path / "local.parquet", describe_host()
+    assert note_stages("local", path, FOUND, print) == 0 and not list(tmp_path.iterdir())
+    keys = (EAGER, Key("torch", timer="torchprof"), Key(), Key("torch", batch=2))
+    rows = [replace(a_row(SKIP, key=key), environment=environment_name(here)) for key in keys]
+    rows.append(replace(a_row(PLAIN), environment=environment_name(here)))
+    rows.append(replace(a_row(HEAD_BLOCK), environment="another"))
+    environments = {environment_name(here): here, "another": {"cpu": "another"}}
+    write_table(path, merged("local", rows, environments))
+    before = read_table(path)
+    assert note_stages("local", path, FOUND, print) == 2
+    after = {row.key: row for row in read_table(path).rows if row.block == SKIP}
+    for key in keys[:2]:
+        assert after[key].stages == ("expand", "depthwise", "project", "add")
+        assert after[key].stages_s == (1e-5, 3e-5, 1e-5, 2e-6)
+    stripped = tuple(replace(row, stages=(), stages_s=()) for row in read_table(path).rows)
+    assert stripped == before.rows, "and nothing else has changed"
+    with only_writer(path), pytest.raises(MeasurementError, match="another profiler"):
+        note_stages("local", path, FOUND, print)
 
 
 def test_refused_block_is_told_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:

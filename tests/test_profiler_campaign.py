@@ -10,9 +10,9 @@ from jmsnas.profiler import campaign as campaign_file
 from jmsnas.profiler.campaign import Campaign, Sit
 from jmsnas.profiler.host_state import HostState
 from jmsnas.profiler.host_watch import Read
+from jmsnas.profiler.job import Job, Report
 from jmsnas.profiler.journal import append_record, journal_path, read_journal
 from jmsnas.profiler.parquet import read_table
-from jmsnas.profiler.sitting import Job, Report
 from jmsnas.profiler.table import LatencyTable
 from jmsnas.profiler.timing import TimingConfig
 from jmsnas.progress import silent

@@ -103,6 +103,31 @@ def test_measured_beside_simulated_is_refused() -> None:
         compare(FIRST, a_table(1e-4, 2e-4, 4e-4, kind="simulated"))
 
 
+def hosted(**environment: str) -> LatencyTable:
+    return replace(FIRST, environments={"e": environment})
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"governor": "performance"}, r"\(governor powersave against performance\)\. Set both alike"),
+        ({"cpu": "two", "governor": "performance"}, "governor powersave against performance"),
+        ({"power_mode": "MODE_15W"}, "power_mode MAXN against MODE_15W"),
+        ({"max_frequency_khz": "1200000"}, "max_frequency_khz 1800000 against 1200000"),
+    ],
+)
+def test_hosts_set_up_differently_are_refused(changed: dict[str, str], message: str) -> None:
+    host = {"cpu": "one", "governor": "powersave", "power_mode": "MAXN", "max_frequency_khz": "1800000"}
+    with pytest.raises(TableError, match=f"their hosts were set up differently .*{message}"):
+        compare(hosted(**host), hosted(**{**host, **changed}))
+
+
+def test_what_two_processors_cannot_have_in_common_and_what_one_does_not_tell() -> None:
+    one = hosted(cpu="one", governor="performance", max_frequency_khz="1800000")
+    other = hosted(cpu="two", max_frequency_khz="4200000")
+    assert compare(one, other).environment["governor"] == ("performance", "unknown")
+
+
 def test_no_common_block() -> None:
     others = LatencyTable("local", FIRST.rows[:1], {}), LatencyTable("local", FIRST.rows[1:], {})
     with pytest.raises(TableError, match="share no block under onnxruntime-t1-b1-f32: profile both"):

@@ -20,7 +20,7 @@ from jmsnas.profiler.simulated import simulated_table
 from jmsnas.profiler.table import AnyRow, Key, LatencyTable
 
 HOST = {"cpu": "a test's"}
-HEADER = {"schema": 2, "device": "local", "environment": HOST}
+HEADER = {"schema": 3, "device": "local", "environment": HOST}
 
 
 def a_host_row(*arguments: Any, **options: Any) -> AnyRow:
@@ -167,10 +167,10 @@ def test_damage_in_the_middle_of_a_journal_is_told(path: Path) -> None:
     )
 
 
-@pytest.mark.parametrize("header", [{"schema": 1, "device": "local"}, {"schema": 2, "device": "pi4"}])
+@pytest.mark.parametrize("header", [{"schema": 1, "device": "local"}, {"schema": 3, "device": "pi4"}])
 def test_journal_of_another_kind(path: Path, header: dict[str, object]) -> None:
     append_record(journal_path(path), {**header, "environment": {}})
-    with pytest.raises(TableError, match=r"is of schema .*: expected schema 2 and 'local'\. Move it away"):
+    with pytest.raises(TableError, match=r"is of schema .*: expected schema 3 and 'local'\. Move it away"):
         fold(path)
 
 
@@ -223,7 +223,7 @@ def test_other_schema_version_is_set_aside(path: Path) -> None:
         pq.write_table(old.replace_schema_metadata({**old.schema.metadata, b"jmsnas.schema": b"1"}), path)
         assert fold(path, told.append).rows == () and not path.exists()
     assert told == [
-        f"{path} has schema 1, this version writes 2: it now lies at local.parquet.schema1-{n}, and all is "
+        f"{path} has schema 1, this version writes 3: it now lies at local.parquet.schema1-{n}, and all is "
         "measured anew"
         for n in (1, 2)
     ]

@@ -117,7 +117,7 @@ def test_table_of_ours_that_another_version_wrote(tmp_path: Path) -> None:
     old = pq.read_table(tmp_path / "ours.parquet")
     metadata = {**old.schema.metadata, b"jmsnas.schema": b"1"}
     pq.write_table(old.replace_schema_metadata(metadata), tmp_path / "ours.parquet")
-    with pytest.raises(TableError, match="has schema 1, this version reads 2"):
+    with pytest.raises(TableError, match="has schema 1, this version reads 3"):
         read_readings(tmp_path / "ours.parquet")
 
 

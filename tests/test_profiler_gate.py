@@ -1,14 +1,15 @@
 import math
+import re
 from dataclasses import replace
+from pathlib import Path
 
-import numpy as np
 import pytest
-from gate_tables import BLOCKS, a_table, changed, only, without_intervals
+from gate_tables import BLOCKS, SPOILED, a_table, changed, cold, only, without_intervals
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jmsnas.profiler.gate import check
-from jmsnas.profiler.readings import Reading, readings_of
+from jmsnas.profiler.readings import readings_of
 from jmsnas.profiler.simulated import simulated_names, simulated_table
 from jmsnas.profiler.table import Key
 
@@ -29,16 +30,16 @@ def test_simulated_rows_are_counted_and_nothing_else(name: str) -> None:
     assert found[0].severity == "warning" and len(found[0].rows) == rows
 
 
-def cold(slow: float, head: int = 8) -> list[Reading]:
-    """Rows in a random order (seed 3), 1 % noise, the first `head` slower by `slow`."""
-    generator = np.random.default_rng(3)
-    rows = [without_intervals(a_table())[i] for i in generator.permutation(len(BLOCKS))]
-    factors = 1 + 0.01 * generator.standard_normal(len(rows))
-    factors[: sum(1 for _ in rows[:head])] *= 1 + slow
-    return [
-        replace(r, row=i, median_s=r.median_s * f, moment=f"2026-11-23T00:00:{i:02}")
-        for i, (r, f) in enumerate(zip(rows, factors, strict=True), 1)
-    ]
+@pytest.mark.parametrize("rule", SPOILED)
+def test_every_rule_has_a_table_that_trips_it(rule: str) -> None:
+    assert rule in {entry.rule for entry in check(SPOILED[rule]())}
+
+
+def test_every_rule_of_the_docs_is_tried() -> None:
+    text = Path(__file__).parents[1].joinpath("docs", "table.md").read_text()
+    section = text.partition("## The quality gate")[2].partition("\n## ")[0]
+    listed = [line.split("|")[1] for line in section.splitlines() if line.startswith("| `")]
+    assert {rule for cell in listed for rule in re.findall("`([a-z-]+)`", cell)} == {*SPOILED}
 
 
 def test_cold_start() -> None:
@@ -86,6 +87,16 @@ def test_unconverged_share() -> None:
     assert (
         "8 of 53 rows of onnxruntime-t1-b1-f32 did not converge (15%, expected at most 15%)" in found.message
     )
+
+
+def test_distrusted_share() -> None:
+    # 53 rows: 2 are 3.8 %, 3 are 5.7 %.
+    rows, why = a_table(), "something else held its core in 52% of the rounds"
+    assert check([replace(row, distrust=why if i < 2 else "") for i, row in enumerate(rows)]) == ()
+    (found,) = check([replace(row, distrust=why if i < 3 else "") for i, row in enumerate(rows)])
+    assert (found.rule, found.severity, len(found.rows)) == ("distrusted", "warning", 3)
+    assert "3 of 53 rows of onnxruntime-t1-b1-f32 are red (6%, expected at most 5%)" in found.message
+    assert f"first row 1, {rows[0].text}: {why}. Run jmsnas profile again on a quiet" in found.message
 
 
 def test_errors_come_first() -> None:

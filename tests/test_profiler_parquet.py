@@ -40,7 +40,7 @@ def test_table_comes_back(path: Path) -> None:
 
 
 def test_what_another_reader_finds_in_the_metadata(path: Path) -> None:
-    assert metadata_of(path, "jmsnas.schema") == "2" and metadata_of(path, "jmsnas.device") == "local"
+    assert metadata_of(path, "jmsnas.schema") == "3" and metadata_of(path, "jmsnas.device") == "local"
     assert json.loads(metadata_of(path, "jmsnas.environment")) == {"abc": {"cpu": "a test's"}}
     floor = noise_floor(a_table().rows[:3])
     assert floor is not None
@@ -135,7 +135,7 @@ def test_columns_without_a_schema_version(path: Path) -> None:
 def test_other_schema_version(path: Path) -> None:
     rewrite(path, pq.read_table(path), **{"jmsnas.schema": "9"})
     with pytest.raises(
-        TableError, match=r"has schema 9, this version reads 2\. Re-run: jmsnas profile --device local"
+        TableError, match=r"has schema 9, this version reads 3\. Re-run: jmsnas profile --device local"
     ):
         read_table(path)
 

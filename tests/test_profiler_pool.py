@@ -37,6 +37,16 @@ def test_what_each_process_met_is_kept() -> None:
     assert both.host_faults == (HOT, "a", "b")
 
 
+def test_stages_stay_until_others_are_found() -> None:
+    seen = replace(QUIET, stages=("stem",), stages_s=(1e-5,))
+    assert pooled(seen, SLOWER).stages_s == (1e-5,)
+    assert pooled(replace(seen, host_faults=(HOT,)), SLOWER) == replace(
+        SLOWER, stages=("stem",), stages_s=(1e-5,)
+    )
+    assert pooled(seen, replace(SLOWER, stages=("stem",), stages_s=(2e-5,))).stages_s == (2e-5,)
+    assert pooled(seen, replace(SLOWER, environment="another")).stages == ()
+
+
 def test_eight_processes_are_kept_the_latest() -> None:
     rows = [a_row(ratios=(1 + 0.001 * number,)) for number in range(10)]
     found = reduce(pooled, rows)

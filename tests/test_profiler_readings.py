@@ -1,11 +1,14 @@
+from dataclasses import replace
+
 import pytest
-from sittings import PART, a_row
+from sittings import BLOCKS, PART, a_row
 
 from jmsnas.profiler.readings import Reading, readings_of
 from jmsnas.profiler.simulated import simulated_table
 from jmsnas.profiler.table import Key, LatencyTable
 from jmsnas.space import HEAD, Block, Candidate, Layer
 
+MARKS = ((BLOCKS[0], "red"), (BLOCKS[1], "green"))
 MB = Block(Candidate(5, 6, True), Layer(24, 24, 1, 4, 4))
 
 
@@ -40,6 +43,13 @@ def test_text(changes: dict[str, object], text: str) -> None:
 def test_whole_parts_are_no_blocks_to_compare() -> None:
     table = LatencyTable("local", (a_row(),), {}, (a_row(PART),))
     assert [found.text for found in readings_of(table, "t")] == ["mb_k3_e3_skip 8->8 4x4"]
+
+
+def test_only_a_red_measured_row_is_distrusted() -> None:
+    red, green = (replace(a_row(block), trust=mark, trust_reason=mark) for block, mark in MARKS)
+    found = readings_of(LatencyTable("local", (red, green), {}), "t")  # type: ignore[arg-type]
+    assert [reading.distrust for reading in found] == ["red", ""]
+    assert readings_of(simulated_table("pi4", [MB], [Key()]), "t")[0].distrust == ""
 
 
 def test_block_is_the_same_on_another_device() -> None:

@@ -77,7 +77,10 @@ def spoilt(changes: dict[str, Any], subject: Subject = MB) -> None:
     ("changes", "message"),
     [
         ({"median_s": -1.0}, "makes no sense: .*expected 0 < low <= median <= high"),
-        ({"ratio": math.nan}, "makes no sense: .*expected measured or simulated and 0 < low <= ratio"),
+        (
+            {"ratio": math.nan},
+            "makes no sense: .*expected one of measured, simulated, imported and 0 < low <= ratio",
+        ),
         ({"kind": "guessed"}, "'guessed' with ratio"),
         ({"runtime": "tflite"}, "cannot run in 'tflite'.*expected a run time of onnxruntime, torch"),
         (

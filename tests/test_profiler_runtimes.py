@@ -1,5 +1,6 @@
 import inspect
 import os
+import threading
 import time
 from pathlib import Path
 
@@ -9,9 +10,10 @@ from sittings import PART
 
 from jmsnas.blocks import example_input
 from jmsnas.errors import MeasurementError
-from jmsnas.profiler import run_torch
+from jmsnas.profiler import core, run_torch
+from jmsnas.profiler.core import idlest_cores
 from jmsnas.profiler.export import seeded_module
-from jmsnas.profiler.runtimes import idlest_core, pinned, prepare
+from jmsnas.profiler.runtimes import pinned, prepare
 from jmsnas.profiler.table import Key
 from jmsnas.profiler.timing import Timed
 from jmsnas.space import IDENTITY, Block, Candidate, Layer
@@ -160,11 +162,30 @@ def test_pinned_puts_all_back() -> None:
     assert getattr(os, "sched_getaffinity", lambda _: set())(0) == cores
 
 
-def test_idlest_core_without_a_witness(tmp_path: Path) -> None:
-    assert idlest_core({0, 3}, 0.0, tmp_path / "none") == 3
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are listed on Linux alone")
+def test_threads_that_a_run_time_made_before_stay_on_their_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    cores, ended = os.sched_getaffinity(0), threading.Event()
+    thread = threading.Thread(target=ended.wait)
+    thread.start()
+    monkeypatch.setattr(core, "idlest_cores", lambda known, count: {*sorted(known)[:1]})
+    try:
+        assert thread.native_id is not None
+        with pinned(Key("torch", 1)):
+            assert os.sched_getaffinity(thread.native_id) == cores
+        with pinned(Key("torch", 2)):
+            assert os.sched_getaffinity(0) == os.sched_getaffinity(thread.native_id) == {min(cores)}
+        assert os.sched_getaffinity(0) == os.sched_getaffinity(thread.native_id) == cores
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_idlest_cores_without_a_witness(tmp_path: Path) -> None:
+    assert idlest_cores({0, 3}, 1, 0.0, tmp_path / "none") == {3}
+    assert idlest_cores({0, 3, 5}, 2, 0.0, tmp_path / "none") == {3, 5}
 
 
 def test_idle_time_is_read_from_the_host(tmp_path: Path) -> None:
     # Nothing happens between two looks at a file that stands still: the highest core.
     (tmp_path / "stat").write_text("cpu  5 0 5 90\ncpu0 1 0 1 50 0\ncpu1 4 0 4 40 0\nintr 5\n")
-    assert idlest_core({0, 1}, 0.0, tmp_path / "stat") == 1
+    assert idlest_cores({0, 1}, 1, 0.0, tmp_path / "stat") == {1}

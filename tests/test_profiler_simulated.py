@@ -12,6 +12,7 @@ from jmsnas.profiler.simulated import (
     load_simulated,
     operators_s,
     predict_s,
+    processor_of,
     simulated_names,
     simulated_table,
 )
@@ -174,3 +175,9 @@ def test_what_was_held_against_measurements() -> None:
     assert set(checked) == blocks | {("cloud", "torch")}
     for which in blocks:
         assert checked[which].rank >= 0.95 and checked[which].median_error <= 0.25
+
+
+def test_name_stands_for_one_processor() -> None:
+    found = {name: processor_of(name) for name in (*simulated_names(), "local", "somebody")}
+    assert [name for name, processor in found.items() if processor == "cuda"] == ["cloud", "jetson", "laptop"]
+    assert {*found.values()} == {"cpu", "cuda"}

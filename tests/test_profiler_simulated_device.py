@@ -36,6 +36,8 @@ WRONG = [
     (("torch",), 3, r"toy\.toml \[torch\] is 3: expected a table with the keys"),
     (("torch", "per_call_s"), 0.1, r"\[torch\] per_call_s is 0\.1: expected a table with the keys value"),
     (("dated",), "2026-01-02", r"toy\.toml has dated = '2026-01-02': expected a date such as"),
+    (("processor",), "gpu", r"toy\.toml has processor = 'gpu': expected one of cpu, cuda"),
+    (("processor",), None, r"toy\.toml lacks the key 'processor'"),
     (("name",), 7, r"toy\.toml has name = 7: expected words"),
     (("torch", "basis"), " ", r"\[torch\] has basis = ' ': expected words"),
     (("torch", "per_call_s", "source"), "", r"\[torch\] per_call_s has source = '': expected words"),

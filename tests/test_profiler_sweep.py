@@ -1,8 +1,6 @@
 import os
-import random
-import subprocess
-import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,13 +9,12 @@ from sittings import BLOCKS, EAGER, PART, MadeUpSit, sit_here
 from jmsnas.errors import DeviceError, JmsnasError
 from jmsnas.profiler.campaign import Sit
 from jmsnas.profiler.host_state import HostState
-from jmsnas.profiler.journal import journal_path, only_writer, read_journal
+from jmsnas.profiler.journal import journal_path, only_writer
 from jmsnas.profiler.parquet import read_table
-from jmsnas.profiler.records import record_row
 from jmsnas.profiler.simulated import simulated_table
 from jmsnas.profiler.sweep import BUDGET_S_A_BLOCK, profile, profile_device
-from jmsnas.profiler.table import AnyRow, Key, LatencyTable
-from jmsnas.space import Block, Subject
+from jmsnas.profiler.table import Key, LatencyTable
+from jmsnas.space import Subject
 from jmsnas.space_file import load_space
 from jmsnas.workspace import Workspace
 
@@ -199,6 +196,22 @@ def as_pi4(place: Workspace) -> LatencyTable:
     return profile("pi4", BLOCKS[:1], [EAGER], place.table("pi4"), cache=place.folder, sit=MadeUpSit())
 
 
+def test_name_of_one_processor_is_not_for_another(tmp_path: Path) -> None:
+    place = Workspace(tmp_path)
+    with pytest.raises(
+        DeviceError,
+        match=r"jetson is a name of one processor \(Jetson AGX Xavier: Volta GPU.*\), got torch-t1-b1-f32: "
+        "expected --processor cuda, or --device jetson-cpu$",
+    ):
+        profile_device("jetson", BLOCKS, [EAGER], place)
+    cuda = replace(EAGER, processor="cuda")
+    with pytest.raises(DeviceError, match="expected --processor cpu, or --device jetson$"):
+        profile_device("jetson-cpu", BLOCKS, [cuda], place)
+    with pytest.raises(DeviceError, match="expected --processor cpu$"):
+        profile_device("pi4", BLOCKS, [EAGER, cuda], place)
+    assert profile_device("jetson", BLOCKS, [cuda], place).table.keys == (cuda,)
+
+
 def test_measured_table_is_never_replaced_by_a_simulated_one(tmp_path: Path) -> None:
     place = Workspace(tmp_path)
     table = as_pi4(place)
@@ -221,7 +234,7 @@ def test_local_is_measured_and_what_the_host_does_is_told_once(tmp_path: Path) -
     def heating(work: Callable[[], None]) -> HostState:
         nonlocal readings
         readings += 1
-        return HostState(governor="ondemand", temperature_c=69.0 + readings)
+        return HostState(governor="ondemand", temperature_c=81.0 if readings == 12 else 60.0)
 
     def once() -> None:
         found = profile_device(
@@ -230,68 +243,13 @@ def test_local_is_measured_and_what_the_host_does_is_told_once(tmp_path: Path) -
         assert found.outcome == "measured" and not found.table.simulated
 
     once()
-    # Two keys, two sittings each: a reading before, one meanwhile, one after. Hotter each time, told once.
+    # Two keys, two sittings each: a reading before, one meanwhile, one after: hot at the very end.
     assert readings == 12 and [line.partition(":")[0] for line in lines] == [
         "the governor is ondemand, which moves the clock",
         "cannot tell whether the clock was steady",
         "the host is at 81 C",
     ]
     once()
-    assert readings == 12 and len(lines) == 3, "there was nothing to measure, so nothing to warn of"
-
-
-# Loads torch once, then forks a profiler for every line it is sent and kills it that many seconds later.
-_KILLER = """
-import os, signal, sys, time
-from pathlib import Path
-from sittings import sit_here
-from jmsnas.profiler.sweep import profile
-from jmsnas.profiler.table import Key
-from jmsnas.space_file import load_space
-folder, blocks = Path(sys.argv[1]), load_space("digits").blocks()
-time.thread_time_ns = time.perf_counter_ns  # a busy host must not have rows measured again
-for line in sys.stdin:
-    child = os.fork()
-    if child == 0:
-        # A few blocks at a time, so that there is a fold to be killed in every fraction of a second.
-        for known in range(4, len(blocks), 4):
-            profile("local", blocks[:known], [Key("torch")], folder / "local.parquet", cache=folder,
-                    budget_s=0.05, sit=sit_here)
-        os._exit(0)
-    time.sleep(float(line))
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    print("killed", flush=True)
-"""
-
-
-def on_disk(path: Path) -> dict[Block, set[float]]:
-    """All samples that are kept of each block, in the table or in the journal."""
-    found: dict[Block, set[float]] = {}
-    rows: list[AnyRow] = [*read_table(path).rows] if path.exists() else []
-    journal = read_journal(journal_path(path))
-    assert not journal.broken_line
-    rows += [record_row(record["row"]) for record in journal.records if "row" in record]
-    for row in rows:
-        found.setdefault(row.block, set()).update(row.samples)
-    return found
-
-
-def test_kill_at_random_moments_loses_no_finished_row(tmp_path: Path) -> None:
-    path, generator, before = tmp_path / "local.parquet", random.Random(3), dict[Block, set[float]]()
-    script = [sys.executable, "-c", _KILLER, str(tmp_path)]
-    here = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
-    with subprocess.Popen(
-        script, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=here
-    ) as killer:
-        assert killer.stdin is not None and killer.stdout is not None
-        for _ in range(6):
-            print(generator.uniform(0, 1), file=killer.stdin, flush=True)
-            assert killer.stdout.readline() == "killed\n"
-            now = on_disk(path)
-            assert all(now[block] >= samples for block, samples in before.items())
-            before = now
-        killer.stdin.close()
-    assert before, "no row was finished: the test showed nothing"
-    table = profiled(tmp_path, BLOCKS[:1])
-    assert all({*samples(table)[block]} >= kept for block, kept in before.items())
+    assert readings == 15 and len(lines) == 5, "what was measured up to the hot end is measured again"
+    once()
+    assert readings == 15 and len(lines) == 5, "there was nothing to measure, so nothing to warn of"

@@ -61,7 +61,7 @@ def test_impossible_key(wrong: tuple[str, int, int]) -> None:
         ({"timer": "sundial"}, "unknown timer 'sundial': expected one of wall, torchprof"),
         (
             {"dtype": "float16"},
-            "cannot measure float16 on the cpu: expected float32, or --processor cuda beside it",
+            "cannot measure float16 on the cpu: expected float32, or --processor cuda",
         ),
         (
             {"layout": "channels_last"},
@@ -97,6 +97,13 @@ def test_samples_that_no_process_took() -> None:
 def test_impossible_trust() -> None:
     with pytest.raises(TableError, match="has trust 'blue': expected one of green, yellow, red"):
         replace(ROW, trust="blue")
+
+
+@pytest.mark.parametrize("stages_s", [(), (1e-5,), (1e-5, 0.0), (1e-5, float("nan"))])
+def test_stages_without_their_seconds(stages_s: tuple[float, ...]) -> None:
+    with pytest.raises(TableError, match="has the stages expand, add of .*: expected as many seconds"):
+        replace(ROW, stages=("expand", "add"), stages_s=stages_s)
+    assert replace(ROW, stages=("expand", "add"), stages_s=(1e-5, 1e-6)).stages == ("expand", "add")
 
 
 def test_impossible_ratio() -> None:

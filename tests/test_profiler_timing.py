@@ -58,7 +58,7 @@ def run(host: Host, seconds: list[float], config: TimingConfig, seed: int = 0) -
         found[index] = measurement
 
     blocks = [host.timed(s) for s in seconds]
-    measure(blocks, host.timed(1e-4), finished, config, seed, clock=host.clock, core_clock=host.core_clock)
+    measure(blocks, [host.timed(1e-4)], finished, config, seed, clock=host.clock, core_clock=host.core_clock)
     return found
 
 
@@ -120,7 +120,7 @@ def test_share_of_rounds_that_were_interrupted() -> None:
 
     measure(
         [host.timed(1e-4)],
-        host.timed(1e-4),
+        [host.timed(1e-4)],
         lambda index, m: found.append(m),
         LONG,
         clock=host.clock,
@@ -134,7 +134,7 @@ def test_share_of_rounds_that_were_interrupted() -> None:
 def test_without_a_core_clock_nothing_is_interrupted() -> None:
     host, found = Host(lost=0.9), list[Measurement]()
     measure(
-        [host.timed(1e-4)], host.timed(1e-4), lambda i, m: found.append(m), TimingConfig(), clock=host.clock
+        [host.timed(1e-4)], [host.timed(1e-4)], lambda i, m: found.append(m), TimingConfig(), clock=host.clock
     )
     assert found[0].interrupted == 0
 
@@ -155,7 +155,7 @@ def handed_out(config: TimingConfig) -> list[tuple[int, Measurement]]:
     """What is handed out of a quiet block (0.1 % noise) and a loud one (5 %), in order."""
     host, found = Host(), list[tuple[int, Measurement]]()
     blocks = [host.timed(1e-4, sigma) for sigma in (0.001, 0.05)]
-    measure(blocks, host.timed(1e-4), lambda index, m: found.append((index, m)), config, clock=host.clock)
+    measure(blocks, [host.timed(1e-4)], lambda index, m: found.append((index, m)), config, clock=host.clock)
     return found
 
 
@@ -212,7 +212,7 @@ def test_seed_decides_the_order() -> None:
     def order(seed: int) -> list[int]:
         host, met = Host(), list[int]()
         blocks = [watched(host, index, met) for index in range(5)]
-        measure(blocks, host.timed(3e-4), lambda i, m: None, TimingConfig(), seed, clock=host.clock)
+        measure(blocks, [host.timed(3e-4)], lambda i, m: None, TimingConfig(), seed, clock=host.clock)
         return met
 
     assert order(1) == order(1) != order(2)
@@ -227,7 +227,7 @@ def test_who_watches_knows_which_block_runs() -> None:
 
     blocks = [block(index) for index in range(3)]
     config = TimingConfig(max_rounds=40, target=1e-12)
-    measure(blocks, host.timed(3e-4), lambda i, m: None, config, clock=host.clock, starting=started.append)
+    measure(blocks, [host.timed(3e-4)], lambda i, m: None, config, clock=host.clock, starting=started.append)
     assert all(index == said for index, said in ran)
     # Once when it is calibrated, then before each of 40 samples.
     assert [started.count(index) for index in range(3)] == [41] * 3 and started[:3] == [0, 1, 2]
@@ -237,7 +237,7 @@ def test_garbage_collection_is_off_meanwhile_and_on_again() -> None:
     host, seen = Host(), list[bool]()
     spend = host.timed(1e-4)
     block: Timed = lambda loops: (seen.append(gc.isenabled()), spend(loops))[1]  # noqa: E731
-    measure([block], host.timed(1e-4), lambda index, m: None, TimingConfig(), clock=host.clock)
+    measure([block], [host.timed(1e-4)], lambda index, m: None, TimingConfig(), clock=host.clock)
     assert gc.isenabled() and not any(seen)
 
 
@@ -250,7 +250,7 @@ def test_progress_rises_to_the_end(finest: float) -> None:
     host, told = Host(sigma=0.1), list[tuple[float, float]]()
     measure(
         [host.timed(1e-4)] * 3,
-        host.timed(1e-4),
+        [host.timed(1e-4)],
         lambda index, m: None,
         TimingConfig(budget_s=1.0, finest=finest),
         progress=lambda done, total, what: told.append((done, total)),
@@ -265,10 +265,29 @@ def test_standing_clock_is_refused() -> None:
     with pytest.raises(
         MeasurementError, match=r"moved by 0 s over 1 calls: expected more than 0\. Check the"
     ):
-        measure([still], still, lambda i, m: None, TimingConfig(), clock=lambda: 5)
+        measure([still], [still], lambda i, m: None, TimingConfig(), clock=lambda: 5)
 
 
 @pytest.mark.parametrize("wrong", [{"budget_s": 0}, {"target": 0}, {"sample_s": -1}, {"budget_s": math.nan}])
 def test_impossible_limits_are_refused(wrong: dict[str, float]) -> None:
     with pytest.raises(InputError, match=r"expected numbers above 0. Give a budget such as --budget 60s"):
         TimingConfig(**wrong)
+
+
+def test_references_take_turns_a_sample_each() -> None:
+    # Copies of the reference that lie well and badly: 100 and 104 us. Their turns cancel, geometrically.
+    host = Host()
+    turns, met = [1e-4, 1.04e-4], list[int]()
+
+    def copy(index: int) -> Timed:
+        timed = host.timed(turns[index])
+        return lambda loops: (met.append(index), timed(loops))[1]
+
+    found: list[Measurement] = []
+    measure(
+        [host.timed(1e-4)], [copy(0), copy(1)], lambda i, m: found.append(m), TimingConfig(), clock=host.clock
+    )
+    assert found[0].ratio == pytest.approx(1 / math.sqrt(1.04))
+    # A sample is an untimed call and a timed one: both of the same copy.
+    sampled = met[-40:]
+    assert sampled[::2] == sampled[1::2] and set(sampled) == {0, 1}

@@ -14,14 +14,17 @@ from torch.autograd.profiler_util import EventList, FunctionEvent
 
 from jmsnas.blocks import example_input
 from jmsnas.errors import InputError, MeasurementError
+from jmsnas.profiler import torchprof_backend
 from jmsnas.profiler.export import seeded_module
+from jmsnas.profiler.runtimes import pinned
+from jmsnas.profiler.table import Key
 from jmsnas.profiler.torchprof_backend import (
     Breakdown,
-    breakdown,
     bridged,
     layer_seconds,
     layer_stages,
     self_seconds,
+    stage_seconds,
     torchprof_s,
 )
 from jmsnas.space import HEAD, IDENTITY, STEM, Block, Candidate, Layer
@@ -57,21 +60,24 @@ class Odd(nn.Module):
         return self.rarely(y) if self.both else y
 
 
+def once(block: Block) -> dict[str, float]:
+    with pinned(Key("torch")):
+        return stage_seconds(block, seeded_module(block), example_input(block))
+
+
 @pytest.mark.parametrize("block", STAGES, ids=str)
 def test_every_stage_has_time(block: Block) -> None:
     # The test that fails when torch changes so that the bridge gives nothing.
-    found = breakdown(block, 3, seed=0)
-    assert found.block == block
-    assert tuple(name for name, _ in found.stages) == STAGES[block]
-    assert all(math.isfinite(seconds) and seconds > 0 for _, seconds in found.stages)
-    assert math.isfinite(found.total_s) and found.total_s > 0
+    found = once(block)
+    assert tuple(found) == STAGES[block]
+    assert all(math.isfinite(seconds) and seconds > 0 for seconds in found.values())
 
 
-@pytest.mark.parametrize("block", [SKIP, NARROW, HEAD_BLOCK], ids=str)
-def test_one_run_sums_to_its_total(block: Block) -> None:
-    # The median of one run is that run: total = sum of the stages without the addition, which is no layer.
-    found = breakdown(block, 1, seed=1)
-    assert sum(seconds for name, seconds in found.stages if name != "add") == pytest.approx(found.total_s)
+def test_stage_is_the_sum_of_its_layers(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Layers of 1, 2, 3, ... us: expand 1 + 2 + 3, depthwise 4 + 5 + 6, project 7 + 8.
+    seen = {layer: (n + 1) * 1e-6 for n, layer in enumerate(layer_stages(PLAIN, seeded_module(PLAIN)))}
+    monkeypatch.setattr(torchprof_backend, "layer_seconds", lambda module, x: seen)
+    assert once(PLAIN) == pytest.approx({"expand": 6e-6, "depthwise": 15e-6, "project": 15e-6})
 
 
 def test_latency_the_papers_way_is_positive() -> None:
@@ -130,7 +136,7 @@ def test_identity_has_nothing_to_see() -> None:
     with pytest.raises(
         MeasurementError, match="cannot break identity 8->8 4x4 down: .* an Identity does not"
     ):
-        breakdown(same, 1, seed=0)
+        once(same)
     with pytest.raises(
         MeasurementError, match="torchprof saw 0 s in layer Identity: expected a time above 0"
     ):
@@ -145,9 +151,8 @@ def test_module_of_another_block_is_refused() -> None:
 
 
 def test_no_runs_are_refused() -> None:
-    for measured in (breakdown, torchprof_s):
-        with pytest.raises(InputError, match="cannot take the median of 0 runs: expected 1 or more"):
-            measured(PLAIN, 0, 0)
+    with pytest.raises(InputError, match="cannot take the median of 0 runs: expected 1 or more"):
+        torchprof_s(PLAIN, 0, 0)
 
 
 def test_layer_that_does_not_run_is_named() -> None:
@@ -218,14 +223,14 @@ def test_bad_event_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(
         MeasurementError, match="torchprof saw nan s in layer layers.0: expected a time above 0"
     ):
-        breakdown(PLAIN, 1, seed=0)
+        once(PLAIN)
 
 
 def test_missing_addition_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     # A shortcut that adds in place runs aten::add_: as if torch had named the operator anew.
     monkeypatch.setattr("jmsnas.blocks.MBConv.forward", lambda self, x: self.layers(x).add_(x))
     with pytest.raises(MeasurementError, match="torchprof saw 0 additions of 0 s in mb_k3_e3_skip 8->8 4x4"):
-        breakdown(SKIP, 1, seed=0)
+        once(SKIP)
 
 
 def test_values_are_frozen() -> None:

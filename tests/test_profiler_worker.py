@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from sittings import BLOCKS, EAGER, PART
 
-from jmsnas.profiler.sitting import Job
+from jmsnas.profiler.job import Job
 from jmsnas.profiler.timing import TimingConfig
 from jmsnas.profiler.worker import BEAT
 from jmsnas.space import Block, Candidate, Layer

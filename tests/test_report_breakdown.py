@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from xml.etree import ElementTree
@@ -8,10 +9,14 @@ from xml.etree import ElementTree
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
+from sittings import a_row
 
 from jmsnas.cli.breakdown import breakdown_command, print_breakdown, refuse_elsewhere
 from jmsnas.errors import DeviceError, MeasurementError
 from jmsnas.profiler.breakdowns import read_breakdowns, stages_s
+from jmsnas.profiler.environment import describe_host, environment_name
+from jmsnas.profiler.fold import merged
+from jmsnas.profiler.parquet import read_table, write_table
 from jmsnas.profiler.torchprof_backend import Breakdown
 from jmsnas.report.breakdown import draw_breakdown, svg
 from jmsnas.report.drawing import png
@@ -144,6 +149,19 @@ def test_command_measures_writes_and_prints(tmp_path: Path, capsys: pytest.Captu
     assert document["table"] == f"{tables}/local.breakdown.json" and document["environment"]["torch"]
     assert document["pictures"] == [f"{tables}/local.breakdown.svg", f"{tables}/local.breakdown.png"]
     assert Workspace(tmp_path).tables == (), "a breakdown is no latency table"
+    assert document["rows"] == 0 and "No row of eager torch was measured here, so none has its" in out
+
+
+def test_command_writes_stages_into_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    place, block, here = Workspace(tmp_path), Block(Candidate(3, 3, True), WIDE), describe_host()
+    row, path = replace(a_row(block), environment=environment_name(here)), place.table("local")
+    write_table(path, merged("local", [row], {environment_name(here): here}))
+    breakdown_command("local", [block], place, 0, as_json=False)
+    assert f"1 rows of {path} have their stages" in capsys.readouterr().out
+    (row,) = read_table(path).rows
+    assert row.stages == ("expand", "depthwise", "project", "add")
+    (found,) = read_breakdowns(path.with_suffix(".breakdown.json"))
+    assert row.stages_s == tuple(seconds for _, seconds in found.stages)
 
 
 def test_command_as_json_prints_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

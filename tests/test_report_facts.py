@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mesh_runs import write_mesh_run
 
 from jmsnas.errors import InputError
 from jmsnas.report.facts import read_facts
@@ -101,3 +102,12 @@ def test_a_space_that_is_another_now(run: Path, tmp_path: Path) -> None:
     (folder / "result.json").write_text(json.dumps(result))
     facts = read_facts(Workspace(run.parents[1]), folder)
     assert {layer.tau_s for layer in facts.layers} == {None} == {layer.macs for layer in facts.layers}
+
+
+def test_a_mesh_run_is_told_where_it_can_be_seen(tmp_path: Path) -> None:
+    place = Workspace(tmp_path)
+    folder = write_mesh_run(place, "tree")
+    with pytest.raises(
+        InputError, match="run tree is of a mesh, jmsnas report draws chains. See it with: jmsnas split tree"
+    ):
+        read_facts(place, folder)

@@ -68,3 +68,31 @@ def test_a_layer_without_candidates(digits: dict[str, Any]) -> None:
     digits["stage"][1]["candidates"] = ["mb_k3_e3", "mb_k3_e3"]
     with pytest.raises(SpaceError, match="got mb_k3_e3, mb_k3_e3"):
         space_from_toml(digits, "own.toml")
+
+
+def test_a_mesh_of_three_branches(digits: dict[str, Any]) -> None:
+    space = space_from_toml(digits, "own.toml", 3)
+    # Stem, three layers of 16 and one of 24 channels; three branches of three; three of 32, head.
+    assert space.N == 18 and space.trunk == 5 and space.line == (0, 1, 2, 3, 4, 14, 15, 16, 17)
+    assert space.branches == ((5, 6, 7), (8, 9, 10), (11, 12, 13))
+    assert {space.layers[n].in_channels for n in (5, 8, 11)} == {24}
+    assert space.layers[14].input_shape == space.layers[13].output_shape == (24, 4, 4)
+    assert space_from_toml(digits, "own.toml").branches == ()
+
+
+def test_branches_that_differ(digits: dict[str, Any]) -> None:
+    digits["mesh"]["branch"].append({"layers": 2, "channels": 24, "stride": 1, "only": [2]})
+    space = space_from_toml(digits, "own.toml", 2)
+    assert [len(branch) for branch in space.branches] == [3, 5]
+    digits["mesh"]["branch"][1]["channels"] = 32
+    with pytest.raises(SpaceError, match=r"the same output shape.*got \(24, 4, 4\), \(32, 4, 4\)"):
+        space_from_toml(digits, "own.toml", 2)
+    digits["mesh"]["branch"] = [{"layers": 2, "channels": 24, "stride": 1, "only": [2]}]
+    with pytest.raises(SpaceError, match="every branch needs one layer or more"):
+        space_from_toml(digits, "own.toml", 2)
+
+
+def test_a_space_without_a_mesh(digits: dict[str, Any]) -> None:
+    del digits["mesh"]
+    with pytest.raises(SpaceError, match=r"own.toml has no \[mesh\]: a mesh needs its layers as \[\[mesh.tr"):
+        space_from_toml(digits, "own.toml", 3)

@@ -30,14 +30,39 @@ def _root() -> None:
 
 
 from jmsnas.cli import (  # noqa: E402 - each registers its verb on app
+    agent,  # noqa: F401
+    certs,  # noqa: F401
+    compare,  # noqa: F401
+    deploy,  # noqa: F401
     devices,  # noqa: F401
+    doctor,  # noqa: F401
     fit_estimator,  # noqa: F401
+    predict,  # noqa: F401
     profile,  # noqa: F401
     quickstart,  # noqa: F401
     report,  # noqa: F401
     search,  # noqa: F401
+    split,  # noqa: F401
+    sweep,  # noqa: F401
     table,  # noqa: F401
+    table_import,  # noqa: F401
 )
 
 # In the order a person meets them; `table` is a group of verbs.
-_ORDER = ("quickstart", "devices", "profile", "table", "fit-estimator", "search", "report")
+_ORDER = (
+    "quickstart",
+    "devices",
+    "profile",
+    "table",
+    "fit-estimator",
+    "predict",
+    "search",
+    "sweep",
+    "split",
+    "compare",
+    "certs",
+    "agent",
+    "deploy",
+    "report",
+    "doctor",
+)

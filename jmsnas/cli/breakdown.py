@@ -10,11 +10,18 @@ if TYPE_CHECKING:
     from jmsnas.space import Block
     from jmsnas.workspace import Workspace
 
+_NO_ROWS = (
+    "No row of eager torch was measured here, so none has its stages: jmsnas profile --runtime torch, "
+    "then the same command again"
+)
+
 
 def breakdown_command(
     device: str, blocks: Sequence["Block"], place: "Workspace", seed: int, as_json: bool
 ) -> dict[str, Any]:
     """Break blocks down on this host, write `tables/<device>.breakdown.json`, `.svg` and `.png`, and print.
+
+    Rows of eager torch in the device's latency table get their stages.
 
     Parameters
     ----------
@@ -27,7 +34,7 @@ def breakdown_command(
 
     Returns
     -------
-    The JSON file's content, with `table` and `pictures`, where they lie.
+    The JSON file's content, with `table` and `pictures`, where they lie, and `rows`, how many got stages.
 
     Raises
     ------
@@ -38,7 +45,7 @@ def breakdown_command(
     """
     refuse_elsewhere(device)
     from jmsnas.files import write_atomic
-    from jmsnas.profiler.breakdowns import break_down, write_breakdowns
+    from jmsnas.profiler.breakdowns import break_down, note_stages, write_breakdowns
     from jmsnas.profiler.environment import describe_host
     from jmsnas.report.breakdown import draw_breakdown, svg
     from jmsnas.report.drawing import png
@@ -52,10 +59,12 @@ def breakdown_command(
     figure = draw_breakdown(device, found)
     for path, drawn in zip(pictures, (svg, png), strict=True):
         write_atomic(path, drawn(figure))
+    rows = note_stages(device, place.table(device), found, warn)
     if not as_json:
         print_breakdown(found)
         print(f"{device}: broken down by torchprof, {table}; pictures {', '.join(map(str, pictures))}")
-    return document | {"table": str(table), "pictures": [str(path) for path in pictures]}
+        print(f"{rows} rows of {place.table(device)} have their stages" if rows else _NO_ROWS)
+    return document | {"table": str(table), "pictures": [str(path) for path in pictures], "rows": rows}
 
 
 def refuse_elsewhere(device: str) -> None:

@@ -47,7 +47,7 @@ def devices_command(folder: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOp
         if "problem" in device:
             print(f"  {device['problem']}")
         for key in device["keys"]:
-            print(f"  {_line(key)}")
+            print(f"  {_line(key, device['kind'])}")
 
 
 def describe_devices(place: "Workspace", now: datetime) -> dict[str, Any]:
@@ -63,7 +63,7 @@ def describe_devices(place: "Workspace", now: datetime) -> dict[str, Any]:
     Returns
     -------
     `host` (cpu, cores, the built-in devices it `is`) and `devices`, each with its `kind` (measured,
-    simulated, mixed, not profiled, unreadable) and, for each key, rows, age_days (of the oldest
+    simulated, imported, mixed, not profiled, unreadable) and, for each key, rows, age_days (of the oldest
     row), converged (a share), half_width (the median, a share), green (the share trusted without a
     reason to doubt) and noise_floor (the median gap between processes, a share); None where not measured.
     """
@@ -124,11 +124,11 @@ def _age_days(measured_at: str, now: datetime) -> float | None:
     return max(0.0, (now - then).total_seconds() / 86400)
 
 
-def _line(key: dict[str, Any]) -> str:
+def _line(key: dict[str, Any], kind: str) -> str:
     age = "unknown" if key["age_days"] is None else f"{key['age_days']:.1f} days"
     line = f"{key['key']:<24} {key['rows']:>4} rows  age {age}"
     if key["converged"] is None:
-        return f"{line}  from published figures"
+        return f"{line}  {'by others' if kind == 'imported' else 'from published figures'}"
     floor = "unknown" if key["noise_floor"] is None else f"{key['noise_floor']:.2%}"
     return (
         f"{line}  {key['converged']:4.0%} within 1 %, half width {key['half_width']:.2%}, "

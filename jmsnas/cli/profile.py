@@ -1,5 +1,6 @@
 """`jmsnas profile`: latency tables, measured on this host or simulated."""
 
+from functools import cache, partial
 from typing import Annotated, Any
 
 import typer
@@ -33,11 +34,17 @@ The same command again goes on where it was stopped. A device that is not at han
 
   jmsnas profile --space imagenet --budget 5m     5 min a run time; again: the same table, finer
 
+  jmsnas profile --blocks 20                      only those that teach U(.) most, and how sure it is then
+
+  jmsnas profile --until-mape 5                   more and more of them, until it is 5 % off on unseen layers
+
   jmsnas profile --device pi4 --device jetson     two devices in turn
 
   jmsnas profile --device jetson --measured-only  refuse to simulate
 
   jmsnas profile --runtime torch --processor cuda --dtype float16 --batch 8
+
+  jmsnas profile --model resnet50 --size 224      the network's own units, for jmsnas split
 
   jmsnas profile --breakdown                      where the time of each block goes, as torchprof sees it
 
@@ -58,7 +65,9 @@ def profile_command(
     threads: Annotated[int, typer.Option("--threads", help="Threads a block runs with.")] = 1,
     batch: Annotated[int, typer.Option("--batch", help="Images a call.")] = 1,
     dtype: Annotated[str, typer.Option("--dtype", help="float32, or float16 on cuda.")] = "float32",
-    processor: Annotated[str, typer.Option("--processor", help="cpu or cuda.")] = "cpu",
+    processor: Annotated[
+        str | None, typer.Option("--processor", help="cpu or cuda. Default: what the device's name is of.")
+    ] = None,
     layout: Annotated[
         str, typer.Option("--layout", help="contiguous or channels_last (torch), of the activations.")
     ] = "contiguous",
@@ -71,6 +80,14 @@ def profile_command(
             "--budget", help="Sampling time a run time, as 60s, all of it used. Default: until 1 %."
         ),
     ] = None,
+    blocks: Annotated[
+        int | None,
+        typer.Option("--blocks", help="Measure only so many, those that teach most, fit U(.), say how sure."),
+    ] = None,
+    until_mape: Annotated[
+        float | None,
+        typer.Option("--until-mape", help="Then more, until U(.) is so many percent off on unseen layers."),
+    ] = None,
     off_grid: Annotated[
         int, typer.Option("--off-grid", help="Blocks of other widths and resolutions, for U(.).")
     ] = 16,
@@ -81,6 +98,10 @@ def profile_command(
     breakdown: Annotated[
         bool, typer.Option("--breakdown", help="Only show expand, depthwise, project and add of each block.")
     ] = False,
+    model: Annotated[
+        str | None, typer.Option("--model", help="Only the units of this network, for jmsnas split.")
+    ] = None,
+    size: Annotated[int, typer.Option("--size", help="Pixels a side of --model's input.")] = 224,
     measured_only: Annotated[
         bool, typer.Option("--measured-only", help="Refuse a device that this host is not.")
     ] = False,
@@ -92,6 +113,7 @@ def profile_command(
     as_json: JsonOption = False,
 ) -> None:
     """Parse, profile each device, print."""
+    from jmsnas.cli.profile_away import AGENTS_RUN, agents_of, profile_away
     from jmsnas.cli.profile_output import (
         device_document,
         plan_document,
@@ -100,14 +122,40 @@ def profile_command(
         print_plan,
     )
     from jmsnas.profiler.plan import make_plan
+    from jmsnas.profiler.simulated import processor_of
+    from jmsnas.profiler.sweep import profile_device, refuse_device
     from jmsnas.profiler.table import RUNTIMES, Key
     from jmsnas.space_file import load_space
     from jmsnas.units import parse_duration
 
     place, devices = workspace(folder), list(dict.fromkeys(device or ["local"]))
     budget_s = parse_duration(budget) if budget is not None else None
+    if model is not None:
+        from jmsnas.cli.profile_model import print_model, profile_model
+
+        document = profile_model(model, size, devices[0], place, budget_s, threads, seed)
+        print_json(document) if as_json else print_model(document)
+        return
     names = runtime or (RUNTIMES if (timer, layout) == ("wall", "contiguous") else ("torch",))
-    keys = [Key(name, threads, batch, dtype, processor, layout, timer) for name in dict.fromkeys(names)]
+    away = agents_of(place, devices)
+    keys = {
+        name: [
+            Key(kind, threads, batch, dtype, processor or processor_of(name), layout, timer)
+            for kind in dict.fromkeys(names)
+        ]
+        for name in devices
+        if name not in away
+    }
+    for name, own in keys.items():  # all of them before the first is measured for minutes
+        refuse_device(name, own, measured_only=measured_only)
+    # An agent measures in onnxruntime, on the CPU; another run time is refused if it was asked for.
+    keys |= {
+        name: [
+            Key(kind, threads, batch, dtype, processor or "cpu", layout, timer)
+            for kind in runtime or AGENTS_RUN
+        ]
+        for name in away
+    }
     chosen = load_space(space, place.spaces)
     if breakdown:
         from jmsnas.cli.breakdown import breakdown_command
@@ -116,36 +164,50 @@ def profile_command(
         if as_json:
             print_json({"space": space, "devices": shown})
         return
-    plan = make_plan(chosen, off_grid, parts, mobilenets, seed)
-    planned: dict[str, Any] = plan_document(plan, devices, keys, place, budget_s)
+    plan, few = make_plan(chosen, off_grid, parts, mobilenets, seed), None
+    if blocks is not None or until_mape is not None:
+        from jmsnas.cli.profile_few import print_sureties, profile_few, until_document
+        from jmsnas.estimators.few_plan import make_few_plan
+
+        few = make_few_plan(plan, blocks, until_mape)
+    planned: dict[str, Any] = plan_document(few.shown if few else plan, keys, place, budget_s)
+    if few:
+        planned |= until_document(few)
     if dry_run:
         print_json(planned) if as_json else print_plan(planned)
         return
     for line in plan_lines(device for device in planned["devices"] if device["measured_here"]):
         say(line)
-
-    from jmsnas.profiler.sweep import profile_device
-
     documents = []
     for name in devices:
+        if name in away:
+            say(f"{name}: its agent measures")
+            with progress_bar() as progress:
+                found = profile_away(name, plan.subjects, keys[name], place, seed, budget_s, progress)
+            documents.append(device_document(found, keys[name]))
+            continue
         with progress_bar() as progress:
-            found = profile_device(
+            profile = partial(
+                profile_device,
                 name,
-                plan.subjects,
-                keys,
-                place,
+                workspace=place,
                 measured_only=measured_only,
                 seed=seed,
-                budget_s=budget_s,
                 progress=progress,
-                tell=warn,
+                tell=cache(warn),  # one sitting after the other says the same
             )
+            if few:
+                found, sure = profile_few(few, name, keys[name], place, profile, seed, budget_s, progress)
+            else:
+                found, sure = profile(plan.subjects, keys[name], budget_s=budget_s), []
         if found.table.simulated:
             warn_simulated([name])
-        documents.append(device_document(found, keys))
+        documents.append({**device_document(found, keys[name]), "few": sure})
     if as_json:
         print_json({"space": space, "devices": documents})
         return
     for document in documents:
         print_device(document)
+        if few:
+            print_sureties(document["few"])
     print("\nNext: jmsnas fit-estimator")

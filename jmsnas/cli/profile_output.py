@@ -1,7 +1,7 @@
 """What `jmsnas profile` says: the plan before it starts, and what each table holds after it."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from statistics import median
 from typing import Any
@@ -23,11 +23,14 @@ _START_S, _EXPORT_S = 5.0, 0.3
 
 
 def plan_document(
-    plan: Plan, devices: Sequence[str], keys: Sequence[Key], place: Workspace, budget_s: float | None
+    plan: Plan, asked: Mapping[str, Sequence[Key]], place: Workspace, budget_s: float | None
 ) -> dict[str, Any]:
-    """Describe what a sweep would measure: the groups, and what each device lacks and how long that takes."""
+    """Describe what a sweep would measure: the groups, and what each device lacks and how long that takes.
+
+    `asked` has the keys of each device.
+    """
     found = []
-    for device in devices:
+    for device, keys in asked.items():
         table: LatencyTable | None
         try:
             table = read_table(place.table(device))
@@ -74,6 +77,12 @@ def print_plan(document: dict[str, Any]) -> None:
         print(f"{group['rows']:>5}  {group['what']}")
     print(f"{document['rows']:>5}  rows a run time\n")
     print("\n".join(plan_lines(document["devices"]) or ["nothing is missing"]))
+    if "until_mape" in document:
+        print(
+            f"then more, those that teach most first, until U(.) is {100 * document['until_mape']:.3g} % off "
+            f"on layers it never saw: {document['more_blocks']} at most, "
+            f"{_minutes(document['more_at_most_s'])} a run time"
+        )
     print(
         f"\nA block is done when its ratio is known within {document['target_half_width']:.0%} (95 %); "
         "at the end of the time it is kept with the width it has. Nothing was measured."
@@ -152,7 +161,7 @@ def print_device(document: dict[str, Any]) -> None:
             print(f"    {_trust(key)}")
             print(f"    {_repeated(key)}")
             if key["sums"]:
-                print(f"    {_sums(key['sums'])}")
+                print(f"    {sums_line(key['sums'])}")
     for line in (*document["evidence"], document["meter"]):
         if line:
             print(f"  {line}")
@@ -178,7 +187,8 @@ def _repeated(key: dict[str, Any]) -> str:
     )
 
 
-def _sums(line: dict[str, Any]) -> str:
+def sums_line(line: dict[str, Any]) -> str:
+    """Say what a `Correction` is, given as a document."""
     way = "above" if line["gap"] > 0 else "below"
     return (
         f"{line['parts']} whole networks: sums of blocks lie {abs(line['gap']):.1%} {way} them, "

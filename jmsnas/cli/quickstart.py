@@ -6,7 +6,8 @@ from typing import Annotated
 import typer
 
 from jmsnas.cli import app
-from jmsnas.cli.search import dated_name, print_result, simulated_devices
+from jmsnas.cli.search import dated_name
+from jmsnas.cli.search_output import print_result, simulated_devices
 from jmsnas.cli.terminal import (
     DEFAULT_WORKSPACE,
     JsonOption,
@@ -21,7 +22,7 @@ from jmsnas.cli.terminal import (
     workspace,
 )
 
-_HELP = """The whole way on this machine, under five minutes: profile, fit, search, split, report.
+_HELP = """The whole way on this machine, under five minutes: profile, fit, search, split, deploy, report.
 
 This host is measured; the laptop, Jetson and cloud of network desk are SIMULATED, unless profiled before.
 
@@ -39,10 +40,10 @@ def quickstart_command(
     folder: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
-    """Run the four steps, each one library call, and print what was found."""
+    """Run the five steps, each one library call, and print what was found."""
     began, place = time.monotonic(), workspace(folder)
     run_name = dated_name("desk", "digits", seed)
-    say("1/4 profile: every block of space digits on this host, in onnxruntime")
+    say("1/5 profile: every block of space digits on this host, in onnxruntime")
     from jmsnas.profiler.sweep import profile_device
     from jmsnas.profiler.table import Key
     from jmsnas.space_file import load_space
@@ -50,23 +51,32 @@ def quickstart_command(
     blocks = load_space("digits", place.spaces).blocks()
     with progress_bar() as progress:
         profile_device("local", blocks, [Key()], place, seed=seed, progress=progress, tell=warn)
-    say("2/4 fit-estimator: U(.) of this host, a laptop, a Jetson and a cloud server")
+    say("2/5 fit-estimator: U(.) of this host, a laptop, a Jetson and a cloud server")
     from jmsnas.nas.config import SearchConfig
-    from jmsnas.nas.run import prepare, run_search
+    from jmsnas.nas.run import How, prepare, run_search
 
     with progress_bar() as progress:
         setting = prepare(place, "desk", "digits", "digits", seed, progress, warn)
     warn_simulated(simulated_devices(setting))
-    say("3/4 search: a network and its split over the four devices, on scikit-learn's digits")
+    say("3/5 search: a network and its split over the four devices, on scikit-learn's digits")
     with progress_bar() as progress:
-        run = run_search(place, run_name, setting, SearchConfig(seed=seed, threads=threads), progress)
-    say("4/4 report")
+        config = SearchConfig(seed=seed, threads=threads)
+        run = run_search(place, run_name, setting, config, How(progress))
+    say("4/5 deploy: four agents on loopback, predicted beside measured on this machine")
+    from jmsnas.cli.deploy_output import print_deployment
+    from jmsnas.deploy.whole import deploy_run
+
+    with progress_bar() as progress:
+        deployed = deploy_run(place, run.folder, loopback=True, progress=progress, say=say, tell=warn)
+    say("5/5 report")
     from jmsnas.report.page import write_report
 
     page = write_report(place, run.folder)
     if as_json:
-        print_json({**run.document, "report": str(page)})
+        print_json({**run.document, "deployment": deployed.document, "report": str(page)})
         return
     print_result(run.document)
+    print()
+    print_deployment(deployed.document)
     print(f"\nReport: {page.resolve().as_uri()}\nThe whole took {time.monotonic() - began:.0f} s.")
     print("Next: jmsnas search --topology chain --network desk --t-const 1ms, or: jmsnas profile --help")

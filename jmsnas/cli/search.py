@@ -1,10 +1,12 @@
 """`jmsnas search`: a network and its split over a chain of devices, within a deadline."""
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from jmsnas.cli import app
+from jmsnas.cli.search_output import print_points, print_result, simulated_devices
 from jmsnas.cli.terminal import (
     DEFAULT_WORKSPACE,
     JsonOption,
@@ -21,13 +23,24 @@ from jmsnas.cli.terminal import (
 
 _HELP = """Search an architecture AND its split over a chain of devices, so that T <= T_const.
 
-Devices that nobody has profiled are SIMULATED, and say so. Leaves a folder runs/NAME.
+Devices that nobody has profiled are SIMULATED, and say so. Leaves a folder runs/NAME, which the same command
+goes on with when it was stopped.
 
 [bold]Examples[/bold]
 
   jmsnas search --topology chain                       the paper's chain; T_const: middle of what is feasible
 
   jmsnas search --topology chain --t-const 2.5ms       your deadline
+
+  jmsnas search --topology mesh                        parallel branches on three base stations (Fig. 2(b))
+
+  jmsnas search --split fixed                          the paper's: equal parts, only operations are searched
+
+  jmsnas search --t-const 2ms --t-const 3ms            two deadlines, one warm-up: runs NAME-1 and NAME-2
+
+  jmsnas search --front 5                              one search, five networks over the feasible range
+
+  jmsnas search --recipe fashion-mnist --data-dir DIR  another space, data set and schedule
 
   jmsnas search --topology chain --network desk        this host as the UE (profile it first)
 
@@ -36,98 +49,142 @@ Devices that nobody has profiled are SIMULATED, and say so. Leaves a folder runs
 Next: jmsnas report NAME
 """
 
+TopologyOption = Annotated[str, typer.Option("--topology", help="chain, or mesh: parallel branches.")]
+NetworkOption = Annotated[
+    str | None,
+    typer.Option("--network", help="chain, desk, mesh, or a .toml file. Default: the topology's."),
+]
+SplitOption = Annotated[
+    str,
+    typer.Option("--split", help="joint: operations and cuts together; fixed: given cuts."),
+]
+PolicyOption = Annotated[
+    str | None, typer.Option("--policy", help="strict, relay or stop-early. Default: the network's.")
+]
+InputOption = Annotated[
+    str | None,
+    typer.Option("--input", help="Raw image on the wire: uint8, float32. Default: the network's."),
+]
+MinLayersOption = Annotated[
+    int | None, typer.Option("--min-layers", min=0, help="Layers the first device runs at least.")
+]
+RecipeOption = Annotated[
+    str, typer.Option("--recipe", help="Space, data set, schedule: first-run, fashion-mnist, cifar, paper.")
+]
+SpaceOption = Annotated[
+    str | None, typer.Option("--space", help="A name or a .toml file. Default: the recipe's.")
+]
+DatasetOption = Annotated[
+    str | None,
+    typer.Option(
+        "--dataset", help="digits, fashion-mnist, cifar10, imagenette, imagenet. Default: the recipe's."
+    ),
+]
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option("--data-dir", help="Where the data set's files lie or go. Default: data in the workspace."),
+]
+WorkersOption = Annotated[
+    int, typer.Option("--workers", min=0, help="Processes that decode photographs; 0: the training's own.")
+]
+TargetsOption = Annotated[
+    list[str] | None,
+    typer.Option("--t-const", help="Deadline, as 120ms; repeatable. Default: middle of the feasible range."),
+]
+ConstraintOption = Annotated[
+    str, typer.Option("--constraint", help="penalty, or multiplier: learned on T of the likeliest network.")
+]
+DeriveOption = Annotated[
+    str, typer.Option("--derive", help="constrained: exactly, within 3 % below T_const; or argmax.")
+]
+ThreadsOption = Annotated[int, typer.Option("--threads", min=1, help="Threads to train with.")]
+TrainOnOption = Annotated[str, typer.Option("--train-on", help="auto, cpu or cuda.")]
+
 
 @app.command("search", help=_HELP)
 @one_line_errors
 def search_command(
-    topology: Annotated[str, typer.Option("--topology", help="chain")] = "chain",
-    network: Annotated[
-        str, typer.Option("--network", help="Network: chain, desk, or a .toml file.")
-    ] = "chain",
-    space: Annotated[str, typer.Option("--space", help="Search space: a name or a .toml file.")] = "digits",
-    dataset: Annotated[str, typer.Option("--dataset", help="Images to train on.")] = "digits",
-    t_const: Annotated[
-        str | None,
-        typer.Option("--t-const", help="Deadline, as 120ms. Default: middle of the feasible range."),
+    topology: TopologyOption = "chain",
+    network: NetworkOption = None,
+    recipe: RecipeOption = "first-run",
+    space: SpaceOption = None,
+    dataset: DatasetOption = None,
+    data_dir: DataDirOption = None,
+    workers: WorkersOption = 0,
+    t_const: TargetsOption = None,
+    front: Annotated[
+        int | None,
+        typer.Option("--front", min=1, help="Derive K networks over the feasible range."),
     ] = None,
+    constraint: ConstraintOption = "penalty",
+    derive: DeriveOption = "constrained",
+    split: SplitOption = "joint",
+    policy: PolicyOption = None,
+    input_encoding: InputOption = None,
+    min_layers: MinLayersOption = None,
     name: Annotated[
         str | None, typer.Option("--name", help="Name of the run. Default: from the date.")
     ] = None,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Threads to train with.")] = 1,
-    train_on: Annotated[str, typer.Option("--train-on", help="auto, cpu or cuda.")] = "auto",
+    threads: ThreadsOption = 1,
+    train_on: TrainOnOption = "auto",
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard files.")] = False,
     seed: SeedOption = 0,
     folder: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
     """Parse, search, print."""
-    from jmsnas.errors import NetworkError
+    from dataclasses import replace
+
+    from jmsnas.nas.splitting import Splitting, network_name
     from jmsnas.units import parse_duration
 
-    if topology != "chain":
-        raise NetworkError(f"unknown topology {topology!r}: expected chain")
-    t_const_s = parse_duration(t_const) if t_const is not None else None
+    place = workspace(folder)
+    network = network_name(topology, network, place.networks)
+    splitting = Splitting(split, policy, input_encoding, min_layers)
+    targets_s = tuple(parse_duration(text) for text in t_const or ())
 
-    from jmsnas.nas.config import SearchConfig
-    from jmsnas.nas.run import prepare, run_search
+    from jmsnas.nas.asked import Asked, run_asked
+    from jmsnas.nas.ranks import join_ranks
+    from jmsnas.nas.recipes import recipe as find_recipe
+    from jmsnas.nas.run import How, prepare
+    from jmsnas.nas.run_folder import Data
     from jmsnas.nas.training import device_for
 
-    trained_on = device_for(train_on)
-    place = workspace(folder)
-    run_name = place.run(name or dated_name(network, space, seed)).name
-    with progress_bar() as progress:
-        setting = prepare(place, network, space, dataset, seed, progress, warn)
-    warn_simulated(simulated_devices(setting))
-    say(f"training on {trained_on} with {threads} thread{'s' * (threads > 1)}")
-    config = SearchConfig(seed=seed, t_const_s=t_const_s, threads=threads, train_on=train_on)
-    with progress_bar() as progress:
-        run = run_search(place, run_name, setting, config, progress)
+    found, trained_on = find_recipe(recipe), device_for(train_on)
+    asked = Asked(targets_s, found.levels, front or 0)
+    config = replace(
+        found.config, seed=seed, constraint=constraint, derive=derive, threads=threads, train_on=train_on
+    )
+    space, dataset = space or found.space, dataset or found.dataset
+    new_name = place.run(name or dated_name(network, space, seed)).name
+    ranks, data = join_ranks(), Data(data_dir or place.folder / "data", workers)
+    with progress_bar(ranks.first) as progress, ranks.one_at_a_time():
+        setting = prepare(place, network, space, dataset, seed, progress, warn, data, splitting)
+    if ranks.first:
+        warn_simulated(simulated_devices(setting))
+        say(f"training on {trained_on} with {threads} thread{'s' * (threads > 1)}")
+    with progress_bar(ranks.first) as progress:
+        how = How(progress, tensorboard, ranks)
+        run_name, runs = run_asked(place, setting, config, asked, name, new_name, how)
+    if ranks.first:
+        show(run_name, [run.document for run in runs], runs[0].folder, as_json)
+
+
+def show(name: str, documents: list[dict[str, Any]], folder: Path, as_json: bool) -> None:
+    """Print one network in full, or several side by side, and what comes next."""
     if as_json:
-        print_json(run.document)
-        return
-    print_result(run.document)
-    print(f"\nRun: {run.folder}\nNext: jmsnas report {run_name}")
+        print_json(documents[0] if len(documents) == 1 else {"name": name, "runs": documents})
+    elif len(documents) == 1:
+        print_result(documents[0])
+        print(f"\nRun: {folder}\nNext: jmsnas report {name}")
+    else:
+        print_points(documents)
+        print(f"\nRuns: {folder.parent}\nNext: jmsnas report {documents[0]['name']}")
 
 
 def dated_name(network: str, space: str, seed: int) -> str:
     """Name a run by its network, space, seed and the time: `chain-digits-s0-20261123-143000`."""
     from datetime import datetime
-    from pathlib import Path
 
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     return f"{Path(network).stem}-{Path(space).stem}-s{seed}-{stamp}".lower()
-
-
-def simulated_devices(setting: Any) -> list[str]:
-    """Tables of the network's devices that are simulated, each once."""
-    devices = setting.network.devices
-    return list(dict.fromkeys(d.table for d in devices if setting.estimators[d.name].simulated))
-
-
-def print_result(document: dict[str, Any]) -> None:
-    """Print the derived network, every term of equation (1), and what it is to be compared with."""
-    from jmsnas.units import format_duration as ms
-
-    derived, target, cloud = document["derived"], document["target"], document["cloud_only"]
-    simulated = {d["name"] for d in document["network"]["devices"] if d["simulated"]}
-    print(f"Network {document['network']['name']}, policy {document['network']['policy']}, layer by layer:")
-    for term in derived["terms"]:
-        names = " ".join(derived["candidates"][n - 1] for n in term["layers"]) or "(relay)"
-        mark = "  SIMULATED" if term["device"] in simulated else "  measured"
-        sent = f" + {ms(term['epsilon_s'])} to send {term['sent_bytes']:.0f} B" if term["epsilon_s"] else ""
-        print(f"  {term['device']:<8}{mark:<12} {ms(term['tau_s'])}{sent}\n{'':>10}{names}")
-    t_s, t_const_s = derived["latency_s"], target["t_const_s"]
-    verdict = "<=" if t_s <= t_const_s else "EXCEEDS"
-    print(
-        f"T = {ms(t_s)} {verdict} T_const = {ms(t_const_s)} ({t_s / t_const_s:.1%} of it; "
-        f"feasible {ms(target['fastest_s'])} to {ms(target['slowest_s'])})"
-    )
-    if not derived["in_band"]:
-        print("  no network's T lies within 3 % below T_const: this is the best below it")
-    print(f"  E[T] at the end of stage one {ms(document['expected_latency_s'])}")
-    print(f"  likeliest operations (argmax)  {ms(document['argmax']['latency_s'])}")
-    print(f"  cloud only, {document['network']['input']} input      {ms(cloud['latency_s'])}")
-    if cloud["latency_s"] < t_s:
-        print("  Cloud only is faster here: at this input size a split does not pay.")
-    if simulated:
-        print(f"  T rests on SIMULATED latencies of {', '.join(sorted(simulated))}.")
-    print(f"Test accuracy {document['accuracy']['test']:.1%}, {document['parameters']} parameters")

@@ -1,4 +1,4 @@
-"""`jmsnas table`: the quality gate, two tables side by side, and a flat CSV."""
+"""`jmsnas table`: the quality gate, two tables side by side, CSV and look-up tables out."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,10 +10,11 @@ from jmsnas.cli.terminal import JsonOption, one_line_errors, print_json
 
 if TYPE_CHECKING:
     from jmsnas.profiler.compare import Comparison
+    from jmsnas.profiler.table import Key, LatencyTable
 
 table_app = typer.Typer(
     no_args_is_help=True,
-    help="Check a latency table, compare two, write one as CSV.",
+    help="Check a latency table, compare two, bring one in, write one out.",
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
 )
@@ -41,11 +42,13 @@ Exit code 1 when the median ratio is further from 1 than --tolerance; 2 when the
 
   jmsnas table compare before.parquet after.parquet --tolerance 0.02 --json
 """
-_EXPORT = """Write a latency table as a flat CSV file, without the raw samples.
+_EXPORT = """Write a latency table as a flat CSV file without the raw samples, or as a look-up table.
 
 [bold]Examples[/bold]
 
   jmsnas table export jmsnas-workspace/tables/local.parquet --csv local.csv
+
+  jmsnas table export jmsnas-workspace/tables/local.parquet --yaml lut.yaml --key onnxruntime-t1-b1-f32
 """
 
 
@@ -102,20 +105,50 @@ def compare_command(
 @one_line_errors
 def export_command(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A latency table (.parquet).")],
-    csv: Annotated[Path, typer.Option("--csv", metavar="OUT", help="The CSV file to write.")],
+    csv: Annotated[Path | None, typer.Option("--csv", metavar="OUT", help="The CSV file to write.")] = None,
+    yaml: Annotated[
+        Path | None, typer.Option("--yaml", metavar="OUT", help="The look-up table to write, of one key.")
+    ] = None,
+    label: Annotated[
+        str | None, typer.Option("--key", help="Only the rows of this key, as onnxruntime-t1-b1-f32.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Parse, write, say where."""
+    from jmsnas.errors import TableError
     from jmsnas.files import write_atomic
     from jmsnas.profiler.csv_text import csv_of
+    from jmsnas.profiler.lut_yaml import lut_of
     from jmsnas.profiler.parquet import read_table
 
+    if (csv is None) == (yaml is None):
+        raise TableError("expected what to write: either --csv OUT or --yaml OUT")
     table = read_table(file)
-    write_atomic(csv, csv_of(table).encode())
-    if as_json:
-        print_json({"csv": str(csv), "rows": len(table.everything)})
-    else:
-        print(f"{csv}: {len(table.everything)} rows of {table.device}")
+    if label is not None or yaml:
+        table = table.of(_chosen(table, label))
+    rows = len(table.everything)
+    if csv:
+        write_atomic(csv, csv_of(table).encode())
+        document: dict[str, Any] = {"csv": str(csv), "rows": rows}
+        said = f"{csv}: {rows} rows of {table.device}"
+    elif yaml:
+        text, written = lut_of(table)
+        write_atomic(yaml, text.encode())
+        document = {"yaml": str(yaml), "rows": written, "left_out": rows - written}
+        said = f"{yaml}: {written} rows of {table.device}; {rows - written} have no word in a look-up table"
+    print_json(document) if as_json else print(said)
+
+
+def _chosen(table: "LatencyTable", label: str | None) -> "Key":
+    """Find the key of a label among a table's; without a label the table must have one key only."""
+    from jmsnas.errors import TableError
+
+    found = [key for key in table.keys if label in (None, key.label)]
+    if len(found) != 1:
+        have = ", ".join(key.label for key in table.keys) or "none"
+        asked = f"no key {label!r}" if label else f"{len(found)} keys"
+        raise TableError(f"the table of {table.device} has {asked}: expected --key with one of {have}")
+    return found[0]
 
 
 def _count(number: int, noun: str) -> str:

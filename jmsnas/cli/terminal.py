@@ -2,6 +2,7 @@
 
 import errno
 import functools
+import gc
 import json
 import os
 import sys
@@ -14,7 +15,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 import typer
 
 from jmsnas.errors import JmsnasError
-from jmsnas.progress import Progress
+from jmsnas.progress import Progress, silent
 from jmsnas.workspace import Workspace
 
 P = ParamSpec("P")
@@ -50,8 +51,8 @@ def warn_simulated(devices: list[str]) -> None:
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """Print one JSON document on stdout."""
-    print(json.dumps(document, indent=2, allow_nan=False))
+    """Print one JSON document on stdout, the version of its schema first."""
+    print(json.dumps({"schema_version": 1, **document}, indent=2, allow_nan=False))
 
 
 def one_line_errors(verb: Callable[P, T]) -> Callable[P, T]:
@@ -69,6 +70,7 @@ def one_line_errors(verb: Callable[P, T]) -> Callable[P, T]:
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
             say(f"jmsnas: stopped; what was finished is kept. Go on with: {command_line()}")
+            gc.freeze()  # else the end of Python looks through all of torch once more, for most of a second
             raise typer.Exit(130) from None
         except OSError as error:
             if error.errno not in (
@@ -100,8 +102,11 @@ def workspace(folder: Path) -> Workspace:
 
 
 @contextmanager
-def progress_bar() -> Iterator[Progress]:
+def progress_bar(shown: bool = True) -> Iterator[Progress]:
     """Show progress with the time left: a bar on a terminal, else a plain line every few seconds."""
+    if not shown:
+        yield silent
+        return
     if not sys.stderr.isatty():
         yield _plain_progress()
         return

@@ -8,17 +8,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jmsnas.cost import cost
+from jmsnas.device import Device
 from jmsnas.errors import InputError
 from jmsnas.estimators.evaluate import Evaluation
 from jmsnas.estimators.store import TABLE, Estimator, load_estimator
 from jmsnas.nas.config import SearchConfig
 from jmsnas.nas.placement import Term
 from jmsnas.nas.run_folder import read_log, read_result
-from jmsnas.nas.search import Target
 from jmsnas.nas.stages import Epoch
-from jmsnas.network import INPUT_BYTES, Device, Link
+from jmsnas.nas.target import Target
+from jmsnas.network import INPUT_BYTES, Link
 from jmsnas.profiler.parquet import read_table
-from jmsnas.profiler.table import Key, LatencyTable
+from jmsnas.profiler.simulated import serving_key
+from jmsnas.profiler.table import LatencyTable
 from jmsnas.space import Block, Candidate, SearchSpace
 from jmsnas.space_file import load_space
 from jmsnas.workspace import Workspace
@@ -149,6 +151,11 @@ def _facts(
     json.dumps(document, allow_nan=False)  # the page holds it as JSON, which has no NaN
     derived, network, cloud = document["derived"], document["network"], document["cloud_only"]
     target = Target(*(_number(document["target"][k]) for k in ("t_const_s", "fastest_s", "slowest_s")))
+    if network["tree"]["children"]:
+        again = f"jmsnas split {document['name']} --explain"
+        raise InputError(
+            f"run {document['name']} is of a mesh, jmsnas report draws chains. See it with: {again}"
+        )
     devices = tuple(_device(place, entry) for entry in network["devices"])
     _number(document["macs"] + document["parameters"] + document["accuracy"]["test"])
     plan, names = _plan(derived), [facts.device.name for facts in devices]
@@ -200,10 +207,13 @@ def _plan(entry: dict[str, Any]) -> Plan:
 
 
 def _device(place: Workspace, entry: dict[str, Any]) -> DeviceFacts:
-    own = {name: str(entry[name]) for name in ("name", "table", "role", "runtime")}
-    device, simulated, mape = Device(**own), bool(entry["simulated"]), _number(entry["unseen_mape"])
+    name, table_name, role, runtime = (str(entry[key]) for key in ("name", "table", "role", "runtime"))
+    device = Device(name, table_name, role, runtime)
+    simulated, mape = bool(entry["simulated"]), _number(entry["unseen_mape"])
     try:
-        folder = place.estimator(device.table, Key(device.runtime).label)
+        table_now = place.table(table_name)
+        keys = read_table(table_now).keys if table_now.exists() else ()
+        folder = place.estimator(table_name, serving_key(table_name, runtime, keys).label)
         estimator, table = load_estimator(folder), read_table(folder / TABLE)
     except InputError as error:
         return DeviceFacts(device, simulated, mape, None, None, str(error))

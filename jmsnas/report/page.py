@@ -17,6 +17,7 @@ from jmsnas.errors import InputError
 from jmsnas.files import write_atomic
 from jmsnas.progress import Progress, silent
 from jmsnas.report import words
+from jmsnas.report.deployed import TERMS, TIMELINE, draw_terms, draw_timeline, read_deployment
 from jmsnas.report.drawing import milliseconds, percent, png
 from jmsnas.report.facts import Facts, read_facts
 from jmsnas.report.network import draw_network
@@ -82,7 +83,7 @@ def write_report(place: Workspace, run: Path, progress: Progress = silent) -> Pa
     progress(1, 3, "computing where a split pays")
     panels = compute_panels()
     progress(2, 3, "drawing")
-    pictures = draw_pictures(facts, panels)
+    pictures = draw_pictures(facts, panels, read_deployment(run))
     for picture in pictures:
         write_atomic(run / picture.file, picture.content)
     write_atomic(run / PAGE, page(facts, panels, pictures).encode())
@@ -90,8 +91,13 @@ def write_report(place: Workspace, run: Path, progress: Progress = silent) -> Pa
     return run / PAGE
 
 
-def draw_pictures(facts: Facts, panels: tuple[Panel, ...]) -> tuple[Picture, ...]:
-    """Draw the pictures of a run in the order of the page, whose template has their headings and captions."""
+def draw_pictures(
+    facts: Facts, panels: tuple[Panel, ...], deployment: dict[str, Any] | None = None
+) -> tuple[Picture, ...]:
+    """Draw the pictures of a run in the order of the page, whose template has their headings and captions.
+
+    `deployment` is what `jmsnas deploy` measured, where it has.
+    """
     figures = {
         "network.png": draw_network(facts),
         "compare.png": draw_compare(facts),
@@ -99,6 +105,8 @@ def draw_pictures(facts: Facts, panels: tuple[Panel, ...]) -> tuple[Picture, ...
         "estimators.png": draw_estimators(facts),
         "where_split_pays.png": draw_where_split_pays(panels),
     }
+    if deployment is not None:
+        figures = {TERMS: draw_terms(deployment), TIMELINE: draw_timeline(deployment), **figures}
     return tuple(Picture(file, png(figure)) for file, figure in figures.items())
 
 

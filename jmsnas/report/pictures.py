@@ -1,10 +1,8 @@
 """Pictures of a run: how the search went, how good U(.) is, and what T is made of beside other plans."""
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jmsnas.estimators.evaluate import Evaluation
 from jmsnas.nas.placement import Term
 from jmsnas.nas.stages import Epoch
 from jmsnas.network import INPUT_BYTES
@@ -25,6 +23,7 @@ from jmsnas.report.drawing import (
     plain,
     title,
 )
+from jmsnas.report.estimator import scatter
 from jmsnas.report.facts import DeviceFacts, Facts
 
 _STAGES = {"warm-up": "warm-up", "search": "search", "final": "second stage"}
@@ -114,36 +113,9 @@ def _estimator(axes: Axes, facts: DeviceFacts) -> None:
         return
     heading = f"{name}\nMAPE {percent(found.model.mape)}, {100 * found.model.within_10:.0f} % within 10 %"
     title(axes, heading, facts.simulated)
-    _scatter(axes, found, SIMULATED_COLOUR if facts.simulated else MEASURED_COLOUR)
+    scatter(axes, found, SIMULATED_COLOUR if facts.simulated else MEASURED_COLOUR)
     axes.set_xlabel("roofline, ms (SIMULATED)" if facts.simulated else "measured, ms")
     axes.set_ylabel("predicted, ms")
-
-
-def _scatter(axes: Axes, found: Evaluation, colour: str) -> None:
-    measured = np.array([pair.measured_s for pair in found.pairs]) * 1e3
-    predicted = np.array([pair.predicted_s for pair in found.pairs]) * 1e3
-    low, high = 0.8 * min(measured.min(), predicted.min()), 1.25 * max(measured.max(), predicted.max())
-    line = np.array([low, high])
-    axes.fill_between(line, 0.9 * line, 1.1 * line, color=GREY, alpha=0.35, linewidth=0, label="within 10 %")
-    axes.plot(line, line, color=BLACK, linewidth=0.8)
-    axes.plot(measured, predicted, "o", color=colour, markersize=4, alpha=0.7, markeredgewidth=0)
-    axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), aspect="equal")
-    ticks = _ticks(low, high)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_ticks(ticks, [f"{tick:g}" for tick in ticks])
-        axis.set_ticks([], minor=True)
-    axes.grid(alpha=0.25)
-    axes.legend(fontsize=8, loc="upper left")
-
-
-def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers between two ends of a logarithmic axis: more to a decade where it is short."""
-    found: list[float] = []
-    for mantissas in ((1, 10), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
-        found = [m * 10.0**e for e in range(-6, 7) for m in mantissas if low <= m * 10.0**e <= high]
-        if len(found) >= 3:
-            break
-    return sorted(set(found))
 
 
 def draw_compare(facts: Facts) -> Figure:

@@ -138,6 +138,8 @@ def evidence(facts: DeviceFacts) -> str:
         if here[0].kind == "simulated":
             host = environment.get("host", "").removeprefix("none: simulated ")
             said.append(f"{len(here)} rows SIMULATED, {host}: {here[0].source}")
+        elif here[0].kind == "imported":
+            said.append(f"{len(here)} rows {here[0].source}")
         else:
             host = environment.get("board") or environment.get("cpu") or "a host that does not say what it is"
             day = min(row.measured_at for row in here)[:10]

@@ -33,7 +33,7 @@ def test_no_image_is_in_two_parts() -> None:
 
 
 def test_a_data_set_nobody_knows_or_that_does_not_fit() -> None:
-    with pytest.raises(DatasetError, match="unknown data set 'mnist': expected one of digits"):
+    with pytest.raises(DatasetError, match="unknown data set 'mnist': expected one of digits, fashion-mnist"):
         load_dataset("mnist", load_space("digits"), 0)
     with pytest.raises(
         DatasetError, match="digits has 10 classes of 1x8x8 images, space imagenet takes 1000 classes"

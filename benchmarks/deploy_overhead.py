@@ -1,0 +1,224 @@
+"""What the agents cost: a 1 MB tensor echoed through two of them, beside raw sockets and plain gRPC.
+
+All on loopback, in processes of their own, interleaved within one run, so that the ratios hold on a busy
+machine. Also what an agent takes while it does nothing, and what its process has loaded.
+"""
+
+import argparse
+import json
+import os
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import onnx_ir as ir
+from torch import nn
+
+from jmsnas.channel import CLIENT_OPTIONS, SERVER_OPTIONS
+from jmsnas.deploy.export import Exported
+from jmsnas.deploy.leader import Leader
+from jmsnas.deploy.local import LocalAgent, leader_certs, local_agents
+from jmsnas.deploy.plan import Piece, Target
+from jmsnas.profiler.environment import describe_host
+
+SHAPE = (1, 1, 512, 512)
+# An agent does more than a socket: it checks, answers at most once, keeps a plan. On mutual TLS it encrypts.
+PLAIN_BAR, TLS_BAR, RSS_BAR, CPU_BAR = 10.0, 25.0, 160 << 20, 0.02
+HEAVY = ("torch", "sklearn", "pandas", "matplotlib", "torchvision", "onnx", "pyarrow", "google.protobuf")
+
+
+def raw_relay(target: str) -> None:
+    """Echo what comes, or pass it on and its echo back: [8 bytes of length][bytes]."""
+    server = socket.create_server(("127.0.0.1", 0))
+    print(f"x listens on 127.0.0.1:{server.getsockname()[1]}", flush=True)
+    near, _ = server.accept()
+    near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    far = connect(target) if target else None
+    while True:
+        content = receive(near)
+        if far:
+            send(far, content)
+            content = receive(far)
+        send(near, content)
+
+
+def grpc_relay(target: str) -> None:
+    """The same by gRPC, bytes in and bytes out, no TLS."""
+    far = grpc.insecure_channel(target, CLIENT_OPTIONS).unary_unary("/x/Run") if target else None
+
+    def run(request: bytes, context: Any) -> bytes:
+        return far(request) if far else request
+
+    from concurrent.futures import ThreadPoolExecutor
+
+    server = grpc.server(ThreadPoolExecutor(8), options=SERVER_OPTIONS)
+    handler = grpc.method_handlers_generic_handler("x", {"Run": grpc.unary_unary_rpc_method_handler(run)})
+    server.add_generic_rpc_handlers((handler,))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    print(f"x listens on 127.0.0.1:{port}", flush=True)
+    server.wait_for_termination()
+
+
+def connect(address: str) -> socket.socket:
+    """Connect without delay."""
+    host, _, port = address.rpartition(":")
+    connection = socket.create_connection((host, int(port)))
+    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return connection
+
+
+def send(connection: socket.socket, content: bytes) -> None:
+    """Send with the length in front."""
+    connection.sendall(struct.pack(">Q", len(content)) + content)
+
+
+def receive(connection: socket.socket) -> bytes:
+    """Receive what `send` sent."""
+    (size,) = struct.unpack(">Q", exactly(connection, 8))
+    return exactly(connection, size)
+
+
+def exactly(connection: socket.socket, size: int) -> bytes:
+    """Read so many bytes; the process ends with its peer."""
+    content = bytearray(size)
+    view, at = memoryview(content), 0
+    while at < size:
+        read = connection.recv_into(view[at:])
+        if not read:
+            sys.exit(0)
+        at += read
+    return bytes(content)
+
+
+def relays(kind: str, stack: ExitStack) -> str:
+    """Start two relays of a kind, and give the first one's address."""
+    address = ""
+    for _ in range(2):
+        command = [sys.executable, __file__, "--relay", kind, "--target", address]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        stack.callback(process.wait)
+        stack.callback(process.kill)
+        assert process.stdout is not None
+        address = process.stdout.readline().strip().rpartition(" ")[2]
+    return address
+
+
+def agents(plain: bool, stack: ExitStack) -> tuple[Callable[[], None], dict[str, LocalAgent]]:
+    """Start two agents that only pass on, and give what sends a tensor through them."""
+    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jmsnas-")))
+    found = stack.enter_context(local_agents(("one", "two"), folder, plain))
+    leader = Leader(leader_certs(folder), {n: agent.address for n, agent in found.items()}, plain)
+    stack.callback(leader.close)
+    nothing = ir.Model(ir.Graph([], [], nodes=[], opset_imports={"": 20}), ir_version=10)
+    network = Exported(nn.Sequential(), nothing, (), (SHAPE,))
+    pieces = (Piece("one", "chain", 1, 0, (Target("two"),)), Piece("two", "chain", 1, 0, ()))
+    leader.ship(pieces, {"chain": network})
+    x = np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32)
+
+    def echo() -> None:
+        answer = leader.ask(x)
+        assert answer.logits.shape == SHAPE
+
+    return echo, found
+
+
+def idle(agent: LocalAgent, seconds: float) -> tuple[int, float]:
+    """Memory in bytes, and share of a core, of an agent that does nothing."""
+    pid = agent.process.pid
+
+    def ticks() -> int:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return int(fields[11]) + int(fields[12])
+
+    before = ticks()
+    time.sleep(seconds)
+    used = (ticks() - before) / os.sysconf("SC_CLK_TCK") / seconds
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"), used
+
+
+def loaded() -> list[str]:
+    """Which heavy modules an agent's process has loaded."""
+    script = f"import sys, jmsnas.deploy.agent; print(*[m for m in {HEAVY!r} if m in sys.modules])"
+    return subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    ).stdout.split()
+
+
+def main() -> int:
+    """Measure, print, and check."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--rounds", type=int, default=150)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--relay", choices=("raw", "grpc"), help=argparse.SUPPRESS)
+    parser.add_argument("--target", default="", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.relay:
+        {"raw": raw_relay, "grpc": grpc_relay}[given.relay](given.target)
+        return 0
+    content = bytes(4 * int(np.prod(SHAPE)))
+    with ExitStack() as stack:
+        raw = connect(relays("raw", stack))
+        channel = grpc.insecure_channel(relays("grpc", stack), CLIENT_OPTIONS)
+        stack.callback(channel.close)
+        stack.callback(raw.close)
+        by_grpc = channel.unary_unary("/x/Run")
+        plain, _ = agents(True, stack)
+        tls, found = agents(False, stack)
+
+        def by_socket() -> None:
+            send(raw, content)
+            receive(raw)
+
+        ways: dict[str, Callable[[], Any]] = {
+            "raw sockets": by_socket,
+            "plain gRPC": lambda: by_grpc(content),
+            "agents, plain": plain,
+            "agents, mutual TLS": tls,
+        }
+        taken: dict[str, list[float]] = {name: [] for name in ways}
+        for number in range(given.rounds + 5):
+            for name, way in ways.items():
+                began = time.perf_counter()
+                way()
+                if number >= 5:
+                    taken[name].append(time.perf_counter() - began)
+        rss, cpu = idle(found["one"], 10.0)
+    medians = {name: float(np.median(seconds)) for name, seconds in taken.items()}
+    ratios = {name: seconds / medians["raw sockets"] for name, seconds in medians.items()}
+    for name, seconds in medians.items():
+        print(f"{name:<20} {1e3 * seconds:7.2f} ms   {ratios[name]:5.1f} x raw sockets")
+    heavy = loaded()
+    print(f"idle agent: {rss / 2**20:.0f} MB, {cpu:.1%} of a core; heavy modules loaded: {heavy or 'none'}")
+    short = [
+        f"{what}: {value:.3g} > {bar:.3g}"
+        for what, value, bar in (
+            ("agents, plain, over raw sockets", ratios["agents, plain"], PLAIN_BAR),
+            ("agents, mutual TLS, over raw sockets", ratios["agents, mutual TLS"], TLS_BAR),
+            ("memory of an idle agent, bytes", rss, RSS_BAR),
+            ("processor of an idle agent, cores", cpu, CPU_BAR),
+            ("heavy modules", len(heavy), 0),
+        )
+        if value > bar
+    ]
+    if given.json:
+        document = {"schema_version": 1, "machine": describe_host(), "median_s": medians, "ratios": ratios}
+        document |= {"idle_rss_bytes": rss, "idle_cores": cpu, "heavy_modules": heavy}
+        given.json.write_text(json.dumps(document, indent=2) + "\n")
+    for line in short:
+        print(f"falls short: {line}")
+    return 1 if given.check and short else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""Imagenette's latency side, on any machine: targets, and split against cloud only by input encoding.
+
+    python benchmarks/imagenette.py --data-dir DIR           table, minutes
+    python benchmarks/imagenette.py --data-dir DIR --check   exit 1 naming each figure that falls short
+
+Space imagenette at 160 and at 224 pixels over network chain, devices SIMULATED. At each size networks are
+derived for the quarters of the feasible range, from nearly flat probabilities and 3 random ones: T must lie
+within 3 % below T_const, never over, under the best split.
+Then their best split stands beside cloud only for the raw input as float32, as uint8, and as a JPEG of the
+mean size that the folder's own photographs have at that many pixels; whichever way it goes is reported.
+
+No accuracy is claimed: that needs a GPU, or a budget that this script does not take.
+"""
+
+import argparse
+import io
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from jmsnas.datasets.photographs import imagenette
+from jmsnas.datasets.pictures import Pictures
+from jmsnas.files import preset_path, write_json
+from jmsnas.nas.derive import Derived
+from jmsnas.nas.latency_lut import LatencyLUT, build_lut
+from jmsnas.nas.prepare import estimators_for
+from jmsnas.nas.target import choose_target, derive_for, targets_between
+from jmsnas.network import INPUT_BYTES, Network, load_network
+from jmsnas.profiler.environment import describe_host
+from jmsnas.space import SearchSpace
+from jmsnas.space_file import space_from_toml
+from jmsnas.workspace import Workspace
+
+SIZES, BAND, DRAWN, QUALITY = (160, 224), 0.03, 3, 80
+
+
+def space_at(size: int) -> SearchSpace:
+    """Space imagenette with another input size."""
+    table = tomllib.loads(preset_path("spaces", "imagenette").read_text())
+    return space_from_toml({**table, "input": [3, size, size]}, f"imagenette at {size}")
+
+
+def jpeg_bytes(pictures: Pictures, size: int, count: int) -> float:
+    """Mean bytes of the first photographs as JPEG files of quality 80, scaled to so many pixels a side."""
+    sizes = []
+    for file in pictures.files[:count]:
+        with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
+            scaled = image.convert("RGB").resize((size, size), Image.Resampling.LANCZOS)
+        buffer = io.BytesIO()
+        scaled.save(buffer, "JPEG", quality=QUALITY)
+        sizes.append(buffer.tell())
+    return float(np.mean(sizes))
+
+
+def probabilities(lut: LatencyLUT) -> Iterator[tuple[str, Any]]:
+    """Nearly flat, as early in a search, then random."""
+    near_NR = np.exp(np.random.default_rng(0).normal(0, 0.1, lut.mask_NR.shape)) * lut.mask_NR
+    yield "near flat", near_NR / near_NR.sum(axis=1, keepdims=True)
+    for seed in range(DRAWN):
+        drawn = np.random.default_rng(seed).exponential(size=lut.mask_NR.shape) * lut.mask_NR
+        yield f"random {seed}", drawn / drawn.sum(axis=1, keepdims=True)
+
+
+def derived_at(lut: LatencyLUT) -> Iterator[tuple[dict[str, Any], Derived]]:
+    """Derive for every target from every p."""
+    for t_const_s in targets_between(lut, 3):
+        target = choose_target(lut, t_const_s)
+        for name, p_NR in probabilities(lut):
+            (derived,), in_band = derive_for(p_NR, lut, target, BAND)
+            row = {"p": name, "t_const_s": t_const_s, "latency_s": derived.latency_s, "in_band": in_band}
+            yield row, derived
+
+
+def against_cloud(
+    space: SearchSpace, network: Network, estimators: Any, derived: Derived, jpeg: float
+) -> dict[str, dict[str, float]]:
+    """T of the best split and of cloud only, seconds, by how the raw input is encoded."""
+    found = {}
+    sizes = {name: float(space.input_elements * size) for name, size in INPUT_BYTES.items()} | {"jpeg": jpeg}
+    for encoding, size in sizes.items():
+        own = replace(network, input_encoding="uint8" if encoding == "jpeg" else encoding)
+        lut = build_lut(space, own, estimators)
+        cloud_s, sent = lut.cloud_only(derived.indices)
+        split_s, placement = lut.best(derived.indices)
+        # A JPEG differs from bytes in what the links carry of the raw input alone, up to the first layer.
+        saved_s = sum(link.epsilon_s(sent) - link.epsilon_s(size) for link in network.links)
+        found[encoding] = {"bytes": size, "cloud_s": cloud_s - saved_s, "split_s": split_s}
+        assert placement.cuts[0] > 0, "policy strict keeps a layer on the UE"
+    return found
+
+
+def one_size(size: int, place: Workspace, pictures: Pictures, count: int) -> dict[str, Any]:
+    space, network = space_at(size), load_network("chain")
+    estimators = estimators_for(network, space, place, 0, tell=lambda text: None)
+    lut = build_lut(space, network, estimators)
+    jpeg = jpeg_bytes(pictures, size, count)
+    rows = []
+    print(f"\n{size} pixels: JPEG {jpeg:.0f} bytes (mean of {min(count, len(pictures))}, quality {QUALITY})")
+    print(f"{'T_const':>9} {'p':<9} {'T':>9} {'of it':>7}   split / cloud only, ms, by input")
+    for row, derived in derived_at(lut):
+        row["inputs"] = against_cloud(space, network, estimators, derived, jpeg)
+        rows.append(row)
+        words = "  ".join(
+            f"{name} {one['split_s'] * 1e3:.1f} / {one['cloud_s'] * 1e3:.1f}"
+            for name, one in row["inputs"].items()
+        )
+        share = row["latency_s"] / row["t_const_s"]
+        t_ms, t_const_ms = row["latency_s"] * 1e3, row["t_const_s"] * 1e3
+        print(f"{t_const_ms:>9.2f} {row['p']:<9} {t_ms:>9.2f} {share:>7.1%}   {words}", flush=True)
+    return {"size": size, "jpeg_bytes": jpeg, "rows": rows}
+
+
+def missed_by(sizes: list[dict[str, Any]]) -> list[str]:
+    """Name each T that is over its target, or more than 3 % below."""
+    return [
+        f"{found['size']} pixels, {row['p']}: T is {row['latency_s'] / row['t_const_s']:.2%} of T_const, "
+        "expected 97 to 100 %"
+        for found in sizes
+        for row in found["rows"]
+        if not (1 - BAND) * row["t_const_s"] <= row["latency_s"] <= row["t_const_s"]
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--data-dir", type=Path, required=True, help="Imagenette: folders, or Parquet files")
+    parser.add_argument("--photographs", type=int, default=300, help="whose JPEG sizes are averaged")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--check", action="store_true", help="exit 1 where a figure falls short")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    test = imagenette(0, given.data_dir, 160, 0).test
+    assert isinstance(test, Pictures)
+    with tempfile.TemporaryDirectory() as temporary:
+        sizes = [one_size(size, Workspace(Path(temporary)), test, given.photographs) for size in SIZES]
+    wins: dict[str, list[bool]] = {}
+    for found in sizes:
+        for row in found["rows"]:
+            for name, one in row["inputs"].items():
+                wins.setdefault(name, []).append(one["split_s"] < one["cloud_s"])
+    print()
+    for name, won in wins.items():
+        print(f"{name} input: the split is faster than cloud only in {sum(won)} of {len(won)}")
+    if given.json:
+        write_json(given.json, {"environment": describe_host(), "simulated": True, "sizes": sizes})
+    missed = missed_by(sizes)
+    for line in missed:
+        print(f"MISSED {line}")
+    if given.check and missed:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""How well whole networks are predicted from a few measured ones, on tables that others published.
+
+    python benchmarks/networks_error.py --tables DIR [--json FILE] [--check]
+
+DIR holds networks_fbnet.parquet and networks_ofa_v100.parquet (docs/networks.md names their sources). Of each
+device's networks 10, 100 and 1,000 are drawn, several times; all models are fitted to them and judged on the
+others: medians over the draws are printed, the worst draw in brackets.
+"""
+
+import argparse
+import json
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+# Before numpy is loaded: the figures are those of one thread.
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import numpy as np
+from published_networks import Array, Networks, read_networks
+from scipy.stats import spearmanr
+
+from jmsnas.estimators.networks import NetworkRegressor
+
+SEED = 0
+# Networks that were measured, and how often so many are drawn: the fewer, the more draws differ.
+DRAWS = {10: 40, 100: 40, 1000: 5}
+# As many as leave enough to be judged on: what these do not teach is taken for noise of the table.
+MANY, MANY_DRAWS = 2500, 3
+MIN_WITHIN_10 = 0.99
+# Of a table with too much noise for that, how far 100 networks may stay below what MANY reach.
+MAX_BELOW_MANY = 0.02
+MODELS = ("model", "MACs", "MACs + blocks")
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """A measure over all draws."""
+
+    median: float
+    worst: float
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One predictor, fitted to so many networks of a table and judged on the others."""
+
+    table: str
+    networks: int
+    model: str
+    mape: Score
+    within_10: Score
+    spearman: Score
+
+
+def predictions(table: Networks, seen: Array, unseen: Array) -> dict[str, Array]:
+    """Seconds of the networks `unseen` by each of MODELS, fitted to those `seen`."""
+    regressor = NetworkRegressor(table.kinds, SEED).fit(table.counts[seen], table.measured_s[seen])
+    found = {"model": regressor.predict(table.counts[unseen])}
+    ones = np.ones_like(table.macs)
+    for name, columns in (("MACs", (ones, table.macs)), ("MACs + blocks", (ones, table.macs, table.blocks))):
+        inputs = np.stack([column / column.mean() for column in columns], axis=1)
+        line, *_ = np.linalg.lstsq(inputs[seen], table.measured_s[seen])
+        found[name] = inputs[unseen] @ line
+    return found
+
+
+def judge(table: Networks, networks: int, draws: int) -> list[Result]:
+    """Fit all of MODELS to `networks` drawn networks and score them on the others, `draws` times."""
+    scores: dict[str, list[tuple[float, float, float]]] = {name: [] for name in MODELS}
+    for draw in range(draws):
+        order = np.random.default_rng([SEED, draw]).permutation(len(table.macs))
+        seen, unseen = order[:networks], order[networks:]
+        for name, predicted_s in predictions(table, seen, unseen).items():
+            errors = np.abs(predicted_s / table.measured_s[unseen] - 1)
+            rank = float(spearmanr(predicted_s, table.measured_s[unseen]).statistic)
+            scores[name].append((float(errors.mean()), float((errors <= 0.1).mean()), rank))
+    results = []
+    for name, of_draws in scores.items():
+        mape, within_10, spearman = zip(*of_draws, strict=True)
+        results.append(
+            Result(
+                table.name, networks, name,
+                Score(float(np.median(mape)), max(mape)),
+                Score(float(np.median(within_10)), min(within_10)),
+                Score(float(np.median(spearman)), min(spearman)),
+            )
+        )  # fmt: skip
+    return results
+
+
+def beaten(results: list[Result]) -> list[str]:
+    """Say where the median of a simpler predictor is better than the model's."""
+    model, *others = results
+    found = []
+    for other in others:
+        for measure, sign in (("mape", 1), ("within_10", -1), ("spearman", -1)):
+            ours, theirs = (getattr(result, measure).median for result in (model, other))
+            if sign * ours > sign * theirs:
+                where = f"{model.table}, {model.networks} networks"
+                found.append(f"{where}: {measure} {ours:.4f}, {other.model} {theirs:.4f}")
+    return found
+
+
+def short(with_100: Result, with_many: Result) -> list[str]:
+    """Say how 100 networks miss the share within 10 % that is asked, or that the table leaves room for."""
+    ours, most = with_100.within_10.median, with_many.within_10.median
+    bar = MIN_WITHIN_10 if most >= MIN_WITHIN_10 else most - MAX_BELOW_MANY
+    return [] if ours >= bar else [f"{with_100.table}: {ours:.2%} within 10 %, expected {bar:.2%}"]
+
+
+def noisy(with_100: Result, with_many: Result) -> list[str]:
+    """Say where the share within 10 % that is asked is not reached with many networks either."""
+    ours, most = with_100.within_10.median, with_many.within_10.median
+    if most >= MIN_WITHIN_10:
+        return []
+    return [f"{with_100.table}: {ours:.2%} within 10 % with 100 networks, {most:.2%} with {MANY}"]
+
+
+def line(result: Result) -> str:
+    mape, within_10, spearman = result.mape, result.within_10, result.spearman
+    return (
+        f"{result.table:32}{result.networks:>6}  {result.model:14}"
+        f"{mape.median:7.2%} ({mape.worst:6.2%}){within_10.median:9.2%} ({within_10.worst:7.2%})"
+        f"{spearman.median:8.3f} ({spearman.worst:6.3f})"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--tables", type=Path, required=True, help="folder of the published tables")
+    parser.add_argument("--json", type=Path, help="write the numbers here")
+    parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
+    arguments = parser.parse_args()
+    try:
+        tables = read_networks(arguments.tables)
+    except (OSError, ValueError, KeyError) as error:
+        raise SystemExit(f"cannot read the tables: {error}") from error
+    print(f"{'table':32}{'seen':>6}  {'':14}{'MAPE':>7} {'worst':>8}{'in 10 %':>9} {'worst':>9}{'rho':>8}")
+    everything: list[Result] = []
+    missed: list[str] = []
+    out_of_reach: list[str] = []
+    for table in tables:
+        model: dict[int, Result] = {}
+        for networks, draws in {**DRAWS, MANY: MANY_DRAWS}.items():
+            results = judge(table, networks, draws)
+            print("\n".join(line(result) for result in results), flush=True)
+            everything += results
+            model[networks] = results[0]
+            missed += beaten(results) if networks in DRAWS else []
+        if table.end_to_end:
+            missed += short(model[100], model[MANY])
+            out_of_reach += noisy(model[100], model[MANY])
+    if arguments.json:
+        found: dict[str, Any] = {"seed": SEED, "missed": missed, "out_of_reach": out_of_reach}
+        found["results"] = [asdict(result) for result in everything]
+        arguments.json.write_text(json.dumps(found, indent=2) + "\n")
+    for text in out_of_reach:
+        print(f"OUT OF REACH  {text}")
+    for text in missed:
+        print(f"MISSED  {text}")
+    if arguments.check and missed:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

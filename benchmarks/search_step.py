@@ -1,0 +1,231 @@
+"""What a step of the search costs, against a plain training step of the very operations that are active.
+
+    python benchmarks/search_step.py                    table, in about two minutes
+    python benchmarks/search_step.py --check            exit 1 naming each figure that falls short
+
+Space: 32x32 input, stem 32 stride 2, 12 layers of widths 16, 32, 64, 96, 13 candidates, head 1280; batch 64,
+one thread, channels last, on a made-up chain of roofline devices (latencies do not enter the cost). In a
+round the paths are drawn, the active ones are copied into a network of their own (the floor), and floor,
+weight step, floor, architecture step, floor follow each other in one process; a ratio is to the geometric
+mean of the floors on both sides. CPU seconds, medians over rounds with their 95 % interval.
+
+Memory is what a step allocates at its peak, by torch's profiler, for one pair of paths that both spaces
+have: with R = 13 candidates, and with the 7 of them that have a shortcut or are Identity.
+"""
+
+import argparse
+import copy
+import math
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+from jmsnas.datasets.draws import generator
+from jmsnas.files import write_json
+from jmsnas.nas.architecture_step import ArchitectureStep
+from jmsnas.nas.constraint import Constraint
+from jmsnas.nas.gates import TwoPaths, sample_two
+from jmsnas.nas.latency_lut import LatencyLUT, build_lut
+from jmsnas.nas.supernet import Supernet
+from jmsnas.nas.target import choose_target
+from jmsnas.nas.training import to_device, weight_step
+from jmsnas.network import load_network
+from jmsnas.profiler.environment import describe_host
+from jmsnas.profiler.measurement import median_interval
+from jmsnas.profiler.simulated import load_simulated, predict_s
+from jmsnas.profiler.timing import FEWEST_ROUNDS
+from jmsnas.space import Architecture, Block, Candidate, SearchSpace
+from jmsnas.space_file import space_from_toml
+
+WEIGHT_BAR, ARCH_BAR, BOTH_BAR, MEMORY_BAR, FLAT_BAR = 1.10, 0.90, 1.9, 1.15, 0.05
+BATCH, CPU = 64, torch.device("cpu")
+
+
+def space_of(shortcut_only: bool) -> SearchSpace:
+    """The space, with 13 candidates, or with the 7 that have a shortcut or are Identity."""
+    kept = [f"mb_k{k}_e{e}_skip" for k in (3, 5, 7) for e in (3, 6)] + ["identity"]
+    widths = ((16, 1), (32, 2), (64, 2), (96, 2))
+    stages: list[dict[str, Any]] = []
+    for channels, stride in widths:
+        if not shortcut_only:
+            stages.append({"layers": 3, "channels": channels, "stride": stride})
+            continue
+        plain = [name.removesuffix("_skip") for name in kept[:-1]]
+        stages.append({"layers": 1, "channels": channels, "stride": stride, "candidates": plain})
+        stages.append({"layers": 2, "channels": channels, "stride": 1, "candidates": kept})
+    table = {
+        "name": "step",
+        "input": [3, 32, 32],
+        "classes": 10,
+        "candidates": {"kernel_sizes": [3, 5, 7], "expansions": [3, 6], "identity": True},
+        "stem": {"channels": 32, "stride": 2},
+        "stage": stages,
+        "head": {"channels": 1280},
+    }
+    return space_from_toml(table, "step")
+
+
+class Roofline:
+    """U(.) of a simulated device."""
+
+    def __init__(self, name: str) -> None:
+        self.device = load_simulated(name)
+
+    def predict_s(self, blocks: Sequence[Block]) -> NDArray[np.float64]:
+        """Seconds of each block."""
+        return np.array([predict_s(self.device, "onnxruntime", block) for block in blocks])
+
+
+def architecture_step(space: SearchSpace, seed: int) -> ArchitectureStep:
+    network = load_network("chain")
+    lut: LatencyLUT = build_lut(space, network, {d.name: Roofline(d.table) for d in network.devices})
+    torch.manual_seed(seed)
+    supernet = Supernet(space).train().to(memory_format=torch.channels_last)
+    constraint = Constraint("penalty", choose_target(lut, None).t_const_s, 5.0, 0.0, 0.0)
+    return ArchitectureStep(supernet, lut, constraint, 0.005, generator(seed, "paths"))
+
+
+def sgd(module: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.SGD(module.parameters(), 0.01, 0.9, weight_decay=1e-3, nesterov=True)
+
+
+def floor_step(arch: ArchitectureStep, path: tuple[int, ...], x: Tensor, labels: Tensor) -> Callable[[], Any]:
+    """A plain training step of the active operations, in a network of their own; it has run once."""
+    space = arch.supernet.space
+    chosen = Architecture(tuple(space.choices[n][i] for n, i in enumerate(path)))
+    plain = copy.deepcopy(arch.supernet.derived(chosen))
+    optimizer = sgd(plain)
+
+    def step() -> None:
+        weight_step(plain, (x,), labels, optimizer, "floor")
+
+    step()
+    return step
+
+
+def cpu_s(step: Callable[[], Any]) -> float:
+    began = time.process_time_ns()
+    step()
+    return (time.process_time_ns() - began) * 1e-9
+
+
+def a_batch(seed: int) -> tuple[Tensor, Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+    return to_device(torch.randn(BATCH, 3, 32, 32, generator=draw), torch.arange(BATCH) % 10, CPU)
+
+
+def time_steps(rounds: int, seed: int) -> dict[str, list[float]]:
+    """Ratios to the floor of a weight step, an architecture step and both; the floor's seconds."""
+    arch = architecture_step(space_of(shortcut_only=False), seed)
+    optimizer, (x, labels) = sgd(arch.supernet), a_batch(seed)
+    found: dict[str, list[float]] = {"weight": [], "architecture": [], "both": [], "floor_s": []}
+    for number in range(-2, rounds):
+        state = arch.generator.get_state()
+        active = sample_two(arch.probabilities(), arch.mask_NR, arch.generator).active
+        arch.generator.set_state(state)  # the step will draw the same
+        floor = floor_step(arch, active, x, labels)
+        weight_step(arch.supernet, (x, active), labels, optimizer, "warm")
+        first = cpu_s(floor)
+        weight = cpu_s(lambda: weight_step(arch.supernet, (x, active), labels, optimizer, "here"))  # noqa: B023
+        second = cpu_s(floor)
+        architecture = cpu_s(lambda: arch.step(x, labels))
+        third = cpu_s(floor)
+        if number >= 0:
+            found["weight"].append(weight / math.sqrt(first * second))
+            found["architecture"].append(architecture / math.sqrt(second * third))
+            found["both"].append((weight + architecture) / ((first * second * third) ** (1 / 3)))
+            found["floor_s"].append(second)
+    return found
+
+
+def peak_bytes(step: Callable[[], Any]) -> int:
+    """What a step has allocated at its peak, beyond what was there before."""
+    step()
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+        step()
+    results = watched.profiler.kineto_results.events()  # type: ignore[union-attr]
+    events = sorted((e.start_ns(), e.nbytes()) for e in results if e.name() == "[memory]")
+    held = peak = 0
+    for _, size in events:
+        held += size
+        peak = max(peak, held)
+    return peak
+
+
+def peaks(shortcut_only: bool, seed: int) -> dict[str, int]:
+    """Peak of a weight and of an architecture step on the widest kernels at the largest expansion."""
+    space = space_of(shortcut_only)
+    arch = architecture_step(space, seed)
+
+    def path(kernel: int) -> tuple[int, ...]:
+        wanted = (Candidate(kernel, 6, True), Candidate(kernel, 6))
+        return tuple(next((cs.index(c) for c in wanted if c in cs), 0) for cs in space.choices)
+
+    paths, optimizer, (x, labels) = TwoPaths(path(7), path(5)), sgd(arch.supernet), a_batch(seed)
+    return {
+        "weight": peak_bytes(
+            lambda: weight_step(arch.supernet, (x, paths.active), labels, optimizer, "here")
+        ),
+        "architecture": peak_bytes(lambda: arch._gate_gradients(x, labels, paths)),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
+    given = parser.parse_args()
+    if given.rounds < max(FEWEST_ROUNDS, 30):
+        parser.error(f"--rounds {given.rounds}: expected 30 or more")
+    torch.set_num_threads(1)
+    ratios = time_steps(given.rounds, given.seed)
+    bars = {"weight": WEIGHT_BAR, "architecture": ARCH_BAR, "both": BOTH_BAR}
+    document: dict[str, Any] = {
+        "environment": describe_host(),
+        "rounds": given.rounds,
+    }
+    missed = []
+    floor_s = sorted(ratios["floor_s"])[len(ratios["floor_s"]) // 2]
+    print(f"floor: {floor_s * 1e3:.0f} ms (median), batch {BATCH}, one thread, {given.rounds} rounds")
+    print(f"{'step':<14} {'of the floor':>12} {'95 % interval':>16} {'bar':>6}")
+    for name, bar in bars.items():
+        middle, low, high = median_interval(ratios[name])
+        document[name] = {"ratio": middle, "low": low, "high": high, "bar": bar}
+        print(f"{name:<14} {middle:>12.3f} {f'{low:.3f} .. {high:.3f}':>16} {bar:>6.2f}")
+        if low > bar:
+            missed.append(f"{name} step: {low:.3f} (lower end) of the floor, expected <= {bar}")
+    of_13, of_7 = peaks(False, given.seed), peaks(True, given.seed)
+    document["peak_bytes"] = {"R=13": of_13, "R=7": of_7}
+    for label, peak in (("R = 13", of_13), ("R = 7", of_7)):
+        share = peak["architecture"] / peak["weight"]
+        print(
+            f"{label}: peak of a weight step {peak['weight'] / 2**20:.1f} MiB, of an architecture step "
+            f"{peak['architecture'] / 2**20:.1f} MiB: {share:.3f} of it, bar {MEMORY_BAR}"
+        )
+        if share > MEMORY_BAR:
+            missed.append(f"memory at {label}: {share:.3f} of the weight step's, expected <= {MEMORY_BAR}")
+    apart = abs(of_13["architecture"] / of_7["architecture"] - 1)
+    print(f"architecture step's peak, R = 13 against R = 7: {apart:.2%} apart, bar {FLAT_BAR:.0%}")
+    if apart > FLAT_BAR:
+        missed.append(f"memory grows with R: {apart:.2%} from R = 7 to 13, expected <= {FLAT_BAR:.0%}")
+    if given.json:
+        write_json(given.json, document)
+    for line in missed:
+        print(f"MISSED {line}")
+    if given.check and missed:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Every split method on MobileNetV2 at 224x224 over Table I: T, and what ours saves against cloud only.
+
+    python benchmarks/split_methods.py                         the paper's machines, all SIMULATED
+    python benchmarks/split_methods.py --network desk --budget 60     this host as the UE, measured now
+    python benchmarks/split_methods.py --check                 exit 1 where ours is not the best
+
+Each policy and each encoding of the raw input apart: uint8, float32, and JPEG as two photographs take it. A
+method whose plan the policy does not allow is marked and not compared. The reduction against cloud only is
+stated whichever way it goes.
+"""
+
+import argparse
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from jmsnas.errors import JmsnasError
+from jmsnas.files import write_json
+from jmsnas.nas.costs import Costs
+from jmsnas.nas.jpeg_size import jpeg_bytes
+from jmsnas.nas.load_model import load_model
+from jmsnas.nas.model_costs import model_costs
+from jmsnas.nas.split_methods import METHODS, Question, split
+from jmsnas.network import POLICIES, load_network
+from jmsnas.profiler.environment import describe_host
+from jmsnas.profiler.sweep import profile_device
+from jmsnas.profiler.table import Key
+from jmsnas.workspace import Workspace
+
+SIZE = 224
+
+
+def costs_over(network_name: str, place: Workspace, budget_s: float) -> Costs:
+    """Costs of MobileNetV2; its blocks are measured here first where the network holds this host."""
+    network, model = load_network(network_name), load_model(place, "mobilenet_v2", SIZE)
+    if any(device.table == "local" for device in network.devices):
+        blocks = tuple(dict.fromkeys(unit.block for unit in model.units if unit.block))
+        profile_device("local", blocks, [Key("onnxruntime")], place, budget_s=budget_s)
+    return model_costs(model, network.devices, network.links, place, jpeg_bytes(SIZE))
+
+
+def table_of(costs: Costs, policy: str, encoding: str) -> list[dict[str, Any]]:
+    """T of every method; a method that does not fit says why instead."""
+    found = []
+    for method in METHODS:
+        try:
+            answer = split(costs, Question(encoding, policy, method=method))
+        except JmsnasError as error:
+            found.append({"policy": policy, "input": encoding, "method": method, "refused": str(error)})
+            continue
+        found.append(
+            {
+                "policy": policy,
+                "input": encoding,
+                "method": method,
+                "latency_s": answer.told.latency_s,
+                "period_s": answer.told.period_s,
+                "allowed": answer.allowed,
+                "proven": answer.proven,
+                "layers": {name: answer.devices.count(m) for m, name in enumerate(costs.names)},
+            }
+        )
+    return found
+
+
+def shown(rows: list[dict[str, Any]]) -> list[str]:
+    """Print a table; gives what is wrong in it."""
+    ours = next(row for row in rows if row["method"] == "optimal")
+    cloud = next(row for row in rows if row["method"] == "cloud")
+    saved = 1 - ours["latency_s"] / cloud["latency_s"]
+    print(
+        f"\npolicy {ours['policy']}, {ours['input']} input: {saved:+.1%} of cloud only saved by the best plan"
+    )
+    missed = [] if ours["proven"] else [f"{ours['policy']}, {ours['input']}: not proven"]
+    for row in rows:
+        if "refused" in row:
+            print(f"  {row['method']:14}{'-':>11}  {row['refused']}")
+            continue
+        layers = ", ".join(f"{name} {count}" for name, count in row["layers"].items() if count)
+        mark = "" if row["allowed"] else "  (not of this policy)"
+        times = f"{row['latency_s'] * 1e3:8.2f} ms{row['period_s'] * 1e3:9.2f} ms"
+        print(f"  {row['method']:14}{times}  {layers}{mark}")
+        if row["allowed"] and ours["latency_s"] > row["latency_s"] * (1 + 1e-9):
+            missed.append(f"{row['policy']}, {row['input']}: {row['method']} is faster than ours")
+    return missed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--network", default="chain", help="chain, desk or a .toml file")
+    parser.add_argument("--budget", type=float, default=60.0, help="seconds of sampling on this host")
+    parser.add_argument("--workspace", type=Path, help="keep what is measured here")
+    parser.add_argument("--json", type=Path, help="write the numbers here")
+    parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        place = Workspace(arguments.workspace or Path(folder))
+        costs = costs_over(arguments.network, place, arguments.budget)
+    for name in costs.names:
+        print(f"{name:10}{costs.basis[name]}")
+    rows, missed = [], []
+    for policy in POLICIES:
+        for encoding in costs.input_bytes:
+            own = table_of(costs, policy, encoding)
+            missed += shown(own)
+            rows += own
+    if arguments.json:
+        found = {"network": arguments.network, "host": describe_host(), "basis": dict(costs.basis)}
+        write_json(arguments.json, {**found, "missed": missed, "rows": rows})
+    for text in missed:
+        print(f"MISSED  {text}")
+    if arguments.check and missed:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,185 @@
+"""How long exact splits take: chains, limits, graphs, periods, meshes, whole networks; and how that grows.
+
+    python benchmarks/split_solver.py                       a table, about a minute
+    python benchmarks/split_solver.py --check               exit 1 where a bar is missed
+    python benchmarks/split_solver.py --picture FILE.png    seconds against N and M
+
+Costs are random, but for GoogLeNet and ResNet-50, whose units are torchvision's at 224x224 over six of the
+built-in SIMULATED devices, each linked to each. Every answer must be proven optimal; the least of the repeats
+is judged, since others only slow a computation down, and the median is printed beside it.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jmsnas.device import Device
+from jmsnas.files import write_json
+from jmsnas.nas.model_costs import model_costs
+from jmsnas.nas.split_best_dag import best_dag
+from jmsnas.nas.split_chain import Budget, Limits, chain_split
+from jmsnas.nas.split_graph import best_on_graph
+from jmsnas.nas.split_links import Links
+from jmsnas.nas.split_mesh import best_branches, line_split
+from jmsnas.nas.split_period import least_period
+from jmsnas.nas.trace_torch import classifier
+from jmsnas.network import Link
+from jmsnas.profiler.environment import describe_host
+from jmsnas.workspace import Workspace
+
+Array = NDArray[np.float64]
+
+N, M = 1000, 100
+SIX = ("pi4", "laptop-cpu", "laptop", "jetson-cpu", "jetson", "cloud")
+# Hops of a random device graph beside the line that joins all.
+LINKS_A_DEVICE = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """Seconds of one problem: least, median; the bar; whether the answer was proven."""
+
+    name: str
+    least_s: float
+    median_s: float
+    bar_s: float | None
+    proven: bool
+
+
+def timed(name: str, solve: Callable[[], bool], bar_s: float | None, repeats: int) -> Result:
+    proven, seconds = solve(), []
+    for _ in range(repeats):
+        began = time.perf_counter()
+        proven &= solve()
+        seconds.append(time.perf_counter() - began)
+    return Result(name, min(seconds), median(seconds), bar_s, proven)
+
+
+def chain(rng: np.random.Generator, n: int, m: int) -> tuple[Array, Array]:
+    tau_NM = rng.uniform(0.1, 1, (n, m)) * rng.uniform(0.1, 1, m)
+    epsilon_LM = rng.uniform(0, 30, (n + 1, m))
+    epsilon_LM[:, -1] = 0
+    return tau_NM, epsilon_LM
+
+
+def graph(rng: np.random.Generator, m: int, share: float) -> Links:
+    """Give links with delays: a line both ways, and others at random."""
+    there = rng.random((m, m)) < share
+    for k in range(m - 1):
+        there[k, k + 1] = there[k + 1, k] = True
+    np.fill_diagonal(there, True)
+    delay_MM = np.where(there, rng.uniform(0, 0.3, (m, m)), np.inf)
+    per_byte_MM = np.where(there, rng.uniform(0.1, 1, (m, m)), np.inf)
+    np.fill_diagonal(delay_MM, 0)
+    np.fill_diagonal(per_byte_MM, 0)
+    return Links(delay_MM, per_byte_MM, per_byte_MM)
+
+
+def memory(rng: np.random.Generator, n: int, m: int) -> Limits:
+    weights_NM = np.repeat(rng.uniform(0, 1, (n, 1)), m, axis=1)
+    caps_M = np.maximum(rng.uniform(0.5, 3, m) * n / m, 1.2)
+    budget = Budget(weights_NM, 0.1 * weights_NM, np.zeros((n + 1, m)), caps_M)
+    return Limits(np.ones(m, dtype=np.int64), np.full(m, n), (budget,))
+
+
+def solvers(rng: np.random.Generator, n: int, m: int) -> dict[str, Callable[[], bool]]:
+    """Problems of n layers on m devices that are proven by construction: an answer is a proof."""
+    tau_NM, epsilon_LM = chain(rng, n, m)
+    limits, sent_L = memory(rng, n, m), rng.uniform(0, 0.3, n + 1)
+    sparse, full = graph(rng, m, LINKS_A_DEVICE / m), graph(rng, m, 1.0)
+    return {
+        "chain": lambda: chain_split(tau_NM, epsilon_LM, "strict")[0] > 0,
+        "chain, memory caps": lambda: chain_split(tau_NM, epsilon_LM, "strict", limits)[0] > 0,
+        "device graph": lambda: best_on_graph(tau_NM, sent_L, sparse, 0, m - 1).latency_s > 0,
+        "device graph, all linked": lambda: best_on_graph(tau_NM, sent_L, full, 0, m - 1).latency_s > 0,
+        "least period": lambda: least_period(tau_NM, epsilon_LM, "strict")[0] > 0,
+    }
+
+
+def mesh(rng: np.random.Generator) -> Callable[[], bool]:
+    """Make a mesh: a trunk of 500 layers on 20 devices, 8 branches on 8 children, a tail of 500 on 20."""
+    tau_NM, epsilon_LM = chain(rng, 1000, 40)
+    limits = Limits(np.zeros(40, dtype=np.int64), np.full(40, 1000))
+    tau_BK, root_K, behind_K = rng.uniform(1, 5, (8, 8)), rng.uniform(0, 1, 8), rng.uniform(0, 1, 8)
+
+    def solve() -> bool:
+        line_s, _ = line_split(tau_NM, epsilon_LM, "relay", limits, None, (500, 20))
+        return line_s + best_branches(tau_BK, root_K, behind_K, "serial")[0] > 0
+
+    return solve
+
+
+def network(name: str, rate_bps: float) -> Callable[[], bool]:
+    model = classifier(name)
+    devices = tuple(Device(its, its, "") for its in SIX)
+    links = tuple(
+        Link(a, b, rate_bps * (1 + min(SIX.index(a), SIX.index(b))), 2e-4) for a in SIX for b in SIX if a != b
+    )
+    dag = model_costs(model, devices, links, Workspace(Path("none"))).dag("uint8")
+    return lambda: best_dag(dag, 0, None).optimal
+
+
+def growth(path: Path) -> None:
+    """Draw seconds against N at M = 100, and against M at N = 1000."""
+    from jmsnas.report.drawing import DEVICE_COLOURS, new_figure, png
+
+    figure = new_figure(10, 4)
+    sizes = {"N (M = 100)": [(n, 100) for n in (100, 200, 500, 1000, 2000)]}
+    sizes["M (N = 1000)"] = [(1000, m) for m in (10, 20, 50, 100, 200)]
+    for axes, (label, pairs) in zip(figure.subplots(1, 2, sharey=True), sizes.items(), strict=True):
+        for k, name in enumerate(solvers(np.random.default_rng(0), 20, 5)):
+            results = [
+                timed(name, solvers(np.random.default_rng(0), max(n, m), m)[name], None, 3) for n, m in pairs
+            ]
+            at = [n if label[0] == "N" else m for n, m in pairs]
+            axes.plot(at, [its.least_s * 1e3 for its in results], "o-", color=DEVICE_COLOURS[k], label=name)
+        axes.set(xscale="log", yscale="log", xlabel=label, ylabel="ms")
+    axes.legend(fontsize=8)
+    path.write_bytes(png(figure))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--json", type=Path, help="write the numbers here")
+    parser.add_argument("--picture", type=Path, help="draw how seconds grow with N and M")
+    parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
+    arguments = parser.parse_args()
+    rng = np.random.default_rng(0)
+    bars = (0.010, 0.150, 0.060, None, 0.500)
+    results = []
+    for (name, solve), bar_s in zip(solvers(rng, N, M).items(), bars, strict=True):
+        results.append(timed(f"{name}, {N}x{M}", solve, bar_s, 15))
+    results.append(timed("mesh, 8 branches, 1000x40 in line", mesh(rng), 0.050, 15))
+    for name in ("googlenet", "resnet50"):
+        for rate in (25e6, 1e9):
+            solve = network(name, rate)
+            results.append(timed(f"{name} on 6 devices, {rate / 1e6:g} Mbit/s and up", solve, 5.0, 3))
+    print(f"{'problem':48}{'least':>11}{'median':>11}{'bar':>9}  proven")
+    for its in results:
+        bar = f"{its.bar_s * 1e3:.0f} ms" if its.bar_s else ""
+        print(f"{its.name:48}{its.least_s * 1e3:8.1f} ms{its.median_s * 1e3:8.1f} ms{bar:>9}  {its.proven}")
+    missed = [
+        f"{its.name}: {its.least_s * 1e3:.1f} ms, proven {its.proven}"
+        for its in results
+        if not its.proven or (its.bar_s and its.least_s > its.bar_s)
+    ]
+    if arguments.json:
+        found: dict[str, Any] = {"host": describe_host(), "missed": missed}
+        write_json(arguments.json, {**found, "results": [asdict(its) for its in results]})
+    if arguments.picture:
+        growth(arguments.picture)
+    for text in missed:
+        print(f"MISSED  {text}")
+    if arguments.check and missed:
+        raise SystemExit(1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Files of published data sets: found where the user put them, else downloaded; their checksums compared."""
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jmsnas.errors import DatasetError
+from jmsnas.files import make_folder
+
+_SECONDS_TO_ANSWER = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A file of a data set: its name, its MD5 as its makers publish it, and where it can be had."""
+
+    name: str
+    md5: str
+    address: str
+
+
+def fetch(dataset: str, files: Sequence[Published], folder: Path, inner: str = "") -> list[Path]:
+    """Find the files in `folder` (or `inner` of it, as torchvision lays them out), else download them there.
+
+    Raises DatasetError: one line that names every file that is missing, its MD5, and the folder.
+    """
+    places = [_place(file, folder, inner) for file in files]
+    missing = [file for file, place in zip(files, places, strict=True) if place is None]
+    try:
+        for file in missing:
+            _download(file, make_folder(folder))
+    except OSError as error:
+        wanted = ", ".join(f"{file.name} (MD5 {file.md5})" for file in missing)
+        raise DatasetError(
+            f"data set {dataset} is not in {folder} and could not be downloaded ({_reason(error)}). "
+            f"Place there: {wanted}; or name another folder with --data-dir"
+        ) from error
+    found = [_place(file, folder, inner) or folder / file.name for file in files]
+    for file, path in zip(files, found, strict=True):
+        md5 = _md5(path)
+        if md5 != file.md5:
+            raise DatasetError(
+                f"{path} is not the {file.name} of data set {dataset}: its MD5 is {md5}, "
+                f"expected {file.md5}. Remove it and run again, or name another folder with --data-dir"
+            )
+    return found
+
+
+def _place(file: Published, folder: Path, inner: str) -> Path | None:
+    return next((path for path in (folder / file.name, folder / inner / file.name) if path.is_file()), None)
+
+
+def _download(file: Published, folder: Path) -> None:
+    import socket
+
+    from torchvision.datasets.utils import download_url
+
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_SECONDS_TO_ANSWER)
+    try:
+        download_url(file.address, str(folder), f"{file.name}.part")
+    except RuntimeError as error:
+        raise OSError(str(error)) from error
+    finally:
+        socket.setdefaulttimeout(before)
+    (folder / f"{file.name}.part").replace(folder / file.name)
+
+
+def _reason(error: OSError) -> str:
+    return " ".join(str(getattr(error, "reason", None) or error.strerror or error).split())
+
+
+def _md5(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "md5").hexdigest()
+    except OSError as error:
+        raise DatasetError(f"cannot read {path}: {error.strerror or error}") from error

@@ -1,0 +1,131 @@
+"""What speaks for a device under one key: U(.), the rows it was fitted to, and whole networks."""
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jmsnas.errors import DeviceError, EstimatorError
+from jmsnas.estimators.published_store import (
+    is_published,
+    load_published,
+    published_layers,
+    published_table,
+)
+from jmsnas.estimators.store import (
+    RECIPE,
+    TABLE,
+    Estimator,
+    estimator_is_current,
+    fit_estimator,
+    load_estimator,
+)
+from jmsnas.estimators.sums import Correction, table_correction
+from jmsnas.profiler.parquet import read_table
+from jmsnas.profiler.simulated import processor_of, simulated_names
+from jmsnas.profiler.table import Key, LatencyTable
+from jmsnas.progress import Progress, silent
+from jmsnas.space import Layer
+from jmsnas.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What speaks for a device under one key.
+
+    Attributes
+    ----------
+    estimator
+        U(.) of the key.
+    table
+        Rows of blocks and of whole parts, of that key alone.
+    layers
+        The geometries that U(.) was fitted to; more than the table's where others published their own blocks.
+    correction
+        From sums of blocks to whole networks; None where fewer than 3 were measured.
+    setting
+        What a published table says ran its blocks; empty for a table of ours.
+    """
+
+    estimator: Estimator
+    table: LatencyTable
+    layers: tuple[Layer, ...]
+    correction: Correction | None = None
+    setting: str = ""
+
+
+def find_basis(
+    place: Workspace,
+    device: str,
+    runtime: str | None = None,
+    label: str | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Basis:
+    """Load U(.) of a device, fitted anew (and kept) where it is missing or its table has moved on.
+
+    A device that has an estimator and no table here was fitted to a table from elsewhere: it speaks.
+
+    Parameters
+    ----------
+    runtime, label
+        Which key: all of its label, or its run time in 1 thread, batch 1, float32; without either the usual
+        one, else the only one there is.
+
+    Raises
+    ------
+    DeviceError
+        For a device nobody knows.
+    EstimatorError
+        When it has neither table nor estimator here, none for the key, or no fit can be made.
+    TableError
+        When its table is damaged.
+    StorageError
+        When a new fit cannot be written.
+    """
+    path, fitted = place.table(device), place.folder / "estimators" / device
+    wanted = label or (Key(runtime, processor=processor_of(device)).label if runtime else None)
+    if path.exists():
+        whole = read_table(path)
+        key = {key.label: key for key in whole.keys}[
+            _chosen(device, [key.label for key in whole.keys], wanted)
+        ]
+        folder, table = place.estimator(device, key.label), whole.of(key)
+        current = estimator_is_current(folder, whole)
+        estimator = load_estimator(folder) if current else fit_estimator(whole, key, folder, seed, progress)
+        return _basis(estimator, table)
+    labels = sorted(found.parent.name for found in fitted.glob(f"*/{RECIPE}"))
+    if not labels:
+        raise _nothing_speaks_for(device, place)
+    folder = place.estimator(device, _chosen(device, labels, wanted))
+    if not is_published(folder):
+        estimator = load_estimator(folder)
+        return _basis(estimator, read_table(folder / TABLE).of(estimator.key))
+    estimator, rows = load_published(folder)
+    return Basis(estimator, published_table(rows), published_layers(rows), setting=rows.setting)
+
+
+def _chosen(device: str, labels: Sequence[str], wanted: str | None) -> str:
+    """Find the key asked for; without one the usual, else the only one. Raises EstimatorError."""
+    usual = Key(processor=processor_of(device)).label
+    found = wanted or (usual if usual in labels or len(labels) != 1 else labels[0])
+    if found not in labels:
+        have = " or ".join(labels) or "none"
+        raise EstimatorError(f"{device} has no rows for {found}: expected {have}, with --key")
+    return found
+
+
+def _basis(estimator: Estimator, table: LatencyTable) -> Basis:
+    layers = tuple(dict.fromkeys(row.block.layer for row in table.rows))
+    return Basis(estimator, table, layers, table_correction(table))
+
+
+def _nothing_speaks_for(device: str, place: Workspace) -> DeviceError | EstimatorError:
+    fitted = (path.name for path in (place.folder / "estimators").glob("*"))
+    known = sorted({"local", *simulated_names(), *place.tables, *fitted})
+    if device not in known:
+        near = [name for name in known if device in name] or difflib.get_close_matches(device, known) or known
+        return DeviceError(f"unknown device {device!r}: expected {' or '.join(near)}")
+    return EstimatorError(
+        f"{device} has neither a table nor an estimator in {place.folder}. "
+        f"Run: jmsnas profile --device {device}"
+    )

@@ -1,0 +1,119 @@
+"""Fit U(.) to tables of every origin: those of the workspace, ours from elsewhere, and published ones."""
+
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jmsnas.errors import TableError
+from jmsnas.estimators.published import PublishedRows, read_published
+from jmsnas.estimators.published_store import fit_published
+from jmsnas.estimators.store import Estimator, fit_estimators
+from jmsnas.profiler.foreign import read_readings
+from jmsnas.profiler.gate import check
+from jmsnas.profiler.gate_rules import copied
+from jmsnas.profiler.level import odd_level
+from jmsnas.profiler.parquet import metadata_of
+from jmsnas.profiler.readings import Reading
+from jmsnas.progress import Progress, silent
+from jmsnas.workspace import Workspace
+
+# What these rules call an error cannot be a latency of the device; what others do is a few rows among many.
+_REFUSED = ("units", "throughput", "copied")
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """An estimator and where it lies; `setting` is what a published table says ran its blocks, else empty."""
+
+    folder: Path
+    estimator: Estimator
+    setting: str = ""
+
+    @property
+    def origin(self) -> str:
+        """`simulated`, `published`, `imported` or `measured`."""
+        if self.estimator.simulated:
+            return "simulated"
+        imported = any(row.kind == "imported" for row in self.estimator.rows.values())
+        return "published" if self.setting else "imported" if imported else "measured"
+
+
+def fit_tables(
+    place: Workspace,
+    devices: Sequence[str] = (),
+    tables: Sequence[Path] = (),
+    seed: int = 0,
+    force: bool = False,
+    progress: Progress = silent,
+    tell: Callable[[str], None] = warnings.warn,
+) -> list[Fitted]:
+    """Fit U(.) of every key of the tables named, or of every table of the workspace when none is.
+
+    Parameters
+    ----------
+    devices
+        Names of devices whose tables lie in the workspace.
+    tables
+        Table files: ours from elsewhere, or published ones (docs/own_tables.md).
+    force
+        Fit to a published table that the quality gate refuses.
+    tell
+        Told what is left out of published tables, and what the quality gate says of them.
+
+    Raises
+    ------
+    EstimatorError
+        When there is no table, or one cannot be fitted.
+    TableError
+        When a table is damaged or foreign, or a published one does not pass the quality gate.
+    StorageError
+        When an estimator cannot be written.
+    """
+    tables = tuple(dict.fromkeys(tables))
+    published = [path for path in tables if path.exists() and not metadata_of(path, "jmsnas.schema")]
+    settings = [rows for path in published for rows in _checked(path, place, force, tell)]
+    own = [path for path in tables if path not in published]
+    any_of_ours = bool(own or devices or not tables)
+    found: list[Fitted] = []
+
+    def step(done: float, total: float, what: str) -> None:
+        progress(len(found) + done / total, len(settings) + any_of_ours, what)
+
+    for rows in settings:
+        folder = place.estimator(rows.origin.name, rows.origin.key.label)
+        found.append(Fitted(folder, fit_published(rows, folder, seed, step), rows.setting))
+    if any_of_ours:
+        found += [Fitted(*pair) for pair in fit_estimators(place, devices, own, seed, step)]
+    return found
+
+
+def _checked(
+    path: Path, place: Workspace, force: bool, tell: Callable[[str], None]
+) -> tuple[PublishedRows, ...]:
+    """Read a published table and say what speaks against it; raises TableError where that is too much."""
+    settings, readings = read_published(path), read_readings(path)
+    findings = (*check(readings), *odd_level(readings))
+    refused = [entry for entry in findings if entry.severity == "error" and entry.rule in _REFUSED]
+    if refused and not force:
+        said = "; ".join(dict.fromkeys(f"{entry.rule}: {entry.message}" for entry in refused))
+        raise TableError(
+            f"{path} does not pass the quality gate, nothing was fitted. {said}. Put it right, or fit to it "
+            "as it is: --force"
+        )
+    # The same figures here under a name that a person gave them are told of, and no more.
+    others = (reading for name in place.tables for reading in _readings(place.table(name)))
+    beside = (entry for entry in copied([*readings, *others]) if str(path) in dict(entry.rows))
+    for entry in dict.fromkeys((*findings, *beside)):
+        tell(f"quality gate: {entry.rule}: {entry.message}")
+    for rows in settings:
+        if rows.left_out:
+            tell(f"{rows.setting}: left out {rows.left_out_words}")
+    return settings
+
+
+def _readings(path: Path) -> tuple[Reading, ...]:
+    try:
+        return read_readings(path)
+    except TableError:  # told of where the table is used
+        return ()

@@ -1,0 +1,43 @@
+"""What `jmsnas deploy` prints: every term, predicted beside measured."""
+
+from typing import Any
+
+from jmsnas.units import format_duration as ms
+
+
+def print_deployment(document: dict[str, Any]) -> None:
+    """Print a deployment's document."""
+    where = "agents on this machine's loopback" if document["loopback"] else "the devices"
+    print(f"Run {document['run']} on {where}, plan {document['epoch']}:")
+    for piece in document["pieces"]:
+        print(f"  {piece['device']:<10} {'layers ' + piece['layers'] if piece['layers'] else '(passes on)'}")
+    if document["lost"]:
+        print(f"  lost: {', '.join(document['lost'])}")
+    print(f"\n{'term':<30}{'predicted':>12}{'measured':>12}{'ratio':>8}   5 % to 95 %")
+    for term in document["terms"]:
+        if term["kind"] == "wait" and term["measured_s"] < 5e-5:
+            continue
+        predicted = ms(term["predicted_s"]) if term["predicted_s"] is not None else "-"
+        ratio = "held" if term["held"] else f"{term['ratio']:.2f}" if term["ratio"] else "-"
+        name = f"{term['kind']} {term['where']}"
+        spread = f"{ms(term['low_s'])} to {ms(term['high_s'])}"
+        print(f"{name:<30}{predicted:>12}{ms(term['measured_s']):>12}{ratio:>8}   {spread}")
+    latency = document["latency"]
+    ratio = "held" if latency["held"] else f"{latency['ratio']:.2f}"
+    print(f"{'T':<30}{ms(latency['predicted_s']):>12}{ms(latency['measured_s']):>12}{ratio:>8}")
+    print(f"T p50 {ms(latency['p50'])}, p95 {ms(latency['p95'])}, p99 {ms(latency['p99'])}")
+    trip = document["round_trip"]
+    print(f"with the way back: p50 {ms(trip['p50'])}, p95 {ms(trip['p95'])}, p99 {ms(trip['p99'])}")
+    piped = document["pipelined"]
+    print(
+        f"pipelined: {piped['per_s']:.0f} images/s, {piped['predicted_per_s']:.0f} at best, "
+        f"bound by {piped['bound_by']}"
+    )
+    accuracy = document["accuracy"]
+    verdict = "equal" if accuracy["equal"] else "NOT EQUAL"
+    print(
+        f"accuracy {accuracy['divided']:.1%}, undivided {accuracy['undivided']:.1%}: {verdict} "
+        f"(largest difference of a logit {accuracy['largest_difference']:.1e})"
+    )
+    if document["simulated"]:
+        print(f"Predictions of {', '.join(document['simulated'])} are SIMULATED.")

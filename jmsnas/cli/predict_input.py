@@ -1,0 +1,169 @@
+"""What `jmsnas predict` is asked for, as blocks: from options, from names of candidates, from a run."""
+
+import difflib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jmsnas.errors import InputError, SpaceError
+from jmsnas.space import Architecture, Block, Candidate, Layer, Part, SearchSpace
+from jmsnas.space_file import load_space
+from jmsnas.workspace import Workspace
+
+_SHAPE = re.compile(r"(\d{1,5})x(\d{1,5})x(\d{1,5})")
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """What one device of a run has of its network; `layers` are numbers from 1."""
+
+    device: str
+    table: str
+    runtime: str
+    layers: range
+    part: Part
+
+
+# --in, --out and --stride as they were typed; None where they were not.
+Geometry = tuple[str | None, int | None, int | None]
+
+
+def what_was_asked(
+    place: Workspace,
+    blocks: Sequence[str],
+    geometry: Geometry,
+    arch: str | None,
+    space: str | None,
+    run: str | None,
+) -> tuple[Part, tuple[Cut, ...]]:
+    """Make the blocks that one of --block, --arch and --run asks for, and the cuts of a run.
+
+    Raises
+    ------
+    InputError
+        When options are missing, too many or wrong.
+    """
+    if sum(asked is not None for asked in (blocks or None, arch, run)) != 1:
+        raise InputError("expected one of --block, --arch and --run. Examples: jmsnas predict --help")
+    if (not blocks and any(word is not None for word in geometry)) or (arch is None and space is not None):
+        raise InputError("--in, --out and --stride belong to --block, --space to --arch: leave it out here")
+    if run is not None:
+        return run_network(place, run)
+    if arch is not None:
+        return architecture_part(arch, load_space(space or "digits", place.spaces)), ()
+    return Part(tuple(block_from(text, *geometry) for text in blocks)), ()
+
+
+def block_from(text: str, input_shape: str | None, out: int | None, stride: int | None) -> Block:
+    """Make a block from its name and geometry, or from one text such as `mb_k5_e6 32->64 28x28 /2`.
+
+    Raises
+    ------
+    SpaceError
+        When it cannot be read, or be.
+    """
+    text = text.strip()
+    if " " in text:
+        if (input_shape, out, stride) != (None, None, None):
+            raise SpaceError(f"--block {text!r} has its geometry in it: leave out --in, --out and --stride")
+        return Block.parse(text)
+    candidate = Candidate.parse(text)
+    if candidate.operation.hidden:
+        raise SpaceError(
+            f"{candidate.name} has a width in the middle too: give all of it in one, as in "
+            f"--block '{candidate.name} 32->10 2x2 h128'"
+        )
+    if input_shape is None:
+        raise SpaceError(f"{candidate.name} needs its input's channels, height and width: as --in 32x28x28")
+    match = _SHAPE.fullmatch(input_shape)
+    if not match:
+        raise SpaceError(
+            f"cannot read --in {input_shape!r}: expected channels x height x width, as in 32x28x28"
+        )
+    channels, height, width = (int(size) for size in match.groups())
+    out_channels = channels if out is None else out
+    role = candidate.operation.role
+    return Block(
+        candidate, Layer(channels, out_channels, 1 if stride is None else stride, height, width, role)
+    )
+
+
+def architecture_part(text: str, space: SearchSpace) -> Part:
+    """Make the network of a space from a name a layer; stem and head are implied.
+
+    Raises
+    ------
+    SpaceError
+        For another number of names, or a candidate that a layer cannot be.
+    """
+    names = [name.strip() for name in text.split(",")]
+    if len(names) != space.N - 2:
+        raise SpaceError(
+            f"got {len(names)} names in --arch: space {space.name} has {space.N - 2} layers between stem and "
+            "head, expected a name for each"
+        )
+    (stem,), *_, (head,) = space.choices
+    candidates = (stem, *(Candidate.parse(name) for name in names), head)
+    Architecture(candidates).indices(space)
+    return Part(tuple(Block(*pair) for pair in zip(candidates, space.layers, strict=True)))
+
+
+def run_network(place: Workspace, text: str) -> tuple[Part, tuple[Cut, ...]]:
+    """Read the network that a run found, and who runs what of it; relays run nothing.
+
+    Parameters
+    ----------
+    text
+        Name of a run of the workspace, or the folder of one.
+
+    Raises
+    ------
+    InputError
+        When there is no such run, or it is damaged.
+    """
+    from jmsnas.nas.placement import Placement
+    from jmsnas.nas.run_folder import read_result
+
+    folder = Path(text) if "/" in text else place.run(text)
+    finished = sorted(path.parent.name for path in (place.folder / "runs").glob("*/result.json"))
+    if "/" not in text and text not in finished and finished:
+        near = difflib.get_close_matches(text, finished) or finished[-5:]
+        raise InputError(f"no finished run {text!r} in {folder.parent}: expected {' or '.join(near)}")
+    document = read_result(folder)
+    try:
+        derived = document["derived"]
+        pairs = zip(derived["candidates"], document["space"]["layers"], strict=True)
+        part = Part(tuple(Block.parse(f"{name} {layer}") for name, layer in pairs))
+        placement = Placement(tuple(int(cut) for cut in derived["cuts"]))
+        shares = zip(document["network"]["devices"], placement.layers, strict=True)
+        cuts = tuple(
+            Cut(
+                str(device["name"]),
+                str(device["table"]),
+                str(device["runtime"]),
+                layers,
+                Part(part.blocks[layers.start - 1 : layers.stop - 1]),
+            )
+            for device, layers in shares
+            if layers
+        )
+    except (KeyError, TypeError, ValueError, InputError) as error:
+        raise InputError(
+            f"{folder / 'result.json'} is damaged, or not of a run ({type(error).__name__} {error}). "
+            "Run the search again: jmsnas search --topology chain"
+        ) from error
+    return part, cuts
+
+
+# A device and the run time that answers for it; None: the usual one.
+Column = tuple[str, str | None]
+
+
+def columns(devices: Sequence[str], runtime: str | None, cuts: Sequence[Cut]) -> list[Column]:
+    """Choose what answers: the devices named, else the run's, else this host."""
+    of_run = {cut.table: cut.runtime for cut in cuts}
+    found: list[Column] = [(name, runtime or of_run.get(name)) for name in devices]
+    if not devices:
+        found = [(cut.table, runtime or cut.runtime) for cut in cuts] or [("local", runtime)]
+    return list(dict.fromkeys(found))

@@ -1,0 +1,198 @@
+"""What `jmsnas predict` says: one JSON document, or columns and lines for people."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from jmsnas.cli.predict_input import Cut
+from jmsnas.estimators.basis import Basis
+from jmsnas.estimators.hold_out import COVERAGE
+from jmsnas.estimators.prediction import Prediction, Total
+from jmsnas.profiler.table import AnyRow
+from jmsnas.units import format_duration as ms
+
+# What answers (Prediction.kind): its mark in columns, and what that stands for.
+_MARKS = {
+    "measured": ("=", "its own row, 95 % interval of the median"),
+    "imported": ("i", "its own row, measured by others, 95 % interval of the mean where they tell one"),
+    "simulated": ("s", "its own row, SIMULATED: no interval is known"),
+    "predicted": ("~", "predicted, 90 % interval"),
+    "extrapolated": ("!", "predicted OUTSIDE all that was fitted, 90 % interval, widened"),
+}
+_ROW_COVERAGE = 0.95
+
+
+def device_document(basis: Basis, whole: Total, shares: Sequence[tuple[Cut, Total]]) -> dict[str, Any]:
+    """Describe what one device answers; `shares` are the parts that a run gave to it."""
+    estimator, found = basis.estimator, basis.estimator.evaluation
+    return {
+        "device": estimator.device,
+        "key": estimator.key.label,
+        "setting": basis.setting,
+        "simulated": estimator.simulated,
+        "model": {
+            "name": estimator.regressor.name,
+            "rows": found.rows,
+            "geometries": found.geometries,
+            "unseen_mape": found.model.mape,
+            "unseen_within_10": found.model.within_10,
+            "unseen_coverage": found.coverage,
+        },
+        "correction": asdict(basis.correction) if basis.correction else None,
+        "blocks": [_block(block) for block in whole.blocks],
+        "total": _total(whole),
+        "cuts": [{"device": cut.device, "layers": list(cut.layers)} | _total(total) for cut, total in shares],
+    }
+
+
+def _block(found: Prediction) -> dict[str, Any]:
+    own = found.row is not None and found.from_row
+    known = found.low_s < found.high_s
+    return {
+        "block": str(found.block),
+        "latency_s": found.latency_s,
+        "low_s": found.low_s,
+        "high_s": found.high_s,
+        "coverage": None if not known else _ROW_COVERAGE if own else COVERAGE,
+        "kind": found.kind,
+        "row": _row(found.row),
+        "nearest": str(found.nearest) if found.nearest else None,
+    }
+
+
+def _row(row: AnyRow | None) -> dict[str, Any] | None:
+    names = ("kind", "low_s", "high_s", "doubt", "trust", "trust_reason")
+    return {"latency_s": row.median_s} | {name: getattr(row, name) for name in names} if row else None
+
+
+def _total(found: Total) -> dict[str, Any]:
+    return {
+        "sum": {"latency_s": found.sum_s, "low_s": found.low_s, "high_s": found.high_s},
+        "corrected": asdict(found.corrected) if found.corrected else None,
+        "row": _row(found.row),
+    }
+
+
+def print_answer(devices: Sequence[dict[str, Any]]) -> None:
+    """Print what `device_document` gave of each device: a column each, then what each rests on."""
+    alone = len(devices[0]["blocks"]) == 1
+    if len(devices) == 1 and alone:
+        print(devices[0]["blocks"][0]["block"])
+    else:
+        _print_columns(devices)
+    for found in devices:
+        said = f" ({found['setting']})" if found["setting"] else ""
+        print(f"{found['device']}, {found['key']}{', SIMULATED' if found['simulated'] else ''}{said}")
+        for line in _block_lines(found) if alone else _total_lines(found):
+            print(f"  {line}")
+
+
+def _print_columns(devices: Sequence[dict[str, Any]]) -> None:
+    names = [block["block"] for block in devices[0]["blocks"]]
+    columns = [["", *(f"{n:>2}  {name}" for n, name in enumerate(names, 1)), "    sum", "    corrected"]]
+    for found in devices:
+        corrected = found["total"]["corrected"]
+        columns.append(
+            [
+                f"  {found['device']}{' SIMULATED' if found['simulated'] else ''}",
+                *(_span(block, _MARKS[block["kind"]][0]) for block in found["blocks"]),
+                _span(found["total"]["sum"]),
+                _span(corrected) if corrected else "  -",
+            ]
+        )
+    widths = [max(map(len, column)) for column in columns]
+    lines = list(zip(*columns, strict=True))
+    if not any(found["correction"] for found in devices):
+        del lines[-1]
+    for line in lines if len(names) > 1 else lines[:2]:
+        print("   ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+    kinds = {block["kind"] for found in devices for block in found["blocks"]}
+    for mark, meaning in (_MARKS[kind] for kind in _MARKS if kind in kinds):
+        print(f"  {mark} {meaning}")
+    print()
+
+
+def _span(found: dict[str, Any], mark: str = " ") -> str:
+    below, above = (found[end] / found["latency_s"] - 1 for end in ("low_s", "high_s"))
+    return f"{mark} {ms(found['latency_s'])}" + (f"  {below:+.1%} {above:+.1%}" if below or above else "")
+
+
+def _block_lines(found: dict[str, Any]) -> Iterator[str]:
+    (block,) = found["blocks"]
+    row, latency = block["row"], ms(block["latency_s"])
+    interval = (
+        f"{ms(block['low_s'])} to {ms(block['high_s'])}" if block["coverage"] else "no interval is known"
+    )
+    if block["kind"] == "simulated":
+        yield f"{latency}: this very block was SIMULATED; no interval is known"
+    elif block["kind"] in ("measured", "imported"):
+        by, figure = ("by others", "mean") if block["kind"] == "imported" else ("here", "median")
+        yield f"{latency}, {f'95 % interval of the {figure} ' if block['coverage'] else ''}{interval}"
+        yield f"this very block was measured {by}: {row['trust']}, {row['trust_reason']}"
+    else:
+        yield f"{latency}, 90 % interval of a prediction {interval}"
+        if row:
+            yield (
+                f"its own row says {ms(row['latency_s'])}, within {row['doubt']:.0%}, and does not answer: "
+                f"{row['trust']}, {row['trust_reason']}"
+            )
+        yield from _model_lines(found)
+        if block["nearest"]:
+            yield f"nearest geometry in the table: {block['nearest']}"
+        if block["kind"] == "extrapolated":
+            yield f"OUTSIDE all that was fitted, and the interval is wider for it{_advice(found)}"
+
+
+def _advice(found: dict[str, Any]) -> str:
+    return "" if found["setting"] else ": profile a --space with such blocks"
+
+
+def _model_lines(found: dict[str, Any]) -> Iterator[str]:
+    model = found["model"]
+    against = " (judged against the simulation, not the device)" if found["simulated"] else ""
+    yield f"predicted from {model['rows']} rows of {model['geometries']} geometries by {model['name']}"
+    yield (
+        f"on geometries it never saw: off by {model['unseen_mape']:.1%}, {model['unseen_within_10']:.0%} "
+        f"within 10 %, interval held {model['unseen_coverage']:.0%}{against}"
+    )
+
+
+def _total_lines(found: dict[str, Any]) -> Iterator[str]:
+    kinds, line = Counter(block["kind"] for block in found["blocks"]), found["correction"]
+    yield "rests on: " + ", ".join(f"{kinds[kind]} {kind}" for kind in _MARKS if kinds[kind])
+    if kinds["predicted"] + kinds["extrapolated"]:
+        yield from _model_lines(found)
+    if kinds["extrapolated"]:
+        yield f"extrapolated: OUTSIDE all that was fitted, and the interval is wider for it{_advice(found)}"
+    yield "sum: its interval adds the blocks' own, as if all were off the same way"
+    if line:
+        yield (
+            f"corrected: {ms(line['offset_s'])} + {line['slope']:.3f} x sum, from {line['parts']} whole "
+            f"networks; {line['error']:.1%} off on those left out of the line, which widens its interval"
+        )
+    else:
+        yield f"not corrected: {_why_not_corrected(found)}"
+    yield from _whole_lines(found["total"])
+    for cut in found["cuts"]:
+        corrected = f"; corrected{_span(cut['corrected'])}" if cut["corrected"] else ""
+        first, last = cut["layers"][0], cut["layers"][-1]
+        which = f"layers {first} to {last}" if first < last else f"layer {first}"
+        yield f"{which}, cut for {cut['device']}: sum{_span(cut['sum'])}{corrected}"
+        yield from _whole_lines(cut)
+
+
+def _why_not_corrected(found: dict[str, Any]) -> str:
+    if found["simulated"]:
+        return "a simulated device has no whole networks"
+    if found["setting"]:
+        return "the published table has no whole networks"
+    return "too few whole networks with rows of all their blocks (jmsnas profile --parts 10)"
+
+
+def _whole_lines(total: dict[str, Any]) -> Iterator[str]:
+    row, corrected = total["row"], total["corrected"]
+    if row:
+        yield f"  measured as one call:{_span(row)}; {row['trust']}, {row['trust_reason']}"
+    if corrected and corrected["extrapolated"]:
+        yield "  corrected beyond the whole networks that were measured: trust it less"

@@ -1,0 +1,84 @@
+"""What `jmsnas split` is asked for, as costs and questions."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from jmsnas.errors import InputError
+from jmsnas.nas.costs import Costs
+from jmsnas.nas.costs_file import read_costs
+from jmsnas.nas.device_graph import DeviceGraph, load_graph
+from jmsnas.nas.jpeg_size import jpeg_bytes
+from jmsnas.nas.load_model import load_model, network_of_run, run_named
+from jmsnas.nas.model_costs import model_costs
+from jmsnas.nas.run_folder import read_result
+from jmsnas.nas.split_methods import METHODS, Question
+from jmsnas.progress import Progress
+from jmsnas.units import parse_energy
+from jmsnas.workspace import Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The options as they were typed; None where they were not."""
+
+    network: str | None
+    costs: Path | None
+    devices: str | None
+    method: str
+    objective: str
+    policy: str | None
+    min_layers: int
+    encoding: str | None
+    image: Path | None
+    size: int
+    width: float
+
+
+def given_costs(asked: Asked, place: Workspace, progress: Progress) -> tuple[Costs, Mapping[str, str]]:
+    """Read or put together the costs; and the input encoding and policy that come with them.
+
+    Raises
+    ------
+    InputError
+        For none or both of NETWORK and --costs, and for what is wrong with them.
+    """
+    if (asked.network is None) == (asked.costs is None):
+        raise InputError("expected a NETWORK or --costs FILE, one of them. Examples: jmsnas split --help")
+    network = _network(asked, place)
+    own = {"input": network.input_encoding, "policy": network.policy}
+    if asked.costs is not None:
+        costs, given = read_costs(asked.costs, network)
+        return costs, {**own, **given}
+    model = load_model(place, str(asked.network), asked.size, asked.width)
+    square = len(model.input_shape) == 3 and model.input_shape[0] == 3
+    jpeg = jpeg_bytes(model.input_shape[1], asked.image) if square else None
+    costs = model_costs(model, network.devices, network.links, place, jpeg, progress)
+    costs = replace(costs, tree=network.tree)
+    if own["policy"] == "strict" and not (costs.is_chain and costs.is_line) and not costs.fork:
+        own["policy"] = "relay"  # a default that fits; asked for by name, strict is refused
+    return costs, own
+
+
+def _network(asked: Asked, place: Workspace) -> DeviceGraph:
+    """Find the devices and links: those asked for, else the run's own, else the paper's chain."""
+    folder = run_named(place, asked.network) if asked.network and asked.devices is None else None
+    if folder is None:
+        return load_graph(asked.devices or "chain", place.networks)
+    return network_of_run(read_result(folder), folder)
+
+
+def question_of(
+    asked: Asked, own: Mapping[str, str], energy_limit: str | None, time_limit_s: float
+) -> tuple[Question, ...]:
+    """Make the questions: one, or one a method for --method all. Raises InputError, UnitError."""
+    question = Question(
+        encoding=asked.encoding or own["input"],
+        policy=asked.policy or own["policy"],
+        min_layers=asked.min_layers,
+        objective=asked.objective,
+        method="optimal" if asked.method == "all" else asked.method,
+        budget_j=parse_energy(energy_limit) if energy_limit is not None else None,
+        time_limit_s=time_limit_s,
+    )
+    return tuple(replace(question, method=name) for name in METHODS) if asked.method == "all" else (question,)

@@ -1,0 +1,1 @@
+"""Run the parts on the devices: parts, agents, the leader, and prediction beside measurement."""

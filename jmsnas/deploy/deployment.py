@@ -1,0 +1,194 @@
+"""A whole deployment as the command line runs it: collect, solve, ship, run, compare."""
+
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from jmsnas.deploy.export import Exported, export_network
+from jmsnas.deploy.finished_run import FinishedRun
+from jmsnas.deploy.leader import Answer, ImageEncoding, Leader
+from jmsnas.deploy.measured_link import MeasuredLink
+from jmsnas.deploy.peer import LostDevice
+from jmsnas.deploy.solve import Solved, fixed_space, segment_layers, sizes_to_measure, solve, without
+from jmsnas.errors import DeployError
+from jmsnas.nas.latency_lut import Predictor
+from jmsnas.network import Network
+from jmsnas.progress import Progress, silent
+
+SCHEMA_VERSION = 1
+# Answers that the undivided network gives in torch, and the parts in onnxruntime, may differ by that much.
+TOLERANCE = 1e-4
+_WARM_UP, _TIMEOUT_S, _TRIES = 20, 10.0, 8
+
+Array = NDArray[np.float32]
+Say = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Deployment:
+    """A run on its devices: what was measured of them, the plan that serves, and what it was solved from.
+
+    `predictors` is U(.) by device, `segments` the network in ONNX. `emulated` devices
+    answer no sooner than that; `paced` links take no less than the network's own say. `call_s` is what a call
+    costs on each device, as it measured it itself.
+    """
+
+    run: FinishedRun
+    leader: Leader
+    network: Network
+    predictors: Mapping[str, Predictor]
+    segments: Mapping[str, Exported]
+    say: Say
+    links: dict[tuple[str, str], MeasuredLink] = field(default_factory=dict)
+    solved: Solved | None = None
+    lost: list[str] = field(default_factory=list)
+    emulated: frozenset[str] = frozenset()
+    paced: bool = False
+    call_s: dict[str, float] = field(default_factory=dict)
+
+    def plan(self, cuts: Sequence[int] | None = None) -> Solved:
+        """Measure the links that are not known yet, solve for the split, ship it.
+
+        Raises
+        ------
+        LostDevice
+            When a device does not answer.
+        TargetError
+            When the policy allows no split.
+        """
+        pairs = [(link.source, link.target) for link in self.network.links]
+        space = fixed_space(self.run.space, self.run.blocks)
+        sizes = sizes_to_measure(space, self.network)
+        new = [pair for pair in pairs if pair not in self.links]
+        self.links |= self.leader.measure_links(new, sizes)
+        links = self._as_paced() if self.paced else self.links
+        solved = solve(space, self.network, self.predictors, links, cuts, self.call_s)
+        solved = held_back(solved, self.emulated, self.paced)
+        self.leader.ship(solved.pieces, self.segments, self.say)
+        self.solved = solved
+        return solved
+
+    def _as_paced(self) -> dict[tuple[str, str], MeasuredLink]:
+        """Give the links as the network declares them."""
+        return {
+            (link.source, link.target): replace(
+                self.links[link.source, link.target],
+                a_s=link.delay_s,
+                b_s=8 / link.capacity_bps,
+                sizes=(),
+                medians_s=(),
+            )
+            for link in self.network.links
+        }
+
+    def replan(self) -> None:
+        """Do without the devices that are lost. Raises DeployError when the first one is, or all are."""
+        lost = self.leader.lost()
+        if not lost:
+            return  # it is back: its part was on its disk
+        self.say(f"lost: {', '.join(lost)}; solving again without")
+        first = self.network.devices[0].name
+        if first in lost or len(lost) == len(self.network.devices):
+            raise DeployError(f"device {first} is lost, where the images are: nothing can go on")
+        self.leader.drop(lost)
+        self.lost += lost
+        self.network = without(self.network, lost)
+        self.plan()
+
+
+def held_back(solved: Solved, emulated: frozenset[str], paced: bool) -> Solved:
+    """Have emulated devices and paced links take as long as was predicted of them."""
+    rates = {(link.source, link.target): link for link in solved.network.links}
+    pieces = []
+    for piece in solved.pieces:
+        links = [rates[piece.device, target.device] for target in piece.targets]
+        targets = tuple(
+            replace(target, pace_bps=link.capacity_bps, pace_delay_s=link.delay_s) if paced else target
+            for target, link in zip(piece.targets, links, strict=True)
+        )
+        pieces.append(
+            replace(
+                piece, targets=targets, hold_s=solved.tau_s[piece.device] if piece.device in emulated else 0.0
+            )
+        )
+    return replace(solved, pieces=tuple(pieces))
+
+
+def deploy(
+    run: FinishedRun,
+    leader: Leader,
+    network: Network,
+    predictors: Mapping[str, Predictor],
+    say: Say = lambda text: None,
+    emulated: frozenset[str] = frozenset(),
+    paced: bool = False,
+) -> Deployment:
+    """Make a deployment; `plan` measures, solves and ships."""
+    told = leader.collect()
+    call_s = {name: float(told[name]["call_s"]) for name in told if name not in emulated}
+    segments = export_segments(run)
+    return Deployment(
+        run, leader, network, predictors, segments, say, emulated=emulated, paced=paced, call_s=call_s
+    )
+
+
+def export_segments(run: FinishedRun) -> dict[str, Exported]:
+    """Export a run's network: as one chain, or as trunk, branches and tail."""
+    found: dict[str, Exported] = {}
+    shape: tuple[int, ...] = (1, *run.space.input_shape)
+    for name, layers in segment_layers(run.space).items():
+        if name.startswith("branch"):
+            shape = found["trunk"].shapes[-1]
+        found[name] = export_network(nn.Sequential(*(run.module[n] for n in layers)), shape)
+        shape = found[name].shapes[-1]
+    return found
+
+
+def run_images(
+    deployment: Deployment,
+    images: Sequence[Array],
+    window: int,
+    replan: bool = False,
+    encoding: ImageEncoding = ImageEncoding(),  # noqa: B008 - frozen
+    progress: Progress = silent,
+) -> list[Answer]:
+    """Send images, `window` under way at once, and give their answers in order.
+
+    Parameters
+    ----------
+    replan
+        When a device is lost, solve again without it and send what was not answered once more; else the
+        error is raised.
+
+    Raises
+    ------
+    LostDevice, DeployError
+        When a device is lost and `replan` is not wanted, or an image fails again and again.
+    """
+    answers: dict[int, Answer] = {}
+    tries: Counter[int] = Counter()
+    left, under_way = deque(range(len(images))), deque[tuple[int, int, Callable[[], Answer]]]()
+    while left or under_way:
+        while left and len(under_way) < window:
+            n = left.popleft()
+            epoch, wait = deployment.leader.epoch, deployment.leader.start(images[n], _TIMEOUT_S, encoding)
+            under_way.append((n, epoch, wait))
+        n, epoch, wait = under_way.popleft()
+        try:
+            answers[n] = wait()
+            progress(len(answers), len(images), "images")
+        except DeployError as error:
+            tries[n] += 1
+            if not replan or tries[n] > _TRIES:
+                raise
+            left.appendleft(n)
+            # Others that were under way by the lost plan fail too: one new plan is enough.
+            if isinstance(error, LostDevice) and epoch == deployment.leader.epoch:
+                deployment.replan()
+            time.sleep(0.05 * tries[n])
+    return [answers[n] for n in range(len(images))]

@@ -1,0 +1,120 @@
+"""A network as ONNX parts, BatchNorm folded: exported once, then cut between any two layers.
+
+Cutting is a matter of milliseconds, so that another split needs no other export.
+"""
+
+import copy
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import onnx_ir as ir
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+Array = NDArray[np.float32]
+
+
+class _EveryLayer(nn.Module):
+    """A network whose outputs are those of all its layers."""
+
+    def __init__(self, layers: nn.Sequential) -> None:
+        super().__init__()
+        self.layers = layers
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        outputs = []
+        for layer in self.layers:
+            x = layer(x)
+            outputs.append(x)
+        return outputs
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """A network, or a branch of one, in ONNX.
+
+    Attributes
+    ----------
+    network
+        In evaluation mode, as it was trained: what the parts are compared with.
+    model
+        Its graph.
+    values
+        The value between layers: 0 is the input, n the output of layer n.
+    shapes
+        Their shapes, the batch first.
+    """
+
+    network: nn.Sequential
+    model: ir.Model
+    values: tuple[ir.Value, ...]
+    shapes: tuple[tuple[int, ...], ...]
+
+    @property
+    def N(self) -> int:
+        """How many layers it has."""
+        return len(self.network)
+
+    def cut(self, first: int, last: int) -> bytes | None:
+        """Give layers first .. last, from 1, as an ONNX file; None where they hand on what they get."""
+        entry, leaving = self.values[first - 1], self.values[last]
+        if entry is leaving:
+            return None
+        graph = ir.convenience.extract(self.model.graph, [entry], [leaving])
+        for node in graph:
+            node.metadata_props.clear()  # stack traces of this machine
+        proto = ir.to_proto(ir.Model(graph, ir_version=self.model.ir_version, producer_name="jmsnas"))
+        return cast(bytes, proto.SerializeToString(deterministic=True))
+
+    def run(self, x: Array, first: int = 1, last: int | None = None) -> Array:
+        """Run layers first .. last of the network itself, in torch."""
+        with torch.inference_mode():
+            y: Tensor = self.network[first - 1 : last](torch.from_numpy(np.array(x)))
+        return np.ascontiguousarray(y.numpy())
+
+
+def export_network(network: nn.Sequential, input_shape: Sequence[int]) -> Exported:
+    """Export a network that is a row of layers.
+
+    Parameters
+    ----------
+    network
+        One module a layer; it is left as it was but for evaluation mode.
+    input_shape
+        Of one call, the batch first.
+    """
+    network = network.eval()
+    with torch.inference_mode():
+        x = torch.zeros(*input_shape)
+        shapes = [tuple(x.shape)]
+        for layer in network:
+            x = layer(x)
+            shapes.append(tuple(x.shape))
+    whole = _EveryLayer(folded(network)).eval().requires_grad_(False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter deprecates its own inner calls
+        program = torch.onnx.export(whole, (torch.zeros(*input_shape),), dynamo=True, verbose=False)
+    assert program is not None  # dynamo=True always gives a program
+    graph = program.model.graph
+    values = [graph.inputs[0]]
+    for n, (leaving, layer) in enumerate(zip(graph.outputs, network, strict=True)):
+        values.append(values[n] if isinstance(layer, nn.Identity) else leaving)
+    return Exported(network, program.model, tuple(values), tuple(shapes))
+
+
+def folded(network: nn.Sequential) -> nn.Sequential:
+    """Copy a network with each BatchNorm behind a convolution folded into it."""
+    copied = copy.deepcopy(network)
+    for module in copied.modules():
+        if isinstance(module, nn.Sequential):
+            for n in range(len(module) - 1):
+                convolution, norm = module[n], module[n + 1]
+                if isinstance(convolution, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
+                    module[n] = fuse_conv_bn_eval(convolution, norm)
+                    module[n + 1] = nn.Identity()
+    return copied

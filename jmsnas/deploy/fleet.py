@@ -1,0 +1,72 @@
+"""Where the devices' agents are: `devices.toml` of the workspace."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jmsnas.errors import DeviceError
+from jmsnas.files import read_toml, refuse_unknown_keys
+from jmsnas.workspace import check_name
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A device's agent: its name, where it listens, and the fingerprint of its certificate."""
+
+    name: str
+    address: str
+    fingerprint: str
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be reached or known."""
+        check_name(self.name)
+        host, _, port = self.address.rpartition(":")
+        if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
+            raise DeviceError(
+                f"device {self.name} has address {self.address!r}: expected HOST:PORT, as in "
+                "192.168.1.20:7070"
+            )
+        if len(self.fingerprint) != 64 or not set(self.fingerprint) <= set("0123456789abcdef"):
+            raise DeviceError(
+                f"device {self.name} has fingerprint {self.fingerprint[:70]!r}: expected the 64 hexadecimal "
+                "digits that jmsnas certs printed"
+            )
+
+
+def read_fleet(path: Path) -> dict[str, Address]:
+    """Read `devices.toml`; empty where there is none. Raises DeviceError."""
+    if not path.exists():
+        return {}
+    table = read_toml(path, DeviceError)
+    refuse_unknown_keys(table, ("device",), str(path), DeviceError)
+    entries = table.get("device", [])
+    if not isinstance(entries, list):
+        raise DeviceError(f"{path} has a device that is no [[device]]: expected one for each agent")
+    found = [_address(entry, path) for entry in entries]
+    names = [address.name for address in found]
+    if len(set(names)) < len(names):
+        raise DeviceError(
+            f"{path} names a device twice: expected each of {', '.join(sorted(set(names)))} once"
+        )
+    return {address.name: address for address in found}
+
+
+def agents_for(names: tuple[str, ...], path: Path) -> dict[str, Address]:
+    """Give the agents of these devices. Raises DeviceError naming those that `devices.toml` lacks."""
+    fleet = read_fleet(path)
+    missing = [name for name in names if name not in fleet]
+    if missing:
+        raise DeviceError(
+            f"{path} has no agent of {', '.join(missing)}. Start jmsnas agent there and add its address and "
+            "fingerprint, or try all of it on this machine: jmsnas deploy RUN --loopback"
+        )
+    return {name: fleet[name] for name in names}
+
+
+def _address(entry: Mapping[str, Any], path: Path) -> Address:
+    refuse_unknown_keys(entry, Address.__slots__, f"{path} [[device]]", DeviceError)
+    try:
+        return Address(*(str(entry[name]) for name in Address.__slots__))
+    except KeyError as error:
+        raise DeviceError(f"{path} has a [[device]] without {error}: see jmsnas certs") from error

@@ -1,0 +1,55 @@
+"""grpc.health.v1, whose two messages are two bytes long: no protobuf is needed to speak it."""
+
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+
+SERVICE = "grpc.health.v1.Health"
+# HealthCheckResponse { status = 1 }: SERVING is 1, NOT_SERVING 2.
+SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"
+
+
+class Health:
+    """Whether this agent serves, for `Check` and `Watch`."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._serving = False
+
+    @property
+    def serving(self) -> bool:
+        """Whether new requests are taken."""
+        return self._serving
+
+    @serving.setter
+    def serving(self, value: bool) -> None:
+        with self._changed:
+            self._serving = value
+            self._changed.notify_all()
+
+    def _content(self) -> bytes:
+        return SERVING if self._serving else NOT_SERVING
+
+    def _check(self, request: bytes, context: Any) -> bytes:
+        return self._content()
+
+    def _watch(self, request: bytes, context: Any) -> Iterator[bytes]:
+        said = b""
+        while context.is_active():
+            with self._changed:
+                if self._content() == said:
+                    self._changed.wait(1.0)
+                now = self._content()
+            if now != said:
+                said = now
+                yield now
+
+    def handlers(self) -> tuple[Any, ...]:
+        """Handlers for a server."""
+        methods = {
+            "Check": grpc.unary_unary_rpc_method_handler(self._check),
+            "Watch": grpc.unary_stream_rpc_method_handler(self._watch),
+        }
+        return (grpc.method_handlers_generic_handler(SERVICE, methods),)

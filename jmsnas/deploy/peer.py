@@ -1,0 +1,143 @@
+"""The leader's side of one agent: each method of the service as a function, each error one line."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import grpc
+
+from jmsnas.channel import CHUNK_BYTES, SERVICE, Identity, open_channel
+from jmsnas.deploy.fleet import Address
+from jmsnas.deploy.health import SERVICE as HEALTH
+from jmsnas.deploy.health import SERVING
+from jmsnas.deploy.links import clock_offset, exchange
+from jmsnas.errors import DeployError
+from jmsnas.frame import pack, unpack
+
+# Long enough for a small board to parse a part in a process of its own; the link's size adds to it.
+_USUAL_S, _STAGE_S, _PUT_S, _LINK_S, _BENCH_S = 5.0, 60.0, 600.0, 300.0, 86400.0
+
+
+class LostDevice(DeployError):
+    """A device that does not answer, or not in time; `device` is its name."""
+
+    def __init__(self, device: str, words: str) -> None:
+        super().__init__(words)
+        self.device = device
+
+
+class Peer:
+    """One agent, as the leader talks to it."""
+
+    def __init__(self, address: Address, identity: Identity | None) -> None:
+        self.name, self.address = address.name, address.address
+        self.fingerprint = address.fingerprint
+        self._channel = open_channel(address.address, address.name, identity)
+
+    def describe(self) -> dict[str, Any]:
+        """Ask what the device is: name, epoch, serving plans, host, versions."""
+        fields, body = self._call("Describe", pack({}), _USUAL_S)
+        return {**fields, **json.loads(bytes(body))}
+
+    def offer(self, content: bytes, signature: bytes) -> list[str]:
+        """Offer a signed plan, and give the digests of the blobs that the device lacks."""
+        fields, _ = self._call("Offer", pack({"signature": signature.hex()}, content), _USUAL_S)
+        return list(fields["missing"])
+
+    def put(self, sha256: str, content: bytes) -> None:
+        """Send a blob."""
+
+        def messages() -> Iterator[bytes]:
+            yield pack({"sha256": sha256})
+            for start in range(0, len(content), CHUNK_BYTES):
+                yield pack({}, memoryview(content)[start : start + CHUNK_BYTES])
+
+        method = self._channel.stream_unary(f"/{SERVICE}/Put")
+        self._answer(lambda: method(messages(), timeout=_PUT_S), "Put")
+
+    def stage(self, epoch: int) -> float:
+        """Have the device check and load its part; its largest error on the golden input."""
+        fields, _ = self._call("Stage", pack({"epoch": epoch}), _STAGE_S)
+        return float(fields["error"])
+
+    def retire(self, below: int) -> None:
+        """End all plans older than `below`."""
+        self._call("Retire", pack({"below": below}), _USUAL_S)
+
+    def link(self, target: Address, sizes: Sequence[int], clock: bool = False) -> dict[str, Any]:
+        """Have the device send to a neighbour; see `jmsnas.deploy.links.measure_link`."""
+        fields = {"address": target.address, "name": target.name, "sizes": sizes, "clock": clock}
+        _, body = self._call("Link", pack(fields), _LINK_S)
+        return dict(json.loads(bytes(body)))
+
+    def allow(self, content: bytes, signature: bytes) -> list[str]:
+        """Give the device a signed list of blocks to time; the digests of those that it lacks."""
+        _, body = self._call("Allow", pack({"signature": signature.hex()}, content), _USUAL_S)
+        return list(json.loads(bytes(body)))
+
+    def bench(self, job: Mapping[str, Any], report: Callable[[Any], None]) -> None:
+        """Have the device time blocks, and pass on what it tells, event by event."""
+        method = self._channel.unary_stream(f"/{SERVICE}/Bench")
+        try:
+            for message in method(pack({}, json.dumps(job).encode()), timeout=_BENCH_S):
+                report(json.loads(bytes(unpack(message)[1])))
+        except grpc.RpcError as error:
+            raise _error(self.name, "Bench", error) from None
+
+    def clock(self, exchanges: int = 20) -> tuple[int, int]:
+        """The device's clock less this one's, and the least round trip, nanoseconds."""
+        method = self._channel.unary_unary(f"/{SERVICE}/Exchange")
+        try:
+            return clock_offset([exchange(method) for _ in range(exchanges)])
+        except grpc.RpcError as error:
+            raise _error(self.name, "Exchange", error) from None
+
+    def healthy(self, timeout_s: float = 1.0) -> bool:
+        """Whether the agent answers in time that it serves."""
+        try:
+            method = self._channel.unary_unary(f"/{HEALTH}/Check")
+            return bool(method(b"", timeout=timeout_s, wait_for_ready=True) == SERVING)
+        except grpc.RpcError:
+            return False
+
+    def run(self, message: bytes, timeout_s: float) -> bytes:
+        """Send a request to the device, and give the answer that comes back along the chain."""
+        return self.start(message, timeout_s)()
+
+    def start(self, message: bytes, timeout_s: float) -> Callable[[], bytes]:
+        """Send a request; what is given back waits for its answer. Raises LostDevice, DeployError."""
+        call = self._channel.unary_unary(f"/{SERVICE}/Run").future(message, timeout=timeout_s)
+
+        def wait() -> bytes:
+            try:
+                return bytes(call.result())
+            except grpc.RpcError as error:
+                raise _error(self.name, "Run", error) from None
+            except grpc.FutureCancelledError:  # what a future makes of CANCELLED: the device is going
+                raise LostDevice(self.name, f"device {self.name}: CANCELLED (Run)") from None
+
+        return wait
+
+    def close(self) -> None:
+        """Close the channel."""
+        self._channel.close()
+
+    def _call(self, name: str, message: bytes, timeout_s: float) -> tuple[dict[str, Any], memoryview]:
+        method = self._channel.unary_unary(f"/{SERVICE}/{name}")
+        return self._answer(lambda: method(message, timeout=timeout_s), name)
+
+    def _answer(self, call: Any, name: str) -> tuple[dict[str, Any], memoryview]:
+        try:
+            return unpack(call())
+        except grpc.RpcError as error:
+            raise _error(self.name, name, error) from None
+
+
+def _error(name: str, method: str, error: Any) -> DeployError:
+    code, words = error.code(), error.details() or ""
+    if not words.startswith("device "):  # gRPC's own words: what it tried to reach, and why not
+        words = f"device {name}: {words[:200]}"
+    if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
+        lost = words.removeprefix("device ").partition(":")[0]
+        return LostDevice(lost, f"{words} ({method}, {code.name}). See: jmsnas doctor")
+    return DeployError(f"{words} ({method}, {code.name})")

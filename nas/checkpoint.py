@@ -1,0 +1,55 @@
+"""A search on disk, from which it goes on bit for bit: `checkpoint.pt`, written whole after each epoch.
+
+The file is a line `jmsnas-checkpoint 1 <SHA-256 of the rest>` and then what `torch.save` writes. It is read
+only where the digest holds, and by torch's loader that makes tensors and plain values and runs no code.
+"""
+
+import hashlib
+import io
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jmsnas.errors import InputError
+from jmsnas.files import write_atomic
+
+State = dict[str, Any]
+_MAGIC = b"jmsnas-checkpoint 1 "
+_HEAD_BYTES = len(_MAGIC) + 64 + 1
+
+
+def state_bytes(state: State) -> bytes:
+    """Put a state of tensors and plain values into bytes."""
+    buffer = io.BytesIO()
+    torch.save(state, buffer)
+    return buffer.getvalue()
+
+
+def write_checkpoint(path: Path, state: State) -> None:
+    """Write a state; a kill at any moment leaves the old file or the new one. Raises StorageError."""
+    content = state_bytes(state)
+    write_atomic(path, _MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
+
+
+def read_checkpoint(path: Path) -> State | None:
+    """Read a state on the CPU; None where there is no file. Raises InputError where it is not one of ours."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    head, body = content[:_HEAD_BYTES], content[_HEAD_BYTES:]
+    if head != _MAGIC + hashlib.sha256(body).hexdigest().encode() + b"\n":
+        raise InputError(
+            f"{path} is damaged or no checkpoint of this version: remove it to begin this search again, "
+            "or give another --name"
+        )
+    try:
+        state: State = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+    except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{path} cannot be read: {reason}. Remove it to begin this search again") from error
+    return state

@@ -1,0 +1,220 @@
+"""Searched networks beside MobileNets under other split methods: what the paper's Fig. 5 and Fig. 6 show.
+
+Every accuracy was reached here on the same images, with the same recipe and as many epochs, or there is none.
+Cloud only is the searched chain network sent whole to the cloud, as the paper has it (section V-B).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any
+
+from jmsnas import mobilenets
+from jmsnas.cost import cost
+from jmsnas.errors import InputError, JmsnasError
+from jmsnas.nas.config import SearchConfig
+from jmsnas.nas.costs import Costs
+from jmsnas.nas.device_graph import DeviceGraph
+from jmsnas.nas.fork import fork_of
+from jmsnas.nas.load_model import model_of_run, network_of_run
+from jmsnas.nas.model import model_of
+from jmsnas.nas.model_costs import model_costs
+from jmsnas.nas.run_folder import read_log, read_result
+from jmsnas.nas.split_methods import Question, split
+from jmsnas.network import WIRE_BYTES
+from jmsnas.workspace import Workspace
+
+BASELINE_METHODS = ("hivemind", "neurosurgeon", "device")
+# The paper's images; there only latencies are compared.
+PAPER_SIZE = 224
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One network under one method; what is not known is None, and `missing` says why.
+
+    `accuracy` is of the test images, `sent_bytes` what crosses all links, `energy_j` of the devices whose
+    watts are known. `t_const_s` is the target of a searched network, `run` its name. `simulated` says whether
+    any device of T is.
+    """
+
+    network: str
+    method: str
+    topology: str
+    size: int
+    accuracy: float | None
+    latency_s: float | None
+    sent_bytes: float | None
+    parameters: int
+    macs: int
+    energy_j: float | None
+    simulated: bool
+    t_const_s: float | None = None
+    run: str = ""
+    missing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SearchedRun:
+    """A finished run as it is compared: its folder, result, configuration, and epochs."""
+
+    folder: Path
+    document: dict[str, Any]
+    config: dict[str, Any]
+    epochs: tuple[dict[str, Any], ...]
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.folder.name
+
+    @property
+    def topology(self) -> str:
+        """`mesh` where the network has a tree, else `chain`."""
+        return "mesh" if self.document["network"].get("tree", {}).get("root") else "chain"
+
+    @property
+    def total_epochs(self) -> int:
+        """Epochs in which weights were trained, of both stages."""
+        return sum(int(self.config[f"{stage}_epochs"]) for stage in ("warmup", "search", "final"))
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any device is simulated."""
+        return any(device["simulated"] for device in self.document["network"]["devices"])
+
+
+def read_run(folder: Path) -> SearchedRun:
+    """Read a finished run. Raises InputError."""
+    import json
+
+    document = read_result(folder)
+    try:
+        config = json.loads((folder / "config.json").read_bytes())
+        run = SearchedRun(folder, document, config, tuple(read_log(folder)))
+        run.total_epochs, run.simulated, run.topology  # noqa: B018 - asked here, so that a damaged run is told
+        return run
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder} is damaged ({type(error).__name__} {error}): search again") from error
+
+
+def comparable(runs: Sequence[SearchedRun]) -> None:
+    """Refuse runs that cannot stand in one table. Raises InputError."""
+    if not runs:
+        raise InputError("nothing to compare: expected one finished run or more. Run: jmsnas search")
+    for what, values in (
+        ("data set", {run.document["dataset"] for run in runs}),
+        ("epochs", {str(run.total_epochs) for run in runs}),
+        ("seed", {str(run.config["seed"]) for run in runs}),
+    ):
+        if len(values) > 1:
+            raise InputError(f"the runs differ in {what} ({', '.join(sorted(values))}): expected one for all")
+
+
+def searched_entries(run: SearchedRun) -> list[Entry]:
+    """Give a run's own entry and, of a chain, the same network in the cloud only."""
+    document, derived = run.document, run.document["derived"]
+    terms = derived["terms"]
+    energies = [term.get("energy_j") for term in terms]
+    common = {
+        "topology": run.topology,
+        "size": input_of(run)[0][1],
+        "accuracy": document["accuracy"]["test"],
+        "parameters": document["parameters"],
+        "macs": document["macs"],
+        "simulated": run.simulated,
+        "t_const_s": document["target"]["t_const_s"],
+        "run": run.name,
+    }
+    sent = float(sum(term["sent_bytes"] for term in terms)) + _fanned_out_bytes(run)
+    known = [energy for energy in energies if energy is not None]
+    energy_j = float(sum(known)) if any(known) else None
+    found = [
+        Entry(
+            "JMSNAS", "searched", latency_s=derived["latency_s"], sent_bytes=sent, energy_j=energy_j, **common
+        )
+    ]
+    if run.topology == "chain":
+        cloud, links = document["cloud_only"], len(document["network"]["links"])
+        sent = float(cloud["input_bytes"]) * links
+        found.append(
+            Entry("JMSNAS", "cloud", latency_s=cloud["latency_s"], sent_bytes=sent, energy_j=None, **common)
+        )
+    return found
+
+
+def _fanned_out_bytes(run: SearchedRun) -> float:
+    """Bytes from the root of a mesh to the children that run a branch: the terms hold eps^{r->m} alone."""
+    network = network_of_run(run.document, run.folder)
+    units = model_of_run(run.document, run.folder).units
+    fork = fork_of([unit.takes for unit in units])
+    if fork is None or network.tree is None:
+        return 0.0
+    used = {term["device"] for term in run.document["derived"]["terms"] if term["layers"]}
+    ways = [k for k in network.links if k.source == network.tree.root and k.target in used]
+    return float(sum(WIRE_BYTES[k.wire] * units[fork.trunk[-1]].out_elements for k in ways))
+
+
+def resized_entries(place: Workspace, run: SearchedRun, size: int = PAPER_SIZE) -> list[Entry]:
+    """Give T of a run's operations over larger images, split anew; of a chain, in the cloud too."""
+    network, document = network_of_run(run.document, run.folder), run.document
+    model = model_of_run(document, run.folder, size)
+    base = Entry(
+        "JMSNAS", "searched", run.topology, size, None, None, None, model.parameters, model.macs, None,
+        run.simulated, document["target"]["t_const_s"], run.name,
+    )  # fmt: skip
+    methods = {"searched": "optimal"} | ({"cloud": "cloud"} if run.topology == "chain" else {})
+    try:
+        costs = replace(model_costs(model, network.devices, network.links, place), tree=network.tree)
+        return [
+            _under(replace(base, method=name), costs, network, method) for name, method in methods.items()
+        ]
+    except JmsnasError as error:
+        return [replace(base, method=name, missing=str(error)) for name in methods]
+
+
+def _under(base: Entry, costs: Costs, network: DeviceGraph, method: str) -> Entry:
+    """Fill in T, bytes and joules of a method; baselines may relay, and the device keeps its result."""
+    policies = {"optimal": network.policy, "device": "stop-early"}
+    question = Question(network.input_encoding, policies.get(method, "relay"), method=method)
+    told = split(costs, question).told
+    sent = float(sum(step.sent_bytes for step in told.steps))
+    return replace(base, latency_s=told.latency_s, sent_bytes=sent, energy_j=told.energy_j)
+
+
+def mobilenet_entries(
+    place: Workspace,
+    run: SearchedRun,
+    shape: tuple[int, int, int],
+    classes: int,
+    accuracies: dict[str, float],
+) -> list[Entry]:
+    """Give every MobileNet under every baseline method over the devices of a chain run, relays allowed."""
+    network, found = network_of_run(run.document, run.folder), []
+    for name in mobilenets.NAMES:
+        part = mobilenets.mobilenet(name, shape, classes)
+        totals = cost(part)
+        known, size = accuracies.get(name), shape[1]
+        counts = (totals.parameters, totals.macs)
+        base = Entry(name, "", "chain", size, known, None, None, *counts, None, run.simulated)
+        try:
+            costs = model_costs(model_of(part, name, ""), network.devices, network.links, place)
+        except JmsnasError as error:
+            found += [replace(base, method=method, missing=str(error)) for method in BASELINE_METHODS]
+            continue
+        found += [_under(replace(base, method=method), costs, network, method) for method in BASELINE_METHODS]
+    return found
+
+
+def recipe_of(run: SearchedRun) -> SearchConfig:
+    """Give what a MobileNet is trained with: the run's recipe, all of its epochs as one stage."""
+    names = {its.name for its in fields(SearchConfig)}
+    given = {key: value for key, value in run.config.items() if key in names}
+    return SearchConfig(**{**given, "warmup_epochs": 0, "search_epochs": 0, "final_epochs": run.total_epochs})
+
+
+def input_of(run: SearchedRun) -> tuple[tuple[int, int, int], int]:
+    """Shape of the images of a run's space, and its classes. Raises InputError."""
+    model = model_of_run(run.document, run.folder)
+    channels, height, width = model.input_shape
+    return (channels, height, width), model.units[-1].out_elements

@@ -1,0 +1,113 @@
+"""The network a person names, as a `Model`: a run, a MobileNet, a torchvision classifier, an ONNX file."""
+
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import Any
+
+from jmsnas import mobilenets
+from jmsnas.device import Device
+from jmsnas.errors import InputError
+from jmsnas.nas.device_graph import DeviceGraph
+from jmsnas.nas.fork import Tree, fork_takes
+from jmsnas.nas.model import Model, joined_blocks, model_of
+from jmsnas.nas.run_folder import read_result
+from jmsnas.network import Link
+from jmsnas.space import Block
+from jmsnas.workspace import Workspace
+
+_SIZES = range(1, 4097)
+
+
+def load_model(
+    place: Workspace, name: str, size: int = 224, width: float = 1.0, classes: int = 1000
+) -> Model:
+    """Find a network.
+
+    Parameters
+    ----------
+    name
+        A run of the workspace or its folder, `mobilenet_v1`, `_v2`, `_v3_small` or `_v3_large`, a classifier
+        of torchvision, or a file ending in .onnx.
+    size
+        Pixels a side of the input, of a MobileNet or a torchvision network.
+    width
+        Multiplier of a MobileNet's widths.
+
+    Raises
+    ------
+    InputError
+        For a name nobody knows (the nearest names are given), or a network that cannot be read.
+    """
+    if size not in _SIZES:
+        raise InputError(f"got --size {size}: expected 1 to {_SIZES.stop - 1} pixels a side")
+    if name.endswith(".onnx"):
+        from jmsnas.nas.trace_onnx import onnx_model
+
+        return onnx_model(Path(name))
+    if folder := run_named(place, name):
+        return model_of_run(read_result(folder), folder)
+    if name in mobilenets.NAMES:
+        part = mobilenets.mobilenet(name, (3, size, size), classes, width)
+        return model_of(part, name, f"{name}, width {width:g}, {size}x{size}")
+    if width != 1.0:
+        raise InputError(f"--width belongs to {', '.join(mobilenets.NAMES)}: leave it out for {name}")
+    from jmsnas.nas.trace_torch import classifier, classifier_names, refuse_unknown
+
+    runs = sorted(path.parent.name for path in (place.folder / "runs").glob("*/result.json"))
+    refuse_unknown(name, (*runs, *mobilenets.NAMES, *classifier_names()))
+    return classifier(name, size, classes)
+
+
+def run_named(place: Workspace, name: str) -> Path | None:
+    """Give the folder of the run a person names; None where the name is no run's."""
+    if "/" in name:
+        return None if name.endswith(".onnx") else Path(name)
+    return place.run(name) if (place.folder / "runs" / name / "result.json").exists() else None
+
+
+def model_of_run(document: dict[str, Any], folder: Path, size: int | None = None) -> Model:
+    """Give the network of a run's result, at another input size if asked. Raises InputError."""
+    try:
+        pairs = zip(document["derived"]["candidates"], document["space"]["layers"], strict=True)
+        blocks = [Block.parse(f"{name} {layer}") for name, layer in pairs]
+        takes = fork_takes(len(blocks), _branches(document))
+        if size is not None:
+            blocks = _resized(blocks, takes, size)
+        return joined_blocks(blocks, takes, folder.name, f"run {folder.name}")
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise InputError(f"{folder / 'result.json'} is damaged: {type(error).__name__} {error}") from error
+
+
+def _branches(document: dict[str, Any]) -> list[list[int]]:
+    """Places of the layers of each branch: what the children of a mesh run."""
+    children = document["network"]["tree"]["children"]
+    terms = [term for term in document["derived"]["terms"] if term["device"] in children and term["layers"]]
+    return sorted([int(n) - 1 for n in term["layers"]] for term in terms)
+
+
+def _resized(blocks: list[Block], takes: tuple[tuple[int, ...], ...], size: int) -> list[Block]:
+    shapes: list[tuple[int, ...]] = [(blocks[0].layer.in_channels, size, size)]
+    found = []
+    for block, outputs in zip(blocks, takes, strict=True):
+        _, height, width = shapes[outputs[0]]
+        found.append(Block(block.candidate, replace(block.layer, height=height, width=width)))
+        shapes.append(found[-1].layer.output_shape)
+    return found
+
+
+def network_of_run(document: dict[str, Any], folder: Path) -> DeviceGraph:
+    """Give the devices, links and tree of a run's result, and its input and policy. Raises InputError."""
+    names = {field.name for field in fields(Device)}
+    try:
+        its = document["network"]
+        devices = [{key: value for key, value in entry.items() if key in names} for entry in its["devices"]]
+        tree = its["tree"]
+        return DeviceGraph(
+            tuple(Device(**device) for device in devices),
+            tuple(Link(**link) for link in its["links"]),
+            str(its["input"]),
+            str(its["policy"]),
+            Tree(tree["root"], tuple(tree["children"]), tree["fan_out"]) if tree["root"] else None,
+        )
+    except (KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"{folder / 'result.json'} is damaged: {type(error).__name__} {error}") from error

@@ -1,0 +1,117 @@
+"""What the operators of torch's exported graphs cost: MACs, parameters and numbers moved, from their shapes.
+
+Counted as in jmsnas/cost.py. An operator that is not listed has no known cost; `None` says so.
+"""
+
+import math
+from collections.abc import Sequence
+
+from jmsnas.cost import Operator
+
+Shape = tuple[int, ...]
+
+# Another look at the same numbers, or nothing at all outside of training.
+VIEWS = frozenset(
+    (
+        "alias",
+        "contiguous",
+        "detach",
+        "dropout",
+        "dropout_",
+        "expand",
+        "flatten",
+        "getitem",
+        "narrow",
+        "permute",
+        "reshape",
+        "select",
+        "slice",
+        "squeeze",
+        "swapaxes",
+        "transpose",
+        "unflatten",
+        "unsqueeze",
+        "view",
+        "chunk",
+        "split",
+        "split_with_sizes",
+        "unbind",
+        "clone",
+    )
+)
+_ACTIVATIONS = frozenset(
+    (
+        "relu",
+        "relu_",
+        "hardtanh",
+        "hardtanh_",
+        "relu6",
+        "hardswish",
+        "hardswish_",
+        "hardsigmoid",
+        "hardsigmoid_",
+        "sigmoid",
+        "silu",
+        "silu_",
+        "gelu",
+        "tanh",
+        "softmax",
+        "clamp",
+        "elu",
+        "leaky_relu",
+        "leaky_relu_",
+        "log_softmax",
+    )
+)
+_NORMS = frozenset(("batch_norm", "layer_norm", "group_norm", "local_response_norm"))
+_POOLS = frozenset(("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "mean"))
+_TWO_SIDED = {
+    "add": "add",
+    "add_": "add",
+    "sub": "add",
+    "mul": "multiply",
+    "mul_": "multiply",
+    "div": "multiply",
+}
+# Numbers are copied to another order or place.
+_MOVES = frozenset(("cat", "stack", "roll", "pad", "index", "masked_fill", "masked_fill_", "where"))
+# These change the size of what is sent, or are what is waited for: each begins a unit.
+HEAVY = _POOLS | frozenset(("conv2d", "linear", "matmul", "bmm", "scaled_dot_product_attention", "einsum"))
+
+
+def operator_of(
+    kind: str, inputs: Sequence[Shape], weights: Sequence[Shape], out: Shape, groups: int = 1
+) -> Operator | None:
+    """Count one operator of a batch of one.
+
+    Parameters
+    ----------
+    kind
+        Its name in torch, as `conv2d`.
+    inputs, weights, out
+        Shapes of the activations it takes (batch first), of its learned tensors, and of its output.
+    groups
+        Of a convolution.
+    """
+    read, written = sum(math.prod(shape) for shape in inputs), math.prod(out)
+    learned = sum(math.prod(shape) for shape in weights)
+    if kind == "conv2d" and weights:
+        kernel = weights[0][1:]
+        depthwise = groups > 1 and groups == inputs[0][1]
+        plain = "pointwise" if kernel[1:] == (1, 1) and groups == 1 else "conv"
+        return Operator(
+            "depthwise" if depthwise else plain, written * math.prod(kernel), learned, read, written
+        )
+    if kind == "linear" and weights:
+        return Operator("dense", written * weights[0][-1], learned, read, written)
+    if kind in ("matmul", "bmm") and len(inputs) == 2:
+        return Operator("dense", written * inputs[0][-1], 0, read, written)
+    if kind == "scaled_dot_product_attention" and len(inputs) >= 3:
+        scores = math.prod(inputs[0][:-1]) * inputs[1][-2]
+        return Operator("dense", scores * (inputs[0][-1] + inputs[2][-1]), 0, read, written)
+    for known, its in ((_ACTIVATIONS, "activation"), (_NORMS, "norm"), (_POOLS, "pool"), (_MOVES, "add")):
+        if kind in known:
+            return Operator(its, 0, learned, read, written)
+    if kind in _TWO_SIDED:
+        return Operator(_TWO_SIDED[kind], 0, learned, read, written)
+    return None

@@ -1,0 +1,70 @@
+"""What this host can run at all: said before anything is measured, not found out by swapping for hours."""
+
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from jmsnas.cost import cost, operators
+from jmsnas.errors import InputError
+from jmsnas.profiler.table import Key
+from jmsnas.space import Block, Subject
+
+_NUMBER_BYTES = {"float32": 4, "float16": 2}
+
+
+def refuse_beyond_host(subjects: Sequence[Subject], keys: Sequence[Key], root: Path = Path("/")) -> None:
+    """Refuse more threads than cores, which would wait for each other, and a batch that memory cannot hold.
+
+    The memory of a GPU is not looked at: what does not fit there fails as one block, and the others go on.
+
+    Parameters
+    ----------
+    subjects, keys
+        What is to be measured, all of it held ready at once, and how it is run.
+    root
+        Where `proc` lies.
+
+    Raises
+    ------
+    InputError
+        Naming the key that asks too much, and what this host has.
+    """
+    cores, free_bytes = usable_cores(), _free_bytes(root)
+    for key in keys:
+        if key.threads > cores:
+            raise InputError(
+                f"cannot measure {key.threads} threads on the {cores} cores this process may use: "
+                f"expected --threads of at most {cores}"
+            )
+        needed_bytes = held_bytes(subjects, key) if key.processor == "cpu" else 0
+        if free_bytes is not None and needed_bytes > free_bytes:
+            raise InputError(
+                f"a batch of {key.batch} needs {needed_bytes / 1e9:.1f} GB for {len(subjects)} blocks, and "
+                f"this host has {free_bytes / 1e9:.1f} GB free: expected less. Give a smaller --batch"
+            )
+
+
+def usable_cores() -> int:
+    """How many cores this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def held_bytes(subjects: Sequence[Subject], key: Key) -> int:
+    """Bytes of all parameters, inputs and outputs, and of what the largest operator reads and writes."""
+    numbers, largest = 0, 0
+    for subject in subjects:
+        blocks = (subject,) if isinstance(subject, Block) else subject.blocks
+        ends = math.prod(blocks[0].layer.input_shape) + blocks[-1].layer.output_elements
+        numbers += cost(subject).parameters + key.batch * ends
+        largest = max([largest, *(op.read + op.written for op in operators(subject))])
+    return _NUMBER_BYTES[key.dtype] * (numbers + key.batch * largest)
+
+
+def _free_bytes(root: Path) -> int | None:
+    try:
+        lines = (root / "proc/meminfo").read_text().splitlines()
+    except OSError:
+        return None
+    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
+    return found[0] if found else None

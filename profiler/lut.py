@@ -1,0 +1,185 @@
+"""Blocks as the keys of the look-up tables of ProxylessNAS and Once-for-All, and back.
+
+    expanded_conv-input:56x56x24-output:28x28x40-expand:6-kernel:5-stride:2-idskip:0
+    expanded_conv-input:56x56x24-output:28x28x40-expand:72-kernel:5-stride:2-idskip:0-se:1-hs:0
+
+Shapes are height x width x channels. The first is ProxylessNAS's: MBConv, `expand` a ratio. The second is
+Once-for-All's: a block of MobileNetV3, `expand` the width in the middle, then squeeze-and-excitation and
+hard_swish. `v3` tells the two forms apart below. Source: mit-han-lab/once-for-all,
+ofa/nas/efficiency_predictor/latency_lookup_table.py.
+"""
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from jmsnas.errors import SpaceError, TableError
+from jmsnas.space import STEM, Block, Candidate, Layer
+
+_N = r"([0-9]{1,5})"
+_SHAPES = rf"-input:{_N}x{_N}x{_N}-output:(?:{_N}x{_N}x)?{_N}"
+_CONV = rf"-expand:{_N}-kernel:{_N}-stride:{_N}-idskip:([01])(?:-se:([01])-hs:([01]))?"
+_KEY = re.compile(rf"(\w+){_SHAPES}({_CONV})?")
+_WORDS = ("expanded_conv", "Conv", "Conv_1", "Conv_2", "AvgPool2D", "Logits")
+_EXAMPLE = "expanded_conv-input:56x56x24-output:28x28x40-expand:6-kernel:5-stride:2-idskip:0"
+_STEM_HS, _CONV_HS = Candidate(3, 0, op="stem_hs"), Candidate(1, 0, op="conv_hs")
+_CLASSIFIER = Candidate(0, 0, op="classifier")
+# What those tables time in pieces and a head here runs as one call.
+_HEADS = {
+    ("Conv_1", "Logits"): Candidate(1, 0, op="head"),
+    ("AvgPool2D", "Conv_2", "Logits"): Candidate(0, 0, op="classifier_hs"),
+}
+# Three resolutions of a supernet have ten; chains of thousands would not end.
+_MOST_PIECES = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A stretch of a head that is no block alone; shapes are (height, width, channels)."""
+
+    word: str
+    before: tuple[int, int, int]
+    after: tuple[int, int, int]
+
+    def __str__(self) -> str:
+        """Print as `Conv_1 7x7x320 -> 7x7x1280`."""
+        return f"{self.word} {'x'.join(map(str, self.before))} -> {'x'.join(map(str, self.after))}"
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """What a look-up table says of one key.
+
+    Attributes
+    ----------
+    mean_s
+        Seconds of one call.
+    half_s
+        Half width of the 95 % interval of the mean, seconds; None where the table does not tell.
+    runs
+        How many calls it is the mean of; 0 where the table does not tell.
+    """
+
+    mean_s: float
+    half_s: float | None = None
+    runs: int = 0
+
+
+# What an entry stands for, and what it says.
+Entry = tuple[tuple[Block | Piece, ...], Figure]
+
+
+def is_v3(key: str) -> bool:
+    """Whether a key is of the form of Once-for-All's MobileNetV3."""
+    return "-se:" in key
+
+
+def read_key(key: str, v3: bool) -> tuple[Block | Piece, ...]:
+    """Say what a key stands for: a block, a piece of a head, or (ProxylessNAS's `Logits`) either.
+
+    Raises
+    ------
+    TableError
+        When it is no such key, of the other form, or describes no block that can be.
+    """
+    match = _KEY.fullmatch(key)
+    if not match or match[1] not in _WORDS:
+        raise TableError(
+            f"{key[:120]!r} is no key of a look-up table: expected one such as {_EXAMPLE!r}, beginning with "
+            f"{', '.join(_WORDS)}"
+        )
+    word = match[1]
+    height, width, channels, after_height, after_width, out = (int(n or 1) for n in match.groups()[1:7])
+    before, after = (height, width, channels), (after_height, after_width, out)
+    piece = Piece(word, before, after)
+    try:
+        if word == "expanded_conv":
+            return (_bottleneck(key, match, piece, v3),)
+        if match[8]:
+            raise SpaceError(f"{word} has no expand")
+        if word == "Conv":
+            stride = 1 if after[:2] == before[:2] else 2
+            return (_checked(_STEM_HS if v3 else STEM, piece, stride),)
+        if word == "Conv_1" and v3:
+            return (_checked(_CONV_HS, piece, 1),)
+        if word == "Logits" and not v3:
+            return Block(_CLASSIFIER, Layer(channels, out, 1, height, width, "head")), piece
+    except SpaceError as error:
+        raise TableError(f"{key!r} describes no block that can be: {error}") from error
+    return (piece,)
+
+
+def _bottleneck(key: str, match: re.Match[str], piece: Piece, v3: bool) -> Block:
+    if not match[8] or is_v3(key) != v3:
+        raise SpaceError(
+            "expected expand, kernel, stride and idskip, and se and hs in all keys of a table or in none"
+        )
+    expand, kernel_size, stride, shortcut = (int(n) for n in match.groups()[8:12])
+    if not v3:
+        return _checked(Candidate(kernel_size, expand, bool(shortcut)), piece, stride)
+    op = f"mbv3_{'hs' if match[14] == '1' else 're'}{'_se' if match[13] == '1' else ''}"
+    return _checked(Candidate(kernel_size, 0, bool(shortcut), op), piece, stride, expand)
+
+
+def _checked(candidate: Candidate, piece: Piece, stride: int, hidden: int = 0) -> Block:
+    (height, width, channels), out = piece.before, piece.after[2]
+    role = candidate.operation.role
+    layer = Layer(channels, out, stride, height, width, role, hidden)
+    if layer.output_shape != (out, *piece.after[:2]):
+        raise SpaceError(
+            f"its output is {piece.after[0]}x{piece.after[1]}, stride {stride} gives "
+            f"{layer.output_shape[1]}x{layer.output_shape[2]}"
+        )
+    return Block(candidate, layer)
+
+
+def key_of(block: Block, v3: bool) -> str | None:
+    """Give the key of a block; None where the form has no word for it."""
+    layer, candidate = block.layer, block.candidate
+    word = {True: _V3_WORDS, False: _PLAIN_WORDS}[v3].get(candidate.op)
+    if word is None:
+        return None
+    channels, *sizes = layer.output_shape
+    after = "x".join(map(str, [*sizes, channels]))
+    key = f"{word}-input:{layer.height}x{layer.width}x{layer.in_channels}-output:{after}"
+    if word == "expanded_conv":
+        expand = layer.hidden_channels if v3 else candidate.expansion
+        key += f"-expand:{expand}-kernel:{candidate.kernel_size}-stride:{layer.stride}"
+        key += f"-idskip:{candidate.shortcut:d}"
+    if word == "expanded_conv" and v3:
+        own = candidate.operation
+        key += f"-se:{own.squeeze:d}-hs:{own.activation == 'hard_swish':d}"
+    return key
+
+
+_PLAIN_WORDS = {"mb": "expanded_conv", "stem": "Conv", "classifier": "Logits"}
+_V3_WORDS = {
+    **dict.fromkeys(("mbv3_re", "mbv3_hs", "mbv3_re_se", "mbv3_hs_se"), "expanded_conv"),
+    "stem_hs": "Conv",
+    "conv_hs": "Conv_1",
+}
+
+
+def heads(pieces: Mapping[Piece, Figure]) -> Iterator[tuple[tuple[Piece, ...], Block, Figure]]:
+    """Put pieces that follow one another together to heads: the pieces, the block, the sum of their times.
+
+    Raises TableError where there are more than 300 pieces.
+    """
+    if len(pieces) > _MOST_PIECES:
+        raise TableError(f"it has {len(pieces)} pieces of heads: expected at most {_MOST_PIECES}")
+    for words, candidate in _HEADS.items():
+        chains: list[tuple[Piece, ...]] = [(piece,) for piece in pieces if piece.word == words[0]]
+        for word in words[1:]:
+            chains = [(*c, p) for c in chains for p in pieces if p.word == word and p.before == c[-1].after]
+        for chain in chains:
+            height, width, channels = chain[0].before
+            classes, hidden = chain[-1].after[2], chain[-1].before[2]
+            layer = Layer(channels, classes, 1, height, width, "head", hidden)
+            yield chain, Block(candidate, layer), _total([pieces[piece] for piece in chain])
+
+
+def _total(figures: list[Figure]) -> Figure:
+    halves = [figure.half_s for figure in figures if figure.half_s is not None]
+    half_s = math.hypot(*halves) if len(halves) == len(figures) else None
+    return Figure(sum(figure.mean_s for figure in figures), half_s, min(figure.runs for figure in figures))

@@ -1,0 +1,57 @@
+"""The promises of docs/promises.md: a hard limit a test, and a table at the end.
+
+`JMSNAS_PROVE` says how much is tried: unset for `make test`, `prove` and `long` for the targets of that name.
+"""
+
+import faulthandler
+import signal
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prove.proof import LEVEL, LEVELS, Proof
+
+_LIMIT_S = (60, 120, 3600)[LEVEL]
+_proofs: dict[str, Proof] = {}
+
+
+@pytest.fixture
+def proof(request: pytest.FixtureRequest) -> Iterator[Proof]:
+    """The promise a test belongs to: what its file says of itself, `P3: a changed bit is noticed`."""
+    name = Path(request.fspath).name
+    promise = " ".join((request.module.__doc__ or name).partition("\n\n")[0].split()).rstrip(".")
+    found = _proofs.setdefault(name, Proof(promise))
+    began = time.monotonic()
+    yield found
+    found.seconds += time.monotonic() - began
+
+
+@pytest.fixture(autouse=True)
+def hard_limit() -> Iterator[None]:
+    """End a test that hangs; one that no signal ends takes the whole run with it, half a minute later."""
+
+    def end(number: int, frame: object) -> None:
+        pytest.fail(f"still running after {_LIMIT_S} s")
+
+    before = signal.signal(signal.SIGALRM, end)
+    signal.alarm(_LIMIT_S)
+    faulthandler.dump_traceback_later(_LIMIT_S + 30, exit=True)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+    signal.alarm(0)
+    signal.signal(signal.SIGALRM, before)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if not LEVEL or not _proofs:
+        return
+    terminalreporter.section("promises")
+    for name, proof in sorted(_proofs.items()):
+        counted = Counter(proof.figures or ["nothing shown"])
+        terminalreporter.write_line(f"{proof.promise}  ({proof.seconds:.0f} s)")
+        for words, count in counted.items():
+            terminalreporter.write_line(f"    {f'{count} x ' if count > 1 else ''}{words}")
+        again = f"JMSNAS_PROVE={LEVELS[LEVEL]} .venv/bin/pytest tests/prove/{name}"
+        terminalreporter.write_line(f"    again: {again}")

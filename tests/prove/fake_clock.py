@@ -1,0 +1,28 @@
+"""A host whose time passes only while something runs: nothing of what is measured on it is left to chance."""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from jmsnas.profiler.timing import Timed
+
+
+class FakeHost:
+    """Calls take what they are said to, times noise (a share) and the `pace` at that moment."""
+
+    def __init__(self, seed: int, noise: float, pace: Callable[[float], float] = lambda seconds: 1.0) -> None:
+        self.seconds, self.noise, self.pace = 0.0, noise, pace
+        self.generator = np.random.default_rng(seed)
+
+    def clock(self) -> int:
+        """Nanoseconds, for `jmsnas.profiler.timing.measure`."""
+        return round(self.seconds * 1e9)
+
+    def timed(self, call_s: float) -> Timed:
+        def run(loops: int) -> float:
+            factor = np.exp(self.noise * self.generator.standard_normal()) * self.pace(self.seconds)
+            passed = loops * call_s * float(factor)
+            self.seconds += passed
+            return passed
+
+        return run

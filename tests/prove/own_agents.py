@@ -1,0 +1,56 @@
+"""Agents in processes of their own, a leader, and what their answers must be, bit for bit."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from deployments import DEVICES, exported
+from numpy.typing import NDArray
+
+from jmsnas.deploy.leader import Leader
+from jmsnas.deploy.local import LocalAgent, leader_certs, local_agents
+from jmsnas.profiler.onnx_session import open_session
+
+
+@dataclass
+class Own:
+    folder: Path
+    agents: dict[str, LocalAgent]
+    leader: Leader
+    leaders: list[Leader] = field(default_factory=list)
+
+    def new_leader(self) -> Leader:
+        made = Leader(leader_certs(self.folder), {name: a.address for name, a in self.agents.items()})
+        self.leaders.append(made)
+        return made
+
+
+@contextmanager
+def own_agents(folder: Path, devices: Sequence[str] = DEVICES) -> Iterator[Own]:
+    with local_agents(devices, folder) as agents:
+        leader = Leader(leader_certs(folder), {name: agent.address for name, agent in agents.items()})
+        found = Own(folder, agents, leader, [leader])
+        try:
+            yield found
+        finally:
+            for one in found.leaders:
+                one.close()
+
+
+class Reference:
+    """The logits of a plan, by the same parts in this process."""
+
+    def __init__(self, seed: int, cuts: Sequence[int]) -> None:
+        models = [exported(seed).cut(first + 1, last) for first, last in zip((0, *cuts), cuts, strict=False)]
+        self._sessions = [open_session(model, 1) for model in models if model is not None]
+
+    def __call__(self, x: NDArray[np.float32]) -> bytes:
+        for session in self._sessions:
+            (x,) = session.run(None, {session.get_inputs()[0].name: x})
+        return x.tobytes()
+
+
+def rss_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * 4096

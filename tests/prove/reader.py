@@ -1,0 +1,81 @@
+"""A process of 1 GB that reads one file after another as a latency table, and says what came of each.
+
+Its parent outlives it: a file that kills it is a finding, not the end of the tests.
+"""
+
+import hashlib
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jmsnas.errors import TableError
+from jmsnas.profiler.foreign import read_readings
+from jmsnas.profiler.parquet import read_table
+
+MEMORY_BYTES = 1 << 30
+READERS = {"read_table": read_table, "read_readings": read_readings}
+
+
+@dataclass
+class Reader:
+    """Answers for one file at a time; `slowest_s` is the longest that it took."""
+
+    process: Any
+    slowest_s: float = 0.0
+
+    def __call__(self, name: str, path: Path) -> str:
+        """Read a file with a reader by name: `refused: why`, or what was read by its SHA-256.
+
+        Fails where anything but a TableError was raised, and where the process died.
+        """
+        began = time.monotonic()
+        self.process.stdin.write(json.dumps([name, str(path)]) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        self.slowest_s = max(self.slowest_s, time.monotonic() - began)
+        assert line, f"the process that read it ended with {self.process.wait()}"
+        kind, words = json.loads(line)
+        assert kind != "escaped", words
+        return f"{kind}: {words}"
+
+
+@contextmanager
+def reader() -> Iterator[Reader]:
+    """Start the process."""
+    command = [sys.executable, "-m", "prove.reader"]
+    with subprocess.Popen(
+        command, cwd=Path(__file__).parents[1], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            yield Reader(process)
+        finally:
+            process.kill()
+
+
+def answer(name: str, path: Path) -> tuple[str, str]:
+    try:
+        found = READERS[name](path)
+    except TableError as error:
+        assert "\n" not in str(error) and len(str(error)) < 1000
+        return "refused", str(error)
+    except BaseException as error:
+        return "escaped", f"{type(error).__name__} from {name}: {str(error)[:200]}"
+    return "read", hashlib.sha256(repr(found).encode()).hexdigest()
+
+
+def main() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    for line in sys.stdin:
+        name, path = json.loads(line)
+        print(json.dumps(answer(name, Path(path))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

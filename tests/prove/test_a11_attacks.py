@@ -1,0 +1,111 @@
+"""A11: tampered, unsigned, replayed, misaddressed and foreign parts are refused; the old part serves on.
+
+Every attack is a file in `tests/attacks/`: what is changed in an honest part, and what must be said of it.
+"""
+
+import json
+import random
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attacks.models import MODELS
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from deployments import Fleet, fleet, images, pieces, segments
+from prove.proof import Proof
+
+from jmsnas.deploy.identity import signing_key
+from jmsnas.deploy.manifest import MAX_BYTES, sign, to_bytes
+from jmsnas.deploy.plan import Shipment, shipments
+from jmsnas.errors import DeployError
+
+ATTACKS = sorted((Path(__file__).parents[1] / "attacks").glob("*.json"))
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with fleet(tmp_path_factory.mktemp("fleet"), ("pi4",)) as found:
+        for _ in range(3):  # so that there are plans to be played again
+            found.leader.ship(pieces((6,), ("pi4",)), segments())
+        yield found
+
+
+def honest(one: Fleet, epoch: int, seed: int = 0) -> Shipment:
+    leader = one.leader
+    alone = pieces((6,), ("pi4",))
+    made = shipments(
+        alone, segments(1), leader.agents, leader._cluster, leader._fingerprint, epoch, seed=seed
+    )
+    return made["pi4"]
+
+
+def send(one: Fleet, content: bytes, signature: bytes, blobs: dict[str, bytes], epoch: int) -> None:
+    peer = one.leader.peers["pi4"]
+    for digest in peer.offer(content, signature):
+        peer.put(digest, blobs[digest])
+    peer.stage(epoch)
+
+
+def attack(one: Fleet, file: dict[str, Any]) -> None:
+    """Send an honest part with the file's changes."""
+    import hashlib
+
+    epoch = one.agents["pi4"].parts.epoch + file.get("epoch_ahead", 1)
+    # Another golden input each time: a blob that is there already would not travel.
+    shipment = honest(one, epoch, seed=epoch + len(file["why"]))
+    manifest, blobs = shipment.manifest, dict(shipment.blobs)
+    assert manifest.model is not None
+    if "model" in file:
+        model = MODELS[file["model"]](blobs[manifest.model.sha256])
+        digest = hashlib.sha256(model).hexdigest()
+        blobs[digest] = model
+        manifest = replace(manifest, model=replace(manifest.model, sha256=digest, size_bytes=len(model)))
+    document = json.loads(to_bytes(manifest))
+    document |= file.get("manifest", {})
+    content = json.dumps(document).encode() + b" " * file.get("padding", 0)
+    key = (
+        Ed25519PrivateKey.generate()
+        if file.get("signed_by") == "another"
+        else signing_key(one.folder / "certs" / "leader")
+    )
+    signature = bytes(64) if file.get("signed_by") == "nobody" else sign(content, key)
+    if file.get("blob") == "another":
+        blobs = {digest: bytes(len(blob)) for digest, blob in blobs.items()}
+    if file.get("blob") == "longer":
+        blobs = {digest: blob + b"x" for digest, blob in blobs.items()}
+    if file.get("blob") == "shorter":
+        blobs = {digest: blob[:-1] for digest, blob in blobs.items()}
+    send(one, content, signature, blobs, epoch)
+
+
+@pytest.mark.parametrize("path", ATTACKS, ids=lambda path: path.stem)
+def test_attack(one: Fleet, proof: Proof, path: Path) -> None:
+    file, (x,) = json.loads(path.read_text()), images(1)
+    before = one.leader.ask(x).logits.tobytes()
+    with pytest.raises(DeployError, match=file["refused"]):
+        attack(one, file)
+    assert one.leader.ask(x).logits.tobytes() == before
+    proof.show("attack refused, the old part serves on")
+
+
+def test_every_kind_is_there() -> None:
+    assert len(ATTACKS) >= 25
+    assert {file.get("model") for file in map(json.loads, (p.read_text() for p in ATTACKS))} >= set(MODELS)
+
+
+def test_flipped_bytes_of_a_manifest(one: Fleet, proof: Proof) -> None:
+    content = to_bytes(honest(one, one.leader.epoch + 1).manifest)
+    signature = sign(content, signing_key(one.folder / "certs" / "leader"))
+    parts, epoch = one.agents["pi4"].parts, one.agents["pi4"].parts.epoch
+    rng, count = random.Random(11), proof.count(len(content), prove=8 * len(content), long=100 * len(content))
+    from jmsnas.errors import PartError
+
+    for n in range(count):
+        flipped = bytearray(content)
+        flipped[n % len(content)] ^= 1 << rng.randrange(8)
+        with pytest.raises(PartError, match="did not sign"):
+            parts.offer(bytes(flipped), signature)
+    assert parts.epoch == epoch and len(content) < MAX_BYTES
+    proof.show(f"{count} flipped bits, each byte of a manifest: 0 accepted")

@@ -1,0 +1,64 @@
+"""A16: a request that is sent again, as its answer was lost, gets the same answer and is not run again."""
+
+import secrets
+from pathlib import Path
+
+import pytest
+from deployments import fleet, images, pieces, segments
+from prove.proof import Proof
+from prove.proxy import Proxy
+
+from jmsnas.deploy.fleet import Address
+from jmsnas.deploy.leader import Leader
+from jmsnas.deploy.runtime import Runner
+from jmsnas.deploy.window import Window
+from jmsnas.errors import DeployError
+
+
+def test_lost_answers(tmp_path: Path, proof: Proof, monkeypatch: pytest.MonkeyPatch) -> None:
+    requests, runs = proof.count(20, prove=200, long=100_000), [0]
+    run = Runner.__call__
+
+    def counted(self: Runner, x: object) -> object:
+        runs[0] += self.manifest.device == "cloud"
+        return run(self, x)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Runner, "__call__", counted)
+    with fleet(tmp_path) as three:
+        three.leader.ship(pieces(), segments())
+        proxy = Proxy(three.agents["pi4"].address)
+        addresses = three.leader.agents | {
+            "pi4": Address("pi4", proxy.address, three.leader.agents["pi4"].fingerprint)
+        }
+        leader = Leader(tmp_path / "certs" / "leader", addresses)
+        leader._plan = three.leader._plan
+        sent, lost = images(requests), 0
+        for x in sent:
+            request, before = secrets.token_hex(16), runs[0]
+            proxy.drop_answers = True
+            with pytest.raises(DeployError):
+                leader.start(x, 1.0, request=request)()
+            proxy.drop_answers = False
+            lost += runs[0] - before  # a request that never arrived is not run, and then it is
+            first = three.leader.start(x, 5.0, request=request)()
+            again = three.leader.start(x, 5.0, request=request)()
+            assert first.logits.tobytes() == again.logits.tobytes() and first.trail == again.trail
+            assert runs[0] == before + 1
+        leader.close()
+        proxy.close()
+    assert runs[0] == requests
+    proof.show(f"{requests} requests, answers dropped ({lost} after they were run): each run once")
+
+
+def test_the_window_has_bounds(proof: Proof) -> None:
+    now = [0.0]
+    window: Window[int] = Window(most=1024, keep_s=60.0, clock=lambda: now[0])
+    for n in range(2000):
+        claim, mine = window.claim(n)
+        assert mine
+        window.answer(claim, n)
+    assert len(window._claims) == 1024
+    assert not window.claim(1999)[1] and window.claim(100)[1]
+    now[0] = 61.0
+    assert window.claim(1999)[1]
+    proof.show("window: 1,024 answers, 60 s")

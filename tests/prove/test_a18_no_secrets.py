@@ -1,0 +1,87 @@
+"""A18: no path, no key and no content in what an agent says, to its caller or to its log."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import grpc
+import pytest
+from deployments import pieces, segments
+from prove.own_agents import Own, own_agents
+from prove.proof import Proof
+
+from jmsnas.channel import SERVICE, open_channel
+from jmsnas.deploy.identity import read_identity
+from jmsnas.errors import DeployError
+from jmsnas.frame import TensorHeader, pack, pack_tensor
+
+
+def wrong_calls(own: Own) -> list[str]:
+    """What is said to callers who ask wrongly, in every way there is."""
+    said = []
+    identity = read_identity(own.folder / "certs" / "leader")
+    address = own.agents["pi4"].address
+    channel = open_channel(address.address, "pi4", identity)
+    header = TensorHeader("0" * 32, 99, "f4", (1,))
+    for name, message in (
+        ("Run", pack_tensor(header, bytes(4))),
+        ("Run", b"garbage"),
+        ("Offer", pack({"signature": "xyz"}, b"{}")),
+        ("Offer", pack({"signature": "00" * 64}, b"{}")),
+        ("Stage", pack({"epoch": 12345})),
+        ("Stage", pack({"epoch": "../.."})),
+        ("Link", pack({"address": "127.0.0.1:1", "name": "x", "sizes": [1]})),
+        ("Link", pack({"address": "/etc/passwd", "name": "x", "sizes": [1]})),
+        ("Exchange", b"\0\0\0\1x"),
+    ):
+        with pytest.raises(grpc.RpcError) as error:
+            channel.unary_unary(f"/{SERVICE}/{name}")(message, timeout=5)
+        said.append(error.value.details())
+    channel.close()
+    for digest in ("ab" * 32, "../" * 20):
+        with pytest.raises(DeployError) as refused:
+            own.leader.peers["pi4"].put(digest, b"x")
+        said.append(str(refused.value))
+    # The disk is taken away under the agent.
+    for blob in (own.folder / "agents" / "pi4" / "blobs").iterdir():
+        blob.unlink()
+    own.agents["pi4"].restart()
+    with pytest.raises(DeployError) as refused:
+        own.leader.ask(segments()["chain"].run(pieces_input()), timeout_s=3)
+    said.append(str(refused.value))
+    return said
+
+
+def pieces_input() -> object:
+    from deployments import images
+
+    return images(1)[0]
+
+
+def test_nothing_leaks(tmp_path: Path, proof: Proof, capfd: pytest.CaptureFixture[str]) -> None:
+    with own_agents(tmp_path) as own:
+        own.leader.ship(pieces(), segments())
+        said = wrong_calls(own)
+    log = capfd.readouterr()
+    everything = "\n".join([*said, log.out, log.err])
+    keys = [path.read_text().splitlines()[1] for path in (tmp_path / "certs").rglob("*.key")]
+    for secret in (str(tmp_path), "/home", "/root", "Traceback", *keys):
+        assert secret not in everything, secret
+    assert all(len(words) < 400 for words in said)
+    proof.show(f"{len(said)} refusals and the log: no path, no key, no traceback")
+
+
+def test_no_pickle_in_what_is_deployed(proof: Proof) -> None:
+    """The tree's deployment imports no pickle, and an agent's process loads none of torch and its like."""
+    script = (
+        "import sys, jmsnas.deploy.agent; "
+        "heavy = ('torch', 'sklearn', 'pandas', 'matplotlib', 'torchvision', 'onnx', 'pyarrow', 'google'); "
+        "print([module for module in heavy if module in sys.modules])"
+    )
+    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert told == "[]\n"
+    folder = Path(__file__).parents[2] / "jmsnas" / "deploy"
+    sources = "\n".join(path.read_text() for path in folder.glob("*.py"))
+    for word in ("import pickle", "torch.load", "shell=True", "eval(", "exec(", "joblib"):
+        assert word not in sources.replace("fuse_conv_bn_eval(", "").replace(".eval(", "")
+    proof.show("an agent loads no torch, scikit-learn, pandas, matplotlib, onnx, protobuf; no pickle")

@@ -1,0 +1,134 @@
+"""A1: each answered request equals bit for bit the logits of exactly one plan, whatever is killed or cut.
+
+Every plan has weights of its own, so that any mix of old and new parts would be seen.
+"""
+
+import random
+import signal
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+from deployments import DEVICES, images, pieces, segments
+from prove.own_agents import Own, Reference, own_agents
+from prove.proof import Proof
+from prove.proxy import Proxy
+
+from jmsnas.deploy.fleet import Address
+from jmsnas.deploy.leader import Leader
+from jmsnas.errors import JmsnasError
+
+LEAST_PER_S = 200
+CUTS = ((1, 3, 6), (2, 4, 6), (4, 5, 6), (1, 5, 6))
+KINDS = ("swap", "kill", "leader", "stop", "cut", "swap", "freeze")
+IMAGES = images(16)
+Plans = dict[int, tuple[int, tuple[int, ...]]]
+
+
+class Load:
+    """Clients that ask by whatever leader is there, and the history of what they were told."""
+
+    def __init__(self, leader: Leader) -> None:
+        self.leader = leader
+        self.history: list[tuple[int, int, bytes]] = []
+        self.errors = 0
+        self.slowest_s = 0.0
+        self._ends = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(n,)) for n in range(4)]
+
+    def _ask(self, seed: int) -> None:
+        rng = random.Random(seed)
+        while not self._ends.is_set():
+            n, began = rng.randrange(len(IMAGES)), time.monotonic()
+            try:
+                answer = self.leader.ask(IMAGES[n], timeout_s=1.0)
+                self.history.append((n, answer.epoch, answer.logits.tobytes()))
+            except (JmsnasError, ValueError):  # a closed channel of a leader that is gone
+                self.errors += 1
+                time.sleep(0.005)
+            self.slowest_s = max(self.slowest_s, time.monotonic() - began)
+
+    def __enter__(self) -> "Load":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ends.set()
+        for thread in self._threads:
+            thread.join(10)
+        assert not any(thread.is_alive() for thread in self._threads), "a client hangs"
+
+
+def ship(load: Load, plans: Plans, rng: random.Random, tries: int = 40) -> None:
+    """Ship a plan with other weights, until it serves."""
+    seed, cuts = len(plans) % 3, CUTS[rng.randrange(len(CUTS))]
+    for _ in range(tries):
+        try:
+            load.leader.ship(pieces(cuts), segments(seed))
+        except JmsnasError:
+            time.sleep(0.1)
+            continue
+        plans[load.leader.epoch] = seed, cuts
+        return
+    raise AssertionError("no plan could be shipped any more")
+
+
+def through(own: Own, proxy: Proxy) -> Leader:
+    """A leader by whose plans the last link leads through the proxy."""
+    leader = own.new_leader()
+    last = leader.agents["cloud"]
+    leader.agents["cloud"] = Address("cloud", proxy.address, last.fingerprint)
+    return leader
+
+
+def fault(own: Own, load: Load, plans: Plans, proxy: Proxy, rng: random.Random, number: int) -> str:
+    kind = KINDS[number % len(KINDS)]
+    agent = own.agents[rng.choice(DEVICES)]
+    if kind == "kill":
+        agent.restart()
+    elif kind == "stop":
+        agent.kill(signal.SIGSTOP)
+        time.sleep(0.3)
+        agent.kill(signal.SIGCONT)
+    elif kind == "cut":
+        proxy.cut()
+    elif kind == "freeze":
+        proxy.frozen.set()
+        time.sleep(0.3)
+        proxy.frozen.clear()
+    elif kind == "leader":
+        load.leader = through(own, proxy)
+    if kind in ("swap", "leader"):
+        ship(load, plans, rng)
+    return kind
+
+
+def test_every_answer_is_of_one_plan(tmp_path: Path, proof: Proof) -> None:
+    seconds, faults = proof.count(8, prove=60, long=3000), proof.count(7, prove=20, long=3600)
+    rng, plans, kinds = random.Random(1), Plans(), list[str]()
+    with own_agents(tmp_path) as own:
+        proxy = Proxy(own.agents["cloud"].address.address)
+        load = Load(through(own, proxy))
+        ship(load, plans, rng)
+        with load:
+            began = time.monotonic()
+            for n in range(faults):
+                time.sleep(max(0.0, began + (n + 0.5) * seconds / faults - time.monotonic()))
+                kinds.append(fault(own, load, plans, proxy, rng, n))
+            time.sleep(max(0.5, began + seconds - time.monotonic()))
+            took_s = time.monotonic() - began
+        proxy.close()
+    expected = {epoch: Reference(*plan) for epoch, plan in plans.items()}
+    known = {(n, epoch): expected[epoch](IMAGES[n]) for n, epoch, _ in load.history if epoch in expected}
+    wrong = [(n, epoch) for n, epoch, logits in load.history if known.get((n, epoch)) != logits]
+    assert not wrong
+    assert len({known[key] for key in known if key[0] == 0}) > 1, "the plans say the same: nothing is shown"
+    rate = len(load.history) / took_s
+    assert load.slowest_s < 5, "a request came back long after its deadline"
+    words = f"{len(load.history)} answers ({rate:.0f}/s), {load.errors} errors, {len(plans)} plans"
+    proof.show(f"{words}, {faults} faults ({', '.join(sorted(set(kinds)))}): 0 mixed, 0 hangs")
+    if faults >= 20:
+        assert rate >= LEAST_PER_S, f"{rate:.0f} requests/s do not count: expected {LEAST_PER_S}"
+    assert np.isfinite(rate) and len(load.history) > 100

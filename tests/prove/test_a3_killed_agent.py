@@ -1,0 +1,50 @@
+"""A3: an agent killed mid-inference is told at once, and a plan without it serves within seconds."""
+
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from deployments import images, pieces, segments
+from prove.own_agents import own_agents
+from prove.proof import Proof
+
+from jmsnas.deploy.peer import LostDevice
+
+TOLD_S, SERVES_S = 0.1, 2.0
+
+
+def test_kill_mid_inference(tmp_path: Path, proof: Proof) -> None:
+    kills, told, served = proof.count(2, prove=30, long=1000), [], []
+    (x,) = images(1)
+    slow = tuple(replace(piece, hold_s=0.3 if piece.device == "laptop" else 0.0) for piece in pieces())
+    with own_agents(tmp_path) as own:
+        for _ in range(kills):
+            own.leader.ship(slow, segments())
+            wait = own.leader.start(x, 5.0)
+            killed_s = [0.0]
+
+            def kill(at: list[float] = killed_s) -> None:
+                time.sleep(0.15)
+                at[0] = time.monotonic()
+                own.agents["laptop"].kill()
+
+            thread = threading.Thread(target=kill)
+            thread.start()
+            with pytest.raises(LostDevice, match="device laptop: UNAVAILABLE"):
+                wait()
+            told.append(time.monotonic() - killed_s[0])
+            thread.join()
+            began = time.monotonic()
+            own.leader.ship(pieces((2, 6), ("pi4", "cloud")), segments())
+            own.leader.ask(x)
+            served.append(time.monotonic() - began)
+            own.agents["laptop"].restart()
+            own.leader.peers["laptop"].healthy(5.0)
+    # The fastest: what the machine does beside says nothing of the agent.
+    assert min(told) < TOLD_S and min(served) < SERVES_S and max(told) < 2.5
+    proof.show(
+        f"{kills} kills: told in {1e3 * min(told):.1f} to {1e3 * max(told):.0f} ms, new plan serves in "
+        f"{min(served):.2f} to {max(served):.2f} s"
+    )

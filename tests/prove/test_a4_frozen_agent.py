@@ -1,0 +1,61 @@
+"""A4: a frozen agent and a half-open link are noticed in three seconds, without a deadline's help."""
+
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from deployments import images, pieces, segments
+from prove.own_agents import own_agents
+from prove.proof import Proof
+from prove.proxy import Proxy
+
+from jmsnas.deploy.fleet import Address
+from jmsnas.deploy.peer import LostDevice
+
+NOTICED_S = 3.0
+
+
+def test_a_stopped_process_is_noticed(tmp_path: Path, proof: Proof) -> None:
+    (x,), found = images(1), []
+    with own_agents(tmp_path) as own:
+        own.leader.ship(pieces(), segments())
+        for _ in range(proof.count(1, prove=5, long=200)):
+            own.leader.ask(x)
+            own.agents["laptop"].kill(signal.SIGSTOP)
+            began = time.monotonic()
+            with pytest.raises(LostDevice, match="device laptop: UNAVAILABLE"):
+                own.leader.ask(x, timeout_s=30)
+            found.append(time.monotonic() - began)
+            own.agents["laptop"].kill(signal.SIGCONT)
+            assert own.leader.peers["laptop"].healthy(5.0)
+            _until_back(own.leader.ask, x)
+    assert max(found) <= NOTICED_S
+    proof.show(f"SIGSTOP noticed in {min(found):.1f} to {max(found):.1f} s")
+
+
+def test_a_half_open_link_is_noticed(tmp_path: Path, proof: Proof) -> None:
+    (x,) = images(1)
+    with own_agents(tmp_path) as own:
+        proxy = Proxy(own.agents["cloud"].address.address)
+        own.leader.agents["cloud"] = Address("cloud", proxy.address, own.leader.agents["cloud"].fingerprint)
+        own.leader.ship(pieces(), segments())
+        own.leader.ask(x)
+        proxy.frozen.set()
+        began = time.monotonic()
+        with pytest.raises(LostDevice, match="device cloud: UNAVAILABLE"):
+            own.leader.ask(x, timeout_s=30)
+        took_s = time.monotonic() - began
+        proxy.close()
+    assert took_s <= NOTICED_S
+    proof.show(f"half-open link noticed in {took_s:.1f} s")
+
+
+def _until_back(ask: object, x: object) -> None:
+    for _ in range(50):
+        try:
+            ask(x)  # type: ignore[operator]
+            return
+        except LostDevice:
+            time.sleep(0.1)
+    raise AssertionError("it never came back")

@@ -1,0 +1,65 @@
+"""A5: ten times the load: the queue is bounded, what does not fit is refused at once, memory stays flat."""
+
+import secrets
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+from deployments import images, pieces, segments
+from prove.own_agents import own_agents, rss_bytes
+from prove.proof import Proof
+
+from jmsnas.deploy.hops import RUN
+from jmsnas.frame import TensorHeader, pack_tensor
+
+REFUSED_S, MORE_BYTES, DEADLINE_S = 0.05, 32 << 20, 2.0
+
+
+def test_waves_of_ten_times_the_capacity(tmp_path: Path, proof: Proof) -> None:
+    waves, (x,) = proof.count(3, prove=5, long=500), images(1)
+    with own_agents(tmp_path, ("pi4",)) as own:
+        alone = pieces((6,), ("pi4",))
+        own.leader.ship(tuple(replace(piece, hold_s=0.05) for piece in alone), segments())
+        own.leader.ask(x)
+        # Streams of one connection wait for each other: each of the others has its own.
+        leaders = [own.leader, *(own.new_leader() for _ in range(9))]
+        for leader in leaders:
+            leader._plan = own.leader._plan
+            leader.peers["pi4"].healthy(5)
+        before, quick, late, answered, refused = rss_bytes(own.agents["pi4"].process.pid), [], 0, 0, 0
+        for _ in range(waves):
+            calls, ends = [], list[tuple[grpc.StatusCode, float]]()
+            for leader in [leader for _ in range(9) for leader in leaders]:
+                message = pack_tensor(
+                    TensorHeader(secrets.token_hex(16), leader.epoch, "f4", x.shape), x.tobytes()
+                )
+                method, began = leader.peers["pi4"]._channel.unary_unary(RUN), time.monotonic()
+                call = method.future(message, timeout=DEADLINE_S)
+                call.add_done_callback(partial(_ended, ends, began))
+                calls.append(call)
+            while len(ends) < len(calls):
+                time.sleep(0.01)
+            assert {code for code, _ in ends} == {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
+            taken = [seconds for code, seconds in ends if code == grpc.StatusCode.OK]
+            quick += [seconds for code, seconds in ends if code != grpc.StatusCode.OK]
+            answered, refused = answered + len(taken), refused + len(ends) - len(taken)
+            late += sum(seconds > DEADLINE_S + 0.1 for seconds in taken)
+            own.leader.ask(x)
+        more = rss_bytes(own.agents["pi4"].process.pid) - before
+    assert refused > 5 * answered / 2 and answered >= 9 * waves and not late
+    assert more < MORE_BYTES
+    # The median: a wave of 90 calls keeps the client's own core busy for a while.
+    fastest = float(np.median(quick))
+    assert fastest < REFUSED_S
+    proof.show(
+        f"{waves} waves of 90: {answered} answered in time, {refused} refused (half of them in "
+        f"{1e3 * fastest:.0f} ms), memory {more / 2**20:+.1f} MB"
+    )
+
+
+def _ended(ends: list[tuple[grpc.StatusCode, float]], began: float, call: Any) -> None:
+    ends.append((call.code(), time.monotonic() - began))

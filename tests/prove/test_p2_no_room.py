@@ -1,0 +1,192 @@
+"""P2: disk full, read-only or over quota: the old table is intact, one line, exit 1; with room it goes on."""
+
+import errno
+import os
+import resource
+import shutil
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from prove.faults import Faults, inject
+from prove.made_up_blocks import Confirmed, Sit
+from prove.proof import Proof
+from typer.testing import CliRunner
+
+from jmsnas.cli import app
+from jmsnas.profiler.parquet import read_table
+from jmsnas.profiler.sweep import profile_device
+
+# Five blocks: every file call of a run that measures them can be tried.
+SPACE = """
+name = "tiny"
+input = [1, 4, 4]
+classes = 3
+candidates = {kernel_sizes = [3], expansions = [1], identity = true}
+stem = {channels = 4, stride = 1}
+stage = [{layers = 1, channels = 4, stride = 1}]
+head = {channels = 8}
+"""
+
+
+@pytest.fixture(autouse=True)
+def confirmed(monkeypatch: pytest.MonkeyPatch) -> Confirmed:
+    """Let the command line make rows up, at once; what the journal confirms of them."""
+    found = Confirmed()
+    assert profile_device.__kwdefaults__ is not None
+    monkeypatch.setitem(profile_device.__kwdefaults__, "sit", Sit(found))
+    monkeypatch.setitem(profile_device.__kwdefaults__, "watch", None)
+    return found
+
+
+def typed(place: Path, *words: str) -> tuple[int, str]:
+    """Exit code and what was said on stderr."""
+    command = ["profile", "--runtime", "torch", "--parts", "0", "--workspace", str(place), *words]
+    found = CliRunner().invoke(app, command)
+    assert isinstance(found.exception, SystemExit | None), found.exception
+    return found.exit_code, found.stderr
+
+
+def refused(place: Path, confirmed: Confirmed, *words: str) -> str:
+    """Run a command for which there is no room, and return what it says."""
+    before = Confirmed(confirmed.told)
+    code, said = typed(place, *words)
+    check_refusal(place, before, code, said)
+    return said
+
+
+def check_refusal(place: Path, before: Confirmed, code: int, said: str) -> None:
+    (line,) = (line for line in said.splitlines() if line.startswith("jmsnas: "))
+    assert code == 1 and said.endswith(f"{line}\n"), said
+    assert "Free some space or choose another place with --workspace" in line
+    before.check(read_table(place / "tables" / "local.parquet").everything)
+
+
+def goes_on(place: Path, confirmed: Confirmed, *words: str) -> None:
+    """Run the same command when there is room."""
+    assert typed(place, *words)[0] == 0
+    confirmed.check(read_table(place / "tables" / "local.parquet").everything)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
+def test_every_file_call_of_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, confirmed: Confirmed, proof: Proof, number: int
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda file: None)
+    (tmp_path / "tiny.toml").write_text(SPACE)
+    first = ("--space", str(tmp_path / "tiny.toml"), "--off-grid", "0")
+    second = ("--space", str(tmp_path / "tiny.toml"), "--off-grid", "1")
+    assert typed(tmp_path / "before", *first)[0] == 0
+    at, before = 0, list(confirmed.told)
+    while True:
+        at += 1
+        place, confirmed.told[:] = tmp_path / str(at), before
+        shutil.copytree(tmp_path / "before", place)
+        faults = Faults(at, number, full=True)
+        with monkeypatch.context() as patched:
+            inject(patched, place, faults)
+            code, said = typed(place, *second)
+        if not faults.last:
+            break
+        check_refusal(place, Confirmed(before), code, said)
+    assert code == 0
+    proof.show(f"{errno.errorcode[number]} from every file call on, {at - 1} points: table intact, exit 1")
+
+
+@contextmanager
+def small_disk(folder: Path) -> Iterator[Path]:
+    """A disk of 1 MB of its own."""
+    if os.geteuid():
+        pytest.skip("only root can mount a small disk")
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder], capture_output=True, text=True, check=False
+    )
+    if mounted.returncode:
+        pytest.skip(f"cannot mount a small disk: {mounted.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+def test_full_disk(tmp_path: Path, confirmed: Confirmed, proof: Proof) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        assert typed(tmp_path / "before", "--off-grid", "0")[0] == 0
+        told, ballast = list(confirmed.told), disk / "ballast"
+        # The journal takes about 180 kB, the table 60: room ends in one or in the other.
+        for left_kb in (0, 40, 150, 200):
+            confirmed.told[:] = told
+            place = disk / str(left_kb)
+            shutil.copytree(tmp_path / "before", place)
+            with ballast.open("wb", buffering=0) as file:
+                free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
+                assert file.write(bytes(free - 1024 * left_kb)) == free - 1024 * left_kb
+            said = refused(place, confirmed, "--space", "imagenet", "--off-grid", "0")
+            assert "No space left on device" in said
+            ballast.unlink()
+            goes_on(place, confirmed, "--space", "imagenet", "--off-grid", "0")
+            shutil.rmtree(place)
+    proof.show("disk of 1 MB with 0, 40, 150 and 200 kB left: exit 1, then goes on")
+
+
+def test_disk_that_is_read_only_now(tmp_path: Path, confirmed: Confirmed, proof: Proof) -> None:
+    with small_disk(tmp_path / "disk") as disk:
+        assert typed(disk, "--off-grid", "0")[0] == 0
+        subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
+        assert "Read-only file system" in refused(disk, confirmed, "--off-grid", "3")
+        subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
+        goes_on(disk, confirmed, "--off-grid", "3")
+    proof.show("disk that turns read-only: exit 1, then goes on")
+
+
+@contextmanager
+def nobody(folder: Path) -> Iterator[None]:
+    """Be a user whom permissions bind, in a folder of its own: root may write into every folder."""
+    if os.geteuid():
+        yield
+        return
+    for path in (folder, *folder.rglob("*")):
+        os.chown(path, 65534, 65534)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_read_only_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, confirmed: Confirmed, proof: Proof
+) -> None:
+    # Relative: the folders above are not for others to enter.
+    monkeypatch.chdir(tmp_path)
+    place = Path("place")
+    assert typed(place, "--off-grid", "0")[0] == 0
+    with nobody(Path()):
+        (place / "tables").chmod(0o500)
+        try:
+            assert "Permission denied" in refused(place, confirmed, "--off-grid", "3")
+        finally:
+            (place / "tables").chmod(0o700)
+        goes_on(place, confirmed, "--off-grid", "3")
+    proof.show("read-only folder: exit 1, then goes on")
+
+
+def test_limit_of_file_size(tmp_path: Path, confirmed: Confirmed, proof: Proof) -> None:
+    assert typed(tmp_path / "before", "--off-grid", "0")[0] == 0
+    told, before = list(confirmed.told), resource.getrlimit(resource.RLIMIT_FSIZE)
+    for limit_kb in (1, 8, 48):
+        confirmed.told[:] = told
+        place = tmp_path / str(limit_kb)
+        shutil.copytree(tmp_path / "before", place)
+        # Of this process: what is over it fails with EFBIG, as Python ignores the signal.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1024 * limit_kb, before[1]))
+        try:
+            said = refused(place, confirmed, "--space", "imagenet", "--off-grid", "0")
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+        assert "File too large" in said
+        goes_on(place, confirmed, "--space", "imagenet", "--off-grid", "0")
+    proof.show("no file above 1, 8 and 48 kB: exit 1, then goes on")

@@ -1,0 +1,147 @@
+"""P7: a host that throttles never becomes a row silently, and a dead watcher certifies nothing."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from made_up_hosts import (
+    CLOCK,
+    COUNT,
+    FIRMWARE,
+    OVER_CURRENT,
+    ZONE,
+    Board,
+    Host,
+    jetson,
+    laptop,
+    raspberry_pi,
+    write,
+)
+from prove.made_up_blocks import Confirmed, Sit, made_up_blocks
+from prove.proof import Proof
+from sittings import EAGER
+
+from jmsnas.profiler import host_watch
+from jmsnas.profiler.campaign import Campaign
+from jmsnas.profiler.environment import describe_host
+from jmsnas.profiler.fold import fold_journal
+from jmsnas.profiler.host_state import HostState
+from jmsnas.profiler.host_watch import Read
+from jmsnas.profiler.sweep import profile
+from jmsnas.profiler.table import LatencyTable
+from jmsnas.profiler.timing import TimingConfig
+
+BLOCKS, CLEAN_LOOKS = 8, 4
+SENSOR = "sys/class/hwmon/hwmon5/temp1_input"
+# What happens to a board's files below /proc and /sys (None: the file goes), the mark, and why.
+CASES: dict[str, tuple[Board, dict[str, object], str, str]] = {
+    "clock falls": (raspberry_pi, {CLOCK % 0: 1500000}, "yellow", "went from 1.80 to 1.50 GHz"),
+    "bit is set": (raspberry_pi, {FIRMWARE: "4"}, "red", "the host throttles (throttled)"),
+    "bit was set": (raspberry_pi, {FIRMWARE: "10000"}, "red", "the host throttles (under-voltage)"),
+    "counter rises": (laptop, {COUNT % 0: 8}, "red", "package_throttle_count rose by 1"),
+    "current is too high": (jetson, {OVER_CURRENT: 3}, "red", "oc3_event_cnt rose by 1"),
+    "limit is reached": (jetson, {f"{ZONE % 0}/temp": 87000}, "red", "CPU-therm at 87 C, its limit 86 C"),
+    "heat": (laptop, {SENSOR: 91000}, "yellow", "91 C"),
+    "clocks end": (raspberry_pi, dict.fromkeys(CLOCK % core for core in range(4)), "yellow", "its clocks"),
+    "temperature ends": (raspberry_pi, {f"{ZONE % 0}/temp": None}, "yellow", "its temperature"),
+    "throttling ends": (raspberry_pi, {FIRMWARE: None}, "yellow", "its throttle"),
+    "a source ends": (laptop, {COUNT % 1: None}, "yellow", "its throttle"),
+}
+
+
+def dead(work: Callable[[], None]) -> HostState:
+    raise RuntimeError("the sensor is gone")
+
+
+def host(root: Path, board: Board) -> Read:
+    """A made-up host; what it is given to do between two readings takes no time."""
+    made_up = Host(root, board)
+    return lambda work: made_up.read()
+
+
+def changed(root: Path, files: dict[str, object]) -> None:
+    write(root, {name: value for name, value in files.items() if value is not None})
+    for name in (name for name, value in files.items() if value is None):
+        (root / name).unlink()
+
+
+def sitting(folder: Path, sit: Sit, watch: Read) -> LatencyTable:
+    """One sitting alone, not repeated in a second process."""
+    path, said = folder / "local.parquet", list[str]()
+    campaign = Campaign("local", path, describe_host(), folder, 0, said.append, watch, sit)
+    return campaign.measure(EAGER, made_up_blocks(BLOCKS), TimingConfig(), lambda *how_far: None)
+
+
+def from_reading(number: int, sound: Read, bad: Callable[[], object]) -> Read:
+    """A host that is sound up to a reading, before which `bad` happens."""
+    readings = 0
+
+    def read(work: Callable[[], None]) -> HostState:
+        nonlocal readings
+        readings += 1
+        if readings == number:
+            bad()
+        return sound(work)
+
+    return read
+
+
+def spoiled(root: Path, case: str, number: int) -> Read:
+    board, files, _, _ = CASES[case]
+    return from_reading(number, host(root, board), lambda: changed(root, files))
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_rows_say_it_and_are_repeated(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof, case: str
+) -> None:
+    monkeypatch.setattr(host_watch, "_EVERY_S", 0.0)
+    board, _, mark, words = CASES[case]
+    check(tmp_path, spoiled(tmp_path / "host", case, 2 + CLEAN_LOOKS), board, mark, words)
+    proof.show(f"a fault: rows {mark}, repeated by the next clean sweep")
+
+
+def test_watcher_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proof: Proof) -> None:
+    monkeypatch.setattr(host_watch, "_EVERY_S", 0.0)
+    sound = host(tmp_path / "host", laptop)
+    readings = iter([sound] * (1 + CLEAN_LOOKS))
+    check(tmp_path, lambda work: next(readings, dead)(work), laptop, "yellow", "could not be watched")
+    proof.show("a fault: rows yellow, repeated by the next clean sweep")
+
+
+def check(folder: Path, watch: Read, board: Board, mark: str, words: str) -> None:
+    # One reading before, then a look after each row: the first rows are told before anything is wrong.
+    table = sitting(folder, Sit(Confirmed()), watch)
+    flagged = table.rows[CLEAN_LOOKS + 1 :]
+    assert len(flagged) == BLOCKS - CLEAN_LOOKS - 1
+    for row in flagged:
+        assert row.trust == mark and words in row.trust_reason and words in " ".join(row.host_faults)
+    again = clean_sweep(folder, board)
+    assert not any(row.host_faults for row in again.rows)
+    assert {row.trust for row in again.rows} == {"green"}
+    samples = {row.block: row.samples for row in again.rows}
+    for row in table.rows:
+        repeated = set(row.samples).isdisjoint(samples[row.block])
+        assert repeated == bool(row.host_faults), "repeated, not diluted; and what was clean is kept"
+
+
+def clean_sweep(folder: Path, board: Board) -> LatencyTable:
+    path, sit = folder / "local.parquet", Sit(Confirmed())
+    watch, blocks = host(folder / "sound", board), made_up_blocks(BLOCKS)
+    return profile("local", blocks, [EAGER], path, cache=folder, tell=print, watch=watch, sit=sit)
+
+
+def test_watcher_dead_from_the_start_certifies_nothing(tmp_path: Path, proof: Proof) -> None:
+    path, sit = tmp_path / "local.parquet", Sit(Confirmed())
+    with suppress(RuntimeError):
+        profile("local", made_up_blocks(BLOCKS), [EAGER], path, cache=tmp_path, watch=dead, sit=sit)
+    table = fold_journal("local", path, print)
+    assert not any(row.trust == "green" for row in table.rows)
+    proof.show("watcher dead from the start: no row is green")
+
+
+def test_what_the_last_reading_shows(tmp_path: Path) -> None:
+    # All rows fall between the first look and the next one, a second later.
+    table = sitting(tmp_path, Sit(Confirmed()), spoiled(tmp_path / "host", "counter rises", 3))
+    assert any(row.host_faults for row in table.rows)

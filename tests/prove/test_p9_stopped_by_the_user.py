@@ -1,0 +1,150 @@
+"""P9: Ctrl-C ends within a second, keeps the rows, leaves no process; the same command goes on."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from prove.proof import LEVEL, LEVELS, Proof
+
+from jmsnas.profiler.journal import journal_path, read_journal
+from jmsnas.profiler.parquet import read_table
+from jmsnas.profiler.records import record_row
+from jmsnas.profiler.table import AnyRow
+from jmsnas.profiler.trust import disturbed
+
+BLOCKS = 53
+# A budget is spent to its end, so that rows come in for seconds.
+WORDS = (
+    *("profile", "--space", "digits", "--runtime", "torch"),
+    *("--off-grid", "0", "--parts", "0", "--budget", "8s"),
+)
+# It says when its verb is about to begin: before that, Ctrl-C ends the start of Python.
+# A shell's background job ignores Ctrl-C, and so would what it starts.
+COMMAND = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from jmsnas.cli import app
+print('begins', flush=True)
+app()
+"""
+
+# Called with the table's path and the seconds since the verb began: whether to press Ctrl-C now.
+Moment = Callable[[Path, float], bool]
+
+
+def waiting(path: Path) -> int:
+    """How many rows the journal holds."""
+    return sum("row" in record for record in read_journal(journal_path(path)).records)
+
+
+def rows_of(path: Path) -> list[AnyRow]:
+    """All rows in table and journal."""
+    records = read_journal(journal_path(path)).records
+    waiting = [record_row(record["row"]) for record in records if "row" in record]
+    return [*read_table(path).everything, *waiting] if path.exists() else waiting
+
+
+def check_kept(before: list[AnyRow], after: list[AnyRow]) -> None:
+    kept = {(row.block, sample) for row in after for sample in row.samples}
+    for row in before:
+        assert any(row.block == other.block for other in after), f"{row.block} is lost"
+        # A row that was disturbed gives way to one that was not.
+        if not disturbed(row):
+            assert all((row.block, sample) in kept for sample in row.samples), (
+                f"{row.block}: samples are lost"
+            )
+
+
+MOMENTS: dict[str, Moment] = {
+    "first row": lambda path, passed_s: waiting(path) > 0,
+    "while it loads": lambda path, passed_s: passed_s > 0.5,
+    "while the other process starts": lambda path, passed_s: journal_path(path).exists(),
+    "amid the rows": lambda path, passed_s: waiting(path) > 8,
+    "last row": lambda path, passed_s: (
+        waiting(path) > 0 and len({row.block for row in rows_of(path)}) == BLOCKS
+    ),
+}
+
+
+def left_over(mark: str) -> list[str]:
+    """Processes of this run that still live, by what stands in their environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if mark.encode() in (folder / "environ").read_bytes():
+                found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            continue
+    return found
+
+
+def stopped(place: Path, moment: Moment) -> float | None:
+    """Start the command, press Ctrl-C at a moment, and give the seconds until it ended; None if it had."""
+    mark, path = uuid.uuid4().hex, place / "tables" / "local.parquet"
+    process = subprocess.Popen(
+        [sys.executable, "-c", COMMAND, *WORDS, "--workspace", str(place)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "JMSNAS_PROVE_RUN": mark},
+        start_new_session=True,  # a group of its own: Ctrl-C reaches all of it, and not the tests
+    )
+    try:
+        assert process.stdout and process.stdout.readline() == "begins\n"
+        began = time.monotonic()
+        while process.poll() is None and not moment(path, time.monotonic() - began):
+            time.sleep(0.03)
+        before = rows_of(path)
+        if process.poll() is not None:
+            assert process.returncode == 0
+            return None
+        pressed = time.monotonic()
+        os.killpg(process.pid, signal.SIGINT)
+        process.wait()
+        seconds = time.monotonic() - pressed
+    finally:
+        process.kill()
+        err = process.communicate()[1]
+    assert process.returncode == 130, err
+    assert err.endswith(f"Go on with: jmsnas {' '.join(WORDS)} --workspace {place}\n"), err
+    assert "Traceback" not in err
+    assert not left_over(mark)
+    check_kept(before, rows_of(path))
+    return seconds
+
+
+def test_moments_in_a_row(tmp_path: Path, proof: Proof) -> None:
+    # One after the other in one workspace: each goes on where the one before was stopped.
+    names = list(MOMENTS)[: proof.count(1, prove=5, long=5)]
+    took = {name: stopped(tmp_path, MOMENTS[name]) for name in names}
+    assert None not in took.values(), f"it ended before: {took}"
+    check(proof, [seconds for seconds in took.values() if seconds], str(took))
+    if len(names) > 1:
+        assert stopped(tmp_path, lambda path, passed_s: False) is None
+        assert len(read_table(tmp_path / "tables" / "local.parquet").rows) == BLOCKS
+
+
+def test_random_moments(tmp_path: Path, proof: Proof) -> None:
+    took = list[float]()
+    for seed in range(100):
+        place, moment_s = tmp_path / str(seed // 5), random.Random(seed).uniform(0.3, 12)
+        seconds = stopped(place, lambda path, passed_s, moment_s=moment_s: passed_s > moment_s)
+        took += [] if seconds is None else [seconds]
+        assert max(took) < 1, f"seed {seed}"
+    check(proof, took, "random moments")
+
+
+# A quarter of an hour.
+test_random_moments.__test__ = LEVELS.index("long") == LEVEL  # type: ignore[attr-defined]
+
+
+def check(proof: Proof, took: list[float], what: str) -> None:
+    limit_s = 1 if LEVEL else 3  # `make test` may have other work beside it
+    assert took and max(took) < limit_s, what
+    proof.show(f"{len(took)} moments: ended in {max(took):.2f} s at most, rows kept, no process left")

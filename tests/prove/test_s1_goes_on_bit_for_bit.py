@@ -1,0 +1,100 @@
+"""S1: a search that is killed at any moment and started again ends in the same bits as one that never was."""
+
+import multiprocessing
+import os
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from prove.proof import Proof
+from prove.searched import finish, finish_without_fsync, without
+from tiny import CONFIG, LUT, SPACE, copied, digest, tiny_splits
+
+from jmsnas.nas.checkpoint import State
+from jmsnas.nas.search import search
+from jmsnas.nas.session import Hooks, SearchResult
+
+TESTS = Path(__file__).parents[1]
+# What the next epoch of stage one depends on. A search that forgets one of them must end elsewhere.
+PIECES = ("weights", "optimizer", "alpha", "adam", "paths", "held_out")
+
+
+@pytest.fixture(scope="module")
+def whole() -> tuple[SearchResult, list[State]]:
+    """An uninterrupted search and its state after each epoch."""
+    states: list[State] = []
+    hooks = Hooks(save=lambda state: states.append(copied(state)))
+    return search(CONFIG, SPACE, LUT, tiny_splits(), hooks), states
+
+
+# A process that has imported all and run nothing: what is forked from this one, where torch's threads have
+# run before, would wait for them for ever.
+CLEAN = multiprocessing.get_context("forkserver")
+CLEAN.set_forkserver_preload(["prove.searched", "torch._dynamo"])  # an optimiser loads the latter
+
+
+def killed(folder: Path, after_s: float) -> bool:
+    """Start a search, and kill it after so long; give whether it had not ended."""
+    child = CLEAN.Process(target=finish_without_fsync, args=(folder,))
+    child.start()
+    child.join(after_s)
+    child.kill()
+    child.join()
+    return child.exitcode != 0
+
+
+def test_kill_at_random_moments(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    whole: tuple[SearchResult, list[State]],
+    proof: Proof,
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # else it finds nothing to import beforehand
+    kills, met, begun = proof.count(8, prove=20, long=200), 0, 0
+    for name in ("first", "timed"):  # the first waits for the process it is forked from
+        (tmp_path / name).mkdir()
+        began = time.monotonic()
+        assert not killed(tmp_path / name, 60)
+        lasts_s = time.monotonic() - began
+    for seed in range(10 * kills):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        generator = random.Random(seed)
+        times = generator.randint(1, 3)  # killed once, or again when it goes on
+        met += sum(killed(folder, generator.random() * lasts_s) for _ in range(times))
+        begun += (folder / "checkpoint.pt").exists()
+        assert finish(folder) == digest(whole[0]), f"seed {seed}"
+        if met >= kills:
+            break
+    assert met >= kills and begun > seed / 3, "too little was going on to show anything"
+    proof.show(f"{met} kills of {seed + 1} searches, {begun} of them after an epoch: 0 ended in other bits")
+
+
+@pytest.mark.parametrize("piece", PIECES)
+def test_a_piece_that_is_not_saved_is_missed(
+    piece: str, whole: tuple[SearchResult, list[State]], proof: Proof
+) -> None:
+    result, states = whole
+    saved = states[1]  # after the first epoch in which the alphas moved
+    forgotten = search(CONFIG, SPACE, LUT, tiny_splits(), Hooks(saved=without(copied(saved), piece)))
+    assert digest(forgotten) != digest(result)
+    kept = search(CONFIG, SPACE, LUT, tiny_splits(), Hooks(saved=copied(saved)))
+    assert digest(kept) == digest(result)
+    proof.show("a piece was left out, and it was seen")
+
+
+def test_s2_the_same_seed_in_two_processes(
+    tmp_path: Path, whole: tuple[SearchResult, list[State]], proof: Proof
+) -> None:
+    run = subprocess.run(
+        [sys.executable, "-m", "prove.searched", str(tmp_path)],
+        cwd=TESTS,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.splitlines()[-1] == digest(whole[0])
+    proof.show("S2: the same seed in another process: the same bits")

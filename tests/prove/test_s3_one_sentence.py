@@ -1,0 +1,214 @@
+"""S3: whatever is wrong with a search, it is one sentence, exit code 2 or 1, and no trace."""
+
+import errno
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from prove.proof import Proof
+from typer.testing import CliRunner
+
+from jmsnas.cli import app
+from jmsnas.nas.checkpoint import read_checkpoint
+from jmsnas.nas.config import SearchConfig
+from jmsnas.nas.recipes import RECIPES, Recipe
+from jmsnas.workspace import Workspace
+
+SHORT = SearchConfig(warmup_epochs=1, search_epochs=1, final_epochs=1, best=1)
+EMPTY = 'name = "mine"\n[[device]]\nname = "a"\ntable = "nobody"\n[[device]]\nname = "b"\ntable = "cloud"\n'
+LINK = '[[link]]\nfrom = "a"\nto = "b"\nrate = "1Mbit/s"\n'
+FILES = {
+    "empty.toml": EMPTY + LINK,  # a device that nobody has profiled and nobody knows
+    "policy.toml": 'policy = "any"\n' + EMPTY + LINK,
+    "loose.toml": EMPTY,  # no link between its devices
+    "unknown.toml": "speed = 3\n" + EMPTY + LINK,
+    "broken.toml": "name = [",
+    "space.toml": 'name = "s"\n',
+}
+
+# What was typed, and what is said.
+INPUT = [
+    (["--t-const", "1us"], "no network meets T_const 1 us on pi4 .*feasible range is .*Try --t-const"),
+    (["--t-const", "2ms", "--t-const", "1us"], "no network meets T_const 1 us"),
+    (["--t-const", "soon"], "'soon' is not a duration"),
+    (["--t-const=-1ms"], "'-1ms' is not a duration"),
+    (
+        ["--front", "2", "--t-const", "2ms", "--t-const", "3ms"],
+        "--front derives from one search, got 2 targets",
+    ),
+    (["--topology", "ring"], "unknown topology 'ring'"),
+    (["--network", "star"], "unknown network 'star'"),
+    (["--network", "none.toml"], "cannot read none.toml: No such file"),
+    (["--network", "empty.toml"], "device a has no latency table .*Run: jmsnas profile --device nobody"),
+    (["--network", "policy.toml"], "policy.*'?any'?.*expected"),
+    (["--network", "loose.toml"], "link"),
+    (["--network", "unknown.toml"], "unknown keys speed: expected"),
+    (["--network", "broken.toml"], "broken.toml is not a TOML file"),
+    (["--network", "desk"], "device local has no latency table .*Run: jmsnas profile --device local"),
+    (["--space", "mnist"], "unknown space 'mnist'"),
+    (["--space", "space.toml"], "space.toml lacks the key"),
+    (["--space", "cifar"], "data set digits has 10 classes .*choose another --space or --dataset"),
+    (["--dataset", "mnist"], "unknown data set 'mnist'"),
+    (
+        ["--dataset", "fashion-mnist", "--data-dir", "."],
+        "data set fashion-mnist is not in .*Place there: train-im",
+    ),
+    (["--dataset", "imagenette", "--space", "imagenet", "--data-dir", "."], "data set imagenette is not in"),
+    (
+        ["--dataset", "imagenet", "--space", "imagenet"],
+        "data set imagenet is not in .*: expected folders train",
+    ),
+    (["--dataset", "imagenet"], "square images in colour, space digits takes 1x8x8"),
+    (["--recipe", "mnist"], "unknown recipe 'mnist'"),
+    (["--constraint", "hope"], "unknown constraint 'hope'"),
+    (["--derive", "best"], "unknown derive 'best'"),
+    (["--train-on", "gpu"], "cannot train on 'gpu'"),
+    (["--name", "../up"], "run name '../up' must be"),
+    (["--name", "taken"], "run taken is another search .*give another --name"),
+    (["--name", "damaged"], "checkpoint.pt is damaged or no checkpoint of this version: remove it"),
+]
+
+
+@pytest.fixture(autouse=True)
+def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """One epoch a stage; nothing can be downloaded; files to name lie in the working folder."""
+    monkeypatch.setitem(RECIPES, "first-run", Recipe("digits", "digits", SHORT))
+
+    def unreachable(*_: object, **__: object) -> None:
+        raise OSError(errno.EHOSTUNREACH, "No route to host")
+
+    monkeypatch.setattr("torchvision.datasets.utils.download_url", unreachable)
+    monkeypatch.chdir(tmp_path)
+    for name, text in FILES.items():
+        Path(name).write_text(text)
+
+
+@pytest.fixture(scope="module")
+def place(simulated_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """A workspace with fitted devices, a run of other settings, and one whose checkpoint is damaged."""
+    here = Workspace(tmp_path_factory.mktemp("s3") / "workspace")
+    here.folder.mkdir()
+    for name in ("tables", "estimators"):
+        (here.folder / name).symlink_to(simulated_workspace.folder / name)
+    here.run("taken").mkdir(parents=True)
+    (here.run("taken") / "config.json").write_text('{"schema_version": 1, "space": "cifar"}')
+    here.run("damaged").mkdir(parents=True)
+    (here.run("damaged") / "checkpoint.pt").write_bytes(b"PK\x03\x04")
+    return here
+
+
+def said(place: Workspace, words: list[str], code: int) -> str:
+    """Run the search; check its exit code, and that it says one sentence; give that."""
+    done = CliRunner().invoke(app, ["search", *words, "--workspace", str(place.folder)])
+    lines = [line for line in done.stderr.splitlines() if line.startswith("jmsnas: ")]
+    assert done.exit_code == code and len(lines) == 1 and done.stdout == "", done.stderr
+    assert "Traceback" not in done.stderr
+    return lines[0]
+
+
+def test_what_cannot_be_asked_for(place: Workspace, proof: Proof) -> None:
+    for words, message in INPUT:
+        assert re.search(message, said(place, words, 2)), words
+    proof.show(f"{len(INPUT)} wrong inputs: one sentence, exit code 2")
+
+
+def _explode(*_: object) -> None:
+    from jmsnas.nas.training import check_loss
+
+    check_loss(torch.tensor(float("nan")), "stage one")
+
+
+def _lost(*_: object) -> None:
+    raise torch.AcceleratorError("CUDA error: device lost", 46)
+
+
+def _too_small(*_: object) -> None:
+    raise torch.OutOfMemoryError("CUDA out of memory")
+
+
+@pytest.mark.parametrize(
+    ("fault", "message"),
+    [
+        (_explode, "the loss became nan in stage one: lower the learning rate"),
+        (_lost, "the GPU was lost .*the same command goes on"),
+        (_too_small, "the GPU's memory is too small for a batch of 64: take a smaller one"),
+    ],
+)
+def test_what_fails_on_the_way(
+    place: Workspace,
+    monkeypatch: pytest.MonkeyPatch,
+    proof: Proof,
+    fault: Callable[..., None],
+    message: str,
+) -> None:
+    from jmsnas.nas.stages import StageOne
+
+    run_epoch, name = StageOne.run_epoch, fault.__name__.strip("_")
+
+    def second_epoch(stage: StageOne) -> object:
+        if stage.epoch == 1:
+            fault()
+        return run_epoch(stage)
+
+    monkeypatch.setattr(StageOne, "run_epoch", second_epoch)
+    assert re.search(message, said(place, ["--name", name], 1))
+    saved = read_checkpoint(place.run(name) / "checkpoint.pt")
+    assert saved is not None and saved["one"]["epoch"] == 1
+    proof.show("a fault amid training: one sentence, exit code 1, the last checkpoint intact")
+
+
+def test_a_full_disk(place: Workspace, monkeypatch: pytest.MonkeyPatch, proof: Proof) -> None:
+    replace, calls = os.replace, [0]
+
+    def full(source: Path, target: Path) -> None:
+        if Path(target).name == "checkpoint.pt":
+            calls[0] += 1
+            if calls[0] == 2:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        replace(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", full)
+        line = said(place, ["--name", "full"], 1)
+    assert "cannot write" in line and "No space left on device" in line
+    saved = read_checkpoint(place.run("full") / "checkpoint.pt")
+    assert saved is not None and saved["one"]["epoch"] == 1
+    done = CliRunner().invoke(app, ["search", "--name", "full", "--workspace", str(place.folder)])
+    assert done.exit_code == 0 and "Next: jmsnas report full" in done.stdout
+    proof.show("full disk: one sentence, exit code 1, and the same command goes on when there is room")
+
+
+# A shell's background job ignores Ctrl-C, and so would what it starts.
+_STOPPED = """
+import signal
+signal.signal(signal.SIGINT, signal.default_int_handler)
+from jmsnas.cli import app
+app()
+"""
+
+
+def test_ctrl_c_ends_with_the_line_that_goes_on(place: Workspace, proof: Proof) -> None:
+    words = ["search", "--name", "stopped", "--workspace", str(place.folder)]
+    process = subprocess.Popen(
+        [sys.executable, "-c", _STOPPED, *words],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    path = place.run("stopped") / "checkpoint.pt"
+    while process.poll() is None and not path.exists():
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    assert process.returncode == 130 and out == "", err
+    assert err.endswith(f"Go on with: jmsnas {' '.join(words)}\n") and "Traceback" not in err
+    assert read_checkpoint(path) is not None
+    proof.show("Ctrl-C amid training: exit code 130, the line that goes on, the checkpoint intact")

@@ -1,0 +1,140 @@
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jmsnas.cli.predict_input import (
+    Cut,
+    architecture_part,
+    block_from,
+    columns,
+    run_network,
+    what_was_asked,
+)
+from jmsnas.errors import InputError, SpaceError
+from jmsnas.nas.run import Run
+from jmsnas.space import Part
+from jmsnas.space_file import load_space
+from jmsnas.workspace import Workspace
+
+DIGITS = load_space("digits")
+NAMES = ",".join(choices[0].name for choices in DIGITS.choices[1:-1])
+
+
+def test_a_block_from_its_name_and_geometry() -> None:
+    assert str(block_from("mb_k5_e6", "32x28x14", None, None)) == "mb_k5_e6 32->32 28x14"
+    assert str(block_from("mb_k5_e6", "32x28x14", 64, 2)) == "mb_k5_e6 32->64 28x14 /2"
+    assert str(block_from("stem", "3x32x32", 16, 2)) == "stem 3->16 32x32 /2"
+    assert str(block_from(" mb_k5_e6 32->64 28x14 /2 ", None, None, None)) == "mb_k5_e6 32->64 28x14 /2"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ("mb_k5_e6", None, None, None),
+            "mb_k5_e6 needs its input's channels, height and width: as --in 32x28x28",
+        ),
+        (
+            ("mb_k5_e6", "32x28", None, None),
+            "cannot read --in '32x28': expected channels x height x width, as in",
+        ),
+        (("mb_k5_e6", "32x28x28x1", None, None), "cannot read --in '32x28x28x1'"),
+        (("mb_k5_e6", "0x28x28", None, None), "a layer needs channels, height and width from 1 to 65536"),
+        (("mb_k5_e6", "32x28x28", 0, None), "a layer needs channels, height and width from 1 to 65536"),
+        (("mb_k5_e6", "32x28x28", None, 3), "stride 1 or 2"),
+        (("mb_k4_e6", "32x28x28", None, None), "mb needs an odd kernel_size up to 31"),
+        (
+            ("mbconv", "32x28x28", None, None),
+            "unknown candidate 'mbconv': expected a name such as mb_k5_e6_skip",
+        ),
+        (("mb_k5_e6_skip", "32x28x28", 64, None), "mb_k5_e6_skip needs a layer that keeps its shape"),
+        (
+            ("head", "32x2x2", 10, None),
+            "head has a width in the middle too: give all of it in one, as in --block 'head",
+        ),
+        (
+            ("mb_k5_e6 32->64 28x28", "32x28x28", None, None),
+            "has its geometry in it: leave out --in, --out and",
+        ),
+        (("mb_k5_e6 32 64", None, None, None), "cannot read the block 'mb_k5_e6 32 64'"),
+    ],
+)
+def test_a_block_that_cannot_be(words: tuple[Any, ...], message: str) -> None:
+    with pytest.raises(SpaceError, match=message):
+        block_from(*words)
+
+
+def test_a_network_from_a_name_a_layer() -> None:
+    part = architecture_part(NAMES, DIGITS)
+    assert len(part.blocks) == DIGITS.N
+    assert (part.blocks[0].candidate.name, part.blocks[-1].candidate.name) == ("stem", "head")
+    with pytest.raises(
+        SpaceError, match="got 1 names in --arch: space digits has 10 layers between stem and head"
+    ):
+        architecture_part("mb_k3_e3", DIGITS)
+    with pytest.raises(SpaceError, match="layer 2 cannot be mb_k9_e3: expected one of mb_k3_e3_skip"):
+        architecture_part(NAMES.replace(NAMES.split(",")[0], "mb_k9_e3", 1), DIGITS)
+
+
+def test_one_thing_is_asked_at_a_time(tmp_path: Path) -> None:
+    place = Workspace(tmp_path)
+    nothing = (None, None, None)
+    for blocks, arch, run in (((), None, None), (("a",), "b", None), ((), "b", "c")):
+        with pytest.raises(
+            InputError, match="expected one of --block, --arch and --run. Examples: jmsnas predict"
+        ):
+            what_was_asked(place, blocks, nothing, arch, None, run)
+    with pytest.raises(
+        InputError, match="--in, --out and --stride belong to --block, --space to --arch: leave"
+    ):
+        what_was_asked(place, (), ("1x1x1", None, None), NAMES, None, None)
+    with pytest.raises(
+        InputError, match="--in, --out and --stride belong to --block, --space to --arch: leave"
+    ):
+        what_was_asked(place, ("mb_k3_e3 8->8 4x4",), nothing, None, "digits", None)
+    part, cuts = what_was_asked(
+        place, ("mb_k3_e3 8->16 4x4 /2", "identity 16->16 2x2"), nothing, None, None, None
+    )
+    assert len(part.blocks) == 2 and cuts == ()
+    assert len(what_was_asked(place, (), nothing, NAMES, "digits", None)[0].blocks) == DIGITS.N
+    with pytest.raises(SpaceError, match="identity 8->8 2x2 cannot follow mb_k3_e3 8->16 4x4 /2"):
+        what_was_asked(place, ("mb_k3_e3 8->16 4x4 /2", "identity 8->8 2x2"), nothing, None, None, None)
+
+
+def test_the_network_of_a_run_and_who_runs_what(short_run: tuple[Workspace, Run]) -> None:
+    place, run = short_run
+    part, cuts = run_network(place, "short")
+    assert [str(block.layer) for block in part.blocks] == [str(layer) for layer in DIGITS.layers]
+    assert [n for cut in cuts for n in cut.layers] == list(range(1, DIGITS.N + 1))
+    assert [block for cut in cuts for block in cut.part.blocks] == list(part.blocks)
+    assert {cut.device for cut in cuts} <= {"pi4", "laptop", "jetson", "cloud"}
+    assert run_network(Workspace(Path("elsewhere")), str(run.folder)) == (part, cuts)
+
+
+def test_a_run_that_is_not_there_or_damaged(short_run: tuple[Workspace, Run], tmp_path: Path) -> None:
+    place, run = short_run
+    with pytest.raises(InputError, match="no finished run 'shrt' in .*runs: expected short"):
+        run_network(place, "shrt")
+    copy = shutil.copytree(run.folder, tmp_path / "copy")
+    document = json.loads((copy / "result.json").read_text())
+    for changes in ({"candidates": ["mb_k9"]}, {"cuts": []}, {"candidates": 7}):
+        (copy / "result.json").write_text(json.dumps(document | {"derived": document["derived"] | changes}))
+        with pytest.raises(
+            InputError, match="result.json is damaged, or not of a run .*Run the search again"
+        ):
+            run_network(place, str(copy))
+
+
+def test_who_answers() -> None:
+    part = Part((block_from("mb_k3_e3 8->8 4x4", None, None, None),))
+    cuts = [
+        Cut("ue", "pi4", "torch", range(1, 2), part),
+        Cut("cloud", "cloud", "onnxruntime", range(2, 3), part),
+    ]
+    assert columns((), None, ()) == [("local", None)] and columns((), "torch", ()) == [("local", "torch")]
+    assert columns((), None, cuts) == [("pi4", "torch"), ("cloud", "onnxruntime")]
+    assert columns(("pi4", "local", "pi4"), None, cuts) == [("pi4", "torch"), ("local", None)]
+    assert columns(("pi4",), "onnxruntime", cuts) == [("pi4", "onnxruntime")]

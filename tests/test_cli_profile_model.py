@@ -1,0 +1,38 @@
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from jmsnas.cli import app
+
+runner = CliRunner()
+
+
+def test_a_network_is_measured_then_split(tmp_path: Path) -> None:
+    folder = ["--workspace", str(tmp_path)]
+    asked = ["profile", "--model", "alexnet", "--size", "64", "--budget", "300ms", "--json", *folder]
+    result = runner.invoke(app, asked)
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    # Five convolutions, three poolings, one more before the dense layers, which are three.
+    assert document["units"] == 12 and 0 < document["sum_s"] < 1 and document["runtime"] == "torch"
+    assert Path(document["file"]) == tmp_path / "models" / "local" / "alexnet-3x64x64-torch.json"
+    asked = ["split", "alexnet", "--size", "64", "--network", "desk", "--json", "--policy", "relay", *folder]
+    result = runner.invoke(app, asked)
+    found = json.loads(result.stdout)
+    assert found["devices"][0]["rests_on"].startswith("measured: the network's own 12 units")
+    assert [device["simulated"] for device in found["devices"]] == [False, True, True, True]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--model", "alexnet", "--device", "jetson"], "this host is not jetson: a network's own units are"),
+        (["--model", "alexnext"], "unknown network 'alexnext': nearest are alexnet"),
+    ],
+)
+def test_bad_input_is_one_line(tmp_path: Path, words: list[str], message: str) -> None:
+    result = runner.invoke(app, ["profile", *words, "--workspace", str(tmp_path)])
+    assert result.exit_code == 2 and result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1 and message in result.stderr

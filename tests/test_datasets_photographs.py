@@ -1,0 +1,68 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from PIL import Image
+from pyarrow import parquet
+
+from jmsnas.datasets.photographs import imagenet, imagenette
+from jmsnas.datasets.pictures import Pictures
+from jmsnas.errors import DatasetError
+
+
+def a_tree(folder: Path, classes: int = 3, each: int = 8) -> Path:
+    draw = np.random.default_rng(0)
+    for part, count in (("train", each), ("val", 2)):
+        for label in range(classes):
+            inner = folder / part / f"n{label:08d}"
+            inner.mkdir(parents=True)
+            for n in range(count):
+                Image.fromarray(draw.integers(0, 256, (48, 48, 3), dtype=np.uint8)).save(inner / f"{n}.JPEG")
+    return folder
+
+
+def test_a_tree_of_photographs(tmp_path: Path) -> None:
+    splits = imagenet(0, a_tree(tmp_path), 32, 0)
+    assert [len(part) for part in (splits.train, splits.arch, splits.test)] == [18, 6, 6]
+    assert splits.classes == 3 and splits.shape == (3, 32, 32)
+    assert splits.test.labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+def test_imagenette_as_a_tree_as_its_archive_unpacks_and_as_parquet(tmp_path: Path) -> None:
+    tree = a_tree(tmp_path / "imagenette2-160", classes=10, each=5)
+    splits = imagenette(0, tmp_path, 32, 0)
+    assert [len(part) for part in (splits.train, splits.arch, splits.test)] == [40, 10, 20]
+    files = sorted(tree.glob("train/*/*.JPEG"))
+    table = {"image": [path.read_bytes() for path in files], "label": [n // 5 for n in range(50)]}
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for part in ("train-0-of-1", "test-0-of-1"):
+        parquet.write_table(pa.table(table), flat / f"{part}.parquet")
+    again = imagenette(0, flat, 32, 0)
+    assert isinstance(splits.train_and_arch, Pictures) and isinstance(again.train_and_arch, Pictures)
+    whole, other = splits.train_and_arch, again.train_and_arch
+    assert (whole.decoded(7, None) == other.decoded(7, None)).all()
+    assert whole.labels.tolist() == other.labels.tolist()
+
+
+def test_wrong_folders_are_one_line_that_says_what_to_place_there(tmp_path: Path) -> None:
+    with pytest.raises(
+        DatasetError,
+        match=r"data set imagenet is not in .*: expected folders train/<class>/ of JPEG files there; it "
+        r"may not be downloaded .*ILSVRC2012_img_val.tar \(MD5 29b22e2961454d5413ddabcf34fc5622\).*data-dir",
+    ):
+        imagenet(0, tmp_path, 32, 0)
+    tree = a_tree(tmp_path / "tree")
+    shutil.move(tree / "val" / "n00000002", tree / "val" / "n00000009")
+    with pytest.raises(DatasetError, match="train and val hold different classes: n00000002 is in one"):
+        imagenet(0, tree, 32, 0)
+    shutil.move(tree / "val" / "n00000009", tree / "val" / "n00000002")
+    shutil.rmtree(tree / "train" / "n00000001")
+    (tree / "train" / "n00000001").mkdir()
+    with pytest.raises(DatasetError, match="n00000001 holds no image: expected files .jpeg, .jpg, .png"):
+        imagenet(0, tree, 32, 0)
+    (tmp_path / "train-0.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DatasetError, match="train-.*.parquet cannot be read as images and labels: "):
+        imagenette(0, tmp_path, 32, 0)

@@ -1,0 +1,16 @@
+from onnx import ModelProto, TensorProto, helper
+
+from jmsnas.deploy.cold_call import RELU, cold_call_s
+
+
+def test_the_model_is_a_relu() -> None:
+    shape = [1, 24, 8, 8]
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", "y"))
+    graph = helper.make_graph([helper.make_node("Relu", ["x"], ["y"])], "call", [x], [y])
+    opset = [helper.make_opsetid("", 20)]
+    model = helper.make_model(graph, opset_imports=opset, ir_version=10, producer_name="")
+    assert ModelProto.FromString(RELU) == model
+
+
+def test_a_call_alone_takes_longer() -> None:
+    assert 0 <= cold_call_s() < 0.05 and cold_call_s() is cold_call_s()

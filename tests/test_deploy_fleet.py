@@ -1,0 +1,40 @@
+from pathlib import Path
+
+import pytest
+
+from jmsnas.deploy.fleet import Address, agents_for, read_fleet
+from jmsnas.errors import DeviceError
+
+ENTRY = '[[device]]\nname = "{}"\naddress = "{}"\nfingerprint = "{}"\n'
+PIN = "ab" * 32
+
+
+def test_devices_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "devices.toml"
+    assert read_fleet(path) == {}
+    path.write_text(ENTRY.format("pi4", "10.0.0.2:7070", PIN) + ENTRY.format("jetson", "[::1]:7070", PIN))
+    assert read_fleet(path)["jetson"] == Address("jetson", "[::1]:7070", PIN)
+    assert list(agents_for(("pi4",), path)) == ["pi4"]
+    with pytest.raises(DeviceError, match="has no agent of cloud. Start jmsnas agent there"):
+        agents_for(("pi4", "cloud"), path)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (ENTRY.format("pi4", "10.0.0.2", PIN), "expected HOST:PORT"),
+        (ENTRY.format("pi4", "10.0.0.2:99999", PIN), "expected HOST:PORT"),
+        (ENTRY.format("pi4", "10.0.0.2:7070", "abc"), "expected the 64 hexadecimal digits"),
+        (ENTRY.format("../pi4", "10.0.0.2:7070", PIN), "must be 1 to 64 of a-z"),
+        (ENTRY.format("pi4", "h:1", PIN) * 2, "names a device twice: expected each of pi4 once"),
+        ('[[device]]\nname = "pi4"\n', "has a .*device.* without 'address'"),
+        ("device = 3", "a device that is no"),
+        ('[[device]]\nurl = "x"\n', "has unknown keys url"),
+        ("[[device", "is not a TOML file"),
+    ],
+)
+def test_what_cannot_be_is_said(tmp_path: Path, text: str, words: str) -> None:
+    path = tmp_path / "devices.toml"
+    path.write_text(text)
+    with pytest.raises(DeviceError, match=words):
+        read_fleet(path)

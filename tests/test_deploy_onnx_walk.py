@@ -1,0 +1,47 @@
+import onnx
+import pytest
+from deployments import exported
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jmsnas.deploy.onnx_walk import ALLOWED, read_onnx
+from jmsnas.errors import PartError
+
+MODEL = exported().cut(1, 6) or b""
+
+
+def test_it_reads_what_onnx_reads() -> None:
+    known = onnx.load_from_string(MODEL)
+    found = read_onnx(MODEL)
+    assert set(found.ops) == {node.op_type for node in known.graph.node} <= ALLOWED
+    assert found.opset == known.opset_import[0].version
+
+
+@given(st.integers(0, len(MODEL) - 1), st.integers(0, 255))
+def test_a_changed_byte_gives_our_error_or_none(at: int, value: int) -> None:
+    changed = bytearray(MODEL)
+    changed[at] = value
+    try:
+        read_onnx(bytes(changed))
+    except PartError as error:
+        assert len(str(error)) < 200
+
+
+@given(st.binary(max_size=300))
+def test_garbage_is_refused(content: bytes) -> None:
+    with pytest.raises(PartError):
+        read_onnx(content)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "it ends within"),
+        (b"\x3b", "a field of an unknown kind"),
+        (b"\x3a\x05ab", "it ends within a field"),
+        (b"\x38\x01", "a number where a message was expected"),
+    ],
+)
+def test_broken_fields(content: bytes, words: str) -> None:
+    with pytest.raises(PartError, match=words):
+        read_onnx(content)

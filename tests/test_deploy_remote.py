@@ -1,0 +1,102 @@
+import subprocess
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from deployments import Fleet, fleet
+
+from jmsnas.deploy import bench
+from jmsnas.deploy.remote import profile_remote
+from jmsnas.errors import DeployError, DeviceError, MeasurementError
+from jmsnas.profiler.table import Key
+from jmsnas.space import Block
+from jmsnas.workspace import Workspace
+
+BLOCKS = [Block.parse("mb_k3_e3 16->16 8x8"), Block.parse("identity 16->16 8x8")]
+
+
+def devices(place: Workspace, found: Fleet) -> None:
+    agent = found.leader.agents["jetson"]
+    place.devices_file.write_text(
+        f'[[device]]\nname = "jetson"\naddress = "{agent.address}"\nfingerprint = "{agent.fingerprint}"\n'
+    )
+
+
+def test_a_device_is_profiled_by_its_agent_and_goes_on(tmp_path: Path) -> None:
+    place, told = Workspace(tmp_path), list[str]()
+    with fleet(tmp_path, ("jetson",)) as one:
+        devices(place, one)
+
+        def profile(budget_s: float | None) -> Any:
+            certs = place.certs / "leader"
+            return profile_remote(
+                "jetson", BLOCKS, [Key()], place, certs, budget_s=budget_s, tell=told.append
+            )
+
+        both = profile(0.3)
+        again = profile(None)
+        with pytest.raises(MeasurementError, match="times onnxruntime on its processor, not torch"):
+            profile_remote("jetson", BLOCKS, [Key("torch")], place, place.certs / "leader")
+    assert both.outcome == "measured" and {row.block for row in again.table.rows} == set(BLOCKS)
+    assert {row.block for row in both.table.rows} == set(BLOCKS)
+    assert {(row.kind, row.device) for row in both.table.rows} == {("measured", "jetson")}
+    assert all(0 < row.median_s < 0.1 and row.samples for row in both.table.rows)
+    (environment,) = both.table.environments.values()
+    assert environment["onnxruntime"]
+
+
+def test_a_device_nobody_wrote_down(tmp_path: Path) -> None:
+    with pytest.raises(DeviceError, match="has no device jetson"):
+        profile_remote("jetson", BLOCKS, [Key()], Workspace(tmp_path), tmp_path)
+
+
+def test_only_signed_blocks_are_timed(tmp_path: Path) -> None:
+    with fleet(tmp_path, ("jetson",)) as one:
+        peer = one.leader.peers["jetson"]
+        with pytest.raises(DeployError, match="a list that the leader did not sign"):
+            peer.allow(b'{"schema":1,"blobs":[]}', bytes(64))
+        job = {"models": ["ab" * 32] * 3, "references": 1, "threads": 1, "seed": 0, "config": {}}
+        with pytest.raises(DeployError, match="a block that is not on the leader's list"):
+            peer.bench(job, print)
+        with pytest.raises(DeployError, match="a job that cannot be read"):
+            peer.bench({**job, "shell": "id"}, print)
+
+
+def test_a_lost_caller_ends_the_measuring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+    popen = subprocess.Popen
+
+    def spy(*words: Any, **more: Any) -> Any:
+        started.append(popen(*words, **more))
+        return started[-1]
+
+    monkeypatch.setattr(bench.subprocess, "Popen", spy)
+    place = Workspace(tmp_path)
+    with fleet(tmp_path, ("jetson",)) as one:
+        devices(place, one)
+
+        def lose() -> None:
+            while not started:
+                time.sleep(0.02)
+            time.sleep(0.3)
+            one.agents["jetson"]._server.stop(0)
+
+        thread = threading.Thread(target=lose)
+        thread.start()
+        with pytest.raises(DeployError):
+            profile_remote(
+                "jetson",
+                BLOCKS,
+                [Key()],
+                place,
+                place.certs / "leader",
+                budget_s=60.0,
+                tell=lambda text: None,
+            )
+        thread.join()
+        began = time.monotonic()
+        while started[0].poll() is None and time.monotonic() - began < 5:
+            time.sleep(0.02)
+        assert time.monotonic() - began < 2, "it went on measuring for nobody"

@@ -1,0 +1,94 @@
+import contextlib
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from jmsnas.errors import FrameError
+from jmsnas.frame import MAX_HEADER_BYTES, TensorHeader, pack, pack_tensor, unpack, unpack_tensor
+
+ID = "0123456789abcdef0123456789abcdef"
+HEADER = TensorHeader(ID, 7, "f4", (1, 2, 3))
+
+
+def tensor(**changes: object) -> bytes:
+    fields = {"id": ID, "epoch": 7, "dtype": "f4", "shape": [1, 2, 3], **changes}
+    return pack({name: value for name, value in fields.items() if value is not ...}, bytes(24))
+
+
+def test_golden_bytes() -> None:
+    # 4 bytes of length, big-endian: {"a":1} has 7; then the body.
+    assert pack({"a": 1}, b"xy") == b'\x00\x00\x00\x07{"a":1}xy'
+    fields, body = unpack(b'\x00\x00\x00\x07{"a":1}xy')
+    assert fields == {"a": 1} and body == b"xy"
+
+
+dtypes = st.sampled_from([("f4", 4), ("f2", 2), ("u1", 1), ("i8", 8)])
+stops = st.tuples(st.just("pi4"), *[st.integers(0, 1 << 62)] * 3)
+
+
+@given(
+    dtypes,
+    st.lists(st.integers(1, 4), max_size=6),
+    st.floats(-1e20, 1e20),
+    st.integers(0, 255),
+    st.lists(stops, max_size=24),
+)
+def test_what_is_packed_is_read_back(
+    dtype: tuple[str, int], shape: list[int], zero: float, branch: int, trail: list[tuple[str, int, int, int]]
+) -> None:
+    count = 1
+    for size in shape:
+        count *= size
+    header = TensorHeader(ID, 3, dtype[0], tuple(shape), 0.5, zero, branch, tuple(trail))
+    found, body = unpack_tensor(pack_tensor(header, bytes(count * dtype[1])))
+    assert found == header and len(body) == count * dtype[1]
+
+
+@given(st.binary(max_size=200))
+def test_garbage_is_refused_with_our_error_alone(content: bytes) -> None:
+    for message in (content, len(content).to_bytes(4, "big") + content):
+        with contextlib.suppress(FrameError):
+            unpack_tensor(message)
+
+
+@pytest.mark.parametrize(
+    ("message", "words"),
+    [
+        (b"\x00\x00", "a message of 2 bytes: expected 4 to 16777216"),
+        (b"\x00\x00\x10\x01" + bytes(5000), "a header of 4097 bytes: expected at most 4096"),
+        (b"\x00\x00\x00\x09{}", "a header of 9 bytes: expected at most 4096, in the message"),
+        (b"\x00\x00\x00\x02{]", "a header that is not JSON"),
+        (b"\x00\x00\x00\x02[]", "a header that is no JSON object"),
+        (b"\x00\x00\x0f\xa0" + b"[" * 4000, "a header that is not JSON"),
+        (b'\x00\x00\x00\x0b{"a":NaN}  ', "a header that is not JSON"),
+        (tensor(epoch=...), "needs id, epoch, dtype and shape"),
+        (tensor(more=1), "needs id, epoch, dtype and shape, and has nothing unknown"),
+        (tensor(dtype="f8"), "an unknown dtype: expected one of f4, f2, u1, i8"),
+        (tensor(dtype=["f4"]), "an unknown dtype"),
+        (tensor(shape=[1] * 7), "a shape that cannot be: expected at most 6 sizes above 0"),
+        (tensor(shape=[1, 0, 6]), "a shape that cannot be"),
+        (tensor(shape=[True, 2, 3]), "a shape that cannot be"),
+        (tensor(shape=[1, 2, 4]), "a tensor of 24 bytes: expected what its dtype and shape say"),
+        (tensor(id="../../etc/passwd"), "a request id that is not 32 hexadecimal digits"),
+        (tensor(epoch=-1), "an epoch or a branch that is no whole number"),
+        (tensor(epoch=1.0), "an epoch or a branch that is no whole number"),
+        (tensor(branch=256), "an epoch or a branch that is no whole number"),
+        (tensor(scale="1"), "a scale or zero that is no finite number"),
+        (tensor(zero=1e40), "a scale or zero that is no finite number"),
+        (tensor(trail=[["PI", 1, 2, 3]]), "a stop that is no device and three times"),
+        (tensor(trail=[["pi", 1, 2]]), "a stop that is no device and three times"),
+        (tensor(trail=[["p", 1, 2, 3]] * 25), "a trail that is no list of at most 24 stops"),
+    ],
+)
+def test_what_cannot_be_is_refused(message: bytes, words: str) -> None:
+    with pytest.raises(FrameError, match=words):
+        unpack_tensor(message)
+
+
+def test_a_header_that_is_too_long_is_not_sent() -> None:
+    with pytest.raises(FrameError, match="a header of 5010 bytes: expected at most 4096"):
+        pack({"a": "x" * 5002})
+    longest = pack({"a": "x" * (MAX_HEADER_BYTES - 8)})
+    assert json.loads(longest[4:]) == unpack(longest)[0]

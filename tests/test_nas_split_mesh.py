@@ -1,0 +1,54 @@
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jmsnas.errors import TargetError
+from jmsnas.latency import Branch, completion_latency
+from jmsnas.nas.split_mesh import best_assignment, best_branches
+
+
+@settings(max_examples=1000)
+@given(
+    st.integers(0, 4),
+    st.integers(1, 5),
+    st.sampled_from(["broadcast", "serial"]),
+    st.integers(0, 2**32),
+    st.floats(0, 0.5),
+)
+def test_brute_force_agrees(B: int, K: int, fan_out: str, seed: int, forbidden: float) -> None:
+    random = np.random.default_rng(seed)
+    tau_BK = np.where(random.random((B, K)) < forbidden, np.inf, random.uniform(0, 3, (B, K)))
+    root_K, behind_K = random.uniform(0, 2, (2, K))
+    best = np.inf
+    for chosen in itertools.permutations(range(K), B):
+        # In the order of the children, as the root sends its copies.
+        order = sorted(range(B), key=lambda b: chosen[b])
+        branches = [Branch(root_K[chosen[b]], tau_BK[b, chosen[b]], behind_K[chosen[b]]) for b in order]
+        best = min(best, completion_latency([], [], 0.0, branches, fan_out))
+    if np.isinf(best):
+        with pytest.raises(TargetError, match=f"give each of {B} branches one of {K} children"):
+            best_branches(tau_BK, root_K, behind_K, fan_out)
+        return
+    seconds, chosen = best_branches(tau_BK, root_K, behind_K, fan_out)
+    assert seconds == pytest.approx(best, rel=1e-9)
+    assert len(set(chosen)) == B and np.isfinite(tau_BK[range(B), list(chosen)]).all()
+
+
+def test_the_worked_mesh() -> None:
+    # Fig. 2(b), in ms: branches of 2.5, 3.813 and 2.96 ms, sent to on a link of 8.02816 ms.
+    tau_BK = np.full((3, 3), np.inf)
+    np.fill_diagonal(tau_BK, [2.5, 3.813, 2.96])
+    root_K, behind_K = np.full(3, 8.02816), np.array([0.25088, 0.37632, 0.50176])
+    seconds, chosen = best_branches(tau_BK, root_K, behind_K)
+    assert chosen == (0, 1, 2) and seconds + 179.17792 + 2.62 == pytest.approx(194.0154, abs=1e-6)
+    serial, _ = best_branches(tau_BK, root_K, behind_K, "serial")
+    assert serial + 179.17792 + 2.62 == pytest.approx(209.34416, abs=1e-6)
+
+
+def test_eight_branches_swap_to_the_best_children() -> None:
+    cost = np.add.outer(np.arange(8.0), np.arange(8.0))
+    # Slow branches go to quick children: 0 + 7, 1 + 6, ... = 7 each.
+    assert best_assignment(cost) == (7.0, tuple(range(7, -1, -1)))

@@ -1,0 +1,65 @@
+import torch
+from tiny import CONFIG, LUT, SPACE, tiny_splits
+
+from jmsnas.nas.config import SearchConfig
+from jmsnas.nas.session import Hooks, Session
+from jmsnas.nas.stages import Epoch, HeldOut, optimizer_for
+from jmsnas.nas.training import weight_step
+
+SPLITS = tiny_splits()
+
+
+def test_the_architecture_sees_every_batch_before_any_again() -> None:
+    # 96 images in batches of 32: rounds of three batches, not one batch over and over.
+    source = HeldOut(SPLITS.arch, 32, 0)
+    seen = [source.next() for _ in range(6)]
+    for first in (0, 3):
+        labels = torch.cat([batch[1] for batch in seen[first : first + 3]])
+        assert labels.sort().values.tolist() == SPLITS.arch.labels.sort().values.tolist()
+    assert not torch.equal(seen[0][0], seen[3][0])  # the next round is in another order
+
+
+def test_it_goes_on_amid_a_round() -> None:
+    source = HeldOut(SPLITS.arch, 32, 0)
+    for _ in range(4):
+        source.next()
+    state = source.state()
+    assert state == {"round": 1, "taken": 1}
+    other = HeldOut(SPLITS.arch, 32, 0)
+    other.restore(state)
+    for _ in range(5):
+        assert torch.equal(source.next()[0], other.next()[0])
+
+
+def test_weights_of_paths_that_were_not_drawn_stay_as_they_are() -> None:
+    # Neither decay nor momentum moves them, and an optimiser that some have not met yet goes on.
+    supernet = Session(CONFIG, SPACE, LUT, SPLITS, Hooks()).supernet.train()
+    optimizer = optimizer_for(CONFIG, supernet)
+    x, labels = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(8)
+    weight_step(supernet, (x, (0, 0, 0, 0, 0)), labels, optimizer, "here")
+    before = {name: p.detach().clone() for name, p in supernet.named_parameters()}
+    weight_step(supernet, (x, (0, 1, 1, 1, 0)), labels, optimizer, "here")
+    drawn = ("layers.0.0.", "layers.1.1.", "layers.2.1.", "layers.3.1.", "layers.4.0.")
+    for name, p in supernet.named_parameters():
+        assert torch.equal(p, before[name]) != name.startswith(drawn), name
+
+
+def test_the_decay_is_the_gradient_of_lambda1_times_the_square() -> None:
+    # d/dw lambda1 w^2 = 2 lambda1 w: at lambda1 = 0.25, w = 2 and no other gradient, SGD at 0.1 moves by
+    # -0.1 x (1 + 0.9) x 1 = -0.19 in its first Nesterov step.
+    module = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.constant_(module.weight, 2.0)
+    optimizer = optimizer_for(SearchConfig(lr=0.1, lambda1=0.25), module)
+    module.weight.grad = torch.zeros(1, 1)
+    optimizer.step()
+    torch.testing.assert_close(module.weight.detach(), torch.tensor([[1.81]]))
+    assert isinstance(optimizer_for(SearchConfig(optimizer="adam"), module), torch.optim.Adam)
+
+
+def test_an_epoch_in_words() -> None:
+    epoch = Epoch("search", 12, 0.4321, 0.8, 0.5, 0.7, 0.00212, 1.234, 3.0, 0.00198, 0.912)
+    assert epoch.words == (
+        "search 12: loss 0.432, 91.2% right, E[T] 2.12 ms, entropy 1.23, derived now: T 1.98 ms"
+    )
+    final = Epoch("final", 3, 0.1, 0.97, None, None, None, None, 1.0)
+    assert final.words == "final 3: loss 0.100, 97.0% right"
