@@ -18,12 +18,12 @@ test: .venv/installed
 	$(BIN)/lint-imports
 	$(BIN)/pytest
 
-# The promises of docs/promises.md, with a table of what was reached: two minutes, and an hour.
+# The promises of docs/promises.md, with a table of what was reached: minutes, and most of a day.
 prove: .venv/installed
-	JMSNAS_PROVE=prove $(BIN)/pytest tests/prove
+	JMSNAS_PROVE=prove $(BIN)/pytest -p no:logging tests/prove
 
 prove-long: .venv/installed
-	JMSNAS_PROVE=long $(BIN)/pytest tests/prove
+	JMSNAS_PROVE=long $(BIN)/pytest -p no:logging tests/prove
 
 quickstart: .venv/installed
 	$(BIN)/jmsnas quickstart

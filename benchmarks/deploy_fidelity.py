@@ -2,11 +2,13 @@
 
 Each agent is a process in a namespace of its own, one thread, batch 1. Links are 25, 50 and 200 Mbit/s as in
 Table I (link_namespaces.py). Predicted: equations (1) and (2) from U(.) of this host (measured here, in
-onnxruntime) and from links that the tool itself measured. Measured: the median over `--requests` requests of
-T, from the image's arrival at the first device to the result at the last. Networks: random ones of the
-`cifar` space, and MobileNetV2 at 224. All processes share this machine's cores: its load is stated.
+onnxruntime), from links that the tool itself measured, and from its rehearsal with two other networks, which
+tells what serving adds to U(.). Measured: the median over `--requests` requests of T, from the image's
+arrival at the first device to the result at the last. Networks: random ones of the `cifar` space, and
+MobileNetV2 at 224. All processes share this machine's cores: its load is stated.
 
-Needs root (namespaces). Without, it says "not run", and `--check` exits 1.
+Needs root (namespaces). Without, it says "not run", and `--check` exits 1. With `--work FOLDER` what was
+profiled and measured is kept there and taken up again.
 """
 
 import argparse
@@ -15,13 +17,15 @@ import os
 import shutil
 import sys
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from deploy_networks import CHAIN, MESH, Result, Tau, chain, mesh, networks
+from deploy_networks import DEVICES, PAIRS, Blocks, Result, Tau, evaluate, networks, split, to_profile
 from link_namespaces import namespace, namespaces
 
 from jmsnas.deploy.fleet import Address
@@ -30,92 +34,156 @@ from jmsnas.deploy.local import leader_certs, local_agents
 from jmsnas.profiler.environment import describe_host
 from jmsnas.profiler.sweep import profile
 from jmsnas.profiler.table import Key
-from jmsnas.space import Block, Subject
+from jmsnas.space import Subject
 
-CHAIN_BAR, MESH_BAR, TOLERANCE = 0.05, 0.08, 1e-4
+BARS, TOLERANCE = {"chain": 0.05, "mesh": 0.08}, 1e-4
 
 
 @contextmanager
-def agents(names: Sequence[str], links: Sequence[tuple[str, str]], folder: Path) -> Iterator[Leader]:
-    """Start an agent in each namespace, and give their leader."""
+def agents(
+    names: Sequence[str], links: Sequence[tuple[str, str]], folder: Path
+) -> Iterator[tuple[Leader, list[int]]]:
+    """Start an agent in each namespace, and give their leader and their process ids."""
     with ExitStack() as stack:
         where = stack.enter_context(namespaces(names, links))
         found: dict[str, Address] = {}
+        pids: list[int] = []
         for name in names:
             prefix = ("ip", "netns", "exec", namespace(name))
             one = stack.enter_context(local_agents((name,), folder, prefix=prefix, host=where[name]))
             found[name] = one[name].address
+            pids.append(one[name].process.pid)
         leader = Leader(leader_certs(folder), found)
         stack.callback(leader.close)
-        yield leader
+        yield leader, pids
 
 
-def subjects(nets: dict[str, tuple[Block, ...]]) -> list[Subject]:
-    """Every block, each once."""
-    return list(dict.fromkeys(block for blocks in nets.values() for block in blocks))
+def cannot_run() -> bool:
+    """Say so where there can be no namespaces."""
+    missing = os.geteuid() != 0 or not shutil.which("ip") or not shutil.which("tc")
+    if missing:
+        print("not run: network namespaces need root, ip and tc")
+    return missing
 
 
-def main() -> int:
+def given() -> Any:
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--networks", type=int, default=10, help="random networks of the cifar space")
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--budget", type=float, default=60.0, help="seconds to profile this host with")
-    parser.add_argument("--topology", choices=("chain", "mesh"), action="append")
+    parser.add_argument("--topology", choices=tuple(DEVICES), action="append")
+    parser.add_argument("--work", type=Path, help="keep table and results here, and go on from them")
+    parser.add_argument("--stop-after", type=float, default=1e9, help="seconds, then stop between networks")
+    parser.add_argument("--terms", action="store_true", help="print every term")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--check", action="store_true")
-    arguments = parser.parse_args()
-    if os.geteuid() != 0 or not shutil.which("ip") or not shutil.which("tc"):
-        print("not run: network namespaces need root, ip and tc")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Profile, measure, print, check."""
+    arguments, began = given(), time.monotonic()
+    if cannot_run():
         return 1 if arguments.check else 0
-    nets = networks(arguments.networks, arguments.seed)
-    results: list[Result] = []
-    with tempfile.TemporaryDirectory(prefix="jmsnas-") as folder:
-        place = Path(folder)
-        table = profile(
-            "local",
-            subjects(nets),
-            [Key()],
-            place / "local.parquet",
-            cache=place / "cache",
-            seed=arguments.seed,
-            budget_s=arguments.budget,
-            tell=lambda text: print(text, file=sys.stderr),
-        )
-        tau: Tau = {row.block: row.median_s for row in table.everything}
-        load = os.getloadavg()
-        chosen = arguments.topology or ["chain", "mesh"]
-        if "chain" in chosen:
-            links = list(zip(CHAIN, CHAIN[1:], strict=False))
-            with agents(CHAIN, links, place) as leader:
-                for name, blocks in nets.items():
-                    results.append(show(chain(name, blocks, tau, leader, arguments.requests)))
-        if "mesh" in chosen:
-            links = [("ue", "sbs"), *(("sbs", c) for c in MESH[2:5]), *((c, "cloud") for c in MESH[2:5])]
-            with agents(MESH, links, place) as leader:
-                for name, blocks in nets.items():
-                    results.append(show(mesh(name, blocks, tau, leader, arguments.requests)))
+    nets, chosen = networks(arguments.networks, arguments.seed), arguments.topology or list(DEVICES)
+    with ExitStack() as stack:
+        place = arguments.work or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jmsnas-")))
+        place.mkdir(parents=True, exist_ok=True)
+        tau, load = profiled(to_profile(nets), place, arguments), os.getloadavg()
+        for topology in chosen:
+            run(topology, nets, tau, place, arguments, began)
+        results = [Result(**json.loads(file.read_text())) for file in sorted(place.glob("result-*.json"))]
+    results = [result for result in results if result.topology in chosen and result.network in nets]
+    if len(results) < len(nets) * len(chosen):
+        print(f"{len(results)} of {len(nets) * len(chosen)} done: the same command goes on")
+        return 1 if arguments.check else 0
     return report(arguments, results, load)
 
 
-def show(result: Result) -> Result:
+def profiled(subjects: Sequence[Subject], place: Path, arguments: Any) -> Tau:
+    """Measure U(.) of this host."""
+    table = profile(
+        "local",
+        list(subjects),
+        [Key()],
+        place / "local.parquet",
+        cache=place / "cache",
+        seed=arguments.seed,
+        budget_s=arguments.budget,
+        tell=lambda text: print(text, file=sys.stderr),
+    )
+    return {row.block: row.median_s for row in table.everything}
+
+
+def run(topology: str, nets: dict[str, Blocks], tau: Tau, place: Path, arguments: Any, began: float) -> None:
+    """Measure what is left of the networks over a topology, each result kept in a file."""
+    files = {name: place / f"result-{topology}-{name.replace(' ', '_')}.json" for name in nets}
+    left = [name for name in nets if not files[name].exists()]
+    if not left or time.monotonic() - began > arguments.stop_after:
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix="jmsnas-") as folder,
+        agents(DEVICES[topology], PAIRS[topology], Path(folder)) as (leader, _),
+    ):
+        for name in left:
+            if time.monotonic() - began > arguments.stop_after:
+                return
+            result = evaluate(name, split(topology, nets[name], tau), tau, leader, arguments.requests)
+            show(result, arguments.terms)
+            files[name].write_text(json.dumps(asdict(result)))
+
+
+def show(result: Result, terms: bool) -> None:
+    """Print a result, and its terms in milliseconds."""
     print(
         f"{result.topology:<6} {result.network:<18} predicted {1e3 * result.predicted_s:8.2f} ms  measured "
-        f"{1e3 * result.measured_s:8.2f} ms  off {result.error:6.1%}  logits differ {result.difference:.1e}",
+        f"{1e3 * result.measured_s:8.2f} ms  off {result.error:6.1%} "
+        f"(bare {abs(result.bare_s / result.measured_s - 1):6.1%})  logits differ {result.difference:.1e}",
         flush=True,
     )
-    return result
+    for term in result.terms if terms else ():
+        predicted_s = term["predicted_s"] or 0.0
+        print(
+            f"    {term['kind']:<8}{term['where']:<16}{1e3 * predicted_s:9.3f}{1e3 * term['measured_s']:9.3f}"
+            f"{1e3 * (term['measured_s'] - predicted_s):+9.3f}",
+            flush=True,
+        )
+
+
+def by_others(results: list[Result]) -> float:
+    """Mean error of a prediction that knows nothing of a network but its space: a control."""
+    measured_s = [result.measured_s for result in results if result.network.startswith("cifar")]
+    others_s = [(sum(measured_s) - own_s) / max(1, len(measured_s) - 1) for own_s in measured_s]
+    off = [abs(other_s / own_s - 1) for other_s, own_s in zip(others_s, measured_s, strict=True)]
+    return float(np.mean(off)) if off else float("nan")
+
+
+def terms_off(results: list[Result], kind: str) -> str:
+    """Say how far predicted terms of a kind are off."""
+    terms = [term for result in results for term in result.terms if term["kind"] == kind]
+    off = [abs(term["predicted_s"] / term["measured_s"] - 1) for term in terms]
+    off_ms = [1e3 * (term["predicted_s"] - term["measured_s"]) for term in terms]
+    low_ms, high_ms = np.quantile(off_ms, (0.05, 0.95))
+    return f"off by {np.mean(off):.1%} on average, {low_ms:+.2f} to {high_ms:+.2f} ms (5 % to 95 %)"
 
 
 def report(arguments: Any, results: list[Result], load: tuple[float, float, float]) -> int:
     """Print the means, write the JSON file, and name what falls short."""
-    short = []
-    means = {}
-    for topology, bar in (("chain", CHAIN_BAR), ("mesh", MESH_BAR)):
-        errors = [result.error for result in results if result.topology == topology]
-        if errors:
-            means[topology] = float(np.mean(errors))
-            print(f"{topology}: mean |predicted / measured - 1| {means[topology]:.1%} (bar {bar:.0%})")
+    short, means, bare = [], {}, {}
+    for topology, bar in BARS.items():
+        own = [result for result in results if result.topology == topology]
+        if own:
+            means[topology] = float(np.mean([result.error for result in own]))
+            bare[topology] = float(np.mean([abs(result.bare_s / result.measured_s - 1) for result in own]))
+            print(
+                f"{topology}: mean |predicted / measured - 1| {means[topology]:.1%} (bar {bar:.0%}); "
+                f"without the rehearsal {bare[topology]:.1%}"
+            )
+            print(f"    by the mean T of the other networks of the space: {by_others(own):.1%}")
+            for kind in ("compute", "send"):
+                print(f"    {kind} terms alone: {terms_off(own, kind)}")
             if means[topology] > bar:
                 short.append(f"{topology} {means[topology]:.1%} > {bar:.0%}")
     worst = max(result.difference for result in results)
@@ -124,11 +192,12 @@ def report(arguments: Any, results: list[Result], load: tuple[float, float, floa
     print(f"load average before the requests {load[0]:.2f}, {os.cpu_count()} cores shared by all agents")
     if arguments.json:
         document = {
-            "schema_version": 1,
+            "schema_version": 2,
             "machine": describe_host(),
             "load": load,
             "means": means,
-            "results": [{**result.__dict__, "error": result.error} for result in results],
+            "means_without_rehearsal": bare,
+            "results": [{**asdict(result), "error": result.error} for result in results],
         }
         arguments.json.write_text(json.dumps(document, indent=2) + "\n")
     for line in short:

@@ -1,7 +1,8 @@
 """Networks of the fidelity benchmark over chain and mesh: what is predicted of each, and what is measured."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -9,29 +10,83 @@ from torch import nn
 
 from jmsnas.deploy.export import Exported, export_network
 from jmsnas.deploy.leader import Leader
-from jmsnas.deploy.measured import completion_s
+from jmsnas.deploy.measured import completion_s, measured_terms
+from jmsnas.deploy.measured_link import MeasuredLink
 from jmsnas.deploy.plan import Piece, Target
+from jmsnas.deploy.rehearsal import QUICK, SLOW, Reference, reference_blocks, rehearse
+from jmsnas.deploy.served import Served
 from jmsnas.latency import Branch, completion_latency
 from jmsnas.mobilenets import mobilenet
 from jmsnas.profiler.export import seeded_module
-from jmsnas.space import Block, Part, Subject
+from jmsnas.space import Block, Subject
 from jmsnas.space_file import load_space
 
-Tau = dict[Subject, float]
-Blocks = Sequence[Block]
+Tau = Mapping[Subject, float]
+Blocks = tuple[Block, ...]
+Links = Mapping[tuple[str, str], MeasuredLink]
 CHAIN = ("ue", "sbs", "mbs", "cloud")
 MESH = ("ue", "sbs", "mbs1", "mbs2", "mbs3", "cloud")
+DEVICES = {"chain": CHAIN, "mesh": MESH}
+PAIRS = {
+    "chain": tuple(zip(CHAIN, CHAIN[1:], strict=False)),
+    "mesh": (("ue", "sbs"), *(("sbs", c) for c in MESH[2:5]), *((c, "cloud") for c in MESH[2:5])),
+}
+_WARM_UP, _TIMEOUT_S = 10, 30.0
+
+
+@dataclass(frozen=True)
+class Split:
+    """A network over a topology: the blocks of each segment, and what runs where."""
+
+    topology: str
+    segments: dict[str, Blocks]
+    pieces: tuple[Piece, ...]
+
+    def tau_s(self, tau: Tau) -> dict[str, float]:
+        """Seconds of each device's blocks by the table."""
+        return {
+            piece.device: sum(
+                tau[block] for block in self.segments[piece.segment][piece.first - 1 : piece.last]
+            )
+            for piece in self.pieces
+        }
+
+    def sent_bytes(self) -> dict[tuple[str, str], int]:
+        """Bytes over each link."""
+        return {
+            (piece.device, target.device): 4
+            * self.segments[piece.segment][piece.last - 1].layer.output_elements
+            for piece in self.pieces
+            for target in piece.targets
+        }
+
+    def like(self, size: tuple[int, int]) -> "Split":
+        """Give the same split of a reference network."""
+        segments = {name: reference_blocks(blocks, size) for name, blocks in self.segments.items()}
+        return Split(self.topology, segments, self.pieces)
+
+    def exported(self) -> dict[str, Exported]:
+        """Export each segment, weights drawn from a seed of its own."""
+        return {name: exported(blocks, seed) for seed, (name, blocks) in enumerate(self.segments.items())}
+
+
+@cache
+def exported(blocks: Blocks, seed: int) -> Exported:
+    network = nn.Sequential(*(seeded_module(block, seed) for block in blocks))
+    return export_network(network, (1, *blocks[0].layer.input_shape))
 
 
 @dataclass(frozen=True)
 class Result:
-    """What was predicted of a network over a topology, and measured."""
+    """What was predicted of a network over a topology, and measured; `bare_s` is without a rehearsal."""
 
     topology: str
     network: str
+    bare_s: float
     predicted_s: float
     measured_s: float
     difference: float
+    terms: list[dict[str, Any]]
 
     @property
     def error(self) -> float:
@@ -39,126 +94,110 @@ class Result:
         return abs(self.predicted_s / self.measured_s - 1)
 
 
-def networks(count: int, seed: int) -> dict[str, tuple[Block, ...]]:
+def networks(count: int, seed: int) -> dict[str, Blocks]:
     """Random networks of the cifar space, and MobileNetV2 at 224."""
-    space, rng = load_space("cifar"), np.random.default_rng(seed)
-    drawn = {
-        f"cifar {n}": tuple(
+    large = mobilenet("mobilenet_v2", (3, 224, 224), 1000).blocks
+    return {**drawn("cifar", count, seed), "mobilenet_v2 224": large}
+
+
+def drawn(name: str, count: int, seed: int) -> dict[str, Blocks]:
+    """Draw networks of a space, each candidate as likely as the others of its layer."""
+    space, rng = load_space(name), np.random.default_rng(seed)
+    return {
+        f"{name} {n}": tuple(
             Block(choices[rng.integers(len(choices))], layer)
             for layer, choices in zip(space.layers, space.choices, strict=True)
         )
         for n in range(count)
     }
-    return {**drawn, "mobilenet_v2 224": mobilenet("mobilenet_v2", (3, 224, 224), 1000).blocks}
 
 
-def module(blocks: Blocks, seed: int = 0) -> nn.Sequential:
-    return nn.Sequential(*(seeded_module(block, seed) for block in blocks))
+def to_profile(nets: Mapping[str, Blocks]) -> list[Subject]:
+    """Every block of the networks and of their references, each once."""
+    found = [
+        (blocks, *(reference_blocks(blocks, size) for size in (QUICK, SLOW))) for blocks in nets.values()
+    ]
+    return list(dict.fromkeys(block for three in found for blocks in three for block in blocks))
+
+
+def split(topology: str, blocks: Blocks, tau: Tau) -> Split:
+    """Split a network: on a chain about evenly; on a mesh two fifths, three times as many, and the rest."""
+    if topology == "chain":
+        return on_chain(blocks, even_cuts([tau[block] for block in blocks], len(CHAIN)))
+    one, two, children = 2 * len(blocks) // 5, 4 * len(blocks) // 5, MESH[2:5]
+    trunk, branch, tail = blocks[:one], blocks[one:two], blocks[two:]
+    pieces = (
+        Piece("ue", "trunk", 1, one // 2, (Target("sbs"),)),
+        Piece("sbs", "trunk", one // 2 + 1, one, tuple(Target(child) for child in children)),
+        *(
+            Piece(child, f"branch{n + 1}", 1, len(branch), (Target("cloud", branch=n),))
+            for n, child in enumerate(children)
+        ),
+        Piece("cloud", "tail", 1, len(tail), (), joined=3),
+    )
+    return Split("mesh", {"trunk": trunk, **{f"branch{n}": branch for n in (1, 2, 3)}, "tail": tail}, pieces)
+
+
+def on_chain(blocks: Blocks, cuts: Sequence[int]) -> Split:
+    """Cut a network behind these layers, over the chain."""
+    targets = [(Target(device),) for device in CHAIN[1:]] + [()]
+    rows = zip(CHAIN, (0, *cuts[:-1]), cuts, targets, strict=True)
+    return Split("chain", {"chain": blocks}, tuple(Piece(d, "chain", a + 1, b, to) for d, a, b, to in rows))
 
 
 def even_cuts(tau_s: Sequence[float], parts: int) -> tuple[int, ...]:
     """Cut so that each device has about the same work, and at least one layer."""
-    total, cuts = np.cumsum(tau_s), []
+    total, cuts = np.cumsum(tau_s), list[int]()
     for part in range(1, parts):
         cut = int(np.searchsorted(total, total[-1] * part / parts)) + 1
         cuts.append(min(max(cut, (cuts[-1] if cuts else 0) + 1), len(tau_s) - parts + part))
     return (*cuts, len(tau_s))
 
 
-def chain(name: str, blocks: Blocks, tau: Tau, leader: Leader, requests: int) -> Result:
-    """Predict and measure a network over the chain."""
-    cuts = even_cuts([tau[block] for block in blocks], len(CHAIN))
-    exported = export_network(module(blocks), (1, *blocks[0].layer.input_shape))
-    starts, told = (0, *cuts[:-1]), leader.collect()
-    pieces = tuple(
-        Piece(
-            device,
-            "chain",
-            first + 1,
-            last,
-            (Target(CHAIN[m + 1]),) if m + 1 < len(CHAIN) else (),
-        )
-        for m, (device, first, last) in enumerate(zip(CHAIN, starts, cuts, strict=True))
-    )
-    sent = [4 * blocks[cut - 1].layer.output_elements for cut in cuts[:-1]]
-    pairs = list(zip(CHAIN, CHAIN[1:], strict=False))
-    links = leader.measure_links(pairs, sorted({1024, *sent, max(sent) // 2}))
-    tau_s = [part_s(blocks[a:b], tau, told[d]["call_s"]) for d, a, b in zip(CHAIN, starts, cuts, strict=True)]
-    epsilon_s = [links[pair].epsilon_s(size) for pair, size in zip(pairs, sent, strict=True)]
-    predicted_s = completion_latency(tau_s, [*epsilon_s, 0.0])
-    leader.ship(pieces, {"chain": exported})
-    return measured("chain", name, predicted_s, exported, leader, requests, links)
+Predicted = tuple[float, dict[str, float], dict[tuple[str, str], float]]
 
 
-def part_s(blocks: Blocks, tau: Tau, call_s: float) -> float:
-    """Seconds of a part by the table: measured whole where it is there, else the sum of its blocks."""
-    part = Part(tuple(blocks))
-    return call_s + tau.get(part, sum(tau[block] for block in blocks))
+def predict(wanted: Split, tau: Tau, served: Mapping[str, Served], links: Links) -> Predicted:
+    """T by equation (1) or (2), and its terms: of each device, and of each link."""
+    tau_s = {device: served[device].seconds(bare_s) for device, bare_s in wanted.tau_s(tau).items()}
+    epsilon_s = {pair: links[pair].epsilon_s(size) for pair, size in wanted.sent_bytes().items()}
+    if wanted.topology == "chain":
+        sends = [*(epsilon_s[pair] for pair in PAIRS["chain"]), 0.0]
+        return completion_latency([tau_s[device] for device in CHAIN], sends), tau_s, epsilon_s
+    branches = [Branch(epsilon_s["sbs", c], tau_s[c], epsilon_s[c, "cloud"]) for c in MESH[2:5]]
+    sends = [epsilon_s["ue", "sbs"], 0.0]
+    T = completion_latency([tau_s["ue"], tau_s["cloud"]], sends, tau_s["sbs"], branches)
+    return T, tau_s, epsilon_s
 
 
-def measured(
-    topology: str, name: str, predicted_s: float, exported: Any, leader: Leader, requests: int, links: Any
-) -> Result:
-    rng = np.random.default_rng(0)
-    first = exported if isinstance(exported, Exported) else exported[0]
-    xs = [rng.standard_normal(first.shapes[0]).astype(np.float32) for _ in range(8)]
-    answers = [leader.ask(xs[n % 8], timeout_s=30) for n in range(requests + 10)]
-    expected = [whole(exported, x) for x in xs]
+def evaluate(name: str, wanted: Split, tau: Tau, leader: Leader, requests: int) -> Result:
+    """Predict a network, then ship and measure it."""
+    sizes = sorted({1024, *wanted.sent_bytes().values()})
+    links = leader.measure_links(PAIRS[wanted.topology], sizes)
+    calls = {device: Served(told["call_s"]) for device, told in leader.collect().items()}
+    bare_s, *_ = predict(wanted, tau, calls, links)
+    others = [wanted.like(size) for size in (QUICK, SLOW)]
+    references = [Reference(other.exported(), other.tau_s(tau)) for other in others]
+    served, links = rehearse(leader, wanted.pieces, references, links)
+    predicted_s, tau_s, epsilon_s = predict(wanted, tau, served, links)
+    parts = wanted.exported()
+    leader.ship(wanted.pieces, parts)
+    rng, shape = np.random.default_rng(0), next(iter(parts.values())).shapes[0]
+    xs = [rng.standard_normal(shape).astype(np.float32) for _ in range(8)]
+    answers = [leader.ask(xs[n % 8], _TIMEOUT_S) for n in range(requests + _WARM_UP)]
+    expected = [whole(parts, x) for x in xs]
     difference = max(float(np.abs(answer.logits - expected[n % 8]).max()) for n, answer in enumerate(answers))
-    seconds = [completion_s(answer, links) for answer in answers[10:]]
-    return Result(topology, name, predicted_s, float(np.median(seconds)), difference)
+    timed = answers[_WARM_UP:]
+    measured_s = float(np.median([completion_s(answer, links) for answer in timed]))
+    terms = [asdict(term) for term in measured_terms(timed, links, tau_s, epsilon_s)]
+    return Result(wanted.topology, name, bare_s, predicted_s, measured_s, difference, terms)
 
 
-def whole(exported: Any, x: Any) -> Any:
+def whole(parts: Mapping[str, Exported], x: Any) -> Any:
     """Run the undivided network in torch."""
-    if isinstance(exported, Exported):
-        return exported.run(x)
-    trunk, branches, tail = exported
-    y = trunk.run(x)
+    first, *branches = parts.values()
+    y = first.run(x)
+    if not branches:
+        return y
+    *branches, tail = branches
     return tail.run(np.sum([branch.run(y) for branch in branches], axis=0))
-
-
-def mesh(name: str, blocks: Blocks, tau: Tau, leader: Leader, requests: int) -> Result:
-    """Predict and measure a network of three branches over the mesh of Fig. 2(b)."""
-    trunk, branch, tail = mesh_parts(blocks)
-    told, n1 = leader.collect(), len(trunk) // 2
-    shape = (1, *blocks[0].layer.input_shape)
-    parts = [export_network(module(trunk), shape)]
-    parts += [export_network(module(branch, seed), parts[0].shapes[-1]) for seed in (1, 2, 3)]
-    parts.append(export_network(module(tail), parts[1].shapes[-1]))
-    segments = dict(zip(("trunk", "b1", "b2", "b3", "tail"), parts, strict=True))
-    children = MESH[2:5]
-    pieces = (
-        Piece("ue", "trunk", 1, n1, (Target("sbs"),)),
-        Piece("sbs", "trunk", n1 + 1, len(trunk), tuple(Target(child) for child in children)),
-        *(
-            Piece(child, f"b{n + 1}", 1, len(branch), (Target("cloud", branch=n),))
-            for n, child in enumerate(children)
-        ),
-        Piece("cloud", "tail", 1, len(tail), (), joined=3),
-    )
-    pairs = [("ue", "sbs"), *(("sbs", c) for c in children), *((c, "cloud") for c in children)]
-    sent = [4 * layers[-1].layer.output_elements for layers in (trunk[:n1], trunk, branch)]
-    links = leader.measure_links(pairs, sorted({1024, *sent, max(sent) // 2}))
-    branches = [
-        Branch(
-            links["sbs", child].epsilon_s(sent[1]),
-            part_s(branch, tau, told[child]["call_s"]),
-            links[child, "cloud"].epsilon_s(sent[2]),
-        )
-        for child in children
-    ]
-    predicted_s = completion_latency(
-        [part_s(trunk[:n1], tau, told["ue"]["call_s"]), part_s(tail, tau, told["cloud"]["call_s"])],
-        [links["ue", "sbs"].epsilon_s(sent[0]), 0.0],
-        part_s(trunk[n1:], tau, told["sbs"]["call_s"]),
-        branches,
-    )
-    leader.ship(pieces, segments)
-    return measured("mesh", name, predicted_s, (parts[0], parts[1:4], parts[4]), leader, requests, links)
-
-
-def mesh_parts(blocks: Blocks) -> tuple[Blocks, Blocks, Blocks]:
-    """Cut a network in trunk, branch and tail: two fifths, two fifths, and the rest."""
-    n = len(blocks)
-    return blocks[: 2 * n // 5], blocks[2 * n // 5 : 4 * n // 5], blocks[4 * n // 5 :]

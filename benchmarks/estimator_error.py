@@ -25,6 +25,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from jmsnas.errors import TableError
+from jmsnas.estimators.design import few_chosen
 from jmsnas.estimators.evaluate import RANDOM, UNSEEN_CHANNELS, UNSEEN_GEOMETRY, Judged, judge
 from jmsnas.estimators.features import columns, features, groups, shape_features
 from jmsnas.estimators.hold_out import LINE, MODEL, ROOFLINE
@@ -103,6 +104,7 @@ def ways(table: Table) -> dict[str, list[Split]]:
         UNSEEN_GEOMETRY: [split for draw in draws for split in group_folds(X, seed=draw)],
         UNSEEN_CHANNELS: [split for draw in draws for split in channel_folds(X, draw)],
         **{f"{few} rows": few_rows(X, few, FEW_DRAWS, SEED) for few in (20, 50, 100)},
+        **{f"{few} chosen": few_chosen(X, few, FEW_DRAWS, SEED) for few in (20, 100)},
     }
     return {split: folds for split, folds in found.items() if teach(X, folds)}
 

@@ -31,7 +31,7 @@ from jmsnas.files import preset_path, write_json
 from jmsnas.nas.derive import Derived
 from jmsnas.nas.latency_lut import LatencyLUT, build_lut
 from jmsnas.nas.prepare import estimators_for
-from jmsnas.nas.target import choose_target, derive_for, targets_between
+from jmsnas.nas.target import Band, choose_target, derive_for, targets_between
 from jmsnas.network import INPUT_BYTES, Network, load_network
 from jmsnas.profiler.environment import describe_host
 from jmsnas.space import SearchSpace
@@ -73,7 +73,8 @@ def derived_at(lut: LatencyLUT) -> Iterator[tuple[dict[str, Any], Derived]]:
     for t_const_s in targets_between(lut, 3):
         target = choose_target(lut, t_const_s)
         for name, p_NR in probabilities(lut):
-            (derived,), in_band = derive_for(p_NR, lut, target, BAND)
+            (derived,), band = derive_for(p_NR, lut, target, BAND)
+            in_band = band is Band.HOLDS
             row = {"p": name, "t_const_s": t_const_s, "latency_s": derived.latency_s, "in_band": in_band}
             yield row, derived
 

@@ -29,8 +29,6 @@ DRAWS = {10: 40, 100: 40, 1000: 5}
 # As many as leave enough to be judged on: what these do not teach is taken for noise of the table.
 MANY, MANY_DRAWS = 2500, 3
 MIN_WITHIN_10 = 0.99
-# Of a table with too much noise for that, how far 100 networks may stay below what MANY reach.
-MAX_BELOW_MANY = 0.02
 MODELS = ("model", "MACs", "MACs + blocks")
 
 
@@ -104,18 +102,16 @@ def beaten(results: list[Result]) -> list[str]:
 
 
 def short(with_100: Result, with_many: Result) -> list[str]:
-    """Say how 100 networks miss the share within 10 % that is asked, or that the table leaves room for."""
+    """Say where 100 networks miss the share within 10 % that is asked, and what MANY reach there."""
     ours, most = with_100.within_10.median, with_many.within_10.median
-    bar = MIN_WITHIN_10 if most >= MIN_WITHIN_10 else most - MAX_BELOW_MANY
-    return [] if ours >= bar else [f"{with_100.table}: {ours:.2%} within 10 %, expected {bar:.2%}"]
-
-
-def noisy(with_100: Result, with_many: Result) -> list[str]:
-    """Say where the share within 10 % that is asked is not reached with many networks either."""
-    ours, most = with_100.within_10.median, with_many.within_10.median
-    if most >= MIN_WITHIN_10:
+    if ours >= MIN_WITHIN_10:
         return []
-    return [f"{with_100.table}: {ours:.2%} within 10 % with 100 networks, {most:.2%} with {MANY}"]
+    # What more networks do not teach is no part of the network: runs that were slowed by something else.
+    cure = "more networks" if most >= MIN_WITHIN_10 else "no number of networks"
+    return [
+        f"{with_100.table}: {ours:.2%} within 10 % with 100 networks, expected {MIN_WITHIN_10:.0%}; "
+        f"{MANY} reach {most:.2%}, so that {cure} would do"
+    ]
 
 
 def line(result: Result) -> str:
@@ -140,7 +136,6 @@ def main() -> None:
     print(f"{'table':32}{'seen':>6}  {'':14}{'MAPE':>7} {'worst':>8}{'in 10 %':>9} {'worst':>9}{'rho':>8}")
     everything: list[Result] = []
     missed: list[str] = []
-    out_of_reach: list[str] = []
     for table in tables:
         model: dict[int, Result] = {}
         for networks, draws in {**DRAWS, MANY: MANY_DRAWS}.items():
@@ -151,13 +146,10 @@ def main() -> None:
             missed += beaten(results) if networks in DRAWS else []
         if table.end_to_end:
             missed += short(model[100], model[MANY])
-            out_of_reach += noisy(model[100], model[MANY])
     if arguments.json:
-        found: dict[str, Any] = {"seed": SEED, "missed": missed, "out_of_reach": out_of_reach}
+        found: dict[str, Any] = {"seed": SEED, "missed": missed}
         found["results"] = [asdict(result) for result in everything]
         arguments.json.write_text(json.dumps(found, indent=2) + "\n")
-    for text in out_of_reach:
-        print(f"OUT OF REACH  {text}")
     for text in missed:
         print(f"MISSED  {text}")
     if arguments.check and missed:

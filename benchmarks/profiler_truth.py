@@ -1,14 +1,16 @@
 """Does the sum over blocks tell how slow a network is? Sums against networks measured whole.
 
-    python benchmarks/profiler_truth.py                 table of figures, in about 5 minutes
+    python benchmarks/profiler_truth.py                 table of figures, in about 6 minutes
     python benchmarks/profiler_truth.py --check         exit 1 where a bar is missed
 
-Of each space and run time one sweep measures every block, 10 whole networks and 30 others. A line through the
-10 corrects sums of blocks; it is judged on the 30, which are spread over their MACs so that T spreads too.
+Of each space and run time one sweep measures every block, 10 whole networks, 30 others, and 20 parts cut out
+of networks. The 10 correct sums of blocks; that is judged on the 30, which are spread over their MACs so that
+T spreads too, and on the parts, which are what a device of a split network runs.
 """
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,50 +23,68 @@ from jmsnas.profiler.environment import describe_host
 from jmsnas.profiler.host_watch import read_host
 from jmsnas.profiler.plan import whole_networks
 from jmsnas.profiler.sweep import profile
-from jmsnas.profiler.table import RUNTIMES, Key
+from jmsnas.profiler.table import RUNTIMES, Key, LatencyTable
+from jmsnas.space import Part
 from jmsnas.space_file import load_space
 
 SPACES = ("digits", "cifar")
-FITTED, JUDGED = 10, 30
+FITTED, JUDGED, CUT = 10, 30, 20
 ERROR_BAR, RANK_BAR, SPREAD = 0.03, 0.95, 1.5
 
 
 def figures(space_name: str, runtime: str, folder: Path, seed: int) -> dict[str, Any]:
-    space, key = load_space(space_name), Key(runtime)
+    space = load_space(space_name)
     fitted = whole_networks(space, FITTED, seed)
-    judged = [part for part in whole_networks(space, JUDGED + FITTED, seed + 1) if part not in fitted][
-        :JUDGED
-    ]
+    judged = [part for part in whole_networks(space, JUDGED + FITTED, seed + 1) if part not in fitted]
+    judged, cut = judged[:JUDGED], cut_out(whole_networks(space, CUT, seed + 2), seed)
     table = profile(
         "local",
-        [*space.blocks(), *fitted, *judged],
-        [key],
+        [*space.blocks(), *fitted, *judged, *cut],
+        [Key(runtime)],
         folder / f"{space_name}-{runtime}.parquet",
         cache=folder / "cache",
         seed=seed,
         tell=lambda line: None,
         watch=read_host,
-    ).of(key)
-    median_s = {row.block: row.median_s for row in table.rows}
-    whole_s = {row.block: row.median_s for row in table.parts}
-    sum_s = {part: sum(median_s[block] for block in part.blocks) for part in whole_s}
-    line = fit_correction([sum_s[part] for part in fitted], [whole_s[part] for part in fitted])
-    truth = np.array([whole_s[part] for part in judged])
-    sums = np.array([sum_s[part] for part in judged])
-    corrected = np.array([line.apply(seconds) for seconds in sums])
+    )
+    fit = fit_correction(*seconds(table, fitted))
+    sums_s, counts, truth_s = map(np.array, seconds(table, judged))
+    corrected_s = np.array(list(map(fit.apply, sums_s, counts)))
+    error = np.abs(corrected_s / truth_s - 1)
+    cut_error = [
+        abs(fit.apply(sum_s, count) / s - 1) for sum_s, count, s in zip(*seconds(table, cut), strict=True)
+    ]
     return {
         "space": space_name,
         "runtime": runtime,
         "networks": len(judged),
-        "spread": float(truth.max() / truth.min()),
-        "sum_gap_mean": float((sums / truth - 1).mean()),
-        "error_mean": float(np.abs(corrected / truth - 1).mean()),
-        "error_worst": float(np.abs(corrected / truth - 1).max()),
-        "error_left_one_out": line.error,
-        "spearman": float(spearmanr(corrected, truth).statistic),
-        "offset_s": line.offset_s,
-        "slope": line.slope,
+        "spread": float(truth_s.max() / truth_s.min()),
+        "sum_gap_mean": float((sums_s / truth_s - 1).mean()),
+        "error_mean": float(error.mean()),
+        "error_worst": float(error.max()),
+        "error_left_one_out": fit.error,
+        "cut_error_mean": float(np.mean(cut_error)),
+        "spearman": float(spearmanr(corrected_s, truth_s).statistic),
+        "slope": fit.slope,
+        "junction_s": fit.junction_s,
     }
+
+
+def seconds(table: LatencyTable, parts: Sequence[Part]) -> tuple[list[float], list[int], list[float]]:
+    """Of each part the sum over its blocks, how many they are, and what it took itself."""
+    median_s = {row.block: row.median_s for row in table.everything}
+    sums_s = [sum(median_s[block] for block in part.blocks) for part in parts]
+    return sums_s, [len(part.blocks) for part in parts], [median_s[part] for part in parts]
+
+
+def cut_out(networks: Sequence[Part], seed: int) -> list[Part]:
+    """Cut a part of two blocks or more, but not all, out of each network."""
+    generator, found = np.random.default_rng(seed), []
+    for network in networks:
+        count = int(generator.integers(2, len(network.blocks)))
+        first = int(generator.integers(len(network.blocks) - count + 1))
+        found.append(Part(network.blocks[first : first + count]))
+    return list(dict.fromkeys(found))
 
 
 def report(found: dict[str, Any]) -> list[str]:
@@ -72,7 +92,8 @@ def report(found: dict[str, Any]) -> list[str]:
     print(
         f"{where:<20} {found['networks']:>3} networks, T spreads {found['spread']:.2f} x; sums "
         f"{found['sum_gap_mean']:+.1%}, corrected {found['error_mean']:.2%} off "
-        f"(worst {found['error_worst']:.1%}), Spearman {found['spearman']:.3f}"
+        f"(worst {found['error_worst']:.1%}), Spearman {found['spearman']:.3f}; parts of networks "
+        f"{found['cut_error_mean']:.2%} off"
     )
     missed = []
     if found["error_mean"] > ERROR_BAR:

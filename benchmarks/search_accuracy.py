@@ -47,7 +47,7 @@ from jmsnas.nas.search import begin_search, search
 from jmsnas.nas.session import Hooks
 from jmsnas.nas.stages import StageTwo
 from jmsnas.nas.supernet import Supernet
-from jmsnas.nas.target import Target, derive_for, targets_between
+from jmsnas.nas.target import Band, Target, derive_for, targets_between
 from jmsnas.nas.training import accuracy
 from jmsnas.profiler.environment import describe_host
 from jmsnas.space import SearchSpace
@@ -85,10 +85,10 @@ def random_networks(setting: Setting, target: Target, seed: int) -> list[Derived
     found: list[Derived] = []
     while len(found) < RANDOM:
         p_NR = draw.exponential(size=setting.lut.mask_NR.shape) * setting.lut.mask_NR
-        networks, in_band = derive_for(
+        networks, band = derive_for(
             p_NR / p_NR.sum(axis=1, keepdims=True), setting.lut, target, BAND, 1, 5000
         )
-        found += networks if in_band else []
+        found += networks if band is Band.HOLDS else []
     return found
 
 

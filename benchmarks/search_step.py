@@ -11,22 +11,25 @@ mean of the floors on both sides. CPU seconds, medians over rounds with their 95
 
 Memory is what a step allocates at its peak, by torch's profiler, for one pair of paths that both spaces
 have: with R = 13 candidates, and with the 7 of them that have a shortcut or are Identity.
+
+E[T] and derivation: see step_derivation.py; `--part derivation` measures these alone.
 """
 
 import argparse
 import copy
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import step_derivation
 import torch
-from numpy.typing import NDArray
+from step_derivation import Roofline
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
+from jmsnas.architecture import Architecture
 from jmsnas.datasets.draws import generator
 from jmsnas.files import write_json
 from jmsnas.nas.architecture_step import ArchitectureStep
@@ -39,9 +42,8 @@ from jmsnas.nas.training import to_device, weight_step
 from jmsnas.network import load_network
 from jmsnas.profiler.environment import describe_host
 from jmsnas.profiler.measurement import median_interval
-from jmsnas.profiler.simulated import load_simulated, predict_s
 from jmsnas.profiler.timing import FEWEST_ROUNDS
-from jmsnas.space import Architecture, Block, Candidate, SearchSpace
+from jmsnas.space import Candidate, SearchSpace
 from jmsnas.space_file import space_from_toml
 
 WEIGHT_BAR, ARCH_BAR, BOTH_BAR, MEMORY_BAR, FLAT_BAR = 1.10, 0.90, 1.9, 1.15, 0.05
@@ -70,17 +72,6 @@ def space_of(shortcut_only: bool) -> SearchSpace:
         "head": {"channels": 1280},
     }
     return space_from_toml(table, "step")
-
-
-class Roofline:
-    """U(.) of a simulated device."""
-
-    def __init__(self, name: str) -> None:
-        self.device = load_simulated(name)
-
-    def predict_s(self, blocks: Sequence[Block]) -> NDArray[np.float64]:
-        """Seconds of each block."""
-        return np.array([predict_s(self.device, "onnxruntime", block) for block in blocks])
 
 
 def architecture_step(space: SearchSpace, seed: int) -> ArchitectureStep:
@@ -177,27 +168,13 @@ def peaks(shortcut_only: bool, seed: int) -> dict[str, int]:
     }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--rounds", type=int, default=40)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="file for the figures")
-    parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
-    given = parser.parse_args()
-    if given.rounds < max(FEWEST_ROUNDS, 30):
-        parser.error(f"--rounds {given.rounds}: expected 30 or more")
-    torch.set_num_threads(1)
-    ratios = time_steps(given.rounds, given.seed)
+def training_steps(rounds: int, seed: int, document: dict[str, Any]) -> list[str]:
+    """Time the steps and take their peaks; print them, and give the bars that are missed."""
+    ratios = time_steps(rounds, seed)
     bars = {"weight": WEIGHT_BAR, "architecture": ARCH_BAR, "both": BOTH_BAR}
-    document: dict[str, Any] = {
-        "environment": describe_host(),
-        "rounds": given.rounds,
-    }
-    missed = []
+    document["rounds"], missed = rounds, list[str]()
     floor_s = sorted(ratios["floor_s"])[len(ratios["floor_s"]) // 2]
-    print(f"floor: {floor_s * 1e3:.0f} ms (median), batch {BATCH}, one thread, {given.rounds} rounds")
+    print(f"floor: {floor_s * 1e3:.0f} ms (median), batch {BATCH}, one thread, {rounds} rounds")
     print(f"{'step':<14} {'of the floor':>12} {'95 % interval':>16} {'bar':>6}")
     for name, bar in bars.items():
         middle, low, high = median_interval(ratios[name])
@@ -205,7 +182,7 @@ def main() -> None:
         print(f"{name:<14} {middle:>12.3f} {f'{low:.3f} .. {high:.3f}':>16} {bar:>6.2f}")
         if low > bar:
             missed.append(f"{name} step: {low:.3f} (lower end) of the floor, expected <= {bar}")
-    of_13, of_7 = peaks(False, given.seed), peaks(True, given.seed)
+    of_13, of_7 = peaks(False, seed), peaks(True, seed)
     document["peak_bytes"] = {"R=13": of_13, "R=7": of_7}
     for label, peak in (("R = 13", of_13), ("R = 7", of_7)):
         share = peak["architecture"] / peak["weight"]
@@ -219,6 +196,30 @@ def main() -> None:
     print(f"architecture step's peak, R = 13 against R = 7: {apart:.2%} apart, bar {FLAT_BAR:.0%}")
     if apart > FLAT_BAR:
         missed.append(f"memory grows with R: {apart:.2%} from R = 7 to 13, expected <= {FLAT_BAR:.0%}")
+    return missed
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--rounds", type=int, default=40)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--part", choices=("all", "steps", "derivation"), default="all")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
+    given = parser.parse_args()
+    if given.rounds < max(FEWEST_ROUNDS, 30):
+        parser.error(f"--rounds {given.rounds}: expected 30 or more")
+    torch.set_num_threads(1)
+    document: dict[str, Any] = {"environment": describe_host()}
+    missed: list[str] = []
+    if given.part != "derivation":
+        missed += training_steps(given.rounds, given.seed, document)
+    if given.part != "steps":
+        figures, short = step_derivation.report(given.seed)
+        document |= figures
+        missed += short
     if given.json:
         write_json(given.json, document)
     for line in missed:

@@ -42,7 +42,9 @@ def imagenette(seed: int, folder: Path, size: int, workers: int) -> Splits:
         train, test = (_parquet(folder, part, size, workers) for part in ("train", "test"))
         classes = 10
     else:
-        train, test, classes = _tree("imagenette", _unpacked(folder), size, workers, "expected that")
+        train, test, classes = _tree(
+            "imagenette", _unpacked(folder), size, workers, "take what is there away to have it downloaded"
+        )
     return hold_out("imagenette", train, test, (3, size, size), classes, seed, len(train) // 5)
 
 

@@ -3,22 +3,14 @@
 import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from jmsnas.errors import DeviceError, EstimatorError
-from jmsnas.estimators.published_store import (
-    is_published,
-    load_published,
-    published_layers,
-    published_table,
-)
-from jmsnas.estimators.store import (
-    RECIPE,
-    TABLE,
-    Estimator,
-    estimator_is_current,
-    fit_estimator,
-    load_estimator,
-)
+from jmsnas.estimators.current import current_estimator
+from jmsnas.estimators.folder import TABLE, fitted_devices, is_published
+from jmsnas.estimators.published_store import load_published, published_layers, published_table
+from jmsnas.estimators.standing import single_image, standing
+from jmsnas.estimators.store import Estimator, load_estimator
 from jmsnas.estimators.sums import Correction, table_correction
 from jmsnas.profiler.parquet import read_table
 from jmsnas.profiler.simulated import processor_of, simulated_names
@@ -63,7 +55,8 @@ def find_basis(
 ) -> Basis:
     """Load U(.) of a device, fitted anew (and kept) where it is missing or its table has moved on.
 
-    A device that has an estimator and no table here was fitted to a table from elsewhere: it speaks.
+    A device that has an estimator and no table here, or a simulated one only, was fitted to a table from
+    elsewhere: it speaks.
 
     Parameters
     ----------
@@ -82,24 +75,33 @@ def find_basis(
     StorageError
         When a new fit cannot be written.
     """
-    path, fitted = place.table(device), place.folder / "estimators" / device
-    wanted = label or (Key(runtime, processor=processor_of(device)).label if runtime else None)
-    if path.exists():
-        whole = read_table(path)
+    path, wanted = place.table(device), label
+    whole = read_table(path) if path.exists() else None
+    alone = standing(place, device, whole)
+    if runtime and not label:
+        usual = Key(runtime, processor=processor_of(device)).label
+        wanted = single_image(alone, usual) or usual
+    if whole and (wanted not in alone if wanted else not alone):
         key = {key.label: key for key in whole.keys}[
             _chosen(device, [key.label for key in whole.keys], wanted)
         ]
-        folder, table = place.estimator(device, key.label), whole.of(key)
-        current = estimator_is_current(folder, whole)
-        estimator = load_estimator(folder) if current else fit_estimator(whole, key, folder, seed, progress)
-        return _basis(estimator, table)
-    labels = sorted(found.parent.name for found in fitted.glob(f"*/{RECIPE}"))
-    if not labels:
+        return basis_of(current_estimator(place, device, whole, key, seed, progress), whole.of(key))
+    if not alone:
         raise _nothing_speaks_for(device, place)
-    folder = place.estimator(device, _chosen(device, labels, wanted))
+    return load_basis(alone[_chosen(device, list(alone), wanted)])
+
+
+def load_basis(folder: Path) -> Basis:
+    """Load U(.) as it lies in a folder, of a table of ours or a published one.
+
+    Raises
+    ------
+    EstimatorError
+        When it is missing, damaged, of another schema version, or its table is not the one it was fitted to.
+    """
     if not is_published(folder):
         estimator = load_estimator(folder)
-        return _basis(estimator, read_table(folder / TABLE).of(estimator.key))
+        return basis_of(estimator, read_table(folder / TABLE).of(estimator.key))
     estimator, rows = load_published(folder)
     return Basis(estimator, published_table(rows), published_layers(rows), setting=rows.setting)
 
@@ -114,14 +116,14 @@ def _chosen(device: str, labels: Sequence[str], wanted: str | None) -> str:
     return found
 
 
-def _basis(estimator: Estimator, table: LatencyTable) -> Basis:
+def basis_of(estimator: Estimator, table: LatencyTable) -> Basis:
+    """Put U(.) of one key beside the rows of that key."""
     layers = tuple(dict.fromkeys(row.block.layer for row in table.rows))
     return Basis(estimator, table, layers, table_correction(table))
 
 
 def _nothing_speaks_for(device: str, place: Workspace) -> DeviceError | EstimatorError:
-    fitted = (path.name for path in (place.folder / "estimators").glob("*"))
-    known = sorted({"local", *simulated_names(), *place.tables, *fitted})
+    known = sorted({"local", *simulated_names(), *place.tables, *fitted_devices(place)})
     if device not in known:
         near = [name for name in known if device in name] or difflib.get_close_matches(device, known) or known
         return DeviceError(f"unknown device {device!r}: expected {' or '.join(near)}")

@@ -14,20 +14,20 @@ from jmsnas.estimators.doubt import LEVELS, seen_in
 from jmsnas.estimators.features import groups
 from jmsnas.estimators.gaussian import MAX_SEARCH_ROWS
 from jmsnas.estimators.residuals import Residual, fit_residual, suited
-from jmsnas.estimators.roofline import ROOFLINES, fit_roofline, roofline_s
+from jmsnas.estimators.roofline import ROOFLINES, fit_roofline, roofline_s, works
 from jmsnas.estimators.splits import FOLDS, Split, channel_folds, group_folds, random_folds
 
 Array = NDArray[np.float64]
 T = TypeVar("T")
 Models = tuple[str, ...]
 
-# A less simple model must earn its keep: by a thousandth of latency, and by some of its gain's own doubt.
-_MIN_GAIN, _MIN_SDS = 1e-3, 0.5
+# A less simple model must earn its keep: by a thousandth of latency, and by some of its gain's own doubt; the
+# first to be more than a roofline by a part of the roofline's error too, or noise would be modelled.
+_MIN_GAIN, _ROOFLINE_DOUBTS, _RESIDUAL_DOUBTS, _FIRST_GAIN = 1e-3, 1.0, 0.25, 0.05
 # How much of what residual models say is believed: of those that know little, a part.
 _SHARES = (0.5, 1.0)
-# From so many rows on a rate for each stage is never worse than one for all.
-_MANY_ROWS = 60
-# Few rows are of few geometries: with more folds what is left resembles the whole.
+# Few rows are of few geometries: with more folds what is left resembles the whole. With more rows a rate for
+# each stage is never worse than one for all.
 _FEW_ROWS, _FOLDS_OF_FEW = 200, 10
 
 
@@ -64,21 +64,25 @@ class Fit:
     """A roofline and the residual on top of it.
 
     `rates` are seconds per unit of `ROOFLINE`, then the constant; no roofline answers less than `floor_s`, a
-    tenth of the fastest row, for blocks that do no work.
+    tenth of the fastest row. A block that does no work takes `idle_s`, whatever its sizes: the median of
+    those that were measured, else the constant.
     """
 
     rates: Array
     floor_s: float
+    idle_s: float
     residual: Residual
 
     def roofline_s(self, X: Array) -> Array:
         """Seconds by the roofline alone, (rows,)."""
-        return np.maximum(roofline_s(X, self.rates), self.floor_s)
+        busy_s = np.maximum(roofline_s(X, self.rates), self.floor_s)
+        return np.where(works(X), busy_s, self.idle_s)
 
     def predict_s(self, X: Array) -> Array:
         """Seconds, (rows,)."""
         base_s = self.roofline_s(X)
-        return np.asarray(base_s * np.exp(self.residual.correction(X, base_s)))
+        correction = np.where(works(X), self.residual.correction(X, base_s), 0.0)
+        return np.asarray(base_s * np.exp(correction))
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,25 +108,34 @@ def fit_rows(
 ) -> Fit:
     """Fit one model to all rows. Raises ValueError when `theta` does not suit them."""
     rates, floor_s = fit_roofline(rows.X, rows.y, rows.noise, roofline), float(rows.y.min()) / 10
-    base_s = np.maximum(roofline_s(rows.X, rates), floor_s)
-    return Fit(rates, floor_s, fit_residual(residual, rows.X, base_s, rows.y, rows.noise, theta, seed, share))
+    base_s, idle_s = np.maximum(roofline_s(rows.X, rates), floor_s), rows.y[~works(rows.X)]
+    return Fit(
+        rates,
+        floor_s,
+        float(np.median(idle_s)) if len(idle_s) else max(float(rates[-1]), floor_s),
+        fit_residual(residual, rows.X, base_s, rows.y, rows.noise, theta, seed, share),
+    )
 
 
 def choose(rows: Rows, seed: int = 0, residual: Models | None = None) -> tuple[Choice, Fit]:
     """Try the models on geometries left out, and fit the best to all rows.
 
     Rows must be of 2 layer geometries or more. `residual` names the residual models to take, if not the best.
+    Errors of blocks that do no work, which no model answers, count neither here nor for intervals.
     """
-    geometries = groups(rows.X)
-    folds = group_folds(rows.X, seed=seed, folds=_FOLDS_OF_FEW if len(rows.y) <= _FEW_ROWS else FOLDS)
-    rooflines = ("stages",) if len(rows.y) >= _MANY_ROWS else ROOFLINES
-    alone = {kind: _left_out(rows, folds, kind, (), seed) for kind in rooflines}
-    roofline = _simplest_of_the_best({kind: _errors(logs) for kind, logs in alone.items()}, geometries)
+    counted = _counted(rows.X)
+    geometries = groups(rows.X)[counted]
+    few = len(rows.y) <= _FEW_ROWS
+    folds = group_folds(rows.X, seed=seed, folds=_FOLDS_OF_FEW if few else FOLDS)
+    rooflines = ROOFLINES if few else ("stages",)
+    alone = {kind: _left_out(rows, folds, kind, (), seed)[counted] for kind in rooflines}
+    tried_alone = {kind: _errors(logs) for kind, logs in alone.items()}
+    roofline = _simplest_of_the_best(tried_alone, geometries, _ROOFLINE_DOUBTS)
     logs: dict[Models, Array] = {(): alone[roofline]}
     # Where less is left than a residual model must gain there is nothing to try.
     tried = suited(len(rows.y)) if _errors(logs[()]).mean() > _MIN_GAIN else ()
     for models in [(name,) for name in tried] if residual is None else [residual]:
-        logs[models] = _left_out(rows, folds, roofline, models, seed)
+        logs[models] = _left_out(rows, folds, roofline, models, seed)[counted]
     if residual is None and len(tried) > 1:
         logs[tried] = np.mean([logs[name,] for name in tried], axis=0)
     errors = {
@@ -130,7 +143,9 @@ def choose(rows: Rows, seed: int = 0, residual: Models | None = None) -> tuple[C
         for models, said in logs.items()
         for share in (_SHARES if models else (1.0,))
     }
-    best, share = _simplest_of_the_best(errors, geometries) if residual is None else (residual, 1.0)
+    best, share = residual or (), 1.0
+    if residual is None:
+        best, share = _simplest_of_the_best(errors, geometries, _RESIDUAL_DOUBTS, _FIRST_GAIN)
     fit = fit_rows(rows, roofline, best, (), seed, share)
     return Choice(
         roofline,
@@ -142,20 +157,33 @@ def choose(rows: Rows, seed: int = 0, residual: Models | None = None) -> tuple[C
     ), fit
 
 
+def _counted(X: Array) -> NDArray[np.int64]:
+    """Give the rows that errors are counted of: those that do work, all where none does."""
+    busy = works(X)
+    return np.flatnonzero(busy if busy.any() else ~busy)
+
+
 def _errors(logs: Array) -> Array:
     """Absolute relative errors of logarithms of predicted / measured."""
     return np.abs(np.expm1(logs))
 
 
-def _simplest_of_the_best(errors: dict[T, Array], geometries: NDArray[np.int64]) -> T:
-    """Walk from the simplest on; a gain counts where it is more than what geometries differ by."""
-    best, *others = errors
+def _simplest_of_the_best(
+    errors: dict[T, Array], geometries: NDArray[np.int64], doubts: float, first_gain: float = 0.0
+) -> T:
+    """Walk from the simplest on; a gain counts where it is more than `doubts` of its standard errors.
+
+    The first step, away from the simplest, must gain a share `first_gain` of its error too.
+    """
+    simplest, *others = errors
+    best = simplest
     for kind in others:
         gain = errors[best] - errors[kind]
         # Rows of one geometry go wrong together: their sums, not they, are the independent draws.
         sums = np.bincount(geometries, gain - gain.mean())
         doubt = float(np.sqrt((sums**2).sum())) / len(gain)
-        if gain.mean() > max(_MIN_GAIN, _MIN_SDS * doubt):
+        least = first_gain * errors[best].mean() if best == simplest else 0.0
+        if gain.mean() > max(_MIN_GAIN, doubts * doubt, least):
             best = kind
     return best
 
@@ -180,16 +208,19 @@ def _left_out(
 def _log_errors(rows: Rows, roofline: str, residual: Residual, seed: int) -> tuple[tuple[float, ...], ...]:
     """Sort |log errors| of rows left out in three ways into the levels they were then at."""
     found: list[list[float]] = [[] for _ in LEVELS]
+    counted = _counted(rows.X)
     known = residual.theta if len(rows.y) > MAX_SEARCH_ROWS else ()
+    count = _FOLDS_OF_FEW if len(rows.y) <= _FEW_ROWS else FOLDS
     for folds in (
-        random_folds(len(rows.y), seed),
-        group_folds(rows.X, seed=seed),
-        channel_folds(rows.X, seed),
+        random_folds(len(rows.y), seed, count),
+        group_folds(rows.X, seed=seed, folds=count),
+        channel_folds(rows.X, seed, count),
     ):
         if not folds:
             continue
         logs = _left_out(rows, folds, roofline, residual.names, seed, known, residual.share)
-        for fold_seen, unseen in folds:
+        for fold_seen, left_out in folds:
+            unseen = np.intersect1d(left_out, counted)
             seen, X = seen_in(rows.X[fold_seen]), rows.X[unseen]
             errors = np.abs(logs[unseen]) / seen.widening(X)
             for level, error in zip(seen.level(X).tolist(), errors.tolist(), strict=True):

@@ -5,16 +5,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jmsnas.errors import TableError
+from jmsnas.errors import EstimatorError, TableError
 from jmsnas.estimators.published import PublishedRows, read_published
 from jmsnas.estimators.published_store import fit_published
-from jmsnas.estimators.store import Estimator, fit_estimators
+from jmsnas.estimators.store import Estimator, fit_estimator
 from jmsnas.profiler.foreign import read_readings
 from jmsnas.profiler.gate import check
 from jmsnas.profiler.gate_rules import copied
 from jmsnas.profiler.level import odd_level
-from jmsnas.profiler.parquet import metadata_of
+from jmsnas.profiler.parquet import metadata_of, read_table
 from jmsnas.profiler.readings import Reading
+from jmsnas.profiler.table import LatencyTable
 from jmsnas.progress import Progress, silent
 from jmsnas.workspace import Workspace
 
@@ -29,14 +30,6 @@ class Fitted:
     folder: Path
     estimator: Estimator
     setting: str = ""
-
-    @property
-    def origin(self) -> str:
-        """`simulated`, `published`, `imported` or `measured`."""
-        if self.estimator.simulated:
-            return "simulated"
-        imported = any(row.kind == "imported" for row in self.estimator.rows.values())
-        return "published" if self.setting else "imported" if imported else "measured"
 
 
 def fit_tables(
@@ -74,18 +67,33 @@ def fit_tables(
     published = [path for path in tables if path.exists() and not metadata_of(path, "jmsnas.schema")]
     settings = [rows for path in published for rows in _checked(path, place, force, tell)]
     own = [path for path in tables if path not in published]
-    any_of_ours = bool(own or devices or not tables)
+    ours = _ours(place, devices, own) if own or devices or not tables else []
+    keys = [(table, key) for table in ours for key in table.keys]
     found: list[Fitted] = []
 
     def step(done: float, total: float, what: str) -> None:
-        progress(len(found) + done / total, len(settings) + any_of_ours, what)
+        progress(len(found) + done / total, len(settings) + len(keys), what)
 
     for rows in settings:
         folder = place.estimator(rows.origin.name, rows.origin.key.label)
         found.append(Fitted(folder, fit_published(rows, folder, seed, step), rows.setting))
-    if any_of_ours:
-        found += [Fitted(*pair) for pair in fit_estimators(place, devices, own, seed, step)]
+    for table, key in keys:
+        folder = place.estimator(table.device, key.label)
+        found.append(Fitted(folder, fit_estimator(table, key, folder, seed, step)))
     return found
+
+
+def _ours(place: Workspace, devices: Sequence[str], paths: Sequence[Path]) -> list[LatencyTable]:
+    """Read tables of ours, by device and from elsewhere: where none is named, all of the workspace."""
+    named = devices if devices or paths else place.tables
+    if not (named or paths):
+        raise EstimatorError(f"no tables in {place.folder / 'tables'}: run jmsnas profile --device local")
+    for device in named:
+        if not place.table(device).exists():
+            raise EstimatorError(
+                f"no table of {device} in {place.folder / 'tables'}: run jmsnas profile --device {device}"
+            )
+    return [read_table(path) for path in dict.fromkeys([*paths, *map(place.table, named)])]
 
 
 def _checked(

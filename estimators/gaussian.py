@@ -48,10 +48,10 @@ class GaussianProcess:
     def predict(self, Z: Array) -> Array:
         """Mean at standardised inputs, (rows,)."""
         signal, scales, _ = _split(self.theta)
-        found = np.empty(len(Z))
+        found, right = np.empty(len(Z)), _right(self.inputs)
         for start in range(0, len(Z), _CHUNK):
             part = slice(start, start + _CHUNK)
-            found[part] = _matern(_squares(Z[part] / scales, self.inputs)) @ self.alpha
+            found[part] = _matern(_squares(Z[part] / scales, right)) @ self.alpha
         return found * signal
 
 
@@ -76,7 +76,7 @@ def fit_process(Z: Array, z: Array, variance: Array, theta: Array) -> GaussianPr
         raise ValueError(f"expected {Z.shape[1] + 2} numbers in theta, got {len(theta)}")
     signal, scales, noise = _split(theta)
     inputs = Z / scales
-    K = signal * _matern(_squares(inputs, inputs))
+    K = signal * _matern(_squares(inputs, _right(inputs)))
     alpha, inverse = _solve(K, z, noise + variance)
     # Left out, row i is predicted with error alpha_i / K^-1_ii and variance 1 / K^-1_ii.
     error, own = alpha / inverse, 1 / inverse
@@ -113,7 +113,7 @@ def search_theta(Z: Array, z: Array, variance: Array, seed: int) -> Array:
 def _minus_log_evidence(theta: Array, Z: Array, z: Array, variance: Array) -> tuple[float, Array]:
     signal, scales, noise = _split(theta)
     X = Z / scales
-    squares = _squares(X, X)
+    squares = _squares(X, _right(X))
     r = np.sqrt(squares)
     shape = signal * _matern(squares)
     K = shape.copy()
@@ -156,12 +156,16 @@ def _split(theta: Array) -> tuple[float, Array, float]:
     return float(values[0]), values[1:-1], float(values[-1])
 
 
-def _squares(A: Array, B: Array) -> Array:
-    """Give r^2 = 5 |a - b|^2 of each row of A and each of B, as one product of matrices."""
+def _squares(A: Array, right: Array) -> Array:
+    """Give r^2 = 5 |a - b|^2 of each row of A and each of B, as one product with `_right(B)`."""
     left = np.column_stack([-10 * A, 5 * (A * A).sum(axis=1), np.ones(len(A))])
-    right = np.column_stack([B, np.ones(len(B)), 5 * (B * B).sum(axis=1)])
     found = left @ right.T
     return np.asarray(np.maximum(found, 0, out=found))
+
+
+def _right(B: Array) -> Array:
+    """Make the right factor of `_squares`, (rows, inputs + 2): once for all rows on the left."""
+    return np.column_stack([B, np.ones(len(B)), 5 * (B * B).sum(axis=1)])
 
 
 def _matern(squares: Array) -> Array:

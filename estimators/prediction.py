@@ -4,6 +4,9 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from jmsnas.estimators.basis import Basis
 from jmsnas.profiler.table import PartRow, Row
 from jmsnas.space import Block, Layer, Part
@@ -46,7 +49,7 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True)
 class Corrected:
-    """Seconds of a whole part, from the sum of its blocks by the line through whole networks.
+    """Seconds of a whole part, from the sum of its blocks by what whole networks show (sums.py).
 
     The interval is that of the sum on the line, and the line's own mean error beyond it. `extrapolated` says
     that the networks behind the line were all faster, or all slower.
@@ -88,7 +91,7 @@ def predict_blocks(basis: Basis, blocks: Sequence[Block]) -> tuple[Prediction, .
     estimator = basis.estimator
     latency_s, (low_s, high_s) = estimator.predict_s(blocks), estimator.interval_s(blocks)
     rows = {row.block: row for row in basis.table.rows}
-    roles = {layer.role for layer in basis.layers}
+    beyond = outside(basis, blocks)
     return tuple(
         Prediction(
             block,
@@ -98,9 +101,18 @@ def predict_blocks(basis: Basis, blocks: Sequence[Block]) -> tuple[Prediction, .
             rows.get(block),
             block in estimator.rows,
             nearest_layer(block.layer, basis.layers),
-            (bool(outside) or block.layer.role not in roles) and block not in estimator.rows,
+            bool(beyond[n]),
         )
-        for n, (block, outside) in enumerate(zip(blocks, estimator.outside(blocks), strict=True))
+        for n, block in enumerate(blocks)
+    )
+
+
+def outside(basis: Basis, blocks: Sequence[Block]) -> NDArray[np.bool_]:
+    """Say which blocks have no row and are beyond all sizes, or of a role, that was fitted, (blocks,)."""
+    roles, rows = {layer.role for layer in basis.layers}, basis.estimator.rows
+    pairs = zip(blocks, basis.estimator.outside(blocks), strict=True)
+    return np.array(
+        [(far or block.layer.role not in roles) and block not in rows for block, far in pairs], dtype=bool
     )
 
 
@@ -114,11 +126,12 @@ def predict_part(basis: Basis, part: Part) -> Total:
     corrected = None
     if basis.correction:
         line, wholes_s = basis.correction, [row.median_s for row in basis.table.parts]
-        latency_s = line.apply(sum_s)
+        count = len(blocks)
+        latency_s = line.apply(sum_s, count)
         corrected = Corrected(
             latency_s,
-            line.apply(low_s) / (1 + line.error),
-            line.apply(high_s) * (1 + line.error),
+            line.apply(low_s, count) / (1 + line.error),
+            line.apply(high_s, count) * (1 + line.error),
             not min(wholes_s) <= latency_s <= max(wholes_s),
         )
     return Total(blocks, sum_s, low_s, high_s, corrected, row)

@@ -54,6 +54,11 @@ class PublishedRows:
         return str(self.origin)
 
     @property
+    def sources(self) -> tuple[str, ...]:
+        """Where the figures come from, as the file says, each once."""
+        return tuple(sorted({str(record["source"]) for record in self.records if record.get("source")}))
+
+    @property
     def left_out_words(self) -> str:
         """What is left out, in words: `2 x pool_fc (no MBConv), 1 x no latency above 0`."""
         return ", ".join(f"{count} x {why}" for why, count in self.left_out.items())

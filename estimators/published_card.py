@@ -40,8 +40,8 @@ def published_card(
 
 
 def _sources(rows: PublishedRows) -> list[str]:
-    found = sorted({str(record["source"]) for record in rows.records if record.get("source")})
-    return found if len(found) <= 4 else [*found[:3], f"and {len(found) - 3} more"]
+    found = rows.sources
+    return [*found] if len(found) <= 4 else [*found[:3], f"and {len(found) - 3} more"]
 
 
 def _limits(rows: PublishedRows) -> str:

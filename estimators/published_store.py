@@ -15,21 +15,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jmsnas.errors import EstimatorError, SpaceError, TableError
-from jmsnas.estimators.doubt import conformal_margins
 from jmsnas.estimators.evaluate import MIN_GEOMETRIES, evaluate
 from jmsnas.estimators.evaluation_file import evaluation_from
 from jmsnas.estimators.features import groups, shape_features
+from jmsnas.estimators.folder import CARD, EVALUATION, RECIPE, TABLE
 from jmsnas.estimators.hold_out import COVERAGE
 from jmsnas.estimators.published import PublishedRows, read_published
 from jmsnas.estimators.published_card import published_card
 from jmsnas.estimators.recipe import make_recipe, read_document, read_recipe, write_recipe
 from jmsnas.estimators.regressor import LatencyRegressor
-from jmsnas.estimators.store import CARD, EVALUATION, RECIPE, TABLE, Estimator
+from jmsnas.estimators.store import Estimator
 from jmsnas.files import write_atomic, write_json
 from jmsnas.profiler import lut_csv
 from jmsnas.profiler.gate import check
 from jmsnas.profiler.imported_rows import ENVIRONMENT, Target, imported_rows, marked
-from jmsnas.profiler.parquet import metadata_of
 from jmsnas.profiler.readings import readings_of
 from jmsnas.profiler.records import sorted_out
 from jmsnas.profiler.table import LatencyTable
@@ -69,19 +68,14 @@ def fit_published(rows: PublishedRows, folder: Path, seed: int = 0, progress: Pr
     progress(fits, fits + 1, "fitting all rows")
     regressor = LatencyRegressor(seed).fit(X, rows.measured_s)
     recipe = make_recipe(origin.name, origin.key, False, regressor, _sha256(rows))
-    margins = conformal_margins(regressor.choice_.log_errors, COVERAGE).tolist()
+    margins = regressor.margins(COVERAGE).tolist()
     write_atomic(folder / TABLE, _parquet(rows))
     write_json(folder / EVALUATION, asdict(evaluation))
     write_atomic(folder / CARD, published_card(rows, recipe, evaluation, margins).encode())
     write_recipe(folder / RECIPE, recipe)
     table = published_table(rows)
     answers = {row.block: row for row in table.rows if row.trust != "red"}
-    return Estimator(origin.name, origin.key, False, regressor, answers, evaluation)
-
-
-def is_published(folder: Path) -> bool:
-    """Whether the estimator in a folder was fitted to a published table."""
-    return (folder / RECIPE).exists() and not metadata_of(folder / TABLE, "jmsnas.schema")
+    return Estimator(origin.name, origin.key, "published", regressor, answers, evaluation)
 
 
 def load_published(folder: Path) -> tuple[Estimator, PublishedRows]:
@@ -112,7 +106,7 @@ def load_published(folder: Path) -> tuple[Estimator, PublishedRows]:
     X = shape_features(rows.shapes)
     regressor = LatencyRegressor(recipe.seed).refit(X, rows.measured_s, recipe.choice)
     answers = {row.block: row for row in table.rows if row.trust != "red"}
-    return Estimator(recipe.device, recipe.key, False, regressor, answers, evaluation), rows
+    return Estimator(recipe.device, recipe.key, "published", regressor, answers, evaluation), rows
 
 
 def published_table(rows: PublishedRows) -> LatencyTable:

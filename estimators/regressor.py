@@ -111,13 +111,16 @@ class LatencyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """
         table = self._table(X)
         predicted_s = self.fit_.predict_s(table)
-        margins = conformal_margins(self.choice_.log_errors, coverage)
-        factor = np.exp(half_widths(table, self.seen_, margins))
+        factor = np.exp(half_widths(table, self.seen_, self.margins(coverage)))
         return predicted_s / factor, predicted_s * factor
 
     def margin(self, coverage: float = 0.9, level: str = "new geometry") -> float:
         """Give the |log error| that a share `coverage` of rows of one of `LEVELS` stays within."""
-        return float(conformal_margins(self.choice_.log_errors, coverage)[LEVELS.index(level)])
+        return float(self.margins(coverage)[LEVELS.index(level)])
+
+    def margins(self, coverage: float = 0.9) -> Array:
+        """Give that of each of `LEVELS`, (levels,). Raises EstimatorError when `coverage` is not one."""
+        return conformal_margins(self.choice_.log_errors, coverage)
 
     def outside(self, X: Array) -> NDArray[np.bool_]:
         """Say which rows are beyond the sizes, or of a kind, that were fitted, (rows,)."""

@@ -5,6 +5,7 @@ processor's rates by how small they are). Several together answer with their mea
 different places.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -28,9 +29,11 @@ MODELS = {
 # Below this a residual model has less to learn from than it has to learn; trees ask for more.
 MIN_ROWS, MIN_TREE_ROWS = 10, 40
 # The ridge has one length scale for all inputs: no match for one each where rows can tell, and slow.
-MAX_RIDGE_ROWS = 400
+MAX_RIDGE_ROWS = 250
 # How much a row is off by its own kind, as a share: a row known worse than that counts less.
 _OWN_ERROR = 0.05
+# Rows at once: a kernel holds a number for each of them and each row that was fitted.
+_CHUNK = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +72,8 @@ class Residual:
         if not self.models or not len(X):
             return np.zeros(len(X))
         Z = (_inputs(X, roofline_s) - self.mean) / self.scale
-        mean = np.mean([model(Z) for model in self.models], axis=0)
+        parts = np.array_split(Z, math.ceil(len(Z) / _CHUNK))
+        mean = np.concatenate([np.mean([model(part) for model in self.models], axis=0) for part in parts])
         return np.asarray(self.share * np.clip(mean * self.unit + self.offset, self.lowest, self.highest))
 
 

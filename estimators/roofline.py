@@ -72,6 +72,11 @@ def roofline_s(X: Array, rates: Array) -> Array:
     return np.asarray(X[:, columns(ROOFLINE)] @ rates[:-1] + rates[-1])
 
 
+def works(X: Array) -> NDArray[np.bool_]:
+    """Say which rows do any work, (rows,): an Identity hands on what it got."""
+    return np.asarray(X[:, columns(ROOFLINE)].any(axis=1))
+
+
 def _owners(kind: str) -> NDArray[np.int64]:
     """Number of the rate that each column of `ROOFLINE`, then the constant, is paid at."""
     first = {name: names[0] for names in _MERGED for name in names} if kind == "merged" else {}

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from jmsnas.errors import EstimatorError, TableError
 from jmsnas.estimators.card import model_card
-from jmsnas.estimators.doubt import LEVELS, conformal_margins
+from jmsnas.estimators.doubt import LEVELS
 from jmsnas.estimators.evaluate import Evaluation, evaluate
 from jmsnas.estimators.evaluation_file import evaluation_from
 from jmsnas.estimators.features import features
+from jmsnas.estimators.folder import CARD, EVALUATION, RECIPE, TABLE
 from jmsnas.estimators.hold_out import COVERAGE
 from jmsnas.estimators.recipe import (
     Recipe,
@@ -35,11 +36,8 @@ from jmsnas.profiler.table import Key, LatencyTable, Row
 from jmsnas.profiler.trust import relative_noise
 from jmsnas.progress import Progress, silent
 from jmsnas.space import Block
-from jmsnas.workspace import Workspace
 
 Array = NDArray[np.float64]
-
-TABLE, RECIPE, EVALUATION, CARD = "table.parquet", "recipe.json", "evaluation.json", "card.md"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +46,11 @@ class Estimator:
 
     Attributes
     ----------
-    device, key, simulated
-        What it speaks for, and whether any row it rests on is simulated.
+    device, key
+        What it speaks for.
+    origin
+        What the rows it rests on are: `measured`; `simulated` where any is; `imported` where others measured
+        any; `published` where it was fitted to a table as others published it.
     regressor
         Answers for blocks that have no row.
     rows
@@ -61,10 +62,15 @@ class Estimator:
 
     device: str
     key: Key
-    simulated: bool
+    origin: str
     regressor: LatencyRegressor
     rows: Mapping[Block, Row]
     evaluation: Evaluation
+
+    @property
+    def simulated(self) -> bool:
+        """Whether any row it rests on is simulated."""
+        return self.origin == "simulated"
 
     def predict_s(self, blocks: Sequence[Block]) -> Array:
         """Seconds of one call of each block, (blocks,), positive and finite."""
@@ -132,9 +138,7 @@ def fit_estimator(
             f"with: jmsnas profile --device {table.device}"
         ) from error
     recipe = make_recipe(table.device, key, rows.simulated, regressor, table_sha256(rows))
-    card = model_card(
-        rows, recipe, evaluation, conformal_margins(regressor.choice_.log_errors, COVERAGE).tolist()
-    )
+    card = model_card(rows, recipe, evaluation, regressor.margins(COVERAGE).tolist())
     write_table(folder / TABLE, rows)
     write_json(folder / EVALUATION, asdict(evaluation))
     write_atomic(folder / CARD, card.encode())
@@ -168,60 +172,6 @@ def estimator_is_current(folder: Path, table: LatencyTable) -> bool:
         return table_sha256(table.of(recipe.key)) == recipe.table_sha256
     except (EstimatorError, TableError):
         return False
-
-
-def fit_estimators(
-    place: Workspace,
-    devices: Sequence[str] = (),
-    tables: Sequence[Path] = (),
-    seed: int = 0,
-    progress: Progress = silent,
-) -> list[tuple[Path, Estimator]]:
-    """Fit U(.) of every key of the tables named, or of every table of the workspace when none is.
-
-    Parameters
-    ----------
-    devices
-        Names of devices whose tables lie in the workspace.
-    tables
-        Table files from elsewhere.
-
-    Returns
-    -------
-    (folder, estimator) of each device and key.
-
-    Raises
-    ------
-    EstimatorError
-        When there is no table, or one cannot be fitted.
-    TableError
-        When a table is damaged or foreign.
-    StorageError
-        When an estimator cannot be written.
-    """
-    paths = [*tables, *(place.table(device) for device in devices)]
-    if not paths:
-        paths = [place.table(device) for device in place.tables]
-    if not paths:
-        raise EstimatorError(f"no tables in {place.folder / 'tables'}: run jmsnas profile --device local")
-    for device in devices:
-        if not place.table(device).exists():
-            raise EstimatorError(
-                f"no table of {device} in {place.folder / 'tables'}: run jmsnas profile --device {device}"
-            )
-    found = [read_table(path) for path in dict.fromkeys(paths)]
-    jobs = [(table, key) for table in found for key in table.keys]
-    fitted = []
-    for n, (table, key) in enumerate(jobs):
-        folder = place.estimator(table.device, key.label)
-
-        def part(
-            done: float, total: float, what: str, n: int = n, name: str = f"{table.device} {key.label}"
-        ) -> None:
-            progress(n + done / total, len(jobs), f"{name}: {what}")
-
-        fitted.append((folder, fit_estimator(table, key, folder, seed, part)))
-    return fitted
 
 
 def _read(folder: Path) -> tuple[Recipe, Evaluation, LatencyTable]:
@@ -260,4 +210,9 @@ def _estimator(
     known = (row for row in rows.rows if row.converged or row.half_width <= width)
     # What the quality gate holds against a row of others is a figure that is wrong, not one in doubt.
     trusted = {row.block: row for row in known if (row.kind, row.trust) != ("imported", "red")}
-    return Estimator(rows.device, key, rows.simulated, regressor, trusted, evaluation)
+    return Estimator(rows.device, key, _origin(rows), regressor, trusted, evaluation)
+
+
+def _origin(rows: LatencyTable) -> str:
+    kinds = {row.kind for row in rows.rows}
+    return next((kind for kind in ("simulated", "imported") if kind in kinds), "measured")

@@ -10,6 +10,7 @@
     - EstimatorError
     - DatasetError
     - TargetError
+      * UndecidedError
     - FrameError
     - PartError
     - CertificateError
@@ -63,6 +64,10 @@ class DatasetError(InputError):
 
 class TargetError(InputError):
     """A latency target that no network meets."""
+
+
+class UndecidedError(TargetError):
+    """A search ended at its limit before it found a network, or the proof that there is none."""
 
 
 class FrameError(InputError):

@@ -67,6 +67,11 @@ def read_toml(path: Path, error: type[InputError]) -> dict[str, Any]:
         raise error(f"cannot read {path}: {reason.strerror or reason}") from reason
     if len(content) > _MAX_TOML_BYTES:
         raise error(f"{path} is larger than {_MAX_TOML_BYTES} bytes: this is not a settings file")
+    return parse_toml(content, path, error)
+
+
+def parse_toml(content: bytes, path: Path, error: type[InputError]) -> dict[str, Any]:
+    """Read what a TOML file holds; anything wrong with it is raised as `error`, in one line."""
     try:
         return tomllib.loads(content.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as reason:

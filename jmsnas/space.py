@@ -52,9 +52,7 @@ class Candidate:
         return Candidate(*read_name(name))
 
 
-IDENTITY = Candidate(0, 0, op="identity")
-STEM = Candidate(3, 0, op="stem")
-HEAD = Candidate(1, 0, op="head")
+IDENTITY, STEM, HEAD = Candidate(0, 0, op="identity"), Candidate(3, 0, op="stem"), Candidate(1, 0, op="head")
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -231,39 +229,6 @@ class SearchSpace:
         """Every distinct (candidate, geometry), in order of first appearance."""
         pairs = ((c, layer) for layer, cs in zip(self.layers, self.choices, strict=True) for c in cs)
         return tuple(dict.fromkeys(Block(candidate, layer) for candidate, layer in pairs))
-
-
-@dataclass(frozen=True, slots=True)
-class Architecture:
-    """One candidate a layer, stem and head among them."""
-
-    candidates: tuple[Candidate, ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The candidates by name."""
-        return tuple(candidate.name for candidate in self.candidates)
-
-    def indices(self, space: SearchSpace) -> tuple[int, ...]:
-        """Column of each layer's candidate in `space.choices`. Raises SpaceError."""
-        if len(self.candidates) != space.N:
-            raise SpaceError(
-                f"an architecture of space {space.name} has {space.N} layers, got {len(self.candidates)}"
-            )
-        for n, candidate in enumerate(self.candidates):
-            if candidate not in space.choices[n]:
-                allowed = ", ".join(choice.name for choice in space.choices[n])
-                raise SpaceError(f"layer {n + 1} cannot be {candidate.name}: expected one of {allowed}")
-        return tuple(space.choices[n].index(c) for n, c in enumerate(self.candidates))
-
-
-def mbconv_candidates(
-    kernel_sizes: tuple[int, ...] = (3, 5, 7), expansions: tuple[int, ...] = (3, 6), identity: bool = True
-) -> tuple[Candidate, ...]:
-    """Kernel sizes x expansions x (shortcut or not), then Identity: the paper's 6 x 2 + 1 = 13."""
-    grid = itertools.product((True, False), kernel_sizes, expansions)
-    found = tuple(Candidate(k, e, shortcut) for shortcut, k, e in grid)
-    return found + ((IDENTITY,) if identity else ())
 
 
 def candidates_at(layer: Layer, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:

@@ -1,12 +1,13 @@
 """Search spaces as TOML: the built-in ones, and those a user writes."""
 
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from jmsnas.errors import SpaceError
 from jmsnas.files import find_toml, read_toml, refuse_unknown_keys
-from jmsnas.space import HEAD, STEM, Candidate, Layer, SearchSpace, candidates_at, mbconv_candidates
+from jmsnas.space import HEAD, IDENTITY, STEM, Candidate, Layer, SearchSpace, candidates_at
 
 
 def load_space(name: str, user_folder: Path | None = None, branches: int = 0) -> SearchSpace:
@@ -123,3 +124,12 @@ def _candidates(table: Mapping[str, Any], where: str) -> tuple[Candidate, ...]:
     kernel_sizes = tuple(int(k) for k in table["kernel_sizes"])
     expansions = tuple(int(e) for e in table["expansions"])
     return mbconv_candidates(kernel_sizes, expansions, bool(table.get("identity", True)))
+
+
+def mbconv_candidates(
+    kernel_sizes: tuple[int, ...] = (3, 5, 7), expansions: tuple[int, ...] = (3, 6), identity: bool = True
+) -> tuple[Candidate, ...]:
+    """Kernel sizes x expansions x (shortcut or not), then Identity: the paper's 6 x 2 + 1 = 13."""
+    grid = itertools.product((True, False), kernel_sizes, expansions)
+    found = tuple(Candidate(k, e, shortcut) for shortcut, k, e in grid)
+    return found + ((IDENTITY,) if identity else ())

@@ -65,6 +65,8 @@ def dads(costs: Costs, encoding: str, target: int | None) -> tuple[int, ...]:
         edges += [(n, i, np.inf) for n in takers if i > 0]
     if target is not None:
         edges.append((N, sink, float(dag.routed_LMM[N, 0, far])))
+    else:
+        edges.append((source, N, float(costs.back_M[far])))
     total = sum(seconds for _, _, seconds in edges if np.isfinite(seconds))
     scale = _UNITS / total if total else 1.0
     capacity = {(a, b): 0 for a, b, _ in edges}
@@ -101,7 +103,7 @@ def hivemind(costs: Costs, encoding: str, target: int | None) -> tuple[int, ...]
     graph = coo_array((np.maximum(seconds, 1e-300), (starts, ends)), ((N + 1) * M,) * 2).tocsr()
     cost, before = dijkstra(graph, indices=0, return_predecessors=True)
     finals = N * M + np.arange(M)
-    node = int(finals[cost[finals].argmin()] if target is None else finals[target])
+    node = int(finals[(cost[finals] + chain.back_M).argmin()] if target is None else finals[target])
     devices: list[int] = []
     while before[node] >= 0:
         if node // M > before[node] // M:

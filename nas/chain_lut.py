@@ -131,6 +131,11 @@ class ChainLUT:
         budgets = (r.budget(indices) for r in self.resources if np.isfinite(r.limit_M).any())
         return all(budget.holds(placement, self.stops_early) for budget in budgets)
 
+    def always_holds(self, placement: Placement) -> bool:
+        """Whether every architecture under a placement stays within each device's memory and energy."""
+        budgets = (resource.most() for resource in self.resources if resource.binds)
+        return all(budget.holds(placement, self.stops_early) for budget in budgets)
+
     def back_s(self, placement: Placement) -> float:
         """Seconds to bring the result back from where the last layer ran."""
         return float(self.return_M[self.end(placement)]) if self.return_M.size else 0.0

@@ -22,6 +22,7 @@ from jmsnas.nas.model_costs import model_costs
 from jmsnas.nas.run_folder import read_log, read_result
 from jmsnas.nas.split_methods import Question, split
 from jmsnas.network import WIRE_BYTES
+from jmsnas.origin import mark, origin_of
 from jmsnas.workspace import Workspace
 
 BASELINE_METHODS = ("hivemind", "neurosurgeon", "device")
@@ -35,7 +36,7 @@ class Entry:
 
     `accuracy` is of the test images, `sent_bytes` what crosses all links, `energy_j` of the devices whose
     watts are known. `t_const_s` is the target of a searched network, `run` its name. `simulated` says whether
-    any device of T is.
+    any device of T is, `published` whether any is of a table that others published.
     """
 
     network: str
@@ -52,6 +53,13 @@ class Entry:
     t_const_s: float | None = None
     run: str = ""
     missing: str = ""
+    published: bool = False
+
+    @property
+    def marks(self) -> str:
+        """What is to be said of T beside it: `SIMULATED, published`, one of them, or nothing."""
+        given = {"simulated": self.simulated, "published": self.published}
+        return ", ".join(mark(origin) for origin, given_here in given.items() if given_here)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +89,17 @@ class SearchedRun:
     @property
     def simulated(self) -> bool:
         """Whether any device is simulated."""
-        return any(device["simulated"] for device in self.document["network"]["devices"])
+        return "simulated" in self.origins
+
+    @property
+    def published(self) -> bool:
+        """Whether any device is of a table that others published."""
+        return "published" in self.origins
+
+    @property
+    def origins(self) -> frozenset[str]:
+        """What the devices rest on (`jmsnas.origin`)."""
+        return frozenset(origin_of(device) for device in self.document["network"]["devices"])
 
 
 def read_run(folder: Path) -> SearchedRun:
@@ -92,7 +110,7 @@ def read_run(folder: Path) -> SearchedRun:
     try:
         config = json.loads((folder / "config.json").read_bytes())
         run = SearchedRun(folder, document, config, tuple(read_log(folder)))
-        run.total_epochs, run.simulated, run.topology  # noqa: B018 - asked here, so that a damaged run is told
+        run.total_epochs, run.origins, run.topology  # noqa: B018 - asked here, so that a damaged run is told
         return run
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder} is damaged ({type(error).__name__} {error}): search again") from error
@@ -123,6 +141,7 @@ def searched_entries(run: SearchedRun) -> list[Entry]:
         "parameters": document["parameters"],
         "macs": document["macs"],
         "simulated": run.simulated,
+        "published": run.published,
         "t_const_s": document["target"]["t_const_s"],
         "run": run.name,
     }
@@ -161,11 +180,12 @@ def resized_entries(place: Workspace, run: SearchedRun, size: int = PAPER_SIZE) 
     model = model_of_run(document, run.folder, size)
     base = Entry(
         "JMSNAS", "searched", run.topology, size, None, None, None, model.parameters, model.macs, None,
-        run.simulated, document["target"]["t_const_s"], run.name,
+        run.simulated, document["target"]["t_const_s"], run.name, published=run.published,
     )  # fmt: skip
     methods = {"searched": "optimal"} | ({"cloud": "cloud"} if run.topology == "chain" else {})
     try:
-        costs = replace(model_costs(model, network.devices, network.links, place), tree=network.tree)
+        costs = model_costs(model, network.devices, network.links, place)
+        costs = replace(costs, tree=network.tree, returns=network.returns)
         return [
             _under(replace(base, method=name), costs, network, method) for name, method in methods.items()
         ]
@@ -196,9 +216,12 @@ def mobilenet_entries(
         totals = cost(part)
         known, size = accuracies.get(name), shape[1]
         counts = (totals.parameters, totals.macs)
-        base = Entry(name, "", "chain", size, known, None, None, *counts, None, run.simulated)
+        base = Entry(
+            name, "", "chain", size, known, None, None, *counts, None, run.simulated, published=run.published
+        )
         try:
             costs = model_costs(model_of(part, name, ""), network.devices, network.links, place)
+            costs = replace(costs, returns=network.returns)
         except JmsnasError as error:
             found += [replace(base, method=method, missing=str(error)) for method in BASELINE_METHODS]
             continue

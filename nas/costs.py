@@ -36,10 +36,15 @@ class Costs:
         What a unit fills of a device's memory while it waits, and beside that while it runs.
     simulated
         Devices whose seconds are a roofline of published figures.
+    published
+        Devices whose seconds are U(.) of a table that others published.
     basis
         For each device what its seconds rest on, in words.
     tree
         The tree of a mesh; with it a network that forks once is split by equation (2).
+    returns
+        Whether the result goes back to the first device, over the same links the other way. Its seconds are
+        part of T, not of the period or of the joules.
     """
 
     network: str
@@ -55,8 +60,10 @@ class Costs:
     weight_bytes_N: Array
     peak_bytes_N: Array
     simulated: tuple[str, ...] = ()
+    published: tuple[str, ...] = ()
     basis: Mapping[str, str] = field(default_factory=dict)
     tree: Tree | None = None
+    returns: bool = False
 
     def __post_init__(self) -> None:
         """Refuse costs that are not of these units and devices, or links that do not join these devices."""
@@ -126,6 +133,14 @@ class Costs:
             epsilon_LM[:, m] = arrays.delay_MM[m, m + 1] + sent_L * arrays.per_byte_MM[m, m + 1]
             epsilon_LM[0, m] = arrays.epsilon_MM(float(sent_L[0]), True)[m, m + 1]
         return epsilon_LM
+
+    @property
+    def back_M(self) -> Array:  # noqa: N802
+        """Seconds to bring the result from each device back to the first; 0 where it does not go back."""
+        if not self.returns:
+            return np.zeros(self.M)
+        back_M: Array = self.arrays.routed_MM(float(self.out_bytes_N[-1]))[0][0]
+        return back_M
 
     def limits(self, encoding: str, policy: str, min_layers: int = 0) -> Limits:
         """Layers, memory and joules a device of a line may spend; `min_layers` of them on the first one."""

@@ -20,7 +20,7 @@ from jmsnas.network import Link, Network, device_from_toml, link_from_toml
 from jmsnas.units import parse_bytes, parse_duration
 
 _MAX_BYTES = 1 << 24
-_KEYS = ("name", "input", "policy", "inputs", "fan_out", "tree", "device", "link", "layer")
+_KEYS = ("name", "input", "policy", "inputs", "return", "fan_out", "tree", "device", "link", "layer")
 _LAYER_KEYS = ("name", "bytes", "tau", "weights", "peak", "after")
 _CSV_KEYS = ("layer", "bytes", "weights", "after")
 
@@ -129,7 +129,8 @@ def _costs(document: Mapping[str, Any], path: Path, network: DeviceGraph | None)
     names = [device.name for device in devices]
     if columns and sorted(columns) != sorted(names):
         raise InputError(
-            f"{path} has times of {', '.join(columns)}, the network has {', '.join(names)}: expected the same"
+            f"{path} has times of {', '.join(columns)}, the network has {', '.join(names)}: expected the "
+            "same. Give the network with --network, or write a TOML file with links of its own ([[link]])"
         )
     if not layers or not names or len(set(names)) < len(names):
         raise InputError(f"{path} needs one layer or more, and devices of different names")
@@ -151,6 +152,7 @@ def _costs(document: Mapping[str, Any], path: Path, network: DeviceGraph | None)
         peak_bytes_N=np.array([_bytes(entry.get("peak", 0)) for entry in layers]),
         basis={name: f"given in {path.name}" for name in names},
         tree=given.tree if given else _tree(document, path, devices, links),
+        returns=bool(document.get("return", given.returns if given else False)),
     )
     if "tree" in document and not costs.fork:
         raise InputError(

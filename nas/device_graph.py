@@ -15,19 +15,23 @@ from jmsnas.network import NETWORK_KEYS, Link, Network, device_from_toml, link_f
 
 @dataclass(frozen=True, slots=True)
 class DeviceGraph:
-    """Devices (the first holds the raw input), links, the file's own input encoding and policy; its tree."""
+    """Devices (the first holds the raw input), links, the file's own input encoding and policy; its tree.
+
+    `returns`: whether the result goes back to the first device, as of `Network`.
+    """
 
     devices: tuple[Device, ...]
     links: tuple[Link, ...]
     input_encoding: str = "uint8"
     policy: str = "strict"
     tree: Tree | None = None
+    returns: bool = False
 
 
 def graph_of(network: Network) -> DeviceGraph:
     """Give a chain or mesh as a graph."""
     own = network.input_encoding, network.policy
-    return DeviceGraph(network.devices, network.links, *own, tree_of(network))
+    return DeviceGraph(network.devices, network.links, *own, tree_of(network), network.returns)
 
 
 def load_graph(name: str, user_folder: Path | None = None) -> DeviceGraph:
@@ -47,4 +51,5 @@ def load_graph(name: str, user_folder: Path | None = None) -> DeviceGraph:
     names = [device.name for device in devices]
     if not names or len(set(names)) < len(names):
         raise NetworkError(f"{where} needs devices with different names, got {', '.join(names) or 'none'}")
-    return DeviceGraph(devices, links, str(table.get("input", "uint8")), str(table.get("policy", "strict")))
+    own = str(table.get("input", "uint8")), str(table.get("policy", "strict"))
+    return DeviceGraph(devices, links, *own, returns=bool(table.get("return", False)))

@@ -39,7 +39,7 @@ def _line_range(line: ChainLUT, most_nodes: int) -> tuple[float, float]:
     fastest_NM = np.where(line.mask_NR[:, :, None], line.U_NRM, np.inf).min(axis=1)
     slowest_NS = np.where(line.mask_NR[:, :, None], U_NRS, -np.inf).max(axis=1)
     least_s = line.best_path(fastest_NM)[0]
-    togo_LS = _longest_to_go(slowest_NS, line.moves_LMM)
+    togo_LS = longest_to_go(slowest_NS, line.moves_LMM)
     counter, best_s = itertools.count(), least_s
     queue = [(-float(togo_LS[0, 0]), next(counter), 0, np.zeros(1))]
     for _ in range(most_nodes):
@@ -57,13 +57,20 @@ def _line_range(line: ChainLUT, most_nodes: int) -> tuple[float, float]:
     return least_s, best_s
 
 
-def _longest_to_go(slowest_NS: NDArray[np.float64], moves_LMM: NDArray[np.float64]) -> NDArray[np.float64]:
+def longest_to_go(slowest_NS: NDArray[np.float64], moves_LMM: NDArray[np.float64]) -> NDArray[np.float64]:
     """Least seconds over splits from state s after n layers, all that follow at their slowest; (L, S)."""
     togo_LS = np.empty((len(moves_LMM), moves_LMM.shape[1]))
     togo_LS[-1] = moves_LMM[-1].min(axis=1)
     for n in range(len(slowest_NS) - 1, -1, -1):
         togo_LS[n] = (moves_LMM[n] + (slowest_NS[n] + togo_LS[n + 1])[None, :]).min(axis=1)
     return togo_LS
+
+
+def longest_branch_s(lut: MeshLUT) -> float:
+    """Bound what the slowest branch takes under its best child, all operations at their slowest, seconds."""
+    children, slowest_NRM = list(lut.children), np.where(lut.mask_NR[:, :, None], lut.U_NRM, -np.inf)
+    most_BK = np.array([slowest_NRM[list(own)].max(axis=1)[:, children].sum(0) for own in lut.branch_layers])
+    return lut.best_children(np.where(lut.allowed_BK(), most_BK, np.inf))[0]
 
 
 def _branches_range(lut: MeshLUT, most_nodes: int) -> tuple[float, float]:

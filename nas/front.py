@@ -15,7 +15,7 @@ from jmsnas.nas.checkpoint import read_checkpoint, write_checkpoint
 from jmsnas.nas.config import SearchConfig
 from jmsnas.nas.run import CHECKPOINT, How, Run, run_beginning, run_search
 from jmsnas.nas.run_folder import Setting
-from jmsnas.nas.target import choose_target, targets_between
+from jmsnas.nas.target import check_limits, choose_target, targets_between
 from jmsnas.progress import silent
 from jmsnas.workspace import Workspace
 
@@ -59,7 +59,7 @@ class Workers:
 def targets_group(name: str, setting: Setting, config: SearchConfig, t_consts_s: Sequence[float]) -> Group:
     """Search for each T_const after one warm-up. Raises TargetError where one cannot be met."""
     for t_const_s in t_consts_s:
-        choose_target(setting.lut, t_const_s)
+        check_limits(setting.lut, choose_target(setting.lut, t_const_s), config.band)
     return Group(name, setting, config, tuple(t_consts_s), config.warmup_epochs)
 
 

@@ -32,9 +32,17 @@ _Front = list[_Label]
 
 
 def hermes(
-    dag: Dag, prices: Prices, budget: float, target: int | None, epsilon: float = 0.01, source: int = 0
+    dag: Dag,
+    prices: Prices,
+    budget: float,
+    target: int | None,
+    back_M: Array | None = None,
+    epsilon: float = 0.01,
+    source: int = 0,
 ) -> tuple[int, ...]:
     """Find a placement whose latency is within a share `epsilon` of the least under the budget.
+
+    `back_M`: seconds from the device where the result stays to where it goes back to.
 
     Raises
     ------
@@ -56,7 +64,9 @@ def hermes(
         fronts = {m: _pruned(labels, budget, step_s) for m, labels in found.items() if labels}
     last: list[_Label] = []
     for m, front in fronts.items():
-        last += front if target is None else _brought(dag, prices, dag.N, m, target, front)
+        back_s = 0.0 if back_M is None else float(back_M[m])
+        stays = [(seconds + back_s, paid, plan) for seconds, paid, plan in front]
+        last += stays if target is None else _brought(dag, prices, dag.N, m, target, front)
     best = min((label for label in last if label[1] <= budget * (1 + 1e-12)), default=None)
     if best is None:
         raise TargetError(f"no placement costs {budget:g} or less. Expected a larger --energy-limit")

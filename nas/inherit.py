@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
+from jmsnas.architecture import Architecture
 from jmsnas.datasets.splits import Splits
 from jmsnas.nas.derive import Derived
 from jmsnas.nas.ranks import ALONE, Ranks
 from jmsnas.nas.supernet import Supernet, set_statistics_momentum
 from jmsnas.nas.training import accuracy, recalibrate
-from jmsnas.space import Architecture
 
 # Enough images for BatchNorm's means: more of them changed no ranking, and each costs a forward pass.
 _CALIBRATION_IMAGES = 1024

@@ -96,7 +96,7 @@ def _resized(blocks: list[Block], takes: tuple[tuple[int, ...], ...], size: int)
 
 
 def network_of_run(document: dict[str, Any], folder: Path) -> DeviceGraph:
-    """Give the devices, links and tree of a run's result, and its input and policy. Raises InputError."""
+    """Give the devices, links and tree of a run's result, its input, policy and return. Raises InputError."""
     names = {field.name for field in fields(Device)}
     try:
         its = document["network"]
@@ -108,6 +108,7 @@ def network_of_run(document: dict[str, Any], folder: Path) -> DeviceGraph:
             str(its["input"]),
             str(its["policy"]),
             Tree(tree["root"], tuple(tree["children"]), tree["fan_out"]) if tree["root"] else None,
+            bool(its.get("returns", False)),
         )
     except (KeyError, TypeError, AttributeError) as error:
         raise InputError(f"{folder / 'result.json'} is damaged: {type(error).__name__} {error}") from error

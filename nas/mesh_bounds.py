@@ -13,8 +13,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.nas.bounds import CELLS, floor_cells, raise_shifted_or_last
+from jmsnas.nas.bounds import CELLS, floor_cells, raise_shifted_or_last, slide_max
 from jmsnas.nas.mesh_lut import MeshLUT
+from jmsnas.nas.slow_ways import children_left, slow_gain
 from jmsnas.nas.split_mesh import arrivals_s
 
 # Beyond so many ways a branch's bound is that of its best child, whichever the others take.
@@ -28,7 +29,8 @@ class Ways:
     """How branches may be given to children: `columns_PB[p, b]` is the column of branch b.
 
     `children_C` and `beside_C`: the child behind a column, and seconds beside its tau (eps^{r->m} + eps^m).
-    `exact`: all ways are listed; `timed`: the seconds of a column are those of every way.
+    `exact`: all ways are listed; `timed`: the seconds of a column are those of every way. `columns_K`: the
+    column of each child, empty where that depends on which others are used; `allowed_BK` as of the mesh.
     """
 
     children_C: tuple[int, ...]
@@ -36,6 +38,8 @@ class Ways:
     columns_PB: NDArray[np.intp]
     exact: bool
     timed: bool
+    columns_K: tuple[int, ...]
+    allowed_BK: NDArray[np.bool_]
 
 
 def ways(lut: MeshLUT) -> Ways:
@@ -63,27 +67,36 @@ def ways(lut: MeshLUT) -> Ways:
         # Serial copies come at the earliest when no child before is sent to: times are never too long.
         columns = [column(k, (k,)) for k in range(K)]
         found = {(c,) * B: None for c in columns}
+    broadcast, columns_K = lut.fan_out == "broadcast", tuple[int, ...]()
+    if not lut.line.fixed and (broadcast or B == K):
+        columns_K = tuple(column(k, range(K)) for k in range(K))
     columns_PB = np.array(list(found), dtype=np.intp).reshape(-1, B)
-    timed = few or lut.fan_out == "broadcast"
-    return Ways(tuple(children), np.array(beside), columns_PB, few, timed)
+    timed = few or broadcast
+    return Ways(tuple(children), np.array(beside), columns_PB, few, timed, columns_K, allowed_BK)
 
 
 @dataclass(frozen=True, slots=True)
 class BranchTable:
     """One branch: `exact_CLG[c, n, k]`, the best score of its layers n.. that take k cells on column c.
 
-    `most_CLG` at most, `least_CLG` at least so many; `free_L` the best of all.
+    `within_CLG` k cells or so much more as the band is wide and rounding may lose, `most_CLG` at most,
+    `least_CLG` at least so many; `free_L` the best of all.
     """
 
     U_LRC: NDArray[np.float64]
     exact_CLG: NDArray[np.float64]
+    within_CLG: NDArray[np.float64]
     most_CLG: NDArray[np.float64]
     least_CLG: NDArray[np.float64]
     free_L: NDArray[np.float64]
 
 
 def _branch_table(
-    log_p_LR: NDArray[np.float64], mask_LR: NDArray[np.bool_], U_LRC: NDArray[np.float64], cell_s: float
+    log_p_LR: NDArray[np.float64],
+    mask_LR: NDArray[np.bool_],
+    U_LRC: NDArray[np.float64],
+    cell_s: float,
+    width: int,
 ) -> BranchTable:
     length, _, C = U_LRC.shape
     exact_CLG = np.full((C, length + 1, CELLS), _NEVER)
@@ -95,16 +108,24 @@ def _branch_table(
                 raise_shifted_or_last(exact_CLG[c, n], exact_CLG[c, n + 1] + log_p_LR[n, i], cells)
     most_CLG = np.maximum.accumulate(exact_CLG, axis=2)
     least_CLG = np.maximum.accumulate(exact_CLG[:, :, ::-1], axis=2)[:, :, ::-1]
-    return BranchTable(U_LRC, exact_CLG, most_CLG, least_CLG, most_CLG[0, :, -1])
+    within_CLG = exact_CLG.copy()
+    slide_max(within_CLG.reshape(-1, CELLS), width)
+    return BranchTable(U_LRC, exact_CLG, within_CLG, most_CLG, least_CLG, most_CLG[0, :, -1])
 
 
 @dataclass(frozen=True, slots=True)
 class MeshBounds:
-    """Best score of all branches, of which some layers are chosen, when the slowest ends in a window."""
+    """Best score of all branches, of which some layers are chosen, when the slowest ends in a window.
+
+    `limited`: memory or energy may forbid a way, so that a network need not be slow enough under it.
+    `left_XK`: see slow_ways.py; None where each way is looked at by itself.
+    """
 
     tables: tuple[BranchTable, ...]
     ways: Ways
     cell_s: float
+    limited: bool
+    left_XK: NDArray[np.bool_] | None
 
     @property
     def slack(self) -> int:
@@ -125,77 +146,107 @@ class MeshBounds:
                 raise_shifted_or_last(exact_BCG[b, c], table.exact_CLG[c, 0], cells)
         most_BCG = np.maximum.accumulate(exact_BCG, axis=2)
         least_BCG = np.maximum.accumulate(exact_BCG[:, :, ::-1], axis=2)[:, :, ::-1]
-        free_B1 = np.array([[table.free_L[0]] for table in self.tables])
+        free_B = np.array([table.free_L[0] for table in self.tables])
         if not self.ways.timed:
-            exact_BCG, least_BCG = most_BCG, np.repeat(free_B1[:, None], C, axis=1) + np.zeros(CELLS)
-        ends_G, slow_G = np.full(CELLS, _NEVER), np.full(CELLS, np.inf)
-        for exact_BG, most_BG, least_BG in self._each_way(exact_BCG, most_BCG, least_BCG):
+            exact_BCG, least_BCG = most_BCG, np.broadcast_to(free_B[:, None, None], most_BCG.shape)
+        ends_G, slow_G = np.full(CELLS, _NEVER), self._slow_enough(np.moveaxis(least_BCG, 2, 0), free_B)
+        ways_PB = self.ways.columns_PB
+        if not self.ways.exact:  # each branch's best column
+            exact_BCG, most_BCG = exact_BCG.max(axis=1, keepdims=True), most_BCG.max(axis=1, keepdims=True)
+            ways_PB = np.zeros((1, B), dtype=np.intp)
+        for columns in ways_PB:
+            exact_BG, most_BG = exact_BCG[np.arange(B), columns], most_BCG[np.arange(B), columns]
             np.maximum(ends_G, (most_BG.sum(0) + (exact_BG - most_BG)).max(0), out=ends_G)
-            np.minimum(slow_G, free_B1.sum() + (least_BG - free_B1).max(0), out=slow_G)
         never = _NEVER / 2
         return np.where(ends_G < never, -np.inf, ends_G), np.where(slow_G < never, -np.inf, slow_G)
 
-    def _each_way(self, *arrays: NDArray[np.float64]) -> list[tuple[NDArray[np.float64], ...]]:
-        """Take, of arrays (B, C, ...), the columns of each way; of too many ways each branch's best."""
-        if not self.ways.exact:
-            return [tuple(array.max(axis=1) for array in arrays)]
-        rows = np.arange(len(self.tables))
-        return [tuple(array[rows, columns] for array in arrays) for columns in self.ways.columns_PB]
-
-    def best(self, chosen: Sequence[int], low_s: float, high_s: float) -> float:
+    def best(
+        self, chosen: Sequence[int], columns: NDArray[np.intp], low_s: float, high_s: float
+    ) -> NDArray[np.float64]:
         """Bound the score of the layers that remain when the slowest branch must end in [low_s, high_s].
 
-        `chosen`: candidates of the first layers, branch after branch. The window holds under the best way:
-        at most `high_s` under one way, at least `low_s` under all of them.
+        `chosen`: candidates of the first layers, branch after branch; `columns`: those of the next layer that
+        are judged, (R,). The window holds under the best way: at most `high_s` under one way, at least
+        `low_s` under all of them.
         """
-        B, C, slack = len(self.tables), len(self.ways.beside_C), self.slack
-        within_BC, most_BC, least_BC = (np.full((B, C), _NEVER) for _ in range(3))
-        free_B, at = np.empty(B), 0
-        low_s = low_s if self.ways.timed else -math.inf
+        B, C, R, at = len(self.tables), len(self.ways.beside_C), len(columns), 0
+        within_RBC, most_RBC, least_RBC = (np.empty((R, B, C)) for _ in range(3))
+        free_B = np.empty(B)
         for b, table in enumerate(self.tables):
-            own = list(chosen[at : at + len(table.U_LRC)])
-            n, at = len(own), at + len(own)
-            done_C = self.ways.beside_C + table.U_LRC[np.arange(n), own].sum(axis=0)
+            own, length = list(chosen[at : at + len(table.U_LRC)]), len(table.U_LRC)
+            n = len(own)
+            done_RC = (self.ways.beside_C + table.U_LRC[np.arange(n), own].sum(axis=0))[None]
+            if 0 <= len(chosen) - at < length:
+                done_RC, n = done_RC + table.U_LRC[n, columns], n + 1
+            at += length
             free_B[b] = table.free_L[n]
-            for c, done_s in enumerate(done_C.tolist()):
-                missing_s = max(low_s - done_s, 0.0)
-                first = max(0, floor_cells(missing_s, self.cell_s) - slack)
-                least_BC[b, c] = table.least_CLG[c, n, min(first, CELLS - 1)]
-                if done_s <= high_s * (1 + 1e-12):
-                    last = math.floor((high_s - done_s) / self.cell_s * (1 + 1e-12)) + 1
-                    most_BC[b, c] = table.most_CLG[c, n, min(max(last, 0), CELLS - 1)]
-                    window = table.exact_CLG[c, n, first : last + 1]
-                    within_BC[b, c] = window.max(initial=_NEVER)
-        return self._bound(within_BC, most_BC, least_BC, free_B)
+            within_RBC[:, b], most_RBC[:, b], least_RBC[:, b] = self._scores(table, n, done_RC, low_s, high_s)
+        return self._bound(within_RBC, most_RBC, least_RBC, free_B)
+
+    def _scores(
+        self, table: BranchTable, n: int, done_RC: NDArray[np.float64], low_s: float, high_s: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Best scores of a branch's layers n.. that end in the window, before its end, behind its start."""
+        per_s, columns = 1 / self.cell_s, np.arange(done_RC.shape[1])
+        last_RC = np.floor((high_s - done_RC) * (per_s * (1 + 1e-12))) + 1
+        most_RC = table.most_CLG[columns, n, np.clip(last_RC, 0, CELLS - 1).astype(np.intp)]
+        over_RC = done_RC > high_s * (1 + 1e-12)
+        most_RC = np.where(over_RC, _NEVER, most_RC)
+        if not self.ways.timed:
+            return most_RC, most_RC, np.broadcast_to(table.free_L[n], done_RC.shape)
+        first_RC = np.floor(np.maximum(low_s - done_RC, 0) * (per_s * (1 - 1e-12))) - self.slack
+        first_RC = np.clip(first_RC, 0, CELLS - 1).astype(np.intp)
+        within_RC = np.where(over_RC, _NEVER, table.within_CLG[columns, n, first_RC])
+        return np.minimum(within_RC, most_RC), most_RC, table.least_CLG[columns, n, first_RC]
 
     def _bound(
         self,
-        within_BC: NDArray[np.float64],
-        most_BC: NDArray[np.float64],
-        least_BC: NDArray[np.float64],
+        within_RBC: NDArray[np.float64],
+        most_RBC: NDArray[np.float64],
+        least_RBC: NDArray[np.float64],
         free_B: NDArray[np.float64],
-    ) -> float:
+    ) -> NDArray[np.float64]:
         if self.ways.exact:
             columns_PB, rows = self.ways.columns_PB, np.arange(len(free_B))
-            within_PB, most_PB = within_BC[rows, columns_PB], most_BC[rows, columns_PB]
-            least_PB = least_BC[rows, columns_PB]
+            within_RPB, most_RPB = within_RBC[:, rows, columns_PB], most_RBC[:, rows, columns_PB]
         else:
-            within_PB, most_PB = within_BC.max(axis=1)[None], most_BC.max(axis=1)[None]
-            least_PB = least_BC.max(axis=1)[None]
-        ends_in = (most_PB.sum(axis=1) + (within_PB - most_PB).max(axis=1)).max(initial=_NEVER)
-        slow_enough = (free_B.sum() + (least_PB - free_B).max(axis=1)).min(initial=np.inf)
-        best = float(min(ends_in, slow_enough))
-        return -math.inf if best < _NEVER / 2 else best
+            within_RPB, most_RPB = within_RBC.max(axis=2)[:, None], most_RBC.max(axis=2)[:, None]
+        ends_RP = most_RPB.sum(axis=2) + (within_RPB - most_RPB).max(axis=2)
+        best_R: NDArray[np.float64] = ends_RP.max(axis=1, initial=_NEVER)
+        if not self.limited:
+            best_R = np.minimum(best_R, self._slow_enough(least_RBC, free_B))
+        best_R[best_R < _NEVER / 2] = -np.inf
+        return best_R
+
+    def _slow_enough(
+        self, least_RBC: NDArray[np.float64], free_B: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Best score of all branches that are slow enough under every way, (R,)."""
+        gain_RBC = least_RBC - free_B[:, None]
+        gain_R: NDArray[np.float64]
+        if self.left_XK is not None:
+            gain_RBK = np.where(self.ways.allowed_BK, gain_RBC[:, :, list(self.ways.columns_K)], 0.0)
+            gain_R = slow_gain(gain_RBK, self.left_XK)
+        elif self.ways.exact:
+            gain_RPB = gain_RBC[:, np.arange(len(free_B)), self.ways.columns_PB]
+            gain_R = gain_RPB.max(axis=2).min(axis=1, initial=np.inf)
+        else:
+            gain_R = gain_RBC.max(axis=(1, 2))
+        gain_R += free_B.sum()
+        return gain_R
 
 
-def mesh_bounds(log_p_NR: NDArray[np.float64], lut: MeshLUT, high_s: float) -> MeshBounds:
+def mesh_bounds(log_p_NR: NDArray[np.float64], lut: MeshLUT, low_s: float, high_s: float) -> MeshBounds:
     """Fill the bounds of every branch on every column."""
     cell_s, found = high_s / (CELLS - 1), ways(lut)
     columns = [lut.children[k] for k in found.children_C]
+    longest = max(len(own) for own in lut.branch_layers)
+    width = math.ceil((high_s - low_s) / cell_s) + 6 + longest
     tables = tuple(
         _branch_table(
-            log_p_NR[list(own)], lut.mask_NR[list(own)], lut.U_NRM[list(own)][:, :, columns], cell_s
+            log_p_NR[list(own)], lut.mask_NR[list(own)], lut.U_NRM[list(own)][:, :, columns], cell_s, width
         )
         for own in lut.branch_layers
     )
-    return MeshBounds(tables, found, cell_s)
+    left_XK = children_left(len(tables), len(lut.children)) if found.columns_K else None
+    return MeshBounds(tables, found, cell_s, any(r.binds for r in lut.resources), left_XK)

@@ -3,9 +3,15 @@
 import warnings
 from collections.abc import Callable
 
+import numpy as np
+
 from jmsnas.device import Device
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators.store import Estimator, estimator_is_current, fit_estimator, load_estimator
+from jmsnas.estimators.basis import Basis, load_basis
+from jmsnas.estimators.current import current_estimator
+from jmsnas.estimators.prediction import outside
+from jmsnas.estimators.standing import serving_folder
+from jmsnas.estimators.store import Estimator
 from jmsnas.network import Network
 from jmsnas.profiler.parquet import read_table
 from jmsnas.profiler.simulated import processor_of, serving_key, simulated_names
@@ -26,7 +32,8 @@ def estimators_for(
 ) -> dict[str, Estimator]:
     """Load U(.) of every device of a network, fitted anew where its table has moved on.
 
-    A built-in device that nobody has profiled is simulated (its table is written, and says so).
+    An estimator of a published table speaks for its device, which is told. A built-in device that nobody has
+    profiled is simulated (its table is written, and says so).
 
     Returns
     -------
@@ -35,14 +42,15 @@ def estimators_for(
     estimators: dict[str, Estimator] = {}
     for m, device in enumerate(network.devices):
         progress(m, network.M, f"U(.) of {device.name}")
+        if folder := serving_folder(place, device.table, device.runtime):
+            basis = load_basis(folder)
+            tell(_words(device, basis, space))
+            estimators[device.name] = basis.estimator
+            continue
         key = Key(device.runtime, processor=processor_of(device.table))
         table = _table(device, key, space, place, tell)
         key = serving_key(device.table, device.runtime, table.keys)
-        folder = place.estimator(device.table, key.label)
-        if estimator_is_current(folder, table):
-            estimators[device.name] = load_estimator(folder)
-        else:
-            estimators[device.name] = fit_estimator(table, key, folder, seed)
+        estimators[device.name] = current_estimator(place, device.table, table, key, seed)
     progress(network.M, network.M, "U(.) of every device")
     return estimators
 
@@ -57,6 +65,26 @@ def _table(
         return table
     if device.table not in simulated_names():
         raise EstimatorError(
-            f"device {device.name} has no latency table {path}. Run: jmsnas profile --device {device.table}"
+            f"device {device.name} has no latency table {path}. Run: jmsnas profile --device {device.table}, "
+            "or fit one that others published: jmsnas fit-estimator --table FILE"
         )
     return profile_device(device.table, blocks, [key], place, tell=tell).table
+
+
+def _words(device: Device, basis: Basis, space: SearchSpace) -> str:
+    """Say what stands in for a measurement here, and how much of the space it never saw the like of."""
+    estimator, blocks, judged = basis.estimator, space.blocks(), basis.estimator.evaluation
+    said = (
+        f"{estimator.origin.upper()}: {device.name} was not measured here; U(.) of "
+        f"{basis.setting or device.table} speaks, fitted to {judged.rows} rows, {judged.model.mape:.1%} off "
+        "on geometries it never saw"
+    )
+    beyond = [block for block, far in zip(blocks, outside(basis, blocks), strict=True) if far]
+    if not beyond:
+        return said
+    low_s, high_s = estimator.interval_s(beyond)
+    return (
+        f"{said}. {len(beyond)} of {len(blocks)} blocks of space {space.name} lie outside all it was fitted "
+        f"to, as {beyond[0]}: extrapolated, the widest 90 % interval a factor "
+        f"{float(np.sqrt(high_s / low_s).max()):.2g} either way"
+    )

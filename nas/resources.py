@@ -37,6 +37,11 @@ class Resource:
         peak_NM = np.repeat(self.peak_NR[rows, columns][:, None], len(self.limit_M), axis=1)
         return Budget(self.use_NRM[rows, columns], peak_NM, self.sent_LM, self.limit_M)
 
+    def most(self) -> Budget:
+        """What the architecture uses that takes most of every device in every layer."""
+        peak_NM = np.repeat(self.peak_NR.max(axis=1)[:, None], len(self.limit_M), axis=1)
+        return Budget(self.use_NRM.max(axis=1), peak_NM, self.sent_LM, self.limit_M)
+
     def part(self, layers: Sequence[int], devices: Sequence[int], outputs: Sequence[int]) -> "Resource":
         """Give the same for some of the layers and devices; `outputs` are the rows of what is sent."""
         return Resource(

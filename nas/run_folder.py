@@ -183,7 +183,9 @@ def result_document(name: str, setting: Setting, result: SearchResult) -> dict[s
         "derived": {
             **_plan(result.derived, setting),
             "in_band": result.in_band,
+            "band": result.band,
             "optimal": result.derived.optimal,
+            "gap": result.derived.gap,
         },
         "argmax": _plan(result.argmax, setting),
         "cloud_only": dict(
@@ -221,6 +223,7 @@ def _network(setting: Setting) -> dict[str, Any]:
             {
                 **asdict(device),
                 "simulated": setting.estimators[device.name].simulated,
+                "origin": setting.estimators[device.name].origin,
                 "unseen_mape": setting.estimators[device.name].evaluation.model.mape,
             }
             for device in network.devices

@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from jmsnas.architecture import Architecture
 from jmsnas.datasets.draws import generator
 from jmsnas.datasets.splits import Splits
 from jmsnas.errors import InputError, TargetError, TrainingError
@@ -16,16 +17,16 @@ from jmsnas.nas.architecture_step import ArchitectureStep
 from jmsnas.nas.checkpoint import State
 from jmsnas.nas.config import SearchConfig
 from jmsnas.nas.constraint import Constraint, dimensionless
-from jmsnas.nas.derive import Derived, argmax_network
+from jmsnas.nas.derive import MOST_NODES, Derived, argmax_network
 from jmsnas.nas.inherit import held_out_accuracy, inherited, most_accurate
 from jmsnas.nas.latency_lut import LatencyLUT
 from jmsnas.nas.ranks import ALONE, Ranks
 from jmsnas.nas.stages import Epoch, Report, StageOne, StageTwo
 from jmsnas.nas.supernet import Supernet
-from jmsnas.nas.target import Target, choose_target, derive_for
+from jmsnas.nas.target import Band, Target, check_limits, choose_target, derive_for
 from jmsnas.nas.training import accuracy, device_for, recalibrate
 from jmsnas.progress import Progress, silent
-from jmsnas.space import Architecture, SearchSpace
+from jmsnas.space import SearchSpace
 
 # Where the network of an epoch is derived, a proof of the optimum is not waited for.
 _NODES_NOW = 3000
@@ -72,8 +73,8 @@ class SearchResult:
     Attributes
     ----------
     derived, in_band
-        The network and its split. `in_band` is False where its T is not in the band: no network's is, and
-        this one is the best below T_const; or it was derived by argmax.
+        The network and its split. `in_band` is False where its T is not in the band: `band` says what is
+        known of that, and this network is the best below T_const; or it was derived by argmax (None).
     argmax
         The likeliest candidate of each layer under its best split, as the paper derives: to compare.
     expected_latency_s
@@ -95,6 +96,7 @@ class SearchResult:
     inherited_accuracy: float
     test_accuracy: float
     network: nn.Sequential
+    band: Band | None = None
 
 
 class Session:
@@ -105,6 +107,7 @@ class Session:
     ) -> None:
         self.config, self.space, self.lut, self.splits, self.hooks = config, space, lut, splits, hooks
         self.target = choose_target(lut, config.t_const_s)
+        check_limits(lut, self.target, config.band)
         self.history: list[Epoch] = []
         self.device = device_for(config.train_on)
         with torch.random.fork_rng():
@@ -190,22 +193,24 @@ class Session:
         """T and held-out accuracy of the network that would be derived now; none where none was found."""
         p_NR = self.arch.probabilities().numpy()
         try:
-            derived = self._networks(p_NR, 1, _NODES_NOW)[0]
+            derived = self._networks(p_NR, 1, _NODES_NOW)[0][0]
         except TargetError:
             return None, None
         right = held_out_accuracy(self.supernet, derived, self.splits, self.device, self.hooks.ranks)
         return derived.latency_s, right
 
-    def _networks(self, p_NR: NDArray[np.float64], count: int, most_nodes: int) -> list[Derived]:
+    def _networks(
+        self, p_NR: NDArray[np.float64], count: int, most_nodes: int = MOST_NODES
+    ) -> tuple[list[Derived], Band | None]:
         if self.config.derive == "argmax":
-            return [argmax_network(p_NR, self.lut)]
-        return derive_for(p_NR, self.lut, self.target, self.config.band, count, most_nodes)[0]
+            return [argmax_network(p_NR, self.lut)], None
+        return derive_for(p_NR, self.lut, self.target, self.config.band, count, most_nodes)
 
     def stage_two(self) -> SearchResult:
         """Derive, train the derived network on, and test it."""
+        p_NR = self.arch.probabilities() if self.found is None else self.found["p"]
+        networks, band = self._networks(p_NR.numpy(), self.config.best)
         if self.found is None:
-            p_NR = self.arch.probabilities()
-            networks = self._networks(p_NR.numpy(), self.config.best, 100_000)
             chosen = most_accurate(self.supernet, networks, self.splits, self.device, self.hooks.ranks)
             self.found = {
                 "p": p_NR,
@@ -213,8 +218,7 @@ class Session:
                 "expected_s": self.arch.expected().latency_s,
                 "inherited": None,
             }
-        found, p_NR = self.found, self.found["p"].numpy()
-        derived = self._networks(p_NR, self.config.best, 100_000)[found["chosen"]]
+        found, derived = self.found, networks[self.found["chosen"]]
         network = inherited(self.supernet, derived)
         if found["inherited"] is None:
             recalibrate(network, self.splits.train, self.device)
@@ -224,18 +228,17 @@ class Session:
             two.restore(self.saved_two)
         while two.epoch < two.epochs:
             self._ended(two.run_epoch(), two)
-        return self._result(derived, network)
+        return self._result(derived, band, network)
 
-    def _result(self, derived: Derived, network: nn.Sequential) -> SearchResult:
+    def _result(self, derived: Derived, band: Band | None, network: nn.Sequential) -> SearchResult:
         assert self.found is not None
         p_NR: NDArray[np.float64] = self.found["p"].numpy()
-        low_s, high_s = (1 - self.config.band) * self.target.t_const_s, self.target.t_const_s
-        choices = self.space.choices
+        high_s = self.target.t_const_s
         return SearchResult(
             target=self.target,
-            architecture=Architecture(tuple(choices[n][i] for n, i in enumerate(derived.indices))),
+            architecture=Architecture(tuple(self.space.choices[n][i] for n, i in enumerate(derived.indices))),
             derived=derived,
-            in_band=low_s <= derived.latency_s <= high_s,
+            in_band=(1 - self.config.band) * high_s <= derived.latency_s <= high_s,
             argmax=argmax_network(p_NR, self.lut),
             expected_latency_s=self.found["expected_s"],
             p_NR=p_NR,
@@ -243,4 +246,5 @@ class Session:
             inherited_accuracy=self.found["inherited"],
             test_accuracy=accuracy(network, self.splits.test, self.device, ranks=self.hooks.ranks),
             network=network,
+            band=band,
         )

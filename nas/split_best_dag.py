@@ -20,7 +20,13 @@ _MOST_TRIED = 200_000
 _SLACK = 1 + 1e-12
 
 
-def best_dag(dag: Dag, source: int = 0, target: int | None = None, time_limit_s: float = 30.0) -> DagSplit:
+def best_dag(
+    dag: Dag,
+    source: int = 0,
+    target: int | None = None,
+    time_limit_s: float = 30.0,
+    back_M: Array | None = None,
+) -> DagSplit:
     """Find the placement of least T of a network over a graph of devices.
 
     Parameters
@@ -29,6 +35,8 @@ def best_dag(dag: Dag, source: int = 0, target: int | None = None, time_limit_s:
         See `make_dag`.
     source, target
         Devices that hold the raw input and need the result; None where it may stay.
+    back_M
+        Seconds from the device where the result is in the end to where it goes back to.
     time_limit_s
         After it the best that was found is given, with the bound that holds by then.
 
@@ -41,7 +49,8 @@ def best_dag(dag: Dag, source: int = 0, target: int | None = None, time_limit_s:
     ends = waists(dag)
     stretches = [stretch_of(dag, entry, exit_) for entry, exit_ in zip(ends, ends[1:], strict=False)]
 
-    final_M = np.zeros(dag.M) if target is None else dag.routed_LMM[-1, :, target]
+    back_M = np.zeros(dag.M) if back_M is None else back_M
+    final_M = back_M if target is None else dag.routed_LMM[-1, :, target] + back_M[target]
     known: set[tuple[int, int, int]] = set()
     while True:
         bound_s, path = _shortest([stretch.low_MM for stretch in stretches], source, final_M)
@@ -59,7 +68,8 @@ def best_dag(dag: Dag, source: int = 0, target: int | None = None, time_limit_s:
     _, path = _shortest([stretch.high_MM for stretch in stretches], source, final_M)
     placed = [s.best_MMN[a, b] for s, a, b in zip(stretches, path, path[1:], strict=False)]
     devices = tuple(int(m) for m in np.concatenate(placed))
-    latency_s = dag_latency(dag, devices, source, target)
+    end = devices[-1] if target is None else target
+    latency_s = dag_latency(dag, devices, source, target) + float(back_M[end])
     return DagSplit(latency_s, min(bound_s, latency_s), devices)
 
 

@@ -4,11 +4,11 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from jmsnas.errors import NetworkError, TargetError
+from jmsnas.errors import InputError, NetworkError, TargetError
 from jmsnas.nas.costs import Costs, at_rate, chained
-from jmsnas.nas.placement import Placement
 from jmsnas.nas.split_methods import Answer, Question, split
-from jmsnas.nas.split_sweep import Line, rate_lines
+from jmsnas.nas.split_rates import Line, rate_lines
+from jmsnas.nas.split_sweep import find_link
 from jmsnas.nas.timeline import Step, timeline
 
 # What is looked for: a factor that somebody could still buy.
@@ -43,7 +43,8 @@ class Explanation:
         Whether the best plan with a layer on the first device beats cloud only.
     break_even_bps
         The rate of the first link below which it does; 0 where never, infinite where always; None where the
-        devices do not stand in line. A network with branches is cut where all of it passes one output.
+        devices stand neither in line nor in a mesh behind one link. Branches over devices in line are cut
+        where all of the network passes one output.
     """
 
     bottleneck: tuple[Step, float]
@@ -139,13 +140,16 @@ def _break_even(costs: Costs, question: Question) -> tuple[float, float | None]:
     """T of the best plan with a layer on the first device, and the rate at which it equals cloud only."""
     keeping = replace(question, method="optimal", min_layers=max(1, question.min_layers))
     own_s = split(costs, keeping).told.latency_s
-    chain, _ = chained(costs)
+    chain = costs if costs.fork else chained(costs)[0]
     try:
-        lines = rate_lines(chain, keeping)
-    except (NetworkError, TargetError):
+        link = find_link(chain)
+        lines = rate_lines(chain, keeping, link)
+    except (InputError, NetworkError, TargetError):
         return own_s, None
-    cloud = _cloud_line(chain, question)
-    rates = [_beaten_below(line, cloud) for line in lines if line.cut > 0]
+    if any(line.cut is None for line in lines):
+        return own_s, None
+    cloud = _cloud_line(chain, question, link)
+    rates = [_beaten_below(line, cloud) for line in lines if line.cut]
     return own_s, max(rates, default=0.0)
 
 
@@ -156,9 +160,11 @@ def _beaten_below(line: Line, cloud: Line) -> float:
     return max(0.0, (cloud.sent_bits - line.sent_bits) / (line.fixed_s - cloud.fixed_s))
 
 
-def _cloud_line(costs: Costs, question: Question) -> Line:
-    bits = 8 * costs.sent_L(question.encoding)[0]
-    target = costs.M - 1
-    told = timeline(costs, question.encoding, (target,) * costs.N, target)
-    placement = Placement((0,) * target + (costs.N,))
-    return Line(0, told.latency_s - bits / costs.links[0].capacity_bps, float(bits), placement)
+def _cloud_line(costs: Costs, question: Question, link: int) -> Line:
+    its, everywhere = costs.links[link], (costs.M - 1,) * costs.N
+    told = timeline(costs, question.encoding, everywhere, costs.M - 1)
+    ends = {its.source, its.target}
+    bits = sum(
+        8 * step.sent_bytes for step in (*told.steps, *told.back) if {step.device, step.target} == ends
+    )
+    return Line(0, told.latency_s - bits / its.capacity_bps, bits, everywhere)

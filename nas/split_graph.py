@@ -6,7 +6,7 @@ relaxation nearly always the last. O(N M^2).
 """
 
 import itertools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +34,12 @@ class GraphSplit:
 
 
 def best_on_graph(
-    tau_NM: Array, sent_L: Array, links: Links, source: int = 0, target: int | None = None
+    tau_NM: Array,
+    sent_L: Array,
+    links: Links,
+    source: int = 0,
+    target: int | None = None,
+    back_M: Array | None = None,
 ) -> GraphSplit:
     """Find the least T over all ways to place the layers on a graph of devices.
 
@@ -51,6 +56,8 @@ def best_on_graph(
         The device that holds the raw input.
     target
         The device that needs the result, or None where it may stay.
+    back_M
+        Seconds from the device where the result is in the end to where it goes back to.
 
     Returns
     -------
@@ -73,12 +80,15 @@ def best_on_graph(
         sent_bytes = float(sent_L[n])
         after_LM[n] = _spread(_guess(before_LM[n], sent_bytes, known), sent_bytes, hops)
     ends_M = before_LM[N] if target is None else after_LM[N]
+    ends_M = ends_M if back_M is None else ends_M + back_M
     last = int(ends_M.argmin()) if target is None else target
     if not np.isfinite(ends_M[last]):
         raise TargetError(f"no split of {N} layers over {M} devices: no way leads through all of them")
     if target is None:
         after_LM[N] = before_LM[N]
-    return _walk_back(before_LM, after_LM, tau_NM, sent_L, links, last)
+    found = _walk_back(before_LM, after_LM, tau_NM, sent_L, links, last)
+    back_s = 0.0 if back_M is None else float(back_M[last])
+    return replace(found, latency_s=found.latency_s + back_s)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,21 @@ from jmsnas.errors import TargetError
 from jmsnas.nas.costs import Costs
 from jmsnas.nas.placement import placement_of
 from jmsnas.nas.split_chain import chain_split
+from jmsnas.nas.split_links import Array
 from jmsnas.nas.split_period import chain_period, least_period
 
 
 def on_line(
-    costs: Costs, encoding: str, policy: str, min_layers: int = 0, objective: str = "latency"
+    costs: Costs,
+    encoding: str,
+    policy: str,
+    min_layers: int = 0,
+    objective: str = "latency",
+    back_M: Array | None = None,
 ) -> tuple[tuple[int, ...], float]:
     """Find the device of each layer, and the value of the objective, which no split is below.
+
+    `back_M`: seconds to bring the result back from each device; None: the costs say it.
 
     Raises TargetError when no split meets the policy and the limits.
     """
@@ -27,7 +35,9 @@ def on_line(
             run_NM, send_LM = costs.joules_NM, epsilon_LM * costs.send_power_w_M
             bound, placement = chain_split(run_NM, send_LM, policy, limits)
         else:
-            bound, placement = chain_split(costs.tau_NM, epsilon_LM, policy, limits)
+            bound, placement = chain_split(
+                costs.tau_NM, epsilon_LM, policy, limits, costs.back_M if back_M is None else back_M
+            )
     except TargetError as error:
         raise TargetError(_why_none(costs, policy, min_layers, str(error))) from None
     if objective == "throughput":

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.sparse import csr_array
 from scipy.sparse.csgraph import floyd_warshall
 
 from jmsnas.errors import NetworkError
@@ -43,16 +44,29 @@ class Links:
     def epsilon_MM(self, sent_bytes: float, raw_input: bool = False) -> Array:
         """Seconds to send so many bytes over each single link, (M, M)."""
         per_byte_MM = self.input_per_byte_MM if raw_input else self.per_byte_MM
-        epsilon_MM = self.delay_MM + sent_bytes * per_byte_MM
-        epsilon_MM[np.isinf(self.delay_MM)] = np.inf
+        linked, epsilon_MM = np.isfinite(self.delay_MM), np.full_like(self.delay_MM, np.inf)
+        epsilon_MM[linked] = self.delay_MM[linked] + sent_bytes * per_byte_MM[linked]
         return epsilon_MM
 
     def routed_MM(self, sent_bytes: float, raw_input: bool = False) -> tuple[Array, NDArray[np.int32]]:
         """Seconds by the fastest way between each two devices, and the device before each on that way."""
-        # scipy takes 0 for "no link"; the least number above it changes no sum.
+        # Of a dense array scipy takes all below 1e-8 for "no link"; of a sparse one 0 alone, and the least
+        # number above it changes no sum.
         epsilon_MM = np.maximum(self.epsilon_MM(sent_bytes, raw_input), np.finfo(float).tiny)
-        seconds_MM, before_MM = floyd_warshall(epsilon_MM, return_predecessors=True)
+        hops = np.nonzero(np.isfinite(self.delay_MM) & ~np.eye(self.M, dtype=bool))
+        linked = csr_array((epsilon_MM[hops], hops), shape=(self.M, self.M))
+        seconds_MM, before_MM = floyd_warshall(linked, return_predecessors=True)
         return np.where(seconds_MM < 1e-290, 0.0, seconds_MM), before_MM
+
+    def way(self, source: int, target: int, sent_bytes: float, raw_input: bool = False) -> tuple[int, ...]:
+        """Devices on the fastest way, `source` and `target` among them; empty where none leads there."""
+        seconds_MM, before_MM = self.routed_MM(sent_bytes, raw_input)
+        if not np.isfinite(seconds_MM[source, target]):
+            return ()
+        found = [target]
+        while found[-1] != source:
+            found.append(int(before_MM[source, found[-1]]))
+        return tuple(reversed(found))
 
 
 def links_of(devices: Sequence[str], links: Sequence[Link]) -> Links:

@@ -5,7 +5,9 @@ branches are given to children so that the slowest is as fast as can be, a bottl
 B branches, K children. Pure functions over arrays.
 """
 
-from itertools import combinations
+import functools
+import math
+from itertools import combinations, permutations
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,14 +18,17 @@ from jmsnas.errors import TargetError
 from jmsnas.nas.placement import Placement
 from jmsnas.nas.split_chain import Budget, Limits, chain_split
 
+# So many ways to give branches their children are looked at one by one.
+_FEW_WAYS = 120
+
 
 def best_assignment(cost_BK: NDArray[np.float64]) -> tuple[float, tuple[int, ...]]:
     """Give each branch a child of its own so that the greatest cost is least.
 
     Returns
     -------
-    The greatest cost, and the child of each branch. Exact: the least threshold at which a perfect matching
-    exists, found by halving over the distinct costs.
+    The greatest cost, and the child of each branch. Exact: every way where they are few, else the least
+    threshold at which a perfect matching exists, found by halving over the distinct costs.
 
     Raises
     ------
@@ -33,6 +38,14 @@ def best_assignment(cost_BK: NDArray[np.float64]) -> tuple[float, tuple[int, ...
     B, K = cost_BK.shape
     if B == 0:
         return 0.0, ()
+    none = f"no way to give each of {B} branches one of {K} children is allowed"
+    if B <= K and math.perm(K, B) <= _FEW_WAYS:
+        ways_PB = _every_way(B, K)
+        greatest_P = cost_BK[np.arange(B), ways_PB].max(axis=1)
+        best = int(greatest_P.argmin())
+        if not np.isfinite(greatest_P[best]):
+            raise TargetError(none)
+        return float(greatest_P[best]), tuple(ways_PB[best].tolist())
     levels = np.unique(cost_BK[np.isfinite(cost_BK)])
     low, high = 0, len(levels)
     found: tuple[int, ...] = ()
@@ -44,8 +57,14 @@ def best_assignment(cost_BK: NDArray[np.float64]) -> tuple[float, tuple[int, ...
         else:
             low = middle + 1
     if not found:
-        raise TargetError(f"no way to give each of {B} branches one of {K} children is allowed")
+        raise TargetError(none)
     return float(levels[low]), found
+
+
+@functools.cache
+def _every_way(B: int, K: int) -> NDArray[np.intp]:
+    """List the children of each branch, every way; (P, B)."""
+    return np.array(list(permutations(range(K), B)), dtype=np.intp)
 
 
 def arrivals_s(

@@ -156,14 +156,15 @@ def _optimal(costs: Costs, question: Question, target: int | None) -> tuple[tupl
     sent_L, arrays, run_NM = costs.sent_L(question.encoding), costs.arrays, costs.tau_NM
     if question.objective == "energy":
         run_NM, arrays = _joules(costs, arrays)
+    back_M = costs.back_M if question.objective == "latency" else None
     run_NM = run_NM.copy()
     run_NM[: question.min_layers, 1:] = np.inf
     if costs.is_chain:
-        found = best_on_graph(run_NM, sent_L, arrays, 0, target)
+        found = best_on_graph(run_NM, sent_L, arrays, 0, target, back_M)
         return found.devices, found.latency_s
     dag = costs.dag(question.encoding)
     held = type(dag)(run_NM, dag.routed_LMM, dag.takes)
-    placed = best_dag(held, 0, target, question.time_limit_s)
+    placed = best_dag(held, 0, target, question.time_limit_s, back_M)
     return placed.devices, placed.bound_s
 
 
@@ -188,14 +189,14 @@ def _prices(costs: Costs, encoding: str) -> Prices:
 def _within_budget(costs: Costs, question: Question, target: int | None) -> tuple[int, ...]:
     prices = _prices(costs, question.encoding)
     budget = np.inf if question.budget_j is None else question.budget_j
-    return hermes(costs.dag(question.encoding), prices, budget, target)
+    return hermes(costs.dag(question.encoding), prices, budget, target, costs.back_M)
 
 
 def _hermes(costs: Costs, question: Question, target: int | None) -> tuple[tuple[int, ...], None]:
     if question.budget_j is None:
         dag = costs.dag(question.encoding)
         free = Prices(np.zeros_like(dag.tau_NM), np.zeros_like(dag.routed_LMM))
-        return hermes(dag, free, 0.0, target), None
+        return hermes(dag, free, 0.0, target, costs.back_M), None
     return _within_budget(costs, question, target), None
 
 

@@ -67,9 +67,16 @@ def least_period(
 
 
 def least_latency_within(
-    tau_NM: Array, epsilon_LM: Array, policy: str, period_s: float, limits: Limits | None = None
+    tau_NM: Array,
+    epsilon_LM: Array,
+    policy: str,
+    period_s: float,
+    limits: Limits | None = None,
+    return_M: Array | None = None,
 ) -> tuple[float, Placement]:
     """Find the least T among the splits that take an image every `period_s` seconds; T and the placement.
+
+    `return_M`: seconds to bring the result back from each device.
 
     Raises
     ------
@@ -84,7 +91,8 @@ def least_latency_within(
     none = np.zeros((N + 1, M))
     busy = Budget(tau_NM, none[1:], none, np.full(M, period_s * (1 + 1e-12)))
     try:
-        return chain_split(tau_NM, allowed_LM, policy, replace(limits, budgets=(*limits.budgets, busy)))
+        held = replace(limits, budgets=(*limits.budgets, busy))
+        return chain_split(tau_NM, allowed_LM, policy, held, return_M)
     except TargetError:
         raise TargetError(
             f"no split of {N} layers over {M} devices takes an image every {period_s * 1e3:g} ms under the "

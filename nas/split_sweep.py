@@ -1,39 +1,21 @@
 """The best plans as one link's rate changes: where to switch, and what to choose when the rate is not known.
 
-On a line of devices link m carries one output, that of cut c, so T of the best plan with that cut is a line
-in 1/rate: ``T_c(rate) = A_c + B_c / rate``. N + 1 such lines hold every plan that is the best at some rate
-or regrets the least over a range; all below is arithmetic on them.
+T of each plan that can be the best is a line in 1/rate (split_rates.py), so all here is arithmetic, exact.
 """
 
+import itertools
 import re
 from dataclasses import dataclass
 
 import numpy as np
 
-from jmsnas.errors import InputError, NetworkError, TargetError
-from jmsnas.nas.costs import Costs, at_rate
-from jmsnas.nas.placement import Placement
-from jmsnas.nas.split_chain import chain_split
+from jmsnas.errors import InputError
+from jmsnas.nas.costs import Costs
 from jmsnas.nas.split_methods import Question
+from jmsnas.nas.split_rates import Line, rate_lines
 from jmsnas.units import parse_rate
 
-_ASKED = re.compile(r"rate(?::([\w-]+))?=([-+0-9.eE]+)\.\.([-+0-9.eE]+)\s*([a-zA-Z/]+)")
-# T at this rate is A alone, to the last digit that is read.
-_ENDLESS_BPS = 1e18
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """The best plan that sends output `cut` over the link: T = fixed_s + sent_bits / rate."""
-
-    cut: int
-    fixed_s: float
-    sent_bits: float
-    placement: Placement
-
-    def latency_s(self, rate_bps: float) -> float:
-        """T at a rate, seconds."""
-        return self.fixed_s + self.sent_bits / rate_bps
+_ASKED = re.compile(r"rate(?::([\w-]+)(?::([\w-]+))?)?=([-+0-9.eE]+)\.\.([-+0-9.eE]+)\s*([a-zA-Z/]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,61 +36,43 @@ class Sweep:
     regret_s: float
 
 
-def rate_lines(costs: Costs, question: Question, link: int = 0) -> tuple[Line, ...]:
-    """Give the best plan for each output the link behind device `link` may carry, of a chain over a line.
-
-    Raises
-    ------
-    NetworkError
-        For a graph of devices, or none behind the link.
-    TargetError
-        When the policy allows no plan at all.
-    """
-    if not (costs.is_line and costs.is_chain) or link >= costs.M - 1:
-        raise NetworkError(
-            f"{costs.network} on {', '.join(costs.names)}: a sweep needs a chain of layers over two or more "
-            "devices in line"
-        )
-    epsilon_LM = at_rate(costs, _ENDLESS_BPS, link).epsilon_LM(question.encoding)
-    bits_L = costs.epsilon_LM(question.encoding)[:, link] - costs.links[link].delay_s
-    bits_L = bits_L * costs.links[link].capacity_bps
-    limits = costs.limits(question.encoding, question.policy, question.min_layers)
-    lines = []
-    for cut in range(costs.N + 1):
-        only_LM = epsilon_LM.copy()
-        only_LM[np.arange(costs.N + 1) != cut, link] = np.inf
-        try:
-            fixed_s, placement = chain_split(costs.tau_NM, only_LM, question.policy, limits)
-        except TargetError:
-            continue
-        stays = question.policy == "stop-early" and cut == costs.N
-        lines.append(Line(cut, fixed_s, 0.0 if stays else float(bits_L[cut]), placement))
-    if not lines:
-        raise TargetError(
-            f"no split of {costs.network} is allowed by policy {question.policy} and the limits"
-        )
-    return tuple(lines)
-
-
 def parse_sweep(text: str, costs: Costs) -> tuple[int, float, float]:
-    """Read `rate=1..200Mbit/s`, or `rate:laptop=...` for the link behind laptop; (link, low, high) in bit/s.
+    """Read `rate=1..200Mbit/s`, or `rate:laptop=...` for the link behind laptop, `rate:laptop:mbs1=...`.
+
+    Gives the place of the link among those of the costs, and the rates in bits per second.
 
     Raises
     ------
     InputError
-        When it cannot be read, or a rate is 0.
+        When it cannot be read, a rate is 0, or there is no such link, or several.
     """
     match = _ASKED.fullmatch(text.strip())
     if not match:
         raise InputError(f"cannot read --sweep {text!r}: expected a range such as rate=1..200Mbit/s")
-    low, high = (parse_rate(f"{number}{match[4]}") for number in (match[2], match[3]))
+    low, high = (parse_rate(f"{number}{match[5]}") for number in (match[3], match[4]))
     if not 0 < low < high:
         raise InputError(f"--sweep {text!r} goes from {low:g} to {high:g} bit/s: expected 0 < low < high")
-    if match[1] and match[1] not in costs.names[:-1]:
-        raise InputError(
-            f"--sweep {text!r}: no link behind {match[1]!r}, expected one of {', '.join(costs.names[:-1])}"
-        )
-    return (costs.names.index(match[1]) if match[1] else 0), low, high
+    return find_link(costs, match[1], match[2]), low, high
+
+
+def find_link(costs: Costs, source: str | None = None, target: str | None = None) -> int:
+    """Find the one link behind a device (None: the first), to `target` where that is said.
+
+    Gives its place among those of the costs. Raises InputError.
+    """
+    source = source or costs.names[0]
+    found = [k for k, its in enumerate(costs.links) if its.source == source and target in (None, its.target)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        ways = ", ".join(f"rate:{source}:{costs.links[k].target}" for k in found)
+        raise InputError(f"several links are behind {source!r}: expected one of {ways}")
+    sources = dict.fromkeys(its.source for its in costs.links)
+    known = [its.target for its in costs.links if its.source == source] if target else list(sources)
+    raise InputError(
+        f"no link behind {source!r}{f' to {target!r}' if target else ''}, expected one of "
+        f"{', '.join(known) or 'none: a network of one device has no link'}"
+    )
 
 
 def sweep(costs: Costs, question: Question, link: int, low_bps: float, high_bps: float) -> Sweep:
@@ -117,28 +81,47 @@ def sweep(costs: Costs, question: Question, link: int, low_bps: float, high_bps:
     switches = [(low_bps, _best(lines, low_bps))]
     while True:
         at_bps, current = switches[-1]
-        # A line that crosses below the current one at a higher rate has fewer fixed seconds, more bits.
-        crossings = [
-            ((other.sent_bits - current.sent_bits) / (current.fixed_s - other.fixed_s), other.fixed_s, other)
+        ahead = [
+            (rate, other)
             for other in lines
-            if other.fixed_s < current.fixed_s
+            if (rate := _overtakes(other, current, at_bps)) is not None and rate < high_bps
         ]
-        ahead = [crossing for crossing in crossings if crossing[0] > at_bps * (1 + 1e-12)]
-        if not ahead or (first := min(ahead, key=lambda its: its[:2]))[0] >= high_bps:
+        if not ahead:
             break
-        switches.append((first[0], first[2]))
-    ends = (low_bps, high_bps)
-    best = [_best(lines, rate).latency_s(rate) for rate in ends]
+        # Of several that pass at one rate, the one that is the best just behind it.
+        first = min(rate for rate, _ in ahead)
+        level = [other for rate, other in ahead if rate <= first * (1 + 1e-12)]
+        switches.append((first, min(level, key=lambda its: (its.latency_s(first * (1 + 1e-9)), its.fixed_s))))
+    # T of a line less that of the best is straight between these rates: the most is lost at one of them.
+    bends = [its.sent_bits / its.floor_s for its in lines if its.floor_s]
+    rates = [low_bps, high_bps, *(bps for bps, _ in switches), *(r for r in bends if low_bps < r < high_bps)]
+    best = [_best(lines, rate).latency_s(rate) for rate in rates]
 
     def regret(line: Line) -> float:
-        # A line less the least of all lines is convex in 1/rate: the most is lost at an end of the range.
-        return max(line.latency_s(rate) - least for rate, least in zip(ends, best, strict=True))
+        return max(line.latency_s(rate) - least for rate, least in zip(rates, best, strict=True))
 
     calm = min(lines, key=regret)
-    names = (costs.names[link], costs.names[link + 1])
-    worst = switches[0][1]
-    return Sweep(" -> ".join(names), low_bps, high_bps, tuple(switches), worst, calm, regret(calm))
+    name = f"{costs.links[link].source} -> {costs.links[link].target}"
+    # T falls with the rate: the worst case is the lowest one.
+    return Sweep(name, low_bps, high_bps, tuple(switches), switches[0][1], calm, regret(calm))
+
+
+def _overtakes(other: Line, current: Line, at_bps: float) -> float | None:
+    """Least rate above `at_bps` behind which `other` is below `current`; None where there is none."""
+    bends = sorted(its.sent_bits / its.floor_s for its in (other, current) if its.floor_s)
+    edges = [at_bps, *(rate for rate in bends if rate > at_bps), np.inf]
+    for left, right in itertools.pairwise(edges):
+        ahead = other.latency_s(left) - current.latency_s(left)
+        later = other.latency_s(right) - current.latency_s(right)
+        tiny = 1e-13 * current.latency_s(left)
+        if later < -tiny and (ahead > tiny or left > at_bps):
+            # Straight in 1/rate between the two.
+            share = max(ahead, 0.0) / (max(ahead, 0.0) - later)
+            inverse = (1 - share) / left + share / right
+            rate = 1 / inverse if inverse else np.inf
+            return float(rate) if rate > at_bps * (1 + 1e-12) else None
+    return None
 
 
 def _best(lines: tuple[Line, ...], rate_bps: float) -> Line:
-    return min(lines, key=lambda line: (line.latency_s(rate_bps), line.fixed_s))
+    return min(lines, key=lambda its: (its.latency_s(rate_bps), its.latency_s(rate_bps * (1 + 1e-9))))

@@ -5,7 +5,7 @@ as fast as can be (split_mesh.py).
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,24 +17,90 @@ from jmsnas.nas.split_links import Array
 from jmsnas.nas.split_mesh import best_branches
 from jmsnas.network import WIRE_BYTES, Link
 
-_JOINED = "joined"
+# The raw input of the tail: the sum of the branches' outputs.
+JOINED = "joined"
+
+
+@dataclass(frozen=True, slots=True)
+class TreeParts:
+    """The best split of equation (2) part by part.
+
+    Attributes
+    ----------
+    trunk, tail
+        Their costs as chains; `trunk_policy`, `tail_input` and `tail_back_M` are what they are split under.
+    before, between, after
+        The device of each unit of the trunk, the branches and the tail, by place among all.
+    before_s, branch_s, after_s
+        Addends of T, seconds.
+    children
+        Places of the tree's children among the devices.
+    to_K, behind_BK, tau_BK
+        Seconds from the root to each child, from each child with each branch's output, and of each branch on
+        each child; infinite where it may not run.
+    """
+
+    trunk: Costs
+    tail: Costs
+    trunk_policy: str
+    tail_back_M: Array
+    before: tuple[int, ...]
+    between: tuple[int, ...]
+    after: tuple[int, ...]
+    before_s: float
+    branch_s: float
+    after_s: float
+    children: tuple[int, ...]
+    to_K: Array
+    behind_BK: Array
+    tau_BK: Array
+
+    @property
+    def latency_s(self) -> float:
+        """T of equation (2)."""
+        return self.before_s + self.branch_s + self.after_s
+
+
+def tree_parts(costs: Costs, encoding: str, policy: str, min_layers: int = 0) -> TreeParts:
+    """Find the best split of equation (2) and what it is made of.
+
+    Raises TargetError when no split meets the policy and the limits, NetworkError as `line_parts`.
+    """
+    fork, tree = costs.fork, costs.tree
+    assert fork and tree, "asked for forks over a mesh only"
+    trunk, tail = line_parts(costs)
+    before, before_s = on_line(trunk, encoding, _trunk_policy(policy), min_layers)
+    given = branch_times(costs, encoding, policy == "strict")
+    children, to_K, behind_BK, tau_BK = given
+    branch_s, chosen = best_branches(tau_BK + behind_BK, to_K, np.zeros(len(children)), tree.fan_out)
+    places = [costs.names.index(name) for name in tail.names]
+    back_M = costs.back_M[places]
+    after, after_s = on_line(tail, JOINED, policy, back_M=back_M)
+    return TreeParts(
+        trunk,
+        tail,
+        _trunk_policy(policy),
+        back_M,
+        tuple(costs.names.index(trunk.names[m]) for m in before),
+        tuple(children[k] for k, branch in zip(chosen, fork.branches, strict=True) for _ in branch),
+        tuple(places[m] for m in after),
+        before_s,
+        branch_s,
+        after_s,
+        children,
+        to_K,
+        behind_BK,
+        tau_BK,
+    )
 
 
 def on_tree(costs: Costs, encoding: str, policy: str, min_layers: int = 0) -> tuple[tuple[int, ...], float]:
     """Find the device of each unit, and T of equation (2), seconds, which no split of it is below.
 
-    Raises TargetError when no split meets the policy and the limits, NetworkError as `line_parts`.
+    Raises as `tree_parts`.
     """
-    fork = costs.fork
-    assert fork, "asked for forks over a mesh only"
-    trunk, tail = line_parts(costs)
-    before, before_s = on_line(trunk, encoding, _trunk_policy(policy), min_layers)
-    branch_s, children = branches_split(costs, encoding, policy == "strict")
-    after, after_s = on_line(tail, _JOINED, policy)
-    between = [m for m, branch in zip(children, fork.branches, strict=True) for _ in branch]
-    placed = [costs.names.index(trunk.names[m]) for m in before]
-    behind = [costs.names.index(tail.names[m]) for m in after]
-    return (*placed, *between, *behind), before_s + branch_s + after_s
+    parts = tree_parts(costs, encoding, policy, min_layers)
+    return (*parts.before, *parts.between, *parts.after), parts.latency_s
 
 
 def _trunk_policy(policy: str) -> str:
@@ -49,7 +115,7 @@ def tree_allowed(costs: Costs, encoding: str, policy: str, min_layers: int, devi
     names = [costs.names[m] for m in devices]
     used = [set(names[branch.start : branch.stop]) for branch in fork.branches]
     trunk, tail = line_parts(costs)
-    parts = ((trunk, fork.trunk, encoding, min_layers), (tail, fork.tail, _JOINED, 0))
+    parts = ((trunk, fork.trunk, encoding, min_layers), (tail, fork.tail, JOINED, 0))
     for part, units, own_encoding, least in parts:
         own = names[units.start : units.stop]
         if not set(own) <= set(part.names):
@@ -84,7 +150,7 @@ def line_parts(costs: Costs) -> tuple[Costs, Costs]:
             "bytes, and are summed before they are sent on: expected one size"
         )
     trunk = _part(costs, fork.trunk, line[:root], costs.input_bytes)
-    return trunk, _part(costs, fork.tail, line[root:], {_JOINED: max(sizes)})
+    return trunk, _part(costs, fork.tail, line[root:], {JOINED: max(sizes)})
 
 
 def _part(costs: Costs, units: range, devices: Sequence[int], inputs: Mapping[str, float]) -> Costs:
@@ -94,7 +160,7 @@ def _part(costs: Costs, units: range, devices: Sequence[int], inputs: Mapping[st
     # As float32, so that a sum of outputs, here the raw input, takes as long as any output.
     links = [
         Link(k.source, k.target, k.capacity_bps * WIRE_BYTES["float32"] / WIRE_BYTES[k.wire], k.delay_s)
-        if _JOINED in inputs
+        if JOINED in inputs
         else k
         for k in costs.links
         if (k.source, k.target) in hops
@@ -113,16 +179,14 @@ def _part(costs: Costs, units: range, devices: Sequence[int], inputs: Mapping[st
         weight_bytes_N=costs.weight_bytes_N[rows],
         peak_bytes_N=costs.peak_bytes_N[rows],
         tree=None,
+        returns=False,
     )
 
 
-def branches_split(costs: Costs, encoding: str, strict: bool) -> tuple[float, tuple[int, ...]]:
-    """Give each branch its child: the max term of equation (2), seconds, and the device of each branch.
+def branch_times(costs: Costs, encoding: str, strict: bool) -> tuple[tuple[int, ...], Array, Array, Array]:
+    """Give the children, and what `TreeParts` says of the branches on them.
 
-    Raises
-    ------
-    TargetError
-        When no child may run a branch, or the policy `strict` leaves one without.
+    Raises TargetError when the policy `strict` leaves a child without a branch.
     """
     fork, tree = costs.fork, costs.tree
     assert fork and tree, "asked for forks over a mesh only"
@@ -135,8 +199,7 @@ def branches_split(costs: Costs, encoding: str, strict: bool) -> tuple[float, tu
     to_K, behind_BK = _sending(costs, encoding, children)
     tau_BK = _sums(costs.tau_NM, fork.branches)[:, children]
     tau_BK[~_allowed_BK(costs, encoding, children)] = np.inf
-    seconds, chosen = best_branches(tau_BK + behind_BK, to_K, np.zeros(len(children)), tree.fan_out)
-    return seconds, tuple(children[k] for k in chosen)
+    return tuple(children), to_K, behind_BK, tau_BK
 
 
 def _sending(costs: Costs, encoding: str, children: Sequence[int]) -> tuple[Array, Array]:

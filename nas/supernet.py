@@ -10,10 +10,11 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from jmsnas.architecture import Architecture
 from jmsnas.blocks import build
 from jmsnas.nas.beginning import begin_alike
 from jmsnas.nas.gates import TwoPaths
-from jmsnas.space import Architecture, Block, SearchSpace
+from jmsnas.space import Block, SearchSpace
 
 
 class _Gate(torch.autograd.Function):

@@ -2,15 +2,27 @@
 
 import itertools
 from dataclasses import dataclass
+from enum import StrEnum
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.errors import TargetError
-from jmsnas.nas.derive import Derived, best_networks
+from jmsnas.errors import TargetError, UndecidedError
+from jmsnas.nas.derive import MOST_NODES, Derived, best_networks
 from jmsnas.nas.feasible import feasible_range_s
 from jmsnas.nas.latency_lut import LatencyLUT
 from jmsnas.units import format_duration
+
+# Limits that no network keeps are seldom proven so: half a second is spent on them.
+_NODES_BEFORE = 2000
+
+
+class Band(StrEnum):
+    """Whether networks' T lies in the band below T_const: `undecided` where the search was cut off."""
+
+    HOLDS = "holds networks"
+    EMPTY = "empty"
+    UNDECIDED = "undecided"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,18 +59,41 @@ def derive_for(
     target: Target,
     band: float,
     count: int = 1,
-    most_nodes: int = 100_000,
-) -> tuple[list[Derived], bool]:
+    most_nodes: int = MOST_NODES,
+) -> tuple[list[Derived], Band]:
     """Derive in the band; where it holds no network, or T_const is above all of them, the best below T_const.
 
-    Returns up to `count` networks, the likeliest first, and whether they are in the band. Raises TargetError
+    Returns up to `count` networks, the likeliest first, and what is known of the band. Raises TargetError
     when none was found.
     """
-    low_s = (1 - band) * target.t_const_s
-    for at_least_s in (low_s, 0.0) if target.t_const_s <= target.slowest_s else (0.0,):
-        found = list(
-            itertools.islice(best_networks(p_NR, lut, at_least_s, target.t_const_s, most_nodes), count)
-        )
+    low_s, high_s = (1 - band) * target.t_const_s, target.t_const_s
+    known = Band.EMPTY
+    if target.t_const_s <= target.slowest_s:
+        try:
+            found = list(itertools.islice(best_networks(p_NR, lut, low_s, high_s, most_nodes), count))
+        except UndecidedError:
+            found, known = [], Band.UNDECIDED
         if found:
-            return found, at_least_s > 0
-    raise TargetError(f"no network with T <= {format_duration(target.t_const_s)} was found: raise --t-const")
+            return found, Band.HOLDS
+    try:
+        found = list(itertools.islice(best_networks(p_NR, lut, 0.0, high_s, most_nodes), count))
+    except UndecidedError:
+        found = []
+    if not found and lut.limited:
+        raise TargetError(
+            f"no network with T <= {format_duration(high_s)} was found within the memory and energy of "
+            f"{' - '.join(lut.devices)}: raise --t-const, or the limits in the network file"
+        )
+    if not found:
+        raise TargetError(f"no network has T <= {format_duration(high_s)}: raise --t-const")
+    return found, known
+
+
+def check_limits(lut: LatencyLUT, target: Target, band: float) -> None:
+    """Look, before any training, for a network that memory and energy allow below T_const.
+
+    The feasible range does not know these limits. Raises TargetError when none is found.
+    """
+    if lut.limited:
+        flat_NR = lut.mask_NR / lut.mask_NR.sum(axis=1, keepdims=True)
+        derive_for(flat_NR, lut, target, band, most_nodes=_NODES_BEFORE)

@@ -33,7 +33,8 @@ class Step:
 class Timeline:
     """All steps of a placement, T, seconds between two images, and joules (None where watts are not known).
 
-    `critical` are the steps that make up T: each begins when the one before it ends.
+    `critical` are the steps that make up T: each begins when the one before it ends. `back` brings the result
+    to the first device where it goes back: part of T, not of the period or of the joules.
     """
 
     steps: tuple[Step, ...]
@@ -43,6 +44,7 @@ class Timeline:
     high_s: float
     period_s: float
     energy_j: float | None
+    back: tuple[Step, ...] = ()
 
 
 def target_of(costs: Costs, policy: str) -> int | None:
@@ -54,7 +56,33 @@ def timeline(costs: Costs, encoding: str, devices: Sequence[int], target: int | 
     """Play one image through a placement; the rules are those of split_dag.py. Raises NetworkError."""
     finish, steps, critical = _play(costs, costs.tau_NM, encoding, devices, target)
     bounds = [_play(costs, tau_NM, encoding, devices, target)[0] for tau_NM in (costs.low_NM, costs.high_NM)]
-    return Timeline(steps, critical, finish, bounds[0], bounds[1], _period(steps), _energy(costs, steps))
+    back = _back(costs, devices[-1] if target is None else target, finish)
+    back_s = sum(step.seconds for step in back)
+    return Timeline(
+        steps,
+        (*critical, *back),
+        finish + back_s,
+        bounds[0] + back_s,
+        bounds[1] + back_s,
+        _period(steps),
+        _energy(costs, steps),
+        back,
+    )
+
+
+def _back(costs: Costs, device: int, at_s: float) -> tuple[Step, ...]:
+    """Bring the result from a device to the first, over the same links the other way."""
+    if not costs.returns:
+        return ()
+    links, size, found = costs.arrays, float(costs.out_bytes_N[-1]), []
+    epsilon_MM = links.epsilon_MM(size)
+    for b, a in itertools.pairwise(reversed(links.way(0, device, size))):
+        seconds = float(epsilon_MM[a, b])
+        share = float(links.per_byte_MM[a, b] / links.input_per_byte_MM[a, b])
+        names = costs.names[b], costs.names[a]
+        found.append(Step(*names, (costs.N,), at_s, seconds, seconds, seconds, size * share))
+        at_s += seconds
+    return tuple(found)
 
 
 def _play(
@@ -70,17 +98,14 @@ def _play(
 
     def bring(i: int, m: int) -> tuple[float, Step | None]:
         if (i, m) not in arrived:
-            seconds_MM, before_MM = links.routed_MM(float(sent_L[i]), i == 0)
             epsilon_MM = links.epsilon_MM(float(sent_L[i]), i == 0)
-            if not np.isfinite(seconds_MM[place[i], m]):
+            way = links.way(place[i], m, float(sent_L[i]), i == 0)
+            if not way:
                 raise NetworkError(
                     f"no way leads from {costs.names[place[i]]} to {costs.names[m]}: expected a link"
                 )
-            way = [m]
-            while way[-1] != place[i]:
-                way.append(int(before_MM[place[i], way[-1]]))
             at, last = finish[i], arrived[i, place[i]][1]
-            for a, b in itertools.pairwise(reversed(way)):
+            for a, b in itertools.pairwise(way):
                 together = copies_to.get((i, a), ())
                 for c in () if (i, b) in arrived else together if b in together else (b,):
                     seconds = float(epsilon_MM[a, c])

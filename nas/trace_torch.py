@@ -27,7 +27,7 @@ def classifier_names() -> tuple[str, ...]:
 def refuse_unknown(name: str, known: Sequence[str]) -> None:
     """Refuse a network nobody knows, naming those that are spelled most like it. Raises InputError."""
     if name not in known:
-        near = difflib.get_close_matches(name, known, 4, 0.4)
+        near = difflib.get_close_matches(name, dict.fromkeys(known), 4, 0.4)
         nearest = f": nearest are {', '.join(near)}" if near else ""
         raise InputError(
             f"unknown network {name!r}{nearest}. Expected a finished run, a network of torchvision, "

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from jmsnas.architecture import Architecture
 from jmsnas.errors import NetworkError
 from jmsnas.nas.chain_lut import ChainLUT
 from jmsnas.nas.latency_lut import Predictor, build_lut
@@ -16,7 +17,7 @@ from jmsnas.nas.placement import Placement
 from jmsnas.network import Network
 from jmsnas.profiler.simulated import load_simulated, predict_s
 from jmsnas.profiler.simulated_device import SimulatedDevice
-from jmsnas.space import Architecture, Block, Candidate, Layer, SearchSpace
+from jmsnas.space import Block, Candidate, Layer, SearchSpace
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """Tables that others published, and ours, as readings for the quality gate.
 
-A published table is a Parquet file with one row a block (or a whole network): `device`, `runtime`, `batch`,
-`latency_ms` and either the geometry columns of docs/table.md or `arch`.
+A published table is a Parquet or CSV file with one row a block (or a whole network): `device`, `runtime`,
+`batch`, `latency_ms` and either the geometry columns of docs/table.md or `arch`.
 """
 
 import math
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.csv as pc
 
 from jmsnas.errors import TableError
 from jmsnas.profiler.bounded import open_parquet, unpack
@@ -52,11 +53,13 @@ def read_records(path: Path) -> list[dict[str, Any]]:
     Raises
     ------
     TableError
-        When the file cannot be read, is no Parquet file, or is no table of latencies.
+        When the file cannot be read, is neither Parquet nor CSV, or is no table of latencies.
     """
     try:
         with path.open("rb") as stream:
             content = stream.read(_MAX_BYTES + 1)
+        if path.suffix.lower() == ".csv" and len(content) <= _MAX_BYTES:
+            return _of_csv(content, path)
         file = open_parquet(content) if len(content) <= _MAX_BYTES else None
         if file is None or file.metadata.num_rows > _MAX_ROWS:
             raise TableError(
@@ -70,6 +73,18 @@ def read_records(path: Path) -> list[dict[str, Any]]:
         raise TableError(
             f"{path} is damaged, or not a Parquet file: {reason(error)}. Expected a latency table"
         ) from error
+
+
+def _of_csv(content: bytes, path: Path) -> list[dict[str, Any]]:
+    # One piece, so that a column is read as what suits all of its cells.
+    whole = pc.ReadOptions(use_threads=False, block_size=_MAX_BYTES)
+    try:
+        found = pc.read_csv(pa.BufferReader(content), whole)
+        records: list[dict[str, Any]] = found.select(_columns(found.schema, path)).to_pylist()
+    except NOT_PARQUET as error:
+        said = "".join(letter if letter.isprintable() else "?" for letter in reason(error))
+        raise TableError(f"{path} is no CSV table: {said}. Expected a latency table") from error
+    return records
 
 
 def _columns(schema: pa.Schema, path: Path) -> list[str]:

@@ -17,7 +17,7 @@ from jmsnas.cost import Operator, operators
 from jmsnas.errors import DeviceError, TableError
 from jmsnas.files import preset_names, preset_path, read_toml
 from jmsnas.profiler.simulated_device import RuntimeCosts, SimulatedDevice, device_from_toml
-from jmsnas.profiler.table import REFERENCE, Key, LatencyTable, Row
+from jmsnas.profiler.table import LAYOUTS, PROCESSORS, REFERENCE, Key, LatencyTable, Row
 from jmsnas.space import Block
 
 _FLOAT32_BYTES = 4
@@ -60,10 +60,15 @@ def processor_of(device: str) -> str:
 def serving_key(device: str, runtime: str, keys: Collection[Key]) -> Key:
     """Under which of a table's keys a device speaks: the processor its name stands for, else its CPU.
 
-    A GPU's table has its CPU alone where an agent measured it, whose onnxruntime knows no GPU.
+    A GPU's table has its CPU alone where an agent measured it, whose onnxruntime knows no GPU. Where torch
+    was profiled on CUDA or in channels_last alone, that is how the device serves.
     """
     own = Key(runtime, processor=processor_of(device))
-    return Key(runtime) if own not in keys and Key(runtime) in keys else own
+    ways = (
+        [(processor, layout) for processor in PROCESSORS for layout in LAYOUTS] if runtime == "torch" else []
+    )
+    others = (Key(runtime, processor=processor, layout=layout) for processor, layout in ways)
+    return next((key for key in (own, Key(runtime), *others) if key in keys), own)
 
 
 def _costs(device: SimulatedDevice, runtime: str) -> RuntimeCosts:

@@ -1,5 +1,6 @@
 """Costs for tests: the worked network, and small random networks over devices in line."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ from worked import OUT_BYTES, RATE_MBPS, TAU_MS
 
 from jmsnas.device import Device
 from jmsnas.nas.costs import Costs
+from jmsnas.nas.fork import Tree, fork_takes
 from jmsnas.network import Link
 
 NAMES = ("ue", "sbs", "mbs", "cloud")
@@ -55,6 +57,42 @@ def random_costs(rng: np.random.Generator, takes: tuple[tuple[int, ...], ...], M
         takes=takes,
         weight_bytes_N=np.zeros(N),
         peak_bytes_N=np.zeros(N),
+    )
+
+
+MESH = ("ue", "root", "a", "b", "c", "behind", "cloud")
+
+
+def mesh_costs(rng: np.random.Generator, fan_out: str, branches: int = 2) -> Costs:
+    """Three layers, branches of one layer and of two, three layers; three children, two devices behind."""
+    lengths = [1, 2, 1][:branches]
+    begins = np.cumsum([3, *lengths]).tolist()
+    places = [list(range(a, b)) for a, b in itertools.pairwise(begins)]
+    N, M = begins[-1] + 3, len(MESH)
+    sizes = rng.uniform(0, 1, N)
+    for place in places:
+        sizes[place[-1]] = 0.5
+    tau_NM = rng.uniform(0.1, 1, (N, M)) * rng.uniform(0.1, 1, M)
+    hops = [
+        ("ue", "root"),
+        *(("root", k) for k in "abc"),
+        *((k, "behind") for k in "abc"),
+        ("behind", "cloud"),
+    ]
+    return Costs(
+        network="random",
+        units=tuple(f"u{n}" for n in range(N)),
+        devices=tuple(Device(name, name, "") for name in MESH),
+        tau_NM=tau_NM,
+        low_NM=tau_NM,
+        high_NM=tau_NM,
+        out_bytes_N=sizes,
+        input_bytes={"uint8": float(rng.uniform(0, 1))},
+        links=tuple(Link(*hop, 8 / 10 ** rng.uniform(-2, 0.5), 0.01) for hop in hops),
+        takes=fork_takes(N, places),
+        weight_bytes_N=np.ones(N),
+        peak_bytes_N=np.zeros(N),
+        tree=Tree("root", ("a", "b", "c"), fan_out),
     )
 
 

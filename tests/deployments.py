@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -37,12 +37,21 @@ class Fleet:
         return Leader(self.folder / "certs" / LEADER, self.leader.agents)
 
 
+def blocks() -> list[Block]:
+    """Six layers of the digits space."""
+    layers = load_space("digits").layers
+    return [Block.parse(f"{name} {layer}") for name, layer in zip(_NAMES, layers, strict=False)]
+
+
+def network(seed: int = 0) -> nn.Sequential:
+    """Build them, their weights drawn from `seed`; different seeds, different logits."""
+    return nn.Sequential(*(seeded_module(block, seed) for block in blocks()))
+
+
 @cache
 def exported(seed: int = 0) -> Exported:
-    """Six layers of the digits space, their weights drawn from `seed`; different seeds, different logits."""
-    layers = load_space("digits").layers
-    blocks = [Block.parse(f"{name} {layer}") for name, layer in zip(_NAMES, layers, strict=False)]
-    return export_network(nn.Sequential(*(seeded_module(block, seed) for block in blocks)), (1, 1, 8, 8))
+    """Give it exported."""
+    return replace(export_network(network(seed), (1, 1, 8, 8)), blocks=tuple(blocks()))
 
 
 def images(count: int, seed: int = 0) -> list[NDArray[np.float32]]:

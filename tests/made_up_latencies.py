@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from jmsnas.estimators.features import ROOFLINE, columns, features
 from jmsnas.estimators.regressor import LatencyRegressor
-from jmsnas.space import Block, Layer, candidates_at, mbconv_candidates
+from jmsnas.space import Block, Layer, candidates_at
+from jmsnas.space_file import mbconv_candidates
 
 Array = NDArray[np.float64]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from tiny_setting import rooflines
 from torch import nn
 
+from jmsnas.architecture import Architecture
 from jmsnas.nas.config import SearchConfig
 from jmsnas.nas.derive import Derived
 from jmsnas.nas.latency_lut import build_lut
@@ -16,7 +17,6 @@ from jmsnas.nas.stages import Epoch
 from jmsnas.nas.target import choose_target
 from jmsnas.nas.whatif import simulated_predictors
 from jmsnas.network import Network, load_network
-from jmsnas.space import Architecture
 from jmsnas.space_file import load_space
 from jmsnas.workspace import Workspace
 
@@ -28,7 +28,7 @@ def write_mesh_run(place: Workspace, name: str, t_const_s: float | None = None) 
     lut = build_lut(space, network, simulated_predictors(network))
     indices = (0,) * space.N
     latency_s, placement = lut.best(indices)
-    derived = Derived(indices, placement, latency_s, -1.0, True)
+    derived = Derived(indices, placement, latency_s, -1.0, -1.0)
     epochs = tuple(
         Epoch("search", n, 1.0, 0.5, 1.0, 0.5, latency_s, 1.0, 1.0, latency_s, 0.5 + 0.1 * n) for n in (1, 2)
     )
@@ -41,7 +41,9 @@ def write_mesh_run(place: Workspace, name: str, t_const_s: float | None = None) 
     folder.mkdir(parents=True)
     write_result(folder, Setting(space, network, rooflines(network), lut, "digits"), result)
     config = SearchConfig(t_const_s=target.t_const_s, warmup_epochs=1, search_epochs=1, final_epochs=1)
-    (folder / "config.json").write_text(json.dumps({**asdict(config), "space": "digits", "network": "mesh"}))
+    (folder / "config.json").write_text(
+        json.dumps({**asdict(config), "space": "digits", "dataset": "digits", "network": "mesh"})
+    )
     log = RunLog(folder)
     for epoch in epochs:
         log(epoch)

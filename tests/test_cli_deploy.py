@@ -41,7 +41,10 @@ def test_held_terms_are_printed_as_held(capsys: pytest.CaptureFixture[str]) -> N
             "run": "r",
             "loopback": True,
             "epoch": 3,
-            "pieces": [{"device": "pi4", "layers": "1-9"}, {"device": "cloud", "layers": ""}],
+            "pieces": [
+                {"device": "pi4", "layers": "1-9", "runtime": "torch on cuda"},
+                {"device": "cloud", "layers": "", "runtime": "onnxruntime"},
+            ],
             "lost": ["laptop"],
             "terms": [
                 {**term, "kind": "compute", "where": "pi4", "held": True, "ratio": None},
@@ -54,6 +57,7 @@ def test_held_terms_are_printed_as_held(capsys: pytest.CaptureFixture[str]) -> N
             "pipelined": {"per_s": 100.0, "predicted_per_s": 120.0, "bound_by": "compute on pi4"},
             "accuracy": {"divided": 0.9, "undivided": 0.9, "equal": True, "largest_difference": 1e-6},
             "simulated": ["pi4"],
+            "published": ["cloud"],
         }
     )
     lines = capsys.readouterr().out.splitlines()
@@ -61,5 +65,9 @@ def test_held_terms_are_printed_as_held(capsys: pytest.CaptureFixture[str]) -> N
     (send,) = (line for line in lines if line.startswith("send pi4 -> cloud"))
     (total,) = (line for line in lines if line.startswith("T  "))
     assert "held" in compute and "1.25" in send and "held" in total
+    assert "  pi4        layers 1-9, torch on cuda" in lines
     assert "lost: laptop" in "\n".join(lines) and "(passes on)" in "\n".join(lines)
-    assert lines[-1] == "Predictions of pi4 are SIMULATED."
+    assert lines[-2:] == [
+        "Predictions of pi4 are SIMULATED.",
+        "Predictions of cloud rest on published tables, by others.",
+    ]

@@ -4,10 +4,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from made_up_published import a_record, records, write_published
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
 from jmsnas.cli.devices import describe_devices
+from jmsnas.estimators.fit_tables import fit_tables
 from jmsnas.profiler.parquet import write_table
 from jmsnas.profiler.simulated import simulated_names, simulated_table
 from jmsnas.profiler.table import Key, LatencyTable
@@ -105,3 +107,34 @@ def test_json_is_one_document(tmp_path: Path) -> None:
     document = json.loads(found.stdout)
     assert found.exit_code == 0 and {device["kind"] for device in document["devices"]} == {"not profiled"}
     assert not (tmp_path / "none").exists(), "looking makes nothing"
+
+
+def test_published_tables_are_devices_too(place: Workspace) -> None:
+    names = {"device": "board", "processor": None}
+    rows = [*records(9), *records(9, **names), a_record(source="b", device="pi4", processor=None)]
+    rows += records(9, device="pi4", processor=None, source="a")
+    fit_tables(
+        place, tables=[write_published(place.folder / "p.parquet", rows)], force=True, tell=lambda text: None
+    )
+    devices = {device["device"]: device for device in describe_devices(place, NOW)["devices"]}
+    (key,) = devices["some-board-cpu-2-threads"]["published"]
+    assert devices["some-board-cpu-2-threads"]["kind"] == "published"
+    assert (key["key"], key["rows"], key["overruled"]) == ("onnxruntime-t2-b1-f32", 9, False)
+    # Before what is simulated, and behind what was measured here.
+    assert devices["pi4"]["kind"] == "published" and devices["board"]["kind"] == "measured"
+    assert devices["pi4"]["published"][0]["sources"] == ["a", "b"]
+    assert devices["board"]["published"][0]["overruled"]
+    out = CliRunner().invoke(app, ["devices", "--workspace", str(place.folder)]).stdout
+    assert (
+        "\nsome-board-cpu-2-threads  published\n  onnxruntime-t2-b1-f32       9 rows  Some board, CPU" in out
+    )
+    assert "TensorFlow Lite; from somebody/something@1234567 table\n" in out
+    assert " rows  pi4, TensorFlow Lite; from a and 1 more\n" in out
+    assert "from somebody/something@1234567 table, behind the table here\n" in out
+
+
+def test_a_published_table_that_is_damaged_is_left_out(tmp_path: Path) -> None:
+    place = Workspace(tmp_path)
+    (fitted,) = fit_tables(place, tables=[write_published(tmp_path / "p.parquet", records(9))])
+    (fitted.folder / "table.parquet").write_text("broken")
+    assert len(describe_devices(place, NOW)["devices"]) == 1 + len(simulated_names())

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mesh_runs import write_mesh_run
 
 from jmsnas.cli.predict_input import (
     Cut,
@@ -114,13 +115,23 @@ def test_the_network_of_a_run_and_who_runs_what(short_run: tuple[Workspace, Run]
     assert run_network(Workspace(Path("elsewhere")), str(run.folder)) == (part, cuts)
 
 
+def test_a_run_over_a_mesh(tmp_path: Path) -> None:
+    place = Workspace(tmp_path)
+    write_mesh_run(place, "mesh")
+    part, cuts = run_network(place, "mesh")
+    assert sorted(n for cut in cuts for n in cut.layers) == list(range(1, len(part.blocks) + 1))
+    assert {"mbs1", "mbs2", "mbs3"} <= {cut.device for cut in cuts}
+    for cut in cuts:
+        assert cut.part.blocks == tuple(part.blocks[n - 1] for n in cut.layers)
+
+
 def test_a_run_that_is_not_there_or_damaged(short_run: tuple[Workspace, Run], tmp_path: Path) -> None:
     place, run = short_run
     with pytest.raises(InputError, match="no finished run 'shrt' in .*runs: expected short"):
         run_network(place, "shrt")
     copy = shutil.copytree(run.folder, tmp_path / "copy")
     document = json.loads((copy / "result.json").read_text())
-    for changes in ({"candidates": ["mb_k9"]}, {"cuts": []}, {"candidates": 7}):
+    for changes in ({"candidates": ["mb_k9"]}, {"terms": []}, {"candidates": 7}):
         (copy / "result.json").write_text(json.dumps(document | {"derived": document["derived"] | changes}))
         with pytest.raises(
             InputError, match="result.json is damaged, or not of a run .*Run the search again"
@@ -131,8 +142,8 @@ def test_a_run_that_is_not_there_or_damaged(short_run: tuple[Workspace, Run], tm
 def test_who_answers() -> None:
     part = Part((block_from("mb_k3_e3 8->8 4x4", None, None, None),))
     cuts = [
-        Cut("ue", "pi4", "torch", range(1, 2), part),
-        Cut("cloud", "cloud", "onnxruntime", range(2, 3), part),
+        Cut("ue", "pi4", "torch", (1,), part),
+        Cut("cloud", "cloud", "onnxruntime", (2,), part),
     ]
     assert columns((), None, ()) == [("local", None)] and columns((), "torch", ()) == [("local", "torch")]
     assert columns((), None, cuts) == [("pi4", "torch"), ("cloud", "onnxruntime")]

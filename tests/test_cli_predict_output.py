@@ -44,6 +44,7 @@ def device(*blocks: dict[str, Any], **changes: Any) -> dict[str, Any]:
         "key": "torch-t1-b1-f32",
         "setting": "",
         "simulated": False,
+        "origin": "measured",
         "model": MODEL,
         "correction": None,
         "blocks": list(blocks),
@@ -82,13 +83,18 @@ def test_rows_of_each_origin(capsys: pytest.CaptureFixture[str]) -> None:
         "  1 ms, 95 % interval of the median 900 us to 1.2 ms",
         "  this very block was measured here: green, within 1 %",
     ]
-    imported = said(capsys, device(block("imported", row=row, coverage=None), setting="Some board, TFLite"))
+    imported = said(
+        capsys,
+        device(block("imported", row=row, coverage=None), setting="Some board, TFLite", origin="published"),
+    )
     assert imported[1:] == [
-        "board, torch-t1-b1-f32 (Some board, TFLite)",
+        "board, torch-t1-b1-f32, published (Some board, TFLite)",
         "  1 ms, no interval is known",
         "  this very block was measured by others: green, within 1 %",
     ]
-    simulated = said(capsys, device(block("simulated", row=row, coverage=None), simulated=True))
+    simulated = said(
+        capsys, device(block("simulated", row=row, coverage=None), simulated=True, origin="simulated")
+    )
     assert simulated[1:] == [
         "board, torch-t1-b1-f32, SIMULATED",
         "  1 ms: this very block was SIMULATED; no interval is known",
@@ -106,7 +112,7 @@ def test_what_is_outside_says_so_and_what_helps(capsys: pytest.CaptureFixture[st
 
 def test_several_blocks_are_columns_with_marks_and_a_sum(capsys: pytest.CaptureFixture[str]) -> None:
     second = block("measured", block="identity 24->24 8x8", low_s=1e-3, high_s=1e-3)
-    line = {"offset_s": 1e-4, "slope": 1.1, "parts": 5, "gap": 0.1, "error": 0.02}
+    line = {"slope": 1.1, "junction_s": -1e-4, "parts": 5, "gap": 0.1, "error": 0.02}
     corrected = {"latency_s": 2.3e-3, "low_s": 2e-3, "high_s": 2.8e-3, "extrapolated": True}
     one = device(block(), second, correction=line)
     one["total"] |= {
@@ -114,7 +120,9 @@ def test_several_blocks_are_columns_with_marks_and_a_sum(capsys: pytest.CaptureF
         "row": ROW | {"latency_s": 2.2e-3, "low_s": 2.1e-3, "high_s": 2.3e-3},
     }
     cut = {"device": "ue", "layers": [2], **device(second)["total"]}
-    other = device(block("extrapolated"), second, device="pi4", simulated=True, cuts=[cut])
+    other = device(
+        block("extrapolated"), second, device="pi4", simulated=True, origin="simulated", cuts=[cut]
+    )
     assert said(capsys, one, other) == [
         "                            board                     pi4 SIMULATED",
         " 1  mb_k3_e3 16->24 8x8   ~ 1 ms  -10.0% +20.0%     ! 1 ms  -10.0% +20.0%",
@@ -130,8 +138,8 @@ def test_several_blocks_are_columns_with_marks_and_a_sum(capsys: pytest.CaptureF
         "  predicted from 69 rows of 12 geometries by roofline + trees",
         "  on geometries it never saw: off by 6.4%, 90% within 10 %, interval held 91%",
         "  sum: its interval adds the blocks' own, as if all were off the same way",
-        "  corrected: 100 us + 1.100 x sum, from 5 whole networks; 2.0% off on those left out of the line, "
-        "which widens its interval",
+        "  corrected: 1.100 x sum and -100 us a junction of blocks, from 5 whole networks; 2.0% off on those "
+        "left out, which widens its interval",
         "    measured as one call:  2.2 ms  -4.5% +4.5%; red, imported; stands twice",
         "    corrected beyond the whole networks that were measured: trust it less",
         "pi4, torch-t1-b1-f32, SIMULATED",

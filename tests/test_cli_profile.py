@@ -1,9 +1,7 @@
 import json
 import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -184,28 +182,6 @@ def test_second_profiler_and_unwritable_workspace_are_exit_1(place: Path) -> Non
     (place / "file").write_text("")
     code, _, err = typed(place, "--workspace", str(place / "file"), "--space", "digits")
     assert code == 1 and "cannot write" in err.splitlines()[-1]
-
-
-def test_stop_by_the_user_says_how_to_go_on(place: Path) -> None:
-    words = ["profile", "--workspace", str(place), "--space", "tiny", "--off-grid", "0", "--parts", "0"]
-    words += ["--runtime", "torch", "--budget", "60s"]
-    # A shell's background job ignores Ctrl-C, and so would what it starts.
-    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-    code += "from jmsnas.cli import app; app()"
-    table, journal = place / "tables" / "local.parquet", place / "tables" / "local.parquet.journal"
-
-    def kept() -> bool:
-        return table.exists() or (journal.exists() and b'"row"' in journal.read_bytes())
-
-    with subprocess.Popen([sys.executable, "-c", code, *words], stderr=subprocess.PIPE, text=True) as child:
-        while child.poll() is None and not kept():
-            time.sleep(0.02)
-        child.send_signal(signal.SIGINT)
-        _, err = child.communicate(timeout=30)
-    assert child.returncode == 130, err
-    assert "stopped; what was finished is kept. Go on with: jmsnas profile --workspace" in err
-    assert not journal.exists(), "the journal is folded on the way out"
-    assert read_table(table).rows
 
 
 def test_help_teaches_by_example() -> None:

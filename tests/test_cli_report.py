@@ -42,10 +42,10 @@ def test_bad_input_is_one_line_and_exit_2(run: Path, tmp_path: Path) -> None:
     assert code == 2 and "run name 'No Name' must be 1 to 64" in err
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "result.json").write_text('{"schema_version": 1}')
-    (tmp_path / "broken" / "config.json").write_text("{}")
+    (tmp_path / "broken" / "config.json").write_text('{"space": "", "dataset": "", "network": ""}')
     (tmp_path / "broken" / "log.jsonl").write_text("")
     code, _, err = typed(tmp_path, str(tmp_path / "broken"))
-    assert code == 2 and "result.json is damaged, or not of a run (KeyError 'derived')" in err
+    assert code == 2 and "result.json is damaged, or not of a run (KeyError 'network')" in err
     assert err.count("\n") == 1
     (tmp_path / "broken" / "result.json").write_text('{"schema_version": 7}')
     code, _, err = typed(tmp_path, str(tmp_path / "broken"))

@@ -1,13 +1,18 @@
+import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
+from made_up_published import records
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
 from jmsnas.nas.config import SearchConfig
 from jmsnas.nas.recipes import RECIPES, Recipe
+from jmsnas.report.facts import read_facts
+from jmsnas.report.page import page
 from jmsnas.workspace import Workspace
 
 
@@ -35,6 +40,56 @@ def test_search_prints_t_within_the_target_and_marks_the_simulated(
         assert f"SIMULATED: {device} was not measured" in err
     assert "Cloud only is faster here: at this input size a split does not pay." in out
     assert "Next: jmsnas report cli" in out
+
+
+MINE = """
+name = "mine"
+[[device]]
+name = "board"
+table = "some-board-cpu-2-threads"
+role = "UE"
+[[device]]
+name = "cloud"
+[[link]]
+from = "board"
+to = "cloud"
+rate = "25Mbit/s"
+"""
+
+
+def test_from_a_published_csv_to_a_search_and_its_split(
+    short: None, simulated_workspace: Workspace, tmp_path: Path
+) -> None:
+    shutil.copytree(simulated_workspace.folder, tmp_path / "w")
+    place, network, table = (str(tmp_path / name) for name in ("w", "mine.toml", "board.csv"))
+    Path(network).write_text(MINE)
+    rows = records(24)
+    with Path(table).open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    assert jmsnas("fit-estimator", "--table", table, "--workspace", place)[0] == 0
+    code, out, err = jmsnas("search", "--network", network, "--name", "mine", "--workspace", place)
+    assert code == 0, err
+    assert "PUBLISHED: board was not measured here; U(.) of Some board, CPU, 2 threads, TensorFlow L" in err
+    assert "SIMULATED: cloud was not measured" in err and "SIMULATED: some-board" not in err
+    assert re.search("^  board +published +", out, re.MULTILINE)
+    assert "T rests on published latencies of board, measured by others." in out
+    result = json.loads((tmp_path / "w" / "runs" / "mine" / "result.json").read_text())
+    assert [(d["origin"], d["simulated"]) for d in result["network"]["devices"]] == [
+        ("published", False), ("simulated", True),
+    ]  # fmt: skip
+    code, out, err = jmsnas("split", "mine", "--workspace", place, "--json")
+    board, cloud = json.loads(out)["devices"]
+    assert (board["published"], board["simulated"], cloud["published"]) == (True, False, False)
+    assert board["rests_on"].startswith("published by others: Some board") and "PUBLISHED: board was" in err
+    assert "beyond its table by wider intervals" in board["rests_on"]
+    facts = read_facts(Workspace(tmp_path / "w"), tmp_path / "w" / "runs" / "mine")
+    assert (facts.published, facts.simulated) == (("board",), ("cloud",))
+    written = page(facts, (), ())
+    assert '<span class="published">published</span>' in written
+    assert "Not measured here and not simulated" in written
+    assert "24 rows published by others: Some board, CPU, 2 threads, TensorFlow Lite" in written
 
 
 def test_search_as_json(short: None, simulated_workspace: Workspace) -> None:

@@ -82,6 +82,12 @@ def test_a_mesh_run_over_its_own_network(tmp_path: Path) -> None:
         own = [n for n, device in enumerate(answer["devices"], 1) if device == term["device"]]
         assert own == term["layers"]
     assert document["cloud_only_s"]["uint8"] == pytest.approx(result["cloud_only"]["latency_s"], rel=1e-9)
+    told = ("tree", "--sweep", "rate:laptop:mbs1=1..200Mbit/s", "--pictures", str(tmp_path / "drawn"))
+    code, out, err = run(*told, "--workspace", str(tmp_path))
+    assert code == 0 and "Plans by the rate of laptop -> mbs1:" in out and "Least regret: pi4" in out
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == [
+        f"tree-{name}.png" for name in ("branch-rates", "cuts", "inputs", "rates", "throughput")
+    ]
     # Over a chain it is a network with branches, cut anywhere.
     code, out, _ = run("tree", "--network", "chain", "--json", "--workspace", str(tmp_path))
     assert code == 0 and json.loads(out)["policy"] == "relay"
@@ -101,6 +107,10 @@ def test_words_for_people(tmp_path: Path) -> None:
         "Least regret: ue 7, sbs 2",
     ):
         assert words in out
+    back = worked_toml(tmp_path / "back.toml", "return = true")
+    _, out, _ = run("--costs", str(back), "--policy", "relay", "--explain")
+    # 4000 bytes back over 200, 50 and 25 Mbit/s: 0.16 + 0.64 + 1.28 = 2.08 ms beside 58.37896.
+    assert "sbs -> ue: output 9, 4000 B, 1.28 ms, back" in out and "T = 60.46 ms" in out
     code, out, _ = run("--costs", str(path))
     assert "ue -> sbs: output 4, 100352 B, 32.11 ms" in out and "Proven: no split the policy allows" in out
 
@@ -134,6 +144,10 @@ def test_a_mobilenet_over_simulated_devices(tmp_path: Path) -> None:
         (("mobilenet_v2", "--network", "ring"), "unknown network 'ring'"),
         (("mobilenet_v2", "--network", "desk"), "nobody has measured mobilenet_v2 on local"),
         (("mobilenet_v2", "--sweep", "rate=0..5Mbit/s"), "expected 0 < low < high"),
+        (
+            ("mobilenet_v2", "--network", "mesh", "--sweep", "rate=1..5Mbit/s"),
+            "a sweep needs a chain of layers over two or more devices in line, or a network with a branch",
+        ),
         (("mobilenet_v2", "--image", "/nowhere.jpg"), "cannot read the image /nowhere.jpg"),
         (("missing.onnx",), "cannot read missing.onnx: No such file"),
         (("./none",), "none holds no finished run"),

@@ -65,6 +65,20 @@ def test_progress_off_a_terminal_is_plain_lines(
     assert capsys.readouterr().err == " 50%  10 s, about 10 s left  half way\n"
 
 
+def test_time_left_is_that_of_the_work_under_way(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # 60 s for four models, then images: 50 of 200 in 6 s, so 18 s for the others.
+    now = iter([0.0, 60.0, 60.0, 66.0])
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: next(now))
+    with terminal.progress_bar() as progress:
+        progress(4, 4, "models")
+        progress(0, 200, "images")
+        progress(50, 200, "images")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["100%  60 s, about 0 s left  models", " 25%  66 s, about 18 s left  images"]
+
+
 def test_simulated_devices_are_said_loudly(capsys: pytest.CaptureFixture[str]) -> None:
     terminal.warn_simulated(["jetson"])
     err = capsys.readouterr().err

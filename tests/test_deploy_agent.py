@@ -13,6 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from jmsnas.channel import CLIENT_OPTIONS, SERVER_OPTIONS, open_channel
 from jmsnas.deploy.agent import Settings
 from jmsnas.deploy.certificates import make_certificates
+from jmsnas.deploy.health import MOST_WATCHERS
 from jmsnas.deploy.identity import read_identity
 from jmsnas.errors import InputError
 
@@ -46,6 +47,28 @@ def test_the_health_service_speaks_protobuf_without_it(one: Fleet) -> None:
     assert not one.leader.peers["pi4"].healthy()
     one.agents["pi4"].health.serving = True
     watched.cancel()
+    channel.close()
+
+
+def test_watchers_leave_threads_for_the_others(one: Fleet) -> None:
+    # Each holds a thread for as long as it likes, and any device may watch.
+    identity = read_identity(one.folder / "certs" / "leader")
+    channel = open_channel(one.agents["pi4"].address, "pi4", identity)
+    stub = health_pb2_grpc.HealthStub(channel)
+    free, ends_s = one.agents["pi4"].health._watchers, time.monotonic() + 5
+    while free._value < MOST_WATCHERS and time.monotonic() < ends_s:  # who has gone is noticed in a second
+        time.sleep(0.05)
+    watching = [
+        stub.Watch(health_pb2.HealthCheckRequest(service=""), timeout=10) for _ in range(MOST_WATCHERS)
+    ]
+    for watched in watching:
+        assert next(watched).status == health_pb2.HealthCheckResponse.SERVING
+    with pytest.raises(grpc.RpcError) as refused:
+        next(stub.Watch(health_pb2.HealthCheckRequest(service=""), timeout=10))
+    assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert one.leader.peers["pi4"].healthy(5)
+    for watched in watching:
+        watched.cancel()
     channel.close()
 
 

@@ -24,8 +24,8 @@ def test_images_go_on_without_a_lost_device(short_run: tuple[Workspace, Run], tm
         write_devices(Workspace(tmp_path), four)
         predictors, _ = predictors_for(run.network, run.space, place, lambda text: None)
         said: list[str] = []
-        deployment = deploy(run, four.leader, run.network, predictors, said.append)
-        deployment.plan()
+        deployment = deploy(run, four.leader, run.network, predictors, tmp_path / "cache", said.append)
+        deployment.plan(rehearsed=False)
 
         def kill() -> None:
             time.sleep(0.2)
@@ -47,8 +47,8 @@ def test_without_replan_the_device_is_named(short_run: tuple[Workspace, Run], tm
     run = load_run(place, short_run[1].folder)
     with fleet(tmp_path, CHAIN) as four:
         predictors, _ = predictors_for(run.network, run.space, place, lambda text: None)
-        deployment = deploy(run, four.leader, run.network, predictors)
-        deployment.plan()
+        deployment = deploy(run, four.leader, run.network, predictors, tmp_path / "cache")
+        deployment.plan(rehearsed=False)
         four.agents["jetson"].stop(0)
         with pytest.raises(LostDevice, match="device jetson"):
             run_images(deployment, [run.pixels[:1]] * 3, 1)

@@ -5,9 +5,10 @@ from made_up_published import a_record, records, write_published
 
 from jmsnas.errors import EstimatorError, TableError
 from jmsnas.estimators.fit_tables import Fitted, fit_tables
-from jmsnas.estimators.published_store import is_published
+from jmsnas.estimators.folder import is_published
+from jmsnas.estimators.store import estimator_is_current, load_estimator
 from jmsnas.profiler.imported import Wanted, import_table
-from jmsnas.profiler.parquet import write_table
+from jmsnas.profiler.parquet import read_table, write_table
 from jmsnas.profiler.simulated import simulated_table
 from jmsnas.profiler.table import Key
 from jmsnas.space_file import load_space
@@ -43,7 +44,7 @@ def test_every_setting_of_a_published_table_and_tables_of_ours(tmp_path: Path, p
         progress=lambda done, total, _: shares.append(done / total),
         tell=print,
     )
-    assert [(each.estimator.device, each.estimator.key.label, each.origin) for each in found] == [
+    assert [(each.estimator.device, each.estimator.key.label, each.estimator.origin) for each in found] == [
         ("some-board-cpu-2-threads", "onnxruntime-t2-b1-f32", "published"),
         ("some-board-gpu-campaign-3", "onnxruntime-t1-b1-f32", "published"),
         ("pi4", "torch-t1-b1-f32", "simulated"),
@@ -52,6 +53,28 @@ def test_every_setting_of_a_published_table_and_tables_of_ours(tmp_path: Path, p
     assert found[0].folder == place.estimator("some-board-cpu-2-threads", "onnxruntime-t2-b1-f32")
     assert [is_published(each.folder) for each in found] == [True, True, False]
     assert shares == sorted(shares) and max(shares) <= 1
+
+
+def test_every_table_of_a_workspace(place: Workspace) -> None:
+    for device in ("pi4", "jetson"):
+        ours(place.table(device), device)
+    shares: list[float] = []
+    found = fit_tables(place, progress=lambda done, total, _: shares.append(done / total))
+    assert [each.estimator.device for each in found] == ["jetson", "pi4"]
+    assert [each.folder for each in found] == [
+        place.estimator(device, "torch-t1-b1-f32") for device in ("jetson", "pi4")
+    ]
+    assert shares == sorted(shares) and max(shares) <= 1
+    for each in found:
+        assert estimator_is_current(each.folder, read_table(place.table(each.estimator.device)))
+    assert [each.estimator.device for each in fit_tables(place, ["pi4"])] == ["pi4"]
+    with pytest.raises(EstimatorError, match="no table of cloud in .*: run jmsnas profile --device cloud"):
+        fit_tables(place, ["cloud"])
+
+
+def test_a_table_of_ours_from_elsewhere(tmp_path: Path, place: Workspace) -> None:
+    ((fitted),) = fit_tables(place, tables=[ours(tmp_path / "far.parquet")])
+    assert load_estimator(fitted.folder).device == "pi4"
 
 
 def test_it_tells_what_is_left_out_and_what_the_gate_finds(tmp_path: Path, place: Workspace) -> None:
@@ -113,7 +136,7 @@ def test_what_cannot_be_fitted_is_one_line(tmp_path: Path, place: Workspace) -> 
 def test_a_table_of_the_workspace_that_was_imported(tmp_path: Path, place: Workspace) -> None:
     import_table(write_published(tmp_path / "p.parquet", records(9)), Wanted("pixel1"), place)
     ((fitted),) = fit_tables(place, ["pixel1"])
-    assert (fitted.origin, fitted.setting) == ("imported", "")
+    assert (fitted.estimator.origin, fitted.setting) == ("imported", "")
     assert [each.estimator.device for each in fit_tables(place)] == ["pixel1"]
 
 

@@ -8,7 +8,8 @@ from sklearn.base import clone
 from jmsnas.errors import EstimatorError
 from jmsnas.estimators.kinds import Kinds, kinds_of
 from jmsnas.estimators.networks import SCALES, NetworkRegressor
-from jmsnas.space import Block, Layer, candidates_at, mbconv_candidates
+from jmsnas.space import Block, Layer, candidates_at
+from jmsnas.space_file import mbconv_candidates
 
 Array = NDArray[np.float64]
 

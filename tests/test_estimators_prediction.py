@@ -16,9 +16,10 @@ from jmsnas.space import IDENTITY, STEM, Block, Candidate, Layer, Part
 from jmsnas.workspace import Workspace
 
 KNOWN = Block(Candidate(3, 3), Layer(16, 24, 1, 7, 7))
+AFTER = Block(Candidate(3, 3), Layer(24, 8, 1, 7, 7))
 NEW = Block(Candidate(5, 4), Layer(24, 32, 1, 14, 14))
 FAR = Block(Candidate(3, 3), Layer(512, 512, 1, 200, 200))
-LINE = Correction(1e-4, 2.0, parts=5, gap=0.1, error=0.05)
+LINE = Correction(2.0, 1e-4, parts=5, gap=0.1, error=0.05)
 
 
 @pytest.fixture(scope="module")
@@ -76,8 +77,7 @@ def test_the_order_of_blocks_is_kept_and_none_are_none(basis: Basis) -> None:
 
 
 def test_a_part_is_the_sum_of_its_blocks_and_of_their_bounds(basis: Basis) -> None:
-    after = Block(Candidate(3, 3), Layer(24, 8, 1, 7, 7))
-    total = predict_part(basis, Part((KNOWN, after)))
+    total = predict_part(basis, Part((KNOWN, AFTER)))
     first, second = total.blocks
     assert total.sum_s == pytest.approx(first.latency_s + second.latency_s)
     assert (total.low_s, total.high_s) == pytest.approx(
@@ -87,8 +87,7 @@ def test_a_part_is_the_sum_of_its_blocks_and_of_their_bounds(basis: Basis) -> No
 
 
 def test_whole_networks_correct_a_sum(basis: Basis) -> None:
-    (block,) = predict_blocks(basis, [KNOWN])
-    part = Part((KNOWN,))
+    part = Part((KNOWN, AFTER))
     whole = replace(a_row(part), median_s=3e-4, low_s=2e-4, high_s=4e-4)
     assert isinstance(whole, PartRow)
     with_parts = replace(
@@ -96,7 +95,8 @@ def test_whole_networks_correct_a_sum(basis: Basis) -> None:
     )
     total = predict_part(with_parts, part)
     assert total.row == whole and total.corrected
-    assert total.corrected.latency_s == pytest.approx(1e-4 + 2 * block.latency_s)
+    # Twice the sum, and one junction.
+    assert total.corrected.latency_s == pytest.approx(2 * total.sum_s + 1e-4)
     # A block without an interval leaves that of the line: 5 % either way.
     assert total.corrected.low_s == pytest.approx(total.corrected.latency_s / 1.05)
     assert total.corrected.high_s == pytest.approx(total.corrected.latency_s * 1.05)

@@ -8,10 +8,10 @@ import pytest
 from made_up_published import a_record, records, write_published
 
 from jmsnas.errors import EstimatorError
+from jmsnas.estimators.folder import is_published
 from jmsnas.estimators.published import PublishedRows, read_published
 from jmsnas.estimators.published_store import (
     fit_published,
-    is_published,
     load_published,
     published_layers,
     published_table,

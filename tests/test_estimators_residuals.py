@@ -43,8 +43,8 @@ def test_several_are_the_mean_of_each() -> None:
         (10, ("kernel_ridge", "gaussian_process")),
         (39, ("kernel_ridge", "gaussian_process")),
         (40, ("kernel_ridge", "boosting", "gaussian_process")),
-        (400, ("kernel_ridge", "boosting", "gaussian_process")),
-        (401, ("boosting", "gaussian_process")),
+        (250, ("kernel_ridge", "boosting", "gaussian_process")),
+        (251, ("boosting", "gaussian_process")),
     ],
 )
 def test_what_suits_so_many_rows(rows: int, names: tuple[str, ...]) -> None:

@@ -12,15 +12,13 @@ from jmsnas.estimators.store import (
     Estimator,
     estimator_is_current,
     fit_estimator,
-    fit_estimators,
     load_estimator,
 )
-from jmsnas.profiler.parquet import read_table, write_table
+from jmsnas.profiler.parquet import write_table
 from jmsnas.profiler.simulated import simulated_table
 from jmsnas.profiler.table import Key, LatencyTable, Row
 from jmsnas.space import IDENTITY, Block, Candidate, Layer
 from jmsnas.space_file import load_space
-from jmsnas.workspace import Workspace
 
 KEY = Key()
 OTHER = [Block(Candidate(5, 4), Layer(20, 28, 2, 6, 6)), Block(IDENTITY, Layer(48, 48, 1, 3, 3))]
@@ -169,30 +167,3 @@ def test_too_few_geometries_are_one_line_and_leave_no_file(tmp_path: Path) -> No
     assert not (tmp_path / "none").exists()
     with pytest.raises(TableError, match="has no rows for torch-t4"):
         fit_estimator(table, Key("torch", 4), tmp_path / "none")
-
-
-def test_every_table_of_a_workspace(tmp_path: Path) -> None:
-    place = Workspace(tmp_path)
-    with pytest.raises(EstimatorError, match="no tables in .*tables: run jmsnas profile --device local"):
-        fit_estimators(place)
-    blocks = load_space("digits").blocks()[::5]
-    for device in ("pi4", "jetson"):
-        write_table(place.table(device), simulated_table(device, blocks, [Key("torch")]))
-    told: list[float] = []
-    found = fit_estimators(place, progress=lambda done, total, what: told.append(done / total))
-    assert [estimator.device for _, estimator in found] == ["jetson", "pi4"]
-    assert [folder for folder, _ in found] == [
-        place.estimator(d, "torch-t1-b1-f32") for d in ("jetson", "pi4")
-    ]
-    assert told == sorted(told) and max(told) <= 1
-    assert all(estimator_is_current(f, read_table(place.table(e.device))) for f, e in found)
-    assert [e.device for _, e in fit_estimators(place, ["pi4"])] == ["pi4"]
-    with pytest.raises(EstimatorError, match="no table of cloud in .*: run jmsnas profile --device cloud"):
-        fit_estimators(place, ["cloud"])
-
-
-def test_a_table_from_elsewhere(tmp_path: Path) -> None:
-    far = tmp_path / "far.parquet"
-    write_table(far, simulated_table("pi4", load_space("digits").blocks()[::5], [Key("torch")]))
-    ((folder, _),) = fit_estimators(Workspace(tmp_path / "mine"), tables=[far])
-    assert load_estimator(folder).device == "pi4"

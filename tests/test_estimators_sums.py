@@ -14,29 +14,47 @@ from jmsnas.space import Block
 from jmsnas.space_file import load_space
 
 
-def test_line_is_found() -> None:
-    # whole = 2 us + 0.8 * sum, exactly.
-    sums = [1e-4, 2e-4, 5e-4, 9e-4]
-    line = fit_correction(sums, [2e-6 + 0.8 * s for s in sums])
-    assert (line.offset_s, line.slope, line.parts) == (pytest.approx(2e-6), pytest.approx(0.8), 4)
-    assert line.error == pytest.approx(0, abs=1e-9)
-    # 100 / 82, 200 / 162, 500 / 402, 900 / 722, less 1.
-    assert line.gap == pytest.approx(np.mean([100 / 82, 200 / 162, 500 / 402, 900 / 722]) - 1)
-    assert line.apply(3e-4) == pytest.approx(2.42e-4)
+def test_factor_and_junction_are_found() -> None:
+    # whole = 0.8 * sum - 2 us * (blocks - 1), exactly.
+    sums, blocks = [1e-4, 2e-4, 5e-4, 9e-4], [4, 4, 9, 9]
+    found = fit_correction(
+        sums, blocks, [0.8 * s - 2e-6 * (n - 1) for s, n in zip(sums, blocks, strict=True)]
+    )
+    assert (found.slope, found.junction_s, found.parts) == (pytest.approx(0.8), pytest.approx(-2e-6), 4)
+    assert found.error == pytest.approx(0, abs=1e-9)
+    # 100 / 74, 200 / 154, 500 / 384, 900 / 704, less 1.
+    assert found.gap == pytest.approx(np.mean([100 / 74, 200 / 154, 500 / 384, 900 / 704]) - 1)
+    assert found.apply(3e-4, 6) == pytest.approx(2.3e-4)
+
+
+def test_networks_of_one_depth_speak_for_parts_of_them() -> None:
+    # Every call costs 2 us, which a network of 12 blocks pays once and its blocks pay 12 times.
+    wholes = [1e-5, 3e-5, 8e-5]
+    found = fit_correction([w + 11 * 2e-6 for w in wholes], [12] * 3, wholes)
+    assert found.apply(1e-5 + 3 * 2e-6, 4) == pytest.approx(1e-5)
+    assert found.apply(1e-5, 1) == pytest.approx(1e-5)
 
 
 def test_corrected_seconds_stay_positive() -> None:
-    line = fit_correction([2e-4, 4e-4, 6e-4], [1e-4, 3e-4, 5e-4])
-    assert line.offset_s == pytest.approx(-1e-4) and line.apply(5e-5) == pytest.approx(5e-6)
+    found = fit_correction([2e-4, 4e-4, 6e-4], [11] * 3, [1e-4, 3e-4, 5e-4])
+    assert found.junction_s == pytest.approx(-1e-5) and found.apply(5e-5, 11) == pytest.approx(5e-6)
 
 
 def test_error_is_that_of_parts_left_out() -> None:
-    # Without the third the line through the others is whole = sum, which is off by a half there.
-    assert fit_correction([1.0, 2.0, 4.0], [1.0, 2.0, 8.0]).error > 0.3
+    # Without the third the fit to the others is whole = sum, which is off by a half there.
+    assert fit_correction([1.0, 2.0, 4.0], [2, 2, 2], [1.0, 2.0, 8.0]).error > 0.3
 
 
-@pytest.mark.parametrize("wrong", [([1.0, 2.0], [1.0, 2.0]), ([1.0, 2.0, 0.0], [1.0, 2.0, 3.0])])
-def test_too_few_or_impossible(wrong: tuple[list[float], list[float]]) -> None:
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ([1.0, 2.0], [2, 2], [1.0, 2.0]),
+        ([1.0, 2.0, 0.0], [2, 2, 2], [1.0, 2.0, 3.0]),
+        ([1.0, 2.0, 3.0], [2, 2], [1.0, 2.0, 3.0]),
+        ([], [], []),
+    ],
+)
+def test_too_few_or_impossible(wrong: tuple[list[float], list[int], list[float]]) -> None:
     with pytest.raises(EstimatorError, match=r"expected 3 or more of each, above 0 s\. Measure whole"):
         fit_correction(*wrong)
 

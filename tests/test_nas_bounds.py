@@ -46,12 +46,14 @@ def test_no_bound_is_ever_too_low(seed: int, policy: str, where: float, length: 
     reached_s = np.zeros(1)
     for n, i in enumerate(prefix):
         reached_s = (reached_s[:, None] + lut.moves_LMM[n, : len(reached_s)]).min(axis=0) + lut.U_NRM[n, i]
-    assert split_bounds(log_p_NR, lut, high_s).best(length, reached_s, low_s, high_s) >= true - 1e-9
+    splits = split_bounds(log_p_NR, lut, low_s, high_s)
+    assert splits.best(length, reached_s[None])[0] >= true - 1e-9
     _, fast = best_split(lut.tau_NM([0, 2, 2, 2, 0]), lut.moves_LMM)
     _, slowest = best_split(lut.tau_NM([0, 1, 1, 1, 0]), lut.moves_LMM)
     for placements, weights in (([fast], [1.0]), ([fast, slowest], [0.3, 0.7])):
-        bounds = cut_bounds(log_p_NR, lut, placements, weights, high_s)
-        assert bounds.best(prefix, low_s) >= true - 1e-9
+        bounds = cut_bounds(log_p_NR, lut, placements, weights, low_s, high_s)
+        bounds = bounds.joined(bounds)
+        assert bounds.best(length, bounds.passed(prefix)[:, None])[0] >= true - 1e-9
 
 
 def test_the_times_of_a_split_add_up_to_its_t() -> None:

@@ -3,7 +3,7 @@ import dataclasses
 import pytest
 import torch
 from rooflines import Roofline
-from tiny import digest
+from tiny import digest, tiny_splits
 
 from jmsnas.datasets.digits import digits
 from jmsnas.errors import TargetError, TrainingError
@@ -13,14 +13,15 @@ from jmsnas.nas.search import search
 from jmsnas.nas.session import Hooks, SearchResult
 from jmsnas.nas.split import best_split
 from jmsnas.nas.stages import Epoch
-from jmsnas.nas.target import choose_target, derive_for
+from jmsnas.nas.target import Band, choose_target, derive_for
 from jmsnas.network import load_network
 from jmsnas.profiler.simulated import load_simulated
 from jmsnas.space_file import load_space
 
 SPACE = load_space("digits")
 NETWORK = load_network("chain")
-LUT = build_lut(SPACE, NETWORK, {d.name: Roofline(load_simulated(d.table)) for d in NETWORK.devices})
+PREDICTORS = {d.name: Roofline(load_simulated(d.table)) for d in NETWORK.devices}
+LUT = build_lut(SPACE, NETWORK, PREDICTORS)
 SHORT = SearchConfig(warmup_epochs=1, search_epochs=1, final_epochs=1)
 
 
@@ -38,6 +39,17 @@ def test_the_same_seed_gives_the_same_result_and_another_another(first: SearchRe
     assert digest(run(SHORT)) == digest(first)
     assert torch.equal(torch.get_rng_state(), state)  # the caller's generator is not touched
     assert digest(run(dataclasses.replace(SHORT, seed=1))) != digest(first)
+
+
+def test_the_same_seed_gives_the_same_on_a_mesh_its_log_included() -> None:
+    network, space = load_network("mesh"), load_space("digits", branches=3)
+    lut = build_lut(space, network, {d.name: Roofline(load_simulated(d.table)) for d in network.devices})
+    config = dataclasses.replace(SHORT, warmup_epochs=0, final_epochs=0)
+    one, same, other = (
+        digest(search(dataclasses.replace(config, seed=seed), space, lut, tiny_splits()))
+        for seed in (0, 0, 1)
+    )
+    assert one == same != other
 
 
 def test_the_derived_network_meets_the_target_under_its_best_split(first: SearchResult) -> None:
@@ -82,19 +94,41 @@ def test_a_target_that_no_network_meets_is_refused_before_training() -> None:
         search(dataclasses.replace(SHORT, t_const_s=0.9 * low), SPACE, LUT, digits(0))
 
 
+def test_limits_that_no_network_keeps_are_refused_before_training() -> None:
+    # The stem alone takes 704 bytes of weights and 8,192 of images, and the chain's first device must run it.
+    devices = tuple(
+        dataclasses.replace(d, memory_bytes=8e3) if d.name == "pi4" else d for d in NETWORK.devices
+    )
+    lut = build_lut(SPACE, dataclasses.replace(NETWORK, devices=devices), PREDICTORS)
+    seen: list[Epoch] = []
+    with pytest.raises(
+        TargetError,
+        match=r"no network with T <= .* was found within the memory and energy of pi4 .*limits in",
+    ):
+        search(SHORT, SPACE, lut, digits(0), Hooks(report=seen.append))
+    assert not seen
+
+
 def test_a_target_above_the_slowest_network_is_legal() -> None:
     target = choose_target(LUT, 1.0)
     p_NR = LUT.mask_NR / LUT.mask_NR.sum(axis=1, keepdims=True)
-    (derived,), in_band = derive_for(p_NR, LUT, target, 0.03)
-    assert not in_band and derived.latency_s <= target.slowest_s * 1.001
+    (derived,), band = derive_for(p_NR, LUT, target, 0.03)
+    assert band is Band.EMPTY and derived.latency_s <= target.slowest_s * 1.001
 
 
 def test_an_empty_band_falls_back_to_the_best_below_the_target() -> None:
     # The fastest network of all has a gap above it wider than a band of a millionth.
     target = choose_target(LUT, choose_target(LUT, None).fastest_s * 1.001)
     p_NR = LUT.mask_NR / LUT.mask_NR.sum(axis=1, keepdims=True)
-    (derived,), in_band = derive_for(p_NR, LUT, target, 1e-6)
-    assert not in_band and derived.latency_s <= target.t_const_s
+    (derived,), band = derive_for(p_NR, LUT, target, 1e-6)
+    assert band is Band.EMPTY and derived.latency_s <= target.t_const_s
+
+
+def test_a_band_that_was_not_searched_to_its_end_is_not_called_empty() -> None:
+    target = choose_target(LUT, choose_target(LUT, None).fastest_s * 1.001)
+    p_NR = LUT.mask_NR / LUT.mask_NR.sum(axis=1, keepdims=True)
+    (derived,), band = derive_for(p_NR, LUT, target, 1e-6, most_nodes=1)
+    assert band is Band.UNDECIDED and derived.latency_s <= target.t_const_s
 
 
 def test_a_learning_rate_that_explodes_is_one_line() -> None:

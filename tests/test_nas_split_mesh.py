@@ -37,6 +37,20 @@ def test_brute_force_agrees(B: int, K: int, fan_out: str, seed: int, forbidden: 
     assert len(set(chosen)) == B and np.isfinite(tau_BK[range(B), list(chosen)]).all()
 
 
+@settings(max_examples=50)
+@given(st.integers(1, 4), st.integers(0, 2**32), st.floats(0, 0.8))
+def test_more_ways_than_are_looked_at_one_by_one(B: int, seed: int, forbidden: float) -> None:
+    random = np.random.default_rng(seed)
+    cost_BK = np.where(random.random((B, 6)) < forbidden, np.inf, random.uniform(0, 3, (B, 6)))
+    best = min(cost_BK[range(B), chosen].max() for chosen in itertools.permutations(range(6), B))
+    if np.isinf(best):
+        with pytest.raises(TargetError, match=f"give each of {B} branches one of 6 children"):
+            best_assignment(cost_BK)
+        return
+    greatest, chosen = best_assignment(cost_BK)
+    assert greatest == best == cost_BK[range(B), chosen].max() and len(set(chosen)) == B
+
+
 def test_the_worked_mesh() -> None:
     # Fig. 2(b), in ms: branches of 2.5, 3.813 and 2.96 ms, sent to on a link of 8.02816 ms.
     tau_BK = np.full((3, 3), np.inf)

@@ -7,7 +7,7 @@ from cost_tables import random_costs, worked_costs
 
 from jmsnas.device import Device
 from jmsnas.errors import InputError, NetworkError, TargetError
-from jmsnas.nas.costs import chained
+from jmsnas.nas.costs import Costs, chained
 from jmsnas.nas.split_dag import Dag
 from jmsnas.nas.split_methods import METHODS, Question, split, value_of
 from jmsnas.nas.timeline import target_of, timeline
@@ -210,3 +210,57 @@ def test_hermes_wants_trees() -> None:
         NetworkError, match="hermes needs branches that share only their beginning, got an output"
     ):
         split(costs, Question("uint8", "relay", method="hermes"))
+
+
+@pytest.mark.parametrize("policy", ["strict", "relay", "stop-early"])
+def test_the_way_back_counts_in_every_plan(policy: str) -> None:
+    rng = np.random.default_rng(21)
+    for _ in range(6):
+        costs = replace(random_costs(rng, tuple((n,) for n in range(5)), 3), returns=True)
+        # Over the same links the other way: the result's bytes as float32 on each link.
+        hops = [link.delay_s + 8 * costs.out_bytes_N[-1] / link.capacity_bps for link in costs.links]
+        back_s = [0.0, hops[0], hops[0] + hops[1]]
+        every = [its for its in itertools.product(range(3), repeat=5) if list(its) == sorted(its)]
+        every = [its for its in every if policy != "strict" or set(its) == {0, 1, 2}]
+        target = None if policy == "stop-early" else 2
+        alone = replace(costs, returns=False)
+        least_s = min(
+            timeline(alone, "uint8", its, target).latency_s + back_s[its[-1] if target is None else 2]
+            for its in every
+        )
+        found = split(costs, Question("uint8", policy))
+        assert found.told.latency_s == pytest.approx(least_s, rel=1e-12) and found.proven
+        assert sum(step.seconds for step in found.told.critical) == pytest.approx(least_s, rel=1e-12)
+        # Any graph of devices, and a network with branches, count it too.
+        ring = replace(costs, links=(*costs.links, Link("d2", "d0", 1.0)))
+        if policy != "strict":
+            assert split(ring, Question("uint8", policy)).proven
+            hive = split(costs, Question("uint8", policy, method="hivemind"))
+            least_any = min(
+                timeline(costs, "uint8", its, target).latency_s
+                for its in itertools.product(range(3), repeat=5)
+                if list(its) == sorted(its)
+            )
+            assert hive.told.latency_s == pytest.approx(least_any, rel=1e-9)
+
+
+def test_the_way_back_with_branches_by_brute_force() -> None:
+    rng = np.random.default_rng(22)
+    takes = ((0,), (1,), (1,), (2, 3))
+    for policy in ("relay", "stop-early"):
+        for _ in range(4):
+            costs = replace(random_costs(rng, takes, 3), returns=True)
+            target = None if policy == "stop-early" else 2
+            least_s = min(
+                timeline(costs, "uint8", its, target).latency_s
+                for its in itertools.product(range(3), repeat=4)
+                if _reached(costs, its)
+            )
+            found = split(costs, Question("uint8", policy))
+            assert found.told.latency_s == pytest.approx(least_s, rel=1e-9) and found.proven
+
+
+def _reached(costs: Costs, placed: tuple[int, ...]) -> bool:
+    """Whether every output can go where it is taken: devices in line send onward only."""
+    places = (0, *placed)
+    return all(places[i] <= places[n] for n, outputs in enumerate(costs.takes, 1) for i in outputs)

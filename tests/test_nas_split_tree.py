@@ -3,48 +3,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from cost_tables import mesh_costs
 
-from jmsnas.device import Device
 from jmsnas.errors import NetworkError, TargetError
 from jmsnas.nas.costs import Costs
-from jmsnas.nas.fork import Tree, fork_takes
 from jmsnas.nas.split_methods import Question, split
-from jmsnas.network import Link
-
-NAMES = ("ue", "root", "a", "b", "c", "behind", "cloud")
-
-
-def mesh_costs(rng: np.random.Generator, fan_out: str, branches: int = 2) -> Costs:
-    """Three layers, branches of one layer and of two, three layers; three children, two devices behind."""
-    lengths = [1, 2, 1][:branches]
-    begins = np.cumsum([3, *lengths]).tolist()
-    places = [list(range(a, b)) for a, b in itertools.pairwise(begins)]
-    N, M = begins[-1] + 3, len(NAMES)
-    sizes = rng.uniform(0, 1, N)
-    for place in places:
-        sizes[place[-1]] = 0.5
-    tau_NM = rng.uniform(0.1, 1, (N, M)) * rng.uniform(0.1, 1, M)
-    hops = [
-        ("ue", "root"),
-        *(("root", k) for k in "abc"),
-        *((k, "behind") for k in "abc"),
-        ("behind", "cloud"),
-    ]
-    return Costs(
-        network="random",
-        units=tuple(f"u{n}" for n in range(N)),
-        devices=tuple(Device(name, name, "") for name in NAMES),
-        tau_NM=tau_NM,
-        low_NM=tau_NM,
-        high_NM=tau_NM,
-        out_bytes_N=sizes,
-        input_bytes={"uint8": float(rng.uniform(0, 1))},
-        links=tuple(Link(*hop, 8 / 10 ** rng.uniform(-2, 0.5), 0.01) for hop in hops),
-        takes=fork_takes(N, places),
-        weight_bytes_N=np.ones(N),
-        peak_bytes_N=np.zeros(N),
-        tree=Tree("root", ("a", "b", "c"), fan_out),
-    )
 
 
 def sends_s(costs: Costs, source: str, target: str, size: float) -> float:

@@ -5,10 +5,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from jmsnas.architecture import Architecture
 from jmsnas.blocks import build
 from jmsnas.nas.gates import TwoPaths, sample_one, sample_two
 from jmsnas.nas.supernet import Supernet, gate
-from jmsnas.space import Architecture, Block
+from jmsnas.space import Block
 from jmsnas.space_file import load_space
 
 SPACE = load_space("digits")

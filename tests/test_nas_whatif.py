@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from jmsnas.architecture import Architecture
 from jmsnas.device import Device
 from jmsnas.errors import DeviceError, NetworkError, SpaceError
 from jmsnas.nas.whatif import (
@@ -17,7 +18,7 @@ from jmsnas.nas.whatif import (
     split_map,
 )
 from jmsnas.network import Link, Network, load_network
-from jmsnas.space import HEAD, STEM, Architecture, Block, Candidate, Layer, SearchSpace
+from jmsnas.space import HEAD, STEM, Block, Candidate, Layer, SearchSpace
 from jmsnas.space_file import load_space
 
 MB = Candidate(3, 6)

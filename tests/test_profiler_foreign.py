@@ -1,3 +1,4 @@
+import csv
 import math
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jmsnas.errors import TableError
-from jmsnas.profiler.foreign import foreign_readings, read_readings
+from jmsnas.profiler.foreign import foreign_readings, read_readings, read_records
 from jmsnas.profiler.parquet import write_table
 from jmsnas.profiler.simulated import simulated_table
 from jmsnas.profiler.table import Key, LatencyTable
@@ -153,3 +154,36 @@ def test_differences_are_not_latencies(tmp_path: Path) -> None:
         TableError, match="holds differences to a skip operator.*Expected a column latency_ms"
     ):
         read_readings(tmp_path / "t")
+
+
+def as_csv(path: Path, *records: dict[str, Any]) -> Path:
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(RECORD))
+        writer.writeheader()
+        writer.writerows(records)
+    return path
+
+
+def test_a_csv_file_is_read_as_the_same_table(tmp_path: Path) -> None:
+    second = {**RECORD, "kernel_size": 3, "processor": "", "n_runs": "", "latency_ms": 4}
+    pq.write_table(pa.Table.from_pylist([RECORD]), tmp_path / "t.parquet")
+    (parquet,) = read_records(tmp_path / "t.parquet")
+    first, other = read_records(as_csv(tmp_path / "t.csv", RECORD, second))
+    assert first == parquet and (other["n_runs"], other["processor"]) == (None, "")
+    assert read_readings(as_csv(tmp_path / "t.csv", second))[0].device == "Some board"
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "t.csv is no CSV table: Empty CSV file. Expected a latency table"),
+        (b"device,runtime\nx\n", "t.csv is no CSV table: CSV parse error: .* Expected 2 columns, got 1"),
+        (b"device,runtime\nx,y\n", "t.csv is no latency table: it lacks the columns batch, latency_ms"),
+        (b"\x00\x01,\xff\n\n\x02\x03\xfe\n", "t.csv is no "),
+    ],
+)
+def test_a_csv_file_that_is_no_table_is_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+    (tmp_path / "t.csv").write_bytes(content)
+    with pytest.raises(TableError, match=message) as raised:
+        read_records(tmp_path / "t.csv")
+    assert str(raised.value).isprintable()

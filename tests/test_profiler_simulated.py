@@ -13,6 +13,7 @@ from jmsnas.profiler.simulated import (
     operators_s,
     predict_s,
     processor_of,
+    serving_key,
     simulated_names,
     simulated_table,
 )
@@ -175,6 +176,19 @@ def test_what_was_held_against_measurements() -> None:
     assert set(checked) == blocks | {("cloud", "torch")}
     for which in blocks:
         assert checked[which].rank >= 0.95 and checked[which].median_error <= 0.25
+
+
+def test_a_device_serves_as_it_was_profiled() -> None:
+    torch, last = Key("torch"), Key("torch", layout="channels_last")
+    gpu = Key("torch", processor="cuda")
+    assert serving_key("jetson", "torch", [torch, gpu]) == gpu
+    assert serving_key("jetson", "torch", [torch]) == torch
+    assert serving_key("somebody", "torch", [gpu, last, torch]) == torch
+    assert serving_key("somebody", "torch", [last, gpu]) == last
+    assert serving_key("somebody", "torch", [gpu, Key()]) == gpu
+    assert (
+        serving_key("somebody", "onnxruntime", [gpu]) == Key()
+    )  # and fit_estimator says that it is not there
 
 
 def test_name_stands_for_one_processor() -> None:

@@ -2,7 +2,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from jmsnas.estimators.evaluate import Evaluation, Pair, Scores
-from jmsnas.report.drawing import MEASURED_COLOUR, SIMULATED_COLOUR, png
+from jmsnas.report.drawing import MEASURED_COLOUR, PUBLISHED_COLOUR, SIMULATED_COLOUR, png
 from jmsnas.report.estimator import draw_geometries, draw_predicted
 
 SCORES = Scores(0.064, 0.117, 0.61, 0.9, 0.988)
@@ -36,7 +36,7 @@ def colours(figure: Figure) -> set[str]:
 
 
 def test_every_row_is_a_point_with_its_interval() -> None:
-    figure = draw_predicted("board, torch-t1-b1-f32", FOUND, simulated=False)
+    figure = draw_predicted("board, torch-t1-b1-f32", FOUND, origin="measured")
     (axes,) = figure.axes
     (points,) = (line for line in axes.lines if line.get_marker() == "o")
     assert points.get_xdata().tolist() == pytest.approx([1, 2, 3, 3, 0.5])
@@ -50,7 +50,7 @@ def test_every_row_is_a_point_with_its_interval() -> None:
 
 
 def test_errors_stand_in_a_line_for_each_geometry_the_worst_first() -> None:
-    figure = draw_geometries("board", FOUND, simulated=False)
+    figure = draw_geometries("board", FOUND, origin="measured")
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     # (25 + 250) / 2; (2 + 10) / 2; 0
     assert names == ["24->24 4x4   137.5 %", "16->24 8x8 /2   6.0 %", "32->10 2x2   0.0 %"]
@@ -63,17 +63,21 @@ def test_errors_stand_in_a_line_for_each_geometry_the_worst_first() -> None:
     assert texts(figure)[0] == "board\nall 3 geometries, each while it was unseen"
 
 
-def test_what_is_simulated_says_so() -> None:
+@pytest.mark.parametrize(
+    ("origin", "mark", "colour"),
+    [("simulated", "SIMULATED", SIMULATED_COLOUR), ("published", "published", PUBLISHED_COLOUR)],
+)
+def test_what_was_not_measured_here_says_so(origin: str, mark: str, colour: str) -> None:
     for draw in (draw_predicted, draw_geometries):
-        figure = draw("pi4", FOUND, simulated=True)
+        figure = draw("pi4", FOUND, origin)
         heading, label, *_ = texts(figure)
-        assert heading.startswith("SIMULATED pi4") and "SIMULATED" in label
-        assert colours(figure) == {SIMULATED_COLOUR}
+        assert heading.startswith(f"{mark} pi4") and mark in label
+        assert colours(figure) == {colour}
 
 
 def test_more_geometries_than_can_be_read_are_left_out_and_counted() -> None:
     many = evaluation(*(pair(f"mb_k3_e3 16->{n} 8x8", 1e-3, 1 + n / 1000) for n in range(1, 100)))
-    figure = draw_geometries("board", many, simulated=False)
+    figure = draw_geometries("board", many, origin="measured")
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert len(names) == 40 and names[0] == "16->99 8x8   9.9 %"
     assert texts(figure)[0].endswith("worst 40 of 99 geometries, each while it was unseen")
@@ -81,8 +85,8 @@ def test_more_geometries_than_can_be_read_are_left_out_and_counted() -> None:
 
 def test_names_from_files_are_safe_and_long_ones_wrapped() -> None:
     found = evaluation(pair("what$is$this", 1e-3, 1.0), pair("mb_k3_e3 1->1 1x1", 1e-3, 0.5))
-    heading = texts(draw_geometries("$x^2$ " + "board " * 30, found, simulated=False))[0]
+    heading = texts(draw_geometries("$x^2$ " + "board " * 30, found, origin="measured"))[0]
     assert r"\$x^2\$" in heading and len(heading.splitlines()) == 4
-    assert png(draw_geometries("$", found, simulated=False)) and png(
-        draw_predicted("$", found, simulated=False)
+    assert png(draw_geometries("$", found, origin="measured")) and png(
+        draw_predicted("$", found, origin="measured")
     )

@@ -89,6 +89,9 @@ def test_other_files_that_are_missing_or_damaged(run: Path, tmp_path: Path) -> N
     (folder / "log.jsonl").unlink()
     with pytest.raises(InputError, match=r"cannot read .*log.jsonl: No such file or directory"):
         read_facts(place, folder)
+    (folder / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="config.json is damaged.*it lacks dataset, network, space"):
+        read_facts(place, folder)
     (folder / "config.json").write_text("[]")
     with pytest.raises(InputError, match=r"config.json is damaged.*expected a JSON object, got list"):
         read_facts(place, folder)
@@ -104,10 +107,32 @@ def test_a_space_that_is_another_now(run: Path, tmp_path: Path) -> None:
     assert {layer.tau_s for layer in facts.layers} == {None} == {layer.macs for layer in facts.layers}
 
 
-def test_a_mesh_run_is_told_where_it_can_be_seen(tmp_path: Path) -> None:
+def test_a_mesh_run_in_time(tmp_path: Path) -> None:
     place = Workspace(tmp_path)
     folder = write_mesh_run(place, "tree")
-    with pytest.raises(
-        InputError, match="run tree is of a mesh, jmsnas report draws chains. See it with: jmsnas split tree"
-    ):
-        read_facts(place, folder)
+    facts, result = read_facts(place, folder), json.loads((folder / "result.json").read_text())
+    assert facts.equation == "(2)" and facts.tree and facts.tree.root == "laptop"
+    assert max(share.end_s for share in facts.derived.shares) == pytest.approx(
+        result["derived"]["latency_s"], rel=1e-12
+    )
+    # The image may take any child's way: 64 bytes at 25, 50 and 200 Mbit/s, as on the chain.
+    assert [link.source for link in facts.cloud_way("uint8")][:2] == ["pi4", "laptop"]
+    terms = facts.cloud_terms("uint8")
+    assert [term.epsilon_s * 1e6 for term in terms] == pytest.approx([20.48, 10.24, 2.56, 0])
+    assert sum(term.tau_s + term.epsilon_s for term in terms) == pytest.approx(facts.cloud_s)
+    assert [layer.number for layer in facts.layers] == list(range(1, len(facts.derived.candidates) + 1))
+
+
+def test_the_way_back_is_a_term(run: Path, tmp_path: Path) -> None:
+    # 10 logits as float32, 40 bytes over 200, 50 and 25 Mbit/s: 8 x 40 x 0.065 us = 20.8 us.
+    folder, result = copied(run, tmp_path), json.loads((run / "result.json").read_text())
+    back_s = 20.8e-6
+    result["network"]["returns"] = True
+    result["derived"]["terms"][-1]["return_s"] = back_s
+    result["derived"]["latency_s"] += back_s
+    result["cloud_only"]["latency_s"] += back_s
+    (folder / "result.json").write_text(json.dumps(result))
+    before, facts = read_facts(Workspace(run.parents[1]), run), read_facts(Workspace(run.parents[1]), folder)
+    assert facts.back_s == pytest.approx(back_s) and facts.derived.shares[-1].symbol == "back"
+    assert facts.derived.shares[-1].end_s == pytest.approx(facts.derived.latency_s)
+    assert facts.cloud_terms("uint8")[-1].tau_s == pytest.approx(before.cloud_terms("uint8")[-1].tau_s)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from mesh_runs import write_mesh_run
 from PIL import Image
 
 from jmsnas.errors import DeviceError, InputError, StorageError
@@ -188,3 +189,13 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(run: Path, tmp_path: P
     with pytest.raises(StorageError, match="cannot write .*search.png: Is a directory"):
         write_report(Workspace(run.parents[1]), folder)
     assert (folder / "report.html").read_text() == "old"
+
+
+def test_a_mesh_has_a_page(tmp_path: Path) -> None:
+    place = Workspace(tmp_path)
+    facts = read_facts(place, write_mesh_run(place, "tree"))
+    text = Elements(page(facts, compute_panels(), ())).text
+    assert "Every term of equation (2)" in text and "sum with the slowest branch" in text
+    assert text.count("side by side") > 6 and "eps^{2->3}" in text
+    assert "The branches run side by side and are summed on cloud; T waits for the one on mbs" in text
+    assert "jmsnas search --topology mesh --network mesh" in text and "--network desk" not in text

@@ -3,12 +3,21 @@ from pathlib import Path
 
 import pytest
 from matplotlib.figure import Figure
+from mesh_runs import write_mesh_run
 
 from jmsnas.nas.placement import Term
-from jmsnas.report.drawing import MEASURED_COLOUR, SIMULATED_COLOUR, milliseconds, percent, plain
+from jmsnas.report.drawing import (
+    MEASURED_COLOUR,
+    PUBLISHED_COLOUR,
+    SIMULATED_COLOUR,
+    milliseconds,
+    percent,
+    plain,
+)
 from jmsnas.report.facts import Facts, read_facts
 from jmsnas.report.network import draw_network
 from jmsnas.report.pictures import draw_compare, draw_estimators, draw_search
+from jmsnas.report.shares import shares
 from jmsnas.report.split import TABLE_I_BPS, TABLE_I_SIZE, compute_panels, draw_where_split_pays, plan_name
 from jmsnas.workspace import Workspace
 
@@ -21,7 +30,7 @@ def facts(run: Path) -> Facts:
 @pytest.fixture
 def mixed(facts: Facts) -> Facts:
     """The same run as if its first device had been measured."""
-    return replace(facts, devices=(replace(facts.devices[0], simulated=False), *facts.devices[1:]))
+    return replace(facts, devices=(replace(facts.devices[0], origin="measured"), *facts.devices[1:]))
 
 
 def texts(figure: Figure) -> list[str]:
@@ -58,7 +67,8 @@ def test_the_network_picture_names_devices_links_and_layers(mixed: Facts) -> Non
 def test_a_relay_and_a_missed_deadline_are_drawn(facts: Facts) -> None:
     terms = (Term("pi4", (), 0.0, 1e-4, 64.0), *facts.derived.terms[1:-1])
     last = replace(facts.derived.terms[-1], layers=tuple(range(1, 13)))
-    plan = replace(facts.derived, terms=(*terms, last), latency_s=2 * facts.target.t_const_s)
+    laid_out = shares((*terms, last), facts.links)
+    plan = replace(facts.derived, terms=(*terms, last), latency_s=2 * facts.target.t_const_s, shares=laid_out)
     found = texts(draw_network(replace(facts, derived=plan)))
     assert "relay: passes on" in found and "ABOVE T_const" in found[-1]
 
@@ -77,6 +87,30 @@ def test_bars_end_at_T(facts: Facts) -> None:
     assert axes.get_title(loc="left").startswith("SIMULATED")
 
 
+def test_a_mesh_is_drawn_with_its_branches_side_by_side(tmp_path: Path) -> None:
+    place = Workspace(tmp_path)
+    mesh = read_facts(place, write_mesh_run(place, "tree"))
+    found = texts(draw_network(mesh))
+    assert all(f"{name} (MBS)" in found for name in ("mbs1", "mbs2", "mbs3"))
+    # One arrow to the root, one to and one from each child.
+    assert sum(text.startswith("eps =") for text in found) == 7
+    (axes,) = draw_compare(mesh).axes
+    own = [patch for patch in axes.patches if patch.get_y() < 0.4]
+    assert max(patch.get_x() + patch.get_width() for patch in own) == pytest.approx(
+        1e3 * mesh.derived.latency_s
+    )
+    lanes = {round(patch.get_y(), 3) for patch in own if patch.get_height() < 0.5}
+    assert len(lanes) == 3 and "equation (2)" in axes.get_title(loc="left")
+    idle = replace(mesh.derived.terms[3], layers=(), tau_s=0.0, epsilon_s=0.0)
+    terms = (*mesh.derived.terms[:3], idle, *mesh.derived.terms[4:])
+    plan = replace(mesh.derived, terms=terms, shares=shares(terms, mesh.links, mesh.tree, 384))
+    assert "no branch" in texts(draw_network(replace(mesh, derived=plan)))
+    # Three children rest on one table: one panel.
+    assert [axes.get_title(loc="left") for axes in draw_estimators(mesh).axes][2].startswith(
+        "SIMULATED mbs1, mbs2, mbs3"
+    )
+
+
 def test_estimators_say_what_is_simulated(mixed: Facts) -> None:
     measured, *simulated = draw_estimators(mixed).axes
     assert measured.get_title(loc="left").startswith("pi4\nMAPE")
@@ -89,6 +123,19 @@ def test_estimators_say_what_is_simulated(mixed: Facts) -> None:
     assert evaluation and len(measured.lines[1].get_xdata()) == evaluation.rows
 
 
+def test_what_others_published_is_marked_and_dotted(facts: Facts) -> None:
+    first, *others = facts.devices
+    published = replace(facts, devices=(replace(first, origin="published"), *others))
+    found = texts(draw_network(published))
+    assert found.count("published") == 1 and found[-1].endswith("hatched devices; published: dotted ones)")
+    panel = draw_estimators(published).axes[0]
+    assert panel.get_title(loc="left").startswith("published pi4\n")
+    assert panel.get_xlabel() == "published, ms" and panel.lines[1].get_color() == PUBLISHED_COLOUR
+    (axes,) = draw_compare(published).axes
+    assert axes.get_title(loc="left").startswith("SIMULATED, published where hatched or dotted: T of")
+    assert {patch.get_hatch() for patch in axes.patches} == {"", "///", "..."}
+
+
 def test_the_search_picture_shows_every_epoch(facts: Facts) -> None:
     loss, right, expected, entropy = draw_search(facts).axes
     assert list(loss.lines[0].get_ydata()) == [epoch.loss for epoch in facts.epochs]
@@ -97,6 +144,10 @@ def test_the_search_picture_shows_every_epoch(facts: Facts) -> None:
         facts.document["expected_latency_s"] / facts.target.t_const_s
     )
     assert len(entropy.lines[0].get_ydata()) == 2
+    # Fig. 5 of the paper: the network that would be derived at each epoch of the search.
+    then = next(line for line in right.lines if "derived then" in str(line.get_label()))
+    known = [epoch.derived_accuracy for epoch in facts.epochs if epoch.derived_accuracy is not None]
+    assert len(known) == 1 and list(then.get_ydata()) == [100 * known[0]]
 
 
 def test_where_a_split_pays() -> None:

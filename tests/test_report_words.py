@@ -35,6 +35,8 @@ def test_the_answer(facts: Facts) -> None:
     assert "No network's T lies within 3.0 % below the deadline" in told(
         facts, 0.5 * t_const_s, in_band=False
     )
+    argmax = replace(facts, settings=replace(facts.settings, derive="argmax"))
+    assert "(argmax), which does not look at the deadline." in told(argmax, 0.5 * t_const_s, in_band=False)
 
 
 def test_layers_in_words() -> None:
@@ -59,11 +61,15 @@ def test_evidence(facts: Facts) -> None:
     pi4 = facts.devices[0]
     said = words.evidence(pi4)
     assert said.startswith("53 rows SIMULATED, Raspberry Pi 4") and "roofline of devices/pi4.toml" in said
-    assert pi4.table
-    row = replace(pi4.table.rows[0], kind="measured", environment="here", measured_at="2026-11-23T10:00:00")
-    table = replace(pi4.table, rows=(row,), environments={"here": {"cpu": "Some CPU"}})
-    assert words.evidence(replace(pi4, table=table)) == "1 rows measured on Some CPU, 2026-11-23"
-    assert words.evidence(replace(pi4, table=None, trouble="gone")) == "gone"
+    assert pi4.basis
+    its = pi4.basis.table
+    row = replace(its.rows[0], kind="measured", environment="here", measured_at="2026-11-23T10:00:00")
+    basis = replace(pi4.basis, table=replace(its, rows=(row,), environments={"here": {"cpu": "Some CPU"}}))
+    assert words.evidence(replace(pi4, basis=basis)) == "1 rows measured on Some CPU, 2026-11-23"
+    assert words.evidence(replace(pi4, basis=replace(basis, setting="Some board, TFLite"))) == (
+        "53 rows published by others: Some board, TFLite; 1 of them is a block of JMSNAS"
+    )
+    assert words.evidence(replace(pi4, basis=None, trouble="gone")) == "gone"
 
 
 def test_where_a_split_pays_in_words() -> None:
@@ -83,6 +89,11 @@ def test_commands(facts: Facts) -> None:
         f"--threads 1 --train-on auto --t-const {facts.target.t_const_s!r}s"
     )
     assert again[3] == "jmsnas report tiny"
+    pi4, *others = facts.devices
+    published = replace(facts, devices=(replace(pi4, origin="published"), *others))
+    lines = [command.line for command in words.commands_again(published)]
+    assert lines[0] == f"jmsnas profile {devices.removeprefix('--device pi4 ')} --space digits"
+    assert lines[2] == "jmsnas fit-estimator --table FILE"
     searches = words.commands_again(facts)[2].does
     assert "SearchConfig(warmup_epochs = 1, search_epochs = 1, final_epochs = 1)" in searches
     following = [command.line for command in words.commands_next(facts)]

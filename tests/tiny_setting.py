@@ -22,7 +22,7 @@ class _Evaluation:
 class _Rooflines:
     """What a run folder asks of an estimator."""
 
-    simulated, evaluation = True, _Evaluation()
+    simulated, origin, evaluation = True, "simulated", _Evaluation()
 
 
 def rooflines(network: Network) -> Any:

@@ -100,7 +100,7 @@ def table_lines(entries: Sequence[Entry]) -> Iterator[str]:
         sent = "" if its.sent_bytes is None else f"{its.sent_bytes:.0f}"
         size = f"{its.size}x{its.size}"
         name = its.network if its.t_const_s is None else f"{its.network}, {ms(its.t_const_s)}"
-        marks = "  SIMULATED" if its.simulated and its.latency_s is not None else f"  {its.missing}"
+        marks = f"  {its.missing if its.latency_s is None else its.marks}"
         yield (
             f"{name:<20}{its.method:<14}{its.topology:<7}{size:<9}{accuracy:>9}{latency:>12}{sent:>12}"
             f"{its.parameters:>12}{marks.rstrip()}"

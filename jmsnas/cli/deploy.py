@@ -32,6 +32,8 @@ says where. With --loopback all run on this machine, which then speaks for every
 
   jmsnas deploy RUN --loopback --emulate   the same, held to the devices' and links' times
 
+  jmsnas deploy RUN --runtime jetson=torch   serve a device's part by torch, CUDA where U(.) is of it
+
   jmsnas deploy RUN --replan           go on without a device that is lost
 
   jmsnas deploy RUN --calibrate        later predictions are corrected by what was measured
@@ -54,6 +56,10 @@ def deploy_command(
     requests: Annotated[int, typer.Option("--requests", min=20, help="Images timed one by one.")] = 200,
     replan: Annotated[bool, typer.Option("--replan", help="Go on without a device that is lost.")] = False,
     calibrate: Annotated[bool, typer.Option("--calibrate", help="Keep what was learnt of U(.).")] = False,
+    runtime: Annotated[
+        list[str] | None,
+        typer.Option("--runtime", help="onnxruntime or torch, for all; or for one, as jetson=torch."),
+    ] = None,
     folder: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
@@ -68,7 +74,17 @@ def deploy_command(
     with ExitStack() as stack:
         progress = stack.enter_context(progress_bar())
         found = deploy_run(
-            place, find_run(place, run), loopback, own_cuts, requests, replan, emulate, progress, say, warn
+            place,
+            find_run(place, run),
+            loopback,
+            own_cuts,
+            requests,
+            replan,
+            emulate,
+            progress,
+            say,
+            warn,
+            runtime or (),
         )
     warn_simulated(found.simulated)
     document: dict[str, Any] = found.document

@@ -10,7 +10,8 @@ def print_deployment(document: dict[str, Any]) -> None:
     where = "agents on this machine's loopback" if document["loopback"] else "the devices"
     print(f"Run {document['run']} on {where}, plan {document['epoch']}:")
     for piece in document["pieces"]:
-        print(f"  {piece['device']:<10} {'layers ' + piece['layers'] if piece['layers'] else '(passes on)'}")
+        what = f"layers {piece['layers']}, {piece['runtime']}" if piece["layers"] else "(passes on)"
+        print(f"  {piece['device']:<10} {what}")
     if document["lost"]:
         print(f"  lost: {', '.join(document['lost'])}")
     print(f"\n{'term':<30}{'predicted':>12}{'measured':>12}{'ratio':>8}   5 % to 95 %")
@@ -41,3 +42,5 @@ def print_deployment(document: dict[str, Any]) -> None:
     )
     if document["simulated"]:
         print(f"Predictions of {', '.join(document['simulated'])} are SIMULATED.")
+    if document["published"]:
+        print(f"Predictions of {', '.join(document['published'])} rest on published tables, by others.")

@@ -13,12 +13,13 @@ from jmsnas.cli.terminal import (
     print_json,
     workspace,
 )
+from jmsnas.origin import mark
 
 if TYPE_CHECKING:
     from jmsnas.profiler.table import Row
     from jmsnas.workspace import Workspace
 
-_EXAMPLES = """List every built-in and profiled device: measured or simulated, how old, how good.
+_EXAMPLES = """List every built-in, profiled or published device: measured or simulated, how old, how good.
 
 [bold]Examples[/bold]
 
@@ -26,7 +27,7 @@ _EXAMPLES = """List every built-in and profiled device: measured or simulated, h
 
   jmsnas devices --workspace elsewhere --json
 
-Next: jmsnas profile --device NAME
+Next: jmsnas profile --device NAME, or for a table of others: jmsnas fit-estimator --table FILE
 """
 
 
@@ -42,12 +43,14 @@ def devices_command(folder: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOp
     print(f"This host: {host['cpu'] or 'unknown processor'}, {host['cores']} cores; {', '.join(host['is'])}")
     for device in document["devices"]:
         here = "  (this host)" if device["this_host"] else ""
-        kind = device["kind"].upper() if device["kind"] == "simulated" else device["kind"]
-        print(f"{device['device']:<12}  {kind}{here}")
+        print(f"{device['device']:<12}  {mark(device['kind'])}{here}")
         if "problem" in device:
             print(f"  {device['problem']}")
         for key in device["keys"]:
             print(f"  {_line(key, device['kind'])}")
+        for key in device["published"]:
+            said = f"{key['key']:<24} {key['rows']:>4} rows  {key['setting']}"
+            print(f"  {said}; {_from(key['sources'])}{', behind the table here' * key['overruled']}")
 
 
 def describe_devices(place: "Workspace", now: datetime) -> dict[str, Any]:
@@ -63,9 +66,11 @@ def describe_devices(place: "Workspace", now: datetime) -> dict[str, Any]:
     Returns
     -------
     `host` (cpu, cores, the built-in devices it `is`) and `devices`, each with its `kind` (measured,
-    simulated, imported, mixed, not profiled, unreadable) and, for each key, rows, age_days (of the oldest
-    row), converged (a share), half_width (the median, a share), green (the share trusted without a
+    simulated, imported, published, mixed, not profiled, unreadable) and, for each key, rows, age_days (of the
+    oldest row), converged (a share), half_width (the median, a share), green (the share trusted without a
     reason to doubt) and noise_floor (the median gap between processes, a share); None where not measured.
+    `published` is the same of U(.) of published tables: key, rows, setting, sources, and whether a table here
+    overrules it.
     """
     import os
 
@@ -73,9 +78,47 @@ def describe_devices(place: "Workspace", now: datetime) -> dict[str, Any]:
     from jmsnas.profiler.simulated import simulated_names
 
     known = ("local", *simulated_names())
-    names = dict.fromkeys((*known, *place.tables))
+    published = _published(place)
+    names = dict.fromkeys((*known, *place.tables, *published))
     host = {"cpu": cpu_model(), "cores": os.cpu_count(), "is": [name for name in known if host_is(name)]}
-    return {"host": host, "devices": [_device(place, name, host_is(name), now) for name in names]}
+    devices = [_device(place, name, host_is(name), now) for name in names]
+    for device in devices:
+        found = published.get(device["device"], [])
+        own = device["kind"] not in ("not profiled", "simulated")
+        device["published"] = [key | {"overruled": own} for key in found]
+        if found and not own:
+            device["kind"] = "published"
+    return {"host": host, "devices": devices}
+
+
+def _published(place: "Workspace") -> dict[str, list[dict[str, Any]]]:
+    """Describe the published tables that U(.) was fitted to, by device."""
+    from jmsnas.errors import InputError
+    from jmsnas.estimators.folder import TABLE, estimator_folders, fitted_devices, is_published
+    from jmsnas.estimators.published import read_published
+
+    found: dict[str, list[dict[str, Any]]] = {}
+    for name in fitted_devices(place):
+        for folder in filter(is_published, estimator_folders(place, name)):
+            try:
+                tables = read_published(folder / TABLE)
+            except InputError:  # told of where it is used
+                continue
+            found.setdefault(name, []).extend(
+                {
+                    "key": folder.name,
+                    "rows": len(its.shapes),
+                    "setting": its.setting,
+                    "sources": [*its.sources],
+                }
+                for its in tables
+            )
+    return found
+
+
+def _from(sources: Sequence[str]) -> str:
+    more = f" and {len(sources) - 1} more" if len(sources) > 1 else ""
+    return f"from {sources[0]}{more}" if sources else "from where it does not say"
 
 
 def _device(place: "Workspace", name: str, this_host: bool, now: datetime) -> dict[str, Any]:

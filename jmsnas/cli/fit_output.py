@@ -9,6 +9,7 @@ from jmsnas.estimators.evaluate import Scores
 from jmsnas.estimators.fit_tables import Fitted
 from jmsnas.estimators.hold_out import MODEL
 from jmsnas.files import write_atomic
+from jmsnas.origin import mark
 
 # Fewer rows are of few geometries, and held out they tell little.
 _FEW_ROWS = 20
@@ -23,7 +24,7 @@ def draw(found: Fitted) -> None:
     estimator = found.estimator
     name = found.setting or f"{estimator.device}, {estimator.key.label}"
     for file, drawing in ((PREDICTED, draw_predicted), (GEOMETRIES, draw_geometries)):
-        write_atomic(found.folder / file, png(drawing(name, estimator.evaluation, estimator.simulated)))
+        write_atomic(found.folder / file, png(drawing(name, estimator.evaluation, estimator.origin)))
 
 
 def fitted_document(found: Fitted) -> dict[str, Any]:
@@ -34,7 +35,7 @@ def fitted_document(found: Fitted) -> dict[str, Any]:
     return {
         "device": estimator.device,
         "key": estimator.key.label,
-        "kind": found.origin,
+        "kind": estimator.origin,
         "setting": found.setting,
         "model": estimator.regressor.name,
         "evaluation": evaluation,
@@ -45,7 +46,7 @@ def fitted_document(found: Fitted) -> dict[str, Any]:
 def print_fitted(found: Fitted) -> None:
     """Print how good an estimator is: on unseen geometries beside simpler predictors, then way by way."""
     estimator, judged = found.estimator, found.estimator.evaluation
-    kind = found.origin.upper() if found.origin == "simulated" else found.origin
+    kind = mark(estimator.origin)
     said = f": {found.setting}" if found.setting else ""
     print(
         f"{estimator.device}  {estimator.key.label}  {judged.rows} rows of {judged.geometries} geometries, "

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from jmsnas.architecture import Architecture
 from jmsnas.errors import InputError, SpaceError
-from jmsnas.space import Architecture, Block, Candidate, Layer, Part, SearchSpace
+from jmsnas.space import Block, Candidate, Layer, Part, SearchSpace
 from jmsnas.space_file import load_space
 from jmsnas.workspace import Workspace
 
@@ -21,7 +22,7 @@ class Cut:
     device: str
     table: str
     runtime: str
-    layers: range
+    layers: tuple[int, ...]
     part: Part
 
 
@@ -122,7 +123,6 @@ def run_network(place: Workspace, text: str) -> tuple[Part, tuple[Cut, ...]]:
     InputError
         When there is no such run, or it is damaged.
     """
-    from jmsnas.nas.placement import Placement
     from jmsnas.nas.run_folder import read_result
 
     folder = Path(text) if "/" in text else place.run(text)
@@ -135,15 +135,15 @@ def run_network(place: Workspace, text: str) -> tuple[Part, tuple[Cut, ...]]:
         derived = document["derived"]
         pairs = zip(derived["candidates"], document["space"]["layers"], strict=True)
         part = Part(tuple(Block.parse(f"{name} {layer}") for name, layer in pairs))
-        placement = Placement(tuple(int(cut) for cut in derived["cuts"]))
-        shares = zip(document["network"]["devices"], placement.layers, strict=True)
+        layers_of = {str(term["device"]): tuple(int(n) for n in term["layers"]) for term in derived["terms"]}
+        shares = ((device, layers_of[device["name"]]) for device in document["network"]["devices"])
         cuts = tuple(
             Cut(
                 str(device["name"]),
                 str(device["table"]),
                 str(device["runtime"]),
                 layers,
-                Part(part.blocks[layers.start - 1 : layers.stop - 1]),
+                Part(tuple(part.blocks[n - 1] for n in layers)),
             )
             for device, layers in shares
             if layers

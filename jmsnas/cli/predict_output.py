@@ -9,6 +9,7 @@ from jmsnas.cli.predict_input import Cut
 from jmsnas.estimators.basis import Basis
 from jmsnas.estimators.hold_out import COVERAGE
 from jmsnas.estimators.prediction import Prediction, Total
+from jmsnas.origin import mark
 from jmsnas.profiler.table import AnyRow
 from jmsnas.units import format_duration as ms
 
@@ -31,6 +32,7 @@ def device_document(basis: Basis, whole: Total, shares: Sequence[tuple[Cut, Tota
         "key": estimator.key.label,
         "setting": basis.setting,
         "simulated": estimator.simulated,
+        "origin": estimator.origin,
         "model": {
             "name": estimator.regressor.name,
             "rows": found.rows,
@@ -83,7 +85,7 @@ def print_answer(devices: Sequence[dict[str, Any]]) -> None:
         _print_columns(devices)
     for found in devices:
         said = f" ({found['setting']})" if found["setting"] else ""
-        print(f"{found['device']}, {found['key']}{', SIMULATED' if found['simulated'] else ''}{said}")
+        print(f"{found['device']}, {found['key']}{_mark(found, ', ')}{said}")
         for line in _block_lines(found) if alone else _total_lines(found):
             print(f"  {line}")
 
@@ -95,7 +97,7 @@ def _print_columns(devices: Sequence[dict[str, Any]]) -> None:
         corrected = found["total"]["corrected"]
         columns.append(
             [
-                f"  {found['device']}{' SIMULATED' if found['simulated'] else ''}",
+                f"  {found['device']}{_mark(found, ' ')}",
                 *(_span(block, _MARKS[block["kind"]][0]) for block in found["blocks"]),
                 _span(found["total"]["sum"]),
                 _span(corrected) if corrected else "  -",
@@ -108,9 +110,13 @@ def _print_columns(devices: Sequence[dict[str, Any]]) -> None:
     for line in lines if len(names) > 1 else lines[:2]:
         print("   ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
     kinds = {block["kind"] for found in devices for block in found["blocks"]}
-    for mark, meaning in (_MARKS[kind] for kind in _MARKS if kind in kinds):
-        print(f"  {mark} {meaning}")
+    for sign, meaning in (_MARKS[kind] for kind in _MARKS if kind in kinds):
+        print(f"  {sign} {meaning}")
     print()
+
+
+def _mark(found: dict[str, Any], before: str) -> str:
+    return "" if found["origin"] == "measured" else before + mark(found["origin"])
 
 
 def _span(found: dict[str, Any], mark: str = " ") -> str:
@@ -168,8 +174,9 @@ def _total_lines(found: dict[str, Any]) -> Iterator[str]:
     yield "sum: its interval adds the blocks' own, as if all were off the same way"
     if line:
         yield (
-            f"corrected: {ms(line['offset_s'])} + {line['slope']:.3f} x sum, from {line['parts']} whole "
-            f"networks; {line['error']:.1%} off on those left out of the line, which widens its interval"
+            f"corrected: {line['slope']:.3f} x sum and {ms(line['junction_s'])} a junction of blocks, from "
+            f"{line['parts']} whole networks; {line['error']:.1%} off on those left out, "
+            "which widens its interval"
         )
     else:
         yield f"not corrected: {_why_not_corrected(found)}"

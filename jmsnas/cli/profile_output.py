@@ -192,5 +192,5 @@ def sums_line(line: dict[str, Any]) -> str:
     way = "above" if line["gap"] > 0 else "below"
     return (
         f"{line['parts']} whole networks: sums of blocks lie {abs(line['gap']):.1%} {way} them, "
-        f"{line['error']:.1%} off after a line through them"
+        f"{line['error']:.1%} off once corrected by them"
     )

@@ -105,6 +105,8 @@ def split_command(
         found, own = given_costs(asked, workspace(folder), progress)
     for name in found.simulated:
         warn(f"SIMULATED: {name} was not measured; its latencies are a roofline of published figures.")
+    for name in found.published:
+        warn(f"PUBLISHED: {name} was not measured here; U(.) of a table of others speaks for it.")
     questions = question_of(asked, own, energy_limit, time_limit)
     document = document_of(found, questions, deadline, sweep, explain)
     if pictures:

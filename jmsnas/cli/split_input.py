@@ -54,7 +54,7 @@ def given_costs(asked: Asked, place: Workspace, progress: Progress) -> tuple[Cos
     square = len(model.input_shape) == 3 and model.input_shape[0] == 3
     jpeg = jpeg_bytes(model.input_shape[1], asked.image) if square else None
     costs = model_costs(model, network.devices, network.links, place, jpeg, progress)
-    costs = replace(costs, tree=network.tree)
+    costs = replace(costs, tree=network.tree, returns=network.returns)
     if own["policy"] == "strict" and not (costs.is_chain and costs.is_line) and not costs.fork:
         own["policy"] = "relay"  # a default that fits; asked for by name, strict is refused
     return costs, own

@@ -11,7 +11,8 @@ from jmsnas.errors import JmsnasError, TargetError
 from jmsnas.nas.costs import Costs, chained
 from jmsnas.nas.split_explain import explain
 from jmsnas.nas.split_methods import Answer, Question, split
-from jmsnas.nas.split_sweep import Line, Sweep, parse_sweep, sweep
+from jmsnas.nas.split_rates import Line
+from jmsnas.nas.split_sweep import Sweep, parse_sweep, sweep
 from jmsnas.units import format_duration as ms
 from jmsnas.units import parse_duration
 
@@ -33,7 +34,12 @@ def document_of(
         "network": costs.network,
         "units": list(costs.units),
         "devices": [
-            {"name": d.name, "simulated": d.name in costs.simulated, "rests_on": costs.basis.get(d.name, "")}
+            {
+                "name": d.name,
+                "simulated": d.name in costs.simulated,
+                "published": d.name in costs.published,
+                "rests_on": costs.basis.get(d.name, ""),
+            }
             for d in costs.devices
         ],
         "links": [asdict(link) for link in costs.links],
@@ -49,7 +55,7 @@ def document_of(
     if isinstance(first, Answer) and (explained or deadline_s is not None):
         document["explanation"] = asdict(explain(costs, first, deadline_s)) | {"deadline_s": deadline_s}
     if swept is not None:
-        chain, counts = chained(costs)
+        chain, counts = (costs, (1,)) if costs.fork else chained(costs)
         found = sweep(chain, questions[0], *parse_sweep(swept, chain))
         document["sweep"] = _sweep(chain, found) | {"joined_units": max(counts) > 1}
     return document
@@ -91,15 +97,16 @@ def _plan(costs: Costs, answer: Answer) -> dict[str, Any]:
         "bound": answer.bound,
         "allowed": answer.allowed,
         "devices": [costs.names[m] for m in answer.devices],
-        "cuts": _cuts(costs, answer),
+        "cuts": _cuts(costs, answer.devices),
         "steps": [asdict(step) for step in told.steps],
         "critical": [asdict(step) for step in told.critical],
+        "back": [asdict(step) for step in told.back],
     }
 
 
-def _cuts(costs: Costs, answer: Answer) -> list[int] | None:
+def _cuts(costs: Costs, placed: Sequence[int]) -> list[int] | None:
     """Cuts of equation (1) where the devices stand in line and no layer goes back."""
-    devices = list(answer.devices)
+    devices = list(placed)
     if not costs.is_line or not costs.is_chain or devices != sorted(devices):
         return None
     return [sum(device <= m for device in devices) for m in range(costs.M)]
@@ -107,10 +114,10 @@ def _cuts(costs: Costs, answer: Answer) -> list[int] | None:
 
 def _sweep(costs: Costs, found: Sweep) -> dict[str, Any]:
     def line(its: Line) -> dict[str, Any]:
-        layers = {costs.names[m]: len(own) for m, own in enumerate(its.placement.layers) if len(own)}
+        layers = {costs.names[m]: its.devices.count(m) for m in dict.fromkeys(its.devices)}
         ends = {"low_s": its.latency_s(found.low_bps), "high_s": its.latency_s(found.high_bps)}
         return {
-            "cuts": list(its.placement.cuts),
+            "cuts": _cuts(costs, its.devices),
             "layers": layers,
             "at_low_s": ends["low_s"],
             "at_high_s": ends["high_s"],
@@ -165,6 +172,8 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
 def _answer_lines(document: dict[str, Any], plan: dict[str, Any]) -> Iterator[str]:
     for step in plan["steps"]:
         yield f"  {step_words(step)}"
+    for step in plan["back"]:
+        yield f"  {step_words(step)}, back"
     interval = f" ({ms(plan['low_s'])} to {ms(plan['high_s'])})" if plan["low_s"] < plan["high_s"] else ""
     yield f"T = {ms(plan['latency_s'])}{interval}, an image every {ms(plan['period_s'])}"
     if plan["energy_j"] is not None:

@@ -123,14 +123,17 @@ def progress_bar(shown: bool = True) -> Iterator[Progress]:
 
 
 def _plain_progress(every_s: float = 5.0) -> Progress:
-    began, last = time.monotonic(), 0.0
+    began, last, reached, other = time.monotonic(), 0.0, 0.0, 0.0
 
     def report(done: float, total: float, what: str) -> None:
-        nonlocal last
+        nonlocal last, reached, other
         spent = time.monotonic() - began
+        if done < reached * total:  # another piece of work: what the one before took says nothing of it
+            last = other = spent
+        reached = done / max(total, done, 1e-9)
         if spent - last >= every_s and done > 0:
             last = spent
-            left = spent / done * (total - done)
+            left = (spent - other) / done * (total - done)
             say(f"{100 * done / total:3.0f}%  {spent:.0f} s, about {left:.0f} s left  {what}")
 
     return report

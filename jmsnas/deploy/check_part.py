@@ -5,17 +5,24 @@ whose stdin holds the manifest's bytes, the model and the golden numbers, each b
 """
 
 import json
+import math
 import struct
 import subprocess
 import sys
+import time
 from contextlib import suppress
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from jmsnas.errors import PartError
 
+if TYPE_CHECKING:
+    from jmsnas.deploy.manifest import Manifest
+
 LIMIT_S = 10
+# Importing torch takes a small board that long, and is not the part's doing.
+_TORCH_S = 30
 _LENGTH = struct.Struct(">I")
-# What onnxruntime itself takes beyond a part's own memory.
+# What the run time itself takes beyond a part's own memory.
 _ROOM_BYTES = 768 << 20
 
 
@@ -31,7 +38,7 @@ class Checker:
             stderr=subprocess.DEVNULL,
         )
 
-    def check(self, manifest: bytes, model: bytes, golden: bytes) -> float:
+    def check(self, manifest: bytes, model: bytes, golden: bytes, runtime: str = "onnxruntime") -> float:
         """Check a part, and give its largest error on the golden input.
 
         Raises
@@ -40,10 +47,11 @@ class Checker:
             When the child refuses it, crashes, takes too long, or its output is not the leader's.
         """
         pieces = b"".join(_LENGTH.pack(len(piece)) + piece for piece in (manifest, model, golden))
+        limit_s = LIMIT_S + (_TORCH_S if runtime == "torch" else 0)
         try:
-            told, _ = self._process.communicate(pieces, timeout=LIMIT_S)
+            told, _ = self._process.communicate(pieces, timeout=limit_s)
         except subprocess.TimeoutExpired:
-            raise PartError(f"a part that is not ready after {LIMIT_S} s in a process of its own") from None
+            raise PartError(f"a part that is not ready after {limit_s} s in a process of its own") from None
         finally:
             self.end()
         try:
@@ -73,9 +81,9 @@ def main() -> None:
 
     content, model, golden = (_piece(sys.stdin.buffer) for _ in range(3))  # all is imported by now
     manifest = parse(content)
-    _limit(manifest.peak_bytes + 2 * len(model))
     refused, error = "", 0.0
     try:
+        _prepare(manifest, model)
         error = golden_error(Runner(manifest, model), *golden_arrays(manifest, golden))
         if not error <= GOLDEN_TOLERANCE:
             refused = "a part whose output for the golden input is not the leader's"
@@ -87,20 +95,33 @@ def main() -> None:
     print(json.dumps({"refused": refused, "error": error}))
 
 
+def _prepare(manifest: "Manifest", model: bytes) -> None:
+    """Limit this process to what the part may take; what torch takes to be imported is not the part's."""
+    if manifest.runtime == "torch":
+        from jmsnas.deploy.architecture import read_architecture
+        from jmsnas.deploy.safetensors_walk import read_places
+
+        known = read_architecture(manifest.blocks, manifest.input_shape, manifest.output_shape)
+        read_places(model, known.weights_bytes)  # what is no such file needs no torch to be refused
+        import jmsnas.deploy.torch_part  # noqa: F401
+    _limit(manifest.peak_bytes + 2 * len(model), memory=manifest.processor == "cpu")
+
+
 def _piece(stream: IO[bytes]) -> bytes:
     (length,) = _LENGTH.unpack(stream.read(_LENGTH.size))
     return stream.read(length)
 
 
-def _limit(more_bytes: int) -> None:
+def _limit(more_bytes: int, memory: bool) -> None:
     try:
         import resource
     except ImportError:  # no such limits on this system; the process apart and the clock remain
         return
     with open("/proc/self/statm") as file:
         now = int(file.read().split()[0]) * resource.getpagesize()
-    resource.setrlimit(resource.RLIMIT_AS, (now + more_bytes + _ROOM_BYTES,) * 2)
-    resource.setrlimit(resource.RLIMIT_CPU, (LIMIT_S, LIMIT_S))
+    if memory:  # CUDA reserves more addresses than there is memory: no limit would hold it
+        resource.setrlimit(resource.RLIMIT_AS, (now + more_bytes + _ROOM_BYTES,) * 2)
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time()) + LIMIT_S,) * 2)
 
 
 if __name__ == "__main__":

@@ -16,6 +16,7 @@ from jmsnas.deploy.leader import Answer, ImageEncoding
 from jmsnas.deploy.measured import Links, Term, completion_s, measured_terms
 from jmsnas.deploy.solve import Solved
 from jmsnas.network import Network
+from jmsnas.profiler.table import Key
 from jmsnas.progress import Progress, silent
 
 SCHEMA_VERSION = 1
@@ -102,7 +103,10 @@ def compare(
         "run": deployment.run.name,
         "epoch": deployment.leader.epoch,
         "lost": deployment.lost,
-        "pieces": [{"device": piece.device, "layers": piece.words} for piece in solved.pieces],
+        "pieces": [
+            {"device": piece.device, "layers": piece.words, "runtime": _runtime(piece.key)}
+            for piece in solved.pieces
+        ],
         "cuts": list(solved.placement.cuts),
         "terms": [{**asdict(term), "ratio": term.ratio} for term in terms],
         "latency": _latency(solved, terms, singles, deployment.links),
@@ -115,7 +119,12 @@ def compare(
         },
         "accuracy": _accuracy(np.concatenate([answer.logits for answer in piped]), whole, labels),
         "links": [asdict(link) for link in deployment.links.values()],
+        "served": {device: asdict(served) for device, served in deployment.served.items()},
     }, singles
+
+
+def _runtime(key: Key) -> str:
+    return key.runtime + (f" on {key.processor}" if key.processor != "cpu" else "")
 
 
 def _accuracy(logits: Array, whole: Array, labels: NDArray[np.int64]) -> dict[str, Any]:

@@ -4,21 +4,29 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from jmsnas.deploy.export import Exported, export_network
+from jmsnas.deploy.export import Exported
 from jmsnas.deploy.finished_run import FinishedRun
+from jmsnas.deploy.kept_export import kept_export
 from jmsnas.deploy.leader import Answer, ImageEncoding, Leader
 from jmsnas.deploy.measured_link import MeasuredLink
 from jmsnas.deploy.peer import LostDevice
-from jmsnas.deploy.solve import Solved, fixed_space, segment_layers, sizes_to_measure, solve, without
+from jmsnas.deploy.pieces import segment_layers
+from jmsnas.deploy.rehearsal import references_for, rehearse
+from jmsnas.deploy.served import Served
+from jmsnas.deploy.serving import Serving
+from jmsnas.deploy.solve import Solved, fixed_space, predicted_again, sizes_to_measure, solve, without
 from jmsnas.errors import DeployError
 from jmsnas.nas.latency_lut import Predictor
 from jmsnas.network import Network
+from jmsnas.profiler.table import Key
 from jmsnas.progress import Progress, silent
+from jmsnas.space import SearchSpace
 
 SCHEMA_VERSION = 1
 # Answers that the undivided network gives in torch, and the parts in onnxruntime, may differ by that much.
@@ -34,8 +42,9 @@ class Deployment:
     """A run on its devices: what was measured of them, the plan that serves, and what it was solved from.
 
     `predictors` is U(.) by device, `segments` the network in ONNX. `emulated` devices
-    answer no sooner than that; `paced` links take no less than the network's own say. `call_s` is what a call
-    costs on each device, as it measured it itself.
+    answer no sooner than that; `paced` links take no less than the network's own say. `served` is what
+    serving adds to U(.) on each device: a call, as it measured it itself, until a rehearsal tells more.
+    `keys` says what runs the parts, where it is not onnxruntime.
     """
 
     run: FinishedRun
@@ -49,10 +58,13 @@ class Deployment:
     lost: list[str] = field(default_factory=list)
     emulated: frozenset[str] = frozenset()
     paced: bool = False
-    call_s: dict[str, float] = field(default_factory=dict)
+    served: dict[str, Served] = field(default_factory=dict)
+    keys: Mapping[str, Key] = field(default_factory=dict)
 
-    def plan(self, cuts: Sequence[int] | None = None) -> Solved:
-        """Measure the links that are not known yet, solve for the split, ship it.
+    def plan(self, cuts: Sequence[int] | None = None, rehearsed: bool = True) -> Solved:
+        """Measure the links that are not known yet, solve for the split, rehearse it, ship it.
+
+        A rehearsal takes seconds, and is left out where something is held back: it would learn that.
 
         Raises
         ------
@@ -67,11 +79,25 @@ class Deployment:
         new = [pair for pair in pairs if pair not in self.links]
         self.links |= self.leader.measure_links(new, sizes)
         links = self._as_paced() if self.paced else self.links
-        solved = solve(space, self.network, self.predictors, links, cuts, self.call_s)
+        solved = solve(space, self.network, self.predictors, links, cuts, self.served)
+        solved = served_by(solved, self.keys)
+        if rehearsed and not self.emulated and not self.paced:
+            solved = self._rehearse(solved, space)
         solved = held_back(solved, self.emulated, self.paced)
         self.leader.ship(solved.pieces, self.segments, self.say)
         self.solved = solved
         return solved
+
+    def _rehearse(self, solved: Solved, space: SearchSpace) -> Solved:
+        """Predict the split anew, by what serving reference networks taught."""
+        references = references_for(space, self.run.blocks, solved.pieces, self.predictors)
+        if not references:
+            return solved
+        self.say("rehearsing the split with networks of the same geometry")
+        served, self.links = rehearse(self.leader, solved.pieces, references, self.links)
+        self.served |= served
+        again = predicted_again(space, solved, self.predictors, self.links, self.served)
+        return replace(again, pieces=solved.pieces)
 
     def _as_paced(self) -> dict[tuple[str, str], MeasuredLink]:
         """Give the links as the network declares them."""
@@ -98,7 +124,7 @@ class Deployment:
         self.leader.drop(lost)
         self.lost += lost
         self.network = without(self.network, lost)
-        self.plan()
+        self.plan(rehearsed=False)
 
 
 def held_back(solved: Solved, emulated: frozenset[str], paced: bool) -> Solved:
@@ -119,32 +145,54 @@ def held_back(solved: Solved, emulated: frozenset[str], paced: bool) -> Solved:
     return replace(solved, pieces=tuple(pieces))
 
 
+def served_by(solved: Solved, keys: Mapping[str, Key]) -> Solved:
+    """Have devices run their pieces as U(.) was profiled on them."""
+    pieces = (replace(piece, key=keys.get(piece.device, piece.key)) for piece in solved.pieces)
+    return replace(solved, pieces=tuple(pieces))
+
+
 def deploy(
     run: FinishedRun,
     leader: Leader,
     network: Network,
     predictors: Mapping[str, Predictor],
+    cache: Path,
     say: Say = lambda text: None,
     emulated: frozenset[str] = frozenset(),
     paced: bool = False,
+    torch: Mapping[str, Serving] | None = None,
 ) -> Deployment:
-    """Make a deployment; `plan` measures, solves and ships."""
-    told = leader.collect()
-    call_s = {name: float(told[name]["call_s"]) for name in told if name not in emulated}
-    segments = export_segments(run)
+    """Make a deployment; `plan` measures, solves and ships.
+
+    `cache` is where exports are kept; `torch` has the devices whose parts it runs.
+    """
+    told, torch = leader.collect(), torch or {}
+    call_s = {name: float(told[name]["call_s"]) for name in told}
+    call_s |= {name: serving.call_s for name, serving in torch.items()}
+    segments = export_segments(run, cache)
     return Deployment(
-        run, leader, network, predictors, segments, say, emulated=emulated, paced=paced, call_s=call_s
+        run,
+        leader,
+        network,
+        predictors,
+        segments,
+        say,
+        emulated=emulated,
+        paced=paced,
+        served={name: Served(seconds) for name, seconds in call_s.items() if name not in emulated},
+        keys={name: serving.key for name, serving in torch.items()},
     )
 
 
-def export_segments(run: FinishedRun) -> dict[str, Exported]:
-    """Export a run's network: as one chain, or as trunk, branches and tail."""
+def export_segments(run: FinishedRun, cache: Path) -> dict[str, Exported]:
+    """Export a run's network: as one chain, or as trunk, branches and tail; kept in `cache`."""
     found: dict[str, Exported] = {}
     shape: tuple[int, ...] = (1, *run.space.input_shape)
     for name, layers in segment_layers(run.space).items():
         if name.startswith("branch"):
             shape = found["trunk"].shapes[-1]
-        found[name] = export_network(nn.Sequential(*(run.module[n] for n in layers)), shape)
+        found[name] = kept_export(nn.Sequential(*(run.module[n] for n in layers)), shape, cache)
+        found[name] = replace(found[name], blocks=tuple(run.blocks[n] for n in layers))
         shape = found[name].shapes[-1]
     return found
 

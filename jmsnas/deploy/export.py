@@ -13,8 +13,12 @@ import numpy as np
 import onnx_ir as ir
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from jmsnas.errors import DeployError
+from jmsnas.space import Block
 
 Array = NDArray[np.float32]
 
@@ -48,12 +52,15 @@ class Exported:
         The value between layers: 0 is the input, n the output of layer n.
     shapes
         Their shapes, the batch first.
+    blocks
+        What each layer is, which torch parts tell; empty where nobody has said it.
     """
 
     network: nn.Sequential
     model: ir.Model
     values: tuple[ir.Value, ...]
     shapes: tuple[tuple[int, ...], ...]
+    blocks: tuple[Block, ...] = ()
 
     @property
     def N(self) -> int:
@@ -69,7 +76,26 @@ class Exported:
         for node in graph:
             node.metadata_props.clear()  # stack traces of this machine
         proto = ir.to_proto(ir.Model(graph, ir_version=self.model.ir_version, producer_name="jmsnas"))
+        # `extract` leaves them in the order of a set: the same part would get another digest each time.
+        for values in (proto.graph.initializer, proto.graph.value_info):
+            values.sort(key=lambda value: value.name)
         return cast(bytes, proto.SerializeToString(deterministic=True))
+
+    def weights(self, first: int, last: int) -> bytes | None:
+        """Give the weights of layers first .. last, from 1, as a safetensors file; None as `cut`.
+
+        Named as `jmsnas.blocks.build` names them in a part of these blocks. Raises DeployError.
+        """
+        if self.values[first - 1] is self.values[last]:
+            return None
+        if not self.blocks:
+            raise DeployError("a network of no blocks has no torch parts: serve it by onnxruntime")
+        layers = nn.Sequential(*self.network[first - 1 : last])
+        return save({name: tensor.contiguous() for name, tensor in layers.state_dict().items()})
+
+    def words(self, first: int, last: int) -> tuple[str, ...]:
+        """Tell the blocks of layers first .. last, from 1, as `Block.parse` reads them."""
+        return tuple(str(block) for block in self.blocks[first - 1 : last])
 
     def run(self, x: Array, first: int = 1, last: int | None = None) -> Array:
         """Run layers first .. last of the network itself, in torch."""
@@ -88,6 +114,16 @@ def export_network(network: nn.Sequential, input_shape: Sequence[int]) -> Export
     input_shape
         Of one call, the batch first.
     """
+    whole = _EveryLayer(folded(network.eval())).eval().requires_grad_(False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the exporter deprecates its own inner calls
+        program = torch.onnx.export(whole, (torch.zeros(*input_shape),), dynamo=True, verbose=False)
+    assert program is not None  # dynamo=True always gives a program
+    return exported(network, program.model, input_shape)
+
+
+def exported(network: nn.Sequential, model: ir.Model, input_shape: Sequence[int]) -> Exported:
+    """Bring a network together with the graph it was exported to, whose outputs are those of all layers."""
     network = network.eval()
     with torch.inference_mode():
         x = torch.zeros(*input_shape)
@@ -95,16 +131,10 @@ def export_network(network: nn.Sequential, input_shape: Sequence[int]) -> Export
         for layer in network:
             x = layer(x)
             shapes.append(tuple(x.shape))
-    whole = _EveryLayer(folded(network)).eval().requires_grad_(False)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter deprecates its own inner calls
-        program = torch.onnx.export(whole, (torch.zeros(*input_shape),), dynamo=True, verbose=False)
-    assert program is not None  # dynamo=True always gives a program
-    graph = program.model.graph
-    values = [graph.inputs[0]]
-    for n, (leaving, layer) in enumerate(zip(graph.outputs, network, strict=True)):
+    values = [model.graph.inputs[0]]
+    for n, (leaving, layer) in enumerate(zip(model.graph.outputs, network, strict=True)):
         values.append(values[n] if isinstance(layer, nn.Identity) else leaving)
-    return Exported(network, program.model, tuple(values), tuple(shapes))
+    return Exported(network, model, tuple(values), tuple(shapes))
 
 
 def folded(network: nn.Sequential) -> nn.Sequential:

@@ -1,5 +1,6 @@
 """Where the devices' agents are: `devices.toml` of the workspace."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,8 @@ from typing import Any
 from jmsnas.errors import DeviceError
 from jmsnas.files import read_toml, refuse_unknown_keys
 from jmsnas.workspace import check_name
+
+_PORT = re.compile(r"[0-9]{1,5}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +25,7 @@ class Address:
         """Refuse what cannot be reached or known."""
         check_name(self.name)
         host, _, port = self.address.rpartition(":")
-        if not host or not port.isdigit() or not 0 < int(port) < 1 << 16:
+        if not host or not _PORT.fullmatch(port) or not 0 < int(port) < 1 << 16:
             raise DeviceError(
                 f"device {self.name} has address {self.address!r}: expected HOST:PORT, as in "
                 "192.168.1.20:7070"
@@ -38,7 +41,11 @@ def read_fleet(path: Path) -> dict[str, Address]:
     """Read `devices.toml`; empty where there is none. Raises DeviceError."""
     if not path.exists():
         return {}
-    table = read_toml(path, DeviceError)
+    return fleet_from(read_toml(path, DeviceError), path)
+
+
+def fleet_from(table: Mapping[str, Any], path: Path) -> dict[str, Address]:
+    """Read the content of a `devices.toml` that lies at `path`. Raises DeviceError."""
     refuse_unknown_keys(table, ("device",), str(path), DeviceError)
     entries = table.get("device", [])
     if not isinstance(entries, list):

@@ -9,6 +9,8 @@ import grpc
 SERVICE = "grpc.health.v1.Health"
 # HealthCheckResponse { status = 1 }: SERVING is 1, NOT_SERVING 2.
 SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"
+# A watcher holds a thread for as long as it likes; any device with a certificate may watch.
+MOST_WATCHERS = 4
 
 
 class Health:
@@ -17,6 +19,7 @@ class Health:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._serving = False
+        self._watchers = threading.BoundedSemaphore(MOST_WATCHERS)
 
     @property
     def serving(self) -> bool:
@@ -36,6 +39,14 @@ class Health:
         return self._content()
 
     def _watch(self, request: bytes, context: Any) -> Iterator[bytes]:
+        if not self._watchers.acquire(blocking=False):
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MOST_WATCHERS} watch already: use Check")
+        try:
+            yield from self._changes(context)
+        finally:
+            self._watchers.release()
+
+    def _changes(self, context: Any) -> Iterator[bytes]:
         said = b""
         while context.is_active():
             with self._changed:

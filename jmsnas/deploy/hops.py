@@ -3,19 +3,21 @@
 import threading
 import time
 from collections.abc import Callable, Sequence
-from functools import partial
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.channel import SERVICE, Identity, open_channel
+from jmsnas.channel import IN_FLIGHT, SERVICE, Identity, open_channel
 from jmsnas.deploy.gate import Refused
 from jmsnas.deploy.manifest_fields import Hop
-from jmsnas.deploy.wire import encode
-from jmsnas.frame import Stop, TensorHeader, pack_tensor, unpack_tensor
+from jmsnas.deploy.wire import encode, raw
+from jmsnas.frame import TensorHeader, pack_tensor, unpack_tensor
 
+_BRANCHES = 3
 RUN = f"/{SERVICE}/Run"
 # What is told on: the caller's mistakes are not ours, and an unknown code says nothing.
 _PASSED_ON = {
@@ -35,6 +37,8 @@ class Hops:
         self._lock = threading.Lock()
         self._channels: dict[tuple[str, str], tuple[Identity | None, Any]] = {}
         self._free_s: dict[tuple[str, str], float] = {}
+        # Each request under way may wait for several branches; threads are made as they are needed.
+        self._pool = ThreadPoolExecutor(_BRANCHES * IN_FLIGHT, "hop")
 
     def method(self, address: str, name: str, path: str = RUN) -> Any:
         """Give a neighbour's unary method, bytes in and bytes out."""
@@ -48,7 +52,7 @@ class Hops:
 
     def forward(
         self, hops: Sequence[Hop], header: TensorHeader, y: NDArray[np.float32], ends_s: float
-    ) -> tuple[TensorHeader, bytes]:
+    ) -> tuple[TensorHeader, bytes | memoryview]:
         """Send `y` to every hop and give their common answer, its trail that of all.
 
         `header` says which request, and scale and zero for a uint8 link (a scale of 0: the tensor's own).
@@ -58,41 +62,36 @@ class Hops:
         Refused
             With the first hop's name and code that failed.
         """
-        messages = [(hop, *self._message(hop, header, y)) for hop in hops]
-        calls: list[tuple[Hop, Callable[[], bytes]]] = []
-        for hop, message, due_s in sorted(messages, key=lambda entry: entry[2]):
+        messages = sorted(((hop, *self._message(hop, header, y)) for hop in hops), key=lambda entry: entry[2])
+        # The last one in this thread: a chain needs no other.
+        others = [self._pool.submit(self._send, *entry, ends_s) for entry in messages[:-1]]
+        last = self._send(*messages[-1], ends_s)
+        answers = [*(other.result() for other in others), last]
+        for answer in answers:
+            if isinstance(answer, Refused):
+                raise answer
+        found = [unpack_tensor(answer) for answer in answers if not isinstance(answer, Refused)]
+        header, content = found[-1]
+        trail = tuple(stop for answer, _ in found for stop in answer.trail)
+        return replace(header, trail=trail), content
+
+    def _send(self, hop: Hop, message: bytes, due_s: float, ends_s: float) -> bytes | Refused:
+        """Send a message when it may leave, and wait for its answer."""
+        if due_s:
             time.sleep(max(0.0, due_s - time.monotonic()))
-            method, timeout_s = self.method(hop.address, hop.name), max(0.001, ends_s - time.monotonic())
-            if len(hops) == 1:  # without a future's thread: a tenth of a millisecond less
-                calls.append((hop, partial(method, message, timeout=timeout_s)))
-            else:
-                calls.append((hop, method.future(message, timeout=timeout_s).result))
-        found: TensorHeader | None = None
-        trail: list[Stop] = []
-        content = b""
-        failed: Refused | None = None
-        for hop, call in calls:
-            try:
-                answer, body = unpack_tensor(call())
-            except grpc.RpcError as error:
-                failed = failed or _refused(hop, error)
-                continue
-            except grpc.FutureCancelledError:  # what a future makes of CANCELLED
-                words = f"device {hop.name}: CANCELLED"
-                failed = failed or Refused(grpc.StatusCode.UNAVAILABLE, words)
-                continue
-            found, content = answer, bytes(body)
-            trail += answer.trail
-        if failed or found is None:
-            raise failed or Refused(grpc.StatusCode.INTERNAL, "no hop was called")
-        return TensorHeader(found.id, found.epoch, found.dtype, found.shape, trail=tuple(trail)), content
+        try:
+            timeout_s = max(0.001, ends_s - time.monotonic())
+            answer: bytes = self.method(hop.address, hop.name)(message, timeout=timeout_s)
+        except grpc.RpcError as error:
+            return _refused(hop, error)
+        return answer
 
     def _message(self, hop: Hop, header: TensorHeader, y: NDArray[np.float32]) -> tuple[bytes, float]:
         """Make a hop's message, and say when it may leave: at once, or when a paced link has carried it."""
         # What only passes through keeps the scale it came with: the same bytes leave.
         values, scale, zero = encode(y, hop.wire, header.scale, header.zero)
         own = TensorHeader(header.id, header.epoch, hop.wire, y.shape, scale, zero, hop.branch)
-        message = pack_tensor(own, values.tobytes())
+        message = pack_tensor(own, raw(values))
         if not hop.pace_bps:
             return message, 0.0
         with self._lock:  # one after the other, as on the link that is emulated
@@ -103,6 +102,7 @@ class Hops:
 
     def close(self) -> None:
         """Close every channel."""
+        self._pool.shutdown(wait=False)
         with self._lock:
             for _, channel in self._channels.values():
                 channel.close()
@@ -114,5 +114,6 @@ def _refused(hop: Hop, error: Any) -> Refused:
     words = error.details() or ""
     told = code in _PASSED_ON
     # Words of a neighbour's agent begin with its name; those of gRPC itself may hold addresses.
-    own = words if words.startswith("device ") and len(words) < 300 else f"device {hop.name}: {code.name}"
+    fine = words.startswith("device ") and len(words) < 300 and words.isprintable()
+    own = words if fine else f"device {hop.name}: {code.name}"
     return Refused(code if told else grpc.StatusCode.UNAVAILABLE, own)

@@ -27,8 +27,8 @@ from jmsnas.deploy.manifest_fields import Blob
 from jmsnas.deploy.measured_link import MeasuredLink, fitted_link
 from jmsnas.deploy.peer import LostDevice, Peer
 from jmsnas.deploy.plan import Piece, Shipment, shipments
-from jmsnas.deploy.wire import decode, encode
-from jmsnas.errors import DeployError
+from jmsnas.deploy.wire import decode, encode, raw
+from jmsnas.errors import DeployError, FrameError
 from jmsnas.frame import Stop, TensorHeader, pack_tensor, unpack_tensor
 
 T = TypeVar("T")
@@ -128,7 +128,7 @@ class Leader:
             When a device is lost or refuses its part; the plan before goes on.
         """
         used = [piece.device for piece in pieces]
-        epochs = self._each(lambda peer: int(peer.describe()["epoch"]), used)
+        epochs = self._each(lambda peer: peer.epoch(self._key.public_key()), used)
         epoch = max([self.epoch, *epochs.values()]) + 1
         made = shipments(pieces, segments, self.agents, self._cluster, self._fingerprint, epoch)
         sent = self._each(lambda peer: self._send(peer, made[peer.name]), used)
@@ -142,7 +142,7 @@ class Leader:
 
     def _send(self, peer: Peer, shipment: Shipment) -> int:
         content = to_bytes(shipment.manifest)
-        missing = peer.offer(content, sign(content, self._key))
+        missing = set(peer.offer(content, sign(content, self._key))) & set(shipment.blobs)
         for digest in missing:
             peer.put(digest, shipment.blobs[digest])
         return sum(len(shipment.blobs[digest]) for digest in missing)
@@ -174,14 +174,17 @@ class Leader:
         request = request or secrets.token_hex(16)
         header = TensorHeader(request, epoch, encoding.dtype, x.shape, scale, zero)
         began = time.monotonic()
-        wait = self.peers[first].start(pack_tensor(header, values.tobytes()), timeout_s)
+        wait = self.peers[first].start(pack_tensor(header, raw(values)), timeout_s)
 
         def answer() -> Answer:
-            found, body = unpack_tensor(wait())
+            try:
+                found, body = unpack_tensor(wait())
+            except FrameError:
+                raise DeployError(f"device {first}: an answer that cannot be read (Run)") from None
             seconds = time.monotonic() - began
             if (found.id, found.epoch) != (request, epoch):
                 raise DeployError(f"device {first} answered another request than was sent")
-            return Answer(decode(found, bytes(body)), found.trail, epoch, seconds)
+            return Answer(decode(found, body), found.trail, epoch, seconds)
 
         return answer
 
@@ -205,7 +208,7 @@ class Leader:
         digests = [hashlib.sha256(model).hexdigest() for model in models]
         by_digest = dict(zip(digests, models, strict=True))
         content = blobs_to_bytes([Blob(digest, len(model)) for digest, model in by_digest.items()])
-        for digest in peer.allow(content, sign(content, self._key)):
+        for digest in set(peer.allow(content, sign(content, self._key))) & set(by_digest):
             peer.put(digest, by_digest[digest])
         peer.bench({**job, "models": digests}, report)
 

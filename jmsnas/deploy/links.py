@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.deploy.wire import encode
+from jmsnas.deploy.wire import encode, raw
 from jmsnas.frame import TensorHeader, pack_tensor, unpack
 
 _CLOCK_EXCHANGES = 40
@@ -50,7 +50,7 @@ def exchange(method: Any, x: NDArray[np.float32] = _SMALL) -> tuple[int, int, in
     """Send a tensor: (sent, arrived, answered, back) in ns, the middle two by the other's clock."""
     sent = time.monotonic_ns()
     values, scale, zero = encode(x, "f4")
-    message = pack_tensor(TensorHeader(_NO_ID, 0, "f4", x.shape, scale, zero), values.tobytes())
+    message = pack_tensor(TensorHeader(_NO_ID, 0, "f4", x.shape, scale, zero), raw(values))
     fields, _ = unpack(method(message, timeout=_TIMEOUT_S))
     return sent, int(fields["received"]), int(fields["sent"]), time.monotonic_ns()
 

@@ -74,21 +74,9 @@ def local_agents(
         When one does not start within a minute.
     """
     make_certificates(folder / "certs", tuple(names))
-    commands = {
-        name: (
-            *prefix,
-            sys.executable,
-            "-m",
-            "jmsnas.deploy.agent",
-            *("--certs", str(folder / "certs" / name)),
-            *("--store", str(folder / "agents" / name)),
-            *("--listen", f"{host}:0"),
-            "--until-stdin-ends",
-            *(("--plain",) if plain else ()),
-            *(("--emulate", emulate[name]) if emulate and name in emulate else ()),
-        )
-        for name in names
-    }
+    more = {name: ("--emulate", emulate[name]) if emulate and name in emulate else () for name in names}
+    plainly = ("--plain",) if plain else ()
+    commands = {name: (*prefix, *_command(folder, name, host), *plainly, *more[name]) for name in names}
     processes: dict[str, Any] = {}
     agents: dict[str, LocalAgent] = {}
     try:
@@ -102,17 +90,32 @@ def local_agents(
     finally:
         for agent in agents.values():
             processes[agent.address.name] = agent.process
-        for process in processes.values():
-            process.send_signal(signal.SIGCONT)
-            process.terminate()
-        for process in processes.values():
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
-            process.stdout.close()
-            process.stdin.close()
+        _end(list(processes.values()))
+
+
+def _command(folder: Path, name: str, host: str) -> tuple[str, ...]:
+    return (
+        *(sys.executable, "-m", "jmsnas.deploy.agent"),
+        *("--certs", str(folder / "certs" / name)),
+        *("--store", str(folder / "agents" / name)),
+        *("--listen", f"{host}:0"),
+        "--until-stdin-ends",
+    )
+
+
+def _end(processes: Sequence[Any]) -> None:
+    """End all, those that were stopped too; 5 s each, then by force."""
+    for process in processes:
+        process.send_signal(signal.SIGCONT)
+        process.terminate()
+    for process in processes:
+        try:
+            process.wait(5)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+        process.stdout.close()
+        process.stdin.close()
 
 
 def leader_certs(folder: Path) -> Path:

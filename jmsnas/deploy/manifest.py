@@ -14,8 +14,10 @@ from typing import Any
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from jmsnas.deploy.architecture import MAX_HEADER_BYTES, read_architecture
 from jmsnas.deploy.manifest_fields import DIGEST, FIELDS, NAME, Blob, Hop, read_blob
 from jmsnas.errors import PartError
+from jmsnas.profiler.table import LAYOUTS, PROCESSORS
 
 SCHEMA_VERSION = 1
 MAX_BYTES, MAX_LIST_BYTES = 64 << 10, 1 << 20
@@ -34,9 +36,14 @@ class Manifest:
         Number of the plan, which only rises.
     layers
         First and last layer, in words; empty for a device that only passes on.
+    runtime, processor, layout
+        What runs it, `onnxruntime` or `torch`; where, `cpu` or `cuda`; how its activations lie in memory.
+        The last two are for torch.
+    blocks
+        The architecture of a torch part: each block as `str` writes it, in the order they run.
     model, golden
-        The ONNX file; an input and the leader's output for it, float32, one behind the other. Both None
-        where there is no layer.
+        The ONNX file, or the safetensors file of a torch part; an input and the leader's output for it,
+        float32, one behind the other. Both None where there is no layer.
     input_shape, output_shape
         Of one call, the batch first.
     opset, ops
@@ -60,6 +67,10 @@ class Manifest:
     fingerprint: str
     epoch: int
     layers: str
+    runtime: str
+    processor: str
+    layout: str
+    blocks: tuple[str, ...]
     model: Blob | None
     golden: Blob | None
     input_shape: tuple[int, ...]
@@ -82,6 +93,7 @@ class Manifest:
             (DIGEST.fullmatch(self.fingerprint), "fingerprint"),
             (1 <= self.epoch < 1 << 53, "epoch"),
             (len(self.layers) <= 200, "layers"),
+            (_runtime_ok(self), "runtime"),
             ((self.model is None) == (self.golden is None), "golden"),
             (all(_shape_ok(shape) for shape in (self.input_shape, self.output_shape)), "shape"),
             (0 <= self.opset < 1000, "opset"),
@@ -95,6 +107,13 @@ class Manifest:
         ):
             if not ok:
                 raise PartError(f"a manifest whose {what} cannot be: send the part again from the leader")
+        if self.blocks and self.model:
+            known = read_architecture(self.blocks, self.input_shape, self.output_shape)
+            if not 0 <= self.model.size_bytes - known.weights_bytes <= 8 + MAX_HEADER_BYTES:
+                raise PartError(
+                    f"a torch part with a file of {self.model.size_bytes} bytes: the weights of its blocks "
+                    f"take {known.weights_bytes}"
+                )
 
 
 def to_bytes(manifest: Manifest) -> bytes:
@@ -126,6 +145,15 @@ def verify(content: bytes, signature: bytes, key: Ed25519PublicKey) -> Manifest:
     except InvalidSignature:
         raise PartError("a manifest that the leader did not sign: send it from the leader") from None
     return parse(content)
+
+
+def signed_epoch(content: bytes, signature: bytes, key: Ed25519PublicKey) -> int:
+    """Read the epoch of a manifest that the holder of `key` signed, of whatever schema. Raises PartError."""
+    try:
+        key.verify(signature, content)
+        return int(json.loads(content)["epoch"])
+    except (InvalidSignature, ValueError, TypeError, KeyError, RecursionError):
+        raise PartError("a plan that the leader did not sign") from None
 
 
 def blobs_to_bytes(blobs: Sequence[Blob]) -> bytes:
@@ -167,6 +195,15 @@ def parse(content: bytes) -> Manifest:
 
 def _no_constant(text: str) -> Any:
     raise ValueError(text)
+
+
+def _runtime_ok(manifest: Manifest) -> bool:
+    if manifest.runtime == "torch":
+        known = manifest.processor in PROCESSORS and manifest.layout in LAYOUTS
+        alone = not manifest.opset and not manifest.ops
+        return known and alone and (manifest.model is None) == (not manifest.blocks)
+    usual = (manifest.processor, manifest.layout) == ("cpu", "contiguous")
+    return manifest.runtime == "onnxruntime" and usual and not manifest.blocks
 
 
 def _shape_ok(shape: tuple[int, ...]) -> bool:

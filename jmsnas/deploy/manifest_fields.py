@@ -92,10 +92,11 @@ def _versions(value: Any) -> dict[str, str]:
 
 FIELDS: dict[str, Any] = {
     **dict.fromkeys(("cluster", "device", "fingerprint", "layers"), _is(str)),
+    **dict.fromkeys(("runtime", "processor", "layout"), _is(str)),
     **dict.fromkeys(("epoch", "opset", "threads", "peak_bytes", "joined"), _is(int)),
     **dict.fromkeys(("model", "golden"), read_blob),
     **dict.fromkeys(("input_shape", "output_shape"), _tuple_of(int)),
-    **dict.fromkeys(("ops", "sources"), _tuple_of(str)),
+    **dict.fromkeys(("ops", "sources", "blocks"), _tuple_of(str)),
     "hops": lambda value: tuple(_hop(entry) for entry in _is(list)(value)),
     "hold_s": _float,
     "versions": _versions,

@@ -1,7 +1,7 @@
 """A link as it was measured between two agents."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,6 +39,12 @@ class MeasuredLink:
         if self.sizes and self.sizes[0] <= sent_bytes <= self.sizes[-1]:
             return float(np.interp(sent_bytes, self.sizes, self.medians_s))
         return max(0.0, self.a_s + self.b_s * sent_bytes)
+
+    def at(self, sent_bytes: int, seconds: float) -> "MeasuredLink":
+        """Give the link with what was seen at a size in the place of what was measured there."""
+        points = {**dict(zip(self.sizes, self.medians_s, strict=True)), sent_bytes: seconds}
+        sizes, medians_s = zip(*sorted(points.items()), strict=True)
+        return replace(self, sizes=sizes, medians_s=medians_s)
 
 
 def fitted_link(

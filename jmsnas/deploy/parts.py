@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from jmsnas.deploy.check_part import Checker
 from jmsnas.deploy.manifest import Manifest, verify, verify_blobs
 from jmsnas.deploy.manifest_fields import Blob
-from jmsnas.deploy.runtime import Runner
+from jmsnas.deploy.runtime import Runner, need_torch
 from jmsnas.deploy.store import PLANS, Store
 from jmsnas.errors import PartError
 
@@ -30,6 +30,11 @@ class Parts:
     def epoch(self) -> int:
         """Number of the newest plan that was accepted."""
         return self._store.epoch
+
+    def newest(self) -> tuple[int, bytes, bytes]:
+        """Give that plan, its manifest and signature: the leader believes no number that it did not sign."""
+        with self._lock:
+            return next(self._store.plans(), (0, b"", b""))
 
     @property
     def serving(self) -> tuple[int, ...]:
@@ -56,6 +61,7 @@ class Parts:
         manifest = verify(content, signature, self._leader)
         if (manifest.device, manifest.fingerprint) != (self._device, self._fingerprint):
             raise PartError(f"a part for device {manifest.device}, or for another certificate of it")
+        need_torch(manifest)
         with self._lock:
             self._store.accept(manifest.epoch, content, signature)
             newest = sorted([*self._offered, manifest.epoch])[-PLANS:]
@@ -109,7 +115,7 @@ class Parts:
             model, golden = self._store.read(manifest.model), self._store.read(manifest.golden)
             # A part that was checked for a plan before needs no second look.
             if (checked := _what_is_checked(manifest)) not in self._checked:
-                error = self._take_checker().check(content, model, golden)
+                error = self._take_checker().check(content, model, golden, manifest.runtime)
                 self._checked.add(checked)
         runner = Runner(manifest, model)
         with self._lock:
@@ -143,7 +149,8 @@ class Parts:
 
 def _what_is_checked(manifest: Manifest) -> tuple[object, ...]:
     shapes = manifest.input_shape, manifest.output_shape
-    return manifest.model, manifest.golden, *shapes, manifest.opset, manifest.ops, manifest.threads
+    how = manifest.runtime, manifest.processor, manifest.layout, manifest.blocks, manifest.threads
+    return manifest.model, manifest.golden, *shapes, manifest.opset, manifest.ops, *how
 
 
 def _blobs(manifest: Manifest) -> tuple[Blob, ...]:

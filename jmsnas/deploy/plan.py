@@ -13,6 +13,7 @@ from jmsnas.deploy.manifest import Manifest
 from jmsnas.deploy.manifest_fields import Blob, Hop
 from jmsnas.deploy.onnx_walk import OnnxFacts, read_onnx
 from jmsnas.deploy.wire import WIRE_DTYPES
+from jmsnas.profiler.table import Key
 
 _VERSIONS = ("jmsnas", "torch", "onnx", "numpy")
 
@@ -36,7 +37,8 @@ class Piece:
     """Layers first .. last (from 1) of a segment on a device; last = first - 1 where it only passes on.
 
     `segment` names the network or the branch they are of; `joined` is how many tensors are added up before
-    them; `hold_s` how long an emulated device takes at least.
+    them; `hold_s` how long an emulated device takes at least; `key` what runs it and how: its run time,
+    processor and layout.
     """
 
     device: str
@@ -46,6 +48,7 @@ class Piece:
     targets: tuple[Target, ...]
     joined: int = 0
     hold_s: float = 0.0
+    key: Key = Key()
 
     @property
     def words(self) -> str:
@@ -109,6 +112,12 @@ def shipments(
                 fingerprint=agents[piece.device].fingerprint,
                 epoch=epoch,
                 layers=piece.words,
+                runtime=piece.key.runtime,
+                processor=piece.key.processor,
+                layout=piece.key.layout,
+                blocks=exported.words(piece.first, piece.last)
+                if named and piece.key.runtime == "torch"
+                else (),
                 model=named[0] if named else None,
                 golden=named[1] if named else None,
                 input_shape=exported.shapes[piece.first - 1],
@@ -129,15 +138,19 @@ def shipments(
 
 
 def _contents(piece: Piece, exported: Exported, seed: int) -> tuple[dict[str, bytes], OnnxFacts]:
-    """Give a piece's ONNX file and golden numbers, by digest, and what the file needs."""
-    model = exported.cut(piece.first, piece.last) if piece.last >= piece.first else None
+    """Give a piece's ONNX or safetensors file and golden numbers, by digest, and what an ONNX file needs."""
+    torch = piece.key.runtime == "torch"
+    made = exported.weights if torch else exported.cut
+    model = made(piece.first, piece.last) if piece.last >= piece.first else None
     if model is None:
         return {}, OnnxFacts(0, ())
     shape = exported.shapes[piece.first - 1]
     x = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
     y = exported.run(x, piece.first, piece.last)
     golden = np.concatenate([x.ravel(), y.ravel()]).astype("<f4").tobytes()
-    return {hashlib.sha256(content).hexdigest(): content for content in (model, golden)}, read_onnx(model)
+    return {hashlib.sha256(content).hexdigest(): content for content in (model, golden)}, (
+        OnnxFacts(0, ()) if torch else read_onnx(model)
+    )
 
 
 def chain_pieces(

@@ -40,32 +40,32 @@ def predictors_for(
     place: Workspace,
     tell: Callable[[str], None],
     progress: Progress = silent,
-) -> tuple[dict[str, Calibrated], list[str]]:
-    """Give each device's U(.) with its calibration, and which devices are simulated.
+) -> tuple[dict[str, Calibrated], dict[str, str]]:
+    """Give each device's U(.) with its calibration, and what it rests on (`jmsnas.origin`).
 
     Raises EstimatorError where a device has no table, with the command that makes one.
     """
     estimators = estimators_for(network, space, place, 0, progress, tell)
     found = {
-        device.name: Calibrated(estimators[device.name], read_factor(place, device.table))
+        device.name: Calibrated(estimators[device.name], read_factor(place, device.table, device.runtime))
         for device in network.devices
     }
-    return found, [d.name for d in network.devices if estimators[d.name].simulated]
+    return found, {name: its.origin for name, its in estimators.items()}
 
 
 def calibrate(document: dict[str, Any], network: Network, place: Workspace) -> dict[str, float]:
     """Keep, for each device's table, the ratio of measured to predicted compute: later predictions use it.
 
-    Held terms teach nothing. Devices that share a table share the median of their ratios.
+    Held terms teach nothing. Devices that share a table and a run time share the median of their ratios.
     """
-    tables = {device.name: device.table for device in network.devices}
+    tables = {device.name: _kept_as(device.table, device.runtime) for device in network.devices}
     ratios: dict[str, list[float]] = {}
     for term in document["terms"]:
         if term["kind"] == "compute" and term["ratio"]:
             ratios.setdefault(tables[term["where"]], []).append(float(term["ratio"]))
     factors = {}
     for table, found in ratios.items():
-        factors[table] = read_factor(place, table) * float(np.median(found))
+        factors[table] = _factor(place, table) * float(np.median(found))
         write_json(
             _path(place, table),
             {
@@ -78,8 +78,16 @@ def calibrate(document: dict[str, Any], network: Network, place: Workspace) -> d
     return factors
 
 
-def read_factor(place: Workspace, table: str) -> float:
+def read_factor(place: Workspace, table: str, runtime: str = "onnxruntime") -> float:
     """Read a device's calibration: 1 where there is none. Raises InputError."""
+    return _factor(place, _kept_as(table, runtime))
+
+
+def _kept_as(table: str, runtime: str) -> str:
+    return table if runtime == "onnxruntime" else f"{table}-{runtime}"
+
+
+def _factor(place: Workspace, table: str) -> float:
     path = _path(place, table)
     if not path.exists():
         return 1.0

@@ -6,8 +6,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from jmsnas.deploy.fleet import read_fleet
+from jmsnas.deploy.fleet import Address, read_fleet
 from jmsnas.deploy.leader import Leader
+from jmsnas.deploy.peer import printable
 from jmsnas.errors import DeviceError, MeasurementError
 from jmsnas.profiler.export import onnx_models
 from jmsnas.profiler.fold import Tell
@@ -50,17 +51,7 @@ def profile_remote(
     LostDevice, DeployError
         When it does not answer; rows that came are kept.
     """
-    fleet = read_fleet(workspace.devices_file)
-    if device not in fleet:
-        raise DeviceError(f"{workspace.devices_file} has no device {device}: add its agent's address")
-    for key in keys:
-        if key != Key(threads=key.threads, batch=key.batch):
-            raise MeasurementError(
-                f"the agent of {device} times onnxruntime on its processor, not {key.label}: expected "
-                "--runtime onnxruntime"
-            )
-    leader = Leader(certs, {device: fleet[device]})
-    path = workspace.table(device)
+    leader, path = Leader(certs, {device: _address(device, keys, workspace)}), workspace.table(device)
     try:
         host = leader.peers[device].describe()["host"]
         table = profile(
@@ -81,6 +72,20 @@ def profile_remote(
     return Profiled(table, path, "measured")
 
 
+def _address(device: str, keys: Sequence[Key], workspace: Workspace) -> Address:
+    """Where the agent of a device is, that is to time these keys."""
+    fleet = read_fleet(workspace.devices_file)
+    if device not in fleet:
+        raise DeviceError(f"{workspace.devices_file} has no device {device}: add its agent's address")
+    for key in keys:
+        if key != Key(threads=key.threads, batch=key.batch):
+            raise MeasurementError(
+                f"the agent of {device} times onnxruntime on its processor, not {key.label}: expected "
+                "--runtime onnxruntime"
+            )
+    return fleet[device]
+
+
 def _sit(leader: Leader, device: str, tell: Tell, job: Job, report: Report, tick: Callable[[], None]) -> None:
     """Do a sitting on another device: export here, time there."""
     models = onnx_models([REFERENCE, *job.subjects], job.key.batch, job.cache, job.seed)
@@ -88,8 +93,11 @@ def _sit(leader: Leader, device: str, tell: Tell, job: Job, report: Report, tick
 
     def passed(event: dict[str, Any]) -> None:
         tick()
+        for name in {"row", "failed"} & set(event):
+            if type(event[name]) is not int or not 0 <= event[name] < len(job.subjects):
+                raise ValueError  # a block that was not asked for
         if "tell" in event:
-            tell(f"{device}: {event['tell']}")
+            tell(f"{device}: {printable(event['tell'])}")
         elif "done" in event or "ended" in event:
             ended.append(event)
         elif "faults" not in event or "row" in event:

@@ -1,6 +1,7 @@
-"""Run a part: one onnxruntime session, or nothing where the device only passes on."""
+"""Run a part: one onnxruntime session, modules in torch, or nothing where the device only passes on."""
 
-from typing import Any
+from collections.abc import Callable
+from importlib.util import find_spec
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,28 +21,60 @@ class Runner:
 
     def __init__(self, manifest: Manifest, model: bytes | None) -> None:
         self.manifest = manifest
-        self._session: Any = None
-        if model is None:
-            return
-        check_onnx(manifest, model)
-        try:
-            self._session = open_session(model, manifest.threads)
-        except Exception as error:  # onnxruntime's own classes share no base
-            raise PartError("an ONNX file that onnxruntime refuses: send the part again") from error
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise PartError("a part with several inputs or outputs: expected one of each")
-        self._names = [outputs[0].name], inputs[0].name
+        self._call = _ready(manifest, model) if model is not None else None
 
     def __call__(self, x: Array) -> Array:
         """Run the part once. Raises PartError when the output has another shape than was signed."""
-        if self._session is None:
+        if self._call is None:
             return x
-        leaving, entering = self._names
-        (y,) = self._session.run(leaving, {entering: x})
+        y = self._call(x)
         if y.shape != self.manifest.output_shape or y.dtype != np.float32:
             raise PartError("a part whose output has another shape than was signed")
         return np.ascontiguousarray(y)
+
+
+def _ready(manifest: Manifest, model: bytes) -> Callable[[Array], Array]:
+    if manifest.runtime == "onnxruntime":
+        return _onnx_call(manifest, model)
+    need_torch(manifest)
+    from jmsnas.deploy.torch_part import torch_call  # seconds, and memory that only torch parts need
+
+    try:
+        return torch_call(manifest, model)
+    except RuntimeError as error:  # torch's own: no memory on the GPU, say
+        raise PartError("a torch part that torch refuses: see the memory that is free") from error
+
+
+def need_torch(manifest: Manifest) -> None:
+    """Refuse a torch part where torch is not installed; it is not imported for that. Raises PartError."""
+    try:
+        found = manifest.runtime != "torch" or find_spec("torch") is not None
+    except ImportError:
+        found = False
+    if not found:
+        raise PartError(
+            "a torch part, and this device has no torch: python -m pip install torch, or serve it by "
+            "onnxruntime (runtime of the device in the network's file)"
+        )
+
+
+def _onnx_call(manifest: Manifest, model: bytes) -> Callable[[Array], Array]:
+    check_onnx(manifest, model)
+    try:
+        session = open_session(model, manifest.threads)
+    except Exception as error:  # onnxruntime's own classes share no base
+        raise PartError("an ONNX file that onnxruntime refuses: send the part again") from error
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if len(inputs) != 1 or len(outputs) != 1:
+        raise PartError("a part with several inputs or outputs: expected one of each")
+    leaving, entering = [outputs[0].name], inputs[0].name
+
+    def call(x: Array) -> Array:
+        (y,) = session.run(leaving, {entering: x})
+        found: Array = y
+        return found
+
+    return call
 
 
 def check_onnx(manifest: Manifest, model: bytes) -> None:

@@ -13,7 +13,7 @@ from jmsnas.deploy.hops import Hops
 from jmsnas.deploy.parts import Parts
 from jmsnas.deploy.runtime import Runner
 from jmsnas.deploy.window import Window
-from jmsnas.deploy.wire import decode
+from jmsnas.deploy.wire import decode, raw
 from jmsnas.errors import FrameError
 from jmsnas.frame import Stop, TensorHeader, pack_tensor, unpack_tensor
 
@@ -21,6 +21,7 @@ from jmsnas.frame import Stop, TensorHeader, pack_tensor, unpack_tensor
 _USUAL_S, _MOST_S = 30.0, 600.0
 
 Array = NDArray[np.float32]
+Reply = tuple[TensorHeader, bytes | memoryview]
 
 
 class Requests:
@@ -29,8 +30,8 @@ class Requests:
     def __init__(self, name: str, parts: Parts, hops: Hops, health: Health) -> None:
         self._name, self._parts, self._hops, self._health = name, parts, hops, health
         self._gate, self._joins = Gate(), Joins()
-        self._answers: Window[tuple[TensorHeader, bytes]] = Window()
-        self._joined: Window[tuple[TensorHeader, bytes]] = Window()
+        self._answers: Window[Reply] = Window()
+        self._joined: Window[Reply] = Window()
 
     def run(self, message: bytes, caller: str, context: Any) -> bytes:
         """Run one request. Raises Refused, FrameError."""
@@ -72,9 +73,7 @@ class Requests:
             raise FrameError("a tensor whose shape or branch is not the one of this part")
         return part
 
-    def _answer(
-        self, part: Runner, header: TensorHeader, x: Array, received_ns: int, ends_s: float
-    ) -> tuple[TensorHeader, bytes]:
+    def _answer(self, part: Runner, header: TensorHeader, x: Array, received_ns: int, ends_s: float) -> Reply:
         if not part.manifest.joined:
             return self._compute(part, header, x, received_ns, ends_s)
         key = (header.epoch, header.id)
@@ -96,9 +95,7 @@ class Requests:
         self._joined.answer(claim, answer, len(answer[1]))
         return answer
 
-    def _common(
-        self, found: tuple[TensorHeader, bytes] | None, received_ns: int
-    ) -> tuple[TensorHeader, bytes]:
+    def _common(self, found: Reply | None, received_ns: int) -> Reply:
         """Give a branch the common answer, with the time at which this branch came."""
         if found is None:
             raise Refused(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed before all branches came")
@@ -109,7 +106,7 @@ class Requests:
 
     def _compute(
         self, part: Runner, header: TensorHeader, x: Array, received_ns: int, ends_s: float
-    ) -> tuple[TensorHeader, bytes]:
+    ) -> Reply:
         with self._gate.enter(ends_s):
             begun_ns = time.monotonic_ns()
             y = part(x)
@@ -124,4 +121,4 @@ class Requests:
             answer, content = self._hops.forward(part.manifest.hops, leaving, y, ends_s)
             trail = (stop, *answer.trail)
             return TensorHeader(header.id, header.epoch, answer.dtype, answer.shape, trail=trail), content
-        return TensorHeader(header.id, header.epoch, "f4", y.shape, trail=(stop,)), y.tobytes()
+        return TensorHeader(header.id, header.epoch, "f4", y.shape, trail=(stop,)), raw(y)

@@ -4,6 +4,7 @@ import json
 import platform
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -18,6 +19,7 @@ from jmsnas.deploy.gate import Refused
 from jmsnas.deploy.identity import fingerprint
 from jmsnas.deploy.links import measure_link
 from jmsnas.deploy.serve import Requests
+from jmsnas.deploy.torch_here import torch_here
 from jmsnas.deploy.wire import decode
 from jmsnas.errors import CertificateError, FrameError, PartError
 from jmsnas.frame import pack, unpack, unpack_tensor
@@ -34,6 +36,7 @@ def handlers(agent: "Agent", requests: Requests, leader: str) -> tuple[Any, ...]
     guard, own = _Guard(agent.name, leader), _Methods(agent)
     unary = {
         "Describe": own.describe,
+        "Torch": own.torch,
         "Offer": own.offer,
         "Stage": own.stage,
         "Retire": own.retire,
@@ -57,15 +60,20 @@ class _Methods:
     def describe(self, fields: dict[str, Any], body: memoryview) -> bytes:
         packages = ("jmsnas", "numpy", "onnxruntime", "grpcio", "cryptography")
         agent = self._agent
+        epoch, content, signature = agent.parts.newest()
         told = {
+            "plan": {"manifest": content.decode(), "signature": signature.hex()},
             "emulate": agent.settings.emulate,
             "host": describe_host(),
             "boot": _boot(),
             "call_s": cold_call_s(),
             "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
         }
-        known = {"name": agent.name, "epoch": agent.parts.epoch, "serving": agent.parts.serving}
+        known = {"name": agent.name, "epoch": epoch, "serving": agent.parts.serving}
         return pack(known, json.dumps(told).encode())
+
+    def torch(self, fields: dict[str, Any], body: memoryview) -> bytes:
+        return pack(asdict(torch_here("cuda" if fields.get("processor") == "cuda" else "cpu")))
 
     def offer(self, fields: dict[str, Any], body: memoryview) -> bytes:
         return pack({"missing": self._agent.parts.offer(bytes(body), _signature(fields))})

@@ -2,18 +2,21 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from jmsnas.deploy.measured_link import MeasuredLink
-from jmsnas.deploy.plan import Piece, Target
+from jmsnas.deploy.pieces import line_pieces, segment_layers
+from jmsnas.deploy.plan import Piece
+from jmsnas.deploy.served import Served
 from jmsnas.errors import DeployError
 from jmsnas.latency import Branch, completion_latency
 from jmsnas.nas.latency_lut import LatencyLUT, Predictor, build_lut, sent_bytes
 from jmsnas.nas.mesh_lut import MeshLUT
 from jmsnas.nas.placement import Placement
 from jmsnas.network import Network
-from jmsnas.space import Block, SearchSpace
+from jmsnas.space import IDENTITY, Block, SearchSpace
 
 Links = Mapping[tuple[str, str], MeasuredLink]
 Pair = tuple[str, str]
@@ -98,7 +101,7 @@ def solve(
     predictors: Mapping[str, Predictor],
     links: Links,
     cuts: Sequence[int] | None = None,
-    call_s: Mapping[str, float] | None = None,
+    served: Mapping[str, Served] | None = None,
 ) -> Solved:
     """Find the split of least T under the network's policy and limits, exactly.
 
@@ -114,52 +117,67 @@ def solve(
         As measured, between neighbours.
     cuts
         A split of the line that is given; it is not solved for.
-    call_s
-        What a call costs on a device, which each part pays once; it does not enter the choice of the split.
+    served
+        What serving adds to U(.) on a device; it does not enter the choice of the split.
 
     Raises
     ------
     NetworkError, TargetError
         When the policy and the limits allow no split.
     """
+    network, lut = _lut(space, network, predictors, links)
+    placement = lut.best((0,) * space.N)[1]
+    if cuts:
+        placement = replace(placement, cuts=tuple(cuts))
+    return _with_terms(space, network, lut, placement, links, served or {})
+
+
+def predicted_again(
+    space: SearchSpace,
+    solved: Solved,
+    predictors: Mapping[str, Predictor],
+    links: Links,
+    served: Mapping[str, Served],
+) -> Solved:
+    """Predict a split once more, with what was learnt since it was solved."""
+    network, lut = _lut(space, solved.network, predictors, links)
+    return _with_terms(space, network, lut, solved.placement, links, served)
+
+
+def _lut(
+    space: SearchSpace, network: Network, predictors: Mapping[str, Predictor], links: Links
+) -> tuple[Network, LatencyLUT]:
+    """Give the network with links as measured, and its table of terms."""
     known = {(link.source, link.target): link for link in network.links}
     measured = tuple(
         replace(link, capacity_bps=links[pair].capacity_bps, delay_s=links[pair].a_s)
         for pair, link in known.items()
     )
     network = replace(network, links=measured, returns=False)
-    lut = build_lut(space, network, predictors)
-    indices = (0,) * space.N
-    placement = lut.best(indices)[1]
-    if cuts:
-        placement = replace(placement, cuts=tuple(cuts))
-    pieces = line_pieces(space, network, placement)
-    return _with_terms(network, lut, placement, pieces, links, call_s or {})
+    return network, build_lut(space, network, predictors)
 
 
 def _with_terms(
+    space: SearchSpace,
     network: Network,
     lut: LatencyLUT,
     placement: Placement,
-    pieces: tuple[Piece, ...],
     links: Links,
-    call_s: Mapping[str, float],
+    served: Mapping[str, Served],
 ) -> Solved:
+    pieces = line_pieces(space, network, placement)
     terms = {term.device: term for term in lut.terms((0,) * sum(map(len, _layers(lut))), placement)}
     tau_s = {
-        piece.device: terms[piece.device].tau_s + call_s.get(piece.device, 0.0) * (piece.last >= piece.first)
+        piece.device: 0.0
+        if _passes_on(space, piece)
+        else served.get(piece.device, Served()).seconds(terms[piece.device].tau_s)
         for piece in pieces
     }
-    epsilon_s: dict[Pair, float] = {}
-    for piece in pieces:
-        for target in piece.targets:
-            pair = piece.device, target.device
-            if piece.device != network.root:
-                epsilon_s[pair] = links[pair].epsilon_s(terms[piece.device].sent_bytes)
-            elif isinstance(lut, MeshLUT) and network.fan_out == "broadcast":
-                epsilon_s[pair] = links[pair].epsilon_s(lut.sent_root_bytes)
-            else:
-                epsilon_s[pair] = terms[target.device].epsilon_root_s
+    epsilon_s = {
+        (piece.device, target.device): _send_s(network, lut, terms, links, (piece.device, target.device))
+        for piece in pieces
+        for target in piece.targets
+    }
     children = [piece for piece in pieces if piece.device in network.children]
     line = [piece for piece in pieces if piece.device not in network.children]
     branches = [
@@ -181,52 +199,21 @@ def _with_terms(
     return Solved(network, placement, pieces, tau_s, epsilon_s, float(latency_s))
 
 
+def _passes_on(space: SearchSpace, piece: Piece) -> bool:
+    """Whether a piece of a single network has no layer that computes: such a part is no call."""
+    layers = segment_layers(space)[piece.segment][piece.first - 1 : piece.last]
+    return all(space.choices[n][0] == IDENTITY for n in layers)
+
+
+def _send_s(network: Network, lut: LatencyLUT, terms: Mapping[str, Any], links: Links, pair: Pair) -> float:
+    """Seconds of what a split sends over a link."""
+    source, target = pair
+    if source != network.root:
+        return links[pair].epsilon_s(terms[source].sent_bytes)
+    if isinstance(lut, MeshLUT) and network.fan_out == "broadcast":
+        return links[pair].epsilon_s(lut.sent_root_bytes)
+    return float(terms[target].epsilon_root_s)
+
+
 def _layers(lut: LatencyLUT) -> tuple[tuple[int, ...], ...]:
     return (lut.line_layers, *lut.branch_layers)
-
-
-def line_pieces(space: SearchSpace, network: Network, placement: Placement) -> tuple[Piece, ...]:
-    """Make the pieces of a split of a chain or a mesh, in the order data meets them.
-
-    Devices behind the one that ran the last layer are left out: the result stays where it is.
-    """
-    line, cuts = network.line, placement.cuts
-    starts = (0, *cuts[:-1])
-    last = max(m for m, (start, cut) in enumerate(zip(starts, cuts, strict=True)) if cut > start)
-    root = line.index(network.root) if network.root else len(line)
-    last = max(last, root + 1) if network.root else last
-    pieces: list[Piece] = []
-    for m in range(last + 1):
-        segment, offset = ("chain", 0) if not network.root else ("trunk", 0)
-        if m > root:
-            segment, offset = "tail", space.trunk
-        joined = len(space.branches) if m == root + 1 and len(space.branches) > 1 else 0
-        targets: tuple[Target, ...] = ()
-        if m == root:
-            order = [network.children[k] for k in placement.children]
-            targets = tuple(Target(child, network.link(line[m], child).wire) for child in order)
-        elif m < last:
-            wire = network.input_encoding if cuts[m] == 0 else network.link(line[m], line[m + 1]).wire
-            targets = (Target(line[m + 1], wire),)
-        pieces.append(Piece(line[m], segment, starts[m] - offset + 1, cuts[m] - offset, targets, joined))
-        if m == root:
-            pieces += _branch_pieces(space, network, placement, line[m + 1])
-    return tuple(pieces)
-
-
-def _branch_pieces(space: SearchSpace, network: Network, placement: Placement, behind: str) -> list[Piece]:
-    found = []
-    for b, (layers, k) in enumerate(zip(space.branches, placement.children, strict=True)):
-        child = network.children[k]
-        target = Target(behind, network.link(child, behind).wire, b)
-        found.append(Piece(child, f"branch{b + 1}", 1, len(layers), (target,)))
-    return found
-
-
-def segment_layers(space: SearchSpace) -> dict[str, tuple[int, ...]]:
-    """Places of each segment's layers in the space: one chain, or trunk, branches and tail."""
-    if not space.branches:
-        return {"chain": tuple(range(space.N))}
-    branches = {f"branch{b + 1}": layers for b, layers in enumerate(space.branches)}
-    tail = tuple(n for n in space.line if n >= space.trunk)
-    return {"trunk": tuple(range(space.trunk)), **branches, "tail": tail}

@@ -4,6 +4,7 @@ A name that came from outside never becomes a path: files are named by 64 hexade
 checked, or by a number.
 """
 
+import errno
 import hashlib
 import json
 import os
@@ -18,7 +19,7 @@ from jmsnas.files import make_folder, storage_error, write_atomic
 
 # Plans whose manifests stay: the one that serves and the one before, while requests of it are under way.
 PLANS = 2
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+_DIGEST, _PLAN = re.compile(r"[0-9a-f]{64}"), re.compile(r"[1-9][0-9]{0,15}")
 
 
 class Store:
@@ -38,14 +39,16 @@ class Store:
     def _read_epoch(self) -> int:
         try:
             epoch = json.loads(self._epoch_file.read_bytes())["epoch"]
+            if type(epoch) is not int:
+                raise ValueError
         except FileNotFoundError:
             return 0
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise StorageError(
                 f"{self._epoch_file} is damaged: without it old plans could be played again. Delete the "
                 "agent's whole store to begin anew"
             ) from error
-        return int(epoch)
+        return epoch
 
     def missing(self, blobs: Iterable[Blob]) -> list[str]:
         """Which of the blobs are not here yet, by digest."""
@@ -91,7 +94,8 @@ class Store:
             with open(descriptor, "rb") as file:
                 content = file.read(blob.size_bytes + 1)
         except OSError as error:
-            path.unlink(missing_ok=True)
+            if error.errno == errno.ELOOP:  # a link; what else fails, descriptors for one, may pass
+                path.unlink(missing_ok=True)
             raise PartError("a blob that cannot be read: send it again") from error
         if hashlib.sha256(content).hexdigest() != blob.sha256:
             path.unlink()
@@ -121,7 +125,8 @@ class Store:
     def plans(self) -> Iterator[tuple[int, bytes, bytes]]:
         """Give the plans that are kept, newest first: epoch, manifest, signature."""
         for epoch in self._epochs():
-            content = (self._plans / f"{epoch}.plan").read_bytes()[: MAX_BYTES + 65]
+            with (self._plans / f"{epoch}.plan").open("rb") as file:
+                content = file.read(MAX_BYTES + 65)
             yield epoch, content[64:], content[:64]
 
     def forget(self, blobs: Iterable[Blob]) -> None:
@@ -134,7 +139,7 @@ class Store:
                 path.unlink()
 
     def _epochs(self) -> list[int]:
-        numbers = [int(path.stem) for path in self._plans.glob("*.plan") if path.stem.isdigit()]
+        numbers = [int(path.stem) for path in self._plans.glob("*.plan") if _PLAN.fullmatch(path.stem)]
         return sorted((number for number in numbers if number <= self.epoch), reverse=True)
 
     def _path(self, sha256: str) -> Path:

@@ -1,7 +1,8 @@
 """Requests as a Perfetto trace: a file a device, and the manifest that merges them, in one tar.
 
-All times are on the first device's clock already. Events are asynchronous, by request, so that requests of a
-pipeline may overlap. Open it at ui.perfetto.dev.
+All times are on the first device's clock already: the manifest pins every other file, whose format has no
+clock of its own, to the first's with no offset (https://perfetto.dev/docs/reference/perfetto-manifest).
+Events are asynchronous, by request, so that requests of a pipeline may overlap. Open it at ui.perfetto.dev.
 """
 
 import io
@@ -33,10 +34,9 @@ def perfetto_tar(requests: Sequence[Sequence[Leg]]) -> bytes:
             own += _pair("wait", number, origin_us, received, begun)
             own += _pair("compute", number, origin_us, begun, ended)
         origin_us += 1e6 * max(leg[5] for leg in legs) + 100
-    files = [{"path": f"{device}.json", "machine": {"name": device}} for device in events]
-    manifest = {"perfetto_manifest": {"version": 1, "trace_time_clock": "MONOTONIC", "files": files}}
-    contents: dict[str, Any] = {"perfetto_manifest.json": manifest}
-    contents |= {f"{device}.json": {"traceEvents": found} for device, found in events.items()}
+    contents: dict[str, Any] = {"perfetto_manifest.json": _manifest(list(events))}
+    for device, (head, *found) in events.items():
+        contents[f"{device}.json"] = {"traceEvents": [head, *sorted(found, key=lambda event: event["ts"])]}
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name, document in contents.items():
@@ -45,6 +45,12 @@ def perfetto_tar(requests: Sequence[Sequence[Leg]]) -> bytes:
             entry.size = len(text)
             archive.addfile(entry, io.BytesIO(text))
     return content.getvalue()
+
+
+def _manifest(devices: Sequence[str]) -> dict[str, Any]:
+    first, *others = ({"path": f"{device}.json", "machine": {"name": device}} for device in devices)
+    pinned = [{**file, "clocks": {"sync_to": {"file": first["path"]}, "offset_ns": 0}} for file in others]
+    return {"perfetto_manifest": {"version": 1, "files": [first, *pinned]}}
 
 
 def _named(device: str) -> dict[str, Any]:

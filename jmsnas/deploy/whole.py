@@ -1,7 +1,7 @@
 """`jmsnas deploy` as one call: load the run, reach or start the agents, plan, run, compare, write."""
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +9,13 @@ from typing import Any
 
 from jmsnas.deploy.comparison import compare
 from jmsnas.deploy.deployment import Deployment, deploy, run_images
-from jmsnas.deploy.finished_run import load_run, on_tables
+from jmsnas.deploy.finished_run import FinishedRun, load_run, on_tables
 from jmsnas.deploy.fleet import agents_for
 from jmsnas.deploy.leader import Leader
 from jmsnas.deploy.local import leader_certs, local_agents
 from jmsnas.deploy.measured import Leg, legs
 from jmsnas.deploy.prediction import predictors_for
+from jmsnas.deploy.serving import on_runtimes, served_by_torch
 from jmsnas.deploy.trace import TRACE, perfetto_tar
 from jmsnas.errors import InputError
 from jmsnas.files import write_atomic, write_json
@@ -48,6 +49,7 @@ def deploy_run(
     progress: Progress = silent,
     say: Say = lambda text: None,
     tell: Say = lambda text: None,
+    runtimes: Sequence[str] = (),
 ) -> Deployed:
     """Deploy a finished run and write `deploy.json` into its folder.
 
@@ -66,6 +68,8 @@ def deploy_run(
     emulate
         On loopback: each agent answers no sooner than its device would by its table, and links are paced to
         the network's rates. Such terms are held, and enter no error.
+    runtimes
+        What runs the parts, where it is not what the network's file says: as of `on_runtimes`.
 
     Raises
     ------
@@ -75,7 +79,34 @@ def deploy_run(
         When a device is lost, or refuses its part.
     """
     run = load_run(place, folder)
-    if emulate and not loopback:
+    _refuse(run, cuts, emulate and not loopback)
+    names = tuple(device.name for device in run.network.devices)
+    own = {device.name: device.table for device in run.network.devices if device.table != "local"}
+    with _leader(place, names, loopback, own if emulate else {}) as leader:
+        told = leader.collect()
+        emulated = {name: str(told[name]["emulate"]) for name in names if told[name]["emulate"]}
+        tables = {**(dict.fromkeys(names, "local") if loopback else {}), **emulated}
+        network = on_runtimes(on_tables(run.network, tables), runtimes)
+        predictors, origins = predictors_for(network, run.space, place, tell, progress)
+        cache = place.folder / "cache" / "onnx"
+        torch = served_by_torch(network, predictors, leader, told, tell)
+        deployment = deploy(run, leader, network, predictors, cache, say, frozenset(emulated), emulate, torch)
+        _plan(deployment, cuts, replan)
+        if replan:
+            run_images(deployment, [run.pixels[:1]] * len(names), 1, replan=True)
+        document, answers = compare(deployment, run.pixels, run.labels, requests, progress)
+    document |= {"loopback": loopback, "simulated": _of("simulated", origins)}
+    document["published"] = _of("published", origins)
+    _write(folder, document, [legs(answer.trail, deployment.links) for answer in answers])
+    return Deployed(document, folder / DOCUMENT, deployment.network, document["simulated"])
+
+
+def _of(origin: str, origins: Mapping[str, str]) -> list[str]:
+    return [name for name, its in origins.items() if its == origin]
+
+
+def _refuse(run: FinishedRun, cuts: Sequence[int] | None, emulated_elsewhere: bool) -> None:
+    if emulated_elsewhere:
         raise InputError(
             "--emulate is for --loopback: on a device of its own, start jmsnas agent --emulate DEVICE"
         )
@@ -84,26 +115,14 @@ def deploy_run(
             f"--cuts {','.join(map(str, cuts))}: expected {len(run.network.line)} numbers that do not "
             f"fall, the last {len(run.space.line)}, one for each of {', '.join(run.network.line)}"
         )
-    names = tuple(device.name for device in run.network.devices)
-    own = {device.name: device.table for device in run.network.devices if device.table != "local"}
-    with _leader(place, names, loopback, own if emulate else {}) as leader:
-        told = leader.collect()
-        emulated = {name: str(told[name]["emulate"]) for name in names if told[name]["emulate"]}
-        tables = {**(dict.fromkeys(names, "local") if loopback else {}), **emulated}
-        network = on_tables(run.network, tables)
-        predictors, simulated = predictors_for(network, run.space, place, tell, progress)
-        deployment = deploy(run, leader, network, predictors, say, frozenset(emulated), emulate)
-        _plan(deployment, cuts, replan)
-        if replan:
-            run_images(deployment, [run.pixels[:1]] * len(names), 1, replan=True)
-        document, answers = compare(deployment, run.pixels, run.labels, requests, progress)
-    document["loopback"] = loopback
-    document["simulated"] = simulated
-    found = sorted((legs(answer.trail, deployment.links) for answer in answers), key=_end_s)
+
+
+def _write(folder: Path, document: dict[str, Any], requests: Sequence[Sequence[Leg]]) -> None:
+    """Write the document with the timeline of the request of median T, and a trace of the last ones."""
+    found = sorted(requests, key=_end_s)
     document["timeline"] = [dict(zip(_LEG, leg, strict=True)) for leg in found[len(found) // 2]]
     write_json(folder / DOCUMENT, document)
-    write_atomic(folder / TRACE, perfetto_tar([legs(a.trail, deployment.links) for a in answers[-20:]]))
-    return Deployed(document, folder / DOCUMENT, deployment.network, simulated)
+    write_atomic(folder / TRACE, perfetto_tar(requests[-20:]))
 
 
 def _plan(deployment: Deployment, cuts: Sequence[int] | None, replan: bool) -> None:

@@ -47,6 +47,11 @@ def encode(
     return np.clip(np.rint((x - zero) / scale), 0, 255).astype("u1"), scale, zero
 
 
+def raw(values: NDArray[np.generic]) -> memoryview:
+    """Give an array's bytes without a copy; it must be contiguous."""
+    return values.reshape(-1).view("u1").data
+
+
 def decode(header: TensorHeader, body: bytes | memoryview) -> Array:
     """Read what `encode` gave; the result may share memory with `body` and is not to be written to."""
     values = np.frombuffer(body, _NUMPY[header.dtype]).reshape(header.shape)

@@ -9,12 +9,24 @@ from importlib import resources
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from jmsnas.files import make_folder, write_atomic
-from jmsnas.nas.comparison import Entry, SearchedRun
-from jmsnas.report.drawing import DEVICE_COLOURS, GREY, milliseconds, new_figure, percent, plain, png, title
+from jmsnas.nas.comparison import PAPER_SIZE, Entry, SearchedRun, input_of
+from jmsnas.origin import origin_of
+from jmsnas.report.drawing import (
+    DEVICE_COLOURS,
+    GREY,
+    milliseconds,
+    new_figure,
+    percent,
+    plain,
+    plain_ticks,
+    png,
+    title,
+)
 
 _LINES = {"chain": "-", "mesh": "--"}
 _MARKS = {"searched": "*", "cloud": "s", "hivemind": "o", "neurosurgeon": "D", "device": "^"}
@@ -39,7 +51,7 @@ def draw_fig5(runs: Sequence[SearchedRun]) -> Figure:
         )
     axes.set(xlabel="epoch of stage one", ylabel="accuracy of the derived network, %")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    title(axes, "accuracy by epoch and target", any(run.simulated for run in runs))
+    _heading(axes, "accuracy by epoch and target", runs)
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8)
     return figure
@@ -61,17 +73,20 @@ def draw_fig6(entries: Sequence[Entry]) -> Figure:
             markerfacecolor="none" if ring else colour, markeredgewidth=2 if ring else 1,
         )  # fmt: skip
     axes.set(xlabel="T, ms", ylabel="test accuracy, %", xscale="log")
-    plainly = FuncFormatter(lambda value, place: f"{value:g}")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter(plainly)
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    title(axes, "accuracy against latency", any(its.simulated for its in entries))
+    plain_ticks(axes.xaxis)
+    _heading(axes, "accuracy against latency", entries)
     axes.grid(alpha=0.25)
     handles, labels = axes.get_legend_handles_labels()
     once = dict(zip(labels, handles, strict=True))
     if once:
         axes.legend(list(once.values()), list(once), fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
+
+
+def _heading(axes: Axes, text: str, shown: Sequence[SearchedRun | Entry]) -> None:
+    """Say what is simulated, or published by others: T, and no accuracy."""
+    simulated, published = any(its.simulated for its in shown), any(its.published for its in shown)
+    title(axes, f"T; {text}" if simulated or published else text, simulated, published)
 
 
 def svg(figure: Figure) -> bytes:
@@ -121,8 +136,11 @@ def _page(runs: Sequence[SearchedRun], entries: Sequence[Entry], pictures: dict[
     template = resources.files("jmsnas.report").joinpath("compare.html.jinja").read_text("utf-8")
     return environment.from_string(template).render(
         runs=runs,
+        paper_size=PAPER_SIZE,
         tables=[(size, [its for its in entries if its.size == size]) for size in sizes],
+        channels=sorted({input_of(run)[0][0] for run in runs}),
         powered=any(its.energy_j is not None for its in entries),
         simulated=sorted({device["name"] for device in devices if device["simulated"]}),
+        published=sorted({device["name"] for device in devices if origin_of(device) == "published"}),
         **{name: base64.b64encode(content).decode() for name, content in pictures.items()},
     )

@@ -8,12 +8,25 @@ from io import BytesIO
 
 from matplotlib import rc_context
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image
+
+from jmsnas.origin import mark
 
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PURPLE, YELLOW, GREY, BLACK = "#56B4E9", "#CC79A7", "#F0E442", "#9A9A9A", "#222222"
-MEASURED_COLOUR, SIMULATED_COLOUR = BLUE, RED
+MEASURED_COLOUR, SIMULATED_COLOUR, PUBLISHED_COLOUR = BLUE, RED, "#A05195"
+# By origin (`jmsnas.origin`).
+ORIGIN_COLOURS = {
+    "measured": MEASURED_COLOUR,
+    "imported": MEASURED_COLOUR,
+    "published": PUBLISHED_COLOUR,
+    "simulated": SIMULATED_COLOUR,
+}
+# What a device's share is filled with where nobody measured it here.
+ORIGIN_HATCHES = {"simulated": "///", "published": "..."}
 DEVICE_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW)
 LINK_COLOURS = ("#6E6E6E", "#A0A0A0", "#CACACA", "#868686")
 
@@ -39,10 +52,19 @@ def new_figure(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
 
 
-def title(axes: Axes, text: str, simulated: bool = False) -> None:
-    """Write a title; what is simulated says so in its first word and its colour."""
-    shown = f"SIMULATED {text}" if simulated else text
-    axes.set_title(shown, fontsize=10, loc="left", color=SIMULATED_COLOUR if simulated else BLACK)
+def title(axes: Axes, text: str, simulated: bool = False, published: bool = False) -> None:
+    """Write a title; what is simulated, or published by others, says so in its first words and its colour."""
+    marks = [mark(name) for name, so in (("simulated", simulated), ("published", published)) if so]
+    colour = SIMULATED_COLOUR if simulated else PUBLISHED_COLOUR if published else BLACK
+    shown = " ".join(filter(None, (", ".join(marks), text)))
+    axes.set_title(shown, fontsize=10, loc="left", color=colour)
+
+
+def plain_ticks(axis: Axis) -> None:
+    """Mark a logarithmic axis at 1, 2, 3, 5, 10, ... and write these as people do."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+    axis.set_minor_formatter(NullFormatter())
 
 
 def percent(share: float) -> str:

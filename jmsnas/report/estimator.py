@@ -12,8 +12,7 @@ from jmsnas.estimators.evaluate import Evaluation, Pair
 from jmsnas.report.drawing import (
     BLACK,
     GREY,
-    MEASURED_COLOUR,
-    SIMULATED_COLOUR,
+    ORIGIN_COLOURS,
     new_figure,
     percent,
     plain,
@@ -30,30 +29,37 @@ _WIDEST = 100.0
 _MANY_ROWS = 500
 _ROW, _MARGIN = 0.2, 1.5
 _HEADING = 72
+# What is on the axis beside predictions.
+AGAINST = {"simulated": "roofline, ms (SIMULATED)", "published": "published, ms", "imported": "imported, ms"}
 
 
-def draw_predicted(name: str, found: Evaluation, simulated: bool) -> Figure:
+def draw_predicted(name: str, found: Evaluation, origin: str) -> Figure:
     """Draw predicted against measured seconds of rows whose layer geometry was held out, with 90 % intervals.
 
     Parameters
     ----------
     name
         Whose U(.) it is.
-    simulated
-        Whether what it is judged by was simulated: then the picture says so.
+    origin
+        What it is judged by (`jmsnas.origin`): the picture says so where that was not measured here.
     """
     figure = new_figure(6.4, 6.6)
     axes = figure.subplots()
     scores = f"MAPE {percent(found.model.mape)}, {100 * found.model.within_10:.0f} % within 10 %"
     held = f"90 % interval held {100 * found.coverage:.0f} %"
-    title(axes, f"{_heading(name)}\nunseen geometries: {scores}, {held}", simulated)
-    colour = SIMULATED_COLOUR if simulated else MEASURED_COLOUR
+    title(
+        axes,
+        f"{_heading(name)}\nunseen geometries: {scores}, {held}",
+        origin == "simulated",
+        origin == "published",
+    )
+    colour = ORIGIN_COLOURS[origin]
     numbers = np.array([[p.measured_s, p.predicted_s, p.low_s, p.high_s] for p in found.pairs]) * 1e3
     measured, predicted, low, high = numbers.T
     thin = 0.25 if len(found.pairs) <= _MANY_ROWS else 0.06
     axes.vlines(measured, low, high, color=colour, alpha=thin, linewidth=0.8, label="90 % interval")
     scatter(axes, found, colour)
-    axes.set_xlabel("roofline, ms (SIMULATED)" if simulated else "measured, ms")
+    axes.set_xlabel(AGAINST.get(origin, "measured, ms"))
     axes.set_ylabel("predicted, ms")
     return figure
 
@@ -87,7 +93,7 @@ def _ticks(low: float, high: float) -> list[float]:
     return sorted(set(found))
 
 
-def draw_geometries(name: str, found: Evaluation, simulated: bool) -> Figure:
+def draw_geometries(name: str, found: Evaluation, origin: str) -> Figure:
     """Draw the error of every row, predicted / measured - 1, in a line for its layer geometry, worst first.
 
     Of more than 40 geometries the 40 with the largest mean error are drawn. Parameters as `draw_predicted`.
@@ -102,18 +108,19 @@ def draw_geometries(name: str, found: Evaluation, simulated: bool) -> Figure:
     axes.axvspan(-10, 10, color=GREY, alpha=0.35, linewidth=0, label="within 10 %")
     axes.axvline(0, color=BLACK, linewidth=0.8)
     for y, each in enumerate(worst):
-        _line(axes, y, by_geometry[each], edge, SIMULATED_COLOUR if simulated else MEASURED_COLOUR)
+        _line(axes, y, by_geometry[each], edge, ORIGIN_COLOURS[origin])
     labels = [f"{plain(each, 40)}   {_mean(by_geometry[each]):.1f} %" for each in worst]
     axes.set_yticks(range(len(worst)), labels, fontsize=7)
     axes.set(xlim=(-edge, edge), ylim=(len(worst) - 0.4, -0.6))
-    against = "roofline (SIMULATED)" if simulated else "measured"
+    against = {"simulated": "roofline (SIMULATED)"}.get(origin, origin)
     axes.set_xlabel(f"error, %: predicted over {against}, less 1; beside each geometry its mean size")
     axes.grid(axis="x", alpha=0.25)
     axes.legend(fontsize=8, loc="lower right")
     count = (
         f"all {len(worst)}" if len(worst) == len(by_geometry) else f"worst {len(worst)} of {len(by_geometry)}"
     )
-    title(axes, f"{_heading(name)}\n{count} geometries, each while it was unseen", simulated)
+    heading = f"{_heading(name)}\n{count} geometries, each while it was unseen"
+    title(axes, heading, origin == "simulated", origin == "published")
     return figure
 
 

@@ -1,26 +1,23 @@
 """What a page about a run says, read from the run's folder and checked before anything is drawn."""
 
+import itertools
 import json
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from jmsnas.cost import cost
-from jmsnas.device import Device
 from jmsnas.errors import InputError
-from jmsnas.estimators.evaluate import Evaluation
-from jmsnas.estimators.store import TABLE, Estimator, load_estimator
 from jmsnas.nas.config import SearchConfig
+from jmsnas.nas.fork import Tree
 from jmsnas.nas.placement import Term
 from jmsnas.nas.run_folder import read_log, read_result
+from jmsnas.nas.split_links import links_of
 from jmsnas.nas.stages import Epoch
 from jmsnas.nas.target import Target
 from jmsnas.network import INPUT_BYTES, Link
-from jmsnas.profiler.parquet import read_table
-from jmsnas.profiler.simulated import serving_key
-from jmsnas.profiler.table import LatencyTable
+from jmsnas.report.device_facts import DeviceFacts, LayerFacts, device_facts, layer_facts, number
+from jmsnas.report.shares import Share, shares
 from jmsnas.space import Block, Candidate, SearchSpace
 from jmsnas.space_file import load_space
 from jmsnas.workspace import Workspace
@@ -30,58 +27,21 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A network's operations, its T in seconds, and every term of equation (1)."""
+    """A network's operations, its T in seconds, every term of equation (1) or (2), and these in time."""
 
     candidates: tuple[Candidate, ...]
     latency_s: float
     terms: tuple[Term, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class DeviceFacts:
-    """A device of the run and what its latencies rest on.
-
-    Attributes
-    ----------
-    simulated, unseen_mape
-        As the run wrote them down: whether any row was simulated, and U(.)'s MAPE on unseen geometries.
-    estimator, table
-        U(.) and its rows as the workspace has them now; None where it has none.
-    trouble
-        Why there is none, or in what it differs from the run's; empty where nothing is to be said.
-    """
-
-    device: Device
-    simulated: bool
-    unseen_mape: float
-    estimator: Estimator | None
-    table: LatencyTable | None
-    trouble: str
-
-    @property
-    def evaluation(self) -> Evaluation | None:
-        """How good U(.) is on geometries it never saw."""
-        return self.estimator.evaluation if self.estimator else None
-
-
-@dataclass(frozen=True, slots=True)
-class LayerFacts:
-    """A layer of the derived network: `tau_s`, its 95 or 90 % interval and `basis` are empty without U(.)."""
-
-    number: int
-    geometry: str
-    candidate: Candidate
-    device: str
-    tau_s: float | None
-    low_s: float | None
-    high_s: float | None
-    basis: str
-    macs: int | None
+    shares: tuple[Share, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """A finished run; `document` and `config` are its files as they are, the rest is read from them."""
+    """A finished run; `document` and `config` are its files as they are, the rest is read from them.
+
+    `tree` is that of a mesh, None of a chain; `back_s` the seconds from the last device back to the first,
+    where the result goes back.
+    """
 
     document: dict[str, Any]
     config: dict[str, Any]
@@ -89,6 +49,8 @@ class Facts:
     epochs: tuple[Epoch, ...]
     devices: tuple[DeviceFacts, ...]
     links: tuple[Link, ...]
+    tree: Tree | None
+    back_s: float
     target: Target
     derived: Plan
     argmax: Plan
@@ -101,14 +63,46 @@ class Facts:
         """Names of the simulated devices, in order."""
         return tuple(d.device.name for d in self.devices if d.simulated)
 
-    def cloud_terms(self, input_encoding: str) -> tuple[Term, ...]:
-        """Terms of equation (1) when the raw input, encoded so, is sent to the last device and run there."""
+    @property
+    def published(self) -> tuple[str, ...]:
+        """Names of the devices that tables published by others speak for, in order."""
+        return tuple(d.device.name for d in self.devices if d.published)
+
+    @property
+    def measured(self) -> tuple[str, ...]:
+        """Names of the devices that were measured, in order."""
+        return tuple(d.device.name for d in self.devices if d.origin == "measured")
+
+    @property
+    def origins(self) -> dict[str, str]:
+        """What each device rests on (`jmsnas.origin`), by its name."""
+        return {d.device.name: d.origin for d in self.devices}
+
+    @property
+    def equation(self) -> str:
+        """Number of the paper's equation for T."""
+        return "(2)" if self.tree else "(1)"
+
+    def cloud_way(self, input_encoding: str) -> tuple[Link, ...]:
+        """Links by which the raw input, encoded so, is the soonest with the last device."""
         own = INPUT_BYTES[str(self.document["network"]["input"])]
         sent_bytes = self.input_bytes / own * INPUT_BYTES[input_encoding]
-        tau_s = self.cloud_s - sum(link.epsilon_s(self.input_bytes) for link in self.links)
-        relays = tuple(Term(k.source, (), 0.0, k.epsilon_s(sent_bytes), sent_bytes) for k in self.links)
+        names = [facts.device.name for facts in self.devices]
+        way = links_of(names, self.links).way(0, len(names) - 1, sent_bytes, True)
+        hops = {(link.source, link.target): link for link in self.links}
+        return tuple(hops[names[a], names[b]] for a, b in itertools.pairwise(way))
+
+    def cloud_terms(self, input_encoding: str) -> tuple[Term, ...]:
+        """Terms when the raw input, encoded so, is sent to the last device and all is run there."""
+        own = str(self.document["network"]["input"])
+        sent_bytes = self.input_bytes / INPUT_BYTES[own] * INPUT_BYTES[input_encoding]
+        sending_s = sum(link.epsilon_s(self.input_bytes) for link in self.cloud_way(own))
+        tau_s = self.cloud_s - sending_s - self.back_s
+        way = self.cloud_way(input_encoding)
+        relays = tuple(Term(k.source, (), 0.0, k.epsilon_s(sent_bytes), sent_bytes) for k in way)
         everything = tuple(range(1, len(self.derived.candidates) + 1))
-        return (*relays, Term(self.devices[-1].device.name, everything, tau_s, 0.0, 0.0))
+        last = self.devices[-1].device.name
+        return (*relays, Term(last, everything, tau_s, 0.0, 0.0, return_s=self.back_s))
 
 
 def read_facts(place: Workspace, folder: Path) -> Facts:
@@ -128,7 +122,7 @@ def read_facts(place: Workspace, folder: Path) -> Facts:
     """
     document = read_result(folder)
     config = _checked(
-        folder / "config.json", lambda: _object(json.loads((folder / "config.json").read_bytes()))
+        folder / "config.json", lambda: _config(json.loads((folder / "config.json").read_bytes()))
     )
     epochs = _checked(folder / "log.jsonl", lambda: tuple(Epoch(**line) for line in read_log(folder)))
     return _checked(folder / "result.json", lambda: _facts(place, document, config, epochs))
@@ -149,20 +143,14 @@ def _facts(
     place: Workspace, document: dict[str, Any], config: dict[str, Any], epochs: tuple[Epoch, ...]
 ) -> Facts:
     json.dumps(document, allow_nan=False)  # the page holds it as JSON, which has no NaN
-    derived, network, cloud = document["derived"], document["network"], document["cloud_only"]
-    target = Target(*(_number(document["target"][k]) for k in ("t_const_s", "fastest_s", "slowest_s")))
-    if network["tree"]["children"]:
-        again = f"jmsnas split {document['name']} --explain"
-        raise InputError(
-            f"run {document['name']} is of a mesh, jmsnas report draws chains. See it with: {again}"
-        )
-    devices = tuple(_device(place, entry) for entry in network["devices"])
-    _number(document["macs"] + document["parameters"] + document["accuracy"]["test"])
-    plan, names = _plan(derived), [facts.device.name for facts in devices]
-    links = tuple(Link(**link) for link in network["links"])
-    for of_plan in (plan, argmax := _plan(document["argmax"])):
-        if [term.device for term in of_plan.terms] != names or len(links) != len(names) - 1:
-            raise ValueError(f"expected a term for each of {', '.join(names)}, and a link between neighbours")
+    network, cloud = document["network"], document["cloud_only"]
+    target = Target(*(number(document["target"][k]) for k in ("t_const_s", "fastest_s", "slowest_s")))
+    devices = tuple(device_facts(place, entry) for entry in network["devices"])
+    number(document["macs"] + document["parameters"] + document["accuracy"]["test"])
+    links, tree = tuple(Link(**link) for link in network["links"]), _tree(network["tree"])
+    names, geometries = [facts.device.name for facts in devices], document["space"]["layers"]
+    plan, argmax = (_plan(document[key], names, links, tree, geometries) for key in ("derived", "argmax"))
+    space = _space(place, document["space"], len(tree.children) if tree else 0)
     return Facts(
         document=document,
         config=config,
@@ -170,91 +158,75 @@ def _facts(
         epochs=epochs,
         devices=devices,
         links=links,
+        tree=tree,
+        back_s=_back_s(document, names, links, plan) if network.get("returns") else 0.0,
         target=target,
         derived=plan,
         argmax=argmax,
-        cloud_s=_number(cloud["latency_s"]),
-        input_bytes=_number(cloud["input_bytes"]),
-        layers=_layers(plan, document["space"], _space(place, document["space"]), devices),
+        cloud_s=number(cloud["latency_s"]),
+        input_bytes=number(cloud["input_bytes"]),
+        layers=layer_facts(plan.candidates, plan.terms, geometries, space, devices),
     )
 
 
-def _object(value: Any) -> dict[str, Any]:
+def _config(value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f"expected a JSON object, got {type(value).__name__}")
+    missing = {"space", "dataset", "network"} - value.keys()
+    if missing:
+        raise ValueError(f"it lacks {', '.join(sorted(missing))}")
     return value
 
 
-def _number(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"expected a finite number, got {value!r}")
-    return float(value)
+def _tree(entry: dict[str, Any]) -> Tree | None:
+    children = tuple(str(name) for name in entry["children"])
+    return Tree(str(entry["root"]), children, str(entry["fan_out"])) if children else None
 
 
-def _plan(entry: dict[str, Any]) -> Plan:
-    terms = tuple(
-        Term(
-            str(term["device"]),
-            tuple(int(n) for n in term["layers"]),
-            *(_number(term[name]) for name in ("tau_s", "epsilon_s", "sent_bytes")),
-        )
-        for term in entry["terms"]
-    )
+def _plan(
+    entry: dict[str, Any],
+    names: list[str],
+    links: tuple[Link, ...],
+    tree: Tree | None,
+    geometries: list[str],
+) -> Plan:
+    terms = tuple(_term(term) for term in entry["terms"])
     candidates = tuple(Candidate.parse(name) for name in entry["candidates"])
-    if [n for term in terms for n in term.layers] != list(range(1, len(candidates) + 1)):
+    every = [n for term in terms for n in term.layers]
+    if (sorted(every) if tree else every) != list(range(1, len(candidates) + 1)):
         raise ValueError(f"the terms do not hold each of {len(candidates)} layers once, in order")
-    return Plan(candidates, _number(entry["latency_s"]), terms)
+    if [term.device for term in terms] != names or (not tree and len(links) != len(names) - 1):
+        raise ValueError(f"expected a term for each of {', '.join(names)}, and a link between neighbours")
+    forked = 0
+    if tree:
+        first = min(n for term in terms if term.device in tree.children for n in term.layers)
+        forked = _elements(candidates, geometries, first - 2)
+    latency_s, laid_out = number(entry["latency_s"]), shares(terms, links, tree, forked)
+    return Plan(candidates, latency_s, terms, laid_out)
 
 
-def _device(place: Workspace, entry: dict[str, Any]) -> DeviceFacts:
-    name, table_name, role, runtime = (str(entry[key]) for key in ("name", "table", "role", "runtime"))
-    device = Device(name, table_name, role, runtime)
-    simulated, mape = bool(entry["simulated"]), _number(entry["unseen_mape"])
-    try:
-        table_now = place.table(table_name)
-        keys = read_table(table_now).keys if table_now.exists() else ()
-        folder = place.estimator(table_name, serving_key(table_name, runtime, keys).label)
-        estimator, table = load_estimator(folder), read_table(folder / TABLE)
-    except InputError as error:
-        return DeviceFacts(device, simulated, mape, None, None, str(error))
-    same = estimator.simulated == simulated and math.isclose(estimator.evaluation.model.mape, mape)
-    trouble = "" if same else "U(.) was fitted to other rows since this run: its errors here are the new ones"
-    return DeviceFacts(device, simulated, mape, estimator, table, trouble)
+def _term(entry: dict[str, Any]) -> Term:
+    layers = tuple(int(n) for n in entry["layers"])
+    times = (number(entry[name]) for name in ("tau_s", "epsilon_s", "sent_bytes"))
+    others = (number(entry.get(name, 0.0)) for name in ("epsilon_root_s", "return_s"))
+    return Term(str(entry["device"]), layers, *times, *others)
 
 
-def _space(place: Workspace, entry: dict[str, Any]) -> SearchSpace | None:
+def _elements(candidates: tuple[Candidate, ...], geometries: list[str], place: int) -> int:
+    """Numbers in the output of the layer at a place."""
+    return Block.parse(f"{candidates[place].name} {geometries[place]}").layer.output_elements
+
+
+def _back_s(document: dict[str, Any], names: list[str], links: tuple[Link, ...], plan: Plan) -> float:
+    """Seconds from the last device back to the first: over the same links, the other way."""
+    elements = _elements(plan.candidates, document["space"]["layers"], len(plan.candidates) - 1)
+    return float(links_of(names, links).routed_MM(4.0 * elements)[0][0, -1])
+
+
+def _space(place: Workspace, entry: dict[str, Any], branches: int) -> SearchSpace | None:
     """Load the run's space, if it can be had and is still what the run searched."""
     try:
-        space = load_space(str(entry["name"]), place.spaces)
+        space = load_space(str(entry["name"]), place.spaces, branches)
     except InputError:
         return None
     return space if [str(layer) for layer in space.layers] == entry["layers"] else None
-
-
-def _layers(
-    plan: Plan, entry: dict[str, Any], space: SearchSpace | None, devices: tuple[DeviceFacts, ...]
-) -> tuple[LayerFacts, ...]:
-    by_name, found = {facts.device.name: facts for facts in devices}, []
-    for term in plan.terms:
-        facts = by_name[term.device]
-        for n in term.layers:
-            geometry, candidate = str(entry["layers"][n - 1]), plan.candidates[n - 1]
-            block = Block(candidate, space.layers[n - 1]) if space else None
-            found.append(_layer(n, geometry, candidate, facts, block))
-    return tuple(found)
-
-
-def _layer(
-    number: int, geometry: str, candidate: Candidate, facts: DeviceFacts, block: Block | None
-) -> LayerFacts:
-    name, estimator = facts.device.name, facts.estimator
-    macs = cost(block).macs if block else None
-    if not (block and estimator):
-        return LayerFacts(number, geometry, candidate, name, None, None, None, "", macs)
-    low_s, high_s = estimator.interval_s([block])
-    row = estimator.rows.get(block)
-    basis = f"{row.kind} row" if row else "predicted"
-    tau_s = float(estimator.predict_s([block])[0])
-    return LayerFacts(
-        number, geometry, candidate, name, tau_s, float(low_s[0]), float(high_s[0]), basis, macs
-    )

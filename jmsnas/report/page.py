@@ -15,6 +15,7 @@ from jinja2 import Environment, StrictUndefined
 
 from jmsnas.errors import InputError
 from jmsnas.files import write_atomic
+from jmsnas.origin import mark
 from jmsnas.progress import Progress, silent
 from jmsnas.report import words
 from jmsnas.report.deployed import TERMS, TIMELINE, draw_terms, draw_timeline, read_deployment
@@ -115,7 +116,7 @@ def page(facts: Facts, panels: tuple[Panel, ...], pictures: tuple[Picture, ...])
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(ms=milliseconds, percent=percent, rate=format_rate)
+    environment.filters.update(ms=milliseconds, percent=percent, rate=format_rate, mark=mark)
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False}
     template = resources.files("jmsnas.report").joinpath("page.html.jinja").read_text("utf-8")
     return environment.from_string(template).render(

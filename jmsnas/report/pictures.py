@@ -2,10 +2,12 @@
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
-from jmsnas.nas.placement import Term
 from jmsnas.nas.stages import Epoch
 from jmsnas.network import INPUT_BYTES
+from jmsnas.origin import mark
+from jmsnas.report.device_facts import DeviceFacts
 from jmsnas.report.drawing import (
     BLACK,
     BLUE,
@@ -13,18 +15,19 @@ from jmsnas.report.drawing import (
     GREEN,
     GREY,
     LINK_COLOURS,
-    MEASURED_COLOUR,
     ORANGE,
+    ORIGIN_COLOURS,
+    ORIGIN_HATCHES,
     RED,
-    SIMULATED_COLOUR,
     milliseconds,
     new_figure,
     percent,
     plain,
     title,
 )
-from jmsnas.report.estimator import scatter
-from jmsnas.report.facts import DeviceFacts, Facts
+from jmsnas.report.estimator import AGAINST, scatter
+from jmsnas.report.facts import Facts
+from jmsnas.report.shares import Share, shares
 
 _STAGES = {"warm-up": "warm-up", "search": "search", "final": "second stage"}
 
@@ -38,11 +41,15 @@ def draw_search(facts: Facts) -> Figure:
     _curve(loss, [e.arch_loss for e in epochs], ORANGE, "--", "architecture (its own images)")
     _curve(right, _percent([e.accuracy for e in epochs]), BLUE, "-", "weights (training images)")
     _curve(right, _percent([e.arch_accuracy for e in epochs]), ORANGE, "--", "architecture (its own images)")
+    then = _percent([e.derived_accuracy for e in epochs])
+    _curve(right, then, GREEN, "-", "network derived then (images kept apart)")
     test = 100 * facts.document["accuracy"]["test"]
     right.plot([len(epochs)], [test], "*", color=RED, markersize=12, label=f"test {test:.1f} %", zorder=5)
     band, ratio = facts.settings.band, [_over(e.expected_latency_s, target_s) for e in epochs]
     expected.axhspan(1 - band, 1, color=GREEN, alpha=0.3, label=f"band: {1 - band:.2f} to 1")
     _curve(expected, ratio, BLUE, "-", "E[T] / T_const")
+    then = [_over(e.derived_latency_s, target_s) for e in epochs]
+    _curve(expected, then, GREEN, "--", "network derived then")
     searched = sum(e.stage != "final" for e in epochs)
     derived = facts.derived.latency_s / target_s
     expected.plot([searched], [derived], "D", color=RED, label=f"derived network {derived:.3f}", zorder=5)
@@ -55,6 +62,7 @@ def draw_search(facts: Facts) -> Figure:
     right.set_yticks(range(0, 101, 20))
     for axes in (expected, entropy):
         axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     return figure
 
 
@@ -92,42 +100,49 @@ def _stages(axes: Axes, epochs: tuple[Epoch, ...]) -> None:
 
 
 def draw_estimators(facts: Facts) -> Figure:
-    """Draw predicted against measured latencies of blocks whose geometry U(.) never saw, device by device."""
-    columns = min(len(facts.devices), 4)
-    rows = -(-len(facts.devices) // columns)
+    """Draw predicted against measured latencies of blocks whose geometry U(.) never saw, table by table."""
+    tables: dict[tuple[str, str], list[DeviceFacts]] = {}
+    for device in facts.devices:
+        tables.setdefault((device.device.table, device.device.runtime), []).append(device)
+    columns = min(len(tables), 4)
+    rows = -(-len(tables) // columns)
     figure = new_figure(3.2 * columns + 0.4, 3.7 * rows)
     panels = figure.subplots(rows, columns, squeeze=False).flat
-    for axes, device in zip(panels, facts.devices, strict=False):
-        _estimator(axes, device)
-    for axes in list(panels)[len(facts.devices) :]:
+    for axes, alike in zip(panels, tables.values(), strict=False):
+        _estimator(axes, ", ".join(its.device.name for its in alike), alike[0])
+    for axes in list(panels)[len(tables) :]:
         axes.set_axis_off()
     return figure
 
 
-def _estimator(axes: Axes, facts: DeviceFacts) -> None:
-    name = plain(facts.device.name)
+def _estimator(axes: Axes, names: str, facts: DeviceFacts) -> None:
+    name = plain(names)
     found = facts.evaluation
     if found is None:
-        title(axes, f"{name}\nno U(.) in this workspace", facts.simulated)
+        title(axes, f"{name}\nno U(.) in this workspace", facts.simulated, facts.published)
         axes.set_axis_off()
         return
     heading = f"{name}\nMAPE {percent(found.model.mape)}, {100 * found.model.within_10:.0f} % within 10 %"
-    title(axes, heading, facts.simulated)
-    scatter(axes, found, SIMULATED_COLOUR if facts.simulated else MEASURED_COLOUR)
-    axes.set_xlabel("roofline, ms (SIMULATED)" if facts.simulated else "measured, ms")
+    title(axes, heading, facts.simulated, facts.published)
+    scatter(axes, found, ORIGIN_COLOURS[facts.origin])
+    axes.set_xlabel(AGAINST.get(facts.origin, "measured, ms"))
     axes.set_ylabel("predicted, ms")
 
 
 def draw_compare(facts: Facts) -> Figure:
-    """Draw T of four plans as bars of the terms of equation (1), with T_const."""
-    bars = [("derived network", facts.derived.terms), ("argmax network", facts.argmax.terms)]
+    """Draw T of four plans as bars of the terms of equation (1) or (2), with T_const."""
+    bars = [("derived network", facts.derived.shares), ("argmax network", facts.argmax.shares)]
     own = str(facts.document["network"]["input"])
     encodings = [own, *(name for name in INPUT_BYTES if name != own)]
-    bars += [(f"cloud only,\n{name} input", facts.cloud_terms(name)) for name in encodings]
-    figure = new_figure(10, 4.6)
+    for name in encodings:
+        alone = shares(facts.cloud_terms(name), facts.cloud_way(name))
+        bars.append((f"cloud only,\n{name} input", alone))
+    figure = new_figure(10, 5.6 if facts.tree else 4.6)
     axes = figure.subplots()
-    for y, (_, terms) in enumerate(bars):
-        total_s = _bar(axes, y, terms, facts)
+    for y, (_, plan) in enumerate(bars):
+        for share in plan:
+            _bar(axes, y, share, facts)
+        total_s = max(share.end_s for share in plan)
         box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
         where, shift = (total_s * 1e3, y), (8, 0)
         axes.annotate(
@@ -143,35 +158,39 @@ def draw_compare(facts: Facts) -> Figure:
     handles, names = axes.get_legend_handles_labels()
     unique = dict(zip(names, handles, strict=True))
     figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=4, fontsize=8)
-    hatched = "where hatched: " if facts.simulated else ""
-    title(axes, f"{hatched}T of equation (1), term by term", bool(facts.simulated))
+    filled = {"hatched": facts.simulated, "dotted": facts.published}
+    said = " or ".join(how for how, names in filled.items() if names)
+    said = f"where {said}: " if said else ""
+    said += f"T of equation {facts.equation}, term by term"
+    beside = "; branches side by side" if facts.tree else ""
+    title(axes, f"{said}{beside}", bool(facts.simulated), bool(facts.published))
     return figure
 
 
-def _bar(axes: Axes, y: int, terms: tuple[Term, ...], facts: Facts) -> float:
-    """Draw one plan; gives its T in seconds. Where a device is simulated its share is hatched."""
-    reached_s = 0.0
-    for m, term in enumerate(terms):
-        name = plain(term.device, 14)
-        mark, hatch = (" (SIMULATED)", "///") if term.device in facts.simulated else ("", "")
-        colour = DEVICE_COLOURS[m % len(DEVICE_COLOURS)]
-        label = f"compute on {name}{mark}"
-        _share(axes, y, reached_s, term.tau_s, colour, hatch, label)
-        reached_s += term.tau_s
-        if m < len(facts.links):
-            to = plain(facts.links[m].target, 14)
-            colour = LINK_COLOURS[m % len(LINK_COLOURS)]
-            _share(axes, y, reached_s, term.epsilon_s, colour, "", f"send {name} to {to}")
-            reached_s += term.epsilon_s
-    return reached_s
+def _bar(axes: Axes, y: float, share: Share, facts: Facts) -> None:
+    """Draw one term; what was not measured here is hatched or dotted, a branch has a lane of the bar."""
+    name, height = plain(share.device, 14), 0.6
+    m = [its.device.name for its in facts.devices].index(share.device)
+    if share.lane is not None and facts.tree:
+        height /= len(facts.tree.children)
+        y += (share.lane - (len(facts.tree.children) - 1) / 2) * height
+    if share.target:
+        colour = LINK_COLOURS[m % len(LINK_COLOURS)]
+        label = f"send {name} to {plain(share.target, 14)}"
+        _share(axes, y, share, height, colour, "", label)
+        return
+    origin = facts.devices[m].origin
+    said, hatch = "" if origin == "measured" else f" ({mark(origin)})", ORIGIN_HATCHES.get(origin, "")
+    colour = DEVICE_COLOURS[m % len(DEVICE_COLOURS)]
+    _share(axes, y, share, height, colour, hatch, f"compute on {name}{said}")
 
 
-def _share(axes: Axes, y: int, left_s: float, width_s: float, colour: str, hatch: str, label: str) -> None:
+def _share(axes: Axes, y: float, share: Share, height: float, colour: str, hatch: str, label: str) -> None:
     axes.barh(
         y,
-        width_s * 1e3,
-        left=left_s * 1e3,
-        height=0.6,
+        share.seconds * 1e3,
+        left=share.start_s * 1e3,
+        height=height,
         color=colour,
         hatch=hatch,
         edgecolor="white",

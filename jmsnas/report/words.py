@@ -8,8 +8,10 @@ from jmsnas.files import preset_names
 from jmsnas.nas.config import SearchConfig
 from jmsnas.nas.placement import Term
 from jmsnas.network import INPUT_BYTES
+from jmsnas.report.device_facts import DeviceFacts
 from jmsnas.report.drawing import milliseconds, percent
-from jmsnas.report.facts import DeviceFacts, Facts
+from jmsnas.report.facts import Facts
+from jmsnas.report.shares import Share
 from jmsnas.report.split import Panel, plan_name
 from jmsnas.units import format_rate
 
@@ -35,11 +37,13 @@ def answer(facts: Facts) -> tuple[str, ...]:
         f"({document['parameters']:,} parameters, {document['macs']:,} multiply-accumulates) and split it "
         f"over {len(facts.devices)} devices: {runs}."
     )
+    if facts.tree:
+        found += branch_words(facts)
     verdict = "within" if t_s <= target.t_const_s else "ABOVE"
     deadline = (
-        f"One {image(facts)} image takes T = {milliseconds(t_s)} by equation (1), {verdict} the deadline "
-        f"T_const = {milliseconds(target.t_const_s)} ({percent(t_s / target.t_const_s)} of it). Networks of "
-        f"this space reach {milliseconds(target.fastest_s)} to {milliseconds(target.slowest_s)}, "
+        f"One {image(facts)} image takes T = {milliseconds(t_s)} by equation {facts.equation}, {verdict} the "
+        f"deadline T_const = {milliseconds(target.t_const_s)} ({percent(t_s / target.t_const_s)} of it). "
+        f"Networks of this space reach {milliseconds(target.fastest_s)} to {milliseconds(target.slowest_s)}, "
         "each under its best split."
     )
     band = percent(facts.settings.band)
@@ -49,10 +53,32 @@ def answer(facts: Facts) -> tuple[str, ...]:
     likely = f"Of all networks whose T lies within {band} below the deadline it is the likeliest: {proof}."
     if not document["derived"]["in_band"]:
         likely = f"No network's T lies within {band} below the deadline: this is the best one below it."
+        if facts.settings.derive == "argmax":
+            likely = (
+                "It is the likeliest operation of each layer (argmax), which does not look at the deadline."
+            )
+        elif document["derived"].get("band") == "undecided":
+            likely = f"None was found with T within {band} below the deadline, though there may be one."
     accuracy = (
         f"Its accuracy on the test images of {document['dataset']}: {percent(document['accuracy']['test'])}."
     )
     return found, deadline, likely, accuracy
+
+
+def branch_words(facts: Facts) -> str:
+    """Say of a mesh which of its branches T waits for, and how long each takes."""
+    ends: dict[int, tuple[str, float]] = {}
+    lanes = [share for share in facts.derived.shares if share.lane is not None]
+    for share in lanes:
+        name = share.device if not share.target else ends.get(share.lane or 0, ("", 0.0))[0]
+        ends[share.lane or 0] = (name, share.end_s - lanes[0].start_s)
+    slowest = max(ends.values(), key=lambda its: its[1])
+    others = ", ".join(f"{name} {milliseconds(s)}" for name, s in ends.values() if name != slowest[0])
+    beside = f" (beside it: {others})" if others else ""
+    return (
+        f" The branches run side by side and are summed on {lanes[-1].target}; T waits for the one on "
+        f"{slowest[0]}, {milliseconds(slowest[1])} from when {lanes[0].device} begins to send{beside}."
+    )
 
 
 def image(facts: Facts) -> str:
@@ -66,7 +92,12 @@ def with_role(facts: DeviceFacts) -> str:
     return f"{name} ({role})" if role not in ("", name) else name
 
 
-def layers(term: Term) -> str:
+def named(facts: Facts, name: str) -> str:
+    """Name a device of the run with its role."""
+    return with_role(next(device for device in facts.devices if device.device.name == name))
+
+
+def layers(term: Term | Share) -> str:
     """Name the layers of a term: `layers 1 to 9`, `layer 10`, `no layer (it passes on)`."""
     if not term.layers:
         return "no layer (it passes on)"
@@ -77,12 +108,13 @@ def layers(term: Term) -> str:
 def cloud_sentences(facts: Facts) -> tuple[str, ...]:
     """Say plainly whether cloud only is faster, and give the numbers for each input encoding."""
     t_s, cloud_s, own = facts.derived.latency_s, facts.cloud_s, str(facts.document["network"]["input"])
-    terms = facts.cloud_terms(own)
+    terms, hops = facts.cloud_terms(own), len(facts.cloud_way(own))
     send_s = sum(term.epsilon_s for term in terms)
+    back = f", {milliseconds(facts.back_s)} of it to bring the result back," if facts.back_s else ""
     parts = (
-        f"as {own} it is {facts.input_bytes:,.0f} bytes, {milliseconds(send_s)} over {len(facts.links)} "
+        f"as {own} it is {facts.input_bytes:,.0f} bytes, {milliseconds(send_s)} over {hops} "
         f"links, and {terms[-1].device} then needs {milliseconds(terms[-1].tau_s)} for the whole network: "
-        f"{milliseconds(cloud_s)} in all against T = {milliseconds(t_s)} of the split"
+        f"{milliseconds(cloud_s)} in all{back} against T = {milliseconds(t_s)} of the split"
     )
     if cloud_s < t_s:
         cheap = "nothing" if send_s < 0.1 * cloud_s else "less than computing near the UE saves"
@@ -99,7 +131,7 @@ def cloud_sentences(facts: Facts) -> tuple[str, ...]:
         ]
     for other in INPUT_BYTES:
         if other != own:
-            total_s = sum(term.tau_s + term.epsilon_s for term in facts.cloud_terms(other))
+            total_s = sum(its.tau_s + its.epsilon_s + its.return_s for its in facts.cloud_terms(other))
             found.append(f"With a {other} input, cloud only would take {milliseconds(total_s)}.")
     return tuple(found)
 
@@ -128,10 +160,17 @@ def split_sentences(panels: tuple[Panel, ...]) -> tuple[str, ...]:
 
 def evidence(facts: DeviceFacts) -> str:
     """Say what a device's latencies rest on: how many rows, measured on what, or simulated from what."""
-    if facts.table is None:
+    if facts.basis is None:
         return facts.trouble
-    rows, said = facts.table.rows, []
-    for name, environment in facts.table.environments.items():
+    rows, said = facts.basis.table.rows, []
+    if facts.basis.setting:
+        judged = facts.basis.estimator.evaluation.rows
+        own = {0: "none of them is a block", 1: "1 of them is a block"}.get(
+            len(rows), f"{len(rows)} of them are blocks"
+        )
+        said.append(f"{judged} rows published by others: {facts.basis.setting}; {own} of JMSNAS")
+        rows = ()
+    for name, environment in facts.basis.table.environments.items():
         here = [row for row in rows if row.environment == name]
         if not here:
             continue
@@ -149,7 +188,8 @@ def evidence(facts: DeviceFacts) -> str:
 
 def commands_again(facts: Facts) -> tuple[Command, ...]:
     """Lines that repeat the run. Names are quoted for the shell."""
-    tables = _once([facts_of.device.table for facts_of in facts.devices])
+    tables = _once([facts_of.device.table for facts_of in facts.devices if not facts_of.published])
+    published = _once([facts_of.device.table for facts_of in facts.devices if facts_of.published])
     devices = " ".join(f"--device {shlex.quote(table)}" for table in tables)
     config, settings = facts.config, facts.settings
     space = shlex.quote(str(config["space"]))
@@ -164,9 +204,17 @@ def commands_again(facts: Facts) -> tuple[Command, ...]:
         does += f"; from Python with SearchConfig({', '.join(changed)}), which the command line cannot set"
     if config["network"] not in preset_names("networks"):
         does += "; the network is your own file"
-    return (
+    own = (
         Command(f"jmsnas profile {devices} --space {space}", "measures, or simulates what is not at hand"),
         Command(f"jmsnas fit-estimator {devices}", "fits U(.) of each"),
+    )
+    of_others = Command(
+        "jmsnas fit-estimator --table FILE",
+        f"fits U(.) of {', '.join(published)} to the tables they came from",
+    )
+    return (
+        *(own if tables else ()),
+        *((of_others,) if published else ()),
         Command(f"{_search(facts)} --t-const {facts.target.t_const_s!r}s", does),
         Command(f"jmsnas report {shlex.quote(str(facts.document['name']))}", "writes this page"),
     )
@@ -185,8 +233,9 @@ def commands_next(facts: Facts) -> tuple[Command, ...]:
         )
     if "local" not in [d.device.table for d in facts.devices]:
         found.append(Command(f"jmsnas profile --space {space}", "measures this computer"))
-        line = _search(facts, network="desk")
-        found.append(Command(line, "searches with this computer, as measured, in the place of the UE"))
+        if not facts.tree:
+            line = _search(facts, network="desk")
+            found.append(Command(line, "searches with this computer, as measured, in the place of the UE"))
     tighter_s = (facts.target.fastest_s + min(facts.target.t_const_s, facts.target.slowest_s)) / 2
     line = f"{_search(facts)} --t-const {tighter_s * 1e3:.4g}ms"
     return (*found, Command(line, "searches under a tighter deadline"))
@@ -194,7 +243,8 @@ def commands_next(facts: Facts) -> tuple[Command, ...]:
 
 def _search(facts: Facts, network: str = "") -> str:
     config, settings = facts.config, facts.settings
-    words = ["jmsnas", "search", "--topology", "chain", "--network", network or str(config["network"])]
+    words = ["jmsnas", "search", "--topology", "mesh" if facts.tree else "chain"]
+    words += ["--network", network or str(config["network"])]
     words += ["--space", str(config["space"]), "--dataset", str(config["dataset"])]
     words += ["--seed", str(settings.seed), "--threads", str(settings.threads)]
     return shlex.join([*words, "--train-on", str(settings.train_on)])

@@ -44,6 +44,31 @@ def hard_limit() -> Iterator[None]:
     signal.signal(signal.SIGALRM, before)
 
 
+@pytest.fixture(autouse=True)
+def nothing_leaks(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """A18 in every test of an agent: neither its words nor its log hold a path, a key or a traceback."""
+    if not Path(request.fspath).name.startswith("test_a"):
+        yield
+        return
+    from jmsnas.deploy import peer
+
+    told, error = list[str](), peer._error
+
+    def heard(name: str, method: str, raised: object) -> object:
+        told.append(str(found := error(name, method, raised)))
+        return found
+
+    monkeypatch.setattr(peer, "_error", heard)
+    capfd: pytest.CaptureFixture[str] = request.getfixturevalue("capfd")
+    yield
+    log = capfd.readouterr()
+    everything = "\n".join([*told, log.out, log.err])
+    for secret in (str(tmp_path_factory.getbasetemp()), "PRIVATE KEY", "Traceback"):
+        assert secret not in everything, f"{secret} in: {everything[-2000:]}"
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not LEVEL or not _proofs:
         return

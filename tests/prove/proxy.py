@@ -1,4 +1,4 @@
-"""A link that can be cut: a TCP proxy that forwards, stands still, drops answers, or ends its connections."""
+"""A link that can be cut: a TCP proxy that forwards, stands still, keeps answers back or drops them."""
 
 import contextlib
 import socket
@@ -14,7 +14,7 @@ class Proxy:
         self._server = socket.create_server(("127.0.0.1", 0))
         self.address = f"127.0.0.1:{self._server.getsockname()[1]}"
         self.frozen = threading.Event()
-        self.drop_answers = False
+        self.drop_answers, self.late_answers = False, threading.Event()
         self._pairs: list[socket.socket] = []
         self._open = True
         threading.Thread(target=self._accept, daemon=True).start()
@@ -23,8 +23,12 @@ class Proxy:
         while self._open:
             try:
                 near, _ = self._server.accept()
+            except OSError:
+                continue
+            try:
                 far = socket.create_connection(self._target, 2)
             except OSError:
+                near.close()
                 continue
             self._pairs += [near, far]
             for source, sink, back in ((near, far, False), (far, near, True)):
@@ -33,8 +37,8 @@ class Proxy:
     def _pump(self, source: socket.socket, sink: socket.socket, back: bool) -> None:
         with contextlib.suppress(OSError):
             while content := source.recv(1 << 16):
-                while self.frozen.is_set() and self._open:
-                    threading.Event().wait(0.02)
+                while (self.frozen.is_set() or (back and self.late_answers.is_set())) and self._open:
+                    threading.Event().wait(0.005)
                 if back and self.drop_answers:
                     break
                 sink.sendall(content)
@@ -52,5 +56,6 @@ class Proxy:
     def close(self) -> None:
         self._open = False
         self.frozen.clear()
+        self.late_answers.clear()
         self._server.close()
         self.cut()

@@ -1,24 +1,31 @@
-"""A leader in a process of its own, to be killed: FOLDER SEED name=address=fingerprint..."""
+"""A leader in a process of its own, to be killed while it ships, or to be timed as it starts again."""
 
-import sys
+import time
+from multiprocessing.connection import Connection
 from pathlib import Path
 
-from deployments import pieces, segments
+import numpy as np
+from deployments import images, network, pieces
 
 from jmsnas.deploy.fleet import Address
+from jmsnas.deploy.kept_export import kept_export
 from jmsnas.deploy.leader import Leader
 from jmsnas.deploy.local import leader_certs
 
 
-def main() -> None:
-    folder, seed, *words = sys.argv[1:]
-    agents = {address.name: address for address in (Address(*word.split("=")) for word in words)}
-    leader = Leader(leader_certs(Path(folder)), agents)
-    made = segments(int(seed))
-    print("ships", flush=True)
-    leader.ship(pieces(), made)
-    print("done", flush=True)
+def ship(folder: Path, addresses: dict[str, Address], seed: int, said: Connection) -> None:
+    """Start, take up what was exported before, ship, ask; tell each step, and the seconds since the start.
 
-
-if __name__ == "__main__":
-    main()
+    The process was forked from one that had all imported: what that takes is not in the seconds.
+    """
+    began = time.monotonic()
+    said.send(("begins", 0.0, None))
+    made = kept_export(network(seed), (1, 1, 8, 8), folder / "cache")
+    leader = Leader(leader_certs(folder), addresses)
+    sent = leader.ship(pieces(), {"chain": made})
+    (x,) = images(1)
+    logits = leader.ask(x).logits
+    seconds = time.monotonic() - began
+    np.testing.assert_allclose(logits, made.run(x), atol=1e-4)
+    said.send(("answered", seconds, sent))
+    leader.close()

@@ -5,6 +5,8 @@ Every attack is a file in `tests/attacks/`: what is changed in an honest part, a
 
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -12,16 +14,19 @@ from typing import Any
 
 import pytest
 from attacks.models import MODELS
+from attacks.weights import WEIGHTS
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from deployments import Fleet, fleet, images, pieces, segments
+from deployments import Fleet, exported, fleet, images, pieces, segments
 from prove.proof import Proof
 
 from jmsnas.deploy.identity import signing_key
 from jmsnas.deploy.manifest import MAX_BYTES, sign, to_bytes
 from jmsnas.deploy.plan import Shipment, shipments
 from jmsnas.errors import DeployError
+from jmsnas.profiler.table import Key
 
 ATTACKS = sorted((Path(__file__).parents[1] / "attacks").glob("*.json"))
+FILES = MODELS | WEIGHTS
 
 
 @pytest.fixture(scope="module")
@@ -32,9 +37,9 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         yield found
 
 
-def honest(one: Fleet, epoch: int, seed: int = 0) -> Shipment:
+def honest(one: Fleet, epoch: int, seed: int = 0, runtime: str = "onnxruntime") -> Shipment:
     leader = one.leader
-    alone = pieces((6,), ("pi4",))
+    alone = tuple(replace(piece, key=Key(runtime)) for piece in pieces((6,), ("pi4",)))
     made = shipments(
         alone, segments(1), leader.agents, leader._cluster, leader._fingerprint, epoch, seed=seed
     )
@@ -54,11 +59,11 @@ def attack(one: Fleet, file: dict[str, Any]) -> None:
 
     epoch = one.agents["pi4"].parts.epoch + file.get("epoch_ahead", 1)
     # Another golden input each time: a blob that is there already would not travel.
-    shipment = honest(one, epoch, seed=epoch + len(file["why"]))
+    shipment = honest(one, epoch, seed=epoch + len(file["why"]), runtime=file.get("runtime", "onnxruntime"))
     manifest, blobs = shipment.manifest, dict(shipment.blobs)
     assert manifest.model is not None
     if "model" in file:
-        model = MODELS[file["model"]](blobs[manifest.model.sha256])
+        model = FILES[file["model"]](blobs[manifest.model.sha256])
         digest = hashlib.sha256(model).hexdigest()
         blobs[digest] = model
         manifest = replace(manifest, model=replace(manifest.model, sha256=digest, size_bytes=len(model)))
@@ -92,7 +97,7 @@ def test_attack(one: Fleet, proof: Proof, path: Path) -> None:
 
 def test_every_kind_is_there() -> None:
     assert len(ATTACKS) >= 25
-    assert {file.get("model") for file in map(json.loads, (p.read_text() for p in ATTACKS))} >= set(MODELS)
+    assert {file.get("model") for file in map(json.loads, (p.read_text() for p in ATTACKS))} >= set(FILES)
 
 
 def test_flipped_bytes_of_a_manifest(one: Fleet, proof: Proof) -> None:
@@ -109,3 +114,20 @@ def test_flipped_bytes_of_a_manifest(one: Fleet, proof: Proof) -> None:
             parts.offer(bytes(flipped), signature)
     assert parts.epoch == epoch and len(content) < MAX_BYTES
     proof.show(f"{count} flipped bits, each byte of a manifest: 0 accepted")
+
+
+def test_mutated_models_end_no_process(proof: Proof) -> None:
+    """What no leader signs gets nowhere near; in the process where parts are tried it ends nothing."""
+    honest, count = exported().cut(1, 6), proof.count(100, prove=2000, long=1_000_000)
+    assert honest is not None
+    run = subprocess.run(
+        [sys.executable, "-m", "prove.mutated_models", "11", str(count)],
+        cwd=Path(__file__).parents[1],
+        input=honest,
+        capture_output=True,
+    )
+    assert run.returncode == 0, run.stderr[-500:]
+    found = json.loads(run.stdout)
+    assert sum(found.values()) == count
+    words = ", ".join(f"{number} {what}" for what, number in sorted(found.items()))
+    proof.show(f"{count} mutated ONNX files in a process of 1 GB: {words}, 0 crashes")

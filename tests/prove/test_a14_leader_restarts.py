@@ -1,48 +1,69 @@
 """A14: a leader that is killed while it ships: agents keep what is whole, nothing of it travels again."""
 
-import random
-import subprocess
+import multiprocessing
+import os
 import sys
-import time
 from pathlib import Path
+from statistics import median
 
-import numpy as np
-from deployments import exported, images, pieces, segments
-from prove.own_agents import own_agents
-from prove.proof import Proof
+import pytest
+from prove.own_agents import Own, own_agents
+from prove.proof import LEVEL, Proof
+from prove.shipper import ship
 
-ANSWERS_S = 2.0
+ANSWERS_S, SEEDS = 2.0, 3
+
+# Leaders are forked from a process that has imported all and run nothing.
+CLEAN = multiprocessing.get_context("forkserver")
+CLEAN.set_forkserver_preload(["prove.shipper", "torch._dynamo"])
 
 
-def test_killed_while_shipping(tmp_path: Path, proof: Proof) -> None:
-    kills, rng, answered, again = proof.count(1, prove=10, long=500), random.Random(14), [], 0
-    (x,) = images(1)
+def leader(own: Own, seed: int, after_s: float | None = None) -> tuple[float, dict[str, int]]:
+    """Start a leader; without `after_s` give the seconds to its first answer and the bytes that travelled.
+
+    With it, kill the leader so long after its start.
+    """
+    near, far = CLEAN.Pipe()
+    addresses = {name: agent.address for name, agent in own.agents.items()}
+    process = CLEAN.Process(target=ship, args=(own.folder, addresses, seed, far))
+    process.start()
+    far.close()
+    assert near.poll(60) and near.recv()[0] == "begins"
+    if after_s is not None:
+        process.join(after_s)
+        process.kill()
+        process.join()
+        near.close()
+        return 0.0, {}
+    assert near.poll(30), "no answer"
+    _, seconds, sent = near.recv()
+    process.join()
+    near.close()
+    return seconds, sent
+
+
+def test_killed_while_shipping(tmp_path: Path, proof: Proof, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # else it finds nothing to import beforehand
+    kills, answered, again, whole = proof.count(3, prove=20, long=500), list[float](), 0, 0
     with own_agents(tmp_path) as own:
-        words = [f"{n}={a.address.address}={a.address.fingerprint}" for n, a in own.agents.items()]
+        # Each plan once, so that it is exported; the last of them says how long a deployment takes.
+        lasts_s = [leader(own, seed)[0] for seed in range(SEEDS)][-1]
         for n in range(kills):
-            seed = n % 3
-            command = [sys.executable, "-m", "prove.shipper", str(tmp_path), str(seed), *words]
-            with subprocess.Popen(
-                command, cwd=Path(__file__).parents[1], stdout=subprocess.PIPE, text=True
-            ) as process:
-                assert process.stdout is not None
-                assert process.stdout.readline() == "ships\n"
-                time.sleep(rng.uniform(0, 0.7))
-                process.kill()
-                process.wait()
-            leader = own.new_leader()
-            began = time.monotonic()
-            first = leader.ship(pieces(), segments(seed))
-            np.testing.assert_allclose(leader.ask(x).logits, exported(seed).run(x), atol=1e-4)
-            answered.append(time.monotonic() - began)
-            second = own.new_leader().ship(pieces(), segments(seed))
-            assert set(second.values()) == {0}
-            again += sum(size == 0 for size in first.values())
-        left_over = [path for path in (tmp_path / "agents").rglob("*.part")]
-    assert not left_over and max(answered) < 30
-    # The fastest: what the machine does beside says nothing of the leader; of one alone nothing is known.
-    assert kills < 10 or min(answered) < ANSWERS_S
+            for blob in (tmp_path / "agents").glob("*/blobs/*"):
+                blob.unlink()
+            leader(own, n % SEEDS, (n + 0.5) / kills * lasts_s)
+            seconds, sent = leader(own, n % SEEDS)
+            answered.append(seconds)
+            again += sum(size == 0 for size in sent.values())
+            assert not list((tmp_path / "agents").rglob("*.part")), "half a blob was left behind"
+            seconds, sent = leader(own, n % SEEDS)
+            answered.append(seconds)
+            whole += sum(sent.values())
+    assert whole == 0, "parts that were there travelled again"
+    # `make test` runs beside others: there it is the median that must hold.
+    assert (max if LEVEL else median)(answered) < ANSWERS_S
     proof.show(
-        f"{kills} kills: first answer of the next leader in {min(answered):.2f} to {max(answered):.2f} s, "
-        f"{again} of {3 * kills} parts were there already"
+        f"{kills} kills, spread over a deployment: first answer of the next leader in {min(answered):.2f} to "
+        f"{max(answered):.2f} s after its imports, {again} of {3 * kills} parts were there already, of whole "
+        "plans 0 bytes travelled again"
     )

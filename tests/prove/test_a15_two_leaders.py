@@ -1,34 +1,78 @@
 """A15: of two leaders the one with the lower epoch is refused, loudly, and what serves goes on."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
-from deployments import fleet, images, pieces, segments
+from deployments import DEVICES, fleet, images, pieces, segments
 from prove.proof import Proof
 
+from jmsnas.deploy.leader import Leader
+from jmsnas.deploy.manifest import sign, to_bytes
+from jmsnas.deploy.plan import shipments
 from jmsnas.errors import DeployError
 
+Two = tuple[Leader, Leader]
 
-def test_the_lower_epoch_is_refused(tmp_path: Path, proof: Proof) -> None:
+
+@pytest.fixture
+def two(tmp_path: Path) -> Iterator[Two]:
+    """An older leader and a newer one, each with its plan shipped; what the newer serves goes on."""
     with fleet(tmp_path) as three:
-        one, two = three.leader, three.new_leader()
-        one.ship(pieces(), segments(0))
-        two.ship(pieces(), segments(1))
+        older, newer = three.leader, three.new_leader()
+        older.ship(pieces(), segments(0))
+        newer.ship(pieces(), segments(1))
         (x,) = images(1)
-        before = two.ask(x)
-        # The first goes on with the number it knows.
-        from jmsnas.deploy.manifest import sign, to_bytes
-        from jmsnas.deploy.plan import shipments
+        before = newer.ask(x)
+        yield older, newer
+        assert newer.ask(x).logits.tobytes() == before.logits.tobytes()
+        newer.close()
 
-        made = shipments(pieces(), segments(0), one.agents, one._cluster, one._fingerprint, one.epoch)
-        content = to_bytes(made["laptop"].manifest)
-        with pytest.raises(
-            DeployError, match=f"plan {one.epoch} is not newer than plan {two.epoch}.*another leader"
-        ):
-            one.peers["laptop"].offer(content, sign(content, one._key))
-        two.ship(pieces(), segments(1))
-        with pytest.raises(DeployError, match="is not served here, but"):
-            one.ask(x)
-        assert two.ask(x).logits.tobytes() == before.logits.tobytes()
-        two.close()
-    proof.show("plan offered, requests sent by the older leader: refused, named; the newer serves on")
+
+def offer(leader: Leader, device: str, epoch: int) -> list[str]:
+    """Have a leader offer a device its part of plan `epoch`, rightly signed."""
+    made = shipments(pieces(), segments(0), leader.agents, leader._cluster, leader._fingerprint, epoch)
+    content = to_bytes(made[device].manifest)
+    return leader.peers[device].offer(content, sign(content, leader._key))
+
+
+def test_the_lower_and_the_same_epoch_are_refused(two: Two, proof: Proof) -> None:
+    older, newer = two
+    assert older.epoch < newer.epoch
+    # The second is what two leaders that count on from the same plan come to: the number is taken.
+    for epoch in (older.epoch, newer.epoch):
+        words = f"plan {epoch} is not newer than plan {newer.epoch}.*another leader"
+        for device in DEVICES:
+            with pytest.raises(DeployError, match=f"{device}: {words}"):
+                offer(older, device, epoch)
+    proof.show("plans of a lower and of the same number, offered to 3 devices by the older leader: refused")
+
+
+def test_requests_by_a_plan_that_has_ended(two: Two, proof: Proof) -> None:
+    older, newer = two
+    newer.ship(pieces(), segments(1))
+    (x,) = images(1)
+    with pytest.raises(DeployError, match=f"plan {older.epoch} is not served here, but"):
+        older.ask(x)
+    proof.show("requests by the older leader's plan: refused, named")
+
+
+def test_each_in_turn(tmp_path: Path, proof: Proof) -> None:
+    with fleet(tmp_path) as three:
+        turns = [three.leader, three.new_leader()]
+        (x,) = images(1)
+        for turn in range(6):
+            own, other = turns[turn % 2], turns[1 - turn % 2]
+            own.ship(pieces(), segments(turn % 2))
+            answer = own.ask(x)
+            assert answer.epoch == turn + 1
+            expected = segments(turn % 2)["chain"].run(x)
+            np.testing.assert_allclose(answer.logits, expected, atol=1e-4)
+            if other.epoch:
+                with pytest.raises(
+                    DeployError, match=f"plan {other.epoch} is not newer than plan {turn + 1}"
+                ):
+                    offer(other, "laptop", other.epoch)
+        turns[1].close()
+    proof.show("six plans of two leaders in turn: each answers by its own, the other's number is refused")

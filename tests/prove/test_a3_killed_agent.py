@@ -42,8 +42,7 @@ def test_kill_mid_inference(tmp_path: Path, proof: Proof) -> None:
             served.append(time.monotonic() - began)
             own.agents["laptop"].restart()
             own.leader.peers["laptop"].healthy(5.0)
-    # The fastest: what the machine does beside says nothing of the agent.
-    assert min(told) < TOLD_S and min(served) < SERVES_S and max(told) < 2.5
+    assert max(told) < TOLD_S and max(served) < SERVES_S
     proof.show(
         f"{kills} kills: told in {1e3 * min(told):.1f} to {1e3 * max(told):.0f} ms, new plan serves in "
         f"{min(served):.2f} to {max(served):.2f} s"

@@ -11,7 +11,7 @@ import grpc
 import numpy as np
 from deployments import images, pieces, segments
 from prove.own_agents import own_agents, rss_bytes
-from prove.proof import Proof
+from prove.proof import LEVEL, Proof
 
 from jmsnas.deploy.hops import RUN
 from jmsnas.frame import TensorHeader, pack_tensor
@@ -52,12 +52,12 @@ def test_waves_of_ten_times_the_capacity(tmp_path: Path, proof: Proof) -> None:
         more = rss_bytes(own.agents["pi4"].process.pid) - before
     assert refused > 5 * answered / 2 and answered >= 9 * waves and not late
     assert more < MORE_BYTES
-    # The median: a wave of 90 calls keeps the client's own core busy for a while.
-    fastest = float(np.median(quick))
-    assert fastest < REFUSED_S
+    middle, p99 = (float(np.quantile(quick, q)) for q in (0.5, 0.99))
+    # `make test` runs beside others: there it is the median that must hold.
+    assert (p99 if LEVEL else middle) < REFUSED_S
     proof.show(
-        f"{waves} waves of 90: {answered} answered in time, {refused} refused (half of them in "
-        f"{1e3 * fastest:.0f} ms), memory {more / 2**20:+.1f} MB"
+        f"{waves} waves of 90: {answered} answered in time, {refused} refused (p50 {1e3 * middle:.0f}, p99 "
+        f"{1e3 * p99:.0f} ms), memory {more / 2**20:+.1f} MB"
     )
 
 

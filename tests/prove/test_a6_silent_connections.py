@@ -1,16 +1,17 @@
 """A6: hundreds of silent or half-open connections hold nothing up, and are closed in seconds."""
 
-import contextlib
+import selectors
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 from deployments import images, pieces, segments
 from prove.own_agents import Own, own_agents
-from prove.proof import Proof
+from prove.proof import LEVEL, Proof
 
-CLOSED_S = 5.0
+CLOSED_S, SLOWER, NOISE_S = 3.0, 3.0, (0.02, 0.0, 0.0)
 
 
 def test_silent_connections(tmp_path: Path, proof: Proof) -> None:
@@ -19,34 +20,50 @@ def test_silent_connections(tmp_path: Path, proof: Proof) -> None:
         own.leader.ship(pieces((6,), ("pi4",)), segments())
         alone_s = _p99(own)
         host, _, port = own.agents["pi4"].address.address.rpartition(":")
-        sockets, began = [], time.monotonic()
+        sockets = []
         for n in range(count):
             connection = socket.create_connection((host, int(port)), 5)
             # Every second one begins a TLS handshake and says no more.
             if n % 2:
                 connection.sendall(b"\x16\x03\x01\x02\x00\x01\x00")
             sockets.append(connection)
-        opened_s = time.monotonic() - began
-        beside_s = _p99(own)
-        for connection in sockets:
-            connection.settimeout(max(0.01, began + opened_s + CLOSED_S - time.monotonic()))
-            with contextlib.suppress(ConnectionError):
-                while connection.recv(100):  # a TLS alert may come first
-                    pass
-            connection.close()
-        closed_s = time.monotonic() - began - opened_s
+        opened = time.monotonic()
+        with ThreadPoolExecutor(1) as pool:
+            closing = pool.submit(_all_closed, sockets)  # beside the requests, however long these take
+            beside_s = _p99(own)
+            closed_s = closing.result() - opened
         assert own.leader.peers["pi4"].healthy(5)
     assert closed_s <= CLOSED_S
-    assert beside_s < 3 * alone_s + 0.02
+    # `make test` runs beside others: a hundredth of its requests may wait for the core.
+    assert beside_s < SLOWER * alone_s + NOISE_S[LEVEL]
     proof.show(
         f"{count} silent connections: closed after {closed_s:.1f} s, p99 {1e3 * alone_s:.1f} -> "
         f"{1e3 * beside_s:.1f} ms"
     )
 
 
+def _all_closed(sockets: list[socket.socket]) -> float:
+    """Wait until the other side has closed them all, and give the moment; ten bars later at the latest."""
+    end = time.monotonic() + 10 * CLOSED_S
+    with selectors.DefaultSelector() as selector:
+        for connection in sockets:
+            connection.setblocking(False)
+            selector.register(connection, selectors.EVENT_READ)
+        while selector.get_map() and time.monotonic() < end:
+            for key, _ in selector.select(1.0):
+                try:
+                    over = not key.fileobj.recv(100)  # type: ignore[union-attr]
+                except ConnectionError:
+                    over = True
+                if over:  # else a TLS alert, which comes first
+                    selector.unregister(key.fileobj)
+                    key.fileobj.close()  # type: ignore[union-attr]
+    return time.monotonic()
+
+
 def _p99(own: Own) -> float:
     (x,), taken = images(1), []
-    for _ in range(100):
+    for _ in range(1000):  # of a hundred the 99th percentile would be the slowest but one
         began = time.monotonic()
         own.leader.ask(x)
         taken.append(time.monotonic() - began)

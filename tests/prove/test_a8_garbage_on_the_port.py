@@ -3,14 +3,20 @@
 import contextlib
 import random
 import socket
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import pytest
 from deployments import images, pieces, segments
 from prove.own_agents import own_agents, rss_bytes
 from prove.proof import Proof
+from prove.rapid_reset import rapid_reset
+
+from jmsnas.deploy.certificates import make_certificates
+from jmsnas.errors import DeployError
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-MORE_BYTES = 128 << 20
+MORE_BYTES, MORE_LOG = 128 << 20, 10_000  # of memory, and of log, for which strangers are no reason
 
 
 def garbage(rng: random.Random) -> bytes:
@@ -25,7 +31,7 @@ def garbage(rng: random.Random) -> bytes:
     return b"GET / HTTP/1.1\r\nHost: " + b"a" * rng.randrange(5000) + b"\r\n\r\n"
 
 
-def test_garbage_on_the_port(tmp_path: Path, proof: Proof) -> None:
+def test_garbage_on_the_port(tmp_path: Path, proof: Proof, capfd: pytest.CaptureFixture[str]) -> None:
     count, rng, (x,) = proof.count(3000, prove=50_000, long=3_000_000), random.Random(8), images(1)
     with own_agents(tmp_path, ("pi4",)) as own:
         own.leader.ship(pieces((6,), ("pi4",)), segments())
@@ -38,5 +44,35 @@ def test_garbage_on_the_port(tmp_path: Path, proof: Proof) -> None:
         more = rss_bytes(own.agents["pi4"].process.pid) - rss
         assert own.agents["pi4"].process.poll() is None
         assert own.leader.ask(x).logits.tobytes() == before.logits.tobytes()
-    assert more < MORE_BYTES
+    assert more < MORE_BYTES and len(capfd.readouterr().err) < MORE_LOG
     proof.show(f"{count} connections of garbage: it serves on, memory {more / 2**20:+.0f} MB")
+
+
+def test_streams_opened_and_reset_at_once(tmp_path: Path, proof: Proof) -> None:
+    seconds, per_s, (x,) = proof.count(1, prove=5, long=600), 1000, images(1)
+    with own_agents(tmp_path, ("pi4",)) as own:
+        own.leader.ship(pieces((6,), ("pi4",)), segments())
+        before = own.leader.ask(x)
+        make_certificates(tmp_path / "certs", ("other",))  # any device of ours: without a certificate none is
+        agent, answers, refused = own.agents["pi4"], 0, 0
+        rss = rss_bytes(agent.process.pid)
+        with ThreadPoolExecutor(1) as pool:
+            resets = pool.submit(
+                rapid_reset, agent.address.address, tmp_path / "certs" / "other", per_s, seconds
+            )
+            while not resets.done():
+                try:
+                    assert own.leader.ask(x).logits.tobytes() == before.logits.tobytes()
+                    answers += 1
+                except DeployError as error:  # a flood from a device of ours may take all places: SECURITY.md
+                    assert "RESOURCE_EXHAUSTED" in str(error)
+                    refused += 1
+        more = rss_bytes(agent.process.pid) - rss
+        assert agent.process.poll() is None
+        assert own.leader.ask(x).logits.tobytes() == before.logits.tobytes()
+    assert resets.result() >= per_s * seconds / 2, "too few resets to count"
+    assert answers > 10 * seconds and more < MORE_BYTES
+    proof.show(
+        f"{resets.result()} streams opened and reset in {seconds} s: {answers} requests beside answered, "
+        f"{refused} refused at once, memory {more / 2**20:+.0f} MB; the next is answered"
+    )

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from prove.proof import Proof
 
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators.store import RECIPE, Estimator, fit_estimator, load_estimator
+from jmsnas.estimators.folder import RECIPE
+from jmsnas.estimators.store import Estimator, fit_estimator, load_estimator
 from jmsnas.profiler.simulated import simulated_table
 from jmsnas.profiler.table import Key, LatencyTable, Row
 from jmsnas.space import Block, Candidate, Layer

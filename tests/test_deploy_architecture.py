@@ -1,0 +1,55 @@
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jmsnas.blocks import build
+from jmsnas.deploy.architecture import MOST_BLOCKS, read_architecture
+from jmsnas.errors import PartError
+from jmsnas.mobilenets import NAMES, mobilenet
+from jmsnas.space_file import load_space
+
+
+def test_what_weights_take_by_hand() -> None:
+    # stem 1->16: 3x3x16 weights; BatchNorm 16 x (weight, bias, mean, variance) and a counter of 8 bytes.
+    found = read_architecture(["stem 1->16 8x8"], (1, 1, 8, 8), (1, 16, 8, 8))
+    assert found.weights_bytes == 4 * (9 * 16 + 4 * 16) + 8
+
+
+@given(st.sampled_from(NAMES), st.data())
+@settings(max_examples=12, deadline=None)
+def test_it_is_what_torch_makes_of_them(name: str, data: st.DataObject) -> None:
+    blocks = mobilenet(name, (3, 32, 32), 10, 0.25).blocks
+    first = data.draw(st.integers(0, len(blocks) - 1))
+    chosen = blocks[first : data.draw(st.integers(first + 1, len(blocks)))]
+    shapes = (1, *chosen[0].layer.input_shape), (1, *chosen[-1].layer.output_shape)
+    found = read_architecture([str(block) for block in chosen], *shapes)
+    assert found.part.blocks == chosen
+    with torch.device("meta"):
+        tensors = build(found.part).state_dict().values()
+    assert found.weights_bytes == sum(tensor.nbytes for tensor in tensors)
+
+
+def test_every_block_of_a_space_is_read_back() -> None:
+    for block in load_space("digits").blocks():
+        if block.candidate.op != "identity":
+            shapes = (1, *block.layer.input_shape), (1, *block.layer.output_shape)
+            assert read_architecture([str(block)], *shapes).part.blocks == (block,)
+
+
+@pytest.mark.parametrize(
+    ("words", "shapes", "refused"),
+    [
+        ([], ((1, 1, 8, 8), (1, 16, 8, 8)), "of 0 blocks: expected 1 to 256"),
+        (["identity 8->8 8x8"] * (MOST_BLOCKS + 1), ((1, 8, 8, 8),) * 2, "of 257 blocks"),
+        (["x" * 81], ((1, 1, 8, 8), (1, 16, 8, 8)), "a block that nobody knows: update jmsnas"),
+        (["stem 1->16"], ((1, 1, 8, 8), (1, 16, 8, 8)), "nobody knows, or that cannot follow"),
+        (["stem 1->16 8x8"], ((1, 1, 8, 8), (2, 16, 8, 8)), "take or give another shape"),
+        (["stem 1->16 8x8"], ((), ()), "take or give another shape"),
+        (["identity 8->8 8x8"], ((1, 8, 8, 8),) * 2, "computes nothing"),
+        (["stem 1->16 8x8"], ((1 << 24, 1, 8, 8), (1 << 24, 16, 8, 8)), "a tensor of more than 268435456"),
+    ],
+)
+def test_what_is_refused(words: list[str], shapes: tuple[tuple[int, ...], ...], refused: str) -> None:
+    with pytest.raises(PartError, match=refused):
+        read_architecture(words, shapes[0], shapes[1])

@@ -1,0 +1,91 @@
+import random
+import struct
+import time
+
+import pytest
+import torch
+from attacks.weights import WEIGHTS
+from deployments import exported
+from safetensors.torch import load, save
+
+from jmsnas.deploy.architecture import MAX_HEADER_BYTES
+from jmsnas.deploy.safetensors_walk import Place, read_places
+from jmsnas.errors import PartError
+
+
+def honest() -> tuple[bytes, int]:
+    blob = exported().weights(1, 6)
+    assert blob is not None
+    return blob, sum(tensor.nbytes for tensor in load(blob).values())
+
+
+def test_places_by_hand() -> None:
+    blob = save({"a": torch.tensor([[1.0, 2.0]]), "n": torch.tensor(3)})
+    (length,) = struct.unpack_from("<Q", blob)
+    start = 8 + length
+    # safetensors puts the widest numbers first: 8 bytes of n, then 2 x 4 of a.
+    assert read_places(blob, 16) == {
+        "n": Place("I64", (), start, start + 8),
+        "a": Place("F32", (1, 2), start + 8, start + 16),
+    }
+    assert struct.unpack("<2f", blob[start + 8 : start + 16]) == (1.0, 2.0)
+
+
+def test_it_agrees_with_the_safetensors_package() -> None:
+    blob, size = honest()
+    tensors, places = load(blob), read_places(blob, size)
+    assert {n: p.shape for n, p in places.items()} == {n: tuple(t.shape) for n, t in tensors.items()}
+    for name, tensor in tensors.items():
+        assert blob[places[name].begin : places[name].end] == tensor.numpy().tobytes()
+
+
+# The others are files whose places are right; torch_part tells them apart.
+@pytest.mark.parametrize(
+    "name", sorted(set(WEIGHTS) - {"transposed shape", "tensor renamed", "other numbers"})
+)
+def test_refused_by_content(name: str) -> None:
+    blob, size = honest()
+    with pytest.raises(PartError, match="safetensors file"):
+        read_places(WEIGHTS[name](blob), size)
+
+
+@pytest.mark.parametrize(
+    ("blob", "refused"),
+    [
+        (b"\x80\x04", "ends within its first number"),
+        (struct.pack("<Q", MAX_HEADER_BYTES + 1) + bytes(2 * MAX_HEADER_BYTES), "longer than it, or than"),
+        (struct.pack("<Q", 2) + b"[]", "a header that cannot be read"),
+        (struct.pack("<Q", 4) + b"null", "a header that cannot be read"),
+        (struct.pack("<Q", 2) + b"{}" + bytes(8), "8 bytes of numbers: its blocks have 0"),
+    ],
+)
+def test_what_is_no_such_file(blob: bytes, refused: str) -> None:
+    with pytest.raises(PartError, match=refused):
+        read_places(blob, 0)
+
+
+def test_bytes_without_a_tensor() -> None:
+    with pytest.raises(PartError, match="bytes that no tensor names"):
+        read_places(struct.pack("<Q", 2) + b"{}" + bytes(8), 8)
+
+
+def test_whatever_is_changed_the_one_error_is_ours() -> None:
+    blob, size = honest()
+    (length,) = struct.unpack_from("<Q", blob)
+    seed = time.time_ns() % 2**32
+    rng, refused = random.Random(seed), 0
+    print("seed", seed)
+    for _ in range(3000):
+        changed = bytearray(blob)
+        for _ in range(rng.randrange(1, 4)):
+            at = rng.randrange(8 + length)
+            changed[at : at + rng.randrange(1, 8)] = rng.choice(
+                (b"9" * 30, b"-1", b"null", b"[", b"}", b'"a"', b"1e9", bytes([rng.randrange(256)]))
+            )
+        try:
+            for place in read_places(bytes(changed), size).values():
+                assert 8 <= place.begin <= place.end <= len(changed)
+        except PartError as error:
+            refused += 1
+            assert len(str(error)) < 200
+    assert refused > 2000

@@ -1,0 +1,25 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from jmsnas.deploy import torch_here as file
+from jmsnas.deploy.torch_here import TorchHere, torch_here
+
+
+def test_what_is_here() -> None:
+    found = torch_here("cpu")
+    assert found.version == torch.__version__ and bool(found.cuda) == torch.cuda.is_available()
+    assert 0 <= found.call_s < 0.1
+    assert torch_here("cpu") is found
+
+
+@pytest.mark.parametrize("python", ["exit 1", "echo a torch that talks", "echo '[]'", "kill -ILL $$"])
+def test_a_torch_that_cannot_be_imported(
+    python: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = tmp_path / "python"
+    broken.write_text(f"#!/bin/sh\n{python}\n")
+    broken.chmod(0o755)
+    monkeypatch.setattr(file.sys, "executable", str(broken))
+    assert torch_here.__wrapped__("cpu") == TorchHere("", "", 0.0)

@@ -1,0 +1,23 @@
+from pathlib import Path
+
+from made_up_published import records, write_published
+
+from jmsnas.estimators.fit_tables import fit_tables
+from jmsnas.estimators.folder import estimator_folders, fitted_devices, is_published
+from jmsnas.profiler.parquet import write_table
+from jmsnas.profiler.simulated import simulated_table
+from jmsnas.profiler.table import Key
+from jmsnas.space_file import load_space
+from jmsnas.workspace import Workspace
+
+
+def test_what_is_fitted_here_and_of_which_kind(tmp_path: Path) -> None:
+    place = Workspace(tmp_path / "workspace")
+    assert fitted_devices(place) == estimator_folders(place, "pi4") == ()
+    write_table(tmp_path / "a.parquet", simulated_table("pi4", load_space("digits").blocks()[::9], [Key()]))
+    tables = [tmp_path / "a.parquet", write_published(tmp_path / "b.parquet", records(9))]
+    fit_tables(place, tables=tables)
+    (place.folder / "estimators" / "empty" / "x").mkdir(parents=True)
+    assert fitted_devices(place) == ("pi4", "some-board-cpu-2-threads")
+    (own,), (board,) = (estimator_folders(place, name) for name in fitted_devices(place))
+    assert own.name == Key().label and is_published(board) and not is_published(own)

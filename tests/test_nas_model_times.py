@@ -1,0 +1,84 @@
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from jmsnas.device import Device
+from jmsnas.estimators.basis import find_basis
+from jmsnas.nas.fork import fork_takes, tree_of
+from jmsnas.nas.latency_lut import build_lut
+from jmsnas.nas.load_model import load_model, network_of_run
+from jmsnas.nas.model import joined_blocks, model_of
+from jmsnas.nas.model_costs import model_costs
+from jmsnas.nas.model_times import unit_times
+from jmsnas.nas.run import Run, prepare
+from jmsnas.nas.split_methods import Question, split
+from jmsnas.profiler.parquet import read_table
+from jmsnas.profiler.simulated import load_simulated, predict_s
+from jmsnas.space import IDENTITY, Block, Layer, Part
+from jmsnas.space_file import load_space
+from jmsnas.workspace import Workspace
+
+PI4 = Device("pi4", "pi4", "UE")
+
+
+def first_blocks() -> tuple[Block, ...]:
+    space = load_space("digits")
+    return tuple(Block(cs[0], layer) for cs, layer in zip(space.choices, space.layers, strict=True))
+
+
+def test_split_says_what_the_search_said(short_run: tuple[Workspace, Run]) -> None:
+    place, run = short_run
+    model, network = load_model(place, run.folder.name), network_of_run(run.document, run.folder)
+    answer = split(model_costs(model, network.devices, network.links, place), Question("uint8", "strict"))
+    assert answer.told.latency_s == pytest.approx(run.document["derived"]["latency_s"], rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("topology", "policy"), [("chain", "strict"), ("chain", "stop-early"), ("mesh", "relay")]
+)
+def test_split_and_search_agree_on_any_operations(
+    topology: str, policy: str, simulated_workspace: Workspace, tmp_path: Path
+) -> None:
+    place = Workspace(Path(shutil.copytree(simulated_workspace.folder, tmp_path / "workspace")))
+    setting = prepare(place, topology, "digits", "digits", seed=0, tell=lambda text: None)
+    # The result goes back to the first device in both.
+    space, network = setting.space, replace(setting.network, policy=policy, returns=True)
+    lut = build_lut(space, network, setting.estimators)
+    draw = np.random.default_rng(0)
+    # The last candidate is Identity where a layer keeps its shape: it launches nothing, and is called.
+    every = [tuple(int(draw.integers(len(choices))) for choices in space.choices) for _ in range(5)]
+    for indices in (*every, tuple(len(choices) - 1 for choices in space.choices)):
+        blocks = [Block(space.choices[n][i], space.layers[n]) for n, i in enumerate(indices)]
+        takes = fork_takes(space.N, [list(branch) for branch in space.branches])
+        model = joined_blocks(blocks, takes, "any", "")
+        costs = model_costs(model, network.devices, network.links, place)
+        costs = replace(costs, tree=tree_of(network), returns=True)
+        told = split(costs, Question(network.input_encoding, network.policy)).told
+        assert told.latency_s == pytest.approx(lut.best(indices)[0], rel=1e-9)
+
+
+def test_a_table_speaks_and_a_roofline_beyond_it(simulated_workspace: Workspace) -> None:
+    table = read_table(simulated_workspace.table("pi4"))
+    model = model_of(Part(first_blocks()), "ours", "")
+    column = unit_times(model, PI4, simulated_workspace)
+    assert column.origin == "simulated"
+    assert column.basis == "SIMULATED: U(.): 12 blocks by their own rows, 0 predicted"
+    rows = {row.block: row.median_s for row in table.rows}
+    assert column.tau_N.tolist() == [rows[block] for block in first_blocks()]
+    # predict asks the same U(.).
+    assert find_basis(simulated_workspace, "pi4").estimator.predict_s(first_blocks()).tolist() == list(
+        column.tau_N
+    )
+    far = Block(first_blocks()[1].candidate, Layer(64, 64, 1, 112, 112))
+    column = unit_times(model_of(Part((far,)), "far", ""), PI4, simulated_workspace)
+    assert column.basis.endswith("0 blocks by their own rows, 0 predicted, 1 by the roofline")
+    assert column.tau_N[0] == predict_s(load_simulated("pi4"), "onnxruntime", far)
+
+
+def test_identity_costs_the_bare_call_without_a_table_too(tmp_path: Path) -> None:
+    block = Block(IDENTITY, Layer(16, 16, 1, 8, 8))
+    column = unit_times(model_of(Part((block,)), "nothing", ""), PI4, Workspace(tmp_path))
+    assert column.tau_N[0] == predict_s(load_simulated("pi4"), "onnxruntime", block) > 0
