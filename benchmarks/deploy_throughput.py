@@ -159,6 +159,8 @@ def report(arguments: Any, results: list[Result], load: tuple[float, float, floa
         f"answers in a least period, but where this host bounds ({len(bound)} networks): {mean:.2f} on "
         f"average (bar {BAR}), {min(bound):.2f} at least"
     )
+    over_all = float(np.mean([result.ratio for result in results]))
+    print(f"over all {len(results)} networks: {over_all:.2f} on average (no bar: the host is no term of T)")
     print(f"load average before the requests {load[0]:.2f}, {os.cpu_count()} cores shared by all agents")
     short = [f"{mean:.2f} < {BAR}"] if mean < BAR else []
     short += [f"logits differ by {worst:.1e} > {TOLERANCE:.0e}"] if worst > TOLERANCE else []
@@ -169,6 +171,7 @@ def report(arguments: Any, results: list[Result], load: tuple[float, float, floa
             "machine": describe_host(),
             "load": load,
             "mean": mean,
+            "mean_over_all": over_all,
             "results": rows,
         }
         arguments.json.write_text(json.dumps(document, indent=2) + "\n")

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from estimator_speed import print_speed, speed
 from threadpoolctl import threadpool_limits
 
 from jmsnas.errors import TableError
@@ -53,7 +54,6 @@ MIN_COVERAGE, MAX_COVERAGE = 0.85, 0.95
 # Fewer rows leave too few geometries to hold any out.
 MIN_ROWS = 30
 SMALL_ROWS, SMALL_DRAWS, FEW_DRAWS = 400, 3, 10
-FIT_ROWS, MAX_FIT_S, PREDICTED_ROWS, MAX_PREDICT_S = 1500, 60.0, 100_000, 1.0
 # Sizes that make a block slower if anything, and what must be the same for two blocks to be in order.
 SIZES = ("log_in_channels", "log_out_channels", "log_middle_channels", "log_pixels", "log_kernel_size")
 SAME = ("stride", "log_groups", "log_squeezed_channels", "expands", "shortcut", "identity", "swish")
@@ -89,7 +89,7 @@ def tables_in(path: Path) -> Iterator[Table]:
                 )
         return
     for found in read_published(path):
-        # An identity is free to predict: it would only flatter the figures.
+        # An identity is free to predict: it would be one of the rows that a fit of 20 sees.
         kept = [n for n, shape in enumerate(found.shapes) if not shape.identity]
         X = shape_features([found.shapes[n] for n in kept])
         yield Table(found.setting, X, found.measured_s[kept], None)
@@ -128,29 +128,6 @@ def misses(table: Table, judged: Judged) -> list[str]:
     if 100 * own.mape > bar:
         found.append(f"MAPE above {bar} %")
     return found
-
-
-def speed(table: Table) -> dict[str, Any]:
-    """Seconds to choose and fit 1,500 rows (or what there is), and to predict 100,000."""
-    some = np.random.default_rng(SEED).permutation(len(table.y))[:FIT_ROWS]
-    start = time.perf_counter()
-    regressor = LatencyRegressor(SEED).fit(table.X[some], table.y[some])
-    fit_s = time.perf_counter() - start
-    X = np.resize(table.X, (PREDICTED_ROWS, table.X.shape[1]))
-    start = time.perf_counter()
-    predicted_s = regressor.predict(X)
-    predict_s = time.perf_counter() - start
-    assert np.isfinite(predicted_s).all() and (predicted_s > 0).all()
-    found = [] if fit_s <= MAX_FIT_S else [f"fit above {MAX_FIT_S} s"]
-    found += [] if predict_s <= MAX_PREDICT_S else [f"prediction above {MAX_PREDICT_S} s"]
-    return {
-        "table": table.name,
-        "rows": len(some),
-        "model": regressor.name,
-        "fit_s": fit_s,
-        "predict_100000_s": predict_s,
-        "missed": found,
-    }
 
 
 def order(table: Table) -> dict[str, Any]:
@@ -210,6 +187,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tables", type=Path, help="folder of latency tables (.parquet)")
     parser.add_argument("--workspace", type=Path, help="workspace with tables of jmsnas profile")
+    parser.add_argument("--speed", action="store_true", help="only time fits and predictions")
     parser.add_argument("--json", type=Path, help="write the numbers here")
     parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
     arguments = parser.parse_args()
@@ -228,23 +206,19 @@ def main() -> None:
                 print(f"left out: {error}")
                 continue
             for table in found:
-                results += judge_table(table)
+                results += [] if arguments.speed else judge_table(table)
                 largest = table if largest is None or len(table.y) > len(largest.y) else largest
-        timed = None if largest is None else speed(largest)
+        timed = None if largest is None else speed(largest.name, largest.X, largest.y, SEED)
     if timed:
-        print(
-            f"\n{timed['rows']} rows of {timed['table']}: chosen and fitted in {timed['fit_s']:.1f} s "
-            f"({timed['model']}), 100,000 predictions in {timed['predict_100000_s']:.2f} s"
-            f"{'  MISSED ' + ', '.join(timed['missed']) if timed['missed'] else ''}"
-        )
+        print_speed(timed)
     print(f"{time.perf_counter() - begin:.0f} s in all")
     if arguments.json:
         machine = {**describe_host(), "python": platform.python_version()}
         machine |= {name: version(name) for name in ("jmsnas", "numpy", "scipy", "scikit-learn")}
         write_json(arguments.json, {"machine": machine, "seed": SEED, "results": results, "speed": timed})
     missed = [result for result in (*results, *([timed] if timed else [])) if result["missed"]]
-    if arguments.check and (missed or not results):
-        raise SystemExit(f"{len(missed)} bars missed" if results else "no table of blocks to judge")
+    if arguments.check and (missed or not timed):
+        raise SystemExit(f"{len(missed)} bars missed" if timed else "no table of blocks to judge")
 
 
 if __name__ == "__main__":

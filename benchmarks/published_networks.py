@@ -1,6 +1,6 @@
 """Published latencies of whole networks: which blocks each is made of, and how long it took.
 
-docs/networks.md names the sources. Nothing of jmsnas reads them.
+docs/estimators.md names the source. Nothing of jmsnas reads them.
 """
 
 import json

@@ -4,15 +4,17 @@ After Mitchell et al., Model Cards for Model Reporting, FAT* 2019 (arXiv 1810.03
 """
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from statistics import median
 
 from jmsnas.estimators.doubt import LEVELS
 from jmsnas.estimators.evaluate import Evaluation, Judged, Scores
+from jmsnas.estimators.gaussian import USUAL_LENGTH
 from jmsnas.estimators.hold_out import MODEL, ROOFLINE
 from jmsnas.estimators.recipe import Recipe
 from jmsnas.estimators.residuals import in_words
-from jmsnas.profiler.table import LatencyTable
+from jmsnas.profiler.table import TRUST, LatencyTable, Row
 
 
 def model_card(table: LatencyTable, recipe: Recipe, evaluation: Evaluation, margins: Sequence[float]) -> str:
@@ -49,7 +51,7 @@ def model_card(table: LatencyTable, recipe: Recipe, evaluation: Evaluation, marg
 def _origin(table: LatencyTable, recipe: Recipe) -> str:
     rows, simulated = table.rows, [row for row in table.rows if row.kind == "simulated"]
     dates = sorted({row.measured_at[:10] for row in rows})
-    facts = [f"- {len(rows)} rows, {dates[0]} to {dates[-1]}"]
+    facts = [f"- {len(rows)} rows, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}"]
     facts += [f"- from: {source}" for source in sorted({row.source for row in rows})]
     for name in sorted({row.environment for row in rows}):
         known = ", ".join(f"{what} {text}" for what, text in table.environments.get(name, {}).items())
@@ -62,6 +64,7 @@ def _origin(table: LatencyTable, recipe: Recipe) -> str:
             f"beside a reference block; {steady:.0%} of rows reached the interval asked for, median "
             f"half width {median(row.half_width for row in measured):.2%}"
         )
+        facts += [f"- trust: {_trust(measured)}"]
     head = "MEASURED on the device."
     if recipe.simulated:
         head = (
@@ -76,6 +79,14 @@ def _origin(table: LatencyTable, recipe: Recipe) -> str:
             "how. The errors below say how well the estimator follows those figures."
         )
     return "\n".join([head, "", *facts])
+
+
+def _trust(rows: Sequence[Row]) -> str:
+    """Count rows by their mark, with the commonest reason of those that are not green."""
+    marks = Counter(row.trust for row in rows)
+    said = ", ".join(f"{marks[mark]} {mark}" for mark in TRUST if marks[mark])
+    doubted = Counter(row.trust_reason for row in rows if row.trust != "green").most_common(1)
+    return f"{said} (mostly: {doubted[0][0]}); each counts by how far it can be trusted" if doubted else said
 
 
 def errors_section(evaluation: Evaluation, margins: Sequence[float]) -> str:
@@ -96,7 +107,7 @@ def errors_section(evaluation: Evaluation, margins: Sequence[float]) -> str:
         "",
         "MAPE is the mean of |predicted / measured - 1|, RMSPE its root mean square, Spearman the "
         "correlation of ranks. `line over MACs` is a least-squares line over multiply-accumulates, `nearest "
-        "block` the measured block most like it.",
+        "block` the measured block most like it. Blocks that do no work (Identity) are not counted.",
         "",
         "| held out | MAPE | roofline alone | within 10 % | in 90 % interval |",
         "| --- | --- | --- | --- | --- |",
@@ -142,22 +153,47 @@ def model_section(recipe: Recipe) -> str:
     if choice.residual:
         kept = f"a model of the logarithm of the rest: {in_words(choice.residual)}"
         kept += f", of which {choice.share:.0%} is believed" if choice.share < 1 else ""
-    rates = "\n".join(f"| {name} | {rate:.3g} |" for name, rate in recipe.rates.items() if rate > 0)
+    rates = "\n".join(
+        f"| {_work(name)} | {_rate(name, rate)} |" for name, rate in recipe.rates.items() if rate > 0
+    )
     parts = [
         "## Model",
         "A roofline (amounts of work times rates that are never negative, fitted to relative errors), and "
-        f"{kept}. Tried on geometries left out:",
+        f"{kept}. Tried on geometries left out, of few rows fewer at a time than above:",
         f"| on top of the roofline | MAPE |\n| --- | --- |\n{tried}",
-        f"| a unit of work (MAC, byte, launch) | seconds |\n| --- | --- |\n{rates}",
+        "The rates of the roofline:",
+        f"| work | at |\n| --- | --- |\n{rates}",
+        "A rate is what the rows show once all others are paid, not the processor's own; what is missing was "
+        "found to take nothing of its own. MACs are multiply-accumulates, bytes what "
+        "crosses memory; expand, depthwise and project are the stages of a block. Where a depthwise kernel's "
+        "padding is wider than its output, `overpadded` comes on top.",
     ]
     if recipe.lengths:
-        # Beyond some ten standard deviations an input hardly matters.
-        near = [f"{name} {length:.2g}" for name, length in recipe.lengths.items() if length < 10]
+        # Beyond ten standard deviations an input hardly matters; what all rows share stays where it began.
+        near = [
+            f"{name.removeprefix('log_').replace('_', ' ')} {length:.2g}"
+            for name, length in recipe.lengths.items()
+            if length < 10 and abs(length - USUAL_LENGTH) > 1e-6
+        ]
         parts.append(
             "The Gaussian process takes blocks for alike that differ by less than, in standard deviations: "
             f"{', '.join(near)}."
         )
     return "\n\n".join(parts)
+
+
+def _work(name: str) -> str:
+    """Name a column of the roofline for people: `MACs, expand`, `a launch, convolutions`."""
+    of, _, unit = name.rpartition("_")
+    if unit in ("macs", "bytes"):
+        return f"{unit.replace('macs', 'MACs')}, {of}"
+    return "a call" if name == "constant_s" else f"a launch, {name.replace('_', ' ')}"
+
+
+def _rate(name: str, seconds: float) -> str:
+    """Say what a unit of work takes as a rate, or in microseconds."""
+    unit = {"macs": "GMAC/s", "bytes": "GB/s"}.get(name.rpartition("_")[2])
+    return f"{1e-9 / seconds:.3g} {unit}" if unit else f"{1e6 * seconds:.3g} us"
 
 
 def _limits(table: LatencyTable) -> str:

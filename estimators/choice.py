@@ -14,7 +14,7 @@ from jmsnas.estimators.doubt import LEVELS, seen_in
 from jmsnas.estimators.features import groups
 from jmsnas.estimators.gaussian import MAX_SEARCH_ROWS
 from jmsnas.estimators.residuals import Residual, fit_residual, suited
-from jmsnas.estimators.roofline import ROOFLINES, fit_roofline, roofline_s, works
+from jmsnas.estimators.roofline import ROOFLINES, counted, fit_roofline, roofline_s, works
 from jmsnas.estimators.splits import FOLDS, Split, channel_folds, group_folds, random_folds
 
 Array = NDArray[np.float64]
@@ -123,19 +123,19 @@ def choose(rows: Rows, seed: int = 0, residual: Models | None = None) -> tuple[C
     Rows must be of 2 layer geometries or more. `residual` names the residual models to take, if not the best.
     Errors of blocks that do no work, which no model answers, count neither here nor for intervals.
     """
-    counted = _counted(rows.X)
-    geometries = groups(rows.X)[counted]
+    busy = counted(rows.X)
+    geometries = groups(rows.X)[busy]
     few = len(rows.y) <= _FEW_ROWS
     folds = group_folds(rows.X, seed=seed, folds=_FOLDS_OF_FEW if few else FOLDS)
     rooflines = ROOFLINES if few else ("stages",)
-    alone = {kind: _left_out(rows, folds, kind, (), seed)[counted] for kind in rooflines}
+    alone = {kind: _left_out(rows, folds, kind, (), seed)[busy] for kind in rooflines}
     tried_alone = {kind: _errors(logs) for kind, logs in alone.items()}
-    roofline = _simplest_of_the_best(tried_alone, geometries, _ROOFLINE_DOUBTS)
+    roofline = _roofline(tried_alone, geometries)
     logs: dict[Models, Array] = {(): alone[roofline]}
     # Where less is left than a residual model must gain there is nothing to try.
     tried = suited(len(rows.y)) if _errors(logs[()]).mean() > _MIN_GAIN else ()
     for models in [(name,) for name in tried] if residual is None else [residual]:
-        logs[models] = _left_out(rows, folds, roofline, models, seed)[counted]
+        logs[models] = _left_out(rows, folds, roofline, models, seed)[busy]
     if residual is None and len(tried) > 1:
         logs[tried] = np.mean([logs[name,] for name in tried], axis=0)
     errors = {
@@ -157,10 +157,15 @@ def choose(rows: Rows, seed: int = 0, residual: Models | None = None) -> tuple[C
     ), fit
 
 
-def _counted(X: Array) -> NDArray[np.int64]:
-    """Give the rows that errors are counted of: those that do work, all where none does."""
-    busy = works(X)
-    return np.flatnonzero(busy if busy.any() else ~busy)
+def _roofline(errors: dict[str, Array], geometries: NDArray[np.int64]) -> str:
+    """Choose a roofline: one rate more is soon believed, a rate for each stage only beyond doubt."""
+    if "merged" not in errors:
+        return "stages"
+    few = {kind: errors[kind] for kind in ("merged", "padded")}
+    best = _simplest_of_the_best(few, geometries, _RESIDUAL_DOUBTS)
+    return _simplest_of_the_best(
+        {kind: errors[kind] for kind in (best, "stages")}, geometries, _ROOFLINE_DOUBTS
+    )
 
 
 def _errors(logs: Array) -> Array:
@@ -208,7 +213,7 @@ def _left_out(
 def _log_errors(rows: Rows, roofline: str, residual: Residual, seed: int) -> tuple[tuple[float, ...], ...]:
     """Sort |log errors| of rows left out in three ways into the levels they were then at."""
     found: list[list[float]] = [[] for _ in LEVELS]
-    counted = _counted(rows.X)
+    busy = np.flatnonzero(counted(rows.X))
     known = residual.theta if len(rows.y) > MAX_SEARCH_ROWS else ()
     count = _FOLDS_OF_FEW if len(rows.y) <= _FEW_ROWS else FOLDS
     for folds in (
@@ -220,7 +225,7 @@ def _log_errors(rows: Rows, roofline: str, residual: Residual, seed: int) -> tup
             continue
         logs = _left_out(rows, folds, roofline, residual.names, seed, known, residual.share)
         for fold_seen, left_out in folds:
-            unseen = np.intersect1d(left_out, counted)
+            unseen = np.intersect1d(left_out, busy)
             seen, X = seen_in(rows.X[fold_seen]), rows.X[unseen]
             errors = np.abs(logs[unseen]) / seen.widening(X)
             for level, error in zip(seen.level(X).tolist(), errors.tolist(), strict=True):

@@ -1,8 +1,9 @@
 """How good U(.) is on blocks it never saw, beside simpler predictors.
 
 Rows are held out in several ways (splits.py); the choice of the model is made anew inside every fold, so
-that nothing about a held-out row, not even which model suits it, was known. Shares are of one: 0.05
-is 5 %.
+that nothing about a held-out row, not even which model suits it, was known. Blocks that do no work, which
+no model answers for, do not count: they would flatter the estimator and shame a line. Shares are of one:
+0.05 is 5 %.
 """
 
 from collections.abc import Sequence
@@ -15,6 +16,7 @@ from scipy.stats import spearmanr
 from jmsnas.errors import EstimatorError
 from jmsnas.estimators.features import features, groups
 from jmsnas.estimators.hold_out import LINE, MODEL, ROOFLINE, HeldOut, hold_out
+from jmsnas.estimators.roofline import counted
 from jmsnas.estimators.shape import Shape
 from jmsnas.estimators.splits import Split, channel_folds, few_rows, group_folds, random_folds, teach
 from jmsnas.progress import Progress, silent
@@ -154,7 +156,7 @@ def judge(
     EstimatorError
         When the seen rows of a fold are of fewer than two layer geometries.
     """
-    return _judged(split, folds, measured_s, hold_out(folds, X, measured_s, seed, noise, progress))
+    return _judged(split, folds, X, measured_s, hold_out(folds, X, measured_s, seed, noise, progress))
 
 
 def evaluate(
@@ -193,7 +195,7 @@ def evaluate(
             progress(done + fold, total, what)
 
         found = hold_out(folds, X, measured_s, seed, noise, part)
-        judged.append(_judged(split, folds, measured_s, found))
+        judged.append(_judged(split, folds, X, measured_s, found))
         done += len(folds)
         if split == UNSEEN_GEOMETRY:
             held_out = found
@@ -222,14 +224,14 @@ def _other_ways(X: Array, seed: int) -> dict[str, list[Split]]:
     return {split: folds for split, folds in ways.items() if teach(X, folds)}
 
 
-def _judged(split: str, folds: Sequence[Split], measured_s: Array, found: HeldOut) -> Judged:
-    true_s = measured_s[found.rows]
+def _judged(split: str, folds: Sequence[Split], X: Array, measured_s: Array, found: HeldOut) -> Judged:
+    true_s, busy = measured_s[found.rows], counted(X[found.rows])
     return Judged(
         split,
         len(folds),
-        len(true_s),
-        {name: scores(true_s, said_s) for name, said_s in found.said_s.items()},
-        float(((found.low_s <= true_s) & (true_s <= found.high_s)).mean()),
+        int(busy.sum()),
+        {name: scores(true_s[busy], said_s[busy]) for name, said_s in found.said_s.items()},
+        float(((found.low_s <= true_s) & (true_s <= found.high_s))[busy].mean()),
         found.fit_s,
     )
 

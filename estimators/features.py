@@ -23,6 +23,9 @@ _STAGES = ("expand", "depthwise", "project")
 # multiplication of squeeze-and-excitation, which counts as one.
 ROOFLINE = (
     *(f"{stage}_macs" for stage in _STAGES),
+    # Where a kernel's padding is wider than a row of its output (7x7 on 2x2) oneDNN's vectorised depthwise
+    # convolution steps back for a slow one: `l_pad > ur_w` in jit_uni_dw_conv_kernel_utils.hpp.
+    "overpadded_macs",
     *(f"{stage}_bytes" for stage in _STAGES),
     "elementwise_bytes",
     "addition_bytes",
@@ -107,7 +110,9 @@ def groups(X: Array, names: Sequence[str] = GEOMETRY) -> NDArray[np.int64]:
 
 
 def _row(shape: Shape) -> list[float]:
-    work = _roofline(shape.operators)
+    work, out_width = _roofline(shape.operators), -(-shape.width // shape.stride)
+    if shape.kernel_size // 2 > out_width:
+        work["overpadded_macs"] = work["depthwise_macs"]
     sizes = (shape.in_channels, shape.out_channels, shape.middle_channels, shape.height * shape.width)
     return [
         *(shape.in_channels, shape.out_channels, shape.height, shape.width, shape.stride),
@@ -116,7 +121,7 @@ def _row(shape: Shape) -> list[float]:
         math.log(shape.stride),
         math.log(max(shape.kernel_size, 1)),
         math.log(shape.expansion),
-        math.log(math.gcd(-(-shape.width // shape.stride), _LONGEST_ALIGNMENT)),
+        math.log(math.gcd(out_width, _LONGEST_ALIGNMENT)),
         math.log(shape.groups),
         math.log1p(shape.squeezed_channels),
         float(work["expand_macs"] > 0),

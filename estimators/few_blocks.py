@@ -1,8 +1,9 @@
 """Measure the few blocks that teach most, fit U(.), say how sure it is, and go on until it is sure enough.
 
 How sure is what cross-validation over whole layer geometries says, the choice of the model made anew in every
-fold. Chosen blocks lie far apart, so each is further from the others than most blocks of the space are: U(.)
-is more often better there than stated.
+fold, of blocks such as there are left to measure: a space has one stem and one head, and once both are
+measured nobody asks how well U(.) would have known them. Chosen blocks lie far apart, so each is further from
+the others than most blocks of the space are: U(.) is more often better there than stated.
 """
 
 import math
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from jmsnas.estimators.features import features, groups
 from jmsnas.estimators.few_plan import FewPlan
 from jmsnas.estimators.hold_out import COVERAGE, MODEL, hold_out
+from jmsnas.estimators.roofline import counted
 from jmsnas.estimators.splits import group_folds
 from jmsnas.estimators.store import Estimator, fit_estimator
 from jmsnas.estimators.sums import Correction, table_correction
@@ -50,7 +52,8 @@ class Surety:
     rows, geometries, left
         Blocks it was fitted to, of how many layer geometries; how many of the plan's are not measured.
     mape, doubt
-        Mean error on geometries left out, and its standard error over geometries, as shares.
+        Mean error on geometries left out, of roles that have blocks left to measure, and its standard error
+        over geometries, as shares.
     margin
         Within what 90 % of the blocks of new geometries lie, as a share.
     reached, why
@@ -141,10 +144,10 @@ def _measure_until(
         left_s -= clock() - began
         tried.update(wanted)
         rows = found.table.of(key)
-        if stated_error(rows, seed)[0] <= until_mape:
-            return found, True, f"{100 * until_mape:.3g} % is reached"
         known = {row.block for row in rows.rows}
         lacking = [block for block in plan.order if block not in known]
+        if stated_error(rows, seed, _roles(lacking))[0] <= until_mape:
+            return found, True, f"{100 * until_mape:.3g} % is reached"
         why = _why_no_more(rows, until_mape, lacking, tried, left_s, len(plan.order))
         if why:
             return found, False, why
@@ -161,6 +164,12 @@ def _why_no_more(
     blocks: int,
 ) -> str:
     noise = _MEAN_OF_NORMAL * float(np.mean([relative_noise(row) for row in rows.rows]))
+    red = [row.trust_reason for row in rows.rows if row.trust == "red"]
+    if noise >= until_mape and len(red) > len(rows.rows) / 2:
+        return (
+            f"{len(red)} of {len(rows.rows)} rows are marked red (as: {red[0]}), too doubtful to judge "
+            f"{100 * until_mape:.3g} % by: end what runs beside, and the same command measures them again"
+        )
     if noise >= until_mape:
         return (
             f"the rows themselves are {noise:.1%} off in the mean, and no model is better than what it is "
@@ -178,20 +187,35 @@ def _why_no_more(
     return ""
 
 
-def stated_error(rows: LatencyTable, seed: int = 0) -> tuple[float, float]:
+def stated_error(
+    rows: LatencyTable, seed: int = 0, roles: frozenset[str] = frozenset()
+) -> tuple[float, float]:
     """Give (mean, its standard error) of |error| on layer geometries left out of the fit, as shares.
 
-    As the evaluation of `fit_estimator` says; infinite where there are no two geometries.
+    As the evaluation of `fit_estimator` says, of rows of `roles` only where there are any; infinite where
+    there are no two geometries.
     """
-    X, y = features([row.block for row in rows.rows]), np.array([row.median_s for row in rows.rows])
+    blocks = [row.block for row in rows.rows]
+    X, y = features(blocks), np.array([row.median_s for row in rows.rows])
     folds = group_folds(X, seed=seed)
     if not folds:
         return math.inf, math.inf
     found = hold_out(folds, X, y, seed, np.array([relative_noise(row) for row in rows.rows]), silent)
-    return _mean_over(groups(X[found.rows]), np.abs(found.said_s[MODEL] / y[found.rows] - 1))
+    errors = np.empty(len(y))
+    errors[found.rows] = np.abs(found.said_s[MODEL] / y[found.rows] - 1)
+    return _mean_over(blocks, errors, roles)
 
 
-def _mean_over(geometries: NDArray[np.int64], errors: Array) -> tuple[float, float]:
+def _roles(lacking: Sequence[Block]) -> frozenset[str]:
+    """Roles of the blocks that are left, for which U(.) will have to answer."""
+    return frozenset(block.layer.role for block in lacking)
+
+
+def _mean_over(blocks: Sequence[Block], errors: Array, roles: frozenset[str]) -> tuple[float, float]:
+    X = features(blocks)
+    asked = np.array([block.layer.role in roles for block in blocks]) & counted(X)
+    busy = asked if asked.any() else counted(X)
+    errors, geometries = errors[busy], groups(X)[busy]
     # Rows of one geometry go wrong together: their sums, not they, are the independent draws.
     sums = np.bincount(geometries, errors - errors.mean())
     return float(errors.mean()), float(np.sqrt((sums**2).sum())) / len(errors)
@@ -206,16 +230,16 @@ def _surety(
     why: str,
 ) -> Surety:
     blocks = [row.block for row in rows.rows]
-    geometries = groups(features(blocks))
+    lacking = {*plan.order} - {*blocks}
     errors = np.array([abs(pair.predicted_s / pair.measured_s - 1) for pair in estimator.evaluation.pairs])
-    mape, doubt = _mean_over(geometries, errors)
+    mape, doubt = _mean_over(blocks, errors, _roles([*lacking]))
     return Surety(
         key=estimator.key,
         model=estimator.regressor.name,
         folder=folder,
         rows=len(blocks),
-        geometries=len(set(geometries.tolist())),
-        left=len({*plan.order} - {*blocks}),
+        geometries=len({block.layer for block in blocks}),
+        left=len(lacking),
         mape=mape,
         doubt=doubt,
         margin=math.expm1(estimator.regressor.margin(COVERAGE)),

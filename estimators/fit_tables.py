@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jmsnas.errors import EstimatorError, TableError
+from jmsnas.estimators.folder import is_published
 from jmsnas.estimators.published import PublishedRows, read_published
 from jmsnas.estimators.published_store import fit_published
 from jmsnas.estimators.store import Estimator, fit_estimator
@@ -76,9 +77,13 @@ def fit_tables(
 
     for rows in settings:
         folder = place.estimator(rows.origin.name, rows.origin.key.label)
+        if place.table(rows.origin.name).exists():
+            tell(f"{rows.origin.name} has a table of its own here: where it was measured, that speaks")
         found.append(Fitted(folder, fit_published(rows, folder, seed, step), rows.setting))
     for table, key in keys:
         folder = place.estimator(table.device, key.label)
+        if is_published(folder):
+            tell(f"{table.device}: takes the place of a published table's U(.), as its own rows are here now")
         found.append(Fitted(folder, fit_estimator(table, key, folder, seed, step)))
     return found
 

@@ -22,11 +22,11 @@ _MAX_SEARCH_STEPS = 50
 # Keeps the covariance invertible.
 _JITTER = 1e-8
 # Length scales of standardised inputs are around 3, within a factor of 4 or so: rows are few and inputs many.
-_USUAL_LENGTH, _LENGTH_SD = 3.0, 1.4
+USUAL_LENGTH, _LENGTH_SD = 3.0, 1.4
 # A normal error beyond 3 standard deviations is one in 370: a row that far off is not of the same kind.
 _STRANGE = 3.0
-# Rows at once, so that what is worked on fits a cache.
-_CHUNK = 64
+# Numbers at once, so that what is worked on fits a cache.
+_CHUNK = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +48,12 @@ class GaussianProcess:
     def predict(self, Z: Array) -> Array:
         """Mean at standardised inputs, (rows,)."""
         signal, scales, _ = _split(self.theta)
-        found, right = np.empty(len(Z)), _right(self.inputs)
-        for start in range(0, len(Z), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            found[part] = _matern(_squares(Z[part] / scales, right)) @ self.alpha
+        right, rows = _right(self.inputs), max(_CHUNK // len(self.inputs), 1)
+        found, squares, r = np.empty(len(Z)), *np.empty((2, rows, len(right)))
+        for start in range(0, len(Z), rows):
+            part = Z[start : start + rows] / scales
+            some = slice(len(part))
+            found[start : start + rows] = _matern(_squares(part, right, squares[some]), r[some]) @ self.alpha
         return found * signal
 
 
@@ -90,7 +92,7 @@ def search_theta(Z: Array, z: Array, variance: Array, seed: int) -> Array:
     """Find the most probable hyper-parameters: evidence of the rows times a prior on length scales."""
     some = np.random.default_rng(seed).permutation(len(Z))[:MAX_SEARCH_ROWS]
     inputs = Z.shape[1]
-    usual = np.log(np.array([1.0, *[_USUAL_LENGTH] * inputs, 0.1]))
+    usual = np.log(np.array([1.0, *[USUAL_LENGTH] * inputs, 0.1]))
     bounds = [(1e-2, 1e2), *[(0.1, 1e3)] * inputs, (1e-6, 10.0)]
 
     def objective(theta: Array) -> tuple[float, Array]:
@@ -156,10 +158,10 @@ def _split(theta: Array) -> tuple[float, Array, float]:
     return float(values[0]), values[1:-1], float(values[-1])
 
 
-def _squares(A: Array, right: Array) -> Array:
+def _squares(A: Array, right: Array, out: Array | None = None) -> Array:
     """Give r^2 = 5 |a - b|^2 of each row of A and each of B, as one product with `_right(B)`."""
     left = np.column_stack([-10 * A, 5 * (A * A).sum(axis=1), np.ones(len(A))])
-    found = left @ right.T
+    found = np.matmul(left, right.T, out=out)
     return np.asarray(np.maximum(found, 0, out=found))
 
 
@@ -168,12 +170,17 @@ def _right(B: Array) -> Array:
     return np.column_stack([B, np.ones(len(B)), 5 * (B * B).sum(axis=1)])
 
 
-def _matern(squares: Array) -> Array:
-    """Matern 5/2 of variance 1, (1 + r + r^2 / 3) exp(-r), written over r^2."""
-    r = np.sqrt(squares)
-    squares /= 3
-    squares += r
-    squares += 1
-    np.negative(r, out=r)
-    squares *= np.exp(r, out=r)
-    return squares
+def _matern(squares: Array, out: Array | None = None) -> Array:
+    """Matern 5/2 of variance 1, (1 + r + r^2 / 3) exp(-r), from r^2, which is written over.
+
+    The polynomial is ((r + 3/2)^2 + 3/4) / 3: fewer passes over memory, which take most of the time.
+    """
+    r: Array = np.sqrt(squares, out=out)
+    np.negative(r, out=squares)
+    np.exp(squares, out=squares)
+    r += 1.5
+    r *= r
+    r += 0.75
+    r *= squares
+    r /= 3
+    return r

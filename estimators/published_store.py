@@ -18,7 +18,7 @@ from jmsnas.errors import EstimatorError, SpaceError, TableError
 from jmsnas.estimators.evaluate import MIN_GEOMETRIES, evaluate
 from jmsnas.estimators.evaluation_file import evaluation_from
 from jmsnas.estimators.features import groups, shape_features
-from jmsnas.estimators.folder import CARD, EVALUATION, RECIPE, TABLE
+from jmsnas.estimators.folder import EVALUATION, RECIPE, TABLE, write_card
 from jmsnas.estimators.hold_out import COVERAGE
 from jmsnas.estimators.published import PublishedRows, read_published
 from jmsnas.estimators.published_card import published_card
@@ -71,7 +71,7 @@ def fit_published(rows: PublishedRows, folder: Path, seed: int = 0, progress: Pr
     margins = regressor.margins(COVERAGE).tolist()
     write_atomic(folder / TABLE, _parquet(rows))
     write_json(folder / EVALUATION, asdict(evaluation))
-    write_atomic(folder / CARD, published_card(rows, recipe, evaluation, margins).encode())
+    write_card(folder, published_card(rows, recipe, evaluation, margins))
     write_recipe(folder / RECIPE, recipe)
     table = published_table(rows)
     answers = {row.block: row for row in table.rows if row.trust != "red"}

@@ -22,7 +22,8 @@ _MERGED = (
     ("expand_bytes", "depthwise_bytes", "project_bytes", "elementwise_bytes", "addition_bytes"),
     ("convolutions", "depthwise_convolutions", "elementwise_operators", "additions"),
 )
-ROOFLINES = ("merged", "stages")
+# From the simplest on: no rate for overpadded kernels, one, a rate for each stage.
+ROOFLINES = ("merged", "padded", "stages")
 
 
 def fit_roofline(X: Array, y: Array, noise: Array | None = None, kind: str = "stages") -> Array:
@@ -41,14 +42,16 @@ def fit_roofline(X: Array, y: Array, noise: Array | None = None, kind: str = "st
         (rows,) standard deviation of each, as a share of it: w = 1 / (1 + (noise / 5 %)^2), where 5 % stands
         for what a roofline itself is off; None: all rows count alike.
     kind
-        `stages`: a rate for each column; `merged`: one for the 1x1 convolutions of all stages, one for all
-        bytes of activations, one for all launches.
+        `stages`: a rate for each column; `padded`: one for the 1x1 convolutions of all stages, one for all
+        bytes of activations, one for all launches; `merged`: the same, and none for overpadded kernels.
 
     Returns
     -------
     (len(ROOFLINE) + 1,): seconds per unit of each column, then the constant in seconds.
     """
     work = np.column_stack([X[:, columns(ROOFLINE)], np.ones(len(X))])
+    if kind == "merged":
+        work[:, ROOFLINE.index("overpadded_macs")] = 0
     owner = _owners(kind)
     merged = np.zeros((len(work), owner.max() + 1))
     np.add.at(merged.T, owner, work.T)
@@ -77,9 +80,18 @@ def works(X: Array) -> NDArray[np.bool_]:
     return np.asarray(X[:, columns(ROOFLINE)].any(axis=1))
 
 
+def counted(X: Array) -> NDArray[np.bool_]:
+    """Say which rows' errors count, (rows,): those that do work, as no model answers for the others.
+
+    All of them where none does any.
+    """
+    busy = works(X)
+    return busy if busy.any() else ~busy
+
+
 def _owners(kind: str) -> NDArray[np.int64]:
     """Number of the rate that each column of `ROOFLINE`, then the constant, is paid at."""
-    first = {name: names[0] for names in _MERGED for name in names} if kind == "merged" else {}
+    first = {name: names[0] for names in _MERGED for name in names} if kind != "stages" else {}
     names = [first.get(name, name) for name in (*ROOFLINE, "constant")]
     order = list(dict.fromkeys(names))
     return np.array([order.index(name) for name in names])

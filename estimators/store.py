@@ -19,7 +19,7 @@ from jmsnas.estimators.doubt import LEVELS
 from jmsnas.estimators.evaluate import Evaluation, evaluate
 from jmsnas.estimators.evaluation_file import evaluation_from
 from jmsnas.estimators.features import features
-from jmsnas.estimators.folder import CARD, EVALUATION, RECIPE, TABLE
+from jmsnas.estimators.folder import EVALUATION, RECIPE, TABLE, write_card
 from jmsnas.estimators.hold_out import COVERAGE
 from jmsnas.estimators.recipe import (
     Recipe,
@@ -30,7 +30,7 @@ from jmsnas.estimators.recipe import (
     write_recipe,
 )
 from jmsnas.estimators.regressor import LatencyRegressor
-from jmsnas.files import write_atomic, write_json
+from jmsnas.files import write_json
 from jmsnas.profiler.parquet import read_table, write_table
 from jmsnas.profiler.table import Key, LatencyTable, Row
 from jmsnas.profiler.trust import relative_noise
@@ -141,7 +141,7 @@ def fit_estimator(
     card = model_card(rows, recipe, evaluation, regressor.margins(COVERAGE).tolist())
     write_table(folder / TABLE, rows)
     write_json(folder / EVALUATION, asdict(evaluation))
-    write_atomic(folder / CARD, card.encode())
+    write_card(folder, card)
     write_recipe(folder / RECIPE, recipe)
     return _estimator(rows, key, regressor, evaluation)
 

@@ -51,7 +51,7 @@ def train_mobilenet(
         torch.manual_seed(config.seed)
         network = build(mobilenet(name, splits.shape, splits.classes))
     network = network.to(device).to(memory_format=torch.channels_last)
-    stage = StageTwo(config, network, splits.train, device)
+    stage = StageTwo(config, network, splits.train_and_arch, device)
     for epoch in range(config.final_epochs):
         told = stage.run_epoch()
         progress(epoch + 1, config.final_epochs, f"{name}: {told.words}")

@@ -16,7 +16,7 @@ from jmsnas.nas.architecture_step import ArchitectureStep
 from jmsnas.nas.checkpoint import State
 from jmsnas.nas.config import SearchConfig
 from jmsnas.nas.ranks import ALONE, Ranks
-from jmsnas.nas.training import Tally, batches, cosine, to_device, weight_step
+from jmsnas.nas.training import Tally, batches, cosine, steps_of_epoch, to_device, weight_step
 from jmsnas.units import format_duration
 
 
@@ -111,6 +111,15 @@ def _set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
         group["lr"] = lr
 
 
+def _rates(config: SearchConfig, images: ImageSet, epoch: int, epochs: int) -> list[float]:
+    """Give the learning rate of each step of an epoch.
+
+    It falls at every step: where there are few epochs, one that falls between them ends far above 0.
+    """
+    steps = steps_of_epoch(len(images), config.batch_size)
+    return [config.lr * cosine(epoch * steps + step, epochs * steps) for step in range(steps)]
+
+
 class StageOne:
     """Warm-up on the weights alone (uniform paths), then weights and alphas in turn, batch by batch."""
 
@@ -129,9 +138,11 @@ class StageOne:
         warm, weights, alphas = self.epoch < config.warmup_epochs, Tally(), Tally()
         ramp = (self.epoch + 1 - config.warmup_epochs) / max(config.search_epochs, 1)
         arch.supernet.train()
-        _set_lr(self.optimizer, config.lr * cosine(self.epoch, self.epochs))
         images, ranks = self.splits.train, self.ranks
-        for batch in batches(images, config.batch_size, config.seed, "weights", self.epoch, ranks=ranks):
+        rates = _rates(config, images, self.epoch, self.epochs)
+        taken = batches(images, config.batch_size, config.seed, "weights", self.epoch, ranks=ranks)
+        for rate, batch in zip(rates, taken, strict=True):
+            _set_lr(self.optimizer, rate)
             x, labels = to_device(*batch, self.device)
             path = arch.sample_path()
             told = weight_step(self.network, (x, path), labels, self.optimizer, "stage one")
@@ -213,8 +224,10 @@ class StageTwo:
         """Train one epoch more, and say how it went."""
         config, began, tally, ranks = self.config, time.perf_counter(), Tally(), self.ranks
         self.module.train()
-        _set_lr(self.optimizer, config.lr * cosine(self.epoch, self.epochs))
-        for batch in batches(self.images, config.batch_size, config.seed, "final", self.epoch, ranks=ranks):
+        rates = _rates(config, self.images, self.epoch, self.epochs)
+        taken = batches(self.images, config.batch_size, config.seed, "final", self.epoch, ranks=ranks)
+        for rate, batch in zip(rates, taken, strict=True):
+            _set_lr(self.optimizer, rate)
             x, labels = to_device(*batch, self.device)
             tally.add(*weight_step(self.network, (x,), labels, self.optimizer, "stage two"), len(labels))
         ranks.take_first(self.module.buffers())

@@ -68,6 +68,11 @@ def rows_of_epoch(count: int, batch_size: int, seed: int, purpose: str, epoch: i
     return [order[start : start + size] for start in range(0, count - size + 1, size)]
 
 
+def steps_of_epoch(count: int, batch_size: int) -> int:
+    """How many batches `rows_of_epoch` gives."""
+    return count // min(batch_size, count)
+
+
 def in_order(count: int, batch_size: int) -> list[Tensor]:
     """Give the rows 0 .. count - 1 in batches; the last may be smaller."""
     return [torch.arange(start, min(start + batch_size, count)) for start in range(0, count, batch_size)]

@@ -45,7 +45,6 @@ class Campaign:
         """Measure in one sitting, keeping each row the moment it is finished, and return the whole table."""
         journal, process = journal_path(self.path), uuid.uuid4().hex
         header = {"schema": SCHEMA_VERSION, "device": self.device, "environment": self.values}
-        append_record(journal, header)
         watch = Watch(self.watch, self.tell, self.told)
         rows: dict[int, AnyRow] = {}
 
@@ -69,6 +68,7 @@ class Campaign:
                 append_record(journal, {"row": row_record(row), "process": process})
 
         try:
+            append_record(journal, header)
             self.sit(Job(key, tuple(subjects), self.cache, self.seed, config), report, watch.look)
         finally:
             try:

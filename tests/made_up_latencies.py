@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 
 # MACs at 1 to 10 GMAC/s, bytes at 1 to 8 GB/s, launches of 1 to 20 us, 5 us a call.
 RATES = np.array(
-    [1e-9, 2e-10, 1e-10, 1e-9, 5e-10, 1e-9, 3e-10, 4e-10, 1.25e-10, 2e-5, 9e-6, 1e-6, 3e-6, 5e-6]
+    [1e-9, 2e-10, 1e-10, 5e-10, 1e-9, 5e-10, 1e-9, 3e-10, 4e-10, 1.25e-10, 2e-5, 9e-6, 1e-6, 3e-6, 5e-6]
 )
 LAYERS = [Layer(c, c * s, s, h, h) for c in (8, 16, 32) for s in (1, 2) for h in (4, 8)]
 BLOCKS = [Block(c, layer) for layer in LAYERS for c in candidates_at(layer, mbconv_candidates())]

@@ -2,12 +2,14 @@ import json
 from pathlib import Path
 
 import pytest
+from deployments import fleet
 from sittings import sit_here
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
 from jmsnas.profiler.parquet import read_table
 from jmsnas.profiler.sweep import profile_device
+from jmsnas.workspace import Workspace
 
 
 def typed(place: Path, *words: str) -> tuple[int, str, str]:
@@ -22,11 +24,14 @@ def test_few_blocks_of_a_simulated_device(tmp_path: Path) -> None:
     assert code == 0 and "SIMULATED: pi4 was not measured" in err
     assert "torch-t1-b1-f32             8 rows  SIMULATED" in out
     assert "torch-t1-b1-f32: U(.) from 8 blocks of " in out
-    assert "off on geometries it never saw, give or take " in out
+    assert "    blocks of their sort on geometries it never saw: " in out and "% off, give or take " in out
+    assert out.endswith("Next: jmsnas search --topology chain\n")
     # 53 of digits and 16 off the grid, of which 8 are measured.
     assert "61 of the blocks to choose from are not measured: U(.) answers for them" in out
     assert len(read_table(tmp_path / "tables" / "pi4.parquet").rows) == 8
-    assert (tmp_path / "estimators" / "pi4" / "torch-t1-b1-f32" / "card.md").exists()
+    folder = tmp_path / "estimators" / "pi4" / "torch-t1-b1-f32"
+    assert f"    {folder}: card.md, predicted.png, geometries.png\n" in out
+    assert "![Predicted against measured](predicted.png)" in (folder / "card.md").read_text()
 
 
 def test_until_an_error_is_reached(tmp_path: Path) -> None:
@@ -64,6 +69,31 @@ def test_measured_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "3 whole networks: sums of blocks lie " in out
     table = read_table(tmp_path / "tables" / "local.parquet")
     assert (len(table.rows), len(table.parts)) == (6, 3)
+
+
+def test_measured_by_an_agent(tmp_path: Path) -> None:
+    place = Workspace(tmp_path)
+    with fleet(tmp_path, ("jetson",)) as one:
+        agent = one.leader.agents["jetson"]
+        place.devices_file.write_text(
+            f'[[device]]\nname = "jetson"\naddress = "{agent.address}"\nfingerprint = "{agent.fingerprint}"\n'
+        )
+        words = [
+            "--device",
+            "jetson",
+            "--blocks",
+            "6",
+            "--off-grid",
+            "0",
+            "--parts",
+            "0",
+            "--budget",
+            "300ms",
+        ]
+        found = CliRunner().invoke(app, ["profile", "--workspace", str(tmp_path), *words])
+    assert found.exit_code == 0, found.stderr
+    assert "jetson: its agent measures" in found.stderr and "U(.) from 6 blocks of " in found.stdout
+    assert len(read_table(place.table("jetson")).rows) == 6
 
 
 @pytest.mark.parametrize(

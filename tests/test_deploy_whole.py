@@ -181,7 +181,7 @@ def mesh_run(tmp_path: Path) -> FinishedRun:
 def mesh(
     simulated_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Deployment, dict[str, Any]]:
-    """A mesh over six agents: planned, run, compared, and once more without a child."""
+    """A mesh over six agents: planned, rehearsed, run, compared."""
     import shutil
 
     place = Workspace(tmp_path_factory.mktemp("mesh"))
@@ -191,7 +191,7 @@ def mesh(
     with fleet(place.folder, names) as six:
         predictors, _ = predictors_for(run.network, run.space, place, lambda text: None)
         deployment = deploy(run, six.leader, run.network, predictors, place.folder / "cache")
-        deployment.plan(rehearsed=False)
+        deployment.plan()
         document, _ = compare(deployment, run.pixels, run.labels, 20)
     return deployment, document
 
@@ -211,6 +211,19 @@ def test_branches_of_a_mesh_meet_and_are_summed(mesh: tuple[Deployment, dict[str
         "mbs3 -> cloud",
     ]
     assert all(term["predicted_s"] for term in document["terms"] if term["kind"] != "wait")
+
+
+def test_a_mesh_is_rehearsed_on_every_device_and_link(mesh: tuple[Deployment, dict[str, Any]]) -> None:
+    deployment, document = mesh
+    devices = {device.name for device in deployment.network.devices}
+    assert set(deployment.served) == devices == {"pi4", "laptop", "mbs1", "mbs2", "mbs3", "cloud"}
+    solved = deployment.solved
+    assert solved is not None
+    for (source, target), link in deployment.links.items():
+        # What a reference sent took a place among the sizes; what is meant sends the same bytes.
+        assert link.epsilon_s(link.sizes[-1]) > 0 and solved.epsilon_s[source, target] in {
+            link.epsilon_s(size) for size in link.sizes
+        }
 
 
 def test_a_mesh_is_predicted_by_its_longest_branch(mesh: tuple[Deployment, dict[str, Any]]) -> None:

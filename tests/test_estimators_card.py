@@ -41,7 +41,7 @@ def test_a_simulated_card_says_so_first_and_says_all() -> None:
     assert "| this estimator | 2.0% | 3.0% | 90.0% | 99.0% | 0.980 |" in card
     assert "| line over MACs | 20.0% | 30.0% | 10.0% | 20.0% | - |" in card
     assert "| unseen geometry | 2.0% | 20.0% | 99% | 91% |" in card
-    for line in ("| roofline alone | 0.0% |", "| project_macs |", "## Not good for", "## To fit it again"):
+    for line in ("| roofline alone | 0.0% |", "| MACs, project |", "## Not good for", "## To fit it again"):
         assert line in card
     assert "1 to 32 channels, 2 to 8 pixels a side" in card
     assert "jmsnas fit-estimator --device pi4 --seed 0" in card
@@ -60,6 +60,12 @@ def test_a_measured_card_says_how_it_was_measured() -> None:
     assert "environment simulated: cpu Cortex-A72" in card
     assert "median of 40 rounds a row" in card and "100% of rows reached" in card
     assert "half width 1.00%" in card
+    held = {"trust": "red", "trust_reason": "something held its core"}
+    half = tuple(replace(row, **held if n % 2 else {"trust": "green"}) for n, row in enumerate(rows))
+    told = "- trust: 27 green, 26 red (mostly: something held its core); each counts by how far it"
+    assert told in card_of(LatencyTable("pi4", half, environment))
+    green = tuple(replace(row, trust="green") for row in rows)
+    assert "- trust: 53 green\n" in card_of(LatencyTable("pi4", green, environment))
 
 
 def test_a_residual_that_is_believed_in_part_is_named() -> None:

@@ -17,7 +17,9 @@ from jmsnas.estimators.evaluate import (
     scores,
 )
 from jmsnas.estimators.hold_out import LINE, MODEL, ROOFLINE
+from jmsnas.estimators.roofline import works
 from jmsnas.estimators.splits import random_folds
+from jmsnas.space import IDENTITY
 
 SOME = BLOCKS[::2]
 
@@ -49,9 +51,12 @@ def test_judged_beside_the_baselines_on_unseen_geometries() -> None:
     assert found.model.spearman is not None and found.model.spearman > 0.95
     assert 0.75 <= found.coverage <= 1
     assert [pair.block for pair in found.pairs] == [str(block) for block in SOME]
-    errors = [abs(pair.predicted_s / pair.measured_s - 1) for pair in found.pairs]
+    # What does no work is in the pictures, and does not count.
+    busy = [pair for pair in found.pairs if not pair.block.startswith("identity")]
+    assert 0 < len(busy) < len(SOME)
+    errors = [abs(pair.predicted_s / pair.measured_s - 1) for pair in busy]
     assert found.model.mape == pytest.approx(np.mean(errors))
-    held = [pair.low_s <= pair.measured_s <= pair.high_s for pair in found.pairs]
+    held = [pair.low_s <= pair.measured_s <= pair.high_s for pair in busy]
     assert found.coverage == pytest.approx(np.mean(held))
 
 
@@ -59,7 +64,9 @@ def test_the_ways_to_hold_out_are_kept_with_every_predictor() -> None:
     splits = {judged.split: judged for judged in noisy().splits}
     # 57 rows: 20 leave more than a third, 50 do not.
     assert list(splits) == [UNSEEN_GEOMETRY, UNSEEN_CHANNELS, RANDOM, "20 rows"]
-    assert splits["20 rows"].rows == len(SOME) - 20 and splits[UNSEEN_GEOMETRY].rows == len(SOME)
+    busy = sum(block.candidate != IDENTITY for block in SOME)
+    assert len(SOME) - 20 - (len(SOME) - busy) <= splits["20 rows"].rows <= len(SOME) - 20
+    assert splits[UNSEEN_GEOMETRY].rows == busy < len(SOME)
     assert all(list(judged.scores) == [MODEL, ROOFLINE, *BASELINES] for judged in splits.values())
     first = splits[UNSEEN_GEOMETRY].scores
     assert (first[MODEL], first[ROOFLINE], first[LINE]) == (
@@ -68,9 +75,9 @@ def test_the_ways_to_hold_out_are_kept_with_every_predictor() -> None:
 
 
 def test_a_way_of_ones_own() -> None:
-    X = table()
-    found, again = (judge("mine", random_folds(len(X))[:1], X, noisy_s(X, 0.05)) for _ in range(2))
-    assert (found.split, found.fits, found.rows) == ("mine", 1, 23)
+    X, folds = table(), random_folds(len(table()))[:1]
+    found, again = (judge("mine", folds, X, noisy_s(X, 0.05)) for _ in range(2))
+    assert (found.split, found.fits, found.rows) == ("mine", 1, int(works(X[folds[0][1]]).sum()))
     assert found.scores[MODEL].mape < 0.07 and 0.7 <= found.coverage <= 1 and found.fit_s > 0
     assert again == replace(found, fit_s=again.fit_s)
 

@@ -35,7 +35,11 @@ def test_mbconv_worked_by_hand() -> None:
     #   parameters 32 + 72 + 32, norms 16 + 16 + 8: 176 numbers, 704 bytes
     block = Block(Candidate(3, 2, True), Layer(4, 4, 1, 2, 2))
     found = named(block)
-    assert [found[name] for name in ROOFLINE] == [128, 288, 128, 192, 256, 192, 1152, 192, 704, 2, 1, 5, 1]
+    assert [found[name] for name in ROOFLINE] == [
+        *(128, 288, 128, 0),
+        *(192, 256, 192, 1152, 192, 704),
+        *(2, 1, 5, 1),
+    ]
     assert [found[name] for name in GEOMETRY] == [4, 4, 2, 2, 1]
     # In, out, middle, pixels, stride, kernel size, expansion, gcd(2, 64), groups; nothing is squeezed.
     logs = [4, 4, 8, 4, 1, 3, 2, 2, 1, 1]
@@ -84,7 +88,7 @@ def test_every_mac_and_parameter_of_a_space_is_told() -> None:
     mobilenets = tuple(block for name in NAMES for block in mobilenet(name, width=0.5).blocks)
     blocks = load_space("imagenet").blocks() + mobilenets
     found = features(blocks)
-    macs = found[:, columns([name for name in ROOFLINE if name.endswith("_macs")])].sum(axis=1)
+    macs = found[:, columns(("expand_macs", "depthwise_macs", "project_macs"))].sum(axis=1)
     assert macs.tolist() == [cost(block).macs for block in blocks]
     parameters = found[:, columns(["parameter_bytes"])][:, 0]
     assert parameters.tolist() == [4 * cost(block).parameters for block in blocks]
@@ -99,6 +103,24 @@ def test_no_blocks_make_no_rows() -> None:
 def test_alignment_is_that_of_the_output_rows(width: int, stride: int, aligned: int) -> None:
     found = named(Block(Candidate(3, 3), Layer(4, 8, stride, width, width)))
     assert found["log_aligned_width"] == pytest.approx(math.log(aligned))
+
+
+@pytest.mark.parametrize(
+    ("text", "macs"),
+    [
+        # Padding 3 on rows of 2: 12 in the middle, 49 each, 4 pixels: 12*49*4 = 2352.
+        ("mb_k7_e3 4->4 2x2", 2352),
+        ("mb_k7_e3 4->4 4x4 /2", 2352),
+        ("mb_k7_e3 4->4 3x3", 0),
+        ("mb_k5_e3 4->4 2x2", 0),
+        # Padding 2 on rows of 1: 12*25 = 300.
+        ("mb_k5_e3 4->4 1x1", 300),
+        ("stem 1->4 1x1", 0),
+    ],
+)
+def test_padding_wider_than_the_output_worked_by_hand(text: str, macs: int) -> None:
+    found = named(Block.parse(text))
+    assert found["overpadded_macs"] == macs and found["depthwise_macs"] >= macs
 
 
 def test_blocks_and_their_shapes_are_described_alike() -> None:

@@ -148,3 +148,15 @@ def test_imported_rows_that_the_gate_speaks_against_do_not_answer(tmp_path: Path
     ((fitted),) = fit_tables(place, ["pixel1"])
     assert table.rows[7].trust == "red" and table.rows[7].block not in fitted.estimator.rows
     assert table.rows[2].block in fitted.estimator.rows
+
+
+def test_it_tells_when_one_takes_the_place_of_the_other(tmp_path: Path, place: Workspace) -> None:
+    name, path = "some-board-cpu-2-threads", write_published(tmp_path / "p.parquet", records(9))
+    assert fit(place, path)[1] == []
+    import_table(path, Wanted(name), place)
+    told: list[str] = []
+    (own,) = fit_tables(place, [name], tell=told.append)
+    assert told == [f"{name}: takes the place of a published table's U(.), as its own rows are here now"]
+    ((again,), told) = fit(place, path)
+    assert again.folder == own.folder
+    assert f"{name} has a table of its own here: where it was measured, that speaks" in told

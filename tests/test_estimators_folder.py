@@ -1,14 +1,42 @@
 from pathlib import Path
 
+import pytest
 from made_up_published import records, write_published
 
+from jmsnas.errors import StorageError
 from jmsnas.estimators.fit_tables import fit_tables
-from jmsnas.estimators.folder import estimator_folders, fitted_devices, is_published
+from jmsnas.estimators.folder import (
+    PICTURES,
+    estimator_folders,
+    fitted_devices,
+    is_published,
+    show_pictures,
+    write_card,
+)
 from jmsnas.profiler.parquet import write_table
 from jmsnas.profiler.simulated import simulated_table
 from jmsnas.profiler.table import Key
 from jmsnas.space_file import load_space
 from jmsnas.workspace import Workspace
+
+
+def test_a_card_shows_its_own_pictures(tmp_path: Path) -> None:
+    write_card(tmp_path, "# A\n\n## Model\n\nroofline\n")
+    for name in PICTURES:
+        (tmp_path / name).write_text("")
+    show_pictures(tmp_path)
+    assert (tmp_path / "card.md").read_text() == (
+        "# A\n\n![Predicted against measured](predicted.png)\n\n![Errors by layer geometry](geometries.png)"
+        "\n\n## Model\n\nroofline\n"
+    )
+    write_card(tmp_path, "# B\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["card.md"]
+
+
+def test_a_picture_that_cannot_be_taken_away_is_told(tmp_path: Path) -> None:
+    (tmp_path / "predicted.png").mkdir()
+    with pytest.raises(StorageError, match="cannot write"):
+        write_card(tmp_path, "# A\n")
 
 
 def test_what_is_fitted_here_and_of_which_kind(tmp_path: Path) -> None:

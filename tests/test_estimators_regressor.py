@@ -31,7 +31,7 @@ Array = NDArray[np.float64]
 def test_a_bent_table_is_predicted() -> None:
     assert bent().name.startswith("roofline + ")
     assert np.abs(bent().predict(table()) / bent_s(table()) - 1).mean() < 0.01
-    assert np.abs(bent().roofline_s(table()) / bent_s(table()) - 1).mean() > 0.03
+    assert np.abs(bent().roofline_s(table()) / bent_s(table()) - 1).mean() > 0.025
 
 
 def test_the_same_seed_gives_the_same_numbers_and_a_refit_too() -> None:

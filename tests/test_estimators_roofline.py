@@ -21,7 +21,7 @@ def test_an_exact_roofline_is_recovered() -> None:
     table = features(load_space("imagenet").blocks())
     # 1 GMAC/s to 10 GMAC/s, 1 to 8 GB/s, launches of 1 to 20 us, 5 us a call.
     rates = np.array(
-        [1e-9, 2e-10, 1e-10, 1e-9, 5e-10, 1e-9, 3e-10, 4e-10, 1.25e-10, 2e-5, 9e-6, 1e-6, 3e-6, 5e-6]
+        [1e-9, 2e-10, 1e-10, 5e-10, 1e-9, 5e-10, 1e-9, 3e-10, 4e-10, 1.25e-10, 2e-5, 9e-6, 1e-6, 3e-6, 5e-6]
     )
     measured_s = table[:, columns(ROOFLINE)] @ rates[:-1] + rates[-1]
     predicted_s = roofline_s(table, fit_roofline(table, measured_s))
@@ -46,7 +46,7 @@ def test_errors_are_relative_and_large_ones_count_by_their_size() -> None:
 
 def test_few_rows_share_rates() -> None:
     X = table()
-    stages, merged = (
+    stages, padded, merged = (
         dict(zip(ROOFLINE, fit_roofline(X, exact_s(X), kind=kind).tolist(), strict=False))
         for kind in reversed(ROOFLINES)
     )
@@ -55,6 +55,8 @@ def test_few_rows_share_rates() -> None:
     assert len(moved) == 1 and merged["parameter_bytes"] not in moved
     assert merged["convolutions"] == merged["additions"] == merged["elementwise_operators"]
     assert stages["expand_macs"] != stages["project_macs"]
+    assert merged["overpadded_macs"] == 0 < padded["overpadded_macs"]
+    assert padded["expand_macs"] == padded["project_macs"] and padded["convolutions"] == padded["additions"]
 
 
 def test_noisy_rows_have_less_say() -> None:

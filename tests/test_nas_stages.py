@@ -1,9 +1,13 @@
+from dataclasses import replace
+
+import pytest
 import torch
 from tiny import CONFIG, LUT, SPACE, tiny_splits
 
+from jmsnas.nas import stages
 from jmsnas.nas.config import SearchConfig
 from jmsnas.nas.session import Hooks, Session
-from jmsnas.nas.stages import Epoch, HeldOut, optimizer_for
+from jmsnas.nas.stages import Epoch, HeldOut, StageTwo, optimizer_for
 from jmsnas.nas.training import weight_step
 
 SPLITS = tiny_splits()
@@ -54,6 +58,22 @@ def test_the_decay_is_the_gradient_of_lambda1_times_the_square() -> None:
     optimizer.step()
     torch.testing.assert_close(module.weight.detach(), torch.tensor([[1.81]]))
     assert isinstance(optimizer_for(SearchConfig(optimizer="adam"), module), torch.optim.Adam)
+
+
+def test_the_learning_rate_falls_at_every_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Cosine over 2 epochs of 3 batches: 0.5 (1 + cos(pi k / 6)) = 1, 0.933, 0.75, then 0.5, 0.25, 0.067.
+    rates: list[float] = []
+
+    def noted(network: object, x: object, y: object, optimizer: torch.optim.Optimizer, where: str) -> object:
+        rates.append(optimizer.param_groups[0]["lr"])
+        return 1.0, 1
+
+    monkeypatch.setattr(stages, "weight_step", noted)
+    config = replace(CONFIG, lr=1.0, batch_size=32, final_epochs=2)
+    two = StageTwo(config, torch.nn.Linear(1, 1), SPLITS.arch, torch.device("cpu"))
+    two.run_epoch()
+    two.run_epoch()
+    assert rates == pytest.approx([1, 0.9330, 0.75, 0.5, 0.25, 0.0670], abs=1e-4)
 
 
 def test_an_epoch_in_words() -> None:

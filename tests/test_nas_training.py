@@ -13,6 +13,7 @@ from jmsnas.nas.training import (
     device_for,
     recalibrate,
     rows_of_epoch,
+    steps_of_epoch,
     weight_step,
 )
 
@@ -28,6 +29,7 @@ def test_an_epoch_is_every_full_batch_once() -> None:
     rows = torch.cat(rows_of_epoch(130, 64, 0, "weights", 0))
     assert len(rows) == 128 == len(set(rows.tolist()))
     assert [len(labels) for _, labels in batches(images(130), 64, 0, "weights", 0)] == [64, 64]
+    assert [steps_of_epoch(count, 64) for count in (130, 64, 7)] == [2, 1, 1]
     assert [len(labels) for _, labels in batches(images(5), 64, 0, "weights", 0)] == [5]
 
 

@@ -53,7 +53,7 @@ def test_errors_stand_in_a_line_for_each_geometry_the_worst_first() -> None:
     figure = draw_geometries("board", FOUND, origin="measured")
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     # (25 + 250) / 2; (2 + 10) / 2; 0
-    assert names == ["24->24 4x4   137.5 %", "16->24 8x8 /2   6.0 %", "32->10 2x2   0.0 %"]
+    assert names == ["24->24 4x4   137.5 %", "16->24 8x8 /2   6.0 %", "head 32->10 2x2   0.0 %"]
     # 250 % is beyond the edge and stands there in words.
     assert "+250 %" in texts(figure)
     drawn = sorted(

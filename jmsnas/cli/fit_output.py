@@ -7,13 +7,13 @@ from typing import Any
 from jmsnas.cli.terminal import warn
 from jmsnas.estimators.evaluate import Scores
 from jmsnas.estimators.fit_tables import Fitted
+from jmsnas.estimators.folder import CARD, PICTURES, show_pictures
 from jmsnas.estimators.hold_out import MODEL
 from jmsnas.files import write_atomic
 from jmsnas.origin import mark
 
 # Fewer rows are of few geometries, and held out they tell little.
 _FEW_ROWS = 20
-PREDICTED, GEOMETRIES = "predicted.png", "geometries.png"
 
 
 def draw(found: Fitted) -> None:
@@ -23,8 +23,9 @@ def draw(found: Fitted) -> None:
 
     estimator = found.estimator
     name = found.setting or f"{estimator.device}, {estimator.key.label}"
-    for file, drawing in ((PREDICTED, draw_predicted), (GEOMETRIES, draw_geometries)):
+    for file, drawing in zip(PICTURES, (draw_predicted, draw_geometries), strict=True):
         write_atomic(found.folder / file, png(drawing(name, estimator.evaluation, estimator.origin)))
+    show_pictures(found.folder)
 
 
 def fitted_document(found: Fitted) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def print_fitted(found: Fitted) -> None:
         warn(f"{estimator.device}: {judged.rows} rows are few, and its errors are known coarsely only")
     for line in (*_beside(found), *_ways(found)):
         print(f"  {line}")
-    files = ", ".join(["card.md", PREDICTED, GEOMETRIES])
+    files = ", ".join([CARD, *PICTURES])
     print(f"  90 % interval held {judged.coverage:.0%} of rows of unseen geometries")
     print(f"  {found.folder}: {files}")
 

@@ -182,20 +182,19 @@ def profile_command(
     for name in devices:
         if name in away:
             say(f"{name}: its agent measures")
-            with progress_bar() as progress:
-                found = profile_away(name, plan.subjects, keys[name], place, seed, budget_s, progress)
-            documents.append(device_document(found, keys[name]))
-            continue
         with progress_bar() as progress:
-            profile = partial(
-                profile_device,
-                name,
-                workspace=place,
-                measured_only=measured_only,
-                seed=seed,
-                progress=progress,
-                tell=cache(warn),  # one sitting after the other says the same
-            )
+            if name in away:
+                profile = partial(profile_away, name, place=place, seed=seed, progress=progress)
+            else:
+                profile = partial(
+                    profile_device,
+                    name,
+                    workspace=place,
+                    measured_only=measured_only,
+                    seed=seed,
+                    progress=progress,
+                    tell=cache(warn),  # one sitting after the other says the same
+                )
             if few:
                 found, sure = profile_few(few, name, keys[name], place, profile, seed, budget_s, progress)
             else:
@@ -210,4 +209,4 @@ def profile_command(
         print_device(document)
         if few:
             print_sureties(document["few"])
-    print("\nNext: jmsnas fit-estimator")
+    print(f"\nNext: {'jmsnas search --topology chain' if few else 'jmsnas fit-estimator'}")

@@ -5,9 +5,13 @@ from dataclasses import asdict
 from functools import partial
 from typing import Any
 
+from jmsnas.cli.fit_output import draw
 from jmsnas.cli.profile_output import sums_line
 from jmsnas.estimators.few_blocks import Surety, measure_few
 from jmsnas.estimators.few_plan import FewPlan
+from jmsnas.estimators.fit_tables import Fitted
+from jmsnas.estimators.folder import CARD, PICTURES
+from jmsnas.estimators.store import load_estimator
 from jmsnas.profiler.plan import seconds_at_most
 from jmsnas.profiler.sweep import BUDGET_S_A_BLOCK, Profiled
 from jmsnas.profiler.table import Key
@@ -28,9 +32,8 @@ def profile_few(
 ) -> tuple[Profiled, list[dict[str, Any]]]:
     """Measure a few blocks; `profile` is `profile_device` of the device, less what is measured and how long.
 
-    Returns
-    -------
-    The table as it is now, and for each key a document of how sure U(.) is.
+    Pictures are drawn beside each estimator. Returns the table as it is now, and for each key a document of
+    how sure U(.) is.
     """
 
     def measure(subjects: Sequence[Subject], keys: Sequence[Key], seconds: float | None) -> Profiled:
@@ -45,6 +48,8 @@ def profile_few(
         budget_s=budget_s,
         progress=progress,
     )
+    for surety in sureties:
+        draw(Fitted(surety.folder, load_estimator(surety.folder)))
     return found, [surety_document(surety) for surety in sureties]
 
 
@@ -68,11 +73,12 @@ def print_sureties(documents: Sequence[dict[str, Any]]) -> None:
         print(
             f"  {found['key']}: U(.) from {found['rows']} blocks of {found['geometries']} layer geometries "
             f"({found['model']})\n"
-            f"    {found['mape']:.1%} off on geometries it never saw, give or take {found['doubt']:.1%}; "
-            f"9 of 10 of their blocks within {found['margin']:.0%}\n"
-            f"    {found['left']} of the blocks to choose from are not measured: U(.) answers for them"
+            f"    {found['left']} of the blocks to choose from are not measured: U(.) answers for them\n"
+            f"    blocks of their sort on geometries it never saw: {found['mape']:.1%} off, give or take "
+            f"{found['doubt']:.1%}; 9 of 10 blocks within {found['margin']:.0%}"
         )
         if found["sums"]:
             print(f"    {sums_line(found['sums'])}")
         if found["why"]:
             print(f"    {'' if found['reached'] else 'not reached: '}{found['why']}")
+        print(f"    {found['folder']}: {', '.join([CARD, *PICTURES])}")

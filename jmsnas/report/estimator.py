@@ -19,8 +19,9 @@ from jmsnas.report.drawing import (
     title,
 )
 
-# A block's geometry in its text; what follows (a width in the middle, a variant) is not of the layer.
-_GEOMETRY = re.compile(r"\S+ (\d+->\d+ \d+x\d+(?: /\d+)?)")
+# A block's geometry in its text; what follows (a width in the middle, a variant) is not of the layer. Stems
+# and heads are told by name: they are like no other block.
+_GEOMETRY = re.compile(r"(?:(?!stem|head|conv|classifier)\S+ )?(.*?\d+->\d+ \d+x\d+(?: /\d+)?)")
 # More cannot be read on one page.
 _MOST_GEOMETRIES = 40
 # Errors beyond, in percent, are drawn at the edge with their size.
