@@ -28,12 +28,12 @@ import numpy as np
 from deploy_networks import DEVICES, PAIRS, Blocks, Result, Tau, evaluate, networks, split, to_profile
 from link_namespaces import namespace, namespaces
 
-from jmsnas.deploy.fleet import Address
-from jmsnas.deploy.leader import Leader
-from jmsnas.deploy.local import leader_certs, local_agents
-from jmsnas.profiler.environment import describe_host
-from jmsnas.profiler.sweep import profile
-from jmsnas.profiler.table import Key
+from jmsnas.deploy.leader.leader import Leader
+from jmsnas.deploy.loopback import leader_certs, local_agents
+from jmsnas.deploy.transport.devices_file import Address
+from jmsnas.profiler.host.environment import describe_host
+from jmsnas.profiler.profile import profile
+from jmsnas.profiler.table.latency_table import Key
 from jmsnas.space import Subject
 
 BARS, TOLERANCE = {"chain": 0.05, "mesh": 0.08}, 1e-4

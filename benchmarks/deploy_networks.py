@@ -8,16 +8,16 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from jmsnas.deploy.export import Exported, export_network
-from jmsnas.deploy.leader import Leader
-from jmsnas.deploy.measured import completion_s, measured_terms
-from jmsnas.deploy.measured_link import MeasuredLink
-from jmsnas.deploy.plan import Piece, Target
-from jmsnas.deploy.rehearsal import QUICK, SLOW, Reference, reference_blocks, rehearse
-from jmsnas.deploy.served import Served
+from jmsnas.deploy.leader.leader import Leader
+from jmsnas.deploy.leader.measured_terms import completion_s, measured_terms
+from jmsnas.deploy.leader.reference_models import QUICK, SLOW, Reference, reference_blocks, rehearse
+from jmsnas.deploy.leader.serving_overhead import Served
+from jmsnas.deploy.parts.export import Exported, export_network
+from jmsnas.deploy.parts.shipment import Piece, Target
+from jmsnas.deploy.transport.link import MeasuredLink
 from jmsnas.latency import Branch, completion_latency
 from jmsnas.mobilenets import mobilenet
-from jmsnas.profiler.export import seeded_module
+from jmsnas.profiler.timing.onnx_export import seeded_module
 from jmsnas.space import Block, Subject
 from jmsnas.space_file import load_space
 

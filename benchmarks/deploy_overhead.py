@@ -23,12 +23,12 @@ import numpy as np
 import onnx_ir as ir
 from torch import nn
 
-from jmsnas.channel import CLIENT_OPTIONS, SERVER_OPTIONS
-from jmsnas.deploy.export import Exported
-from jmsnas.deploy.leader import Leader
-from jmsnas.deploy.local import LocalAgent, leader_certs, local_agents
-from jmsnas.deploy.plan import Piece, Target
-from jmsnas.profiler.environment import describe_host
+from jmsnas.deploy.leader.leader import Leader
+from jmsnas.deploy.loopback import LocalAgent, leader_certs, local_agents
+from jmsnas.deploy.parts.export import Exported
+from jmsnas.deploy.parts.shipment import Piece, Target
+from jmsnas.deploy.transport.channel import CLIENT_OPTIONS, SERVER_OPTIONS
+from jmsnas.profiler.host.environment import describe_host
 
 SHAPE = (1, 1, 512, 512)
 # An agent does more than a socket: it checks, answers at most once, keeps a plan. On mutual TLS it encrypts.
@@ -148,7 +148,7 @@ def idle(agent: LocalAgent, seconds: float) -> tuple[int, float]:
 
 def loaded() -> list[str]:
     """Which heavy modules an agent's process has loaded."""
-    script = f"import sys, jmsnas.deploy.agent; print(*[m for m in {HEAVY!r} if m in sys.modules])"
+    script = f"import sys, jmsnas.deploy.agent.agent; print(*[m for m in {HEAVY!r} if m in sys.modules])"
     return subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     ).stdout.split()

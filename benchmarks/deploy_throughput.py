@@ -28,9 +28,9 @@ from deploy_fidelity import TOLERANCE, agents, cannot_run, profiled
 from deploy_networks import CHAIN, PAIRS, Blocks, Tau, drawn, exported, networks, on_chain
 from link_namespaces import RATES_MBPS
 
-from jmsnas.deploy.leader import Answer, Leader
-from jmsnas.nas.split_period import least_period
-from jmsnas.profiler.environment import describe_host
+from jmsnas.deploy.leader.leader import Answer, Leader
+from jmsnas.nas.split.throughput import least_period
+from jmsnas.profiler.host.environment import describe_host
 
 BAR, _WINDOW, _WARM_UP, _TIMEOUT_S = 0.85, 8, 24, 30.0
 _RATES_BPS = np.array([1e6 * RATES_MBPS.get(device, 200) for device in CHAIN])

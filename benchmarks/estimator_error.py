@@ -26,17 +26,24 @@ from estimator_speed import print_speed, speed
 from threadpoolctl import threadpool_limits
 
 from jmsnas.errors import TableError
-from jmsnas.estimators.design import few_chosen
-from jmsnas.estimators.evaluate import RANDOM, UNSEEN_CHANNELS, UNSEEN_GEOMETRY, Judged, judge
-from jmsnas.estimators.features import columns, features, groups, shape_features
-from jmsnas.estimators.hold_out import LINE, MODEL, ROOFLINE
-from jmsnas.estimators.published import read_published
-from jmsnas.estimators.regressor import LatencyRegressor
-from jmsnas.estimators.splits import Split, channel_folds, few_rows, group_folds, random_folds, teach
+from jmsnas.estimators.evaluation.evaluate import RANDOM, UNSEEN_CHANNELS, UNSEEN_GEOMETRY, Judged, judge
+from jmsnas.estimators.evaluation.hold_out import LINE, MODEL, ROOFLINE
+from jmsnas.estimators.few_shot.experimental_design import few_chosen
+from jmsnas.estimators.published.table import read_published
+from jmsnas.estimators.regression.cross_validation import (
+    Split,
+    channel_folds,
+    few_rows,
+    group_folds,
+    random_folds,
+    teach,
+)
+from jmsnas.estimators.regression.features import columns, features, groups, shape_features
+from jmsnas.estimators.regression.regressor import LatencyRegressor
 from jmsnas.files import write_json
-from jmsnas.profiler.environment import describe_host
-from jmsnas.profiler.parquet import metadata_of, read_table
-from jmsnas.profiler.trust import relative_noise
+from jmsnas.profiler.host.environment import describe_host
+from jmsnas.profiler.table.parquet import metadata_of, read_table
+from jmsnas.profiler.table.trust import relative_noise
 from jmsnas.workspace import Workspace
 
 Array = np.ndarray[Any, np.dtype[np.float64]]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from jmsnas.estimators.regressor import LatencyRegressor
-from jmsnas.estimators.residuals import MAX_RIDGE_ROWS, suited
+from jmsnas.estimators.regression.regressor import LatencyRegressor
+from jmsnas.estimators.regression.residual_models import MAX_RIDGE_ROWS, suited
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 

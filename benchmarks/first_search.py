@@ -18,12 +18,12 @@ from typing import Any
 
 from jmsnas.datasets.catalog import load_dataset
 from jmsnas.files import write_json
-from jmsnas.nas.config import SearchConfig
-from jmsnas.nas.placement import Placement
-from jmsnas.nas.run import prepare
-from jmsnas.nas.run_folder import Setting
-from jmsnas.nas.search import search
-from jmsnas.profiler.environment import describe_host
+from jmsnas.nas.search.config import SearchConfig
+from jmsnas.nas.search.run import prepare
+from jmsnas.nas.search.run_folder import Setting
+from jmsnas.nas.search.search import search
+from jmsnas.nas.split.placement import Placement
+from jmsnas.profiler.host.environment import describe_host
 from jmsnas.workspace import Workspace
 
 ACCURACY_BAR, SECONDS_BAR, BAND, EXPECTED_BAR = 0.97, 120.0, 0.03, 0.02

@@ -16,8 +16,8 @@ from published_tables import XEON_6130, Published
 from scipy.optimize import least_squares
 from simulated_devices import Array, as_published, in_first_half
 
-from jmsnas.profiler.simulated import load_simulated, operators_s
-from jmsnas.profiler.simulated_device import Constant, OperatorCosts, SimulatedDevice
+from jmsnas.profiler.simulation.device_file import Constant, OperatorCosts, SimulatedDevice
+from jmsnas.profiler.simulation.roofline import load_simulated, operators_s
 
 START = {
     "per_call_s": 30e-6,

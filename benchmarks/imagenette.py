@@ -25,17 +25,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from jmsnas.datasets.photographs import imagenette
-from jmsnas.datasets.pictures import Pictures
+from jmsnas.datasets.image_files import Pictures
+from jmsnas.datasets.image_folder import imagenette
 from jmsnas.files import preset_path, write_json
-from jmsnas.nas.derive import Derived
-from jmsnas.nas.latency_lut import LatencyLUT, build_lut
-from jmsnas.nas.prepare import estimators_for
-from jmsnas.nas.target import Band, choose_target, derive_for, targets_between
-from jmsnas.network import INPUT_BYTES, Network, load_network
-from jmsnas.profiler.environment import describe_host
+from jmsnas.nas.derivation.derive import Derived
+from jmsnas.nas.derivation.target import Band, choose_target, derive_for, targets_between
+from jmsnas.nas.latency.build_lut import LatencyLUT, build_lut
+from jmsnas.nas.latency.load_estimators import estimators_for
+from jmsnas.profiler.host.environment import describe_host
 from jmsnas.space import SearchSpace
 from jmsnas.space_file import space_from_toml
+from jmsnas.topology import INPUT_BYTES, Network, load_network
 from jmsnas.workspace import Workspace
 
 SIZES, BAND, DRAWN, QUALITY = (160, 224), 0.03, 3, 80

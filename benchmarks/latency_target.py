@@ -23,14 +23,14 @@ from statistics import median
 from typing import Any
 
 from jmsnas.files import write_json
-from jmsnas.nas.config import SearchConfig
-from jmsnas.nas.front import Group, Workers, run_groups, targets_group
-from jmsnas.nas.placement import Placement
-from jmsnas.nas.run import How, Run, prepare
-from jmsnas.nas.run_folder import Setting, read_log
-from jmsnas.nas.splitting import Splitting
-from jmsnas.nas.target import targets_between
-from jmsnas.profiler.environment import describe_host
+from jmsnas.nas.derivation.target import targets_between
+from jmsnas.nas.search.config import SearchConfig
+from jmsnas.nas.search.multi_target import Group, Workers, run_groups, targets_group
+from jmsnas.nas.search.run import How, Run, prepare
+from jmsnas.nas.search.run_folder import Setting, read_log
+from jmsnas.nas.search.split_options import Splitting
+from jmsnas.nas.split.placement import Placement
+from jmsnas.profiler.host.environment import describe_host
 from jmsnas.progress import silent
 from jmsnas.workspace import Workspace
 

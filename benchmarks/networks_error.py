@@ -22,7 +22,7 @@ import numpy as np
 from published_networks import Array, Networks, read_networks
 from scipy.stats import spearmanr
 
-from jmsnas.estimators.networks import NetworkRegressor
+from jmsnas.estimators.networks.regressor import NetworkRegressor
 
 SEED = 0
 # Networks that were measured, and how often so many are drawn: the fewer, the more draws differ.

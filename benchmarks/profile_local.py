@@ -19,12 +19,12 @@ from typing import Any
 import numpy as np
 
 from jmsnas.files import write_json
-from jmsnas.profiler.environment import describe_host
-from jmsnas.profiler.journal import journal_path, read_journal
-from jmsnas.profiler.parquet import read_table
-from jmsnas.profiler.records import record_row
-from jmsnas.profiler.table import RUNTIMES, AnyRow, Row
-from jmsnas.profiler.trust import disturbed
+from jmsnas.profiler.host.environment import describe_host
+from jmsnas.profiler.table.journal import journal_path, read_journal
+from jmsnas.profiler.table.latency_table import RUNTIMES, AnyRow, Row
+from jmsnas.profiler.table.parquet import read_table
+from jmsnas.profiler.table.schema import record_row
+from jmsnas.profiler.table.trust import disturbed
 from jmsnas.workspace import Workspace
 
 SECONDS_BAR, SHARE_BAR = 90.0, 0.95

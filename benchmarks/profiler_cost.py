@@ -29,12 +29,12 @@ import numpy as np
 
 from jmsnas.errors import MeasurementError
 from jmsnas.files import write_json
-from jmsnas.profiler.environment import describe_host
-from jmsnas.profiler.measurement import Measurement
-from jmsnas.profiler.runtimes import pinned, prepare
-from jmsnas.profiler.sitting import REFERENCES
-from jmsnas.profiler.table import REFERENCE, RUNTIMES, Key
-from jmsnas.profiler.timing import Timed, TimingConfig, measure
+from jmsnas.profiler.host.environment import describe_host
+from jmsnas.profiler.session.run_job import REFERENCES
+from jmsnas.profiler.table.latency_table import REFERENCE, RUNTIMES, Key
+from jmsnas.profiler.table.measurement import Measurement
+from jmsnas.profiler.timing.backends import pinned, prepare
+from jmsnas.profiler.timing.paired_timing import Timed, TimingConfig, measure
 from jmsnas.space_file import load_space
 
 SPACES = ("digits", "cifar")

@@ -25,14 +25,14 @@ from typing import Any
 import numpy as np
 
 from jmsnas.files import write_json
-from jmsnas.profiler.environment import describe_host
-from jmsnas.profiler.host_watch import read_host
-from jmsnas.profiler.measurement import Measurement
-from jmsnas.profiler.runtimes import pinned, prepare
-from jmsnas.profiler.sweep import profile
-from jmsnas.profiler.table import REFERENCE, RUNTIMES, Key, Row
-from jmsnas.profiler.timing import Timed, TimingConfig, measure
-from jmsnas.profiler.trust import disturbed
+from jmsnas.profiler.host.environment import describe_host
+from jmsnas.profiler.host.host_monitor import read_host
+from jmsnas.profiler.profile import profile
+from jmsnas.profiler.table.latency_table import REFERENCE, RUNTIMES, Key, Row
+from jmsnas.profiler.table.measurement import Measurement
+from jmsnas.profiler.table.trust import disturbed
+from jmsnas.profiler.timing.backends import pinned, prepare
+from jmsnas.profiler.timing.paired_timing import Timed, TimingConfig, measure
 from jmsnas.space import Block
 from jmsnas.space_file import load_space
 

@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from jmsnas.estimators.sums import fit_correction
+from jmsnas.estimators.networks.sum_correction import fit_correction
 from jmsnas.files import write_json
-from jmsnas.profiler.environment import describe_host
-from jmsnas.profiler.host_watch import read_host
+from jmsnas.profiler.host.environment import describe_host
+from jmsnas.profiler.host.host_monitor import read_host
 from jmsnas.profiler.plan import whole_networks
-from jmsnas.profiler.sweep import profile
-from jmsnas.profiler.table import RUNTIMES, Key, LatencyTable
+from jmsnas.profiler.profile import profile
+from jmsnas.profiler.table.latency_table import RUNTIMES, Key, LatencyTable
 from jmsnas.space import Part
 from jmsnas.space_file import load_space
 

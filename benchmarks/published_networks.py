@@ -14,7 +14,7 @@ import pandas as pd
 from published_tables import mbconv
 
 from jmsnas.cost import Operator, cost, operators
-from jmsnas.estimators.kinds import Kinds, count_blocks, kinds_of
+from jmsnas.estimators.networks.block_kinds import Kinds, count_blocks, kinds_of
 from jmsnas.space import Block, Candidate, Layer, Part
 
 Array = np.ndarray[Any, np.dtype[np.float64]]

@@ -36,19 +36,19 @@ from torch import nn
 
 from jmsnas.datasets.splits import Images, ImageSet, Splits
 from jmsnas.files import write_json
-from jmsnas.nas.checkpoint import State, state_bytes
-from jmsnas.nas.config import SearchConfig
-from jmsnas.nas.derive import Derived
-from jmsnas.nas.inherit import inherited
-from jmsnas.nas.run import load_dataset_of, prepare
-from jmsnas.nas.run_folder import Data, Setting
-from jmsnas.nas.search import begin_search, search
-from jmsnas.nas.session import Hooks
-from jmsnas.nas.stages import StageTwo
-from jmsnas.nas.supernet import Supernet
-from jmsnas.nas.target import targets_between
-from jmsnas.nas.training import accuracy
-from jmsnas.profiler.environment import describe_host
+from jmsnas.nas.derivation.derive import Derived
+from jmsnas.nas.derivation.target import targets_between
+from jmsnas.nas.search.config import SearchConfig
+from jmsnas.nas.search.run import load_dataset_of, prepare
+from jmsnas.nas.search.run_folder import Data, Setting
+from jmsnas.nas.search.search import begin_search, search
+from jmsnas.nas.search.session import Hooks
+from jmsnas.nas.search.stages import StageTwo
+from jmsnas.nas.supernet.checkpoint import State, state_bytes
+from jmsnas.nas.supernet.subnet import inherited
+from jmsnas.nas.supernet.supernet import Supernet
+from jmsnas.nas.supernet.training import accuracy
+from jmsnas.profiler.host.environment import describe_host
 from jmsnas.space import SearchSpace
 from jmsnas.workspace import Workspace
 

@@ -7,14 +7,14 @@ import torch
 from torch import nn
 
 from jmsnas.blocks import build
-from jmsnas.datasets.draws import drawn_from
+from jmsnas.datasets.seeding import drawn_from
 from jmsnas.errors import SpaceError
 from jmsnas.mobilenets import mobilenet
-from jmsnas.nas.beginning import begin_alike
-from jmsnas.nas.derive import Derived, argmax_network
-from jmsnas.nas.latency_lut import build_lut
-from jmsnas.nas.run_folder import Setting
-from jmsnas.nas.target import Band, Target, derive_for
+from jmsnas.nas.derivation.derive import Derived, argmax_network
+from jmsnas.nas.derivation.target import Band, Target, derive_for
+from jmsnas.nas.latency.build_lut import build_lut
+from jmsnas.nas.search.run_folder import Setting
+from jmsnas.nas.supernet.initialisation import begin_alike
 
 RANDOM, BAND = 5, 0.03
 

@@ -30,21 +30,21 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from jmsnas.architecture import Architecture
-from jmsnas.datasets.draws import generator
+from jmsnas.datasets.seeding import generator
 from jmsnas.files import write_json
-from jmsnas.nas.architecture_step import ArchitectureStep
-from jmsnas.nas.constraint import Constraint
-from jmsnas.nas.gates import TwoPaths, sample_two
-from jmsnas.nas.latency_lut import LatencyLUT, build_lut
-from jmsnas.nas.supernet import Supernet
-from jmsnas.nas.target import choose_target
-from jmsnas.nas.training import to_device, weight_step
-from jmsnas.network import load_network
-from jmsnas.profiler.environment import describe_host
-from jmsnas.profiler.measurement import median_interval
-from jmsnas.profiler.timing import FEWEST_ROUNDS
+from jmsnas.nas.derivation.target import choose_target
+from jmsnas.nas.latency.build_lut import LatencyLUT, build_lut
+from jmsnas.nas.supernet.architecture_step import ArchitectureStep
+from jmsnas.nas.supernet.gates import TwoPaths, sample_two
+from jmsnas.nas.supernet.latency_loss import Constraint
+from jmsnas.nas.supernet.supernet import Supernet
+from jmsnas.nas.supernet.training import to_device, weight_step
+from jmsnas.profiler.host.environment import describe_host
+from jmsnas.profiler.table.measurement import median_interval
+from jmsnas.profiler.timing.paired_timing import FEWEST_ROUNDS
 from jmsnas.space import Candidate, SearchSpace
 from jmsnas.space_file import space_from_toml
+from jmsnas.topology import load_network
 
 WEIGHT_BAR, ARCH_BAR, BOTH_BAR, MEMORY_BAR, FLAT_BAR = 1.10, 0.90, 1.9, 1.15, 0.05
 BATCH, CPU = 64, torch.device("cpu")

@@ -32,8 +32,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from jmsnas.files import write_json
-from jmsnas.profiler.environment import describe_host
-from jmsnas.profiler.simulated import load_simulated, operators_s, simulated_names
+from jmsnas.profiler.host.environment import describe_host
+from jmsnas.profiler.simulation.roofline import load_simulated, operators_s, simulated_names
 
 SEED = 0
 Array = np.ndarray[Any, np.dtype[np.float64]]

@@ -16,15 +16,15 @@ from typing import Any
 
 from jmsnas.errors import JmsnasError
 from jmsnas.files import write_json
-from jmsnas.nas.costs import Costs
-from jmsnas.nas.jpeg_size import jpeg_bytes
 from jmsnas.nas.load_model import load_model
-from jmsnas.nas.model_costs import model_costs
-from jmsnas.nas.split_methods import METHODS, Question, split
-from jmsnas.network import POLICIES, load_network
-from jmsnas.profiler.environment import describe_host
-from jmsnas.profiler.sweep import profile_device
-from jmsnas.profiler.table import Key
+from jmsnas.nas.split.jpeg_size import jpeg_bytes
+from jmsnas.nas.split.methods import METHODS, Question, split
+from jmsnas.nas.split.problem import Costs
+from jmsnas.nas.split.problem_of_model import model_costs
+from jmsnas.profiler.host.environment import describe_host
+from jmsnas.profiler.profile import profile_device
+from jmsnas.profiler.table.latency_table import Key
+from jmsnas.topology import POLICIES, load_network
 from jmsnas.workspace import Workspace
 
 SIZE = 224

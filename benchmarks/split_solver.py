@@ -22,16 +22,16 @@ from numpy.typing import NDArray
 
 from jmsnas.device import Device
 from jmsnas.files import write_json
-from jmsnas.nas.model_costs import model_costs
-from jmsnas.nas.split_best_dag import best_dag
-from jmsnas.nas.split_chain import Budget, Limits, chain_split
-from jmsnas.nas.split_graph import best_on_graph
-from jmsnas.nas.split_links import Links
-from jmsnas.nas.split_mesh import best_branches, line_split
-from jmsnas.nas.split_period import least_period
-from jmsnas.nas.trace_torch import classifier
-from jmsnas.network import Link
-from jmsnas.profiler.environment import describe_host
+from jmsnas.nas.graph.from_torch import classifier
+from jmsnas.nas.split.links import Links
+from jmsnas.nas.split.problem_of_model import model_costs
+from jmsnas.nas.split.solve_chain import Budget, Limits, chain_split
+from jmsnas.nas.split.solve_dag import best_dag
+from jmsnas.nas.split.solve_device_graph import best_on_graph
+from jmsnas.nas.split.solve_mesh import best_branches, line_split
+from jmsnas.nas.split.throughput import least_period
+from jmsnas.profiler.host.environment import describe_host
+from jmsnas.topology import Link
 from jmsnas.workspace import Workspace
 
 Array = NDArray[np.float64]
@@ -128,7 +128,7 @@ def network(name: str, rate_bps: float) -> Callable[[], bool]:
 
 def growth(path: Path) -> None:
     """Draw seconds against N at M = 100, and against M at N = 1000."""
-    from jmsnas.report.drawing import DEVICE_COLOURS, new_figure, png
+    from jmsnas.report.plot_style import DEVICE_COLOURS, new_figure, png
 
     figure = new_figure(10, 4)
     sizes = {"N (M = 100)": [(n, 100) for n in (100, 200, 500, 1000, 2000)]}

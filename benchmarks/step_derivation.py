@@ -17,14 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jmsnas.errors import TargetError
-from jmsnas.nas.derive import derive
-from jmsnas.nas.latency_lut import LatencyLUT, build_lut
-from jmsnas.nas.objective import expected_latency, penalty_gradient_alpha
-from jmsnas.nas.target import choose_target
-from jmsnas.network import Network, load_network
-from jmsnas.profiler.simulated import load_simulated, predict_s
+from jmsnas.nas.derivation.derive import derive
+from jmsnas.nas.derivation.target import choose_target
+from jmsnas.nas.latency.build_lut import LatencyLUT, build_lut
+from jmsnas.nas.latency.expected_latency import expected_latency, penalty_gradient_alpha
+from jmsnas.profiler.simulation.roofline import load_simulated, predict_s
 from jmsnas.space import Block
 from jmsnas.space_file import load_space
+from jmsnas.topology import Network, load_network
 
 BAND, PARTS = 0.03, (0.1, 0.3, 0.5, 0.7, 0.9, 0.97)
 EXPECTED_BARS_S = {"fixed": 1e-4, "joint": 5e-4}

@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 from jmsnas.blocks import example_input
 from jmsnas.files import write_json
-from jmsnas.profiler.environment import describe_host
-from jmsnas.profiler.export import seeded_module
-from jmsnas.profiler.measurement import FEWEST_ROUNDS, median_interval
-from jmsnas.profiler.runtimes import pinned
-from jmsnas.profiler.table import Key
-from jmsnas.profiler.torchprof_backend import layer_seconds
+from jmsnas.profiler.host.environment import describe_host
+from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.table.measurement import FEWEST_ROUNDS, median_interval
+from jmsnas.profiler.timing.backends import pinned
+from jmsnas.profiler.timing.onnx_export import seeded_module
+from jmsnas.profiler.timing.torchprof_backend import layer_seconds
 from jmsnas.space import Block
 from jmsnas.space_file import load_space
 

@@ -65,9 +65,9 @@ def _load(name: str, seed: int, folder: Path, size: int, workers: int) -> Splits
 
         return digits(seed)
     if name in ("fashion-mnist", "cifar10"):
-        from jmsnas.datasets.small_sets import cifar10, fashion_mnist
+        from jmsnas.datasets.fashion_mnist_cifar10 import cifar10, fashion_mnist
 
         return (cifar10 if name == "cifar10" else fashion_mnist)(seed, folder)
-    from jmsnas.datasets.photographs import imagenet, imagenette
+    from jmsnas.datasets.image_folder import imagenet, imagenette
 
     return (imagenet if name == "imagenet" else imagenette)(seed, folder, size, workers)

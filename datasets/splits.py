@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from jmsnas.datasets.draws import generator
+from jmsnas.datasets.seeding import generator
 
 Rows = Sequence[Tensor]
 

@@ -6,17 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jmsnas.errors import EstimatorError, TableError
-from jmsnas.estimators.folder import is_published
-from jmsnas.estimators.published import PublishedRows, read_published
-from jmsnas.estimators.published_store import fit_published
-from jmsnas.estimators.store import Estimator, fit_estimator
-from jmsnas.profiler.foreign import read_readings
-from jmsnas.profiler.gate import check
-from jmsnas.profiler.gate_rules import copied
-from jmsnas.profiler.level import odd_level
-from jmsnas.profiler.parquet import metadata_of, read_table
-from jmsnas.profiler.readings import Reading
-from jmsnas.profiler.table import LatencyTable
+from jmsnas.estimators.published.estimator import fit_published
+from jmsnas.estimators.published.table import PublishedRows, read_published
+from jmsnas.estimators.store.estimator import Estimator, fit_estimator
+from jmsnas.estimators.store.layout import is_published
+from jmsnas.profiler.quality.gate import check
+from jmsnas.profiler.quality.latency_entry import Reading
+from jmsnas.profiler.quality.read_published import read_readings
+from jmsnas.profiler.quality.rules import copied
+from jmsnas.profiler.quality.unit_check import odd_level
+from jmsnas.profiler.table.latency_table import LatencyTable
+from jmsnas.profiler.table.parquet import metadata_of, read_table
 from jmsnas.progress import Progress, silent
 from jmsnas.workspace import Workspace
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.estimators.basis import Basis
-from jmsnas.profiler.table import PartRow, Row
+from jmsnas.estimators.lookup import Basis
+from jmsnas.profiler.table.latency_table import PartRow, Row
 from jmsnas.space import Block, Layer, Part
 
 

@@ -12,17 +12,17 @@ from typing import Any
 from jmsnas import mobilenets
 from jmsnas.cost import cost
 from jmsnas.errors import InputError, JmsnasError
-from jmsnas.nas.config import SearchConfig
-from jmsnas.nas.costs import Costs
-from jmsnas.nas.device_graph import DeviceGraph
-from jmsnas.nas.fork import fork_of
+from jmsnas.nas.graph.fork_join import fork_of
+from jmsnas.nas.graph.model import model_of
 from jmsnas.nas.load_model import model_of_run, network_of_run
-from jmsnas.nas.model import model_of
-from jmsnas.nas.model_costs import model_costs
-from jmsnas.nas.run_folder import read_log, read_result
-from jmsnas.nas.split_methods import Question, split
-from jmsnas.network import WIRE_BYTES
+from jmsnas.nas.search.config import SearchConfig
+from jmsnas.nas.search.run_folder import read_log, read_result
+from jmsnas.nas.split.general_topology import DeviceGraph
+from jmsnas.nas.split.methods import Question, split
+from jmsnas.nas.split.problem import Costs
+from jmsnas.nas.split.problem_of_model import model_costs
 from jmsnas.origin import mark, origin_of
+from jmsnas.topology import WIRE_BYTES
 from jmsnas.workspace import Workspace
 
 BASELINE_METHODS = ("hivemind", "neurosurgeon", "device")

@@ -7,12 +7,12 @@ from typing import Any
 from jmsnas import mobilenets
 from jmsnas.device import Device
 from jmsnas.errors import InputError
-from jmsnas.nas.device_graph import DeviceGraph
-from jmsnas.nas.fork import Tree, fork_takes
-from jmsnas.nas.model import Model, joined_blocks, model_of
-from jmsnas.nas.run_folder import read_result
-from jmsnas.network import Link
+from jmsnas.nas.graph.fork_join import Tree, fork_takes
+from jmsnas.nas.graph.model import Model, joined_blocks, model_of
+from jmsnas.nas.search.run_folder import read_result
+from jmsnas.nas.split.general_topology import DeviceGraph
 from jmsnas.space import Block
+from jmsnas.topology import Link
 from jmsnas.workspace import Workspace
 
 _SIZES = range(1, 4097)
@@ -41,7 +41,7 @@ def load_model(
     if size not in _SIZES:
         raise InputError(f"got --size {size}: expected 1 to {_SIZES.stop - 1} pixels a side")
     if name.endswith(".onnx"):
-        from jmsnas.nas.trace_onnx import onnx_model
+        from jmsnas.nas.graph.from_onnx import onnx_model
 
         return onnx_model(Path(name))
     if folder := run_named(place, name):
@@ -51,7 +51,7 @@ def load_model(
         return model_of(part, name, f"{name}, width {width:g}, {size}x{size}")
     if width != 1.0:
         raise InputError(f"--width belongs to {', '.join(mobilenets.NAMES)}: leave it out for {name}")
-    from jmsnas.nas.trace_torch import classifier, classifier_names, refuse_unknown
+    from jmsnas.nas.graph.from_torch import classifier, classifier_names, refuse_unknown
 
     runs = sorted(path.parent.name for path in (place.folder / "runs").glob("*/result.json"))
     refuse_unknown(name, (*runs, *mobilenets.NAMES, *classifier_names()))

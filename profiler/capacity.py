@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jmsnas.cost import cost, operators
 from jmsnas.errors import InputError
-from jmsnas.profiler.table import Key
+from jmsnas.profiler.table.latency_table import Key
 from jmsnas.space import Block, Subject
 
 _NUMBER_BYTES = {"float32": 4, "float16": 2}

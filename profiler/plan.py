@@ -8,9 +8,9 @@ import numpy as np
 from jmsnas.cost import cost
 from jmsnas.errors import InputError
 from jmsnas.mobilenets import NAMES, mobilenet
-from jmsnas.profiler.choose import to_measure
-from jmsnas.profiler.off_grid import off_grid_blocks
-from jmsnas.profiler.table import Key, LatencyTable
+from jmsnas.profiler.off_grid_blocks import off_grid_blocks
+from jmsnas.profiler.selection import to_measure
+from jmsnas.profiler.table.latency_table import Key, LatencyTable
 from jmsnas.space import Block, Part, SearchSpace, Subject
 
 _DRAWN_A_NETWORK = 30

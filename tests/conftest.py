@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from jmsnas.nas.config import SearchConfig
-from jmsnas.nas.run import Run, prepare, run_search
+from jmsnas.nas.search.config import SearchConfig
+from jmsnas.nas.search.run import Run, prepare, run_search
 from jmsnas.workspace import Workspace
 
 # One thread: two on shared cores are slower than one. No deadline: a shared machine stalls at will.

@@ -7,9 +7,9 @@ import numpy as np
 from worked import OUT_BYTES, RATE_MBPS, TAU_MS
 
 from jmsnas.device import Device
-from jmsnas.nas.costs import Costs
-from jmsnas.nas.fork import Tree, fork_takes
-from jmsnas.network import Link
+from jmsnas.nas.graph.fork_join import Tree, fork_takes
+from jmsnas.nas.split.problem import Costs
+from jmsnas.topology import Link
 
 NAMES = ("ue", "sbs", "mbs", "cloud")
 

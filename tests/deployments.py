@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from jmsnas.deploy.agent import Agent, Settings
-from jmsnas.deploy.certificates import LEADER, make_certificates
-from jmsnas.deploy.export import Exported, export_network
-from jmsnas.deploy.fleet import Address
-from jmsnas.deploy.identity import fingerprint, read_identity
-from jmsnas.deploy.leader import Leader
-from jmsnas.deploy.plan import Piece, chain_pieces
-from jmsnas.profiler.export import seeded_module
+from jmsnas.deploy.agent.agent import Agent, Settings
+from jmsnas.deploy.leader.leader import Leader
+from jmsnas.deploy.parts.export import Exported, export_network
+from jmsnas.deploy.parts.shipment import Piece, chain_pieces
+from jmsnas.deploy.transport.certificates import LEADER, make_certificates
+from jmsnas.deploy.transport.devices_file import Address
+from jmsnas.deploy.transport.identity import fingerprint, read_identity
+from jmsnas.profiler.timing.onnx_export import seeded_module
 from jmsnas.space import Block
 from jmsnas.space_file import load_space
 

@@ -15,7 +15,8 @@ from typing import Any
 if sys.argv[1] == "made-up":
     import made_up_runtime  # noqa: F401
 
-from jmsnas.profiler import sitting, worker
+from jmsnas.profiler.session import run_job as sitting
+from jmsnas.profiler.session import worker
 from jmsnas.space import Block
 
 whole = sitting.prepare

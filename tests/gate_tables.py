@@ -5,10 +5,10 @@ from dataclasses import replace
 
 import numpy as np
 
-from jmsnas.profiler.gate_rules import Finding
-from jmsnas.profiler.readings import Reading, readings_of
-from jmsnas.profiler.simulated import simulated_table
-from jmsnas.profiler.table import Key
+from jmsnas.profiler.quality.latency_entry import Reading, readings_of
+from jmsnas.profiler.quality.rules import Finding
+from jmsnas.profiler.simulation.roofline import simulated_table
+from jmsnas.profiler.table.latency_table import Key
 from jmsnas.space_file import load_space
 
 BLOCKS = load_space("digits").blocks()

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from jmsnas.nas.chain_lut import ChainLUT
-from jmsnas.nas.latency_lut import LatencyLUT
-from jmsnas.nas.mesh_lut import MeshLUT
-from jmsnas.nas.policy import allowed, in_line, moves
+from jmsnas.nas.latency.build_lut import LatencyLUT
+from jmsnas.nas.latency.chain_lut import ChainLUT
+from jmsnas.nas.latency.mesh_lut import MeshLUT
+from jmsnas.nas.latency.policy import allowed, in_line, moves
 
 
 def random_lut(N: int, R: int, M: int, seed: int, policy: str = "strict", link: float = 1.0) -> ChainLUT:

@@ -3,7 +3,7 @@
 import tomllib
 from typing import Any
 
-from jmsnas.profiler.simulated_device import device_from_toml
+from jmsnas.profiler.simulation.device_file import device_from_toml
 
 MADE_UP = """
 name = "toy"

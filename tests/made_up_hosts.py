@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from jmsnas.profiler.host_state import HostState, read_state
+from jmsnas.profiler.host.host_state import HostState, read_state
 
 CPU = "sys/devices/system/cpu"
 CLOCK = f"{CPU}/cpu%d/cpufreq/scaling_cur_freq"

@@ -5,8 +5,8 @@ import functools
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.estimators.features import ROOFLINE, columns, features
-from jmsnas.estimators.regressor import LatencyRegressor
+from jmsnas.estimators.regression.features import ROOFLINE, columns, features
+from jmsnas.estimators.regression.regressor import LatencyRegressor
 from jmsnas.space import Block, Layer, candidates_at
 from jmsnas.space_file import mbconv_candidates
 

@@ -4,8 +4,8 @@ from pathlib import Path
 
 from made_up_hosts import write
 
-from jmsnas.profiler.energy import find_meter, why_no_meter
-from jmsnas.profiler.meters import Meter
+from jmsnas.profiler.host.energy_meters import Meter
+from jmsnas.profiler.timing.energy import find_meter, why_no_meter
 
 RAPL = "sys/class/powercap/intel-rapl:%s"
 HWMON = "sys/class/hwmon/hwmon%d"

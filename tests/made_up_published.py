@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jmsnas.estimators.published_shape import published_shape
+from jmsnas.estimators.published.shapes import published_shape
 
 # 2 GMAC/s, 0.5 ns a number moved, 50 us a call.
 MACS_PER_S, S_PER_NUMBER, CALL_S = 2e9, 5e-10, 5e-5

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from jmsnas.profiler.table import Key
+from jmsnas.profiler.table.latency_table import Key
 from jmsnas.progress import Progress, silent
 from jmsnas.space import Subject
 
@@ -26,6 +26,6 @@ def pinned(key: Key) -> Iterator[None]:
     yield
 
 
-runtimes = ModuleType("jmsnas.profiler.runtimes")
+runtimes = ModuleType("jmsnas.profiler.timing.backends")
 runtimes.__dict__.update(prepare=prepare, pinned=pinned)
-sys.modules["jmsnas.profiler.runtimes"] = runtimes
+sys.modules["jmsnas.profiler.timing.backends"] = runtimes

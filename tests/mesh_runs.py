@@ -8,16 +8,16 @@ from tiny_setting import rooflines
 from torch import nn
 
 from jmsnas.architecture import Architecture
-from jmsnas.nas.config import SearchConfig
-from jmsnas.nas.derive import Derived
-from jmsnas.nas.latency_lut import build_lut
-from jmsnas.nas.run_folder import RunLog, Setting, write_result
-from jmsnas.nas.session import SearchResult
-from jmsnas.nas.stages import Epoch
-from jmsnas.nas.target import choose_target
-from jmsnas.nas.whatif import simulated_predictors
-from jmsnas.network import Network, load_network
+from jmsnas.nas.derivation.derive import Derived
+from jmsnas.nas.derivation.target import choose_target
+from jmsnas.nas.latency.build_lut import build_lut
+from jmsnas.nas.latency.split_map import simulated_predictors
+from jmsnas.nas.search.config import SearchConfig
+from jmsnas.nas.search.run_folder import RunLog, Setting, write_result
+from jmsnas.nas.search.session import SearchResult
+from jmsnas.nas.search.stages import Epoch
 from jmsnas.space_file import load_space
+from jmsnas.topology import Network, load_network
 from jmsnas.workspace import Workspace
 
 

@@ -7,11 +7,11 @@ from pathlib import Path
 import torch
 from tiny import CONFIG, LUT, SPACE, digest, tiny_splits
 
-from jmsnas.nas.checkpoint import State, read_checkpoint, write_checkpoint
-from jmsnas.nas.ranks import Ranks, join_ranks
-from jmsnas.nas.search import search
-from jmsnas.nas.session import Hooks, Session
-from jmsnas.nas.training import batches, weight_step
+from jmsnas.nas.search.search import search
+from jmsnas.nas.search.session import Hooks, Session
+from jmsnas.nas.supernet.checkpoint import State, read_checkpoint, write_checkpoint
+from jmsnas.nas.supernet.distributed import Ranks, join_ranks
+from jmsnas.nas.supernet.training import batches, weight_step
 
 STEPS = 6
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.profiler.simulated import predict_s
-from jmsnas.profiler.simulated_device import SimulatedDevice
+from jmsnas.profiler.simulation.device_file import SimulatedDevice
+from jmsnas.profiler.simulation.roofline import predict_s
 from jmsnas.space import Block
 
 

@@ -4,10 +4,10 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from jmsnas.profiler.job import Job, Report
-from jmsnas.profiler.measurement import TARGET, Measurement, summarise
-from jmsnas.profiler.sitting import sit
-from jmsnas.profiler.table import AnyRow, Key, PartRow, Row
+from jmsnas.profiler.session.job import Job, Report
+from jmsnas.profiler.session.run_job import sit
+from jmsnas.profiler.table.latency_table import AnyRow, Key, PartRow, Row
+from jmsnas.profiler.table.measurement import TARGET, Measurement, summarise
 from jmsnas.space import HEAD, IDENTITY, STEM, Block, Candidate, Layer, Part, Subject
 
 BLOCKS = tuple(

@@ -9,7 +9,7 @@ from mesh_runs import write_mesh_run
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
-from jmsnas.nas.run import Run
+from jmsnas.nas.search.run import Run
 from jmsnas.workspace import Workspace
 
 runner = CliRunner()
@@ -74,7 +74,7 @@ def test_runs_beside_mobilenets(place: Workspace, short_run: tuple[Workspace, Ru
 def test_mobilenets_are_trained_as_the_run_was(place: Workspace) -> None:
     from jmsnas.datasets.catalog import load_dataset
     from jmsnas.nas.comparison import read_run, recipe_of
-    from jmsnas.nas.mobilenet_training import known_accuracy, train_mobilenet
+    from jmsnas.nas.train_mobilenet import known_accuracy, train_mobilenet
     from jmsnas.space_file import load_space
 
     config = recipe_of(read_run(place.run("short")))

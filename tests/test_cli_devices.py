@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 from jmsnas.cli import app
 from jmsnas.cli.devices import describe_devices
 from jmsnas.estimators.fit_tables import fit_tables
-from jmsnas.profiler.parquet import write_table
-from jmsnas.profiler.simulated import simulated_names, simulated_table
-from jmsnas.profiler.table import Key, LatencyTable
+from jmsnas.profiler.simulation.roofline import simulated_names, simulated_table
+from jmsnas.profiler.table.latency_table import Key, LatencyTable
+from jmsnas.profiler.table.parquet import write_table
 from jmsnas.space_file import load_space
 from jmsnas.workspace import Workspace
 

@@ -7,10 +7,10 @@ from made_up_published import a_record, records, write_published
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
-from jmsnas.estimators.store import load_estimator
-from jmsnas.profiler.parquet import write_table
-from jmsnas.profiler.simulated import simulated_table
-from jmsnas.profiler.table import Key
+from jmsnas.estimators.store.estimator import load_estimator
+from jmsnas.profiler.simulation.roofline import simulated_table
+from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.table.parquet import write_table
 from jmsnas.space_file import load_space
 from jmsnas.workspace import Workspace
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from made_up_published import records, write_published
 
-from jmsnas.cli.fit_output import draw, fitted_document, print_fitted
+from jmsnas.cli.fit_estimator_output import draw, fitted_document, print_fitted
 from jmsnas.errors import StorageError
 from jmsnas.estimators.fit_tables import Fitted, fit_tables
 from jmsnas.workspace import Workspace

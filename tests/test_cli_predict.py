@@ -11,10 +11,10 @@ from typer.testing import CliRunner
 
 from jmsnas.cli import app
 from jmsnas.estimators.fit_tables import fit_tables
-from jmsnas.nas.run import Run
-from jmsnas.profiler.parquet import write_table
-from jmsnas.profiler.simulated import simulated_table
-from jmsnas.profiler.table import Key, LatencyTable
+from jmsnas.nas.search.run import Run
+from jmsnas.profiler.simulation.roofline import simulated_table
+from jmsnas.profiler.table.latency_table import Key, LatencyTable
+from jmsnas.profiler.table.parquet import write_table
 from jmsnas.space import Part
 from jmsnas.space_file import load_space
 from jmsnas.workspace import Workspace

@@ -15,7 +15,7 @@ from jmsnas.cli.predict_input import (
     what_was_asked,
 )
 from jmsnas.errors import InputError, SpaceError
-from jmsnas.nas.run import Run
+from jmsnas.nas.search.run import Run
 from jmsnas.space import Part
 from jmsnas.space_file import load_space
 from jmsnas.workspace import Workspace

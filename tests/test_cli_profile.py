@@ -10,10 +10,10 @@ from sittings import sit_here
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
-from jmsnas.profiler.journal import only_writer
-from jmsnas.profiler.parquet import read_table, write_table
-from jmsnas.profiler.sweep import profile_device
-from jmsnas.profiler.table import LatencyTable
+from jmsnas.profiler.profile import profile_device
+from jmsnas.profiler.table.journal import only_writer
+from jmsnas.profiler.table.latency_table import LatencyTable
+from jmsnas.profiler.table.parquet import read_table, write_table
 
 SPACE = """
 name = "tiny"

@@ -7,8 +7,8 @@ from sittings import sit_here
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
-from jmsnas.profiler.parquet import read_table
-from jmsnas.profiler.sweep import profile_device
+from jmsnas.profiler.profile import profile_device
+from jmsnas.profiler.table.parquet import read_table
 from jmsnas.workspace import Workspace
 
 

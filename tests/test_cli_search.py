@@ -9,10 +9,10 @@ from made_up_published import records
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
-from jmsnas.nas.config import SearchConfig
-from jmsnas.nas.recipes import RECIPES, Recipe
-from jmsnas.report.facts import read_facts
-from jmsnas.report.page import page
+from jmsnas.nas.search.config import SearchConfig
+from jmsnas.nas.search.recipes import RECIPES, Recipe
+from jmsnas.report.report_data import read_facts
+from jmsnas.report.run_page import page
 from jmsnas.workspace import Workspace
 
 

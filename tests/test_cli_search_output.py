@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from jmsnas.cli.search_output import print_result
-from jmsnas.nas.run_folder import read_result
+from jmsnas.nas.search.run_folder import read_result
 
 
 def said(capsys: pytest.CaptureFixture[str], run: Path, drop: tuple[str, ...] = (), **derived: Any) -> str:

@@ -12,9 +12,9 @@ from sittings import PART, a_row
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
-from jmsnas.profiler.parquet import write_table
-from jmsnas.profiler.simulated import simulated_table
-from jmsnas.profiler.table import Key, LatencyTable
+from jmsnas.profiler.simulation.roofline import simulated_table
+from jmsnas.profiler.table.latency_table import Key, LatencyTable
+from jmsnas.profiler.table.parquet import write_table
 from jmsnas.space_file import load_space
 
 BLOCKS = load_space("digits").blocks()

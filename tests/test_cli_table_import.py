@@ -7,8 +7,8 @@ from test_profiler_imported import LUT
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
-from jmsnas.profiler.parquet import read_table
-from jmsnas.profiler.table import Key
+from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.table.parquet import read_table
 
 
 def typed(*words: object) -> tuple[int, str, str]:

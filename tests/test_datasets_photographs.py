@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from jmsnas.datasets.photographs import imagenet, imagenette
-from jmsnas.datasets.pictures import Pictures
+from jmsnas.datasets.image_files import Pictures
+from jmsnas.datasets.image_folder import imagenet, imagenette
 from jmsnas.errors import DatasetError
 
 

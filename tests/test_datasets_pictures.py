@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from jmsnas.datasets.pictures import Pictures, random_box
+from jmsnas.datasets.image_files import Pictures, random_box
 from jmsnas.errors import DatasetError
 
 ROWS = [torch.tensor([0, 1]), torch.tensor([2, 3])]

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import torch
 
-from jmsnas.datasets import small_sets
+from jmsnas.datasets import fashion_mnist_cifar10 as small_sets
+from jmsnas.datasets.fashion_mnist_cifar10 import cifar10, fashion_mnist
 from jmsnas.datasets.fetch import Published, fetch
-from jmsnas.datasets.small_sets import cifar10, fashion_mnist
 from jmsnas.datasets.splits import Images
 from jmsnas.errors import DatasetError
 

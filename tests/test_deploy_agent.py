@@ -10,11 +10,11 @@ import pytest
 from deployments import Fleet, fleet, images, pieces, segments
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from jmsnas.channel import CLIENT_OPTIONS, SERVER_OPTIONS, open_channel
-from jmsnas.deploy.agent import Settings
-from jmsnas.deploy.certificates import make_certificates
-from jmsnas.deploy.health import MOST_WATCHERS
-from jmsnas.deploy.identity import read_identity
+from jmsnas.deploy.agent.agent import Settings
+from jmsnas.deploy.transport.certificates import make_certificates
+from jmsnas.deploy.transport.channel import CLIENT_OPTIONS, SERVER_OPTIONS, open_channel
+from jmsnas.deploy.transport.health import MOST_WATCHERS
+from jmsnas.deploy.transport.identity import read_identity
 from jmsnas.errors import InputError
 
 ROOT = Path(__file__).parents[1]
@@ -78,7 +78,7 @@ def test_plain_is_for_loopback_alone(tmp_path: Path) -> None:
 
 
 def test_a_port_that_is_taken(one: Fleet) -> None:
-    from jmsnas.deploy.agent import Agent
+    from jmsnas.deploy.agent.agent import Agent
 
     settings = Settings(one.folder / "certs" / "pi4", one.folder / "other", one.agents["pi4"].address)
     with pytest.raises(InputError, match="cannot listen on .*Choose another port with --listen"):
@@ -96,7 +96,7 @@ class Block(importlib.abc.MetaPathFinder):
         if top not in allowed and top not in sys.stdlib_module_names and not top.startswith('_'):
             raise ImportError(f'{top} is not on the board')
 sys.meta_path.insert(0, Block())
-from jmsnas.deploy.agent import main
+from jmsnas.deploy.agent.agent import main
 sys.exit(main(sys.argv[1:]))
 """
 
@@ -136,14 +136,14 @@ def test_sigterm_lets_what_is_under_way_end(tmp_path: Path) -> None:
 
 
 def test_wrong_input_is_one_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "jmsnas.deploy.agent", "--certs", str(tmp_path / "none")]
+    command = [sys.executable, "-m", "jmsnas.deploy.agent.agent", "--certs", str(tmp_path / "none")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "cannot read" in done.stderr and "jmsnas certs --device NAME" in done.stderr
 
 
 def test_a_caller_without_a_deadline_is_not_served_for_ever(one: Fleet) -> None:
-    from jmsnas.deploy import serve
+    from jmsnas.deploy.agent import request_handler as serve
 
     assert serve._USUAL_S <= 60 and serve._MOST_S <= 600
     with pytest.raises(grpc.RpcError):
@@ -152,7 +152,7 @@ def test_a_caller_without_a_deadline_is_not_served_for_ever(one: Fleet) -> None:
 
 def test_local_agents_end_with_whoever_started_them(tmp_path: Path) -> None:
     script = (
-        "import sys, time; from pathlib import Path; from jmsnas.deploy.local import local_agents\n"
+        "import sys, time; from pathlib import Path; from jmsnas.deploy.loopback import local_agents\n"
         "with local_agents(('pi4',), Path(sys.argv[1])) as agents:\n"
         "    print(agents['pi4'].process.pid, flush=True); time.sleep(60)"
     )

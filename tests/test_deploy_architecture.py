@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jmsnas.blocks import build
-from jmsnas.deploy.architecture import MOST_BLOCKS, read_architecture
+from jmsnas.deploy.parts.torch_architecture import MOST_BLOCKS, read_architecture
 from jmsnas.errors import PartError
 from jmsnas.mobilenets import NAMES, mobilenet
 from jmsnas.space_file import load_space

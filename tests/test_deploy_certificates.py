@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from jmsnas.deploy.certificates import make_certificates
-from jmsnas.deploy.identity import (
+from jmsnas.deploy.transport.certificates import make_certificates
+from jmsnas.deploy.transport.identity import (
     days_left,
     expiry_warning,
     fingerprint,

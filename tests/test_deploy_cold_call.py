@@ -1,6 +1,6 @@
 from onnx import ModelProto, TensorProto, helper
 
-from jmsnas.deploy.cold_call import RELU, cold_call_s
+from jmsnas.deploy.parts.call_overhead import RELU, cold_call_s
 
 
 def test_the_model_is_a_relu() -> None:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from deployments import fleet
 
-from jmsnas.deploy.certificates import make_certificates
 from jmsnas.deploy.doctor import _governor, _import, _why_not, examine
+from jmsnas.deploy.transport.certificates import make_certificates
 from jmsnas.workspace import Workspace
 
 

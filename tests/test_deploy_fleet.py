@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from jmsnas.deploy.fleet import Address, agents_for, read_fleet
+from jmsnas.deploy.transport.devices_file import Address, agents_for, read_fleet
 from jmsnas.errors import DeviceError
 
 ENTRY = '[[device]]\nname = "{}"\naddress = "{}"\nfingerprint = "{}"\n'

@@ -6,8 +6,8 @@ import grpc
 import numpy as np
 import pytest
 
-from jmsnas.deploy.gate import Gate, Joins, Refused
-from jmsnas.deploy.window import Window
+from jmsnas.deploy.agent.admission import Gate, Joins, Refused
+from jmsnas.deploy.agent.deduplication import Window
 
 
 def test_the_queue_is_bounded_and_the_deadline_kept_in_it() -> None:

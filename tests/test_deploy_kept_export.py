@@ -4,9 +4,9 @@ import pytest
 import torch
 from deployments import network
 
-from jmsnas.deploy import kept_export as file
-from jmsnas.deploy.export import export_network
-from jmsnas.deploy.kept_export import kept_export
+from jmsnas.deploy.parts import export_cache as file
+from jmsnas.deploy.parts.export import export_network
+from jmsnas.deploy.parts.export_cache import kept_export
 
 SHAPE = (1, 1, 8, 8)
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from deployments import DEVICES, Fleet, exported, fleet, images, pieces, segments, start_agent
 
-from jmsnas.deploy.leader import ImageEncoding
-from jmsnas.deploy.peer import LostDevice
-from jmsnas.deploy.plan import chain_pieces
+from jmsnas.deploy.leader.agent_client import LostDevice
+from jmsnas.deploy.leader.leader import ImageEncoding
+from jmsnas.deploy.parts.shipment import chain_pieces
 from jmsnas.errors import DeployError
 
 

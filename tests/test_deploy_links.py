@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jmsnas.deploy.leader import Answer
-from jmsnas.deploy.links import clock_offset, fit_link
-from jmsnas.deploy.measured import completion_s, legs, measured_terms
-from jmsnas.deploy.measured_link import MeasuredLink
+from jmsnas.deploy.leader.leader import Answer
+from jmsnas.deploy.leader.measured_terms import completion_s, legs, measured_terms
+from jmsnas.deploy.transport.link import MeasuredLink
+from jmsnas.deploy.transport.link_probe import clock_offset, fit_link
 
 
 def link(source: str, target: str, offset_ns: int = 0) -> MeasuredLink:

@@ -4,7 +4,7 @@ from deployments import exported
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jmsnas.deploy.onnx_walk import ALLOWED, read_onnx
+from jmsnas.deploy.parts.onnx_scan import ALLOWED, read_onnx
 from jmsnas.errors import PartError
 
 MODEL = exported().cut(1, 6) or b""

@@ -11,12 +11,12 @@ import grpc
 import pytest
 from deployments import Fleet, fleet, pieces, segments
 
-from jmsnas.channel import SERVICE
-from jmsnas.deploy.fleet import Address
-from jmsnas.deploy.leader import Leader
-from jmsnas.deploy.peer import Peer
+from jmsnas.deploy.leader.agent_client import Peer
+from jmsnas.deploy.leader.leader import Leader
+from jmsnas.deploy.transport.channel import SERVICE
+from jmsnas.deploy.transport.devices_file import Address
+from jmsnas.deploy.transport.frame import pack
 from jmsnas.errors import DeployError
-from jmsnas.frame import pack
 
 DEEP = b"[" * 100_000
 Said = Callable[[bytes, Any], bytes]

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 from deployments import exported, fleet, images, pieces
 
-from jmsnas.deploy.measured_link import MeasuredLink
-from jmsnas.deploy.rehearsal import QUICK, SLOW, Reference, reference_blocks, rehearse
-from jmsnas.deploy.served import Served, fit_served
+from jmsnas.deploy.leader.reference_models import QUICK, SLOW, Reference, reference_blocks, rehearse
+from jmsnas.deploy.leader.serving_overhead import Served, fit_served
+from jmsnas.deploy.transport.link import MeasuredLink
 from jmsnas.space import Block
 from jmsnas.space_file import load_space
 

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from deployments import Fleet, fleet
 
-from jmsnas.deploy import bench
-from jmsnas.deploy.remote import profile_remote
+from jmsnas.deploy.agent import remote_timing as bench
+from jmsnas.deploy.remote_profile import profile_remote
 from jmsnas.errors import DeployError, DeviceError, MeasurementError
-from jmsnas.profiler.table import Key
+from jmsnas.profiler.table.latency_table import Key
 from jmsnas.space import Block
 from jmsnas.workspace import Workspace
 

@@ -7,12 +7,12 @@ import pytest
 from deployments import fleet
 from test_deploy_whole import CHAIN, write_devices
 
-from jmsnas.deploy.comparison import run_whole
-from jmsnas.deploy.deployment import deploy, run_images
-from jmsnas.deploy.finished_run import load_run
-from jmsnas.deploy.peer import LostDevice
-from jmsnas.deploy.prediction import predictors_for
-from jmsnas.nas.run import Run
+from jmsnas.deploy.leader.agent_client import LostDevice
+from jmsnas.deploy.leader.calibration import predictors_for
+from jmsnas.deploy.leader.deployment import deploy, run_images
+from jmsnas.deploy.leader.load_run import load_run
+from jmsnas.deploy.leader.predicted_vs_measured import run_whole
+from jmsnas.nas.search.run import Run
 from jmsnas.workspace import Workspace
 
 

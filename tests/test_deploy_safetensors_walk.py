@@ -8,8 +8,8 @@ from attacks.weights import WEIGHTS
 from deployments import exported
 from safetensors.torch import load, save
 
-from jmsnas.deploy.architecture import MAX_HEADER_BYTES
-from jmsnas.deploy.safetensors_walk import Place, read_places
+from jmsnas.deploy.parts.safetensors_scan import Place, read_places
+from jmsnas.deploy.parts.torch_architecture import MAX_HEADER_BYTES
 from jmsnas.errors import PartError
 
 

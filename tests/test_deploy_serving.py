@@ -6,16 +6,16 @@ import pytest
 from deployments import fleet
 from test_deploy_whole import CHAIN, write_devices
 
-from jmsnas.deploy.deployment import deploy
-from jmsnas.deploy.finished_run import load_run
-from jmsnas.deploy.prediction import Calibrated, calibrate, predictors_for, read_factor
-from jmsnas.deploy.serving import on_runtimes, served_by_torch
-from jmsnas.deploy.whole import deploy_run
+from jmsnas.deploy.deploy_run import deploy_run
+from jmsnas.deploy.leader.calibration import Calibrated, calibrate, predictors_for, read_factor
+from jmsnas.deploy.leader.deployment import deploy
+from jmsnas.deploy.leader.load_run import load_run
+from jmsnas.deploy.leader.runtime_choice import on_runtimes, served_by_torch
 from jmsnas.errors import InputError
-from jmsnas.nas.run import Run
-from jmsnas.network import load_network
-from jmsnas.profiler.table import Key
+from jmsnas.nas.search.run import Run
+from jmsnas.profiler.table.latency_table import Key
 from jmsnas.space import Block, Candidate
+from jmsnas.topology import load_network
 from jmsnas.workspace import Workspace
 
 

@@ -3,13 +3,13 @@ from dataclasses import replace
 import pytest
 from rooflines import Roofline
 
-from jmsnas.deploy.measured_link import MeasuredLink
-from jmsnas.deploy.served import Served
-from jmsnas.deploy.solve import fixed_space, predicted_again, solve
-from jmsnas.network import load_network
-from jmsnas.profiler.simulated import load_simulated
+from jmsnas.deploy.leader.serving_overhead import Served
+from jmsnas.deploy.leader.solve_split import fixed_space, predicted_again, solve
+from jmsnas.deploy.transport.link import MeasuredLink
+from jmsnas.profiler.simulation.roofline import load_simulated
 from jmsnas.space import IDENTITY, Block
 from jmsnas.space_file import load_space
+from jmsnas.topology import load_network
 
 NETWORK = load_network("chain")
 NAMES = [device.name for device in NETWORK.devices]

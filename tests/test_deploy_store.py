@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from jmsnas.deploy.manifest_fields import Blob
-from jmsnas.deploy.store import Store
+from jmsnas.deploy.agent.part_store import Store
+from jmsnas.deploy.parts.manifest_fields import Blob
 from jmsnas.errors import PartError, StorageError
 
 BLOB = Blob(hashlib.sha256(b"content").hexdigest(), 7)

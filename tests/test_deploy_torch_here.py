@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from jmsnas.deploy import torch_here as file
-from jmsnas.deploy.torch_here import TorchHere, torch_here
+from jmsnas.deploy.parts import torch_probe as file
+from jmsnas.deploy.parts.torch_probe import TorchHere, torch_here
 
 
 def test_what_is_here() -> None:

@@ -11,18 +11,18 @@ from attacks.weights import WEIGHTS
 from deployments import DEVICES, Fleet, exported, fleet, images, pieces, segments
 from test_deploy_agent import _BARE
 
-from jmsnas.deploy.certificates import make_certificates
-from jmsnas.deploy.export import export_network
-from jmsnas.deploy.fleet import Address
-from jmsnas.deploy.identity import fingerprint, read_identity
-from jmsnas.deploy.leader import Leader
-from jmsnas.deploy.manifest import Manifest, parse, to_bytes
-from jmsnas.deploy.plan import Piece, Shipment, chain_pieces, shipments
-from jmsnas.deploy.runtime import Runner, golden_arrays, golden_error
+from jmsnas.deploy.leader.leader import Leader
+from jmsnas.deploy.parts.export import export_network
+from jmsnas.deploy.parts.manifest import Manifest, parse, to_bytes
+from jmsnas.deploy.parts.runtime import Runner, golden_arrays, golden_error
+from jmsnas.deploy.parts.shipment import Piece, Shipment, chain_pieces, shipments
+from jmsnas.deploy.transport.certificates import make_certificates
+from jmsnas.deploy.transport.devices_file import Address
+from jmsnas.deploy.transport.identity import fingerprint, read_identity
 from jmsnas.errors import DeployError, PartError
 from jmsnas.mobilenets import mobilenet
-from jmsnas.profiler.export import seeded_module
-from jmsnas.profiler.table import Key
+from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.timing.onnx_export import seeded_module
 
 TORCH = Key("torch")
 

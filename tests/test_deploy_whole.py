@@ -10,21 +10,21 @@ import torch
 from deployments import Fleet, fleet
 
 from jmsnas.blocks import build
-from jmsnas.deploy.comparison import as_encoded, compare, image_encoding
-from jmsnas.deploy.deployment import Deployment, deploy
-from jmsnas.deploy.finished_run import FinishedRun, load_run
-from jmsnas.deploy.leader import ImageEncoding
-from jmsnas.deploy.pieces import segment_layers
-from jmsnas.deploy.prediction import calibrate, predictors_for, read_factor
-from jmsnas.deploy.solve import without
-from jmsnas.deploy.trace import TRACE
-from jmsnas.deploy.whole import deploy_run, parse_cuts
+from jmsnas.deploy.deploy_run import deploy_run, parse_cuts
+from jmsnas.deploy.leader.calibration import calibrate, predictors_for, read_factor
+from jmsnas.deploy.leader.deployment import Deployment, deploy
+from jmsnas.deploy.leader.leader import ImageEncoding
+from jmsnas.deploy.leader.load_run import FinishedRun, load_run
+from jmsnas.deploy.leader.predicted_vs_measured import as_encoded, compare, image_encoding
+from jmsnas.deploy.leader.solve_split import without
+from jmsnas.deploy.parts.pieces import segment_layers
+from jmsnas.deploy.perfetto import TRACE
 from jmsnas.errors import DeployError, DeviceError, InputError
-from jmsnas.nas.run import Run
-from jmsnas.nas.supernet import DerivedNetwork
-from jmsnas.network import load_network
+from jmsnas.nas.search.run import Run
+from jmsnas.nas.supernet.supernet import DerivedNetwork
 from jmsnas.space import Block
 from jmsnas.space_file import load_space
+from jmsnas.topology import load_network
 from jmsnas.workspace import Workspace
 
 CHAIN = ("pi4", "laptop", "jetson", "cloud")

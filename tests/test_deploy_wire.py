@@ -3,9 +3,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jmsnas.deploy.wire import decode, encode
+from jmsnas.deploy.transport.encoding import decode, encode
+from jmsnas.deploy.transport.frame import TensorHeader
 from jmsnas.errors import FrameError
-from jmsnas.frame import TensorHeader
 
 ID = "0" * 32
 

@@ -6,12 +6,12 @@ import pytest
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
-from jmsnas.estimators.recipe import SCHEMA_VERSION
-from jmsnas.estimators.residuals import MODELS, in_words
-from jmsnas.estimators.roofline import ROOFLINES
-from jmsnas.profiler.parquet import write_table
-from jmsnas.profiler.simulated import simulated_table
-from jmsnas.profiler.table import Key, LatencyTable
+from jmsnas.estimators.regression.residual_models import MODELS, in_words
+from jmsnas.estimators.regression.roofline import ROOFLINES
+from jmsnas.estimators.store.fit_record import SCHEMA_VERSION
+from jmsnas.profiler.simulation.roofline import simulated_table
+from jmsnas.profiler.table.latency_table import Key, LatencyTable
+from jmsnas.profiler.table.parquet import write_table
 from jmsnas.space_file import load_space
 from jmsnas.workspace import Workspace
 

@@ -6,10 +6,10 @@ from made_up_published import a_record, write_published
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
-from jmsnas.profiler.foreign import read_records
-from jmsnas.profiler.imported import Wanted, import_table
-from jmsnas.profiler.parquet import read_table
-from jmsnas.profiler.table import Key
+from jmsnas.profiler.exchange.import_table import Wanted, import_table
+from jmsnas.profiler.quality.read_published import read_records
+from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.table.parquet import read_table
 from jmsnas.workspace import Workspace
 
 PAGE = (Path(__file__).parents[1] / "docs" / "own_tables.md").read_text()

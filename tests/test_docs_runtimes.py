@@ -2,8 +2,8 @@ import re
 import types
 from pathlib import Path
 
-from jmsnas.profiler.runtimes import pinned
-from jmsnas.profiler.table import REFERENCE, Key
+from jmsnas.profiler.table.latency_table import REFERENCE, Key
+from jmsnas.profiler.timing.backends import pinned
 from jmsnas.space import Candidate, Part
 
 PAGE = Path(__file__).parents[1] / "docs" / "runtimes.md"

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from made_up_latencies import BLOCKS, exact_s, table
 
-from jmsnas.estimators.baselines import BASELINES, line_over_macs, nearest_block, plain_forest
-from jmsnas.estimators.features import columns, features
+from jmsnas.estimators.evaluation.baselines import BASELINES, line_over_macs, nearest_block, plain_forest
+from jmsnas.estimators.regression.features import columns, features
 from jmsnas.space import Block, Candidate, Layer
 
 

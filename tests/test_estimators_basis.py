@@ -5,11 +5,11 @@ import pytest
 from made_up_published import a_record, records, write_published
 
 from jmsnas.errors import DeviceError, EstimatorError
-from jmsnas.estimators.basis import find_basis
 from jmsnas.estimators.fit_tables import fit_tables
-from jmsnas.profiler.parquet import read_table, write_table
-from jmsnas.profiler.simulated import simulated_table
-from jmsnas.profiler.table import Key, LatencyTable
+from jmsnas.estimators.lookup import find_basis
+from jmsnas.profiler.simulation.roofline import simulated_table
+from jmsnas.profiler.table.latency_table import Key, LatencyTable
+from jmsnas.profiler.table.parquet import read_table, write_table
 from jmsnas.space import Layer
 from jmsnas.space_file import load_space
 from jmsnas.workspace import Workspace

@@ -3,14 +3,14 @@ from dataclasses import replace
 import numpy as np
 from made_up_latencies import bent
 
-from jmsnas.estimators.card import model_card, model_section
-from jmsnas.estimators.evaluate import Evaluation, Judged, Scores
-from jmsnas.estimators.features import features
-from jmsnas.estimators.recipe import make_recipe, table_sha256
-from jmsnas.estimators.regressor import LatencyRegressor
-from jmsnas.estimators.residuals import MODELS
-from jmsnas.profiler.simulated import simulated_table
-from jmsnas.profiler.table import Key, LatencyTable
+from jmsnas.estimators.evaluation.evaluate import Evaluation, Judged, Scores
+from jmsnas.estimators.regression.features import features
+from jmsnas.estimators.regression.regressor import LatencyRegressor
+from jmsnas.estimators.regression.residual_models import MODELS
+from jmsnas.estimators.store.fit_record import make_recipe, table_sha256
+from jmsnas.estimators.store.model_card import model_card, model_section
+from jmsnas.profiler.simulation.roofline import simulated_table
+from jmsnas.profiler.table.latency_table import Key, LatencyTable
 from jmsnas.space_file import load_space
 
 GOOD, BAD = Scores(0.02, 0.03, 0.9, 0.99, 0.98), Scores(0.2, 0.3, 0.1, 0.2, None)

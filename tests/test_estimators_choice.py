@@ -3,10 +3,10 @@ import pytest
 from made_up_latencies import bent, bent_s, exact_s, noisy_s, table
 from threadpoolctl import threadpool_limits
 
-from jmsnas.estimators.choice import Rows, choose, fit_rows
-from jmsnas.estimators.choice import _simplest_of_the_best as best
-from jmsnas.estimators.features import columns, features
-from jmsnas.estimators.residuals import MODELS
+from jmsnas.estimators.regression.features import columns, features
+from jmsnas.estimators.regression.model_selection import Rows, choose, fit_rows
+from jmsnas.estimators.regression.model_selection import _simplest_of_the_best as best
+from jmsnas.estimators.regression.residual_models import MODELS
 from jmsnas.space_file import load_space
 
 X = table()

@@ -2,8 +2,8 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from jmsnas.estimators.current import current_estimator
-from jmsnas.profiler.parquet import read_table
+from jmsnas.estimators.store.current import current_estimator
+from jmsnas.profiler.table.parquet import read_table
 from jmsnas.workspace import Workspace
 
 

@@ -5,10 +5,10 @@ from hypothesis import strategies as st
 from made_up_latencies import BLOCKS, exact_s, table
 
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators import design
-from jmsnas.estimators.design import few_chosen, teaching_order, teaching_rows
-from jmsnas.estimators.features import groups
-from jmsnas.estimators.regressor import LatencyRegressor
+from jmsnas.estimators.few_shot import experimental_design as design
+from jmsnas.estimators.few_shot.experimental_design import few_chosen, teaching_order, teaching_rows
+from jmsnas.estimators.regression.features import groups
+from jmsnas.estimators.regression.regressor import LatencyRegressor
 from jmsnas.space_file import load_space
 
 

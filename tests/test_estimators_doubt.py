@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from made_up_latencies import table
 
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators.doubt import LEVELS, conformal_margins, half_widths, seen_in
-from jmsnas.estimators.features import features
+from jmsnas.estimators.regression.conformal import LEVELS, conformal_margins, half_widths, seen_in
+from jmsnas.estimators.regression.features import features
 from jmsnas.space import IDENTITY, Block, Candidate, Layer
 
 # 19 errors of 0.1, 0.2, ... 1.9 are too few for a level of their own, 20 are not.

@@ -6,8 +6,8 @@ import pytest
 from made_up_latencies import BLOCKS, noisy_s, table
 
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators.baselines import BASELINES
-from jmsnas.estimators.evaluate import (
+from jmsnas.estimators.evaluation.baselines import BASELINES
+from jmsnas.estimators.evaluation.evaluate import (
     RANDOM,
     UNSEEN_CHANNELS,
     UNSEEN_GEOMETRY,
@@ -16,9 +16,9 @@ from jmsnas.estimators.evaluate import (
     judge,
     scores,
 )
-from jmsnas.estimators.hold_out import LINE, MODEL, ROOFLINE
-from jmsnas.estimators.roofline import works
-from jmsnas.estimators.splits import random_folds
+from jmsnas.estimators.evaluation.hold_out import LINE, MODEL, ROOFLINE
+from jmsnas.estimators.regression.cross_validation import random_folds
+from jmsnas.estimators.regression.roofline import works
 from jmsnas.space import IDENTITY
 
 SOME = BLOCKS[::2]

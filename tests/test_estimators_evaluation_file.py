@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
-from jmsnas.estimators.evaluate import Evaluation, Judged, Pair, Scores
-from jmsnas.estimators.evaluation_file import evaluation_from
+from jmsnas.estimators.evaluation.evaluate import Evaluation, Judged, Pair, Scores
+from jmsnas.estimators.evaluation.evaluation_file import evaluation_from
 
 GOOD, BAD = Scores(0.02, 0.03, 0.9, 0.99, 0.98), Scores(0.2, 0.3, 0.1, 0.2, None)
 JUDGED = Judged("unseen geometry", 5, 40, {"estimator": GOOD, "roofline": BAD}, 0.9, 1.5)

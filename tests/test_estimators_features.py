@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from jmsnas.cost import cost
-from jmsnas.estimators.features import (
+from jmsnas.estimators.regression.block_shape import shape_of
+from jmsnas.estimators.regression.features import (
     CHANNEL_PAIR,
     FEATURES,
     GEOMETRY,
@@ -15,7 +16,6 @@ from jmsnas.estimators.features import (
     groups,
     shape_features,
 )
-from jmsnas.estimators.shape import shape_of
 from jmsnas.mobilenets import NAMES, mobilenet
 from jmsnas.space import HEAD, IDENTITY, STEM, Block, Candidate, Layer
 from jmsnas.space_file import load_space

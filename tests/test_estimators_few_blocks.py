@@ -7,14 +7,14 @@ from pathlib import Path
 import pytest
 from sittings import a_row
 
-from jmsnas.estimators.few_blocks import Surety, measure_few, stated_error
-from jmsnas.estimators.few_plan import FewPlan, make_few_plan
-from jmsnas.estimators.store import load_estimator
+from jmsnas.estimators.few_shot.measure import Surety, measure_few, stated_error
+from jmsnas.estimators.few_shot.plan import FewPlan, make_few_plan
+from jmsnas.estimators.store.estimator import load_estimator
 from jmsnas.profiler.plan import Plan, whole_networks
-from jmsnas.profiler.records import sorted_out
-from jmsnas.profiler.simulated import simulated_table
-from jmsnas.profiler.sweep import Profiled
-from jmsnas.profiler.table import AnyRow, Key, LatencyTable
+from jmsnas.profiler.profile import Profiled
+from jmsnas.profiler.simulation.roofline import simulated_table
+from jmsnas.profiler.table.latency_table import AnyRow, Key, LatencyTable
+from jmsnas.profiler.table.schema import sorted_out
 from jmsnas.space import Block, Subject
 from jmsnas.space_file import load_space
 

@@ -1,8 +1,8 @@
 import pytest
 
 from jmsnas.errors import InputError
-from jmsnas.estimators.design import teaching_order
-from jmsnas.estimators.few_plan import make_few_plan
+from jmsnas.estimators.few_shot.experimental_design import teaching_order
+from jmsnas.estimators.few_shot.plan import make_few_plan
 from jmsnas.profiler.plan import make_plan
 from jmsnas.space_file import load_space
 

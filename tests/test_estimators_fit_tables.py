@@ -5,12 +5,12 @@ from made_up_published import a_record, records, write_published
 
 from jmsnas.errors import EstimatorError, TableError
 from jmsnas.estimators.fit_tables import Fitted, fit_tables
-from jmsnas.estimators.folder import is_published
-from jmsnas.estimators.store import estimator_is_current, load_estimator
-from jmsnas.profiler.imported import Wanted, import_table
-from jmsnas.profiler.parquet import read_table, write_table
-from jmsnas.profiler.simulated import simulated_table
-from jmsnas.profiler.table import Key
+from jmsnas.estimators.store.estimator import estimator_is_current, load_estimator
+from jmsnas.estimators.store.layout import is_published
+from jmsnas.profiler.exchange.import_table import Wanted, import_table
+from jmsnas.profiler.simulation.roofline import simulated_table
+from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.table.parquet import read_table, write_table
 from jmsnas.space_file import load_space
 from jmsnas.workspace import Workspace
 

@@ -5,7 +5,7 @@ from made_up_published import records, write_published
 
 from jmsnas.errors import StorageError
 from jmsnas.estimators.fit_tables import fit_tables
-from jmsnas.estimators.folder import (
+from jmsnas.estimators.store.layout import (
     PICTURES,
     estimator_folders,
     fitted_devices,
@@ -13,9 +13,9 @@ from jmsnas.estimators.folder import (
     show_pictures,
     write_card,
 )
-from jmsnas.profiler.parquet import write_table
-from jmsnas.profiler.simulated import simulated_table
-from jmsnas.profiler.table import Key
+from jmsnas.profiler.simulation.roofline import simulated_table
+from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.table.parquet import write_table
 from jmsnas.space_file import load_space
 from jmsnas.workspace import Workspace
 

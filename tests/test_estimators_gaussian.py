@@ -3,8 +3,8 @@ import pytest
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-from jmsnas.estimators import gaussian
-from jmsnas.estimators.gaussian import fit_process, search_theta
+from jmsnas.estimators.regression import gaussian_process as gaussian
+from jmsnas.estimators.regression.gaussian_process import fit_process, search_theta
 
 GENERATOR = np.random.default_rng(0)
 Z = GENERATOR.standard_normal((80, 3))

@@ -3,10 +3,10 @@ import pytest
 from made_up_latencies import noisy_s, table
 
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators.baselines import BASELINES
-from jmsnas.estimators.hold_out import MODEL, ROOFLINE, hold_out
-from jmsnas.estimators.regressor import LatencyRegressor
-from jmsnas.estimators.splits import group_folds
+from jmsnas.estimators.evaluation.baselines import BASELINES
+from jmsnas.estimators.evaluation.hold_out import MODEL, ROOFLINE, hold_out
+from jmsnas.estimators.regression.cross_validation import group_folds
+from jmsnas.estimators.regression.regressor import LatencyRegressor
 from jmsnas.progress import silent
 
 X = table()[::3]

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators.features import ROOFLINE
-from jmsnas.estimators.kinds import Kinds, count_blocks, kinds_of
+from jmsnas.estimators.networks.block_kinds import Kinds, count_blocks, kinds_of
+from jmsnas.estimators.regression.features import ROOFLINE
 from jmsnas.space import IDENTITY, Block, Candidate, Layer, Part
 
 NEAR, FAR = Layer(8, 8, 1, 4, 4), Layer(8, 16, 2, 4, 4)

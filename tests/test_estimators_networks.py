@@ -6,8 +6,8 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators.kinds import Kinds, kinds_of
-from jmsnas.estimators.networks import SCALES, NetworkRegressor
+from jmsnas.estimators.networks.block_kinds import Kinds, kinds_of
+from jmsnas.estimators.networks.regressor import SCALES, NetworkRegressor
 from jmsnas.space import Block, Layer, candidates_at
 from jmsnas.space_file import mbconv_candidates
 

@@ -6,12 +6,12 @@ import pytest
 from made_up_published import a_record, records, write_published
 from sittings import a_row
 
-from jmsnas.estimators.basis import Basis, find_basis
 from jmsnas.estimators.fit_tables import fit_tables
+from jmsnas.estimators.lookup import Basis, find_basis
+from jmsnas.estimators.networks.sum_correction import Correction
 from jmsnas.estimators.prediction import nearest_layer, predict_blocks, predict_part
-from jmsnas.estimators.sums import Correction
-from jmsnas.profiler.imported import Wanted, import_table
-from jmsnas.profiler.table import PartRow
+from jmsnas.profiler.exchange.import_table import Wanted, import_table
+from jmsnas.profiler.table.latency_table import PartRow
 from jmsnas.space import IDENTITY, STEM, Block, Candidate, Layer, Part
 from jmsnas.workspace import Workspace
 

@@ -7,7 +7,7 @@ import pytest
 from made_up_published import a_record, records, write_published
 
 from jmsnas.errors import TableError
-from jmsnas.estimators.published import read_published
+from jmsnas.estimators.published.table import read_published
 
 
 def read(tmp_path: Path, rows: list[dict[str, Any]]) -> Any:

@@ -2,8 +2,8 @@ from pathlib import Path
 
 from made_up_published import a_record, records, write_published
 
-from jmsnas.estimators.published import read_published
-from jmsnas.estimators.published_store import fit_published
+from jmsnas.estimators.published.estimator import fit_published
+from jmsnas.estimators.published.table import read_published
 
 
 def test_a_card_says_whose_figures_they_are(tmp_path: Path) -> None:

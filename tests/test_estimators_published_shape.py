@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from made_up_published import a_record
 
 from jmsnas.cost import Operator
-from jmsnas.estimators.features import features, shape_features
-from jmsnas.estimators.published_shape import published_shape
-from jmsnas.profiler.lut_csv import cells_of, published_figures
+from jmsnas.estimators.published.shapes import published_shape
+from jmsnas.estimators.regression.features import features, shape_features
+from jmsnas.profiler.exchange.lut_csv import cells_of, published_figures
 from jmsnas.space import Block
 
 SAME = {"out_channels": 16, "shortcut": True}

@@ -8,18 +8,18 @@ import pytest
 from made_up_published import a_record, records, write_published
 
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators.folder import is_published
-from jmsnas.estimators.published import PublishedRows, read_published
-from jmsnas.estimators.published_store import (
+from jmsnas.estimators.published.estimator import (
     fit_published,
     load_published,
     published_layers,
     published_table,
 )
-from jmsnas.estimators.store import Estimator
-from jmsnas.profiler.parquet import write_table
-from jmsnas.profiler.simulated import simulated_table
-from jmsnas.profiler.table import Key
+from jmsnas.estimators.published.table import PublishedRows, read_published
+from jmsnas.estimators.store.estimator import Estimator
+from jmsnas.estimators.store.layout import is_published
+from jmsnas.profiler.simulation.roofline import simulated_table
+from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.table.parquet import write_table
 from jmsnas.space import STEM, Block, Candidate, Layer
 
 FORTY = {"in_channels": 40, "out_channels": 40}

@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators import recipe as recipe_module
-from jmsnas.estimators.features import RESIDUAL, ROOFLINE, features
-from jmsnas.estimators.recipe import (
+from jmsnas.estimators.regression.features import RESIDUAL, ROOFLINE, features
+from jmsnas.estimators.regression.regressor import LatencyRegressor
+from jmsnas.estimators.store import fit_record as recipe_module
+from jmsnas.estimators.store.fit_record import (
     Recipe,
     make_recipe,
     read_document,
@@ -20,9 +21,8 @@ from jmsnas.estimators.recipe import (
     table_sha256,
     write_recipe,
 )
-from jmsnas.estimators.regressor import LatencyRegressor
-from jmsnas.profiler.simulated import simulated_table
-from jmsnas.profiler.table import Key, LatencyTable
+from jmsnas.profiler.simulation.roofline import simulated_table
+from jmsnas.profiler.table.latency_table import Key, LatencyTable
 from jmsnas.space_file import load_space
 
 AGAIN = "jmsnas fit-estimator --device pi4"

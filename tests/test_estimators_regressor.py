@@ -17,11 +17,11 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
 
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators.choice import Choice
-from jmsnas.estimators.features import FEATURES, RESIDUAL, ROOFLINE, columns, features, groups
-from jmsnas.estimators.regressor import LatencyRegressor
-from jmsnas.profiler.simulated import simulated_table
-from jmsnas.profiler.table import Key
+from jmsnas.estimators.regression.features import FEATURES, RESIDUAL, ROOFLINE, columns, features, groups
+from jmsnas.estimators.regression.model_selection import Choice
+from jmsnas.estimators.regression.regressor import LatencyRegressor
+from jmsnas.profiler.simulation.roofline import simulated_table
+from jmsnas.profiler.table.latency_table import Key
 from jmsnas.space import Block
 from jmsnas.space_file import load_space
 

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from made_up_latencies import bent_s, exact_s, table
 
-from jmsnas.estimators.residuals import MODELS, fit_residual, in_words, suited
+from jmsnas.estimators.regression.residual_models import MODELS, fit_residual, in_words, suited
 
 X = table()
 SLOW_S, BASE_S = bent_s(X), exact_s(X)

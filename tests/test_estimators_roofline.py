@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from made_up_latencies import exact_s, table
 
-from jmsnas.estimators.features import ROOFLINE, columns, features
-from jmsnas.estimators.roofline import ROOFLINES, fit_roofline, roofline_s
+from jmsnas.estimators.regression.features import ROOFLINE, columns, features
+from jmsnas.estimators.regression.roofline import ROOFLINES, fit_roofline, roofline_s
 from jmsnas.space import IDENTITY, Block, Candidate, Layer
 from jmsnas.space_file import load_space
 

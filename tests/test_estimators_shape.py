@@ -1,7 +1,7 @@
 import pytest
 
 from jmsnas.cost import operators
-from jmsnas.estimators.shape import shape_of
+from jmsnas.estimators.regression.block_shape import shape_of
 from jmsnas.mobilenets import NAMES, mobilenet
 from jmsnas.space import HEAD, IDENTITY, STEM, Block, Candidate, Layer
 

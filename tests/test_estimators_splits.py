@@ -4,8 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_up_latencies import table
 
-from jmsnas.estimators.features import CHANNEL_PAIR, groups
-from jmsnas.estimators.splits import channel_folds, few_rows, group_folds, random_folds, teach
+from jmsnas.estimators.regression.cross_validation import (
+    channel_folds,
+    few_rows,
+    group_folds,
+    random_folds,
+    teach,
+)
+from jmsnas.estimators.regression.features import CHANNEL_PAIR, groups
 
 
 @given(rows=st.integers(2, 114), seed=st.integers(0, 9))

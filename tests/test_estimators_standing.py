@@ -5,11 +5,11 @@ import pytest
 from made_up_published import records, write_published
 
 from jmsnas.errors import DeviceError, EstimatorError
+from jmsnas.estimators.external import serving_folder, single_image, standing
 from jmsnas.estimators.fit_tables import fit_tables
-from jmsnas.estimators.standing import serving_folder, single_image, standing
-from jmsnas.profiler.parquet import write_table
-from jmsnas.profiler.simulated import simulated_table
-from jmsnas.profiler.table import Key, LatencyTable
+from jmsnas.profiler.simulation.roofline import simulated_table
+from jmsnas.profiler.table.latency_table import Key, LatencyTable
+from jmsnas.profiler.table.parquet import write_table
 from jmsnas.space_file import load_space
 from jmsnas.workspace import Workspace
 

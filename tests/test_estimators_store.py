@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 
 from jmsnas.errors import EstimatorError, TableError
-from jmsnas.estimators.features import features
-from jmsnas.estimators.store import (
+from jmsnas.estimators.regression.features import features
+from jmsnas.estimators.store.estimator import (
     Estimator,
     estimator_is_current,
     fit_estimator,
     load_estimator,
 )
-from jmsnas.profiler.parquet import write_table
-from jmsnas.profiler.simulated import simulated_table
-from jmsnas.profiler.table import Key, LatencyTable, Row
+from jmsnas.profiler.simulation.roofline import simulated_table
+from jmsnas.profiler.table.latency_table import Key, LatencyTable, Row
+from jmsnas.profiler.table.parquet import write_table
 from jmsnas.space import IDENTITY, Block, Candidate, Layer
 from jmsnas.space_file import load_space
 

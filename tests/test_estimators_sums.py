@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators.sums import fit_correction, table_correction
+from jmsnas.estimators.networks.sum_correction import fit_correction, table_correction
 from jmsnas.profiler.plan import whole_networks
-from jmsnas.profiler.simulated import simulated_table
-from jmsnas.profiler.table import Key, LatencyTable, PartRow
+from jmsnas.profiler.simulation.roofline import simulated_table
+from jmsnas.profiler.table.latency_table import Key, LatencyTable, PartRow
 from jmsnas.space import Block
 from jmsnas.space_file import load_space
 

@@ -5,8 +5,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jmsnas.deploy.transport.frame import (
+    MAX_HEADER_BYTES,
+    TensorHeader,
+    pack,
+    pack_tensor,
+    unpack,
+    unpack_tensor,
+)
 from jmsnas.errors import FrameError
-from jmsnas.frame import MAX_HEADER_BYTES, TensorHeader, pack, pack_tensor, unpack, unpack_tensor
 
 ID = "0123456789abcdef0123456789abcdef"
 HEADER = TensorHeader(ID, 7, "f4", (1, 2, 3))

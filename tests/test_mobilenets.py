@@ -12,10 +12,10 @@ from jmsnas.blocks import build, example_input
 from jmsnas.cost import cost
 from jmsnas.errors import MeasurementError, SpaceError
 from jmsnas.mobilenets import NAMES, mobilenet
-from jmsnas.profiler.export import onnx_models, seeded_module
-from jmsnas.profiler.simulated import load_simulated, predict_s
-from jmsnas.profiler.table import RUNTIMES
-from jmsnas.profiler.torchprof_backend import layer_stages
+from jmsnas.profiler.simulation.roofline import load_simulated, predict_s
+from jmsnas.profiler.table.latency_table import RUNTIMES
+from jmsnas.profiler.timing.onnx_export import onnx_models, seeded_module
+from jmsnas.profiler.timing.torchprof_backend import layer_stages
 from jmsnas.space import Block, Candidate, Part
 
 

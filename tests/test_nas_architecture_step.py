@@ -4,15 +4,15 @@ from rooflines import Roofline
 from tiny import copied
 
 from jmsnas.errors import TrainingError
-from jmsnas.nas.architecture_step import ArchitectureStep
-from jmsnas.nas.constraint import Constraint
-from jmsnas.nas.gates import TwoPaths
-from jmsnas.nas.latency_lut import build_lut
-from jmsnas.nas.supernet import Supernet
-from jmsnas.nas.target import choose_target
-from jmsnas.network import load_network
-from jmsnas.profiler.simulated import load_simulated
+from jmsnas.nas.derivation.target import choose_target
+from jmsnas.nas.latency.build_lut import build_lut
+from jmsnas.nas.supernet.architecture_step import ArchitectureStep
+from jmsnas.nas.supernet.gates import TwoPaths
+from jmsnas.nas.supernet.latency_loss import Constraint
+from jmsnas.nas.supernet.supernet import Supernet
+from jmsnas.profiler.simulation.roofline import load_simulated
 from jmsnas.space_file import load_space
+from jmsnas.topology import load_network
 
 SPACE = load_space("digits")
 NETWORK = load_network("chain")
@@ -47,7 +47,7 @@ def test_every_layer_is_updated_also_where_identity_is_active(monkeypatch: pytes
     arch = step_of(lambda2=0.0)
     identity = tuple(len(choices) - 1 for choices in SPACE.choices)
     paths = TwoPaths(identity, (0,) * SPACE.N)
-    monkeypatch.setattr("jmsnas.nas.architecture_step.sample_two", lambda *_: paths)
+    monkeypatch.setattr("jmsnas.nas.supernet.architecture_step.sample_two", lambda *_: paths)
     arch.step(*batch())
     searchable = [n for n in range(SPACE.N) if len(SPACE.choices[n]) > 1]
     assert all(arch.alpha_NR[n, identity[n]] != 0 for n in searchable)

@@ -2,8 +2,8 @@ import torch
 from torch import Tensor, nn
 
 from jmsnas.blocks import build
-from jmsnas.nas.beginning import begin_alike
-from jmsnas.nas.supernet import Supernet
+from jmsnas.nas.supernet.initialisation import begin_alike
+from jmsnas.nas.supernet.supernet import Supernet
 from jmsnas.space import Block, Candidate, Layer
 from jmsnas.space_file import load_space
 

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from jmsnas.errors import InputError
-from jmsnas.nas.board import Board
-from jmsnas.nas.stages import Epoch
+from jmsnas.nas.search.stages import Epoch
+from jmsnas.nas.search.tensorboard import Board
 
 EPOCHS = [Epoch("search", n, 1.0 / n, 0.5, None, None, 0.002, 1.5, 3.0, 0.0019, 0.4) for n in (1, 2, 3)]
 

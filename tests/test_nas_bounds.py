@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from luts import random_lut, random_p
 
-from jmsnas.nas.binding import binding_splits
-from jmsnas.nas.bounds import cut_bounds, cut_times, split_bounds
-from jmsnas.nas.chain_lut import ChainLUT
-from jmsnas.nas.split import best_split
+from jmsnas.nas.derivation.chain_bounds import cut_bounds, cut_times, split_bounds
+from jmsnas.nas.derivation.lp_cuts import binding_splits
+from jmsnas.nas.latency.best_split import best_split
+from jmsnas.nas.latency.chain_lut import ChainLUT
 
 seeds = st.integers(0, 2**32)
 policies = st.sampled_from(["strict", "relay", "stop-early"])

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from jmsnas.errors import InputError, StorageError
-from jmsnas.nas.checkpoint import read_checkpoint, write_checkpoint
+from jmsnas.nas.supernet.checkpoint import read_checkpoint, write_checkpoint
 
 STATE = {"weights": {"w": torch.arange(6.0).reshape(2, 3)}, "epoch": 3, "history": [{"loss": 0.5, "x": None}]}
 

@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny import LUT
 
-from jmsnas.nas.constraint import Constraint, dimensionless, entropy_gradient_alpha
-from jmsnas.nas.gates import probabilities
-from jmsnas.nas.objective import expected_latency
+from jmsnas.nas.latency.expected_latency import expected_latency
+from jmsnas.nas.supernet.gates import probabilities
+from jmsnas.nas.supernet.latency_loss import Constraint, dimensionless, entropy_gradient_alpha
 
 MASK = torch.tensor(LUT.mask_NR)
 

@@ -9,9 +9,9 @@ from worked import OUT_BYTES, TAU_MS
 
 from jmsnas.device import Device
 from jmsnas.errors import InputError
-from jmsnas.nas.costs_file import read_costs
-from jmsnas.nas.device_graph import DeviceGraph
-from jmsnas.nas.split_methods import Question, split
+from jmsnas.nas.split.general_topology import DeviceGraph
+from jmsnas.nas.split.methods import Question, split
+from jmsnas.nas.split.problem_file import read_costs
 
 NETWORK = DeviceGraph(tuple(Device(n, n, "") for n in NAMES), worked_costs().links)
 

@@ -10,13 +10,13 @@ from luts import random_lut, random_p
 from numpy.typing import NDArray
 
 from jmsnas.errors import TargetError, UndecidedError
-from jmsnas.nas.chain_lut import ChainLUT
-from jmsnas.nas.derive import argmax_network, best_networks, derive
-from jmsnas.nas.feasible import feasible_range_s
-from jmsnas.nas.policy import moves
-from jmsnas.nas.resources import Resource
-from jmsnas.nas.split import best_split
-from jmsnas.nas.split_chain import policy_limits
+from jmsnas.nas.derivation.derive import argmax_network, best_networks, derive
+from jmsnas.nas.latency.best_split import best_split
+from jmsnas.nas.latency.chain_lut import ChainLUT
+from jmsnas.nas.latency.feasible_range import feasible_range_s
+from jmsnas.nas.latency.policy import moves
+from jmsnas.nas.latency.resources import Resource
+from jmsnas.nas.split.solve_chain import policy_limits
 
 
 def all_networks(p_NR: NDArray[np.float64], lut: ChainLUT) -> list[tuple[float, float, tuple[int, ...]]]:

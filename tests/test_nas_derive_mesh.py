@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from luts import random_mesh, random_p
 from numpy.typing import NDArray
 
-from jmsnas.nas.derive import argmax_network, best_networks, derive
-from jmsnas.nas.feasible import feasible_range_s
-from jmsnas.nas.mesh_lut import MeshLUT
-from jmsnas.nas.placement import Placement
+from jmsnas.nas.derivation.derive import argmax_network, best_networks, derive
+from jmsnas.nas.latency.feasible_range import feasible_range_s
+from jmsnas.nas.latency.mesh_lut import MeshLUT
+from jmsnas.nas.split.placement import Placement
 
 
 def all_placements(lut: MeshLUT) -> list[Placement]:

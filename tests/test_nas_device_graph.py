@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from jmsnas.errors import NetworkError
-from jmsnas.nas.device_graph import load_graph
-from jmsnas.network import load_network
+from jmsnas.nas.split.general_topology import load_graph
+from jmsnas.topology import load_network
 
 RING = (
     '[[device]]\nname = "a"\n[[device]]\nname = "b"\n[[device]]\nname = "c"\n[[link]]\nfrom = "a"\nto = "c"\n'

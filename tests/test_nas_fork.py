@@ -1,7 +1,7 @@
 import pytest
 
-from jmsnas.nas.fork import Fork, fork_of, fork_takes, tree_of
-from jmsnas.network import load_network
+from jmsnas.nas.graph.fork_join import Fork, fork_of, fork_takes, tree_of
+from jmsnas.topology import load_network
 
 
 def test_trunk_branches_and_tail() -> None:

@@ -8,11 +8,11 @@ from tiny_setting import tiny_setting
 
 from jmsnas.datasets.catalog import load_dataset
 from jmsnas.errors import InputError, TargetError
-from jmsnas.nas.asked import Asked, run_asked
-from jmsnas.nas.front import Workers, front_group, run_groups, targets_group
-from jmsnas.nas.run import How
-from jmsnas.nas.run_folder import Setting, read_log
-from jmsnas.nas.target import targets_between
+from jmsnas.nas.derivation.target import targets_between
+from jmsnas.nas.search.multi_target import Workers, front_group, run_groups, targets_group
+from jmsnas.nas.search.request import Asked, run_asked
+from jmsnas.nas.search.run import How
+from jmsnas.nas.search.run_folder import Setting, read_log
 from jmsnas.workspace import Workspace
 
 LOW_S, MIDDLE_S, HIGH_S = targets_between(LUT, 3)
@@ -85,7 +85,7 @@ def test_a_finished_run_is_not_gone_on_with(tmp_path: Path, setting: Setting) ->
 def test_points_in_parallel_are_what_they_are_in_turn(tmp_path: Path, setting: Setting) -> None:
     # Other processes load the images themselves: here too, then, all of the digits.
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("jmsnas.nas.run.load_dataset", load_dataset)
+        patched.setattr("jmsnas.nas.search.run.load_dataset", load_dataset)
         config = replace(CONFIG, final_epochs=1, batch_size=128)
         groups = [
             targets_group(f"s{seed}", setting, replace(config, seed=seed), (LOW_S, HIGH_S)) for seed in (0, 1)

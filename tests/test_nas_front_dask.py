@@ -6,8 +6,8 @@ from tiny import CONFIG, LUT
 from tiny_setting import tiny_setting
 
 from jmsnas.datasets.catalog import load_dataset
-from jmsnas.nas.front import Workers, run_groups, targets_group
-from jmsnas.nas.target import targets_between
+from jmsnas.nas.derivation.target import targets_between
+from jmsnas.nas.search.multi_target import Workers, run_groups, targets_group
 from jmsnas.workspace import Workspace
 
 
@@ -18,7 +18,9 @@ def test_a_local_dask_cluster_gives_what_one_process_gives(
     from dask.distributed import LocalCluster
 
     setting = tiny_setting(monkeypatch)
-    monkeypatch.setattr("jmsnas.nas.run.load_dataset", load_dataset)  # workers load the digits themselves
+    monkeypatch.setattr(
+        "jmsnas.nas.search.run.load_dataset", load_dataset
+    )  # workers load the digits themselves
     config = replace(CONFIG, search_epochs=1, final_epochs=1, batch_size=256)
     group = targets_group("d", setting, config, targets_between(LUT, 2))
     with LocalCluster(

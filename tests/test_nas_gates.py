@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn import functional as F
 
-from jmsnas.nas.gates import (
+from jmsnas.nas.supernet.gates import (
     TwoPaths,
     alpha_gradient,
     lemma_1,

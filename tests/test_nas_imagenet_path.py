@@ -8,12 +8,12 @@ from PIL import Image
 from rooflines import Roofline
 
 from jmsnas.datasets.catalog import load_dataset
-from jmsnas.nas.latency_lut import build_lut
-from jmsnas.nas.recipes import RECIPES
-from jmsnas.nas.search import search
-from jmsnas.network import load_network
-from jmsnas.profiler.simulated import load_simulated
+from jmsnas.nas.latency.build_lut import build_lut
+from jmsnas.nas.search.recipes import RECIPES
+from jmsnas.nas.search.search import search
+from jmsnas.profiler.simulation.roofline import load_simulated
 from jmsnas.space_file import load_space
+from jmsnas.topology import load_network
 
 CLASSES = 4
 

@@ -2,10 +2,10 @@ import torch
 from tiny import LUT, SPACE, tiny_splits
 
 from jmsnas.datasets.splits import Images
-from jmsnas.nas.derive import Derived, argmax_network
-from jmsnas.nas.inherit import held_out_accuracy, inherited, most_accurate
-from jmsnas.nas.supernet import Supernet
-from jmsnas.nas.training import weight_step
+from jmsnas.nas.derivation.derive import Derived, argmax_network
+from jmsnas.nas.supernet.subnet import held_out_accuracy, inherited, most_accurate
+from jmsnas.nas.supernet.supernet import Supernet
+from jmsnas.nas.supernet.training import weight_step
 
 CPU, SPLITS = torch.device("cpu"), tiny_splits()
 

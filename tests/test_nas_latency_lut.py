@@ -4,13 +4,13 @@ from rooflines import Roofline
 
 from jmsnas.device import Device
 from jmsnas.errors import NetworkError
-from jmsnas.nas.latency_lut import build_lut, sent_bytes
-from jmsnas.nas.placement import Placement
-from jmsnas.nas.policy import moves
-from jmsnas.network import Link, Network, load_network
-from jmsnas.profiler.simulated import load_simulated
+from jmsnas.nas.latency.build_lut import build_lut, sent_bytes
+from jmsnas.nas.latency.policy import moves
+from jmsnas.nas.split.placement import Placement
+from jmsnas.profiler.simulation.roofline import load_simulated
 from jmsnas.space import Block
 from jmsnas.space_file import load_space
+from jmsnas.topology import Link, Network, load_network
 
 SPACE, NETWORK = load_space("digits"), load_network("chain")
 PREDICTORS = {device.name: Roofline(load_simulated(device.table)) for device in NETWORK.devices}

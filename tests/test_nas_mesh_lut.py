@@ -6,14 +6,14 @@ from rooflines import Roofline
 
 from jmsnas.errors import NetworkError, TargetError
 from jmsnas.files import preset_names
-from jmsnas.nas.feasible import feasible_range_s
-from jmsnas.nas.latency_lut import build_lut
-from jmsnas.nas.mesh_lut import MeshLUT
-from jmsnas.nas.placement import Placement
-from jmsnas.network import Network, load_network
-from jmsnas.profiler.simulated import load_simulated
+from jmsnas.nas.latency.build_lut import build_lut
+from jmsnas.nas.latency.feasible_range import feasible_range_s
+from jmsnas.nas.latency.mesh_lut import MeshLUT
+from jmsnas.nas.split.placement import Placement
+from jmsnas.profiler.simulation.roofline import load_simulated
 from jmsnas.space import SearchSpace
 from jmsnas.space_file import load_space
+from jmsnas.topology import Network, load_network
 
 NETWORK = load_network("mesh")
 SPACE = load_space("digits", branches=3)

@@ -10,17 +10,17 @@ from jmsnas.device import Device
 from jmsnas.errors import EstimatorError, InputError
 from jmsnas.estimators.fit_tables import fit_tables
 from jmsnas.mobilenets import mobilenet
-from jmsnas.nas.jpeg_size import jpeg_bytes
+from jmsnas.nas.graph.model import Model, Unit, model_of
+from jmsnas.nas.graph.unit_profile import ModelProfile, digest, profile_path, read_profile, write_profile
 from jmsnas.nas.load_model import load_model
-from jmsnas.nas.model import Model, Unit, model_of
-from jmsnas.nas.model_costs import model_costs
-from jmsnas.nas.model_profile import ModelProfile, digest, profile_path, read_profile, write_profile
-from jmsnas.nas.run import Run
-from jmsnas.network import Link, load_network
-from jmsnas.profiler.parquet import read_table, write_table
-from jmsnas.profiler.simulated import load_simulated, predict_s
+from jmsnas.nas.search.run import Run
+from jmsnas.nas.split.jpeg_size import jpeg_bytes
+from jmsnas.nas.split.problem_of_model import model_costs
+from jmsnas.profiler.simulation.roofline import load_simulated, predict_s
+from jmsnas.profiler.table.parquet import read_table, write_table
 from jmsnas.space import Block, Part
 from jmsnas.space_file import load_space
+from jmsnas.topology import Link, load_network
 from jmsnas.workspace import Workspace
 
 TWO = (Device("local", "local", ""), Device("cloud", "cloud", ""))

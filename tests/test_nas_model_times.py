@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 
 from jmsnas.device import Device
-from jmsnas.estimators.basis import find_basis
-from jmsnas.nas.fork import fork_takes, tree_of
-from jmsnas.nas.latency_lut import build_lut
+from jmsnas.estimators.lookup import find_basis
+from jmsnas.nas.graph.fork_join import fork_takes, tree_of
+from jmsnas.nas.graph.model import joined_blocks, model_of
+from jmsnas.nas.latency.build_lut import build_lut
 from jmsnas.nas.load_model import load_model, network_of_run
-from jmsnas.nas.model import joined_blocks, model_of
-from jmsnas.nas.model_costs import model_costs
-from jmsnas.nas.model_times import unit_times
-from jmsnas.nas.run import Run, prepare
-from jmsnas.nas.split_methods import Question, split
-from jmsnas.profiler.parquet import read_table
-from jmsnas.profiler.simulated import load_simulated, predict_s
+from jmsnas.nas.search.run import Run, prepare
+from jmsnas.nas.split.methods import Question, split
+from jmsnas.nas.split.problem_of_model import model_costs
+from jmsnas.nas.split.unit_latency import unit_times
+from jmsnas.profiler.simulation.roofline import load_simulated, predict_s
+from jmsnas.profiler.table.parquet import read_table
 from jmsnas.space import IDENTITY, Block, Layer, Part
 from jmsnas.space_file import load_space
 from jmsnas.workspace import Workspace

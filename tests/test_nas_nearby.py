@@ -4,8 +4,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from luts import random_lut, random_mesh, random_p
 
-from jmsnas.nas.feasible import feasible_range_s
-from jmsnas.nas.nearby import exchanges_s, nearby
+from jmsnas.nas.derivation.local_search import exchanges_s, nearby
+from jmsnas.nas.latency.feasible_range import feasible_range_s
 
 
 @settings(max_examples=20)

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 from luts import random_lut, random_mesh, random_p
 
 from jmsnas.device import Device
-from jmsnas.nas.fixed_split import fixed_split
-from jmsnas.nas.objective import expected_latency, penalty_gradient_alpha
-from jmsnas.nas.split import best_split
+from jmsnas.nas.latency.best_split import best_split
+from jmsnas.nas.latency.expected_latency import expected_latency, penalty_gradient_alpha
+from jmsnas.nas.latency.fixed_split import fixed_split
 
 
 @given(st.integers(0, 2**32), st.sampled_from(["strict", "relay", "stop-early"]))

@@ -9,17 +9,17 @@ from luts import random_p
 from rooflines import Roofline
 
 from jmsnas.errors import NetworkError, TargetError
-from jmsnas.nas.chain_lut import ChainLUT
-from jmsnas.nas.derive import best_networks, derive
-from jmsnas.nas.feasible import feasible_range_s
-from jmsnas.nas.latency_lut import build_lut
-from jmsnas.nas.placement import Placement
-from jmsnas.nas.policy import allowed, in_line
-from jmsnas.nas.split import best_split
-from jmsnas.nas.split_chain import Limits, chain_split
-from jmsnas.network import Network, load_network
-from jmsnas.profiler.simulated import load_simulated
+from jmsnas.nas.derivation.derive import best_networks, derive
+from jmsnas.nas.latency.best_split import best_split
+from jmsnas.nas.latency.build_lut import build_lut
+from jmsnas.nas.latency.chain_lut import ChainLUT
+from jmsnas.nas.latency.feasible_range import feasible_range_s
+from jmsnas.nas.latency.policy import allowed, in_line
+from jmsnas.nas.split.placement import Placement
+from jmsnas.nas.split.solve_chain import Limits, chain_split
+from jmsnas.profiler.simulation.roofline import load_simulated
 from jmsnas.space_file import load_space
+from jmsnas.topology import Network, load_network
 
 NETWORK, SPACE = load_network("chain"), load_space("digits")
 PREDICTORS = {device.name: Roofline(load_simulated(device.table)) for device in NETWORK.devices}

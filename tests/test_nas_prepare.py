@@ -9,11 +9,11 @@ from made_up_published import records, write_published
 from jmsnas.device import Device
 from jmsnas.errors import EstimatorError
 from jmsnas.estimators.fit_tables import fit_tables
-from jmsnas.nas.latency_lut import build_lut
-from jmsnas.nas.prepare import estimators_for
-from jmsnas.network import Link, Network
+from jmsnas.nas.latency.build_lut import build_lut
+from jmsnas.nas.latency.load_estimators import estimators_for
 from jmsnas.space import Block
 from jmsnas.space_file import load_space
+from jmsnas.topology import Link, Network
 from jmsnas.workspace import Workspace
 
 SPACE = load_space("digits")

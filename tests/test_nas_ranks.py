@@ -13,13 +13,13 @@ from tiny import CONFIG, LUT, SPACE, tiny_splits
 from torch import Tensor
 from torch.nn import functional as F
 
-from jmsnas.nas.checkpoint import State
-from jmsnas.nas.gates import alpha_gradient, renormalise, sample_two
-from jmsnas.nas.objective import expected_latency
-from jmsnas.nas.ranks import ALONE, Ranks
-from jmsnas.nas.session import Hooks, Session
-from jmsnas.nas.stages import HeldOut
-from jmsnas.nas.training import batches
+from jmsnas.nas.latency.expected_latency import expected_latency
+from jmsnas.nas.search.session import Hooks, Session
+from jmsnas.nas.search.stages import HeldOut
+from jmsnas.nas.supernet.checkpoint import State
+from jmsnas.nas.supernet.distributed import ALONE, Ranks
+from jmsnas.nas.supernet.gates import alpha_gradient, renormalise, sample_two
+from jmsnas.nas.supernet.training import batches
 
 TESTS = Path(__file__).parent
 

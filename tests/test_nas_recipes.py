@@ -2,8 +2,8 @@ import pytest
 
 from jmsnas.datasets.catalog import DATASETS
 from jmsnas.errors import InputError
-from jmsnas.nas.config import SearchConfig
-from jmsnas.nas.recipes import RECIPES, recipe
+from jmsnas.nas.search.config import SearchConfig
+from jmsnas.nas.search.recipes import RECIPES, recipe
 
 
 def test_the_papers_recipe_to_the_letter() -> None:

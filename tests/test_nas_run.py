@@ -11,20 +11,20 @@ from tiny_setting import tiny_setting
 
 from jmsnas.blocks import build
 from jmsnas.errors import EstimatorError, InputError, TrainingError
-from jmsnas.estimators.store import estimator_is_current
-from jmsnas.nas.checkpoint import read_checkpoint
-from jmsnas.nas.latency_lut import build_lut
-from jmsnas.nas.prepare import estimators_for
-from jmsnas.nas.run import How, Run, run_beginning, run_search
-from jmsnas.nas.run_folder import read_log, read_result
-from jmsnas.nas.target import choose_target
-from jmsnas.nas.training import weight_step
-from jmsnas.network import load_network
-from jmsnas.profiler.parquet import read_table
-from jmsnas.profiler.simulated import load_simulated
-from jmsnas.profiler.table import Key
+from jmsnas.estimators.store.estimator import estimator_is_current
+from jmsnas.nas.derivation.target import choose_target
+from jmsnas.nas.latency.build_lut import build_lut
+from jmsnas.nas.latency.load_estimators import estimators_for
+from jmsnas.nas.search.run import How, Run, run_beginning, run_search
+from jmsnas.nas.search.run_folder import read_log, read_result
+from jmsnas.nas.supernet.checkpoint import read_checkpoint
+from jmsnas.nas.supernet.training import weight_step
+from jmsnas.profiler.simulation.roofline import load_simulated
+from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.table.parquet import read_table
 from jmsnas.space import Block, Candidate
 from jmsnas.space_file import load_space, space_from_toml
+from jmsnas.topology import load_network
 from jmsnas.workspace import Workspace
 
 SPACE = load_space("digits")
@@ -149,7 +149,7 @@ def test_a_loss_that_explodes_leaves_the_last_checkpoint(
         return weight_step(*given)
 
     with monkeypatch.context() as patched:
-        patched.setattr("jmsnas.nas.stages.weight_step", explode)
+        patched.setattr("jmsnas.nas.search.stages.weight_step", explode)
         with pytest.raises(TrainingError, match="the loss became nan"):
             run_search(place, "nan", setting, CONFIG)
     saved = read_checkpoint(place.run("nan") / "checkpoint.pt")

@@ -7,16 +7,16 @@ from tiny import digest, tiny_splits
 
 from jmsnas.datasets.digits import digits
 from jmsnas.errors import TargetError, TrainingError
-from jmsnas.nas.config import SearchConfig
-from jmsnas.nas.latency_lut import build_lut
-from jmsnas.nas.search import search
-from jmsnas.nas.session import Hooks, SearchResult
-from jmsnas.nas.split import best_split
-from jmsnas.nas.stages import Epoch
-from jmsnas.nas.target import Band, choose_target, derive_for
-from jmsnas.network import load_network
-from jmsnas.profiler.simulated import load_simulated
+from jmsnas.nas.derivation.target import Band, choose_target, derive_for
+from jmsnas.nas.latency.best_split import best_split
+from jmsnas.nas.latency.build_lut import build_lut
+from jmsnas.nas.search.config import SearchConfig
+from jmsnas.nas.search.search import search
+from jmsnas.nas.search.session import Hooks, SearchResult
+from jmsnas.nas.search.stages import Epoch
+from jmsnas.profiler.simulation.roofline import load_simulated
 from jmsnas.space_file import load_space
+from jmsnas.topology import load_network
 
 SPACE = load_space("digits")
 NETWORK = load_network("chain")

@@ -8,10 +8,10 @@ import torch
 from tiny import CONFIG, LUT, SPACE, copied, digest, tiny_splits
 
 from jmsnas.errors import TrainingError
-from jmsnas.nas.checkpoint import State
-from jmsnas.nas.search import begin_search, search
-from jmsnas.nas.session import Hooks, SearchResult
-from jmsnas.nas.stages import Epoch
+from jmsnas.nas.search.search import begin_search, search
+from jmsnas.nas.search.session import Hooks, SearchResult
+from jmsnas.nas.search.stages import Epoch
+from jmsnas.nas.supernet.checkpoint import State
 
 SPLITS = tiny_splits()
 
@@ -82,7 +82,7 @@ def test_a_gpu_that_is_lost_or_too_small_is_one_line(
     def lost(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr("jmsnas.nas.stages.weight_step", lost)
+    monkeypatch.setattr("jmsnas.nas.search.stages.weight_step", lost)
     with pytest.raises(TrainingError, match=message) as caught:
         search(CONFIG, SPACE, LUT, SPLITS)
     assert "\n" not in str(caught.value)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jmsnas.nas.slow_ways import children_left, slow_gain
+from jmsnas.nas.derivation.hall_bound import children_left, slow_gain
 
 
 def test_two_branches_on_two_children() -> None:

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from worked import OUT_BYTES, RATE_MBPS, TAU_MS
 
 from jmsnas.errors import NetworkError, TargetError
-from jmsnas.nas.placement import Placement, chain_latency, placement_of
-from jmsnas.nas.policy import moves
-from jmsnas.nas.split import best_split
+from jmsnas.nas.latency.best_split import best_split
+from jmsnas.nas.latency.policy import moves
+from jmsnas.nas.split.placement import Placement, chain_latency, placement_of
 
 TAU_NM = np.array(TAU_MS)
 

@@ -6,11 +6,11 @@ from numpy.typing import NDArray
 
 from jmsnas.errors import NetworkError, TargetError
 from jmsnas.latency import Branch, completion_latency
-from jmsnas.nas import split_best_dag
-from jmsnas.nas.split_best_dag import best_dag
-from jmsnas.nas.split_dag import Dag, dag_finishes, dag_latency, make_dag, waists
-from jmsnas.nas.split_graph import best_on_graph
-from jmsnas.nas.split_links import Links
+from jmsnas.nas.split import solve_dag as split_best_dag
+from jmsnas.nas.split.dag import Dag, dag_finishes, dag_latency, make_dag, waists
+from jmsnas.nas.split.links import Links
+from jmsnas.nas.split.solve_dag import best_dag
+from jmsnas.nas.split.solve_device_graph import best_on_graph
 
 Array = NDArray[np.float64]
 

@@ -8,10 +8,10 @@ from numpy.typing import NDArray
 from worked import OUT_BYTES, RATE_MBPS, TAU_MS
 
 from jmsnas.errors import TargetError
-from jmsnas.nas.placement import Placement, chain_latency
-from jmsnas.nas.policy import moves
-from jmsnas.nas.split import best_split
-from jmsnas.nas.split_chain import Budget, Limits, chain_split, range_min, range_table
+from jmsnas.nas.latency.best_split import best_split
+from jmsnas.nas.latency.policy import moves
+from jmsnas.nas.split.placement import Placement, chain_latency
+from jmsnas.nas.split.solve_chain import Budget, Limits, chain_split, range_min, range_table
 
 TAU_NM = np.array(TAU_MS)
 

@@ -6,10 +6,10 @@ import pytest
 from cost_tables import mesh_costs, random_costs
 
 from jmsnas.errors import NetworkError
-from jmsnas.nas.split_front import throughput_front
-from jmsnas.nas.split_methods import Question, split
-from jmsnas.nas.timeline import timeline
-from jmsnas.network import Link
+from jmsnas.nas.split.methods import Question, split
+from jmsnas.nas.split.pareto import throughput_front
+from jmsnas.nas.split.timeline import timeline
+from jmsnas.topology import Link
 
 
 def unbeaten(points: list[tuple[float, float]]) -> list[tuple[float, float]]:

@@ -5,10 +5,10 @@ import pytest
 from numpy.typing import NDArray
 
 from jmsnas.errors import NetworkError, TargetError
-from jmsnas.nas.split_chain import chain_split
-from jmsnas.nas.split_graph import GraphSplit, best_on_graph
-from jmsnas.nas.split_links import Links, links_of, refuse_unreachable
-from jmsnas.network import Link
+from jmsnas.nas.split.links import Links, links_of, refuse_unreachable
+from jmsnas.nas.split.solve_chain import chain_split
+from jmsnas.nas.split.solve_device_graph import GraphSplit, best_on_graph
+from jmsnas.topology import Link
 
 Array = NDArray[np.float64]
 

@@ -1,7 +1,7 @@
 import pytest
 
-from jmsnas.nas.split_links import links_of
-from jmsnas.network import Link
+from jmsnas.nas.split.links import links_of
+from jmsnas.topology import Link
 
 
 def test_a_link_is_there_however_fast_it_is() -> None:

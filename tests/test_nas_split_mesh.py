@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from jmsnas.errors import TargetError
 from jmsnas.latency import Branch, completion_latency
-from jmsnas.nas.split_mesh import best_assignment, best_branches
+from jmsnas.nas.split.solve_mesh import best_assignment, best_branches
 
 
 @settings(max_examples=1000)

@@ -7,11 +7,11 @@ from cost_tables import random_costs, worked_costs
 
 from jmsnas.device import Device
 from jmsnas.errors import InputError, NetworkError, TargetError
-from jmsnas.nas.costs import Costs, chained
-from jmsnas.nas.split_dag import Dag
-from jmsnas.nas.split_methods import METHODS, Question, split, value_of
-from jmsnas.nas.timeline import target_of, timeline
-from jmsnas.network import Link
+from jmsnas.nas.split.dag import Dag
+from jmsnas.nas.split.methods import METHODS, Question, split, value_of
+from jmsnas.nas.split.problem import Costs, chained
+from jmsnas.nas.split.timeline import target_of, timeline
+from jmsnas.topology import Link
 
 DIAMOND = ((0,), (1,), (1,), (2, 3), (4,))
 CHAIN = tuple((n,) for n in range(5))

@@ -3,9 +3,9 @@ import pytest
 from all_splits import all_terms, random_chain
 
 from jmsnas.errors import TargetError
-from jmsnas.nas.placement import Placement, chain_latency
-from jmsnas.nas.split_chain import Limits
-from jmsnas.nas.split_period import chain_period, least_latency_within, least_period
+from jmsnas.nas.split.placement import Placement, chain_latency
+from jmsnas.nas.split.solve_chain import Limits
+from jmsnas.nas.split.throughput import chain_period, least_latency_within, least_period
 
 
 @pytest.mark.parametrize("policy", ["strict", "relay", "stop-early"])

@@ -6,11 +6,11 @@ import pytest
 from cost_tables import mesh_costs, random_costs, worked_costs
 
 from jmsnas.errors import NetworkError
-from jmsnas.nas.costs import Costs, at_rate
-from jmsnas.nas.split_explain import explain
-from jmsnas.nas.split_methods import Question, split
-from jmsnas.nas.split_rates import rate_lines
-from jmsnas.network import Link
+from jmsnas.nas.split.explain import explain
+from jmsnas.nas.split.methods import Question, split
+from jmsnas.nas.split.problem import Costs, at_rate
+from jmsnas.nas.split.rate_lines import rate_lines
+from jmsnas.topology import Link
 
 
 def test_lines_of_the_worked_network_and_the_break_even_rate() -> None:

@@ -5,12 +5,12 @@ import pytest
 from cost_tables import mesh_costs, random_costs, worked_costs
 
 from jmsnas.errors import InputError
-from jmsnas.nas.costs import at_rate
-from jmsnas.nas.split_explain import explain
-from jmsnas.nas.split_methods import Question, split
-from jmsnas.nas.split_rates import rate_lines
-from jmsnas.nas.split_sweep import find_link, parse_sweep, sweep
-from jmsnas.nas.timeline import target_of, timeline
+from jmsnas.nas.split.explain import explain
+from jmsnas.nas.split.methods import Question, split
+from jmsnas.nas.split.problem import at_rate
+from jmsnas.nas.split.rate_lines import rate_lines
+from jmsnas.nas.split.rate_sweep import find_link, parse_sweep, sweep
+from jmsnas.nas.split.timeline import target_of, timeline
 
 CHAIN = tuple((n,) for n in range(6))
 

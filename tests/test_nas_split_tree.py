@@ -6,8 +6,8 @@ import pytest
 from cost_tables import mesh_costs
 
 from jmsnas.errors import NetworkError, TargetError
-from jmsnas.nas.costs import Costs
-from jmsnas.nas.split_methods import Question, split
+from jmsnas.nas.split.methods import Question, split
+from jmsnas.nas.split.problem import Costs
 
 
 def sends_s(costs: Costs, source: str, target: str, size: float) -> float:

@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 
 from jmsnas.errors import NetworkError
-from jmsnas.nas.splitting import AS_THE_FILE_SAYS, Splitting, network_name
-from jmsnas.network import load_network
+from jmsnas.nas.search.split_options import AS_THE_FILE_SAYS, Splitting, network_name
+from jmsnas.topology import load_network
 
 
 def test_what_is_asked_for_goes_before_the_file() -> None:

@@ -4,11 +4,11 @@ import pytest
 import torch
 from tiny import CONFIG, LUT, SPACE, tiny_splits
 
-from jmsnas.nas import stages
-from jmsnas.nas.config import SearchConfig
-from jmsnas.nas.session import Hooks, Session
-from jmsnas.nas.stages import Epoch, HeldOut, StageTwo, optimizer_for
-from jmsnas.nas.training import weight_step
+from jmsnas.nas.search import stages
+from jmsnas.nas.search.config import SearchConfig
+from jmsnas.nas.search.session import Hooks, Session
+from jmsnas.nas.search.stages import Epoch, HeldOut, StageTwo, optimizer_for
+from jmsnas.nas.supernet.training import weight_step
 
 SPLITS = tiny_splits()
 

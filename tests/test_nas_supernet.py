@@ -7,8 +7,8 @@ from torch.nn import functional as F
 
 from jmsnas.architecture import Architecture
 from jmsnas.blocks import build
-from jmsnas.nas.gates import TwoPaths, sample_one, sample_two
-from jmsnas.nas.supernet import Supernet, gate
+from jmsnas.nas.supernet.gates import TwoPaths, sample_one, sample_two
+from jmsnas.nas.supernet.supernet import Supernet, gate
 from jmsnas.space import Block
 from jmsnas.space_file import load_space
 

@@ -6,8 +6,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from jmsnas.errors import InputError
-from jmsnas.nas.onnx_timing import onnx_calls
-from jmsnas.nas.trace_onnx import onnx_model
+from jmsnas.nas.graph.from_onnx import onnx_model
+from jmsnas.nas.graph.onnx_timing import onnx_calls
 
 
 def weight(name: str, *sizes: int) -> onnx.TensorProto:

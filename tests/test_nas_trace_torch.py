@@ -4,10 +4,10 @@ import torch
 
 from jmsnas.errors import InputError
 from jmsnas.mobilenets import mobilenet
-from jmsnas.nas.model import model_of
-from jmsnas.nas.model_timing import unit_calls
-from jmsnas.nas.split_dag import Dag, waists
-from jmsnas.nas.trace_torch import classifier, export, make_classifier
+from jmsnas.nas.graph.from_torch import classifier, export, make_classifier
+from jmsnas.nas.graph.model import model_of
+from jmsnas.nas.graph.unit_timing import unit_calls
+from jmsnas.nas.split.dag import Dag, waists
 
 
 def test_resnet18_unit_by_unit() -> None:

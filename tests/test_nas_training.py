@@ -4,8 +4,8 @@ from torch import nn
 
 from jmsnas.datasets.splits import Images
 from jmsnas.errors import InputError, TrainingError
-from jmsnas.nas.ranks import Ranks
-from jmsnas.nas.training import (
+from jmsnas.nas.supernet.distributed import Ranks
+from jmsnas.nas.supernet.training import (
     Tally,
     accuracy,
     batches,

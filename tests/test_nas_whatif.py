@@ -10,16 +10,16 @@ from numpy.typing import NDArray
 from jmsnas.architecture import Architecture
 from jmsnas.device import Device
 from jmsnas.errors import DeviceError, NetworkError, SpaceError
-from jmsnas.nas.whatif import (
+from jmsnas.nas.latency.split_map import (
     at_rate,
     plain_architecture,
     resized,
     simulated_predictors,
     split_map,
 )
-from jmsnas.network import Link, Network, load_network
 from jmsnas.space import HEAD, STEM, Block, Candidate, Layer, SearchSpace
 from jmsnas.space_file import load_space
+from jmsnas.topology import Link, Network, load_network
 
 MB = Candidate(3, 6)
 # Three layers over a 4x4 image of one channel: 2x4x4, 2x2x2, 3 logits; float32: 128, 32 and 12 bytes.

@@ -6,7 +6,7 @@ import pytest
 
 from jmsnas.errors import NetworkError, UnitError
 from jmsnas.files import preset_path, read_toml
-from jmsnas.network import Link, load_network, network_from_toml
+from jmsnas.topology import Link, load_network, network_from_toml
 
 MESH: dict[str, Any] = {
     "name": "fig2b",

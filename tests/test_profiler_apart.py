@@ -14,9 +14,9 @@ import pytest
 from sittings import EAGER, PART
 
 from jmsnas.errors import MeasurementError, StorageError
-from jmsnas.profiler.apart import WORKER, sit_apart
-from jmsnas.profiler.job import Job, job_from
-from jmsnas.profiler.timing import TimingConfig
+from jmsnas.profiler.session.job import Job, job_from
+from jmsnas.profiler.session.subprocess_runner import WORKER, sit_apart
+from jmsnas.profiler.timing.paired_timing import TimingConfig
 from jmsnas.space import Block, Candidate, Layer, Subject
 
 HERE = Path(__file__).parent
@@ -130,7 +130,7 @@ def test_run_time_that_cannot_run_here_is_said_as_it_is(tmp_path: Path) -> None:
 
 
 def test_line_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jmsnas.profiler.apart._LINE_BYTES", 1000)
+    monkeypatch.setattr("jmsnas.profiler.session.subprocess_runner._LINE_BYTES", 1000)
     worker = (sys.executable, "-c", "import time; print('x' * 2000, end='', flush=True); time.sleep(60)")
     with pytest.raises(MeasurementError, match="sent a line without end: run it again"):
         told_by(job(tmp_path, SOUND), worker)
@@ -158,10 +158,10 @@ def test_process_is_ended_with_whatever_ends_the_sitting(tmp_path: Path) -> None
 _CALLER = """
 import made_up_runtime, sys
 from pathlib import Path
-from jmsnas.profiler.apart import sit_apart
-from jmsnas.profiler.job import Job, job_from
-from jmsnas.profiler.table import Key
-from jmsnas.profiler.timing import TimingConfig
+from jmsnas.profiler.session.subprocess_runner import sit_apart
+from jmsnas.profiler.session.job import Job, job_from
+from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.timing.paired_timing import TimingConfig
 from jmsnas.space import Block
 job = Job(Key("torch"), (Block.parse(sys.argv[1]),), Path("."), 0, TimingConfig(), energy=False)
 sit_apart(job, print, lambda: print("tick", flush=True), sys.argv[2:])

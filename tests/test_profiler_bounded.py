@@ -10,11 +10,11 @@ import pytest
 from prove.strange_parquet import lying_page, odd_metadata, ours, packed, published, reclaimed
 
 from jmsnas.errors import TableError
-from jmsnas.profiler import bounded
-from jmsnas.profiler.bounded import open_parquet, unpack
-from jmsnas.profiler.foreign import read_readings
-from jmsnas.profiler.parquet import metadata_of, read_table
-from jmsnas.profiler.records import SCHEMA
+from jmsnas.profiler.quality.read_published import read_readings
+from jmsnas.profiler.table import safe_parquet as bounded
+from jmsnas.profiler.table.parquet import metadata_of, read_table
+from jmsnas.profiler.table.safe_parquet import open_parquet, unpack
+from jmsnas.profiler.table.schema import SCHEMA
 
 COLUMNS = ["device", "latency_ms"]
 

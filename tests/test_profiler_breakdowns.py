@@ -11,8 +11,9 @@ from sittings import EAGER, a_row
 
 from jmsnas.errors import InputError, MeasurementError, TableError
 from jmsnas.files import write_json
-from jmsnas.profiler import breakdowns as breakdowns_of
-from jmsnas.profiler.breakdowns import (
+from jmsnas.profiler.host.environment import describe_host, environment_name
+from jmsnas.profiler.session import breakdowns as breakdowns_of
+from jmsnas.profiler.session.breakdowns import (
     STAGES,
     break_down,
     note_stages,
@@ -20,13 +21,12 @@ from jmsnas.profiler.breakdowns import (
     stages_s,
     write_breakdowns,
 )
-from jmsnas.profiler.environment import describe_host, environment_name
-from jmsnas.profiler.export import seeded_module
-from jmsnas.profiler.fold import merged
-from jmsnas.profiler.journal import only_writer
-from jmsnas.profiler.parquet import read_table, write_table
-from jmsnas.profiler.table import Key
-from jmsnas.profiler.torchprof_backend import Breakdown, layer_stages
+from jmsnas.profiler.table.journal import only_writer
+from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.table.merge_journal import merged
+from jmsnas.profiler.table.parquet import read_table, write_table
+from jmsnas.profiler.timing.onnx_export import seeded_module
+from jmsnas.profiler.timing.torchprof_backend import Breakdown, layer_stages
 from jmsnas.space import HEAD, IDENTITY, STEM, Block, Candidate, Layer
 
 SAME = Layer(8, 8, 1, 4, 4)

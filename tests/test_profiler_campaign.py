@@ -6,15 +6,15 @@ import pytest
 from sittings import BLOCKS, EAGER, MadeUpSit, Tick, a_measurement
 
 from jmsnas.errors import MeasurementError, StorageError
-from jmsnas.profiler import campaign as campaign_file
-from jmsnas.profiler.campaign import Campaign, Sit
-from jmsnas.profiler.host_state import HostState
-from jmsnas.profiler.host_watch import Read
-from jmsnas.profiler.job import Job, Report
-from jmsnas.profiler.journal import append_record, journal_path, read_journal
-from jmsnas.profiler.parquet import read_table
-from jmsnas.profiler.table import LatencyTable
-from jmsnas.profiler.timing import TimingConfig
+from jmsnas.profiler.host.host_monitor import Read
+from jmsnas.profiler.host.host_state import HostState
+from jmsnas.profiler.session import profiling_session as campaign_file
+from jmsnas.profiler.session.job import Job, Report
+from jmsnas.profiler.session.profiling_session import Campaign, Sit
+from jmsnas.profiler.table.journal import append_record, journal_path, read_journal
+from jmsnas.profiler.table.latency_table import LatencyTable
+from jmsnas.profiler.table.parquet import read_table
+from jmsnas.profiler.timing.paired_timing import TimingConfig
 from jmsnas.progress import silent
 from jmsnas.space import Block
 

@@ -7,7 +7,7 @@ from sittings import BLOCKS, PART
 from jmsnas.cost import cost
 from jmsnas.errors import InputError
 from jmsnas.profiler.capacity import held_bytes, refuse_beyond_host, usable_cores
-from jmsnas.profiler.table import Key
+from jmsnas.profiler.table.latency_table import Key
 from jmsnas.space import Block, Candidate, Layer
 
 BLOCK = Block(Candidate(3, 3), Layer(8, 8, 1, 4, 4))

@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 from sittings import BLOCKS, EAGER, PART, a_row
 
-from jmsnas.profiler.choose import to_measure, to_repeat
-from jmsnas.profiler.records import sorted_out
-from jmsnas.profiler.table import AnyRow, Key, LatencyTable
+from jmsnas.profiler.selection import to_measure, to_repeat
+from jmsnas.profiler.table.latency_table import AnyRow, Key, LatencyTable
+from jmsnas.profiler.table.schema import sorted_out
 from jmsnas.space import Block, Candidate, Layer
 from jmsnas.space_file import load_space
 

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jmsnas.errors import TableError
-from jmsnas.profiler.compare import compare
-from jmsnas.profiler.table import Key, LatencyTable, Row
+from jmsnas.profiler.table.compare import compare
+from jmsnas.profiler.table.latency_table import Key, LatencyTable, Row
 from jmsnas.space import Block, Candidate, Layer
 
 BLOCKS = tuple(Block(Candidate(k, 3), Layer(16, 16, 1, 8, 8)) for k in (3, 5, 7))

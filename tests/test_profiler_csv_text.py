@@ -4,10 +4,10 @@ from dataclasses import replace
 
 from sittings import PART, a_row
 
-from jmsnas.profiler.csv_text import csv_of
-from jmsnas.profiler.records import SCHEMA
-from jmsnas.profiler.simulated import simulated_table
-from jmsnas.profiler.table import Key, LatencyTable
+from jmsnas.profiler.simulation.roofline import simulated_table
+from jmsnas.profiler.table.csv_export import csv_of
+from jmsnas.profiler.table.latency_table import Key, LatencyTable
+from jmsnas.profiler.table.schema import SCHEMA
 from jmsnas.space_file import load_space
 
 TABLE = simulated_table("pi4", load_space("digits").blocks(), [Key(), Key("torch")])

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jmsnas.profiler.energy import energy_j, find_meter, idle_w, why_no_meter
-from jmsnas.profiler.meters import Meter
+from jmsnas.profiler.host.energy_meters import Meter
+from jmsnas.profiler.timing.energy import energy_j, find_meter, idle_w, why_no_meter
 
 
 class Host:

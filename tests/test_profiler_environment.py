@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from jmsnas.profiler.environment import cpu_model, describe_host, environment_name, host_is
+from jmsnas.profiler.host.environment import cpu_model, describe_host, environment_name, host_is
 
 
 def write(root: Path, name: str, text: str) -> None:

@@ -5,8 +5,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sittings import BLOCKS, EAGER, PART, a_measurement
 
-from jmsnas.profiler.event_row import event_row
-from jmsnas.profiler.table import PartRow, Row
+from jmsnas.profiler.session.event_row import event_row
+from jmsnas.profiler.table.latency_table import PartRow, Row
 from jmsnas.space import Subject
 
 FOUND = replace(a_measurement(3.0, level_s=2e-4), drift=0.2, interrupted=0.1)

@@ -10,8 +10,8 @@ from sittings import PART
 
 from jmsnas.blocks import example_input
 from jmsnas.errors import StorageError
-from jmsnas.profiler import export as export_file
-from jmsnas.profiler.export import onnx_models, seeded_module
+from jmsnas.profiler.timing import onnx_export as export_file
+from jmsnas.profiler.timing.onnx_export import onnx_models, seeded_module
 from jmsnas.space import HEAD, IDENTITY, STEM, Block, Candidate, Layer, Part, Subject
 
 BLOCKS = (

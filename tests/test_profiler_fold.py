@@ -10,14 +10,14 @@ import pytest
 from sittings import BLOCKS, EAGER, PART, a_row
 
 from jmsnas.errors import StorageError, TableError
-from jmsnas.profiler.environment import environment_name
-from jmsnas.profiler.fold import fold_journal, merged
-from jmsnas.profiler.journal import append_record, journal_path
-from jmsnas.profiler.noise import noise_floor, widened
-from jmsnas.profiler.parquet import metadata_of, read_table, write_table
-from jmsnas.profiler.records import row_record
-from jmsnas.profiler.simulated import simulated_table
-from jmsnas.profiler.table import AnyRow, Key, LatencyTable
+from jmsnas.profiler.host.environment import environment_name
+from jmsnas.profiler.simulation.roofline import simulated_table
+from jmsnas.profiler.table.journal import append_record, journal_path
+from jmsnas.profiler.table.latency_table import AnyRow, Key, LatencyTable
+from jmsnas.profiler.table.merge_journal import fold_journal, merged
+from jmsnas.profiler.table.noise_floor import noise_floor, widened
+from jmsnas.profiler.table.parquet import metadata_of, read_table, write_table
+from jmsnas.profiler.table.schema import row_record
 
 HOST = {"cpu": "a test's"}
 HEADER = {"schema": 3, "device": "local", "environment": HOST}

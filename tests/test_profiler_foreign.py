@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jmsnas.errors import TableError
-from jmsnas.profiler.foreign import foreign_readings, read_readings, read_records
-from jmsnas.profiler.parquet import write_table
-from jmsnas.profiler.simulated import simulated_table
-from jmsnas.profiler.table import Key, LatencyTable
+from jmsnas.profiler.quality.read_published import foreign_readings, read_readings, read_records
+from jmsnas.profiler.simulation.roofline import simulated_table
+from jmsnas.profiler.table.latency_table import Key, LatencyTable
+from jmsnas.profiler.table.parquet import write_table
 from jmsnas.space import Block, Candidate, Layer
 
 RECORD: dict[str, Any] = {

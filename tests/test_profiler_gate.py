@@ -8,10 +8,10 @@ from gate_tables import BLOCKS, SPOILED, a_table, changed, cold, only, without_i
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jmsnas.profiler.gate import check
-from jmsnas.profiler.readings import readings_of
-from jmsnas.profiler.simulated import simulated_names, simulated_table
-from jmsnas.profiler.table import Key
+from jmsnas.profiler.quality.gate import check
+from jmsnas.profiler.quality.latency_entry import readings_of
+from jmsnas.profiler.simulation.roofline import simulated_names, simulated_table
+from jmsnas.profiler.table.latency_table import Key
 
 
 @pytest.mark.parametrize("source", ["pi4", "laptop-cpu", "cloud"])

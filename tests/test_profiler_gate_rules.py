@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 from gate_tables import a_table, changed, only, place, without_intervals
 
-from jmsnas.profiler.gate import check
+from jmsnas.profiler.quality.gate import check
 
 
 @pytest.mark.parametrize("value", [-1e-3, 0.0, math.nan, math.inf])

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jmsnas.profiler.host_readings import (
+from jmsnas.profiler.host.sensors import (
     Ticks,
     busy_cores,
     clocks_hz,

@@ -21,8 +21,8 @@ from made_up_hosts import (
     write,
 )
 
-from jmsnas.profiler.host_readings import Throttle, Ticks
-from jmsnas.profiler.host_state import HostState, faults_between, keep_busy, read_state, warnings_for
+from jmsnas.profiler.host.host_state import HostState, faults_between, keep_busy, read_state, warnings_for
+from jmsnas.profiler.host.sensors import Throttle, Ticks
 
 BLIND = "cannot tell whether the clock was steady"
 

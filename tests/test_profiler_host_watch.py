@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from made_up_hosts import Host, laptop, raspberry_pi
 
-from jmsnas.profiler.host_readings import Throttle
-from jmsnas.profiler.host_state import HostState, keep_busy
-from jmsnas.profiler.host_watch import Read, Watch, read_host
+from jmsnas.profiler.host.host_monitor import Read, Watch, read_host
+from jmsnas.profiler.host.host_state import HostState, keep_busy
+from jmsnas.profiler.host.sensors import Throttle
 
 COOL = HostState(temperature_c=50.0)
 HOT = HostState(temperature_c=91.0)

@@ -8,12 +8,12 @@ from sittings import a_row
 from test_profiler_lut_csv import csv_text
 
 from jmsnas.errors import DeviceError, MeasurementError, TableError
-from jmsnas.profiler.csv_text import csv_of
-from jmsnas.profiler.imported import Imported, Wanted, import_table
-from jmsnas.profiler.journal import journal_path, only_writer
-from jmsnas.profiler.lut_yaml import lut_of
-from jmsnas.profiler.parquet import read_table, write_table
-from jmsnas.profiler.table import Key, LatencyTable
+from jmsnas.profiler.exchange.import_table import Imported, Wanted, import_table
+from jmsnas.profiler.exchange.lut_yaml import lut_of
+from jmsnas.profiler.table.csv_export import csv_of
+from jmsnas.profiler.table.journal import journal_path, only_writer
+from jmsnas.profiler.table.latency_table import Key, LatencyTable
+from jmsnas.profiler.table.parquet import read_table, write_table
 from jmsnas.space import Block
 from jmsnas.workspace import Workspace
 

@@ -4,11 +4,11 @@ import pytest
 from sittings import a_row
 
 from jmsnas.errors import TableError
-from jmsnas.profiler.gate_rules import Finding
-from jmsnas.profiler.imported_rows import Target, imported_rows, marked, own_row
-from jmsnas.profiler.lut import Entry, Figure, Piece
-from jmsnas.profiler.simulated import simulated_table
-from jmsnas.profiler.table import Key, Row
+from jmsnas.profiler.exchange.imported_rows import Target, imported_rows, marked, own_row
+from jmsnas.profiler.exchange.lut_keys import Entry, Figure, Piece
+from jmsnas.profiler.quality.rules import Finding
+from jmsnas.profiler.simulation.roofline import simulated_table
+from jmsnas.profiler.table.latency_table import Key, Row
 from jmsnas.space import Block
 
 TARGET = Target("board", Key("torch", 4), "imported: lut.yaml, 0123456789ab", force=False)

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jmsnas.errors import MeasurementError, StorageError, TableError
-from jmsnas.profiler.journal import append_record, journal_path, only_writer, read_journal
+from jmsnas.profiler.table.journal import append_record, journal_path, only_writer, read_journal
 
 RECORDS = [{"n": n, "x": n / 3} for n in range(5)]
 
@@ -69,7 +69,7 @@ def test_full_disk_keeps_what_was_there(tmp_path: Path) -> None:
     path = filled(tmp_path / "j")
     code = (
         "import resource, sys; from pathlib import Path;"
-        "from jmsnas.profiler.journal import append_record;"
+        "from jmsnas.profiler.table.journal import append_record;"
         f"resource.setrlimit(resource.RLIMIT_FSIZE, ({path.stat().st_size + 10}, resource.RLIM_INFINITY));"
         f"append_record(Path({str(path)!r}), {{'n': 'x' * 50}})"
     )
@@ -112,7 +112,7 @@ def test_nth_failure_loses_nothing(
 _WRITER = """
 import sys
 from pathlib import Path
-from jmsnas.profiler.journal import append_record
+from jmsnas.profiler.table.journal import append_record
 n = 0
 while True:
     append_record(Path(sys.argv[1]), {"n": n, "padding": "x" * 500})
@@ -141,7 +141,7 @@ def test_kill_at_random_loses_no_acknowledged_record(tmp_path: Path) -> None:
 _HOLDER = """
 import sys, time
 from pathlib import Path
-from jmsnas.profiler.journal import only_writer
+from jmsnas.profiler.table.journal import only_writer
 with only_writer(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)

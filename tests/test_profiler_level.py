@@ -3,9 +3,9 @@ from collections.abc import Sequence
 import pytest
 from made_up_published import records
 
-from jmsnas.profiler.foreign import foreign_readings
-from jmsnas.profiler.gate_rules import Finding
-from jmsnas.profiler.level import odd_level
+from jmsnas.profiler.quality.read_published import foreign_readings
+from jmsnas.profiler.quality.rules import Finding
+from jmsnas.profiler.quality.unit_check import odd_level
 
 
 def found(factor: float, count: int = 12, **changes: object) -> Sequence[Finding]:

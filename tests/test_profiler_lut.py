@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jmsnas.errors import TableError
-from jmsnas.profiler.lut import Figure, Piece, heads, is_v3, key_of, read_key
+from jmsnas.profiler.exchange.lut_keys import Figure, Piece, heads, is_v3, key_of, read_key
 from jmsnas.space import IDENTITY, STEM, Block, Candidate, Layer
 from jmsnas.space_file import load_space
 

@@ -13,9 +13,7 @@ from made_up_published import a_record
 from sittings import PART, a_row
 
 from jmsnas.errors import TableError
-from jmsnas.profiler.csv_text import csv_of
-from jmsnas.profiler.lut import Figure, Piece
-from jmsnas.profiler.lut_csv import (
+from jmsnas.profiler.exchange.lut_csv import (
     cells_of,
     is_ours,
     one_setting,
@@ -23,7 +21,9 @@ from jmsnas.profiler.lut_csv import (
     published_figures,
     read_cells,
 )
-from jmsnas.profiler.table import LatencyTable
+from jmsnas.profiler.exchange.lut_keys import Figure, Piece
+from jmsnas.profiler.table.csv_export import csv_of
+from jmsnas.profiler.table.latency_table import LatencyTable
 from jmsnas.space import Block
 
 

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from sittings import PART, a_row
 
 from jmsnas.errors import TableError
-from jmsnas.profiler.lut import Figure
-from jmsnas.profiler.lut_yaml import lut_of, read_lut, read_ms
-from jmsnas.profiler.simulated import simulated_table
-from jmsnas.profiler.table import Key, LatencyTable, Row
+from jmsnas.profiler.exchange.lut_keys import Figure
+from jmsnas.profiler.exchange.lut_yaml import lut_of, read_lut, read_ms
+from jmsnas.profiler.simulation.roofline import simulated_table
+from jmsnas.profiler.table.latency_table import Key, LatencyTable, Row
 from jmsnas.space import HEAD, Block, Candidate, Layer
 from jmsnas.space_file import load_space
 

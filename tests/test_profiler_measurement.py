@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from jmsnas.profiler.measurement import FEWEST_ROUNDS, Measurement, median_interval, summarise
+from jmsnas.profiler.table.measurement import FEWEST_ROUNDS, Measurement, median_interval, summarise
 
 
 def test_interval_of_order_statistics() -> None:

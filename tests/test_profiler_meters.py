@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from made_up_hosts import write
 from made_up_meters import RAPL, meter_of, rapl
 
-from jmsnas.profiler.energy import find_meter, why_no_meter
+from jmsnas.profiler.timing.energy import find_meter, why_no_meter
 
 CHECK = "Check that nvidia-smi shows the GPU"
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sittings import BLOCKS, PART, a_row
 
-from jmsnas.profiler.noise import NoiseFloor, noise_floor, process_ratios, replicate_gap, widened
+from jmsnas.profiler.table.noise_floor import NoiseFloor, noise_floor, process_ratios, replicate_gap, widened
 
 
 def gaps(*values: float) -> list[object]:

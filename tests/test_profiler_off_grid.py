@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jmsnas.cost import cost
-from jmsnas.profiler.off_grid import off_grid_blocks
+from jmsnas.profiler.off_grid_blocks import off_grid_blocks
 from jmsnas.space import IDENTITY, SearchSpace
 from jmsnas.space_file import load_space
 

@@ -9,10 +9,10 @@ import pytest
 from sittings import BLOCKS, PART, a_row
 
 from jmsnas.errors import StorageError, TableError
-from jmsnas.profiler.noise import noise_floor
-from jmsnas.profiler.parquet import metadata_of, read_table, write_table
-from jmsnas.profiler.records import SCHEMA
-from jmsnas.profiler.table import Key, LatencyTable
+from jmsnas.profiler.table.latency_table import Key, LatencyTable
+from jmsnas.profiler.table.noise_floor import noise_floor
+from jmsnas.profiler.table.parquet import metadata_of, read_table, write_table
+from jmsnas.profiler.table.schema import SCHEMA
 
 
 def a_table() -> LatencyTable:
@@ -158,7 +158,7 @@ def test_changed_value_with_valid_pages(path: Path) -> None:
 
 
 def test_claim_of_too_many_rows(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jmsnas.profiler.parquet._MAX_ROWS", 6)
+    monkeypatch.setattr("jmsnas.profiler.table.parquet._MAX_ROWS", 6)
     with pytest.raises(TableError, match="claims 7 rows: expected at most 6"):
         read_table(path)
 

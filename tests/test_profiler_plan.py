@@ -5,9 +5,9 @@ from jmsnas.cost import cost
 from jmsnas.errors import InputError
 from jmsnas.mobilenets import NAMES, mobilenet
 from jmsnas.profiler.plan import make_plan, seconds_at_most, whole_networks
-from jmsnas.profiler.records import sorted_out
-from jmsnas.profiler.simulated import simulated_table
-from jmsnas.profiler.table import Key, LatencyTable
+from jmsnas.profiler.simulation.roofline import simulated_table
+from jmsnas.profiler.table.latency_table import Key, LatencyTable
+from jmsnas.profiler.table.schema import sorted_out
 from jmsnas.space import Part
 from jmsnas.space_file import load_space
 

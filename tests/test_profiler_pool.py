@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sittings import BLOCKS, PART, a_row
 
-from jmsnas.profiler.pool import pooled
-from jmsnas.profiler.table import AnyRow
+from jmsnas.profiler.table.latency_table import AnyRow
+from jmsnas.profiler.table.pool_rows import pooled
 
 QUIET, SLOWER = a_row(ratios=(1.0,)), a_row(ratios=(1.02,), level_s=4e-4)
 HOT = "the host is at 91 C"

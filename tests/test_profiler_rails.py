@@ -8,8 +8,8 @@ import pytest
 from made_up_hosts import write
 from made_up_meters import HWMON, ina3221, meter_of
 
-from jmsnas.profiler.energy import find_meter, why_no_meter
-from jmsnas.profiler.rails import SampledPower
+from jmsnas.profiler.host.jetson_rails import SampledPower
+from jmsnas.profiler.timing.energy import find_meter, why_no_meter
 
 IIO = "sys/bus/i2c/drivers/ina3221x/1-0040/iio:device0"
 AGX_XAVIER = ({"GPU": (19000, 100), "CPU": (19000, 200), "SOC": (19000, 300)}, {"CV": (19000, 10)})

@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 from sittings import BLOCKS, PART, a_row
 
-from jmsnas.profiler.readings import Reading, readings_of
-from jmsnas.profiler.simulated import simulated_table
-from jmsnas.profiler.table import Key, LatencyTable
+from jmsnas.profiler.quality.latency_entry import Reading, readings_of
+from jmsnas.profiler.simulation.roofline import simulated_table
+from jmsnas.profiler.table.latency_table import Key, LatencyTable
 from jmsnas.space import HEAD, Block, Candidate, Layer
 
 MARKS = ((BLOCKS[0], "red"), (BLOCKS[1], "green"))

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from sittings import BLOCKS, PART, a_row
 
 from jmsnas.errors import TableError
-from jmsnas.profiler.records import SCHEMA, record_row, row_record, sorted_out
-from jmsnas.profiler.table import Key
+from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.table.schema import SCHEMA, record_row, row_record, sorted_out
 from jmsnas.space import HEAD, STEM, Block, Candidate, Layer, Part, Subject
 
 SUBJECTS = (

@@ -10,12 +10,13 @@ from sittings import PART
 
 from jmsnas.blocks import example_input
 from jmsnas.errors import MeasurementError
-from jmsnas.profiler import core, run_torch
-from jmsnas.profiler.core import idlest_cores
-from jmsnas.profiler.export import seeded_module
-from jmsnas.profiler.runtimes import pinned, prepare
-from jmsnas.profiler.table import Key
-from jmsnas.profiler.timing import Timed
+from jmsnas.profiler.host import affinity as core
+from jmsnas.profiler.host.affinity import idlest_cores
+from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.timing import torch_backend as run_torch
+from jmsnas.profiler.timing.backends import pinned, prepare
+from jmsnas.profiler.timing.onnx_export import seeded_module
+from jmsnas.profiler.timing.paired_timing import Timed
 from jmsnas.space import IDENTITY, Block, Candidate, Layer
 
 BLOCK = Block(Candidate(3, 3), Layer(8, 8, 1, 4, 4))
@@ -82,7 +83,7 @@ def test_layout_and_number_format(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 def test_torchprof_sums_over_the_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layers = {"layers.0": 1e-3, "layers.1": 2e-3}
-    monkeypatch.setattr("jmsnas.profiler.torchprof_backend.layer_seconds", lambda module, x: layers)
+    monkeypatch.setattr("jmsnas.profiler.timing.torchprof_backend.layer_seconds", lambda module, x: layers)
     (timed,) = prepare([BLOCK], Key("torch", timer="torchprof"), tmp_path)
     assert timed(4) == pytest.approx(4 * 3e-3)
 

@@ -2,8 +2,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jmsnas.profiler.setting import Setting, setting_of
-from jmsnas.profiler.table import Key
+from jmsnas.profiler.exchange.published_setting import Setting, setting_of
+from jmsnas.profiler.table.latency_table import Key
 from jmsnas.workspace import check_name
 
 PIXEL = {"device": "Google Pixel 1", "processor": "CPU", "runtime": "TensorFlow Lite", "campaign": 0}

@@ -7,7 +7,7 @@ from made_up_device import TOY
 
 from jmsnas.cost import operators
 from jmsnas.errors import DeviceError, TableError
-from jmsnas.profiler.simulated import (
+from jmsnas.profiler.simulation.roofline import (
     evidence_lines,
     load_simulated,
     operators_s,
@@ -17,7 +17,7 @@ from jmsnas.profiler.simulated import (
     simulated_names,
     simulated_table,
 )
-from jmsnas.profiler.table import REFERENCE, RUNTIMES, Key
+from jmsnas.profiler.table.latency_table import REFERENCE, RUNTIMES, Key
 from jmsnas.space import IDENTITY, Block, Candidate, Layer
 from jmsnas.space_file import load_space
 

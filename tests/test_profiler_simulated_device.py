@@ -8,7 +8,7 @@ from made_up_device import TOY, made_up_document
 
 from jmsnas.errors import DeviceError
 from jmsnas.files import read_toml
-from jmsnas.profiler.simulated_device import Checked, device_from_toml
+from jmsnas.profiler.simulation.device_file import Checked, device_from_toml
 
 CHECKED: dict[str, Any] = {"against": "a made-up table", "rows": 7, "rank": -0.5, "median_error": 1}
 

@@ -10,12 +10,12 @@ import pytest
 from sittings import BLOCKS, EAGER, PART
 
 from jmsnas.errors import MeasurementError, StorageError
-from jmsnas.profiler import sitting
-from jmsnas.profiler.job import Job, job_from
-from jmsnas.profiler.meters import Meter
-from jmsnas.profiler.sitting import sit
-from jmsnas.profiler.table import REFERENCE, Key
-from jmsnas.profiler.timing import Timed, TimingConfig
+from jmsnas.profiler.host.energy_meters import Meter
+from jmsnas.profiler.session import run_job as sitting
+from jmsnas.profiler.session.job import Job, job_from
+from jmsnas.profiler.session.run_job import sit
+from jmsnas.profiler.table.latency_table import REFERENCE, Key
+from jmsnas.profiler.timing.paired_timing import Timed, TimingConfig
 from jmsnas.space import HEAD, Block, Layer, Subject
 
 QUICK = TimingConfig(budget_s=0.05, warm_up_s=0.001)

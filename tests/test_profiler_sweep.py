@@ -7,13 +7,13 @@ import pytest
 from sittings import BLOCKS, EAGER, PART, MadeUpSit, sit_here
 
 from jmsnas.errors import DeviceError, JmsnasError
-from jmsnas.profiler.campaign import Sit
-from jmsnas.profiler.host_state import HostState
-from jmsnas.profiler.journal import journal_path, only_writer
-from jmsnas.profiler.parquet import read_table
-from jmsnas.profiler.simulated import simulated_table
-from jmsnas.profiler.sweep import BUDGET_S_A_BLOCK, profile, profile_device
-from jmsnas.profiler.table import Key, LatencyTable
+from jmsnas.profiler.host.host_state import HostState
+from jmsnas.profiler.profile import BUDGET_S_A_BLOCK, profile, profile_device
+from jmsnas.profiler.session.profiling_session import Sit
+from jmsnas.profiler.simulation.roofline import simulated_table
+from jmsnas.profiler.table.journal import journal_path, only_writer
+from jmsnas.profiler.table.latency_table import Key, LatencyTable
+from jmsnas.profiler.table.parquet import read_table
 from jmsnas.space import Subject
 from jmsnas.space_file import load_space
 from jmsnas.workspace import Workspace

@@ -4,7 +4,7 @@ import pytest
 from sittings import PART, a_row
 
 from jmsnas.errors import TableError
-from jmsnas.profiler.table import REFERENCE, Key, LatencyTable, Row
+from jmsnas.profiler.table.latency_table import REFERENCE, Key, LatencyTable, Row
 from jmsnas.space import Block, Candidate, Layer
 
 ROW = Row(

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prove.strange_parquet import varint
 
-from jmsnas.profiler.thrift import BINARY, DOUBLE, I32, I64, LIST, MAP, STRUCT, TRUE, Compact, Fields
+from jmsnas.profiler.table.thrift import BINARY, DOUBLE, I32, I64, LIST, MAP, STRUCT, TRUE, Compact, Fields
 
 
 def read(content: bytes) -> Fields:

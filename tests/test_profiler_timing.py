@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from jmsnas.errors import InputError, MeasurementError
-from jmsnas.profiler.measurement import Measurement
-from jmsnas.profiler.timing import Timed, TimingConfig, measure, wall_clock
+from jmsnas.profiler.table.measurement import Measurement
+from jmsnas.profiler.timing.paired_timing import Timed, TimingConfig, measure, wall_clock
 
 LONG = TimingConfig(budget_s=1e9, target=1e-12, max_rounds=200)
 # Enough that no block reaches the target of LONG, too little to be seen elsewhere.

@@ -14,11 +14,11 @@ from torch.autograd.profiler_util import EventList, FunctionEvent
 
 from jmsnas.blocks import example_input
 from jmsnas.errors import InputError, MeasurementError
-from jmsnas.profiler import torchprof_backend
-from jmsnas.profiler.export import seeded_module
-from jmsnas.profiler.runtimes import pinned
-from jmsnas.profiler.table import Key
-from jmsnas.profiler.torchprof_backend import (
+from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.timing import torchprof_backend
+from jmsnas.profiler.timing.backends import pinned
+from jmsnas.profiler.timing.onnx_export import seeded_module
+from jmsnas.profiler.timing.torchprof_backend import (
     Breakdown,
     bridged,
     layer_seconds,

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 from sittings import PART, a_row
 
-from jmsnas.profiler.noise import NoiseFloor
-from jmsnas.profiler.trust import disturbed, judge, relative_noise
+from jmsnas.profiler.table.noise_floor import NoiseFloor
+from jmsnas.profiler.table.trust import disturbed, judge, relative_noise
 
 FLOOR = NoiseFloor(8, 0.004, 0.011, 0.015)
 # Known within 2 % (widened), in a process within 0.5 %.

@@ -1,4 +1,4 @@
-"""The process that measures, spoken to as `jmsnas.profiler.apart` does; its run time is made up."""
+"""The process that measures, spoken to as `subprocess_runner` does; its run time is synthetic."""
 
 import json
 import subprocess
@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 from sittings import BLOCKS, EAGER, PART
 
-from jmsnas.profiler.job import Job
-from jmsnas.profiler.timing import TimingConfig
-from jmsnas.profiler.worker import BEAT
+from jmsnas.profiler.session.job import Job
+from jmsnas.profiler.session.worker import BEAT
+from jmsnas.profiler.timing.paired_timing import TimingConfig
 from jmsnas.space import Block, Candidate, Layer
 
 HERE = Path(__file__).parent
@@ -59,7 +59,8 @@ import sys
 sys.path.insert(0, {here!r})
 import made_up_runtime
 from jmsnas.errors import {error}
-from jmsnas.profiler import sitting, worker
+from jmsnas.profiler.session import run_job as sitting
+from jmsnas.profiler.session import worker
 def prepare(subjects, *more):
     {body}
 sitting.prepare = prepare

@@ -11,15 +11,15 @@ from matplotlib.figure import Figure
 from PIL import Image
 from sittings import a_row
 
-from jmsnas.cli.breakdown import breakdown_command, print_breakdown, refuse_elsewhere
+from jmsnas.cli.profile_breakdown import breakdown_command, print_breakdown, refuse_elsewhere
 from jmsnas.errors import DeviceError, MeasurementError
-from jmsnas.profiler.breakdowns import read_breakdowns, stages_s
-from jmsnas.profiler.environment import describe_host, environment_name
-from jmsnas.profiler.fold import merged
-from jmsnas.profiler.parquet import read_table, write_table
-from jmsnas.profiler.torchprof_backend import Breakdown
-from jmsnas.report.breakdown import draw_breakdown, svg
-from jmsnas.report.drawing import png
+from jmsnas.profiler.host.environment import describe_host, environment_name
+from jmsnas.profiler.session.breakdowns import read_breakdowns, stages_s
+from jmsnas.profiler.table.merge_journal import merged
+from jmsnas.profiler.table.parquet import read_table, write_table
+from jmsnas.profiler.timing.torchprof_backend import Breakdown
+from jmsnas.report.breakdown_plot import draw_breakdown, svg
+from jmsnas.report.plot_style import png
 from jmsnas.space import HEAD, IDENTITY, STEM, Block, Candidate, Layer
 from jmsnas.workspace import Workspace
 
@@ -191,7 +191,7 @@ def test_nothing_to_break_down_writes_nothing(tmp_path: Path) -> None:
 
 def test_the_command_file_loads_nothing_heavy() -> None:
     script = (
-        "import sys, jmsnas.cli.breakdown; "
+        "import sys, jmsnas.cli.profile_breakdown; "
         "print(sorted({'torch', 'numpy', 'matplotlib', 'pyarrow'} & set(sys.modules)))"
     )
     found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

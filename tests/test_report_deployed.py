@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from jmsnas.errors import InputError
-from jmsnas.report.deployed import draw_terms, draw_timeline, read_deployment
-from jmsnas.report.drawing import png
+from jmsnas.report.deployment_plots import draw_terms, draw_timeline, read_deployment
+from jmsnas.report.plot_style import png
 
 
 def document(held: bool = False) -> dict[str, Any]:

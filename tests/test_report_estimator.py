@@ -1,9 +1,9 @@
 import pytest
 from matplotlib.figure import Figure
 
-from jmsnas.estimators.evaluate import Evaluation, Pair, Scores
-from jmsnas.report.drawing import MEASURED_COLOUR, PUBLISHED_COLOUR, SIMULATED_COLOUR, png
-from jmsnas.report.estimator import draw_geometries, draw_predicted
+from jmsnas.estimators.evaluation.evaluate import Evaluation, Pair, Scores
+from jmsnas.report.estimator_plots import draw_geometries, draw_predicted
+from jmsnas.report.plot_style import MEASURED_COLOUR, PUBLISHED_COLOUR, SIMULATED_COLOUR, png
 
 SCORES = Scores(0.064, 0.117, 0.61, 0.9, 0.988)
 

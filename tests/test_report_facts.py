@@ -8,7 +8,7 @@ import pytest
 from mesh_runs import write_mesh_run
 
 from jmsnas.errors import InputError
-from jmsnas.report.facts import read_facts
+from jmsnas.report.report_data import read_facts
 from jmsnas.workspace import Workspace
 
 

@@ -13,12 +13,12 @@ from mesh_runs import write_mesh_run
 from PIL import Image
 
 from jmsnas.errors import DeviceError, InputError, StorageError
-from jmsnas.report.drawing import png
-from jmsnas.report.facts import read_facts
-from jmsnas.report.network import draw_network
-from jmsnas.report.page import find_run, newest_run, page, write_report
-from jmsnas.report.pictures import draw_estimators
-from jmsnas.report.split import compute_panels
+from jmsnas.report.placement_plot import draw_network
+from jmsnas.report.plot_style import png
+from jmsnas.report.report_data import read_facts
+from jmsnas.report.run_page import find_run, newest_run, page, write_report
+from jmsnas.report.run_plots import draw_estimators
+from jmsnas.report.split_map_plot import compute_panels
 from jmsnas.workspace import Workspace
 
 PICTURES = ("compare.png", "estimators.png", "network.png", "search.png", "where_split_pays.png")

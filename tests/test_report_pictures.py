@@ -5,8 +5,9 @@ import pytest
 from matplotlib.figure import Figure
 from mesh_runs import write_mesh_run
 
-from jmsnas.nas.placement import Term
-from jmsnas.report.drawing import (
+from jmsnas.nas.split.placement import Term
+from jmsnas.report.placement_plot import draw_network
+from jmsnas.report.plot_style import (
     MEASURED_COLOUR,
     PUBLISHED_COLOUR,
     SIMULATED_COLOUR,
@@ -14,11 +15,16 @@ from jmsnas.report.drawing import (
     percent,
     plain,
 )
-from jmsnas.report.facts import Facts, read_facts
-from jmsnas.report.network import draw_network
-from jmsnas.report.pictures import draw_compare, draw_estimators, draw_search
-from jmsnas.report.shares import shares
-from jmsnas.report.split import TABLE_I_BPS, TABLE_I_SIZE, compute_panels, draw_where_split_pays, plan_name
+from jmsnas.report.report_data import Facts, read_facts
+from jmsnas.report.run_plots import draw_compare, draw_estimators, draw_search
+from jmsnas.report.split_map_plot import (
+    TABLE_I_BPS,
+    TABLE_I_SIZE,
+    compute_panels,
+    draw_where_split_pays,
+    plan_name,
+)
+from jmsnas.report.term_schedule import shares
 from jmsnas.workspace import Workspace
 
 

@@ -1,9 +1,9 @@
 import pytest
 
-from jmsnas.nas.fork import Tree
-from jmsnas.nas.placement import Term
-from jmsnas.network import Link
-from jmsnas.report.shares import shares
+from jmsnas.nas.graph.fork_join import Tree
+from jmsnas.nas.split.placement import Term
+from jmsnas.report.term_schedule import shares
+from jmsnas.topology import Link
 
 
 def test_a_chain_in_time() -> None:

@@ -4,10 +4,10 @@ from typing import Any
 
 import pytest
 
-from jmsnas.nas.placement import Term
-from jmsnas.report import words
-from jmsnas.report.facts import Facts, read_facts
-from jmsnas.report.split import compute_panels
+from jmsnas.nas.split.placement import Term
+from jmsnas.report import text as words
+from jmsnas.report.report_data import Facts, read_facts
+from jmsnas.report.split_map_plot import compute_panels
 from jmsnas.workspace import Workspace
 
 

@@ -10,13 +10,13 @@ from rooflines import Roofline
 
 from jmsnas.datasets.digits import digits
 from jmsnas.datasets.splits import Images, Splits
-from jmsnas.nas.checkpoint import State, state_bytes
-from jmsnas.nas.config import SearchConfig
-from jmsnas.nas.latency_lut import build_lut
-from jmsnas.nas.session import SearchResult
-from jmsnas.network import load_network
-from jmsnas.profiler.simulated import load_simulated
+from jmsnas.nas.latency.build_lut import build_lut
+from jmsnas.nas.search.config import SearchConfig
+from jmsnas.nas.search.session import SearchResult
+from jmsnas.nas.supernet.checkpoint import State, state_bytes
+from jmsnas.profiler.simulation.roofline import load_simulated
 from jmsnas.space_file import space_from_toml
+from jmsnas.topology import load_network
 
 TABLE: dict[str, Any] = {
     "name": "tiny",

@@ -7,8 +7,8 @@ import pytest
 from tiny import LUT, NETWORK, SPACE, tiny_splits
 
 from jmsnas.datasets.splits import Splits
-from jmsnas.nas.run_folder import Setting
-from jmsnas.network import Network
+from jmsnas.nas.search.run_folder import Setting
+from jmsnas.topology import Network
 
 
 class _Model:
@@ -36,5 +36,5 @@ def tiny_setting(monkeypatch: pytest.MonkeyPatch) -> Setting:
     def load(name: str, space: object, seed: int, folder: Path, workers: int) -> Splits:
         return tiny_splits(seed)
 
-    monkeypatch.setattr("jmsnas.nas.run.load_dataset", load)
+    monkeypatch.setattr("jmsnas.nas.search.run.load_dataset", load)
     return Setting(SPACE, NETWORK, rooflines(NETWORK), LUT, "digits")

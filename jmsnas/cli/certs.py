@@ -40,8 +40,8 @@ def certs_command(
     as_json: JsonOption = False,
 ) -> None:
     """Parse, make, print."""
-    from jmsnas.deploy.certificates import make_certificates
-    from jmsnas.deploy.identity import fingerprint
+    from jmsnas.deploy.transport.certificates import make_certificates
+    from jmsnas.deploy.transport.identity import fingerprint
 
     place = out or workspace(folder).certs
     made = make_certificates(place, tuple(dict.fromkeys(device)), days)

@@ -56,7 +56,7 @@ def compare_command(
     from dataclasses import asdict
 
     from jmsnas.cli.compare_output import chosen_runs, compared, table_lines
-    from jmsnas.report.compare import write_comparison
+    from jmsnas.report.comparison_page import write_comparison
 
     place = workspace(folder)
     found = chosen_runs(place, runs or ())

@@ -71,7 +71,7 @@ def _accuracies(
     progress: Progress,
     tell: Callable[[str], None],
 ) -> dict[str, float]:
-    from jmsnas.nas.mobilenet_training import known_accuracy, train_mobilenet
+    from jmsnas.nas.train_mobilenet import known_accuracy, train_mobilenet
 
     config, dataset = recipe_of(chain), str(chain.document["dataset"])
     found = {name: known_accuracy(place, name, dataset, config) for name in mobilenets.NAMES}

@@ -65,9 +65,9 @@ def deploy_command(
 ) -> None:
     """Parse, deploy, print."""
     from jmsnas.cli.deploy_output import print_deployment
-    from jmsnas.deploy.prediction import calibrate as keep_calibration
-    from jmsnas.deploy.whole import deploy_run, parse_cuts
-    from jmsnas.report.page import find_run
+    from jmsnas.deploy.deploy_run import deploy_run, parse_cuts
+    from jmsnas.deploy.leader.calibration import calibrate as keep_calibration
+    from jmsnas.report.run_page import find_run
 
     place = workspace(folder)
     own_cuts = parse_cuts(cuts) if cuts else None

@@ -16,7 +16,7 @@ from jmsnas.cli.terminal import (
 from jmsnas.origin import mark
 
 if TYPE_CHECKING:
-    from jmsnas.profiler.table import Row
+    from jmsnas.profiler.table.latency_table import Row
     from jmsnas.workspace import Workspace
 
 _EXAMPLES = """List every built-in, profiled or published device: measured or simulated, how old, how good.
@@ -74,8 +74,8 @@ def describe_devices(place: "Workspace", now: datetime) -> dict[str, Any]:
     """
     import os
 
-    from jmsnas.profiler.environment import cpu_model, host_is
-    from jmsnas.profiler.simulated import simulated_names
+    from jmsnas.profiler.host.environment import cpu_model, host_is
+    from jmsnas.profiler.simulation.roofline import simulated_names
 
     known = ("local", *simulated_names())
     published = _published(place)
@@ -94,8 +94,8 @@ def describe_devices(place: "Workspace", now: datetime) -> dict[str, Any]:
 def _published(place: "Workspace") -> dict[str, list[dict[str, Any]]]:
     """Describe the published tables that U(.) was fitted to, by device."""
     from jmsnas.errors import InputError
-    from jmsnas.estimators.folder import TABLE, estimator_folders, fitted_devices, is_published
-    from jmsnas.estimators.published import read_published
+    from jmsnas.estimators.published.table import read_published
+    from jmsnas.estimators.store.layout import TABLE, estimator_folders, fitted_devices, is_published
 
     found: dict[str, list[dict[str, Any]]] = {}
     for name in fitted_devices(place):
@@ -123,7 +123,7 @@ def _from(sources: Sequence[str]) -> str:
 
 def _device(place: "Workspace", name: str, this_host: bool, now: datetime) -> dict[str, Any]:
     from jmsnas.errors import InputError
-    from jmsnas.profiler.parquet import read_table
+    from jmsnas.profiler.table.parquet import read_table
 
     document: dict[str, Any] = {"device": name, "kind": "not profiled", "this_host": this_host, "keys": []}
     if name not in place.tables:
@@ -141,7 +141,7 @@ def _device(place: "Workspace", name: str, this_host: bool, now: datetime) -> di
 def _key(label: str, rows: Sequence["Row"], now: datetime) -> dict[str, Any]:
     from statistics import median
 
-    from jmsnas.profiler.noise import noise_floor
+    from jmsnas.profiler.table.noise_floor import noise_floor
 
     measured = [row for row in rows if row.kind == "measured"]
     ages = [age for row in rows if (age := _age_days(row.measured_at, now)) is not None]

@@ -54,7 +54,7 @@ def fit_estimator_command(
     as_json: JsonOption = False,
 ) -> None:
     """Parse, fit, draw, print."""
-    from jmsnas.cli.fit_output import draw, fitted_document, print_fitted
+    from jmsnas.cli.fit_estimator_output import draw, fitted_document, print_fitted
     from jmsnas.estimators.fit_tables import fit_tables
 
     place = workspace(folder)

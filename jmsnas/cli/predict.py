@@ -82,7 +82,7 @@ def predict_command(
     part, cuts = what_was_asked(place, block or (), (input_shape, out, stride), arch, space, run)
 
     from jmsnas.cli.predict_output import device_document, print_answer
-    from jmsnas.estimators.basis import find_basis
+    from jmsnas.estimators.lookup import find_basis
     from jmsnas.estimators.prediction import predict_part
 
     documents = []

@@ -123,7 +123,7 @@ def run_network(place: Workspace, text: str) -> tuple[Part, tuple[Cut, ...]]:
     InputError
         When there is no such run, or it is damaged.
     """
-    from jmsnas.nas.run_folder import read_result
+    from jmsnas.nas.search.run_folder import read_result
 
     folder = Path(text) if "/" in text else place.run(text)
     finished = sorted(path.parent.name for path in (place.folder / "runs").glob("*/result.json"))

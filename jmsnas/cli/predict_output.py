@@ -6,11 +6,11 @@ from dataclasses import asdict
 from typing import Any
 
 from jmsnas.cli.predict_input import Cut
-from jmsnas.estimators.basis import Basis
-from jmsnas.estimators.hold_out import COVERAGE
+from jmsnas.estimators.evaluation.hold_out import COVERAGE
+from jmsnas.estimators.lookup import Basis
 from jmsnas.estimators.prediction import Prediction, Total
 from jmsnas.origin import mark
-from jmsnas.profiler.table import AnyRow
+from jmsnas.profiler.table.latency_table import AnyRow
 from jmsnas.units import format_duration as ms
 
 # What answers (Prediction.kind): its mark in columns, and what that stands for.

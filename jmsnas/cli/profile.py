@@ -113,7 +113,6 @@ def profile_command(
     as_json: JsonOption = False,
 ) -> None:
     """Parse, profile each device, print."""
-    from jmsnas.cli.profile_away import AGENTS_RUN, agents_of, profile_away
     from jmsnas.cli.profile_output import (
         device_document,
         plan_document,
@@ -121,10 +120,11 @@ def profile_command(
         print_device,
         print_plan,
     )
+    from jmsnas.cli.profile_remote import AGENTS_RUN, agents_of, profile_away
     from jmsnas.profiler.plan import make_plan
-    from jmsnas.profiler.simulated import processor_of
-    from jmsnas.profiler.sweep import profile_device, refuse_device
-    from jmsnas.profiler.table import RUNTIMES, Key
+    from jmsnas.profiler.profile import profile_device, refuse_device
+    from jmsnas.profiler.simulation.roofline import processor_of
+    from jmsnas.profiler.table.latency_table import RUNTIMES, Key
     from jmsnas.space_file import load_space
     from jmsnas.units import parse_duration
 
@@ -158,7 +158,7 @@ def profile_command(
     }
     chosen = load_space(space, place.spaces)
     if breakdown:
-        from jmsnas.cli.breakdown import breakdown_command
+        from jmsnas.cli.profile_breakdown import breakdown_command
 
         shown = [breakdown_command(name, chosen.blocks(), place, seed, as_json) for name in devices]
         if as_json:
@@ -166,8 +166,8 @@ def profile_command(
         return
     plan, few = make_plan(chosen, off_grid, parts, mobilenets, seed), None
     if blocks is not None or until_mape is not None:
-        from jmsnas.cli.profile_few import print_sureties, profile_few, until_document
-        from jmsnas.estimators.few_plan import make_few_plan
+        from jmsnas.cli.profile_few_shot import print_sureties, profile_few, until_document
+        from jmsnas.estimators.few_shot.plan import make_few_plan
 
         few = make_few_plan(plan, blocks, until_mape)
     planned: dict[str, Any] = plan_document(few.shown if few else plan, keys, place, budget_s)

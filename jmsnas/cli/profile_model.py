@@ -21,7 +21,7 @@ def profile_model(
         For a network nobody knows.
     """
     from jmsnas.nas.load_model import load_model
-    from jmsnas.profiler.environment import host_is
+    from jmsnas.profiler.host.environment import host_is
 
     if device != "local" and not host_is(device):
         raise DeviceError(
@@ -31,8 +31,8 @@ def profile_model(
     model = load_model(place, name, size)
     with progress_bar() as progress:
         if all(unit.block for unit in model.units):
-            from jmsnas.profiler.sweep import profile_device
-            from jmsnas.profiler.table import Key
+            from jmsnas.profiler.profile import profile_device
+            from jmsnas.profiler.table.latency_table import Key
 
             blocks = tuple(dict.fromkeys(unit.block for unit in model.units if unit.block))
             keys = [Key("onnxruntime", threads), Key("torch", threads)]
@@ -48,8 +48,8 @@ def profile_model(
                 "rows": len(rows),
                 "file": str(place.table(device)),
             }
-        from jmsnas.nas.model_profile import profile_path
-        from jmsnas.nas.model_timing import profile_network
+        from jmsnas.nas.graph.unit_profile import profile_path
+        from jmsnas.nas.graph.unit_timing import profile_network
 
         profile = profile_network(model, place, device, budget_s or 60.0, threads, seed, progress)
     return {

@@ -7,14 +7,14 @@ from statistics import median
 from typing import Any
 
 from jmsnas.errors import TableError
-from jmsnas.estimators.sums import table_correction
-from jmsnas.profiler.energy import find_meter, why_no_meter
-from jmsnas.profiler.environment import host_is
-from jmsnas.profiler.noise import noise_floor
-from jmsnas.profiler.parquet import read_table
+from jmsnas.estimators.networks.sum_correction import table_correction
+from jmsnas.profiler.host.environment import host_is
 from jmsnas.profiler.plan import Plan, seconds_at_most
-from jmsnas.profiler.sweep import BUDGET_S_A_BLOCK, Profiled
-from jmsnas.profiler.table import TRUST, Key, LatencyTable
+from jmsnas.profiler.profile import BUDGET_S_A_BLOCK, Profiled
+from jmsnas.profiler.table.latency_table import TRUST, Key, LatencyTable
+from jmsnas.profiler.table.noise_floor import noise_floor
+from jmsnas.profiler.table.parquet import read_table
+from jmsnas.profiler.timing.energy import find_meter, why_no_meter
 from jmsnas.units import format_duration
 from jmsnas.workspace import Workspace
 
@@ -95,7 +95,7 @@ def _minutes(seconds: float) -> str:
 
 def device_document(found: Profiled, asked: Sequence[Key]) -> dict[str, Any]:
     """Describe the table of one device as it is now; `asked` are the keys of this call."""
-    from jmsnas.profiler.simulated import evidence_lines
+    from jmsnas.profiler.simulation.roofline import evidence_lines
 
     keys = []
     for key in found.table.keys:

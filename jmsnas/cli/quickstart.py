@@ -44,16 +44,16 @@ def quickstart_command(
     began, place = time.monotonic(), workspace(folder)
     run_name = dated_name("desk", "digits", seed)
     say("1/5 profile: every block of space digits on this host, in onnxruntime")
-    from jmsnas.profiler.sweep import profile_device
-    from jmsnas.profiler.table import Key
+    from jmsnas.profiler.profile import profile_device
+    from jmsnas.profiler.table.latency_table import Key
     from jmsnas.space_file import load_space
 
     blocks = load_space("digits", place.spaces).blocks()
     with progress_bar() as progress:
         profile_device("local", blocks, [Key()], place, seed=seed, progress=progress, tell=warn)
     say("2/5 fit-estimator: U(.) of this host, a laptop, a Jetson and a cloud server")
-    from jmsnas.nas.config import SearchConfig
-    from jmsnas.nas.run import How, prepare, run_search
+    from jmsnas.nas.search.config import SearchConfig
+    from jmsnas.nas.search.run import How, prepare, run_search
 
     with progress_bar() as progress:
         setting = prepare(place, "desk", "digits", "digits", seed, progress, warn)
@@ -64,12 +64,12 @@ def quickstart_command(
         run = run_search(place, run_name, setting, config, How(progress))
     say("4/5 deploy: four agents on loopback, predicted beside measured on this machine")
     from jmsnas.cli.deploy_output import print_deployment
-    from jmsnas.deploy.whole import deploy_run
+    from jmsnas.deploy.deploy_run import deploy_run
 
     with progress_bar() as progress:
         deployed = deploy_run(place, run.folder, loopback=True, progress=progress, say=say, tell=warn)
     say("5/5 report")
-    from jmsnas.report.page import write_report
+    from jmsnas.report.run_page import write_report
 
     page = write_report(place, run.folder)
     if as_json:

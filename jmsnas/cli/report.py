@@ -42,7 +42,7 @@ def report_command(
     as_json: JsonOption = False,
 ) -> None:
     """Parse, write each page, say where it lies."""
-    from jmsnas.report.page import find_run, newest_run, write_report
+    from jmsnas.report.run_page import find_run, newest_run, write_report
 
     place = workspace(folder)
     found = [find_run(place, text) for text in runs or ()] or [newest_run(place)]

@@ -135,7 +135,7 @@ def search_command(
     """Parse, search, print."""
     from dataclasses import replace
 
-    from jmsnas.nas.splitting import Splitting, network_name
+    from jmsnas.nas.search.split_options import Splitting, network_name
     from jmsnas.units import parse_duration
 
     place = workspace(folder)
@@ -143,12 +143,12 @@ def search_command(
     splitting = Splitting(split, policy, input_encoding, min_layers)
     targets_s = tuple(parse_duration(text) for text in t_const or ())
 
-    from jmsnas.nas.asked import Asked, run_asked
-    from jmsnas.nas.ranks import join_ranks
-    from jmsnas.nas.recipes import recipe as find_recipe
-    from jmsnas.nas.run import How, prepare
-    from jmsnas.nas.run_folder import Data
-    from jmsnas.nas.training import device_for
+    from jmsnas.nas.search.recipes import recipe as find_recipe
+    from jmsnas.nas.search.request import Asked, run_asked
+    from jmsnas.nas.search.run import How, prepare
+    from jmsnas.nas.search.run_folder import Data
+    from jmsnas.nas.supernet.distributed import join_ranks
+    from jmsnas.nas.supernet.training import device_for
 
     found, trained_on = find_recipe(recipe), device_for(train_on)
     asked = Asked(targets_s, found.levels, front or 0)

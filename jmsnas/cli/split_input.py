@@ -5,14 +5,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jmsnas.errors import InputError
-from jmsnas.nas.costs import Costs
-from jmsnas.nas.costs_file import read_costs
-from jmsnas.nas.device_graph import DeviceGraph, load_graph
-from jmsnas.nas.jpeg_size import jpeg_bytes
 from jmsnas.nas.load_model import load_model, network_of_run, run_named
-from jmsnas.nas.model_costs import model_costs
-from jmsnas.nas.run_folder import read_result
-from jmsnas.nas.split_methods import METHODS, Question
+from jmsnas.nas.search.run_folder import read_result
+from jmsnas.nas.split.general_topology import DeviceGraph, load_graph
+from jmsnas.nas.split.jpeg_size import jpeg_bytes
+from jmsnas.nas.split.methods import METHODS, Question
+from jmsnas.nas.split.problem import Costs
+from jmsnas.nas.split.problem_file import read_costs
+from jmsnas.nas.split.problem_of_model import model_costs
 from jmsnas.progress import Progress
 from jmsnas.units import parse_energy
 from jmsnas.workspace import Workspace

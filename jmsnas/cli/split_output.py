@@ -8,11 +8,11 @@ from typing import Any
 
 from jmsnas.cli.split_words import explanation_lines, rate_words, step_words
 from jmsnas.errors import JmsnasError, TargetError
-from jmsnas.nas.costs import Costs, chained
-from jmsnas.nas.split_explain import explain
-from jmsnas.nas.split_methods import Answer, Question, split
-from jmsnas.nas.split_rates import Line
-from jmsnas.nas.split_sweep import Sweep, parse_sweep, sweep
+from jmsnas.nas.split.explain import explain
+from jmsnas.nas.split.methods import Answer, Question, split
+from jmsnas.nas.split.problem import Costs, chained
+from jmsnas.nas.split.rate_lines import Line
+from jmsnas.nas.split.rate_sweep import Sweep, parse_sweep, sweep
 from jmsnas.units import format_duration as ms
 from jmsnas.units import parse_duration
 
@@ -137,7 +137,7 @@ def _sweep(costs: Costs, found: Sweep) -> dict[str, Any]:
 
 def draw(costs: Costs, question: Question, folder: Path) -> list[Path]:
     """Draw the trade-offs into a folder; gives the files."""
-    from jmsnas.report.trade_offs import write_pictures
+    from jmsnas.report.tradeoff_plots import write_pictures
 
     return write_pictures(costs, question, folder)
 

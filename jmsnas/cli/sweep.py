@@ -78,11 +78,11 @@ def sweep_command(
 
     targets_s = [parse_duration(text) for text in t_const or ()]
 
-    from jmsnas.nas.front import Group, Workers, run_groups, targets_group
-    from jmsnas.nas.recipes import recipe as find_recipe
-    from jmsnas.nas.run import How, prepare
-    from jmsnas.nas.run_folder import Data
-    from jmsnas.nas.target import targets_between
+    from jmsnas.nas.derivation.target import targets_between
+    from jmsnas.nas.search.multi_target import Group, Workers, run_groups, targets_group
+    from jmsnas.nas.search.recipes import recipe as find_recipe
+    from jmsnas.nas.search.run import How, prepare
+    from jmsnas.nas.search.run_folder import Data
 
     found, place, groups = find_recipe(recipe), workspace(folder), list[Group]()
     space, dataset = space or found.space, dataset or found.dataset

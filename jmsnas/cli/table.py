@@ -9,8 +9,8 @@ from jmsnas.cli import app
 from jmsnas.cli.terminal import JsonOption, one_line_errors, print_json
 
 if TYPE_CHECKING:
-    from jmsnas.profiler.compare import Comparison
-    from jmsnas.profiler.table import Key, LatencyTable
+    from jmsnas.profiler.table.compare import Comparison
+    from jmsnas.profiler.table.latency_table import Key, LatencyTable
 
 table_app = typer.Typer(
     no_args_is_help=True,
@@ -61,8 +61,8 @@ def check_command(
     """Parse, check all files together, print; exit code 1 when there is an error."""
     from dataclasses import asdict
 
-    from jmsnas.profiler.foreign import read_readings
-    from jmsnas.profiler.gate import check
+    from jmsnas.profiler.quality.gate import check
+    from jmsnas.profiler.quality.read_published import read_readings
 
     readings = [reading for path in dict.fromkeys(files) for reading in read_readings(path)]
     found = check(readings)
@@ -89,8 +89,8 @@ def compare_command(
     as_json: JsonOption = False,
 ) -> None:
     """Parse, compare, print; exit code 1 when they differ."""
-    from jmsnas.profiler.compare import compare
-    from jmsnas.profiler.parquet import read_table
+    from jmsnas.profiler.table.compare import compare
+    from jmsnas.profiler.table.parquet import read_table
 
     found = compare(read_table(first), read_table(second), tolerance)
     if as_json:
@@ -117,9 +117,9 @@ def export_command(
     """Parse, write, say where."""
     from jmsnas.errors import TableError
     from jmsnas.files import write_atomic
-    from jmsnas.profiler.csv_text import csv_of
-    from jmsnas.profiler.lut_yaml import lut_of
-    from jmsnas.profiler.parquet import read_table
+    from jmsnas.profiler.exchange.lut_yaml import lut_of
+    from jmsnas.profiler.table.csv_export import csv_of
+    from jmsnas.profiler.table.parquet import read_table
 
     if (csv is None) == (yaml is None):
         raise TableError("expected what to write: either --csv OUT or --yaml OUT")

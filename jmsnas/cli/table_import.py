@@ -64,7 +64,7 @@ def import_command(
     """Parse, import, say what came of it."""
     from dataclasses import asdict
 
-    from jmsnas.profiler.imported import Wanted, import_table
+    from jmsnas.profiler.exchange.import_table import Wanted, import_table
 
     said = (runtime, threads, batch, dtype, processor, layout)
     stated = {name: value for name, value in zip(_KEY, said, strict=True) if value is not None}

@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jmsnas.deploy.fleet import read_fleet
-from jmsnas.deploy.identity import days_left, read_identity
+from jmsnas.deploy.transport.devices_file import read_fleet
+from jmsnas.deploy.transport.identity import days_left, read_identity
 from jmsnas.errors import JmsnasError
-from jmsnas.profiler.host_readings import governor
+from jmsnas.profiler.host.sensors import governor
 from jmsnas.workspace import Workspace
 
 # What an agent needs, and what the leader needs beside it.
@@ -158,7 +158,7 @@ def _agents(place: Workspace) -> list[Finding]:
 
 
 def _ask(place: Workspace, name: str) -> Finding:
-    from jmsnas.deploy.leader import Leader
+    from jmsnas.deploy.leader.leader import Leader
 
     what = f"agent of {name}"
     try:

@@ -52,7 +52,7 @@ def nothing_leaks(
     if not Path(request.fspath).name.startswith("test_a"):
         yield
         return
-    from jmsnas.deploy import peer
+    from jmsnas.deploy.leader import agent_client as peer
 
     told, error = list[str](), peer._error
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jmsnas.profiler.timing import Timed
+from jmsnas.profiler.timing.paired_timing import Timed
 
 
 class FakeHost:
@@ -15,7 +15,7 @@ class FakeHost:
         self.generator = np.random.default_rng(seed)
 
     def clock(self) -> int:
-        """Nanoseconds, for `jmsnas.profiler.timing.measure`."""
+        """Nanoseconds, for `jmsnas.profiler.timing.paired_timing.measure`."""
         return round(self.seconds * 1e9)
 
     def timed(self, call_s: float) -> Timed:

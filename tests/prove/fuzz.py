@@ -9,11 +9,11 @@ import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from jmsnas.deploy.fleet import fleet_from
-from jmsnas.deploy.manifest import parse
+from jmsnas.deploy.parts.manifest import parse
+from jmsnas.deploy.transport.devices_file import fleet_from
+from jmsnas.deploy.transport.frame import unpack_tensor
 from jmsnas.errors import DeviceError, FrameError, PartError
 from jmsnas.files import parse_toml
-from jmsnas.frame import unpack_tensor
 
 _PIECES = (
     b"null", b"-1", b"1e999", b"[[[[", b"[" * 50, b'"\\u0000"', b'"../../x"', b"NaN", b"true", b"{}",

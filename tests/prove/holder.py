@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 
 from jmsnas.errors import MeasurementError
-from jmsnas.profiler.journal import only_writer
+from jmsnas.profiler.table.journal import only_writer
 
 
 def main() -> None:

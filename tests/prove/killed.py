@@ -16,7 +16,7 @@ from pathlib import Path
 from prove.made_up_blocks import Samples, Sit, made_up_blocks
 from sittings import EAGER
 
-from jmsnas.profiler.sweep import profile
+from jmsnas.profiler.profile import profile
 
 
 def main() -> None:

@@ -4,9 +4,9 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 
-from jmsnas.profiler.job import Job, Report
-from jmsnas.profiler.measurement import TARGET, summarise
-from jmsnas.profiler.table import AnyRow
+from jmsnas.profiler.session.job import Job, Report
+from jmsnas.profiler.table.latency_table import AnyRow
+from jmsnas.profiler.table.measurement import TARGET, summarise
 from jmsnas.space import Block, Candidate, Layer
 
 Samples = tuple[float, ...]

@@ -8,9 +8,9 @@ from collections import Counter
 
 import numpy as np
 
-from jmsnas.deploy.onnx_walk import read_onnx
+from jmsnas.deploy.parts.onnx_scan import read_onnx
 from jmsnas.errors import PartError
-from jmsnas.profiler.onnx_session import open_session
+from jmsnas.profiler.timing.onnx_session import open_session
 
 MEMORY_BYTES = 1 << 30
 

@@ -9,9 +9,9 @@ import numpy as np
 from deployments import DEVICES, exported
 from numpy.typing import NDArray
 
-from jmsnas.deploy.leader import Leader
-from jmsnas.deploy.local import LocalAgent, leader_certs, local_agents
-from jmsnas.profiler.onnx_session import open_session
+from jmsnas.deploy.leader.leader import Leader
+from jmsnas.deploy.loopback import LocalAgent, leader_certs, local_agents
+from jmsnas.profiler.timing.onnx_session import open_session
 
 
 @dataclass

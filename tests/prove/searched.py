@@ -11,10 +11,10 @@ from pathlib import Path
 
 from tiny import CONFIG, LUT, SPACE, digest, tiny_splits
 
-from jmsnas.nas.checkpoint import State, read_checkpoint, write_checkpoint
-from jmsnas.nas.search import search
-from jmsnas.nas.session import Hooks, Session
-from jmsnas.nas.stages import Epoch
+from jmsnas.nas.search.search import search
+from jmsnas.nas.search.session import Hooks, Session
+from jmsnas.nas.search.stages import Epoch
+from jmsnas.nas.supernet.checkpoint import State, read_checkpoint, write_checkpoint
 
 
 def say(epoch: Epoch) -> None:

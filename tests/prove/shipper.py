@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 from deployments import images, network, pieces
 
-from jmsnas.deploy.fleet import Address
-from jmsnas.deploy.kept_export import kept_export
-from jmsnas.deploy.leader import Leader
-from jmsnas.deploy.local import leader_certs
+from jmsnas.deploy.leader.leader import Leader
+from jmsnas.deploy.loopback import leader_certs
+from jmsnas.deploy.parts.export_cache import kept_export
+from jmsnas.deploy.transport.devices_file import Address
 
 
 def ship(folder: Path, addresses: dict[str, Address], seed: int, said: Connection) -> None:

@@ -15,9 +15,9 @@ import pyarrow.parquet as pq
 from prove.made_up_blocks import made_up_blocks
 from sittings import PART, a_row
 
-from jmsnas.profiler.parquet import _TEXTS, _content_sha256, write_table
-from jmsnas.profiler.records import SCHEMA
-from jmsnas.profiler.table import LatencyTable
+from jmsnas.profiler.table.latency_table import LatencyTable
+from jmsnas.profiler.table.parquet import _TEXTS, _content_sha256, write_table
+from jmsnas.profiler.table.schema import SCHEMA
 
 RECORD: dict[str, Any] = {
     **{"device": "board", "runtime": "lite", "batch": 1, "op": "mbconv", "kernel_size": 5, "expansion": 3.0},

@@ -7,9 +7,9 @@ from deployments import exported
 from prove.fuzz import manifests, on_both, settings
 from prove.proof import Proof
 
-from jmsnas.deploy.fleet import Address, read_fleet
-from jmsnas.deploy.manifest import parse, to_bytes
-from jmsnas.deploy.plan import chain_pieces, shipments
+from jmsnas.deploy.parts.manifest import parse, to_bytes
+from jmsnas.deploy.parts.shipment import chain_pieces, shipments
+from jmsnas.deploy.transport.devices_file import Address, read_fleet
 
 
 def test_manifests(proof: Proof) -> None:

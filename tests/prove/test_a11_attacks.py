@@ -19,11 +19,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from deployments import Fleet, exported, fleet, images, pieces, segments
 from prove.proof import Proof
 
-from jmsnas.deploy.identity import signing_key
-from jmsnas.deploy.manifest import MAX_BYTES, sign, to_bytes
-from jmsnas.deploy.plan import Shipment, shipments
+from jmsnas.deploy.parts.manifest import MAX_BYTES, sign, to_bytes
+from jmsnas.deploy.parts.shipment import Shipment, shipments
+from jmsnas.deploy.transport.identity import signing_key
 from jmsnas.errors import DeployError
-from jmsnas.profiler.table import Key
+from jmsnas.profiler.table.latency_table import Key
 
 ATTACKS = sorted((Path(__file__).parents[1] / "attacks").glob("*.json"))
 FILES = MODELS | WEIGHTS

@@ -9,8 +9,8 @@ import pytest
 from deployments import Fleet, fleet, pieces, segments
 from prove.proof import Proof
 
-from jmsnas.deploy.manifest_fields import Blob
-from jmsnas.deploy.store import Store
+from jmsnas.deploy.agent.part_store import Store
+from jmsnas.deploy.parts.manifest_fields import Blob
 from jmsnas.errors import DeployError, DeviceError, PartError
 from jmsnas.workspace import check_name
 

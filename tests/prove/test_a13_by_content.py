@@ -5,7 +5,7 @@ from attacks.models import CANARY, MODELS
 from deployments import exported
 from prove.proof import Proof
 
-from jmsnas.deploy.onnx_walk import read_onnx
+from jmsnas.deploy.parts.onnx_scan import read_onnx
 from jmsnas.errors import PartError
 
 

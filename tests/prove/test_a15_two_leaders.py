@@ -8,9 +8,9 @@ import pytest
 from deployments import DEVICES, fleet, images, pieces, segments
 from prove.proof import Proof
 
-from jmsnas.deploy.leader import Leader
-from jmsnas.deploy.manifest import sign, to_bytes
-from jmsnas.deploy.plan import shipments
+from jmsnas.deploy.leader.leader import Leader
+from jmsnas.deploy.parts.manifest import sign, to_bytes
+from jmsnas.deploy.parts.shipment import shipments
 from jmsnas.errors import DeployError
 
 Two = tuple[Leader, Leader]

@@ -8,10 +8,10 @@ from deployments import fleet, images, pieces, segments
 from prove.proof import Proof
 from prove.proxy import Proxy
 
-from jmsnas.deploy.fleet import Address
-from jmsnas.deploy.leader import Leader
-from jmsnas.deploy.runtime import Runner
-from jmsnas.deploy.window import Window
+from jmsnas.deploy.agent.deduplication import Window
+from jmsnas.deploy.leader.leader import Leader
+from jmsnas.deploy.parts.runtime import Runner
+from jmsnas.deploy.transport.devices_file import Address
 from jmsnas.errors import DeployError
 
 LATE_S = 0.06

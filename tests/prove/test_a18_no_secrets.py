@@ -10,10 +10,10 @@ from deployments import pieces, segments
 from prove.own_agents import Own, own_agents
 from prove.proof import Proof
 
-from jmsnas.channel import SERVICE, open_channel
-from jmsnas.deploy.identity import read_identity
+from jmsnas.deploy.transport.channel import SERVICE, open_channel
+from jmsnas.deploy.transport.frame import TensorHeader, pack, pack_tensor
+from jmsnas.deploy.transport.identity import read_identity
 from jmsnas.errors import DeployError
-from jmsnas.frame import TensorHeader, pack, pack_tensor
 
 
 def wrong_calls(own: Own) -> list[str]:
@@ -74,7 +74,7 @@ def test_nothing_leaks(tmp_path: Path, proof: Proof, capfd: pytest.CaptureFixtur
 def test_no_pickle_in_what_is_deployed(proof: Proof) -> None:
     """The tree's deployment imports no pickle, and an agent's process loads none of torch and its like."""
     script = (
-        "import sys, jmsnas.deploy.agent; "
+        "import sys, jmsnas.deploy.agent.agent; "
         "heavy = ('torch', 'sklearn', 'pandas', 'matplotlib', 'torchvision', 'onnx', 'pyarrow', 'google'); "
         "print([module for module in heavy if module in sys.modules])"
     )

@@ -9,10 +9,10 @@ import pytest
 from deployments import fleet, images, pieces, segments
 from prove.proof import Proof
 
-from jmsnas.deploy import agent as agent_file
-from jmsnas.deploy.certificates import make_certificates
-from jmsnas.deploy.identity import expiry_warning, fingerprint, read_identity
-from jmsnas.deploy.leader import Leader
+from jmsnas.deploy.agent import agent as agent_file
+from jmsnas.deploy.leader.leader import Leader
+from jmsnas.deploy.transport.certificates import make_certificates
+from jmsnas.deploy.transport.identity import expiry_warning, fingerprint, read_identity
 
 
 def test_it_warns_in_time(tmp_path: Path, proof: Proof) -> None:

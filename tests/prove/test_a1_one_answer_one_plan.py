@@ -15,8 +15,8 @@ from prove.own_agents import Own, Reference, own_agents
 from prove.proof import Proof
 from prove.proxy import Proxy
 
-from jmsnas.deploy.fleet import Address
-from jmsnas.deploy.leader import Leader
+from jmsnas.deploy.leader.leader import Leader
+from jmsnas.deploy.transport.devices_file import Address
 from jmsnas.errors import JmsnasError
 
 LEAST_PER_S = 200

@@ -11,7 +11,7 @@ import pytest
 from deployments import fleet, images, pieces, segments
 from prove.proof import Proof
 
-from jmsnas.deploy.peer import LostDevice
+from jmsnas.deploy.leader.agent_client import LostDevice
 
 DEADLINE_S, P99_S, MAX_S, CLIENTS = 0.1, 0.025, 0.1, 4
 

@@ -10,7 +10,7 @@ from deployments import images, pieces, segments
 from prove.own_agents import own_agents
 from prove.proof import Proof
 
-from jmsnas.deploy.peer import LostDevice
+from jmsnas.deploy.leader.agent_client import LostDevice
 
 TOLD_S, SERVES_S = 0.1, 2.0
 

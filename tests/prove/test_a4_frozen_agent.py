@@ -10,8 +10,8 @@ from prove.own_agents import own_agents
 from prove.proof import Proof
 from prove.proxy import Proxy
 
-from jmsnas.deploy.fleet import Address
-from jmsnas.deploy.peer import LostDevice
+from jmsnas.deploy.leader.agent_client import LostDevice
+from jmsnas.deploy.transport.devices_file import Address
 
 NOTICED_S = 3.0
 

@@ -13,8 +13,8 @@ from deployments import images, pieces, segments
 from prove.own_agents import own_agents, rss_bytes
 from prove.proof import LEVEL, Proof
 
-from jmsnas.deploy.hops import RUN
-from jmsnas.frame import TensorHeader, pack_tensor
+from jmsnas.deploy.agent.forwarding import RUN
+from jmsnas.deploy.transport.frame import TensorHeader, pack_tensor
 
 REFUSED_S, MORE_BYTES, DEADLINE_S = 0.05, 32 << 20, 2.0
 

@@ -11,12 +11,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from deployments import Fleet, fleet, images, pieces, segments
 from prove.proof import Proof
 
-from jmsnas.channel import CLIENT_OPTIONS, SERVICE, Identity, open_channel
-from jmsnas.deploy import service
-from jmsnas.deploy.identity import read_identity
-from jmsnas.deploy.parts import Parts
-from jmsnas.deploy.serve import Requests
-from jmsnas.frame import TensorHeader, pack, pack_tensor
+from jmsnas.deploy.agent import service
+from jmsnas.deploy.agent.part_lifecycle import Parts
+from jmsnas.deploy.agent.request_handler import Requests
+from jmsnas.deploy.transport.channel import CLIENT_OPTIONS, SERVICE, Identity, open_channel
+from jmsnas.deploy.transport.frame import TensorHeader, pack, pack_tensor
+from jmsnas.deploy.transport.identity import read_identity
 
 entered: list[str] = []
 
@@ -50,7 +50,7 @@ def own_identity(three: Fleet, name: str) -> Identity:
 
 def expired(three: Fleet) -> Identity:
     """A certificate of our own CA whose time is over."""
-    from jmsnas.deploy.certificates import _authority, _builder, _key
+    from jmsnas.deploy.transport.certificates import _authority, _builder, _key
 
     folder = three.folder / "certs"
     ca, ca_key = _authority(folder)
@@ -132,7 +132,7 @@ def test_data_from_a_device_that_is_no_neighbour(three: Fleet, proof: Proof) -> 
 
 def test_a_revoked_leader(three: Fleet, proof: Proof) -> None:
     # A certificate of our CA for the leader's name with another key: as good as any other device's.
-    from jmsnas.deploy.certificates import _authority, _certify
+    from jmsnas.deploy.transport.certificates import _authority, _certify
 
     folder = three.folder / "certs"
     ca, ca_key = _authority(folder)

@@ -12,7 +12,7 @@ from prove.own_agents import own_agents, rss_bytes
 from prove.proof import Proof
 from prove.rapid_reset import rapid_reset
 
-from jmsnas.deploy.certificates import make_certificates
+from jmsnas.deploy.transport.certificates import make_certificates
 from jmsnas.errors import DeployError
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"

@@ -5,7 +5,7 @@ import time
 from prove.fuzz import frames, on_both
 from prove.proof import Proof
 
-from jmsnas.frame import TensorHeader, pack, pack_tensor
+from jmsnas.deploy.transport.frame import TensorHeader, pack, pack_tensor
 
 _ID = "0123456789abcdef" * 2
 CORPUS = (

@@ -16,10 +16,10 @@ from prove.proof import Proof
 from sittings import EAGER
 
 from jmsnas.errors import JmsnasError
-from jmsnas.profiler.journal import journal_path, read_journal
-from jmsnas.profiler.parquet import read_table
-from jmsnas.profiler.sweep import profile
-from jmsnas.profiler.table import LatencyTable
+from jmsnas.profiler.profile import profile
+from jmsnas.profiler.table.journal import journal_path, read_journal
+from jmsnas.profiler.table.latency_table import LatencyTable
+from jmsnas.profiler.table.parquet import read_table
 
 TESTS = Path(__file__).parents[1]
 

@@ -16,8 +16,8 @@ from prove.proof import Proof
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
-from jmsnas.profiler.parquet import read_table
-from jmsnas.profiler.sweep import profile_device
+from jmsnas.profiler.profile import profile_device
+from jmsnas.profiler.table.parquet import read_table
 
 # Five blocks: every file call of a run that measures them can be tried.
 SPACE = """

@@ -10,8 +10,8 @@ from prove.proof import Proof
 from prove.reader import Reader, reader
 from sittings import a_row
 
-from jmsnas.profiler.parquet import write_table
-from jmsnas.profiler.table import LatencyTable
+from jmsnas.profiler.table.latency_table import LatencyTable
+from jmsnas.profiler.table.parquet import write_table
 
 ROWS, SAMPLES = 60, 100
 

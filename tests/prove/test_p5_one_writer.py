@@ -17,8 +17,8 @@ from prove.proof import Proof
 from sittings import EAGER
 
 from jmsnas.errors import MeasurementError
-from jmsnas.profiler.journal import only_writer
-from jmsnas.profiler.sweep import profile
+from jmsnas.profiler.profile import profile
+from jmsnas.profiler.table.journal import only_writer
 
 AT_ONCE_S = 0.1
 

@@ -13,12 +13,12 @@ from prove.made_up_blocks import made_up_blocks
 from prove.proof import Proof
 from sittings import BLOCKS, EAGER, sit_here
 
-from jmsnas.profiler.job import Job, Report
-from jmsnas.profiler.journal import journal_path
-from jmsnas.profiler.parquet import read_table
-from jmsnas.profiler.sweep import profile
-from jmsnas.profiler.table import LatencyTable
-from jmsnas.profiler.timing import measure
+from jmsnas.profiler.profile import profile
+from jmsnas.profiler.session.job import Job, Report
+from jmsnas.profiler.table.journal import journal_path
+from jmsnas.profiler.table.latency_table import LatencyTable
+from jmsnas.profiler.table.parquet import read_table
+from jmsnas.profiler.timing.paired_timing import measure
 
 HOUR_S, DAY_S = 3600, 86400
 START = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -47,7 +47,7 @@ class WallClock:
 
         monkeypatch.setattr(time, "time", self.time)
         monkeypatch.setattr(time, "time_ns", lambda: int(self.time() * 1e9))
-        monkeypatch.setattr("jmsnas.profiler.event_row.datetime", Jumping)
+        monkeypatch.setattr("jmsnas.profiler.session.event_row.datetime", Jumping)
 
 
 def sit_on_a_fake_host(job: Job, report: Report, tick: Callable[[], None]) -> None:

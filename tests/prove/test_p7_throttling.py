@@ -22,15 +22,15 @@ from prove.made_up_blocks import Confirmed, Sit, made_up_blocks
 from prove.proof import Proof
 from sittings import EAGER
 
-from jmsnas.profiler import host_watch
-from jmsnas.profiler.campaign import Campaign
-from jmsnas.profiler.environment import describe_host
-from jmsnas.profiler.fold import fold_journal
-from jmsnas.profiler.host_state import HostState
-from jmsnas.profiler.host_watch import Read
-from jmsnas.profiler.sweep import profile
-from jmsnas.profiler.table import LatencyTable
-from jmsnas.profiler.timing import TimingConfig
+from jmsnas.profiler.host import host_monitor as host_watch
+from jmsnas.profiler.host.environment import describe_host
+from jmsnas.profiler.host.host_monitor import Read
+from jmsnas.profiler.host.host_state import HostState
+from jmsnas.profiler.profile import profile
+from jmsnas.profiler.session.profiling_session import Campaign
+from jmsnas.profiler.table.latency_table import LatencyTable
+from jmsnas.profiler.table.merge_journal import fold_journal
+from jmsnas.profiler.timing.paired_timing import TimingConfig
 
 BLOCKS, CLEAN_LOOKS = 8, 4
 SENSOR = "sys/class/hwmon/hwmon5/temp1_input"

@@ -4,7 +4,7 @@ import numpy as np
 from prove.fake_clock import FakeHost
 from prove.proof import Proof
 
-from jmsnas.profiler.timing import TimingConfig, measure
+from jmsnas.profiler.timing.paired_timing import TimingConfig, measure
 
 BLOCKS_S = (20e-6, 80e-6, 130e-6, 700e-6)
 # No block is done before the last round, so that each has its second half behind the step.

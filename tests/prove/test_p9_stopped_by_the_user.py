@@ -12,11 +12,11 @@ from pathlib import Path
 
 from prove.proof import LEVEL, LEVELS, Proof
 
-from jmsnas.profiler.journal import journal_path, read_journal
-from jmsnas.profiler.parquet import read_table
-from jmsnas.profiler.records import record_row
-from jmsnas.profiler.table import AnyRow
-from jmsnas.profiler.trust import disturbed
+from jmsnas.profiler.table.journal import journal_path, read_journal
+from jmsnas.profiler.table.latency_table import AnyRow
+from jmsnas.profiler.table.parquet import read_table
+from jmsnas.profiler.table.schema import record_row
+from jmsnas.profiler.table.trust import disturbed
 
 BLOCKS = 53
 # A budget is spent to its end, so that rows come in for seconds.

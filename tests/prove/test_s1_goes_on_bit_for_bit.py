@@ -13,9 +13,9 @@ from prove.proof import Proof
 from prove.searched import finish, finish_without_fsync, without
 from tiny import CONFIG, LUT, SPACE, copied, digest, tiny_splits
 
-from jmsnas.nas.checkpoint import State
-from jmsnas.nas.search import search
-from jmsnas.nas.session import Hooks, SearchResult
+from jmsnas.nas.search.search import search
+from jmsnas.nas.search.session import Hooks, SearchResult
+from jmsnas.nas.supernet.checkpoint import State
 
 TESTS = Path(__file__).parents[1]
 # What the next epoch of stage one depends on. A search that forgets one of them must end elsewhere.

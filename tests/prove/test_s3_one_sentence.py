@@ -16,9 +16,9 @@ from prove.proof import Proof
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
-from jmsnas.nas.checkpoint import read_checkpoint
-from jmsnas.nas.config import SearchConfig
-from jmsnas.nas.recipes import RECIPES, Recipe
+from jmsnas.nas.search.config import SearchConfig
+from jmsnas.nas.search.recipes import RECIPES, Recipe
+from jmsnas.nas.supernet.checkpoint import read_checkpoint
 from jmsnas.workspace import Workspace
 
 SHORT = SearchConfig(warmup_epochs=1, search_epochs=1, final_epochs=1, best=1)
@@ -120,7 +120,7 @@ def test_what_cannot_be_asked_for(place: Workspace, proof: Proof) -> None:
 
 
 def _explode(*_: object) -> None:
-    from jmsnas.nas.training import check_loss
+    from jmsnas.nas.supernet.training import check_loss
 
     check_loss(torch.tensor(float("nan")), "stage one")
 
@@ -148,7 +148,7 @@ def test_what_fails_on_the_way(
     fault: Callable[..., None],
     message: str,
 ) -> None:
-    from jmsnas.nas.stages import StageOne
+    from jmsnas.nas.search.stages import StageOne
 
     run_epoch, name = StageOne.run_epoch, fault.__name__.strip("_")
 

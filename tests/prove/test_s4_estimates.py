@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from prove.proof import Proof
 
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators.folder import RECIPE
-from jmsnas.estimators.store import Estimator, fit_estimator, load_estimator
-from jmsnas.profiler.simulated import simulated_table
-from jmsnas.profiler.table import Key, LatencyTable, Row
+from jmsnas.estimators.store.estimator import Estimator, fit_estimator, load_estimator
+from jmsnas.estimators.store.layout import RECIPE
+from jmsnas.profiler.simulation.roofline import simulated_table
+from jmsnas.profiler.table.latency_table import Key, LatencyTable, Row
 from jmsnas.space import Block, Candidate, Layer
 
 KEY = Key()

@@ -1,0 +1,1 @@
+"""How good U(.) is on blocks it never saw, beside simpler predictors."""

@@ -1,0 +1,1 @@
+"""U(.) from a few measured blocks: which to measure, and when it is enough."""

@@ -1,0 +1,1 @@
+"""U(.) of latency tables that others published."""

@@ -1,0 +1,104 @@
+"""Rows of published tables as shapes: what is counted of a block that need not be one of ours.
+
+A row that is a block of ours gives the features that the block gives.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from jmsnas.cost import Operator
+from jmsnas.estimators.regression.block_shape import Shape
+from jmsnas.operations import squeezed_channels
+
+# What an eager framework launches for an activation: numbers read for each one written, a launch each.
+_READS = {"swish": (1, 2)}
+_ONCE = (1,)
+# Each group is launched by itself and counted so.
+_LARGEST, _WIDEST, _GROUPS = 1 << 16, 1 << 22, 64
+_SMOOTH = ("swish", "h_swish", "hard_swish")
+
+
+def published_shape(record: Mapping[str, Any], always_expands: bool = False) -> Shape:
+    """Describe an `mbconv` or `identity` row; `always_expands`: even to the width that is there already.
+
+    Raises TypeError or ValueError where a cell makes no sense.
+    """
+    wide, out, height, width = (
+        int(record[name] or 0) for name in ("in_channels", "out_channels", "height", "width")
+    )
+    stride = int(record["stride"] or 1)
+    sizes = (wide, out, height, width, stride)
+    if min(sizes) < 1 or max(sizes) > _LARGEST:
+        raise ValueError(
+            f"got {wide}->{out} channels, {height}x{width}, stride {stride}: expected 1 to {_LARGEST}"
+        )
+    if record["op"] == "identity":
+        return Shape(wide, out, height, width, stride, wide, 0, 1.0, (), identity=True)
+    kernel_size, groups = int(record["kernel_size"] or 0), int(record.get("pw_groups") or 1)
+    middle = int(record.get("mid_channels") or round(wide * float(record["expansion"] or 1)))
+    squeezed = int(record.get("se_channels") or (squeezed_channels(middle) if record.get("se") else 0))
+    inner = (kernel_size, middle, groups)
+    if min(inner) < 1 or max(kernel_size, middle, squeezed) > _WIDEST or groups > _GROUPS or squeezed < 0:
+        raise ValueError(
+            f"got kernel size {kernel_size}, {middle} channels in the middle, {groups} groups, {squeezed} "
+            f"squeezed channels: expected 1 (squeezed: 0) to {_WIDEST}, and at most {_GROUPS} groups"
+        )
+    activation = str(record.get("activation") or "relu")
+    shape = Shape(
+        in_channels=wide,
+        out_channels=out,
+        height=height,
+        width=width,
+        stride=stride,
+        middle_channels=middle,
+        kernel_size=kernel_size,
+        expansion=middle / wide,
+        operators=(),
+        shortcut=bool(record["shortcut"]),
+        groups=groups,
+        squeezed_channels=squeezed,
+        swish=activation in _SMOOTH,
+    )
+    expands = always_expands or middle != wide
+    return replace(shape, operators=_operators(shape, _READS.get(activation, _ONCE), expands))
+
+
+def _operators(shape: Shape, reads: Sequence[int], expands: bool) -> tuple[Operator, ...]:
+    """Count expand, depthwise, squeeze-and-excitation, project, addition, of one image."""
+    before = shape.height * shape.width
+    after = -(-shape.height // shape.stride) * -(-shape.width // shape.stride)
+    middle, out, squeezed = shape.middle_channels, shape.out_channels, shape.squeezed_channels
+    found: list[Operator] = []
+    if expands:
+        found += _pointwise(shape.in_channels, middle, before, shape.groups)
+        found += _elementwise("activation", middle * before, reads)
+    weights = middle * shape.kernel_size**2
+    found.append(Operator("depthwise", weights * after, weights, middle * before, middle * after))
+    found.append(_norm(middle, after))
+    found += _elementwise("activation", middle * after, reads)
+    if squeezed:
+        dense = middle * squeezed
+        found.append(Operator("pool", 0, 0, middle * after, middle))
+        found.append(Operator("dense", dense, dense + squeezed, middle, squeezed))
+        found += _elementwise("activation", squeezed)
+        found.append(Operator("dense", dense, dense + middle, squeezed, middle))
+        found += _elementwise("activation", middle)
+        found.append(Operator("multiply", 0, 0, middle * after + middle, middle * after))
+    found += _pointwise(middle, out, after, shape.groups)
+    found += _elementwise("add", out * after, (2,)) if shape.shortcut else []
+    return tuple(found)
+
+
+def _pointwise(channels: int, out: int, pixels: int, groups: int) -> list[Operator]:
+    """Count a 1x1 convolution and its normalisation; frameworks of those tables launch one a group."""
+    weights, read, written = channels * out // groups**2, channels * pixels // groups, out * pixels // groups
+    return [*[Operator("pointwise", weights * pixels, weights, read, written)] * groups, _norm(out, pixels)]
+
+
+def _norm(channels: int, pixels: int) -> Operator:
+    return Operator("norm", 0, 2 * channels, channels * pixels, channels * pixels)
+
+
+def _elementwise(kind: str, numbers: int, reads: Sequence[int] = _ONCE) -> list[Operator]:
+    return [Operator(kind, 0, 0, each * numbers, numbers) for each in reads]

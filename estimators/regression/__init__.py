@@ -1,0 +1,1 @@
+"""The regressor behind U(.): features, roofline, residual models, their choice, their intervals."""

@@ -1,0 +1,1 @@
+"""The device's side: answers requests by the parts it was given."""

@@ -1,0 +1,148 @@
+"""What an agent keeps on disk: blobs under their SHA-256, the plans it accepted, the highest epoch.
+
+A name that came from outside never becomes a path: files are named by 64 hexadecimal digits that were
+checked, or by a number.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from jmsnas.deploy.parts.manifest import MAX_BYTES
+from jmsnas.deploy.parts.manifest_fields import Blob
+from jmsnas.errors import PartError, StorageError
+from jmsnas.files import make_folder, storage_error, write_atomic
+
+# Plans whose manifests stay: the one that serves and the one before, while requests of it are under way.
+PLANS = 2
+_DIGEST, _PLAN = re.compile(r"[0-9a-f]{64}"), re.compile(r"[1-9][0-9]{0,15}")
+
+
+class Store:
+    """The folder of one agent, private to its user."""
+
+    def __init__(self, folder: Path) -> None:
+        old = os.umask(0o077)
+        try:
+            self._blobs, self._plans = make_folder(folder / "blobs"), make_folder(folder / "plans")
+        finally:
+            os.umask(old)
+        self._epoch_file = folder / "epoch.json"
+        for left_over in self._blobs.glob(".*.part"):
+            left_over.unlink()
+        self.epoch = self._read_epoch()
+
+    def _read_epoch(self) -> int:
+        try:
+            epoch = json.loads(self._epoch_file.read_bytes())["epoch"]
+            if type(epoch) is not int:
+                raise ValueError
+        except FileNotFoundError:
+            return 0
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+            raise StorageError(
+                f"{self._epoch_file} is damaged: without it old plans could be played again. Delete the "
+                "agent's whole store to begin anew"
+            ) from error
+        return epoch
+
+    def missing(self, blobs: Iterable[Blob]) -> list[str]:
+        """Which of the blobs are not here yet, by digest."""
+        return [blob.sha256 for blob in blobs if not self._path(blob.sha256).is_file()]
+
+    def receive(self, blob: Blob, pieces: Iterable[bytes | memoryview]) -> None:
+        """Take a blob: never more than its size, kept only if its digest is right.
+
+        Raises
+        ------
+        PartError
+            When it is longer, shorter, or something else.
+        StorageError
+            When it cannot be written.
+        """
+        path = self._path(blob.sha256)
+        temporary = path.with_name(f".{blob.sha256}.{os.getpid()}.{id(pieces)}.part")
+        digest, size = hashlib.sha256(), 0
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
+            with open(os.open(temporary, flags, 0o600), "wb") as file:
+                for piece in pieces:
+                    size += len(piece)
+                    if size > blob.size_bytes:
+                        raise PartError(f"a blob longer than the {blob.size_bytes} bytes that were signed")
+                    digest.update(piece)
+                    file.write(piece)
+                if size != blob.size_bytes or digest.hexdigest() != blob.sha256:
+                    raise PartError("a blob that is not the one that was signed: send it again")
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except OSError as error:
+            raise storage_error(Path("blob"), error) from error
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    def read(self, blob: Blob) -> bytes:
+        """Read a blob, its digest checked again. Raises PartError, and deletes it, when it has changed."""
+        path = self._path(blob.sha256)
+        try:
+            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
+            with open(descriptor, "rb") as file:
+                content = file.read(blob.size_bytes + 1)
+        except OSError as error:
+            if error.errno == errno.ELOOP:  # a link; what else fails, descriptors for one, may pass
+                path.unlink(missing_ok=True)
+            raise PartError("a blob that cannot be read: send it again") from error
+        if hashlib.sha256(content).hexdigest() != blob.sha256:
+            path.unlink()
+            raise PartError("a blob that has changed on disk: send it again")
+        return content
+
+    def accept(self, epoch: int, manifest: bytes, signature: bytes) -> None:
+        """Keep a plan, and from now on refuse older ones. Raises PartError, StorageError.
+
+        Raises
+        ------
+        PartError
+            When a newer plan was accepted before, or another of the same number.
+        """
+        file = self._plans / f"{epoch}.plan"
+        if epoch == self.epoch and file.exists() and file.read_bytes() == signature + manifest:
+            return
+        if epoch <= self.epoch:
+            raise PartError(
+                f"plan {epoch} is not newer than plan {self.epoch}, which this device has: another leader is "
+                "at work, or an old plan was played again"
+            )
+        write_atomic(file, signature + manifest)
+        write_atomic(self._epoch_file, json.dumps({"epoch": epoch}).encode())
+        self.epoch = epoch
+
+    def plans(self) -> Iterator[tuple[int, bytes, bytes]]:
+        """Give the plans that are kept, newest first: epoch, manifest, signature."""
+        for epoch in self._epochs():
+            with (self._plans / f"{epoch}.plan").open("rb") as file:
+                content = file.read(MAX_BYTES + 65)
+            yield epoch, content[64:], content[:64]
+
+    def forget(self, blobs: Iterable[Blob]) -> None:
+        """Delete plans but the newest two, and blobs that none of `blobs` is."""
+        for epoch in self._epochs()[PLANS:]:
+            (self._plans / f"{epoch}.plan").unlink()
+        wanted = {blob.sha256 for blob in blobs}
+        for path in self._blobs.iterdir():
+            if path.name not in wanted and _DIGEST.fullmatch(path.name):
+                path.unlink()
+
+    def _epochs(self) -> list[int]:
+        numbers = [int(path.stem) for path in self._plans.glob("*.plan") if _PLAN.fullmatch(path.stem)]
+        return sorted((number for number in numbers if number <= self.epoch), reverse=True)
+
+    def _path(self, sha256: str) -> Path:
+        if not _DIGEST.fullmatch(sha256):
+            raise PartError("a blob whose name is not 64 hexadecimal digits")
+        return self._blobs / sha256

@@ -1,0 +1,169 @@
+"""`jmsnas deploy` as one call: load the run, reach or start the agents, plan, run, compare, write."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jmsnas.deploy.leader.calibration import predictors_for
+from jmsnas.deploy.leader.deployment import Deployment, deploy, run_images
+from jmsnas.deploy.leader.leader import Leader
+from jmsnas.deploy.leader.load_run import FinishedRun, load_run, on_tables
+from jmsnas.deploy.leader.measured_terms import Leg, legs
+from jmsnas.deploy.leader.predicted_vs_measured import compare
+from jmsnas.deploy.leader.runtime_choice import on_runtimes, served_by_torch
+from jmsnas.deploy.loopback import leader_certs, local_agents
+from jmsnas.deploy.perfetto import TRACE, perfetto_tar
+from jmsnas.deploy.transport.devices_file import agents_for
+from jmsnas.errors import InputError
+from jmsnas.files import write_atomic, write_json
+from jmsnas.progress import Progress, silent
+from jmsnas.topology import Network
+from jmsnas.workspace import Workspace
+
+DOCUMENT = "deploy.json"
+_LEG = ("source", "device", "sent_s", "received_s", "begun_s", "ended_s")
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Deployed:
+    """What `jmsnas deploy` found, where it is written, and what it rests on."""
+
+    document: dict[str, Any]
+    path: Path
+    network: Network
+    simulated: list[str]
+
+
+def deploy_run(
+    place: Workspace,
+    folder: Path,
+    loopback: bool = False,
+    cuts: Sequence[int] | None = None,
+    requests: int = 200,
+    replan: bool = False,
+    emulate: bool = False,
+    progress: Progress = silent,
+    say: Say = lambda text: None,
+    tell: Say = lambda text: None,
+    runtimes: Sequence[str] = (),
+) -> Deployed:
+    """Deploy a finished run and write `deploy.json` into its folder.
+
+    Parameters
+    ----------
+    place, folder
+        The workspace, and the run's folder.
+    loopback
+        Start an agent for each device here; U(.) of this host then speaks for all of them.
+    cuts
+        A split that is given.
+    requests
+        Images that are timed one by one.
+    replan
+        Go on without a device that is lost.
+    emulate
+        On loopback: each agent answers no sooner than its device would by its table, and links are paced to
+        the network's rates. Such terms are held, and enter no error.
+    runtimes
+        What runs the parts, where it is not what the network's file says: as of `on_runtimes`.
+
+    Raises
+    ------
+    InputError
+        For a run or a device that cannot be used.
+    DeployError
+        When a device is lost, or refuses its part.
+    """
+    run = load_run(place, folder)
+    _refuse(run, cuts, emulate and not loopback)
+    names = tuple(device.name for device in run.network.devices)
+    own = {device.name: device.table for device in run.network.devices if device.table != "local"}
+    with _leader(place, names, loopback, own if emulate else {}) as leader:
+        told = leader.collect()
+        emulated = {name: str(told[name]["emulate"]) for name in names if told[name]["emulate"]}
+        tables = {**(dict.fromkeys(names, "local") if loopback else {}), **emulated}
+        network = on_runtimes(on_tables(run.network, tables), runtimes)
+        predictors, origins = predictors_for(network, run.space, place, tell, progress)
+        cache = place.folder / "cache" / "onnx"
+        torch = served_by_torch(network, predictors, leader, told, tell)
+        deployment = deploy(run, leader, network, predictors, cache, say, frozenset(emulated), emulate, torch)
+        _plan(deployment, cuts, replan)
+        if replan:
+            run_images(deployment, [run.pixels[:1]] * len(names), 1, replan=True)
+        document, answers = compare(deployment, run.pixels, run.labels, requests, progress)
+    document |= {"loopback": loopback, "simulated": _of("simulated", origins)}
+    document["published"] = _of("published", origins)
+    _write(folder, document, [legs(answer.trail, deployment.links) for answer in answers])
+    return Deployed(document, folder / DOCUMENT, deployment.network, document["simulated"])
+
+
+def _of(origin: str, origins: Mapping[str, str]) -> list[str]:
+    return [name for name, its in origins.items() if its == origin]
+
+
+def _refuse(run: FinishedRun, cuts: Sequence[int] | None, emulated_elsewhere: bool) -> None:
+    if emulated_elsewhere:
+        raise InputError(
+            "--emulate is for --loopback: on a device of its own, start jmsnas agent --emulate DEVICE"
+        )
+    if cuts is not None and (len(cuts) != len(run.network.line) or cuts[-1] != len(run.space.line)):
+        raise InputError(
+            f"--cuts {','.join(map(str, cuts))}: expected {len(run.network.line)} numbers that do not "
+            f"fall, the last {len(run.space.line)}, one for each of {', '.join(run.network.line)}"
+        )
+
+
+def _write(folder: Path, document: dict[str, Any], requests: Sequence[Sequence[Leg]]) -> None:
+    """Write the document with the timeline of the request of median T, and a trace of the last ones."""
+    found = sorted(requests, key=_end_s)
+    document["timeline"] = [dict(zip(_LEG, leg, strict=True)) for leg in found[len(found) // 2]]
+    write_json(folder / DOCUMENT, document)
+    write_atomic(folder / TRACE, perfetto_tar(requests[-20:]))
+
+
+def _plan(deployment: Deployment, cuts: Sequence[int] | None, replan: bool) -> None:
+    if replan and deployment.leader.lost():
+        deployment.replan()
+    else:
+        deployment.plan(cuts)
+
+
+def _end_s(found: Sequence[Leg]) -> float:
+    return max(leg[5] for leg in found)
+
+
+@contextmanager
+def _leader(
+    place: Workspace, names: tuple[str, ...], loopback: bool, emulate: dict[str, str]
+) -> Iterator[Leader]:
+    if not loopback:
+        leader = Leader(place.certs / "leader", agents_for(names, place.devices_file))
+        try:
+            yield leader
+        finally:
+            leader.close()
+        return
+    with (
+        tempfile.TemporaryDirectory(prefix="jmsnas-") as folder,
+        local_agents(names, Path(folder), emulate=emulate) as agents,
+    ):
+        leader = Leader(leader_certs(Path(folder)), {name: agent.address for name, agent in agents.items()})
+        try:
+            yield leader
+        finally:
+            leader.close()
+
+
+def parse_cuts(text: str) -> tuple[int, ...]:
+    """Read `2,4,9,12`. Raises InputError."""
+    try:
+        cuts = tuple(int(word) for word in text.split(","))
+    except ValueError:
+        cuts = ()
+    if not cuts or list(cuts) != sorted(cuts) or cuts[0] < 0:
+        raise InputError(f"--cuts {text}: expected whole numbers that do not fall, as in 2,4,9,12")
+    return cuts

@@ -1,0 +1,219 @@
+"""The split for the devices as they are: U(.) of each, and the links as they were measured."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from jmsnas.deploy.leader.serving_overhead import Served
+from jmsnas.deploy.parts.pieces import line_pieces, segment_layers
+from jmsnas.deploy.parts.shipment import Piece
+from jmsnas.deploy.transport.link import MeasuredLink
+from jmsnas.errors import DeployError
+from jmsnas.latency import Branch, completion_latency
+from jmsnas.nas.latency.build_lut import LatencyLUT, Predictor, build_lut, sent_bytes
+from jmsnas.nas.latency.mesh_lut import MeshLUT
+from jmsnas.nas.split.placement import Placement
+from jmsnas.space import IDENTITY, Block, SearchSpace
+from jmsnas.topology import Network
+
+Links = Mapping[tuple[str, str], MeasuredLink]
+Pair = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Solved:
+    """A split, and what equations (1) and (2) say of it.
+
+    Attributes
+    ----------
+    network, placement
+        The devices it is over, and which layers each runs.
+    pieces
+        What each runs and where it sends it, in the order data meets them.
+    tau_s, epsilon_s
+        Of each device with a piece, and of each link that carries something.
+    latency_s
+        T.
+    """
+
+    network: Network
+    placement: Placement
+    pieces: tuple[Piece, ...]
+    tau_s: Mapping[str, float]
+    epsilon_s: Mapping[Pair, float]
+    latency_s: float
+
+    @property
+    def period_s(self) -> float:
+        """Longest term: seconds between answers when requests follow one another."""
+        return max([*self.tau_s.values(), *self.epsilon_s.values()])
+
+    @property
+    def bottleneck(self) -> str:
+        """Which term the period is."""
+        for device, tau_s in self.tau_s.items():
+            if tau_s == self.period_s:
+                return f"compute on {device}"
+        return next(f"link {a} -> {b}" for (a, b), eps in self.epsilon_s.items() if eps == self.period_s)
+
+
+def fixed_space(space: SearchSpace, blocks: Sequence[Block]) -> SearchSpace:
+    """Narrow a space to one network: a single candidate a layer."""
+    return replace(space, choices=tuple((block.candidate,) for block in blocks))
+
+
+def without(network: Network, lost: Sequence[str]) -> Network:
+    """Take devices out; neighbours that are new to each other keep the wire of the link that led on.
+
+    Raises
+    ------
+    DeployError
+        When the network cannot do without them: a mesh may lose children alone.
+    """
+    if network.root and not set(lost) <= set(network.children):
+        raise DeployError(
+            f"lost {', '.join(lost)}: a mesh can go on without a child, not without a device in line"
+        )
+    devices = tuple(device for device in network.devices if device.name not in lost)
+    if network.root:
+        children = tuple(child for child in network.children if child not in lost)
+        links = tuple(link for link in network.links if not {link.source, link.target} & set(lost))
+        return replace(network, devices=devices, links=links, children=children)
+    wires = {link.source: link for link in network.links}
+    pairs = zip(devices, devices[1:], strict=False)
+    kept = tuple(replace(wires[one.name], target=after.name) for one, after in pairs)
+    return replace(network, devices=devices, links=kept)
+
+
+def sizes_to_measure(space: SearchSpace, network: Network) -> tuple[int, ...]:
+    """Bytes that links may have to carry: at most eight, spread over what the space's layers give."""
+    sizes = np.unique(sent_bytes(space, network)).astype(int)
+    sizes = sizes[sizes > 0]
+    chosen = np.unique(np.linspace(0, len(sizes) - 1, 8).round().astype(int))
+    return tuple(int(n) for n in sizes[chosen])
+
+
+def solve(
+    space: SearchSpace,
+    network: Network,
+    predictors: Mapping[str, Predictor],
+    links: Links,
+    cuts: Sequence[int] | None = None,
+    served: Mapping[str, Served] | None = None,
+) -> Solved:
+    """Find the split of least T under the network's policy and limits, exactly.
+
+    Parameters
+    ----------
+    space
+        Of one network: a single candidate a layer.
+    network
+        Devices in order, wires, policy, limits; its links' rates are not looked at.
+    predictors
+        U(.) by device.
+    links
+        As measured, between neighbours.
+    cuts
+        A split of the line that is given; it is not solved for.
+    served
+        What serving adds to U(.) on a device; it does not enter the choice of the split.
+
+    Raises
+    ------
+    NetworkError, TargetError
+        When the policy and the limits allow no split.
+    """
+    network, lut = _lut(space, network, predictors, links)
+    placement = lut.best((0,) * space.N)[1]
+    if cuts:
+        placement = replace(placement, cuts=tuple(cuts))
+    return _with_terms(space, network, lut, placement, links, served or {})
+
+
+def predicted_again(
+    space: SearchSpace,
+    solved: Solved,
+    predictors: Mapping[str, Predictor],
+    links: Links,
+    served: Mapping[str, Served],
+) -> Solved:
+    """Predict a split once more, with what was learnt since it was solved."""
+    network, lut = _lut(space, solved.network, predictors, links)
+    return _with_terms(space, network, lut, solved.placement, links, served)
+
+
+def _lut(
+    space: SearchSpace, network: Network, predictors: Mapping[str, Predictor], links: Links
+) -> tuple[Network, LatencyLUT]:
+    """Give the network with links as measured, and its table of terms."""
+    known = {(link.source, link.target): link for link in network.links}
+    measured = tuple(
+        replace(link, capacity_bps=links[pair].capacity_bps, delay_s=links[pair].a_s)
+        for pair, link in known.items()
+    )
+    network = replace(network, links=measured, returns=False)
+    return network, build_lut(space, network, predictors)
+
+
+def _with_terms(
+    space: SearchSpace,
+    network: Network,
+    lut: LatencyLUT,
+    placement: Placement,
+    links: Links,
+    served: Mapping[str, Served],
+) -> Solved:
+    pieces = line_pieces(space, network, placement)
+    terms = {term.device: term for term in lut.terms((0,) * sum(map(len, _layers(lut))), placement)}
+    tau_s = {
+        piece.device: 0.0
+        if _passes_on(space, piece)
+        else served.get(piece.device, Served()).seconds(terms[piece.device].tau_s)
+        for piece in pieces
+    }
+    epsilon_s = {
+        (piece.device, target.device): _send_s(network, lut, terms, links, (piece.device, target.device))
+        for piece in pieces
+        for target in piece.targets
+    }
+    children = [piece for piece in pieces if piece.device in network.children]
+    line = [piece for piece in pieces if piece.device not in network.children]
+    branches = [
+        Branch(
+            epsilon_s[network.root, child.device],
+            tau_s[child.device],
+            epsilon_s[child.device, child.targets[0].device],
+        )
+        for child in children
+    ]
+    sends = [
+        epsilon_s[piece.device, piece.targets[0].device]
+        if piece.targets and piece.device != network.root
+        else 0.0
+        for piece in line
+    ]
+    # Broadcast: what serial fan-out makes a branch wait for is in its own term already.
+    latency_s = completion_latency([tau_s[piece.device] for piece in line], sends, 0.0, branches)
+    return Solved(network, placement, pieces, tau_s, epsilon_s, float(latency_s))
+
+
+def _passes_on(space: SearchSpace, piece: Piece) -> bool:
+    """Whether a piece of a single network has no layer that computes: such a part is no call."""
+    layers = segment_layers(space)[piece.segment][piece.first - 1 : piece.last]
+    return all(space.choices[n][0] == IDENTITY for n in layers)
+
+
+def _send_s(network: Network, lut: LatencyLUT, terms: Mapping[str, Any], links: Links, pair: Pair) -> float:
+    """Seconds of what a split sends over a link."""
+    source, target = pair
+    if source != network.root:
+        return links[pair].epsilon_s(terms[source].sent_bytes)
+    if isinstance(lut, MeshLUT) and network.fan_out == "broadcast":
+        return links[pair].epsilon_s(lut.sent_root_bytes)
+    return float(terms[target].epsilon_root_s)
+
+
+def _layers(lut: LatencyLUT) -> tuple[tuple[int, ...], ...]:
+    return (lut.line_layers, *lut.branch_layers)

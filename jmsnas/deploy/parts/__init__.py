@@ -1,0 +1,1 @@
+"""What is shipped: exported parts, their signed manifests, and how they are run."""

@@ -1,0 +1,133 @@
+"""Run a part in torch: the project's own blocks, built from words, with weights from a safetensors file.
+
+The only file of the agent that imports torch; it is imported where a torch part is served, and nowhere else.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from jmsnas.blocks import build
+from jmsnas.deploy.parts.manifest import Manifest
+from jmsnas.deploy.parts.safetensors_scan import Place, read_places
+from jmsnas.deploy.parts.torch_architecture import Architecture, read_architecture
+from jmsnas.errors import PartError
+
+Array = NDArray[np.float32]
+_DTYPES = {torch.float32: "F32", torch.int64: "I64"}
+_NUMPY = {"F32": "<f4", "I64": "<i8"}
+_LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+
+
+def load_part(architecture: Architecture, weights: bytes) -> nn.Module:
+    """Build the modules of a part and give them the weights of a file, in evaluation mode.
+
+    They are built without memory first: what the file says is compared with what they need, tensor by tensor,
+    before any number is read.
+
+    Raises
+    ------
+    PartError
+        When a tensor is missing, unknown, or of another dtype or shape.
+    """
+    places = read_places(weights, architecture.weights_bytes)
+    with torch.device("meta"):
+        module = build(architecture.part)
+    needed = module.state_dict()
+    if set(places) != set(needed):
+        raise PartError("a safetensors file with tensors missing or unknown: send the part again")
+    for name, empty in needed.items():
+        if (places[name].dtype, places[name].shape) != (_DTYPES[empty.dtype], tuple(empty.shape)):
+            raise PartError("a safetensors file with a tensor of another dtype or shape than its block has")
+    tensors = {name: _tensor(weights, place) for name, place in places.items()}
+    module.load_state_dict(tensors, assign=True)
+    return module.eval().requires_grad_(False)
+
+
+def _tensor(weights: bytes, place: Place) -> Tensor:
+    numbers = np.frombuffer(weights[place.begin : place.end], _NUMPY[place.dtype])
+    return torch.from_numpy(numbers.copy()).reshape(place.shape)
+
+
+def torch_call(manifest: Manifest, weights: bytes) -> Callable[[Array], Array]:
+    """Make a torch part ready: arrays in, arrays out, one call at a time (`deploy.agent.admission`).
+
+    Raises
+    ------
+    PartError
+        When the weights are not those of its blocks, or it is for CUDA and torch finds none.
+    """
+    if manifest.processor == "cuda" and not torch.cuda.is_available():
+        raise PartError(
+            "a part for CUDA, and torch finds none on this device: see nvidia-smi, and install a torch that "
+            "was built for CUDA"
+        )
+    architecture = read_architecture(manifest.blocks, manifest.input_shape, manifest.output_shape)
+    module = load_part(architecture, weights).to(manifest.processor)
+    shapes = manifest.input_shape, manifest.output_shape
+    call = ready_module(module, *shapes, manifest.processor, manifest.layout, manifest.threads)
+    call(np.zeros(manifest.input_shape, np.float32))  # what the first call alone takes, nobody waits for
+    return call
+
+
+def ready_module(
+    module: nn.Module,
+    input_shape: tuple[int, ...],
+    output_shape: tuple[int, ...],
+    processor: str = "cpu",
+    layout: str = "contiguous",
+    threads: int = 1,
+) -> Callable[[Array], Array]:
+    """Make a module in evaluation mode, which is on `processor` already, take and give arrays."""
+    module = module.to(memory_format=_LAYOUTS[layout])
+    if processor == "cuda":
+        # Rounded to TF32 the logits would be off by a thousandth: the leader's come from float32.
+        torch.backends.cudnn.allow_tf32 = False
+        return _on_cuda(module, input_shape, output_shape, _LAYOUTS[layout])
+    return _on_cpu(module, input_shape, _LAYOUTS[layout], threads)
+
+
+def _on_cpu(
+    module: nn.Module, shape: tuple[int, ...], layout: torch.memory_format, threads: int
+) -> Callable[[Array], Array]:
+    x_NCHW = torch.empty(shape).to(memory_format=layout)
+    entering = x_NCHW.numpy()
+
+    def call(x: Array) -> Array:
+        # Both are settings of this process or thread, and gRPC chooses the thread: as `profiler.runtimes`.
+        torch.set_num_threads(threads)
+        torch.set_flush_denormal(True)
+        try:
+            entering[...] = x
+            with torch.inference_mode():
+                y: Tensor = module(x_NCHW)
+                return np.asarray(y.numpy())
+        finally:
+            torch.set_flush_denormal(False)  # the thread is another's in the next moment
+
+    return call
+
+
+def _on_cuda(
+    module: nn.Module,
+    input_shape: tuple[int, ...],
+    output_shape: tuple[int, ...],
+    layout: torch.memory_format,
+) -> Callable[[Array], Array]:
+    """Copy through page-locked memory, so that the copies wait for the device alone."""
+    x_NCHW = torch.empty(input_shape, pin_memory=True)
+    y_host = torch.empty(output_shape, pin_memory=True)
+    entering, leaving = x_NCHW.numpy(), y_host.numpy()
+
+    def call(x: Array) -> Array:
+        entering[...] = x
+        with torch.inference_mode():
+            on_device = x_NCHW.to("cuda", non_blocking=True).to(memory_format=layout)
+            y_host.copy_(module(on_device), non_blocking=True)
+            torch.cuda.current_stream().synchronize()
+        return leaving.copy()
+
+    return call

@@ -1,0 +1,1 @@
+"""What leader and agents share: frames, encodings, certificates, addresses, links."""

@@ -1,0 +1,176 @@
+"""A small CA, a certificate a device, and the leader's signing key: `jmsnas certs`.
+
+certs/ca.pem, ca.key                 the CA; its key stays here
+certs/leader/                        the leader's own: as a device's, and signing.key
+certs/<device>/                      all that device needs: copy it there
+    ca.pem  device.pem  device.key   its certificate
+    leader.pub  leader.sha256        whose parts and work it accepts
+"""
+
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    PublicFormat,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from jmsnas.deploy.transport.channel import server_name
+from jmsnas.deploy.transport.identity import fingerprint, read_private, signing_key
+from jmsnas.errors import CertificateError
+from jmsnas.files import make_folder, storage_error, write_atomic
+from jmsnas.workspace import check_name
+
+LEADER = "leader"
+_CA_DAYS, _DEVICE_DAYS = 3650, 365
+# Clocks of boards without a battery lag.
+_SLACK = timedelta(days=1)
+
+
+def make_certificates(folder: Path, devices: tuple[str, ...], days: int = _DEVICE_DAYS) -> tuple[Path, ...]:
+    """Make the CA and the leader's keys where they are missing, and a new certificate for each device.
+
+    A device that has a key keeps it: its fingerprint stays, only the certificate is new.
+
+    Parameters
+    ----------
+    folder
+        Where all lie; private.
+    devices
+        Names; `leader` is always made.
+    days
+        How long the certificates are good.
+
+    Returns
+    -------
+    The folders of the devices.
+
+    Raises
+    ------
+    CertificateError
+        When a key that is there can be read by others, or is no key.
+    StorageError
+        When a file cannot be written.
+    """
+    old = os.umask(0o077)
+    try:
+        make_folder(folder)
+        ca, ca_key = _authority(folder)
+        leader = folder / LEADER
+        if not (leader / "signing.key").exists():
+            _write_private(leader / "signing.key", _private_pem(ed25519.Ed25519PrivateKey.generate()))
+        public = (
+            signing_key(leader).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        )
+        _certify(leader, LEADER, ca, ca_key, days)
+        pin = fingerprint((leader / "device.pem").read_bytes()).encode() + b"\n"
+        for device in devices:
+            own = folder / check_name(device)
+            _certify(own, device, ca, ca_key, days)
+            write_atomic(own / "leader.pub", public)
+            write_atomic(own / "leader.sha256", pin)
+        return tuple(folder / device for device in devices)
+    finally:
+        os.umask(old)
+
+
+def _authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
+    certificate, key_path = folder / "ca.pem", folder / "ca.key"
+    if certificate.exists() and key_path.exists():
+        return x509.load_pem_x509_certificate(certificate.read_bytes()), _key(key_path)
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "JMSNAS devices")])
+    made = (
+        _builder(name, name, key.public_key(), _CA_DAYS)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage(sign_certificates=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    _write_private(key_path, _private_pem(key))
+    write_atomic(certificate, made.public_bytes(Encoding.PEM))
+    return made, key
+
+
+def _certify(
+    own: Path, name: str, ca: x509.Certificate, ca_key: ec.EllipticCurvePrivateKey, days: int
+) -> None:
+    path = own / "device.key"
+    key = _key(path) if path.exists() else ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+    both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    made = (
+        _builder(subject, ca.subject, key.public_key(), days)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_usage(sign_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(both), critical=False)
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(server_name(name))]), critical=False)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
+        )
+        .sign(ca_key, hashes.SHA256())
+    )
+    if not path.exists():
+        _write_private(path, _private_pem(key))
+    write_atomic(own / "ca.pem", ca.public_bytes(Encoding.PEM))
+    write_atomic(own / "device.pem", made.public_bytes(Encoding.PEM))
+
+
+def _builder(
+    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, days: int
+) -> x509.CertificateBuilder:
+    now = datetime.now(UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(public)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - _SLACK)
+        .not_valid_after(now + timedelta(days=days))
+    )
+
+
+def _usage(sign_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=not sign_certificates,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=sign_certificates,
+        crl_sign=sign_certificates,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _private_pem(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def _key(path: Path) -> ec.EllipticCurvePrivateKey:
+    key = read_private(path)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise CertificateError(f"{path} is no ECDSA key: delete it and run jmsnas certs again")
+    return key
+
+
+def _write_private(path: Path, content: bytes) -> None:
+    """Write a key that only the owner can read, from its first byte on."""
+    make_folder(path.parent)
+    try:
+        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise storage_error(path, error) from error

@@ -1,0 +1,137 @@
+"""Who a process is: its certificate, its key, and whose fingerprints it knows.
+
+A fingerprint is the SHA-256 of a certificate's public key: a renewed certificate keeps it.
+"""
+
+import hashlib
+import os
+import stat
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+)
+from cryptography.x509.oid import NameOID
+
+from jmsnas.deploy.transport.channel import Identity
+from jmsnas.errors import CertificateError
+
+# From here on an expiring certificate is warned of.
+WARN_DAYS = 14
+_MAX_BYTES = 64 << 10
+
+
+@lru_cache(maxsize=256)
+def fingerprint(certificate_pem: bytes) -> str:
+    """SHA-256 of the public key of a certificate, 64 hexadecimal digits. Raises CertificateError."""
+    public = _certificate(certificate_pem).public_key()
+    return hashlib.sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
+
+
+def read_identity(folder: Path) -> Identity:
+    """Read `ca.pem`, `device.pem` and `device.key` of a device's folder.
+
+    Raises
+    ------
+    CertificateError
+        When one is missing or damaged, or the key can be read by others.
+    """
+    certificate = _read(folder / "device.pem")
+    names = _certificate(certificate).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    read_private(folder / "device.key")
+    name = str(names[0].value) if names else ""
+    return Identity(name, _read(folder / "ca.pem"), certificate, _read(folder / "device.key"))
+
+
+def days_left(identity: Identity, now: datetime | None = None) -> float:
+    """Days until the certificate expires; negative when it has."""
+    ends = _certificate(identity.certificate_pem).not_valid_after_utc
+    return (ends - (now or datetime.now(UTC))).total_seconds() / 86400
+
+
+def expiry_warning(identity: Identity, now: datetime | None = None) -> str:
+    """Say that the certificate expires soon, from 14 days on, and what to do; else empty."""
+    days = days_left(identity, now)
+    if days > WARN_DAYS:
+        return ""
+    ends = f"expires in {days:.1f} days" if days > 0 else "has expired"
+    return (
+        f"the certificate of {identity.name} {ends}: run jmsnas certs --device {identity.name} "
+        "where the CA lies, and copy device.pem"
+    )
+
+
+def read_private(path: Path) -> PrivateKeyTypes:
+    """Read a private key. Raises CertificateError when others can read it, or it is none."""
+    content = _read(path)
+    mode = path.stat().st_mode
+    if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise CertificateError(
+            f"{path} can be read by others (mode {mode & 0o777:03o}): expected 600. Run: chmod 600 {path}"
+        )
+    try:
+        return load_pem_private_key(content, None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise CertificateError(f"{path} is not a private key: run jmsnas certs again") from error
+
+
+def signing_key(folder: Path) -> ed25519.Ed25519PrivateKey:
+    """Read the leader's `signing.key`. Raises CertificateError."""
+    key = read_private(folder / "signing.key")
+    if not isinstance(key, ed25519.Ed25519PrivateKey):
+        raise CertificateError(f"{folder / 'signing.key'} is no Ed25519 key: run jmsnas certs again")
+    return key
+
+
+def leader_key(folder: Path) -> ed25519.Ed25519PublicKey:
+    """Read the `leader.pub` of a device's folder: whose parts it accepts. Raises CertificateError."""
+    path = folder / "leader.pub"
+    try:
+        key = load_pem_public_key(_read(path))
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise CertificateError(
+            f"{path} is not a public key: copy the folder from the leader again"
+        ) from error
+    if not isinstance(key, ed25519.Ed25519PublicKey):
+        raise CertificateError(f"{path} is no Ed25519 key: copy the folder from the leader again")
+    return key
+
+
+def leader_fingerprint(folder: Path) -> str:
+    """Read the `leader.sha256` of a device's folder: whose work it accepts. Raises CertificateError."""
+    text = _read(folder / "leader.sha256").decode("ascii", "replace").strip()
+    if len(text) != 64 or not set(text) <= set("0123456789abcdef"):
+        raise CertificateError(
+            f"{folder / 'leader.sha256'} is not a fingerprint of 64 hexadecimal digits: "
+            "copy the folder from the leader again"
+        )
+    return text
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            content = file.read(_MAX_BYTES + 1)
+    except OSError as error:
+        raise CertificateError(
+            f"cannot read {path}: {error.strerror or error}. Make it with: jmsnas certs --device NAME"
+        ) from error
+    if len(content) > _MAX_BYTES:
+        raise CertificateError(f"{path} is larger than {_MAX_BYTES} bytes: this is no certificate or key")
+    return content
+
+
+def _certificate(pem: bytes) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(pem)
+    except ValueError as error:
+        raise CertificateError("a certificate that cannot be read: run jmsnas certs again") from error

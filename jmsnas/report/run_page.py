@@ -1,0 +1,169 @@
+"""One page about a finished search, and its pictures: `report.html` and PNG files in the run's folder.
+
+The page is one file that needs nothing else: pictures as base64, the numbers as JSON inside it, no script.
+"""
+
+import base64
+import platform
+from dataclasses import asdict, dataclass
+from importlib import resources
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined
+
+from jmsnas.errors import InputError
+from jmsnas.files import write_atomic
+from jmsnas.origin import mark
+from jmsnas.progress import Progress, silent
+from jmsnas.report import text as words
+from jmsnas.report.deployment_plots import TERMS, TIMELINE, draw_terms, draw_timeline, read_deployment
+from jmsnas.report.placement_plot import draw_network
+from jmsnas.report.plot_style import milliseconds, percent, png
+from jmsnas.report.report_data import Facts, read_facts
+from jmsnas.report.run_plots import draw_compare, draw_estimators, draw_search
+from jmsnas.report.split_map_plot import Panel, compute_panels, draw_where_split_pays
+from jmsnas.units import format_rate
+from jmsnas.workspace import Workspace
+
+SCHEMA_VERSION = 1
+PAGE = "report.html"
+_LIBRARIES = ("jmsnas", "torch", "numpy", "scikit-learn", "matplotlib")
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture of the page: its file name, and its PNG bytes."""
+
+    file: str
+    content: bytes
+
+    @property
+    def base64(self) -> str:
+        """The PNG as the page holds it."""
+        return base64.b64encode(self.content).decode()
+
+
+def find_run(place: Workspace, text: str) -> Path:
+    """Give the folder of a run from its name in the workspace, or from its path. Raises InputError."""
+    return Path(text) if "/" in text or Path(text, "result.json").exists() else place.run(text)
+
+
+def newest_run(place: Workspace) -> Path:
+    """Give the folder of the run that ended last. Raises InputError when none has."""
+    finished = list((place.folder / "runs").glob("*/result.json"))
+    if not finished:
+        raise InputError(f"no finished run in {place.folder / 'runs'}. Run: jmsnas search --topology chain")
+    return max(finished, key=lambda path: (path.stat().st_mtime_ns, path.parent.name)).parent
+
+
+def write_report(place: Workspace, run: Path, progress: Progress = silent) -> Path:
+    """Write `report.html` and its pictures (`search.png`, `network.png`, ...) into the folder of a run.
+
+    Parameters
+    ----------
+    place
+        The workspace whose estimators are shown; one that is not there is said to be missing, on the page.
+    run
+        Folder of a finished run.
+
+    Returns
+    -------
+    The page: one file, under 1 MB.
+
+    Raises
+    ------
+    InputError
+        When the folder holds no finished run, or a file of it is damaged.
+    StorageError
+        When a file cannot be written.
+    """
+    progress(0, 3, "reading the run")
+    facts = read_facts(place, run)
+    progress(1, 3, "computing where a split pays")
+    panels = compute_panels()
+    progress(2, 3, "drawing")
+    pictures = draw_pictures(facts, panels, read_deployment(run))
+    for picture in pictures:
+        write_atomic(run / picture.file, picture.content)
+    write_atomic(run / PAGE, page(facts, panels, pictures).encode())
+    progress(3, 3, "page and pictures are written")
+    return run / PAGE
+
+
+def draw_pictures(
+    facts: Facts, panels: tuple[Panel, ...], deployment: dict[str, Any] | None = None
+) -> tuple[Picture, ...]:
+    """Draw the pictures of a run in the order of the page, whose template has their headings and captions.
+
+    `deployment` is what `jmsnas deploy` measured, where it has.
+    """
+    figures = {
+        "network.png": draw_network(facts),
+        "compare.png": draw_compare(facts),
+        "search.png": draw_search(facts),
+        "estimators.png": draw_estimators(facts),
+        "where_split_pays.png": draw_where_split_pays(panels),
+    }
+    if deployment is not None:
+        figures = {TERMS: draw_terms(deployment), TIMELINE: draw_timeline(deployment), **figures}
+    return tuple(Picture(file, png(figure)) for file, figure in figures.items())
+
+
+def page(facts: Facts, panels: tuple[Panel, ...], pictures: tuple[Picture, ...]) -> str:
+    """Fill the page's template; all that was read is escaped."""
+    environment = Environment(
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    environment.filters.update(ms=milliseconds, percent=percent, rate=format_rate, mark=mark)
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False}
+    template = resources.files("jmsnas.report").joinpath("page.html.jinja").read_text("utf-8")
+    return environment.from_string(template).render(
+        facts=facts,
+        words=words,
+        panels=panels,
+        pictures=pictures,
+        stale=_stale(facts),
+        versions={"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
+        numbers=numbers(facts, panels),
+    )
+
+
+def numbers(facts: Facts, panels: tuple[Panel, ...]) -> dict[str, Any]:
+    """Give all numbers of the page as one JSON document; seconds, bytes, bits per second."""
+    known = [(facts_of.device.name, facts_of.evaluation) for facts_of in facts.devices]
+    maps = [
+        {
+            "input": found.input_encoding,
+            "policy": found.policy,
+            "devices": list(panel.devices),
+            "simulated": True,
+            "sizes": list(found.sizes),
+            "rates_bps": list(found.rates_bps),
+            "cloud_s": found.cloud_SK.tolist(),
+            "best_s": found.best_SK.tolist(),
+            "best_cuts": found.cuts_SKM.tolist(),
+        }
+        for panel in panels
+        for found in (panel.relay, panel.strict)
+    ]
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "result": facts.document,
+        "config": facts.config,
+        "log": [asdict(epoch) for epoch in facts.epochs],
+        "estimators": {name: asdict(evaluation) for name, evaluation in known if evaluation},
+        "where_split_pays": maps,
+    }
+
+
+def _stale(facts: Facts) -> str:
+    """Say whether the layers' seconds no longer add up to the run's terms; empty where they do."""
+    for term in facts.derived.terms:
+        seconds = [layer.tau_s for layer in facts.layers if layer.device == term.device]
+        if None in seconds:
+            return "U(.) or the space of this run is not in the workspace any more: some cells are empty."
+        if abs(sum(s for s in seconds if s is not None) - term.tau_s) > 1e-6 * term.tau_s:
+            return f"U(.) of {term.device} has changed since the run: the layers no longer add up to its tau."
+    return ""

@@ -1,0 +1,171 @@
+"""Where a split pays, as a picture: the `imagenet` geometry over the paper's chain of SIMULATED devices."""
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.artist import Artist
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.patheffects import Normal, Stroke
+from numpy.typing import NDArray
+
+from jmsnas.nas.latency.split_map import SplitMap, plain_architecture, simulated_predictors, split_map
+from jmsnas.report.plot_style import BLACK, RED, SIMULATED_COLOUR, milliseconds, new_figure, plain
+from jmsnas.space_file import load_space
+from jmsnas.topology import INPUT_BYTES, load_network
+
+# Table I of the paper (the wireless link behind the UE), and the size of its images.
+TABLE_I_BPS, TABLE_I_SIZE = 25e6, 224
+_SIZES = tuple(range(64, 321, 16))
+_RATES_BPS = tuple(sorted({TABLE_I_BPS, *(float(rate) for rate in np.geomspace(1e6, 1e9, 31))}))
+# A region smaller than this share of a panel gets no name in it.
+_LEAST_SHARE = 0.05
+_SCALE, _COLOURS = Normalize(0, 1), "cividis"
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One input encoding: the maps under both policies, and the row and column of Table I's point in them."""
+
+    devices: tuple[str, ...]
+    relay: SplitMap
+    strict: SplitMap
+    point: tuple[int, int]
+
+
+@functools.cache
+def compute_panels() -> tuple[Panel, ...]:
+    """Compute the maps of each input encoding: arithmetic on published figures, no training, about 1 s."""
+    space, network = load_space("imagenet"), load_network("chain")
+    given = (space, plain_architecture(space), network, simulated_predictors(network), _SIZES, _RATES_BPS)
+    devices = tuple(device.name for device in network.devices)
+    point = (_SIZES.index(TABLE_I_SIZE), _RATES_BPS.index(TABLE_I_BPS))
+    panels = []
+    for encoding in INPUT_BYTES:
+        relay, strict = (split_map(*given, encoding, policy) for policy in ("relay", "strict"))
+        panels.append(Panel(devices, relay, strict, point))
+    return tuple(panels)
+
+
+def plan_name(devices: tuple[str, ...], layers: NDArray[np.int64]) -> str:
+    """Name a placement by how many layers each device runs: `all on cloud`, `split: pi4 + laptop`."""
+    running = [name for name, count in zip(devices, layers, strict=True) if count]
+    return f"all on {running[0]}" if len(running) == 1 else f"split: {' + '.join(running)}"
+
+
+def plan_names(panel: Panel) -> NDArray[np.str_]:
+    """Names of the best placements over the map, (S, K)."""
+    layers_SKM = panel.relay.layers_SKM
+    names = [[plan_name(panel.devices, layers_M) for layers_M in layers_KM] for layers_KM in layers_SKM]
+    return np.array(names)
+
+
+def draw_where_split_pays(panels: tuple[Panel, ...]) -> Figure:
+    """Draw T of the best placement over T of cloud only, by first-link rate and input size."""
+    figure = new_figure(11, 5.8)
+    colours = ScalarMappable(_SCALE, _COLOURS)
+    all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for axes, panel in zip(all_axes, panels, strict=True):
+        _panel(axes, panel)
+    all_axes[0].set_ylabel("input, pixels a side")
+    bar = figure.colorbar(colours, ax=list(all_axes), shrink=0.85)
+    bar.set_label("T of the best placement / T of cloud only")
+    names = " - ".join(plain(name) for name in panels[0].devices)
+    _legend(figure)
+    figure.suptitle(
+        f"SIMULATED: where a split pays, imagenet space on {names}", fontsize=11, color=SIMULATED_COLOUR
+    )
+    return figure
+
+
+def _panel(axes: Axes, panel: Panel) -> None:
+    relay = panel.relay
+    rates, sizes = np.array(relay.rates_bps) / 1e6, np.array(relay.sizes)
+    ratio_SK = relay.best_SK / relay.cloud_SK
+    axes.pcolormesh(rates, sizes, ratio_SK, norm=_SCALE, cmap=_COLOURS, shading="nearest")
+    _hatch(axes, rates, sizes, (relay.layers_SKM > 0).sum(axis=-1) > 1)
+    _outline(axes, rates, sizes, relay.cuts_SKM[..., 0] > 0, 0.5, RED)
+    _outline(axes, rates, sizes, panel.strict.best_SK / relay.cloud_SK, 1.0, "white")
+    for name in np.unique(names_SK := plan_names(panel)):
+        _name_region(axes, rates, sizes, names_SK == name, str(name))
+    axes.plot(
+        TABLE_I_BPS / 1e6, TABLE_I_SIZE, "*", color=RED, markersize=15, markeredgecolor="white", zorder=6
+    )
+    times = (relay.cloud_SK, relay.best_SK, panel.strict.best_SK)
+    cloud, best, strict = (milliseconds(float(found_SK[panel.point])) for found_SK in times)
+    axes.set_title(
+        f"{relay.input_encoding} input. At Table I: cloud only {cloud},\n"
+        f"best {best} ({plan_name(panel.devices, relay.layers_SKM[panel.point])}),\n"
+        f"a layer on every device {strict}",
+        fontsize=9,
+        loc="left",
+    )
+    ticks = [tick for tick in (1, 3, 10, 25, 100, 300, 1000) if rates[0] <= tick <= rates[-1]]
+    axes.set(xscale="log", xlim=(rates[0], rates[-1]), ylim=(sizes[0], sizes[-1]))
+    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    axes.set_xticks([], minor=True)
+    axes.set_xlabel("rate of the link behind the UE, Mbit/s")
+
+
+def _legend(figure: Figure) -> None:
+    handles: dict[str, Artist] = {
+        "a split over several devices is the best": Patch(
+            facecolor="#8A8A8A", edgecolor="white", hatch="///", linewidth=0
+        ),
+        "left of it, layers run on the UE": Line2D([], [], color=RED, linewidth=2),
+        "a layer on EVERY device takes as long as cloud only": Line2D(
+            [],
+            [],
+            color="white",
+            linewidth=2,
+            linestyle="--",
+            path_effects=[Stroke(linewidth=4, foreground=BLACK), Normal()],
+        ),
+        "Table I: 25 Mbit/s, 224x224": Line2D([], [], color=RED, marker="*", markersize=12, linestyle=""),
+    }
+    figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=2, fontsize=8)
+
+
+def _hatch(axes: Axes, rates: NDArray[np.float64], sizes: NDArray[np.int64], mask: NDArray[np.bool_]) -> None:
+    if mask.any():
+        found = axes.contourf(rates, sizes, mask, levels=[0.5, 1.5], colors="none", hatches=["///"])
+        found.set_edgecolor("white")
+        found.set_linewidth(0)
+
+
+def _outline(
+    axes: Axes,
+    rates: NDArray[np.float64],
+    sizes: NDArray[np.int64],
+    z_SK: NDArray[Any],
+    at: float,
+    colour: str,
+) -> None:
+    """Draw where `z_SK` passes `at`; nothing where it is above or below everywhere."""
+    if z_SK.min() < at < z_SK.max():
+        dashed = colour == "white"
+        lines = axes.contour(
+            rates, sizes, z_SK, levels=[at], colors=colour, linewidths=2, linestyles="--" if dashed else "-"
+        )
+        if dashed:
+            lines.set_path_effects([Stroke(linewidth=4, foreground=BLACK), Normal()])
+
+
+def _name_region(
+    axes: Axes, rates: NDArray[np.float64], sizes: NDArray[np.int64], mask: NDArray[np.bool_], name: str
+) -> None:
+    if mask.mean() < _LEAST_SHARE:
+        return
+    rows, columns = np.nonzero(mask)
+    x, y = np.exp(np.log(rates[columns]).mean()), sizes[rows].mean()
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 2}
+    narrow = np.ptp(np.log10(rates[columns])) < 0.8
+    axes.text(
+        x, y, plain(name, 40), rotation=90 if narrow else 0, ha="center", va="center", fontsize=8, bbox=box
+    )

@@ -1,0 +1,252 @@
+"""Upper bounds on the score of what can still be chosen in the branches of a mesh, on a grid of time.
+
+B branches, K children, C columns (a child and what reaching and leaving it takes; children that are alike are
+one), P ways to give branches their children, G grid cells of `cell_s` seconds (bounds.py: each term's time
+is rounded down, windows are widened by what that may lose).
+"""
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jmsnas.nas.derivation.chain_bounds import CELLS, floor_cells, raise_shifted_or_last, slide_max
+from jmsnas.nas.derivation.hall_bound import children_left, slow_gain
+from jmsnas.nas.latency.mesh_lut import MeshLUT
+from jmsnas.nas.split.solve_mesh import arrivals_s
+
+# Beyond so many ways a branch's bound is that of its best child, whichever the others take.
+_MOST_WAYS = 720
+# Stands for minus infinity, and can be added to and taken away again.
+_NEVER = -1e18
+
+
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """How branches may be given to children: `columns_PB[p, b]` is the column of branch b.
+
+    `children_C` and `beside_C`: the child behind a column, and seconds beside its tau (eps^{r->m} + eps^m).
+    `exact`: all ways are listed; `timed`: the seconds of a column are those of every way. `columns_K`: the
+    column of each child, empty where that depends on which others are used; `allowed_BK` as of the mesh.
+    """
+
+    children_C: tuple[int, ...]
+    beside_C: NDArray[np.float64]
+    columns_PB: NDArray[np.intp]
+    exact: bool
+    timed: bool
+    columns_K: tuple[int, ...]
+    allowed_BK: NDArray[np.bool_]
+
+
+def ways(lut: MeshLUT) -> Ways:
+    """List the ways that differ in time; where there are too many, only each branch's columns."""
+    B, K = len(lut.branch_layers), len(lut.children)
+    every = (tuple(range(B)),) if lut.line.fixed else itertools.permutations(range(K), B)
+    few = bool(lut.line.fixed) or math.perm(K, B) <= _MOST_WAYS
+    allowed_BK, known = lut.allowed_BK(), dict[tuple[bytes, float], int]()
+    children, beside, found = list[int](), list[float](), dict[tuple[int, ...], None]()
+
+    def column(k: int, used: Sequence[int]) -> int:
+        seconds = float(arrivals_s(lut.epsilon_root_K, tuple(used), lut.fan_out)[k] + lut.epsilon_K[k])
+        key = (lut.U_NRM[:, :, lut.children[k]].tobytes(), seconds)
+        if key not in known:
+            known[key] = len(children)
+            children.append(k)
+            beside.append(seconds)
+        return known[key]
+
+    if few:
+        for chosen in every:
+            if allowed_BK[range(B), list(chosen)].all():
+                found[tuple(column(k, chosen) for k in chosen)] = None
+    else:
+        # Serial copies come at the earliest when no child before is sent to: times are never too long.
+        columns = [column(k, (k,)) for k in range(K)]
+        found = {(c,) * B: None for c in columns}
+    broadcast, columns_K = lut.fan_out == "broadcast", tuple[int, ...]()
+    if not lut.line.fixed and (broadcast or B == K):
+        columns_K = tuple(column(k, range(K)) for k in range(K))
+    columns_PB = np.array(list(found), dtype=np.intp).reshape(-1, B)
+    timed = few or broadcast
+    return Ways(tuple(children), np.array(beside), columns_PB, few, timed, columns_K, allowed_BK)
+
+
+@dataclass(frozen=True, slots=True)
+class BranchTable:
+    """One branch: `exact_CLG[c, n, k]`, the best score of its layers n.. that take k cells on column c.
+
+    `within_CLG` k cells or so much more as the band is wide and rounding may lose, `most_CLG` at most,
+    `least_CLG` at least so many; `free_L` the best of all.
+    """
+
+    U_LRC: NDArray[np.float64]
+    exact_CLG: NDArray[np.float64]
+    within_CLG: NDArray[np.float64]
+    most_CLG: NDArray[np.float64]
+    least_CLG: NDArray[np.float64]
+    free_L: NDArray[np.float64]
+
+
+def _branch_table(
+    log_p_LR: NDArray[np.float64],
+    mask_LR: NDArray[np.bool_],
+    U_LRC: NDArray[np.float64],
+    cell_s: float,
+    width: int,
+) -> BranchTable:
+    length, _, C = U_LRC.shape
+    exact_CLG = np.full((C, length + 1, CELLS), _NEVER)
+    exact_CLG[:, length, 0] = 0.0
+    for c in range(C):
+        for n in range(length - 1, -1, -1):
+            for i in np.flatnonzero(mask_LR[n]):
+                cells = floor_cells(U_LRC[n, i, c], cell_s)
+                raise_shifted_or_last(exact_CLG[c, n], exact_CLG[c, n + 1] + log_p_LR[n, i], cells)
+    most_CLG = np.maximum.accumulate(exact_CLG, axis=2)
+    least_CLG = np.maximum.accumulate(exact_CLG[:, :, ::-1], axis=2)[:, :, ::-1]
+    within_CLG = exact_CLG.copy()
+    slide_max(within_CLG.reshape(-1, CELLS), width)
+    return BranchTable(U_LRC, exact_CLG, within_CLG, most_CLG, least_CLG, most_CLG[0, :, -1])
+
+
+@dataclass(frozen=True, slots=True)
+class MeshBounds:
+    """Best score of all branches, of which some layers are chosen, when the slowest ends in a window.
+
+    `limited`: memory or energy may forbid a way, so that a network need not be slow enough under it.
+    `left_XK`: see slow_ways.py; None where each way is looked at by itself.
+    """
+
+    tables: tuple[BranchTable, ...]
+    ways: Ways
+    cell_s: float
+    limited: bool
+    left_XK: NDArray[np.bool_] | None
+
+    @property
+    def slack(self) -> int:
+        """Cells that the slowest branch may lose to rounding."""
+        return 2 + max(len(table.U_LRC) for table in self.tables)
+
+    def behind_2G(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Best scores, nothing chosen yet, by the cells that the slowest branch takes; (G,) each.
+
+        The first when it takes exactly k cells under some way, the second when it takes at least k cells
+        under every way.
+        """
+        B, C = len(self.tables), len(self.ways.beside_C)
+        exact_BCG = np.full((B, C, CELLS), _NEVER)
+        for b, table in enumerate(self.tables):
+            for c, seconds in enumerate(self.ways.beside_C):
+                cells = floor_cells(seconds, self.cell_s)
+                raise_shifted_or_last(exact_BCG[b, c], table.exact_CLG[c, 0], cells)
+        most_BCG = np.maximum.accumulate(exact_BCG, axis=2)
+        least_BCG = np.maximum.accumulate(exact_BCG[:, :, ::-1], axis=2)[:, :, ::-1]
+        free_B = np.array([table.free_L[0] for table in self.tables])
+        if not self.ways.timed:
+            exact_BCG, least_BCG = most_BCG, np.broadcast_to(free_B[:, None, None], most_BCG.shape)
+        ends_G, slow_G = np.full(CELLS, _NEVER), self._slow_enough(np.moveaxis(least_BCG, 2, 0), free_B)
+        ways_PB = self.ways.columns_PB
+        if not self.ways.exact:  # each branch's best column
+            exact_BCG, most_BCG = exact_BCG.max(axis=1, keepdims=True), most_BCG.max(axis=1, keepdims=True)
+            ways_PB = np.zeros((1, B), dtype=np.intp)
+        for columns in ways_PB:
+            exact_BG, most_BG = exact_BCG[np.arange(B), columns], most_BCG[np.arange(B), columns]
+            np.maximum(ends_G, (most_BG.sum(0) + (exact_BG - most_BG)).max(0), out=ends_G)
+        never = _NEVER / 2
+        return np.where(ends_G < never, -np.inf, ends_G), np.where(slow_G < never, -np.inf, slow_G)
+
+    def best(
+        self, chosen: Sequence[int], columns: NDArray[np.intp], low_s: float, high_s: float
+    ) -> NDArray[np.float64]:
+        """Bound the score of the layers that remain when the slowest branch must end in [low_s, high_s].
+
+        `chosen`: candidates of the first layers, branch after branch; `columns`: those of the next layer that
+        are judged, (R,). The window holds under the best way: at most `high_s` under one way, at least
+        `low_s` under all of them.
+        """
+        B, C, R, at = len(self.tables), len(self.ways.beside_C), len(columns), 0
+        within_RBC, most_RBC, least_RBC = (np.empty((R, B, C)) for _ in range(3))
+        free_B = np.empty(B)
+        for b, table in enumerate(self.tables):
+            own, length = list(chosen[at : at + len(table.U_LRC)]), len(table.U_LRC)
+            n = len(own)
+            done_RC = (self.ways.beside_C + table.U_LRC[np.arange(n), own].sum(axis=0))[None]
+            if 0 <= len(chosen) - at < length:
+                done_RC, n = done_RC + table.U_LRC[n, columns], n + 1
+            at += length
+            free_B[b] = table.free_L[n]
+            within_RBC[:, b], most_RBC[:, b], least_RBC[:, b] = self._scores(table, n, done_RC, low_s, high_s)
+        return self._bound(within_RBC, most_RBC, least_RBC, free_B)
+
+    def _scores(
+        self, table: BranchTable, n: int, done_RC: NDArray[np.float64], low_s: float, high_s: float
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Best scores of a branch's layers n.. that end in the window, before its end, behind its start."""
+        per_s, columns = 1 / self.cell_s, np.arange(done_RC.shape[1])
+        last_RC = np.floor((high_s - done_RC) * (per_s * (1 + 1e-12))) + 1
+        most_RC = table.most_CLG[columns, n, np.clip(last_RC, 0, CELLS - 1).astype(np.intp)]
+        over_RC = done_RC > high_s * (1 + 1e-12)
+        most_RC = np.where(over_RC, _NEVER, most_RC)
+        if not self.ways.timed:
+            return most_RC, most_RC, np.broadcast_to(table.free_L[n], done_RC.shape)
+        first_RC = np.floor(np.maximum(low_s - done_RC, 0) * (per_s * (1 - 1e-12))) - self.slack
+        first_RC = np.clip(first_RC, 0, CELLS - 1).astype(np.intp)
+        within_RC = np.where(over_RC, _NEVER, table.within_CLG[columns, n, first_RC])
+        return np.minimum(within_RC, most_RC), most_RC, table.least_CLG[columns, n, first_RC]
+
+    def _bound(
+        self,
+        within_RBC: NDArray[np.float64],
+        most_RBC: NDArray[np.float64],
+        least_RBC: NDArray[np.float64],
+        free_B: NDArray[np.float64],
+    ) -> NDArray[np.float64]:
+        if self.ways.exact:
+            columns_PB, rows = self.ways.columns_PB, np.arange(len(free_B))
+            within_RPB, most_RPB = within_RBC[:, rows, columns_PB], most_RBC[:, rows, columns_PB]
+        else:
+            within_RPB, most_RPB = within_RBC.max(axis=2)[:, None], most_RBC.max(axis=2)[:, None]
+        ends_RP = most_RPB.sum(axis=2) + (within_RPB - most_RPB).max(axis=2)
+        best_R: NDArray[np.float64] = ends_RP.max(axis=1, initial=_NEVER)
+        if not self.limited:
+            best_R = np.minimum(best_R, self._slow_enough(least_RBC, free_B))
+        best_R[best_R < _NEVER / 2] = -np.inf
+        return best_R
+
+    def _slow_enough(
+        self, least_RBC: NDArray[np.float64], free_B: NDArray[np.float64]
+    ) -> NDArray[np.float64]:
+        """Best score of all branches that are slow enough under every way, (R,)."""
+        gain_RBC = least_RBC - free_B[:, None]
+        gain_R: NDArray[np.float64]
+        if self.left_XK is not None:
+            gain_RBK = np.where(self.ways.allowed_BK, gain_RBC[:, :, list(self.ways.columns_K)], 0.0)
+            gain_R = slow_gain(gain_RBK, self.left_XK)
+        elif self.ways.exact:
+            gain_RPB = gain_RBC[:, np.arange(len(free_B)), self.ways.columns_PB]
+            gain_R = gain_RPB.max(axis=2).min(axis=1, initial=np.inf)
+        else:
+            gain_R = gain_RBC.max(axis=(1, 2))
+        gain_R += free_B.sum()
+        return gain_R
+
+
+def mesh_bounds(log_p_NR: NDArray[np.float64], lut: MeshLUT, low_s: float, high_s: float) -> MeshBounds:
+    """Fill the bounds of every branch on every column."""
+    cell_s, found = high_s / (CELLS - 1), ways(lut)
+    columns = [lut.children[k] for k in found.children_C]
+    longest = max(len(own) for own in lut.branch_layers)
+    width = math.ceil((high_s - low_s) / cell_s) + 6 + longest
+    tables = tuple(
+        _branch_table(
+            log_p_NR[list(own)], lut.mask_NR[list(own)], lut.U_NRM[list(own)][:, :, columns], cell_s, width
+        )
+        for own in lut.branch_layers
+    )
+    left_XK = children_left(len(tables), len(lut.children)) if found.columns_K else None
+    return MeshBounds(tables, found, cell_s, any(r.binds for r in lut.resources), left_XK)

@@ -1,0 +1,98 @@
+"""The nodes of derive.py's search that wait, the most promising first; and a look around one of them."""
+
+import heapq
+import itertools
+import math
+
+import numpy as np
+
+from jmsnas.nas.derivation.branch_and_bound import Judge, Node, Siblings
+from jmsnas.nas.derivation.local_search import nearby
+
+
+class Queue:
+    """Nodes by bound, the best first: complete ones before others, then the newest.
+
+    So equally likely networks are not all begun before one is finished. Of siblings only the best waits by
+    itself: most of the others are never needed.
+    """
+
+    def __init__(self, search: Judge) -> None:
+        self.search, self._counter = search, itertools.count(0, -1)
+        # (-bound, whether layers remain, tie-break, how many cuts the bound knows, nodes, which of them)
+        self._heap: list[tuple[float, bool, int, int, Siblings | Node, int]] = []
+        self.push(Node((), 0.0, np.zeros(1)), math.inf)
+
+    def push(self, node: Node, bound: float) -> None:
+        """Add a node and its bound."""
+        self._push(round(-bound, 9), len(node.chosen), node)
+
+    def push_all(self, siblings: Siblings) -> None:
+        """Add the children of a node."""
+        if siblings.keys:
+            self._push(siblings.keys[0], len(siblings.chosen) + 1, siblings)
+
+    def _push(self, key: float, chosen: int, nodes: Siblings | Node) -> None:
+        remain = chosen < len(self.search.order)
+        heapq.heappush(self._heap, (key, remain, next(self._counter), self.search.cut_count, nodes, 0))
+
+    def pop(self) -> Node | None:
+        """Take the best; None where there is none."""
+        while self._heap:
+            key, remain, tie, known, nodes, k = self._heap[0]
+            if isinstance(nodes, Siblings) and k + 1 < len(nodes.keys):
+                heapq.heapreplace(self._heap, (nodes.keys[k + 1], remain, tie, known, nodes, k + 1))
+            else:
+                heapq.heappop(self._heap)
+            node = nodes.node(k) if isinstance(nodes, Siblings) else nodes
+            if known < self.search.cut_count:
+                bound = self.search.again(node)
+                if round(-bound, 9) > key:
+                    if bound > -math.inf:
+                        self.push(node, bound)
+                    continue
+            return node
+        return None
+
+    @property
+    def bound(self) -> float:
+        """Score that nothing in the queue exceeds."""
+        return -self._heap[0][0] if self._heap else -math.inf
+
+    def complete(self) -> list[Node]:
+        """Give the networks that wait for their turn, the likeliest first."""
+        found: list[Node] = []
+        for _, remain, _, _, nodes, k in sorted(self._heap):
+            if not remain:
+                found += (
+                    map(nodes.node, range(k, len(nodes.keys))) if isinstance(nodes, Siblings) else [nodes]
+                )
+        return sorted(found, key=lambda node: -node.score)
+
+
+def look_around(search: Judge, queue: Queue, node: Node) -> None:
+    """Queue networks in the band near a node's best completion, else near the slowest or the fastest."""
+    while len(node.chosen) < len(search.order):
+        children = search.children(node)
+        if not children.keys:
+            break
+        node = children.node(0)
+    mask_NR, begun = (
+        search.lut.mask_NR,
+        {place: i for place, i in zip(search.order, node.chosen, strict=False)},
+    )
+    likeliest_N = np.where(mask_NR, search.log_p_NR, -np.inf).argmax(axis=1)
+    mean_NR = search.lut.U_NRM.mean(axis=2)
+    starts = [
+        [begun.get(place, int(i)) for place, i in enumerate(likeliest_N)],
+        np.where(mask_NR, mean_NR, -np.inf).argmax(axis=1).tolist(),
+        np.where(mask_NR, mean_NR, np.inf).argmin(axis=1).tolist(),
+    ]
+    for start in starts:
+        found = list(nearby(search.lut, search.log_p_NR, tuple(start), search.low_s, search.high_s))
+        for indices in found:
+            score = float(search.log_p_NR[np.arange(len(indices)), list(indices)].sum())
+            chosen = tuple(indices[place] for place in search.order)
+            queue.push(Node(chosen, score, np.zeros(1)), score)
+        if found:
+            return

@@ -1,0 +1,1 @@
+"""A network from outside as a computational graph of units: ONNX, torch, MobileNets; and its units timed."""

@@ -1,0 +1,57 @@
+"""A network that forks once and joins again, over a mesh of devices: the shape equation (2) speaks of.
+
+The trunk's output goes to every branch, the branches' outputs are summed, the tail runs behind them.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jmsnas.topology import Network
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The tree of a mesh by its devices' names; `fan_out` as of `Network`."""
+
+    root: str
+    children: tuple[str, ...]
+    fan_out: str = "broadcast"
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Places of units: of the trunk, of each branch, of the tail."""
+
+    trunk: range
+    branches: tuple[range, ...]
+    tail: range
+
+
+def tree_of(network: Network) -> Tree | None:
+    """Give the tree of a mesh, None of a chain."""
+    return Tree(network.root, network.children, network.fan_out) if network.root else None
+
+
+def fork_of(takes: Sequence[tuple[int, ...]]) -> Fork | None:
+    """Find trunk, branches and tail in the outputs each unit takes (see `Dag`); None where there are none."""
+    breaks = [n for n, outputs in enumerate(takes) if outputs != (n,)]
+    if len(breaks) < 2:
+        return None
+    *starts, join = breaks
+    trunk, stops = takes[starts[0]][0], (*starts, join)
+    same = all(takes[n] == (trunk,) for n in starts)
+    if not 0 < trunk < starts[0] or not same or sorted(takes[join]) != list(stops):
+        return None
+    begins = (trunk, *starts)
+    branches = tuple(range(begin, stop) for begin, stop in zip(begins, stops, strict=True))
+    return Fork(range(trunk), branches, range(join, len(takes)))
+
+
+def fork_takes(N: int, branches: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
+    """Give the outputs each of N units takes when the units at these places are parallel branches."""
+    takes: list[tuple[int, ...]] = [(n,) for n in range(N)]
+    for branch in branches:
+        takes[branch[0]] = (branches[0][0],)
+    if branches:
+        takes[branches[-1][-1] + 1] = tuple(branch[-1] + 1 for branch in branches)
+    return tuple(takes)

@@ -1,0 +1,175 @@
+"""An ONNX file as a `Model`: shapes inferred, nothing run, control flow and unknown shapes refused."""
+
+import math
+from pathlib import Path
+
+import onnx
+from onnx import ValueInfoProto, shape_inference
+
+from jmsnas.errors import InputError
+from jmsnas.nas.graph.fusion import Node, gather
+from jmsnas.nas.graph.model import Model, Unit
+
+# What protobuf itself can hold.
+_MAX_BYTES = (1 << 31) - 1
+_CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
+_KINDS = {
+    "Conv": "conv2d",
+    "Gemm": "linear",
+    "MatMul": "matmul",
+    "BatchNormalization": "batch_norm",
+    "LayerNormalization": "layer_norm",
+    "InstanceNormalization": "group_norm",
+    "LRN": "local_response_norm",
+    "Clip": "clamp",
+    "MaxPool": "max_pool2d",
+    "AveragePool": "avg_pool2d",
+    "GlobalAveragePool": "adaptive_avg_pool2d",
+    "GlobalMaxPool": "adaptive_max_pool2d",
+    "ReduceMean": "mean",
+    "Concat": "cat",
+    "Gather": "index",
+    "Dropout": "dropout",
+    "Identity": "alias",
+    "Unsqueeze": "unsqueeze",
+    "Cast": "clone",
+}
+_PLAIN = (
+    "Relu Sigmoid HardSigmoid HardSwish Gelu Tanh Softmax LogSoftmax Elu LeakyRelu Add Sub Mul Div Pad Where "
+    "Flatten Reshape Transpose Squeeze Slice Split Expand"
+)
+_SPELT = {"Transpose": "permute", "HardSigmoid": "hardsigmoid", "LeakyRelu": "leaky_relu"}
+
+
+def onnx_graph(path: Path) -> onnx.ModelProto:
+    """Read an ONNX file and infer its shapes, for a batch of one where the batch is free.
+
+    Raises
+    ------
+    InputError
+        When it cannot be read, holds control flow, or has an input or output of unknown shape.
+    """
+    try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise InputError(f"{path} is larger than {_MAX_BYTES} bytes: expected one file of an ONNX model")
+        model = onnx.load(str(path), load_external_data=False)
+        flow = sorted({node.op_type for node in model.graph.node if node.op_type in _CONTROL_FLOW})
+        if flow:
+            raise InputError(f"{path} has control flow ({', '.join(flow)}): a split needs a fixed network")
+        given = _raw_input(model, path)
+        first = given.type.tensor_type.shape.dim
+        if len(first) and not first[0].dim_value:
+            first[0].dim_value = 1
+        return shape_inference.infer_shapes(model, data_prop=True)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except InputError:
+        raise
+    except Exception as error:  # protobuf and onnx raise many kinds
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise InputError(f"{path} is not an ONNX model: {reason}") from error
+
+
+def _raw_input(model: onnx.ModelProto, path: Path) -> ValueInfoProto:
+    weights = {weight.name for weight in model.graph.initializer}
+    inputs = [its for its in model.graph.input if its.name not in weights]
+    if len(inputs) != 1 or len(model.graph.output) != 1:
+        raise InputError(
+            f"{path} has {len(inputs)} inputs and {len(model.graph.output)} outputs: expected one of each"
+        )
+    given: ValueInfoProto = inputs[0]
+    return given
+
+
+def onnx_model(path: Path) -> Model:
+    """Lay out an ONNX file as units. Raises InputError."""
+    units, _, shape = onnx_units(path)
+    return Model(str(path), shape[1:], units, f"ONNX file {path.name}")
+
+
+def onnx_units(path: Path) -> tuple[tuple[Unit, ...], list[list[onnx.NodeProto]], tuple[int, ...]]:
+    """Give the units of an ONNX file, the nodes of each, and the shape of its input (batch first)."""
+    model = onnx_graph(path)
+    raw = _raw_input(model, path)
+    shapes = {raw.name: _fixed(raw, path)}
+    shapes |= {its.name: _shape_of(its) for its in (*model.graph.value_info, *model.graph.output)}
+    weights = {weight.name: tuple(weight.dims) for weight in model.graph.initializer}
+    depends, found, nodes = {raw.name}, list[onnx.NodeProto](), list[Node]()
+    users: dict[str, int] = {}
+    for its in model.graph.node:
+        for name in its.input:
+            users[name] = users.get(name, 0) + 1
+    for its in model.graph.node:
+        inputs = [name for name in its.input if name in depends]
+        if inputs:
+            depends.update(its.output)
+            found.append(its)
+            nodes.append(_node(its, inputs, shapes, weights, users, path))
+    if not nodes:
+        raise InputError(f"{path} computes nothing from its input: expected one operator or more")
+    nodes = _through_splits(nodes, found)
+    units, places = gather(nodes, raw.name)
+    return units, [[found[place] for place in own] for own in places], shapes[raw.name]
+
+
+def _through_splits(nodes: list[Node], found: list[onnx.NodeProto]) -> list[Node]:
+    """Let an operator of several outputs go by the name of its first."""
+    first = {name: its.output[0] for its in found for name in its.output}
+    return [
+        Node(
+            node.kind, tuple(dict.fromkeys(first.get(name, name) for name in node.inputs)), node.output,
+            node.input_shapes, node.weights, node.shapes, node.users, node.groups,
+        )
+        for node in nodes
+    ]  # fmt: skip
+
+
+def _node(
+    node: onnx.NodeProto,
+    inputs: list[str],
+    shapes: dict[str, tuple[int, ...]],
+    weights: dict[str, tuple[int, ...]],
+    users: dict[str, int],
+    path: Path,
+) -> Node:
+    outputs = [name for name in node.output if name]
+    unknown = [name for name in (*inputs, *outputs) if not shapes.get(name)]
+    if unknown:
+        raise InputError(
+            f"{path}: the shape of {unknown[0]} ({node.op_type}) is not known: expected fixed sizes. Export "
+            "it with a fixed input"
+        )
+    kind = _KINDS.get(node.op_type) or _SPELT.get(node.op_type) or _plain(node.op_type)
+    sized = (weights[name] for name in node.input if name in weights)
+    learned = tuple(shape for shape in sized if math.prod(shape) > 1)
+    if kind == "matmul" and learned:
+        kind, learned = "linear", (learned[0][::-1], *learned[1:])
+    if kind == "linear" and not _transposed(node):
+        learned = (learned[0][::-1], *learned[1:]) if node.op_type == "Gemm" and learned else learned
+    own = learned[:2] if kind == "batch_norm" else learned
+    groups = next((its.i for its in node.attribute if its.name == "group"), 1)
+    return Node(
+        kind, tuple(inputs), outputs[0], tuple(shapes[name] for name in inputs), own,
+        tuple(shapes[name] for name in outputs), max(users.get(name, 0) for name in outputs), int(groups),
+    )  # fmt: skip
+
+
+def _transposed(node: onnx.NodeProto) -> bool:
+    return any(its.name == "transB" and its.i for its in node.attribute)
+
+
+def _plain(op_type: str) -> str:
+    return op_type.lower() if op_type in _PLAIN.split() else op_type
+
+
+def _fixed(value: ValueInfoProto, path: Path) -> tuple[int, ...]:
+    shape = _shape_of(value)
+    if not shape or len(shape) < 2:
+        raise InputError(f"{path}: the shape of input {value.name} is not known: expected fixed sizes")
+    return shape
+
+
+def _shape_of(value: ValueInfoProto) -> tuple[int, ...]:
+    """Give the sizes of a value, or none where one of them is not known."""
+    sizes = [int(size.dim_value) for size in value.type.tensor_type.shape.dim]
+    return tuple(sizes) if all(size > 0 for size in sizes) else ()

@@ -1,0 +1,125 @@
+"""Any torchvision classifier by name as a `Model`: exported without weights, then gathered into units."""
+
+import difflib
+import operator
+import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from jmsnas.errors import InputError
+from jmsnas.nas.graph.fusion import Node, gather
+from jmsnas.nas.graph.model import Model, Unit
+
+# These draw their weights for minutes, or warn, unless told not to.
+_SLOW_TO_DRAW = ("googlenet", "inception_v3")
+
+
+def classifier_names() -> tuple[str, ...]:
+    """Names of torchvision's classifiers, sorted; quantised ones are left out."""
+    from torchvision import models
+
+    return tuple(models.list_models(models))
+
+
+def refuse_unknown(name: str, known: Sequence[str]) -> None:
+    """Refuse a network nobody knows, naming those that are spelled most like it. Raises InputError."""
+    if name not in known:
+        near = difflib.get_close_matches(name, dict.fromkeys(known), 4, 0.4)
+        nearest = f": nearest are {', '.join(near)}" if near else ""
+        raise InputError(
+            f"unknown network {name!r}{nearest}. Expected a finished run, a network of torchvision, "
+            "a file ending in .onnx, or --costs FILE"
+        )
+
+
+def make_classifier(name: str, classes: int = 1000, device: str = "cpu") -> nn.Module:
+    """Make a torchvision classifier with random weights, in evaluation mode. Raises InputError."""
+    refuse_unknown(name, classifier_names())
+    from torchvision.models import get_model
+
+    given: dict[str, Any] = {"init_weights": False} if name in _SLOW_TO_DRAW else {}
+    with warnings.catch_warnings(), torch.device(device):
+        warnings.simplefilter("ignore")
+        module: nn.Module = get_model(name, weights=None, num_classes=classes, **given)
+    return module.eval()
+
+
+def export(module: nn.Module, name: str, input_shape: tuple[int, ...]) -> fx.GraphModule:
+    """Trace a module for one image of this shape. Raises InputError where it cannot be."""
+    device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return torch.export.export(module, (torch.zeros(1, *input_shape, device=device),)).module()
+    except Exception as error:  # export raises whatever the network's own code does
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise InputError(
+            f"cannot trace {name} for an input of {'x'.join(map(str, input_shape))}: {reason}. "
+            "Expected another --size"
+        ) from error
+
+
+def classifier(name: str, size: int = 224, classes: int = 1000) -> Model:
+    """Lay out a torchvision classifier for images of `size` x `size`. Raises InputError."""
+    shape = (3, size, size)
+    graph = export(make_classifier(name, classes, "meta"), name, shape)
+    units, _ = gathered(graph)
+    return Model(name, shape, units, f"torchvision {torch_vision_version()} {name}, {size}x{size}")
+
+
+def torch_vision_version() -> str:
+    """Version of torchvision that is installed."""
+    from importlib.metadata import version
+
+    return version("torchvision")
+
+
+def gathered(graph: fx.GraphModule) -> tuple[tuple[Unit, ...], tuple[tuple[fx.Node, ...], ...]]:
+    """Gather the operators of an exported network into units; gives them, and the nodes of each."""
+    raw = next(node for node in graph.graph.nodes if node.op == "placeholder")
+    depends, found, nodes = {raw}, list[fx.Node](), list[Node]()
+    for node in graph.graph.nodes:
+        inputs = [argument for argument in node.all_input_nodes if argument in depends]
+        if node.op == "call_function" and inputs:
+            depends.add(node)
+            found.append(node)
+            nodes.append(_node(node, inputs, graph))
+    units, places = gather(nodes, raw.name)
+    return units, tuple(tuple(found[place] for place in its) for its in places)
+
+
+def _node(node: fx.Node, inputs: list[fx.Node], graph: fx.GraphModule) -> Node:
+    # Running means and variances are no parameters.
+    learned = [
+        argument
+        for argument in node.all_input_nodes
+        if argument.op == "get_attr"
+        and isinstance(operator.attrgetter(str(argument.target))(graph), nn.Parameter)
+    ]
+    kind = _kind(node)
+    groups = node.args[6] if kind == "conv2d" and len(node.args) > 6 else 1
+    return Node(
+        kind,
+        tuple(its.name for its in inputs),
+        node.name,
+        tuple(shape for its in inputs for shape in _shapes(its)),
+        tuple(shape for its in learned for shape in _shapes(its)),
+        _shapes(node),
+        len(node.users),
+        int(str(groups)),
+    )
+
+
+def _kind(node: fx.Node) -> str:
+    target: Callable[..., Any] | str = node.target
+    name = str(target)
+    return name.split(".")[1] if name.startswith("aten.") else str(getattr(target, "__name__", target))
+
+
+def _shapes(node: fx.Node) -> tuple[tuple[int, ...], ...]:
+    value = node.meta.get("val")
+    values = value if isinstance(value, list | tuple) else [value]
+    return tuple(tuple(int(size) for size in its.shape) for its in values if its is not None)

@@ -1,0 +1,73 @@
+"""The units of an ONNX file ready to be timed one by one in onnxruntime, each as a model of its own."""
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from onnx.utils import Extractor
+
+from jmsnas.errors import MeasurementError
+from jmsnas.nas.graph.from_onnx import onnx_graph, onnx_units
+from jmsnas.profiler.timing.paired_timing import Call
+
+
+def onnx_calls(path: Path, threads: int, seed: int) -> list[Call]:
+    """Make every unit of an ONNX file ready to be called, and the whole file as the last.
+
+    Raises
+    ------
+    InputError
+        When the file cannot be split (see `trace_onnx`).
+    MeasurementError
+        When onnxruntime refuses a unit.
+    """
+    model, (_, nodes, _) = onnx_graph(path), onnx_units(path)
+    _embed(model, path)
+    taken_by = {name: n for n, own in enumerate(nodes) for node in own for name in node.output}
+    results = {its.name for its in model.graph.output}
+    weights = {its.name for its in model.graph.initializer}
+    raw = [its.name for its in model.graph.input if its.name not in weights]
+    # An extractor wants a shape for each name it cuts at; inference has given them.
+    extractor, generator = Extractor(model), np.random.default_rng(seed)
+    calls = []
+    for n, own in enumerate(nodes):
+        made = {name for node in own for name in node.output}
+        taken = [name for node in own for name in node.input if name in taken_by or name in raw]
+        inputs = [name for name in taken if name not in made]
+        outside = {name for k, other in enumerate(nodes) if k != n for node in other for name in node.input}
+        outputs = sorted(made & (outside | results))
+        part = extractor.extract_model(list(dict.fromkeys(inputs)), outputs)
+        calls.append(_call(part, threads, generator, f"unit {n + 1} of {path}"))
+    return [*calls, _call(model, threads, generator, str(path))]
+
+
+def _embed(model: onnx.ModelProto, path: Path) -> None:
+    """Load weights that lie beside the file, never outside of its folder (onnx refuses that)."""
+    try:
+        onnx.load_external_data_for_model(model, str(path.parent))
+    except Exception as error:  # onnx raises several kinds
+        raise MeasurementError(f"cannot read the weights of {path}: {error}") from error
+
+
+def _call(model: onnx.ModelProto, threads: int, generator: np.random.Generator, what: str) -> Call:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.force_spinning_stop", "1")
+    try:
+        session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        binding = session.io_binding()
+        for its in session.get_inputs():
+            sizes = [size if isinstance(size, int) else 1 for size in its.shape]
+            array = generator.standard_normal(sizes).astype(np.float32)
+            binding.bind_ortvalue_input(its.name, ort.OrtValue.ortvalue_from_numpy(array, "cpu", 0))
+        for its in session.get_outputs():
+            binding.bind_output(its.name, "cpu")
+        call = partial(session.run_with_iobinding, binding)
+        call()
+    except Exception as error:  # onnxruntime's own classes share no base
+        reason = str(error).partition("\n")[0]
+        raise MeasurementError(f"onnxruntime refuses {what}: {reason}") from error
+    return call

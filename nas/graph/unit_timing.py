@@ -1,0 +1,144 @@
+"""Time the units of a network one by one on this host, and the whole of it."""
+
+import functools
+import operator
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.passes.split_module import split_module
+
+from jmsnas.errors import MeasurementError
+from jmsnas.nas.graph.from_torch import export, gathered, make_classifier
+from jmsnas.nas.graph.model import Model
+from jmsnas.nas.graph.onnx_timing import onnx_calls
+from jmsnas.nas.graph.unit_profile import (
+    SCHEMA_VERSION,
+    ModelProfile,
+    digest,
+    now,
+    profile_path,
+    write_profile,
+)
+from jmsnas.profiler.host.environment import describe_host
+from jmsnas.profiler.table.latency_table import REFERENCE, Key
+from jmsnas.profiler.table.measurement import Measurement
+from jmsnas.profiler.timing.backends import pinned, prepare
+from jmsnas.profiler.timing.paired_timing import Call, TimingConfig, measure, wall_clock
+from jmsnas.progress import Progress, silent
+from jmsnas.workspace import Workspace
+
+
+def profile_network(
+    model: Model,
+    place: Workspace,
+    device: str = "local",
+    budget_s: float = 60.0,
+    threads: int = 1,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> ModelProfile:
+    """Measure every unit of a network here, and the whole of it, and keep what was found.
+
+    Parameters
+    ----------
+    model
+        A torchvision classifier (run in eager torch) or an ONNX file (run in onnxruntime).
+    budget_s
+        Seconds of sampling.
+
+    Raises
+    ------
+    MeasurementError
+        When a unit cannot be run apart.
+    StorageError
+        When the profile cannot be written.
+    """
+    onnx = model.name.endswith(".onnx")
+    key = Key("onnxruntime" if onnx else "torch", threads)
+    calls = onnx_calls(Path(model.name), threads, seed) if onnx else torch_calls(model, seed)
+    found: dict[int, Measurement] = {}
+    with pinned(key):
+        references = [prepare([REFERENCE], key, place.folder / "cache" / "onnx", seed)[0] for _ in range(4)]
+        timed = [wall_clock(call) for call in calls]
+        config = TimingConfig(budget_s=budget_s)
+        measure(timed, references, found.__setitem__, config, seed, progress)
+    profile = _profile(model, device, key, [found[n] for n in range(model.N + 1)])
+    write_profile(profile_path(place, device, model, key.runtime), profile)
+    return profile
+
+
+def torch_calls(model: Model, seed: int) -> list[Call]:
+    """Make every unit of a torchvision classifier ready to be called, and the whole of it as the last."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        module = make_classifier(model.name)
+    graph = export(module, model.name, model.input_shape)
+    x_NCHW = torch.randn(1, *model.input_shape, generator=torch.Generator().manual_seed(seed))
+    with torch.inference_mode():
+        return [*unit_calls(graph, x_NCHW, model.N), functools.partial(graph, x_NCHW)]
+
+
+def _profile(model: Model, device: str, key: Key, found: Sequence[Measurement]) -> ModelProfile:
+    units, whole = found[:-1], found[-1]
+    level_s = whole.reference_s
+    return ModelProfile(
+        SCHEMA_VERSION,
+        model.name,
+        device,
+        key.runtime,
+        key.threads,
+        digest(model),
+        tuple(its.ratio * level_s for its in units),
+        tuple(its.ratio_low * level_s for its in units),
+        tuple(its.ratio_high * level_s for its in units),
+        whole.ratio * level_s,
+        sum(its.converged for its in units),
+        now(),
+        describe_host(),
+    )
+
+
+def unit_calls(graph: fx.GraphModule, x_NCHW: Tensor, N: int) -> list[Call]:
+    """Cut an exported network into its units, each with the inputs this image gives it, ready to be called.
+
+    Raises
+    ------
+    MeasurementError
+        When the network cannot be cut so.
+    """
+    _, nodes = gathered(graph)
+    unit_of = {node: n for n, its in enumerate(nodes) for node in its}
+    # What does not depend on the image (weights, tables of positions) goes to the first unit that needs it.
+    for node in reversed(list(graph.graph.nodes)):
+        if node not in unit_of and node.op in ("call_function", "get_attr"):
+            unit_of[node] = min((unit_of[user] for user in node.users if user in unit_of), default=0)
+    try:
+        cut = split_module(graph, graph, lambda node: unit_of.get(node, 0))
+        taken: dict[int, tuple[Any, ...]] = {}
+        handles = [
+            part.register_forward_pre_hook(functools.partial(_keep, taken, int(name.rpartition("_")[2])))
+            for name, part in cut.named_children()
+            if name.startswith("submod_")
+        ]
+        cut(x_NCHW)
+    except Exception as error:  # whatever the network's own code raises
+        raise MeasurementError(
+            f"cannot run the network unit by unit: {type(error).__name__} {error}"
+        ) from error
+    for handle in handles:
+        handle.remove()
+    if sorted(taken) != list(range(N)):
+        raise MeasurementError(f"cannot run the network unit by unit: got {len(taken)} of {N} units")
+    parts = [operator.attrgetter(f"submod_{n}")(cut) for n in range(N)]
+    return [functools.partial(_inside, part, taken[n]) for n, part in enumerate(parts)]
+
+
+def _keep(taken: dict[int, tuple[Any, ...]], n: int, module: nn.Module, inputs: tuple[Any, ...]) -> None:
+    taken[n] = tuple(its.clone() if isinstance(its, Tensor) else its for its in inputs)
+
+
+def _inside(part: nn.Module, inputs: tuple[Any, ...]) -> Any:
+    return part(*inputs)

@@ -1,0 +1,1 @@
+"""A whole search (section V-B): two stages, the run folder, several targets."""

@@ -1,0 +1,60 @@
+"""How the split of a search may be made, beside what the network's file says."""
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from jmsnas.errors import NetworkError
+from jmsnas.topology import Network, load_network
+
+TOPOLOGIES = ("chain", "mesh")
+
+
+@dataclass(frozen=True, slots=True)
+class Splitting:
+    """What is asked for; None leaves what the network's file says.
+
+    Attributes
+    ----------
+    split
+        `joint`: operations and cuts together. `fixed`: the layers of each device are given (the paper).
+    policy, input_encoding
+        As of `Network`.
+    min_layers
+        Layers the first device runs at least; 1 or more keeps the raw input on it.
+    """
+
+    split: str = "joint"
+    policy: str | None = None
+    input_encoding: str | None = None
+    min_layers: int | None = None
+
+    def of(self, network: Network) -> Network:
+        """Give the network as asked for. Raises NetworkError."""
+        if self.policy is not None:
+            network = replace(network, policy=self.policy)
+        if self.input_encoding is not None:
+            network = replace(network, input_encoding=self.input_encoding)
+        if self.min_layers is not None:
+            first, *others = network.devices
+            network = replace(network, devices=(replace(first, min_layers=self.min_layers), *others))
+        return network
+
+
+AS_THE_FILE_SAYS = Splitting()
+
+
+def network_name(topology: str, name: str | None, user_folder: Path) -> str:
+    """Give the name of the network to search on: `name`, else the built-in one of the topology.
+
+    Raises NetworkError for a topology nobody knows, or a network of the other one.
+    """
+    if topology not in TOPOLOGIES:
+        raise NetworkError(f"unknown topology {topology!r}: expected {' or '.join(TOPOLOGIES)}")
+    network = load_network(name or topology, user_folder)
+    own = "mesh" if network.tree else "chain"
+    if own != topology:
+        raise NetworkError(
+            f"network {network.name} is a {own}, --topology {topology} was asked for: take --topology {own}, "
+            "or another --network"
+        )
+    return name or topology

@@ -1,0 +1,249 @@
+"""The two stages of training (section V-B): the supernet with its alphas, then the derived network.
+
+Each stage is an object that runs one epoch at a time and can tell, and go back to, all that the next epoch
+depends on.
+"""
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from jmsnas.datasets.splits import ImageSet, Splits
+from jmsnas.nas.search.config import SearchConfig
+from jmsnas.nas.supernet.architecture_step import ArchitectureStep
+from jmsnas.nas.supernet.checkpoint import State
+from jmsnas.nas.supernet.distributed import ALONE, Ranks
+from jmsnas.nas.supernet.training import Tally, batches, cosine, steps_of_epoch, to_device, weight_step
+from jmsnas.units import format_duration
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One line of the log.
+
+    `stage` is warm-up, search or final; `loss` and `accuracy` are of the training batches under the sampled
+    paths, `arch_*` of the architecture batches (None where there were none); `expected_latency_s` is E[T] and
+    `entropy` the mean entropy of the choices in nats, both at the end of the epoch. `derived_*` are of the
+    network that would be derived then: its T, and its accuracy on the architecture's images with the
+    supernet's weights (the paper's Fig. 5); `multiplier` is lambda where it is learned.
+    """
+
+    stage: str
+    epoch: int
+    loss: float
+    accuracy: float
+    arch_loss: float | None
+    arch_accuracy: float | None
+    expected_latency_s: float | None
+    entropy: float | None
+    seconds: float
+    derived_latency_s: float | None = None
+    derived_accuracy: float | None = None
+    multiplier: float | None = None
+
+    @property
+    def words(self) -> str:
+        """How it went, for a line of progress."""
+        right = self.accuracy if self.derived_accuracy is None else self.derived_accuracy
+        words = [f"{self.stage} {self.epoch}: loss {self.loss:.3f}", f"{right:.1%} right"]
+        if self.expected_latency_s is not None and self.entropy is not None:
+            words += [f"E[T] {format_duration(self.expected_latency_s)}", f"entropy {self.entropy:.2f}"]
+        if self.derived_latency_s is not None:
+            words.append(f"derived now: T {format_duration(self.derived_latency_s)}")
+        return ", ".join(words)
+
+
+Report = Callable[[Epoch], None]
+# T of the network that would be derived now, and its accuracy on held-out images; None where there is none.
+Now = Callable[[], tuple[float | None, float | None]]
+
+
+class HeldOut:
+    """Batches of the architecture's images without end, round after round; it knows how many were had."""
+
+    def __init__(self, images: ImageSet, batch_size: int, seed: int, ranks: Ranks = ALONE) -> None:
+        self.images, self.batch_size, self.seed, self.ranks = images, batch_size, seed, ranks
+        self.round, self.taken = 0, 0
+        self._batches: Iterator[tuple[Tensor, Tensor]] | None = None
+
+    def next(self) -> tuple[Tensor, Tensor]:
+        """Give the next batch: this process's part of it."""
+        while True:
+            if self._batches is None:
+                self._batches = batches(
+                    self.images,
+                    self.batch_size,
+                    self.seed,
+                    "architecture",
+                    self.round,
+                    self.taken,
+                    self.ranks,
+                )
+            found = next(self._batches, None)
+            if found is not None:
+                self.taken += 1
+                return found
+            self.round, self.taken, self._batches = self.round + 1, 0, None
+
+    def state(self) -> State:
+        """Where it is."""
+        return {"round": self.round, "taken": self.taken}
+
+    def restore(self, state: State) -> None:
+        """Go back to a place."""
+        self.round, self.taken, self._batches = state["round"], state["taken"], None
+
+
+def optimizer_for(config: SearchConfig, module: nn.Module) -> torch.optim.Optimizer:
+    """Make the optimiser of the weights; its decay is the gradient of lambda1 ||theta||^2."""
+    decay = 2 * config.lambda1
+    if config.optimizer == "adam":
+        return torch.optim.Adam(module.parameters(), config.lr, weight_decay=decay)
+    # Not fused: it fails on weights that no path has touched yet, beside others that have a momentum.
+    return torch.optim.SGD(module.parameters(), config.lr, config.momentum, weight_decay=decay, nesterov=True)
+
+
+def _set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+
+
+def _rates(config: SearchConfig, images: ImageSet, epoch: int, epochs: int) -> list[float]:
+    """Give the learning rate of each step of an epoch.
+
+    It falls at every step: where there are few epochs, one that falls between them ends far above 0.
+    """
+    steps = steps_of_epoch(len(images), config.batch_size)
+    return [config.lr * cosine(epoch * steps + step, epochs * steps) for step in range(steps)]
+
+
+class StageOne:
+    """Warm-up on the weights alone (uniform paths), then weights and alphas in turn, batch by batch."""
+
+    def __init__(
+        self, config: SearchConfig, arch: ArchitectureStep, splits: Splits, device: torch.device, now: Now
+    ) -> None:
+        self.config, self.arch, self.splits, self.device, self.now = config, arch, splits, device, now
+        self.epochs, self.epoch, self.ranks = config.warmup_epochs + config.search_epochs, 0, arch.ranks
+        self.optimizer = optimizer_for(config, arch.supernet)
+        self.held_out = HeldOut(splits.arch, config.batch_size, config.seed, self.ranks)
+        self.network = self.ranks.wrap(arch.supernet, one_path=True)
+
+    def run_epoch(self) -> Epoch:
+        """Train one epoch more, and say how it went."""
+        config, arch, began = self.config, self.arch, time.perf_counter()
+        warm, weights, alphas = self.epoch < config.warmup_epochs, Tally(), Tally()
+        ramp = (self.epoch + 1 - config.warmup_epochs) / max(config.search_epochs, 1)
+        arch.supernet.train()
+        images, ranks = self.splits.train, self.ranks
+        rates = _rates(config, images, self.epoch, self.epochs)
+        taken = batches(images, config.batch_size, config.seed, "weights", self.epoch, ranks=ranks)
+        for rate, batch in zip(rates, taken, strict=True):
+            _set_lr(self.optimizer, rate)
+            x, labels = to_device(*batch, self.device)
+            path = arch.sample_path()
+            told = weight_step(self.network, (x, path), labels, self.optimizer, "stage one")
+            weights.add(*told, len(labels))
+            if not warm:
+                x, labels = to_device(*self.held_out.next(), self.device)
+                alphas.add(*arch.step(x, labels, ramp), len(labels))
+        self.epoch += 1
+        weights = weights.over(ranks)
+        if warm:
+            return self._epoch("warm-up", weights, None, (None, None), began)
+        return self._epoch("search", weights, alphas.over(ranks), self.now(), began)
+
+    def _epoch(
+        self,
+        stage: str,
+        weights: Tally,
+        alphas: Tally | None,
+        derived: tuple[float | None, float | None],
+        began: float,
+    ) -> Epoch:
+        learned = self.config.constraint == "multiplier" and alphas is not None
+        return Epoch(
+            stage,
+            self.epoch,
+            weights.loss,
+            weights.accuracy,
+            alphas.loss if alphas else None,
+            alphas.accuracy if alphas else None,
+            self.arch.expected().latency_s,
+            self.arch.entropy(),
+            time.perf_counter() - began,
+            *derived,
+            self.arch.constraint.multiplier if learned else None,
+        )
+
+    def state(self) -> State:
+        """Everything that the next epoch depends on, each piece by itself."""
+        return {
+            "epoch": self.epoch,
+            "weights": self.arch.supernet.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "held_out": self.held_out.state(),
+            **self.arch.state(),
+        }
+
+    def restore(self, state: State) -> None:
+        """Go back to a state."""
+        self.epoch = state["epoch"]
+        self.arch.supernet.load_state_dict(state["weights"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.held_out.restore(state["held_out"])
+        self.arch.restore(state)
+
+
+class StageTwo:
+    """Train the derived network on, from the supernet's weights."""
+
+    def __init__(
+        self,
+        config: SearchConfig,
+        network: nn.Module,
+        images: ImageSet,
+        device: torch.device,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.config, self.module, self.images, self.device, self.ranks = (
+            config,
+            network,
+            images,
+            device,
+            ranks,
+        )
+        self.epochs, self.epoch = config.final_epochs, 0
+        self.optimizer = optimizer_for(config, network)
+        self.network = ranks.wrap(network, one_path=False)
+
+    def run_epoch(self) -> Epoch:
+        """Train one epoch more, and say how it went."""
+        config, began, tally, ranks = self.config, time.perf_counter(), Tally(), self.ranks
+        self.module.train()
+        rates = _rates(config, self.images, self.epoch, self.epochs)
+        taken = batches(self.images, config.batch_size, config.seed, "final", self.epoch, ranks=ranks)
+        for rate, batch in zip(rates, taken, strict=True):
+            _set_lr(self.optimizer, rate)
+            x, labels = to_device(*batch, self.device)
+            tally.add(*weight_step(self.network, (x,), labels, self.optimizer, "stage two"), len(labels))
+        ranks.take_first(self.module.buffers())
+        self.epoch, tally, seconds = self.epoch + 1, tally.over(ranks), time.perf_counter() - began
+        return Epoch("final", self.epoch, tally.loss, tally.accuracy, None, None, None, None, seconds)
+
+    def state(self) -> State:
+        """Everything that the next epoch depends on."""
+        return {
+            "epoch": self.epoch,
+            "weights": self.module.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+        }
+
+    def restore(self, state: State) -> None:
+        """Go back to a state."""
+        self.epoch = state["epoch"]
+        self.module.load_state_dict(state["weights"])
+        self.optimizer.load_state_dict(state["optimizer"])

@@ -1,0 +1,55 @@
+"""Devices and any links between them, from a network file: what `jmsnas split` needs of one.
+
+A search needs a chain or a mesh (jmsnas/topology.py); a fixed network can be split over any graph of devices.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from jmsnas.device import Device
+from jmsnas.errors import NetworkError
+from jmsnas.files import find_toml, read_toml, refuse_unknown_keys
+from jmsnas.nas.graph.fork_join import Tree, tree_of
+from jmsnas.topology import NETWORK_KEYS, Link, Network, device_from_toml, link_from_toml, network_from_toml
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceGraph:
+    """Devices (the first holds the raw input), links, the file's own input encoding and policy; its tree.
+
+    `returns`: whether the result goes back to the first device, as of `Network`.
+    """
+
+    devices: tuple[Device, ...]
+    links: tuple[Link, ...]
+    input_encoding: str = "uint8"
+    policy: str = "strict"
+    tree: Tree | None = None
+    returns: bool = False
+
+
+def graph_of(network: Network) -> DeviceGraph:
+    """Give a chain or mesh as a graph."""
+    own = network.input_encoding, network.policy
+    return DeviceGraph(network.devices, network.links, *own, tree_of(network), network.returns)
+
+
+def load_graph(name: str, user_folder: Path | None = None) -> DeviceGraph:
+    """Load a network file by name or path, whatever its links are. Raises NetworkError, UnitError."""
+    path = find_toml("networks", name, user_folder, NetworkError)
+    table, where = read_toml(path, NetworkError), str(path)
+    refuse_unknown_keys(table, NETWORK_KEYS, where, NetworkError)
+    if table.get("tree"):
+        return graph_of(network_from_toml(table, where))
+    try:
+        devices = tuple(device_from_toml(entry, where) for entry in table["device"])
+        links = tuple(link_from_toml(entry, where) for entry in table.get("link", ()))
+    except KeyError as error:
+        raise NetworkError(f"{where} lacks the key {error}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise NetworkError(f"{where} has a value of the wrong kind: {error}") from error
+    names = [device.name for device in devices]
+    if not names or len(set(names)) < len(names):
+        raise NetworkError(f"{where} needs devices with different names, got {', '.join(names) or 'none'}")
+    own = str(table.get("input", "uint8")), str(table.get("policy", "strict"))
+    return DeviceGraph(devices, links, *own, returns=bool(table.get("return", False)))

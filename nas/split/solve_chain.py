@@ -1,0 +1,174 @@
+"""The best split of equation (1) with limits a device, exactly: the states are (device, cut).
+
+N layers, M devices, L = N + 1 cuts (cut c: the first c layers are done; cut 0 is the raw input). Device m,
+from cut b to cut c, takes S_m[c] - S_m[b], the difference of prefix sums: so the least over b is a running
+minimum, O(N M) in all; with limits it is a minimum over a window, O(N M log N).
+Pure functions over arrays: nothing here knows of spaces or networks.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jmsnas.errors import TargetError
+from jmsnas.nas.split.placement import Placement
+
+# Sums of the same numbers in another order differ in the last digits: a limit met exactly is met.
+_ROUNDING = 1e-12
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """A resource no device may use more of than it has: bytes of memory, joules.
+
+    Layers b+1 .. c on device m use the sum of `use_NM` over them, plus the largest `peak_NM` among them, plus
+    `sent_LM[c, m]` for sending output c; at most `limit_M[m]` (infinite: no limit).
+    """
+
+    use_NM: NDArray[np.float64]
+    peak_NM: NDArray[np.float64]
+    sent_LM: NDArray[np.float64]
+    limit_M: NDArray[np.float64]
+
+    def used_M(self, placement: Placement, stop_early: bool = False) -> NDArray[np.float64]:
+        """What each device uses under a placement; with `stop_early` nothing is sent behind layer N."""
+        N = len(self.use_NM)
+        used_M = np.zeros(len(self.limit_M))
+        for m, (layers, cut) in enumerate(zip(placement.layers, placement.cuts, strict=True)):
+            rows = slice(layers.start - 1, layers.stop - 1)
+            sent = 0.0 if stop_early and cut == N else self.sent_LM[cut, m]
+            used_M[m] = self.use_NM[rows, m].sum() + self.peak_NM[rows, m].max(initial=0.0) + sent
+        return used_M
+
+    def holds(self, placement: Placement, stop_early: bool = False) -> bool:
+        """Whether no device uses more than it has."""
+        return bool((self.used_M(placement, stop_early) <= self.limit_M * (1 + _ROUNDING)).all())
+
+    def earliest_start(self, m: int, stop_early: bool = False) -> NDArray[np.intp]:
+        """Give, for each cut c, the least cut from which device m may run up to c; (L,), c + 1 where none."""
+        N = len(self.use_NM)
+        cuts = np.arange(N + 1)
+        if np.isinf(self.limit_M[m]):
+            return np.zeros(N + 1, dtype=np.intp)
+        sums_L = np.concatenate([[0.0], np.cumsum(self.use_NM[:, m])])
+        free_L = self.limit_M[m] * (1 + _ROUNDING) - self.sent_LM[:, m]
+        if stop_early:
+            free_L[N] = self.limit_M[m] * (1 + _ROUNDING)
+        # What a start at b uses never grows with b: halve the interval in which the first that fits lies.
+        peaks = range_table(-np.append(self.peak_NM[:, m], 0.0))
+        low, high = np.zeros(N + 1, dtype=np.intp), cuts.astype(np.intp)
+        while (low < high).any():
+            middle = (low + high) // 2
+            used_L = sums_L - sums_L[middle] - range_min(peaks, middle, np.maximum(cuts - 1, middle))
+            fits = (used_L <= free_L) | (low == high)
+            low, high = np.where(fits, low, middle + 1), np.where(fits, middle, high)
+        return np.where((low == cuts) & (free_L < 0), cuts + 1, low)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How many layers each device runs at least and at most, and what they may use."""
+
+    min_layers_M: NDArray[np.int64]
+    max_layers_M: NDArray[np.int64]
+    budgets: tuple[Budget, ...] = ()
+
+
+def policy_limits(policy: str, N: int, M: int) -> Limits:
+    """Give the limits a policy alone sets: `strict` one layer a device or more, the others none."""
+    least = 1 if policy == "strict" else 0
+    return Limits(np.full(M, least), np.full(M, N))
+
+
+def range_table(values: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+    """Make the table behind `range_min`: level k holds the least of 2^k values from each place on."""
+    levels, span = [values], 1
+    while 2 * span <= len(values):
+        levels.append(np.minimum(levels[-1][:-span], levels[-1][span:]))
+        span *= 2
+    return levels
+
+
+def range_min(
+    levels: list[NDArray[np.float64]], first: NDArray[np.intp], last: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """Least of the values first .. last, both included, for arrays of windows; infinite where empty."""
+    least = np.full(len(first), np.inf)
+    length = last - first + 1
+    level = np.frexp(np.maximum(length, 1))[1] - 1
+    for k, values in enumerate(levels):
+        here = (level == k) & (length > 0)
+        least[here] = np.minimum(values[first[here]], values[last[here] - (1 << k) + 1])
+    return least
+
+
+def chain_split(
+    tau_NM: NDArray[np.float64],
+    epsilon_LM: NDArray[np.float64],
+    policy: str = "strict",
+    limits: Limits | None = None,
+    return_M: NDArray[np.float64] | None = None,
+) -> tuple[float, Placement]:
+    """Find the least T of equation (1) over all splits that policy and limits allow, and one that reaches it.
+
+    Parameters
+    ----------
+    tau_NM
+        Seconds of layer n on device m.
+    epsilon_LM
+        Seconds to send output n (row 0: the raw input) over the link behind device m; last column 0.
+    policy
+        `strict`, `relay` or `stop-early`.
+    limits
+        Layers and resources a device, beside what the policy asks; None for the policy alone.
+    return_M
+        Seconds to bring the result back from device m; None where it stays.
+
+    Returns
+    -------
+    T in seconds, and the placement. Exact.
+
+    Raises
+    ------
+    TargetError
+        When no split is allowed.
+    """
+    N, M = tau_NM.shape
+    stop_early = policy == "stop-early"
+    limits = limits or policy_limits(policy, N, M)
+    least_M = np.maximum(limits.min_layers_M, 1 if policy == "strict" else 0)
+    back_M = np.zeros(M) if return_M is None else return_M
+    cuts = np.arange(N + 1)
+    arrived_L = np.where(cuts == 0, 0.0, np.inf)
+    starts: list[tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.intp]]] = []
+    ends_M = np.full(M, np.inf)
+    for m in range(M):
+        sums_L = np.concatenate([[0.0], np.cumsum(tau_NM[:, m])])
+        first_L = np.maximum(cuts - limits.max_layers_M[m], 0)
+        for budget in limits.budgets:
+            first_L = np.maximum(first_L, budget.earliest_start(m, stop_early))
+        last_L = cuts - least_M[m]
+        left_L = arrived_L - sums_L
+        starts.append((left_L, first_L, last_L))
+        if first_L.any():
+            done_L = range_min(range_table(left_L), first_L, last_L) + sums_L
+        else:
+            done_L = np.full(N + 1, np.inf)
+            running_L = np.minimum.accumulate(left_L)
+            done_L[least_M[m] :] = running_L[: N + 1 - least_M[m]] + sums_L[least_M[m] :]
+        if (stop_early and not least_M[m + 1 :].any()) or m == M - 1:
+            ends_M[m] = done_L[N] + back_M[m]
+        arrived_L = done_L + epsilon_LM[:, m]
+    device = int(ends_M.argmin())
+    if not np.isfinite(ends_M[device]):
+        raise TargetError(
+            f"no split of {N} layers over {M} devices is allowed by policy {policy} and the devices' limits: "
+            "loosen min_layers, max_layers, memory or energy, or use policy relay"
+        )
+    found = [N] * (M - device)
+    for m in range(device, 0, -1):
+        left_L, first_L, last_L = starts[m]
+        window = left_L[first_L[found[0]] : last_L[found[0]] + 1]
+        found.insert(0, int(first_L[found[0]] + window.argmin()))
+    return float(ends_M[device]), Placement(tuple(found))

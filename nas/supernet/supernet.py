@@ -1,0 +1,131 @@
+"""The full tree of section IV-A: at each layer every candidate, one of which runs.
+
+N layers, R candidates; x is (batch, channels, height, width). On a mesh the trunk's output goes into every
+branch, and the sum of the branches' outputs into the tail.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+
+from jmsnas.architecture import Architecture
+from jmsnas.blocks import build
+from jmsnas.nas.supernet.gates import TwoPaths
+from jmsnas.nas.supernet.initialisation import begin_alike
+from jmsnas.space import Block, SearchSpace
+
+
+class _Gate(torch.autograd.Function):
+    """g_a v_a(x) + g_b v_b(x) at g = (1, 0): the value is v_a, the gates get dL/dg_j = sum(dL/dy * v_j)."""
+
+    @staticmethod
+    def forward(ctx: Any, active: Tensor, other: Tensor, gates_2: Tensor) -> Tensor:
+        ctx.save_for_backward(active, other)
+        return active.view_as(active)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, Tensor]:
+        active, other = ctx.saved_tensors
+        (gradient,) = gradients
+        return (
+            gradient,
+            None,
+            torch.stack([(gradient * value).sum(dtype=torch.float32) for value in (active, other)]),
+        )
+
+
+def gate(active: Tensor, other: Tensor, gates_2: Tensor) -> Tensor:
+    """Give the active path's output, and to `gates_2` the gradient of both gates (equation (8)).
+
+    `other` may be computed without a graph: nothing flows back through it.
+    """
+    return cast(Tensor, _Gate.apply(active, other, gates_2))
+
+
+def run_layers(space: SearchSpace, layer: Callable[[int, Tensor], Tensor], x: Tensor) -> Tensor:
+    """Run `layer(n, x)` over all layers of a space in the order data meets them."""
+    for n in range(space.trunk):
+        x = layer(n, x)
+    if not space.branches:
+        return x
+    joined: Tensor | None = None
+    for branch in space.branches:
+        y = x
+        for n in branch:
+            y = layer(n, y)
+        joined = y if joined is None else joined + y
+    assert joined is not None
+    for n in range(space.branches[-1][-1] + 1, space.N):
+        joined = layer(n, joined)
+    return joined
+
+
+class DerivedNetwork(nn.Sequential):
+    """One module a layer, named by its place in the space; on a mesh with branches that are summed."""
+
+    def __init__(self, space: SearchSpace, layers: Sequence[nn.Module]) -> None:
+        super().__init__(*layers)
+        self.space = space
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits, (batch, classes)."""
+        return run_layers(self.space, lambda n, y: cast(Tensor, self[n](y)), x)
+
+
+class Supernet(nn.Module):
+    """Every candidate of every layer of a space, built by `blocks.build`.
+
+    All candidates of a layer begin as nearly the same function (see beginning.py).
+
+    BatchNorm always uses the batch's own statistics here and never moves its running ones: they would mix
+    what different paths see. `derived` networks are recalibrated (see training.recalibrate).
+    """
+
+    def __init__(self, space: SearchSpace) -> None:
+        super().__init__()
+        self.space = space
+        self.layers = nn.ModuleList(
+            nn.ModuleList(build(Block(candidate, layer)) for candidate in choices)
+            for layer, choices in zip(space.layers, space.choices, strict=True)
+        )
+        for n, choices in enumerate(space.choices):
+            for i in range(len(choices)):
+                begin_alike(self.candidate(n, i), torch.Generator().manual_seed(n))
+        set_statistics_momentum(self, 0.0)
+
+    def candidate(self, n: int, i: int) -> nn.Module:
+        """Module of candidate i of layer n, both from 0."""
+        return cast(nn.ModuleList, self.layers[n])[i]
+
+    def forward(self, x: Tensor, active: Sequence[int]) -> Tensor:
+        """Run one path: candidate `active[n]` at layer n. Logits, (batch, classes)."""
+        return run_layers(self.space, lambda n, y: cast(Tensor, self.candidate(n, active[n])(y)), x)
+
+    def forward_two(self, x: Tensor, paths: TwoPaths, gates_N2: Tensor) -> Tensor:
+        """Run the active path; `gates_N2.grad` then receives dL/dg of both paths.
+
+        The other path is run without a graph: only its value enters Lemma 1.
+        """
+        return run_layers(self.space, lambda n, y: self._two(n, y, paths, gates_N2), x)
+
+    def _two(self, n: int, x: Tensor, paths: TwoPaths, gates_N2: Tensor) -> Tensor:
+        a, b = paths.active[n], paths.other[n]
+        if a == b:
+            return cast(Tensor, self.candidate(n, a)(x))
+        with torch.no_grad():
+            other = self.candidate(n, b)(x)
+        return gate(self.candidate(n, a)(x), other, gates_N2[n])
+
+    def derived(self, architecture: Architecture) -> nn.Sequential:
+        """Take one candidate a layer out of the supernet, with its weights (not a copy)."""
+        chosen = architecture.indices(self.space)
+        return DerivedNetwork(self.space, [self.candidate(n, i) for n, i in enumerate(chosen)])
+
+
+def set_statistics_momentum(module: nn.Module, momentum: float | None) -> None:
+    """Set how fast BatchNorm's running statistics move: 0 never, None as the plain mean of all batches."""
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            part.momentum = momentum

@@ -1,0 +1,224 @@
+"""Latencies in CSV: what `jmsnas table export` wrote, and published tables (docs/own_tables.md)."""
+
+import csv
+import io
+import itertools
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import pyarrow as pa
+
+from jmsnas.errors import SpaceError, TableError
+from jmsnas.operations import squeezed_channels
+from jmsnas.profiler.exchange.lut_keys import Entry, Figure, Piece
+from jmsnas.profiler.exchange.lut_yaml import Z_95, read_ms
+from jmsnas.profiler.exchange.published_setting import Setting, setting_of
+from jmsnas.profiler.table.latency_table import AnyRow
+from jmsnas.profiler.table.schema import SCHEMA, record_row
+from jmsnas.space import IDENTITY, STEM, Block, Candidate, Layer
+
+Cells = Mapping[str, str]
+# Each is a dictionary of dozens of cells; the largest table that is published has a few thousand.
+_MOST_ROWS = 50_000
+_OURS = tuple(name for name in SCHEMA.names if name != "samples")
+_NEEDED = (
+    *("device", "runtime", "batch", "latency_ms", "op", "kernel_size", "expansion", "stride", "shortcut"),
+    *("in_channels", "out_channels", "height", "width"),
+)
+_OPS = ("mbconv", "identity", "stem_conv3x3", "head_conv1x1", "pool_fc")
+_CLIPPED, _HARD = ("", "relu", "relu6"), ("h_swish", "hard_swish")
+_TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False, "": False}
+
+
+def read_cells(text: str, name: str) -> tuple[Cells, ...]:
+    """Read the lines of a CSV file by the names of its header. Raises TableError."""
+    try:
+        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, restval="")
+        records = tuple(itertools.islice(reader, _MOST_ROWS + 1))
+    except csv.Error as error:
+        raise TableError(f"{name} is not a CSV file: {error}") from error
+    names = reader.fieldnames or ()
+    wanted = _OURS if "candidate" in names else _NEEDED
+    missing = [column for column in wanted if column not in names]
+    if missing or not records:
+        what = f"it lacks the columns {', '.join(missing)}" if missing else "it has no rows"
+        raise TableError(f"{name} is no latency table: {what}. Expected those of docs/own_tables.md")
+    if len(records) > _MOST_ROWS:
+        raise TableError(f"{name} has more than {_MOST_ROWS} rows: expected a latency table")
+    if len(set(names)) < len(names):
+        raise TableError(f"{name} has a column twice: expected each once")
+    for number, record in enumerate(records, 1):
+        if None in record:
+            raise TableError(f"{name} row {number} has more cells than the header has names")
+    return records
+
+
+def cells_of(records: Sequence[Mapping[str, object]]) -> tuple[Cells, ...]:
+    """Give plain records, as of a Parquet file, as the texts they would be in CSV."""
+    return tuple(
+        {name: "" if value is None else str(value) for name, value in record.items()} for record in records
+    )
+
+
+def is_ours(records: Sequence[Cells]) -> bool:
+    """Whether the columns are those of `jmsnas table export`."""
+    return "candidate" in records[0]
+
+
+def our_rows(records: Sequence[Cells], name: str) -> tuple[AnyRow, ...]:
+    """Make the rows of our own export again, without their samples. Raises TableError."""
+    found = []
+    for number, record in enumerate(records, 1):
+        try:
+            values = {column: _value(record[column], SCHEMA.field(column)) for column in _OURS}
+            found.append(record_row({**values, "samples": []}))
+        except (ValueError, TableError) as error:
+            raise TableError(f"{name} row {number} makes no sense: {error}") from error
+    return tuple(found)
+
+
+def _value(cell: str, field: pa.Field) -> object:
+    kind = field.type
+    if pa.types.is_list(kind):
+        return [_value(item, kind.value_field) for item in cell.split(" | ")] if cell else []
+    if not cell and not pa.types.is_string(kind):
+        if field.nullable:
+            return None
+        raise ValueError(f"{field.name} is empty")
+    if pa.types.is_boolean(kind):
+        return _truth(cell, field.name)
+    if pa.types.is_integer(kind):
+        number = int(cell)
+        if abs(number) >= 2**31:
+            raise ValueError(f"{cell} is too large a number")
+        return number
+    if pa.types.is_floating(kind):
+        if not math.isfinite(float(cell)):
+            raise ValueError(f"{cell} is no finite number")
+        return float(cell)
+    return cell
+
+
+def _truth(cell: str, name: str) -> bool:
+    if cell.lower() not in _TRUTH:
+        raise ValueError(f"{name} is {cell[:40]!r}, expected true or false")
+    return _TRUTH[cell.lower()]
+
+
+def one_setting(records: Sequence[Cells], name: str, only: str | None) -> tuple[Setting, dict[int, Cells]]:
+    """Choose the rows of one device, processor, run time and campaign, by their number, and say which.
+
+    `only` is part of what it says, in any case, for tables of several. Raises TableError.
+    """
+    by_setting: dict[Setting, dict[int, Cells]] = {}
+    for number, record in enumerate(records, 1):
+        by_setting.setdefault(setting_of(record), {})[number] = record
+    found = [setting for setting in by_setting if (only or "").lower() in str(setting).lower()]
+    if len(found) != 1:
+        several = "; ".join(sorted(map(str, found or by_setting))[:4])
+        have = f"{len(found)} settings" if found else f"no setting with {only!r}"
+        raise TableError(f"{name} holds {have} ({several}): name one of them, in part, with --only")
+    return found[0], by_setting[found[0]]
+
+
+def published_figures(records: Mapping[int, Cells], name: str) -> tuple[dict[int, list[Entry]], Counter[str]]:
+    """Read the entries of a published table by their batch, and count rows that no block here is, by reason.
+
+    Parameters
+    ----------
+    records
+        Rows by their number, which messages name.
+
+    Raises
+    ------
+    TableError
+        When a cell makes no sense, or a latency is no number above 0.
+    """
+    # FBNet's blocks, the only ones with grouped convolutions, expand even where that widens nothing.
+    always = any(record.get("pw_groups", "") not in ("", "1", "1.0") for record in records.values())
+    found: dict[int, list[Entry]] = {}
+    left_out: Counter[str] = Counter()
+    for number, record in records.items():
+        try:
+            figure, why = _figure(record), _why_not(record, always)
+            if why:
+                left_out[why] += 1
+            else:
+                found.setdefault(_whole(record, "batch", 1), []).append((_meanings(record), figure))
+        except (ValueError, ArithmeticError, SpaceError, TableError) as error:
+            raise TableError(f"{name} row {number} makes no sense: {error}") from error
+    return found, left_out
+
+
+def _figure(record: Cells) -> Figure:
+    mean_s = read_ms(record["latency_ms"], "latency_ms")
+    runs = _whole(record, "n_runs", 0)
+    spread = record.get("latency_var_ms2")
+    if not runs or not spread:
+        return Figure(mean_s, None, runs)
+    if not 0 <= float(spread) < math.inf:
+        raise ValueError(f"latency_var_ms2 is {spread}, expected 0 or more")
+    return Figure(mean_s, 1e-3 * Z_95 * math.sqrt(float(spread) / runs), runs)
+
+
+def _whole(record: Cells, name: str, default: int) -> int:
+    try:
+        number = float(record.get(name) or default)
+    except ValueError:
+        number = math.nan
+    if not 0 <= number < 2**31 or number != int(number):
+        raise ValueError(f"{name} is {record[name][:40]!r}, expected a whole number")
+    return int(number)
+
+
+def _why_not(record: Cells, always_expands: bool) -> str:
+    """Why no block here is that of a row, empty where one is."""
+    op, activation = record["op"], record.get("activation", "")
+    if op not in _OPS:
+        raise ValueError(f"op is {op[:40]!r}, expected one of {', '.join(_OPS)}")
+    if record.get("pw_groups", "") not in ("", "1", "1.0"):
+        return "grouped 1x1 convolutions"
+    if op == "mbconv" and always_expands and _middle(record) == _whole(record, "in_channels", 0):
+        return "an expansion that widens nothing"
+    if activation not in (*_CLIPPED, *_HARD) or (op == "head_conv1x1" and activation in _HARD):
+        return f"{op} with activation {activation}"
+    squeezed = _whole(record, "se_channels", 0)
+    if op == "mbconv" and squeezed not in (0, squeezed_channels(_middle(record))):
+        return "squeeze-and-excitation of another width"
+    return ""
+
+
+def _middle(record: Cells) -> int:
+    wide = _whole(record, "in_channels", 0)
+    return _whole(record, "mid_channels", 0) or round(wide * float(record["expansion"] or 1))
+
+
+def _meanings(record: Cells) -> tuple[Block | Piece, ...]:
+    """Blocks and pieces that a row stands for, as those of a key in `jmsnas.profiler.exchange.lut_keys`."""
+    wide, out, height, width = (
+        _whole(record, name, 0) for name in ("in_channels", "out_channels", "height", "width")
+    )
+    stride, op = _whole(record, "stride", 1), record["op"]
+    if op == "head_conv1x1":
+        return (Piece("Conv_1", (height, width, wide), (height, width, out)),)
+    if op == "pool_fc":
+        layer = Layer(wide, out, 1, height, width, "head")
+        return Block(Candidate(0, 0, op="classifier"), layer), Piece(
+            "Logits", (height, width, wide), (1, 1, out)
+        )
+    hard = record.get("activation", "") in _HARD
+    if op == "stem_conv3x3":
+        stem = Candidate(3, 0, op="stem_hs") if hard else STEM
+        return (Block(stem, Layer(wide, out, stride, height, width, "stem")),)
+    if op == "identity":
+        return (Block(IDENTITY, Layer(wide, out, stride, height, width)),)
+    kernel_size, middle = _whole(record, "kernel_size", 0), _middle(record)
+    shortcut, squeeze = _truth(record["shortcut"], "shortcut"), _truth(record.get("se", ""), "se")
+    if hard or squeeze or middle % wide:
+        # MobileNetV3's blocks are MBConvs of any width in the middle.
+        candidate = Candidate(
+            kernel_size, 0, shortcut, f"mbv3_{'hs' if hard else 're'}{'_se' if squeeze else ''}"
+        )
+        return (Block(candidate, Layer(wide, out, stride, height, width, hidden_channels=middle)),)
+    return (Block(Candidate(kernel_size, middle // wide, shortcut), Layer(wide, out, stride, height, width)),)

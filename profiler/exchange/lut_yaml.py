@@ -1,0 +1,161 @@
+"""Look-up tables of ProxylessNAS and Once-for-All as YAML (or JSON): key -> count, mean, std or var, in ms.
+
+Milliseconds become seconds and back in decimal, so that a table written and read has the same floats.
+"""
+
+import math
+from collections.abc import Iterator
+from decimal import Decimal
+
+import yaml
+
+from jmsnas.errors import TableError
+from jmsnas.profiler.exchange.lut_keys import Figure, key_of
+from jmsnas.profiler.table.latency_table import LatencyTable, Row
+from jmsnas.profiler.table.parquet import reason
+from jmsnas.units import format_duration
+
+# A normal variable lies within 1.96 standard deviations in 95 % of cases.
+Z_95 = 1.96
+_MOST_RUNS = 2**31 - 1
+_LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_PASSED = (
+    *(yaml.StreamStartEvent, yaml.StreamEndEvent),
+    *(yaml.DocumentStartEvent, yaml.DocumentEndEvent),
+)
+
+
+def read_lut(text: str, name: str, field: str = "mean") -> dict[str, Figure]:
+    """Read the entries of a look-up table; `name` is what messages call it.
+
+    `field` is which number of an entry is the latency; `std` and `var` are those of `mean`.
+
+    Raises
+    ------
+    TableError
+        When it is no YAML, no such table, or an entry has no latency above 0 or stands twice and differs.
+    """
+    found: dict[str, Figure] = {}
+    try:
+        for key, fields in _entries(text):
+            figure = _figure(fields, key, field)
+            if found.setdefault(key, figure) != figure:
+                both = (format_duration(one.mean_s) for one in (found[key], figure))
+                raise TableError(f"{key!r} stands twice: {' and '.join(both)}. Keep one")
+    except yaml.YAMLError as error:
+        raise TableError(f"{name} is not a YAML file: {reason(error)}") from error
+    except TableError as error:
+        raise TableError(f"{name}: {error}") from error
+    if not found:
+        raise TableError(f"{name} holds no entries: expected a look-up table, key -> count, mean, std")
+    return found
+
+
+def _entries(text: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """Give key and fields of each entry.
+
+    The parser's events are read as they come: nothing is made of tags, aliases, or what is nested deeper.
+    """
+    depth = 0
+    key: str | None = None
+    field: str | None = None
+    fields: dict[str, str] = {}
+    for event in yaml.parse(text, Loader=_LOADER):
+        if isinstance(event, yaml.MappingStartEvent) and (depth == 0 or (depth == 1 and key is not None)):
+            depth, fields = depth + 1, {}
+        elif isinstance(event, yaml.MappingEndEvent):
+            depth -= 1
+            if depth == 1 and key is not None:
+                yield key, fields
+                key = None
+        elif isinstance(event, yaml.ScalarEvent) and depth == 1 and key is None:
+            key = event.value
+        elif isinstance(event, yaml.ScalarEvent) and depth == 2 and field is None:
+            field = event.value
+        elif isinstance(event, yaml.ScalarEvent) and depth == 2 and field is not None:
+            if field in fields:
+                raise TableError(f"{key!r} has {field} twice")
+            fields[field], field = event.value, None
+        elif not isinstance(event, _PASSED):
+            line = event.start_mark.line + 1 if event.start_mark else "unknown"
+            raise TableError(
+                f"line {line} is no entry of a look-up table: expected a key, and below it count, mean and "
+                "std or var"
+            )
+
+
+def _figure(fields: dict[str, str], key: str, field: str) -> Figure:
+    if field not in fields:
+        raise TableError(f"{key!r} has no {field}: expected milliseconds. It has {', '.join(fields)}")
+    mean_s = read_ms(fields[field], f"{field} of {key!r}")
+    runs = _number(fields.get("count", "0"), f"count of {key!r}")
+    if not 0 <= runs <= _MOST_RUNS or runs != int(runs):
+        raise TableError(f"count of {key!r} is {fields['count']!r}: expected a number of runs")
+    spread = next((name for name in ("std", "var") if name in fields), None)
+    if spread is None or not runs or field != "mean":
+        return Figure(mean_s, None, int(runs))
+    number = _number(fields[spread], f"{spread} of {key!r}")
+    if number < 0:
+        raise TableError(f"{spread} of {key!r} is {fields[spread]!r}: expected 0 or more")
+    std_s = 1e-3 * (number if spread == "std" else math.sqrt(number))
+    return Figure(mean_s, Z_95 * std_s / math.sqrt(runs), int(runs))
+
+
+def read_ms(text: str, what: str) -> float:
+    """Give the seconds of a latency written in milliseconds, exactly. Raises TableError naming `what`."""
+    try:
+        seconds = float(Decimal(text).scaleb(-3))
+    except (ArithmeticError, ValueError) as error:
+        raise TableError(f"{what} is {text[:40]!r}: expected milliseconds") from error
+    if not 0 < seconds < math.inf:
+        raise TableError(f"{what} is {text[:40]!r} ms: expected a number above 0")
+    return seconds
+
+
+def _number(text: str, what: str) -> float:
+    try:
+        number = float(text)
+    except ValueError as error:
+        raise TableError(f"{what} is {text[:40]!r}: expected a number") from error
+    if not math.isfinite(number):
+        raise TableError(f"{what} is {text[:40]!r}: expected a finite number")
+    return number
+
+
+def lut_of(table: LatencyTable) -> tuple[str, int]:
+    """Give the rows of one key as a look-up table, and how many of its rows it has a word for.
+
+    A table without MBConvs is written in the form of Once-for-All, any other in that of ProxylessNAS. `mean`
+    is the median, and `std` what gives the interval: its half width * sqrt(count) / 1.96.
+
+    Raises
+    ------
+    TableError
+        When a row is simulated, since the form cannot say so, or none can be expressed.
+    """
+    simulated = sum(row.kind == "simulated" for row in table.everything)
+    if simulated:
+        raise TableError(
+            f"{simulated} of {len(table.everything)} rows of {table.device} are simulated, and a look-up "
+            "table cannot say so: write them with --csv, or measure with jmsnas profile"
+        )
+    v3 = not any(row.block.candidate.op == "mb" for row in table.rows)
+    entries = [(key, row) for row in table.rows if (key := key_of(row.block, v3))]
+    if not entries:
+        raise TableError(f"the table of {table.device} has no block that a look-up table has a word for")
+    lines = [line for key, row in sorted(entries, key=lambda entry: entry[0]) for line in _lines(key, row)]
+    return "\n".join(lines) + "\n", len(entries)
+
+
+def _lines(key: str, row: Row) -> Iterator[str]:
+    yield f"{key}:"
+    if row.rounds:
+        yield f"  count: {row.rounds}"
+    yield f"  mean: {_ms(row.median_s)}"
+    if row.rounds and row.high_s > row.low_s:
+        yield f"  std: {_ms((row.high_s - row.median_s) * math.sqrt(row.rounds) / Z_95)}"
+
+
+def _ms(seconds: float) -> str:
+    # Never 1E-7, which readers of YAML 1.1 take for a text.
+    return format(Decimal(repr(seconds)).scaleb(3), "f")

@@ -1,0 +1,1 @@
+"""What the host is, and what disturbs a measurement on it."""

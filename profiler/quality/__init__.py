@@ -1,0 +1,1 @@
+"""The quality gate: whether a latency table is worth fitting to."""

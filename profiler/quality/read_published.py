@@ -1,0 +1,199 @@
+"""Tables that others published, and ours, as readings for the quality gate.
+
+A published table is a Parquet or CSV file with one row a block (or a whole network): `device`, `runtime`,
+`batch`, `latency_ms` and either the geometry columns of docs/table.md or `arch`.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pc
+
+from jmsnas.errors import TableError
+from jmsnas.profiler.quality.latency_entry import Reading, readings_of
+from jmsnas.profiler.table.parquet import NOT_PARQUET, metadata_of, read_table, reason
+from jmsnas.profiler.table.safe_parquet import open_parquet, unpack
+
+_MAX_BYTES = 64 << 20
+_MAX_ROWS = 1_000_000
+_ALWAYS = ("device", "runtime", "batch", "latency_ms")
+_GEOMETRY = (
+    *("op", "kernel_size", "expansion", "stride", "shortcut"),
+    *("in_channels", "out_channels", "height", "width"),
+)
+_VARIANTS = ("pw_groups", "se", "se_channels", "activation", "space", "arch")
+_OTHERS = ("processor", "campaign", "mid_channels", "n_runs", "latency_var_ms2", "source")
+_PLAIN = (
+    *(pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean),
+    *(pa.types.is_string, pa.types.is_large_string, pa.types.is_null),
+)
+# A normal variable lies within 1.96 standard deviations in 95 % of cases.
+_Z_95 = 1.96
+
+
+def read_readings(path: Path) -> tuple[Reading, ...]:
+    """Read one of our tables, or a published one.
+
+    Raises
+    ------
+    TableError
+        When the file cannot be read, is no Parquet file, or is no table of latencies.
+    """
+    if metadata_of(path, "jmsnas.schema"):
+        return readings_of(read_table(path), str(path))
+    return foreign_readings(read_records(path), str(path))
+
+
+def read_records(path: Path) -> list[dict[str, Any]]:
+    """Read the rows of a published table as plain records, of those columns that docs/table.md names.
+
+    Raises
+    ------
+    TableError
+        When the file cannot be read, is neither Parquet nor CSV, or is no table of latencies.
+    """
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(_MAX_BYTES + 1)
+        if path.suffix.lower() == ".csv" and len(content) <= _MAX_BYTES:
+            return _of_csv(content, path)
+        file = open_parquet(content) if len(content) <= _MAX_BYTES else None
+        if file is None or file.metadata.num_rows > _MAX_ROWS:
+            raise TableError(
+                f"{path} is larger than {_MAX_BYTES} bytes or {_MAX_ROWS} rows: expected a latency table"
+            )
+        records: list[dict[str, Any]] = unpack(content, _columns(file.schema_arrow, path)).to_pylist()
+        return records
+    except FileNotFoundError as error:
+        raise TableError(f"cannot read {path}: {error.strerror}") from error
+    except NOT_PARQUET as error:
+        raise TableError(
+            f"{path} is damaged, or not a Parquet file: {reason(error)}. Expected a latency table"
+        ) from error
+
+
+def _of_csv(content: bytes, path: Path) -> list[dict[str, Any]]:
+    # One piece, so that a column is read as what suits all of its cells.
+    whole = pc.ReadOptions(use_threads=False, block_size=_MAX_BYTES)
+    try:
+        found = pc.read_csv(pa.BufferReader(content), whole)
+        records: list[dict[str, Any]] = found.select(_columns(found.schema, path)).to_pylist()
+    except NOT_PARQUET as error:
+        said = "".join(letter if letter.isprintable() else "?" for letter in reason(error))
+        raise TableError(f"{path} is no CSV table: {said}. Expected a latency table") from error
+    return records
+
+
+def _columns(schema: pa.Schema, path: Path) -> list[str]:
+    """Names of the columns that are read: those of docs/table.md, if they are numbers and texts."""
+    _check_columns(schema.names, path)
+    wanted = (*_ALWAYS, *_GEOMETRY, *_VARIANTS, *_OTHERS)
+    fields = [field for field in schema if field.name in wanted]
+    for field in fields:
+        kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
+        if not any(is_plain(kind) for is_plain in _PLAIN):
+            raise TableError(f"{path} has {field.name} of type {kind}: expected numbers or texts")
+    return [field.name for field in fields]
+
+
+def _check_columns(names: Sequence[str], path: Path) -> None:
+    if "latency_minus_skip_ms" in names and "latency_ms" not in names:
+        raise TableError(
+            f"{path} holds differences to a skip operator (latency_minus_skip_ms), not latencies: "
+            "there is nothing to check. Expected a column latency_ms"
+        )
+    wanted = _ALWAYS if "arch" in names else (*_ALWAYS, *_GEOMETRY)
+    missing = [name for name in wanted if name not in names]
+    if missing:
+        raise TableError(
+            f"{path} is no latency table: it lacks the columns {', '.join(missing)}. Expected a table of "
+            "jmsnas profile, or a published one with the columns of docs/table.md"
+        )
+
+
+def foreign_readings(records: Sequence[Mapping[str, Any]], table: str) -> tuple[Reading, ...]:
+    """Give the rows of a published table, as plain records, as readings.
+
+    Raises
+    ------
+    TableError
+        When a cell is of the wrong kind.
+    """
+    found = []
+    for number, record in enumerate(records, 1):
+        try:
+            found.append(_foreign(record, table, number))
+        except (TypeError, ValueError, KeyError, ArithmeticError) as error:
+            raise TableError(
+                f"{table} row {number} makes no sense: {reason(error)}. Expected the columns of docs/table.md"
+            ) from error
+    return tuple(found)
+
+
+def _foreign(record: Mapping[str, Any], table: str, number: int) -> Reading:
+    latency = record["latency_ms"]
+    median_s = math.nan if latency is None else float(latency) * 1e-3
+    low_s, high_s = _interval_s(record, median_s)
+    op = "network" if record.get("arch") is not None else str(record["op"])
+    sizes = {
+        name: int(record.get(name) or 0)
+        for name in ("kernel_size", "in_channels", "out_channels", "height", "width")
+    }
+    batch = int(record["batch"] or 1)
+    macs, moved = _work(record, op, sizes, int(record.get("stride") or 1))
+    variants = ((name, record.get(name)) for name in _VARIANTS)
+    return Reading(
+        table=table,
+        row=number,
+        device=", ".join(str(record[name]) for name in ("device", "processor") if record.get(name)),
+        setting=f"{record['runtime']}, batch {batch}",
+        op={"mbconv": "mb"}.get(op, op),
+        median_s=median_s,
+        expansion=float(record.get("expansion") or 0.0),
+        shortcut=bool(record.get("shortcut")),
+        stride=int(record.get("stride") or 1),
+        kernel_size=sizes["kernel_size"],
+        in_channels=sizes["in_channels"],
+        out_channels=sizes["out_channels"],
+        height=sizes["height"],
+        width=sizes["width"],
+        variant=" ".join(
+            f"{name} {value}" for name, value in variants if value and (name, value) != ("pw_groups", 1)
+        ),
+        campaign="" if record.get("campaign") is None else f"campaign {record['campaign']}",
+        macs=batch * macs,
+        moved=batch * moved,
+        low_s=low_s,
+        high_s=high_s,
+    )
+
+
+def _interval_s(record: Mapping[str, Any], mean_s: float) -> tuple[float | None, float | None]:
+    runs, variance_ms2 = record.get("n_runs"), record.get("latency_var_ms2")
+    if not runs or variance_ms2 is None or not variance_ms2 >= 0:
+        return None, None
+    half_s = _Z_95 * math.sqrt(variance_ms2 / runs) * 1e-3
+    return mean_s - half_s, mean_s + half_s
+
+
+def _work(record: Mapping[str, Any], op: str, sizes: Mapping[str, int], stride: int) -> tuple[float, float]:
+    """MACs and activations moved of one image: expand, depthwise, project; nothing for an unknown op."""
+    wide, out = sizes["in_channels"], sizes["out_channels"]
+    pixels = sizes["height"] * sizes["width"]
+    after = -(-sizes["height"] // stride) * -(-sizes["width"] // stride)
+    square = sizes["kernel_size"] ** 2
+    if op == "mbconv":
+        expansion, groups = float(record.get("expansion") or 1.0), int(record.get("pw_groups") or 1)
+        middle = int(record.get("mid_channels") or round(wide * expansion))
+        # Some run time's graphs leave the first convolution out where it widens nothing; not counted then.
+        expand = pixels * wide * middle / groups if middle > wide else 0.0
+        project = after * middle * out / groups
+        return expand + after * middle * square + project, float(
+            pixels * (wide + 2 * middle) + after * (2 * middle + out)
+        )
+    if op in ("stem_conv3x3", "head_conv1x1"):
+        return float(after * square * wide * out), float(pixels * wide + after * out)
+    return (float(wide * out), float(pixels * wide + out)) if op == "pool_fc" else (0.0, 0.0)

@@ -1,0 +1,1 @@
+"""A profiling session: isolated processes, each row kept as it is finished."""

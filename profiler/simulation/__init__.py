@@ -1,0 +1,1 @@
+"""Devices that are not at hand: a roofline of published figures."""

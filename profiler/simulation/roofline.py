@@ -1,0 +1,165 @@
+"""Devices that are not at hand: block latencies from a per-operator roofline of published figures.
+
+A latency is the run time's cost of a call, plus for each operator it launches the launch itself, its
+multiply-accumulates over a rate and its bytes over a bandwidth:
+
+    latency = per_call + sum over operators of (overhead + macs / rate + bytes / bandwidth)
+
+Arithmetic and memory traffic are added, not overlapped: this fits published block tables better than
+the maximum of the classic roofline (Williams et al., CACM 2009); docs/simulated_devices.md has both.
+Every constant and its source is in jmsnas/presets/devices/<name>.toml. Nothing here is a measurement.
+"""
+
+import functools
+from collections.abc import Collection, Sequence
+
+from jmsnas.cost import Operator, operators
+from jmsnas.errors import DeviceError, TableError
+from jmsnas.files import preset_names, preset_path, read_toml
+from jmsnas.profiler.simulation.device_file import RuntimeCosts, SimulatedDevice, device_from_toml
+from jmsnas.profiler.table.latency_table import LAYOUTS, PROCESSORS, REFERENCE, Key, LatencyTable, Row
+from jmsnas.space import Block
+
+_FLOAT32_BYTES = 4
+_CLASS_OF_KIND = {
+    "conv": "pointwise",
+    "pointwise": "pointwise",
+    "dense": "pointwise",
+    "depthwise": "depthwise",
+    "norm": "elementwise",
+    "activation": "elementwise",
+    "add": "elementwise",
+    "multiply": "elementwise",
+    "pool": "elementwise",
+}
+# onnxruntime folds normalisation into the convolution before it and fuses the activation behind it;
+# eager torch launches every operator.
+_FUSED_KINDS = {"onnxruntime": frozenset({"norm", "activation"}), "torch": frozenset[str]()}
+_NO_EVIDENCE = "no evidence for this run time"
+
+
+def simulated_names() -> tuple[str, ...]:
+    """Names of the built-in devices that can be simulated, sorted."""
+    return preset_names("devices")
+
+
+@functools.cache
+def load_simulated(name: str) -> SimulatedDevice:
+    """Load a built-in simulated device. Raises DeviceError for a name nobody knows or a wrong file."""
+    known = simulated_names()
+    if name not in known:
+        raise DeviceError(f"unknown simulated device {name!r}: expected one of {', '.join(known)}")
+    return device_from_toml(read_toml(preset_path("devices", name), DeviceError), f"{name}.toml")
+
+
+def processor_of(device: str) -> str:
+    """What a device's name stands for: `cuda` for the built-in GPUs, `cpu` for all other names."""
+    return load_simulated(device).processor if device in simulated_names() else "cpu"
+
+
+def serving_key(device: str, runtime: str, keys: Collection[Key]) -> Key:
+    """Under which of a table's keys a device speaks: the processor its name stands for, else its CPU.
+
+    A GPU's table has its CPU alone where an agent measured it, whose onnxruntime knows no GPU. Where torch
+    was profiled on CUDA or in channels_last alone, that is how the device serves.
+    """
+    own = Key(runtime, processor=processor_of(device))
+    ways = (
+        [(processor, layout) for processor in PROCESSORS for layout in LAYOUTS] if runtime == "torch" else []
+    )
+    others = (Key(runtime, processor=processor, layout=layout) for processor, layout in ways)
+    return next((key for key in (own, Key(runtime), *others) if key in keys), own)
+
+
+def _costs(device: SimulatedDevice, runtime: str) -> RuntimeCosts:
+    if runtime not in device.runtimes:
+        raise DeviceError(
+            f"simulated device {device.name} has no run time {runtime!r}: expected one of "
+            f"{', '.join(device.runtimes)}"
+        )
+    return device.runtimes[runtime]
+
+
+def evidence_lines(device: str, runtimes: Sequence[str]) -> tuple[str, ...]:
+    """Say for people how near each run time of a simulated device is known to be, a line each.
+
+    Raises
+    ------
+    DeviceError
+        For a device nobody knows, or a run time it has no constants for.
+    """
+    return tuple(f"{runtime}: {_evidence(_costs(load_simulated(device), runtime))}" for runtime in runtimes)
+
+
+def _evidence(costs: RuntimeCosts) -> str:
+    checked = costs.checked
+    if checked:
+        return (
+            f"held against {checked.rows} rows of {checked.against}: rank {checked.rank:.3f}, "
+            f"median error {100 * checked.median_error:.0f} %"
+        )
+    standing = "evidence, but held against no measured table" if costs.evidence else _NO_EVIDENCE
+    return f"{standing}: {costs.basis}"
+
+
+def operators_s(device: SimulatedDevice, runtime: str, launched: Sequence[Operator], batch: int = 1) -> float:
+    """Seconds of one call that runs these operators, those that the run time fuses left out.
+
+    Numbers take four bytes (float32). `batch` multiplies MACs and activations, not parameters. Raises
+    DeviceError for a run time the device has no constants for.
+    """
+    costs = _costs(device, runtime)
+    total_s = costs.per_call_s.value
+    for op in launched:
+        if op.kind in _FUSED_KINDS[runtime]:
+            continue
+        of_class = costs.classes[_CLASS_OF_KIND[op.kind]]
+        moved_bytes = _FLOAT32_BYTES * (batch * (op.read + op.written) + op.parameters)
+        total_s += of_class.overhead_s.value + batch * op.macs / of_class.macs_per_s.value
+        total_s += moved_bytes / of_class.bytes_per_s.value
+    return total_s
+
+
+def predict_s(device: SimulatedDevice, runtime: str, block: Block) -> float:
+    """Seconds of one call of a block: one thread, batch 1, float32. Identity costs the bare call."""
+    return operators_s(device, runtime, operators(block))
+
+
+def simulated_table(device: str, blocks: Sequence[Block], keys: Sequence[Key]) -> LatencyTable:
+    """Make the latency table of a device that is not at hand; every row says `simulated`.
+
+    The same arguments give the same table on any day: `measured_at` is the date of the device file.
+
+    Raises
+    ------
+    DeviceError
+        For a device nobody knows.
+    TableError
+        For a key other than 1 thread, batch 1, float32, contiguous, wall clock: no constants are published.
+    """
+    loaded = load_simulated(device)
+    for key in keys:
+        if key != Key(key.runtime, processor=key.processor):
+            raise TableError(
+                f"simulated device {device} knows 1 thread, batch 1, float32, contiguous and wall clock "
+                f"only, got {key.label}. "
+                f"For others measure, on that machine: jmsnas profile --device {device} --measured-only"
+            )
+    environment = {"host": f"none: simulated {loaded.description}", "constants": loaded.dated}
+    rows = tuple(_row(loaded, key, block) for key in keys for block in blocks)
+    return LatencyTable(device, rows, {"simulated": environment})
+
+
+def _row(device: SimulatedDevice, key: Key, block: Block) -> Row:
+    median_s, reference_s = predict_s(device, key.runtime, block), predict_s(device, key.runtime, REFERENCE)
+    ratio = median_s / reference_s
+    costs = device.runtimes[key.runtime]
+    standing = "evidence" if costs.evidence else _NO_EVIDENCE
+    return Row(
+        device=device.name, key=key, block=block, kind="simulated",
+        median_s=median_s, low_s=median_s, high_s=median_s,
+        ratio=ratio, ratio_low=ratio, ratio_high=ratio, reference_s=reference_s,
+        min_s=median_s, p90_s=median_s, rounds=0, converged=True,
+        environment="simulated", measured_at=device.dated,
+        source=f"roofline of devices/{device.name}.toml; {standing}: {costs.basis}",
+    )  # fmt: skip

@@ -1,0 +1,1 @@
+"""Latency tables: rows, Parquet files, the journal, and how far a row can be trusted."""

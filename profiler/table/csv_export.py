@@ -1,0 +1,32 @@
+"""A latency table as flat CSV text, for spreadsheets and other programs."""
+
+import csv
+import io
+from typing import Any
+
+from jmsnas.profiler.table.latency_table import LatencyTable
+from jmsnas.profiler.table.schema import SCHEMA, row_record
+
+# A list has no place in a flat file; the Parquet table keeps it.
+_LEFT_OUT = ("samples",)
+
+
+def csv_of(table: LatencyTable) -> str:
+    """Give a table as CSV: a header, then one line a row, the columns of docs/table.md without `samples`.
+
+    Numbers are written so that reading them gives the same float; truth values as `true` and `false`,
+    lists with ` | ` between their items.
+    """
+    text = io.StringIO()
+    names = [name for name in SCHEMA.names if name not in _LEFT_OUT]
+    writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    for row in table.everything:
+        writer.writerow({name: _cell(value) for name, value in row_record(row).items()})
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, list):
+        return " | ".join(map(str, value))
+    return str(value).lower() if isinstance(value, bool) else value

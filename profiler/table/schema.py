@@ -1,0 +1,119 @@
+"""A row as plain columns: the schema of the Parquet file, of the journal and of the CSV export."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import pyarrow as pa
+
+from jmsnas.errors import JmsnasError, TableError
+from jmsnas.profiler.table.latency_table import AnyRow, Key, PartRow, Row
+from jmsnas.space import Block, Candidate, Layer, Part, Subject
+
+_KEY = ("runtime", "threads", "batch", "dtype", "processor", "layout", "timer")
+_CANDIDATE = ("op", "kernel_size", "expansion", "shortcut")
+_LAYER = ("in_channels", "out_channels", "stride", "height", "width", "role", "hidden_channels")
+_SECONDS = (
+    "median_s",
+    "low_s",
+    "high_s",
+    "ratio",
+    "ratio_low",
+    "ratio_high",
+    "reference_s",
+    "min_s",
+    "p90_s",
+    "drift",
+    "interrupted",
+)
+_TEXTS = ("environment", "measured_at", "source", "trust", "trust_reason")
+_PLAIN = ("kind", *_SECONDS, "rounds", "converged", *_TEXTS, "energy_j")
+_LISTS = ("samples", "process_rounds", "host_faults", "stages", "stages_s")
+
+_TYPES = {
+    **dict.fromkeys(("device", "runtime"), pa.string()),
+    **dict.fromkeys(("threads", "batch"), pa.int32()),
+    **dict.fromkeys(("dtype", "processor", "layout", "timer", "candidate", "op"), pa.string()),
+    **dict.fromkeys(("kernel_size", "expansion"), pa.int32()),
+    "shortcut": pa.bool_(),
+    **dict.fromkeys(
+        ("in_channels", "out_channels", "hidden_channels", "stride", "height", "width"), pa.int32()
+    ),
+    **dict.fromkeys(("role", "kind"), pa.string()),
+    **dict.fromkeys(_SECONDS, pa.float64()),
+    "rounds": pa.int32(),
+    "converged": pa.bool_(),
+    **dict.fromkeys(_TEXTS, pa.string()),
+    "energy_j": pa.float64(),
+    "samples": pa.list_(pa.float64()),
+    "process_rounds": pa.list_(pa.int32()),
+    "host_faults": pa.list_(pa.string()),
+    "part_blocks": pa.list_(pa.string()),
+    "stages": pa.list_(pa.string()),
+    "stages_s": pa.list_(pa.float64()),
+}
+_NULLABLE = ("energy_j",)
+SCHEMA = pa.schema([pa.field(name, kind, nullable=name in _NULLABLE) for name, kind in _TYPES.items()])
+
+
+def row_record(row: AnyRow) -> dict[str, Any]:
+    """Give a row as its columns: plain numbers and strings, as in the file and in the journal."""
+    values = {name: getattr(row, name) for name in _PLAIN}
+    lists = {name: list(getattr(row, name)) for name in _LISTS}
+    keyed = {"device": row.device, **{name: getattr(row.key, name) for name in _KEY}}
+    return {**keyed, **_subject_record(row.block), **values, **lists}
+
+
+def _subject_record(subject: Subject) -> dict[str, Any]:
+    if isinstance(subject, Block):
+        candidate, layer, blocks = subject.candidate, subject.layer, []
+        name = candidate.name
+        described = {key: getattr(candidate, key) for key in _CANDIDATE}
+    else:
+        # The geometry columns of a part are those of its first block; `part_blocks` says all.
+        layer, blocks = subject.blocks[0].layer, [str(block) for block in subject.blocks]
+        name = "part"
+        described = {"op": "part", "kernel_size": 0, "expansion": 0, "shortcut": False}
+    return {
+        "candidate": name,
+        **described,
+        **{key: getattr(layer, key) for key in _LAYER},
+        "part_blocks": blocks,
+    }
+
+
+def record_row(record: dict[str, Any]) -> AnyRow:
+    """Make a row from its columns.
+
+    Raises
+    ------
+    TableError
+        When a column is missing or the values make no sense together.
+    """
+    try:
+        key = Key(*(record[name] for name in _KEY))
+        values: dict[str, Any] = {name: record[name] for name in _PLAIN}
+        values |= {name: tuple(record[name]) for name in _LISTS}
+        if record["op"] == "part":
+            part = Part(tuple(Block.parse(text) for text in record["part_blocks"]))
+            return PartRow(record["device"], key, part, **values)
+        candidate = Candidate(*(record[name] for name in ("kernel_size", "expansion", "shortcut", "op")))
+        if candidate.name != record["candidate"]:
+            raise TableError(f"a row says it is {record['candidate']!r} but describes {candidate.name!r}")
+        layer = Layer(*(record[name] for name in _LAYER))
+        return Row(record["device"], key, Block(candidate, layer), **values)
+    except KeyError as error:
+        raise TableError(f"a row lacks the column {error}") from error
+    except (JmsnasError, TypeError, ValueError) as error:
+        raise TableError(f"a row makes no sense: {error}") from error
+
+
+def sorted_out(rows: Iterable[AnyRow]) -> tuple[tuple[Row, ...], tuple[PartRow, ...]]:
+    """Sort rows into those of blocks and those of parts."""
+    blocks: list[Row] = []
+    parts: list[PartRow] = []
+    for row in rows:
+        if isinstance(row.block, Block):
+            blocks.append(row)
+        else:
+            parts.append(row)
+    return tuple(blocks), tuple(parts)

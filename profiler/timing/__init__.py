@@ -1,0 +1,1 @@
+"""How one block is timed: paired samples, under onnxruntime, torch or torchprof."""

@@ -1,0 +1,71 @@
+"""Eager torch as a run time: on the CPU by the wall clock, on CUDA by device events, or through torchprof."""
+
+from collections.abc import Sequence
+from functools import partial
+from itertools import repeat
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from jmsnas.blocks import example_input
+from jmsnas.errors import MeasurementError
+from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.timing.onnx_export import seeded_module
+from jmsnas.profiler.timing.paired_timing import Call, Timed, wall_clock
+from jmsnas.progress import Progress, silent
+from jmsnas.space import Subject
+
+
+def prepare(
+    subjects: Sequence[Subject], key: Key, cache: Path, seed: int = 0, progress: Progress = silent
+) -> list[Timed]:
+    """Make blocks ready to be timed in eager torch; `cache` is not used. See `runtimes.prepare`.
+
+    Raises
+    ------
+    MeasurementError
+        Where the key asks for CUDA and torch finds none.
+    """
+    if key.processor == "cuda" and not torch.cuda.is_available():
+        raise MeasurementError(
+            f"cannot measure {key.label}: torch {torch.__version__} finds no CUDA device here. "
+            "Check nvidia-smi, or measure the processor: --processor cpu"
+        )
+    return [_timed(subject, key, seed) for subject in subjects]
+
+
+def _timed(subject: Subject, key: Key, seed: int) -> Timed:
+    layout = torch.channels_last if key.layout == "channels_last" else torch.contiguous_format
+    dtype = getattr(torch, key.dtype)
+    module = seeded_module(subject, seed).to(key.processor, dtype).to(memory_format=layout)
+    x_NCHW = example_input(subject, key.batch, seed)
+    x_NCHW = x_NCHW.to(device=key.processor, dtype=dtype, memory_format=layout)
+    if key.timer == "torchprof":
+        from jmsnas.profiler.timing.torchprof_backend import layer_seconds
+
+        return lambda loops: sum(sum(layer_seconds(module, x_NCHW).values()) for _ in range(loops))
+    call = partial(module, x_NCHW)
+    return device_events(call) if key.processor == "cuda" else wall_clock(call)
+
+
+def device_events(call: Call) -> Timed:
+    """Time work on a CUDA device by its own clock: an event before, an event behind, then wait for it.
+
+    The host's clock would stop when the work is queued, not when it is done.
+    """
+
+    def timed(loops: int) -> float:
+        began, ended = _event(), _event()
+        began.record()
+        for _ in repeat(None, loops):
+            call()
+        ended.record()
+        ended.synchronize()
+        return float(began.elapsed_time(ended)) * 1e-3
+
+    return timed
+
+
+def _event() -> Any:
+    return torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
