@@ -11,6 +11,10 @@ from jmsnas.workspace import Workspace
 
 # One thread: two on shared cores are slower than one. No deadline: a shared machine stalls at will.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# Processes that tests start find the same helpers as the tests.
+_TESTS = Path(__file__).parent
+_PATHS = [str(_TESTS), str(_TESTS / "helpers"), os.environ.get("PYTHONPATH", "")]
+os.environ["PYTHONPATH"] = os.pathsep.join(path for path in _PATHS if path)
 settings.register_profile("jmsnas", deadline=None, print_blob=True)
 settings.load_profile("jmsnas")
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from worked import OUT_BYTES, RATE_MBPS, TAU_MS
+from worked_example import OUT_BYTES, RATE_MBPS, TAU_MS
 
 from jmsnas.errors import NetworkError
 from jmsnas.latency import Branch, completion_latency, maximum

@@ -13,8 +13,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from prove.made_up_blocks import Samples, Sit, made_up_blocks
-from sittings import EAGER
+from profiling_jobs import EAGER
+from prove.synthetic_blocks import Samples, Sit, synthetic_blocks
 
 from jmsnas.profiler.profile import profile
 
@@ -45,7 +45,7 @@ def write(folder: Path, generator: random.Random, sittings: int) -> None:
     sit, path = Sit(confirm, generator), folder / "local.parquet"
     # Two blocks more each time, so that there is a fold to be killed in every few milliseconds.
     for known in range(2, 2 * sittings + 1, 2):
-        profile("local", made_up_blocks(known), [EAGER], path, cache=folder, tell=ignored, sit=sit)
+        profile("local", synthetic_blocks(known), [EAGER], path, cache=folder, tell=ignored, sit=sit)
 
 
 def ignored(text: str) -> None:

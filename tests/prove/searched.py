@@ -9,7 +9,7 @@ import os
 import sys
 from pathlib import Path
 
-from tiny import CONFIG, LUT, SPACE, digest, tiny_splits
+from tiny_search import CONFIG, LUT, SPACE, digest, tiny_splits
 
 from jmsnas.nas.search.search import search
 from jmsnas.nas.search.session import Hooks, Session

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from prove.made_up_blocks import made_up_blocks
-from sittings import PART, a_row
+from profiling_jobs import PART, a_row
+from prove.synthetic_blocks import synthetic_blocks
 
 from jmsnas.profiler.table.latency_table import LatencyTable
 from jmsnas.profiler.table.parquet import _TEXTS, _content_sha256, write_table
@@ -39,7 +39,7 @@ def published(rows: int = 3, **columns: Any) -> pa.Table:
 
 def ours(path: Path) -> bytes:
     """A table of this program, in which nothing is wrong."""
-    rows = tuple(a_row(block, (0.7, 0.71)) for block in made_up_blocks(3))
+    rows = tuple(a_row(block, (0.7, 0.71)) for block in synthetic_blocks(3))
     part = replace(a_row(PART), energy_j=1e-4, host_faults=("hot",))
     write_table(path, LatencyTable("local", rows, {"abc": {"cpu": "a test's"}}, (part,)))  # type: ignore[arg-type]
     return path.read_bytes()

@@ -1,6 +1,6 @@
 """A11: tampered, unsigned, replayed, misaddressed and foreign parts are refused; the old part serves on.
 
-Every attack is a file in `tests/attacks/`: what is changed in an honest part, and what must be said of it.
+Every attack is a file in `tests/helpers/attacks/`: the change to an honest part, and the expected refusal.
 """
 
 import json
@@ -25,7 +25,7 @@ from jmsnas.deploy.transport.identity import signing_key
 from jmsnas.errors import DeployError
 from jmsnas.profiler.table.latency_table import Key
 
-ATTACKS = sorted((Path(__file__).parents[1] / "attacks").glob("*.json"))
+ATTACKS = sorted((Path(__file__).parents[1] / "helpers" / "attacks").glob("*.json"))
 FILES = MODELS | WEIGHTS
 
 

@@ -10,10 +10,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from profiling_jobs import EAGER
 from prove.faults import Faults, inject
-from prove.made_up_blocks import Confirmed, Samples, Sit, made_up_blocks
 from prove.proof import Proof
-from sittings import EAGER
+from prove.synthetic_blocks import Confirmed, Samples, Sit, synthetic_blocks
 
 from jmsnas.errors import JmsnasError
 from jmsnas.profiler.profile import profile
@@ -26,7 +26,7 @@ TESTS = Path(__file__).parents[1]
 
 def run(folder: Path, sit: Sit, known: int) -> LatencyTable:
     path = folder / "local.parquet"
-    return profile("local", made_up_blocks(known), [EAGER], path, cache=folder, tell=print, sit=sit)
+    return profile("local", synthetic_blocks(known), [EAGER], path, cache=folder, tell=print, sit=sit)
 
 
 def folded_in_but_not_removed(folder: Path, sit: Sit, monkeypatch: pytest.MonkeyPatch) -> None:

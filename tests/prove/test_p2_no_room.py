@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 from prove.faults import Faults, inject
-from prove.made_up_blocks import Confirmed, Sit
 from prove.proof import Proof
+from prove.synthetic_blocks import Confirmed, Sit
 from typer.testing import CliRunner
 
 from jmsnas.cli import app

@@ -5,10 +5,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from prove.made_up_blocks import made_up_blocks
+from profiling_jobs import a_row
 from prove.proof import Proof
 from prove.reader import Reader, reader
-from sittings import a_row
+from prove.synthetic_blocks import synthetic_blocks
 
 from jmsnas.profiler.table.latency_table import LatencyTable
 from jmsnas.profiler.table.parquet import write_table
@@ -20,7 +20,7 @@ ROWS, SAMPLES = 60, 100
 def path(tmp_path: Path) -> Path:
     """A table of about 60 kB."""
     generator, rows = random.Random(0), []
-    for block in made_up_blocks(ROWS):
+    for block in synthetic_blocks(ROWS):
         samples = tuple(1 + 0.01 * generator.random() for _ in range(SAMPLES))
         rows.append(replace(a_row(block), samples=samples, process_rounds=(SAMPLES,)))
     table = LatencyTable("local", tuple(rows), {"abc": {"cpu": "a test's"}})  # type: ignore[arg-type]

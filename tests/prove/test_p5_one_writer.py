@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from prove.made_up_blocks import Sit, made_up_blocks
+from profiling_jobs import EAGER
 from prove.proof import Proof
-from sittings import EAGER
+from prove.synthetic_blocks import Sit, synthetic_blocks
 
 from jmsnas.errors import MeasurementError
 from jmsnas.profiler.profile import profile
@@ -45,7 +45,7 @@ def holder(path: Path) -> Iterator[Any]:
 
 def refused(path: Path, pid: int) -> float:
     """Try to profile, and give the seconds until it was refused."""
-    sit, blocks = Sit(lambda block, samples: pytest.fail("it measured")), made_up_blocks(1)
+    sit, blocks = Sit(lambda block, samples: pytest.fail("it measured")), synthetic_blocks(1)
     began = time.monotonic()
     with pytest.raises(MeasurementError, match=re.escape(f"another profiler (process {pid})")):
         profile("local", blocks, [EAGER], path, cache=path.parent, sit=sit)

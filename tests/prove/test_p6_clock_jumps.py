@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from profiling_jobs import BLOCKS, EAGER, sit_here
 from prove.fake_clock import FakeHost
-from prove.made_up_blocks import made_up_blocks
 from prove.proof import Proof
-from sittings import BLOCKS, EAGER, sit_here
+from prove.synthetic_blocks import synthetic_blocks
 
 from jmsnas.profiler.profile import profile
 from jmsnas.profiler.session.job import Job, Report
@@ -64,7 +64,7 @@ def sit_on_a_fake_host(job: Job, report: Report, tick: Callable[[], None]) -> No
 
 def table_of(folder: Path) -> LatencyTable:
     path = folder / "local.parquet"
-    return profile("local", made_up_blocks(12), [EAGER], path, cache=folder, sit=sit_on_a_fake_host)
+    return profile("local", synthetic_blocks(12), [EAGER], path, cache=folder, sit=sit_on_a_fake_host)
 
 
 def without_dates(table: LatencyTable) -> list[dict[str, Any]]:

@@ -5,7 +5,10 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from made_up_hosts import (
+from profiling_jobs import EAGER
+from prove.proof import Proof
+from prove.synthetic_blocks import Confirmed, Sit, synthetic_blocks
+from synthetic_hosts import (
     CLOCK,
     COUNT,
     FIRMWARE,
@@ -18,9 +21,6 @@ from made_up_hosts import (
     raspberry_pi,
     write,
 )
-from prove.made_up_blocks import Confirmed, Sit, made_up_blocks
-from prove.proof import Proof
-from sittings import EAGER
 
 from jmsnas.profiler.host import host_monitor as host_watch
 from jmsnas.profiler.host.environment import describe_host
@@ -70,7 +70,7 @@ def sitting(folder: Path, sit: Sit, watch: Read) -> LatencyTable:
     """One sitting alone, not repeated in a second process."""
     path, said = folder / "local.parquet", list[str]()
     campaign = Campaign("local", path, describe_host(), folder, 0, said.append, watch, sit)
-    return campaign.measure(EAGER, made_up_blocks(BLOCKS), TimingConfig(), lambda *how_far: None)
+    return campaign.measure(EAGER, synthetic_blocks(BLOCKS), TimingConfig(), lambda *how_far: None)
 
 
 def from_reading(number: int, sound: Read, bad: Callable[[], object]) -> Read:
@@ -128,14 +128,14 @@ def check(folder: Path, watch: Read, board: Board, mark: str, words: str) -> Non
 
 def clean_sweep(folder: Path, board: Board) -> LatencyTable:
     path, sit = folder / "local.parquet", Sit(Confirmed())
-    watch, blocks = host(folder / "sound", board), made_up_blocks(BLOCKS)
+    watch, blocks = host(folder / "sound", board), synthetic_blocks(BLOCKS)
     return profile("local", blocks, [EAGER], path, cache=folder, tell=print, watch=watch, sit=sit)
 
 
 def test_watcher_dead_from_the_start_certifies_nothing(tmp_path: Path, proof: Proof) -> None:
     path, sit = tmp_path / "local.parquet", Sit(Confirmed())
     with suppress(RuntimeError):
-        profile("local", made_up_blocks(BLOCKS), [EAGER], path, cache=tmp_path, watch=dead, sit=sit)
+        profile("local", synthetic_blocks(BLOCKS), [EAGER], path, cache=tmp_path, watch=dead, sit=sit)
     table = fold_journal("local", path, print)
     assert not any(row.trust == "green" for row in table.rows)
     proof.show("watcher dead from the start: no row is green")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from prove.proof import Proof
 from prove.searched import finish, finish_without_fsync, without
-from tiny import CONFIG, LUT, SPACE, copied, digest, tiny_splits
+from tiny_search import CONFIG, LUT, SPACE, copied, digest, tiny_splits
 
 from jmsnas.nas.search.search import search
 from jmsnas.nas.search.session import Hooks, SearchResult

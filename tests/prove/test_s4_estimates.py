@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from any_blocks import any_block
+from block_strategies import any_block
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from prove.proof import Proof

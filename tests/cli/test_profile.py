@@ -1,0 +1,201 @@
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from profiling_jobs import sit_here
+from typer.testing import CliRunner
+
+from jmsnas.cli import app
+from jmsnas.profiler.profile import profile_device
+from jmsnas.profiler.table.journal import only_writer
+from jmsnas.profiler.table.latency_table import LatencyTable
+from jmsnas.profiler.table.parquet import read_table, write_table
+
+SPACE = """
+name = "tiny"
+input = [1, 4, 4]
+classes = 3
+[candidates]
+kernel_sizes = [3]
+expansions = [1]
+identity = true
+[stem]
+channels = 4
+stride = 1
+[[stage]]
+layers = 1
+channels = 4
+stride = 1
+[head]
+channels = 8
+"""
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    (tmp_path / "spaces").mkdir()
+    (tmp_path / "spaces" / "tiny.toml").write_text(SPACE)
+    return tmp_path
+
+
+@pytest.fixture
+def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Measure without processes of their own, which take seconds to start."""
+    monkeypatch.setitem(profile_device.__kwdefaults__, "sit", sit_here)
+
+
+def typed(place: Path, *words: str) -> tuple[int, str, str]:
+    given = [
+        "profile",
+        "--workspace",
+        str(place),
+        "--space",
+        "tiny",
+        "--off-grid",
+        "0",
+        "--parts",
+        "2",
+        *words,
+    ]
+    found = CliRunner().invoke(app, given)
+    assert found.exception is None or isinstance(found.exception, SystemExit), found.exception
+    return found.exit_code, found.stdout, found.stderr
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_local_in_both_run_times(place: Path) -> None:
+    code, out, err = typed(place, "--budget", "200ms")
+    assert code == 0
+    assert "onnxruntime-t1-b1-f32       5 rows" in out and "torch-t1-b1-f32             5 rows" in out
+    assert f"local: measured, {place}/tables/local.parquet" in out
+    assert out.count("    noise floor") == 2 and out.count("    trust: ") == 2
+    assert "local: to measure 7 in onnxruntime-t1-b1-f32, 7 in torch-t1-b1-f32; about 2" in err
+    assert out.endswith("Next: jmsnas fit-estimator\n")
+    # The space: stem, mb_k3_e1_skip, mb_k3_e1, identity, head; three networks, of which two are measured.
+    table = read_table(place / "tables" / "local.parquet")
+    assert (len(table.rows), len(table.parts)) == (10, 4)
+    assert len(list((place / "cache" / "onnx").iterdir())) == 8, "five blocks, the reference, two networks"
+
+
+def test_simulated_devices_say_so(place: Path) -> None:
+    code, out, err = typed(place, "--device", "jetson", "--device", "pi4", "--runtime", "torch")
+    assert code == 0
+    for device in ("jetson", "pi4"):
+        assert f"SIMULATED: {device} was not measured" in err
+        assert f"{device}: simulated, {place}/tables/{device}.parquet" in out
+    assert out.count("SIMULATED") == 2 and "trust" not in out and "second process" not in out
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_json_is_one_document(place: Path) -> None:
+    code, out, _ = typed(place, "--json", "--runtime", "torch", "--budget", "200ms")
+    (device,) = json.loads(out)["devices"]
+    assert code == 0 and device["outcome"] == "measured"
+    (key,) = device["keys"]
+    assert (key["key"], key["kind"], key["rows"], key["parts"]) == ("torch-t1-b1-f32", "measured", 5, 2)
+    assert 0 < key["fastest_s"] <= key["slowest_s"] and 0 < key["half_width"] <= 1.001 * key["doubt"]
+    assert {*key["trust"]} == {"green", "yellow", "red"} and sum(key["trust"].values()) == 5
+    # A row that was disturbed is replaced by the second process, not repeated by it.
+    assert 0 <= key["repeated"] <= 7 and (key["gap_median"] is None) == (key["repeated"] == 0)
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_key_of_its_own_for_every_way_to_run(place: Path) -> None:
+    words = ["--runtime", "torch", "--layout", "channels_last", "--batch", "2", "--budget", "50ms"]
+    code, out, _ = typed(place, *words, "--parts", "0")
+    assert code == 0 and "torch-t1-b2-f32-channels-last    5 rows" in out
+    code, out, _ = typed(place, "--timer", "torchprof", "--dry-run", "--parts", "0")
+    assert code == 0 and "in torch-t1-b1-f32-torchprof" in out and "onnxruntime" not in out
+
+
+def test_plan_is_shown_and_nothing_measured(place: Path) -> None:
+    code, out, _ = typed(place, "--dry-run", "--device", "local", "--device", "pi4", "--mobilenets")
+    assert code == 0 and not (place / "tables").exists()
+    assert "    5  every candidate of every distinct layer of tiny\n" in out
+    assert "   50  blocks of MobileNet V1, V2 and V3\n" in out and "    2  whole networks" in out
+    assert "local: to measure 57 in onnxruntime-t1-b1-f32, 57 in torch-t1-b1-f32; about" in out
+    assert "pi4: not this host, so to simulate 57 in" in out and "Nothing was measured." in out
+    code, out, _ = typed(place, "--dry-run", "--json", "--runtime", "torch", "--budget", "60s")
+    document = json.loads(out)
+    assert [group["rows"] for group in document["groups"]] == [5, 2] and document["rows"] == 7
+    (device,) = document["devices"]
+    assert device["missing"] == {"torch-t1-b1-f32": 7}
+    # The budget, and two processes of 5 s.
+    assert device["at_most_s"] == pytest.approx(70.0)
+
+
+@pytest.mark.usefixtures("in_this_process")
+def test_table_of_an_older_version_is_set_aside(place: Path) -> None:
+    table = place / "tables" / "local.parquet"
+    write_table(table, LatencyTable("local", (), {}))
+    old = pq.read_table(table)
+    pq.write_table(old.replace_schema_metadata({**old.schema.metadata, b"jmsnas.schema": b"1"}), table)
+    code, out, err = typed(place, "--runtime", "torch", "--budget", "50ms")
+    assert code == 0 and "torch-t1-b1-f32             5 rows" in out
+    assert "has schema 1, this version writes 3: it now lies at local.parquet.schema1-1" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--device", "toaster"], "unknown device 'toaster': expected one of local,"),
+        (["--device", "../x"], "unknown device '../x': expected one of local,"),
+        (["--device", "local", "--device", "toaster"], "unknown device 'toaster': expected one of local,"),
+        (["--device", "pi4", "--measured-only"], "this host is not pi4, and --measured-only refuses"),
+        (["--processor", "tpu"], "unknown processor 'tpu': expected one of cpu, cuda"),
+        (["--dtype", "float16"], "cannot measure float16 on the cpu: expected float32, or --processor cuda"),
+        (["--timer", "torchprof", "--runtime", "onnxruntime"], "both are for --runtime torch"),
+        (["--parts", "-1"], "cannot measure 0 off-grid blocks and -1 networks: expected 0 or more of each"),
+        (["--runtime", "tflite"], "expected a run time of onnxruntime, torch"),
+        (["--threads", "0"], "with 0 threads"),
+        (["--threads", "4096"], "cannot measure 4096 threads on the "),
+        (["--batch", "1000000000"], "a batch of 1000000000 needs "),
+        (["--budget", "soon"], "'soon' is not a duration"),
+        (["--budget", "0s"], "expected numbers above 0. Give a budget such as --budget 60s"),
+        (["--space", "mars"], "unknown space 'mars'"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_2(place: Path, words: list[str], message: str) -> None:
+    code, out, err = typed(place, *words)
+    assert (code, out) == (2, "")
+    *before, last = err.splitlines()
+    assert message in last and all(line.startswith("local: to measure ") for line in before)
+
+
+def test_broken_table_is_left_alone(place: Path) -> None:
+    table = place / "tables" / "local.parquet"
+    table.parent.mkdir()
+    table.write_text("mine")
+    code, _, err = typed(place)
+    assert code == 2 and "not a Parquet file" in err.splitlines()[-1]
+    assert table.read_text() == "mine"
+
+
+def test_second_profiler_and_unwritable_workspace_are_exit_1(place: Path) -> None:
+    with only_writer(place / "tables" / "local.parquet"):
+        code, _, err = typed(place)
+    assert code == 1 and f"another profiler (process {os.getpid()})" in err
+    (place / "file").write_text("")
+    code, _, err = typed(place, "--workspace", str(place / "file"), "--space", "digits")
+    assert code == 1 and "cannot write" in err.splitlines()[-1]
+
+
+def test_help_teaches_by_example() -> None:
+    out = CliRunner().invoke(app, ["profile", "--help"], env={"COLUMNS": "80"}).output
+    for example in ("--runtime onnxruntime", "--device pi4 --device jetson", "--measured-only  refuse"):
+        assert example in out
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from jmsnas.cli import app; sys.argv[1:] = ['--help']\n"
+        "try: app()\n"
+        "except SystemExit: pass\n"
+        "print(sorted({'torch', 'pyarrow', 'numpy', 'onnx', 'onnxruntime'} & set(sys.modules)))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.endswith("[]\n")

@@ -1,0 +1,175 @@
+import csv
+import json
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+from synthetic_published import records
+from typer.testing import CliRunner
+
+from jmsnas.cli import app
+from jmsnas.nas.search.config import SearchConfig
+from jmsnas.nas.search.recipes import RECIPES, Recipe
+from jmsnas.report.report_data import read_facts
+from jmsnas.report.run_page import page
+from jmsnas.workspace import Workspace
+
+
+def jmsnas(*arguments: str) -> tuple[int, str, str]:
+    done = CliRunner().invoke(app, list(arguments))
+    return done.exit_code, done.stdout, done.stderr
+
+
+@pytest.fixture
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One epoch a stage: the command as it is, on a shorter schedule."""
+    config = SearchConfig(warmup_epochs=1, search_epochs=1, final_epochs=1)
+    monkeypatch.setitem(RECIPES, "first-run", Recipe("digits", "digits", config))
+
+
+def test_search_prints_t_within_the_target_and_marks_the_simulated(
+    short: None, simulated_workspace: Workspace
+) -> None:
+    place = str(simulated_workspace.folder)
+    code, out, err = jmsnas("search", "--topology", "chain", "--name", "cli", "--workspace", place)
+    assert code == 0, err
+    assert re.search(r"T = [\d.]+ ms <= T_const = [\d.]+ ms", out)
+    for device in ("pi4", "laptop", "jetson", "cloud"):
+        assert re.search(rf"^  {device} +SIMULATED", out, re.MULTILINE)
+        assert f"SIMULATED: {device} was not measured" in err
+    assert "Cloud only is faster here: at this input size a split does not pay." in out
+    assert "Next: jmsnas report cli" in out
+
+
+MINE = """
+name = "mine"
+[[device]]
+name = "board"
+table = "some-board-cpu-2-threads"
+role = "UE"
+[[device]]
+name = "cloud"
+[[link]]
+from = "board"
+to = "cloud"
+rate = "25Mbit/s"
+"""
+
+
+def test_from_a_published_csv_to_a_search_and_its_split(
+    short: None, simulated_workspace: Workspace, tmp_path: Path
+) -> None:
+    shutil.copytree(simulated_workspace.folder, tmp_path / "w")
+    place, network, table = (str(tmp_path / name) for name in ("w", "mine.toml", "board.csv"))
+    Path(network).write_text(MINE)
+    rows = records(24)
+    with Path(table).open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    assert jmsnas("fit-estimator", "--table", table, "--workspace", place)[0] == 0
+    code, out, err = jmsnas("search", "--network", network, "--name", "mine", "--workspace", place)
+    assert code == 0, err
+    assert "PUBLISHED: board was not measured here; U(.) of Some board, CPU, 2 threads, TensorFlow L" in err
+    assert "SIMULATED: cloud was not measured" in err and "SIMULATED: some-board" not in err
+    assert re.search("^  board +published +", out, re.MULTILINE)
+    assert "T rests on published latencies of board, measured by others." in out
+    result = json.loads((tmp_path / "w" / "runs" / "mine" / "result.json").read_text())
+    assert [(d["origin"], d["simulated"]) for d in result["network"]["devices"]] == [
+        ("published", False), ("simulated", True),
+    ]  # fmt: skip
+    code, out, err = jmsnas("split", "mine", "--workspace", place, "--json")
+    board, cloud = json.loads(out)["devices"]
+    assert (board["published"], board["simulated"], cloud["published"]) == (True, False, False)
+    assert board["rests_on"].startswith("published by others: Some board") and "PUBLISHED: board was" in err
+    assert "beyond its table by wider intervals" in board["rests_on"]
+    facts = read_facts(Workspace(tmp_path / "w"), tmp_path / "w" / "runs" / "mine")
+    assert (facts.published, facts.simulated) == (("board",), ("cloud",))
+    written = page(facts, (), ())
+    assert '<span class="published">published</span>' in written
+    assert "Not measured here and not simulated" in written
+    assert "24 rows published by others: Some board, CPU, 2 threads, TensorFlow Lite" in written
+
+
+def test_search_as_json(short: None, simulated_workspace: Workspace) -> None:
+    place = str(simulated_workspace.folder)
+    code, out, _ = jmsnas("search", "--name", "j", "--t-const", "2ms", "--workspace", place, "--json")
+    document = json.loads(out)
+    assert code == 0 and document["target"]["t_const_s"] == 0.002
+    assert 0.97 * 0.002 <= document["derived"]["latency_s"] <= 0.002
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--t-const", "1us"], "no network meets T_const 1 us on pi4 .*the feasible range is"),
+        (["--t-const", "soon"], "'soon' is not a duration: expected a number"),
+        (["--topology", "ring"], "unknown topology 'ring': expected chain or mesh"),
+        (["--network", "mesh"], "network mesh is a mesh, --topology chain was asked for: take --topology m"),
+        (["--topology", "mesh", "--network", "chain"], "network chain is a chain, --topology mesh was asked"),
+        (["--policy", "lazy"], "network chain has policy 'lazy': expected one of strict, relay, stop-early"),
+        (["--split", "free"], "unknown split 'free': expected joint or fixed"),
+        (["--input", "png"], "network chain has input 'png': expected one of uint8, float32"),
+        (["--min-layers", "11"], "must run 14 layers together .policy strict and min_layers., space digits"),
+        (["--network", "star"], "unknown network 'star': expected one of chain, desk"),
+        (["--network", "none.toml"], "cannot read none.toml: No such file"),
+        (["--space", "mnist"], "unknown space 'mnist': expected one of"),
+        (["--space", "imagenet"], "data set digits has 10 classes .*choose another --space or --dataset"),
+        (["--dataset", "mnist"], "unknown data set 'mnist': expected one of digits, fashion-mnist"),
+        (["--network", "desk"], "device local has no latency table .*Run: jmsnas profile --device local"),
+        (["--train-on", "gpu"], "cannot train on 'gpu': expected auto, cpu or cuda"),
+        (["--constraint", "hope"], "unknown constraint 'hope': expected penalty or multiplier"),
+        (["--derive", "best"], "unknown derive 'best': expected constrained or argmax"),
+        (["--recipe", "mnist"], "unknown recipe 'mnist': expected one of first-run, fashion-mnist"),
+        (["--front", "2", "--t-const", "2ms", "--t-const", "3ms"], "--front derives from one search, got 2"),
+        (["--name", "../up"], "run name '../up' must be 1 to 64 of a-z"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_2(
+    arguments: list[str], message: str, simulated_workspace: Workspace
+) -> None:
+    code, out, err = jmsnas("search", *arguments, "--workspace", str(simulated_workspace.folder))
+    assert code == 2 and out == ""
+    lines = [line for line in err.splitlines() if line.startswith("jmsnas:")]
+    assert len(lines) == 1 and re.search(message, lines[0])
+    assert "Traceback" not in err
+
+
+def test_an_unwritable_workspace_is_one_line_and_exit_1(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, _, err = jmsnas("search", "--workspace", str(tmp_path / "file" / "below"))
+    assert code == 1 and "jmsnas: cannot write" in err and "Traceback" not in err
+
+
+def test_a_name_that_is_another_searchs(short: None, simulated_workspace: Workspace) -> None:
+    words = ("search", "--name", "taken", "--workspace", str(simulated_workspace.folder))
+    assert jmsnas(*words)[0] == 0
+    code, out, _ = jmsnas(*words)  # finished before: the same result, at once
+    assert code == 0 and "Next: jmsnas report taken" in out
+    code, _, err = jmsnas(*words, "--seed", "1")
+    assert code == 2
+    assert "jmsnas: run taken is another search (seed 0, now 1): give another --name, or the options" in err
+
+
+def test_several_deadlines_side_by_side_and_as_json(short: None, simulated_workspace: Workspace) -> None:
+    place = str(simulated_workspace.folder)
+    words = ("search", "--t-const", "2ms", "--t-const", "2.5ms", "--name", "two", "--workspace", place)
+    code, out, err = jmsnas(*words)
+    assert code == 0, err
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == ["two-1", "two-2"]
+    assert re.search(r"two-1 +2 ms +[\d.]+ ms +(9[789]|100)\.\d%", lines[1])
+    assert "T rests on SIMULATED latencies of cloud, jetson, laptop, pi4." in out
+    assert "Next: jmsnas report two-1" in out
+    code, out, _ = jmsnas(*words, "--json")  # finished before: read
+    assert code == 0 and [run["name"] for run in json.loads(out)["runs"]] == ["two-1", "two-2"]
+
+
+def test_a_sweep_of_one_process(short: None, simulated_workspace: Workspace) -> None:
+    place = str(simulated_workspace.folder)
+    code, out, err = jmsnas("sweep", "--seed", "0", "--seed", "1", "--name", "swept", "--workspace", place)
+    assert code == 0, err
+    assert [line.split()[0] for line in out.splitlines()[1:3]] == ["swept-a-1", "swept-b-1"]
+    code, _, err = jmsnas("sweep", "--t-const", "1us", "--workspace", place)
+    assert code == 2 and "no network meets T_const 1 us" in err

@@ -1,0 +1,156 @@
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from deployments import RESTRICTED_AGENT, Fleet, fleet, images, pieces, segments
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from jmsnas.deploy.agent.agent import Settings
+from jmsnas.deploy.transport.certificates import make_certificates
+from jmsnas.deploy.transport.channel import CLIENT_OPTIONS, SERVER_OPTIONS, open_channel
+from jmsnas.deploy.transport.health import MOST_WATCHERS
+from jmsnas.deploy.transport.identity import read_identity
+from jmsnas.errors import InputError
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="module")
+def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with fleet(tmp_path_factory.mktemp("fleet"), ("pi4",)) as found:
+        yield found
+
+
+def test_the_settings_that_notice_a_dead_peer() -> None:
+    client, server = dict(CLIENT_OPTIONS), dict(SERVER_OPTIONS)
+    for options in (client, server):
+        assert options["grpc.http2.ping_timeout_ms"] <= 5000 and options["grpc.keepalive_time_ms"] <= 10_000
+        assert options["grpc.max_receive_message_length"] == 16 << 20
+    assert server["grpc.http2.min_recv_ping_interval_without_data_ms"] < client["grpc.keepalive_time_ms"]
+
+
+def test_the_health_service_speaks_protobuf_without_it(one: Fleet) -> None:
+    identity = read_identity(one.folder / "certs" / "leader")
+    channel = open_channel(one.agents["pi4"].address, "pi4", identity)
+    stub = health_pb2_grpc.HealthStub(channel)
+    answer = stub.Check(health_pb2.HealthCheckRequest(service=""), timeout=3)
+    assert answer.status == health_pb2.HealthCheckResponse.SERVING
+    watched = stub.Watch(health_pb2.HealthCheckRequest(service=""), timeout=10)
+    assert next(watched).status == health_pb2.HealthCheckResponse.SERVING
+    one.agents["pi4"].health.serving = False
+    assert next(watched).status == health_pb2.HealthCheckResponse.NOT_SERVING
+    assert not one.leader.peers["pi4"].healthy()
+    one.agents["pi4"].health.serving = True
+    watched.cancel()
+    channel.close()
+
+
+def test_watchers_leave_threads_for_the_others(one: Fleet) -> None:
+    # Each holds a thread for as long as it likes, and any device may watch.
+    identity = read_identity(one.folder / "certs" / "leader")
+    channel = open_channel(one.agents["pi4"].address, "pi4", identity)
+    stub = health_pb2_grpc.HealthStub(channel)
+    free, ends_s = one.agents["pi4"].health._watchers, time.monotonic() + 5
+    while free._value < MOST_WATCHERS and time.monotonic() < ends_s:  # who has gone is noticed in a second
+        time.sleep(0.05)
+    watching = [
+        stub.Watch(health_pb2.HealthCheckRequest(service=""), timeout=10) for _ in range(MOST_WATCHERS)
+    ]
+    for watched in watching:
+        assert next(watched).status == health_pb2.HealthCheckResponse.SERVING
+    with pytest.raises(grpc.RpcError) as refused:
+        next(stub.Watch(health_pb2.HealthCheckRequest(service=""), timeout=10))
+    assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert one.leader.peers["pi4"].healthy(5)
+    for watched in watching:
+        watched.cancel()
+    channel.close()
+
+
+def test_plain_is_for_loopback_alone(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="--plain on 0.0.0.0:7070: expected a loopback address"):
+        Settings(tmp_path, tmp_path, "0.0.0.0:7070", plain=True)
+
+
+def test_a_port_that_is_taken(one: Fleet) -> None:
+    from jmsnas.deploy.agent.agent import Agent
+
+    settings = Settings(one.folder / "certs" / "pi4", one.folder / "other", one.agents["pi4"].address)
+    with pytest.raises(InputError, match="cannot listen on .*Choose another port with --listen"):
+        Agent(settings).start()
+
+
+# Blocks all imports but the standard library's and what requirements-agent.txt brings.
+def test_it_runs_with_what_the_requirements_name(tmp_path: Path) -> None:
+    names = {
+        line.partition(">=")[0]
+        for line in (ROOT / "requirements-agent.txt").read_text().splitlines()
+        if line and not line.startswith("#")
+    }
+    assert names == {"numpy", "onnxruntime", "grpcio", "cryptography"}
+    (certs,) = make_certificates(tmp_path / "certs", ("pi4",))
+    words = ["--certs", str(certs), "--store", str(tmp_path / "store"), "--listen", "127.0.0.1:0"]
+    with subprocess.Popen(
+        [sys.executable, "-c", RESTRICTED_AGENT, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None and process.stderr is not None
+        line = process.stdout.readline()
+        process.send_signal(signal.SIGTERM)
+        errors = process.stderr.read()
+    assert line.startswith("pi4 listens on 127.0.0.1:"), errors
+    assert process.returncode == 0
+
+
+def test_sigterm_lets_what_is_under_way_end(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    with fleet(tmp_path, ("pi4",)) as found:
+        alone = pieces((6,), ("pi4",))
+        found.leader.ship(tuple(replace(piece, hold_s=0.4) for piece in alone), segments())
+        wait = found.leader.start(images(1)[0], 5.0)
+        time.sleep(0.1)
+        began = time.monotonic()
+        found.agents["pi4"].stop(5.0)
+        assert time.monotonic() - began < 3
+        assert wait().logits.size
+
+
+def test_wrong_input_is_one_line(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "jmsnas.deploy.agent.agent", "--certs", str(tmp_path / "none")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert "cannot read" in done.stderr and "jmsnas certs --device NAME" in done.stderr
+
+
+def test_a_caller_without_a_deadline_is_not_served_for_ever(one: Fleet) -> None:
+    from jmsnas.deploy.agent import request_handler as serve
+
+    assert serve._USUAL_S <= 60 and serve._MOST_S <= 600
+    with pytest.raises(grpc.RpcError):
+        grpc.insecure_channel("127.0.0.1:1").unary_unary("/x/y")(b"", timeout=1)
+
+
+def test_local_agents_end_with_whoever_started_them(tmp_path: Path) -> None:
+    script = (
+        "import sys, time; from pathlib import Path; from jmsnas.deploy.loopback import local_agents\n"
+        "with local_agents(('pi4',), Path(sys.argv[1])) as agents:\n"
+        "    print(agents['pi4'].process.pid, flush=True); time.sleep(60)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        agent = Path("/proc", process.stdout.readline().strip())
+        assert agent.exists()
+        process.kill()
+    ends = time.monotonic() + 15
+    while agent.exists() and time.monotonic() < ends:
+        time.sleep(0.05)
+    assert not agent.exists()

@@ -1,0 +1,80 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from deployments import CHAIN, fleet, write_devices
+
+from jmsnas.deploy.deploy_run import deploy_run
+from jmsnas.deploy.leader.calibration import Calibrated, calibrate, predictors_for, read_factor
+from jmsnas.deploy.leader.deployment import deploy
+from jmsnas.deploy.leader.load_run import load_run
+from jmsnas.deploy.leader.runtime_choice import on_runtimes, served_by_torch
+from jmsnas.errors import InputError
+from jmsnas.nas.search.run import Run
+from jmsnas.profiler.table.latency_table import Key
+from jmsnas.space import Block, Candidate
+from jmsnas.topology import load_network
+from jmsnas.workspace import Workspace
+
+
+def test_run_times_by_device() -> None:
+    network = load_network("chain")
+    runtimes = [device.runtime for device in on_runtimes(network, ["torch", "pi4=onnxruntime"]).devices]
+    assert runtimes == ["onnxruntime", "torch", "torch", "torch"]
+    assert on_runtimes(network, []) == network
+
+
+@pytest.mark.parametrize("text", ["tensorrt", "phone=torch", "cloud=", ""])
+def test_run_times_that_cannot_be(text: str) -> None:
+    with pytest.raises(
+        InputError, match=f"--runtime {text}: expected onnxruntime or torch, or .*cloud=torch"
+    ):
+        on_runtimes(load_network("chain"), [text])
+
+
+def test_one_device_by_torch_the_others_by_onnxruntime(
+    short_run: tuple[Workspace, Run], tmp_path: Path
+) -> None:
+    place = Workspace(tmp_path)
+    shutil.copytree(short_run[0].folder, place.folder, dirs_exist_ok=True)
+    folder, told = place.run("short"), list[str]()
+    with fleet(place.folder, CHAIN) as four:
+        write_devices(place, four)
+        found = deploy_run(
+            place, folder, cuts=(2, 5, 8, 12), requests=20, runtimes=("jetson=torch",), tell=told.append
+        )
+        network = on_runtimes(load_network("chain"), ["jetson=torch"])
+        run = short_run[1].document
+        predictors, _ = predictors_for(network, short_run[1].setting.space, place, told.append)
+        serving = served_by_torch(network, predictors, four.leader, four.leader.collect())
+        deployment = deploy(
+            load_run(place, folder), four.leader, network, predictors, tmp_path / "cache", torch=serving
+        )
+        solved = deployment.plan((2, 5, 8, 12), rehearsed=False)
+    document = found.document
+    runtimes = {piece["device"]: piece["runtime"] for piece in document["pieces"]}
+    assert runtimes == {
+        "pi4": "onnxruntime",
+        "laptop": "onnxruntime",
+        "jetson": "torch",
+        "cloud": "onnxruntime",
+    }
+    assert document["accuracy"]["equal"] and document["accuracy"]["largest_difference"] <= 1e-4
+    assert document["accuracy"]["divided"] == run["accuracy"]["test"]
+    # The simulated Jetson is a GPU, and there is none here: that is told, and the part ran on the processor.
+    assert {name: one.key for name, one in serving.items()} == {"jetson": Key("torch")}
+    assert 0 <= serving["jetson"].call_s < 0.1 and any("jetson has no CUDA" in line for line in told)
+    # U(.) is that of torch: the sum over the blocks of its part, and what a call costs.
+    names, layers = run["derived"]["candidates"], short_run[1].setting.space.layers
+    blocks = [Block(Candidate.parse(names[n]), layers[n]) for n in range(5, 8)]
+    assert (
+        isinstance(predictors["jetson"], Calibrated) and predictors["jetson"].estimator.key.runtime == "torch"
+    )
+    expected_s = float(np.sum(predictors["jetson"].predict_s(blocks))) + serving["jetson"].call_s
+    assert solved.tau_s["jetson"] == pytest.approx(expected_s)
+    kept = calibrate(document, found.network, place)
+    assert set(kept) == {"pi4", "laptop", "jetson-torch", "cloud"}
+    assert (
+        read_factor(place, "jetson", "torch") == kept["jetson-torch"] and read_factor(place, "jetson") == 1.0
+    )

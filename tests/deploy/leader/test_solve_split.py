@@ -1,0 +1,53 @@
+from dataclasses import replace
+
+import pytest
+from roofline_predictor import Roofline
+
+from jmsnas.deploy.leader.serving_overhead import Served
+from jmsnas.deploy.leader.solve_split import fixed_space, predicted_again, solve
+from jmsnas.deploy.transport.link import MeasuredLink
+from jmsnas.profiler.simulation.roofline import load_simulated
+from jmsnas.space import IDENTITY, Block
+from jmsnas.space_file import load_space
+from jmsnas.topology import load_network
+
+NETWORK = load_network("chain")
+NAMES = [device.name for device in NETWORK.devices]
+PREDICTORS = {device.name: Roofline(load_simulated(device.table)) for device in NETWORK.devices}
+LINKS = {
+    pair: MeasuredLink(*pair, 1e-3, 8 / 25e6, 0, 0, (), ()) for pair in zip(NAMES, NAMES[1:], strict=False)
+}
+
+
+def test_a_part_of_identities_is_no_call() -> None:
+    own = load_space("digits")
+    where = next(n for n, choices in enumerate(own.choices) if IDENTITY in choices)
+    blocks = [
+        Block(IDENTITY if n == where else choices[0], layer)
+        for n, (choices, layer) in enumerate(zip(own.choices, own.layers, strict=True))
+    ]
+    space = fixed_space(own, blocks)
+    # The identity alone on the second device; the third computes what follows.
+    cuts = (where, where + 1, where + 2, space.N)
+    assert blocks[where + 1].candidate != IDENTITY
+    served = {name: Served(5e-4, 1.0) for name in NAMES}
+    plain = solve(space, NETWORK, PREDICTORS, LINKS, cuts)
+    paid = predicted_again(space, plain, PREDICTORS, LINKS, served)
+    assert plain.tau_s[NAMES[1]] == paid.tau_s[NAMES[1]] == 0
+    for name in (NAMES[0], *NAMES[2:]):
+        assert paid.tau_s[name] == pytest.approx(plain.tau_s[name] + 5e-4, rel=1e-12)
+    # Three of the four devices are called.
+    assert paid.latency_s == pytest.approx(plain.latency_s + 3 * 5e-4, rel=1e-12)
+
+
+def test_an_identity_beside_a_block_is_part_of_its_call() -> None:
+    own = load_space("digits")
+    blocks = [
+        Block(IDENTITY if IDENTITY in choices else choices[0], layer)
+        for choices, layer in zip(own.choices, own.layers, strict=True)
+    ]
+    space = fixed_space(own, blocks)
+    network = replace(NETWORK, devices=NETWORK.devices[:1], links=())
+    found = solve(space, network, PREDICTORS, {}, (space.N,), {NAMES[0]: Served(5e-4, 1.0)})
+    tau_s = PREDICTORS[NAMES[0]].predict_s(blocks).sum()
+    assert found.tau_s[NAMES[0]] == pytest.approx(tau_s + 5e-4, rel=1e-12)

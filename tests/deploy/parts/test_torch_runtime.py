@@ -1,0 +1,191 @@
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from attacks.weights import WEIGHTS
+from deployments import DEVICES, RESTRICTED_AGENT, Fleet, exported, fleet, images, pieces, segments
+
+from jmsnas.deploy.leader.leader import Leader
+from jmsnas.deploy.parts.export import export_network
+from jmsnas.deploy.parts.manifest import Manifest, parse, to_bytes
+from jmsnas.deploy.parts.runtime import Runner, golden_arrays, golden_error
+from jmsnas.deploy.parts.shipment import Piece, Shipment, chain_pieces, shipments
+from jmsnas.deploy.transport.certificates import make_certificates
+from jmsnas.deploy.transport.devices_file import Address
+from jmsnas.deploy.transport.identity import fingerprint, read_identity
+from jmsnas.errors import DeployError, PartError
+from jmsnas.mobilenets import mobilenet
+from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.timing.onnx_export import seeded_module
+
+TORCH = Key("torch")
+
+
+def served(found: tuple[Piece, ...], *keys: Key) -> tuple[Piece, ...]:
+    return tuple(replace(piece, key=key) for piece, key in zip(found, keys, strict=True))
+
+
+def shipment(key: Key = TORCH, first: int = 1, last: int = 6) -> Shipment:
+    (piece,) = served(pieces((6,), ("pi4",)), key)
+    piece = replace(piece, first=first, last=last)
+    agents = {"pi4": Address("pi4", "127.0.0.1:7070", "ab" * 32)}
+    return shipments((piece,), segments(), agents, "cd" * 32, "ab" * 32, 1)["pi4"]
+
+
+def blob_of(found: Shipment) -> bytes:
+    assert found.manifest.model is not None
+    return found.blobs[found.manifest.model.sha256]
+
+
+def error_of(found: Shipment) -> float:
+    manifest = found.manifest
+    assert manifest.golden is not None
+    runner = Runner(manifest, blob_of(found))
+    return golden_error(runner, *golden_arrays(manifest, found.blobs[manifest.golden.sha256]))
+
+
+def test_the_manifest_holds_the_architecture() -> None:
+    manifest = shipment(first=2, last=4).manifest
+    assert manifest.runtime == "torch" and manifest.processor == "cpu" and manifest.ops == ()
+    assert manifest.blocks == tuple(str(block) for block in exported().blocks[1:4])
+    assert [words.partition(" ")[0] for words in manifest.blocks] == ["mb_k3_e3", "identity", "mb_k3_e3_skip"]
+    assert parse(to_bytes(manifest)) == manifest
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_what_it_computes_is_what_the_leader_has(layout: str) -> None:
+    for first, last in ((1, 6), (2, 4), (3, 3 + 1)):
+        assert error_of(shipment(Key("torch", layout=layout), first, last)) < 1e-6
+
+
+def test_an_input_that_may_not_be_written_to_and_outputs_that_stay() -> None:
+    found = shipment()
+    runner = Runner(found.manifest, blob_of(found))
+    one, two = images(2)
+    one.flags.writeable = False
+    first = runner(one)
+    kept = first.copy()
+    runner(two)
+    np.testing.assert_array_equal(first, kept)
+    np.testing.assert_allclose(first, exported().run(one), atol=1e-5)
+
+
+def test_mobilenet_v3_with_its_squeezes_and_classifier() -> None:
+    part = mobilenet("mobilenet_v3_small", (3, 32, 32), 10, 0.25)
+    network = torch.nn.Sequential(*(seeded_module(block) for block in part.blocks))
+    made = replace(export_network(network, (1, 3, 32, 32)), blocks=part.blocks)
+    (piece,) = served(chain_pieces(("pi4",), (made.N,), ("float32",)), TORCH)
+    agents = {"pi4": Address("pi4", "127.0.0.1:7070", "ab" * 32)}
+    found = shipments((piece,), {"chain": made}, agents, "cd" * 32, "ab" * 32, 1)["pi4"]
+    assert error_of(found) < 1e-5
+
+
+@pytest.mark.parametrize(
+    ("name", "refused"),
+    [
+        ("transposed shape", "another dtype or shape than its block has"),
+        ("tensor renamed", "tensors missing or unknown"),
+    ],
+)
+def test_weights_of_other_blocks(name: str, refused: str) -> None:
+    found = shipment()
+    with pytest.raises(PartError, match=refused):
+        Runner(found.manifest, WEIGHTS[name](blob_of(found)))
+
+
+@pytest.mark.parametrize(
+    ("changes", "refused"),
+    [
+        ({"runtime": "tensorrt"}, "whose runtime cannot be"),
+        ({"processor": "tpu"}, "whose runtime cannot be"),
+        ({"layout": "diagonal"}, "whose runtime cannot be"),
+        ({"blocks": ()}, "whose runtime cannot be"),
+        ({"opset": 20}, "whose runtime cannot be"),
+        ({"runtime": "onnxruntime"}, "whose runtime cannot be"),
+        ({"blocks": ("stem 1->16 8x8",)}, "take or give another shape"),
+    ],
+)
+def test_manifests_that_cannot_be(changes: dict[str, object], refused: str) -> None:
+    honest = shipment().manifest
+    fields = {name: getattr(honest, name) for name in Manifest.__slots__}
+    with pytest.raises(PartError, match=refused):
+        Manifest(**(fields | changes))
+
+
+def test_cuda_or_its_absence() -> None:
+    found = shipment(Key("torch", processor="cuda"))
+    if torch.cuda.is_available():
+        assert error_of(found) < 1e-4
+        return
+    with pytest.raises(PartError, match="for CUDA, and torch finds none on this device"):
+        Runner(found.manifest, blob_of(found))
+
+
+def test_a_network_of_no_blocks_has_no_torch_parts() -> None:
+    made = replace(exported(), blocks=())
+    with pytest.raises(DeployError, match="has no torch parts: serve it by onnxruntime"):
+        made.weights(1, 6)
+
+
+@pytest.fixture(scope="module")
+def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
+    with fleet(tmp_path_factory.mktemp("fleet")) as found:
+        yield found
+
+
+def test_a_chain_of_both_run_times_answers_as_the_whole(three: Fleet) -> None:
+    three.leader.ship(served(pieces(), Key(), TORCH, Key()), segments())
+    for x in images(3):
+        answer = three.leader.ask(x)
+        assert [stop[0] for stop in answer.trail] == list(DEVICES)
+        np.testing.assert_allclose(answer.logits, exported().run(x), atol=1e-4)
+
+
+@pytest.mark.parametrize(("wire", "off"), [("float16", 2e-2), ("uint8", 0.5)])
+def test_wires_between_them(three: Fleet, wire: str, off: float) -> None:
+    found = chain_pieces(DEVICES, (2, 4, 6), (wire,) * 3)
+    three.leader.ship(served(found, Key(), TORCH, Key()), segments())
+    (x,) = images(1)
+    difference = np.abs(three.leader.ask(x).logits - exported().run(x)).max()
+    assert 0 < difference < off
+
+
+def test_another_run_time_is_another_part(three: Fleet) -> None:
+    """The same layers by onnxruntime, then by torch: another blob travels, to that device alone."""
+    three.leader.ship(pieces(), segments())
+    sent = three.leader.ship(served(pieces(), Key(), Key(), TORCH), segments())
+    assert sent["cloud"] > 0 and sent["pi4"] == sent["laptop"] == 0
+    assert three.agents["cloud"].parts.find(three.leader.epoch).manifest.runtime == "torch"  # type: ignore[union-attr]
+
+
+def test_a_device_without_torch_says_what_to_install(tmp_path: Path) -> None:
+    (certs,) = make_certificates(tmp_path / "certs", ("pi4",))
+    words = ["--certs", str(certs), "--store", str(tmp_path / "store"), "--listen", "127.0.0.1:0"]
+    with subprocess.Popen(
+        [sys.executable, "-c", RESTRICTED_AGENT, *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        where = process.stdout.readline().strip().rpartition(" ")[2]
+        pin = fingerprint(read_identity(certs).certificate_pem)
+        leader = Leader(tmp_path / "certs" / "leader", {"pi4": Address("pi4", where, pin)})
+        try:
+            with pytest.raises(
+                DeployError, match="device pi4: a torch part, and this device has no torch: pyth"
+            ):
+                leader.ship(served(pieces((6,), ("pi4",)), TORCH), segments())
+            # It goes on: the same layers for onnxruntime are served, and torch was never imported.
+            leader.ship(pieces((6,), ("pi4",)), segments())
+            (x,) = images(1)
+            np.testing.assert_allclose(leader.ask(x).logits, exported().run(x), atol=1e-4)
+        finally:
+            leader.close()
+            process.terminate()
+            process.communicate()

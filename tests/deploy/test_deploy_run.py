@@ -1,0 +1,237 @@
+import io
+import json
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from deployments import CHAIN, fleet, write_devices
+
+from jmsnas.blocks import build
+from jmsnas.deploy.deploy_run import deploy_run, parse_cuts
+from jmsnas.deploy.leader.calibration import calibrate, predictors_for, read_factor
+from jmsnas.deploy.leader.deployment import Deployment, deploy
+from jmsnas.deploy.leader.leader import ImageEncoding
+from jmsnas.deploy.leader.load_run import FinishedRun, load_run
+from jmsnas.deploy.leader.predicted_vs_measured import as_encoded, compare, image_encoding
+from jmsnas.deploy.leader.solve_split import without
+from jmsnas.deploy.parts.pieces import segment_layers
+from jmsnas.deploy.perfetto import TRACE
+from jmsnas.errors import DeployError, DeviceError, InputError
+from jmsnas.nas.search.run import Run
+from jmsnas.nas.supernet.supernet import DerivedNetwork
+from jmsnas.space import Block
+from jmsnas.space_file import load_space
+from jmsnas.topology import load_network
+from jmsnas.workspace import Workspace
+
+Found = tuple[Workspace, Path, dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def deployed(short_run: tuple[Workspace, Run], tmp_path_factory: pytest.TempPathFactory) -> Found:
+    """A finished search deployed on four agents with mutual TLS. Do not write to it."""
+    import shutil
+
+    place = Workspace(tmp_path_factory.mktemp("deployed"))
+    shutil.copytree(short_run[0].folder, place.folder, dirs_exist_ok=True)
+    with fleet(place.folder, CHAIN) as four:
+        write_devices(place, four)
+        found = deploy_run(place, place.run("short"), requests=30)
+    return place, place.run("short"), found.document
+
+
+def test_prediction_stands_beside_measurement(deployed: Found) -> None:
+    _, folder, document = deployed
+    assert json.loads((folder / "deploy.json").read_text()) == json.loads(json.dumps(document))
+    predicted = [term for term in document["terms"] if term["predicted_s"] is not None]
+    # Strict: a compute term a device, a send term between neighbours, and T is their sum.
+    assert [term["kind"] for term in predicted] == ["compute"] + ["send", "compute"] * 3
+    total = sum(term["predicted_s"] for term in predicted)
+    assert document["latency"]["predicted_s"] == pytest.approx(total, rel=1e-9)
+    # A part of identities is passed on: predicted as nothing, it has no ratio.
+    timed = [term for term in predicted if term["predicted_s"] > 0]
+    assert all(term["ratio"] == term["measured_s"] / term["predicted_s"] for term in timed)
+    assert all(term["ratio"] is None for term in predicted if term not in timed) and len(timed) >= 6
+    assert document["latency"]["p50"] <= document["latency"]["p95"] <= document["latency"]["p99"]
+    assert document["simulated"] == list(CHAIN) and not document["published"] and not document["loopback"]
+
+
+def test_accuracy_is_that_of_the_undivided_network(deployed: Found, short_run: tuple[Workspace, Run]) -> None:
+    accuracy = deployed[2]["accuracy"]
+    assert accuracy["equal"] and accuracy["largest_difference"] <= 1e-4
+    assert accuracy["divided"] == accuracy["undivided"] == short_run[1].document["accuracy"]["test"]
+    assert deployed[2]["pipelined"]["images"] == 360
+
+
+def test_the_timeline_begins_and_ends_with_the_request(
+    deployed: Found,
+) -> None:
+    legs = deployed[2]["timeline"]
+    assert [leg["device"] for leg in legs] == list(CHAIN) and legs[0]["received_s"] == 0
+    times = [leg[name] for leg in legs for name in ("received_s", "begun_s", "ended_s")]
+    assert times == sorted(times)
+
+
+def test_a_trace_a_device_and_the_manifest_that_merges_them(
+    deployed: Found,
+) -> None:
+    with tarfile.open(fileobj=io.BytesIO((deployed[1] / TRACE).read_bytes())) as archive:
+        names = archive.getnames()
+        documents = {name: json.loads(archive.extractfile(name).read()) for name in names}  # type: ignore[union-attr]
+    assert names == ["perfetto_manifest.json", *(f"{name}.json" for name in CHAIN)]
+    manifest = documents["perfetto_manifest.json"]["perfetto_manifest"]
+    assert manifest["version"] == 1
+    assert [(f["path"], f["machine"]["name"]) for f in manifest["files"]] == [(f"{n}.json", n) for n in CHAIN]
+    # One time for all, that of the first file: https://perfetto.dev/docs/reference/perfetto-manifest.
+    pinned = {"sync_to": {"file": f"{CHAIN[0]}.json"}, "offset_ns": 0}
+    assert [f.get("clocks") for f in manifest["files"]] == [None, *[pinned] * (len(CHAIN) - 1)]
+    begun: dict[tuple[object, ...], float] = {}
+    for name in CHAIN:
+        head, *events = documents[f"{name}.json"]["traceEvents"]
+        assert head == {"ph": "M", "pid": 1, "tid": 1, "name": "process_name", "args": {"name": name}}
+        assert [event["ts"] for event in events] == sorted(event["ts"] for event in events)
+        for event in events:
+            key = (name, event["name"], event["cat"], event["id"])
+            if event["ph"] == "b":
+                assert key not in begun
+                begun[key] = event["ts"]
+            else:
+                assert event["ph"] == "e" and begun.pop(key) <= event["ts"]
+    assert not begun, "a span that never ends"
+
+
+def test_what_was_learnt_is_kept(deployed: Found, tmp_path: Path) -> None:
+    place = Workspace(tmp_path)
+    compute = [term for term in deployed[2]["terms"] if term["kind"] == "compute"]
+    factors = calibrate(deployed[2], load_network("chain"), place)
+    assert [term["where"] for term in compute] == list(CHAIN)
+    assert factors == {term["where"]: term["ratio"] for term in compute if term["ratio"] is not None}
+    assert read_factor(place, "pi4") == pytest.approx(factors["pi4"]) and read_factor(place, "other") == 1.0
+    (tmp_path / "calibration" / "pi4.json").write_text("{}")
+    with pytest.raises(InputError, match="is no calibration: delete it"):
+        read_factor(place, "pi4")
+
+
+def test_a_device_without_an_agent_is_named(short_run: tuple[Workspace, Run]) -> None:
+    with pytest.raises(DeviceError, match="no agent of pi4, laptop, jetson, cloud.*--loopback"):
+        deploy_run(short_run[0], short_run[1].folder)
+
+
+@pytest.mark.parametrize(("text", "words"), [("2,x", "expected whole numbers"), ("4,2", "that do not fall")])
+def test_cuts_that_cannot_be(text: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        parse_cuts(text)
+    assert parse_cuts("2,4,9") == (2, 4, 9)
+
+
+def test_cuts_of_another_network(short_run: tuple[Workspace, Run]) -> None:
+    with pytest.raises(InputError, match="expected 4 numbers that do not fall, the last 12"):
+        deploy_run(short_run[0], short_run[1].folder, cuts=(2, 12))
+    with pytest.raises(InputError, match="--emulate is for --loopback"):
+        deploy_run(short_run[0], short_run[1].folder, emulate=True)
+
+
+def test_a_damaged_run(short_run: tuple[Workspace, Run], tmp_path: Path) -> None:
+    import shutil
+
+    folder = tmp_path / "run"
+    shutil.copytree(short_run[1].folder, folder)
+    (folder / "weights.safetensors").write_bytes(b"\x80\x04pickle")
+    with pytest.raises(InputError, match="weights.safetensors is damaged. Run the search again"):
+        load_run(short_run[0], folder)
+
+
+def test_images_travel_on_their_own_grid() -> None:
+    network = load_network("chain")
+    digits = np.random.default_rng(0).integers(0, 17, (4, 1, 8, 8)).astype(np.float32) / 8 - 1
+    encoding = image_encoding(digits, network)
+    assert encoding == ImageEncoding("u1", 0.125, -1.0)
+    np.testing.assert_array_equal(as_encoded(digits, encoding), digits)
+    # Pixels on no grid: the affine one over their range, off by half a step at most.
+    rough = np.random.default_rng(0).standard_normal((4, 1, 8, 8)).astype(np.float32)
+    found = image_encoding(rough, network)
+    assert np.abs(as_encoded(rough, found) - rough).max() <= found.scale / 2 * 1.001
+
+
+def mesh_run(tmp_path: Path) -> FinishedRun:
+    """An untrained network of the digits space with three branches."""
+    space, network = load_space("digits", branches=3), load_network("mesh")
+    blocks = tuple(
+        Block(choices[0], layer) for choices, layer in zip(space.choices, space.layers, strict=True)
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        module = DerivedNetwork(space, [build(block) for block in blocks]).eval()
+    pixels = np.random.default_rng(0).integers(0, 17, (24, 1, 8, 8)).astype(np.float32) / 8 - 1
+    labels = np.zeros(24, np.int64)
+    return FinishedRun("mesh", tmp_path, space, blocks, network, module, pixels, labels, ())
+
+
+@pytest.fixture(scope="module")
+def mesh(
+    simulated_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Deployment, dict[str, Any]]:
+    """A mesh over six agents: planned, rehearsed, run, compared."""
+    import shutil
+
+    place = Workspace(tmp_path_factory.mktemp("mesh"))
+    shutil.copytree(simulated_workspace.folder, place.folder, dirs_exist_ok=True)
+    run = mesh_run(place.folder)
+    names = tuple(device.name for device in run.network.devices)
+    with fleet(place.folder, names) as six:
+        predictors, _ = predictors_for(run.network, run.space, place, lambda text: None)
+        deployment = deploy(run, six.leader, run.network, predictors, place.folder / "cache")
+        deployment.plan()
+        document, _ = compare(deployment, run.pixels, run.labels, 20)
+    return deployment, document
+
+
+def test_branches_of_a_mesh_meet_and_are_summed(mesh: tuple[Deployment, dict[str, Any]]) -> None:
+    deployment, document = mesh
+    assert document["accuracy"]["largest_difference"] <= 1e-4
+    assert set(segment_layers(deployment.run.space)) == {"trunk", "branch1", "branch2", "branch3", "tail"}
+    sends = [term["where"] for term in document["terms"] if term["kind"] == "send"]
+    assert sends == [
+        "pi4 -> laptop",
+        "laptop -> mbs1",
+        "mbs1 -> cloud",
+        "laptop -> mbs2",
+        "mbs2 -> cloud",
+        "laptop -> mbs3",
+        "mbs3 -> cloud",
+    ]
+    assert all(term["predicted_s"] for term in document["terms"] if term["kind"] != "wait")
+
+
+def test_a_mesh_is_rehearsed_on_every_device_and_link(mesh: tuple[Deployment, dict[str, Any]]) -> None:
+    deployment, document = mesh
+    devices = {device.name for device in deployment.network.devices}
+    assert set(deployment.served) == devices == {"pi4", "laptop", "mbs1", "mbs2", "mbs3", "cloud"}
+    solved = deployment.solved
+    assert solved is not None
+    for (source, target), link in deployment.links.items():
+        # What a reference sent took a place among the sizes; what is meant sends the same bytes.
+        assert link.epsilon_s(link.sizes[-1]) > 0 and solved.epsilon_s[source, target] in {
+            link.epsilon_s(size) for size in link.sizes
+        }
+
+
+def test_a_mesh_is_predicted_by_its_longest_branch(mesh: tuple[Deployment, dict[str, Any]]) -> None:
+    deployment, document = mesh
+    tau, eps = deployment.solved.tau_s, deployment.solved.epsilon_s  # type: ignore[union-attr]
+    branches = [eps["laptop", m] + tau[m] + eps[m, "cloud"] for m in ("mbs1", "mbs2", "mbs3")]
+    # (2): C and the root once, and the longest branch.
+    expected = tau["pi4"] + eps["pi4", "laptop"] + tau["laptop"] + max(branches) + tau["cloud"]
+    assert document["latency"]["predicted_s"] == pytest.approx(expected, rel=1e-9)
+
+
+def test_devices_are_taken_out() -> None:
+    chain, mesh = load_network("chain"), load_network("mesh")
+    shorter = without(chain, ["jetson"])
+    assert [link.target for link in shorter.links] == ["laptop", "cloud"]
+    assert without(mesh, ["mbs2"]).children == ("mbs1", "mbs3")
+    with pytest.raises(DeployError, match="a mesh can go on without a child, not without a device in line"):
+        without(mesh, ["laptop"])

@@ -1,0 +1,53 @@
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from deployments import CHAIN, fleet, write_devices
+
+from jmsnas.deploy.leader.agent_client import LostDevice
+from jmsnas.deploy.leader.calibration import predictors_for
+from jmsnas.deploy.leader.deployment import deploy, run_images
+from jmsnas.deploy.leader.load_run import load_run
+from jmsnas.deploy.leader.predicted_vs_measured import run_whole
+from jmsnas.nas.search.run import Run
+from jmsnas.workspace import Workspace
+
+
+def test_images_go_on_without_a_lost_device(short_run: tuple[Workspace, Run], tmp_path: Path) -> None:
+    place = short_run[0]
+    run = load_run(place, short_run[1].folder)
+    images = [run.pixels[n % 100 : n % 100 + 1] for n in range(400)]
+    with fleet(tmp_path, CHAIN) as four:
+        write_devices(Workspace(tmp_path), four)
+        predictors, _ = predictors_for(run.network, run.space, place, lambda text: None)
+        said: list[str] = []
+        deployment = deploy(run, four.leader, run.network, predictors, tmp_path / "cache", said.append)
+        deployment.plan(rehearsed=False)
+
+        def kill() -> None:
+            time.sleep(0.2)
+            four.agents["laptop"].stop(0)
+
+        thread = threading.Thread(target=kill)
+        thread.start()
+        answers = run_images(deployment, images, 4, replan=True)
+        thread.join()
+    assert "lost: laptop; solving again without" in said and deployment.lost == ["laptop"]
+    # None is lost, none doubled, each is the answer to its own image; before and after by different plans.
+    assert len(answers) == 400 and len({answer.epoch for answer in answers}) == 2
+    logits = np.concatenate([answer.logits for answer in answers])
+    np.testing.assert_allclose(logits, run_whole(run, np.concatenate(images)), atol=1e-4)
+
+
+def test_without_replan_the_device_is_named(short_run: tuple[Workspace, Run], tmp_path: Path) -> None:
+    place = short_run[0]
+    run = load_run(place, short_run[1].folder)
+    with fleet(tmp_path, CHAIN) as four:
+        predictors, _ = predictors_for(run.network, run.space, place, lambda text: None)
+        deployment = deploy(run, four.leader, run.network, predictors, tmp_path / "cache")
+        deployment.plan(rehearsed=False)
+        four.agents["jetson"].stop(0)
+        with pytest.raises(LostDevice, match="device jetson"):
+            run_images(deployment, [run.pixels[:1]] * 3, 1)

@@ -1,0 +1,24 @@
+import re
+import types
+from pathlib import Path
+
+from jmsnas.profiler.table.latency_table import REFERENCE, Key
+from jmsnas.profiler.timing.backends import pinned
+from jmsnas.space import Candidate, Part
+
+PAGE = Path(__file__).parents[2] / "docs" / "runtimes.md"
+
+
+def test_run_time_of_the_guide_runs(tmp_path: Path) -> None:
+    (source,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
+    guide = types.ModuleType("guide")
+    exec(compile(source, str(PAGE), "exec"), guide.__dict__)
+    larger = type(REFERENCE)(Candidate(7, 6), REFERENCE.layer)
+    key, told = Key("torch"), list[float]()
+    subjects = [REFERENCE, larger, Part((REFERENCE, larger))]
+    calls = guide.prepare(subjects, key, tmp_path, 0, lambda done, of, what: told.append(done))
+    with pinned(key):
+        # In rounds: a host that changes its speed hits all three.
+        rounds = [[timed(20) for timed in calls] for _ in range(60)]
+    small_s, large_s, both_s = (min(seconds) for seconds in zip(*rounds, strict=True))
+    assert told == [0, 1, 2] and 0 < small_s < large_s < both_s

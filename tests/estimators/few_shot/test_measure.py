@@ -1,0 +1,158 @@
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pytest
+from profiling_jobs import a_row
+
+from jmsnas.estimators.few_shot.measure import Surety, measure_few, stated_error
+from jmsnas.estimators.few_shot.plan import FewPlan, make_few_plan
+from jmsnas.estimators.store.estimator import load_estimator
+from jmsnas.profiler.plan import Plan, whole_networks
+from jmsnas.profiler.profile import Profiled
+from jmsnas.profiler.simulation.roofline import simulated_table
+from jmsnas.profiler.table.latency_table import AnyRow, Key, LatencyTable
+from jmsnas.profiler.table.schema import sorted_out
+from jmsnas.space import Block, Subject
+from jmsnas.space_file import load_space
+
+SPACE, KEY = load_space("digits"), Key("torch")
+# Too few for a model on top of the roofline, so that fits take no time.
+POOL, PARTS = SPACE.blocks()[::6], whole_networks(SPACE, 3)
+EXACT_S = {row.block: row.median_s for row in simulated_table("pi4", SPACE.blocks(), [Key()]).rows}
+
+
+@dataclass
+class Bench:
+    """Runs nothing: a block takes a roofline's seconds, give or take `spread`; a part half of its blocks'."""
+
+    spread: float = 0.0
+    half_width: float = 0.005
+    trust: tuple[str, str] = ("green", "")
+    refused: frozenset[Block] = frozenset()
+    rows: dict[tuple[Key, Subject], AnyRow] = field(default_factory=dict)
+    asked: list[tuple[tuple[Subject, ...], float | None]] = field(default_factory=list)
+    now_s: float = 0.0
+
+    def seconds(self, subject: Subject) -> float:
+        if not isinstance(subject, Block):
+            return 0.5 * sum(map(self.seconds, subject.blocks))
+        off = zlib.crc32(str(subject).encode()) % 201 / 100 - 1
+        return EXACT_S[subject] * math.exp(self.spread * off)
+
+    def __call__(self, subjects: Sequence[Subject], keys: Sequence[Key], budget_s: float | None) -> Profiled:
+        self.asked.append((tuple(subjects), budget_s))
+        self.now_s += 10.0
+        for subject in subjects:
+            if subject not in self.refused:
+                for key in keys:
+                    row = a_row(subject, (self.seconds(subject) / 1e-4,), key, half_width=self.half_width)
+                    mark, why = self.trust
+                    self.rows[key, subject] = replace(row, trust=mark, trust_reason=why)
+        blocks, parts = sorted_out(self.rows.values())
+        return Profiled(LatencyTable("local", blocks, {"abc": {}}, parts), Path("local.parquet"), "measured")
+
+
+def few(blocks: int, until_mape: float | None = None, pool: Sequence[Block] = POOL) -> FewPlan:
+    plan = make_few_plan(Plan((("blocks", tuple(pool)), ("parts", PARTS))), blocks)
+    return replace(plan, until_mape=until_mape)
+
+
+def measured(
+    folder: Path, bench: Bench, plan: FewPlan, budget_s: float | None = None, keys: Sequence[Key] = (KEY,)
+) -> tuple[Surety, ...]:
+    _, sureties = measure_few(
+        plan, keys, bench, lambda key: folder / key.label, budget_s=budget_s, clock=lambda: bench.now_s
+    )
+    return sureties
+
+
+def test_first_blocks_are_measured_fitted_and_judged(tmp_path: Path) -> None:
+    bench, plan = Bench(), few(7)
+    first, second = measured(tmp_path, bench, plan, 30.0, (KEY, Key()))
+    assert bench.asked == [((*plan.order[:7], *PARTS), 30.0)]
+    assert (first.key, second.key) == (KEY, Key())
+    assert (first.rows, first.left, first.reached, first.why) == (7, len(POOL) - 7, None, "")
+    assert first.geometries == len({block.layer for block in plan.order[:7]})
+    assert first.doubt > 0 and first.margin >= 0
+    # Stem and head are measured: how well they would have been known is not asked.
+    assert {block.layer.role for block in POOL if block not in plan.order[:7]} == {"block"}
+    pairs = load_estimator(first.folder).evaluation.pairs
+    errors = [abs(p.predicted_s / p.measured_s - 1) for p in pairs if p.block.startswith("mb_")]
+    assert 2 < len(errors) < len(pairs) and first.mape == pytest.approx(sum(errors) / len(errors))
+    # Blocks without a row are those that U(.) answers for; the parts take half of what their blocks do.
+    assert first.sums and first.sums.parts == 3
+
+
+def test_goes_on_until_the_error_is_reached(tmp_path: Path) -> None:
+    bench, plan = Bench(), few(6, 0.05, SPACE.blocks()[::3])
+    (surety,) = measured(tmp_path, bench, plan)
+    assert surety.reached and surety.why == "5 % is reached" and surety.mape <= 0.05
+    assert 6 < surety.rows < len(plan.order)
+    # 4 more at a time while a quarter of what is known is less.
+    sizes = [len(subjects) for subjects, _ in bench.asked]
+    assert sizes == [6 + 3, *[4] * (len(sizes) - 1)] and len(sizes) > 1
+    assert [block for subjects, _ in bench.asked for block in subjects if isinstance(block, Block)] == [
+        *plan.order[: surety.rows]
+    ]
+    # Again: nothing is measured that is there.
+    again = Bench(rows=bench.rows)
+    assert measured(tmp_path, again, plan) == (surety,) and len(again.asked) == 1
+
+
+def test_all_are_measured_and_it_is_not_enough(tmp_path: Path) -> None:
+    bench = Bench(spread=0.4)
+    (surety,) = measured(tmp_path, bench, few(6, 0.01))
+    assert surety.reached is False and surety.left == 0
+    assert surety.why.startswith("all 9 blocks to choose from are measured: give it more with")
+    assert surety.why.endswith("as in --off-grid 18") and [len(of) for of, _ in bench.asked] == [6 + 3, 3]
+
+
+def test_blocks_that_cannot_be_measured_end_it(tmp_path: Path) -> None:
+    plan = few(5, 0.01)
+    bench = Bench(spread=0.4, refused=frozenset(plan.order[3:4]))
+    (surety,) = measured(tmp_path, bench, plan)
+    assert surety.why == "1 of 9 blocks could not be measured, all others are" and surety.left == 1
+    assert len({block for subjects, _ in bench.asked for block in subjects}) == 9 + 3
+
+
+def test_budget_ends_it(tmp_path: Path) -> None:
+    bench = Bench(spread=0.4)
+    (surety,) = measured(tmp_path, bench, few(5, 0.01, SPACE.blocks()[::4]), budget_s=12.0)
+    # 8 subjects take 1.1 * 0.6 * 8 = 5.3 s at most, 4 blocks 2.6 s: more than the 2 s that 10 s leave.
+    assert [budget_s for _, budget_s in bench.asked] == [None, pytest.approx(2.0)]
+    assert surety.reached is False and surety.why == "the budget is spent: the same command goes on"
+
+
+def test_no_model_is_better_than_the_rows_it_is_judged_by(tmp_path: Path) -> None:
+    bench = Bench(spread=0.4, half_width=0.1)
+    (surety,) = measured(tmp_path, bench, few(7, 0.03))
+    # A half width of 10 % is a standard deviation of 5.1 %, and 4.1 % off in the mean of a normal law.
+    assert surety.why.startswith("the rows themselves are 4.1% off in the mean") and len(bench.asked) == 1
+
+
+def test_rows_that_were_disturbed_are_no_judge(tmp_path: Path) -> None:
+    bench = Bench(spread=0.4, trust=("red", "something else held its core"))
+    (surety,) = measured(tmp_path, bench, few(7, 0.03))
+    assert surety.why == (
+        "7 of 7 rows are marked red (as: something else held its core), too doubtful to judge 3 % by: end "
+        "what runs beside, and the same command measures them again"
+    )
+    assert surety.reached is False and len(bench.asked) == 1
+
+
+def test_stated_error_is_that_of_the_evaluation(tmp_path: Path) -> None:
+    bench = Bench(spread=0.1)
+    (surety,) = measured(tmp_path, bench, few(8))
+    table = LatencyTable("local", sorted_out(bench.rows.values())[0], {"abc": {}})
+    assert stated_error(table, roles=frozenset({"block"})) == pytest.approx((surety.mape, surety.doubt))
+    assert stated_error(table)[0] == pytest.approx(load_estimator(surety.folder).evaluation.model.mape)
+    assert stated_error(table, roles=frozenset({"classifier"})) == stated_error(table)
+
+
+def test_error_of_one_geometry_is_unknown() -> None:
+    layer = POOL[0].layer
+    rows = sorted_out([a_row(block) for block in SPACE.blocks() if block.layer == layer])[0]
+    assert stated_error(LatencyTable("local", rows, {})) == (math.inf, math.inf)

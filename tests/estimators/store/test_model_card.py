@@ -1,0 +1,77 @@
+from dataclasses import replace
+
+import numpy as np
+from synthetic_latencies import bent
+
+from jmsnas.estimators.evaluation.evaluate import Evaluation, Judged, Scores
+from jmsnas.estimators.regression.features import features
+from jmsnas.estimators.regression.regressor import LatencyRegressor
+from jmsnas.estimators.regression.residual_models import MODELS
+from jmsnas.estimators.store.fit_record import make_recipe, table_sha256
+from jmsnas.estimators.store.model_card import model_card, model_section
+from jmsnas.profiler.simulation.roofline import simulated_table
+from jmsnas.profiler.table.latency_table import Key, LatencyTable
+from jmsnas.space_file import load_space
+
+GOOD, BAD = Scores(0.02, 0.03, 0.9, 0.99, 0.98), Scores(0.2, 0.3, 0.1, 0.2, None)
+JUDGED = Judged(
+    "unseen geometry", 5, 53, {"estimator": GOOD, "roofline": BAD, "line over MACs": BAD}, 0.91, 1.5
+)
+EVALUATION = Evaluation(53, 7, 5, 0, GOOD, BAD, BAD, 0.91, (JUDGED,), ())
+SIMULATED = simulated_table("pi4", load_space("digits").blocks(), [Key("torch")])
+
+
+def card_of(table: LatencyTable) -> str:
+    blocks, measured_s = [row.block for row in table.rows], np.array([row.median_s for row in table.rows])
+    regressor = LatencyRegressor(residual="none").fit(features(blocks), measured_s)
+    recipe = make_recipe("pi4", table.rows[0].key, table.simulated, regressor, table_sha256(table))
+    return model_card(table, recipe, EVALUATION, [0.1, 0.2231436, 0.3])
+
+
+def test_a_simulated_card_says_so_first_and_says_all() -> None:
+    card = card_of(SIMULATED)
+    assert card.split("\n")[2].startswith("**SIMULATED: 53 of 53 rows are not measurements of this device**")
+    assert "53 rows of 7 geometries (" in card and "whole geometries held out 5 ways" in card
+    assert (
+        "it was 2.0% off on the mean, 99% of them were predicted within 10 %, and its 90 % interval" in card
+    )
+    assert "1 thread, batch 1, float32" in card and "no model of the rest was shown to help" in card
+    # exp(m) - 1 = 25 % above is 1 - 1 / 1.25 = 20 % below.
+    assert "| new geometry | -20.0% to +25.0% |" in card
+    assert "| this estimator | 2.0% | 3.0% | 90.0% | 99.0% | 0.980 |" in card
+    assert "| line over MACs | 20.0% | 30.0% | 10.0% | 20.0% | - |" in card
+    assert "| unseen geometry | 2.0% | 20.0% | 99% | 91% |" in card
+    for line in ("| roofline alone | 0.0% |", "| MACs, project |", "## Not good for", "## To fit it again"):
+        assert line in card
+    assert "1 to 32 channels, 2 to 8 pixels a side" in card
+    assert "jmsnas fit-estimator --device pi4 --seed 0" in card
+    assert table_sha256(SIMULATED) in card
+
+
+def test_a_measured_card_says_how_it_was_measured() -> None:
+    rows = tuple(
+        replace(row, kind="measured", rounds=40, ratio_low=0.99 * row.ratio, ratio_high=1.01 * row.ratio)
+        for row in SIMULATED.rows
+    )
+    environment = {"simulated": {"cpu": "Cortex-A72"}}
+    card = card_of(LatencyTable("pi4", rows, environment))
+    assert card.split("\n")[2] == "MEASURED on the device."
+    assert "SIMULATED" not in card
+    assert "environment simulated: cpu Cortex-A72" in card
+    assert "median of 40 rounds a row" in card and "100% of rows reached" in card
+    assert "half width 1.00%" in card
+    held = {"trust": "red", "trust_reason": "something held its core"}
+    half = tuple(replace(row, **held if n % 2 else {"trust": "green"}) for n, row in enumerate(rows))
+    told = "- trust: 27 green, 26 red (mostly: something held its core); each counts by how far it"
+    assert told in card_of(LatencyTable("pi4", half, environment))
+    green = tuple(replace(row, trust="green") for row in rows)
+    assert "- trust: 53 green\n" in card_of(LatencyTable("pi4", green, environment))
+
+
+def test_a_residual_that_is_believed_in_part_is_named() -> None:
+    recipe = make_recipe("pi4", Key("torch"), False, bent(), "digest")
+    card = model_section(replace(recipe, choice=replace(bent().choice_, residual=tuple(MODELS), share=0.5)))
+    assert "a model of the logarithm of the rest: mean of kernel ridge, boosted trees and Gaussian" in card
+    assert "of which 50% is believed" in card
+    whole = model_section(replace(recipe, choice=replace(bent().choice_, residual=("boosting",), share=1.0)))
+    assert "the rest: boosted trees. Tried on geometries left out" in whole

@@ -1,0 +1,40 @@
+"""The tiny search as a setting of its own workspace: estimators stand for themselves, nothing is fitted."""
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+from tiny_search import LUT, NETWORK, SPACE, tiny_splits
+
+from jmsnas.datasets.splits import Splits
+from jmsnas.nas.search.run_folder import Setting
+from jmsnas.topology import Network
+
+
+class _Model:
+    mape = 0.05
+
+
+class _Evaluation:
+    model = _Model()
+
+
+class _Rooflines:
+    """What a run folder asks of an estimator."""
+
+    simulated, origin, evaluation = True, "simulated", _Evaluation()
+
+
+def rooflines(network: Network) -> Any:
+    """Stand for the estimators of a network's devices, where a run folder asks."""
+    return cast(Any, {device.name: _Rooflines() for device in network.devices})
+
+
+def tiny_setting(monkeypatch: pytest.MonkeyPatch) -> Setting:
+    """A setting whose images are the tiny ones."""
+
+    def load(name: str, space: object, seed: int, folder: Path, workers: int) -> Splits:
+        return tiny_splits(seed)
+
+    monkeypatch.setattr("jmsnas.nas.search.run.load_dataset", load)
+    return Setting(SPACE, NETWORK, rooflines(NETWORK), LUT, "digits")

@@ -1,0 +1,163 @@
+import itertools
+from contextlib import suppress
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from synthetic_luts import random_lut, random_p
+
+from jmsnas.errors import TargetError, UndecidedError
+from jmsnas.nas.derivation.derive import argmax_network, best_networks, derive
+from jmsnas.nas.latency.best_split import best_split
+from jmsnas.nas.latency.chain_lut import ChainLUT
+from jmsnas.nas.latency.feasible_range import feasible_range_s
+from jmsnas.nas.latency.policy import moves
+from jmsnas.nas.latency.resources import Resource
+from jmsnas.nas.split.solve_chain import policy_limits
+
+
+def all_networks(p_NR: NDArray[np.float64], lut: ChainLUT) -> list[tuple[float, float, tuple[int, ...]]]:
+    """(score, own least T, operations) of every network there is."""
+    found = []
+    for indices in itertools.product(*[np.flatnonzero(row).tolist() for row in lut.mask_NR]):
+        score = float(np.log(p_NR[np.arange(len(indices)), list(indices)]).sum())
+        found.append((score, best_split(lut.tau_NM(indices), lut.moves_LMM)[0], indices))
+    return found
+
+
+cases = st.tuples(
+    st.integers(3, 5),
+    st.integers(2, 4),
+    st.integers(1, 3),
+    st.integers(0, 2**32),
+    st.sampled_from(["strict", "relay", "stop-early"]),
+    st.sampled_from([0.05, 1.0, 10.0]),
+    st.sampled_from([0.3, 3.0, 100.0]),
+    st.floats(0, 1.05),
+)
+
+
+@settings(max_examples=150)
+@given(cases)
+def test_brute_force_agrees(case: tuple[int, int, int, int, str, float, float, float]) -> None:
+    N, R, M, seed, policy, link, concentration, where = case
+    lut = random_lut(N, R, M, seed, policy, link)
+    p_NR = random_p(lut, concentration, seed)
+    networks = all_networks(p_NR, lut)
+    fastest, slowest = (choose(t for _, t, _ in networks) for choose in (min, max))
+    low_s, high_s = feasible_range_s(lut)
+    assert low_s == pytest.approx(fastest, rel=1e-9)
+    assert 0.999 * slowest - 1e-12 <= high_s <= slowest * (1 + 1e-12)
+    target = fastest + where * (slowest - fastest)
+    inside = sorted((score for score, t, _ in networks if 0.97 * target <= t <= target), reverse=True)
+    found = list(itertools.islice(best_networks(p_NR, lut, 0.97 * target, target), 5))
+    assert [network.score for network in found] == pytest.approx(inside[:5], abs=1e-9)
+    for network in found:
+        assert network.optimal and 0.97 * target <= network.latency_s <= target
+        own = best_split(lut.tau_NM(network.indices), lut.moves_LMM)[0]
+        assert network.latency_s == own == pytest.approx(lut.latency_s(network.indices, network.placement))
+
+
+@settings(max_examples=8)
+@given(st.integers(0, 2**32), st.sampled_from(["strict", "relay"]), st.floats(0.1, 0.9), st.floats(0, 1))
+def test_brute_force_agrees_under_a_limit_on_memory(
+    seed: int, policy: str, share: float, where: float
+) -> None:
+    free = random_lut(5, 3, 3, seed, policy)
+    use_NRM = np.random.default_rng(seed).uniform(0, 1, free.U_NRM.shape) * free.mask_NR[:, :, None]
+    limit_M = share * use_NRM.max(axis=1).sum(axis=0)
+    memory = Resource("memory", use_NRM, np.zeros((5, 3)), np.zeros((6, 3)), limit_M)
+    lut = replace(free, limits=policy_limits(policy, 5, 3), resources=(memory,))
+    p_NR, networks = random_p(lut, 3.0, seed), []
+    for score, _, indices in all_networks(random_p(lut, 3.0, seed), free):
+        with suppress(TargetError):
+            networks.append((score, lut.best(indices)[0]))
+    assume(networks)
+    t_s = [t for _, t in networks]
+    target = min(t_s) + where * (max(t_s) - min(t_s))
+    inside = sorted((score for score, t in networks if 0.97 * target <= t <= target), reverse=True)
+    found = list(itertools.islice(best_networks(p_NR, lut, 0.97 * target, target), 3))
+    assert [network.score for network in found] == pytest.approx(inside[:3], abs=1e-9)
+    for network in found:
+        assert network.optimal and lut.holds(network.indices, network.placement)
+
+
+def test_a_bad_cut_does_not_fill_the_band() -> None:
+    # Two devices, strict. Layers 1 and 4 are fixed; layers 2 and 3 choose `quick` (1 s) or `slow` (4 s) on
+    # the first device, a tenth of it on the second. Sending costs 1 s after layer 1, else 20 s. Quick
+    # networks take 1 + 1 + 0.1 + 0.1 + 0.1 = 2.3 s under their best cut, and 23.1 s under a wasteful one:
+    # inside the band [23, 24]. The likeliest network is the quick one, but none is honestly that slow.
+    U_NRM = np.zeros((4, 2, 2))
+    U_NRM[0, 0], U_NRM[3, 0] = [1.0, 0.1], [1.0, 0.1]
+    U_NRM[1:3] = [[1.0, 0.1], [4.0, 0.4]]
+    mask_NR = np.array([[True, False], [True, True], [True, True], [True, False]])
+    epsilon_LM = np.array([[20.0, 0], [1, 0], [20, 0], [20, 0], [20, 0]])
+    lut = ChainLUT(("a", "b"), "strict", U_NRM, mask_NR, epsilon_LM, moves(epsilon_LM, "strict"), epsilon_LM)
+    p_NR = np.array([[1, 0], [0.9, 0.1], [0.9, 0.1], [1, 0]])
+    assert argmax_network(p_NR, lut).latency_s == pytest.approx(2.3)
+    assert derive(p_NR, lut, 23.0, 24.0) is None
+    # Honest: quick-quick 2.3, one slow 2.6, both slow 2.9.
+    assert feasible_range_s(lut) == pytest.approx((2.3, 2.9))
+    found = derive(p_NR, lut, 2.5, 2.7)
+    assert found is not None and found.latency_s == pytest.approx(2.6) and found.placement.cuts == (1, 4)
+
+
+def test_without_a_band_the_likeliest_network_is_derived() -> None:
+    lut = random_lut(6, 5, 3, 1)
+    p_NR = random_p(lut, 1.0, 2)
+    likeliest = argmax_network(p_NR, lut)
+    found = derive(p_NR, lut, 0.0, 1e3)
+    assert found is not None and found.indices == likeliest.indices
+
+
+def test_cut_off_it_looks_around_and_says_how_far_it_may_be() -> None:
+    lut = random_lut(24, 13, 4, 7)
+    p_NR = random_p(lut, 100.0, 7)
+    low_s, high_s = feasible_range_s(lut)
+    target = low_s + 0.9 * (high_s - low_s)
+    found = derive(p_NR, lut, 0.97 * target, target, most_nodes=5)
+    assert found is not None and not found.optimal
+    assert 0.97 * target <= found.latency_s <= target
+    best = derive(p_NR, lut, 0.97 * target, target)
+    assert best is not None and best.optimal and best.gap == 0
+    assert found.score <= best.score <= found.bound == found.score + found.gap
+
+
+def test_an_empty_band_and_an_unfinished_search_are_not_the_same() -> None:
+    # The band of `test_a_bad_cut_does_not_fill_the_band` is proven empty; a limit of one node proves nothing.
+    lut = random_lut(8, 5, 3, 7)
+    p_NR = random_p(lut, 1.0, 7)
+    low_s, _ = feasible_range_s(lut)
+    assert derive(p_NR, lut, 0.5 * low_s, 0.9 * low_s) is None
+    few = random_lut(3, 4, 2, 1)
+    t_s = sorted(t for _, t, _ in all_networks(random_p(few, 1.0, 1), few))
+    gap_s = max(range(3), key=lambda k: t_s[k + 1] - t_s[k])
+    low_s, high_s = t_s[gap_s] + 1e-9, t_s[gap_s + 1] - 1e-9
+    assert derive(random_p(few, 1.0, 1), few, low_s, high_s) is None
+    with pytest.raises(UndecidedError, match=r"was found among 1 beginnings, but there may be one"):
+        derive(random_p(few, 1.0, 1), few, low_s, high_s, most_nodes=1)
+
+
+def test_equally_likely_networks_are_found_and_proven_at_every_part_of_the_range() -> None:
+    lut = random_lut(24, 13, 4, 7)
+    p_NR = lut.mask_NR / lut.mask_NR.sum(axis=1, keepdims=True)
+    low_s, high_s = feasible_range_s(lut)
+    for where in (0.1, 0.5, 0.9, 0.97):
+        target = low_s + where * (high_s - low_s)
+        found = list(itertools.islice(best_networks(p_NR, lut, 0.97 * target, target, 200), 5))
+        assert len(found) == 5 == len({network.indices for network in found})
+        assert all(network.optimal for network in found)
+
+
+def test_the_size_of_the_imagenet_space() -> None:
+    # N = 24, R = 13, M = 4: found and proven within the limit of nodes, at every part of the range.
+    lut = random_lut(24, 13, 4, 7)
+    p_NR = random_p(lut, 100.0, 7)
+    low_s, high_s = feasible_range_s(lut)
+    for where in (0.1, 0.5, 0.9):
+        target = low_s + where * (high_s - low_s)
+        found = derive(p_NR, lut, 0.97 * target, target)
+        assert found is not None and found.optimal

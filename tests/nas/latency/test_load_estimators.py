@@ -1,0 +1,61 @@
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic_published import records, write_published
+
+from jmsnas.device import Device
+from jmsnas.errors import EstimatorError
+from jmsnas.estimators.fit_tables import fit_tables
+from jmsnas.nas.latency.build_lut import build_lut
+from jmsnas.nas.latency.load_estimators import estimators_for
+from jmsnas.space import Block
+from jmsnas.space_file import load_space
+from jmsnas.topology import Link, Network
+from jmsnas.workspace import Workspace
+
+SPACE = load_space("digits")
+BOARD = Device("board", "some-board-cpu-2-threads", "UE")
+NETWORK = Network("two", (BOARD, Device("pi4", "pi4", "cloud")), (Link("board", "pi4", 25e6),))
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Workspace:
+    """Has U(.) of a published table, whose blocks reach from 8x8 pixels up."""
+    found = Workspace(tmp_path / "workspace")
+    fit_tables(found, tables=[write_published(tmp_path / "p.parquet", records(24))])
+    return found
+
+
+def test_a_published_table_speaks_for_its_device(place: Workspace) -> None:
+    told: list[str] = []
+    found = estimators_for(NETWORK, SPACE, place, tell=told.append)
+    assert [found[name].origin for name in ("board", "pi4")] == ["published", "simulated"]
+    # Nothing was measured or simulated of it; of the other one there is a table now.
+    assert place.tables == ("pi4",)
+    said = next(
+        line for line in told if line.startswith("PUBLISHED: board was not measured here; U(.) of Some")
+    )
+    assert "fitted to 24 rows" in said and "Some board, CPU, 2 threads, TensorFlow Lite" in said
+    count = re.search(
+        r"(\d+) of (\d+) blocks of space digits lie outside all it was fitted to, as stem", said
+    )
+    assert count and 1 < int(count[1]) <= int(count[2]) == len(SPACE.blocks())
+    lut = build_lut(SPACE, NETWORK, found)
+    block = Block(SPACE.choices[5][0], SPACE.layers[5])
+    assert lut.U_NRM[5, 0, 0] == pytest.approx(found["board"].predict_s([block])[0])
+
+
+def test_a_device_with_neither_table_nor_estimator_is_told_both_ways(place: Workspace) -> None:
+    network = replace(NETWORK, devices=(replace(BOARD, table="other"), NETWORK.devices[1]))
+    with pytest.raises(
+        EstimatorError,
+        match="Run: jmsnas profile --device other, or fit one .*: jmsnas fit-estimator --table",
+    ):
+        estimators_for(network, SPACE, place)
+    torch = replace(NETWORK, devices=(replace(BOARD, runtime="torch"), NETWORK.devices[1]))
+    with pytest.raises(EstimatorError, match='under torch: expected runtime = "onnxruntime" beside it'):
+        estimators_for(torch, SPACE, place)
+    assert np.isfinite(estimators_for(NETWORK, SPACE, place, tell=len)["board"].evaluation.model.mape)

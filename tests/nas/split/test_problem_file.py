@@ -1,0 +1,140 @@
+import csv
+import json
+import tomllib
+from pathlib import Path
+
+import pytest
+from split_problems import NAMES, worked_costs, worked_mesh_toml, worked_toml
+from worked_example import OUT_BYTES, TAU_MS
+
+from jmsnas.device import Device
+from jmsnas.errors import InputError
+from jmsnas.nas.split.general_topology import DeviceGraph
+from jmsnas.nas.split.methods import Question, split
+from jmsnas.nas.split.problem_file import read_costs
+
+NETWORK = DeviceGraph(tuple(Device(n, n, "") for n in NAMES), worked_costs().links)
+
+
+def test_toml_and_json_are_one_table(tmp_path: Path) -> None:
+    path = worked_toml(tmp_path / "worked.toml")
+    costs, own = read_costs(path)
+    assert own == {"policy": "strict"} and costs.units[0] == "layer 1" and costs.weight_bytes_N[0] == 1e6
+    assert (costs.tau_NM == worked_costs().tau_NM).all() and costs.links == worked_costs().links
+    other = tmp_path / "worked.json"
+    other.write_text(json.dumps(tomllib.loads(path.read_text())))
+    again, _ = read_costs(other)
+    assert (again.tau_NM == costs.tau_NM).all() and again.input_bytes == costs.input_bytes
+
+
+def test_csv_takes_its_links_from_a_network(tmp_path: Path) -> None:
+    path = tmp_path / "worked.csv"
+    # The columns stand in another order than the network's devices.
+    order = [2, 0, 3, 1]
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["layer", "bytes", "weights", *(NAMES[m] for m in order)])
+        writer.writerow(["input:uint8", 150528, "", *[""] * 4])
+        writer.writerow(["input:float32", 602112, "", *[""] * 4])
+        for n, (size, times) in enumerate(zip(OUT_BYTES[1:], TAU_MS, strict=True)):
+            writer.writerow([f"layer {n}", size, "1MB" if n else "", *(f"{times[m]}ms" for m in order)])
+    costs, own = read_costs(path, NETWORK)
+    answer = split(costs, Question("float32", "relay"))
+    assert answer.told.latency_s * 1e3 == pytest.approx(148.262640, abs=5e-7) and own == {}
+    assert costs.weight_bytes_N[:2].tolist() == [0, 1e6]
+
+
+def test_branches_and_graphs(tmp_path: Path) -> None:
+    path = tmp_path / "dag.toml"
+    path.write_text(
+        'inputs = { uint8 = "1kB" }\n[[device]]\nname = "a"\npower = "4W"\n[[device]]\nname = "b"\n'
+        '[[link]]\nfrom = "a"\nto = "b"\nrate = "8Mbit/s"\ndelay = "1ms"\n[[link]]\nfrom = "b"\nto = "a"\n'
+        'rate = "8Mbit/s"\n[[layer]]\nname = "fork"\nbytes = 10\ntau = ["1ms", "1ms"]\n'
+        '[[layer]]\nname = "left"\nbytes = 10\ntau = ["1ms", "1ms"]\n[[layer]]\nname = "right"\nbytes = 10\n'
+        'tau = ["1ms", "1ms"]\nafter = ["fork"]\n[[layer]]\nname = "join"\nbytes = 10\n'
+        'tau = ["1ms", "1ms"]\nafter = ["left", "right"]\n'
+    )
+    costs, _ = read_costs(path)
+    assert costs.takes == ((0,), (1,), (1,), (2, 3)) and not costs.is_line and costs.devices[0].power_w == 4.0
+    # Everything on a: 4 ms, and the energy of it: 16 mJ.
+    told = split(costs, Question("uint8", "stop-early")).told
+    assert told.latency_s == pytest.approx(4e-3) and told.energy_j == pytest.approx(16e-3)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ('rate = "25Mbit/s"', 'rate = "0Mbit/s"', "link ue -> sbs has rate 0 Mbit/s: expected more than 0"),
+        ('rate = "25Mbit/s"', 'rate = "fast"', "'fast' is not a link rate"),
+        ('to = "cloud"', 'to = "sbs"', "the device graph is disconnected: no way leads from ue to cloud"),
+        ('to = "cloud"', 'to = "moon"', "link mbs -> moon ends at no device: expected ue, sbs, mbs, cloud"),
+        (
+            'tau = ["12.4ms", ',
+            "tau = [",
+            "layer layer 1 has 3 times, expected one for each of ue, sbs, mbs, cloud",
+        ),
+        ('"12.4ms"', '"-1ms"', "'-1ms' is not a duration"),
+        ("bytes = 4000", "bytes = -4000", "a size of -4000 bytes: expected a number of 0 or more"),
+        ("bytes = 4000", "size = 4000", r"\[\[layer\]\] has unknown keys size"),
+        ("bytes = 4000", "", "lacks the key 'bytes'"),
+        (
+            "bytes = 4000",
+            'bytes = 4000\nafter = ["layer 12"]',
+            "comes after layer 12: expected `input` or layers",
+        ),
+        ("bytes = 4000", 'bytes = 4000\nafter = ["input"]', "nobody takes output 8: expected the last unit"),
+        ('name = "worked"', "name = [", "is not a TOML file"),
+        ('name = "worked"', 'nme = "worked"', "has unknown keys nme"),
+        ("inputs = {", "inputs = 3 #", "has a value of the wrong kind"),
+        ('name = "sbs"', 'name = "ue"', "devices of different names"),
+    ],
+)
+def test_what_no_table_can_be(tmp_path: Path, old: str, new: str, words: str) -> None:
+    path = worked_toml(tmp_path / "worked.toml")
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new, 1))
+    with pytest.raises(InputError, match=words) as caught:
+        costs, _ = read_costs(path)
+        split(costs, Question("uint8", "relay"))
+    assert "\n" not in str(caught.value)
+
+
+def test_files_that_are_no_tables(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"expected a table ending in .toml, .json or .csv"):
+        read_costs(tmp_path / "costs.xlsx")
+    with pytest.raises(InputError, match="cannot read .*: No such file"):
+        read_costs(tmp_path / "nothing.json")
+    for name, content, words in (
+        ("a.json", b"[1]", "holds list: expected an object"),
+        ("b.json", b"{", "is not a JSON file"),
+        ("c.csv", b"a,b\n1,2\n", "lacks a column layer or bytes"),
+        ("d.csv", b"layer,bytes,ue\nx,1\n", "a row that is longer or shorter than its first line"),
+        ("e.csv", b"\xff\xfe\x00", "is not text"),
+        ("g.csv", b"layer,bytes,ue,sbs,mbs,cloud\nx,many,1ms,1ms,1ms,1ms\n", "'many' is not a size"),
+        ("f.csv", b"layer,bytes,ue\nx,1,1ms\n", "has times of ue, the network has ue, sbs, mbs, cloud"),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(InputError, match=words):
+            read_costs(tmp_path / name, NETWORK)
+
+
+def test_a_tree_needs_branches(tmp_path: Path) -> None:
+    path = worked_mesh_toml(tmp_path / "mesh.toml")
+    text = path.read_text()
+    for old, new, message in (
+        ("after = ['layer 5']", "after = ['layer 4']", "has a .tree.: expected layers that fork once"),
+        ('root = "sbs"', 'root = "server"', "has a tree of root 'server'"),
+        ('root = "sbs"', 'root = "sbs"\nleaf = 1', "unknown"),
+        ('{ mbs1 = "1.4ms" }', '{ mbs9 = "1.4ms" }', "mbs9"),
+    ):
+        assert old in text
+        path.write_text(text.replace(old, new))
+        with pytest.raises(InputError, match=message):
+            read_costs(path)
+    chain = worked_toml(path)
+    chain.write_text(
+        chain.read_text().replace('tau = ["12.4ms", "0.42ms", "0.71ms", "0.21ms"]', 'tau = { ue = "1ms" }')
+    )
+    with pytest.raises(InputError, match="leaves out times: expected one a device"):
+        read_costs(path)

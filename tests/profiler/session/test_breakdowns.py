@@ -1,0 +1,215 @@
+import json
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from profiling_jobs import EAGER, a_row
+
+from jmsnas.errors import InputError, MeasurementError, TableError
+from jmsnas.files import write_json
+from jmsnas.profiler.host.environment import describe_host, environment_name
+from jmsnas.profiler.session import breakdowns as breakdowns_of
+from jmsnas.profiler.session.breakdowns import (
+    STAGES,
+    break_down,
+    note_stages,
+    read_breakdowns,
+    stages_s,
+    write_breakdowns,
+)
+from jmsnas.profiler.table.journal import only_writer
+from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.table.merge_journal import merged
+from jmsnas.profiler.table.parquet import read_table, write_table
+from jmsnas.profiler.timing.onnx_export import seeded_module
+from jmsnas.profiler.timing.torchprof_backend import Breakdown, layer_stages
+from jmsnas.space import HEAD, IDENTITY, STEM, Block, Candidate, Layer
+
+SAME = Layer(8, 8, 1, 4, 4)
+SKIP = Block(Candidate(3, 3, True), SAME)
+PLAIN = Block(Candidate(5, 3), SAME)
+HEAD_BLOCK = Block(HEAD, Layer(8, 10, 1, 2, 2, "head", 16))
+FOUND = (
+    Breakdown(SKIP, (("expand", 1e-5), ("depthwise", 3e-5), ("project", 1e-5), ("add", 2e-6)), 5e-5),
+    Breakdown(HEAD_BLOCK, (("head_conv", 1e-5), ("head_pool", 2e-5), ("head_dense", 3e-5)), 6e-5),
+)
+
+
+def written(path: Path) -> dict[str, Any]:
+    return write_breakdowns(path, "pi4", FOUND, {"cpu": "Cortex-A72"})
+
+
+def test_every_block_but_identity_in_order() -> None:
+    steps: list[tuple[float, float]] = []
+    blocks = [SKIP, Block(IDENTITY, SAME), HEAD_BLOCK, PLAIN]
+    found = break_down(blocks, runs=1, progress=lambda done, total, what: steps.append((done, total)))
+    assert [each.block for each in found] == [SKIP, HEAD_BLOCK, PLAIN]
+    assert steps == [(step, 6) for step in range(7)], "five rounds of warm-up and one that counts"
+    # The median of one run is that run, and torchprof's total is without the addition.
+    skip, head, _ = found
+    assert stages_s(head) == pytest.approx(head.total_s)
+    assert stages_s(skip) == pytest.approx(skip.total_s + dict(skip.stages)["add"])
+
+
+def test_medians_over_rounds_in_another_order_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    order: list[Block] = []
+
+    # The n-th run takes n us in its expansion, 1 us in its addition.
+    def seen(block: Block, *more: object) -> dict[str, float]:
+        order.append(block)
+        return {"expand": order.count(block) * 1e-6, "add": 1e-6}
+
+    monkeypatch.setattr(breakdowns_of, "stage_seconds", seen)
+    found = break_down([SKIP, PLAIN, HEAD_BLOCK], runs=3, seed=1)
+    # Runs 6, 7 and 8 count.
+    assert [dict(each.stages) for each in found] == [{"expand": 7e-6, "add": 1e-6}] * 3
+    assert [each.total_s for each in found] == pytest.approx([7e-6] * 3)
+    rounds = [tuple(order[at : at + 3]) for at in range(0, 24, 3)]
+    assert all({*one} == {SKIP, PLAIN, HEAD_BLOCK} for one in rounds) and len({*rounds}) > 1
+
+
+def test_rows_of_this_host_in_eager_torch_get_their_stages(tmp_path: Path) -> None:
+    path, here = tmp_path / "local.parquet", describe_host()
+    assert note_stages("local", path, FOUND, print) == 0 and not list(tmp_path.iterdir())
+    keys = (EAGER, Key("torch", timer="torchprof"), Key(), Key("torch", batch=2))
+    rows = [replace(a_row(SKIP, key=key), environment=environment_name(here)) for key in keys]
+    rows.append(replace(a_row(PLAIN), environment=environment_name(here)))
+    rows.append(replace(a_row(HEAD_BLOCK), environment="another"))
+    environments = {environment_name(here): here, "another": {"cpu": "another"}}
+    write_table(path, merged("local", rows, environments))
+    before = read_table(path)
+    assert note_stages("local", path, FOUND, print) == 2
+    after = {row.key: row for row in read_table(path).rows if row.block == SKIP}
+    for key in keys[:2]:
+        assert after[key].stages == ("expand", "depthwise", "project", "add")
+        assert after[key].stages_s == (1e-5, 3e-5, 1e-5, 2e-6)
+    stripped = tuple(replace(row, stages=(), stages_s=()) for row in read_table(path).rows)
+    assert stripped == before.rows, "and nothing else has changed"
+    with only_writer(path), pytest.raises(MeasurementError, match="another profiler"):
+        note_stages("local", path, FOUND, print)
+
+
+def test_refused_block_is_told_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A shortcut that adds in place runs aten::add_, which torchprof's path does not show as an addition.
+    monkeypatch.setattr("jmsnas.blocks.MBConv.forward", lambda self, x: self.layers(x).add_(x))
+    told: list[str] = []
+    assert [each.block for each in break_down([SKIP, HEAD_BLOCK], runs=1, tell=told.append)] == [HEAD_BLOCK]
+    (line,) = told
+    assert line.startswith(f"{SKIP} is left out of the breakdown: torchprof saw 0 additions")
+    assert "\n" not in line
+
+
+def test_nothing_left_is_an_error() -> None:
+    with pytest.raises(MeasurementError, match="none of 1 blocks was broken down: expected one or more that"):
+        break_down([Block(IDENTITY, SAME)])
+    with pytest.raises(InputError, match="cannot take the median of 0 runs"):
+        break_down([PLAIN], runs=0)
+
+
+def test_stages_are_those_of_torchprof_backend() -> None:
+    stem = Block(STEM, Layer(1, 8, 1, 8, 8, "stem"))
+    names = [layer_stages(block, seeded_module(block)).values() for block in (PLAIN, stem, HEAD_BLOCK)]
+    assert {name for stages in names for name in stages} | {"add"} == set(STAGES)
+
+
+def test_the_file_holds_what_a_reader_needs(tmp_path: Path) -> None:
+    document = written(tmp_path / "pi4.breakdown.json")
+    assert json.loads((tmp_path / "pi4.breakdown.json").read_text()) == document
+    blocks = document.pop("blocks")
+    assert document == {
+        "schema_version": 1,
+        "device": "pi4",
+        "timer": "torchprof 0.3.0 (hooks add to every layer)",
+        "environment": {"cpu": "Cortex-A72"},
+    }
+    stages = {"head_conv": 1e-5, "head_pool": 2e-5, "head_dense": 3e-5}
+    assert blocks[1] == {"block": "head 8->10 2x2 h16", "total_s": 6e-5, "stages": stages}
+
+
+seconds = st.floats(1e-9, 1e3)
+
+
+@st.composite
+def breakdowns(draw: st.DrawFn) -> Breakdown:
+    width, size, kernel = (
+        draw(st.integers(1, 64)),
+        draw(st.integers(1, 224)),
+        draw(st.sampled_from([3, 5, 7])),
+    )
+    candidate = Candidate(kernel, draw(st.integers(1, 6)), draw(st.booleans()))
+    names = draw(st.lists(st.sampled_from(STAGES), min_size=1, unique=True))
+    stages = tuple((name, draw(seconds)) for name in names)
+    return Breakdown(Block(candidate, Layer(width, width, 1, size, size)), stages, draw(seconds))
+
+
+@given(st.lists(breakdowns(), max_size=5))
+def test_what_was_written_is_read(found: list[Breakdown]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "local.breakdown.json")
+        write_breakdowns(path, "local", found, {})
+        assert read_breakdowns(path) == tuple(found)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "is not a file of breakdowns: Expecting value"),
+        (b'{"\xff"}', "is not a file of breakdowns: 'utf-8' codec can't decode byte 0xff"),
+        (b"[" * 100_000, "is not a file of breakdowns: maximum recursion"),
+        (b"[1]", "is not a file of breakdowns: expected an object with a schema_version"),
+        (b'{"blocks": []}', "is not a file of breakdowns: expected an object with a schema_version"),
+        (b" " * (16 << 20) + b"{}", "is not a file of breakdowns: it is larger than 16777216 bytes"),
+        (b'{"schema_version": 7}', "has schema 7, this version reads 1"),
+        (b'{"schema_version": 1}', "has a field that is missing or wrong: 'blocks'"),
+    ],
+)
+def test_another_file_is_refused_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
+    path = tmp_path / "pi4.breakdown.json"
+    path.write_bytes(content)
+    with pytest.raises(TableError, match=message) as error:
+        read_breakdowns(path)
+    assert str(error.value).endswith(". Make it with: jmsnas profile --device pi4 --breakdown")
+    assert "\n" not in str(error.value)
+
+
+def test_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(
+        TableError, match=r"cannot read .*local.breakdown.json: No such file or directory\. Make"
+    ):
+        read_breakdowns(tmp_path / "local.breakdown.json")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("block", "mb_k4_e3 8->8 4x4", "odd kernel_size|unknown candidate"),
+        ("block", "nonsense", "cannot read the block 'nonsense'"),
+        ("block", 3, "expected string"),
+        ("total_s", 0, "total_s of mb_k3_e3_skip 8->8 4x4 is 0, expected seconds above 0"),
+        ("total_s", 10**400, "missing or wrong: int too large"),
+        ("total_s", "fast", "total_s of .* is 'fast', expected seconds above 0"),
+        ("stages", {"add": -1e-6}, "add of .* is -1e-06, expected seconds above 0"),
+        ("stages", {"squeeze": 1e-6}, "has the stages squeeze, expected some of expand, depthwise,"),
+        ("stages", {}, "has the stages , expected some of"),
+        ("stages", [1], "field that is missing or wrong"),
+    ],
+)
+def test_a_wrong_field_is_named(tmp_path: Path, field: str, value: object, message: str) -> None:
+    path = tmp_path / "pi4.breakdown.json"
+    document = written(path)
+    document["blocks"][0][field] = value
+    write_json(path, document)
+    with pytest.raises(TableError, match=message):
+        read_breakdowns(path)
+
+
+def test_a_time_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "pi4.breakdown.json"
+    written(path)
+    path.write_text(path.read_text().replace("5e-05", "NaN"))
+    with pytest.raises(TableError, match="total_s of .* is nan, expected seconds above 0"):
+        read_breakdowns(path)

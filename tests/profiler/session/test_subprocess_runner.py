@@ -1,0 +1,197 @@
+"""Sittings in real processes; in most of them the run time is made up, as loading torch takes seconds."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from profiling_jobs import EAGER, PART
+
+from jmsnas.errors import MeasurementError, StorageError
+from jmsnas.profiler.session.job import Job, job_from
+from jmsnas.profiler.session.subprocess_runner import WORKER, sit_apart
+from jmsnas.profiler.timing.paired_timing import TimingConfig
+from jmsnas.space import Block, Candidate, Layer, Subject
+
+HELPERS = Path(__file__).parents[2] / "helpers"
+SOUND, UNREADY, RAISES, HANGS, DIES = (
+    Block(Candidate(kernel_size, 3), Layer(8, 8, 1, 4, 4)) for kernel_size in (3, 5, 7, 9, 11)
+)
+OTHER = Block(Candidate(3, 6), Layer(8, 8, 1, 4, 4))
+SEGFAULT = "its process was ended by SIGSEGV"
+
+
+def job(folder: Path, *subjects: Subject) -> Job:
+    config = TimingConfig(budget_s=0.2, warm_up_s=0.01)
+    return Job(EAGER, subjects, folder / "cache", 0, config, energy=False)
+
+
+def faulty(runtime: str = "made-up", call: int = 1) -> tuple[str, ...]:
+    return (sys.executable, str(HELPERS / "faulty_worker.py"), runtime, str(call))
+
+
+def told_by(job: Job, worker: Sequence[str] = WORKER, patience_s: float = 1.5) -> dict[str, dict[int, Any]]:
+    """What is told of each block at last, by its index: rows and failures."""
+    found: dict[str, dict[int, Any]] = {"row": {}, "failed": {}}
+
+    def report(event: dict[str, Any]) -> None:
+        for name in found:
+            if name in event:
+                found[name][event[name]] = event["why"] if name == "failed" else event["ratio"]
+
+    sit_apart(job, report, worker=worker, patience_s=patience_s)
+    return found
+
+
+def test_blocks_that_go_wrong_cost_only_themselves(tmp_path: Path) -> None:
+    found = told_by(job(tmp_path, UNREADY, SOUND, RAISES, HANGS, DIES, OTHER), faulty("real"), 2.0)
+    assert [*found["failed"]] == [0, 2, 3, 4] and sorted(found["row"]) == [1, 5]
+    why = found["failed"]
+    assert why[0] == "no such kernel" and why[2] == "not enough memory"
+    assert why[3].startswith("no sign of life for 2 s") and why[4].startswith(SEGFAULT)
+    assert all(ratio > 0 for ratio in found["row"].values())
+
+
+@pytest.mark.parametrize(
+    ("bad", "why"),
+    [
+        (RAISES, "RuntimeError: not enough memory"),
+        (HANGS, "no sign of life for 2 s"),
+        (DIES, SEGFAULT),
+    ],
+)
+def test_block_that_goes_wrong_between_others(tmp_path: Path, bad: Block, why: str) -> None:
+    # The twentieth call: all are ready, and the rounds are on. The next process makes them ready one by one.
+    found = told_by(job(tmp_path, SOUND, bad, PART), faulty(call=20))
+    assert [*found["failed"]] == [1] and found["failed"][1].startswith(why)
+    assert found["row"] == {0: 1.0, 2: 1.0}
+
+
+def test_nothing_but_blocks_that_go_wrong(tmp_path: Path) -> None:
+    found = told_by(job(tmp_path, DIES, RAISES, UNREADY), faulty())
+    assert found["row"] == {} and sorted(found["failed"]) == [0, 1, 2]
+
+
+def test_what_is_printed_is_no_answer_but_the_reason_of_an_end(tmp_path: Path) -> None:
+    found = told_by(job(tmp_path, DIES), faulty())
+    assert found["failed"][0] == f"{SEGFAULT} (nor is this)"
+
+
+# Notes the job it is given; of three blocks it settles two and ends, of fewer it says that it is done.
+_NOTING = """
+import json, sys
+job = json.loads(sys.stdin.readline())["job"]
+with open(sys.argv[1], "a") as file:
+    print(json.dumps(job), file=file)
+settles_two = [{"row": 2, "ratio": 1.0}, {"failed": 0, "why": "no"}]
+for answer in settles_two if len(job["subjects"]) == 3 else [{"done": True}]:
+    print(json.dumps(answer), flush=True)
+"""
+
+
+def test_next_process_gets_what_is_left_and_its_share_of_the_time(tmp_path: Path) -> None:
+    given = job(tmp_path, SOUND, OTHER, PART)
+    found = told_by(given, (sys.executable, "-c", _NOTING, str(tmp_path / "jobs")))
+    assert found == {"row": {2: 1.0}, "failed": {0: "no"}}
+    first, second = (job_from(json.loads(line)) for line in (tmp_path / "jobs").read_text().splitlines())
+    assert first == given
+    third = replace(given.config, budget_s=given.config.budget_s / 3)
+    assert second == replace(given, subjects=(OTHER,), config=third, one_by_one=True)
+
+
+@pytest.mark.parametrize(
+    ("worker", "message"),
+    [
+        ((sys.executable, "-c", "raise SystemExit(7)"), "failed twice: its process ended with exit code 7"),
+        ((sys.executable, "-c", "import nowhere"), r"exit code 1 \(ModuleNotFoundError: No module named"),
+        (("/nowhere/python",), "cannot start /nowhere/python to measure in: No such file or directory"),
+    ],
+)
+def test_worker_that_cannot_start(tmp_path: Path, worker: tuple[str, ...], message: str) -> None:
+    with pytest.raises(MeasurementError, match=message) as refused:
+        told_by(job(tmp_path, SOUND), worker)
+    assert "un the same command again; what was finished is kept" in str(refused.value)
+
+
+def test_run_time_that_cannot_run_here_is_said_as_it_is(tmp_path: Path) -> None:
+    cuda = replace(job(tmp_path, SOUND), key=replace(EAGER, processor="cuda"))
+    with pytest.raises(MeasurementError, match="finds no CUDA device here. Check nvidia-smi"):
+        told_by(cuda)
+    (tmp_path / "cache").write_text("")
+    onnx = replace(job(tmp_path, SOUND), key=replace(EAGER, runtime="onnxruntime"))
+    with pytest.raises(StorageError, match="cannot write"):
+        told_by(onnx)
+
+
+def test_line_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jmsnas.profiler.session.subprocess_runner._LINE_BYTES", 1000)
+    worker = (sys.executable, "-c", "import time; print('x' * 2000, end='', flush=True); time.sleep(60)")
+    with pytest.raises(MeasurementError, match="sent a line without end: run it again"):
+        told_by(job(tmp_path, SOUND), worker)
+
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def test_process_is_ended_with_whatever_ends_the_sitting(tmp_path: Path) -> None:
+    before, met, ticks = children(os.getpid()), list[int](), 0
+
+    def tick() -> None:
+        nonlocal ticks
+        ticks += 1
+        if ticks == 4:
+            met.extend({*children(os.getpid())} - {*before})
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sit_apart(job(tmp_path, HANGS), lambda event: None, tick, faulty())
+    assert len(met) == 1 and children(os.getpid()) == before
+
+
+_CALLER = """
+import synthetic_runtime, sys
+from pathlib import Path
+from jmsnas.profiler.session.subprocess_runner import sit_apart
+from jmsnas.profiler.session.job import Job, job_from
+from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.timing.paired_timing import TimingConfig
+from jmsnas.space import Block
+job = Job(Key("torch"), (Block.parse(sys.argv[1]),), Path("."), 0, TimingConfig(), energy=False)
+sit_apart(job, print, lambda: print("tick", flush=True), sys.argv[2:])
+"""
+
+
+def test_worker_ends_when_its_caller_is_killed(tmp_path: Path) -> None:
+    caller = subprocess.Popen(
+        [sys.executable, "-c", _CALLER, str(HANGS), *faulty()],
+        stdout=subprocess.PIPE,
+        cwd=tmp_path,
+    )
+    assert caller.stdout is not None
+    assert [caller.stdout.readline() for _ in range(5)] == [
+        b"tick\n"
+    ] * 5  # a second: the block hangs by then
+    (worker,) = children(caller.pid)
+    assert alive(worker)
+    caller.kill()
+    caller.wait()
+    caller.stdout.close()
+    end = time.monotonic() + 2
+    while time.monotonic() < end and alive(worker):
+        time.sleep(0.02)
+    assert not alive(worker)
+
+
+def alive(pid: int) -> bool:
+    try:
+        # Where nobody waits for orphans it stays as a zombie, which runs no more.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False

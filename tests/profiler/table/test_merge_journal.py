@@ -1,0 +1,263 @@
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+from profiling_jobs import BLOCKS, EAGER, PART, a_row
+
+from jmsnas.errors import StorageError, TableError
+from jmsnas.profiler.host.environment import environment_name
+from jmsnas.profiler.simulation.roofline import simulated_table
+from jmsnas.profiler.table.journal import append_record, journal_path
+from jmsnas.profiler.table.latency_table import AnyRow, Key, LatencyTable
+from jmsnas.profiler.table.merge_journal import fold_journal, merged
+from jmsnas.profiler.table.noise_floor import noise_floor, widened
+from jmsnas.profiler.table.parquet import metadata_of, read_table, write_table
+from jmsnas.profiler.table.schema import row_record
+
+HOST = {"cpu": "a test's"}
+HEADER = {"schema": 3, "device": "local", "environment": HOST}
+
+
+def a_host_row(*arguments: Any, **options: Any) -> AnyRow:
+    return replace(a_row(*arguments, **options), environment=environment_name(HOST))
+
+
+ROWS = tuple(a_host_row(subject, (1.0 + n,)) for n, subject in enumerate((*BLOCKS[:3], PART)))
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "local.parquet"
+
+
+def note(path: Path, *rows: AnyRow, process: str = "p") -> None:
+    """What a process leaves in the journal."""
+    append_record(journal_path(path), HEADER)
+    for row in rows:
+        append_record(journal_path(path), {"row": row_record(row), "process": process})
+
+
+def fold(path: Path, tell: Callable[[str], None] = pytest.fail) -> LatencyTable:
+    return fold_journal("local", path, tell)
+
+
+def samples(table: LatencyTable) -> dict[object, tuple[float, ...]]:
+    return {row.block: row.samples for row in table.everything}
+
+
+def test_nothing_is_made_of_nothing(path: Path) -> None:
+    assert fold(path) == LatencyTable("local", (), {})
+    assert not path.exists()
+
+
+def test_journal_becomes_the_table_and_is_gone(path: Path) -> None:
+    note(path, *ROWS)
+    with journal_path(path).open("ab") as file:
+        file.write(b"00000000 {torn")
+    table = fold(path)
+    assert samples(table) == {row.block: row.samples for row in ROWS}
+    assert table.environments == {environment_name(HOST): HOST}
+    assert [row.block for row in table.parts] == [PART]
+    assert read_table(path) == table and not journal_path(path).exists()
+    when = path.stat().st_mtime_ns
+    assert fold(path) == table and path.stat().st_mtime_ns == when, "written although nothing was new"
+
+
+def test_last_word_of_a_process_counts(path: Path) -> None:
+    first, last = a_host_row(ratios=(1.0,)), a_host_row(ratios=(1.02,))
+    note(path, first, ROWS[1], last)
+    table = fold(path)
+    assert samples(table)[BLOCKS[0]] == last.samples and len(table.rows) == 2
+    # Energy comes after the row, which is told again with it.
+    note(path, replace(ROWS[2]), replace(ROWS[2], energy_j=2e-5))
+    (found,) = [row for row in fold(path).rows if row.block == BLOCKS[2]]
+    assert found.energy_j == 2e-5 and found.process_rounds == (21,)
+
+
+def test_words_of_two_processes_are_pooled(path: Path) -> None:
+    first, second, third = (a_host_row(ratios=(ratio,)) for ratio in (1.0, 1.01, 1.02))
+    note(path, first, process="p")
+    note(path, second, process="q")
+    (row,) = fold(path).rows
+    assert row.samples == first.samples + second.samples and row.process_rounds == (21, 21)
+    note(path, third, process="r")
+    (row,) = fold(path).rows
+    assert row.process_rounds == (21, 21, 21) and row.ratio == pytest.approx(1.01, rel=1e-3)
+
+
+def test_journal_that_was_folded_in_is_not_folded_in_again(path: Path) -> None:
+    note(path, *ROWS)
+    fold(path)
+    note(path, *(a_host_row(row.block, (row.ratio * 1.01,)) for row in ROWS), process="q")
+    kept = journal_path(path).read_bytes()
+    table = fold(path)
+    assert {row.process_rounds for row in table.everything} == {(21, 21)}
+    # Killed between writing the table and removing the journal: both are there.
+    journal_path(path).write_bytes(kept)
+    assert fold(path) == table == read_table(path)
+    assert not journal_path(path).exists()
+
+
+def test_rows_of_a_key_and_environment_share_a_level() -> None:
+    levels_s = (1e-4, 1.5e-4, 4e-4)
+    rows = [a_row(block, (2.0,), level_s=level_s) for block, level_s in zip(BLOCKS, levels_s, strict=False)]
+    rows += [a_row(BLOCKS[0], key=Key(), level_s=9e-4), replace(a_row(BLOCKS[3]), environment="def")]
+    table = merged("local", [*rows, a_row(PART, level_s=1.5e-4)], {})
+    shared = [row for row in table.everything if (row.key, row.environment) == (EAGER, "abc")]
+    assert len(shared) == 4
+    for row in shared:
+        assert row.median_s == pytest.approx(row.ratio * 1.5e-4), "the median level, parts among them"
+        assert row.min_s == pytest.approx(min(row.samples) * 1.5e-4)
+        assert row.low_s <= row.median_s <= row.high_s and row.min_s <= row.median_s <= row.p90_s
+    assert {row.reference_s for row in shared} == {*levels_s}, "what each met is kept"
+    assert next(row for row in table.rows if row.key == Key()).median_s == pytest.approx(9e-4)
+
+
+def test_seconds_are_widened_by_the_floor_and_judged() -> None:
+    pairs = [(1.0, 1.002), (2.0, 2.006), (3.0, 3.012)]
+    twice = [a_row(block, pair) for block, pair in zip(BLOCKS[:3], pairs, strict=True)]
+    table = merged("local", [*twice, a_row(BLOCKS[3])], {})
+    floor = noise_floor(twice)
+    for row in table.rows:
+        low, high = widened(row, floor)
+        assert (row.low_s, row.high_s) == pytest.approx((low * 1e-4, high * 1e-4))
+        assert row.low_s < row.ratio_low * 1e-4 and row.high_s > row.ratio_high * 1e-4
+        assert row.trust == "green" and "another process finds blocks 0.3% apart" in row.trust_reason
+    (alone,) = merged("local", [a_row()], {}).rows
+    assert (alone.trust, alone.trust_reason) == ("yellow", "no block was measured in a second process")
+    assert alone.low_s == pytest.approx(alone.ratio_low * 1e-4)
+
+
+def test_merging_again_changes_nothing() -> None:
+    rows = [*ROWS, a_host_row(BLOCKS[4], (1.0, 1.01))]
+    environments = {environment_name(HOST): HOST, "unused": {}}
+    table = merged("local", rows, environments)
+    assert merged("local", table.everything, environments) == table
+    assert "unused" not in table.environments
+
+
+def test_measured_rows_take_the_place_of_all_simulated_ones(path: Path) -> None:
+    simulated = simulated_table("pi4", BLOCKS, [EAGER])
+    rows = tuple(replace(row, device="local") for row in simulated.rows)
+    write_table(path, LatencyTable("local", rows, simulated.environments))
+    assert fold(path).simulated
+    note(path, ROWS[0])
+    assert [row.kind for row in fold(path).rows] == ["measured"]
+    table = merged("pi4", simulated.rows, simulated.environments)
+    assert {(row.trust, row.trust_reason) for row in table.rows} == {("red", "simulated, not measured")}
+    assert [row.median_s for row in table.rows] == [
+        row.median_s for row in sorted(simulated.rows, key=lambda row: row.block)
+    ]
+
+
+def test_damage_in_the_middle_of_a_journal_is_told(path: Path) -> None:
+    told = list[str]()
+    note(path, ROWS[0])
+    journal_path(path).write_bytes(journal_path(path).read_bytes() + b"nonsense\nnonsense\n")
+    assert samples(fold(path, told.append)) == {BLOCKS[0]: ROWS[0].samples}
+    (line,) = told
+    assert line == (
+        f"line 3 of {path}.journal is damaged: the 2 lines before it are kept, what came after is "
+        "measured again"
+    )
+
+
+@pytest.mark.parametrize("header", [{"schema": 1, "device": "local"}, {"schema": 3, "device": "pi4"}])
+def test_journal_of_another_kind(path: Path, header: dict[str, object]) -> None:
+    append_record(journal_path(path), {**header, "environment": {}})
+    with pytest.raises(TableError, match=r"is of schema .*: expected schema 3 and 'local'\. Move it away"):
+        fold(path)
+
+
+def test_row_in_the_journal_that_makes_no_sense(path: Path) -> None:
+    append_record(journal_path(path), {"row": {"device": "local"}, "process": "p"})
+    with pytest.raises(TableError, match="a row lacks the column 'runtime'"):
+        fold(path)
+    assert journal_path(path).exists()
+
+
+@pytest.mark.parametrize("failing", ["fsync", "replace", "unlink"])
+def test_failed_fold_is_made_up_for(path: Path, monkeypatch: pytest.MonkeyPatch, failing: str) -> None:
+    note(path, *ROWS, process="p")
+    note(path, a_host_row(ratios=(1.01,)), process="q")
+    kept = journal_path(path).read_bytes()
+    expected = fold(path)
+    path.unlink()
+    journal_path(path).write_bytes(kept)
+
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path if failing == "unlink" else os, failing, full)
+        with pytest.raises(StorageError, match="No space left on device"):
+            fold(path)
+    assert fold(path) == expected and not journal_path(path).exists()
+
+
+def test_damaged_table_is_left_alone(path: Path) -> None:
+    path.write_text("not mine")
+    note(path, ROWS[0])
+    with pytest.raises(TableError, match="damaged, or not a Parquet file"):
+        fold(path)
+    assert path.read_text() == "not mine" and journal_path(path).exists()
+
+
+def test_table_of_another_device(path: Path) -> None:
+    write_table(path, merged("local", ROWS, {}))
+    with pytest.raises(TableError, match=r"is a table of local: expected pi4\. Move it away"):
+        fold_journal("pi4", path, pytest.fail)
+
+
+def test_other_schema_version_is_set_aside(path: Path) -> None:
+    told = list[str]()
+    for _ in range(2):
+        note(path, ROWS[0])
+        fold(path)
+        old = pq.read_table(path)
+        pq.write_table(old.replace_schema_metadata({**old.schema.metadata, b"jmsnas.schema": b"1"}), path)
+        assert fold(path, told.append).rows == () and not path.exists()
+    assert told == [
+        f"{path} has schema 1, this version writes 3: it now lies at local.parquet.schema1-{n}, and all is "
+        "measured anew"
+        for n in (1, 2)
+    ]
+    assert metadata_of(path.with_name("local.parquet.schema1-1"), "jmsnas.schema") == "1"
+
+
+def test_schema_that_cannot_be_set_aside(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_table(path, merged("local", ROWS, {}))
+    old = pq.read_table(path)
+    pq.write_table(old.replace_schema_metadata({**old.schema.metadata, b"jmsnas.schema": b"1"}), path)
+
+    def read_only(*arguments: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    monkeypatch.setattr(os, "rename", read_only)
+    with pytest.raises(StorageError, match="Read-only file system"):
+        fold(path)
+
+
+def test_environment_that_changed_takes_the_place_of_the_old_row(path: Path) -> None:
+    note(path, ROWS[0], ROWS[1])
+    fold(path)
+    other = {"cpu": "another"}
+    row = replace(a_row(ratios=(1.3,)), environment=environment_name(other))
+    append_record(journal_path(path), HEADER | {"environment": other})
+    append_record(journal_path(path), {"row": row_record(row), "process": "q"})
+    table = fold(path)
+    assert samples(table) == {BLOCKS[0]: row.samples, BLOCKS[1]: ROWS[1].samples}
+    assert {*table.environments} == {environment_name(HOST), environment_name(other)}
+
+
+def test_level_is_the_median_over_rows_not_over_time() -> None:
+    # A level that jumped for good is a factor: the rows of both halves lie on one scale all the same.
+    before = [a_row(block, (2.0,), level_s=1e-4) for block in BLOCKS[:3]]
+    after = [a_row(block, (2.0,), level_s=3e-4) for block in BLOCKS[3:5]]
+    table = merged("local", [*before, *after], {})
+    assert {round(row.median_s, 12) for row in table.rows} == {2 * median([1e-4] * 3 + [3e-4] * 2)}

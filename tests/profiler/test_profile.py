@@ -1,0 +1,255 @@
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from profiling_jobs import BLOCKS, EAGER, PART, MadeUpSit, sit_here
+
+from jmsnas.errors import DeviceError, JmsnasError
+from jmsnas.profiler.host.host_state import HostState
+from jmsnas.profiler.profile import BUDGET_S_A_BLOCK, profile, profile_device
+from jmsnas.profiler.session.profiling_session import Sit
+from jmsnas.profiler.simulation.roofline import simulated_table
+from jmsnas.profiler.table.journal import journal_path, only_writer
+from jmsnas.profiler.table.latency_table import Key, LatencyTable
+from jmsnas.profiler.table.parquet import read_table
+from jmsnas.space import Subject
+from jmsnas.space_file import load_space
+from jmsnas.workspace import Workspace
+
+MANY = load_space("digits").blocks()
+
+
+def profiled(
+    folder: Path,
+    subjects: tuple[Subject, ...] = BLOCKS,
+    sit: Sit | None = None,
+    budget_s: float | None = None,
+    seed: int = 0,
+) -> LatencyTable:
+    path, sit = folder / "local.parquet", sit or MadeUpSit()
+    return profile(
+        "local", subjects, [EAGER], path, cache=folder / "cache", sit=sit, budget_s=budget_s, seed=seed
+    )
+
+
+def samples(table: LatencyTable) -> dict[Subject, tuple[float, ...]]:
+    return {row.block: row.samples for row in table.everything}
+
+
+@pytest.mark.parametrize("key", [EAGER, Key()], ids=lambda key: key.label)
+def test_measured_in_processes_of_their_own(tmp_path: Path, key: Key) -> None:
+    told: list[tuple[float, float, str]] = []
+    table = profile(
+        "local",
+        (*BLOCKS[:2], PART),
+        [key],
+        tmp_path / "local.parquet",
+        cache=tmp_path / "cache",
+        budget_s=0.2,
+        progress=lambda *how_far: told.append(how_far),
+    )
+    assert len(table.rows) == 2 and [row.block for row in table.parts] == [PART]
+    assert read_table(tmp_path / "local.parquet") == table
+    assert not journal_path(tmp_path / "local.parquet").exists()
+    for row in table.everything:
+        assert row.kind == "measured" and row.rounds == len(row.samples) == sum(row.process_rounds)
+        # A second process replaces a row that the first found disturbed.
+        assert len(row.process_rounds) in (1, 2) and min(row.process_rounds) >= 6
+        assert row.converged == (row.half_width <= 0.01)
+        assert row.min_s <= row.median_s <= row.p90_s
+        assert row.environment in table.environments and row.source.startswith("jmsnas ")
+        assert row.trust_reason != "never judged"
+    assert told[-1][:2] == (3, 3) and {of for _, of, _ in told} == {3}
+    assert [done for done, _, _ in told] == sorted(done for done, _, _ in told)
+    assert told[-1][2].startswith(f"{key.label}: ")
+
+
+def test_real_blocks_in_this_process(tmp_path: Path) -> None:
+    table = profiled(tmp_path, (*BLOCKS, PART), sit_here, budget_s=0.1)
+    assert {*samples(table)} == {*BLOCKS, PART}
+    seconds = {row.block: row.median_s for row in table.everything}
+    assert seconds[PART] > seconds[BLOCKS[0]] > seconds[BLOCKS[2]], "Identity is the least work"
+
+
+def test_tenth_is_measured_in_a_second_sitting(tmp_path: Path) -> None:
+    sit = MadeUpSit()
+    table = profiled(tmp_path, MANY, sit)
+    assert [len(job.subjects) for job in sit.jobs] == [53, 8]
+    repeated = {row.block for row in table.rows if len(row.process_rounds) == 2}
+    assert repeated == {*sit.jobs[1].subjects}
+    assert "another process finds blocks" in table.rows[0].trust_reason
+    # 53 blocks and 8 repeated at 0.6 s each.
+    assert [job.config.budget_s for job in sit.jobs] == pytest.approx([53 * BUDGET_S_A_BLOCK, 8 * 0.6])
+
+
+def test_second_call_measures_only_what_is_missing(tmp_path: Path) -> None:
+    sit = MadeUpSit()
+    first = profiled(tmp_path, BLOCKS[:2], sit)
+    assert [job.subjects for job in sit.jobs] == [BLOCKS[:2], BLOCKS[:2]]
+    sit.jobs.clear()
+    second = profiled(tmp_path, (*BLOCKS, PART), sit)
+    assert sit.jobs[0].subjects == (*BLOCKS[2:], PART)
+    assert [{*job.subjects} for job in sit.jobs] == [{*BLOCKS[2:], PART}] * 2
+    assert {block: samples(second)[block] for block in BLOCKS[:2]} == samples(first)
+    when = (tmp_path / "local.parquet").stat().st_mtime_ns
+    sit.jobs.clear()
+    assert profiled(tmp_path, (*BLOCKS, PART), sit) == second and sit.jobs == []
+    assert (tmp_path / "local.parquet").stat().st_mtime_ns == when, "written although nothing was new"
+
+
+def test_budget_goes_to_the_wider_half_of_a_whole_table(tmp_path: Path) -> None:
+    sit = MadeUpSit()
+    before = profiled(tmp_path, BLOCKS[:4], sit)
+    sit.jobs.clear()
+    after = profiled(tmp_path, BLOCKS[:4], sit, budget_s=10.0)
+    (job,) = sit.jobs
+    assert len(job.subjects) == 2 and job.config.budget_s == pytest.approx(8.5)
+    assert job.config.finest < job.config.target
+    counts = {row.block: len(row.process_rounds) for row in after.rows}
+    assert counts == {block: 3 if block in job.subjects else 2 for block in BLOCKS[:4]}
+    assert len(before.rows) == len(after.rows)
+
+
+def test_part_of_a_budget_is_for_the_second_process(tmp_path: Path) -> None:
+    sit = MadeUpSit()
+    profiled(tmp_path, BLOCKS, sit, budget_s=10.0)
+    assert [job.config.budget_s for job in sit.jobs] == pytest.approx([8.5, 1.5])
+    # No longer than a first measurement takes, however long the budget.
+    sit = MadeUpSit()
+    profiled(tmp_path / "other", BLOCKS, sit, budget_s=1000.0)
+    assert [job.config.budget_s for job in sit.jobs] == pytest.approx([850.0, 6 * 0.6])
+
+
+def test_unconverged_rows_are_what_more_time_is_for(tmp_path: Path) -> None:
+    profiled(tmp_path, BLOCKS[:2], MadeUpSit(half_width=0.05))
+    profiled(tmp_path, BLOCKS[:4], MadeUpSit())
+    sit = MadeUpSit()
+    profiled(tmp_path, BLOCKS[:4], sit, budget_s=1.0)
+    assert sit.jobs[0].subjects == BLOCKS[:2]
+
+
+def test_disturbed_rows_are_measured_again_without_being_asked_for(tmp_path: Path) -> None:
+    table = profiled(tmp_path, BLOCKS[:2], MadeUpSit(interrupted=0.5))
+    assert {row.trust for row in table.rows} == {"red"}
+    sit = MadeUpSit()
+    table = profiled(tmp_path, BLOCKS[:2], sit)
+    assert sit.jobs[0].subjects == BLOCKS[:2]
+    assert {row.interrupted for row in table.rows} == {0.0} and {row.rounds for row in table.rows} == {42}
+
+
+def test_seed_chooses_the_order_and_what_is_repeated(tmp_path: Path) -> None:
+    chosen = []
+    for seed in (1, 1, 2):
+        sit = MadeUpSit()
+        profiled(tmp_path / str(len(chosen)), MANY, sit, seed=seed)
+        assert {job.seed for job in sit.jobs} == {seed}
+        chosen.append(sit.jobs[1].subjects)
+    assert chosen[0] == chosen[1] != chosen[2]
+
+
+def test_second_profiler_is_refused(tmp_path: Path) -> None:
+    with (
+        only_writer(tmp_path / "local.parquet"),
+        pytest.raises(JmsnasError, match=rf"another profiler \(process {os.getpid()}\)"),
+    ):
+        profiled(tmp_path)
+
+
+def test_progress_over_keys_and_sittings_rises_to_the_end(tmp_path: Path) -> None:
+    told: list[tuple[float, float, str]] = []
+    profile(
+        "local",
+        BLOCKS,
+        [EAGER, Key()],
+        tmp_path / "local.parquet",
+        cache=tmp_path,
+        sit=MadeUpSit(),
+        progress=lambda *how_far: told.append(how_far),
+    )
+    done = [done for done, _, _ in told]
+    assert done == sorted(done) and done[-1] == pytest.approx(12) and {of for _, of, _ in told} == {12}
+    assert {what for _, _, what in told} == {"torch-t1-b1-f32: measuring", "onnxruntime-t1-b1-f32: measuring"}
+
+
+def test_device_that_is_not_at_hand_is_simulated(tmp_path: Path) -> None:
+    place = Workspace(tmp_path)
+    found = profile_device("pi4", (*BLOCKS, PART), [EAGER], place)
+    assert found.outcome == "simulated" and found.path == place.table("pi4")
+    assert {row.kind for row in found.table.rows} == {"simulated"} and not found.table.parts
+    assert read_table(found.path) == found.table
+    more = profile_device("pi4", BLOCKS, [EAGER, Key()], place)
+    assert len(more.table.rows) == 2 * len(BLOCKS)
+
+
+def test_measured_only_and_unknown_devices(tmp_path: Path) -> None:
+    place = Workspace(tmp_path)
+    with pytest.raises(DeviceError, match="this host is not pi4, and --measured-only refuses to simulate it"):
+        profile_device("pi4", BLOCKS, [EAGER], place, measured_only=True)
+    with pytest.raises(DeviceError, match="unknown device 'toaster': expected one of local, .*pi4"):
+        profile_device("toaster", BLOCKS, [EAGER], place)
+    assert not list(tmp_path.iterdir())
+
+
+def as_pi4(place: Workspace) -> LatencyTable:
+    return profile("pi4", BLOCKS[:1], [EAGER], place.table("pi4"), cache=place.folder, sit=MadeUpSit())
+
+
+def test_name_of_one_processor_is_not_for_another(tmp_path: Path) -> None:
+    place = Workspace(tmp_path)
+    with pytest.raises(
+        DeviceError,
+        match=r"jetson is a name of one processor \(Jetson AGX Xavier: Volta GPU.*\), got torch-t1-b1-f32: "
+        "expected --processor cuda, or --device jetson-cpu$",
+    ):
+        profile_device("jetson", BLOCKS, [EAGER], place)
+    cuda = replace(EAGER, processor="cuda")
+    with pytest.raises(DeviceError, match="expected --processor cpu, or --device jetson$"):
+        profile_device("jetson-cpu", BLOCKS, [cuda], place)
+    with pytest.raises(DeviceError, match="expected --processor cpu$"):
+        profile_device("pi4", BLOCKS, [EAGER, cuda], place)
+    assert profile_device("jetson", BLOCKS, [cuda], place).table.keys == (cuda,)
+
+
+def test_measured_table_is_never_replaced_by_a_simulated_one(tmp_path: Path) -> None:
+    place = Workspace(tmp_path)
+    table = as_pi4(place)
+    with pytest.warns(UserWarning, match="was measured and is kept"):
+        found = profile_device("pi4", BLOCKS, [EAGER], place)
+    assert found.outcome == "kept" and found.table == table == read_table(place.table("pi4"))
+
+
+def test_measurement_takes_the_place_of_a_simulation(tmp_path: Path) -> None:
+    place = Workspace(tmp_path)
+    profile_device("pi4", BLOCKS, [EAGER, Key()], place)
+    table = as_pi4(place)
+    assert [row.kind for row in table.rows] == ["measured"] and "simulated" not in table.environments
+    assert simulated_table("pi4", BLOCKS, [EAGER]).simulated
+
+
+def test_local_is_measured_and_what_the_host_does_is_told_once(tmp_path: Path) -> None:
+    lines, place, readings = list[str](), Workspace(tmp_path), 0
+
+    def heating(work: Callable[[], None]) -> HostState:
+        nonlocal readings
+        readings += 1
+        return HostState(governor="ondemand", temperature_c=81.0 if readings == 12 else 60.0)
+
+    def once() -> None:
+        found = profile_device(
+            "local", BLOCKS[:2], [EAGER, Key()], place, tell=lines.append, watch=heating, sit=MadeUpSit()
+        )
+        assert found.outcome == "measured" and not found.table.simulated
+
+    once()
+    # Two keys, two sittings each: a reading before, one meanwhile, one after: hot at the very end.
+    assert readings == 12 and [line.partition(":")[0] for line in lines] == [
+        "the governor is ondemand, which moves the clock",
+        "cannot tell whether the clock was steady",
+        "the host is at 81 C",
+    ]
+    once()
+    assert readings == 15 and len(lines) == 5, "what was measured up to the hot end is measured again"
+    once()
+    assert readings == 15 and len(lines) == 5, "there was nothing to measure, so nothing to warn of"
