@@ -29,12 +29,12 @@ from deploy_networks import DEVICES, PAIRS, Blocks, Result, Tau, evaluate, netwo
 from link_namespaces import namespace, namespaces
 
 from jmsnas.deploy.leader.leader import Leader
-from jmsnas.deploy.loopback import leader_certs, local_agents
-from jmsnas.deploy.transport.devices_file import Address
+from jmsnas.deploy.loopback import leader_certs, loopback_agents
+from jmsnas.deploy.transport.devices_file import AgentAddress
 from jmsnas.profiler.host.environment import describe_host
 from jmsnas.profiler.profile import profile
-from jmsnas.profiler.table.latency_table import Key
-from jmsnas.space import Subject
+from jmsnas.profiler.table.latency_table import RuntimeKey
+from jmsnas.space import BlockOrPart
 
 BARS, TOLERANCE = {"chain": 0.05, "mesh": 0.08}, 1e-4
 
@@ -46,11 +46,11 @@ def agents(
     """Start an agent in each namespace, and give their leader and their process ids."""
     with ExitStack() as stack:
         where = stack.enter_context(namespaces(names, links))
-        found: dict[str, Address] = {}
+        found: dict[str, AgentAddress] = {}
         pids: list[int] = []
         for name in names:
             prefix = ("ip", "netns", "exec", namespace(name))
-            one = stack.enter_context(local_agents((name,), folder, prefix=prefix, host=where[name]))
+            one = stack.enter_context(loopback_agents((name,), folder, prefix=prefix, host=where[name]))
             found[name] = one[name].address
             pids.append(one[name].process.pid)
         leader = Leader(leader_certs(folder), found)
@@ -102,19 +102,19 @@ def main() -> int:
     return report(arguments, results, load)
 
 
-def profiled(subjects: Sequence[Subject], place: Path, arguments: Any) -> Tau:
+def profiled(subjects: Sequence[BlockOrPart], place: Path, arguments: Any) -> Tau:
     """Measure U(.) of this host."""
     table = profile(
         "local",
         list(subjects),
-        [Key()],
+        [RuntimeKey()],
         place / "local.parquet",
         cache=place / "cache",
         seed=arguments.seed,
         budget_s=arguments.budget,
-        tell=lambda text: print(text, file=sys.stderr),
+        warn=lambda text: print(text, file=sys.stderr),
     )
-    return {row.block: row.median_s for row in table.everything}
+    return {row.block: row.median_s for row in table.all_rows}
 
 
 def run(topology: str, nets: dict[str, Blocks], tau: Tau, place: Path, arguments: Any, began: float) -> None:

@@ -9,19 +9,25 @@ import numpy as np
 from torch import nn
 
 from jmsnas.deploy.leader.leader import Leader
-from jmsnas.deploy.leader.measured_terms import completion_s, measured_terms
-from jmsnas.deploy.leader.reference_models import QUICK, SLOW, Reference, reference_blocks, rehearse
-from jmsnas.deploy.leader.serving_overhead import Served
-from jmsnas.deploy.parts.export import Exported, export_network
-from jmsnas.deploy.parts.shipment import Piece, Target
+from jmsnas.deploy.leader.measured_terms import measured_latency_s, measured_terms
+from jmsnas.deploy.leader.reference_models import (
+    FAST,
+    SLOW,
+    ReferenceModel,
+    measure_serving_overhead,
+    reference_blocks,
+)
+from jmsnas.deploy.leader.serving_overhead import ServingOverhead
+from jmsnas.deploy.parts.export import ExportedModel, export_model
+from jmsnas.deploy.parts.shipment import NextHop, PartSpec
 from jmsnas.deploy.transport.link import MeasuredLink
 from jmsnas.latency import Branch, completion_latency
 from jmsnas.mobilenets import mobilenet
 from jmsnas.profiler.timing.onnx_export import seeded_module
-from jmsnas.space import Block, Subject
+from jmsnas.space import Block, BlockOrPart
 from jmsnas.space_file import load_space
 
-Tau = Mapping[Subject, float]
+Tau = Mapping[BlockOrPart, float]
 Blocks = tuple[Block, ...]
 Links = Mapping[tuple[str, str], MeasuredLink]
 CHAIN = ("ue", "sbs", "mbs", "cloud")
@@ -40,40 +46,40 @@ class Split:
 
     topology: str
     segments: dict[str, Blocks]
-    pieces: tuple[Piece, ...]
+    part_specs: tuple[PartSpec, ...]
 
     def tau_s(self, tau: Tau) -> dict[str, float]:
         """Seconds of each device's blocks by the table."""
         return {
-            piece.device: sum(
-                tau[block] for block in self.segments[piece.segment][piece.first - 1 : piece.last]
+            part_spec.device: sum(
+                tau[block] for block in self.segments[part_spec.segment][part_spec.first - 1 : part_spec.last]
             )
-            for piece in self.pieces
+            for part_spec in self.part_specs
         }
 
     def sent_bytes(self) -> dict[tuple[str, str], int]:
         """Bytes over each link."""
         return {
-            (piece.device, target.device): 4
-            * self.segments[piece.segment][piece.last - 1].layer.output_elements
-            for piece in self.pieces
-            for target in piece.targets
+            (part_spec.device, target.device): 4
+            * self.segments[part_spec.segment][part_spec.last - 1].layer.output_elements
+            for part_spec in self.part_specs
+            for target in part_spec.next_hops
         }
 
     def like(self, size: tuple[int, int]) -> "Split":
         """Give the same split of a reference network."""
         segments = {name: reference_blocks(blocks, size) for name, blocks in self.segments.items()}
-        return Split(self.topology, segments, self.pieces)
+        return Split(self.topology, segments, self.part_specs)
 
-    def exported(self) -> dict[str, Exported]:
+    def exported(self) -> dict[str, ExportedModel]:
         """Export each segment, weights drawn from a seed of its own."""
         return {name: exported(blocks, seed) for seed, (name, blocks) in enumerate(self.segments.items())}
 
 
 @cache
-def exported(blocks: Blocks, seed: int) -> Exported:
+def exported(blocks: Blocks, seed: int) -> ExportedModel:
     network = nn.Sequential(*(seeded_module(block, seed) for block in blocks))
-    return export_network(network, (1, *blocks[0].layer.input_shape))
+    return export_model(network, (1, *blocks[0].layer.input_shape))
 
 
 @dataclass(frozen=True)
@@ -112,11 +118,9 @@ def drawn(name: str, count: int, seed: int) -> dict[str, Blocks]:
     }
 
 
-def to_profile(nets: Mapping[str, Blocks]) -> list[Subject]:
+def to_profile(nets: Mapping[str, Blocks]) -> list[BlockOrPart]:
     """Every block of the networks and of their references, each once."""
-    found = [
-        (blocks, *(reference_blocks(blocks, size) for size in (QUICK, SLOW))) for blocks in nets.values()
-    ]
+    found = [(blocks, *(reference_blocks(blocks, size) for size in (FAST, SLOW))) for blocks in nets.values()]
     return list(dict.fromkeys(block for three in found for blocks in three for block in blocks))
 
 
@@ -126,23 +130,27 @@ def split(topology: str, blocks: Blocks, tau: Tau) -> Split:
         return on_chain(blocks, even_cuts([tau[block] for block in blocks], len(CHAIN)))
     one, two, children = 2 * len(blocks) // 5, 4 * len(blocks) // 5, MESH[2:5]
     trunk, branch, tail = blocks[:one], blocks[one:two], blocks[two:]
-    pieces = (
-        Piece("ue", "trunk", 1, one // 2, (Target("sbs"),)),
-        Piece("sbs", "trunk", one // 2 + 1, one, tuple(Target(child) for child in children)),
+    part_specs = (
+        PartSpec("ue", "trunk", 1, one // 2, (NextHop("sbs"),)),
+        PartSpec("sbs", "trunk", one // 2 + 1, one, tuple(NextHop(child) for child in children)),
         *(
-            Piece(child, f"branch{n + 1}", 1, len(branch), (Target("cloud", branch=n),))
+            PartSpec(child, f"branch{n + 1}", 1, len(branch), (NextHop("cloud", branch=n),))
             for n, child in enumerate(children)
         ),
-        Piece("cloud", "tail", 1, len(tail), (), joined=3),
+        PartSpec("cloud", "tail", 1, len(tail), (), joined=3),
     )
-    return Split("mesh", {"trunk": trunk, **{f"branch{n}": branch for n in (1, 2, 3)}, "tail": tail}, pieces)
+    return Split(
+        "mesh", {"trunk": trunk, **{f"branch{n}": branch for n in (1, 2, 3)}, "tail": tail}, part_specs
+    )
 
 
 def on_chain(blocks: Blocks, cuts: Sequence[int]) -> Split:
     """Cut a network behind these layers, over the chain."""
-    targets = [(Target(device),) for device in CHAIN[1:]] + [()]
+    targets = [(NextHop(device),) for device in CHAIN[1:]] + [()]
     rows = zip(CHAIN, (0, *cuts[:-1]), cuts, targets, strict=True)
-    return Split("chain", {"chain": blocks}, tuple(Piece(d, "chain", a + 1, b, to) for d, a, b, to in rows))
+    return Split(
+        "chain", {"chain": blocks}, tuple(PartSpec(d, "chain", a + 1, b, to) for d, a, b, to in rows)
+    )
 
 
 def even_cuts(tau_s: Sequence[float], parts: int) -> tuple[int, ...]:
@@ -157,7 +165,7 @@ def even_cuts(tau_s: Sequence[float], parts: int) -> tuple[int, ...]:
 Predicted = tuple[float, dict[str, float], dict[tuple[str, str], float]]
 
 
-def predict(wanted: Split, tau: Tau, served: Mapping[str, Served], links: Links) -> Predicted:
+def predict(wanted: Split, tau: Tau, served: Mapping[str, ServingOverhead], links: Links) -> Predicted:
     """T by equation (1) or (2), and its terms: of each device, and of each link."""
     tau_s = {device: served[device].seconds(bare_s) for device, bare_s in wanted.tau_s(tau).items()}
     epsilon_s = {pair: links[pair].epsilon_s(size) for pair, size in wanted.sent_bytes().items()}
@@ -174,26 +182,26 @@ def evaluate(name: str, wanted: Split, tau: Tau, leader: Leader, requests: int) 
     """Predict a network, then ship and measure it."""
     sizes = sorted({1024, *wanted.sent_bytes().values()})
     links = leader.measure_links(PAIRS[wanted.topology], sizes)
-    calls = {device: Served(told["call_s"]) for device, told in leader.collect().items()}
+    calls = {device: ServingOverhead(told["call_s"]) for device, told in leader.collect().items()}
     bare_s, *_ = predict(wanted, tau, calls, links)
-    others = [wanted.like(size) for size in (QUICK, SLOW)]
-    references = [Reference(other.exported(), other.tau_s(tau)) for other in others]
-    served, links = rehearse(leader, wanted.pieces, references, links)
+    others = [wanted.like(size) for size in (FAST, SLOW)]
+    references = [ReferenceModel(other.exported(), other.tau_s(tau)) for other in others]
+    served, links = measure_serving_overhead(leader, wanted.part_specs, references, links)
     predicted_s, tau_s, epsilon_s = predict(wanted, tau, served, links)
     parts = wanted.exported()
-    leader.ship(wanted.pieces, parts)
+    leader.ship(wanted.part_specs, parts)
     rng, shape = np.random.default_rng(0), next(iter(parts.values())).shapes[0]
     xs = [rng.standard_normal(shape).astype(np.float32) for _ in range(8)]
-    answers = [leader.ask(xs[n % 8], _TIMEOUT_S) for n in range(requests + _WARM_UP)]
+    answers = [leader.infer(xs[n % 8], _TIMEOUT_S) for n in range(requests + _WARM_UP)]
     expected = [whole(parts, x) for x in xs]
     difference = max(float(np.abs(answer.logits - expected[n % 8]).max()) for n, answer in enumerate(answers))
     timed = answers[_WARM_UP:]
-    measured_s = float(np.median([completion_s(answer, links) for answer in timed]))
+    measured_s = float(np.median([measured_latency_s(answer, links) for answer in timed]))
     terms = [asdict(term) for term in measured_terms(timed, links, tau_s, epsilon_s)]
     return Result(wanted.topology, name, bare_s, predicted_s, measured_s, difference, terms)
 
 
-def whole(parts: Mapping[str, Exported], x: Any) -> Any:
+def whole(parts: Mapping[str, ExportedModel], x: Any) -> Any:
     """Run the undivided network in torch."""
     first, *branches = parts.values()
     y = first.run(x)

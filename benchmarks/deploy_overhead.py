@@ -24,9 +24,9 @@ import onnx_ir as ir
 from torch import nn
 
 from jmsnas.deploy.leader.leader import Leader
-from jmsnas.deploy.loopback import LocalAgent, leader_certs, local_agents
-from jmsnas.deploy.parts.export import Exported
-from jmsnas.deploy.parts.shipment import Piece, Target
+from jmsnas.deploy.loopback import LoopbackAgent, leader_certs, loopback_agents
+from jmsnas.deploy.parts.export import ExportedModel
+from jmsnas.deploy.parts.shipment import NextHop, PartSpec
 from jmsnas.deploy.transport.channel import CLIENT_OPTIONS, SERVER_OPTIONS
 from jmsnas.profiler.host.environment import describe_host
 
@@ -113,26 +113,26 @@ def relays(kind: str, stack: ExitStack) -> str:
     return address
 
 
-def agents(plain: bool, stack: ExitStack) -> tuple[Callable[[], None], dict[str, LocalAgent]]:
+def agents(plain: bool, stack: ExitStack) -> tuple[Callable[[], None], dict[str, LoopbackAgent]]:
     """Start two agents that only pass on, and give what sends a tensor through them."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jmsnas-")))
-    found = stack.enter_context(local_agents(("one", "two"), folder, plain))
+    found = stack.enter_context(loopback_agents(("one", "two"), folder, plain))
     leader = Leader(leader_certs(folder), {n: agent.address for n, agent in found.items()}, plain)
     stack.callback(leader.close)
     nothing = ir.Model(ir.Graph([], [], nodes=[], opset_imports={"": 20}), ir_version=10)
-    network = Exported(nn.Sequential(), nothing, (), (SHAPE,))
-    pieces = (Piece("one", "chain", 1, 0, (Target("two"),)), Piece("two", "chain", 1, 0, ()))
-    leader.ship(pieces, {"chain": network})
+    network = ExportedModel(nn.Sequential(), nothing, (), (SHAPE,))
+    part_specs = (PartSpec("one", "chain", 1, 0, (NextHop("two"),)), PartSpec("two", "chain", 1, 0, ()))
+    leader.ship(part_specs, {"chain": network})
     x = np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32)
 
     def echo() -> None:
-        answer = leader.ask(x)
+        answer = leader.infer(x)
         assert answer.logits.shape == SHAPE
 
     return echo, found
 
 
-def idle(agent: LocalAgent, seconds: float) -> tuple[int, float]:
+def idle(agent: LoopbackAgent, seconds: float) -> tuple[int, float]:
     """Memory in bytes, and share of a core, of an agent that does nothing."""
     pid = agent.process.pid
 

@@ -28,8 +28,8 @@ from deploy_fidelity import TOLERANCE, agents, cannot_run, profiled
 from deploy_networks import CHAIN, PAIRS, Blocks, Tau, drawn, exported, networks, on_chain
 from link_namespaces import RATES_MBPS
 
-from jmsnas.deploy.leader.leader import Answer, Leader
-from jmsnas.nas.split.throughput import least_period
+from jmsnas.deploy.leader.leader import Leader, Response
+from jmsnas.nas.split.throughput import solve_throughput
 from jmsnas.profiler.host.environment import describe_host
 
 BAR, _WINDOW, _WARM_UP, _TIMEOUT_S = 0.85, 8, 24, 30.0
@@ -65,7 +65,9 @@ def least(blocks: Blocks, tau: Tau) -> tuple[tuple[int, ...], float, str]:
     sent = [4 * int(np.prod(blocks[0].layer.input_shape)), *(4 * b.layer.output_elements for b in blocks)]
     epsilon_LM = 8 * np.array(sent, float)[:, None] / _RATES_BPS
     epsilon_LM[:, -1] = 0.0  # the result stays at the last device
-    period_s, placement = least_period(np.repeat(tau_N[:, None], len(CHAIN), axis=1), epsilon_LM, "strict")
+    period_s, placement = solve_throughput(
+        np.repeat(tau_N[:, None], len(CHAIN), axis=1), epsilon_LM, "strict"
+    )
     terms = {}
     for m, (device, layers) in enumerate(zip(CHAIN, placement.layers, strict=True)):
         terms[f"compute on {device}"] = float(tau_N[[n - 1 for n in layers]].sum())
@@ -80,10 +82,10 @@ def evaluate(
     """Ship a network by its least period, and send images one behind the other."""
     cuts, period_s, bound_by = least(blocks, tau)
     wanted, whole = on_chain(blocks, cuts), exported(blocks, 0)
-    leader.ship(wanted.pieces, {"chain": whole})
+    leader.ship(wanted.part_specs, {"chain": whole})
     rng = np.random.default_rng(0)
     xs = [rng.standard_normal(whole.shapes[0]).astype(np.float32) for _ in range(8)]
-    under_way, answers, ends_s = deque[Any](), list[Answer](), list[float]()
+    under_way, answers, ends_s = deque[Any](), list[Response](), list[float]()
     before_s = cpu_s(pids)
     for n in range(_WARM_UP + requests):
         under_way.append(leader.start(xs[n % 8], _TIMEOUT_S))

@@ -26,23 +26,29 @@ from estimator_speed import print_speed, speed
 from threadpoolctl import threadpool_limits
 
 from jmsnas.errors import TableError
-from jmsnas.estimators.evaluation.evaluate import RANDOM, UNSEEN_CHANNELS, UNSEEN_GEOMETRY, Judged, judge
+from jmsnas.estimators.evaluation.evaluate import (
+    RANDOM,
+    UNSEEN_CHANNELS,
+    UNSEEN_GEOMETRY,
+    SplitScores,
+    evaluate_split,
+)
 from jmsnas.estimators.evaluation.hold_out import LINE, MODEL, ROOFLINE
 from jmsnas.estimators.few_shot.experimental_design import few_chosen
 from jmsnas.estimators.published.table import read_published
 from jmsnas.estimators.regression.cross_validation import (
-    Split,
+    Fold,
+    can_fit,
     channel_folds,
-    few_rows,
+    few_row_folds,
     group_folds,
     random_folds,
-    teach,
 )
-from jmsnas.estimators.regression.features import columns, features, groups, shape_features
+from jmsnas.estimators.regression.features import columns, features, group_ids, shape_features
 from jmsnas.estimators.regression.regressor import LatencyRegressor
 from jmsnas.files import write_json
 from jmsnas.profiler.host.environment import describe_host
-from jmsnas.profiler.table.parquet import metadata_of, read_table
+from jmsnas.profiler.table.parquet import read_metadata, read_table
 from jmsnas.profiler.table.trust import relative_noise
 from jmsnas.workspace import Workspace
 
@@ -82,10 +88,10 @@ class Table:
 
 def tables_in(path: Path) -> Iterator[Table]:
     """Tables of one Parquet file: MBConv blocks of a published one, measured blocks of one of ours."""
-    if metadata_of(path, "jmsnas.schema"):
+    if read_metadata(path, "jmsnas.schema"):
         table = read_table(path)
         for key in table.keys:
-            rows = table.of(key).rows
+            rows = table.for_key(key).rows
             if not any(row.kind == "simulated" for row in rows):
                 yield Table(
                     f"{table.device} {key.label}",
@@ -102,7 +108,7 @@ def tables_in(path: Path) -> Iterator[Table]:
         yield Table(found.setting, X, found.measured_s[kept], None)
 
 
-def ways(table: Table) -> dict[str, list[Split]]:
+def ways(table: Table) -> dict[str, list[Fold]]:
     """Ways to hold rows out that suit the table's size."""
     X, rows = table.X, len(table.y)
     draws = range(SMALL_DRAWS if rows <= SMALL_ROWS else 1)
@@ -110,13 +116,13 @@ def ways(table: Table) -> dict[str, list[Split]]:
         RANDOM: [split for draw in draws for split in random_folds(rows, draw)],
         UNSEEN_GEOMETRY: [split for draw in draws for split in group_folds(X, seed=draw)],
         UNSEEN_CHANNELS: [split for draw in draws for split in channel_folds(X, draw)],
-        **{f"{few} rows": few_rows(X, few, FEW_DRAWS, SEED) for few in (20, 50, 100)},
+        **{f"{few} rows": few_row_folds(X, few, FEW_DRAWS, SEED) for few in (20, 50, 100)},
         **{f"{few} chosen": few_chosen(X, few, FEW_DRAWS, SEED) for few in (20, 100)},
     }
-    return {split: folds for split, folds in found.items() if teach(X, folds)}
+    return {split: folds for split, folds in found.items() if can_fit(X, folds)}
 
 
-def misses(table: Table, judged: Judged) -> list[str]:
+def misses(table: Table, judged: SplitScores) -> list[str]:
     """What of the bars a split misses, in words."""
     own, found = judged.scores[MODEL], []
     for name in (LINE, ROOFLINE):
@@ -164,14 +170,14 @@ def order(table: Table) -> dict[str, Any]:
 
 def judge_table(table: Table) -> list[dict[str, Any]]:
     """Judge one table in every way, and print a line each."""
-    print(f"\n{table.name}: {len(table.y)} rows of {len(set(groups(table.X)))} geometries")
+    print(f"\n{table.name}: {len(table.y)} rows of {len(set(group_ids(table.X)))} geometries")
     print(
         f"  {'held out':16}{'U(.)':>7}{'RMSPE':>7}{'w5':>5}{'w10':>5}{'rank':>7}{'cover':>7}"
         f"{'roofline':>10}{'MACs':>7}{'nearest':>9}{'forest':>8}{'fit':>8}"
     )
     results = []
     for split, folds in ways(table).items():
-        judged = judge(split, folds, table.X, table.y, SEED, table.noise)
+        judged = evaluate_split(split, folds, table.X, table.y, SEED, table.noise)
         missed, own = misses(table, judged), judged.scores[MODEL]
         others = [f"{scores.mape:.1%}" for name, scores in judged.scores.items() if name != MODEL]
         print(

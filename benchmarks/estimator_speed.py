@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from jmsnas.estimators.regression.regressor import LatencyRegressor
-from jmsnas.estimators.regression.residual_models import MAX_RIDGE_ROWS, suited
+from jmsnas.estimators.regression.residual_models import MAX_RIDGE_ROWS, candidate_models
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -28,7 +28,7 @@ def speed(name: str, X: Array, y: Array, seed: int = 0) -> dict[str, Any]:
     fit_s = time.perf_counter() - start
     asked, predict_s = np.resize(X, (PREDICTED_ROWS, X.shape[1])), {}
     for rows in sorted({len(some), min(len(some), MAX_RIDGE_ROWS)}):
-        tried = suited(rows)
+        tried = candidate_models(rows)
         for models in dict.fromkeys([(), *((one,) for one in tried), tried]):
             choice = replace(chosen.choice_, residual=models, theta=(), share=1.0)
             regressor = LatencyRegressor(seed).refit(X[some[:rows]], y[some[:rows]], choice)

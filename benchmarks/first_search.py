@@ -19,8 +19,8 @@ from typing import Any
 from jmsnas.datasets.catalog import load_dataset
 from jmsnas.files import write_json
 from jmsnas.nas.search.config import SearchConfig
-from jmsnas.nas.search.run import prepare
-from jmsnas.nas.search.run_folder import Setting
+from jmsnas.nas.search.run import prepare_search
+from jmsnas.nas.search.run_folder import SearchSetup
 from jmsnas.nas.search.search import search
 from jmsnas.nas.split.placement import Placement
 from jmsnas.profiler.host.environment import describe_host
@@ -29,14 +29,14 @@ from jmsnas.workspace import Workspace
 ACCURACY_BAR, SECONDS_BAR, BAND, EXPECTED_BAR = 0.97, 120.0, 0.03, 0.02
 
 
-def fastest_split_s(setting: Setting, indices: tuple[int, ...]) -> float:
+def fastest_split_s(setting: SearchSetup, indices: tuple[int, ...]) -> float:
     """T under every split that policy strict allows, the least of them."""
     N, M = setting.space.N, setting.network.M
     cuts = itertools.combinations(range(1, N), M - 1)
     return min(setting.lut.latency_s(indices, Placement((*inner, N))) for inner in cuts)
 
 
-def one_seed(setting: Setting, seed: int, threads: int) -> dict[str, Any]:
+def one_seed(setting: SearchSetup, seed: int, threads: int) -> dict[str, Any]:
     splits = load_dataset(setting.dataset, setting.space, seed)
     began, used = time.perf_counter(), time.process_time()
     result = search(SearchConfig(seed=seed, threads=threads), setting.space, setting.lut, splits)
@@ -103,7 +103,7 @@ def main() -> None:
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         place = Workspace(given.workspace or Path(temporary))
-        setting = prepare(place, given.network, "digits", "digits", seed=0, tell=print)
+        setting = prepare_search(place, given.network, "digits", "digits", seed=0, warn=print)
         document: dict[str, Any] = {
             "network": given.network,
             "simulated": [name for name, estimator in setting.estimators.items() if estimator.simulated],

@@ -16,8 +16,8 @@ from published_tables import XEON_6130, Published
 from scipy.optimize import least_squares
 from simulated_devices import Array, as_published, in_first_half
 
-from jmsnas.profiler.simulation.device_file import Constant, OperatorCosts, SimulatedDevice
-from jmsnas.profiler.simulation.roofline import load_simulated, operators_s
+from jmsnas.profiler.simulation.device_file import OperatorClassCosts, SimulatedDevice, SourcedConstant
+from jmsnas.profiler.simulation.roofline import load_simulated_device, operators_latency_s
 
 START = {
     "per_call_s": 30e-6,
@@ -37,14 +37,14 @@ ROBUST_FROM = 0.1
 
 def with_constants(values: Mapping[str, float]) -> SimulatedDevice:
     """cloud-cpu with other constants under torch, by their names in START."""
-    device = load_simulated("cloud-cpu")
+    device = load_simulated_device("cloud-cpu")
 
-    def constant(name: str, otherwise: Constant) -> Constant:
-        return Constant(values[name], "fitted") if name in values else otherwise
+    def constant(name: str, otherwise: SourcedConstant) -> SourcedConstant:
+        return SourcedConstant(values[name], "fitted") if name in values else otherwise
 
     costs = device.runtimes["torch"]
     classes = {
-        name: OperatorCosts(
+        name: OperatorClassCosts(
             constant(f"{name}.macs_per_s", of_class.macs_per_s),
             constant(f"{name}.bytes_per_s", of_class.bytes_per_s),
             constant(f"{name}.overhead_s", of_class.overhead_s),
@@ -64,7 +64,7 @@ def fit(published: list[Published]) -> dict[str, float]:
     def residuals(logarithms: Array) -> Array:
         values = dict(zip(names, np.exp(logarithms), strict=True))
         device = with_constants(values)
-        predicted_s = np.array([operators_s(device, "torch", row.launched) for row in published])
+        predicted_s = np.array([operators_latency_s(device, "torch", row.launched) for row in published])
         predicted_s = as_published(published, predicted_s + values["ragged_s"] * ragged)
         error = np.log(predicted_s / measured_s) / ROBUST_FROM
         robust = ROBUST_FROM * np.sqrt(2 * (np.sqrt(1 + error**2) - 1) / len(error))

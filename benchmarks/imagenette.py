@@ -25,17 +25,17 @@ import numpy as np
 import torch
 from PIL import Image
 
-from jmsnas.datasets.image_files import Pictures
+from jmsnas.datasets.image_files import ImageFiles
 from jmsnas.datasets.image_folder import imagenette
 from jmsnas.files import preset_path, write_json
-from jmsnas.nas.derivation.derive import Derived
-from jmsnas.nas.derivation.target import Band, choose_target, derive_for, targets_between
+from jmsnas.nas.derivation.derive import DerivedArchitecture
+from jmsnas.nas.derivation.target import BandStatus, derive_for_target, resolve_target, targets_in_range
 from jmsnas.nas.latency.build_lut import LatencyLUT, build_lut
-from jmsnas.nas.latency.load_estimators import estimators_for
+from jmsnas.nas.latency.load_estimators import load_estimators
 from jmsnas.profiler.host.environment import describe_host
 from jmsnas.space import SearchSpace
 from jmsnas.space_file import space_from_toml
-from jmsnas.topology import INPUT_BYTES, Network, load_network
+from jmsnas.topology import INPUT_BYTES, Topology, load_topology
 from jmsnas.workspace import Workspace
 
 SIZES, BAND, DRAWN, QUALITY = (160, 224), 0.03, 3, 80
@@ -47,7 +47,7 @@ def space_at(size: int) -> SearchSpace:
     return space_from_toml({**table, "input": [3, size, size]}, f"imagenette at {size}")
 
 
-def jpeg_bytes(pictures: Pictures, size: int, count: int) -> float:
+def jpeg_bytes(pictures: ImageFiles, size: int, count: int) -> float:
     """Mean bytes of the first photographs as JPEG files of quality 80, scaled to so many pixels a side."""
     sizes = []
     for file in pictures.files[:count]:
@@ -68,19 +68,19 @@ def probabilities(lut: LatencyLUT) -> Iterator[tuple[str, Any]]:
         yield f"random {seed}", drawn / drawn.sum(axis=1, keepdims=True)
 
 
-def derived_at(lut: LatencyLUT) -> Iterator[tuple[dict[str, Any], Derived]]:
+def derived_at(lut: LatencyLUT) -> Iterator[tuple[dict[str, Any], DerivedArchitecture]]:
     """Derive for every target from every p."""
-    for t_const_s in targets_between(lut, 3):
-        target = choose_target(lut, t_const_s)
+    for t_const_s in targets_in_range(lut, 3):
+        target = resolve_target(lut, t_const_s)
         for name, p_NR in probabilities(lut):
-            (derived,), band = derive_for(p_NR, lut, target, BAND)
-            in_band = band is Band.HOLDS
+            (derived,), band = derive_for_target(p_NR, lut, target, BAND)
+            in_band = band is BandStatus.HOLDS
             row = {"p": name, "t_const_s": t_const_s, "latency_s": derived.latency_s, "in_band": in_band}
             yield row, derived
 
 
 def against_cloud(
-    space: SearchSpace, network: Network, estimators: Any, derived: Derived, jpeg: float
+    space: SearchSpace, network: Topology, estimators: Any, derived: DerivedArchitecture, jpeg: float
 ) -> dict[str, dict[str, float]]:
     """T of the best split and of cloud only, seconds, by how the raw input is encoded."""
     found = {}
@@ -97,9 +97,9 @@ def against_cloud(
     return found
 
 
-def one_size(size: int, place: Workspace, pictures: Pictures, count: int) -> dict[str, Any]:
-    space, network = space_at(size), load_network("chain")
-    estimators = estimators_for(network, space, place, 0, tell=lambda text: None)
+def one_size(size: int, workspace: Workspace, pictures: ImageFiles, count: int) -> dict[str, Any]:
+    space, network = space_at(size), load_topology("chain")
+    estimators = load_estimators(network, space, workspace, 0, tell=lambda text: None)
     lut = build_lut(space, network, estimators)
     jpeg = jpeg_bytes(pictures, size, count)
     rows = []
@@ -140,7 +140,7 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     test = imagenette(0, given.data_dir, 160, 0).test
-    assert isinstance(test, Pictures)
+    assert isinstance(test, ImageFiles)
     with tempfile.TemporaryDirectory() as temporary:
         sizes = [one_size(size, Workspace(Path(temporary)), test, given.photographs) for size in SIZES]
     wins: dict[str, list[bool]] = {}

@@ -23,24 +23,24 @@ from statistics import median
 from typing import Any
 
 from jmsnas.files import write_json
-from jmsnas.nas.derivation.target import targets_between
+from jmsnas.nas.derivation.target import targets_in_range
 from jmsnas.nas.search.config import SearchConfig
-from jmsnas.nas.search.multi_target import Group, Workers, run_groups, targets_group
-from jmsnas.nas.search.run import How, Run, prepare
-from jmsnas.nas.search.run_folder import Setting, read_log
-from jmsnas.nas.search.split_options import Splitting
+from jmsnas.nas.search.multi_target import ParallelOptions, SearchGroup, run_groups, targets_group
+from jmsnas.nas.search.run import Run, RunOptions, prepare_search
+from jmsnas.nas.search.run_folder import SearchSetup, read_log
+from jmsnas.nas.search.split_options import SplitOptions
 from jmsnas.nas.split.placement import Placement
 from jmsnas.profiler.host.environment import describe_host
-from jmsnas.progress import silent
+from jmsnas.progress import no_progress
 from jmsnas.workspace import Workspace
 
 BAND, TARGETS = 0.03, 3
 ROWS = tuple(itertools.product(("chain", "mesh"), ("joint", "fixed")))
 
 
-def placements(setting: Setting) -> Iterator[Placement]:
+def placements(setting: SearchSetup) -> Iterator[Placement]:
     """Every placement that policy strict allows, straight from its meaning."""
-    line, N, M = setting.lut.line, len(setting.lut.line_layers), len(setting.lut.line.devices)
+    line, N, M = setting.lut.main_path, len(setting.lut.main_path_layers), len(setting.lut.main_path.devices)
     n, m = line.joint or (N, M)
     before = itertools.combinations(range(1, n), m - 1)
     behind = [(*cuts, N) for cuts in itertools.combinations(range(n + 1, N), M - m - 1)] if m < M else [()]
@@ -49,11 +49,11 @@ def placements(setting: Setting) -> Iterator[Placement]:
         yield Placement((*cuts, n, *others), way)
 
 
-def fastest_s(setting: Setting, candidates: list[str]) -> float:
+def fastest_s(setting: SearchSetup, candidates: list[str]) -> float:
     """T of these operations under the best of all placements there are."""
     names = [[candidate.name for candidate in choices] for choices in setting.space.choices]
     indices = tuple(own.index(name) for own, name in zip(names, candidates, strict=True))
-    if setting.lut.line.fixed:
+    if setting.lut.main_path.fixed:
         return setting.lut.best(indices)[0]
     return min(setting.lut.latency_s(indices, placement) for placement in placements(setting))
 
@@ -104,12 +104,14 @@ def report(document: dict[str, Any]) -> None:
     print("(T and argmax relative to T_const; E[T] relative to T of the derived network, medians)")
 
 
-def groups_of(place: Workspace, seeds: int) -> tuple[list[dict[str, Any]], list[Group]]:
+def groups_of(workspace: Workspace, seeds: int) -> tuple[list[dict[str, Any]], list[SearchGroup]]:
     """Set up a row each: what it is, and its searches."""
     rows, groups = [], []
     for topology, split in ROWS:
-        setting = prepare(place, topology, "digits", "digits", 0, silent, print, None, Splitting(split))
-        targets = targets_between(setting.lut, TARGETS)
+        setting = prepare_search(
+            workspace, topology, "digits", "digits", 0, no_progress, print, None, SplitOptions(split)
+        )
+        targets = targets_in_range(setting.lut, TARGETS)
         for seed in range(seeds):
             config = replace(SearchConfig(), seed=seed, final_epochs=0, threads=1)
             rows.append({"topology": topology, "split": split, "seed": seed})
@@ -130,7 +132,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         place = Workspace(Path(temporary))
         rows, groups = groups_of(place, given.seeds)
-        runs = run_groups(place, groups, How(), Workers(given.jobs))
+        runs = run_groups(place, groups, RunOptions(), ParallelOptions(given.jobs))
         searches = [figures(row, run) for row, own in zip(rows, runs, strict=True) for run in own]
     document: dict[str, Any] = {
         "seconds": time.perf_counter() - began,

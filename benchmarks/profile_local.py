@@ -21,30 +21,30 @@ import numpy as np
 from jmsnas.files import write_json
 from jmsnas.profiler.host.environment import describe_host
 from jmsnas.profiler.table.journal import journal_path, read_journal
-from jmsnas.profiler.table.latency_table import RUNTIMES, AnyRow, Row
+from jmsnas.profiler.table.latency_table import RUNTIMES, AnyRow, BlockRow
 from jmsnas.profiler.table.parquet import read_table
-from jmsnas.profiler.table.schema import record_row
-from jmsnas.profiler.table.trust import disturbed
+from jmsnas.profiler.table.schema import row_from_record
+from jmsnas.profiler.table.trust import is_disturbed
 from jmsnas.workspace import Workspace
 
 SECONDS_BAR, SHARE_BAR = 90.0, 0.95
 
 
-def sweep(place: Workspace, space: str, runtime: str) -> subprocess.Popen[bytes]:
-    words = ["profile", "--space", space, "--runtime", runtime, "--workspace", str(place.folder)]
+def sweep(workspace: Workspace, space: str, runtime: str) -> subprocess.Popen[bytes]:
+    words = ["profile", "--space", space, "--runtime", runtime, "--workspace", str(workspace.folder)]
     program = [sys.executable, "-c", "from jmsnas.cli import app; app()", *words]
     return subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def timed_sweep(place: Workspace, space: str, runtime: str) -> float:
+def timed_sweep(workspace: Workspace, space: str, runtime: str) -> float:
     began = time.monotonic()
-    if sweep(place, space, runtime).wait():
+    if sweep(workspace, space, runtime).wait():
         raise SystemExit(f"jmsnas profile --runtime {runtime} failed: run it by hand to see why")
     return time.monotonic() - began
 
 
-def rows_of(place: Workspace, runtime: str) -> dict[Any, Row]:
-    return {row.block: row for row in read_table(place.table("local")).rows if row.key.runtime == runtime}
+def rows_of(workspace: Workspace, runtime: str) -> dict[Any, BlockRow]:
+    return {row.block: row for row in read_table(workspace.table("local")).rows if row.key.runtime == runtime}
 
 
 def measure_runtime(folder: Path, space: str, runtime: str) -> dict[str, Any]:
@@ -60,21 +60,21 @@ def measure_runtime(folder: Path, space: str, runtime: str) -> dict[str, Any]:
         "seconds": max(seconds),
         "within_1_percent": float((widths <= 0.01).mean()),
         "within_2_percent": float((widths <= 0.02).mean()),
-        "widened": float(np.median([row.doubt for row in first.values()])),
+        "widened": float(np.median([row.relative_ci for row in first.values()])),
         "trusted": float(np.mean([row.trust == "green" for row in first.values()])),
         "replicate_gap_median": float(np.median(gaps)),
         "replicate_gap_p90": float(np.quantile(gaps, 0.9)),
     }
 
 
-def kept_rows(place: Workspace) -> dict[Any, AnyRow]:
+def kept_rows(workspace: Workspace) -> dict[Any, AnyRow]:
     """Every finished row on disk, in the table or in the journal; both must be readable."""
-    path = place.table("local")
-    rows = list(read_table(path).everything) if path.exists() else []
+    path = workspace.table("local")
+    rows = list(read_table(path).all_rows) if path.exists() else []
     journal = read_journal(journal_path(path))
     if journal.broken_line:
         raise SystemExit(f"line {journal.broken_line} of the journal is damaged")
-    rows += [record_row(record["row"]) for record in journal.records if "row" in record]
+    rows += [row_from_record(record["row"]) for record in journal.records if "row" in record]
     return {(row.key, row.block): row for row in rows}
 
 
@@ -83,7 +83,7 @@ def is_lost(before: AnyRow, after: AnyRow | None) -> bool:
     if after is None:
         return True
     kept = set(before.samples) <= set(after.samples) or set(after.samples) <= set(before.samples)
-    return not kept and not disturbed(before)
+    return not kept and not is_disturbed(before)
 
 
 def kill_at_random(folder: Path, space: str, kills: int, seed: int) -> dict[str, Any]:

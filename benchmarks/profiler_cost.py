@@ -30,11 +30,11 @@ import numpy as np
 from jmsnas.errors import MeasurementError
 from jmsnas.files import write_json
 from jmsnas.profiler.host.environment import describe_host
-from jmsnas.profiler.session.run_job import REFERENCES
-from jmsnas.profiler.table.latency_table import REFERENCE, RUNTIMES, Key
+from jmsnas.profiler.session.run_job import REFERENCE_COPIES
+from jmsnas.profiler.table.latency_table import REFERENCE_BLOCK, RUNTIMES, RuntimeKey
 from jmsnas.profiler.table.measurement import Measurement
 from jmsnas.profiler.timing.backends import pinned, prepare
-from jmsnas.profiler.timing.paired_timing import Timed, TimingConfig, measure
+from jmsnas.profiler.timing.paired_timing import TimedLoop, TimingConfig, measure
 from jmsnas.space_file import load_space
 
 SPACES = ("digits", "cifar")
@@ -45,7 +45,9 @@ SECONDS_BAR, P90_BARS = 1 / 3, {"torch": 0.5, "onnxruntime": 1.0}
 Values = list[float]
 
 
-def paired(references: Sequence[Timed], blocks: Sequence[Timed], config: TimingConfig, seed: int) -> Values:
+def paired(
+    references: Sequence[TimedLoop], blocks: Sequence[TimedLoop], config: TimingConfig, seed: int
+) -> Values:
     """Seconds of each block by paired rounds: the ratio times the reference's level."""
     found: dict[int, Measurement] = {}
     measure(blocks, references, found.__setitem__, config, seed)
@@ -53,18 +55,18 @@ def paired(references: Sequence[Timed], blocks: Sequence[Timed], config: TimingC
     return [found[n].ratio * level_s for n in range(len(blocks))]
 
 
-def autorange(blocks: Sequence[Timed]) -> Values:
+def autorange(blocks: Sequence[TimedLoop]) -> Values:
     from torch.utils.benchmark import Timer
 
     return [Timer("timed(1)", globals={"timed": timed}).adaptive_autorange().median for timed in blocks]
 
 
-def fixed_loop(blocks: Sequence[Timed], calls: int) -> Values:
+def fixed_loop(blocks: Sequence[TimedLoop], calls: int) -> Values:
     """Mean over a loop of calls after one for warm-up: what most tables were made with."""
     return [(timed(1), timed(calls) / calls)[1] for timed in blocks]
 
 
-def torchprof(blocks: Sequence[Timed]) -> Values:
+def torchprof(blocks: Sequence[TimedLoop]) -> Values:
     """Sum over torchprof's layers, mean over runs after one for warm-up; nan where it sees no layer."""
     found = []
     for timed in blocks:
@@ -77,9 +79,12 @@ def torchprof(blocks: Sequence[Timed]) -> Values:
 
 def process(role: str, space: str, runtime: str, cache: Path, seed: int) -> dict[str, Any]:
     """What one fresh process measures: the truth, or every method in an order that `seed` turns."""
-    blocks, key = load_space(space).blocks(), Key(runtime)
+    blocks, key = load_space(space).blocks(), RuntimeKey(runtime)
     # Ours pairs with several copies of the reference, as `jmsnas profile` does.
-    references, calls = prepare([REFERENCE] * REFERENCES, key, cache, 0), prepare(blocks, key, cache, 0)
+    references, calls = (
+        prepare([REFERENCE_BLOCK] * REFERENCE_COPIES, key, cache, 0),
+        prepare(blocks, key, cache, 0),
+    )
     with pinned(key):
         if role == "truth":
             rounds = TimingConfig(target=1e-9, finest=1e-9, max_rounds=TRUTH_ROUNDS, budget_s=1e9)
@@ -90,7 +95,7 @@ def process(role: str, space: str, runtime: str, cache: Path, seed: int) -> dict
             "fixed loop": lambda: fixed_loop(calls, LOOP_CALLS),
         }
         if runtime == "torch":
-            seen = prepare(blocks, Key(runtime, timer="torchprof"), cache, 0)
+            seen = prepare(blocks, RuntimeKey(runtime, timer="torchprof"), cache, 0)
             methods["torchprof"] = lambda: torchprof(seen)
         names = [*methods][seed % len(methods) :] + [*methods][: seed % len(methods)]
         found = {name: timed_method(methods[name]) for name in names}

@@ -28,11 +28,11 @@ from jmsnas.files import write_json
 from jmsnas.profiler.host.environment import describe_host
 from jmsnas.profiler.host.host_monitor import read_host
 from jmsnas.profiler.profile import profile
-from jmsnas.profiler.table.latency_table import REFERENCE, RUNTIMES, Key, Row
+from jmsnas.profiler.table.latency_table import REFERENCE_BLOCK, RUNTIMES, BlockRow, RuntimeKey
 from jmsnas.profiler.table.measurement import Measurement
-from jmsnas.profiler.table.trust import disturbed
+from jmsnas.profiler.table.trust import is_disturbed
 from jmsnas.profiler.timing.backends import pinned, prepare
-from jmsnas.profiler.timing.paired_timing import Timed, TimingConfig, measure
+from jmsnas.profiler.timing.paired_timing import TimedLoop, TimingConfig, measure
 from jmsnas.space import Block
 from jmsnas.space_file import load_space
 
@@ -56,10 +56,12 @@ _SPIN = (
 )
 
 
-def sweep(path: Path, blocks: Sequence[Block], key: Key, cache: Path, seed: int) -> dict[Block, Row]:
+def sweep(
+    path: Path, blocks: Sequence[Block], key: RuntimeKey, cache: Path, seed: int
+) -> dict[Block, BlockRow]:
     """Rows of a fresh table; a worker of its own measures it, and another its noise floor."""
     table = profile(
-        "local", blocks, [key], path, cache=cache, seed=seed, tell=lambda line: None, watch=read_host
+        "local", blocks, [key], path, cache=cache, seed=seed, warn=lambda line: None, watch=read_host
     )
     return {row.block: row for row in table.rows}
 
@@ -94,7 +96,7 @@ class Tape:
         self.seconds: list[float] = []
         self.played = 0
 
-    def record(self, timed: Timed, loops: int) -> float:  # noqa: D102
+    def record(self, timed: TimedLoop, loops: int) -> float:  # noqa: D102
         self.seconds.append(timed(loops))
         return self.seconds[-1]
 
@@ -104,9 +106,9 @@ class Tape:
         return self.seconds[self.played - 1] * factor
 
 
-def drift_bias(blocks: Sequence[Block], key: Key, cache: Path, seed: int) -> list[float]:
+def drift_bias(blocks: Sequence[Block], key: RuntimeKey, cache: Path, seed: int) -> list[float]:
     """|ratio with drift / ratio without - 1| of every block, from the same samples."""
-    reference, *others = prepare([REFERENCE, *blocks], key, cache, seed)
+    reference, *others = prepare([REFERENCE_BLOCK, *blocks], key, cache, seed)
     # Rounds alone end it, so that both sittings ask for the same samples in the same order.
     config = TimingConfig(budget_s=1e9, target=1e-12, finest=1e-12, max_rounds=DRIFT_ROUNDS, warm_up_s=1e-9)
     found: list[dict[int, Measurement]] = [{}, {}]
@@ -120,18 +122,18 @@ def drift_bias(blocks: Sequence[Block], key: Key, cache: Path, seed: int) -> lis
     return [abs(found[1][n].ratio / found[0][n].ratio - 1) for n in range(len(blocks))]
 
 
-def gaps(a: dict[Block, Row], b: dict[Block, Row]) -> list[float]:
+def gaps(a: dict[Block, BlockRow], b: dict[Block, BlockRow]) -> list[float]:
     return [abs(b[block].ratio / a[block].ratio - 1) for block in a if block in b]
 
 
-def inside(a: dict[Block, Row], b: dict[Block, Row]) -> float:
+def inside(a: dict[Block, BlockRow], b: dict[Block, BlockRow]) -> float:
     """Share of b's ratios within a's interval, the one a table prints (widened by its own noise floor)."""
     held = [row.low_s <= b[block].ratio * row.median_s / row.ratio <= row.high_s for block, row in a.items()]
     return float(np.mean(held))
 
 
 def figures(space: str, runtime: str, folder: Path, seed: int) -> dict[str, Any]:
-    blocks, key, cache = load_space(space).blocks(), Key(runtime), folder / "cache"
+    blocks, key, cache = load_space(space).blocks(), RuntimeKey(runtime), folder / "cache"
     cores = os.sched_getaffinity(0)
     here, elsewhere = {min(cores)}, cores - {min(cores)}
     first = sweep(folder / f"{space}-{runtime}-1.parquet", blocks, key, cache, seed)
@@ -145,7 +147,7 @@ def figures(space: str, runtime: str, folder: Path, seed: int) -> dict[str, Any]
         found["other_core_p90"] = float(np.quantile(apart, 0.9))
     with load(here), only_on(here):
         shared = sweep(folder / f"{space}-{runtime}-4.parquet", blocks, key, cache, seed)
-    found["same_core_flagged"] = float(np.mean([disturbed(row) for row in shared.values()]))
+    found["same_core_flagged"] = float(np.mean([is_disturbed(row) for row in shared.values()]))
     apart, widths = gaps(first, second), np.array([row.half_width for row in first.values()])
     both = [*first.values(), *second.values()]
     bias = drift_bias(blocks, key, cache, seed)
@@ -155,9 +157,9 @@ def figures(space: str, runtime: str, folder: Path, seed: int) -> dict[str, Any]
         "gap_p90": float(np.quantile(apart, 0.9)),
         "within_1_percent": float((widths <= 0.01).mean()),
         "within_2_percent": float((widths <= 0.02).mean()),
-        "doubt_median": float(np.median([row.doubt for row in first.values()])),
+        "doubt_median": float(np.median([row.relative_ci for row in first.values()])),
         "inside_interval": inside(first, second),
-        "flagged": float(np.mean([disturbed(row) for row in both])),
+        "flagged": float(np.mean([is_disturbed(row) for row in both])),
         "trust": {mark: sum(row.trust == mark for row in both) for mark in ("green", "yellow", "red")},
         "drift_bias_p95": float(np.quantile(bias, 0.95)),
     }

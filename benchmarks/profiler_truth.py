@@ -17,13 +17,13 @@ from typing import Any
 import numpy as np
 from scipy.stats import spearmanr
 
-from jmsnas.estimators.networks.sum_correction import fit_correction
+from jmsnas.estimators.networks.sum_correction import fit_sum_correction
 from jmsnas.files import write_json
 from jmsnas.profiler.host.environment import describe_host
 from jmsnas.profiler.host.host_monitor import read_host
-from jmsnas.profiler.plan import whole_networks
+from jmsnas.profiler.plan import sample_models
 from jmsnas.profiler.profile import profile
-from jmsnas.profiler.table.latency_table import RUNTIMES, Key, LatencyTable
+from jmsnas.profiler.table.latency_table import RUNTIMES, LatencyTable, RuntimeKey
 from jmsnas.space import Part
 from jmsnas.space_file import load_space
 
@@ -34,20 +34,20 @@ ERROR_BAR, RANK_BAR, SPREAD = 0.03, 0.95, 1.5
 
 def figures(space_name: str, runtime: str, folder: Path, seed: int) -> dict[str, Any]:
     space = load_space(space_name)
-    fitted = whole_networks(space, FITTED, seed)
-    judged = [part for part in whole_networks(space, JUDGED + FITTED, seed + 1) if part not in fitted]
-    judged, cut = judged[:JUDGED], cut_out(whole_networks(space, CUT, seed + 2), seed)
+    fitted = sample_models(space, FITTED, seed)
+    judged = [part for part in sample_models(space, JUDGED + FITTED, seed + 1) if part not in fitted]
+    judged, cut = judged[:JUDGED], cut_out(sample_models(space, CUT, seed + 2), seed)
     table = profile(
         "local",
         [*space.blocks(), *fitted, *judged, *cut],
-        [Key(runtime)],
+        [RuntimeKey(runtime)],
         folder / f"{space_name}-{runtime}.parquet",
         cache=folder / "cache",
         seed=seed,
-        tell=lambda line: None,
+        warn=lambda line: None,
         watch=read_host,
     )
-    fit = fit_correction(*seconds(table, fitted))
+    fit = fit_sum_correction(*seconds(table, fitted))
     sums_s, counts, truth_s = map(np.array, seconds(table, judged))
     corrected_s = np.array(list(map(fit.apply, sums_s, counts)))
     error = np.abs(corrected_s / truth_s - 1)
@@ -72,7 +72,7 @@ def figures(space_name: str, runtime: str, folder: Path, seed: int) -> dict[str,
 
 def seconds(table: LatencyTable, parts: Sequence[Part]) -> tuple[list[float], list[int], list[float]]:
     """Of each part the sum over its blocks, how many they are, and what it took itself."""
-    median_s = {row.block: row.median_s for row in table.everything}
+    median_s = {row.block: row.median_s for row in table.all_rows}
     sums_s = [sum(median_s[block] for block in part.blocks) for part in parts]
     return sums_s, [len(part.blocks) for part in parts], [median_s[part] for part in parts]
 

@@ -14,7 +14,7 @@ import pandas as pd
 from published_tables import mbconv
 
 from jmsnas.cost import Operator, cost, operators
-from jmsnas.estimators.networks.block_kinds import Kinds, count_blocks, kinds_of
+from jmsnas.estimators.networks.block_kinds import BlockKinds, block_kinds_of, count_blocks
 from jmsnas.space import Block, Candidate, Layer, Part
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -49,7 +49,7 @@ class Networks:
     """
 
     name: str
-    kinds: Kinds
+    kinds: BlockKinds
     counts: Array
     macs: Array
     blocks: Array
@@ -70,7 +70,7 @@ def _fbnet(path: Path) -> Iterable[Networks]:
     column = {(geometry, op): 9 * number + op for geometry, number in layers.items() for op in range(9)}
     launched = [fbnet_operators(op, *geometry) for geometry, op in column]
     # Stem and head are in all networks alike: the offset has them.
-    kinds = Kinds(
+    kinds = BlockKinds(
         np.array([_work(found) for found in launched]),
         np.array([layers[geometry] for geometry, _ in column]),
         np.array([_fbnet_choices(op) for _, op in column]),
@@ -133,7 +133,7 @@ def _ofa(path: Path) -> Iterable[Networks]:
     archs = sorted(set(frame["arch"]))
     parts = [ofa_network(json.loads(arch)) for arch in archs]
     blocks = list(dict.fromkeys(block for part in parts for block in part.blocks))
-    counts, kinds = count_blocks(parts, blocks), kinds_of(blocks)
+    counts, kinds = count_blocks(parts, blocks), block_kinds_of(blocks)
     macs = counts @ np.array([cost(block).macs for block in blocks])
     lengths = counts @ np.array([bool(operators(block)) for block in blocks])
     for batch, rows in frame.groupby("batch"):

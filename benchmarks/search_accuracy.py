@@ -34,18 +34,18 @@ import torch
 from search_rivals import random_networks, scaled_mobilenet
 from torch import nn
 
-from jmsnas.datasets.splits import Images, ImageSet, Splits
+from jmsnas.datasets.splits import DatasetSplits, ImageSet, InMemoryImages
 from jmsnas.files import write_json
-from jmsnas.nas.derivation.derive import Derived
-from jmsnas.nas.derivation.target import targets_between
+from jmsnas.nas.derivation.derive import DerivedArchitecture
+from jmsnas.nas.derivation.target import targets_in_range
 from jmsnas.nas.search.config import SearchConfig
-from jmsnas.nas.search.run import load_dataset_of, prepare
-from jmsnas.nas.search.run_folder import Data, Setting
-from jmsnas.nas.search.search import begin_search, search
-from jmsnas.nas.search.session import Hooks
+from jmsnas.nas.search.run import load_images, prepare_search
+from jmsnas.nas.search.run_folder import DatasetOptions, SearchSetup
+from jmsnas.nas.search.search import search, train_shared_epochs
+from jmsnas.nas.search.session import Callbacks
 from jmsnas.nas.search.stages import StageTwo
-from jmsnas.nas.supernet.checkpoint import State, state_bytes
-from jmsnas.nas.supernet.subnet import inherited
+from jmsnas.nas.supernet.checkpoint import StateDict, serialize_state
+from jmsnas.nas.supernet.subnet import extract_subnet
 from jmsnas.nas.supernet.supernet import Supernet
 from jmsnas.nas.supernet.training import accuracy
 from jmsnas.profiler.host.environment import describe_host
@@ -56,7 +56,7 @@ Row = dict[str, Any]
 CPU = torch.device("cpu")
 
 
-def cut(splits: Splits, images: int) -> Splits:
+def cut(splits: DatasetSplits, images: int) -> DatasetSplits:
     """The first `images` of the training images, a quarter of them for the architecture; all test images."""
     train = splits.train.subset(torch.arange(images - images // 4))
     arch = splits.arch.subset(torch.arange(images // 4))
@@ -66,11 +66,11 @@ def cut(splits: Splits, images: int) -> Splits:
 
 def still(images: ImageSet) -> ImageSet:
     """The images without augmentation."""
-    assert isinstance(images, Images)
+    assert isinstance(images, InMemoryImages)
     return replace(images, shift=0, flip=False)
 
 
-def trained(network: nn.Module, splits: Splits, config: SearchConfig) -> float:
+def trained(network: nn.Module, splits: DatasetSplits, config: SearchConfig) -> float:
     """Test accuracy of a network after the training that all of them get."""
     network = network.to(memory_format=torch.channels_last)
     stage = StageTwo(config, network, splits.train_and_arch, CPU)
@@ -79,35 +79,35 @@ def trained(network: nn.Module, splits: Splits, config: SearchConfig) -> float:
     return accuracy(network, splits.test, CPU)
 
 
-def begun(space: SearchSpace, derived: Derived, seed: int) -> nn.Module:
+def begun(space: SearchSpace, derived: DerivedArchitecture, seed: int) -> nn.Module:
     """The derived network with weights of its own."""
     torch.manual_seed(seed)
-    return inherited(Supernet(space), derived)
+    return extract_subnet(Supernet(space), derived)
 
 
-def shared_warm_up(setting: Setting, splits: Splits, config: SearchConfig) -> State:
+def shared_warm_up(setting: SearchSetup, splits: DatasetSplits, config: SearchConfig) -> StateDict:
     """The state after the warm-up, which all targets of a topology and seed begin with."""
     kept: list[bytes] = []
-    hooks = Hooks(save=lambda state: kept.append(state_bytes(state)))
-    begin_search(config, setting.space, setting.lut, splits, config.warmup_epochs, hooks)
-    state: State = torch.load(io.BytesIO(kept[-1]), weights_only=True)
+    hooks = Callbacks(save=lambda state: kept.append(serialize_state(state)))
+    train_shared_epochs(config, setting.space, setting.lut, splits, config.warmup_epochs, hooks)
+    state: StateDict = torch.load(io.BytesIO(kept[-1]), weights_only=True)
     return state
 
 
 def one_row(
-    setting: Setting,
-    chain: Setting,
-    splits: Splits,
+    setting: SearchSetup,
+    chain: SearchSetup,
+    splits: DatasetSplits,
     config: SearchConfig,
     t_const_s: float,
-    warm: Callable[[], State],
+    warm: Callable[[], StateDict],
 ) -> Row:
     """Search for a target, and train all that it is compared with."""
     seed, space = config.seed, setting.space
     only_search = replace(config, t_const_s=t_const_s, final_epochs=0)
-    result = search(only_search, space, setting.lut, splits, Hooks(saved=copy.deepcopy(warm())))
+    result = search(only_search, space, setting.lut, splits, Callbacks(saved=copy.deepcopy(warm())))
 
-    def figures(derived: Derived) -> Row:
+    def figures(derived: DerivedArchitecture) -> Row:
         right = trained(begun(space, derived, seed), splits, config)
         names = [space.choices[n][i].name for n, i in enumerate(derived.indices)]
         return {"latency_s": derived.latency_s, "accuracy": right, "candidates": names}
@@ -208,18 +208,20 @@ def main() -> None:
         f"{'random':>8} {'least':>7} {'most':>7}  MobileNetV2"
     )
     with tempfile.TemporaryDirectory() as temporary:
-        place, data = Workspace(Path(temporary)), Data(given.data_dir)
+        place, data = Workspace(Path(temporary)), DatasetOptions(given.data_dir)
         settings = {
-            name: prepare(place, name, "fashion-mnist", "fashion-mnist", 0, tell=lambda text: None, data=data)
+            name: prepare_search(
+                place, name, "fashion-mnist", "fashion-mnist", 0, warn=lambda text: None, data=data
+            )
             for name in dict.fromkeys([*given.networks, "chain"])
         }
         for network in given.networks:
             setting = settings[network]
             for seed in range(given.seeds):
-                splits = cut(load_dataset_of(setting, seed), given.images)
+                splits = cut(load_images(setting, seed), given.images)
                 seeded = replace(config, seed=seed)
                 warm = functools.cache(functools.partial(shared_warm_up, setting, splits, seeded))
-                for level, t_const_s in enumerate(targets_between(setting.lut, given.levels), 1):
+                for level, t_const_s in enumerate(targets_in_range(setting.lut, given.levels), 1):
                     measure = functools.partial(
                         one_row, setting, settings["chain"], splits, seeded, t_const_s, warm
                     )

@@ -6,33 +6,33 @@ import numpy as np
 import torch
 from torch import nn
 
-from jmsnas.blocks import build
-from jmsnas.datasets.seeding import drawn_from
+from jmsnas.blocks import build_module
+from jmsnas.datasets.seeding import derive_seed
 from jmsnas.errors import SpaceError
 from jmsnas.mobilenets import mobilenet
-from jmsnas.nas.derivation.derive import Derived, argmax_network
-from jmsnas.nas.derivation.target import Band, Target, derive_for
+from jmsnas.nas.derivation.derive import DerivedArchitecture, argmax_architecture
+from jmsnas.nas.derivation.target import BandStatus, LatencyTarget, derive_for_target
 from jmsnas.nas.latency.build_lut import build_lut
-from jmsnas.nas.search.run_folder import Setting
-from jmsnas.nas.supernet.initialisation import begin_alike
+from jmsnas.nas.search.run_folder import SearchSetup
+from jmsnas.nas.supernet.initialisation import initialise_as_identity
 
 RANDOM, BAND = 5, 0.03
 
 
-def random_networks(setting: Setting, target: Target, seed: int) -> list[Derived]:
+def random_networks(setting: SearchSetup, target: LatencyTarget, seed: int) -> list[DerivedArchitecture]:
     """Networks in the band: the likeliest under probabilities that are drawn at random themselves."""
-    draw = np.random.default_rng(drawn_from(seed, f"random networks at {target.t_const_s}"))
-    found: list[Derived] = []
+    draw = np.random.default_rng(derive_seed(seed, f"random networks at {target.t_const_s}"))
+    found: list[DerivedArchitecture] = []
     while len(found) < RANDOM:
         p_NR = draw.exponential(size=setting.lut.mask_NR.shape) * setting.lut.mask_NR
-        networks, band = derive_for(
+        networks, band = derive_for_target(
             p_NR / p_NR.sum(axis=1, keepdims=True), setting.lut, target, BAND, 1, 5000
         )
-        found += networks if band is Band.HOLDS else []
+        found += networks if band is BandStatus.HOLDS else []
     return found
 
 
-def scaled_mobilenet(setting: Setting, t_const_s: float) -> tuple[float, float, nn.Module] | None:
+def scaled_mobilenet(setting: SearchSetup, t_const_s: float) -> tuple[float, float, nn.Module] | None:
     """MobileNetV2 at the greatest width whose best split over the chain meets T_const: width, T, module."""
     space, best = setting.space, None
     for width in np.arange(0.05, 2.0, 0.05).tolist():
@@ -44,12 +44,12 @@ def scaled_mobilenet(setting: Setting, t_const_s: float) -> tuple[float, float, 
         choices = tuple((block.candidate,) for block in part.blocks)
         fixed = replace(space, name="mobilenet_v2", layers=layers, choices=choices)
         lut = build_lut(fixed, setting.network, setting.estimators)
-        t_s = argmax_network(lut.mask_NR * 1.0, lut).latency_s
+        t_s = argmax_architecture(lut.mask_NR * 1.0, lut).latency_s
         if t_s <= t_const_s:
             best = (width, t_s, part)
     if best is None:
         return None
-    module = build(best[2])
+    module = build_module(best[2])
     for block in module.children():
-        begin_alike(block, torch.Generator().manual_seed(0))
+        initialise_as_identity(block, torch.Generator().manual_seed(0))
     return best[0], best[1], module

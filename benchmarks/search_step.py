@@ -30,13 +30,13 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from jmsnas.architecture import Architecture
-from jmsnas.datasets.seeding import generator
+from jmsnas.datasets.seeding import seeded_generator
 from jmsnas.files import write_json
-from jmsnas.nas.derivation.target import choose_target
+from jmsnas.nas.derivation.target import resolve_target
 from jmsnas.nas.latency.build_lut import LatencyLUT, build_lut
 from jmsnas.nas.supernet.architecture_step import ArchitectureStep
-from jmsnas.nas.supernet.gates import TwoPaths, sample_two
-from jmsnas.nas.supernet.latency_loss import Constraint
+from jmsnas.nas.supernet.gates import TwoPaths, sample_two_paths
+from jmsnas.nas.supernet.latency_loss import LatencyLoss
 from jmsnas.nas.supernet.supernet import Supernet
 from jmsnas.nas.supernet.training import to_device, weight_step
 from jmsnas.profiler.host.environment import describe_host
@@ -44,7 +44,7 @@ from jmsnas.profiler.table.measurement import median_interval
 from jmsnas.profiler.timing.paired_timing import FEWEST_ROUNDS
 from jmsnas.space import Candidate, SearchSpace
 from jmsnas.space_file import space_from_toml
-from jmsnas.topology import load_network
+from jmsnas.topology import load_topology
 
 WEIGHT_BAR, ARCH_BAR, BOTH_BAR, MEMORY_BAR, FLAT_BAR = 1.10, 0.90, 1.9, 1.15, 0.05
 BATCH, CPU = 64, torch.device("cpu")
@@ -75,12 +75,12 @@ def space_of(shortcut_only: bool) -> SearchSpace:
 
 
 def architecture_step(space: SearchSpace, seed: int) -> ArchitectureStep:
-    network = load_network("chain")
+    network = load_topology("chain")
     lut: LatencyLUT = build_lut(space, network, {d.name: Roofline(d.table) for d in network.devices})
     torch.manual_seed(seed)
     supernet = Supernet(space).train().to(memory_format=torch.channels_last)
-    constraint = Constraint("penalty", choose_target(lut, None).t_const_s, 5.0, 0.0, 0.0)
-    return ArchitectureStep(supernet, lut, constraint, 0.005, generator(seed, "paths"))
+    constraint = LatencyLoss("penalty", resolve_target(lut, None).t_const_s, 5.0, 0.0, 0.0)
+    return ArchitectureStep(supernet, lut, constraint, 0.005, seeded_generator(seed, "paths"))
 
 
 def sgd(module: nn.Module) -> torch.optim.Optimizer:
@@ -119,7 +119,7 @@ def time_steps(rounds: int, seed: int) -> dict[str, list[float]]:
     found: dict[str, list[float]] = {"weight": [], "architecture": [], "both": [], "floor_s": []}
     for number in range(-2, rounds):
         state = arch.generator.get_state()
-        active = sample_two(arch.probabilities(), arch.mask_NR, arch.generator).active
+        active = sample_two_paths(arch.probabilities(), arch.mask_NR, arch.generator).active
         arch.generator.set_state(state)  # the step will draw the same
         floor = floor_step(arch, active, x, labels)
         weight_step(arch.supernet, (x, active), labels, optimizer, "warm")

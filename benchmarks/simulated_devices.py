@@ -33,7 +33,11 @@ from sklearn.preprocessing import StandardScaler
 
 from jmsnas.files import write_json
 from jmsnas.profiler.host.environment import describe_host
-from jmsnas.profiler.simulation.roofline import load_simulated, operators_s, simulated_names
+from jmsnas.profiler.simulation.roofline import (
+    load_simulated_device,
+    operators_latency_s,
+    simulated_device_names,
+)
 
 SEED = 0
 Array = np.ndarray[Any, np.dtype[np.float64]]
@@ -90,8 +94,10 @@ def as_published(published: list[Published], predicted_s: Array) -> Array:
 
 def predictions(comparison: Comparison, published: list[Published], first: Mask) -> tuple[Array, str]:
     """Seconds predicted for each row, and what was adjusted on the first half to get there."""
-    device = load_simulated(comparison.device)
-    batches_s = [operators_s(device, comparison.runtime, row.launched, row.batch) for row in published]
+    device = load_simulated_device(comparison.device)
+    batches_s = [
+        operators_latency_s(device, comparison.runtime, row.launched, row.batch) for row in published
+    ]
     predicted_s = np.array(batches_s) * comparison.factor
     measured_s = np.array([row.measured_s for row in published])
     if comparison.adjust == "factor":
@@ -112,7 +118,7 @@ def _with_other_overheads(
     comparison: Comparison, published: list[Published], predicted_s: Array, measured_s: Array, first: Mask
 ) -> tuple[Array, str]:
     """Exchange the cost of a call and of a launch for those of the table's framework."""
-    costs = load_simulated(comparison.device).runtimes[comparison.runtime]
+    costs = load_simulated_device(comparison.device).runtimes[comparison.runtime]
     launched = np.array([len(row.launched) for row in published], dtype=float)
     overheads_s = {of_class.overhead_s.value for of_class in costs.classes.values()}
     if len(overheads_s) != 1:
@@ -161,7 +167,7 @@ def compare(comparison: Comparison, folder: Path) -> dict[str, Any]:
         "device": comparison.device,
         "runtime": comparison.runtime,
         "published": comparison.table,
-        "evidence": load_simulated(comparison.device).runtimes[comparison.runtime].evidence,
+        "evidence": load_simulated_device(comparison.device).runtimes[comparison.runtime].evidence,
         "adjusted": adjusted,
         "rows": int(second.sum()),
         "geometries": len({row.group for row, kept in zip(published, second, strict=True) if kept}),
@@ -199,8 +205,8 @@ def drifts(results: list[dict[str, Any]]) -> list[str]:
     for result in results:
         stated.setdefault((result["device"], result["runtime"]), result)
     found = []
-    for name in simulated_names():
-        for runtime, costs in load_simulated(name).runtimes.items():
+    for name in simulated_device_names():
+        for runtime, costs in load_simulated_device(name).runtimes.items():
             checked, result = costs.checked, stated.get((name, runtime))
             if checked is None and result is None:
                 continue
@@ -234,8 +240,8 @@ def main() -> None:
         if result["spearman_of_choices"] is not None:
             print(f"{'':61}{result['spearman_of_choices']:7.3f}{'':17}a ridge regression over every choice")
     compared = {(comparison.device, comparison.runtime) for comparison in COMPARISONS}
-    for name in simulated_names():
-        for runtime, costs in load_simulated(name).runtimes.items():
+    for name in simulated_device_names():
+        for runtime, costs in load_simulated_device(name).runtimes.items():
             if (name, runtime) not in compared:
                 print(f"{name:11}{runtime:12}no table to compare with: {costs.basis}")
     if arguments.json:

@@ -18,33 +18,33 @@ from jmsnas.errors import JmsnasError
 from jmsnas.files import write_json
 from jmsnas.nas.load_model import load_model
 from jmsnas.nas.split.jpeg_size import jpeg_bytes
-from jmsnas.nas.split.methods import METHODS, Question, split
-from jmsnas.nas.split.problem import Costs
-from jmsnas.nas.split.problem_of_model import model_costs
+from jmsnas.nas.split.methods import METHODS, SplitRequest, split
+from jmsnas.nas.split.problem import SplitProblem
+from jmsnas.nas.split.problem_of_model import problem_of_model
 from jmsnas.profiler.host.environment import describe_host
 from jmsnas.profiler.profile import profile_device
-from jmsnas.profiler.table.latency_table import Key
-from jmsnas.topology import POLICIES, load_network
+from jmsnas.profiler.table.latency_table import RuntimeKey
+from jmsnas.topology import POLICIES, load_topology
 from jmsnas.workspace import Workspace
 
 SIZE = 224
 
 
-def costs_over(network_name: str, place: Workspace, budget_s: float) -> Costs:
+def costs_over(network_name: str, workspace: Workspace, budget_s: float) -> SplitProblem:
     """Costs of MobileNetV2; its blocks are measured here first where the network holds this host."""
-    network, model = load_network(network_name), load_model(place, "mobilenet_v2", SIZE)
+    network, model = load_topology(network_name), load_model(workspace, "mobilenet_v2", SIZE)
     if any(device.table == "local" for device in network.devices):
         blocks = tuple(dict.fromkeys(unit.block for unit in model.units if unit.block))
-        profile_device("local", blocks, [Key("onnxruntime")], place, budget_s=budget_s)
-    return model_costs(model, network.devices, network.links, place, jpeg_bytes(SIZE))
+        profile_device("local", blocks, [RuntimeKey("onnxruntime")], workspace, budget_s=budget_s)
+    return problem_of_model(model, network.devices, network.links, workspace, jpeg_bytes(SIZE))
 
 
-def table_of(costs: Costs, policy: str, encoding: str) -> list[dict[str, Any]]:
+def table_of(costs: SplitProblem, policy: str, encoding: str) -> list[dict[str, Any]]:
     """T of every method; a method that does not fit says why instead."""
     found = []
     for method in METHODS:
         try:
-            answer = split(costs, Question(encoding, policy, method=method))
+            answer = split(costs, SplitRequest(encoding, policy, method=method))
         except JmsnasError as error:
             found.append({"policy": policy, "input": encoding, "method": method, "refused": str(error)})
             continue
@@ -53,8 +53,8 @@ def table_of(costs: Costs, policy: str, encoding: str) -> list[dict[str, Any]]:
                 "policy": policy,
                 "input": encoding,
                 "method": method,
-                "latency_s": answer.told.latency_s,
-                "period_s": answer.told.period_s,
+                "latency_s": answer.timeline.latency_s,
+                "period_s": answer.timeline.period_s,
                 "allowed": answer.allowed,
                 "proven": answer.proven,
                 "layers": {name: answer.devices.count(m) for m, name in enumerate(costs.names)},
@@ -97,7 +97,7 @@ def main() -> None:
         place = Workspace(arguments.workspace or Path(folder))
         costs = costs_over(arguments.network, place, arguments.budget)
     for name in costs.names:
-        print(f"{name:10}{costs.basis[name]}")
+        print(f"{name:10}{costs.provenance[name]}")
     rows, missed = [], []
     for policy in POLICIES:
         for encoding in costs.input_bytes:
@@ -105,7 +105,7 @@ def main() -> None:
             missed += shown(own)
             rows += own
     if arguments.json:
-        found = {"network": arguments.network, "host": describe_host(), "basis": dict(costs.basis)}
+        found = {"network": arguments.network, "host": describe_host(), "basis": dict(costs.provenance)}
         write_json(arguments.json, {**found, "missed": missed, "rows": rows})
     for text in missed:
         print(f"MISSED  {text}")

@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 
 from jmsnas.device import Device
 from jmsnas.files import write_json
-from jmsnas.nas.graph.from_torch import classifier
-from jmsnas.nas.split.links import Links
-from jmsnas.nas.split.problem_of_model import model_costs
-from jmsnas.nas.split.solve_chain import Budget, Limits, chain_split
-from jmsnas.nas.split.solve_dag import best_dag
-from jmsnas.nas.split.solve_device_graph import best_on_graph
-from jmsnas.nas.split.solve_mesh import best_branches, line_split
-from jmsnas.nas.split.throughput import least_period
+from jmsnas.nas.graph.from_torch import model_from_torchvision
+from jmsnas.nas.split.links import LinkArrays
+from jmsnas.nas.split.problem_of_model import problem_of_model
+from jmsnas.nas.split.solve_chain import DeviceLimits, ResourceBudget, solve_chain
+from jmsnas.nas.split.solve_dag import solve_dag
+from jmsnas.nas.split.solve_device_graph import solve_device_graph
+from jmsnas.nas.split.solve_mesh import assign_branches, solve_trunk_and_tail
+from jmsnas.nas.split.throughput import solve_throughput
 from jmsnas.profiler.host.environment import describe_host
 from jmsnas.topology import Link
 from jmsnas.workspace import Workspace
@@ -69,7 +69,7 @@ def chain(rng: np.random.Generator, n: int, m: int) -> tuple[Array, Array]:
     return tau_NM, epsilon_LM
 
 
-def graph(rng: np.random.Generator, m: int, share: float) -> Links:
+def graph(rng: np.random.Generator, m: int, share: float) -> LinkArrays:
     """Give links with delays: a line both ways, and others at random."""
     there = rng.random((m, m)) < share
     for k in range(m - 1):
@@ -79,51 +79,53 @@ def graph(rng: np.random.Generator, m: int, share: float) -> Links:
     per_byte_MM = np.where(there, rng.uniform(0.1, 1, (m, m)), np.inf)
     np.fill_diagonal(delay_MM, 0)
     np.fill_diagonal(per_byte_MM, 0)
-    return Links(delay_MM, per_byte_MM, per_byte_MM)
+    return LinkArrays(delay_MM, per_byte_MM, per_byte_MM)
 
 
-def memory(rng: np.random.Generator, n: int, m: int) -> Limits:
+def memory(rng: np.random.Generator, n: int, m: int) -> DeviceLimits:
     weights_NM = np.repeat(rng.uniform(0, 1, (n, 1)), m, axis=1)
     caps_M = np.maximum(rng.uniform(0.5, 3, m) * n / m, 1.2)
-    budget = Budget(weights_NM, 0.1 * weights_NM, np.zeros((n + 1, m)), caps_M)
-    return Limits(np.ones(m, dtype=np.int64), np.full(m, n), (budget,))
+    budget = ResourceBudget(weights_NM, 0.1 * weights_NM, np.zeros((n + 1, m)), caps_M)
+    return DeviceLimits(np.ones(m, dtype=np.int64), np.full(m, n), (budget,))
 
 
 def solvers(rng: np.random.Generator, n: int, m: int) -> dict[str, Callable[[], bool]]:
     """Problems of n layers on m devices that are proven by construction: an answer is a proof."""
     tau_NM, epsilon_LM = chain(rng, n, m)
-    limits, sent_L = memory(rng, n, m), rng.uniform(0, 0.3, n + 1)
+    limits, sent_bytes_L = memory(rng, n, m), rng.uniform(0, 0.3, n + 1)
     sparse, full = graph(rng, m, LINKS_A_DEVICE / m), graph(rng, m, 1.0)
     return {
-        "chain": lambda: chain_split(tau_NM, epsilon_LM, "strict")[0] > 0,
-        "chain, memory caps": lambda: chain_split(tau_NM, epsilon_LM, "strict", limits)[0] > 0,
-        "device graph": lambda: best_on_graph(tau_NM, sent_L, sparse, 0, m - 1).latency_s > 0,
-        "device graph, all linked": lambda: best_on_graph(tau_NM, sent_L, full, 0, m - 1).latency_s > 0,
-        "least period": lambda: least_period(tau_NM, epsilon_LM, "strict")[0] > 0,
+        "chain": lambda: solve_chain(tau_NM, epsilon_LM, "strict")[0] > 0,
+        "chain, memory caps": lambda: solve_chain(tau_NM, epsilon_LM, "strict", limits)[0] > 0,
+        "device graph": lambda: solve_device_graph(tau_NM, sent_bytes_L, sparse, 0, m - 1).latency_s > 0,
+        "device graph, all linked": lambda: (
+            solve_device_graph(tau_NM, sent_bytes_L, full, 0, m - 1).latency_s > 0
+        ),
+        "least period": lambda: solve_throughput(tau_NM, epsilon_LM, "strict")[0] > 0,
     }
 
 
 def mesh(rng: np.random.Generator) -> Callable[[], bool]:
     """Make a mesh: a trunk of 500 layers on 20 devices, 8 branches on 8 children, a tail of 500 on 20."""
     tau_NM, epsilon_LM = chain(rng, 1000, 40)
-    limits = Limits(np.zeros(40, dtype=np.int64), np.full(40, 1000))
+    limits = DeviceLimits(np.zeros(40, dtype=np.int64), np.full(40, 1000))
     tau_BK, root_K, behind_K = rng.uniform(1, 5, (8, 8)), rng.uniform(0, 1, 8), rng.uniform(0, 1, 8)
 
     def solve() -> bool:
-        line_s, _ = line_split(tau_NM, epsilon_LM, "relay", limits, None, (500, 20))
-        return line_s + best_branches(tau_BK, root_K, behind_K, "serial")[0] > 0
+        line_s, _ = solve_trunk_and_tail(tau_NM, epsilon_LM, "relay", limits, None, (500, 20))
+        return line_s + assign_branches(tau_BK, root_K, behind_K, "serial")[0] > 0
 
     return solve
 
 
 def network(name: str, rate_bps: float) -> Callable[[], bool]:
-    model = classifier(name)
+    model = model_from_torchvision(name)
     devices = tuple(Device(its, its, "") for its in SIX)
     links = tuple(
         Link(a, b, rate_bps * (1 + min(SIX.index(a), SIX.index(b))), 2e-4) for a in SIX for b in SIX if a != b
     )
-    dag = model_costs(model, devices, links, Workspace(Path("none"))).dag("uint8")
-    return lambda: best_dag(dag, 0, None).optimal
+    dag = problem_of_model(model, devices, links, Workspace(Path("none"))).dag("uint8")
+    return lambda: solve_dag(dag, 0, None).optimal
 
 
 def growth(path: Path) -> None:

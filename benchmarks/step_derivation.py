@@ -16,15 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.errors import TargetError
+from jmsnas.errors import InfeasibleError
 from jmsnas.nas.derivation.derive import derive
-from jmsnas.nas.derivation.target import choose_target
+from jmsnas.nas.derivation.target import resolve_target
 from jmsnas.nas.latency.build_lut import LatencyLUT, build_lut
 from jmsnas.nas.latency.expected_latency import expected_latency, penalty_gradient_alpha
-from jmsnas.profiler.simulation.roofline import load_simulated, predict_s
+from jmsnas.profiler.simulation.roofline import block_latency_s, load_simulated_device
 from jmsnas.space import Block
 from jmsnas.space_file import load_space
-from jmsnas.topology import Network, load_network
+from jmsnas.topology import Topology, load_topology
 
 BAND, PARTS = 0.03, (0.1, 0.3, 0.5, 0.7, 0.9, 0.97)
 EXPECTED_BARS_S = {"fixed": 1e-4, "joint": 5e-4}
@@ -36,21 +36,21 @@ class Roofline:
     """U(.) of a simulated device."""
 
     def __init__(self, name: str) -> None:
-        self.device = load_simulated(name)
+        self.device = load_simulated_device(name)
 
     def predict_s(self, blocks: Sequence[Block]) -> NDArray[np.float64]:
         """Seconds of each block."""
-        return np.array([predict_s(self.device, "onnxruntime", block) for block in blocks])
+        return np.array([block_latency_s(self.device, "onnxruntime", block) for block in blocks])
 
 
 def latencies() -> dict[str, LatencyLUT]:
     """The array of each setting."""
-    mesh = load_network("mesh")
+    mesh = load_topology("mesh")
     tables = {"mbs1": "jetson", "mbs2": "laptop", "mbs3": "jetson-cpu"}
     devices = tuple(replace(d, table=tables.get(d.name, d.table)) for d in mesh.devices)
-    asked: dict[str, tuple[Network, str]] = {
-        "fixed": (load_network("chain"), "fixed"),
-        "joint": (load_network("chain"), "joint"),
+    asked: dict[str, tuple[Topology, str]] = {
+        "fixed": (load_topology("chain"), "fixed"),
+        "joint": (load_topology("chain"), "joint"),
         "mesh": (mesh, "joint"),
         "mesh, unlike children": (replace(mesh, devices=devices), "joint"),
     }
@@ -104,7 +104,7 @@ def cpu_s(call: Callable[[], Any]) -> tuple[float, Any]:
 
 def expected_s(lut: LatencyLUT, seed: int) -> float:
     """Median CPU seconds of E[T] with its gradient by alpha."""
-    target = choose_target(lut, None)
+    target = resolve_target(lut, None)
     p_NR = kinds(lut, target.t_const_s, seed)["random"]
 
     def calls() -> None:
@@ -128,14 +128,14 @@ class Derivation:
 
 def derivations(lut: LatencyLUT, seed: int) -> Iterator[Derivation]:
     """Derive for every kind of p at every part of the range."""
-    least_s, most_s = (choose_target(lut, None).fastest_s, choose_target(lut, None).slowest_s)
+    least_s, most_s = (resolve_target(lut, None).fastest_s, resolve_target(lut, None).slowest_s)
     for part in PARTS:
         t_s = least_s + part * (most_s - least_s)
 
         def answer(p_NR: NDArray[np.float64], t_s: float = t_s) -> tuple[float | None, bool]:
             try:
                 found = derive(p_NR, lut, (1 - BAND) * t_s, t_s)
-            except TargetError:
+            except InfeasibleError:
                 return None, False
             return (found.gap, True) if found else (0.0, False)
 

@@ -21,11 +21,11 @@ from torch import Tensor, nn
 from jmsnas.blocks import example_input
 from jmsnas.files import write_json
 from jmsnas.profiler.host.environment import describe_host
-from jmsnas.profiler.table.latency_table import Key
-from jmsnas.profiler.table.measurement import FEWEST_ROUNDS, median_interval
+from jmsnas.profiler.table.latency_table import RuntimeKey
+from jmsnas.profiler.table.measurement import MIN_ROUNDS, median_interval
 from jmsnas.profiler.timing.backends import pinned
 from jmsnas.profiler.timing.onnx_export import seeded_module
-from jmsnas.profiler.timing.torchprof_backend import layer_seconds
+from jmsnas.profiler.timing.torchprof_backend import layer_latency_s
 from jmsnas.space import Block
 from jmsnas.space_file import load_space
 
@@ -65,12 +65,12 @@ def measure(blocks: list[Block], rounds: int, seed: int) -> list[Overhead]:
     ready = [(seeded_module(block, seed), example_input(block, 1, seed)) for block in blocks]
     walls, totals = np.zeros((len(blocks), rounds)), np.zeros((len(blocks), rounds))
     layers = [0] * len(blocks)
-    with pinned(Key("torch")):
+    with pinned(RuntimeKey("torch")):
         for number in range(-WARM_UP_ROUNDS, rounds):
             for index in generator.permutation(len(blocks)).tolist():
                 module, x_NCHW = ready[index]
                 before = wall_s(module, x_NCHW)
-                seconds = layer_seconds(module, x_NCHW)
+                seconds = layer_latency_s(module, x_NCHW)
                 after = wall_s(module, x_NCHW)
                 if number >= 0:
                     walls[index, number] = math.sqrt(before * after)
@@ -126,8 +126,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--check", action="store_true", help="exit 1 where the bar is missed")
     given = parser.parse_args()
-    if given.rounds < FEWEST_ROUNDS:
-        parser.error(f"--rounds {given.rounds}: expected {FEWEST_ROUNDS} or more, for an interval")
+    if given.rounds < MIN_ROUNDS:
+        parser.error(f"--rounds {given.rounds}: expected {MIN_ROUNDS} or more, for an interval")
     blocks = load_space(given.space).blocks()
     chosen = [block for block in blocks if block.candidate.op != "identity"]
     environment = describe_host()

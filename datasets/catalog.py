@@ -3,7 +3,7 @@
 from functools import lru_cache
 from pathlib import Path
 
-from jmsnas.datasets.splits import Splits
+from jmsnas.datasets.splits import DatasetSplits
 from jmsnas.errors import DatasetError
 from jmsnas.space import SearchSpace
 
@@ -18,7 +18,7 @@ def check_dataset(name: str) -> None:
 
 def load_dataset(
     name: str, space: SearchSpace, seed: int, folder: Path = Path("data"), workers: int = 0
-) -> Splits:
+) -> DatasetSplits:
     """Load a data set for a space.
 
     Parameters
@@ -58,7 +58,7 @@ def load_dataset(
 
 
 @lru_cache(maxsize=1)  # a command asks once to check and once to train
-def _load(name: str, seed: int, folder: Path, size: int, workers: int) -> Splits:
+def _load(name: str, seed: int, folder: Path, size: int, workers: int) -> DatasetSplits:
     # torchvision and scikit-learn take seconds to load: each only where it is needed.
     if name == "digits":
         from jmsnas.datasets.digits import digits

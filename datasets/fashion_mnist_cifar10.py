@@ -12,8 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from jmsnas.datasets.fetch import Published, fetch
-from jmsnas.datasets.splits import Images, Splits, hold_out
+from jmsnas.datasets.fetch import PublishedFile, fetch
+from jmsnas.datasets.splits import DatasetSplits, InMemoryImages, hold_out_images
 from jmsnas.errors import DatasetError
 
 # The binary version; torchvision knows the pickled one only.
@@ -21,7 +21,7 @@ _CIFAR_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 _CIFAR_BYTES = 10_000 * (1 + 3 * 32 * 32)
 
 
-def fashion_mnist(seed: int, folder: Path) -> Splits:
+def fashion_mnist(seed: int, folder: Path) -> DatasetSplits:
     """Zalando's 28x28 grey clothing (arXiv 1708.07747): 45,000 train, 15,000 arch, 10,000 test images.
 
     Augmented by shifts of up to two pixels and mirroring. Raises DatasetError.
@@ -29,15 +29,15 @@ def fashion_mnist(seed: int, folder: Path) -> Splits:
     from torchvision.datasets import FashionMNIST
 
     mirror = FashionMNIST.mirrors[0]
-    files = [Published(name, md5, mirror + name) for name, md5 in FashionMNIST.resources]
+    files = [PublishedFile(name, md5, mirror + name) for name, md5 in FashionMNIST.resources]
     train_x, train_y, test_x, test_y = (
         _idx(path) for path in fetch("fashion-mnist", files, folder, "FashionMNIST/raw")
     )
     train, test = (
-        Images(x[:, None], y.to(torch.int64), 2, True, (0.286,), (0.353,))
+        InMemoryImages(x[:, None], y.to(torch.int64), 2, True, (0.286,), (0.353,))
         for x, y in ((train_x, train_y), (test_x, test_y))
     )
-    return hold_out("fashion-mnist", train, test, (1, 28, 28), 10, seed, 15_000)
+    return hold_out_images("fashion-mnist", train, test, (1, 28, 28), 10, seed, 15_000)
 
 
 def _idx(path: Path) -> Tensor:
@@ -52,7 +52,7 @@ def _idx(path: Path) -> Tensor:
     return torch.from_numpy(values.reshape(shape).copy())
 
 
-def cifar10(seed: int, folder: Path) -> Splits:
+def cifar10(seed: int, folder: Path) -> DatasetSplits:
     """CIFAR-10 (A. Krizhevsky), 32x32 in colour: 37,500 train, 12,500 arch, 10,000 test images.
 
     Augmented by shifts of up to four pixels and mirroring. Raises DatasetError.
@@ -60,12 +60,12 @@ def cifar10(seed: int, folder: Path) -> Splits:
     from torchvision.datasets import CIFAR10
 
     name = CIFAR10.filename.replace("python", "binary")
-    file = Published(name, _CIFAR_MD5, CIFAR10.url.replace("python", "binary"))
+    file = PublishedFile(name, _CIFAR_MD5, CIFAR10.url.replace("python", "binary"))
     (path,) = fetch("cifar10", [file], folder)
     with tarfile.open(path) as archive:
         batches = [_cifar_batch(archive, f"data_batch_{n}") for n in range(1, 6)]
         test = _cifar_images(_cifar_batch(archive, "test_batch"))
-    return hold_out("cifar10", _cifar_images(torch.cat(batches)), test, (3, 32, 32), 10, seed, 12_500)
+    return hold_out_images("cifar10", _cifar_images(torch.cat(batches)), test, (3, 32, 32), 10, seed, 12_500)
 
 
 def _cifar_batch(archive: tarfile.TarFile, name: str) -> Tensor:
@@ -74,6 +74,6 @@ def _cifar_batch(archive: tarfile.TarFile, name: str) -> Tensor:
     return torch.from_numpy(np.frombuffer(content, np.uint8).reshape(-1, 1 + 3 * 32 * 32).copy())
 
 
-def _cifar_images(rows: Tensor) -> Images:
+def _cifar_images(rows: Tensor) -> InMemoryImages:
     pixels, labels = rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0].to(torch.int64)
-    return Images(pixels, labels, 4, True, (0.491, 0.482, 0.447), (0.247, 0.243, 0.262))
+    return InMemoryImages(pixels, labels, 4, True, (0.491, 0.482, 0.447), (0.247, 0.243, 0.262))

@@ -12,7 +12,7 @@ _SECONDS_TO_ANSWER = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class PublishedFile:
     """A file of a data set: its name, its MD5 as its makers publish it, and where it can be had."""
 
     name: str
@@ -20,7 +20,7 @@ class Published:
     address: str
 
 
-def fetch(dataset: str, files: Sequence[Published], folder: Path, inner: str = "") -> list[Path]:
+def fetch(dataset: str, files: Sequence[PublishedFile], folder: Path, inner: str = "") -> list[Path]:
     """Find the files in `folder` (or `inner` of it, as torchvision lays them out), else download them there.
 
     Raises DatasetError: one line that names every file that is missing, its MD5, and the folder.
@@ -47,11 +47,11 @@ def fetch(dataset: str, files: Sequence[Published], folder: Path, inner: str = "
     return found
 
 
-def _place(file: Published, folder: Path, inner: str) -> Path | None:
+def _place(file: PublishedFile, folder: Path, inner: str) -> Path | None:
     return next((path for path in (folder / file.name, folder / inner / file.name) if path.is_file()), None)
 
 
-def _download(file: Published, folder: Path) -> None:
+def _download(file: PublishedFile, folder: Path) -> None:
     import socket
 
     from torchvision.datasets.utils import download_url

@@ -19,8 +19,8 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from jmsnas.datasets.seeding import drawn_from
-from jmsnas.datasets.splits import Rows
+from jmsnas.datasets.seeding import derive_seed
+from jmsnas.datasets.splits import BatchRows
 from jmsnas.errors import DatasetError
 
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
@@ -29,7 +29,7 @@ Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
-class Pictures:
+class ImageFiles:
     """Images as files or as the bytes of files.
 
     `size`: height and width a network takes. `least_area`: the smallest share of an image that a random crop
@@ -50,15 +50,15 @@ class Pictures:
         """Give the images of these rows."""
         return replace(self, files=[self.files[row] for row in rows.tolist()], labels=self.labels[rows])
 
-    def plain(self, rows: Rows) -> Iterator[Tensor]:
+    def plain(self, rows: BatchRows) -> Iterator[Tensor]:
         """See `ImageSet.plain`."""
         return self._loaded(rows, None)
 
-    def augmented(self, rows: Rows, seed: int, first: int = 0) -> Iterator[Tensor]:
+    def augmented(self, rows: BatchRows, seed: int, first: int = 0) -> Iterator[Tensor]:
         """See `ImageSet.augmented`."""
         return self._loaded(rows, seed)
 
-    def _loaded(self, rows: Rows, seed: int | None) -> Iterator[Tensor]:
+    def _loaded(self, rows: BatchRows, seed: int | None) -> Iterator[Tensor]:
         loader: DataLoader[Tensor] = DataLoader(
             _Decoded(self, seed),
             batch_sampler=[chosen.tolist() for chosen in rows],
@@ -82,15 +82,18 @@ class Pictures:
             raise DatasetError(f"cannot read {name}: {error}") from error
         mirror, box = False, _centre(image.width, image.height)
         if seed is not None:
-            draw = np.random.default_rng([drawn_from(seed, "crop", row)])
-            box, mirror = random_box(image.width, image.height, draw, self.least_area), draw.random() < 0.5
+            draw = np.random.default_rng([derive_seed(seed, "crop", row)])
+            box, mirror = (
+                random_crop_box(image.width, image.height, draw, self.least_area),
+                draw.random() < 0.5,
+            )
         small = image.resize((self.size, self.size), Image.Resampling.BILINEAR, box, reducing_gap=2.0)
         pixels: NDArray[np.uint8] = np.array(small)[:, ::-1] if mirror else np.array(small)
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
 class _Decoded(Dataset[Tensor]):
-    def __init__(self, pictures: Pictures, seed: int | None) -> None:
+    def __init__(self, pictures: ImageFiles, seed: int | None) -> None:
         self.pictures, self.seed = pictures, seed
 
     def __getitem__(self, row: int) -> Tensor:
@@ -103,7 +106,7 @@ def _centre(width: int, height: int) -> Box:
     return left, top, left + side, top + side
 
 
-def random_box(
+def random_crop_box(
     width: int, height: int, draw: np.random.Generator, least_area: float = _LEAST_AREA
 ) -> tuple[float, float, float, float]:
     """Draw a part of an image: `least_area` to all of it, 3/4 to 4/3 as wide as high (arXiv 1409.4842)."""

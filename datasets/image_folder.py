@@ -5,9 +5,9 @@ from pathlib import Path
 
 import torch
 
-from jmsnas.datasets.fetch import Published, fetch
-from jmsnas.datasets.image_files import Pictures
-from jmsnas.datasets.splits import Splits, hold_out
+from jmsnas.datasets.fetch import PublishedFile, fetch
+from jmsnas.datasets.image_files import ImageFiles
+from jmsnas.datasets.splits import DatasetSplits, hold_out_images
 from jmsnas.errors import DatasetError
 
 _SUFFIXES = (".jpeg", ".jpg", ".png")
@@ -15,14 +15,14 @@ _SUFFIXES = (".jpeg", ".jpg", ".png")
 _IMAGENETTE_LEAST_AREA = 0.35
 
 
-def imagenet(seed: int, folder: Path, size: int, workers: int, arch_count: int = 50_000) -> Splits:
+def imagenet(seed: int, folder: Path, size: int, workers: int, arch_count: int = 50_000) -> DatasetSplits:
     """ImageNet (ILSVRC 2012) as folders `train/<class>/` and `val/<class>/`; `val` is the test.
 
     50,000 of the training images are kept for the architecture (section V-B). Raises DatasetError.
     """
     train, test, classes = _tree("imagenet", folder, size, workers, _NOT_TO_BE_HAD)
     count = min(arch_count, len(train) // 4)  # a cut of ImageNet keeps a quarter
-    return hold_out("imagenet", train, test, (3, size, size), classes, seed, count)
+    return hold_out_images("imagenet", train, test, (3, size, size), classes, seed, count)
 
 
 _NOT_TO_BE_HAD = (
@@ -32,7 +32,7 @@ _NOT_TO_BE_HAD = (
 )
 
 
-def imagenette(seed: int, folder: Path, size: int, workers: int) -> Splits:
+def imagenette(seed: int, folder: Path, size: int, workers: int) -> DatasetSplits:
     """Ten classes of ImageNet (fast.ai), 9,469 training images, a fifth of them for the architecture.
 
     As folders `train/<class>/` and `val/<class>/` (also below `imagenette2-160`), as the archive of that
@@ -45,7 +45,7 @@ def imagenette(seed: int, folder: Path, size: int, workers: int) -> Splits:
         train, test, classes = _tree(
             "imagenette", _unpacked(folder), size, workers, "take what is there away to have it downloaded"
         )
-    return hold_out("imagenette", train, test, (3, size, size), classes, seed, len(train) // 5)
+    return hold_out_images("imagenette", train, test, (3, size, size), classes, seed, len(train) // 5)
 
 
 def _unpacked(folder: Path) -> Path:
@@ -56,7 +56,7 @@ def _unpacked(folder: Path) -> Path:
     for place in (folder, folder / name.removesuffix(".tgz")):
         if (place / "train").is_dir():
             return place
-    (path,) = fetch("imagenette", [Published(name, md5, address)], folder)
+    (path,) = fetch("imagenette", [PublishedFile(name, md5, address)], folder)
     with tarfile.open(path) as archive:
         archive.extractall(folder, filter="data")
     return folder / name.removesuffix(".tgz")
@@ -64,7 +64,7 @@ def _unpacked(folder: Path) -> Path:
 
 def _tree(
     dataset: str, folder: Path, size: int, workers: int, otherwise: str
-) -> tuple[Pictures, Pictures, int]:
+) -> tuple[ImageFiles, ImageFiles, int]:
     """Read `train` and `val` of a folder, which must name the same classes."""
     names = []
     for part in ("train", "val"):
@@ -83,7 +83,7 @@ def _tree(
     return train, test, len(names[0])
 
 
-def _part(folder: Path, classes: list[str], size: int, workers: int) -> Pictures:
+def _part(folder: Path, classes: list[str], size: int, workers: int) -> ImageFiles:
     files: list[Path | bytes] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
@@ -92,10 +92,10 @@ def _part(folder: Path, classes: list[str], size: int, workers: int) -> Pictures
             raise DatasetError(f"{folder / name} holds no image: expected files {', '.join(_SUFFIXES)}")
         files += of_class
         labels += [label] * len(of_class)
-    return Pictures(files, torch.tensor(labels), size, workers=workers)
+    return ImageFiles(files, torch.tensor(labels), size, workers=workers)
 
 
-def _parquet(folder: Path, part: str, size: int, workers: int) -> Pictures:
+def _parquet(folder: Path, part: str, size: int, workers: int) -> ImageFiles:
     import pyarrow
     from pyarrow import parquet
 
@@ -112,4 +112,4 @@ def _parquet(folder: Path, part: str, size: int, workers: int) -> Pictures:
             f"{folder}: {part}-*.parquet cannot be read as images and labels: {reason}"
         ) from error
     labels = torch.tensor(table["label"].to_pylist())
-    return Pictures(table["image"].to_pylist(), labels, size, _IMAGENETTE_LEAST_AREA, workers)
+    return ImageFiles(table["image"].to_pylist(), labels, size, _IMAGENETTE_LEAST_AREA, workers)

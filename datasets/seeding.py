@@ -9,12 +9,12 @@ import hashlib
 import torch
 
 
-def drawn_from(seed: int, purpose: str, *numbers: int) -> int:
+def derive_seed(seed: int, purpose: str, *numbers: int) -> int:
     """Hash a seed, a purpose and further numbers to 63 bits: the seed of whatever is drawn for it."""
     text = " ".join([str(seed), purpose, *map(str, numbers)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
-def generator(seed: int, purpose: str, *numbers: int) -> torch.Generator:
+def seeded_generator(seed: int, purpose: str, *numbers: int) -> torch.Generator:
     """Make the generator of a seed, a purpose and further numbers."""
-    return torch.Generator().manual_seed(drawn_from(seed, purpose, *numbers))
+    return torch.Generator().manual_seed(derive_seed(seed, purpose, *numbers))

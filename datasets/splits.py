@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from jmsnas.datasets.seeding import generator
+from jmsnas.datasets.seeding import seeded_generator
 
-Rows = Sequence[Tensor]
+BatchRows = Sequence[Tensor]
 
 
 class ImageSet(Protocol):
@@ -27,10 +27,10 @@ class ImageSet(Protocol):
     def subset(self, rows: Tensor) -> Self:
         """Give the images of these rows."""
 
-    def plain(self, rows: Rows) -> Iterator[Tensor]:
+    def plain(self, rows: BatchRows) -> Iterator[Tensor]:
         """Give each batch of rows as it is, (count, channels, height, width) float32, about unit variance."""
 
-    def augmented(self, rows: Rows, seed: int, first: int = 0) -> Iterator[Tensor]:
+    def augmented(self, rows: BatchRows, seed: int, first: int = 0) -> Iterator[Tensor]:
         """Give each batch of rows changed at random, by a seed for the epoch; `first` counts the first batch.
 
         What is drawn for a batch depends on nothing but the seed, its number and its rows.
@@ -38,7 +38,7 @@ class ImageSet(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Images:
+class InMemoryImages:
     """Images held in memory.
 
     Attributes
@@ -68,16 +68,16 @@ class Images:
         """Give the images of these rows."""
         return replace(self, pixels=self.pixels[rows], labels=self.labels[rows])
 
-    def plain(self, rows: Rows) -> Iterator[Tensor]:
+    def plain(self, rows: BatchRows) -> Iterator[Tensor]:
         """See `ImageSet.plain`."""
         return (self._floats(self.pixels[chosen]) for chosen in rows)
 
-    def augmented(self, rows: Rows, seed: int, first: int = 0) -> Iterator[Tensor]:
+    def augmented(self, rows: BatchRows, seed: int, first: int = 0) -> Iterator[Tensor]:
         """See `ImageSet.augmented`."""
         for number, x_NCHW in enumerate(self.plain(rows), first):
-            draw = generator(seed, "augmentation", number)
-            x_NCHW = shifted(x_NCHW, draw, self.shift) if self.shift else x_NCHW
-            yield mirrored(x_NCHW, draw) if self.flip else x_NCHW
+            draw = seeded_generator(seed, "augmentation", number)
+            x_NCHW = random_shift(x_NCHW, draw, self.shift) if self.shift else x_NCHW
+            yield random_flip(x_NCHW, draw) if self.flip else x_NCHW
 
     def _floats(self, pixels: Tensor) -> Tensor:
         if pixels.dtype != torch.uint8:
@@ -86,7 +86,7 @@ class Images:
         return (pixels / 255 - mean) / deviation
 
 
-def shifted(x_NCHW: Tensor, draw: torch.Generator, most: int = 1) -> Tensor:
+def random_shift(x_NCHW: Tensor, draw: torch.Generator, most: int = 1) -> Tensor:
     """Shift each image by -most .. most pixels up or down and left or right, zeros moving in."""
     count, _, height, width = x_NCHW.shape
     padded = F.pad(x_NCHW, (most,) * 4)
@@ -97,14 +97,14 @@ def shifted(x_NCHW: Tensor, draw: torch.Generator, most: int = 1) -> Tensor:
     return padded.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def mirrored(x_NCHW: Tensor, draw: torch.Generator) -> Tensor:
+def random_flip(x_NCHW: Tensor, draw: torch.Generator) -> Tensor:
     """Mirror each image, left to right, with a chance of a half."""
     mirror_N = torch.rand(len(x_NCHW), generator=draw) < 0.5
     return torch.where(mirror_N[:, None, None, None], x_NCHW.flip(3), x_NCHW)
 
 
 @dataclass(frozen=True, slots=True)
-class Splits:
+class DatasetSplits:
     """A data set: `train` for the weights, `arch` for the architecture, `test` for the last figure only.
 
     `train_and_arch`: all images but the test's, which the second stage trains on.
@@ -119,9 +119,9 @@ class Splits:
     classes: int
 
 
-def split(
-    name: str, images: Images, classes: int, seed: int, test: float = 0.2, arch: float = 0.25
-) -> Splits:
+def split_images(
+    name: str, images: InMemoryImages, classes: int, seed: int, test: float = 0.2, arch: float = 0.25
+) -> DatasetSplits:
     """Split at random: `test` of all images held out, then `arch` of the rest.
 
     The test images are the same for every seed, so that figures can be compared; `seed` draws the rest.
@@ -132,7 +132,7 @@ def split(
     rest = rest[torch.randperm(len(rest), generator=torch.Generator().manual_seed(seed))]
     arch_count = round(arch * len(rest))
     channels, height, width = images.pixels.shape[1:]
-    return Splits(
+    return DatasetSplits(
         name,
         images.subset(rest[arch_count:]),
         images.subset(rest[:arch_count]),
@@ -143,7 +143,7 @@ def split(
     )
 
 
-def hold_out(
+def hold_out_images(
     name: str,
     images: ImageSet,
     test: ImageSet,
@@ -151,8 +151,8 @@ def hold_out(
     classes: int,
     seed: int,
     arch_count: int,
-) -> Splits:
+) -> DatasetSplits:
     """Keep `arch_count` of a data set's training images for the architecture; its test images are given."""
-    order = torch.randperm(len(images), generator=generator(seed, "images for the architecture"))
+    order = torch.randperm(len(images), generator=seeded_generator(seed, "images for the architecture"))
     kept, rest = images.subset(order[:arch_count]), images.subset(order[arch_count:])
-    return Splits(name, rest, kept, test, images, shape, classes)
+    return DatasetSplits(name, rest, kept, test, images, shape, classes)

@@ -10,14 +10,14 @@ from jmsnas.estimators.published.estimator import fit_published
 from jmsnas.estimators.published.table import PublishedRows, read_published
 from jmsnas.estimators.store.estimator import Estimator, fit_estimator
 from jmsnas.estimators.store.layout import is_published
-from jmsnas.profiler.quality.gate import check
-from jmsnas.profiler.quality.latency_entry import Reading
-from jmsnas.profiler.quality.read_published import read_readings
+from jmsnas.profiler.quality.gate import check_quality
+from jmsnas.profiler.quality.latency_entry import LatencyEntry
+from jmsnas.profiler.quality.read_published import read_entries
 from jmsnas.profiler.quality.rules import copied
-from jmsnas.profiler.quality.unit_check import odd_level
+from jmsnas.profiler.quality.unit_check import suspicious_unit
 from jmsnas.profiler.table.latency_table import LatencyTable
-from jmsnas.profiler.table.parquet import metadata_of, read_table
-from jmsnas.progress import Progress, silent
+from jmsnas.profiler.table.parquet import read_metadata, read_table
+from jmsnas.progress import Progress, no_progress
 from jmsnas.workspace import Workspace
 
 # What these rules call an error cannot be a latency of the device; what others do is a few rows among many.
@@ -25,7 +25,7 @@ _REFUSED = ("units", "throughput", "copied")
 
 
 @dataclass(frozen=True, slots=True)
-class Fitted:
+class FittedEstimator:
     """An estimator and where it lies; `setting` is what a published table says ran its blocks, else empty."""
 
     folder: Path
@@ -34,14 +34,14 @@ class Fitted:
 
 
 def fit_tables(
-    place: Workspace,
+    workspace: Workspace,
     devices: Sequence[str] = (),
     tables: Sequence[Path] = (),
     seed: int = 0,
     force: bool = False,
-    progress: Progress = silent,
-    tell: Callable[[str], None] = warnings.warn,
-) -> list[Fitted]:
+    progress: Progress = no_progress,
+    warn: Callable[[str], None] = warnings.warn,
+) -> list[FittedEstimator]:
     """Fit U(.) of every key of the tables named, or of every table of the workspace when none is.
 
     Parameters
@@ -65,48 +65,48 @@ def fit_tables(
         When an estimator cannot be written.
     """
     tables = tuple(dict.fromkeys(tables))
-    published = [path for path in tables if path.exists() and not metadata_of(path, "jmsnas.schema")]
-    settings = [rows for path in published for rows in _checked(path, place, force, tell)]
+    published = [path for path in tables if path.exists() and not read_metadata(path, "jmsnas.schema")]
+    settings = [rows for path in published for rows in _checked(path, workspace, force, warn)]
     own = [path for path in tables if path not in published]
-    ours = _ours(place, devices, own) if own or devices or not tables else []
+    ours = _ours(workspace, devices, own) if own or devices or not tables else []
     keys = [(table, key) for table in ours for key in table.keys]
-    found: list[Fitted] = []
+    found: list[FittedEstimator] = []
 
     def step(done: float, total: float, what: str) -> None:
         progress(len(found) + done / total, len(settings) + len(keys), what)
 
     for rows in settings:
-        folder = place.estimator(rows.origin.name, rows.origin.key.label)
-        if place.table(rows.origin.name).exists():
-            tell(f"{rows.origin.name} has a table of its own here: where it was measured, that speaks")
-        found.append(Fitted(folder, fit_published(rows, folder, seed, step), rows.setting))
+        folder = workspace.estimator(rows.origin.name, rows.origin.key.label)
+        if workspace.table(rows.origin.name).exists():
+            warn(f"{rows.origin.name} has a table of its own here: where it was measured, that speaks")
+        found.append(FittedEstimator(folder, fit_published(rows, folder, seed, step), rows.setting))
     for table, key in keys:
-        folder = place.estimator(table.device, key.label)
+        folder = workspace.estimator(table.device, key.label)
         if is_published(folder):
-            tell(f"{table.device}: takes the place of a published table's U(.), as its own rows are here now")
-        found.append(Fitted(folder, fit_estimator(table, key, folder, seed, step)))
+            warn(f"{table.device}: takes the place of a published table's U(.), as its own rows are here now")
+        found.append(FittedEstimator(folder, fit_estimator(table, key, folder, seed, step)))
     return found
 
 
-def _ours(place: Workspace, devices: Sequence[str], paths: Sequence[Path]) -> list[LatencyTable]:
+def _ours(workspace: Workspace, devices: Sequence[str], paths: Sequence[Path]) -> list[LatencyTable]:
     """Read tables of ours, by device and from elsewhere: where none is named, all of the workspace."""
-    named = devices if devices or paths else place.tables
+    named = devices if devices or paths else workspace.tables
     if not (named or paths):
-        raise EstimatorError(f"no tables in {place.folder / 'tables'}: run jmsnas profile --device local")
+        raise EstimatorError(f"no tables in {workspace.folder / 'tables'}: run jmsnas profile --device local")
     for device in named:
-        if not place.table(device).exists():
+        if not workspace.table(device).exists():
             raise EstimatorError(
-                f"no table of {device} in {place.folder / 'tables'}: run jmsnas profile --device {device}"
+                f"no table of {device} in {workspace.folder / 'tables'}: run jmsnas profile --device {device}"
             )
-    return [read_table(path) for path in dict.fromkeys([*paths, *map(place.table, named)])]
+    return [read_table(path) for path in dict.fromkeys([*paths, *map(workspace.table, named)])]
 
 
 def _checked(
-    path: Path, place: Workspace, force: bool, tell: Callable[[str], None]
+    path: Path, workspace: Workspace, force: bool, warn: Callable[[str], None]
 ) -> tuple[PublishedRows, ...]:
     """Read a published table and say what speaks against it; raises TableError where that is too much."""
-    settings, readings = read_published(path), read_readings(path)
-    findings = (*check(readings), *odd_level(readings))
+    settings, readings = read_published(path), read_entries(path)
+    findings = (*check_quality(readings), *suspicious_unit(readings))
     refused = [entry for entry in findings if entry.severity == "error" and entry.rule in _REFUSED]
     if refused and not force:
         said = "; ".join(dict.fromkeys(f"{entry.rule}: {entry.message}" for entry in refused))
@@ -115,18 +115,18 @@ def _checked(
             "as it is: --force"
         )
     # The same figures here under a name that a person gave them are told of, and no more.
-    others = (reading for name in place.tables for reading in _readings(place.table(name)))
+    others = (reading for name in workspace.tables for reading in _readings(workspace.table(name)))
     beside = (entry for entry in copied([*readings, *others]) if str(path) in dict(entry.rows))
     for entry in dict.fromkeys((*findings, *beside)):
-        tell(f"quality gate: {entry.rule}: {entry.message}")
+        warn(f"quality gate: {entry.rule}: {entry.message}")
     for rows in settings:
         if rows.left_out:
-            tell(f"{rows.setting}: left out {rows.left_out_words}")
+            warn(f"{rows.setting}: left out {rows.left_out_summary}")
     return settings
 
 
-def _readings(path: Path) -> tuple[Reading, ...]:
+def _readings(path: Path) -> tuple[LatencyEntry, ...]:
     try:
-        return read_readings(path)
+        return read_entries(path)
     except TableError:  # told of where the table is used
         return ()

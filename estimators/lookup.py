@@ -6,22 +6,22 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jmsnas.errors import DeviceError, EstimatorError
-from jmsnas.estimators.external import single_image, standing
-from jmsnas.estimators.networks.sum_correction import Correction, table_correction
+from jmsnas.estimators.external import external_estimators, single_image_key
+from jmsnas.estimators.networks.sum_correction import SumCorrection, table_correction
 from jmsnas.estimators.published.estimator import load_published, published_layers, published_table
 from jmsnas.estimators.store.current import current_estimator
 from jmsnas.estimators.store.estimator import Estimator, load_estimator
 from jmsnas.estimators.store.layout import TABLE, fitted_devices, is_published
-from jmsnas.profiler.simulation.roofline import processor_of, simulated_names
-from jmsnas.profiler.table.latency_table import Key, LatencyTable
+from jmsnas.profiler.simulation.roofline import processor_of, simulated_device_names
+from jmsnas.profiler.table.latency_table import LatencyTable, RuntimeKey
 from jmsnas.profiler.table.parquet import read_table
-from jmsnas.progress import Progress, silent
+from jmsnas.progress import Progress, no_progress
 from jmsnas.space import Layer
 from jmsnas.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
-class Basis:
+class DeviceModel:
     """What speaks for a device under one key.
 
     Attributes
@@ -41,18 +41,18 @@ class Basis:
     estimator: Estimator
     table: LatencyTable
     layers: tuple[Layer, ...]
-    correction: Correction | None = None
+    correction: SumCorrection | None = None
     setting: str = ""
 
 
-def find_basis(
-    place: Workspace,
+def find_device_model(
+    workspace: Workspace,
     device: str,
     runtime: str | None = None,
     label: str | None = None,
     seed: int = 0,
-    progress: Progress = silent,
-) -> Basis:
+    progress: Progress = no_progress,
+) -> DeviceModel:
     """Load U(.) of a device, fitted anew (and kept) where it is missing or its table has moved on.
 
     A device that has an estimator and no table here, or a simulated one only, was fitted to a table from
@@ -75,23 +75,25 @@ def find_basis(
     StorageError
         When a new fit cannot be written.
     """
-    path, wanted = place.table(device), label
+    path, wanted = workspace.table(device), label
     whole = read_table(path) if path.exists() else None
-    alone = standing(place, device, whole)
+    alone = external_estimators(workspace, device, whole)
     if runtime and not label:
-        usual = Key(runtime, processor=processor_of(device)).label
-        wanted = single_image(alone, usual) or usual
+        usual = RuntimeKey(runtime, processor=processor_of(device)).label
+        wanted = single_image_key(alone, usual) or usual
     if whole and (wanted not in alone if wanted else not alone):
         key = {key.label: key for key in whole.keys}[
             _chosen(device, [key.label for key in whole.keys], wanted)
         ]
-        return basis_of(current_estimator(place, device, whole, key, seed, progress), whole.of(key))
+        return device_model_of(
+            current_estimator(workspace, device, whole, key, seed, progress), whole.for_key(key)
+        )
     if not alone:
-        raise _nothing_speaks_for(device, place)
-    return load_basis(alone[_chosen(device, list(alone), wanted)])
+        raise _nothing_speaks_for(device, workspace)
+    return load_device_model(alone[_chosen(device, list(alone), wanted)])
 
 
-def load_basis(folder: Path) -> Basis:
+def load_device_model(folder: Path) -> DeviceModel:
     """Load U(.) as it lies in a folder, of a table of ours or a published one.
 
     Raises
@@ -101,14 +103,14 @@ def load_basis(folder: Path) -> Basis:
     """
     if not is_published(folder):
         estimator = load_estimator(folder)
-        return basis_of(estimator, read_table(folder / TABLE).of(estimator.key))
+        return device_model_of(estimator, read_table(folder / TABLE).for_key(estimator.key))
     estimator, rows = load_published(folder)
-    return Basis(estimator, published_table(rows), published_layers(rows), setting=rows.setting)
+    return DeviceModel(estimator, published_table(rows), published_layers(rows), setting=rows.setting)
 
 
 def _chosen(device: str, labels: Sequence[str], wanted: str | None) -> str:
     """Find the key asked for; without one the usual, else the only one. Raises EstimatorError."""
-    usual = Key(processor=processor_of(device)).label
+    usual = RuntimeKey(processor=processor_of(device)).label
     found = wanted or (usual if usual in labels or len(labels) != 1 else labels[0])
     if found not in labels:
         have = " or ".join(labels) or "none"
@@ -116,18 +118,18 @@ def _chosen(device: str, labels: Sequence[str], wanted: str | None) -> str:
     return found
 
 
-def basis_of(estimator: Estimator, table: LatencyTable) -> Basis:
+def device_model_of(estimator: Estimator, table: LatencyTable) -> DeviceModel:
     """Put U(.) of one key beside the rows of that key."""
     layers = tuple(dict.fromkeys(row.block.layer for row in table.rows))
-    return Basis(estimator, table, layers, table_correction(table))
+    return DeviceModel(estimator, table, layers, table_correction(table))
 
 
-def _nothing_speaks_for(device: str, place: Workspace) -> DeviceError | EstimatorError:
-    known = sorted({"local", *simulated_names(), *place.tables, *fitted_devices(place)})
+def _nothing_speaks_for(device: str, workspace: Workspace) -> DeviceError | EstimatorError:
+    known = sorted({"local", *simulated_device_names(), *workspace.tables, *fitted_devices(workspace)})
     if device not in known:
         near = [name for name in known if device in name] or difflib.get_close_matches(device, known) or known
         return DeviceError(f"unknown device {device!r}: expected {' or '.join(near)}")
     return EstimatorError(
-        f"{device} has neither a table nor an estimator in {place.folder}. "
+        f"{device} has neither a table nor an estimator in {workspace.folder}. "
         f"Run: jmsnas profile --device {device}"
     )

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.estimators.lookup import Basis
-from jmsnas.profiler.table.latency_table import PartRow, Row
+from jmsnas.estimators.lookup import DeviceModel
+from jmsnas.profiler.table.latency_table import BlockRow, PartRow
 from jmsnas.space import Block, Layer, Part
 
 
 @dataclass(frozen=True, slots=True)
-class Prediction:
+class BlockPrediction:
     """Seconds of one call of a block, and what they rest on.
 
     Attributes
@@ -34,21 +34,21 @@ class Prediction:
     latency_s: float
     low_s: float
     high_s: float
-    row: Row | None
+    row: BlockRow | None
     from_row: bool
     nearest: Layer | None
-    outside: bool
+    extrapolated: bool
 
     @property
     def kind(self) -> str:
         """What answers: a `measured`, `imported` or `simulated` row, or U(.): `predicted`, `extrapolated`."""
         if self.row and self.from_row:
             return self.row.kind
-        return "extrapolated" if self.outside else "predicted"
+        return "extrapolated" if self.extrapolated else "predicted"
 
 
 @dataclass(frozen=True, slots=True)
-class Corrected:
+class CorrectedSum:
     """Seconds of a whole part, from the sum of its blocks by what whole networks show (sums.py).
 
     The interval is that of the sum on the line, and the line's own mean error beyond it. `extrapolated` says
@@ -62,7 +62,7 @@ class Corrected:
 
 
 @dataclass(frozen=True, slots=True)
-class Total:
+class PartPrediction:
     """Seconds of several blocks in a row.
 
     Attributes
@@ -78,22 +78,22 @@ class Total:
         The table's row of this very part, measured as one call; None where there is none.
     """
 
-    blocks: tuple[Prediction, ...]
+    blocks: tuple[BlockPrediction, ...]
     sum_s: float
     low_s: float
     high_s: float
-    corrected: Corrected | None
+    corrected: CorrectedSum | None
     row: PartRow | None
 
 
-def predict_blocks(basis: Basis, blocks: Sequence[Block]) -> tuple[Prediction, ...]:
+def predict_blocks(basis: DeviceModel, blocks: Sequence[Block]) -> tuple[BlockPrediction, ...]:
     """Predict each block by itself, and say what its seconds rest on."""
     estimator = basis.estimator
     latency_s, (low_s, high_s) = estimator.predict_s(blocks), estimator.interval_s(blocks)
     rows = {row.block: row for row in basis.table.rows}
-    beyond = outside(basis, blocks)
+    beyond = extrapolated(basis, blocks)
     return tuple(
-        Prediction(
+        BlockPrediction(
             block,
             float(latency_s[n]),
             float(low_s[n]),
@@ -107,16 +107,16 @@ def predict_blocks(basis: Basis, blocks: Sequence[Block]) -> tuple[Prediction, .
     )
 
 
-def outside(basis: Basis, blocks: Sequence[Block]) -> NDArray[np.bool_]:
+def extrapolated(basis: DeviceModel, blocks: Sequence[Block]) -> NDArray[np.bool_]:
     """Say which blocks have no row and are beyond all sizes, or of a role, that was fitted, (blocks,)."""
     roles, rows = {layer.role for layer in basis.layers}, basis.estimator.rows
-    pairs = zip(blocks, basis.estimator.outside(blocks), strict=True)
+    pairs = zip(blocks, basis.estimator.extrapolated(blocks), strict=True)
     return np.array(
         [(far or block.layer.role not in roles) and block not in rows for block, far in pairs], dtype=bool
     )
 
 
-def predict_part(basis: Basis, part: Part) -> Total:
+def predict_part(basis: DeviceModel, part: Part) -> PartPrediction:
     """Predict blocks that follow one another: each, their sum, and the sum corrected by whole networks."""
     blocks = predict_blocks(basis, part.blocks)
     sum_s, low_s, high_s = (
@@ -128,13 +128,13 @@ def predict_part(basis: Basis, part: Part) -> Total:
         line, wholes_s = basis.correction, [row.median_s for row in basis.table.parts]
         count = len(blocks)
         latency_s = line.apply(sum_s, count)
-        corrected = Corrected(
+        corrected = CorrectedSum(
             latency_s,
             line.apply(low_s, count) / (1 + line.error),
             line.apply(high_s, count) * (1 + line.error),
             not min(wholes_s) <= latency_s <= max(wholes_s),
         )
-    return Total(blocks, sum_s, low_s, high_s, corrected, row)
+    return PartPrediction(blocks, sum_s, low_s, high_s, corrected, row)
 
 
 def nearest_layer(layer: Layer, layers: Iterable[Layer]) -> Layer | None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from jmsnas.operations import Operation, squeezed_channels
-from jmsnas.space import Block, Part, Subject
+from jmsnas.space import Block, BlockOrPart, Part
 
 _ACTIVATIONS: dict[str, type[nn.ReLU6 | nn.ReLU | nn.Hardswish]] = {
     "relu6": nn.ReLU6,
@@ -74,13 +74,13 @@ class MBConv(nn.Module):
         return x_NCHW + y_NCHW if self.shortcut else y_NCHW
 
 
-def build(subject: Subject) -> nn.Module:
+def build_module(subject: BlockOrPart) -> nn.Module:
     """Make the module of a block or a part, in training mode, with torch's default weights.
 
     Set the seed before. A part is a `nn.Sequential` of its blocks.
     """
     if isinstance(subject, Part):
-        return nn.Sequential(*(build(block) for block in subject.blocks))
+        return nn.Sequential(*(build_module(block) for block in subject.blocks))
     layer, candidate, own = subject.layer, subject.candidate, subject.candidate.operation
     if own.form == "identity":
         return nn.Identity()
@@ -99,7 +99,7 @@ def build(subject: Subject) -> nn.Module:
     return nn.Sequential(*before, nn.Linear(hidden, layer.out_channels))
 
 
-def example_input(subject: Subject, batch: int = 1, seed: int = 0) -> Tensor:
+def example_input(subject: BlockOrPart, batch: int = 1, seed: int = 0) -> Tensor:
     """Make a well-scaled input of a block or a part: standard normal, (batch, in_channels, height, width)."""
     shape = subject.input_shape if isinstance(subject, Part) else subject.layer.input_shape
     generator = torch.Generator().manual_seed(seed)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from jmsnas.operations import squeezed_channels
-from jmsnas.space import Block, Part, Subject
+from jmsnas.space import Block, BlockOrPart, Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,13 +119,13 @@ _FORMS: dict[str, Callable[[Block], list[Operator]]] = {
 }
 
 
-def operators(subject: Subject) -> tuple[Operator, ...]:
+def operators(subject: BlockOrPart) -> tuple[Operator, ...]:
     """Operators of a block or a part in order; Identity has none. Geometry as `blocks.build` makes it."""
     blocks = subject.blocks if isinstance(subject, Part) else (subject,)
     return tuple(op for block in blocks for op in _FORMS[block.candidate.operation.form](block))
 
 
-def cost(subject: Subject) -> Cost:
+def cost(subject: BlockOrPart) -> Cost:
     """MACs, parameters and numbers moved of a block or a part."""
     found = operators(subject)
     parameters = sum(op.parameters for op in found)

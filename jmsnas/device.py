@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from jmsnas.errors import NetworkError
+from jmsnas.errors import TopologyError
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +38,17 @@ class Device:
         """Refuse limits that contradict one another."""
         most = math.inf if self.max_layers is None else self.max_layers
         if not 0 <= self.min_layers <= most:
-            raise NetworkError(
+            raise TopologyError(
                 f"device {self.name} has min_layers {self.min_layers} and max_layers {self.max_layers}: "
                 "expected 0 <= min_layers <= max_layers"
             )
         if self.layers is not None and not self.min_layers <= self.layers <= most:
-            raise NetworkError(
+            raise TopologyError(
                 f"device {self.name} has layers = {self.layers}, min_layers {self.min_layers} and max_layers "
                 f"{self.max_layers}: expected min_layers <= layers <= max_layers"
             )
         if self.energy_j is not None and self.power_w is None:
-            raise NetworkError(
+            raise TopologyError(
                 f"device {self.name} has an energy limit and no power: state its power while computing, "
                 'as in power = "5W"'
             )

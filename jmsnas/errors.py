@@ -42,7 +42,7 @@ class SpaceError(InputError):
     """A search space, a layer or a candidate that cannot be."""
 
 
-class NetworkError(InputError):
+class TopologyError(InputError):
     """A network of devices and links that cannot be, or whose file is wrong."""
 
 
@@ -62,11 +62,11 @@ class DatasetError(InputError):
     """A data set nobody knows, or one that does not fit the space."""
 
 
-class TargetError(InputError):
+class InfeasibleError(InputError):
     """A latency target that no network meets."""
 
 
-class UndecidedError(TargetError):
+class SearchLimitError(InfeasibleError):
     """A search ended at its limit before it found a network, or the proof that there is none."""
 
 

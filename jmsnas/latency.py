@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jmsnas.errors import NetworkError
+from jmsnas.errors import TopologyError
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +63,7 @@ def completion_latency(
     T, of the kind that was given (float, array, tensor).
     """
     if len(tau_chain_s) != len(epsilon_chain_s):
-        raise NetworkError(
+        raise TopologyError(
             f"got {len(tau_chain_s)} tau for {len(epsilon_chain_s)} epsilon: expected one each a device"
         )
     total = tau_root_s

@@ -74,7 +74,7 @@ OPERATIONS = {
 _NAME = re.compile(r"([a-z]+3?)(?:_k(\d{1,2}))?(?:_e(\d{1,2}))?((?:_(?:re|hs|se))*)(_skip)?")
 
 
-def check(op: str, kernel_size: int, expansion: int, shortcut: bool) -> None:
+def check_operation(op: str, kernel_size: int, expansion: int, shortcut: bool) -> None:
     """Refuse what no candidate of an operation can be. Raises SpaceError."""
     if op not in OPERATIONS:
         raise SpaceError(f"unknown operation {op!r}: expected one of {', '.join(OPERATIONS)}")
@@ -99,7 +99,7 @@ def candidate_name(op: str, kernel_size: int, expansion: int, shortcut: bool) ->
     return "_".join([family, *kernel, *ratio, *rest, *(["skip"] if shortcut else [])])
 
 
-def read_name(name: str) -> tuple[int, int, bool, str]:
+def parse_candidate_name(name: str) -> tuple[int, int, bool, str]:
     """Read a candidate's (kernel_size, expansion, shortcut, op) from its name. Raises SpaceError."""
     match = _NAME.fullmatch(name)
     op = match[1] + match[4] if match else ""

@@ -10,7 +10,7 @@ from typing import Any
 ORIGINS = ("measured", "imported", "published", "simulated")
 
 
-def mark(origin: str) -> str:
+def origin_label(origin: str) -> str:
     """Print an origin: in capitals where it is no measurement at all."""
     return origin.upper() if origin == "simulated" else origin
 
@@ -24,14 +24,14 @@ def origin_of(device: Mapping[str, Any]) -> str:
     return str(found)
 
 
-def rests_on(devices: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+def origin_notes(devices: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
     """Say on what else than measurements here T rests, and for which devices of results."""
     names: dict[str, set[str]] = {}
     for device in devices:
         names.setdefault(origin_of(device), set()).add(str(device["name"]))
     by_others = {"simulated": "", "published": ", measured by others", "imported": ", measured by others"}
     return tuple(
-        f"T rests on {mark(origin)} latencies of {', '.join(sorted(names[origin]))}{by}."
+        f"T rests on {origin_label(origin)} latencies of {', '.join(sorted(names[origin]))}{by}."
         for origin, by in by_others.items()
         if origin in names
     )

@@ -5,5 +5,5 @@ from collections.abc import Callable
 Progress = Callable[[float, float, str], None]
 
 
-def silent(done: float, total: float, what: str) -> None:
+def no_progress(done: float, total: float, what: str) -> None:
     """Say nothing: the default of every library function."""

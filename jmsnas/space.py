@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 from jmsnas.errors import SpaceError
-from jmsnas.operations import OPERATIONS, Operation, candidate_name, check, read_name
+from jmsnas.operations import OPERATIONS, Operation, candidate_name, check_operation, parse_candidate_name
 
 _SIZE = r"([1-9][0-9]{0,4})"
 _BLOCK = re.compile(rf"(\w+) {_SIZE}->{_SIZE} {_SIZE}x{_SIZE}(?: /(2))?(?: h{_SIZE})?")
@@ -34,7 +34,7 @@ class Candidate:
 
     def __post_init__(self) -> None:
         """Refuse what no block can be."""
-        check(self.op, self.kernel_size, self.expansion, self.shortcut)
+        check_operation(self.op, self.kernel_size, self.expansion, self.shortcut)
 
     @property
     def operation(self) -> Operation:
@@ -49,7 +49,7 @@ class Candidate:
     @staticmethod
     def parse(name: str) -> "Candidate":
         """Read a name back. Raises SpaceError."""
-        return Candidate(*read_name(name))
+        return Candidate(*parse_candidate_name(name))
 
 
 IDENTITY, STEM, HEAD = Candidate(0, 0, op="identity"), Candidate(3, 0, op="stem"), Candidate(1, 0, op="head")
@@ -181,7 +181,7 @@ class Part:
         return f"{count} block{'s' * (count > 1)}, {ends} ({digits})"
 
 
-Subject = Block | Part
+BlockOrPart = Block | Part
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +200,7 @@ class SearchSpace:
     branches: tuple[tuple[int, ...], ...] = ()
 
     @property
-    def line(self) -> tuple[int, ...]:
+    def main_path(self) -> tuple[int, ...]:
         """Places of the layers in no branch: trunk and tail."""
         inside = {n for branch in self.branches for n in branch}
         return tuple(n for n in range(self.N) if n not in inside)
@@ -231,7 +231,7 @@ class SearchSpace:
         return tuple(dict.fromkeys(Block(candidate, layer) for candidate, layer in pairs))
 
 
-def candidates_at(layer: Layer, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
+def valid_candidates(layer: Layer, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
     """Those of `candidates` that can stand at `layer`: 13 of the paper's where it keeps its shape, else 6."""
     return tuple(candidate for candidate in candidates if not _refusal(candidate, layer))
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from jmsnas.errors import SpaceError
 from jmsnas.files import find_toml, read_toml, refuse_unknown_keys
-from jmsnas.space import HEAD, IDENTITY, STEM, Candidate, Layer, SearchSpace, candidates_at
+from jmsnas.space import HEAD, IDENTITY, STEM, Candidate, Layer, SearchSpace, valid_candidates
 
 
 def load_space(name: str, user_folder: Path | None = None, branches: int = 0) -> SearchSpace:
@@ -62,7 +62,7 @@ class _Builder:
             in_channels, height, width = self.shape
             stride = int(stage["stride"]) if index == 0 else 1
             layer = Layer(in_channels, int(stage["channels"]), stride, height, width)
-            choices = candidates_at(layer, own)
+            choices = valid_candidates(layer, own)
             if not choices or len(set(choices)) < len(choices):
                 names = ", ".join(c.name for c in choices) or "none"
                 raise SpaceError(

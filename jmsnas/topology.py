@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from jmsnas.device import Device
-from jmsnas.errors import NetworkError
+from jmsnas.errors import TopologyError
 from jmsnas.files import find_toml, read_toml, refuse_unknown_keys
 from jmsnas.units import format_rate, parse_bytes, parse_duration, parse_energy, parse_power, parse_rate
 
@@ -36,12 +36,12 @@ class Link:
     def __post_init__(self) -> None:
         """Refuse a link that cannot carry anything."""
         if not (self.capacity_bps > 0 and math.isfinite(self.capacity_bps)):
-            raise NetworkError(
+            raise TopologyError(
                 f"link {self.source} -> {self.target} has rate {format_rate(self.capacity_bps)}: "
                 "expected more than 0"
             )
         if self.wire not in WIRE_BYTES:
-            raise NetworkError(
+            raise TopologyError(
                 f"link {self.source} -> {self.target} has wire {self.wire!r}: "
                 f"expected one of {', '.join(WIRE_BYTES)}"
             )
@@ -52,7 +52,7 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
-class Network:
+class Topology:
     """Devices in the order data meets them, the links between neighbours, and how splits may be made.
 
     Attributes
@@ -88,42 +88,42 @@ class Network:
             ("fan_out", self.fan_out, FAN_OUTS),
         ):
             if value not in known:
-                raise NetworkError(
+                raise TopologyError(
                     f"network {self.name} has {what} {value!r}: expected one of {', '.join(known)}"
                 )
         names = [device.name for device in self.devices]
         if not names or len(set(names)) < len(names):
-            raise NetworkError(
+            raise TopologyError(
                 f"network {self.name} needs devices with different names, got {', '.join(names) or 'none'}"
             )
         unknown = {self.root, *self.children} - {"", *names}
         if unknown or bool(self.root) != bool(self.children) or self.root in self.children:
-            raise NetworkError(
+            raise TopologyError(
                 f"network {self.name} has a tree of root {self.root!r} and children {self.children!r}: "
                 f"expected a root and its children among the devices {', '.join(names)}"
             )
         for device in self.devices:
             if self.policy == "strict" and device.max_layers == 0:
-                raise NetworkError(
+                raise TopologyError(
                     f"policy strict gives every device a layer, device {device.name} has max_layers 0: "
                     'expected policy = "relay" or "stop-early"'
                 )
         for source, target in self._hops():
             self.link(source, target)
         if len(self.links) != len(self._hops()):
-            raise NetworkError(
+            raise TopologyError(
                 f"network {self.name} has {len(self.links)} links, expected one for each of "
                 + ", ".join(f"{source} -> {target}" for source, target in self._hops())
             )
 
     def _hops(self) -> list[tuple[str, str]]:
-        line = self.line
+        line = self.main_path
         hops = list(zip(line, line[1:], strict=False))
         if not self.root:
             return hops
         behind = line[line.index(self.root) + 1 :]
         if not behind:
-            raise NetworkError(
+            raise TopologyError(
                 f"network {self.name} needs a device behind its tree, where the branches are joined"
             )
         hops.remove((self.root, behind[0]))
@@ -139,7 +139,7 @@ class Network:
         return len(self.devices)
 
     @property
-    def line(self) -> tuple[str, ...]:
+    def main_path(self) -> tuple[str, ...]:
         """The devices but the children, in order: all of a chain; C and the root of a mesh."""
         return tuple(device.name for device in self.devices if device.name not in self.children)
 
@@ -159,26 +159,26 @@ class Network:
             if device.name == name:
                 return device
         known = ", ".join(device.name for device in self.devices)
-        raise NetworkError(f"network {self.name} has no device {name!r}: expected one of {known}")
+        raise TopologyError(f"network {self.name} has no device {name!r}: expected one of {known}")
 
     def link(self, source: str, target: str) -> Link:
         """Find the link from `source` to `target`. Raises NetworkError."""
         for link in self.links:
             if (link.source, link.target) == (source, target):
                 return link
-        raise NetworkError(f"network {self.name} lacks a link {source} -> {target}")
+        raise TopologyError(f"network {self.name} lacks a link {source} -> {target}")
 
 
-NETWORK_KEYS = ("name", "input", "policy", "fan_out", "return", "device", "link", "tree")
+TOPOLOGY_KEYS = ("name", "input", "policy", "fan_out", "return", "device", "link", "tree")
 
 
-def network_from_toml(table: Mapping[str, Any], where: str) -> Network:
+def topology_from_toml(table: Mapping[str, Any], where: str) -> Topology:
     """Make a network from a TOML document; docs/files.md describes its keys. Raises NetworkError."""
-    refuse_unknown_keys(table, NETWORK_KEYS, where, NetworkError)
+    refuse_unknown_keys(table, TOPOLOGY_KEYS, where, TopologyError)
     tree = table.get("tree", {})
     try:
-        refuse_unknown_keys(tree, ("root", "children"), f"{where} [tree]", NetworkError)
-        return Network(
+        refuse_unknown_keys(tree, ("root", "children"), f"{where} [tree]", TopologyError)
+        return Topology(
             name=str(table["name"]),
             devices=tuple(device_from_toml(entry, where) for entry in table["device"]),
             links=tuple(link_from_toml(entry, where) for entry in table.get("link", ())),
@@ -190,9 +190,9 @@ def network_from_toml(table: Mapping[str, Any], where: str) -> Network:
             returns=bool(table.get("return", False)),
         )
     except KeyError as error:
-        raise NetworkError(f"{where} lacks the key {error}") from error
+        raise TopologyError(f"{where} lacks the key {error}") from error
     except (TypeError, ValueError, AttributeError) as error:
-        raise NetworkError(f"{where} has a value of the wrong kind: {error}") from error
+        raise TopologyError(f"{where} has a value of the wrong kind: {error}") from error
 
 
 _DEVICE_COUNTS = ("min_layers", "max_layers", "layers")
@@ -207,7 +207,7 @@ _DEVICE_UNITS: dict[str, tuple[str, Callable[[str], float]]] = {
 def device_from_toml(entry: Mapping[str, Any], where: str) -> Device:
     """Make a device from a [[device]] of a file. Raises what is wrong with it."""
     known = ("name", "table", "role", "runtime", *_DEVICE_COUNTS, *_DEVICE_UNITS)
-    refuse_unknown_keys(entry, known, f"{where} [[device]]", NetworkError)
+    refuse_unknown_keys(entry, known, f"{where} [[device]]", TopologyError)
     name = str(entry["name"])
     limits: dict[str, Any] = {key: int(entry[key]) for key in _DEVICE_COUNTS if key in entry}
     for key, (field, parse) in _DEVICE_UNITS.items():
@@ -219,7 +219,7 @@ def device_from_toml(entry: Mapping[str, Any], where: str) -> Device:
 
 def link_from_toml(entry: Mapping[str, Any], where: str) -> Link:
     """Make a link from a [[link]] of a file. Raises what is wrong with it."""
-    refuse_unknown_keys(entry, ("from", "to", "rate", "delay", "wire"), f"{where} [[link]]", NetworkError)
+    refuse_unknown_keys(entry, ("from", "to", "rate", "delay", "wire"), f"{where} [[link]]", TopologyError)
     return Link(
         source=str(entry["from"]),
         target=str(entry["to"]),
@@ -229,7 +229,7 @@ def link_from_toml(entry: Mapping[str, Any], where: str) -> Link:
     )
 
 
-def load_network(name: str, user_folder: Path | None = None) -> Network:
+def load_topology(name: str, user_folder: Path | None = None) -> Topology:
     """Load a network: a `.toml` file, else one of `user_folder`, else a built-in one. Raises NetworkError."""
-    path = find_toml("networks", name, user_folder, NetworkError)
-    return network_from_toml(read_toml(path, NetworkError), str(path))
+    path = find_toml("networks", name, user_folder, TopologyError)
+    return topology_from_toml(read_toml(path, TopologyError), str(path))

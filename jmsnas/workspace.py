@@ -43,7 +43,7 @@ class Workspace:
         return self.folder / "runs" / check_name(name, "run")
 
     @property
-    def networks(self) -> Path:
+    def topologies(self) -> Path:
         """Folder of the user's own network files."""
         return self.folder / "networks"
 

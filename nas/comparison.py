@@ -12,16 +12,16 @@ from typing import Any
 from jmsnas import mobilenets
 from jmsnas.cost import cost
 from jmsnas.errors import InputError, JmsnasError
-from jmsnas.nas.graph.fork_join import fork_of
-from jmsnas.nas.graph.model import model_of
-from jmsnas.nas.load_model import model_of_run, network_of_run
+from jmsnas.nas.graph.fork_join import find_fork_join
+from jmsnas.nas.graph.model import model_of_part
+from jmsnas.nas.load_model import model_of_run, topology_of_run
 from jmsnas.nas.search.config import SearchConfig
 from jmsnas.nas.search.run_folder import read_log, read_result
-from jmsnas.nas.split.general_topology import DeviceGraph
-from jmsnas.nas.split.methods import Question, split
-from jmsnas.nas.split.problem import Costs
-from jmsnas.nas.split.problem_of_model import model_costs
-from jmsnas.origin import mark, origin_of
+from jmsnas.nas.split.general_topology import GeneralTopology
+from jmsnas.nas.split.methods import SplitRequest, split
+from jmsnas.nas.split.problem import SplitProblem
+from jmsnas.nas.split.problem_of_model import problem_of_model
+from jmsnas.origin import origin_label, origin_of
 from jmsnas.topology import WIRE_BYTES
 from jmsnas.workspace import Workspace
 
@@ -31,7 +31,7 @@ PAPER_SIZE = 224
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class ComparisonEntry:
     """One network under one method; what is not known is None, and `missing` says why.
 
     `accuracy` is of the test images, `sent_bytes` what crosses all links, `energy_j` of the devices whose
@@ -59,7 +59,7 @@ class Entry:
     def marks(self) -> str:
         """What is to be said of T beside it: `SIMULATED, published`, one of them, or nothing."""
         given = {"simulated": self.simulated, "published": self.published}
-        return ", ".join(mark(origin) for origin, given_here in given.items() if given_here)
+        return ", ".join(origin_label(origin) for origin, given_here in given.items() if given_here)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +116,7 @@ def read_run(folder: Path) -> SearchedRun:
         raise InputError(f"{folder} is damaged ({type(error).__name__} {error}): search again") from error
 
 
-def comparable(runs: Sequence[SearchedRun]) -> None:
+def refuse_incomparable(runs: Sequence[SearchedRun]) -> None:
     """Refuse runs that cannot stand in one table. Raises InputError."""
     if not runs:
         raise InputError("nothing to compare: expected one finished run or more. Run: jmsnas search")
@@ -129,14 +129,14 @@ def comparable(runs: Sequence[SearchedRun]) -> None:
             raise InputError(f"the runs differ in {what} ({', '.join(sorted(values))}): expected one for all")
 
 
-def searched_entries(run: SearchedRun) -> list[Entry]:
+def searched_entries(run: SearchedRun) -> list[ComparisonEntry]:
     """Give a run's own entry and, of a chain, the same network in the cloud only."""
     document, derived = run.document, run.document["derived"]
     terms = derived["terms"]
     energies = [term.get("energy_j") for term in terms]
     common = {
         "topology": run.topology,
-        "size": input_of(run)[0][1],
+        "size": input_shape_and_classes(run)[0][1],
         "accuracy": document["accuracy"]["test"],
         "parameters": document["parameters"],
         "macs": document["macs"],
@@ -149,7 +149,7 @@ def searched_entries(run: SearchedRun) -> list[Entry]:
     known = [energy for energy in energies if energy is not None]
     energy_j = float(sum(known)) if any(known) else None
     found = [
-        Entry(
+        ComparisonEntry(
             "JMSNAS", "searched", latency_s=derived["latency_s"], sent_bytes=sent, energy_j=energy_j, **common
         )
     ]
@@ -157,34 +157,36 @@ def searched_entries(run: SearchedRun) -> list[Entry]:
         cloud, links = document["cloud_only"], len(document["network"]["links"])
         sent = float(cloud["input_bytes"]) * links
         found.append(
-            Entry("JMSNAS", "cloud", latency_s=cloud["latency_s"], sent_bytes=sent, energy_j=None, **common)
+            ComparisonEntry(
+                "JMSNAS", "cloud", latency_s=cloud["latency_s"], sent_bytes=sent, energy_j=None, **common
+            )
         )
     return found
 
 
 def _fanned_out_bytes(run: SearchedRun) -> float:
     """Bytes from the root of a mesh to the children that run a branch: the terms hold eps^{r->m} alone."""
-    network = network_of_run(run.document, run.folder)
+    network = topology_of_run(run.document, run.folder)
     units = model_of_run(run.document, run.folder).units
-    fork = fork_of([unit.takes for unit in units])
+    fork = find_fork_join([unit.inputs for unit in units])
     if fork is None or network.tree is None:
         return 0.0
     used = {term["device"] for term in run.document["derived"]["terms"] if term["layers"]}
     ways = [k for k in network.links if k.source == network.tree.root and k.target in used]
-    return float(sum(WIRE_BYTES[k.wire] * units[fork.trunk[-1]].out_elements for k in ways))
+    return float(sum(WIRE_BYTES[k.wire] * units[fork.trunk[-1]].output_elements for k in ways))
 
 
-def resized_entries(place: Workspace, run: SearchedRun, size: int = PAPER_SIZE) -> list[Entry]:
+def resized_entries(workspace: Workspace, run: SearchedRun, size: int = PAPER_SIZE) -> list[ComparisonEntry]:
     """Give T of a run's operations over larger images, split anew; of a chain, in the cloud too."""
-    network, document = network_of_run(run.document, run.folder), run.document
+    network, document = topology_of_run(run.document, run.folder), run.document
     model = model_of_run(document, run.folder, size)
-    base = Entry(
+    base = ComparisonEntry(
         "JMSNAS", "searched", run.topology, size, None, None, None, model.parameters, model.macs, None,
         run.simulated, document["target"]["t_const_s"], run.name, published=run.published,
     )  # fmt: skip
     methods = {"searched": "optimal"} | ({"cloud": "cloud"} if run.topology == "chain" else {})
     try:
-        costs = model_costs(model, network.devices, network.links, place)
+        costs = problem_of_model(model, network.devices, network.links, workspace)
         costs = replace(costs, tree=network.tree, returns=network.returns)
         return [
             _under(replace(base, method=name), costs, network, method) for name, method in methods.items()
@@ -193,34 +195,36 @@ def resized_entries(place: Workspace, run: SearchedRun, size: int = PAPER_SIZE) 
         return [replace(base, method=name, missing=str(error)) for name in methods]
 
 
-def _under(base: Entry, costs: Costs, network: DeviceGraph, method: str) -> Entry:
+def _under(
+    base: ComparisonEntry, costs: SplitProblem, network: GeneralTopology, method: str
+) -> ComparisonEntry:
     """Fill in T, bytes and joules of a method; baselines may relay, and the device keeps its result."""
     policies = {"optimal": network.policy, "device": "stop-early"}
-    question = Question(network.input_encoding, policies.get(method, "relay"), method=method)
-    told = split(costs, question).told
+    request = SplitRequest(network.input_encoding, policies.get(method, "relay"), method=method)
+    told = split(costs, request).timeline
     sent = float(sum(step.sent_bytes for step in told.steps))
     return replace(base, latency_s=told.latency_s, sent_bytes=sent, energy_j=told.energy_j)
 
 
 def mobilenet_entries(
-    place: Workspace,
+    workspace: Workspace,
     run: SearchedRun,
     shape: tuple[int, int, int],
     classes: int,
     accuracies: dict[str, float],
-) -> list[Entry]:
+) -> list[ComparisonEntry]:
     """Give every MobileNet under every baseline method over the devices of a chain run, relays allowed."""
-    network, found = network_of_run(run.document, run.folder), []
+    network, found = topology_of_run(run.document, run.folder), []
     for name in mobilenets.NAMES:
         part = mobilenets.mobilenet(name, shape, classes)
         totals = cost(part)
         known, size = accuracies.get(name), shape[1]
         counts = (totals.parameters, totals.macs)
-        base = Entry(
+        base = ComparisonEntry(
             name, "", "chain", size, known, None, None, *counts, None, run.simulated, published=run.published
         )
         try:
-            costs = model_costs(model_of(part, name, ""), network.devices, network.links, place)
+            costs = problem_of_model(model_of_part(part, name, ""), network.devices, network.links, workspace)
             costs = replace(costs, returns=network.returns)
         except JmsnasError as error:
             found += [replace(base, method=method, missing=str(error)) for method in BASELINE_METHODS]
@@ -229,15 +233,15 @@ def mobilenet_entries(
     return found
 
 
-def recipe_of(run: SearchedRun) -> SearchConfig:
+def training_config(run: SearchedRun) -> SearchConfig:
     """Give what a MobileNet is trained with: the run's recipe, all of its epochs as one stage."""
     names = {its.name for its in fields(SearchConfig)}
     given = {key: value for key, value in run.config.items() if key in names}
     return SearchConfig(**{**given, "warmup_epochs": 0, "search_epochs": 0, "final_epochs": run.total_epochs})
 
 
-def input_of(run: SearchedRun) -> tuple[tuple[int, int, int], int]:
+def input_shape_and_classes(run: SearchedRun) -> tuple[tuple[int, int, int], int]:
     """Shape of the images of a run's space, and its classes. Raises InputError."""
     model = model_of_run(run.document, run.folder)
     channels, height, width = model.input_shape
-    return (channels, height, width), model.units[-1].out_elements
+    return (channels, height, width), model.units[-1].output_elements

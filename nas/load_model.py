@@ -7,10 +7,10 @@ from typing import Any
 from jmsnas import mobilenets
 from jmsnas.device import Device
 from jmsnas.errors import InputError
-from jmsnas.nas.graph.fork_join import Tree, fork_takes
-from jmsnas.nas.graph.model import Model, joined_blocks, model_of
+from jmsnas.nas.graph.fork_join import MeshTree, fork_join_inputs
+from jmsnas.nas.graph.model import Model, model_of_blocks, model_of_part
 from jmsnas.nas.search.run_folder import read_result
-from jmsnas.nas.split.general_topology import DeviceGraph
+from jmsnas.nas.split.general_topology import GeneralTopology
 from jmsnas.space import Block
 from jmsnas.topology import Link
 from jmsnas.workspace import Workspace
@@ -19,7 +19,7 @@ _SIZES = range(1, 4097)
 
 
 def load_model(
-    place: Workspace, name: str, size: int = 224, width: float = 1.0, classes: int = 1000
+    workspace: Workspace, name: str, size: int = 224, width: float = 1.0, classes: int = 1000
 ) -> Model:
     """Find a network.
 
@@ -41,28 +41,28 @@ def load_model(
     if size not in _SIZES:
         raise InputError(f"got --size {size}: expected 1 to {_SIZES.stop - 1} pixels a side")
     if name.endswith(".onnx"):
-        from jmsnas.nas.graph.from_onnx import onnx_model
+        from jmsnas.nas.graph.from_onnx import model_from_onnx
 
-        return onnx_model(Path(name))
-    if folder := run_named(place, name):
+        return model_from_onnx(Path(name))
+    if folder := find_run_folder(workspace, name):
         return model_of_run(read_result(folder), folder)
     if name in mobilenets.NAMES:
         part = mobilenets.mobilenet(name, (3, size, size), classes, width)
-        return model_of(part, name, f"{name}, width {width:g}, {size}x{size}")
+        return model_of_part(part, name, f"{name}, width {width:g}, {size}x{size}")
     if width != 1.0:
         raise InputError(f"--width belongs to {', '.join(mobilenets.NAMES)}: leave it out for {name}")
-    from jmsnas.nas.graph.from_torch import classifier, classifier_names, refuse_unknown
+    from jmsnas.nas.graph.from_torch import model_from_torchvision, refuse_unknown_model, torchvision_names
 
-    runs = sorted(path.parent.name for path in (place.folder / "runs").glob("*/result.json"))
-    refuse_unknown(name, (*runs, *mobilenets.NAMES, *classifier_names()))
-    return classifier(name, size, classes)
+    runs = sorted(path.parent.name for path in (workspace.folder / "runs").glob("*/result.json"))
+    refuse_unknown_model(name, (*runs, *mobilenets.NAMES, *torchvision_names()))
+    return model_from_torchvision(name, size, classes)
 
 
-def run_named(place: Workspace, name: str) -> Path | None:
+def find_run_folder(workspace: Workspace, name: str) -> Path | None:
     """Give the folder of the run a person names; None where the name is no run's."""
     if "/" in name:
         return None if name.endswith(".onnx") else Path(name)
-    return place.run(name) if (place.folder / "runs" / name / "result.json").exists() else None
+    return workspace.run(name) if (workspace.folder / "runs" / name / "result.json").exists() else None
 
 
 def model_of_run(document: dict[str, Any], folder: Path, size: int | None = None) -> Model:
@@ -70,10 +70,10 @@ def model_of_run(document: dict[str, Any], folder: Path, size: int | None = None
     try:
         pairs = zip(document["derived"]["candidates"], document["space"]["layers"], strict=True)
         blocks = [Block.parse(f"{name} {layer}") for name, layer in pairs]
-        takes = fork_takes(len(blocks), _branches(document))
+        inputs = fork_join_inputs(len(blocks), _branches(document))
         if size is not None:
-            blocks = _resized(blocks, takes, size)
-        return joined_blocks(blocks, takes, folder.name, f"run {folder.name}")
+            blocks = _resized(blocks, inputs, size)
+        return model_of_blocks(blocks, inputs, folder.name, f"run {folder.name}")
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise InputError(f"{folder / 'result.json'} is damaged: {type(error).__name__} {error}") from error
 
@@ -85,29 +85,29 @@ def _branches(document: dict[str, Any]) -> list[list[int]]:
     return sorted([int(n) - 1 for n in term["layers"]] for term in terms)
 
 
-def _resized(blocks: list[Block], takes: tuple[tuple[int, ...], ...], size: int) -> list[Block]:
+def _resized(blocks: list[Block], inputs: tuple[tuple[int, ...], ...], size: int) -> list[Block]:
     shapes: list[tuple[int, ...]] = [(blocks[0].layer.in_channels, size, size)]
     found = []
-    for block, outputs in zip(blocks, takes, strict=True):
+    for block, outputs in zip(blocks, inputs, strict=True):
         _, height, width = shapes[outputs[0]]
         found.append(Block(block.candidate, replace(block.layer, height=height, width=width)))
         shapes.append(found[-1].layer.output_shape)
     return found
 
 
-def network_of_run(document: dict[str, Any], folder: Path) -> DeviceGraph:
+def topology_of_run(document: dict[str, Any], folder: Path) -> GeneralTopology:
     """Give the devices, links and tree of a run's result, its input, policy and return. Raises InputError."""
     names = {field.name for field in fields(Device)}
     try:
         its = document["network"]
         devices = [{key: value for key, value in entry.items() if key in names} for entry in its["devices"]]
         tree = its["tree"]
-        return DeviceGraph(
+        return GeneralTopology(
             tuple(Device(**device) for device in devices),
             tuple(Link(**link) for link in its["links"]),
             str(its["input"]),
             str(its["policy"]),
-            Tree(tree["root"], tuple(tree["children"]), tree["fan_out"]) if tree["root"] else None,
+            MeshTree(tree["root"], tuple(tree["children"]), tree["fan_out"]) if tree["root"] else None,
             bool(its.get("returns", False)),
         )
     except (KeyError, TypeError, AttributeError) as error:

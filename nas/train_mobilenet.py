@@ -5,26 +5,26 @@ from pathlib import Path
 
 import torch
 
-from jmsnas.blocks import build
-from jmsnas.datasets.splits import Splits
+from jmsnas.blocks import build_module
+from jmsnas.datasets.splits import DatasetSplits
 from jmsnas.errors import InputError
 from jmsnas.files import write_json
 from jmsnas.mobilenets import mobilenet
 from jmsnas.nas.search.config import SearchConfig
 from jmsnas.nas.search.stages import StageTwo
-from jmsnas.nas.supernet.training import accuracy, device_for
-from jmsnas.progress import Progress, silent
+from jmsnas.nas.supernet.training import accuracy, training_device
+from jmsnas.progress import Progress, no_progress
 from jmsnas.workspace import Workspace
 
 
-def accuracy_path(place: Workspace, name: str, dataset: str, config: SearchConfig) -> Path:
+def accuracy_path(workspace: Workspace, name: str, dataset: str, config: SearchConfig) -> Path:
     """Where the accuracy of a MobileNet lies: `compare/<data set>/<network>-e<epochs>-s<seed>.json`."""
-    return place.folder / "compare" / dataset / f"{name}-e{config.final_epochs}-s{config.seed}.json"
+    return workspace.folder / "compare" / dataset / f"{name}-e{config.final_epochs}-s{config.seed}.json"
 
 
-def known_accuracy(place: Workspace, name: str, dataset: str, config: SearchConfig) -> float | None:
+def known_accuracy(workspace: Workspace, name: str, dataset: str, config: SearchConfig) -> float | None:
     """Read the test accuracy of a MobileNet that was trained here, or None. Raises InputError."""
-    path = accuracy_path(place, name, dataset, config)
+    path = accuracy_path(workspace, name, dataset, config)
     if not path.exists():
         return None
     try:
@@ -37,19 +37,19 @@ def known_accuracy(place: Workspace, name: str, dataset: str, config: SearchConf
 
 
 def train_mobilenet(
-    place: Workspace,
+    workspace: Workspace,
     name: str,
     dataset: str,
-    splits: Splits,
+    splits: DatasetSplits,
     config: SearchConfig,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> float:
     """Train a MobileNet and keep its test accuracy. Raises TrainingError, StorageError."""
-    device = device_for(config.train_on)
+    device = training_device(config.train_on)
     torch.set_num_threads(config.threads)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        network = build(mobilenet(name, splits.shape, splits.classes))
+        network = build_module(mobilenet(name, splits.shape, splits.classes))
     network = network.to(device).to(memory_format=torch.channels_last)
     stage = StageTwo(config, network, splits.train_and_arch, device)
     for epoch in range(config.final_epochs):
@@ -59,5 +59,5 @@ def train_mobilenet(
     recipe = {key: getattr(config, key) for key in ("optimizer", "lr", "batch_size", "lambda1", "seed")}
     document = {"schema_version": 1, "network": name, "dataset": dataset, "test_accuracy": found}
     document["recipe"] = {**recipe, "epochs": config.final_epochs}
-    write_json(accuracy_path(place, name, dataset, config), document)
+    write_json(accuracy_path(workspace, name, dataset, config), document)
     return found

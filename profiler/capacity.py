@@ -7,13 +7,15 @@ from pathlib import Path
 
 from jmsnas.cost import cost, operators
 from jmsnas.errors import InputError
-from jmsnas.profiler.table.latency_table import Key
-from jmsnas.space import Block, Subject
+from jmsnas.profiler.table.latency_table import RuntimeKey
+from jmsnas.space import Block, BlockOrPart
 
 _NUMBER_BYTES = {"float32": 4, "float16": 2}
 
 
-def refuse_beyond_host(subjects: Sequence[Subject], keys: Sequence[Key], root: Path = Path("/")) -> None:
+def check_host_capacity(
+    subjects: Sequence[BlockOrPart], keys: Sequence[RuntimeKey], root: Path = Path("/")
+) -> None:
     """Refuse more threads than cores, which would wait for each other, and a batch that memory cannot hold.
 
     The memory of a GPU is not looked at: what does not fit there fails as one block, and the others go on.
@@ -37,7 +39,7 @@ def refuse_beyond_host(subjects: Sequence[Subject], keys: Sequence[Key], root: P
                 f"cannot measure {key.threads} threads on the {cores} cores this process may use: "
                 f"expected --threads of at most {cores}"
             )
-        needed_bytes = held_bytes(subjects, key) if key.processor == "cpu" else 0
+        needed_bytes = required_bytes(subjects, key) if key.processor == "cpu" else 0
         if free_bytes is not None and needed_bytes > free_bytes:
             raise InputError(
                 f"a batch of {key.batch} needs {needed_bytes / 1e9:.1f} GB for {len(subjects)} blocks, and "
@@ -50,7 +52,7 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def held_bytes(subjects: Sequence[Subject], key: Key) -> int:
+def required_bytes(subjects: Sequence[BlockOrPart], key: RuntimeKey) -> int:
     """Bytes of all parameters, inputs and outputs, and of what the largest operator reads and writes."""
     numbers, largest = 0, 0
     for subject in subjects:

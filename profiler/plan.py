@@ -9,32 +9,32 @@ from jmsnas.cost import cost
 from jmsnas.errors import InputError
 from jmsnas.mobilenets import NAMES, mobilenet
 from jmsnas.profiler.off_grid_blocks import off_grid_blocks
-from jmsnas.profiler.selection import to_measure
-from jmsnas.profiler.table.latency_table import Key, LatencyTable
-from jmsnas.space import Block, Part, SearchSpace, Subject
+from jmsnas.profiler.selection import select_to_measure
+from jmsnas.profiler.table.latency_table import LatencyTable, RuntimeKey
+from jmsnas.space import Block, BlockOrPart, Part, SearchSpace
 
 _DRAWN_A_NETWORK = 30
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class ProfilePlan:
     """What to measure, group by group: (what it is, in words; blocks or parts)."""
 
-    groups: tuple[tuple[str, tuple[Subject, ...]], ...]
+    groups: tuple[tuple[str, tuple[BlockOrPart, ...]], ...]
 
     @property
-    def subjects(self) -> tuple[Subject, ...]:
+    def subjects(self) -> tuple[BlockOrPart, ...]:
         """All blocks and parts, each once, in the order of the groups."""
         return tuple(dict.fromkeys(subject for _, group in self.groups for subject in group))
 
-    def missing(self, table: LatencyTable | None, key: Key) -> int:
+    def missing(self, table: LatencyTable | None, key: RuntimeKey) -> int:
         """How many of them a sweep would measure under a key: no sound row is in the table."""
-        return len(to_measure(table or LatencyTable("none", (), {}), key, self.subjects, refine=False))
+        return len(select_to_measure(table or LatencyTable("none", (), {}), key, self.subjects, refine=False))
 
 
-def make_plan(
+def make_profile_plan(
     space: SearchSpace, off_grid: int = 0, parts: int = 0, mobilenets: bool = False, seed: int = 0
-) -> Plan:
+) -> ProfilePlan:
     """Choose what to measure for a space.
 
     Parameters
@@ -60,7 +60,7 @@ def make_plan(
         raise InputError(
             f"cannot measure {off_grid} off-grid blocks and {parts} networks: expected 0 or more of each"
         )
-    groups: list[tuple[str, tuple[Subject, ...]]] = [
+    groups: list[tuple[str, tuple[BlockOrPart, ...]]] = [
         (f"every candidate of every distinct layer of {space.name}", space.blocks())
     ]
     if off_grid:
@@ -70,11 +70,11 @@ def make_plan(
         blocks = dict.fromkeys(block for network in networks for block in network.blocks)
         groups.append(("blocks of MobileNet V1, V2 and V3", tuple(blocks)))
     if parts:
-        groups.append(("whole networks, to correct sums by", whole_networks(space, parts, seed)))
-    return Plan(tuple(groups))
+        groups.append(("whole networks, to correct sums by", sample_models(space, parts, seed)))
+    return ProfilePlan(tuple(groups))
 
 
-def whole_networks(space: SearchSpace, count: int, seed: int = 0) -> tuple[Part, ...]:
+def sample_models(space: SearchSpace, count: int, seed: int = 0) -> tuple[Part, ...]:
     """Draw networks of a space, spread evenly over the MACs of 30 times as many random ones."""
     generator = np.random.default_rng(seed)
     drawn = sorted({_random_network(space, generator) for _ in range(_DRAWN_A_NETWORK * count)}, key=_macs)
@@ -98,7 +98,7 @@ def _macs(part: Part) -> tuple[int, str]:
     return cost(part).macs, str(part)
 
 
-def seconds_at_most(
+def max_duration_s(
     missing: Sequence[int], a_block_s: float, budget_s: float | None, starting_s: float
 ) -> float:
     """Bound a sweep: for each key that lacks blocks the sampling, a tenth again, and two processes' start."""

@@ -10,24 +10,29 @@ from functools import partial
 from pathlib import Path
 
 from jmsnas.errors import DeviceError
-from jmsnas.profiler.capacity import refuse_beyond_host
-from jmsnas.profiler.host.environment import describe_host, environment_name, host_is
-from jmsnas.profiler.host.host_monitor import Read, read_host
-from jmsnas.profiler.selection import to_measure, to_repeat
-from jmsnas.profiler.session.profiling_session import Campaign, Sit
-from jmsnas.profiler.session.subprocess_runner import sit_apart
-from jmsnas.profiler.simulation.roofline import load_simulated, processor_of, simulated_names, simulated_table
-from jmsnas.profiler.table.journal import only_writer
-from jmsnas.profiler.table.latency_table import Key, LatencyTable
-from jmsnas.profiler.table.merge_journal import Tell, fold_journal, merged
+from jmsnas.profiler.capacity import check_host_capacity
+from jmsnas.profiler.host.environment import describe_host, environment_id, is_this_host
+from jmsnas.profiler.host.host_monitor import HostReader, read_host
+from jmsnas.profiler.selection import select_to_measure, select_to_repeat
+from jmsnas.profiler.session.profiling_session import JobRunner, ProfilingSession
+from jmsnas.profiler.session.subprocess_runner import run_in_subprocess
+from jmsnas.profiler.simulation.roofline import (
+    load_simulated_device,
+    processor_of,
+    simulated_device_names,
+    simulated_table,
+)
+from jmsnas.profiler.table.journal import table_lock
+from jmsnas.profiler.table.latency_table import LatencyTable, RuntimeKey
+from jmsnas.profiler.table.merge_journal import Warn, merge_journal, merge_rows
 from jmsnas.profiler.table.parquet import write_table
 from jmsnas.profiler.timing.paired_timing import TimingConfig
-from jmsnas.progress import Progress, silent
-from jmsnas.space import Block, Subject
+from jmsnas.progress import Progress, no_progress
+from jmsnas.space import Block, BlockOrPart
 from jmsnas.workspace import Workspace
 
 # Enough on a noisy shared host for 19 of 20 rows of the digits space to end within 1 %.
-BUDGET_S_A_BLOCK = 0.6
+BUDGET_PER_BLOCK_S = 0.6
 # Of a budget that is given: measuring first, the rest for the blocks repeated in a second process.
 _FIRST_SHARE = 0.85
 # A narrower interval than this says nothing: two processes lie further apart.
@@ -35,7 +40,7 @@ _FINEST = 0.002
 
 
 @dataclass(frozen=True, slots=True)
-class Profiled:
+class ProfileResult:
     """A device's table, where it lies, and whether this call measured, simulated or kept it as it was."""
 
     table: LatencyTable
@@ -45,18 +50,18 @@ class Profiled:
 
 def profile_device(
     device: str,
-    subjects: Sequence[Subject],
-    keys: Sequence[Key],
+    subjects: Sequence[BlockOrPart],
+    keys: Sequence[RuntimeKey],
     workspace: Workspace,
     *,
     measured_only: bool = False,
     seed: int = 0,
     budget_s: float | None = None,
-    progress: Progress = silent,
-    tell: Tell = warnings.warn,
-    watch: Read | None = read_host,
-    sit: Sit = sit_apart,
-) -> Profiled:
+    progress: Progress = no_progress,
+    warn: Warn = warnings.warn,
+    watch: HostReader | None = read_host,
+    sit: JobRunner = run_in_subprocess,
+) -> ProfileResult:
     """Bring a device's table up to date: measured if this host is that device, else simulated.
 
     Parameters
@@ -82,9 +87,9 @@ def profile_device(
     DeviceError
         As `refuse_device`.
     """
-    refuse_device(device, keys, measured_only=measured_only)
+    check_device(device, keys, measured_only=measured_only)
     path = workspace.table(device)
-    if host_is(device):
+    if is_this_host(device):
         table = profile(
             device,
             subjects,
@@ -94,17 +99,17 @@ def profile_device(
             seed=seed,
             budget_s=budget_s,
             progress=progress,
-            tell=tell,
+            warn=warn,
             watch=watch,
             sit=sit,
         )
-        return Profiled(table, path, "measured")
+        return ProfileResult(table, path, "measured")
     return _simulate(
-        device, [subject for subject in subjects if isinstance(subject, Block)], keys, path, tell
+        device, [subject for subject in subjects if isinstance(subject, Block)], keys, path, warn
     )
 
 
-def refuse_device(device: str, keys: Sequence[Key], *, measured_only: bool = False) -> None:
+def check_device(device: str, keys: Sequence[RuntimeKey], *, measured_only: bool = False) -> None:
     """Refuse a device that cannot be profiled so.
 
     Raises
@@ -113,7 +118,7 @@ def refuse_device(device: str, keys: Sequence[Key], *, measured_only: bool = Fal
         For a device nobody knows; for a key of the other processor than a built-in device's name stands for;
         with `measured_only` for one that this host is not.
     """
-    known = ("local", *simulated_names())
+    known = ("local", *simulated_device_names())
     if device not in known:
         raise DeviceError(f"unknown device {device!r}: expected one of {', '.join(known)}")
     own, others = processor_of(device), [key for key in keys if key.processor != processor_of(device)]
@@ -121,10 +126,10 @@ def refuse_device(device: str, keys: Sequence[Key], *, measured_only: bool = Fal
         other = device.removesuffix("-cpu") + ("-cpu" if own == "cuda" else "")
         instead = f", or --device {other}" if other != device else ""
         raise DeviceError(
-            f"{device} is a name of one processor ({load_simulated(device).description}), got "
+            f"{device} is a name of one processor ({load_simulated_device(device).description}), got "
             f"{others[0].label}: expected --processor {own}{instead}"
         )
-    if measured_only and not host_is(device):
+    if measured_only and not is_this_host(device):
         raise DeviceError(
             f"this host is not {device}, and --measured-only refuses to simulate it. "
             f"On that machine, run: jmsnas profile --device {device}"
@@ -133,17 +138,17 @@ def refuse_device(device: str, keys: Sequence[Key], *, measured_only: bool = Fal
 
 def profile(
     device: str,
-    subjects: Sequence[Subject],
-    keys: Sequence[Key],
+    subjects: Sequence[BlockOrPart],
+    keys: Sequence[RuntimeKey],
     table_path: Path,
     *,
     cache: Path,
     seed: int = 0,
     budget_s: float | None = None,
-    progress: Progress = silent,
-    tell: Tell = warnings.warn,
-    watch: Read | None = None,
-    sit: Sit = sit_apart,
+    progress: Progress = no_progress,
+    warn: Warn = warnings.warn,
+    watch: HostReader | None = None,
+    sit: JobRunner = run_in_subprocess,
     host: dict[str, str] | None = None,
 ) -> LatencyTable:
     """Measure on this host every block that the table lacks under a key, and return the whole table.
@@ -189,24 +194,24 @@ def profile(
     TableError
         When the file at `table_path` is damaged or foreign.
     """
-    refuse_beyond_host(subjects, keys)
-    with only_writer(table_path):
-        table = fold_journal(device, table_path, tell)
+    check_host_capacity(subjects, keys)
+    with table_lock(table_path):
+        table = merge_journal(device, table_path, warn)
         values = describe_host() if host is None else host
-        campaign = Campaign(device, table_path, values, cache, seed, tell, watch, sit)
-        work = {key: to_measure(table, key, subjects, refine=budget_s is not None) for key in keys}
+        campaign = ProfilingSession(device, table_path, values, cache, seed, warn, watch, sit)
+        work = {key: select_to_measure(table, key, subjects, refine=budget_s is not None) for key in keys}
         total, before = sum(map(len, work.values())), 0
         for key, wanted in work.items():
             shown = partial(_shown, progress, key, before, len(wanted), total)
-            seconds = BUDGET_S_A_BLOCK * len(wanted) if budget_s is None else _FIRST_SHARE * budget_s
+            seconds = BUDGET_PER_BLOCK_S * len(wanted) if budget_s is None else _FIRST_SHARE * budget_s
             config = TimingConfig(budget_s=seconds) if wanted else TimingConfig()
             if budget_s is not None:
                 config = replace(config, finest=_FINEST)
             if wanted:
                 table = campaign.measure(key, wanted, config, partial(shown, 0.0, 0.9))
-            again = to_repeat(table, key, environment_name(values), seed)
+            again = select_to_repeat(table, key, environment_id(values), seed)
             if again:
-                seconds = BUDGET_S_A_BLOCK * len(again)
+                seconds = BUDGET_PER_BLOCK_S * len(again)
                 if budget_s is not None:
                     seconds = min(seconds, (1 - _FIRST_SHARE) * budget_s)
                 config = TimingConfig(budget_s=seconds)
@@ -217,7 +222,7 @@ def profile(
 
 def _shown(
     progress: Progress,
-    key: Key,
+    key: RuntimeKey,
     before: int,
     blocks: int,
     total: int,
@@ -231,16 +236,18 @@ def _shown(
     progress(before + blocks * share, total, f"{key.label}: {what}") if total else None
 
 
-def _simulate(device: str, blocks: Sequence[Block], keys: Sequence[Key], path: Path, tell: Tell) -> Profiled:
-    with only_writer(path):
-        table = fold_journal(device, path, tell)
+def _simulate(
+    device: str, blocks: Sequence[Block], keys: Sequence[RuntimeKey], path: Path, warn: Warn
+) -> ProfileResult:
+    with table_lock(path):
+        table = merge_journal(device, path, warn)
         others = {row.kind for row in table.rows} - {"simulated"}
         if others:
             was = " and ".join(sorted(others))
-            tell(f"{path} was {was} and is kept: a simulated table never takes its place")
-            return Profiled(table, path, "kept")
+            warn(f"{path} was {was} and is kept: a simulated table never takes its place")
+            return ProfileResult(table, path, "kept")
         simulated = simulated_table(device, blocks, keys)
         environments = table.environments | simulated.environments
-        table = merged(device, [*table.rows, *simulated.rows], environments)
+        table = merge_rows(device, [*table.rows, *simulated.rows], environments)
         write_table(path, table)
-        return Profiled(table, path, "simulated")
+        return ProfileResult(table, path, "simulated")

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 import numpy as np
 
 from jmsnas.cost import operators
-from jmsnas.profiler.table.latency_table import AnyRow, Key, LatencyTable
-from jmsnas.profiler.table.trust import disturbed
-from jmsnas.space import Part, Subject
+from jmsnas.profiler.table.latency_table import AnyRow, LatencyTable, RuntimeKey
+from jmsnas.profiler.table.trust import is_disturbed
+from jmsnas.space import BlockOrPart, Part
 
 # A tenth, but no fewer than give the noise floor a 90th percentile.
 _REPEATED_SHARE, _FEWEST_REPEATED = 0.1, 8
 
 
-def to_measure(table: LatencyTable, key: Key, subjects: Sequence[Subject], *, refine: bool) -> list[Subject]:
+def select_to_measure(
+    table: LatencyTable, key: RuntimeKey, subjects: Sequence[BlockOrPart], *, refine: bool
+) -> list[BlockOrPart]:
     """Blocks and parts to measure under a key, in the order given.
 
     What the table lacks and what was disturbed when it was measured; with `refine` also rows that did not
@@ -25,7 +27,7 @@ def to_measure(table: LatencyTable, key: Key, subjects: Sequence[Subject], *, re
         subjects = [subject for subject in subjects if _seen_by_torchprof(subject)]
     have = {row.block: row for row in _measured(table, key)}
     wanted = [
-        s for s in subjects if s not in have or disturbed(have[s]) or (refine and not have[s].converged)
+        s for s in subjects if s not in have or is_disturbed(have[s]) or (refine and not have[s].converged)
     ]
     if wanted or not refine:
         return wanted
@@ -33,7 +35,7 @@ def to_measure(table: LatencyTable, key: Key, subjects: Sequence[Subject], *, re
     return [subject for subject in subjects if subject in set(widest)]
 
 
-def to_repeat(table: LatencyTable, key: Key, environment: str, seed: int) -> list[Subject]:
+def select_to_repeat(table: LatencyTable, key: RuntimeKey, environment: str, seed: int) -> list[BlockOrPart]:
     """Blocks to measure in a second process, so that a tenth of a key's rows have been: a random choice."""
     rows = [row for row in _measured(table, key) if row.environment == environment]
     once = [row.block for row in rows if len(row.process_rounds) == 1]
@@ -45,9 +47,9 @@ def to_repeat(table: LatencyTable, key: Key, environment: str, seed: int) -> lis
     return [once[index] for index in sorted(chosen.tolist())]
 
 
-def _seen_by_torchprof(subject: Subject) -> bool:
+def _seen_by_torchprof(subject: BlockOrPart) -> bool:
     return all(operators(block) for block in (subject.blocks if isinstance(subject, Part) else (subject,)))
 
 
-def _measured(table: LatencyTable, key: Key) -> list[AnyRow]:
-    return [row for row in table.everything if row.key == key and row.kind == "measured"]
+def _measured(table: LatencyTable, key: RuntimeKey) -> list[AnyRow]:
+    return [row for row in table.all_rows if row.key == key and row.kind == "measured"]

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from jmsnas.blocks import MBConv, SqueezeExcitation, build, example_input
+from jmsnas.blocks import MBConv, SqueezeExcitation, build_module, example_input
 from jmsnas.space import HEAD, IDENTITY, STEM, Block, Candidate, Layer, Part
 from jmsnas.space_file import load_space
 
@@ -13,13 +13,16 @@ KEEPS = Layer(16, 16, 1, 8, 8)
 def test_every_block_has_the_shape_its_layer_says(name: str) -> None:
     for block in load_space(name).blocks()[:: 1 if name == "digits" else 20]:
         with torch.inference_mode():
-            assert build(block).eval()(example_input(block, batch=2)).shape == (2, *block.layer.output_shape)
+            assert build_module(block).eval()(example_input(block, batch=2)).shape == (
+                2,
+                *block.layer.output_shape,
+            )
 
 
 def test_a_shortcut_adds_the_input() -> None:
     torch.manual_seed(0)
     block = Block(Candidate(5, 6, True), KEEPS)
-    module = build(block).eval()
+    module = build_module(block).eval()
     assert isinstance(module, MBConv)
     x = example_input(block)
     torch.testing.assert_close(module(x), x + module.layers(x))
@@ -33,7 +36,7 @@ def test_a_part_runs_its_blocks_in_order() -> None:
         Block(HEAD, Layer(16, 10, 1, 4, 4, "head", 32)),
     )
     part = Part(blocks)
-    module, x = build(part).eval(), example_input(part, batch=2, seed=5)
+    module, x = build_module(part).eval(), example_input(part, batch=2, seed=5)
     assert torch.equal(x, example_input(blocks[0], batch=2, seed=5))
     expected = x
     for piece in module.children():
@@ -57,7 +60,7 @@ def test_squeeze_and_excitation_scales_channels() -> None:
 
 def test_identity_gives_back_its_input() -> None:
     x = example_input(Block(IDENTITY, KEEPS))
-    assert build(Block(IDENTITY, KEEPS))(x) is x
+    assert build_module(Block(IDENTITY, KEEPS))(x) is x
 
 
 def test_the_input_is_the_same_for_the_same_seed() -> None:

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from jmsnas.blocks import build, example_input
+from jmsnas.blocks import build_module, example_input
 from jmsnas.cost import cost, operators
 from jmsnas.space import HEAD, IDENTITY, STEM, Block, Candidate, Layer, Part
 from jmsnas.space_file import load_space
@@ -109,7 +109,7 @@ BLOCKS = [*load_space("digits").blocks(), *map(Block.parse, OTHERS)]
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
 def test_the_built_module_agrees(block: Block) -> None:
-    module = build(block)
+    module = build_module(block)
     assert sum(p.numel() for p in module.parameters()) == cost(block).parameters
     assert counted_macs(module, block) == cost(block).macs
 
@@ -128,4 +128,4 @@ layers = st.builds(
 @given(layers, st.sampled_from([3, 5, 7]), st.sampled_from([1, 3, 6]))
 def test_any_geometry_agrees(layer: Layer, kernel_size: int, expansion: int) -> None:
     block = Block(Candidate(kernel_size, expansion, layer.keeps_shape), layer)
-    assert counted_macs(build(block), block) == cost(block).macs
+    assert counted_macs(build_module(block), block) == cost(block).macs

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from jmsnas.errors import NetworkError, StorageError
+from jmsnas.errors import StorageError, TopologyError
 from jmsnas.files import make_folder, preset_names, read_toml, refuse_unknown_keys, write_atomic, write_json
 
 
@@ -50,23 +50,23 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
 @pytest.mark.parametrize("content", [b"a = ", b"\xff\xfe", b"a = " + b"[" * 5000])
 def test_a_broken_toml_is_one_line(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "n.toml").write_bytes(content)
-    with pytest.raises(NetworkError, match="n.toml is not a TOML file"):
-        read_toml(tmp_path / "n.toml", NetworkError)
+    with pytest.raises(TopologyError, match="n.toml is not a TOML file"):
+        read_toml(tmp_path / "n.toml", TopologyError)
 
 
 def test_a_toml_that_is_missing_or_huge(tmp_path: Path) -> None:
-    with pytest.raises(NetworkError, match="cannot read .*none.toml: No such file"):
-        read_toml(tmp_path / "none.toml", NetworkError)
+    with pytest.raises(TopologyError, match="cannot read .*none.toml: No such file"):
+        read_toml(tmp_path / "none.toml", TopologyError)
     (tmp_path / "big.toml").write_bytes(b"#" * (1 << 20) + b"#")
-    with pytest.raises(NetworkError, match="larger than 1048576 bytes"):
-        read_toml(tmp_path / "big.toml", NetworkError)
+    with pytest.raises(TopologyError, match="larger than 1048576 bytes"):
+        read_toml(tmp_path / "big.toml", TopologyError)
 
 
 def test_unknown_keys_are_named() -> None:
     with pytest.raises(
-        NetworkError, match="x.toml has unknown keys colour, sise: expected some of name, size"
+        TopologyError, match="x.toml has unknown keys colour, sise: expected some of name, size"
     ):
-        refuse_unknown_keys({"name": 1, "sise": 2, "colour": 3}, ("name", "size"), "x.toml", NetworkError)
+        refuse_unknown_keys({"name": 1, "sise": 2, "colour": 3}, ("name", "size"), "x.toml", TopologyError)
 
 
 def test_presets_are_there() -> None:

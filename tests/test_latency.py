@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from worked_example import OUT_BYTES, RATE_MBPS, TAU_MS
 
-from jmsnas.errors import NetworkError
+from jmsnas.errors import TopologyError
 from jmsnas.latency import Branch, completion_latency, maximum
 
 
@@ -105,5 +105,5 @@ def test_t_never_falls_when_a_link_slows(
 
 
 def test_lengths_must_agree() -> None:
-    with pytest.raises(NetworkError, match="got 2 tau for 1 epsilon"):
+    with pytest.raises(TopologyError, match="got 2 tau for 1 epsilon"):
         completion_latency([1.0, 2.0], [0.0])

@@ -8,13 +8,13 @@ import torch
 import torchvision.models
 from torch import nn
 
-from jmsnas.blocks import build, example_input
+from jmsnas.blocks import build_module, example_input
 from jmsnas.cost import cost
 from jmsnas.errors import MeasurementError, SpaceError
 from jmsnas.mobilenets import NAMES, mobilenet
-from jmsnas.profiler.simulation.roofline import load_simulated, predict_s
+from jmsnas.profiler.simulation.roofline import block_latency_s, load_simulated_device
 from jmsnas.profiler.table.latency_table import RUNTIMES
-from jmsnas.profiler.timing.onnx_export import onnx_models, seeded_module
+from jmsnas.profiler.timing.onnx_export import export_to_onnx, seeded_module
 from jmsnas.profiler.timing.torchprof_backend import layer_stages
 from jmsnas.space import Block, Candidate, Part
 
@@ -46,7 +46,7 @@ def test_it_computes_what_torchvisions_does(name: str, width: float) -> None:
     theirs = torchvisions(name, width_mult=width, num_classes=10)
     randomise(theirs)
     part = mobilenet(name, (3, 64, 64), 10, width)
-    ours = build(part).eval()
+    ours = build_module(part).eval()
     weights = list(theirs.state_dict().values())
     names = list(ours.state_dict())
     assert len(names) == len(weights)
@@ -82,7 +82,7 @@ def test_small_images_work(name: str, size: int) -> None:
     part = mobilenet(name, (1, size, size), 10, 0.25)
     assert part.blocks[-1].layer.height == 1 and part.output_shape == (10,)
     with torch.inference_mode():
-        assert build(part).eval()(example_input(part, batch=2)).shape == (2, 10)
+        assert build_module(part).eval()(example_input(part, batch=2)).shape == (2, 10)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -114,10 +114,10 @@ def test_a_piece_of_it_is_a_part() -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_every_block_can_be_predicted_for_a_simulated_device(name: str) -> None:
-    device, blocks = load_simulated("pi4"), mobilenet(name, (3, 32, 32)).blocks
+    device, blocks = load_simulated_device("pi4"), mobilenet(name, (3, 32, 32)).blocks
     for runtime in RUNTIMES:
         bare_s = device.runtimes[runtime].per_call_s.value
-        assert all(predict_s(device, runtime, block) > bare_s for block in blocks)
+        assert all(block_latency_s(device, runtime, block) > bare_s for block in blocks)
 
 
 def test_torchprof_has_no_stages_of_these_blocks() -> None:
@@ -125,13 +125,13 @@ def test_torchprof_has_no_stages_of_these_blocks() -> None:
         with pytest.raises(
             MeasurementError, match="cannot break .* down: .*expected an MBConv, stem or head"
         ):
-            layer_stages(block, build(block))
+            layer_stages(block, build_module(block))
 
 
 def test_onnxruntime_computes_the_same(tmp_path: Path) -> None:
     texts = ("mbv3_k5_hs_se_skip 16->16 4x4 h40", "conv_hs 16->24 4x4", "classifier_hs 24->10 4x4 h32")
     part = Part(tuple(map(Block.parse, texts)))
-    (model,) = onnx_models([part], 1, tmp_path)
+    (model,) = export_to_onnx([part], 1, tmp_path)
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     x = example_input(part)
     (found,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})

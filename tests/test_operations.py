@@ -1,7 +1,14 @@
 import pytest
 
 from jmsnas.errors import SpaceError
-from jmsnas.operations import OPERATIONS, candidate_name, check, make_divisible, read_name, squeezed_channels
+from jmsnas.operations import (
+    OPERATIONS,
+    candidate_name,
+    check_operation,
+    make_divisible,
+    parse_candidate_name,
+    squeezed_channels,
+)
 
 
 def test_widths_are_rounded_as_the_papers_do() -> None:
@@ -23,14 +30,14 @@ def test_widths_are_rounded_as_the_papers_do() -> None:
 def test_every_operation_has_a_name_that_reads_back(op: str) -> None:
     own = OPERATIONS[op]
     parts = (5 if own.kernel_size is None else own.kernel_size, 6 if own.expansion is None else own.expansion)
-    check(op, *parts, own.shortcut)
-    assert read_name(candidate_name(op, *parts, own.shortcut)) == (*parts, own.shortcut, op)
+    check_operation(op, *parts, own.shortcut)
+    assert parse_candidate_name(candidate_name(op, *parts, own.shortcut)) == (*parts, own.shortcut, op)
 
 
 def test_what_no_candidate_can_be() -> None:
     with pytest.raises(
         SpaceError, match="mbv3_hs needs an odd kernel_size up to 31 and expansion 0, got .* 6"
     ):
-        check("mbv3_hs", 5, 6, False)
+        check_operation("mbv3_hs", 5, 6, False)
     with pytest.raises(SpaceError, match="expected one of mb, identity, stem"):
-        check("dw", 3, 0, False)
+        check_operation("dw", 3, 0, False)

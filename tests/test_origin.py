@@ -1,10 +1,10 @@
 import pytest
 
-from jmsnas.origin import mark, origin_of, rests_on
+from jmsnas.origin import origin_label, origin_notes, origin_of
 
 
 def test_what_is_no_measurement_is_written_large() -> None:
-    assert [mark(origin) for origin in ("measured", "published", "simulated")] == [
+    assert [origin_label(origin) for origin in ("measured", "published", "simulated")] == [
         "measured", "published", "SIMULATED",
     ]  # fmt: skip
 
@@ -22,8 +22,8 @@ def test_what_results_say_and_older_ones() -> None:
 def test_only_what_was_not_measured_here_is_named() -> None:
     kinds = {"ue": "measured", "phone": "published", "pi": "published", "cloud": "simulated"}
     devices = [{"name": n, "origin": o, "simulated": o == "simulated"} for n, o in kinds.items()]
-    assert rests_on([*devices, *devices]) == (
+    assert origin_notes([*devices, *devices]) == (
         "T rests on SIMULATED latencies of cloud.",
         "T rests on published latencies of phone, pi, measured by others.",
     )
-    assert rests_on(devices[:1]) == ()
+    assert origin_notes(devices[:1]) == ()

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from jmsnas.errors import SpaceError
 from jmsnas.operations import OPERATIONS
-from jmsnas.space import HEAD, IDENTITY, STEM, Block, Candidate, Layer, Part, candidates_at
+from jmsnas.space import HEAD, IDENTITY, STEM, Block, Candidate, Layer, Part, valid_candidates
 from jmsnas.space_file import load_space, mbconv_candidates
 
 KEEPS = Layer(16, 16, 1, 8, 8)
@@ -13,10 +13,10 @@ HALVES = Layer(16, 24, 2, 7, 8)
 
 def test_the_papers_thirteen() -> None:
     # Section IV-A: 3 kernel sizes x 2 expansions x (shortcut or not) + Identity = 13; 6 where shape changes.
-    names = [candidate.name for candidate in candidates_at(KEEPS, mbconv_candidates())]
+    names = [candidate.name for candidate in valid_candidates(KEEPS, mbconv_candidates())]
     assert len(names) == len(set(names)) == 13
     assert {"mb_k3_e3", "mb_k7_e6_skip", "identity"} <= set(names)
-    assert [c.name for c in candidates_at(HALVES, mbconv_candidates())] == [
+    assert [c.name for c in valid_candidates(HALVES, mbconv_candidates())] == [
         "mb_k3_e3", "mb_k3_e6", "mb_k5_e3", "mb_k5_e6", "mb_k7_e3", "mb_k7_e6",
     ]  # fmt: skip
 

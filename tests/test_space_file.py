@@ -73,7 +73,7 @@ def test_a_layer_without_candidates(digits: dict[str, Any]) -> None:
 def test_a_mesh_of_three_branches(digits: dict[str, Any]) -> None:
     space = space_from_toml(digits, "own.toml", 3)
     # Stem, three layers of 16 and one of 24 channels; three branches of three; three of 32, head.
-    assert space.N == 18 and space.trunk == 5 and space.line == (0, 1, 2, 3, 4, 14, 15, 16, 17)
+    assert space.N == 18 and space.trunk == 5 and space.main_path == (0, 1, 2, 3, 4, 14, 15, 16, 17)
     assert space.branches == ((5, 6, 7), (8, 9, 10), (11, 12, 13))
     assert {space.layers[n].in_channels for n in (5, 8, 11)} == {24}
     assert space.layers[14].input_shape == space.layers[13].output_shape == (24, 4, 4)

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from jmsnas.errors import NetworkError, UnitError
+from jmsnas.errors import TopologyError, UnitError
 from jmsnas.files import preset_path, read_toml
-from jmsnas.topology import Link, load_network, network_from_toml
+from jmsnas.topology import Link, load_topology, topology_from_toml
 
 MESH: dict[str, Any] = {
     "name": "fig2b",
@@ -20,15 +20,15 @@ MESH: dict[str, Any] = {
 
 @pytest.fixture
 def chain() -> dict[str, Any]:
-    return copy.deepcopy(read_toml(preset_path("networks", "chain"), NetworkError))
+    return copy.deepcopy(read_toml(preset_path("networks", "chain"), TopologyError))
 
 
 def test_table_one() -> None:
-    network = load_network("chain")
+    network = load_topology("chain")
     assert network.chain == ("pi4", "laptop", "jetson", "cloud") and network.tree == () and network.M == 4
     assert [link.capacity_bps for link in network.links] == [25e6, 50e6, 200e6]
     assert (network.policy, network.input_encoding, network.links[0].wire) == ("strict", "uint8", "float32")
-    assert load_network("desk").chain == ("local", "laptop", "jetson", "cloud")
+    assert load_topology("desk").chain == ("local", "laptop", "jetson", "cloud")
 
 
 def test_epsilon_is_a_plus_b_bytes() -> None:
@@ -38,7 +38,7 @@ def test_epsilon_is_a_plus_b_bytes() -> None:
 
 
 def test_a_mesh_has_a_tree_and_a_chain() -> None:
-    network = network_from_toml(MESH, "fig2b.toml")
+    network = topology_from_toml(MESH, "fig2b.toml")
     assert network.chain == ("ue", "cloud")
     assert network.tree == ("sbs", "a", "b", "c") and network.root == "sbs"
     assert network.link("b", "cloud").capacity_bps == 200e6
@@ -47,13 +47,13 @@ def test_a_mesh_has_a_tree_and_a_chain() -> None:
 def test_the_users_file_goes_first(tmp_path: Path, chain: dict[str, Any]) -> None:
     text = preset_path("networks", "chain").read_text().replace("25Mbit/s", "100Mbit/s")
     (tmp_path / "chain.toml").write_text(text)
-    assert load_network("chain", tmp_path).links[0].capacity_bps == 100e6
-    assert load_network(str(tmp_path / "chain.toml")).links[0].capacity_bps == 100e6
+    assert load_topology("chain", tmp_path).links[0].capacity_bps == 100e6
+    assert load_topology(str(tmp_path / "chain.toml")).links[0].capacity_bps == 100e6
 
 
 def test_an_unknown_network() -> None:
-    with pytest.raises(NetworkError, match="unknown network 'star': expected one of chain, desk"):
-        load_network("star")
+    with pytest.raises(TopologyError, match="unknown network 'star': expected one of chain, desk"):
+        load_topology("star")
 
 
 def wrong(table: dict[str, Any], **changes: Any) -> dict[str, Any]:
@@ -62,43 +62,43 @@ def wrong(table: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 def test_what_no_network_can_be(chain: dict[str, Any]) -> None:
     links, devices = chain["link"], chain["device"]
-    with pytest.raises(NetworkError, match="unknown keys speed"):
-        network_from_toml(wrong(chain, speed=3), "n.toml")
-    with pytest.raises(NetworkError, match=r"n.toml \[\[link\]\] has unknown keys bandwidth"):
-        network_from_toml(wrong(chain, link=[{**links[0], "bandwidth": 3}]), "n.toml")
+    with pytest.raises(TopologyError, match="unknown keys speed"):
+        topology_from_toml(wrong(chain, speed=3), "n.toml")
+    with pytest.raises(TopologyError, match=r"n.toml \[\[link\]\] has unknown keys bandwidth"):
+        topology_from_toml(wrong(chain, link=[{**links[0], "bandwidth": 3}]), "n.toml")
     with pytest.raises(UnitError, match="'-25Mbit/s' is not a link rate"):
-        network_from_toml(wrong(chain, link=[{**links[0], "rate": "-25Mbit/s"}]), "n.toml")
-    with pytest.raises(NetworkError, match="link pi4 -> laptop has rate 0 Mbit/s: expected more than 0"):
-        network_from_toml(wrong(chain, link=[{**links[0], "rate": "0Mbit/s"}]), "n.toml")
-    with pytest.raises(NetworkError, match="has wire 'int3': expected one of float32, float16, uint8"):
-        network_from_toml(wrong(chain, link=[{**links[0], "wire": "int3"}]), "n.toml")
-    with pytest.raises(NetworkError, match="lacks a link jetson -> cloud"):
-        network_from_toml(wrong(chain, link=links[:2]), "n.toml")
-    with pytest.raises(NetworkError, match="has 4 links, expected one for each of pi4 -> laptop, laptop"):
-        network_from_toml(wrong(chain, link=[*links, {**links[0], "from": "cloud", "to": "pi4"}]), "n.toml")
-    with pytest.raises(NetworkError, match="needs devices with different names, got pi4, pi4"):
-        network_from_toml(wrong(chain, device=[devices[0], devices[0]]), "n.toml")
-    with pytest.raises(NetworkError, match="has input 'png': expected one of uint8, float32"):
-        network_from_toml(wrong(chain, input="png"), "n.toml")
-    with pytest.raises(NetworkError, match="has policy 'lazy': expected one of strict, relay, stop-early"):
-        network_from_toml(wrong(chain, policy="lazy"), "n.toml")
-    with pytest.raises(NetworkError, match="n.toml lacks the key 'name'"):
-        network_from_toml({k: v for k, v in chain.items() if k != "name"}, "n.toml")
-    with pytest.raises(NetworkError, match="n.toml has a value of the wrong kind"):
-        network_from_toml(wrong(chain, device=5), "n.toml")
+        topology_from_toml(wrong(chain, link=[{**links[0], "rate": "-25Mbit/s"}]), "n.toml")
+    with pytest.raises(TopologyError, match="link pi4 -> laptop has rate 0 Mbit/s: expected more than 0"):
+        topology_from_toml(wrong(chain, link=[{**links[0], "rate": "0Mbit/s"}]), "n.toml")
+    with pytest.raises(TopologyError, match="has wire 'int3': expected one of float32, float16, uint8"):
+        topology_from_toml(wrong(chain, link=[{**links[0], "wire": "int3"}]), "n.toml")
+    with pytest.raises(TopologyError, match="lacks a link jetson -> cloud"):
+        topology_from_toml(wrong(chain, link=links[:2]), "n.toml")
+    with pytest.raises(TopologyError, match="has 4 links, expected one for each of pi4 -> laptop, laptop"):
+        topology_from_toml(wrong(chain, link=[*links, {**links[0], "from": "cloud", "to": "pi4"}]), "n.toml")
+    with pytest.raises(TopologyError, match="needs devices with different names, got pi4, pi4"):
+        topology_from_toml(wrong(chain, device=[devices[0], devices[0]]), "n.toml")
+    with pytest.raises(TopologyError, match="has input 'png': expected one of uint8, float32"):
+        topology_from_toml(wrong(chain, input="png"), "n.toml")
+    with pytest.raises(TopologyError, match="has policy 'lazy': expected one of strict, relay, stop-early"):
+        topology_from_toml(wrong(chain, policy="lazy"), "n.toml")
+    with pytest.raises(TopologyError, match="n.toml lacks the key 'name'"):
+        topology_from_toml({k: v for k, v in chain.items() if k != "name"}, "n.toml")
+    with pytest.raises(TopologyError, match="n.toml has a value of the wrong kind"):
+        topology_from_toml(wrong(chain, device=5), "n.toml")
 
 
 def test_what_no_tree_can_be() -> None:
-    with pytest.raises(NetworkError, match="expected a root and its children among the devices ue, sbs"):
-        network_from_toml(wrong(MESH, tree={"root": "sbs", "children": ["x"]}), "n.toml")
-    with pytest.raises(NetworkError, match="needs a device behind its tree"):
-        network_from_toml(wrong(MESH, device=MESH["device"][:-1]), "n.toml")
+    with pytest.raises(TopologyError, match="expected a root and its children among the devices ue, sbs"):
+        topology_from_toml(wrong(MESH, tree={"root": "sbs", "children": ["x"]}), "n.toml")
+    with pytest.raises(TopologyError, match="needs a device behind its tree"):
+        topology_from_toml(wrong(MESH, device=MESH["device"][:-1]), "n.toml")
 
 
 def test_the_papers_mesh() -> None:
-    network = load_network("mesh")
+    network = load_topology("mesh")
     assert network.chain == ("pi4", "cloud") and network.tree == ("laptop", "mbs1", "mbs2", "mbs3")
-    assert network.line == ("pi4", "laptop", "cloud")
+    assert network.main_path == ("pi4", "laptop", "cloud")
     assert {network.link("laptop", child).capacity_bps for child in network.children} == {50e6}
     assert {network.link(child, "cloud").capacity_bps for child in network.children} == {200e6}
 
@@ -106,27 +106,31 @@ def test_the_papers_mesh() -> None:
 def test_what_a_device_allows(chain: dict[str, Any]) -> None:
     ue = {**chain["device"][0], "min_layers": 2, "max_layers": 9, "layers": 3}
     ue |= {"memory": "64MB", "energy": "35mJ", "power": "5W", "send_power": "800mW"}
-    network = network_from_toml(wrong(chain, device=[ue, *chain["device"][1:]], **{"return": True}), "n.toml")
+    network = topology_from_toml(
+        wrong(chain, device=[ue, *chain["device"][1:]], **{"return": True}), "n.toml"
+    )
     device = network.devices[0]
     assert (device.min_layers, device.max_layers, device.layers) == (2, 9, 3)
     assert (device.memory_bytes, device.energy_j) == (64e6, 0.035)
     assert (device.power_w, device.send_power_w, network.returns) == (5, 0.8, True)
-    assert network.devices[1].memory_bytes is None and not load_network("chain").returns
+    assert network.devices[1].memory_bytes is None and not load_topology("chain").returns
 
 
 def test_limits_that_contradict_one_another(chain: dict[str, Any]) -> None:
     def with_ue(**limits: Any) -> None:
-        network_from_toml(wrong(chain, device=[{**chain["device"][0], **limits}, *chain["device"][1:]]), "n")
+        topology_from_toml(wrong(chain, device=[{**chain["device"][0], **limits}, *chain["device"][1:]]), "n")
 
-    with pytest.raises(NetworkError, match="pi4 has min_layers 3 and max_layers 2: expected 0 <= min_layers"):
+    with pytest.raises(
+        TopologyError, match="pi4 has min_layers 3 and max_layers 2: expected 0 <= min_layers"
+    ):
         with_ue(min_layers=3, max_layers=2)
-    with pytest.raises(NetworkError, match="pi4 has layers = 1, min_layers 2 and max_layers None: expected"):
+    with pytest.raises(TopologyError, match="pi4 has layers = 1, min_layers 2 and max_layers None: expected"):
         with_ue(layers=1, min_layers=2)
-    with pytest.raises(NetworkError, match="pi4 has an energy limit and no power: state its power while"):
+    with pytest.raises(TopologyError, match="pi4 has an energy limit and no power: state its power while"):
         with_ue(energy="1J")
-    with pytest.raises(NetworkError, match="policy strict gives every device a layer, device pi4 has max_l"):
+    with pytest.raises(TopologyError, match="policy strict gives every device a layer, device pi4 has max_l"):
         with_ue(max_layers=0)
-    with pytest.raises(NetworkError, match="unknown keys watts"):
+    with pytest.raises(TopologyError, match="unknown keys watts"):
         with_ue(watts=3)
     with pytest.raises(UnitError, match="'5' is not a power: expected a number >= 0 and one of mw, w"):
         with_ue(power=5)

@@ -14,19 +14,19 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators.evaluation.hold_out import LINE, MODEL, ROOFLINE, HeldOut, hold_out
-from jmsnas.estimators.regression.block_shape import Shape
+from jmsnas.estimators.evaluation.hold_out import LINE, MODEL, ROOFLINE, HeldOutPredictions, predict_held_out
+from jmsnas.estimators.regression.block_shape import BlockShape
 from jmsnas.estimators.regression.cross_validation import (
-    Split,
+    Fold,
+    can_fit,
     channel_folds,
-    few_rows,
+    few_row_folds,
     group_folds,
     random_folds,
-    teach,
 )
-from jmsnas.estimators.regression.features import features, groups
-from jmsnas.estimators.regression.roofline import counted
-from jmsnas.progress import Progress, silent
+from jmsnas.estimators.regression.features import features, group_ids
+from jmsnas.estimators.regression.roofline import rows_to_score
+from jmsnas.progress import Progress, no_progress
 from jmsnas.space import Block
 
 Array = NDArray[np.float64]
@@ -58,7 +58,7 @@ class Scores:
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
+class PredictedRow:
     """A row as measured, and as predicted (with its 90 % interval) while its geometry was held out."""
 
     block: str
@@ -69,7 +69,7 @@ class Pair:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class SplitScores:
     """Scores of all predictors on rows held out in one way.
 
     Attributes
@@ -121,8 +121,8 @@ class Evaluation:
     roofline: Scores
     flops: Scores
     coverage: float
-    splits: tuple[Judged, ...]
-    pairs: tuple[Pair, ...]
+    splits: tuple[SplitScores, ...]
+    pairs: tuple[PredictedRow, ...]
 
 
 def scores(measured_s: Array, predicted_s: Array) -> Scores:
@@ -138,15 +138,15 @@ def scores(measured_s: Array, predicted_s: Array) -> Scores:
     )
 
 
-def judge(
+def evaluate_split(
     split: str,
-    folds: Sequence[Split],
+    folds: Sequence[Fold],
     X: Array,
     measured_s: Array,
     seed: int = 0,
     noise: Array | None = None,
-    progress: Progress = silent,
-) -> Judged:
+    progress: Progress = no_progress,
+) -> SplitScores:
     """Predict the unseen rows of every fold by models fitted to the seen ones.
 
     Parameters
@@ -163,14 +163,14 @@ def judge(
     EstimatorError
         When the seen rows of a fold are of fewer than two layer geometries.
     """
-    return _judged(split, folds, X, measured_s, hold_out(folds, X, measured_s, seed, noise, progress))
+    return _judged(split, folds, X, measured_s, predict_held_out(folds, X, measured_s, seed, noise, progress))
 
 
 def evaluate(
-    blocks: Sequence[Block | Shape],
+    blocks: Sequence[Block | BlockShape],
     measured_s: Array,
     seed: int = 0,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     noise: Array | None = None,
 ) -> Evaluation:
     """Predict every block by a model that never saw its layer geometry, and some in other ways.
@@ -188,7 +188,7 @@ def evaluate(
         When the blocks are of fewer than three layer geometries.
     """
     X = features(blocks)
-    geometries = len(set(groups(X))) if len(X) else 0
+    geometries = len(set(group_ids(X))) if len(X) else 0
     if geometries < MIN_GEOMETRIES:
         raise EstimatorError(
             f"got {len(X)} rows of {geometries} layer geometries: expected {MIN_GEOMETRIES} geometries "
@@ -201,7 +201,7 @@ def evaluate(
         def part(fold: float, folds: float, what: str, done: int = done) -> None:
             progress(done + fold, total, what)
 
-        found = hold_out(folds, X, measured_s, seed, noise, part)
+        found = predict_held_out(folds, X, measured_s, seed, noise, part)
         judged.append(_judged(split, folds, X, measured_s, found))
         done += len(folds)
         if split == UNSEEN_GEOMETRY:
@@ -221,29 +221,37 @@ def evaluate(
     )
 
 
-def _other_ways(X: Array, seed: int) -> dict[str, list[Split]]:
+def _other_ways(X: Array, seed: int) -> dict[str, list[Fold]]:
     """Hold rows out in the ways that need few fits, so that a small table is judged in seconds.
 
     A way that would leave a model one layer geometry to learn from, as in a table of few, is left out.
     """
     ways = {UNSEEN_CHANNELS: channel_folds(X, seed, folds=3), RANDOM: random_folds(len(X), seed)[:1]}
-    ways |= {f"{few} rows": few_rows(X, few, 1, seed) for few in _FEW}
-    return {split: folds for split, folds in ways.items() if teach(X, folds)}
+    ways |= {f"{few} rows": few_row_folds(X, few, 1, seed) for few in _FEW}
+    return {split: folds for split, folds in ways.items() if can_fit(X, folds)}
 
 
-def _judged(split: str, folds: Sequence[Split], X: Array, measured_s: Array, found: HeldOut) -> Judged:
-    true_s, busy = measured_s[found.rows], counted(X[found.rows])
-    return Judged(
+def _judged(
+    split: str, folds: Sequence[Fold], X: Array, measured_s: Array, found: HeldOutPredictions
+) -> SplitScores:
+    true_s, busy = measured_s[found.rows], rows_to_score(X[found.rows])
+    return SplitScores(
         split,
         len(folds),
         int(busy.sum()),
-        {name: scores(true_s[busy], said_s[busy]) for name, said_s in found.said_s.items()},
+        {name: scores(true_s[busy], predicted_s[busy]) for name, predicted_s in found.predicted_s.items()},
         float(((found.low_s <= true_s) & (true_s <= found.high_s))[busy].mean()),
         found.fit_s,
     )
 
 
-def _pairs(blocks: Sequence[Block | Shape], measured_s: Array, found: HeldOut) -> tuple[Pair, ...]:
+def _pairs(
+    blocks: Sequence[Block | BlockShape], measured_s: Array, found: HeldOutPredictions
+) -> tuple[PredictedRow, ...]:
     order = np.argsort(found.rows)
-    numbers = np.stack([measured_s[found.rows], found.said_s[MODEL], found.low_s, found.high_s])[:, order]
-    return tuple(Pair(str(block), *row) for block, row in zip(blocks, numbers.T.tolist(), strict=True))
+    numbers = np.stack([measured_s[found.rows], found.predicted_s[MODEL], found.low_s, found.high_s])[
+        :, order
+    ]
+    return tuple(
+        PredictedRow(str(block), *row) for block, row in zip(blocks, numbers.T.tolist(), strict=True)
+    )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from jmsnas.estimators.evaluation.evaluate import Evaluation, Judged, Pair, Scores
+from jmsnas.estimators.evaluation.evaluate import Evaluation, PredictedRow, Scores, SplitScores
 
 _PAIR_SECONDS = ("measured_s", "predicted_s", "low_s", "high_s")
 
@@ -26,14 +26,14 @@ def evaluation_from(document: Mapping[str, Any]) -> Evaluation:
         float(document["coverage"]),
         tuple(_judged_from(judged) for judged in document["splits"]),
         tuple(
-            Pair(str(pair["block"]), *(float(pair[name]) for name in _PAIR_SECONDS))
+            PredictedRow(str(pair["block"]), *(float(pair[name]) for name in _PAIR_SECONDS))
             for pair in document["pairs"]
         ),
     )
 
 
-def _judged_from(document: Mapping[str, Any]) -> Judged:
-    return Judged(
+def _judged_from(document: Mapping[str, Any]) -> SplitScores:
+    return SplitScores(
         str(document["split"]),
         int(document["fits"]),
         int(document["rows"]),

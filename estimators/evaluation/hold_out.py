@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jmsnas.estimators.evaluation.baselines import BASELINES
-from jmsnas.estimators.regression.cross_validation import Split
+from jmsnas.estimators.regression.cross_validation import Fold
 from jmsnas.estimators.regression.regressor import LatencyRegressor
 from jmsnas.progress import Progress
 
@@ -19,7 +19,7 @@ MODEL, ROOFLINE, LINE = "estimator", "roofline", "line over MACs"
 
 
 @dataclass(frozen=True, slots=True)
-class HeldOut:
+class HeldOutPredictions:
     """Rows as they were held out, fold after fold, and what was said of them.
 
     Attributes
@@ -36,15 +36,15 @@ class HeldOut:
     """
 
     rows: NDArray[np.int64]
-    said_s: dict[str, Array]
+    predicted_s: dict[str, Array]
     low_s: Array
     high_s: Array
     fit_s: float
 
 
-def hold_out(
-    folds: Sequence[Split], X: Array, measured_s: Array, seed: int, noise: Array | None, progress: Progress
-) -> HeldOut:
+def predict_held_out(
+    folds: Sequence[Fold], X: Array, measured_s: Array, seed: int, noise: Array | None, progress: Progress
+) -> HeldOutPredictions:
     """Fit to the seen rows of each fold and predict the unseen ones.
 
     Raises
@@ -52,7 +52,7 @@ def hold_out(
     EstimatorError
         When the seen rows of a fold are of fewer than two layer geometries.
     """
-    said_s: dict[str, list[Array]] = {name: [] for name in (MODEL, ROOFLINE, *BASELINES)}
+    predicted_s: dict[str, list[Array]] = {name: [] for name in (MODEL, ROOFLINE, *BASELINES)}
     bounds: list[tuple[Array, Array]] = []
     fit_s = 0.0
     for done, (seen, unseen) in enumerate(folds):
@@ -61,14 +61,14 @@ def hold_out(
         known = None if noise is None else noise[seen]
         regressor = LatencyRegressor(seed).fit(X[seen], measured_s[seen], known)
         fit_s += (time.perf_counter() - start) / len(folds)
-        said_s[MODEL].append(regressor.predict(X[unseen]))
-        said_s[ROOFLINE].append(regressor.roofline_s(X[unseen]))
+        predicted_s[MODEL].append(regressor.predict(X[unseen]))
+        predicted_s[ROOFLINE].append(regressor.roofline_s(X[unseen]))
         for name, baseline in BASELINES.items():
-            said_s[name].append(baseline(X[seen], measured_s[seen], X[unseen]))
+            predicted_s[name].append(baseline(X[seen], measured_s[seen], X[unseen]))
         bounds.append(regressor.predict_interval(X[unseen], COVERAGE))
-    return HeldOut(
+    return HeldOutPredictions(
         np.concatenate([unseen for _, unseen in folds]),
-        {name: np.concatenate(found) for name, found in said_s.items()},
+        {name: np.concatenate(found) for name, found in predicted_s.items()},
         np.concatenate([low_s for low_s, _ in bounds]),
         np.concatenate([high_s for _, high_s in bounds]),
         fit_s,

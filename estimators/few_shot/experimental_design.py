@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators.regression.cross_validation import Split
-from jmsnas.estimators.regression.features import RESIDUAL, ROOFLINE, columns, features, groups
+from jmsnas.estimators.regression.cross_validation import Fold
+from jmsnas.estimators.regression.features import RESIDUAL, ROOFLINE, columns, features, group_ids
 from jmsnas.space import Block
 
 Array = NDArray[np.float64]
@@ -33,7 +33,7 @@ _RATES, _ROUGH, _OWN = 1.0, 0.3, 0.05
 _REACH = 7.0
 
 
-def teaching_order(blocks: Sequence[Block], count: int | None = None) -> tuple[Block, ...]:
+def informative_order(blocks: Sequence[Block], count: int | None = None) -> tuple[Block, ...]:
     """Put blocks in the order in which they teach most about all of `blocks`.
 
     Parameters
@@ -48,11 +48,11 @@ def teaching_order(blocks: Sequence[Block], count: int | None = None) -> tuple[B
     EstimatorError
         For more than 4,000 blocks.
     """
-    order = teaching_rows(features(blocks), len(blocks) if count is None else count)
+    order = informative_rows(features(blocks), len(blocks) if count is None else count)
     return tuple(blocks[row] for row in order.tolist())
 
 
-def teaching_rows(X: Array, count: int) -> NDArray[np.int64]:
+def informative_rows(X: Array, count: int) -> NDArray[np.int64]:
     """Give the `count` rows (all, where there are no more) that teach most about all rows, best first.
 
     Parameters
@@ -83,7 +83,7 @@ def teaching_rows(X: Array, count: int) -> NDArray[np.int64]:
     return order
 
 
-def few_chosen(X: Array, few: int, times: int, seed: int = 0) -> list[Split]:
+def few_chosen(X: Array, few: int, times: int, seed: int = 0) -> list[Fold]:
     """Choose `few` rows to see, `times` times, each time from another random half; the rest is unseen.
 
     As `splits.few_rows`, which draws them at random: none where they would be more than half of the rows.
@@ -93,9 +93,9 @@ def few_chosen(X: Array, few: int, times: int, seed: int = 0) -> list[Split]:
     found = []
     for n in range(times):
         half = np.random.default_rng((seed, n)).permutation(len(X))[: max(len(X) // 2, 2 * few)]
-        seen = half[teaching_rows(X[half], few)]
+        seen = half[informative_rows(X[half], few)]
         found.append((seen, np.setdiff1d(np.arange(len(X)), seen)))
-    return [(seen, unseen) for seen, unseen in found if len(set(groups(X[seen]))) > 1]
+    return [(seen, unseen) for seen, unseen in found if len(set(group_ids(X[seen]))) > 1]
 
 
 def _covariance(X: Array) -> Array:

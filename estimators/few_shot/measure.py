@@ -15,23 +15,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.estimators.evaluation.hold_out import COVERAGE, MODEL, hold_out
-from jmsnas.estimators.few_shot.plan import FewPlan
-from jmsnas.estimators.networks.sum_correction import Correction, table_correction
+from jmsnas.estimators.evaluation.hold_out import COVERAGE, MODEL, predict_held_out
+from jmsnas.estimators.few_shot.plan import FewShotPlan
+from jmsnas.estimators.networks.sum_correction import SumCorrection, table_correction
 from jmsnas.estimators.regression.cross_validation import group_folds
-from jmsnas.estimators.regression.features import features, groups
-from jmsnas.estimators.regression.roofline import counted
+from jmsnas.estimators.regression.features import features, group_ids
+from jmsnas.estimators.regression.roofline import rows_to_score
 from jmsnas.estimators.store.estimator import Estimator, fit_estimator
-from jmsnas.profiler.plan import seconds_at_most
-from jmsnas.profiler.profile import BUDGET_S_A_BLOCK, Profiled
-from jmsnas.profiler.table.latency_table import Key, LatencyTable
+from jmsnas.profiler.plan import max_duration_s
+from jmsnas.profiler.profile import BUDGET_PER_BLOCK_S, ProfileResult
+from jmsnas.profiler.table.latency_table import LatencyTable, RuntimeKey
 from jmsnas.profiler.table.trust import relative_noise
-from jmsnas.progress import Progress, silent
-from jmsnas.space import Block, Subject
+from jmsnas.progress import Progress, no_progress
+from jmsnas.space import Block, BlockOrPart
 
 Array = NDArray[np.float64]
 # Brings a table up to date: blocks and parts, keys, and seconds of sampling a key (None: until 1 %).
-Measure = Callable[[Sequence[Subject], Sequence[Key], float | None], Profiled]
+Measure = Callable[[Sequence[BlockOrPart], Sequence[RuntimeKey], float | None], ProfileResult]
 
 # Steps grow, so that processes start and models are fitted a few times only.
 _STEP_SHARE, _SMALLEST_STEP = 0.25, 4
@@ -42,7 +42,7 @@ _MEAN_OF_NORMAL = math.sqrt(2 / math.pi)
 
 
 @dataclass(frozen=True, slots=True)
-class Surety:
+class FewShotResult:
     """How sure U(.) of one key is after a few blocks.
 
     Attributes
@@ -62,7 +62,7 @@ class Surety:
         From sums of U(.) to whole networks; None where fewer than 3 were measured.
     """
 
-    key: Key
+    key: RuntimeKey
     model: str
     folder: Path
     rows: int
@@ -73,20 +73,20 @@ class Surety:
     margin: float
     reached: bool | None
     why: str
-    sums: Correction | None
+    sums: SumCorrection | None
 
 
-def measure_few(
-    plan: FewPlan,
-    keys: Sequence[Key],
+def measure_few_shot(
+    plan: FewShotPlan,
+    keys: Sequence[RuntimeKey],
     measure: Measure,
-    folder_of: Callable[[Key], Path],
+    folder_of: Callable[[RuntimeKey], Path],
     *,
     seed: int = 0,
     budget_s: float | None = None,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     clock: Callable[[], float] = time.monotonic,
-) -> tuple[Profiled, tuple[Surety, ...]]:
+) -> tuple[ProfileResult, tuple[FewShotResult, ...]]:
     """Measure what teaches most, then more until the error asked for is reached or there is a reason to stop.
 
     What the table holds already is not measured again, so the same call goes on where the last one ended.
@@ -112,9 +112,9 @@ def measure_few(
     EstimatorError
         When the rows are of fewer than three layer geometries.
     """
-    ends: dict[Key, tuple[bool | None, str]] = dict.fromkeys(keys, (None, ""))
+    ends: dict[RuntimeKey, tuple[bool | None, str]] = dict.fromkeys(keys, (None, ""))
     if plan.until_mape is None:
-        found = measure(plan.first, keys, budget_s)
+        found = measure(plan.initial, keys, budget_s)
     else:
         for key in keys:
             found, reached, why = _measure_until(plan, key, plan.until_mape, measure, seed, budget_s, clock)
@@ -122,31 +122,31 @@ def measure_few(
     sureties = []
     for key in keys:
         estimator = fit_estimator(found.table, key, folder_of(key), seed, progress)
-        sureties.append(_surety(plan, found.table.of(key), estimator, folder_of(key), *ends[key]))
+        sureties.append(_surety(plan, found.table.for_key(key), estimator, folder_of(key), *ends[key]))
     return found, tuple(sureties)
 
 
 def _measure_until(
-    plan: FewPlan,
-    key: Key,
+    plan: FewShotPlan,
+    key: RuntimeKey,
     until_mape: float,
     measure: Measure,
     seed: int,
     budget_s: float | None,
     clock: Callable[[], float],
-) -> tuple[Profiled, bool, str]:
+) -> tuple[ProfileResult, bool, str]:
     """Give the table, whether the error is reached, and why it ended."""
     left_s = math.inf if budget_s is None else budget_s
-    wanted, tried = plan.first, set[Subject]()
+    wanted, tried = plan.initial, set[BlockOrPart]()
     while True:
-        began, enough = clock(), seconds_at_most([len(wanted)], BUDGET_S_A_BLOCK, None, 0.0)
+        began, enough = clock(), max_duration_s([len(wanted)], BUDGET_PER_BLOCK_S, None, 0.0)
         found = measure(wanted, [key], None if enough <= left_s else left_s)
         left_s -= clock() - began
         tried.update(wanted)
-        rows = found.table.of(key)
+        rows = found.table.for_key(key)
         known = {row.block for row in rows.rows}
         lacking = [block for block in plan.order if block not in known]
-        if stated_error(rows, seed, _roles(lacking))[0] <= until_mape:
+        if cross_validated_error(rows, seed, _roles(lacking))[0] <= until_mape:
             return found, True, f"{100 * until_mape:.3g} % is reached"
         why = _why_no_more(rows, until_mape, lacking, tried, left_s, len(plan.order))
         if why:
@@ -159,7 +159,7 @@ def _why_no_more(
     rows: LatencyTable,
     until_mape: float,
     lacking: Sequence[Block],
-    tried: set[Subject],
+    tried: set[BlockOrPart],
     left_s: float,
     blocks: int,
 ) -> str:
@@ -187,7 +187,7 @@ def _why_no_more(
     return ""
 
 
-def stated_error(
+def cross_validated_error(
     rows: LatencyTable, seed: int = 0, roles: frozenset[str] = frozenset()
 ) -> tuple[float, float]:
     """Give (mean, its standard error) of |error| on layer geometries left out of the fit, as shares.
@@ -200,9 +200,11 @@ def stated_error(
     folds = group_folds(X, seed=seed)
     if not folds:
         return math.inf, math.inf
-    found = hold_out(folds, X, y, seed, np.array([relative_noise(row) for row in rows.rows]), silent)
+    found = predict_held_out(
+        folds, X, y, seed, np.array([relative_noise(row) for row in rows.rows]), no_progress
+    )
     errors = np.empty(len(y))
-    errors[found.rows] = np.abs(found.said_s[MODEL] / y[found.rows] - 1)
+    errors[found.rows] = np.abs(found.predicted_s[MODEL] / y[found.rows] - 1)
     return _mean_over(blocks, errors, roles)
 
 
@@ -213,27 +215,27 @@ def _roles(lacking: Sequence[Block]) -> frozenset[str]:
 
 def _mean_over(blocks: Sequence[Block], errors: Array, roles: frozenset[str]) -> tuple[float, float]:
     X = features(blocks)
-    asked = np.array([block.layer.role in roles for block in blocks]) & counted(X)
-    busy = asked if asked.any() else counted(X)
-    errors, geometries = errors[busy], groups(X)[busy]
+    asked = np.array([block.layer.role in roles for block in blocks]) & rows_to_score(X)
+    busy = asked if asked.any() else rows_to_score(X)
+    errors, geometries = errors[busy], group_ids(X)[busy]
     # Rows of one geometry go wrong together: their sums, not they, are the independent draws.
     sums = np.bincount(geometries, errors - errors.mean())
     return float(errors.mean()), float(np.sqrt((sums**2).sum())) / len(errors)
 
 
 def _surety(
-    plan: FewPlan,
+    plan: FewShotPlan,
     rows: LatencyTable,
     estimator: Estimator,
     folder: Path,
     reached: bool | None,
     why: str,
-) -> Surety:
+) -> FewShotResult:
     blocks = [row.block for row in rows.rows]
     lacking = {*plan.order} - {*blocks}
     errors = np.array([abs(pair.predicted_s / pair.measured_s - 1) for pair in estimator.evaluation.pairs])
     mape, doubt = _mean_over(blocks, errors, _roles([*lacking]))
-    return Surety(
+    return FewShotResult(
         key=estimator.key,
         model=estimator.regressor.name,
         folder=folder,

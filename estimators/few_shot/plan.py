@@ -3,17 +3,17 @@
 from dataclasses import dataclass
 
 from jmsnas.errors import InputError
-from jmsnas.estimators.few_shot.experimental_design import teaching_order
-from jmsnas.profiler.plan import Plan
-from jmsnas.space import Block, Part, Subject
+from jmsnas.estimators.few_shot.experimental_design import informative_order
+from jmsnas.profiler.plan import ProfilePlan
+from jmsnas.space import Block, BlockOrPart, Part
 
 # Fewer hold no geometries to leave out and others to learn from.
-FEWEST_BLOCKS = 5
-BLOCKS = 20
+MIN_BLOCKS = 5
+DEFAULT_BLOCKS = 20
 
 
 @dataclass(frozen=True, slots=True)
-class FewPlan:
+class FewShotPlan:
     """The blocks to choose from, those that teach most first, and what is asked for.
 
     Attributes
@@ -32,21 +32,23 @@ class FewPlan:
     until_mape: float | None = None
 
     @property
-    def first(self) -> tuple[Subject, ...]:
+    def initial(self) -> tuple[BlockOrPart, ...]:
         """What is measured whatever it shows."""
         return (*self.order[: self.blocks], *self.parts)
 
     @property
-    def shown(self) -> Plan:
+    def as_plan(self) -> ProfilePlan:
         """The same as a plan, to show."""
-        groups: dict[str, tuple[Subject, ...]] = {
+        groups: dict[str, tuple[BlockOrPart, ...]] = {
             f"the blocks that teach most, of {len(self.order)}": self.order[: self.blocks],
             "whole networks, to correct sums by": self.parts,
         }
-        return Plan(tuple((what, group) for what, group in groups.items() if group))
+        return ProfilePlan(tuple((what, group) for what, group in groups.items() if group))
 
 
-def make_few_plan(plan: Plan, blocks: int | None = None, until_percent: float | None = None) -> FewPlan:
+def make_few_shot_plan(
+    plan: ProfilePlan, blocks: int | None = None, until_percent: float | None = None
+) -> FewShotPlan:
     """Put the blocks of a plan in teaching order.
 
     Parameters
@@ -63,9 +65,9 @@ def make_few_plan(plan: Plan, blocks: int | None = None, until_percent: float | 
     InputError
         When either makes no sense, or there are too many blocks to choose from.
     """
-    if blocks is not None and blocks < FEWEST_BLOCKS:
+    if blocks is not None and blocks < MIN_BLOCKS:
         raise InputError(
-            f"cannot fit U(.) to {blocks} blocks and say how sure it is: expected --blocks {FEWEST_BLOCKS} "
+            f"cannot fit U(.) to {blocks} blocks and say how sure it is: expected --blocks {MIN_BLOCKS} "
             "or more"
         )
     if until_percent is not None and not 0 < until_percent < 100:
@@ -73,7 +75,7 @@ def make_few_plan(plan: Plan, blocks: int | None = None, until_percent: float | 
             f"got --until-mape {until_percent:g}: expected a mean error in percent, above 0 and below 100, "
             "as in 5"
         )
-    order = teaching_order([subject for subject in plan.subjects if isinstance(subject, Block)])
+    order = informative_order([subject for subject in plan.subjects if isinstance(subject, Block)])
     parts = tuple(subject for subject in plan.subjects if isinstance(subject, Part))
     share = None if until_percent is None else until_percent / 100
-    return FewPlan(order, parts, blocks or BLOCKS, share)
+    return FewShotPlan(order, parts, blocks or DEFAULT_BLOCKS, share)

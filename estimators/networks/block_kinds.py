@@ -18,7 +18,7 @@ _CHOSEN = ("log_kernel_size", "log_expansion", "shortcut", "identity", "log_pixe
 
 
 @dataclass(frozen=True, slots=True)
-class Kinds:
+class BlockKinds:
     """The kinds of block that networks are made of.
 
     Attributes
@@ -53,11 +53,11 @@ class Kinds:
             raise EstimatorError("got work that is negative, or work or choices that are not finite numbers")
 
 
-def kinds_of(blocks: Sequence[Block]) -> Kinds:
+def block_kinds_of(blocks: Sequence[Block]) -> BlockKinds:
     """Describe the blocks of a search space, in their order."""
     table = features(blocks)
     _, layer = np.unique(table[:, columns(_LAYER)], axis=0, return_inverse=True)
-    return Kinds(table[:, columns(ROOFLINE)], layer.reshape(-1), table[:, columns(_CHOSEN)])
+    return BlockKinds(table[:, columns(ROOFLINE)], layer.reshape(-1), table[:, columns(_CHOSEN)])
 
 
 def count_blocks(networks: Sequence[Part], blocks: Sequence[Block]) -> Array:

@@ -18,11 +18,11 @@ from sklearn.metrics.pairwise import rbf_kernel
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators.networks.block_kinds import Kinds
+from jmsnas.estimators.networks.block_kinds import BlockKinds
 
 Array = NDArray[np.float64]
 
-FEWEST_NETWORKS = 3
+MIN_NETWORKS = 3
 # What is drawn towards zero, the noise of a measurement last; the scales are standard deviations, in shares
 # of a mean network, of a mean block for the two deviations.
 SCALES = ("offset", "work", "choices", "kinds", "bend", "noise")
@@ -64,7 +64,7 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         stood in no measured network has what its work and its like have taught.
     """
 
-    def __init__(self, kinds: Kinds, seed: int = 0) -> None:
+    def __init__(self, kinds: BlockKinds, seed: int = 0) -> None:
         self.kinds = kinds
         self.seed = seed
 
@@ -85,10 +85,10 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             positive and finite.
         """
         self._check(X)
-        if y.shape != X.shape[:1] or len(y) < FEWEST_NETWORKS:
+        if y.shape != X.shape[:1] or len(y) < MIN_NETWORKS:
             raise EstimatorError(
                 f"got {len(X)} networks and latencies of shape {y.shape}: expected one latency a network and "
-                f"{FEWEST_NETWORKS} networks or more. Measure more with: jmsnas profile --parts 10"
+                f"{MIN_NETWORKS} networks or more. Measure more with: jmsnas profile --parts 10"
             )
         if not (np.isfinite(y).all() and (y > 0).all()):
             raise EstimatorError("got a network's latency that is not positive and finite: measure it again")
@@ -142,7 +142,7 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray((X @ self.kinds.work - self.center_) / self.spread_)
 
 
-def _alike(kinds: Kinds) -> Array:
+def _alike(kinds: BlockKinds) -> Array:
     """Correlate the deviations of kinds, (kinds, kinds): 0 across layers, near 1 for like choices."""
     spread = kinds.choices.std(axis=0)
     alike = rbf_kernel(kinds.choices / np.where(spread > 0, spread, 1.0), gamma=_GAMMA_CHOICES)

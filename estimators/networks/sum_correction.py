@@ -23,11 +23,11 @@ Array = NDArray[np.float64]
 Predict = Callable[[Sequence[Block]], Array]
 
 # A fit to fewer says nothing of its own error.
-FEWEST_PARTS = 3
+MIN_PARTS = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Correction:
+class SumCorrection:
     """The plane from sums of blocks to whole parts.
 
     Attributes
@@ -54,7 +54,9 @@ class Correction:
         return max(self.slope * sum_s + self.junction_s * (blocks - 1), sum_s / 10)
 
 
-def fit_correction(sums_s: Sequence[float], blocks: Sequence[int], wholes_s: Sequence[float]) -> Correction:
+def fit_sum_correction(
+    sums_s: Sequence[float], blocks: Sequence[int], wholes_s: Sequence[float]
+) -> SumCorrection:
     """Fit by least squares of relative errors.
 
     Parameters
@@ -68,21 +70,21 @@ def fit_correction(sums_s: Sequence[float], blocks: Sequence[int], wholes_s: Seq
         For fewer than 3 parts, or seconds that are not above 0.
     """
     x, y = np.asarray(sums_s, dtype=float), np.asarray(wholes_s, dtype=float)
-    if not len(x) == len(y) == len(blocks) >= FEWEST_PARTS or not min(x.min(), y.min()) > 0:
+    if not len(x) == len(y) == len(blocks) >= MIN_PARTS or not min(x.min(), y.min()) > 0:
         raise EstimatorError(
-            f"got {len(x)} sums and {len(y)} whole parts: expected {FEWEST_PARTS} or more of each, "
+            f"got {len(x)} sums and {len(y)} whole parts: expected {MIN_PARTS} or more of each, "
             "above 0 s. Measure whole networks with: jmsnas profile --parts 10"
         )
     work = np.stack([x, np.asarray(blocks, dtype=float) - 1], axis=1)
     slope, junction_s = _plane(work, y)
     others = [np.arange(len(x)) != n for n in range(len(x))]
     errors = [abs(work[n] @ _plane(work[keep], y[keep]) / y[n] - 1) for n, keep in enumerate(others)]
-    return Correction(
+    return SumCorrection(
         float(slope), float(junction_s), len(x), float((x / y).mean() - 1), float(np.mean(errors))
     )
 
 
-def table_correction(table: LatencyTable, predict_s: Predict | None = None) -> Correction | None:
+def table_correction(table: LatencyTable, predict_s: Predict | None = None) -> SumCorrection | None:
     """Fit the correction of a table of one key; None where there are fewer than 3 parts.
 
     Parameters
@@ -96,10 +98,12 @@ def table_correction(table: LatencyTable, predict_s: Predict | None = None) -> C
         blocks = sorted(others)
         median_s |= dict(zip(blocks, predict_s(blocks).tolist(), strict=True))
     known = [row for row in table.parts if all(block in median_s for block in row.block.blocks)]
-    if len(known) < FEWEST_PARTS:
+    if len(known) < MIN_PARTS:
         return None
     sums_s = [math.fsum(median_s[block] for block in row.block.blocks) for row in known]
-    return fit_correction(sums_s, [len(row.block.blocks) for row in known], [row.median_s for row in known])
+    return fit_sum_correction(
+        sums_s, [len(row.block.blocks) for row in known], [row.median_s for row in known]
+    )
 
 
 def _plane(work: Array, y: Array) -> Array:

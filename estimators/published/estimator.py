@@ -20,23 +20,30 @@ from jmsnas.estimators.evaluation.evaluation_file import evaluation_from
 from jmsnas.estimators.evaluation.hold_out import COVERAGE
 from jmsnas.estimators.published.model_card import published_card
 from jmsnas.estimators.published.table import PublishedRows, read_published
-from jmsnas.estimators.regression.features import groups, shape_features
+from jmsnas.estimators.regression.features import group_ids, shape_features
 from jmsnas.estimators.regression.regressor import LatencyRegressor
 from jmsnas.estimators.store.estimator import Estimator
-from jmsnas.estimators.store.fit_record import make_recipe, read_document, read_recipe, write_recipe
-from jmsnas.estimators.store.layout import EVALUATION, RECIPE, TABLE, write_card
+from jmsnas.estimators.store.fit_record import (
+    make_fit_record,
+    read_fit_record,
+    read_json_object,
+    write_fit_record,
+)
+from jmsnas.estimators.store.layout import EVALUATION, FIT_RECORD, TABLE, write_card
 from jmsnas.files import write_atomic, write_json
 from jmsnas.profiler.exchange import lut_csv
-from jmsnas.profiler.exchange.imported_rows import ENVIRONMENT, Target, imported_rows, marked
-from jmsnas.profiler.quality.gate import check
-from jmsnas.profiler.quality.latency_entry import readings_of
+from jmsnas.profiler.exchange.imported_rows import IMPORTED_ENVIRONMENT, ImportTarget, imported_rows, mark_red
+from jmsnas.profiler.quality.gate import check_quality
+from jmsnas.profiler.quality.latency_entry import entries_of_table
 from jmsnas.profiler.table.latency_table import LatencyTable
-from jmsnas.profiler.table.schema import sorted_out
-from jmsnas.progress import Progress, silent
+from jmsnas.profiler.table.schema import separate_parts
+from jmsnas.progress import Progress, no_progress
 from jmsnas.space import Layer
 
 
-def fit_published(rows: PublishedRows, folder: Path, seed: int = 0, progress: Progress = silent) -> Estimator:
+def fit_published(
+    rows: PublishedRows, folder: Path, seed: int = 0, progress: Progress = no_progress
+) -> Estimator:
     """Fit U(.) to the rows of one setting, judge it on unseen geometries, and keep it in `folder`.
 
     Raises
@@ -49,7 +56,7 @@ def fit_published(rows: PublishedRows, folder: Path, seed: int = 0, progress: Pr
         When the folder cannot be written.
     """
     X, origin = shape_features(rows.shapes), rows.origin
-    geometries = len(set(groups(X))) if len(X) else 0
+    geometries = len(set(group_ids(X))) if len(X) else 0
     if geometries < MIN_GEOMETRIES:
         raise EstimatorError(
             f"cannot fit U(.) of {origin}: got {len(X)} MBConvs and identities of {geometries} layer "
@@ -67,12 +74,12 @@ def fit_published(rows: PublishedRows, folder: Path, seed: int = 0, progress: Pr
     fits = sum(judged.fits for judged in evaluation.splits)
     progress(fits, fits + 1, "fitting all rows")
     regressor = LatencyRegressor(seed).fit(X, rows.measured_s)
-    recipe = make_recipe(origin.name, origin.key, False, regressor, _sha256(rows))
+    recipe = make_fit_record(origin.name, origin.key, False, regressor, _sha256(rows))
     margins = regressor.margins(COVERAGE).tolist()
     write_atomic(folder / TABLE, _parquet(rows))
     write_json(folder / EVALUATION, asdict(evaluation))
     write_card(folder, published_card(rows, recipe, evaluation, margins))
-    write_recipe(folder / RECIPE, recipe)
+    write_fit_record(folder / FIT_RECORD, recipe)
     table = published_table(rows)
     answers = {row.block: row for row in table.rows if row.trust != "red"}
     return Estimator(origin.name, origin.key, "published", regressor, answers, evaluation)
@@ -87,7 +94,10 @@ def load_published(folder: Path) -> tuple[Estimator, PublishedRows]:
         When it is missing, damaged, of another schema version, or its table is not the one it was fitted to.
     """
     again = "jmsnas fit-estimator --table FILE, with the table it came from"
-    recipe, document = read_recipe(folder / RECIPE, again), read_document(folder / EVALUATION, again)
+    recipe, document = (
+        read_fit_record(folder / FIT_RECORD, again),
+        read_json_object(folder / EVALUATION, again),
+    )
     try:
         evaluation = evaluation_from(document)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -115,14 +125,16 @@ def published_table(rows: PublishedRows) -> LatencyTable:
     A block that stands twice with different latencies is their mean, and red. Raises TableError.
     """
     origin = rows.origin
-    cells = dict(enumerate(lut_csv.cells_of(rows.records), 1))
-    by_batch, _ = lut_csv.published_figures(cells, f"the table of {origin}")
-    target = Target(origin.name, origin.key, f"published: {origin}", force=True)
+    cells = dict(enumerate(lut_csv.to_csv_records(rows.records), 1))
+    by_batch, _ = lut_csv.published_entries(cells, f"the table of {origin}")
+    target = ImportTarget(origin.name, origin.key, f"published: {origin}", force=True)
     found, _ = imported_rows([entry for entries in by_batch.values() for entry in entries], target)
-    blocks, _ = sorted_out(found)
-    table = LatencyTable(origin.name, blocks, {ENVIRONMENT: {"host": str(origin)}})
-    errors = [entry for entry in check(readings_of(table, origin.name)) if entry.severity == "error"]
-    return LatencyTable(origin.name, marked(blocks, errors, origin.name), table.environments)
+    blocks, _ = separate_parts(found)
+    table = LatencyTable(origin.name, blocks, {IMPORTED_ENVIRONMENT: {"host": str(origin)}})
+    errors = [
+        entry for entry in check_quality(entries_of_table(table, origin.name)) if entry.severity == "error"
+    ]
+    return LatencyTable(origin.name, mark_red(blocks, errors, origin.name), table.environments)
 
 
 def published_layers(rows: PublishedRows) -> tuple[Layer, ...]:

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from jmsnas.estimators.evaluation.evaluate import Evaluation
 from jmsnas.estimators.published.table import PublishedRows
-from jmsnas.estimators.store.fit_record import Recipe
+from jmsnas.estimators.store.fit_record import FitRecord
 from jmsnas.estimators.store.model_card import errors_section, model_section
 
 
 def published_card(
-    rows: PublishedRows, recipe: Recipe, evaluation: Evaluation, margins: Sequence[float]
+    rows: PublishedRows, recipe: FitRecord, evaluation: Evaluation, margins: Sequence[float]
 ) -> str:
     """Write the card in Markdown; `margins` as in `jmsnas.estimators.store.model_card.model_card`."""
     origin, key = rows.origin, recipe.key
@@ -17,7 +17,7 @@ def published_card(
         f"- device: {', '.join(word for word in (origin.device, origin.processor) if word)}",
         f"- run time, as the table calls it: {origin.runtime or 'not said'}; batch {origin.batch}",
         f"- {len(rows.shapes)} rows of MBConvs and identities",
-        *([f"- left out: {rows.left_out_words}"] if rows.left_out else []),
+        *([f"- left out: {rows.left_out_summary}"] if rows.left_out else []),
         *([f"- from: {'; '.join(sources)}"] if (sources := _sources(rows)) else []),
     ]
     versions = ", ".join(f"{name} {text}" for name, text in recipe.versions.items())

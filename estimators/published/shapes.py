@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from jmsnas.cost import Operator
-from jmsnas.estimators.regression.block_shape import Shape
+from jmsnas.estimators.regression.block_shape import BlockShape
 from jmsnas.operations import squeezed_channels
 
 # What an eager framework launches for an activation: numbers read for each one written, a launch each.
@@ -19,7 +19,7 @@ _LARGEST, _WIDEST, _GROUPS = 1 << 16, 1 << 22, 64
 _SMOOTH = ("swish", "h_swish", "hard_swish")
 
 
-def published_shape(record: Mapping[str, Any], always_expands: bool = False) -> Shape:
+def published_shape(record: Mapping[str, Any], always_expands: bool = False) -> BlockShape:
     """Describe an `mbconv` or `identity` row; `always_expands`: even to the width that is there already.
 
     Raises TypeError or ValueError where a cell makes no sense.
@@ -34,7 +34,7 @@ def published_shape(record: Mapping[str, Any], always_expands: bool = False) -> 
             f"got {wide}->{out} channels, {height}x{width}, stride {stride}: expected 1 to {_LARGEST}"
         )
     if record["op"] == "identity":
-        return Shape(wide, out, height, width, stride, wide, 0, 1.0, (), identity=True)
+        return BlockShape(wide, out, height, width, stride, wide, 0, 1.0, (), identity=True)
     kernel_size, groups = int(record["kernel_size"] or 0), int(record.get("pw_groups") or 1)
     middle = int(record.get("mid_channels") or round(wide * float(record["expansion"] or 1)))
     squeezed = int(record.get("se_channels") or (squeezed_channels(middle) if record.get("se") else 0))
@@ -45,7 +45,7 @@ def published_shape(record: Mapping[str, Any], always_expands: bool = False) -> 
             f"squeezed channels: expected 1 (squeezed: 0) to {_WIDEST}, and at most {_GROUPS} groups"
         )
     activation = str(record.get("activation") or "relu")
-    shape = Shape(
+    shape = BlockShape(
         in_channels=wide,
         out_channels=out,
         height=height,
@@ -64,7 +64,7 @@ def published_shape(record: Mapping[str, Any], always_expands: bool = False) -> 
     return replace(shape, operators=_operators(shape, _READS.get(activation, _ONCE), expands))
 
 
-def _operators(shape: Shape, reads: Sequence[int], expands: bool) -> tuple[Operator, ...]:
+def _operators(shape: BlockShape, reads: Sequence[int], expands: bool) -> tuple[Operator, ...]:
     """Count expand, depthwise, squeeze-and-excitation, project, addition, of one image."""
     before = shape.height * shape.width
     after = -(-shape.height // shape.stride) * -(-shape.width // shape.stride)

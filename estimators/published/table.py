@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from jmsnas.errors import TableError
 from jmsnas.estimators.published.shapes import published_shape
-from jmsnas.estimators.regression.block_shape import Shape
-from jmsnas.profiler.exchange.published_setting import Setting, setting_of
-from jmsnas.profiler.quality.read_published import read_records
+from jmsnas.estimators.regression.block_shape import BlockShape
+from jmsnas.profiler.exchange.published_setting import PublishedSetting, published_setting
+from jmsnas.profiler.quality.read_published import read_published_records
 
 Record = Mapping[str, Any]
 _OPS = ("mbconv", "identity")
@@ -42,9 +42,9 @@ class PublishedRows:
         Rows of the setting that are none of these, by reason.
     """
 
-    origin: Setting
+    origin: PublishedSetting
     records: tuple[Record, ...]
-    shapes: tuple[Shape, ...]
+    shapes: tuple[BlockShape, ...]
     measured_s: NDArray[np.float64]
     left_out: Counter[str]
 
@@ -59,7 +59,7 @@ class PublishedRows:
         return tuple(sorted({str(record["source"]) for record in self.records if record.get("source")}))
 
     @property
-    def left_out_words(self) -> str:
+    def left_out_summary(self) -> str:
         """What is left out, in words: `2 x pool_fc (no MBConv), 1 x no latency above 0`."""
         return ", ".join(f"{count} x {why}" for why, count in self.left_out.items())
 
@@ -72,7 +72,7 @@ def read_published(path: Path) -> tuple[PublishedRows, ...]:
     TableError
         When the file cannot be read, is no latency table of blocks, or a row makes no sense.
     """
-    records = read_records(path)
+    records = read_published_records(path)
     if not records or "op" not in records[0]:
         what = "latencies of whole networks" if records else "no rows"
         raise TableError(
@@ -80,17 +80,17 @@ def read_published(path: Path) -> tuple[PublishedRows, ...]:
         )
     if len(records) > _MOST_ROWS:
         raise TableError(f"{path} has {len(records)} rows: expected at most {_MOST_ROWS} blocks to fit to")
-    settings: dict[Setting, list[tuple[int, Record]]] = {}
+    settings: dict[PublishedSetting, list[tuple[int, Record]]] = {}
     for number, record in enumerate(records, 1):
         try:
             batch = int(record["batch"] or 1)
         except (TypeError, ValueError, ArithmeticError) as error:
             raise _no_sense(path, number, error) from error
-        settings.setdefault(setting_of(record, batch), []).append((number, record))
+        settings.setdefault(published_setting(record, batch), []).append((number, record))
     return tuple(_rows(origin, found, path) for origin, found in settings.items())
 
 
-def _rows(origin: Setting, numbered: Sequence[tuple[int, Record]], path: Path) -> PublishedRows:
+def _rows(origin: PublishedSetting, numbered: Sequence[tuple[int, Record]], path: Path) -> PublishedRows:
     kept: list[tuple[int, Record]] = []
     left_out: Counter[str] = Counter()
     for number, record in numbered:

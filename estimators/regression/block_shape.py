@@ -12,7 +12,7 @@ from jmsnas.space import Block
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
+class BlockShape:
     """Geometry and operators of one block; height and width are the input's.
 
     Attributes
@@ -64,12 +64,12 @@ class Shape:
         return f"{name} {self.in_channels}->{self.out_channels} {self.height}x{self.width}{stride}{variant}"
 
 
-def shape_of(block: Block) -> Shape:
+def shape_of_block(block: Block) -> BlockShape:
     """Describe a block of ours; the stem and the head are convolutions without a depthwise stage."""
     layer, candidate, own = block.layer, block.candidate, block.candidate.operation
     # Where a bottleneck's width is given outright, the expansion is whatever ratio that makes.
     expansion = block.middle_channels / layer.in_channels if own.form == "bottleneck" else 1.0
-    return Shape(
+    return BlockShape(
         in_channels=layer.in_channels,
         out_channels=layer.out_channels,
         height=layer.height,

@@ -29,7 +29,7 @@ _MACS = ("expand_macs", "depthwise_macs", "project_macs")
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class TrainingRange:
     """What a table holds: geometries, pairs of channels, and the range of each size.
 
     Attributes
@@ -76,14 +76,14 @@ class Seen:
         return 1 + _A_DOUBLING * self.doublings(X)
 
 
-def seen_in(X: Array) -> Seen:
+def training_range(X: Array) -> TrainingRange:
     """Note what a table holds."""
     geometries = frozenset(map(tuple, X[:, columns(GEOMETRY)].tolist()))
     pairs = frozenset(geometry[: len(CHANNEL_PAIR)] for geometry in geometries)
     sizes, work = X[:, columns(_HULL)], _work(X)
     any_work = work[~np.isnan(work)]
     least, most = (any_work.min(), any_work.max()) if len(any_work) else (-np.inf, np.inf)
-    return Seen(geometries, pairs, sizes.min(axis=0), sizes.max(axis=0), float(least), float(most))
+    return TrainingRange(geometries, pairs, sizes.min(axis=0), sizes.max(axis=0), float(least), float(most))
 
 
 def _work(X: Array) -> Array:
@@ -119,6 +119,6 @@ def conformal_margins(errors: tuple[tuple[float, ...], ...], coverage: float) ->
     return np.array(found)
 
 
-def half_widths(X: Array, seen: Seen, margins: Array) -> Array:
+def half_widths(X: Array, seen: TrainingRange, margins: Array) -> Array:
     """Give the logarithm of the factor that each row's interval reaches either way, (rows,)."""
     return np.minimum(margins[seen.level(X)] * seen.widening(X), _WIDEST)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jmsnas.cost import Operator
-from jmsnas.estimators.regression.block_shape import Shape, shape_of
+from jmsnas.estimators.regression.block_shape import BlockShape, shape_of_block
 from jmsnas.space import Block
 
 GEOMETRY = ("in_channels", "out_channels", "height", "width", "stride")
@@ -75,7 +75,7 @@ _BYTES = 4
 _LONGEST_ALIGNMENT = 64
 
 
-def features(blocks: Sequence[Block | Shape]) -> Array:
+def features(blocks: Sequence[Block | BlockShape]) -> Array:
     """Describe blocks by numbers.
 
     Parameters
@@ -88,10 +88,10 @@ def features(blocks: Sequence[Block | Shape]) -> Array:
     -------
     (blocks, len(FEATURES)), columns in the order of `FEATURES`: MACs, bytes, counts, natural logarithms.
     """
-    return shape_features([each if isinstance(each, Shape) else shape_of(each) for each in blocks])
+    return shape_features([each if isinstance(each, BlockShape) else shape_of_block(each) for each in blocks])
 
 
-def shape_features(shapes: Sequence[Shape]) -> Array:
+def shape_features(shapes: Sequence[BlockShape]) -> Array:
     """Describe shapes, of our blocks or of published ones, by the same numbers as `features`."""
     if not shapes:
         return np.empty((0, len(FEATURES)))
@@ -103,13 +103,13 @@ def columns(names: Sequence[str]) -> list[int]:
     return [FEATURES.index(name) for name in names]
 
 
-def groups(X: Array, names: Sequence[str] = GEOMETRY) -> NDArray[np.int64]:
+def group_ids(X: Array, names: Sequence[str] = GEOMETRY) -> NDArray[np.int64]:
     """Number what each row shares with its like, (rows,): its layer geometry, or other named columns."""
     _, found = np.unique(X[:, columns(names)], axis=0, return_inverse=True)
     return np.asarray(found, dtype=np.int64).reshape(-1)
 
 
-def _row(shape: Shape) -> list[float]:
+def _row(shape: BlockShape) -> list[float]:
     work, out_width = _roofline(shape.operators), -(-shape.width // shape.stride)
     if shape.kernel_size // 2 > out_width:
         work["overpadded_macs"] = work["depthwise_macs"]

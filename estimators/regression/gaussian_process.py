@@ -22,7 +22,7 @@ _MAX_SEARCH_STEPS = 50
 # Keeps the covariance invertible.
 _JITTER = 1e-8
 # Length scales of standardised inputs are around 3, within a factor of 4 or so: rows are few and inputs many.
-USUAL_LENGTH, _LENGTH_SD = 3.0, 1.4
+PRIOR_LENGTH_SCALE, _LENGTH_SD = 3.0, 1.4
 # A normal error beyond 3 standard deviations is one in 370: a row that far off is not of the same kind.
 _STRANGE = 3.0
 # Numbers at once, so that what is worked on fits a cache.
@@ -57,7 +57,7 @@ class GaussianProcess:
         return found * signal
 
 
-def fit_process(Z: Array, z: Array, variance: Array, theta: Array) -> GaussianProcess:
+def fit_gaussian_process(Z: Array, z: Array, variance: Array, theta: Array) -> GaussianProcess:
     """Fit to all rows; those that the others contradict count as noisier than they said.
 
     Parameters
@@ -92,7 +92,7 @@ def search_theta(Z: Array, z: Array, variance: Array, seed: int) -> Array:
     """Find the most probable hyper-parameters: evidence of the rows times a prior on length scales."""
     some = np.random.default_rng(seed).permutation(len(Z))[:MAX_SEARCH_ROWS]
     inputs = Z.shape[1]
-    usual = np.log(np.array([1.0, *[USUAL_LENGTH] * inputs, 0.1]))
+    usual = np.log(np.array([1.0, *[PRIOR_LENGTH_SCALE] * inputs, 0.1]))
     bounds = [(1e-2, 1e2), *[(0.1, 1e3)] * inputs, (1e-6, 10.0)]
 
     def objective(theta: Array) -> tuple[float, Array]:

@@ -10,22 +10,28 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.estimators.regression.conformal import LEVELS, seen_in
+from jmsnas.estimators.regression.conformal import LEVELS, training_range
 from jmsnas.estimators.regression.cross_validation import (
     FOLDS,
-    Split,
+    Fold,
     channel_folds,
     group_folds,
     random_folds,
 )
-from jmsnas.estimators.regression.features import groups
+from jmsnas.estimators.regression.features import group_ids
 from jmsnas.estimators.regression.gaussian_process import MAX_SEARCH_ROWS
-from jmsnas.estimators.regression.residual_models import Residual, fit_residual, suited
-from jmsnas.estimators.regression.roofline import ROOFLINES, counted, fit_roofline, roofline_s, works
+from jmsnas.estimators.regression.residual_models import ResidualModel, candidate_models, fit_residual_model
+from jmsnas.estimators.regression.roofline import (
+    ROOFLINE_KINDS,
+    fit_roofline,
+    has_work,
+    roofline_s,
+    rows_to_score,
+)
 
 Array = NDArray[np.float64]
 T = TypeVar("T")
-Models = tuple[str, ...]
+ModelNames = tuple[str, ...]
 
 # A less simple model must earn its keep: by a thousandth of latency, and by some of its gain's own doubt; the
 # first to be more than a roofline by a part of the roofline's error too, or noise would be modelled.
@@ -38,7 +44,7 @@ _FEW_ROWS, _FOLDS_OF_FEW = 200, 10
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class ModelChoice:
     """What cross-validation chose, so that a fit of the same rows needs no search.
 
     Attributes
@@ -58,15 +64,15 @@ class Choice:
     """
 
     roofline: str
-    residual: Models
+    residual: ModelNames
     share: float
     theta: tuple[float, ...]
-    mapes: tuple[tuple[Models, float], ...]
+    mapes: tuple[tuple[ModelNames, float], ...]
     log_errors: tuple[tuple[float, ...], ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Fit:
+class FittedModel:
     """A roofline and the residual on top of it.
 
     `rates` are seconds per unit of `ROOFLINE`, then the constant; no roofline answers less than `floor_s`, a
@@ -77,69 +83,71 @@ class Fit:
     rates: Array
     floor_s: float
     idle_s: float
-    residual: Residual
+    residual: ResidualModel
 
     def roofline_s(self, X: Array) -> Array:
         """Seconds by the roofline alone, (rows,)."""
         busy_s = np.maximum(roofline_s(X, self.rates), self.floor_s)
-        return np.where(works(X), busy_s, self.idle_s)
+        return np.where(has_work(X), busy_s, self.idle_s)
 
     def predict_s(self, X: Array) -> Array:
         """Seconds, (rows,)."""
         base_s = self.roofline_s(X)
-        correction = np.where(works(X), self.residual.correction(X, base_s), 0.0)
+        correction = np.where(has_work(X), self.residual.correction(X, base_s), 0.0)
         return np.asarray(base_s * np.exp(correction))
 
 
 @dataclass(frozen=True, slots=True)
-class Rows:
+class TrainingRows:
     """What is fitted to: features (rows, features), seconds (rows,), noise as a share of them or None."""
 
     X: Array
     y: Array
     noise: Array | None
 
-    def part(self, some: NDArray[np.int64]) -> "Rows":
+    def part(self, some: NDArray[np.int64]) -> "TrainingRows":
         """Some of the rows."""
-        return Rows(self.X[some], self.y[some], None if self.noise is None else self.noise[some])
+        return TrainingRows(self.X[some], self.y[some], None if self.noise is None else self.noise[some])
 
 
-def fit_rows(
-    rows: Rows,
+def fit_model(
+    rows: TrainingRows,
     roofline: str,
-    residual: Models = (),
+    residual: ModelNames = (),
     theta: tuple[float, ...] = (),
     seed: int = 0,
     share: float = 1.0,
-) -> Fit:
+) -> FittedModel:
     """Fit one model to all rows. Raises ValueError when `theta` does not suit them."""
     rates, floor_s = fit_roofline(rows.X, rows.y, rows.noise, roofline), float(rows.y.min()) / 10
-    base_s, idle_s = np.maximum(roofline_s(rows.X, rates), floor_s), rows.y[~works(rows.X)]
-    return Fit(
+    base_s, idle_s = np.maximum(roofline_s(rows.X, rates), floor_s), rows.y[~has_work(rows.X)]
+    return FittedModel(
         rates,
         floor_s,
         float(np.median(idle_s)) if len(idle_s) else max(float(rates[-1]), floor_s),
-        fit_residual(residual, rows.X, base_s, rows.y, rows.noise, theta, seed, share),
+        fit_residual_model(residual, rows.X, base_s, rows.y, rows.noise, theta, seed, share),
     )
 
 
-def choose(rows: Rows, seed: int = 0, residual: Models | None = None) -> tuple[Choice, Fit]:
+def select_model(
+    rows: TrainingRows, seed: int = 0, residual: ModelNames | None = None
+) -> tuple[ModelChoice, FittedModel]:
     """Try the models on geometries left out, and fit the best to all rows.
 
     Rows must be of 2 layer geometries or more. `residual` names the residual models to take, if not the best.
     Errors of blocks that do no work, which no model answers, count neither here nor for intervals.
     """
-    busy = counted(rows.X)
-    geometries = groups(rows.X)[busy]
+    busy = rows_to_score(rows.X)
+    geometries = group_ids(rows.X)[busy]
     few = len(rows.y) <= _FEW_ROWS
     folds = group_folds(rows.X, seed=seed, folds=_FOLDS_OF_FEW if few else FOLDS)
-    rooflines = ROOFLINES if few else ("stages",)
+    rooflines = ROOFLINE_KINDS if few else ("stages",)
     alone = {kind: _left_out(rows, folds, kind, (), seed)[busy] for kind in rooflines}
     tried_alone = {kind: _errors(logs) for kind, logs in alone.items()}
     roofline = _roofline(tried_alone, geometries)
-    logs: dict[Models, Array] = {(): alone[roofline]}
+    logs: dict[ModelNames, Array] = {(): alone[roofline]}
     # Where less is left than a residual model must gain there is nothing to try.
-    tried = suited(len(rows.y)) if _errors(logs[()]).mean() > _MIN_GAIN else ()
+    tried = candidate_models(len(rows.y)) if _errors(logs[()]).mean() > _MIN_GAIN else ()
     for models in [(name,) for name in tried] if residual is None else [residual]:
         logs[models] = _left_out(rows, folds, roofline, models, seed)[busy]
     if residual is None and len(tried) > 1:
@@ -152,8 +160,8 @@ def choose(rows: Rows, seed: int = 0, residual: Models | None = None) -> tuple[C
     best, share = residual or (), 1.0
     if residual is None:
         best, share = _simplest_of_the_best(errors, geometries, _RESIDUAL_DOUBTS, _FIRST_GAIN)
-    fit = fit_rows(rows, roofline, best, (), seed, share)
-    return Choice(
+    fit = fit_model(rows, roofline, best, (), seed, share)
+    return ModelChoice(
         roofline,
         best,
         share,
@@ -200,10 +208,10 @@ def _simplest_of_the_best(
 
 
 def _left_out(
-    rows: Rows,
-    folds: list[Split],
+    rows: TrainingRows,
+    folds: list[Fold],
     roofline: str,
-    residual: Models,
+    residual: ModelNames,
     seed: int,
     theta: tuple[float, ...] = (),
     share: float = 1.0,
@@ -211,15 +219,17 @@ def _left_out(
     """Logarithm of predicted / measured of each row, by a model fitted without its fold, (rows,)."""
     logs = np.empty(len(rows.y))
     for seen, unseen in folds:
-        fit = fit_rows(rows.part(seen), roofline, residual, theta, seed, share)
+        fit = fit_model(rows.part(seen), roofline, residual, theta, seed, share)
         logs[unseen] = np.log(fit.predict_s(rows.X[unseen]) / rows.y[unseen])
     return logs
 
 
-def _log_errors(rows: Rows, roofline: str, residual: Residual, seed: int) -> tuple[tuple[float, ...], ...]:
+def _log_errors(
+    rows: TrainingRows, roofline: str, residual: ResidualModel, seed: int
+) -> tuple[tuple[float, ...], ...]:
     """Sort |log errors| of rows left out in three ways into the levels they were then at."""
     found: list[list[float]] = [[] for _ in LEVELS]
-    busy = np.flatnonzero(counted(rows.X))
+    busy = np.flatnonzero(rows_to_score(rows.X))
     known = residual.theta if len(rows.y) > MAX_SEARCH_ROWS else ()
     count = _FOLDS_OF_FEW if len(rows.y) <= _FEW_ROWS else FOLDS
     for folds in (
@@ -232,7 +242,7 @@ def _log_errors(rows: Rows, roofline: str, residual: Residual, seed: int) -> tup
         logs = _left_out(rows, folds, roofline, residual.names, seed, known, residual.share)
         for fold_seen, left_out in folds:
             unseen = np.intersect1d(left_out, busy)
-            seen, X = seen_in(rows.X[fold_seen]), rows.X[unseen]
+            seen, X = training_range(rows.X[fold_seen]), rows.X[unseen]
             errors = np.abs(logs[unseen]) / seen.widening(X)
             for level, error in zip(seen.level(X).tolist(), errors.tolist(), strict=True):
                 found[level].append(error)

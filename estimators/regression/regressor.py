@@ -13,10 +13,16 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators.regression.conformal import LEVELS, conformal_margins, half_widths, seen_in
-from jmsnas.estimators.regression.features import FEATURES, groups
-from jmsnas.estimators.regression.model_selection import Choice, Fit, Rows, choose, fit_rows
-from jmsnas.estimators.regression.residual_models import MODELS, in_words
+from jmsnas.estimators.regression.conformal import LEVELS, conformal_margins, half_widths, training_range
+from jmsnas.estimators.regression.features import FEATURES, group_ids
+from jmsnas.estimators.regression.model_selection import (
+    FittedModel,
+    ModelChoice,
+    TrainingRows,
+    fit_model,
+    select_model,
+)
+from jmsnas.estimators.regression.residual_models import MODELS, model_names
 
 Array = NDArray[np.float64]
 
@@ -70,7 +76,7 @@ class LatencyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             raise EstimatorError(
                 f"got residual {self.residual!r}: expected one of auto, none, {', '.join(MODELS)}"
             )
-        geometries = len(set(groups(rows.X)))
+        geometries = len(set(group_ids(rows.X)))
         if geometries < 2:
             raise EstimatorError(
                 f"got {len(rows.y)} rows of {geometries} layer geometry: expected 2 geometries or more, "
@@ -79,14 +85,16 @@ class LatencyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         wanted = {"auto": None, "none": ()}.get(self.residual, (self.residual,))
         # Matrices are small: a second BLAS thread only makes the first one wait, twenty times slower.
         with threadpool_limits(1, user_api="blas"):
-            return self._keep(rows, *choose(rows, self.seed, wanted))
+            return self._keep(rows, *select_model(rows, self.seed, wanted))
 
-    def refit(self, X: Array, y: Array, choice: Choice, noise: Array | None = None) -> "LatencyRegressor":
+    def refit(
+        self, X: Array, y: Array, choice: ModelChoice, noise: Array | None = None
+    ) -> "LatencyRegressor":
         """Fit on all rows with a choice already made, without any search. Raises EstimatorError."""
         rows = self._rows(X, y, noise)
         try:
             with threadpool_limits(1, user_api="blas"):
-                fit = fit_rows(rows, choice.roofline, choice.residual, choice.theta, self.seed, choice.share)
+                fit = fit_model(rows, choice.roofline, choice.residual, choice.theta, self.seed, choice.share)
         except ValueError as error:
             raise EstimatorError(
                 f"the residual model cannot be fitted again: {error}. Run: jmsnas fit-estimator"
@@ -111,7 +119,7 @@ class LatencyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """
         table = self._table(X)
         predicted_s = self.fit_.predict_s(table)
-        factor = np.exp(half_widths(table, self.seen_, self.margins(coverage)))
+        factor = np.exp(half_widths(table, self.training_range_, self.margins(coverage)))
         return predicted_s / factor, predicted_s * factor
 
     def margin(self, coverage: float = 0.9, level: str = "new geometry") -> float:
@@ -122,16 +130,16 @@ class LatencyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         """Give that of each of `LEVELS`, (levels,). Raises EstimatorError when `coverage` is not one."""
         return conformal_margins(self.choice_.log_errors, coverage)
 
-    def outside(self, X: Array) -> NDArray[np.bool_]:
+    def extrapolated(self, X: Array) -> NDArray[np.bool_]:
         """Say which rows are beyond the sizes, or of a kind, that were fitted, (rows,)."""
         table = self._table(X)
-        return np.asarray(self.seen_.doublings(table) > 0)
+        return np.asarray(self.training_range_.doublings(table) > 0)
 
     @property
     def name(self) -> str:
         """Which model was chosen, for people."""
         models = self.choice_.residual
-        return f"roofline + {in_words(models)}" if models else "roofline"
+        return f"roofline + {model_names(models)}" if models else "roofline"
 
     def __sklearn_tags__(self) -> Tags:
         """Tell scikit-learn that latencies are positive."""
@@ -139,14 +147,14 @@ class LatencyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         tags.target_tags.positive_only = True
         return tags
 
-    def _rows(self, X: Array, y: Array, noise: Array | None) -> Rows:
+    def _rows(self, X: Array, y: Array, noise: Array | None) -> TrainingRows:
         X, y = validate_data(self, X, y, dtype=np.float64, y_numeric=True, ensure_min_samples=2)
         if not (y > 0).all():
             raise EstimatorError("got a latency that is not above 0 s: check the table's rows")
         known = None if noise is None else np.asarray(noise, dtype=float)
         if known is not None and not (known.shape == y.shape and (known >= 0).all()):
             raise EstimatorError(f"got noise of shape {known.shape}: expected {y.shape}, 0 or more each")
-        return Rows(self._features(X), y, known)
+        return TrainingRows(self._features(X), y, known)
 
     def _table(self, X: Array) -> Array:
         check_is_fitted(self)
@@ -161,6 +169,6 @@ class LatencyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             )
         return X
 
-    def _keep(self, rows: Rows, choice: Choice, fit: Fit) -> "LatencyRegressor":
-        self.choice_, self.fit_, self.seen_ = choice, fit, seen_in(rows.X)
+    def _keep(self, rows: TrainingRows, choice: ModelChoice, fit: FittedModel) -> "LatencyRegressor":
+        self.choice_, self.fit_, self.training_range_ = choice, fit, training_range(rows.X)
         return self

@@ -15,7 +15,7 @@ from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.kernel_ridge import KernelRidge
 
 from jmsnas.estimators.regression.features import RESIDUAL, columns
-from jmsnas.estimators.regression.gaussian_process import fit_process, search_theta
+from jmsnas.estimators.regression.gaussian_process import fit_gaussian_process, search_theta
 
 Array = NDArray[np.float64]
 Model = Callable[[Array], Array]
@@ -37,7 +37,7 @@ _CHUNK = 2000
 
 
 @dataclass(frozen=True, slots=True)
-class Residual:
+class ResidualModel:
     """A fitted residual model.
 
     Attributes
@@ -77,7 +77,7 @@ class Residual:
         return np.asarray(self.share * np.clip(mean * self.unit + self.offset, self.lowest, self.highest))
 
 
-def suited(rows: int) -> tuple[str, ...]:
+def candidate_models(rows: int) -> tuple[str, ...]:
     """Name the models that are worth a try on so many rows."""
     if rows < MIN_ROWS:
         return ()
@@ -85,13 +85,13 @@ def suited(rows: int) -> tuple[str, ...]:
     return tuple(name for name in MODELS if name not in wrong)
 
 
-def in_words(names: Sequence[str]) -> str:
+def model_names(names: Sequence[str]) -> str:
     """Name one model, or the mean of several, for people."""
     *others, last = (MODELS[name] for name in names)
     return f"mean of {', '.join(others)} and {last}" if others else last
 
 
-def fit_residual(
+def fit_residual_model(
     names: Sequence[str],
     X: Array,
     roofline_s: Array,
@@ -100,7 +100,7 @@ def fit_residual(
     theta: tuple[float, ...] = (),
     seed: int = 0,
     share: float = 1.0,
-) -> Residual:
+) -> ResidualModel:
     """Fit residual models, one or several or none.
 
     Parameters
@@ -133,7 +133,7 @@ def fit_residual(
         variance = (known / unit) ** 2
         if not theta:
             theta = tuple(search_theta(Z, z, variance, seed).tolist())
-        models.append(fit_process(Z, z, variance, np.array(theta)).predict)
+        models.append(fit_gaussian_process(Z, z, variance, np.array(theta)).predict)
     say = 1 / (1 + (known / _OWN_ERROR) ** 2)
     if "boosting" in names:
         models.append(_trees(seed).fit(Z, z, say).predict)
@@ -141,7 +141,9 @@ def fit_residual(
         ridge = KernelRidge(alpha=0.1, kernel="laplacian", gamma=1 / Z.shape[1])
         models.append(ridge.fit(Z, z, say).predict)
     lowest, highest = float(logs.min()), float(logs.max())
-    return Residual(tuple(names), share, theta, mean, scale, offset, unit, lowest, highest, tuple(models))
+    return ResidualModel(
+        tuple(names), share, theta, mean, scale, offset, unit, lowest, highest, tuple(models)
+    )
 
 
 def _trees(seed: int) -> GradientBoostingRegressor:

@@ -23,7 +23,7 @@ _MERGED = (
     ("convolutions", "depthwise_convolutions", "elementwise_operators", "additions"),
 )
 # From the simplest on: no rate for overpadded kernels, one, a rate for each stage.
-ROOFLINES = ("merged", "padded", "stages")
+ROOFLINE_KINDS = ("merged", "padded", "stages")
 
 
 def fit_roofline(X: Array, y: Array, noise: Array | None = None, kind: str = "stages") -> Array:
@@ -75,17 +75,17 @@ def roofline_s(X: Array, rates: Array) -> Array:
     return np.asarray(X[:, columns(ROOFLINE)] @ rates[:-1] + rates[-1])
 
 
-def works(X: Array) -> NDArray[np.bool_]:
+def has_work(X: Array) -> NDArray[np.bool_]:
     """Say which rows do any work, (rows,): an Identity hands on what it got."""
     return np.asarray(X[:, columns(ROOFLINE)].any(axis=1))
 
 
-def counted(X: Array) -> NDArray[np.bool_]:
+def rows_to_score(X: Array) -> NDArray[np.bool_]:
     """Say which rows' errors count, (rows,): those that do work, as no model answers for the others.
 
     All of them where none does any.
     """
-    busy = works(X)
+    busy = has_work(X)
     return busy if busy.any() else ~busy
 
 

@@ -4,18 +4,18 @@ Search, split, compare, deploy and predict all ask here, so that they say the sa
 """
 
 from jmsnas.estimators.store.estimator import Estimator, estimator_is_current, fit_estimator, load_estimator
-from jmsnas.profiler.table.latency_table import Key, LatencyTable
-from jmsnas.progress import Progress, silent
+from jmsnas.profiler.table.latency_table import LatencyTable, RuntimeKey
+from jmsnas.progress import Progress, no_progress
 from jmsnas.workspace import Workspace
 
 
 def current_estimator(
-    place: Workspace,
+    workspace: Workspace,
     device: str,
     table: LatencyTable,
-    key: Key,
+    key: RuntimeKey,
     seed: int = 0,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> Estimator:
     """Load U(.) of a device under a key, fitted anew (and kept) where its table has moved on.
 
@@ -31,7 +31,7 @@ def current_estimator(
     TableError, EstimatorError, StorageError
         As `fit_estimator`.
     """
-    folder = place.estimator(device, key.label)
+    folder = workspace.estimator(device, key.label)
     if estimator_is_current(folder, table):
         return load_estimator(folder)
     return fit_estimator(table, key, folder, seed, progress)

@@ -21,20 +21,20 @@ from jmsnas.estimators.regression.conformal import LEVELS
 from jmsnas.estimators.regression.features import features
 from jmsnas.estimators.regression.regressor import LatencyRegressor
 from jmsnas.estimators.store.fit_record import (
-    Recipe,
-    make_recipe,
-    read_document,
-    read_recipe,
+    FitRecord,
+    make_fit_record,
+    read_fit_record,
+    read_json_object,
     table_sha256,
-    write_recipe,
+    write_fit_record,
 )
-from jmsnas.estimators.store.layout import EVALUATION, RECIPE, TABLE, write_card
+from jmsnas.estimators.store.layout import EVALUATION, FIT_RECORD, TABLE, write_card
 from jmsnas.estimators.store.model_card import model_card
 from jmsnas.files import write_json
-from jmsnas.profiler.table.latency_table import Key, LatencyTable, Row
+from jmsnas.profiler.table.latency_table import BlockRow, LatencyTable, RuntimeKey
 from jmsnas.profiler.table.parquet import read_table, write_table
 from jmsnas.profiler.table.trust import relative_noise
-from jmsnas.progress import Progress, silent
+from jmsnas.progress import Progress, no_progress
 from jmsnas.space import Block
 
 Array = NDArray[np.float64]
@@ -61,10 +61,10 @@ class Estimator:
     """
 
     device: str
-    key: Key
+    key: RuntimeKey
     origin: str
     regressor: LatencyRegressor
-    rows: Mapping[Block, Row]
+    rows: Mapping[Block, BlockRow]
     evaluation: Evaluation
 
     @property
@@ -93,17 +93,17 @@ class Estimator:
         high_s[list(known)] = [row.high_s for row in known.values()]
         return low_s, high_s
 
-    def outside(self, blocks: Sequence[Block]) -> NDArray[np.bool_]:
+    def extrapolated(self, blocks: Sequence[Block]) -> NDArray[np.bool_]:
         """Say which blocks are beyond all that was measured, (blocks,): their seconds are extrapolated."""
-        return self.regressor.outside(features(blocks))
+        return self.regressor.extrapolated(features(blocks))
 
-    def _known(self, blocks: Sequence[Block]) -> tuple[dict[int, Row], list[int]]:
+    def _known(self, blocks: Sequence[Block]) -> tuple[dict[int, BlockRow], list[int]]:
         known = {n: self.rows[block] for n, block in enumerate(blocks) if block in self.rows}
         return known, [n for n in range(len(blocks)) if n not in known]
 
 
 def fit_estimator(
-    table: LatencyTable, key: Key, folder: Path, seed: int = 0, progress: Progress = silent
+    table: LatencyTable, key: RuntimeKey, folder: Path, seed: int = 0, progress: Progress = no_progress
 ) -> Estimator:
     """Fit U(.) to the rows of one key, judge it on unseen geometries, and keep it in `folder`.
 
@@ -123,7 +123,7 @@ def fit_estimator(
     StorageError
         When the folder cannot be written.
     """
-    rows = table.of(key)
+    rows = table.for_key(key)
     blocks, measured_s, noise = [row.block for row in rows.rows], _medians_s(rows), _noise(rows)
     try:
         evaluation = evaluate(
@@ -137,12 +137,12 @@ def fit_estimator(
             f"cannot fit U(.) of {table.device} ({key.label}): {error}, "
             f"with: jmsnas profile --device {table.device}"
         ) from error
-    recipe = make_recipe(table.device, key, rows.simulated, regressor, table_sha256(rows))
+    recipe = make_fit_record(table.device, key, rows.simulated, regressor, table_sha256(rows))
     card = model_card(rows, recipe, evaluation, regressor.margins(COVERAGE).tolist())
     write_table(folder / TABLE, rows)
     write_json(folder / EVALUATION, asdict(evaluation))
     write_card(folder, card)
-    write_recipe(folder / RECIPE, recipe)
+    write_fit_record(folder / FIT_RECORD, recipe)
     return _estimator(rows, key, regressor, evaluation)
 
 
@@ -169,15 +169,15 @@ def estimator_is_current(folder: Path, table: LatencyTable) -> bool:
     """Say whether the estimator in `folder` can be loaded and was fitted to the rows `table` has now."""
     try:
         recipe, _, _ = _read(folder)
-        return table_sha256(table.of(recipe.key)) == recipe.table_sha256
+        return table_sha256(table.for_key(recipe.key)) == recipe.table_sha256
     except (EstimatorError, TableError):
         return False
 
 
-def _read(folder: Path) -> tuple[Recipe, Evaluation, LatencyTable]:
+def _read(folder: Path) -> tuple[FitRecord, Evaluation, LatencyTable]:
     again = f"jmsnas fit-estimator --device {folder.parent.name}"
-    recipe = read_recipe(folder / RECIPE, again)
-    document = read_document(folder / EVALUATION, again)
+    recipe = read_fit_record(folder / FIT_RECORD, again)
+    document = read_json_object(folder / EVALUATION, again)
     try:
         evaluation = evaluation_from(document)
     except (KeyError, TypeError, AttributeError, ValueError) as error:
@@ -185,7 +185,7 @@ def _read(folder: Path) -> tuple[Recipe, Evaluation, LatencyTable]:
             f"{folder / EVALUATION} has a field that is missing or wrong: {error}. Run: {again}"
         ) from error
     try:
-        rows = read_table(folder / TABLE).of(recipe.key)
+        rows = read_table(folder / TABLE).for_key(recipe.key)
     except TableError as error:
         raise EstimatorError(
             f"the estimator in {folder} has no sound table: {error}. Run: {again}"
@@ -204,7 +204,7 @@ def _noise(table: LatencyTable) -> Array:
 
 
 def _estimator(
-    rows: LatencyTable, key: Key, regressor: LatencyRegressor, evaluation: Evaluation
+    rows: LatencyTable, key: RuntimeKey, regressor: LatencyRegressor, evaluation: Evaluation
 ) -> Estimator:
     width = math.expm1(regressor.margin(COVERAGE, LEVELS[0]))
     known = (row for row in rows.rows if row.converged or row.half_width <= width)

@@ -17,12 +17,12 @@ from typing import Any
 from jmsnas.errors import EstimatorError, TableError
 from jmsnas.estimators.regression.conformal import LEVELS
 from jmsnas.estimators.regression.features import FEATURES, RESIDUAL, ROOFLINE
-from jmsnas.estimators.regression.model_selection import Choice
+from jmsnas.estimators.regression.model_selection import ModelChoice
 from jmsnas.estimators.regression.regressor import LatencyRegressor
 from jmsnas.estimators.regression.residual_models import MODELS
-from jmsnas.estimators.regression.roofline import ROOFLINES
+from jmsnas.estimators.regression.roofline import ROOFLINE_KINDS
 from jmsnas.files import write_json
-from jmsnas.profiler.table.latency_table import Key, LatencyTable, Row
+from jmsnas.profiler.table.latency_table import BlockRow, LatencyTable, RuntimeKey
 
 SCHEMA_VERSION = 2
 # A million rows' worth; more is a mistake or an attack.
@@ -31,7 +31,7 @@ _LIBRARIES = ("jmsnas", "numpy", "scipy", "scikit-learn")
 
 
 @dataclass(frozen=True, slots=True)
-class Recipe:
+class FitRecord:
     """What, with the table beside it, makes the estimator again.
 
     Attributes
@@ -52,10 +52,10 @@ class Recipe:
     """
 
     device: str
-    key: Key
+    key: RuntimeKey
     simulated: bool
     seed: int
-    choice: Choice
+    choice: ModelChoice
     features: tuple[str, ...]
     table_sha256: str
     rates: dict[str, float]
@@ -63,13 +63,13 @@ class Recipe:
     versions: dict[str, str]
 
 
-def make_recipe(
-    device: str, key: Key, simulated: bool, regressor: LatencyRegressor, table_sha256: str
-) -> Recipe:
+def make_fit_record(
+    device: str, key: RuntimeKey, simulated: bool, regressor: LatencyRegressor, table_sha256: str
+) -> FitRecord:
     """Write down how a fitted regressor came about."""
     choice = regressor.choice_
     lengths = (math.exp(theta) for theta in choice.theta[1:-1])
-    return Recipe(
+    return FitRecord(
         device=device,
         key=key,
         simulated=simulated,
@@ -83,12 +83,12 @@ def make_recipe(
     )
 
 
-def write_recipe(path: Path, recipe: Recipe) -> None:
+def write_fit_record(path: Path, recipe: FitRecord) -> None:
     """Write a recipe as JSON. Raises StorageError."""
     write_json(path, {"schema_version": SCHEMA_VERSION, **asdict(recipe)})
 
 
-def read_document(path: Path, again: str) -> dict[str, Any]:
+def read_json_object(path: Path, again: str) -> dict[str, Any]:
     """Read a JSON object; `again` is the command that would make the file anew. Raises EstimatorError."""
     try:
         with path.open("rb") as file:
@@ -112,7 +112,7 @@ def read_document(path: Path, again: str) -> dict[str, Any]:
     return document
 
 
-def read_recipe(path: Path, again: str) -> Recipe:
+def read_fit_record(path: Path, again: str) -> FitRecord:
     """Read a recipe; `again` is the command that would make it anew.
 
     Raises
@@ -120,7 +120,7 @@ def read_recipe(path: Path, again: str) -> Recipe:
     EstimatorError
         When it is missing, damaged, of another schema version or of other features.
     """
-    document = read_document(path, again)
+    document = read_json_object(path, again)
     schema = document.get("schema_version")
     if schema != SCHEMA_VERSION:
         raise EstimatorError(f"{path} has schema {schema}, this version reads {SCHEMA_VERSION}. Run: {again}")
@@ -139,7 +139,7 @@ def table_sha256(table: LatencyTable) -> str:
     return hashlib.sha256("\n".join([table.device, *records]).encode()).hexdigest()
 
 
-def _standing(row: Row) -> list[str | float | bool]:
+def _standing(row: BlockRow) -> list[str | float | bool]:
     return [
         *(row.kind, row.median_s, row.low_s, row.high_s),
         *(row.ratio, row.ratio_low, row.ratio_high, row.converged),
@@ -147,11 +147,11 @@ def _standing(row: Row) -> list[str | float | bool]:
     ]
 
 
-def _recipe(document: Mapping[str, Any]) -> Recipe:
+def _recipe(document: Mapping[str, Any]) -> FitRecord:
     key = document["key"]
-    return Recipe(
+    return FitRecord(
         device=str(document["device"]),
-        key=Key(
+        key=RuntimeKey(
             str(key["runtime"]),
             int(key["threads"]),
             int(key["batch"]),
@@ -168,13 +168,13 @@ def _recipe(document: Mapping[str, Any]) -> Recipe:
     )
 
 
-def _choice(document: Mapping[str, Any]) -> Choice:
+def _choice(document: Mapping[str, Any]) -> ModelChoice:
     theta = tuple(float(number) for number in document["theta"])
     if not all(-50 <= number <= 50 for number in theta):
         raise ValueError("theta must be numbers from -50 to 50")
     roofline, share = str(document["roofline"]), float(document["share"])
     residual = _models(document["residual"])
-    if roofline not in ROOFLINES:
+    if roofline not in ROOFLINE_KINDS:
         raise ValueError(f"no such roofline: {roofline}")
     if not 0 < share <= 1:
         raise ValueError(f"share must be more than 0 and at most 1, got {share}")
@@ -188,7 +188,7 @@ def _choice(document: Mapping[str, Any]) -> Choice:
     if not all(0 <= error <= 100 for level in errors for error in level):
         raise ValueError("log_errors must be numbers from 0 to 100")
     mapes = tuple((_models(names), float(mape)) for names, mape in document["mapes"])
-    return Choice(roofline, residual, share, theta, mapes, errors)
+    return ModelChoice(roofline, residual, share, theta, mapes, errors)
 
 
 def _models(names: Sequence[object]) -> tuple[str, ...]:

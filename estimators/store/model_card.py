@@ -8,16 +8,18 @@ from collections import Counter
 from collections.abc import Sequence
 from statistics import median
 
-from jmsnas.estimators.evaluation.evaluate import Evaluation, Judged, Scores
+from jmsnas.estimators.evaluation.evaluate import Evaluation, Scores, SplitScores
 from jmsnas.estimators.evaluation.hold_out import MODEL, ROOFLINE
 from jmsnas.estimators.regression.conformal import LEVELS
-from jmsnas.estimators.regression.gaussian_process import USUAL_LENGTH
-from jmsnas.estimators.regression.residual_models import in_words
-from jmsnas.estimators.store.fit_record import Recipe
-from jmsnas.profiler.table.latency_table import TRUST, LatencyTable, Row
+from jmsnas.estimators.regression.gaussian_process import PRIOR_LENGTH_SCALE
+from jmsnas.estimators.regression.residual_models import model_names
+from jmsnas.estimators.store.fit_record import FitRecord
+from jmsnas.profiler.table.latency_table import TRUST_LEVELS, BlockRow, LatencyTable
 
 
-def model_card(table: LatencyTable, recipe: Recipe, evaluation: Evaluation, margins: Sequence[float]) -> str:
+def model_card(
+    table: LatencyTable, recipe: FitRecord, evaluation: Evaluation, margins: Sequence[float]
+) -> str:
     """Write the card in Markdown.
 
     Parameters
@@ -48,7 +50,7 @@ def model_card(table: LatencyTable, recipe: Recipe, evaluation: Evaluation, marg
     return "\n\n".join(parts) + "\n"
 
 
-def _origin(table: LatencyTable, recipe: Recipe) -> str:
+def _origin(table: LatencyTable, recipe: FitRecord) -> str:
     rows, simulated = table.rows, [row for row in table.rows if row.kind == "simulated"]
     dates = sorted({row.measured_at[:10] for row in rows})
     facts = [f"- {len(rows)} rows, {' to '.join(dict.fromkeys((dates[0], dates[-1])))}"]
@@ -81,10 +83,10 @@ def _origin(table: LatencyTable, recipe: Recipe) -> str:
     return "\n".join([head, "", *facts])
 
 
-def _trust(rows: Sequence[Row]) -> str:
+def _trust(rows: Sequence[BlockRow]) -> str:
     """Count rows by their mark, with the commonest reason of those that are not green."""
     marks = Counter(row.trust for row in rows)
-    said = ", ".join(f"{marks[mark]} {mark}" for mark in TRUST if marks[mark])
+    said = ", ".join(f"{marks[mark]} {mark}" for mark in TRUST_LEVELS if marks[mark])
     doubted = Counter(row.trust_reason for row in rows if row.trust != "green").most_common(1)
     return f"{said} (mostly: {doubted[0][0]}); each counts by how far it can be trusted" if doubted else said
 
@@ -132,7 +134,7 @@ def _line(name: str, found: Scores) -> str:
     return f"| {title} | " + " | ".join(f"{share:.1%}" for share in shares) + f" | {rank} |"
 
 
-def _split(judged: Judged) -> str:
+def _split(judged: SplitScores) -> str:
     own, roofline = judged.scores[MODEL], judged.scores[ROOFLINE]
     shares = f"{own.mape:.1%} | {roofline.mape:.1%} | {own.within_10:.0%} | {judged.coverage:.0%}"
     return f"| {judged.split} | {shares} |"
@@ -142,16 +144,16 @@ def _reach(margin: float) -> str:
     return f"-{-math.expm1(-margin):.1%} to +{math.expm1(margin):.1%}"
 
 
-def model_section(recipe: Recipe) -> str:
+def model_section(recipe: FitRecord) -> str:
     """Write what was chosen, among what, and the rates of the roofline."""
     choice = recipe.choice
     tried = "\n".join(
-        f"| {in_words(models) if models else 'roofline alone'} | {mape:.1%} |"
+        f"| {model_names(models) if models else 'roofline alone'} | {mape:.1%} |"
         for models, mape in choice.mapes
     )
     kept = "nothing more: no model of the rest was shown to help"
     if choice.residual:
-        kept = f"a model of the logarithm of the rest: {in_words(choice.residual)}"
+        kept = f"a model of the logarithm of the rest: {model_names(choice.residual)}"
         kept += f", of which {choice.share:.0%} is believed" if choice.share < 1 else ""
     rates = "\n".join(
         f"| {_work(name)} | {_rate(name, rate)} |" for name, rate in recipe.rates.items() if rate > 0
@@ -173,7 +175,7 @@ def model_section(recipe: Recipe) -> str:
         near = [
             f"{name.removeprefix('log_').replace('_', ' ')} {length:.2g}"
             for name, length in recipe.lengths.items()
-            if length < 10 and abs(length - USUAL_LENGTH) > 1e-6
+            if length < 10 and abs(length - PRIOR_LENGTH_SCALE) > 1e-6
         ]
         parts.append(
             "The Gaussian process takes blocks for alike that differ by less than, in standard deviations: "

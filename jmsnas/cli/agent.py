@@ -28,6 +28,6 @@ def agent_command(
     plain: Annotated[bool, typer.Option("--plain", help="No TLS; on loopback alone.")] = False,
 ) -> None:
     """Parse and serve."""
-    from jmsnas.deploy.agent.agent import Settings, run
+    from jmsnas.deploy.agent.agent import AgentSettings, run
 
-    raise typer.Exit(run(Settings(certs, store, listen, emulate, plain)))
+    raise typer.Exit(run(AgentSettings(certs, store, listen, emulate, plain)))

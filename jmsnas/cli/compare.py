@@ -10,10 +10,10 @@ from jmsnas.cli.terminal import (
     DEFAULT_WORKSPACE,
     JsonOption,
     WorkspaceOption,
+    log,
     one_line_errors,
     print_json,
     progress_bar,
-    say,
     workspace,
 )
 
@@ -55,13 +55,13 @@ def compare_command(
     """Parse, train what is missing, write page and table, print."""
     from dataclasses import asdict
 
-    from jmsnas.cli.compare_output import chosen_runs, compared, table_lines
+    from jmsnas.cli.compare_output import comparison_entries, select_runs, table_lines
     from jmsnas.report.comparison_page import write_comparison
 
     place = workspace(folder)
-    found = chosen_runs(place, runs or ())
+    found = select_runs(place, runs or ())
     with progress_bar() as progress:
-        entries = compared(place, found, train, data_dir, progress, say)
+        entries = comparison_entries(place, found, train, data_dir, progress, log)
     page = write_comparison(found, entries, out or place.folder / "compare")
     if as_json:
         print_json({"page": str(page), "entries": [asdict(entry) for entry in entries]})

@@ -7,32 +7,34 @@ from jmsnas import mobilenets
 from jmsnas.errors import InputError
 from jmsnas.nas.comparison import (
     PAPER_SIZE,
-    Entry,
+    ComparisonEntry,
     SearchedRun,
-    comparable,
-    input_of,
+    input_shape_and_classes,
     mobilenet_entries,
     read_run,
-    recipe_of,
+    refuse_incomparable,
     resized_entries,
     searched_entries,
+    training_config,
 )
 from jmsnas.progress import Progress
 from jmsnas.units import format_duration as ms
 from jmsnas.workspace import Workspace
 
 
-def chosen_runs(place: Workspace, names: Sequence[str]) -> list[SearchedRun]:
+def select_runs(workspace: Workspace, names: Sequence[str]) -> list[SearchedRun]:
     """Read the runs named, or all that are like the newest. Raises InputError."""
     if names:
-        found = [read_run(Path(name) if "/" in name else place.run(name)) for name in names]
+        found = [read_run(Path(name) if "/" in name else workspace.run(name)) for name in names]
     else:
         paths = sorted(
-            (place.folder / "runs").glob("*/result.json"), key=lambda path: path.stat().st_mtime, reverse=True
+            (workspace.folder / "runs").glob("*/result.json"),
+            key=lambda path: path.stat().st_mtime,
+            reverse=True,
         )
         every = [read_run(path.parent) for path in paths]
         found = [run for run in every if _alike(run, every[0])]
-    comparable(found)
+    refuse_incomparable(found)
     return sorted(found, key=lambda run: (run.topology, run.document["target"]["t_const_s"]))
 
 
@@ -41,56 +43,56 @@ def _alike(run: SearchedRun, other: SearchedRun) -> bool:
     return asked[0] == asked[1]
 
 
-def compared(
-    place: Workspace,
+def comparison_entries(
+    workspace: Workspace,
     runs: Sequence[SearchedRun],
     train: bool,
     data_dir: Path,
     progress: Progress,
-    tell: Callable[[str], None],
-) -> list[Entry]:
+    warn: Callable[[str], None],
+) -> list[ComparisonEntry]:
     """Gather the entries of the table. Raises InputError, DatasetError, TrainingError."""
     chain = next((run for run in runs if run.topology == "chain"), None)
     if chain is None:
         raise InputError("all runs are of a mesh: expected one of --topology chain beside them")
-    shape, classes = input_of(chain)
-    accuracies = _accuracies(place, chain, train, data_dir, progress, tell)
+    shape, classes = input_shape_and_classes(chain)
+    accuracies = _accuracies(workspace, chain, train, data_dir, progress, warn)
     entries = [entry for run in runs for entry in searched_entries(run)]
-    entries += mobilenet_entries(place, chain, shape, classes, accuracies)
+    entries += mobilenet_entries(workspace, chain, shape, classes, accuracies)
     if shape[1] == PAPER_SIZE:
         return entries
-    entries += [entry for run in runs for entry in resized_entries(place, run)]
-    return entries + mobilenet_entries(place, chain, (3, PAPER_SIZE, PAPER_SIZE), 1000, {})
+    entries += [entry for run in runs for entry in resized_entries(workspace, run)]
+    return entries + mobilenet_entries(workspace, chain, (3, PAPER_SIZE, PAPER_SIZE), 1000, {})
 
 
 def _accuracies(
-    place: Workspace,
+    workspace: Workspace,
     chain: SearchedRun,
     train: bool,
     data_dir: Path,
     progress: Progress,
-    tell: Callable[[str], None],
+    warn: Callable[[str], None],
 ) -> dict[str, float]:
     from jmsnas.nas.train_mobilenet import known_accuracy, train_mobilenet
 
-    config, dataset = recipe_of(chain), str(chain.document["dataset"])
-    found = {name: known_accuracy(place, name, dataset, config) for name in mobilenets.NAMES}
+    config, dataset = training_config(chain), str(chain.document["dataset"])
+    found = {name: known_accuracy(workspace, name, dataset, config) for name in mobilenets.NAMES}
     missing = [name for name, accuracy in found.items() if accuracy is None]
     if missing and train:
         from jmsnas.datasets.catalog import load_dataset
         from jmsnas.space_file import load_space
 
-        tell(
+        warn(
             f"training {', '.join(missing)}: {config.final_epochs} epochs each, as the searched networks had"
         )
-        space = load_space(chain.document["space"]["name"], place.spaces)
+        space = load_space(chain.document["space"]["name"], workspace.spaces)
         splits = load_dataset(dataset, space, config.seed, data_dir)
         for name in missing:
-            found[name] = train_mobilenet(place, name, dataset, splits, config, progress)
+            found[name] = train_mobilenet(workspace, name, dataset, splits, config, progress)
     return {name: accuracy for name, accuracy in found.items() if accuracy is not None}
 
 
-def table_lines(entries: Sequence[Entry]) -> Iterator[str]:
+def table_lines(entries: Sequence[ComparisonEntry]) -> Iterator[str]:
     """Print the table for people."""
     head = f"{'network':<20}{'method':<14}{'on':<7}{'input':<9}{'accuracy':>9}{'T':>12}"
     yield f"{head}{'bytes sent':>12}{'parameters':>12}"

@@ -13,10 +13,10 @@ from jmsnas.cli.terminal import (
     print_json,
     workspace,
 )
-from jmsnas.origin import mark
+from jmsnas.origin import origin_label
 
 if TYPE_CHECKING:
-    from jmsnas.profiler.table.latency_table import Row
+    from jmsnas.profiler.table.latency_table import BlockRow
     from jmsnas.workspace import Workspace
 
 _EXAMPLES = """List every built-in, profiled or published device: measured or simulated, how old, how good.
@@ -43,7 +43,7 @@ def devices_command(folder: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOp
     print(f"This host: {host['cpu'] or 'unknown processor'}, {host['cores']} cores; {', '.join(host['is'])}")
     for device in document["devices"]:
         here = "  (this host)" if device["this_host"] else ""
-        print(f"{device['device']:<12}  {mark(device['kind'])}{here}")
+        print(f"{device['device']:<12}  {origin_label(device['kind'])}{here}")
         if "problem" in device:
             print(f"  {device['problem']}")
         for key in device["keys"]:
@@ -74,14 +74,14 @@ def describe_devices(place: "Workspace", now: datetime) -> dict[str, Any]:
     """
     import os
 
-    from jmsnas.profiler.host.environment import cpu_model, host_is
-    from jmsnas.profiler.simulation.roofline import simulated_names
+    from jmsnas.profiler.host.environment import cpu_model, is_this_host
+    from jmsnas.profiler.simulation.roofline import simulated_device_names
 
-    known = ("local", *simulated_names())
+    known = ("local", *simulated_device_names())
     published = _published(place)
     names = dict.fromkeys((*known, *place.tables, *published))
-    host = {"cpu": cpu_model(), "cores": os.cpu_count(), "is": [name for name in known if host_is(name)]}
-    devices = [_device(place, name, host_is(name), now) for name in names]
+    host = {"cpu": cpu_model(), "cores": os.cpu_count(), "is": [name for name in known if is_this_host(name)]}
+    devices = [_device(place, name, is_this_host(name), now) for name in names]
     for device in devices:
         found = published.get(device["device"], [])
         own = device["kind"] not in ("not profiled", "simulated")
@@ -134,11 +134,11 @@ def _device(place: "Workspace", name: str, this_host: bool, now: datetime) -> di
         return document | {"kind": "unreadable", "problem": str(error)}
     kinds = {row.kind for row in table.rows}
     document["kind"] = kinds.pop() if len(kinds) == 1 else "mixed" if kinds else "not profiled"
-    document["keys"] = [_key(key.label, table.of(key).rows, now) for key in table.keys]
+    document["keys"] = [_key(key.label, table.for_key(key).rows, now) for key in table.keys]
     return document
 
 
-def _key(label: str, rows: Sequence["Row"], now: datetime) -> dict[str, Any]:
+def _key(label: str, rows: Sequence["BlockRow"], now: datetime) -> dict[str, Any]:
     from statistics import median
 
     from jmsnas.profiler.table.noise_floor import noise_floor

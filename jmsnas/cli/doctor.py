@@ -25,9 +25,9 @@ def doctor_command(folder: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOpt
     """Examine and print."""
     from dataclasses import asdict
 
-    from jmsnas.deploy.doctor import examine
+    from jmsnas.deploy.doctor import check_host
 
-    found = examine(workspace(folder))
+    found = check_host(workspace(folder))
     if as_json:
         print_json({"findings": [asdict(finding) for finding in found]})
     else:

@@ -54,7 +54,7 @@ def fit_estimator_command(
     as_json: JsonOption = False,
 ) -> None:
     """Parse, fit, draw, print."""
-    from jmsnas.cli.fit_estimator_output import draw, fitted_document, print_fitted
+    from jmsnas.cli.fit_estimator_output import draw_evaluation, fitted_document, print_fitted
     from jmsnas.estimators.fit_tables import fit_tables
 
     place = workspace(folder)
@@ -62,7 +62,7 @@ def fit_estimator_command(
         found = fit_tables(place, device or (), table or (), seed, force, progress, warn)
     warn_simulated(list(dict.fromkeys(each.estimator.device for each in found if each.estimator.simulated)))
     for each in found:
-        draw(each)
+        draw_evaluation(each)
     if as_json:
         print_json({"estimators": [fitted_document(each) for each in found]})
         return

@@ -7,16 +7,16 @@ from typing import Any
 from jmsnas.cli.terminal import warn
 from jmsnas.estimators.evaluation.evaluate import Scores
 from jmsnas.estimators.evaluation.hold_out import MODEL
-from jmsnas.estimators.fit_tables import Fitted
-from jmsnas.estimators.store.layout import CARD, PICTURES, show_pictures
+from jmsnas.estimators.fit_tables import FittedEstimator
+from jmsnas.estimators.store.layout import CARD, PICTURES, embed_pictures
 from jmsnas.files import write_atomic
-from jmsnas.origin import mark
+from jmsnas.origin import origin_label
 
 # Fewer rows are of few geometries, and held out they tell little.
 _FEW_ROWS = 20
 
 
-def draw(found: Fitted) -> None:
+def draw_evaluation(found: FittedEstimator) -> None:
     """Draw predicted against measured, and errors by geometry, beside the estimator. Raises StorageError."""
     from jmsnas.report.estimator_plots import draw_geometries, draw_predicted
     from jmsnas.report.plot_style import png
@@ -25,10 +25,10 @@ def draw(found: Fitted) -> None:
     name = found.setting or f"{estimator.device}, {estimator.key.label}"
     for file, drawing in zip(PICTURES, (draw_predicted, draw_geometries), strict=True):
         write_atomic(found.folder / file, png(drawing(name, estimator.evaluation, estimator.origin)))
-    show_pictures(found.folder)
+    embed_pictures(found.folder)
 
 
-def fitted_document(found: Fitted) -> dict[str, Any]:
+def fitted_document(found: FittedEstimator) -> dict[str, Any]:
     """Describe an estimator for `--json`: its whole evaluation but the single rows."""
     estimator = found.estimator
     evaluation = asdict(estimator.evaluation)
@@ -44,10 +44,10 @@ def fitted_document(found: Fitted) -> dict[str, Any]:
     }
 
 
-def print_fitted(found: Fitted) -> None:
+def print_fitted(found: FittedEstimator) -> None:
     """Print how good an estimator is: on unseen geometries beside simpler predictors, then way by way."""
     estimator, judged = found.estimator, found.estimator.evaluation
-    kind = mark(estimator.origin)
+    kind = origin_label(estimator.origin)
     said = f": {found.setting}" if found.setting else ""
     print(
         f"{estimator.device}  {estimator.key.label}  {judged.rows} rows of {judged.geometries} geometries, "
@@ -62,7 +62,7 @@ def print_fitted(found: Fitted) -> None:
     print(f"  {found.folder}: {files}")
 
 
-def _beside(found: Fitted) -> Iterator[str]:
+def _beside(found: FittedEstimator) -> Iterator[str]:
     scores = found.estimator.evaluation.splits[0].scores
     names = {name: _title(found, name) for name in scores}
     width = max(map(len, names.values())) + 2
@@ -71,7 +71,7 @@ def _beside(found: Fitted) -> Iterator[str]:
         yield f"  {title:<{width}}{_scores(scores[name])}"
 
 
-def _title(found: Fitted, name: str) -> str:
+def _title(found: FittedEstimator, name: str) -> str:
     return f"U(.): {found.estimator.regressor.name}" if name == MODEL else name
 
 
@@ -81,7 +81,7 @@ def _scores(scores: Scores) -> str:
     return f"{scores.mape:>6.1%}{scores.rmspe:>8.1%}{shares}{rank:>10}"
 
 
-def _ways(found: Fitted) -> Iterator[str]:
+def _ways(found: FittedEstimator) -> Iterator[str]:
     """Lines of MAPE for each way to hold rows out, and what the interval held."""
     splits = found.estimator.evaluation.splits
     names = list(splits[0].scores)

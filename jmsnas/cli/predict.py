@@ -76,21 +76,21 @@ def predict_command(
     as_json: JsonOption = False,
 ) -> None:
     """Parse, predict on each device, print."""
-    from jmsnas.cli.predict_input import columns, what_was_asked
+    from jmsnas.cli.predict_input import prediction_columns, requested_blocks
 
     place = workspace(folder)
-    part, cuts = what_was_asked(place, block or (), (input_shape, out, stride), arch, space, run)
+    part, cuts = requested_blocks(place, block or (), (input_shape, out, stride), arch, space, run)
 
-    from jmsnas.cli.predict_output import device_document, print_answer
-    from jmsnas.estimators.lookup import find_basis
+    from jmsnas.cli.predict_output import device_document, print_predictions
+    from jmsnas.estimators.lookup import find_device_model
     from jmsnas.estimators.prediction import predict_part
 
     documents = []
-    for name, its in columns(device or (), runtime, cuts):
+    for name, its in prediction_columns(device or (), runtime, cuts):
         with progress_bar() as progress:
-            basis = find_basis(place, name, its, key, seed, progress)
+            basis = find_device_model(place, name, its, key, seed, progress)
         own = [cut for cut in cuts if (cut.table, runtime or cut.runtime) == (name, its)]
         shares = [(cut, predict_part(basis, cut.part)) for cut in own]
         documents.append(device_document(basis, predict_part(basis, part), shares))
     warn_simulated([found["device"] for found in documents if found["simulated"]])
-    print_json({"devices": documents}) if as_json else print_answer(documents)
+    print_json({"devices": documents}) if as_json else print_predictions(documents)

@@ -16,7 +16,7 @@ _SHAPE = re.compile(r"(\d{1,5})x(\d{1,5})x(\d{1,5})")
 
 
 @dataclass(frozen=True, slots=True)
-class Cut:
+class DevicePart:
     """What one device of a run has of its network; `layers` are numbers from 1."""
 
     device: str
@@ -27,17 +27,17 @@ class Cut:
 
 
 # --in, --out and --stride as they were typed; None where they were not.
-Geometry = tuple[str | None, int | None, int | None]
+GeometryOptions = tuple[str | None, int | None, int | None]
 
 
-def what_was_asked(
-    place: Workspace,
+def requested_blocks(
+    workspace: Workspace,
     blocks: Sequence[str],
-    geometry: Geometry,
+    geometry: GeometryOptions,
     arch: str | None,
     space: str | None,
     run: str | None,
-) -> tuple[Part, tuple[Cut, ...]]:
+) -> tuple[Part, tuple[DevicePart, ...]]:
     """Make the blocks that one of --block, --arch and --run asks for, and the cuts of a run.
 
     Raises
@@ -50,13 +50,13 @@ def what_was_asked(
     if (not blocks and any(word is not None for word in geometry)) or (arch is None and space is not None):
         raise InputError("--in, --out and --stride belong to --block, --space to --arch: leave it out here")
     if run is not None:
-        return run_network(place, run)
+        return model_of_run(workspace, run)
     if arch is not None:
-        return architecture_part(arch, load_space(space or "digits", place.spaces)), ()
-    return Part(tuple(block_from(text, *geometry) for text in blocks)), ()
+        return architecture_part(arch, load_space(space or "digits", workspace.spaces)), ()
+    return Part(tuple(parse_block(text, *geometry) for text in blocks)), ()
 
 
-def block_from(text: str, input_shape: str | None, out: int | None, stride: int | None) -> Block:
+def parse_block(text: str, input_shape: str | None, out: int | None, stride: int | None) -> Block:
     """Make a block from its name and geometry, or from one text such as `mb_k5_e6 32->64 28x28 /2`.
 
     Raises
@@ -110,7 +110,7 @@ def architecture_part(text: str, space: SearchSpace) -> Part:
     return Part(tuple(Block(*pair) for pair in zip(candidates, space.layers, strict=True)))
 
 
-def run_network(place: Workspace, text: str) -> tuple[Part, tuple[Cut, ...]]:
+def model_of_run(workspace: Workspace, text: str) -> tuple[Part, tuple[DevicePart, ...]]:
     """Read the network that a run found, and who runs what of it; relays run nothing.
 
     Parameters
@@ -125,8 +125,8 @@ def run_network(place: Workspace, text: str) -> tuple[Part, tuple[Cut, ...]]:
     """
     from jmsnas.nas.search.run_folder import read_result
 
-    folder = Path(text) if "/" in text else place.run(text)
-    finished = sorted(path.parent.name for path in (place.folder / "runs").glob("*/result.json"))
+    folder = Path(text) if "/" in text else workspace.run(text)
+    finished = sorted(path.parent.name for path in (workspace.folder / "runs").glob("*/result.json"))
     if "/" not in text and text not in finished and finished:
         near = difflib.get_close_matches(text, finished) or finished[-5:]
         raise InputError(f"no finished run {text!r} in {folder.parent}: expected {' or '.join(near)}")
@@ -138,7 +138,7 @@ def run_network(place: Workspace, text: str) -> tuple[Part, tuple[Cut, ...]]:
         layers_of = {str(term["device"]): tuple(int(n) for n in term["layers"]) for term in derived["terms"]}
         shares = ((device, layers_of[device["name"]]) for device in document["network"]["devices"])
         cuts = tuple(
-            Cut(
+            DevicePart(
                 str(device["name"]),
                 str(device["table"]),
                 str(device["runtime"]),
@@ -157,13 +157,15 @@ def run_network(place: Workspace, text: str) -> tuple[Part, tuple[Cut, ...]]:
 
 
 # A device and the run time that answers for it; None: the usual one.
-Column = tuple[str, str | None]
+DeviceRuntime = tuple[str, str | None]
 
 
-def columns(devices: Sequence[str], runtime: str | None, cuts: Sequence[Cut]) -> list[Column]:
+def prediction_columns(
+    devices: Sequence[str], runtime: str | None, cuts: Sequence[DevicePart]
+) -> list[DeviceRuntime]:
     """Choose what answers: the devices named, else the run's, else this host."""
     of_run = {cut.table: cut.runtime for cut in cuts}
-    found: list[Column] = [(name, runtime or of_run.get(name)) for name in devices]
+    found: list[DeviceRuntime] = [(name, runtime or of_run.get(name)) for name in devices]
     if not devices:
         found = [(cut.table, runtime or cut.runtime) for cut in cuts] or [("local", runtime)]
     return list(dict.fromkeys(found))

@@ -5,11 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from jmsnas.cli.predict_input import Cut
+from jmsnas.cli.predict_input import DevicePart
 from jmsnas.estimators.evaluation.hold_out import COVERAGE
-from jmsnas.estimators.lookup import Basis
-from jmsnas.estimators.prediction import Prediction, Total
-from jmsnas.origin import mark
+from jmsnas.estimators.lookup import DeviceModel
+from jmsnas.estimators.prediction import BlockPrediction, PartPrediction
+from jmsnas.origin import origin_label
 from jmsnas.profiler.table.latency_table import AnyRow
 from jmsnas.units import format_duration as ms
 
@@ -24,7 +24,9 @@ _MARKS = {
 _ROW_COVERAGE = 0.95
 
 
-def device_document(basis: Basis, whole: Total, shares: Sequence[tuple[Cut, Total]]) -> dict[str, Any]:
+def device_document(
+    basis: DeviceModel, whole: PartPrediction, shares: Sequence[tuple[DevicePart, PartPrediction]]
+) -> dict[str, Any]:
     """Describe what one device answers; `shares` are the parts that a run gave to it."""
     estimator, found = basis.estimator, basis.estimator.evaluation
     return {
@@ -48,7 +50,7 @@ def device_document(basis: Basis, whole: Total, shares: Sequence[tuple[Cut, Tota
     }
 
 
-def _block(found: Prediction) -> dict[str, Any]:
+def _block(found: BlockPrediction) -> dict[str, Any]:
     own = found.row is not None and found.from_row
     known = found.low_s < found.high_s
     return {
@@ -68,7 +70,7 @@ def _row(row: AnyRow | None) -> dict[str, Any] | None:
     return {"latency_s": row.median_s} | {name: getattr(row, name) for name in names} if row else None
 
 
-def _total(found: Total) -> dict[str, Any]:
+def _total(found: PartPrediction) -> dict[str, Any]:
     return {
         "sum": {"latency_s": found.sum_s, "low_s": found.low_s, "high_s": found.high_s},
         "corrected": asdict(found.corrected) if found.corrected else None,
@@ -76,7 +78,7 @@ def _total(found: Total) -> dict[str, Any]:
     }
 
 
-def print_answer(devices: Sequence[dict[str, Any]]) -> None:
+def print_predictions(devices: Sequence[dict[str, Any]]) -> None:
     """Print what `device_document` gave of each device: a column each, then what each rests on."""
     alone = len(devices[0]["blocks"]) == 1
     if len(devices) == 1 and alone:
@@ -116,12 +118,14 @@ def _print_columns(devices: Sequence[dict[str, Any]]) -> None:
 
 
 def _mark(found: dict[str, Any], before: str) -> str:
-    return "" if found["origin"] == "measured" else before + mark(found["origin"])
+    return "" if found["origin"] == "measured" else before + origin_label(found["origin"])
 
 
-def _span(found: dict[str, Any], mark: str = " ") -> str:
+def _span(found: dict[str, Any], origin_label: str = " ") -> str:
     below, above = (found[end] / found["latency_s"] - 1 for end in ("low_s", "high_s"))
-    return f"{mark} {ms(found['latency_s'])}" + (f"  {below:+.1%} {above:+.1%}" if below or above else "")
+    return f"{origin_label} {ms(found['latency_s'])}" + (
+        f"  {below:+.1%} {above:+.1%}" if below or above else ""
+    )
 
 
 def _block_lines(found: dict[str, Any]) -> Iterator[str]:

@@ -11,10 +11,10 @@ from jmsnas.cli.terminal import (
     JsonOption,
     SeedOption,
     WorkspaceOption,
+    log,
     one_line_errors,
     print_json,
     progress_bar,
-    say,
     warn,
     warn_simulated,
     workspace,
@@ -120,11 +120,11 @@ def profile_command(
         print_device,
         print_plan,
     )
-    from jmsnas.cli.profile_remote import AGENTS_RUN, agents_of, profile_away
-    from jmsnas.profiler.plan import make_plan
-    from jmsnas.profiler.profile import profile_device, refuse_device
+    from jmsnas.cli.profile_remote import AGENT_RUNTIMES, devices_with_agents, profile_by_agent
+    from jmsnas.profiler.plan import make_profile_plan
+    from jmsnas.profiler.profile import check_device, profile_device
     from jmsnas.profiler.simulation.roofline import processor_of
-    from jmsnas.profiler.table.latency_table import RUNTIMES, Key
+    from jmsnas.profiler.table.latency_table import RUNTIMES, RuntimeKey
     from jmsnas.space_file import load_space
     from jmsnas.units import parse_duration
 
@@ -137,54 +137,54 @@ def profile_command(
         print_json(document) if as_json else print_model(document)
         return
     names = runtime or (RUNTIMES if (timer, layout) == ("wall", "contiguous") else ("torch",))
-    away = agents_of(place, devices)
+    away = devices_with_agents(place, devices)
     keys = {
         name: [
-            Key(kind, threads, batch, dtype, processor or processor_of(name), layout, timer)
+            RuntimeKey(kind, threads, batch, dtype, processor or processor_of(name), layout, timer)
             for kind in dict.fromkeys(names)
         ]
         for name in devices
         if name not in away
     }
     for name, own in keys.items():  # all of them before the first is measured for minutes
-        refuse_device(name, own, measured_only=measured_only)
+        check_device(name, own, measured_only=measured_only)
     # An agent measures in onnxruntime, on the CPU; another run time is refused if it was asked for.
     keys |= {
         name: [
-            Key(kind, threads, batch, dtype, processor or "cpu", layout, timer)
-            for kind in runtime or AGENTS_RUN
+            RuntimeKey(kind, threads, batch, dtype, processor or "cpu", layout, timer)
+            for kind in runtime or AGENT_RUNTIMES
         ]
         for name in away
     }
     chosen = load_space(space, place.spaces)
     if breakdown:
-        from jmsnas.cli.profile_breakdown import breakdown_command
+        from jmsnas.cli.profile_breakdown import profile_breakdown
 
-        shown = [breakdown_command(name, chosen.blocks(), place, seed, as_json) for name in devices]
+        shown = [profile_breakdown(name, chosen.blocks(), place, seed, as_json) for name in devices]
         if as_json:
             print_json({"space": space, "devices": shown})
         return
-    plan, few = make_plan(chosen, off_grid, parts, mobilenets, seed), None
+    plan, few = make_profile_plan(chosen, off_grid, parts, mobilenets, seed), None
     if blocks is not None or until_mape is not None:
-        from jmsnas.cli.profile_few_shot import print_sureties, profile_few, until_document
-        from jmsnas.estimators.few_shot.plan import make_few_plan
+        from jmsnas.cli.profile_few_shot import print_few_shot, profile_few_shot, until_mape_document
+        from jmsnas.estimators.few_shot.plan import make_few_shot_plan
 
-        few = make_few_plan(plan, blocks, until_mape)
-    planned: dict[str, Any] = plan_document(few.shown if few else plan, keys, place, budget_s)
+        few = make_few_shot_plan(plan, blocks, until_mape)
+    planned: dict[str, Any] = plan_document(few.as_plan if few else plan, keys, place, budget_s)
     if few:
-        planned |= until_document(few)
+        planned |= until_mape_document(few)
     if dry_run:
         print_json(planned) if as_json else print_plan(planned)
         return
     for line in plan_lines(device for device in planned["devices"] if device["measured_here"]):
-        say(line)
+        log(line)
     documents = []
     for name in devices:
         if name in away:
-            say(f"{name}: its agent measures")
+            log(f"{name}: its agent measures")
         with progress_bar() as progress:
             if name in away:
-                profile = partial(profile_away, name, place=place, seed=seed, progress=progress)
+                profile = partial(profile_by_agent, name, workspace=place, seed=seed, progress=progress)
             else:
                 profile = partial(
                     profile_device,
@@ -193,10 +193,12 @@ def profile_command(
                     measured_only=measured_only,
                     seed=seed,
                     progress=progress,
-                    tell=cache(warn),  # one sitting after the other says the same
+                    warn=cache(warn),  # one sitting after the other says the same
                 )
             if few:
-                found, sure = profile_few(few, name, keys[name], place, profile, seed, budget_s, progress)
+                found, sure = profile_few_shot(
+                    few, name, keys[name], place, profile, seed, budget_s, progress
+                )
             else:
                 found, sure = profile(plan.subjects, keys[name], budget_s=budget_s), []
         if found.table.simulated:
@@ -208,5 +210,5 @@ def profile_command(
     for document in documents:
         print_device(document)
         if few:
-            print_sureties(document["few"])
+            print_few_shot(document["few"])
     print(f"\nNext: {'jmsnas search --topology chain' if few else 'jmsnas fit-estimator'}")

@@ -16,7 +16,7 @@ _NO_ROWS = (
 )
 
 
-def breakdown_command(
+def profile_breakdown(
     device: str, blocks: Sequence["Block"], place: "Workspace", seed: int, as_json: bool
 ) -> dict[str, Any]:
     """Break blocks down on this host, write `tables/<device>.breakdown.json`, `.svg` and `.png`, and print.
@@ -43,10 +43,10 @@ def breakdown_command(
     MeasurementError
         When torchprof can profile none of the blocks.
     """
-    refuse_elsewhere(device)
+    check_host_is(device)
     from jmsnas.files import write_atomic
     from jmsnas.profiler.host.environment import describe_host
-    from jmsnas.profiler.session.breakdowns import break_down, note_stages, write_breakdowns
+    from jmsnas.profiler.session.breakdowns import add_stages_to_table, profile_breakdowns, write_breakdowns
     from jmsnas.report.breakdown_plot import draw_breakdown, svg
     from jmsnas.report.plot_style import png
 
@@ -54,12 +54,12 @@ def breakdown_command(
         place.table(device).with_suffix(f".breakdown.{end}") for end in ("json", "svg", "png")
     )
     with progress_bar() as progress:
-        found = break_down(blocks, seed=seed, progress=progress, tell=warn)
+        found = profile_breakdowns(blocks, seed=seed, progress=progress, warn=warn)
     document = write_breakdowns(table, device, found, describe_host())
     figure = draw_breakdown(device, found)
     for path, drawn in zip(pictures, (svg, png), strict=True):
         write_atomic(path, drawn(figure))
-    rows = note_stages(device, place.table(device), found, warn)
+    rows = add_stages_to_table(device, place.table(device), found, warn)
     if not as_json:
         print_breakdown(found)
         print(f"{device}: broken down by torchprof, {table}; pictures {', '.join(map(str, pictures))}")
@@ -67,12 +67,12 @@ def breakdown_command(
     return document | {"table": str(table), "pictures": [str(path) for path in pictures], "rows": rows}
 
 
-def refuse_elsewhere(device: str) -> None:
+def check_host_is(device: str) -> None:
     """Refuse a device that this host is not: nothing can be simulated here. Raises DeviceError."""
     from jmsnas.errors import DeviceError
-    from jmsnas.profiler.host.environment import host_is
+    from jmsnas.profiler.host.environment import is_this_host
 
-    if not host_is(device):
+    if not is_this_host(device):
         raise DeviceError(
             f"this host is not {device}, and torchprof sees only the host it runs on. "
             f"On that machine, run: jmsnas profile --device {device} --breakdown"
@@ -84,7 +84,7 @@ def print_breakdown(found: Sequence["Breakdown"]) -> None:
 
     MBConvs, stems and heads have stages of their own, so each kind is a table of its own.
     """
-    from jmsnas.profiler.session.breakdowns import STAGES, stages_s
+    from jmsnas.profiler.session.breakdowns import STAGES, sum_of_stages_s
 
     longest = max(len(str(each.block)) for each in found)
     for op in dict.fromkeys(each.block.candidate.op for each in found):
@@ -93,7 +93,7 @@ def print_breakdown(found: Sequence["Breakdown"]) -> None:
         heads = "".join(f"{stage:>12}" for stage in columns)
         print(f"{'block':<{longest}}{heads}{'sum':>12}")
         for each in rows:
-            sum_s, stages = stages_s(each), dict(each.stages)
+            sum_s, stages = sum_of_stages_s(each), dict(each.stages)
             shares = (f"{100 * stages[name] / sum_s:.1f} %" if name in stages else "-" for name in columns)
             cells = "".join(f"{share:>12}" for share in shares)
             print(f"{str(each.block):<{longest}}{cells}{sum_s * 1e6:>9.1f} us")

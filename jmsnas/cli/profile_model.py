@@ -9,7 +9,7 @@ from jmsnas.workspace import Workspace
 
 
 def profile_model(
-    name: str, size: int, device: str, place: Workspace, budget_s: float | None, threads: int, seed: int
+    name: str, size: int, device: str, workspace: Workspace, budget_s: float | None, threads: int, seed: int
 ) -> dict[str, Any]:
     """Measure a network's own units here; gives what is printed.
 
@@ -21,23 +21,23 @@ def profile_model(
         For a network nobody knows.
     """
     from jmsnas.nas.load_model import load_model
-    from jmsnas.profiler.host.environment import host_is
+    from jmsnas.profiler.host.environment import is_this_host
 
-    if device != "local" and not host_is(device):
+    if device != "local" and not is_this_host(device):
         raise DeviceError(
             f"this host is not {device}: a network's own units are measured where they run. Type the same on "
             f"{device}, or leave out --device"
         )
-    model = load_model(place, name, size)
+    model = load_model(workspace, name, size)
     with progress_bar() as progress:
         if all(unit.block for unit in model.units):
             from jmsnas.profiler.profile import profile_device
-            from jmsnas.profiler.table.latency_table import Key
+            from jmsnas.profiler.table.latency_table import RuntimeKey
 
             blocks = tuple(dict.fromkeys(unit.block for unit in model.units if unit.block))
-            keys = [Key("onnxruntime", threads), Key("torch", threads)]
+            keys = [RuntimeKey("onnxruntime", threads), RuntimeKey("torch", threads)]
             found = profile_device(
-                device, blocks, keys, place, seed=seed, budget_s=budget_s, progress=progress, tell=warn
+                device, blocks, keys, workspace, seed=seed, budget_s=budget_s, progress=progress, warn=warn
             )
             rows = [row for row in found.table.rows if row.block in set(blocks)]
             return {
@@ -46,12 +46,12 @@ def profile_model(
                 "units": model.N,
                 "converged": sum(row.converged for row in rows),
                 "rows": len(rows),
-                "file": str(place.table(device)),
+                "file": str(workspace.table(device)),
             }
         from jmsnas.nas.graph.unit_profile import profile_path
-        from jmsnas.nas.graph.unit_timing import profile_network
+        from jmsnas.nas.graph.unit_timing import profile_units
 
-        profile = profile_network(model, place, device, budget_s or 60.0, threads, seed, progress)
+        profile = profile_units(model, workspace, device, budget_s or 60.0, threads, seed, progress)
     return {
         "model": name,
         "device": device,
@@ -60,7 +60,7 @@ def profile_model(
         "sum_s": sum(profile.median_s),
         "whole_s": profile.whole_s,
         "runtime": profile.runtime,
-        "file": str(profile_path(place, device, model, profile.runtime)),
+        "file": str(profile_path(workspace, device, model, profile.runtime)),
     }
 
 

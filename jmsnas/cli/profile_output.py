@@ -8,13 +8,13 @@ from typing import Any
 
 from jmsnas.errors import TableError
 from jmsnas.estimators.networks.sum_correction import table_correction
-from jmsnas.profiler.host.environment import host_is
-from jmsnas.profiler.plan import Plan, seconds_at_most
-from jmsnas.profiler.profile import BUDGET_S_A_BLOCK, Profiled
-from jmsnas.profiler.table.latency_table import TRUST, Key, LatencyTable
+from jmsnas.profiler.host.environment import is_this_host
+from jmsnas.profiler.plan import ProfilePlan, max_duration_s
+from jmsnas.profiler.profile import BUDGET_PER_BLOCK_S, ProfileResult
+from jmsnas.profiler.table.latency_table import TRUST_LEVELS, LatencyTable, RuntimeKey
 from jmsnas.profiler.table.noise_floor import noise_floor
 from jmsnas.profiler.table.parquet import read_table
-from jmsnas.profiler.timing.energy import find_meter, why_no_meter
+from jmsnas.profiler.timing.energy import find_meter, no_meter_reason
 from jmsnas.units import format_duration
 from jmsnas.workspace import Workspace
 
@@ -23,7 +23,7 @@ _START_S, _EXPORT_S = 5.0, 0.3
 
 
 def plan_document(
-    plan: Plan, asked: Mapping[str, Sequence[Key]], place: Workspace, budget_s: float | None
+    plan: ProfilePlan, asked: Mapping[str, Sequence[RuntimeKey]], workspace: Workspace, budget_s: float | None
 ) -> dict[str, Any]:
     """Describe what a sweep would measure: the groups, and what each device lacks and how long that takes.
 
@@ -33,18 +33,18 @@ def plan_document(
     for device, keys in asked.items():
         table: LatencyTable | None
         try:
-            table = read_table(place.table(device))
+            table = read_table(workspace.table(device))
         except TableError:  # there is none yet, or one that the sweep itself sets aside or refuses
             table = None
         missing = [plan.missing(table, key) for key in keys]
-        here = host_is(device)
+        here = is_this_host(device)
         export_s = sum(_EXPORT_S * n for n, key in zip(missing, keys, strict=True) if key.runtime != "torch")
         found.append(
             {
                 "device": device,
                 "measured_here": here,
                 "missing": {key.label: count for key, count in zip(keys, missing, strict=True)},
-                "at_most_s": seconds_at_most(missing, BUDGET_S_A_BLOCK, budget_s, _START_S) + export_s
+                "at_most_s": max_duration_s(missing, BUDGET_PER_BLOCK_S, budget_s, _START_S) + export_s
                 if here
                 else 0.0,
             }
@@ -93,15 +93,15 @@ def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def device_document(found: Profiled, asked: Sequence[Key]) -> dict[str, Any]:
+def device_document(found: ProfileResult, asked: Sequence[RuntimeKey]) -> dict[str, Any]:
     """Describe the table of one device as it is now; `asked` are the keys of this call."""
     from jmsnas.profiler.simulation.roofline import evidence_lines
 
     keys = []
     for key in found.table.keys:
-        of = found.table.of(key)
+        of = found.table.for_key(key)
         fastest, slowest = (choose(of.rows, key=lambda row: row.median_s) for choose in (min, max))
-        floor = noise_floor(row for row in of.everything if row.kind == "measured")
+        floor = noise_floor(row for row in of.all_rows if row.kind == "measured")
         energies = [row.energy_j for row in of.rows if row.energy_j is not None]
         keys.append(
             {
@@ -111,8 +111,8 @@ def device_document(found: Profiled, asked: Sequence[Key]) -> dict[str, Any]:
                 "parts": len(of.parts),
                 "converged": sum(row.converged for row in of.rows) / len(of.rows),
                 "half_width": median(row.half_width for row in of.rows),
-                "doubt": median(row.doubt for row in of.rows),
-                "trust": {mark: Counter(row.trust for row in of.rows)[mark] for mark in TRUST},
+                "doubt": median(row.relative_ci for row in of.rows),
+                "trust": {mark: Counter(row.trust for row in of.rows)[mark] for mark in TRUST_LEVELS},
                 "distrust": _commonest([row.trust_reason for row in of.rows if row.trust != "green"]),
                 "repeated": floor.rows if floor else 0,
                 "gap_median": floor.median_gap if floor else None,
@@ -142,10 +142,10 @@ def _commonest(reasons: Sequence[str]) -> str:
     return kinds.most_common(1)[0][0] if kinds else ""
 
 
-def _meter_line(asked: Sequence[Key]) -> str:
+def _meter_line(asked: Sequence[RuntimeKey]) -> str:
     processor = asked[0].processor
     meter = find_meter(processor)
-    return f"energy by {meter.name}: {meter.counts}" if meter else why_no_meter(processor)
+    return f"energy by {meter.name}: {meter.counts}" if meter else no_meter_reason(processor)
 
 
 def print_device(document: dict[str, Any]) -> None:
@@ -161,7 +161,7 @@ def print_device(document: dict[str, Any]) -> None:
             print(f"    {_trust(key)}")
             print(f"    {_repeated(key)}")
             if key["sums"]:
-                print(f"    {sums_line(key['sums'])}")
+                print(f"    {correction_text(key['sums'])}")
     for line in (*document["evidence"], document["meter"]):
         if line:
             print(f"  {line}")
@@ -187,7 +187,7 @@ def _repeated(key: dict[str, Any]) -> str:
     )
 
 
-def sums_line(line: dict[str, Any]) -> str:
+def correction_text(line: dict[str, Any]) -> str:
     """Say what a `Correction` is, given as a document."""
     way = "above" if line["gap"] > 0 else "below"
     return (

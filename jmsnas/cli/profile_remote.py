@@ -3,43 +3,43 @@
 from collections.abc import Sequence
 
 from jmsnas.cli.terminal import warn
-from jmsnas.profiler.host.environment import host_is
-from jmsnas.profiler.profile import Profiled
-from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.host.environment import is_this_host
+from jmsnas.profiler.profile import ProfileResult
+from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.progress import Progress
-from jmsnas.space import Subject
+from jmsnas.space import BlockOrPart
 from jmsnas.workspace import Workspace
 
 # The run times an agent measures in.
-AGENTS_RUN = ("onnxruntime",)
+AGENT_RUNTIMES = ("onnxruntime",)
 
 
-def agents_of(place: Workspace, devices: Sequence[str]) -> tuple[str, ...]:
+def devices_with_agents(workspace: Workspace, devices: Sequence[str]) -> tuple[str, ...]:
     """Which devices are measured by the agent that `devices.toml` names: those this host is not.
 
     Raises DeviceError where the file is wrong.
     """
-    if not place.devices_file.exists():
+    if not workspace.devices_file.exists():
         return ()
-    from jmsnas.deploy.transport.devices_file import read_fleet
+    from jmsnas.deploy.transport.devices_file import read_devices_file
 
-    fleet = read_fleet(place.devices_file)
-    return tuple(name for name in devices if name in fleet and not host_is(name))
+    fleet = read_devices_file(workspace.devices_file)
+    return tuple(name for name in devices if name in fleet and not is_this_host(name))
 
 
-def profile_away(
+def profile_by_agent(
     device: str,
-    subjects: Sequence[Subject],
-    keys: Sequence[Key],
-    place: Workspace,
+    subjects: Sequence[BlockOrPart],
+    keys: Sequence[RuntimeKey],
+    workspace: Workspace,
     seed: int,
     budget_s: float | None,
     progress: Progress,
-) -> Profiled:
+) -> ProfileResult:
     """Have a device's agent measure; raises as `profile_remote` does."""
     from jmsnas.deploy.remote_profile import profile_remote
 
-    leader = place.certs / "leader"
+    leader = workspace.certs / "leader"
     return profile_remote(
-        device, subjects, keys, place, leader, seed=seed, budget_s=budget_s, progress=progress, tell=warn
+        device, subjects, keys, workspace, leader, seed=seed, budget_s=budget_s, progress=progress, warn=warn
     )

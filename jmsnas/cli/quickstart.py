@@ -13,10 +13,10 @@ from jmsnas.cli.terminal import (
     JsonOption,
     SeedOption,
     WorkspaceOption,
+    log,
     one_line_errors,
     print_json,
     progress_bar,
-    say,
     warn,
     warn_simulated,
     workspace,
@@ -43,32 +43,32 @@ def quickstart_command(
     """Run the five steps, each one library call, and print what was found."""
     began, place = time.monotonic(), workspace(folder)
     run_name = dated_name("desk", "digits", seed)
-    say("1/5 profile: every block of space digits on this host, in onnxruntime")
+    log("1/5 profile: every block of space digits on this host, in onnxruntime")
     from jmsnas.profiler.profile import profile_device
-    from jmsnas.profiler.table.latency_table import Key
+    from jmsnas.profiler.table.latency_table import RuntimeKey
     from jmsnas.space_file import load_space
 
     blocks = load_space("digits", place.spaces).blocks()
     with progress_bar() as progress:
-        profile_device("local", blocks, [Key()], place, seed=seed, progress=progress, tell=warn)
-    say("2/5 fit-estimator: U(.) of this host, a laptop, a Jetson and a cloud server")
+        profile_device("local", blocks, [RuntimeKey()], place, seed=seed, progress=progress, warn=warn)
+    log("2/5 fit-estimator: U(.) of this host, a laptop, a Jetson and a cloud server")
     from jmsnas.nas.search.config import SearchConfig
-    from jmsnas.nas.search.run import How, prepare, run_search
+    from jmsnas.nas.search.run import RunOptions, prepare_search, run_search
 
     with progress_bar() as progress:
-        setting = prepare(place, "desk", "digits", "digits", seed, progress, warn)
+        setting = prepare_search(place, "desk", "digits", "digits", seed, progress, warn)
     warn_simulated(simulated_devices(setting))
-    say("3/5 search: a network and its split over the four devices, on scikit-learn's digits")
+    log("3/5 search: a network and its split over the four devices, on scikit-learn's digits")
     with progress_bar() as progress:
         config = SearchConfig(seed=seed, threads=threads)
-        run = run_search(place, run_name, setting, config, How(progress))
-    say("4/5 deploy: four agents on loopback, predicted beside measured on this machine")
+        run = run_search(place, run_name, setting, config, RunOptions(progress))
+    log("4/5 deploy: four agents on loopback, predicted beside measured on this machine")
     from jmsnas.cli.deploy_output import print_deployment
     from jmsnas.deploy.deploy_run import deploy_run
 
     with progress_bar() as progress:
-        deployed = deploy_run(place, run.folder, loopback=True, progress=progress, say=say, tell=warn)
-    say("5/5 report")
+        deployed = deploy_run(place, run.folder, loopback=True, progress=progress, log=log, warn=warn)
+    log("5/5 report")
     from jmsnas.report.run_page import write_report
 
     page = write_report(place, run.folder)

@@ -12,10 +12,10 @@ from jmsnas.cli.terminal import (
     JsonOption,
     SeedOption,
     WorkspaceOption,
+    log,
     one_line_errors,
     print_json,
     progress_bar,
-    say,
     warn,
     warn_simulated,
     workspace,
@@ -135,42 +135,42 @@ def search_command(
     """Parse, search, print."""
     from dataclasses import replace
 
-    from jmsnas.nas.search.split_options import Splitting, network_name
+    from jmsnas.nas.search.split_options import SplitOptions, topology_name
     from jmsnas.units import parse_duration
 
     place = workspace(folder)
-    network = network_name(topology, network, place.networks)
-    splitting = Splitting(split, policy, input_encoding, min_layers)
+    network = topology_name(topology, network, place.topologies)
+    splitting = SplitOptions(split, policy, input_encoding, min_layers)
     targets_s = tuple(parse_duration(text) for text in t_const or ())
 
     from jmsnas.nas.search.recipes import recipe as find_recipe
-    from jmsnas.nas.search.request import Asked, run_asked
-    from jmsnas.nas.search.run import How, prepare
-    from jmsnas.nas.search.run_folder import Data
-    from jmsnas.nas.supernet.distributed import join_ranks
-    from jmsnas.nas.supernet.training import device_for
+    from jmsnas.nas.search.request import SearchRequest, run_request
+    from jmsnas.nas.search.run import RunOptions, prepare_search
+    from jmsnas.nas.search.run_folder import DatasetOptions
+    from jmsnas.nas.supernet.distributed import init_distributed
+    from jmsnas.nas.supernet.training import training_device
 
-    found, trained_on = find_recipe(recipe), device_for(train_on)
-    asked = Asked(targets_s, found.levels, front or 0)
+    found, trained_on = find_recipe(recipe), training_device(train_on)
+    asked = SearchRequest(targets_s, found.levels, front or 0)
     config = replace(
         found.config, seed=seed, constraint=constraint, derive=derive, threads=threads, train_on=train_on
     )
     space, dataset = space or found.space, dataset or found.dataset
     new_name = place.run(name or dated_name(network, space, seed)).name
-    ranks, data = join_ranks(), Data(data_dir or place.folder / "data", workers)
+    ranks, data = init_distributed(), DatasetOptions(data_dir or place.folder / "data", workers)
     with progress_bar(ranks.first) as progress, ranks.one_at_a_time():
-        setting = prepare(place, network, space, dataset, seed, progress, warn, data, splitting)
+        setting = prepare_search(place, network, space, dataset, seed, progress, warn, data, splitting)
     if ranks.first:
         warn_simulated(simulated_devices(setting))
-        say(f"training on {trained_on} with {threads} thread{'s' * (threads > 1)}")
+        log(f"training on {trained_on} with {threads} thread{'s' * (threads > 1)}")
     with progress_bar(ranks.first) as progress:
-        how = How(progress, tensorboard, ranks)
-        run_name, runs = run_asked(place, setting, config, asked, name, new_name, how)
+        how = RunOptions(progress, tensorboard, ranks)
+        run_name, runs = run_request(place, setting, config, asked, name, new_name, how)
     if ranks.first:
-        show(run_name, [run.document for run in runs], runs[0].folder, as_json)
+        print_runs(run_name, [run.document for run in runs], runs[0].folder, as_json)
 
 
-def show(name: str, documents: list[dict[str, Any]], folder: Path, as_json: bool) -> None:
+def print_runs(name: str, documents: list[dict[str, Any]], folder: Path, as_json: bool) -> None:
     """Print one network in full, or several side by side, and what comes next."""
     if as_json:
         print_json(documents[0] if len(documents) == 1 else {"name": name, "runs": documents})

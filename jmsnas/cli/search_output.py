@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
-from jmsnas.origin import mark, origin_of, rests_on
+from jmsnas.origin import origin_label, origin_notes, origin_of
 
 
 def simulated_devices(setting: Any) -> list[str]:
@@ -17,7 +17,7 @@ def print_result(document: dict[str, Any]) -> None:
     from jmsnas.units import format_duration as ms
 
     derived, target, cloud = document["derived"], document["target"], document["cloud_only"]
-    marks = {device["name"]: mark(origin_of(device)) for device in document["network"]["devices"]}
+    marks = {device["name"]: origin_label(origin_of(device)) for device in document["network"]["devices"]}
     print(f"Network {document['network']['name']}, policy {document['network']['policy']}, layer by layer:")
     for term in derived["terms"]:
         names = " ".join(derived["candidates"][n - 1] for n in term["layers"]) or "(relay)"
@@ -45,7 +45,7 @@ def print_result(document: dict[str, Any]) -> None:
     print(f"  cloud only, {document['network']['input']} input      {ms(cloud['latency_s'])}")
     if cloud["latency_s"] < t_s:
         print("  Cloud only is faster here: at this input size a split does not pay.")
-    for sentence in rests_on(document["network"]["devices"]):
+    for sentence in origin_notes(document["network"]["devices"]):
         print(f"  {sentence}")
     print(f"Test accuracy {document['accuracy']['test']:.1%}, {document['parameters']} parameters")
 
@@ -79,10 +79,10 @@ def print_points(documents: Sequence[dict[str, Any]]) -> None:
     print(f"{'run':<28} {'T_const':>10} {'T':>10} {'of it':>7} {'accuracy':>9} {'parameters':>11}")
     for document in documents:
         t_s, t_const_s = document["derived"]["latency_s"], document["target"]["t_const_s"]
-        mark = "" if document["derived"]["in_band"] else "  not in the band"
+        origin_label = "" if document["derived"]["in_band"] else "  not in the band"
         print(
             f"{document['name']:<28} {ms(t_const_s):>10} {ms(t_s):>10} {t_s / t_const_s:>7.1%} "
-            f"{document['accuracy']['test']:>9.1%} {document['parameters']:>11}{mark}"
+            f"{document['accuracy']['test']:>9.1%} {document['parameters']:>11}{origin_label}"
         )
-    for sentence in rests_on(d for document in documents for d in document["network"]["devices"]):
+    for sentence in origin_notes(d for document in documents for d in document["network"]["devices"]):
         print(sentence)

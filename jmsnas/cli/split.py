@@ -10,10 +10,10 @@ from jmsnas.cli.terminal import (
     DEFAULT_WORKSPACE,
     JsonOption,
     WorkspaceOption,
+    log,
     one_line_errors,
     print_json,
     progress_bar,
-    say,
     warn,
     workspace,
 )
@@ -95,21 +95,21 @@ def split_command(
     as_json: JsonOption = False,
 ) -> None:
     """Parse, split, print."""
-    from jmsnas.cli.split_input import Asked, given_costs, question_of
-    from jmsnas.cli.split_output import document_of, draw, json_of, print_document
+    from jmsnas.cli.split_input import SplitArguments, given_problem, split_requests
+    from jmsnas.cli.split_output import draw_trade_offs, finite_json, print_split, split_document
 
-    asked = Asked(
+    asked = SplitArguments(
         network, costs, devices, method, objective, policy, min_layers, encoding, image, size, width
     )
     with progress_bar() as progress:
-        found, own = given_costs(asked, workspace(folder), progress)
+        found, own = given_problem(asked, workspace(folder), progress)
     for name in found.simulated:
         warn(f"SIMULATED: {name} was not measured; its latencies are a roofline of published figures.")
     for name in found.published:
         warn(f"PUBLISHED: {name} was not measured here; U(.) of a table of others speaks for it.")
-    questions = question_of(asked, own, energy_limit, time_limit)
-    document = document_of(found, questions, deadline, sweep, explain)
+    questions = split_requests(asked, own, energy_limit, time_limit)
+    document = split_document(found, questions, deadline, sweep, explain)
     if pictures:
-        for path in draw(found, questions[0], pictures):
-            say(f"drawn: {path}")
-    print_json(json_of(document)) if as_json else print_document(document)
+        for path in draw_trade_offs(found, questions[0], pictures):
+            log(f"drawn: {path}")
+    print_json(finite_json(document)) if as_json else print_split(document)

@@ -5,21 +5,21 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from jmsnas.errors import InputError
-from jmsnas.nas.load_model import load_model, network_of_run, run_named
+from jmsnas.nas.load_model import find_run_folder, load_model, topology_of_run
 from jmsnas.nas.search.run_folder import read_result
-from jmsnas.nas.split.general_topology import DeviceGraph, load_graph
+from jmsnas.nas.split.general_topology import GeneralTopology, load_general_topology
 from jmsnas.nas.split.jpeg_size import jpeg_bytes
-from jmsnas.nas.split.methods import METHODS, Question
-from jmsnas.nas.split.problem import Costs
-from jmsnas.nas.split.problem_file import read_costs
-from jmsnas.nas.split.problem_of_model import model_costs
+from jmsnas.nas.split.methods import METHODS, SplitRequest
+from jmsnas.nas.split.problem import SplitProblem
+from jmsnas.nas.split.problem_file import read_problem
+from jmsnas.nas.split.problem_of_model import problem_of_model
 from jmsnas.progress import Progress
 from jmsnas.units import parse_energy
 from jmsnas.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class SplitArguments:
     """The options as they were typed; None where they were not."""
 
     network: str | None
@@ -35,7 +35,9 @@ class Asked:
     width: float
 
 
-def given_costs(asked: Asked, place: Workspace, progress: Progress) -> tuple[Costs, Mapping[str, str]]:
+def given_problem(
+    asked: SplitArguments, workspace: Workspace, progress: Progress
+) -> tuple[SplitProblem, Mapping[str, str]]:
     """Read or put together the costs; and the input encoding and policy that come with them.
 
     Raises
@@ -45,34 +47,34 @@ def given_costs(asked: Asked, place: Workspace, progress: Progress) -> tuple[Cos
     """
     if (asked.network is None) == (asked.costs is None):
         raise InputError("expected a NETWORK or --costs FILE, one of them. Examples: jmsnas split --help")
-    network = _network(asked, place)
+    network = _network(asked, workspace)
     own = {"input": network.input_encoding, "policy": network.policy}
     if asked.costs is not None:
-        costs, given = read_costs(asked.costs, network)
+        costs, given = read_problem(asked.costs, network)
         return costs, {**own, **given}
-    model = load_model(place, str(asked.network), asked.size, asked.width)
+    model = load_model(workspace, str(asked.network), asked.size, asked.width)
     square = len(model.input_shape) == 3 and model.input_shape[0] == 3
     jpeg = jpeg_bytes(model.input_shape[1], asked.image) if square else None
-    costs = model_costs(model, network.devices, network.links, place, jpeg, progress)
+    costs = problem_of_model(model, network.devices, network.links, workspace, jpeg, progress)
     costs = replace(costs, tree=network.tree, returns=network.returns)
-    if own["policy"] == "strict" and not (costs.is_chain and costs.is_line) and not costs.fork:
+    if own["policy"] == "strict" and not (costs.is_chain and costs.is_chain_topology) and not costs.fork:
         own["policy"] = "relay"  # a default that fits; asked for by name, strict is refused
     return costs, own
 
 
-def _network(asked: Asked, place: Workspace) -> DeviceGraph:
+def _network(asked: SplitArguments, workspace: Workspace) -> GeneralTopology:
     """Find the devices and links: those asked for, else the run's own, else the paper's chain."""
-    folder = run_named(place, asked.network) if asked.network and asked.devices is None else None
+    folder = find_run_folder(workspace, asked.network) if asked.network and asked.devices is None else None
     if folder is None:
-        return load_graph(asked.devices or "chain", place.networks)
-    return network_of_run(read_result(folder), folder)
+        return load_general_topology(asked.devices or "chain", workspace.topologies)
+    return topology_of_run(read_result(folder), folder)
 
 
-def question_of(
-    asked: Asked, own: Mapping[str, str], energy_limit: str | None, time_limit_s: float
-) -> tuple[Question, ...]:
+def split_requests(
+    asked: SplitArguments, own: Mapping[str, str], energy_limit: str | None, time_limit_s: float
+) -> tuple[SplitRequest, ...]:
     """Make the questions: one, or one a method for --method all. Raises InputError, UnitError."""
-    question = Question(
+    question = SplitRequest(
         encoding=asked.encoding or own["input"],
         policy=asked.policy or own["policy"],
         min_layers=asked.min_layers,

@@ -6,19 +6,23 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from jmsnas.cli.split_words import explanation_lines, rate_words, step_words
-from jmsnas.errors import JmsnasError, TargetError
-from jmsnas.nas.split.explain import explain
-from jmsnas.nas.split.methods import Answer, Question, split
-from jmsnas.nas.split.problem import Costs, chained
-from jmsnas.nas.split.rate_lines import Line
-from jmsnas.nas.split.rate_sweep import Sweep, parse_sweep, sweep
+from jmsnas.cli.split_words import explanation_lines, rate_text, step_text
+from jmsnas.errors import InfeasibleError, JmsnasError
+from jmsnas.nas.split.explain import explain_split
+from jmsnas.nas.split.methods import SplitRequest, SplitResult, split
+from jmsnas.nas.split.problem import SplitProblem, as_chain
+from jmsnas.nas.split.rate_lines import RateLine
+from jmsnas.nas.split.rate_sweep import RateSweep, parse_rate_sweep, sweep_rate
 from jmsnas.units import format_duration as ms
 from jmsnas.units import parse_duration
 
 
-def document_of(
-    costs: Costs, questions: Sequence[Question], deadline: str | None, swept: str | None, explained: bool
+def split_document(
+    costs: SplitProblem,
+    questions: Sequence[SplitRequest],
+    deadline: str | None,
+    swept: str | None,
+    explained: bool,
 ) -> dict[str, Any]:
     """Answer the questions and put all of it into one document; seconds, bytes, bits per second, joules.
 
@@ -28,7 +32,7 @@ def document_of(
         When a question cannot be answered. With several, those that do not fit the network say why instead.
     """
     deadline_s = parse_duration(deadline) if deadline is not None else None
-    answers = [_answer(costs, question, len(questions) > 1) for question in questions]
+    answers = [_answer(costs, request, len(questions) > 1) for request in questions]
     clouds = {name: _cloud_s(costs, questions[0], name) for name in costs.input_bytes}
     document: dict[str, Any] = {
         "network": costs.network,
@@ -38,7 +42,7 @@ def document_of(
                 "name": d.name,
                 "simulated": d.name in costs.simulated,
                 "published": d.name in costs.published,
-                "rests_on": costs.basis.get(d.name, ""),
+                "rests_on": costs.provenance.get(d.name, ""),
             }
             for d in costs.devices
         ],
@@ -52,42 +56,44 @@ def document_of(
         "answers": [its if isinstance(its, dict) else _plan(costs, its) for its in answers],
     }
     first = answers[0]
-    if isinstance(first, Answer) and (explained or deadline_s is not None):
-        document["explanation"] = asdict(explain(costs, first, deadline_s)) | {"deadline_s": deadline_s}
+    if isinstance(first, SplitResult) and (explained or deadline_s is not None):
+        document["explanation"] = asdict(explain_split(costs, first, deadline_s)) | {"deadline_s": deadline_s}
     if swept is not None:
-        chain, counts = (costs, (1,)) if costs.fork else chained(costs)
-        found = sweep(chain, questions[0], *parse_sweep(swept, chain))
+        chain, counts = (costs, (1,)) if costs.fork else as_chain(costs)
+        found = sweep_rate(chain, questions[0], *parse_rate_sweep(swept, chain))
         document["sweep"] = _sweep(chain, found) | {"joined_units": max(counts) > 1}
     return document
 
 
-def _answer(costs: Costs, question: Question, several: bool) -> Answer | dict[str, Any]:
+def _answer(costs: SplitProblem, request: SplitRequest, several: bool) -> SplitResult | dict[str, Any]:
     try:
-        return split(costs, question)
+        return split(costs, request)
     except JmsnasError as error:
         if not several:
             raise
-        return {"method": question.method, "refused": str(error)}
+        return {"method": request.method, "refused": str(error)}
 
 
-def _cloud_s(costs: Costs, question: Question, encoding: str) -> float | None:
+def _cloud_s(costs: SplitProblem, request: SplitRequest, encoding: str) -> float | None:
     """T of cloud only; None where the cloud cannot run every unit."""
     try:
-        return split(costs, replace(question, method="cloud", encoding=encoding, min_layers=0)).told.latency_s
-    except TargetError:
+        return split(
+            costs, replace(request, method="cloud", encoding=encoding, min_layers=0)
+        ).timeline.latency_s
+    except InfeasibleError:
         return None
 
 
-def json_of(document: dict[str, Any]) -> dict[str, Any]:
+def finite_json(document: dict[str, Any]) -> dict[str, Any]:
     """Give the document as JSON can hold it: null for what is infinite."""
     found: dict[str, Any] = json.loads(json.dumps(document), parse_constant=lambda name: None)
     return found
 
 
-def _plan(costs: Costs, answer: Answer) -> dict[str, Any]:
-    told = answer.told
+def _plan(costs: SplitProblem, answer: SplitResult) -> dict[str, Any]:
+    told = answer.timeline
     return {
-        "method": answer.question.method,
+        "method": answer.request.method,
         "latency_s": told.latency_s,
         "low_s": told.low_s,
         "high_s": told.high_s,
@@ -99,21 +105,21 @@ def _plan(costs: Costs, answer: Answer) -> dict[str, Any]:
         "devices": [costs.names[m] for m in answer.devices],
         "cuts": _cuts(costs, answer.devices),
         "steps": [asdict(step) for step in told.steps],
-        "critical": [asdict(step) for step in told.critical],
-        "back": [asdict(step) for step in told.back],
+        "critical": [asdict(step) for step in told.critical_path],
+        "back": [asdict(step) for step in told.return_steps],
     }
 
 
-def _cuts(costs: Costs, placed: Sequence[int]) -> list[int] | None:
+def _cuts(costs: SplitProblem, placed: Sequence[int]) -> list[int] | None:
     """Cuts of equation (1) where the devices stand in line and no layer goes back."""
     devices = list(placed)
-    if not costs.is_line or not costs.is_chain or devices != sorted(devices):
+    if not costs.is_chain_topology or not costs.is_chain or devices != sorted(devices):
         return None
     return [sum(device <= m for device in devices) for m in range(costs.M)]
 
 
-def _sweep(costs: Costs, found: Sweep) -> dict[str, Any]:
-    def line(its: Line) -> dict[str, Any]:
+def _sweep(costs: SplitProblem, found: RateSweep) -> dict[str, Any]:
+    def line(its: RateLine) -> dict[str, Any]:
         layers = {costs.names[m]: its.devices.count(m) for m in dict.fromkeys(its.devices)}
         ends = {"low_s": its.latency_s(found.low_bps), "high_s": its.latency_s(found.high_bps)}
         return {
@@ -135,14 +141,14 @@ def _sweep(costs: Costs, found: Sweep) -> dict[str, Any]:
     }
 
 
-def draw(costs: Costs, question: Question, folder: Path) -> list[Path]:
+def draw_trade_offs(costs: SplitProblem, request: SplitRequest, folder: Path) -> list[Path]:
     """Draw the trade-offs into a folder; gives the files."""
     from jmsnas.report.tradeoff_plots import write_pictures
 
-    return write_pictures(costs, question, folder)
+    return write_pictures(costs, request, folder)
 
 
-def print_document(document: dict[str, Any]) -> None:
+def print_split(document: dict[str, Any]) -> None:
     """Print what `document_of` gave."""
     for line in _lines(document):
         print(line)
@@ -171,9 +177,9 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
 
 def _answer_lines(document: dict[str, Any], plan: dict[str, Any]) -> Iterator[str]:
     for step in plan["steps"]:
-        yield f"  {step_words(step)}"
+        yield f"  {step_text(step)}"
     for step in plan["back"]:
-        yield f"  {step_words(step)}, back"
+        yield f"  {step_text(step)}, back"
     interval = f" ({ms(plan['low_s'])} to {ms(plan['high_s'])})" if plan["low_s"] < plan["high_s"] else ""
     yield f"T = {ms(plan['latency_s'])}{interval}, an image every {ms(plan['period_s'])}"
     if plan["energy_j"] is not None:
@@ -208,7 +214,7 @@ def _sweep_lines(found: dict[str, Any]) -> Iterator[str]:
     yield f"Plans by the rate of {found['link']}:"
     for plan in found["plans"]:
         layers = ", ".join(f"{name} {count}" for name, count in plan["layers"].items())
-        yield f"  from {rate_words(plan['from_bps']):>14}: {ms(plan['latency_s'])} there, {layers}"
+        yield f"  from {rate_text(plan['from_bps']):>14}: {ms(plan['latency_s'])} there, {layers}"
     for key, words in (("least_worst_case", "Least worst case"), ("least_regret", "Least regret")):
         plan = found[key]
         layers = ", ".join(f"{name} {count}" for name, count in plan["layers"].items())

@@ -7,7 +7,7 @@ from jmsnas.units import format_duration as ms
 from jmsnas.units import format_rate
 
 
-def step_words(step: dict[str, Any]) -> str:
+def step_text(step: dict[str, Any]) -> str:
     """Say who computes or sends what, and how long it takes."""
     first, last = step["units"][0], step["units"][-1]
     if step["target"]:
@@ -28,10 +28,10 @@ def explanation_lines(document: dict[str, Any], found: dict[str, Any]) -> Iterat
     )
     yield f"T is the sum of {' + '.join(terms)}"
     step, share = found["bottleneck"]
-    yield f"Bottleneck: {step_words(step)}, {share:.0%} of T"
+    yield f"Bottleneck: {step_text(step)}, {share:.0%} of T"
     rate = found["break_even_bps"]
     where = {None: "", 0.0: ", at no rate of the first link", float("inf"): ", at any rate of the first link"}
-    below = where.get(rate, f", below {rate_words(rate or 0.0)} on the first link")
+    below = where.get(rate, f", below {rate_text(rate or 0.0)} on the first link")
     if found["cloud_s"] == float("inf"):
         yield "A split has to be: the last device cannot run all layers."
     elif found["pays"]:
@@ -57,6 +57,6 @@ def explanation_lines(document: dict[str, Any], found: dict[str, Any]) -> Iterat
     yield f"  layers that take as much together: {units}" if units else "  no layers take as much together"
 
 
-def rate_words(bits_per_second: float) -> str:
+def rate_text(bits_per_second: float) -> str:
     """Say a rate in four digits."""
     return format_rate(float(f"{bits_per_second:.4g}"))

@@ -78,27 +78,27 @@ def sweep_command(
 
     targets_s = [parse_duration(text) for text in t_const or ()]
 
-    from jmsnas.nas.derivation.target import targets_between
-    from jmsnas.nas.search.multi_target import Group, Workers, run_groups, targets_group
+    from jmsnas.nas.derivation.target import targets_in_range
+    from jmsnas.nas.search.multi_target import ParallelOptions, SearchGroup, run_groups, targets_group
     from jmsnas.nas.search.recipes import recipe as find_recipe
-    from jmsnas.nas.search.run import How, prepare
-    from jmsnas.nas.search.run_folder import Data
+    from jmsnas.nas.search.run import RunOptions, prepare_search
+    from jmsnas.nas.search.run_folder import DatasetOptions
 
-    found, place, groups = find_recipe(recipe), workspace(folder), list[Group]()
+    found, place, groups = find_recipe(recipe), workspace(folder), list[SearchGroup]()
     space, dataset = space or found.space, dataset or found.dataset
     name = place.run(name or dated_name("sweep", space, 0)).name
-    data = Data((data_dir or place.folder / "data").resolve())
+    data = DatasetOptions((data_dir or place.folder / "data").resolve())
     with progress_bar() as progress:
-        for network_name in network or ["chain"]:
-            setting = prepare(place, network_name, space, dataset, 0, progress, warn, data)
+        for topology_name in network or ["chain"]:
+            setting = prepare_search(place, topology_name, space, dataset, 0, progress, warn, data)
             warn_simulated(simulated_devices(setting))
             for one in seed or [0]:
                 config = replace(found.config, seed=one, constraint=constraint, derive=derive)
                 group_name = f"{name}-{chr(ord('a') + len(groups))}"
-                targets = targets_s or targets_between(setting.lut, levels)
+                targets = targets_s or targets_in_range(setting.lut, levels)
                 groups.append(targets_group(group_name, setting, config, targets))
         place = replace(place, folder=Path(place.folder).resolve())  # others' working folder may be another
-        runs = run_groups(place, groups, How(progress), Workers(jobs, dask))
+        runs = run_groups(place, groups, RunOptions(progress), ParallelOptions(jobs, dask))
     documents = [run.document for of_group in runs for run in of_group]
     if as_json:
         print_json({"name": name, "runs": documents})

@@ -9,8 +9,8 @@ from jmsnas.cli import app
 from jmsnas.cli.terminal import JsonOption, one_line_errors, print_json
 
 if TYPE_CHECKING:
-    from jmsnas.profiler.table.compare import Comparison
-    from jmsnas.profiler.table.latency_table import Key, LatencyTable
+    from jmsnas.profiler.table.compare import TableComparison
+    from jmsnas.profiler.table.latency_table import LatencyTable, RuntimeKey
 
 table_app = typer.Typer(
     no_args_is_help=True,
@@ -61,11 +61,11 @@ def check_command(
     """Parse, check all files together, print; exit code 1 when there is an error."""
     from dataclasses import asdict
 
-    from jmsnas.profiler.quality.gate import check
-    from jmsnas.profiler.quality.read_published import read_readings
+    from jmsnas.profiler.quality.gate import check_quality
+    from jmsnas.profiler.quality.read_published import read_entries
 
-    readings = [reading for path in dict.fromkeys(files) for reading in read_readings(path)]
-    found = check(readings)
+    readings = [reading for path in dict.fromkeys(files) for reading in read_entries(path)]
+    found = check_quality(readings)
     errors = sum(entry.severity == "error" for entry in found)
     if as_json:
         findings = [asdict(entry) for entry in found]
@@ -89,10 +89,10 @@ def compare_command(
     as_json: JsonOption = False,
 ) -> None:
     """Parse, compare, print; exit code 1 when they differ."""
-    from jmsnas.profiler.table.compare import compare
+    from jmsnas.profiler.table.compare import compare_tables
     from jmsnas.profiler.table.parquet import read_table
 
-    found = compare(read_table(first), read_table(second), tolerance)
+    found = compare_tables(read_table(first), read_table(second), tolerance)
     if as_json:
         print_json(_document(found))
     else:
@@ -117,29 +117,29 @@ def export_command(
     """Parse, write, say where."""
     from jmsnas.errors import TableError
     from jmsnas.files import write_atomic
-    from jmsnas.profiler.exchange.lut_yaml import lut_of
-    from jmsnas.profiler.table.csv_export import csv_of
+    from jmsnas.profiler.exchange.lut_yaml import table_to_lut
+    from jmsnas.profiler.table.csv_export import table_to_csv
     from jmsnas.profiler.table.parquet import read_table
 
     if (csv is None) == (yaml is None):
         raise TableError("expected what to write: either --csv OUT or --yaml OUT")
     table = read_table(file)
     if label is not None or yaml:
-        table = table.of(_chosen(table, label))
-    rows = len(table.everything)
+        table = table.for_key(_chosen(table, label))
+    rows = len(table.all_rows)
     if csv:
-        write_atomic(csv, csv_of(table).encode())
+        write_atomic(csv, table_to_csv(table).encode())
         document: dict[str, Any] = {"csv": str(csv), "rows": rows}
         said = f"{csv}: {rows} rows of {table.device}"
     elif yaml:
-        text, written = lut_of(table)
+        text, written = table_to_lut(table)
         write_atomic(yaml, text.encode())
         document = {"yaml": str(yaml), "rows": written, "left_out": rows - written}
         said = f"{yaml}: {written} rows of {table.device}; {rows - written} have no word in a look-up table"
     print_json(document) if as_json else print(said)
 
 
-def _chosen(table: "LatencyTable", label: str | None) -> "Key":
+def _chosen(table: "LatencyTable", label: str | None) -> "RuntimeKey":
     """Find the key of a label among a table's; without a label the table must have one key only."""
     from jmsnas.errors import TableError
 
@@ -155,12 +155,12 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def _document(found: "Comparison") -> dict[str, Any]:
+def _document(found: "TableComparison") -> dict[str, Any]:
     return {
         "verdict": "differ" if found.differ else "agree",
         "median_ratio": found.median_ratio,
         "tolerance": found.tolerance,
-        "apart_share": found.apart_share,
+        "apart_share": found.disjoint_share,
         "level_ratio": found.level_ratio,
         "only_first": found.only_first,
         "only_second": found.only_second,
@@ -172,17 +172,17 @@ def _document(found: "Comparison") -> dict[str, Any]:
                 "ratio": entry.ratio,
                 "low": entry.low,
                 "high": entry.high,
-                "apart": entry.apart,
+                "apart": entry.disjoint,
             }
             for entry in found.ratios
         ],
     }
 
 
-def _print(found: "Comparison") -> None:
+def _print(found: "TableComparison") -> None:
     print(f"{'B / A':>7}  {'95 % interval':<16}  block")
     for entry in sorted(found.ratios, key=lambda entry: (entry.key, -entry.ratio)):
-        mark = "apart" if entry.apart else ""
+        mark = "apart" if entry.disjoint else ""
         span = f"{entry.low:.3f} to {entry.high:.3f}"
         print(f"{entry.ratio:>7.3f}  {span:<16}  {entry.key.label}  {entry.block}  {mark}".rstrip())
     for name, (was, now) in found.environment.items():
@@ -193,5 +193,5 @@ def _print(found: "Comparison") -> None:
     print(
         f"{verdict}: median ratio {found.median_ratio:.3f} over {_count(len(found.ratios), 'block')} "
         f"(tolerance {found.tolerance:.0%}; the reference block alone {found.level_ratio:.3f}); "
-        f"{found.apart_share:.0%} of the intervals do not overlap"
+        f"{found.disjoint_share:.0%} of the intervals do not overlap"
     )

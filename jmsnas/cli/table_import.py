@@ -64,14 +64,14 @@ def import_command(
     """Parse, import, say what came of it."""
     from dataclasses import asdict
 
-    from jmsnas.profiler.exchange.import_table import Wanted, import_table
+    from jmsnas.profiler.exchange.import_table import ImportRequest, import_table
 
     said = (runtime, threads, batch, dtype, processor, layout)
     stated = {name: value for name, value in zip(_KEY, said, strict=True) if value is not None}
-    found = import_table(file, Wanted(device, stated, only, column, force), workspace(folder))
+    found = import_table(file, ImportRequest(device, stated, only, column, force), workspace(folder))
     for entry in found.findings:
         warn(f"{entry.severity}: {entry.rule}: {entry.message}")
-    rows, keys = len(found.table.everything), [key.label for key in found.table.keys]
+    rows, keys = len(found.table.all_rows), [key.label for key in found.table.keys]
     if as_json:
         findings = [asdict(entry) for entry in found.findings]
         print_json(

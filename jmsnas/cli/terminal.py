@@ -15,7 +15,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 import typer
 
 from jmsnas.errors import JmsnasError
-from jmsnas.progress import Progress, silent
+from jmsnas.progress import Progress, no_progress
 from jmsnas.workspace import Workspace
 
 P = ParamSpec("P")
@@ -30,7 +30,7 @@ SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything draw
 DEFAULT_WORKSPACE = Path("jmsnas-workspace")
 
 
-def say(text: str = "") -> None:
+def log(text: str = "") -> None:
     """Print a line for the person at the terminal, on stderr."""
     print(text, file=sys.stderr, flush=True)
 
@@ -38,7 +38,7 @@ def say(text: str = "") -> None:
 def warn(text: str) -> None:
     """Print a warning on stderr, in yellow where that can be seen."""
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    say(f"\033[33m{text}\033[0m" if colour else text)
+    log(f"\033[33m{text}\033[0m" if colour else text)
 
 
 def warn_simulated(devices: list[str]) -> None:
@@ -66,10 +66,10 @@ def one_line_errors(verb: Callable[P, T]) -> Callable[P, T]:
         try:
             return verb(*args, **kwargs)
         except JmsnasError as error:
-            say(f"jmsnas: {error}")
+            log(f"jmsnas: {error}")
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            say(f"jmsnas: stopped; what was finished is kept. Go on with: {command_line()}")
+            log(f"jmsnas: stopped; what was finished is kept. Go on with: {command_line()}")
             gc.freeze()  # else the end of Python looks through all of torch once more, for most of a second
             raise typer.Exit(130) from None
         except OSError as error:
@@ -82,7 +82,7 @@ def one_line_errors(verb: Callable[P, T]) -> Callable[P, T]:
                 errno.EPERM,
             ):
                 raise
-            say(
+            log(
                 f"jmsnas: {error.strerror}: {error.filename or 'a file'}. "
                 "Free some space or choose another place with --workspace"
             )
@@ -105,7 +105,7 @@ def workspace(folder: Path) -> Workspace:
 def progress_bar(shown: bool = True) -> Iterator[Progress]:
     """Show progress with the time left: a bar on a terminal, else a plain line every few seconds."""
     if not shown:
-        yield silent
+        yield no_progress
         return
     if not sys.stderr.isatty():
         yield _plain_progress()
@@ -134,6 +134,6 @@ def _plain_progress(every_s: float = 5.0) -> Progress:
         if spent - last >= every_s and done > 0:
             last = spent
             left = (spent - other) / done * (total - done)
-            say(f"{100 * done / total:3.0f}%  {spent:.0f} s, about {left:.0f} s left  {what}")
+            log(f"{100 * done / total:3.0f}%  {spent:.0f} s, about {left:.0f} s left  {what}")
 
     return report

@@ -7,50 +7,50 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jmsnas.deploy.leader.calibration import predictors_for
-from jmsnas.deploy.leader.deployment import Deployment, deploy, run_images
+from jmsnas.deploy.leader.calibration import load_calibrated_estimators
+from jmsnas.deploy.leader.deployment import Deployment, prepare_deployment, run_images
 from jmsnas.deploy.leader.leader import Leader
-from jmsnas.deploy.leader.load_run import FinishedRun, load_run, on_tables
-from jmsnas.deploy.leader.measured_terms import Leg, legs
-from jmsnas.deploy.leader.predicted_vs_measured import compare
-from jmsnas.deploy.leader.runtime_choice import on_runtimes, served_by_torch
-from jmsnas.deploy.loopback import leader_certs, local_agents
-from jmsnas.deploy.perfetto import TRACE, perfetto_tar
+from jmsnas.deploy.leader.load_run import TrainedRun, load_run, with_tables
+from jmsnas.deploy.leader.measured_terms import HopTiming, hop_timings
+from jmsnas.deploy.leader.predicted_vs_measured import measure_deployment
+from jmsnas.deploy.leader.runtime_choice import choose_torch_runtimes, with_runtimes
+from jmsnas.deploy.loopback import leader_certs, loopback_agents
+from jmsnas.deploy.perfetto import TRACE_FILE, perfetto_tar
 from jmsnas.deploy.transport.devices_file import agents_for
 from jmsnas.errors import InputError
 from jmsnas.files import write_atomic, write_json
-from jmsnas.progress import Progress, silent
-from jmsnas.topology import Network
+from jmsnas.progress import Progress, no_progress
+from jmsnas.topology import Topology
 from jmsnas.workspace import Workspace
 
-DOCUMENT = "deploy.json"
+DEPLOYMENT_FILE = "deploy.json"
 _LEG = ("source", "device", "sent_s", "received_s", "begun_s", "ended_s")
 Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Deployed:
+class DeployResult:
     """What `jmsnas deploy` found, where it is written, and what it rests on."""
 
     document: dict[str, Any]
     path: Path
-    network: Network
+    network: Topology
     simulated: list[str]
 
 
 def deploy_run(
-    place: Workspace,
+    workspace: Workspace,
     folder: Path,
     loopback: bool = False,
     cuts: Sequence[int] | None = None,
     requests: int = 200,
     replan: bool = False,
     emulate: bool = False,
-    progress: Progress = silent,
-    say: Say = lambda text: None,
-    tell: Say = lambda text: None,
+    progress: Progress = no_progress,
+    log: Say = lambda text: None,
+    warn: Say = lambda text: None,
     runtimes: Sequence[str] = (),
-) -> Deployed:
+) -> DeployResult:
     """Deploy a finished run and write `deploy.json` into its folder.
 
     Parameters
@@ -78,51 +78,53 @@ def deploy_run(
     DeployError
         When a device is lost, or refuses its part.
     """
-    run = load_run(place, folder)
+    run = load_run(workspace, folder)
     _refuse(run, cuts, emulate and not loopback)
     names = tuple(device.name for device in run.network.devices)
     own = {device.name: device.table for device in run.network.devices if device.table != "local"}
-    with _leader(place, names, loopback, own if emulate else {}) as leader:
+    with _leader(workspace, names, loopback, own if emulate else {}) as leader:
         told = leader.collect()
         emulated = {name: str(told[name]["emulate"]) for name in names if told[name]["emulate"]}
         tables = {**(dict.fromkeys(names, "local") if loopback else {}), **emulated}
-        network = on_runtimes(on_tables(run.network, tables), runtimes)
-        predictors, origins = predictors_for(network, run.space, place, tell, progress)
-        cache = place.folder / "cache" / "onnx"
-        torch = served_by_torch(network, predictors, leader, told, tell)
-        deployment = deploy(run, leader, network, predictors, cache, say, frozenset(emulated), emulate, torch)
+        network = with_runtimes(with_tables(run.network, tables), runtimes)
+        predictors, origins = load_calibrated_estimators(network, run.space, workspace, warn, progress)
+        cache = workspace.folder / "cache" / "onnx"
+        torch = choose_torch_runtimes(network, predictors, leader, told, warn)
+        deployment = prepare_deployment(
+            run, leader, network, predictors, cache, log, frozenset(emulated), emulate, torch
+        )
         _plan(deployment, cuts, replan)
         if replan:
             run_images(deployment, [run.pixels[:1]] * len(names), 1, replan=True)
-        document, answers = compare(deployment, run.pixels, run.labels, requests, progress)
+        document, answers = measure_deployment(deployment, run.pixels, run.labels, requests, progress)
     document |= {"loopback": loopback, "simulated": _of("simulated", origins)}
     document["published"] = _of("published", origins)
-    _write(folder, document, [legs(answer.trail, deployment.links) for answer in answers])
-    return Deployed(document, folder / DOCUMENT, deployment.network, document["simulated"])
+    _write(folder, document, [hop_timings(answer.trail, deployment.links) for answer in answers])
+    return DeployResult(document, folder / DEPLOYMENT_FILE, deployment.network, document["simulated"])
 
 
 def _of(origin: str, origins: Mapping[str, str]) -> list[str]:
     return [name for name, its in origins.items() if its == origin]
 
 
-def _refuse(run: FinishedRun, cuts: Sequence[int] | None, emulated_elsewhere: bool) -> None:
+def _refuse(run: TrainedRun, cuts: Sequence[int] | None, emulated_elsewhere: bool) -> None:
     if emulated_elsewhere:
         raise InputError(
             "--emulate is for --loopback: on a device of its own, start jmsnas agent --emulate DEVICE"
         )
-    if cuts is not None and (len(cuts) != len(run.network.line) or cuts[-1] != len(run.space.line)):
+    if cuts is not None and (len(cuts) != len(run.network.main_path) or cuts[-1] != len(run.space.main_path)):
         raise InputError(
-            f"--cuts {','.join(map(str, cuts))}: expected {len(run.network.line)} numbers that do not "
-            f"fall, the last {len(run.space.line)}, one for each of {', '.join(run.network.line)}"
+            f"--cuts {','.join(map(str, cuts))}: expected {len(run.network.main_path)} numbers that do not "
+            f"fall, the last {len(run.space.main_path)}, one for each of {', '.join(run.network.main_path)}"
         )
 
 
-def _write(folder: Path, document: dict[str, Any], requests: Sequence[Sequence[Leg]]) -> None:
+def _write(folder: Path, document: dict[str, Any], requests: Sequence[Sequence[HopTiming]]) -> None:
     """Write the document with the timeline of the request of median T, and a trace of the last ones."""
     found = sorted(requests, key=_end_s)
     document["timeline"] = [dict(zip(_LEG, leg, strict=True)) for leg in found[len(found) // 2]]
-    write_json(folder / DOCUMENT, document)
-    write_atomic(folder / TRACE, perfetto_tar(requests[-20:]))
+    write_json(folder / DEPLOYMENT_FILE, document)
+    write_atomic(folder / TRACE_FILE, perfetto_tar(requests[-20:]))
 
 
 def _plan(deployment: Deployment, cuts: Sequence[int] | None, replan: bool) -> None:
@@ -132,16 +134,16 @@ def _plan(deployment: Deployment, cuts: Sequence[int] | None, replan: bool) -> N
         deployment.plan(cuts)
 
 
-def _end_s(found: Sequence[Leg]) -> float:
+def _end_s(found: Sequence[HopTiming]) -> float:
     return max(leg[5] for leg in found)
 
 
 @contextmanager
 def _leader(
-    place: Workspace, names: tuple[str, ...], loopback: bool, emulate: dict[str, str]
+    workspace: Workspace, names: tuple[str, ...], loopback: bool, emulate: dict[str, str]
 ) -> Iterator[Leader]:
     if not loopback:
-        leader = Leader(place.certs / "leader", agents_for(names, place.devices_file))
+        leader = Leader(workspace.certs / "leader", agents_for(names, workspace.devices_file))
         try:
             yield leader
         finally:
@@ -149,7 +151,7 @@ def _leader(
         return
     with (
         tempfile.TemporaryDirectory(prefix="jmsnas-") as folder,
-        local_agents(names, Path(folder), emulate=emulate) as agents,
+        loopback_agents(names, Path(folder), emulate=emulate) as agents,
     ):
         leader = Leader(leader_certs(Path(folder)), {name: agent.address for name, agent in agents.items()})
         try:

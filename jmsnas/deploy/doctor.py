@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jmsnas.deploy.transport.devices_file import read_fleet
+from jmsnas.deploy.transport.devices_file import read_devices_file
 from jmsnas.deploy.transport.identity import days_left, read_identity
 from jmsnas.errors import JmsnasError
 from jmsnas.profiler.host.sensors import governor
@@ -28,7 +28,7 @@ _IMPORT_S = 120.0
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class CheckResult:
     """One thing that was looked at: `level` is ok, note or trouble; `remedy` what to type, where there is."""
 
     what: str
@@ -37,14 +37,16 @@ class Finding:
     remedy: str = ""
 
 
-def examine(place: Workspace, modules: Sequence[str] = (*AGENT, *LEADER)) -> list[Finding]:
+def check_host(workspace: Workspace, modules: Sequence[str] = (*AGENT, *LEADER)) -> list[CheckResult]:
     """Look at everything: libraries, processor, clock, governor, certificates, agents."""
     found = [_import(module) for module in modules]
     found += [_word_size(), _clock(), _governor()]
-    return [*found, *_certificates(place), *_agents(place)]
+    return [*found, *_certificates(workspace), *_agents(workspace)]
 
 
-def _import(module: str, run: Callable[..., "subprocess.CompletedProcess[str]"] = subprocess.run) -> Finding:
+def _import(
+    module: str, run: Callable[..., "subprocess.CompletedProcess[str]"] = subprocess.run
+) -> CheckResult:
     script = (
         f"import json, {module} as m; told = {{'version': getattr(m, '__version__', '')}}; "
         "told['providers'] = m.get_available_providers() if hasattr(m, 'get_available_providers') else []; "
@@ -55,19 +57,19 @@ def _import(module: str, run: Callable[..., "subprocess.CompletedProcess[str]"] 
             [sys.executable, "-c", script], capture_output=True, text=True, timeout=_IMPORT_S, check=False
         )
     except subprocess.TimeoutExpired:
-        return Finding(module, "trouble", f"is not there after {_IMPORT_S:.0f} s", "free some memory")
+        return CheckResult(module, "trouble", f"is not there after {_IMPORT_S:.0f} s", "free some memory")
     if done.returncode == 0:
         told = json.loads(done.stdout.splitlines()[-1])
         gpu = ", with CUDA" if "CUDAExecutionProvider" in told["providers"] else ""
-        return Finding(module, "ok", f"{told['version']}{gpu}")
+        return CheckResult(module, "ok", f"{told['version']}{gpu}")
     return _why_not(module, done.returncode, done.stderr)
 
 
-def _why_not(module: str, code: int, words: str) -> Finding:
+def _why_not(module: str, code: int, words: str) -> CheckResult:
     """Name the cause of a failed import, and the remedy."""
     last = words.strip().rpartition("\n")[2][:160]
     if code == -signal.SIGILL:
-        return Finding(
+        return CheckResult(
             module,
             "trouble",
             "Illegal instruction: this wheel was built for a newer processor than this "
@@ -75,13 +77,15 @@ def _why_not(module: str, code: int, words: str) -> Finding:
             f"python -m pip install --upgrade {_package(module)}  (torch 2.11, onnxruntime 1.22 or newer)",
         )
     if code < 0:
-        return Finding(module, "trouble", f"ends Python with {signal.Signals(-code).name}", _again(module))
+        return CheckResult(
+            module, "trouble", f"ends Python with {signal.Signals(-code).name}", _again(module)
+        )
     if "GLIBC" in words or "GLIBCXX" in words:
-        return Finding(module, "trouble", f"needs a newer system: {last}", "upgrade the operating system")
+        return CheckResult(module, "trouble", f"needs a newer system: {last}", "upgrade the operating system")
     if "No module named" in words:
         level = "trouble" if module in AGENT else "note"
-        return Finding(module, level, "is not installed", f"python -m pip install {_package(module)}")
-    return Finding(module, "trouble", f"cannot be imported: {last}", _again(module))
+        return CheckResult(module, level, "is not installed", f"python -m pip install {_package(module)}")
+    return CheckResult(module, "trouble", f"cannot be imported: {last}", _again(module))
 
 
 def _package(module: str) -> str:
@@ -92,30 +96,30 @@ def _again(module: str) -> str:
     return f"python -m pip install --force-reinstall {_package(module)}"
 
 
-def _word_size() -> Finding:
+def _word_size() -> CheckResult:
     if sys.maxsize < 1 << 32:
-        return Finding(
+        return CheckResult(
             "processor", "trouble", "32-bit Python: onnxruntime has none", "install a 64-bit system"
         )
-    return Finding("processor", "ok", f"{platform.machine()}, {os.cpu_count()} cores, Python 64 bit")
+    return CheckResult("processor", "ok", f"{platform.machine()}, {os.cpu_count()} cores, Python 64 bit")
 
 
-def _clock(synchronised: Path = Path("/run/systemd/timesync/synchronized")) -> Finding:
+def _clock(synchronised: Path = Path("/run/systemd/timesync/synchronized")) -> CheckResult:
     """Say whether the clock is right: certificates are judged by it (latencies are not)."""
     if time.time() < 1_700_000_000:
-        return Finding("clock", "trouble", "says a year long past", "sudo timedatectl set-ntp true")
+        return CheckResult("clock", "trouble", "says a year long past", "sudo timedatectl set-ntp true")
     if synchronised.exists():
-        return Finding("clock", "ok", "synchronised")
-    return Finding("clock", "note", "cannot tell whether it is synchronised", "timedatectl")
+        return CheckResult("clock", "ok", "synchronised")
+    return CheckResult("clock", "note", "cannot tell whether it is synchronised", "timedatectl")
 
 
-def _governor(root: Path = Path("/")) -> Finding:
+def _governor(root: Path = Path("/")) -> CheckResult:
     found = governor(root)
     if found is None:
-        return Finding("governor", "note", "this host does not tell (most virtual machines)")
+        return CheckResult("governor", "note", "this host does not tell (most virtual machines)")
     if found in ("performance", "fixed"):
-        return Finding("governor", "ok", found)
-    return Finding(
+        return CheckResult("governor", "ok", found)
+    return CheckResult(
         "governor",
         "note",
         f"{found}: clocks move while blocks are timed",
@@ -123,27 +127,27 @@ def _governor(root: Path = Path("/")) -> Finding:
     )
 
 
-def _certificates(place: Workspace) -> list[Finding]:
+def _certificates(workspace: Workspace) -> list[CheckResult]:
     found = []
-    for folder in sorted(place.certs.glob("*/")):
+    for folder in sorted(workspace.certs.glob("*/")):
         what = f"certificate of {folder.name}"
         try:
             days = days_left(read_identity(folder))
         except JmsnasError as error:
-            found.append(Finding(what, "trouble", str(error)))
+            found.append(CheckResult(what, "trouble", str(error)))
             continue
         level = "ok" if days > 14 else "note" if days > 0 else "trouble"
         again = "" if level == "ok" else f"jmsnas certs --device {folder.name}"
-        found.append(Finding(what, level, f"good for {days:.0f} days", again))
+        found.append(CheckResult(what, level, f"good for {days:.0f} days", again))
     return found
 
 
-def _agents(place: Workspace) -> list[Finding]:
+def _agents(workspace: Workspace) -> list[CheckResult]:
     """Knock at each agent of devices.toml, and ask those that open what they are."""
     try:
-        fleet = read_fleet(place.devices_file)
+        fleet = read_devices_file(workspace.devices_file)
     except JmsnasError as error:
-        return [Finding("devices.toml", "trouble", str(error))]
+        return [CheckResult("devices.toml", "trouble", str(error))]
     found = []
     for name, address in fleet.items():
         host, _, port = address.address.rpartition(":")
@@ -151,26 +155,26 @@ def _agents(place: Workspace) -> list[Finding]:
             socket.create_connection((host.strip("[]"), int(port)), 2).close()
         except OSError as error:
             words = f"{address.address}: {error.strerror or error}"
-            found.append(Finding(f"agent of {name}", "trouble", words, "start jmsnas agent there"))
+            found.append(CheckResult(f"agent of {name}", "trouble", words, "start jmsnas agent there"))
             continue
-        found.append(_ask(place, name))
+        found.append(_ask(workspace, name))
     return found
 
 
-def _ask(place: Workspace, name: str) -> Finding:
+def _ask(workspace: Workspace, name: str) -> CheckResult:
     from jmsnas.deploy.leader.leader import Leader
 
     what = f"agent of {name}"
     try:
-        leader = Leader(place.certs / "leader", {name: read_fleet(place.devices_file)[name]})
+        leader = Leader(workspace.certs / "leader", {name: read_devices_file(workspace.devices_file)[name]})
     except JmsnasError as error:
-        return Finding(what, "trouble", str(error), f"jmsnas certs --device {name}")
+        return CheckResult(what, "trouble", str(error), f"jmsnas certs --device {name}")
     try:
-        told = leader.peers[name].describe()
-        offset_ns, round_trip_ns = leader.peers[name].clock()
+        told = leader.clients[name].describe()
+        offset_ns, round_trip_ns = leader.clients[name].clock()
     except JmsnasError as error:
-        return Finding(what, "trouble", str(error), f"jmsnas certs --device {name}, copy it there")
+        return CheckResult(what, "trouble", str(error), f"jmsnas certs --device {name}, copy it there")
     finally:
         leader.close()
     words = f"onnxruntime {told['versions']['onnxruntime']}, round trip {round_trip_ns / 1e6:.2f} ms"
-    return Finding(what, "ok", f"{words}, its steady clock known to {round_trip_ns / 2e6:.2f} ms")
+    return CheckResult(what, "ok", f"{words}, its steady clock known to {round_trip_ns / 2e6:.2f} ms")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from jmsnas.deploy.transport.certificates import LEADER, make_certificates
-from jmsnas.deploy.transport.devices_file import Address
+from jmsnas.deploy.transport.devices_file import AgentAddress
 from jmsnas.deploy.transport.identity import fingerprint, read_identity
 from jmsnas.errors import DeployError
 
@@ -21,10 +21,10 @@ _STARTED_WITHIN_S = 60.0
 
 
 @dataclass(slots=True)
-class LocalAgent:
+class LoopbackAgent:
     """An agent that this process started."""
 
-    address: Address
+    address: AgentAddress
     process: Any
     command: tuple[str, ...]
 
@@ -43,14 +43,14 @@ class LocalAgent:
 
 
 @contextmanager
-def local_agents(
+def loopback_agents(
     names: Sequence[str],
     folder: Path,
     plain: bool = False,
     prefix: Sequence[str] = (),
     emulate: Mapping[str, str] | None = None,
     host: str = "127.0.0.1",
-) -> Iterator[dict[str, LocalAgent]]:
+) -> Iterator[dict[str, LoopbackAgent]]:
     """Start an agent for each name, and end them all.
 
     Parameters
@@ -78,14 +78,14 @@ def local_agents(
     plainly = ("--plain",) if plain else ()
     commands = {name: (*prefix, *_command(folder, name, host), *plainly, *more[name]) for name in names}
     processes: dict[str, Any] = {}
-    agents: dict[str, LocalAgent] = {}
+    agents: dict[str, LoopbackAgent] = {}
     try:
         processes = {name: _start(command) for name, command in commands.items()}
         for name, process in processes.items():
             where = _address(process, name)
             pin = fingerprint(read_identity(folder / "certs" / name).certificate_pem)
             again = tuple(where if word == f"{host}:0" else word for word in commands[name])
-            agents[name] = LocalAgent(Address(name, where, pin), process, again)
+            agents[name] = LoopbackAgent(AgentAddress(name, where, pin), process, again)
         yield agents
     finally:
         for agent in agents.values():

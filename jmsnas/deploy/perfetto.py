@@ -11,12 +11,12 @@ import tarfile
 from collections.abc import Sequence
 from typing import Any
 
-from jmsnas.deploy.leader.measured_terms import Leg
+from jmsnas.deploy.leader.measured_terms import HopTiming
 
-TRACE = "deploy.trace.tar"
+TRACE_FILE = "deploy.trace.tar"
 
 
-def perfetto_tar(requests: Sequence[Sequence[Leg]]) -> bytes:
+def perfetto_tar(requests: Sequence[Sequence[HopTiming]]) -> bytes:
     """Make the tar: `perfetto_manifest.json` first, then `<device>.json` for each device.
 
     Parameters

@@ -8,31 +8,31 @@ from typing import Any
 
 from jmsnas.deploy.leader.agent_client import printable
 from jmsnas.deploy.leader.leader import Leader
-from jmsnas.deploy.transport.devices_file import Address, read_fleet
+from jmsnas.deploy.transport.devices_file import AgentAddress, read_devices_file
 from jmsnas.errors import DeviceError, MeasurementError
-from jmsnas.profiler.profile import Profiled, profile
-from jmsnas.profiler.session.job import Job, Report
-from jmsnas.profiler.session.run_job import REFERENCES
-from jmsnas.profiler.table.latency_table import REFERENCE, Key
-from jmsnas.profiler.table.merge_journal import Tell
-from jmsnas.profiler.timing.onnx_export import onnx_models
-from jmsnas.progress import Progress, silent
-from jmsnas.space import Subject
+from jmsnas.profiler.profile import ProfileResult, profile
+from jmsnas.profiler.session.job import EventHandler, ProfileJob
+from jmsnas.profiler.session.run_job import REFERENCE_COPIES
+from jmsnas.profiler.table.latency_table import REFERENCE_BLOCK, RuntimeKey
+from jmsnas.profiler.table.merge_journal import Warn
+from jmsnas.profiler.timing.onnx_export import export_to_onnx
+from jmsnas.progress import Progress, no_progress
+from jmsnas.space import BlockOrPart
 from jmsnas.workspace import Workspace
 
 
 def profile_remote(
     device: str,
-    subjects: Sequence[Subject],
-    keys: Sequence[Key],
+    subjects: Sequence[BlockOrPart],
+    keys: Sequence[RuntimeKey],
     workspace: Workspace,
     certs: Path,
     *,
     seed: int = 0,
     budget_s: float | None = None,
-    progress: Progress = silent,
-    tell: Tell = print,
-) -> Profiled:
+    progress: Progress = no_progress,
+    warn: Warn = print,
+) -> ProfileResult:
     """Bring the table of a device in `devices.toml` up to date, by its agent; the same call again goes on.
 
     Parameters
@@ -53,7 +53,7 @@ def profile_remote(
     """
     leader, path = Leader(certs, {device: _address(device, keys, workspace)}), workspace.table(device)
     try:
-        host = leader.peers[device].describe()["host"]
+        host = leader.clients[device].describe()["host"]
         table = profile(
             device,
             subjects,
@@ -63,22 +63,22 @@ def profile_remote(
             seed=seed,
             budget_s=budget_s,
             progress=progress,
-            tell=tell,
-            sit=partial(_sit, leader, device, tell),
+            warn=warn,
+            sit=partial(_sit, leader, device, warn),
             host={str(name): str(value) for name, value in host.items()},
         )
     finally:
         leader.close()
-    return Profiled(table, path, "measured")
+    return ProfileResult(table, path, "measured")
 
 
-def _address(device: str, keys: Sequence[Key], workspace: Workspace) -> Address:
+def _address(device: str, keys: Sequence[RuntimeKey], workspace: Workspace) -> AgentAddress:
     """Where the agent of a device is, that is to time these keys."""
-    fleet = read_fleet(workspace.devices_file)
+    fleet = read_devices_file(workspace.devices_file)
     if device not in fleet:
         raise DeviceError(f"{workspace.devices_file} has no device {device}: add its agent's address")
     for key in keys:
-        if key != Key(threads=key.threads, batch=key.batch):
+        if key != RuntimeKey(threads=key.threads, batch=key.batch):
             raise MeasurementError(
                 f"the agent of {device} times onnxruntime on its processor, not {key.label}: expected "
                 "--runtime onnxruntime"
@@ -86,9 +86,11 @@ def _address(device: str, keys: Sequence[Key], workspace: Workspace) -> Address:
     return fleet[device]
 
 
-def _sit(leader: Leader, device: str, tell: Tell, job: Job, report: Report, tick: Callable[[], None]) -> None:
+def _sit(
+    leader: Leader, device: str, warn: Warn, job: ProfileJob, report: EventHandler, tick: Callable[[], None]
+) -> None:
     """Do a sitting on another device: export here, time there."""
-    models = onnx_models([REFERENCE, *job.subjects], job.key.batch, job.cache, job.seed)
+    models = export_to_onnx([REFERENCE_BLOCK, *job.subjects], job.key.batch, job.cache, job.seed)
     ended: list[Any] = []
 
     def passed(event: dict[str, Any]) -> None:
@@ -97,19 +99,19 @@ def _sit(leader: Leader, device: str, tell: Tell, job: Job, report: Report, tick
             if type(event[name]) is not int or not 0 <= event[name] < len(job.subjects):
                 raise ValueError  # a block that was not asked for
         if "tell" in event:
-            tell(f"{device}: {printable(event['tell'])}")
+            warn(f"{device}: {printable(event['tell'])}")
         elif "done" in event or "ended" in event:
             ended.append(event)
         elif "faults" not in event or "row" in event:
             report(event)
 
     work = {
-        "references": REFERENCES,
+        "references": REFERENCE_COPIES,
         "threads": job.key.threads,
         "seed": job.seed,
         "config": asdict(job.config),
     }
-    leader.time_blocks(device, [models[0]] * REFERENCES + models[1:], work, passed)
+    leader.time_blocks(device, [models[0]] * REFERENCE_COPIES + models[1:], work, passed)
     if not any("done" in event for event in ended):
         raise MeasurementError(
             f"the process that measures on {device} ended early: run the same command again; what was "

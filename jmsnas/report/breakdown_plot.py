@@ -7,7 +7,7 @@ from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jmsnas.profiler.session.breakdowns import STAGES, stages_s
+from jmsnas.profiler.session.breakdowns import STAGES, sum_of_stages_s
 from jmsnas.profiler.timing.torchprof_backend import Breakdown
 from jmsnas.report.plot_style import (
     BLACK,
@@ -45,9 +45,9 @@ def draw_breakdown(device: str, found: Sequence[Breakdown]) -> Figure:
     found
         One breakdown or more.
     """
-    costly = sorted(found, key=stages_s, reverse=True)[:_MOST_BARS]
+    costly = sorted(found, key=sum_of_stages_s, reverse=True)[:_MOST_BARS]
     layers = dict.fromkeys(each.block.layer for each in found if each in costly)
-    unit, a_unit = ("ms", 1e3) if stages_s(costly[0]) >= 1e-3 else ("us", 1e6)
+    unit, a_unit = ("ms", 1e3) if sum_of_stages_s(costly[0]) >= 1e-3 else ("us", 1e6)
     rows = len(costly) + _HEADING * len(layers)
     figure = new_figure(10, _MARGIN + _ROW * rows)
     axes = figure.subplots()
@@ -61,7 +61,7 @@ def draw_breakdown(device: str, found: Sequence[Breakdown]) -> Figure:
                 names[y] = each.block.candidate.name
                 y += 1
     axes.set_yticks(list(names), list(names.values()), fontsize=7)
-    axes.set(xlim=(0, 1.08 * a_unit * stages_s(costly[0])), ylim=(y, -0.3))
+    axes.set(xlim=(0, 1.08 * a_unit * sum_of_stages_s(costly[0])), ylim=(y, -0.3))
     axes.set_xlabel(f"{unit}, sum of the stages (one CPU thread, batch 1)", fontsize=9)
     axes.tick_params(axis="x", top=True, labeltop=True, labelsize=8)
     axes.tick_params(axis="y", length=0)

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from jmsnas.files import make_folder, write_atomic
-from jmsnas.nas.comparison import PAPER_SIZE, Entry, SearchedRun, input_of
+from jmsnas.nas.comparison import PAPER_SIZE, ComparisonEntry, SearchedRun, input_shape_and_classes
 from jmsnas.origin import origin_of
 from jmsnas.report.plot_style import (
     DEVICE_COLOURS,
@@ -57,7 +57,7 @@ def draw_fig5(runs: Sequence[SearchedRun]) -> Figure:
     return figure
 
 
-def draw_fig6(entries: Sequence[Entry]) -> Figure:
+def draw_fig6(entries: Sequence[ComparisonEntry]) -> Figure:
     """Draw final accuracy against T, every network under every method: the paper's Fig. 6."""
     figure = new_figure(8, 4.8)
     axes = figure.subplots()
@@ -83,7 +83,7 @@ def draw_fig6(entries: Sequence[Entry]) -> Figure:
     return figure
 
 
-def _heading(axes: Axes, text: str, shown: Sequence[SearchedRun | Entry]) -> None:
+def _heading(axes: Axes, text: str, shown: Sequence[SearchedRun | ComparisonEntry]) -> None:
     """Say what is simulated, or published by others: T, and no accuracy."""
     simulated, published = any(its.simulated for its in shown), any(its.published for its in shown)
     title(axes, f"T; {text}" if simulated or published else text, simulated, published)
@@ -96,17 +96,17 @@ def svg(figure: Figure) -> bytes:
     return file.getvalue()
 
 
-def csv_text(entries: Sequence[Entry]) -> str:
+def csv_text(entries: Sequence[ComparisonEntry]) -> str:
     """Give the table as CSV; seconds, bytes, joules; empty where nothing is known."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([its.name for its in fields(Entry)])
+    writer.writerow([its.name for its in fields(ComparisonEntry)])
     for entry in entries:
         writer.writerow(["" if value is None else value for value in asdict(entry).values()])
     return file.getvalue()
 
 
-def write_comparison(runs: Sequence[SearchedRun], entries: Sequence[Entry], folder: Path) -> Path:
+def write_comparison(runs: Sequence[SearchedRun], entries: Sequence[ComparisonEntry], folder: Path) -> Path:
     """Write `fig5` and `fig6` as PNG and SVG, `compare.csv`, and `compare.html`; gives the page.
 
     Raises
@@ -125,7 +125,7 @@ def write_comparison(runs: Sequence[SearchedRun], entries: Sequence[Entry], fold
     return folder / "compare.html"
 
 
-def _page(runs: Sequence[SearchedRun], entries: Sequence[Entry], pictures: dict[str, bytes]) -> str:
+def _page(runs: Sequence[SearchedRun], entries: Sequence[ComparisonEntry], pictures: dict[str, bytes]) -> str:
     """Fill the page's template; all that was read is escaped."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -138,7 +138,7 @@ def _page(runs: Sequence[SearchedRun], entries: Sequence[Entry], pictures: dict[
         runs=runs,
         paper_size=PAPER_SIZE,
         tables=[(size, [its for its in entries if its.size == size]) for size in sizes],
-        channels=sorted({input_of(run)[0][0] for run in runs}),
+        channels=sorted({input_shape_and_classes(run)[0][0] for run in runs}),
         powered=any(its.energy_j is not None for its in entries),
         simulated=sorted({device["name"] for device in devices if device["simulated"]}),
         published=sorted({device["name"] for device in devices if origin_of(device) == "published"}),

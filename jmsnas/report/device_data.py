@@ -9,10 +9,10 @@ from jmsnas.cost import cost
 from jmsnas.device import Device
 from jmsnas.errors import InputError
 from jmsnas.estimators.evaluation.evaluate import Evaluation
-from jmsnas.estimators.external import serving_folder
-from jmsnas.estimators.lookup import Basis, load_basis
+from jmsnas.estimators.external import external_folder
+from jmsnas.estimators.lookup import DeviceModel, load_device_model
 from jmsnas.estimators.prediction import predict_blocks
-from jmsnas.nas.split.placement import Term
+from jmsnas.nas.split.placement import LatencyTerm
 from jmsnas.origin import origin_of
 from jmsnas.profiler.simulation.roofline import serving_key
 from jmsnas.profiler.table.parquet import read_table
@@ -21,7 +21,7 @@ from jmsnas.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceFacts:
+class DeviceData:
     """A device of the run and what its latencies rest on.
 
     Attributes
@@ -37,7 +37,7 @@ class DeviceFacts:
     device: Device
     origin: str
     unseen_mape: float
-    basis: Basis | None
+    basis: DeviceModel | None
     trouble: str
 
     @property
@@ -57,7 +57,7 @@ class DeviceFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class LayerFacts:
+class LayerData:
     """A layer of the derived network: `tau_s`, its 95 or 90 % interval and `basis` are empty without U(.)."""
 
     number: int
@@ -78,33 +78,33 @@ def number(value: Any) -> float:
     return float(value)
 
 
-def device_facts(place: Workspace, entry: dict[str, Any]) -> DeviceFacts:
+def read_device_data(workspace: Workspace, entry: dict[str, Any]) -> DeviceData:
     """Read a device of a run, and U(.) of it as the workspace has it now. Raises ValueError, KeyError."""
     name, table_name, role, runtime = (str(entry[key]) for key in ("name", "table", "role", "runtime"))
     device = Device(name, table_name, role, runtime)
     origin, mape = origin_of(entry), number(entry["unseen_mape"])
     try:
-        folder = serving_folder(place, table_name, runtime)
+        folder = external_folder(workspace, table_name, runtime)
         if folder is None:
-            table_now = place.table(table_name)
+            table_now = workspace.table(table_name)
             keys = read_table(table_now).keys if table_now.exists() else ()
-            folder = place.estimator(table_name, serving_key(table_name, runtime, keys).label)
-        basis = load_basis(folder)
+            folder = workspace.estimator(table_name, serving_key(table_name, runtime, keys).label)
+        basis = load_device_model(folder)
     except InputError as error:
-        return DeviceFacts(device, origin, mape, None, str(error))
+        return DeviceData(device, origin, mape, None, str(error))
     found = basis.estimator
     same = found.origin == origin and math.isclose(found.evaluation.model.mape, mape)
     trouble = "" if same else "U(.) was fitted to other rows since this run: its errors here are the new ones"
-    return DeviceFacts(device, origin, mape, basis, trouble)
+    return DeviceData(device, origin, mape, basis, trouble)
 
 
-def layer_facts(
+def layer_data(
     candidates: Sequence[Candidate],
-    terms: Sequence[Term],
+    terms: Sequence[LatencyTerm],
     geometries: Sequence[str],
     space: SearchSpace | None,
-    devices: Sequence[DeviceFacts],
-) -> tuple[LayerFacts, ...]:
+    devices: Sequence[DeviceData],
+) -> tuple[LayerData, ...]:
     """Say of each layer, in its network's order, where it runs and what U(.) says of it there.
 
     `space`: the run's, where it can be had; without it the seconds stay empty.
@@ -117,15 +117,15 @@ def layer_facts(
 
 
 def _layer(
-    number: int, geometry: str, candidate: Candidate, facts: DeviceFacts, block: Block | None
-) -> LayerFacts:
+    number: int, geometry: str, candidate: Candidate, facts: DeviceData, block: Block | None
+) -> LayerData:
     name = facts.device.name
     macs = cost(block).macs if block else None
     if not (block and facts.basis):
-        return LayerFacts(number, geometry, candidate, name, None, None, None, "", macs)
+        return LayerData(number, geometry, candidate, name, None, None, None, "", macs)
     (found,) = predict_blocks(facts.basis, [block])
     kind = "published" if found.from_row and facts.published else found.kind
     basis = f"{kind} row" if found.from_row else kind
-    return LayerFacts(
+    return LayerData(
         number, geometry, candidate, name, found.latency_s, found.low_s, found.high_s, basis, macs
     )

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jmsnas.estimators.evaluation.evaluate import Evaluation, Pair
+from jmsnas.estimators.evaluation.evaluate import Evaluation, PredictedRow
 from jmsnas.report.plot_style import (
     BLACK,
     GREY,
@@ -145,7 +145,7 @@ def _heading(name: str) -> str:
     return textwrap.fill(plain(name, 2 * _HEADING), _HEADING)
 
 
-def _geometry(pair: Pair) -> str:
+def _geometry(pair: PredictedRow) -> str:
     match = _GEOMETRY.match(pair.block)
     return match[1] if match else pair.block
 

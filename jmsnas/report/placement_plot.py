@@ -4,9 +4,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Patch, Rectangle
 
-from jmsnas.nas.split.placement import Term
-from jmsnas.origin import mark
-from jmsnas.report.device_data import DeviceFacts
+from jmsnas.nas.split.placement import LatencyTerm
+from jmsnas.origin import origin_label
+from jmsnas.report.device_data import DeviceData
 from jmsnas.report.plot_style import (
     BLACK,
     BLUE,
@@ -23,8 +23,8 @@ from jmsnas.report.plot_style import (
     new_figure,
     plain,
 )
-from jmsnas.report.report_data import Facts
-from jmsnas.report.term_schedule import Share
+from jmsnas.report.report_data import ReportData
+from jmsnas.report.term_schedule import ScheduledTerm
 from jmsnas.space import Candidate
 from jmsnas.units import format_rate
 
@@ -35,7 +35,7 @@ _OTHER_KERNEL, _FIXED = BLUE, "#D9D9D9"
 _BOX, _GAP, _ROW, _HEAD, _APART = 2.0, 1.25, 0.27, 0.85, 0.2
 
 
-def draw_network(facts: Facts) -> Figure:
+def draw_placement(facts: ReportData) -> Figure:
     """Draw a box a device from UE to cloud, a bar a layer in it, an arrow a link with bytes and epsilon.
 
     The children of a tree stand one below the other, between its root and the device that joins them.
@@ -77,7 +77,7 @@ def _level(place: tuple[float, float, float], branch: bool) -> float:
     return top + height / 2 if branch else min(height / 2 + 0.3, 1.7)
 
 
-def _heading(facts: Facts) -> str:
+def _heading(facts: ReportData) -> str:
     t_s, t_const_s = facts.derived.latency_s, facts.target.t_const_s
     verdict = "within" if t_s <= t_const_s else "ABOVE"
     text = f"T = {milliseconds(t_s)}, {verdict} T_const = {milliseconds(t_const_s)}"
@@ -87,7 +87,7 @@ def _heading(facts: Facts) -> str:
 
 
 def _device(
-    axes: Axes, place: tuple[float, float, float], facts: DeviceFacts, term: Term, run: Facts
+    axes: Axes, place: tuple[float, float, float], facts: DeviceData, term: LatencyTerm, run: ReportData
 ) -> None:
     left, top, height = place
     colour = {"simulated": SIMULATED_COLOUR, "published": PUBLISHED_COLOUR}.get(facts.origin, BLACK)
@@ -101,7 +101,7 @@ def _device(
     role = f" ({plain(facts.device.role, 8)})" if facts.device.role not in ("", facts.device.name) else ""
     lines = (
         (0.17, f"{plain(facts.device.name, 16)}{role}", BLACK, "bold"),
-        (0.41, mark(facts.origin), colour, "bold"),
+        (0.41, origin_label(facts.origin), colour, "bold"),
         (0.65, f"tau = {milliseconds(term.tau_s)}", BLACK, "normal"),
     )
     for y, text, shade, weight in lines:
@@ -143,7 +143,7 @@ def _colour(candidate: Candidate) -> str:
     return _KERNEL_COLOURS.get(candidate.kernel_size, _OTHER_KERNEL) if candidate.op == "mb" else _FIXED
 
 
-def _arrow(axes: Axes, left: float, y: float, share: Share) -> None:
+def _arrow(axes: Axes, left: float, y: float, share: ScheduledTerm) -> None:
     ends = ((left + 0.03, y), (left + _GAP - 0.03, y))
     axes.add_patch(FancyArrowPatch(*ends, arrowstyle="-|>", mutation_scale=14, color=BLACK, linewidth=1.6))
     rate = format_rate(share.link.capacity_bps) if share.link else ""
@@ -153,7 +153,7 @@ def _arrow(axes: Axes, left: float, y: float, share: Share) -> None:
     axes.text(left + _GAP / 2, y + 0.1, below, ha="center", va="top", fontsize=8)
 
 
-def _legend(facts: Facts) -> tuple[list[str], list[Patch]]:
+def _legend(facts: ReportData) -> tuple[list[str], list[Patch]]:
     found: dict[str, Patch] = {}
     for candidate in sorted(facts.derived.candidates):
         colour = _colour(candidate)
@@ -167,7 +167,7 @@ def _legend(facts: Facts) -> tuple[list[str], list[Patch]]:
     found["wider: larger expansion"] = Patch(facecolor="white", edgecolor="white")
     for origin, shade in _FILLS.items():
         if any(device.origin == origin for device in facts.devices):
-            found[f"{mark(origin)} device"] = Patch(
+            found[f"{origin_label(origin)} device"] = Patch(
                 facecolor="white", edgecolor=shade, hatch=ORIGIN_HATCHES[origin]
             )
     return list(found), list(found.values())

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from PIL import Image
 
-from jmsnas.origin import mark
+from jmsnas.origin import origin_label
 
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PURPLE, YELLOW, GREY, BLACK = "#56B4E9", "#CC79A7", "#F0E442", "#9A9A9A", "#222222"
@@ -54,7 +54,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 def title(axes: Axes, text: str, simulated: bool = False, published: bool = False) -> None:
     """Write a title; what is simulated, or published by others, says so in its first words and its colour."""
-    marks = [mark(name) for name, so in (("simulated", simulated), ("published", published)) if so]
+    marks = [origin_label(name) for name, so in (("simulated", simulated), ("published", published)) if so]
     colour = SIMULATED_COLOUR if simulated else PUBLISHED_COLOUR if published else BLACK
     shown = " ".join(filter(None, (", ".join(marks), text)))
     axes.set_title(shown, fontsize=10, loc="left", color=colour)

@@ -8,15 +8,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from jmsnas.errors import InputError
-from jmsnas.nas.derivation.target import Target
-from jmsnas.nas.graph.fork_join import Tree
+from jmsnas.nas.derivation.target import LatencyTarget
+from jmsnas.nas.graph.fork_join import MeshTree
 from jmsnas.nas.search.config import SearchConfig
 from jmsnas.nas.search.run_folder import read_log, read_result
-from jmsnas.nas.search.stages import Epoch
-from jmsnas.nas.split.links import links_of
-from jmsnas.nas.split.placement import Term
-from jmsnas.report.device_data import DeviceFacts, LayerFacts, device_facts, layer_facts, number
-from jmsnas.report.term_schedule import Share, shares
+from jmsnas.nas.search.stages import EpochRecord
+from jmsnas.nas.split.links import link_arrays
+from jmsnas.nas.split.placement import LatencyTerm
+from jmsnas.report.device_data import DeviceData, LayerData, layer_data, number, read_device_data
+from jmsnas.report.term_schedule import ScheduledTerm, shares
 from jmsnas.space import Block, Candidate, SearchSpace
 from jmsnas.space_file import load_space
 from jmsnas.topology import INPUT_BYTES, Link
@@ -26,17 +26,17 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class PlacedModel:
     """A network's operations, its T in seconds, every term of equation (1) or (2), and these in time."""
 
     candidates: tuple[Candidate, ...]
     latency_s: float
-    terms: tuple[Term, ...]
-    shares: tuple[Share, ...]
+    terms: tuple[LatencyTerm, ...]
+    shares: tuple[ScheduledTerm, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class ReportData:
     """A finished run; `document` and `config` are its files as they are, the rest is read from them.
 
     `tree` is that of a mesh, None of a chain; `back_s` the seconds from the last device back to the first,
@@ -46,17 +46,17 @@ class Facts:
     document: dict[str, Any]
     config: dict[str, Any]
     settings: SearchConfig
-    epochs: tuple[Epoch, ...]
-    devices: tuple[DeviceFacts, ...]
+    epochs: tuple[EpochRecord, ...]
+    devices: tuple[DeviceData, ...]
     links: tuple[Link, ...]
-    tree: Tree | None
+    tree: MeshTree | None
     back_s: float
-    target: Target
-    derived: Plan
-    argmax: Plan
+    target: LatencyTarget
+    derived: PlacedModel
+    argmax: PlacedModel
     cloud_s: float
     input_bytes: float
-    layers: tuple[LayerFacts, ...]
+    layers: tuple[LayerData, ...]
 
     @property
     def simulated(self) -> tuple[str, ...]:
@@ -88,24 +88,24 @@ class Facts:
         own = INPUT_BYTES[str(self.document["network"]["input"])]
         sent_bytes = self.input_bytes / own * INPUT_BYTES[input_encoding]
         names = [facts.device.name for facts in self.devices]
-        way = links_of(names, self.links).way(0, len(names) - 1, sent_bytes, True)
+        way = link_arrays(names, self.links).route(0, len(names) - 1, sent_bytes, True)
         hops = {(link.source, link.target): link for link in self.links}
         return tuple(hops[names[a], names[b]] for a, b in itertools.pairwise(way))
 
-    def cloud_terms(self, input_encoding: str) -> tuple[Term, ...]:
+    def cloud_terms(self, input_encoding: str) -> tuple[LatencyTerm, ...]:
         """Terms when the raw input, encoded so, is sent to the last device and all is run there."""
         own = str(self.document["network"]["input"])
         sent_bytes = self.input_bytes / INPUT_BYTES[own] * INPUT_BYTES[input_encoding]
         sending_s = sum(link.epsilon_s(self.input_bytes) for link in self.cloud_way(own))
         tau_s = self.cloud_s - sending_s - self.back_s
         way = self.cloud_way(input_encoding)
-        relays = tuple(Term(k.source, (), 0.0, k.epsilon_s(sent_bytes), sent_bytes) for k in way)
+        relays = tuple(LatencyTerm(k.source, (), 0.0, k.epsilon_s(sent_bytes), sent_bytes) for k in way)
         everything = tuple(range(1, len(self.derived.candidates) + 1))
         last = self.devices[-1].device.name
-        return (*relays, Term(last, everything, tau_s, 0.0, 0.0, return_s=self.back_s))
+        return (*relays, LatencyTerm(last, everything, tau_s, 0.0, 0.0, return_s=self.back_s))
 
 
-def read_facts(place: Workspace, folder: Path) -> Facts:
+def read_report_data(workspace: Workspace, folder: Path) -> ReportData:
     """Read a finished run.
 
     Parameters
@@ -124,8 +124,8 @@ def read_facts(place: Workspace, folder: Path) -> Facts:
     config = _checked(
         folder / "config.json", lambda: _config(json.loads((folder / "config.json").read_bytes()))
     )
-    epochs = _checked(folder / "log.jsonl", lambda: tuple(Epoch(**line) for line in read_log(folder)))
-    return _checked(folder / "result.json", lambda: _facts(place, document, config, epochs))
+    epochs = _checked(folder / "log.jsonl", lambda: tuple(EpochRecord(**line) for line in read_log(folder)))
+    return _checked(folder / "result.json", lambda: _facts(workspace, document, config, epochs))
 
 
 def _checked(path: Path, read: Callable[[], T]) -> T:
@@ -140,18 +140,18 @@ def _checked(path: Path, read: Callable[[], T]) -> T:
 
 
 def _facts(
-    place: Workspace, document: dict[str, Any], config: dict[str, Any], epochs: tuple[Epoch, ...]
-) -> Facts:
+    workspace: Workspace, document: dict[str, Any], config: dict[str, Any], epochs: tuple[EpochRecord, ...]
+) -> ReportData:
     json.dumps(document, allow_nan=False)  # the page holds it as JSON, which has no NaN
     network, cloud = document["network"], document["cloud_only"]
-    target = Target(*(number(document["target"][k]) for k in ("t_const_s", "fastest_s", "slowest_s")))
-    devices = tuple(device_facts(place, entry) for entry in network["devices"])
+    target = LatencyTarget(*(number(document["target"][k]) for k in ("t_const_s", "fastest_s", "slowest_s")))
+    devices = tuple(read_device_data(workspace, entry) for entry in network["devices"])
     number(document["macs"] + document["parameters"] + document["accuracy"]["test"])
     links, tree = tuple(Link(**link) for link in network["links"]), _tree(network["tree"])
     names, geometries = [facts.device.name for facts in devices], document["space"]["layers"]
     plan, argmax = (_plan(document[key], names, links, tree, geometries) for key in ("derived", "argmax"))
-    space = _space(place, document["space"], len(tree.children) if tree else 0)
-    return Facts(
+    space = _space(workspace, document["space"], len(tree.children) if tree else 0)
+    return ReportData(
         document=document,
         config=config,
         settings=SearchConfig(**{name: config[name] for name in SearchConfig.__slots__}),
@@ -165,7 +165,7 @@ def _facts(
         argmax=argmax,
         cloud_s=number(cloud["latency_s"]),
         input_bytes=number(cloud["input_bytes"]),
-        layers=layer_facts(plan.candidates, plan.terms, geometries, space, devices),
+        layers=layer_data(plan.candidates, plan.terms, geometries, space, devices),
     )
 
 
@@ -178,18 +178,18 @@ def _config(value: Any) -> dict[str, Any]:
     return value
 
 
-def _tree(entry: dict[str, Any]) -> Tree | None:
+def _tree(entry: dict[str, Any]) -> MeshTree | None:
     children = tuple(str(name) for name in entry["children"])
-    return Tree(str(entry["root"]), children, str(entry["fan_out"])) if children else None
+    return MeshTree(str(entry["root"]), children, str(entry["fan_out"])) if children else None
 
 
 def _plan(
     entry: dict[str, Any],
     names: list[str],
     links: tuple[Link, ...],
-    tree: Tree | None,
+    tree: MeshTree | None,
     geometries: list[str],
-) -> Plan:
+) -> PlacedModel:
     terms = tuple(_term(term) for term in entry["terms"])
     candidates = tuple(Candidate.parse(name) for name in entry["candidates"])
     every = [n for term in terms for n in term.layers]
@@ -202,14 +202,14 @@ def _plan(
         first = min(n for term in terms if term.device in tree.children for n in term.layers)
         forked = _elements(candidates, geometries, first - 2)
     latency_s, laid_out = number(entry["latency_s"]), shares(terms, links, tree, forked)
-    return Plan(candidates, latency_s, terms, laid_out)
+    return PlacedModel(candidates, latency_s, terms, laid_out)
 
 
-def _term(entry: dict[str, Any]) -> Term:
+def _term(entry: dict[str, Any]) -> LatencyTerm:
     layers = tuple(int(n) for n in entry["layers"])
     times = (number(entry[name]) for name in ("tau_s", "epsilon_s", "sent_bytes"))
     others = (number(entry.get(name, 0.0)) for name in ("epsilon_root_s", "return_s"))
-    return Term(str(entry["device"]), layers, *times, *others)
+    return LatencyTerm(str(entry["device"]), layers, *times, *others)
 
 
 def _elements(candidates: tuple[Candidate, ...], geometries: list[str], place: int) -> int:
@@ -217,16 +217,16 @@ def _elements(candidates: tuple[Candidate, ...], geometries: list[str], place: i
     return Block.parse(f"{candidates[place].name} {geometries[place]}").layer.output_elements
 
 
-def _back_s(document: dict[str, Any], names: list[str], links: tuple[Link, ...], plan: Plan) -> float:
+def _back_s(document: dict[str, Any], names: list[str], links: tuple[Link, ...], plan: PlacedModel) -> float:
     """Seconds from the last device back to the first: over the same links, the other way."""
     elements = _elements(plan.candidates, document["space"]["layers"], len(plan.candidates) - 1)
-    return float(links_of(names, links).routed_MM(4.0 * elements)[0][0, -1])
+    return float(link_arrays(names, links).routed_MM(4.0 * elements)[0][0, -1])
 
 
-def _space(place: Workspace, entry: dict[str, Any], branches: int) -> SearchSpace | None:
+def _space(workspace: Workspace, entry: dict[str, Any], branches: int) -> SearchSpace | None:
     """Load the run's space, if it can be had and is still what the run searched."""
     try:
-        space = load_space(str(entry["name"]), place.spaces, branches)
+        space = load_space(str(entry["name"]), workspace.spaces, branches)
     except InputError:
         return None
     return space if [str(layer) for layer in space.layers] == entry["layers"] else None

@@ -15,15 +15,15 @@ from jinja2 import Environment, StrictUndefined
 
 from jmsnas.errors import InputError
 from jmsnas.files import write_atomic
-from jmsnas.origin import mark
-from jmsnas.progress import Progress, silent
+from jmsnas.origin import origin_label
+from jmsnas.progress import Progress, no_progress
 from jmsnas.report import text as words
 from jmsnas.report.deployment_plots import TERMS, TIMELINE, draw_terms, draw_timeline, read_deployment
-from jmsnas.report.placement_plot import draw_network
+from jmsnas.report.placement_plot import draw_placement
 from jmsnas.report.plot_style import milliseconds, percent, png
-from jmsnas.report.report_data import Facts, read_facts
-from jmsnas.report.run_plots import draw_compare, draw_estimators, draw_search
-from jmsnas.report.split_map_plot import Panel, compute_panels, draw_where_split_pays
+from jmsnas.report.report_data import ReportData, read_report_data
+from jmsnas.report.run_plots import draw_estimators, draw_plan_comparison, draw_search
+from jmsnas.report.split_map_plot import SplitMapPanel, compute_split_maps, draw_split_maps
 from jmsnas.units import format_rate
 from jmsnas.workspace import Workspace
 
@@ -45,20 +45,22 @@ class Picture:
         return base64.b64encode(self.content).decode()
 
 
-def find_run(place: Workspace, text: str) -> Path:
+def find_run(workspace: Workspace, text: str) -> Path:
     """Give the folder of a run from its name in the workspace, or from its path. Raises InputError."""
-    return Path(text) if "/" in text or Path(text, "result.json").exists() else place.run(text)
+    return Path(text) if "/" in text or Path(text, "result.json").exists() else workspace.run(text)
 
 
-def newest_run(place: Workspace) -> Path:
+def newest_run(workspace: Workspace) -> Path:
     """Give the folder of the run that ended last. Raises InputError when none has."""
-    finished = list((place.folder / "runs").glob("*/result.json"))
+    finished = list((workspace.folder / "runs").glob("*/result.json"))
     if not finished:
-        raise InputError(f"no finished run in {place.folder / 'runs'}. Run: jmsnas search --topology chain")
+        raise InputError(
+            f"no finished run in {workspace.folder / 'runs'}. Run: jmsnas search --topology chain"
+        )
     return max(finished, key=lambda path: (path.stat().st_mtime_ns, path.parent.name)).parent
 
 
-def write_report(place: Workspace, run: Path, progress: Progress = silent) -> Path:
+def write_report(workspace: Workspace, run: Path, progress: Progress = no_progress) -> Path:
     """Write `report.html` and its pictures (`search.png`, `network.png`, ...) into the folder of a run.
 
     Parameters
@@ -80,9 +82,9 @@ def write_report(place: Workspace, run: Path, progress: Progress = silent) -> Pa
         When a file cannot be written.
     """
     progress(0, 3, "reading the run")
-    facts = read_facts(place, run)
+    facts = read_report_data(workspace, run)
     progress(1, 3, "computing where a split pays")
-    panels = compute_panels()
+    panels = compute_split_maps()
     progress(2, 3, "drawing")
     pictures = draw_pictures(facts, panels, read_deployment(run))
     for picture in pictures:
@@ -93,30 +95,30 @@ def write_report(place: Workspace, run: Path, progress: Progress = silent) -> Pa
 
 
 def draw_pictures(
-    facts: Facts, panels: tuple[Panel, ...], deployment: dict[str, Any] | None = None
+    facts: ReportData, panels: tuple[SplitMapPanel, ...], deployment: dict[str, Any] | None = None
 ) -> tuple[Picture, ...]:
     """Draw the pictures of a run in the order of the page, whose template has their headings and captions.
 
     `deployment` is what `jmsnas deploy` measured, where it has.
     """
     figures = {
-        "network.png": draw_network(facts),
-        "compare.png": draw_compare(facts),
+        "network.png": draw_placement(facts),
+        "compare.png": draw_plan_comparison(facts),
         "search.png": draw_search(facts),
         "estimators.png": draw_estimators(facts),
-        "where_split_pays.png": draw_where_split_pays(panels),
+        "where_split_pays.png": draw_split_maps(panels),
     }
     if deployment is not None:
         figures = {TERMS: draw_terms(deployment), TIMELINE: draw_timeline(deployment), **figures}
     return tuple(Picture(file, png(figure)) for file, figure in figures.items())
 
 
-def page(facts: Facts, panels: tuple[Panel, ...], pictures: tuple[Picture, ...]) -> str:
+def page(facts: ReportData, panels: tuple[SplitMapPanel, ...], pictures: tuple[Picture, ...]) -> str:
     """Fill the page's template; all that was read is escaped."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters.update(ms=milliseconds, percent=percent, rate=format_rate, mark=mark)
+    environment.filters.update(ms=milliseconds, percent=percent, rate=format_rate, mark=origin_label)
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False}
     template = resources.files("jmsnas.report").joinpath("page.html.jinja").read_text("utf-8")
     return environment.from_string(template).render(
@@ -130,7 +132,7 @@ def page(facts: Facts, panels: tuple[Panel, ...], pictures: tuple[Picture, ...])
     )
 
 
-def numbers(facts: Facts, panels: tuple[Panel, ...]) -> dict[str, Any]:
+def numbers(facts: ReportData, panels: tuple[SplitMapPanel, ...]) -> dict[str, Any]:
     """Give all numbers of the page as one JSON document; seconds, bytes, bits per second."""
     known = [(facts_of.device.name, facts_of.evaluation) for facts_of in facts.devices]
     maps = [
@@ -158,7 +160,7 @@ def numbers(facts: Facts, panels: tuple[Panel, ...]) -> dict[str, Any]:
     }
 
 
-def _stale(facts: Facts) -> str:
+def _stale(facts: ReportData) -> str:
     """Say whether the layers' seconds no longer add up to the run's terms; empty where they do."""
     for term in facts.derived.terms:
         seconds = [layer.tau_s for layer in facts.layers if layer.device == term.device]

@@ -4,9 +4,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from jmsnas.nas.search.stages import Epoch
-from jmsnas.origin import mark
-from jmsnas.report.device_data import DeviceFacts
+from jmsnas.nas.search.stages import EpochRecord
+from jmsnas.origin import origin_label
+from jmsnas.report.device_data import DeviceData
 from jmsnas.report.estimator_plots import AGAINST, scatter
 from jmsnas.report.plot_style import (
     BLACK,
@@ -25,14 +25,14 @@ from jmsnas.report.plot_style import (
     plain,
     title,
 )
-from jmsnas.report.report_data import Facts
-from jmsnas.report.term_schedule import Share, shares
+from jmsnas.report.report_data import ReportData
+from jmsnas.report.term_schedule import ScheduledTerm, shares
 from jmsnas.topology import INPUT_BYTES
 
 _STAGES = {"warm-up": "warm-up", "search": "search", "final": "second stage"}
 
 
-def draw_search(facts: Facts) -> Figure:
+def draw_search(facts: ReportData) -> Figure:
     """Draw loss, accuracy, E[T] / T_const with its band, and entropy, epoch by epoch."""
     figure = new_figure(10, 6.2)
     loss, right, expected, entropy = figure.subplots(2, 2, sharex=True).flat
@@ -81,7 +81,7 @@ def _over(value: float | None, by: float) -> float | None:
     return None if value is None else value / by
 
 
-def _stages(axes: Axes, epochs: tuple[Epoch, ...]) -> None:
+def _stages(axes: Axes, epochs: tuple[EpochRecord, ...]) -> None:
     """Shade every second stage and name each at the foot of the panel."""
     axes.set_xlim(0.5, len(epochs) + 0.5)
     low, high = axes.get_ylim()
@@ -99,9 +99,9 @@ def _stages(axes: Axes, epochs: tuple[Epoch, ...]) -> None:
         start += count
 
 
-def draw_estimators(facts: Facts) -> Figure:
+def draw_estimators(facts: ReportData) -> Figure:
     """Draw predicted against measured latencies of blocks whose geometry U(.) never saw, table by table."""
-    tables: dict[tuple[str, str], list[DeviceFacts]] = {}
+    tables: dict[tuple[str, str], list[DeviceData]] = {}
     for device in facts.devices:
         tables.setdefault((device.device.table, device.device.runtime), []).append(device)
     columns = min(len(tables), 4)
@@ -115,7 +115,7 @@ def draw_estimators(facts: Facts) -> Figure:
     return figure
 
 
-def _estimator(axes: Axes, names: str, facts: DeviceFacts) -> None:
+def _estimator(axes: Axes, names: str, facts: DeviceData) -> None:
     name = plain(names)
     found = facts.evaluation
     if found is None:
@@ -129,7 +129,7 @@ def _estimator(axes: Axes, names: str, facts: DeviceFacts) -> None:
     axes.set_ylabel("predicted, ms")
 
 
-def draw_compare(facts: Facts) -> Figure:
+def draw_plan_comparison(facts: ReportData) -> Figure:
     """Draw T of four plans as bars of the terms of equation (1) or (2), with T_const."""
     bars = [("derived network", facts.derived.shares), ("argmax network", facts.argmax.shares)]
     own = str(facts.document["network"]["input"])
@@ -167,7 +167,7 @@ def draw_compare(facts: Facts) -> Figure:
     return figure
 
 
-def _bar(axes: Axes, y: float, share: Share, facts: Facts) -> None:
+def _bar(axes: Axes, y: float, share: ScheduledTerm, facts: ReportData) -> None:
     """Draw one term; what was not measured here is hatched or dotted, a branch has a lane of the bar."""
     name, height = plain(share.device, 14), 0.6
     m = [its.device.name for its in facts.devices].index(share.device)
@@ -180,12 +180,14 @@ def _bar(axes: Axes, y: float, share: Share, facts: Facts) -> None:
         _share(axes, y, share, height, colour, "", label)
         return
     origin = facts.devices[m].origin
-    said, hatch = "" if origin == "measured" else f" ({mark(origin)})", ORIGIN_HATCHES.get(origin, "")
+    said, hatch = "" if origin == "measured" else f" ({origin_label(origin)})", ORIGIN_HATCHES.get(origin, "")
     colour = DEVICE_COLOURS[m % len(DEVICE_COLOURS)]
     _share(axes, y, share, height, colour, hatch, f"compute on {name}{said}")
 
 
-def _share(axes: Axes, y: float, share: Share, height: float, colour: str, hatch: str, label: str) -> None:
+def _share(
+    axes: Axes, y: float, share: ScheduledTerm, height: float, colour: str, hatch: str, label: str
+) -> None:
     axes.barh(
         y,
         share.seconds * 1e3,

@@ -15,10 +15,10 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import Normal, Stroke
 from numpy.typing import NDArray
 
-from jmsnas.nas.latency.split_map import SplitMap, plain_architecture, simulated_predictors, split_map
+from jmsnas.nas.latency.split_map import SplitMap, default_architecture, simulated_predictors, split_map
 from jmsnas.report.plot_style import BLACK, RED, SIMULATED_COLOUR, milliseconds, new_figure, plain
 from jmsnas.space_file import load_space
-from jmsnas.topology import INPUT_BYTES, load_network
+from jmsnas.topology import INPUT_BYTES, load_topology
 
 # Table I of the paper (the wireless link behind the UE), and the size of its images.
 TABLE_I_BPS, TABLE_I_SIZE = 25e6, 224
@@ -30,7 +30,7 @@ _SCALE, _COLOURS = Normalize(0, 1), "cividis"
 
 
 @dataclass(frozen=True, slots=True)
-class Panel:
+class SplitMapPanel:
     """One input encoding: the maps under both policies, and the row and column of Table I's point in them."""
 
     devices: tuple[str, ...]
@@ -40,16 +40,16 @@ class Panel:
 
 
 @functools.cache
-def compute_panels() -> tuple[Panel, ...]:
+def compute_split_maps() -> tuple[SplitMapPanel, ...]:
     """Compute the maps of each input encoding: arithmetic on published figures, no training, about 1 s."""
-    space, network = load_space("imagenet"), load_network("chain")
-    given = (space, plain_architecture(space), network, simulated_predictors(network), _SIZES, _RATES_BPS)
+    space, network = load_space("imagenet"), load_topology("chain")
+    given = (space, default_architecture(space), network, simulated_predictors(network), _SIZES, _RATES_BPS)
     devices = tuple(device.name for device in network.devices)
     point = (_SIZES.index(TABLE_I_SIZE), _RATES_BPS.index(TABLE_I_BPS))
     panels = []
     for encoding in INPUT_BYTES:
         relay, strict = (split_map(*given, encoding, policy) for policy in ("relay", "strict"))
-        panels.append(Panel(devices, relay, strict, point))
+        panels.append(SplitMapPanel(devices, relay, strict, point))
     return tuple(panels)
 
 
@@ -59,14 +59,14 @@ def plan_name(devices: tuple[str, ...], layers: NDArray[np.int64]) -> str:
     return f"all on {running[0]}" if len(running) == 1 else f"split: {' + '.join(running)}"
 
 
-def plan_names(panel: Panel) -> NDArray[np.str_]:
+def plan_names(panel: SplitMapPanel) -> NDArray[np.str_]:
     """Names of the best placements over the map, (S, K)."""
     layers_SKM = panel.relay.layers_SKM
     names = [[plan_name(panel.devices, layers_M) for layers_M in layers_KM] for layers_KM in layers_SKM]
     return np.array(names)
 
 
-def draw_where_split_pays(panels: tuple[Panel, ...]) -> Figure:
+def draw_split_maps(panels: tuple[SplitMapPanel, ...]) -> Figure:
     """Draw T of the best placement over T of cloud only, by first-link rate and input size."""
     figure = new_figure(11, 5.8)
     colours = ScalarMappable(_SCALE, _COLOURS)
@@ -84,7 +84,7 @@ def draw_where_split_pays(panels: tuple[Panel, ...]) -> Figure:
     return figure
 
 
-def _panel(axes: Axes, panel: Panel) -> None:
+def _panel(axes: Axes, panel: SplitMapPanel) -> None:
     relay = panel.relay
     rates, sizes = np.array(relay.rates_bps) / 1e6, np.array(relay.sizes)
     ratio_SK = relay.best_SK / relay.cloud_SK

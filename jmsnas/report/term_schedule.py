@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jmsnas.nas.graph.fork_join import Tree
-from jmsnas.nas.split.placement import Term
+from jmsnas.nas.graph.fork_join import MeshTree
+from jmsnas.nas.split.placement import LatencyTerm
 from jmsnas.topology import WIRE_BYTES, Link
 
 
 @dataclass(frozen=True, slots=True)
-class Share:
+class ScheduledTerm:
     """Seconds that a device computes, or that a transfer takes.
 
     Attributes
@@ -48,8 +48,11 @@ class Share:
 
 
 def shares(
-    terms: Sequence[Term], links: Sequence[Link], tree: Tree | None = None, forked_elements: int = 0
-) -> tuple[Share, ...]:
+    terms: Sequence[LatencyTerm],
+    links: Sequence[Link],
+    tree: MeshTree | None = None,
+    forked_elements: int = 0,
+) -> tuple[ScheduledTerm, ...]:
     """Lay out the terms of a plan in time.
 
     Parameters
@@ -66,11 +69,11 @@ def shares(
     KeyError
         When a link is missing.
     """
-    hops, found, at_s = {(link.source, link.target): link for link in links}, list[Share](), 0.0
+    hops, found, at_s = {(link.source, link.target): link for link in links}, list[ScheduledTerm](), 0.0
     children = tree.children if tree else ()
     line = [(m, term) for m, term in enumerate(terms, 1) if term.device not in children]
     for (m, term), after in zip(line, [*(term.device for _, term in line[1:]), ""], strict=True):
-        found.append(Share(f"tau_D^{m}", term.device, "", term.layers, at_s, term.tau_s))
+        found.append(ScheduledTerm(f"tau_D^{m}", term.device, "", term.layers, at_s, term.tau_s))
         at_s += term.tau_s
         if tree and term.device == tree.root:
             found += _branches(terms, m, after, at_s, hops, children, forked_elements)
@@ -78,24 +81,24 @@ def shares(
         elif after:
             link = hops[term.device, after]
             found.append(
-                Share(f"eps^{m}", term.device, after, (), at_s, term.epsilon_s, term.sent_bytes, link)
+                ScheduledTerm(f"eps^{m}", term.device, after, (), at_s, term.epsilon_s, term.sent_bytes, link)
             )
             at_s += term.epsilon_s
     back = next((term for term in terms if term.return_s), None)
     if back:
-        found.append(Share("back", back.device, terms[0].device, (), at_s, back.return_s))
+        found.append(ScheduledTerm("back", back.device, terms[0].device, (), at_s, back.return_s))
     return tuple(found)
 
 
 def _branches(
-    terms: Sequence[Term],
+    terms: Sequence[LatencyTerm],
     root: int,
     behind: str,
     at_s: float,
     hops: dict[tuple[str, str], Link],
     children: Sequence[str],
     forked_elements: int,
-) -> list[Share]:
+) -> list[ScheduledTerm]:
     """Lay out each branch: sent to its child (serial: after the copies before it), run, joined."""
     used = [(m, term) for m, term in enumerate(terms, 1) if term.device in children and term.layers]
     ends = [term.epsilon_root_s + term.tau_s + term.epsilon_s for _, term in used]
@@ -105,12 +108,14 @@ def _branches(
         to, on = hops[terms[root - 1].device, term.device], hops[term.device, behind]
         sent, begun_s = float(forked_elements * WIRE_BYTES[to.wire]), at_s + term.epsilon_root_s
         found += [
-            Share(
+            ScheduledTerm(
                 f"eps^{{{root}->{m}}}", to.source, term.device, (), at_s, term.epsilon_root_s, sent, to,
                 lane, slowest,
             ),
-            Share(f"tau_D^{m}", term.device, "", term.layers, begun_s, term.tau_s, lane=lane, counts=slowest),
-            Share(
+            ScheduledTerm(
+                f"tau_D^{m}", term.device, "", term.layers, begun_s, term.tau_s, lane=lane, counts=slowest
+            ),
+            ScheduledTerm(
                 f"eps^{m}", term.device, behind, (), begun_s + term.tau_s, term.epsilon_s, term.sent_bytes,
                 on, lane, slowest,
             ),

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from jmsnas.files import preset_names
 from jmsnas.nas.search.config import SearchConfig
-from jmsnas.nas.split.placement import Term
-from jmsnas.report.device_data import DeviceFacts
+from jmsnas.nas.split.placement import LatencyTerm
+from jmsnas.report.device_data import DeviceData
 from jmsnas.report.plot_style import milliseconds, percent
-from jmsnas.report.report_data import Facts
-from jmsnas.report.split_map_plot import Panel, plan_name
-from jmsnas.report.term_schedule import Share
+from jmsnas.report.report_data import ReportData
+from jmsnas.report.split_map_plot import SplitMapPanel, plan_name
+from jmsnas.report.term_schedule import ScheduledTerm
 from jmsnas.topology import INPUT_BYTES
 from jmsnas.units import format_rate
 
@@ -27,7 +27,7 @@ class Command:
     does: str
 
 
-def answer(facts: Facts) -> tuple[str, ...]:
+def answer(facts: ReportData) -> tuple[str, ...]:
     """Say what was found, sentence by sentence: the network, T against T_const, the accuracy."""
     document, target, t_s = facts.document, facts.target, facts.derived.latency_s
     pairs = zip(facts.devices, facts.derived.terms, strict=True)
@@ -65,7 +65,7 @@ def answer(facts: Facts) -> tuple[str, ...]:
     return found, deadline, likely, accuracy
 
 
-def branch_words(facts: Facts) -> str:
+def branch_words(facts: ReportData) -> str:
     """Say of a mesh which of its branches T waits for, and how long each takes."""
     ends: dict[int, tuple[str, float]] = {}
     lanes = [share for share in facts.derived.shares if share.lane is not None]
@@ -81,23 +81,23 @@ def branch_words(facts: Facts) -> str:
     )
 
 
-def image(facts: Facts) -> str:
+def image(facts: ReportData) -> str:
     """Size of the input as `8x8`."""
     return facts.layers[0].geometry.split()[1]
 
 
-def with_role(facts: DeviceFacts) -> str:
+def with_role(facts: DeviceData) -> str:
     """Name a device with its role: `pi4 (UE)`; the name alone where it says it all."""
     name, role = facts.device.name, facts.device.role
     return f"{name} ({role})" if role not in ("", name) else name
 
 
-def named(facts: Facts, name: str) -> str:
+def named(facts: ReportData, name: str) -> str:
     """Name a device of the run with its role."""
     return with_role(next(device for device in facts.devices if device.device.name == name))
 
 
-def layers(term: Term | Share) -> str:
+def layers(term: LatencyTerm | ScheduledTerm) -> str:
     """Name the layers of a term: `layers 1 to 9`, `layer 10`, `no layer (it passes on)`."""
     if not term.layers:
         return "no layer (it passes on)"
@@ -105,7 +105,7 @@ def layers(term: Term | Share) -> str:
     return f"layer {first}" if first == last else f"layers {first} to {last}"
 
 
-def cloud_sentences(facts: Facts) -> tuple[str, ...]:
+def cloud_sentences(facts: ReportData) -> tuple[str, ...]:
     """Say plainly whether cloud only is faster, and give the numbers for each input encoding."""
     t_s, cloud_s, own = facts.derived.latency_s, facts.cloud_s, str(facts.document["network"]["input"])
     terms, hops = facts.cloud_terms(own), len(facts.cloud_way(own))
@@ -136,7 +136,7 @@ def cloud_sentences(facts: Facts) -> tuple[str, ...]:
     return tuple(found)
 
 
-def split_sentences(panels: tuple[Panel, ...]) -> tuple[str, ...]:
+def split_sentences(panels: tuple[SplitMapPanel, ...]) -> tuple[str, ...]:
     """Say for each input encoding who wins at Table I's point, and over how much of the map a split wins."""
     found = []
     for panel in panels:
@@ -158,7 +158,7 @@ def split_sentences(panels: tuple[Panel, ...]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def evidence(facts: DeviceFacts) -> str:
+def evidence(facts: DeviceData) -> str:
     """Say what a device's latencies rest on: how many rows, measured on what, or simulated from what."""
     if facts.basis is None:
         return facts.trouble
@@ -186,7 +186,7 @@ def evidence(facts: DeviceFacts) -> str:
     return "; ".join(said + ([facts.trouble] if facts.trouble else []))
 
 
-def commands_again(facts: Facts) -> tuple[Command, ...]:
+def commands_again(facts: ReportData) -> tuple[Command, ...]:
     """Lines that repeat the run. Names are quoted for the shell."""
     tables = _once([facts_of.device.table for facts_of in facts.devices if not facts_of.published])
     published = _once([facts_of.device.table for facts_of in facts.devices if facts_of.published])
@@ -220,7 +220,7 @@ def commands_again(facts: Facts) -> tuple[Command, ...]:
     )
 
 
-def commands_next(facts: Facts) -> tuple[Command, ...]:
+def commands_next(facts: ReportData) -> tuple[Command, ...]:
     """Lines that are worth typing after this run."""
     space, found = shlex.quote(str(facts.config["space"])), []
     for table in _once([d.device.table for d in facts.devices if d.simulated]):
@@ -241,7 +241,7 @@ def commands_next(facts: Facts) -> tuple[Command, ...]:
     return (*found, Command(line, "searches under a tighter deadline"))
 
 
-def _search(facts: Facts, network: str = "") -> str:
+def _search(facts: ReportData, network: str = "") -> str:
     config, settings = facts.config, facts.settings
     words = ["jmsnas", "search", "--topology", "mesh" if facts.tree else "chain"]
     words += ["--network", network or str(config["network"])]

@@ -7,14 +7,14 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from jmsnas.errors import TargetError
+from jmsnas.errors import InfeasibleError
 from jmsnas.files import make_folder, write_atomic
-from jmsnas.nas.split.methods import Question, split
-from jmsnas.nas.split.pareto import throughput_front
-from jmsnas.nas.split.problem import Costs, at_rate, chained
-from jmsnas.nas.split.rate_lines import Line, rate_lines
-from jmsnas.nas.split.rate_sweep import find_link, sweep
-from jmsnas.nas.split.timeline import target_of, timeline
+from jmsnas.nas.split.methods import SplitRequest, split
+from jmsnas.nas.split.pareto import latency_throughput_front
+from jmsnas.nas.split.problem import SplitProblem, as_chain, with_link_rate
+from jmsnas.nas.split.rate_lines import RateLine, rate_lines
+from jmsnas.nas.split.rate_sweep import find_link, sweep_rate
+from jmsnas.nas.split.timeline import result_device, timeline
 from jmsnas.report.plot_style import (
     DEVICE_COLOURS,
     GREY,
@@ -32,7 +32,7 @@ _RATES_BPS = (1e6, 200e6)
 _POINTS = 200
 
 
-def write_pictures(costs: Costs, question: Question, folder: Path) -> list[Path]:
+def write_pictures(costs: SplitProblem, question: SplitRequest, folder: Path) -> list[Path]:
     """Draw all trade-offs of a network over devices in line or over a mesh into `folder`, as PNG files.
 
     On a mesh T against the rate is drawn for the first link and for that to the child T waits for.
@@ -44,7 +44,7 @@ def write_pictures(costs: Costs, question: Question, folder: Path) -> list[Path]
     StorageError
         When a file cannot be written.
     """
-    chain = costs if costs.fork else chained(costs)[0]
+    chain = costs if costs.fork else as_chain(costs)[0]
     asked = replace(question, method="optimal", objective="latency", budget_j=None)
     figures = {"rates": draw_rates(chain, asked, link := first_link(chain, asked))}
     if chain.tree is None or chain.links[link].source != chain.tree.root:
@@ -61,38 +61,38 @@ def write_pictures(costs: Costs, question: Question, folder: Path) -> list[Path]
     return written
 
 
-def first_link(costs: Costs, question: Question) -> int:
+def first_link(costs: SplitProblem, question: SplitRequest) -> int:
     """Give the link behind the first device; of several at a tree's root that to the child T waits for."""
     if costs.fork and costs.tree and costs.tree.root == costs.names[0]:
         return slowest_link(costs, question)
     return find_link(costs)
 
 
-def slowest_link(costs: Costs, question: Question) -> int:
+def slowest_link(costs: SplitProblem, question: SplitRequest) -> int:
     """Give the link from the root of a tree to the child whose branch is the slowest."""
     assert costs.tree, "asked of a mesh only"
-    critical = split(costs, question).told.critical
+    critical = split(costs, question).timeline.critical_path
     to = [step.target for step in critical if step.device == costs.tree.root and step.target]
     return find_link(costs, costs.tree.root, to[-1])
 
 
-def draw_cuts(costs: Costs, question: Question) -> Figure:
+def draw_cuts(costs: SplitProblem, question: SplitRequest) -> Figure:
     """Draw the best plan for every output the first link may carry, stacked: computing and sending.
 
     On a mesh the slowest branch is drawn, and the others run beside it.
     """
-    lines, target = rate_lines(costs, question, find_link(costs)), target_of(costs, question.policy)
+    lines, target = rate_lines(costs, question, find_link(costs)), result_device(costs, question.policy)
     told = [timeline(costs, question.encoding, line.devices, target) for line in lines]
     at = np.arange(len(lines))
     figure = new_figure(max(7.0, 0.32 * len(lines) + 3), 4.6)
     axes = figure.subplots()
     base = np.zeros(len(lines))
     # In the order of T: device by device, what each computes and then sends.
-    ends = {(step.device, step.target): None for its in told for step in its.critical}
+    ends = {(step.device, step.target): None for its in told for step in its.critical_path}
     for device, to in sorted(ends, key=lambda its: (costs.names.index(its[0]), bool(its[1]))):
         m = costs.names.index(device)
         own = (
-            sum(step.seconds for step in its.critical if (step.device, step.target) == (device, to))
+            sum(step.seconds for step in its.critical_path if (step.device, step.target) == (device, to))
             for its in told
         )
         seconds = 1e3 * np.array(list(own))
@@ -111,11 +111,11 @@ def draw_cuts(costs: Costs, question: Question) -> Figure:
     return figure
 
 
-def draw_rates(costs: Costs, question: Question, link: int) -> Figure:
+def draw_rates(costs: SplitProblem, question: SplitRequest, link: int) -> Figure:
     """Draw T of the best plan against a link's rate, where it changes, and cloud only beside it."""
     figure = new_figure(7.5, 4.4)
     axes = figure.subplots()
-    found = sweep(costs, question, link, *_RATES_BPS)
+    found = sweep_rate(costs, question, link, *_RATES_BPS)
     rates = np.geomspace(*_RATES_BPS, _POINTS)
     lines = rate_lines(costs, question, link)
     best = np.min([[line.latency_s(rate) for rate in rates] for line in lines], axis=0)
@@ -135,7 +135,7 @@ def draw_rates(costs: Costs, question: Question, link: int) -> Figure:
     return figure
 
 
-def _told_apart(costs: Costs, line: Line) -> str:
+def _told_apart(costs: SplitProblem, line: RateLine) -> str:
     """Name a plan by what changes as the rate does."""
     if line.cut is None and costs.fork:
         first = [line.devices[branch.start] for branch in costs.fork.branches]
@@ -143,7 +143,7 @@ def _told_apart(costs: Costs, line: Line) -> str:
     return f"{line.devices.count(0)} on {plain(costs.names[0])}"
 
 
-def draw_inputs(costs: Costs, question: Question) -> Figure:
+def draw_inputs(costs: SplitProblem, question: SplitRequest) -> Figure:
     """Draw T of the best plan beside cloud only, for each encoding of the raw input."""
     figure = new_figure(6.5, 4.2)
     axes = figure.subplots()
@@ -168,11 +168,11 @@ def draw_inputs(costs: Costs, question: Question) -> Figure:
     return figure
 
 
-def draw_throughput(costs: Costs, question: Question) -> Figure:
+def draw_throughput(costs: SplitProblem, question: SplitRequest) -> Figure:
     """Draw the least T at every period that can be kept, down to the least period."""
     figure = new_figure(6.5, 4.2)
     axes = figure.subplots()
-    points = throughput_front(costs, question)
+    points = latency_throughput_front(costs, question)
     axes.step(
         [p * 1e3 for p, _ in points], [t * 1e3 for _, t in points], where="post", color=DEVICE_COLOURS[0]
     )
@@ -182,20 +182,20 @@ def draw_throughput(costs: Costs, question: Question) -> Figure:
     return figure
 
 
-def _latency_s(costs: Costs, question: Question) -> float:
+def _latency_s(costs: SplitProblem, question: SplitRequest) -> float:
     """T; infinite where cloud only cannot be, the last device having no times of some unit."""
     try:
-        return split(costs, question).told.latency_s
-    except TargetError:
+        return split(costs, question).timeline.latency_s
+    except InfeasibleError:
         if question.method == "cloud":
             return np.inf
         raise
 
 
-def _cloud(costs: Costs, question: Question, link: int, rates: np.ndarray) -> np.ndarray:
+def _cloud(costs: SplitProblem, question: SplitRequest, link: int, rates: np.ndarray) -> np.ndarray:
     asked = replace(question, method="cloud", min_layers=0)
-    return np.array([_latency_s(at_rate(costs, float(rate), link), asked) for rate in rates])
+    return np.array([_latency_s(with_link_rate(costs, float(rate), link), asked) for rate in rates])
 
 
-def _heading(axes: Axes, costs: Costs, text: str) -> None:
+def _heading(axes: Axes, costs: SplitProblem, text: str) -> None:
     title(axes, f"{plain(costs.network, 40)}: {text}", bool(costs.simulated), bool(costs.published))

@@ -6,12 +6,17 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.errors import TargetError
-from jmsnas.nas.derivation.chain_bounds import CutBounds, SplitBounds, cut_bounds, split_bounds
-from jmsnas.nas.derivation.lp_cuts import binding_splits
+from jmsnas.errors import InfeasibleError
+from jmsnas.nas.derivation.chain_bounds import (
+    FixedSplitBounds,
+    FreeSplitBounds,
+    fixed_split_bounds,
+    free_split_bounds,
+)
+from jmsnas.nas.derivation.lp_cuts import lp_cuts
 from jmsnas.nas.derivation.mesh_bounds import MeshBounds, mesh_bounds
 from jmsnas.nas.latency.build_lut import LatencyLUT
-from jmsnas.nas.latency.feasible_range import longest_branch_s, longest_to_go
+from jmsnas.nas.latency.feasible_range import longest_branch_s, slowest_remaining_s
 from jmsnas.nas.latency.mesh_lut import MeshLUT
 from jmsnas.nas.split.placement import Placement
 
@@ -20,7 +25,7 @@ _MOST_CUTS = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Node:
+class SearchNode:
     """Layers chosen so far, the line's before the branches'.
 
     `reached_s[m]`: least seconds until the last of them has run on state m; in a branch, one number: the
@@ -33,7 +38,7 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Siblings:
+class SiblingNodes:
     """What a node may become by its next layer, the best bound first; nodes are made when needed.
 
     `keys` are the bounds with their sign changed, rounded so that what differs by rounding alone is equal.
@@ -45,13 +50,13 @@ class Siblings:
     scores: list[float]
     reached_RS: NDArray[np.float64]
 
-    def node(self, k: int) -> Node:
+    def node(self, k: int) -> SearchNode:
         """Make one."""
-        return Node((*self.chosen, self.columns[k]), self.scores[k], self.reached_RS[k])
+        return SearchNode((*self.chosen, self.columns[k]), self.scores[k], self.reached_RS[k])
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
+class LayerStep:
     """A layer's candidates that there are: columns, log p, and on the line seconds on each state, (R, S)."""
 
     columns: NDArray[np.intp]
@@ -60,7 +65,7 @@ class Step:
 
 
 @dataclass(slots=True)
-class Judge:
+class BranchAndBound:
     """What a node is judged by; `cuts` grows as splits are met that make a network too fast.
 
     `order`: the places, in the space, of the layers in the order they are chosen. `togo_LS`: what the line
@@ -70,28 +75,28 @@ class Judge:
 
     lut: LatencyLUT
     order: tuple[int, ...]
-    steps: tuple[Step, ...]
+    steps: tuple[LayerStep, ...]
     log_p_NR: NDArray[np.float64]
     low_s: float
     high_s: float
-    splits: SplitBounds
+    splits: FreeSplitBounds
     branches: MeshBounds | None
     slow_K: NDArray[np.float64] | None
     togo_LS: NDArray[np.float64]
-    cuts: CutBounds | None = None
+    cuts: FixedSplitBounds | None = None
     known: set[tuple[int, ...]] = field(default_factory=set)
 
     @property
     def line_N(self) -> int:  # noqa: N802
         """Number of layers of the line."""
-        return len(self.lut.line_layers)
+        return len(self.lut.main_path_layers)
 
     @property
     def cut_count(self) -> int:
         """How many cuts there are."""
         return len(self.cuts.moved_C) if self.cuts else 0
 
-    def children(self, node: Node) -> Siblings:
+    def children(self, node: SearchNode) -> SiblingNodes:
         """Choose the next layer, every way that may end in the band."""
         n, step = len(node.chosen), self.steps[len(node.chosen)]
         scores_R = node.score + step.log_p_R
@@ -105,7 +110,7 @@ class Judge:
         # Of equal bounds the last column goes first.
         order = np.argsort(keys_R[::-1], kind="stable")
         best = (len(keys_R) - 1 - order)[: np.count_nonzero(keys_R < np.inf)]
-        return Siblings(
+        return SiblingNodes(
             node.chosen,
             keys_R[best].tolist(),
             step.columns[best].tolist(),
@@ -113,19 +118,21 @@ class Judge:
             reached_RS[best],
         )
 
-    def _line_least_s(self, node: Node) -> NDArray[np.float64]:
+    def _line_least_s(self, node: SearchNode) -> NDArray[np.float64]:
         """Give the line's own least T, all its layers being chosen; infinite where none is allowed."""
-        line = self.lut.line
+        line = self.lut.main_path
         if not line.limited:
             ends_S: NDArray[np.float64] = node.reached_s + line.moves_LMM[-1].min(axis=1)
             return np.array([ends_S.min()])
         try:
             return np.array([line.best(node.chosen)[0]])
-        except TargetError:
+        except InfeasibleError:
             return np.array([np.inf])
 
-    def _line_bounds(self, node: Node, step: Step) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        n, moves_LSS = len(node.chosen), self.lut.line.moves_LMM
+    def _line_bounds(
+        self, node: SearchNode, step: LayerStep
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        n, moves_LSS = len(node.chosen), self.lut.main_path.moves_LMM
         arrived_S = (node.reached_s[:, None] + moves_LSS[n, : len(node.reached_s)]).min(axis=0)
         reached_RS = arrived_S + step.U_RS
         bounds_R = self.splits.best(n + 1, reached_RS)
@@ -137,14 +144,16 @@ class Judge:
         bounds_R[most_R < self.low_s * (1 - 1e-9)] = -np.inf
         return bounds_R, reached_RS
 
-    def _branch_bounds(self, node: Node, columns: NDArray[np.intp], line_s: float) -> NDArray[np.float64]:
+    def _branch_bounds(
+        self, node: SearchNode, columns: NDArray[np.intp], line_s: float
+    ) -> NDArray[np.float64]:
         assert self.branches is not None
         if not np.isfinite(line_s):
             return np.full(len(columns), -np.inf)
         rest, low_s, high_s = node.chosen[self.line_N :], self.low_s - line_s, self.high_s - line_s
         return self.branches.best(rest, columns, low_s, high_s)
 
-    def again(self, node: Node) -> float:
+    def again(self, node: SearchNode) -> float:
         """Bound a node of the line by the cuts there are now."""
         n = len(node.chosen)
         if self.cuts is None or n > self.line_N:
@@ -153,32 +162,36 @@ class Judge:
 
     def add_cut(self, placements: list[Placement], weights: list[float]) -> None:
         """Require from now on that a network is slow enough under these splits too."""
-        line = self.lut.line
+        line = self.lut.main_path
         if not placements or self.cut_count >= _MOST_CUTS or (self.branches and self.branches.limited):
             return
         if not all(line.always_holds(line.on_devices(path)) for path in placements):
             return
         slack = self.branches.slack if self.branches else 0
-        log_p_NR = self.log_p_NR[list(self.lut.line_layers)]
-        cut = cut_bounds(log_p_NR, line, placements, weights, self.low_s, self.high_s, self.slow_K, slack)
+        log_p_NR = self.log_p_NR[list(self.lut.main_path_layers)]
+        cut = fixed_split_bounds(
+            log_p_NR, line, placements, weights, self.low_s, self.high_s, self.slow_K, slack
+        )
         self.cuts = self.cuts.joined(cut) if self.cuts else cut
 
     def too_fast(self, indices: tuple[int, ...]) -> None:
         """Learn from a network that is too fast: require that others are slow enough under its split."""
-        line = self.lut.line
-        _, path = line.best_path(line.tau_NM([indices[n] for n in self.lut.line_layers]))
+        line = self.lut.main_path
+        _, path = line.best_path(line.tau_NM([indices[n] for n in self.lut.main_path_layers]))
         if path.cuts not in self.known:
             self.known.add(path.cuts)
             self.add_cut([path], [1.0])
 
 
-def begin(p_NR: NDArray[np.float64], lut: LatencyLUT, low_s: float, high_s: float) -> Judge:
+def branch_and_bound(
+    p_NR: NDArray[np.float64], lut: LatencyLUT, low_s: float, high_s: float
+) -> BranchAndBound:
     """Fill the bounds; the first cut is the mixture of splits that binds the relaxed network."""
     log_p_NR = np.log(np.where(lut.mask_NR, np.maximum(p_NR, 1e-30), 1.0))
-    line, line_NR = lut.line, log_p_NR[list(lut.line_layers)]
-    order = (*lut.line_layers, *itertools.chain(*lut.branch_layers))
+    line, line_NR = lut.main_path, log_p_NR[list(lut.main_path_layers)]
+    order = (*lut.main_path_layers, *itertools.chain(*lut.branch_layers))
     branches, behind_K, slow_K, points_2P, slack = None, None, None, None, 0
-    togo_LS = longest_to_go(
+    togo_LS = slowest_remaining_s(
         np.where(line.mask_NR[:, :, None], line.U_NRS, -np.inf).max(axis=1), line.moves_LMM
     )
     if isinstance(lut, MeshLUT):
@@ -192,19 +205,19 @@ def begin(p_NR: NDArray[np.float64], lut: LatencyLUT, low_s: float, high_s: floa
         togo_LS = np.full_like(togo_LS, np.inf)
     # Where limits bind, the way to a device that is allowed may be later than the earliest.
     least_s = 0.0 if line.limited else low_s
-    splits = split_bounds(line_NR, line, least_s, high_s, behind_K, slack)
+    splits = free_split_bounds(line_NR, line, least_s, high_s, behind_K, slack)
     steps = _steps(lut, order, log_p_NR)
-    search = Judge(lut, order, steps, log_p_NR, low_s, high_s, splits, branches, slow_K, togo_LS)
-    search.add_cut(*binding_splits(line_NR, line, low_s, points_2P))
+    search = BranchAndBound(lut, order, steps, log_p_NR, low_s, high_s, splits, branches, slow_K, togo_LS)
+    search.add_cut(*lp_cuts(line_NR, line, low_s, points_2P))
     return search
 
 
-def _steps(lut: LatencyLUT, order: tuple[int, ...], log_p_NR: NDArray[np.float64]) -> tuple[Step, ...]:
-    U_NRS, found = lut.line.U_NRS, []
+def _steps(lut: LatencyLUT, order: tuple[int, ...], log_p_NR: NDArray[np.float64]) -> tuple[LayerStep, ...]:
+    U_NRS, found = lut.main_path.U_NRS, []
     for n, place in enumerate(order):
         columns = np.flatnonzero(lut.mask_NR[place])
-        U_RS = U_NRS[n, columns] if n < len(lut.line_layers) else np.zeros((len(columns), 0))
-        found.append(Step(columns, log_p_NR[place, columns], U_RS))
+        U_RS = U_NRS[n, columns] if n < len(lut.main_path_layers) else np.zeros((len(columns), 0))
+        found.append(LayerStep(columns, log_p_NR[place, columns], U_RS))
     return tuple(found)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from jmsnas.nas.latency.chain_lut import ChainLUT
 from jmsnas.nas.split.placement import Placement
 
-CELLS = 4000
+GRID_CELLS = 4000
 
 
 def floor_cells(seconds: float, cell_s: float) -> int:
@@ -24,7 +24,7 @@ def floor_cells(seconds: float, cell_s: float) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class SplitBounds:
+class FreeSplitBounds:
     """Best score of layers n.. when layer n-1 ended on state s and T must end in the band, over all splits.
 
     `window_NSJ[n, s, j]`: the best score whose remaining time lies in the window of cells that begins
@@ -51,9 +51,9 @@ class SplitBounds:
         return best_R
 
 
-def windows(
+def window_bounds(
     score_NSK: NDArray[np.float64], cell_s: float, low_s: float, high_s: float, slack: int
-) -> SplitBounds:
+) -> FreeSplitBounds:
     """Take the best score of each window of time as wide as the band and what rounding may lose."""
     N = len(score_NSK) - 1
     first_N = np.arange(N, -1, -1) + slack
@@ -61,11 +61,11 @@ def windows(
     pad = width + int(first_N[0])
     table_NSJ = np.pad(score_NSK, ((0, 0), (0, 0), (pad, 0)), constant_values=-np.inf)
     for n in range(N + 1):
-        slide_max(table_NSJ[n], width + int(first_N[n]))
-    return SplitBounds(table_NSJ, first_N, pad, cell_s, low_s, high_s)
+        sliding_maximum(table_NSJ[n], width + int(first_N[n]))
+    return FreeSplitBounds(table_NSJ, first_N, pad, cell_s, low_s, high_s)
 
 
-def slide_max(table_SJ: NDArray[np.float64], width: int) -> None:
+def sliding_maximum(table_SJ: NDArray[np.float64], width: int) -> None:
     """Put at j the largest of the `width` values from j on, in place; by spans that double."""
     span = 1
     while span < min(width, table_SJ.shape[1]):
@@ -74,14 +74,14 @@ def slide_max(table_SJ: NDArray[np.float64], width: int) -> None:
         span += step
 
 
-def split_bounds(
+def free_split_bounds(
     log_p_NR: NDArray[np.float64],
     lut: ChainLUT,
     low_s: float,
     high_s: float,
     behind_K: NDArray[np.float64] | None = None,
     slack: int = 0,
-) -> SplitBounds:
+) -> FreeSplitBounds:
     """Fill the bounds from the last layer back: O(N M (R + M) K) vector operations.
 
     `behind_K`: best score of what else takes exactly k cells, whatever the split (the branches of a mesh);
@@ -90,40 +90,40 @@ def split_bounds(
     U_NRS = lut.U_NRS
     N, _, M = U_NRS.shape
     behind_K = np.zeros(1) if behind_K is None else behind_K
-    cell_s = high_s / (CELLS - 1)
-    score_NMK = np.full((N + 1, M, CELLS), -np.inf)
+    cell_s = high_s / (GRID_CELLS - 1)
+    score_NMK = np.full((N + 1, M, GRID_CELLS), -np.inf)
     for m in range(M):
         if np.isfinite(lut.moves_LMM[N, m].min()):
-            raise_shifted(score_NMK[N, m], behind_K, floor_cells(lut.moves_LMM[N, m].min(), cell_s))
+            maximum_shifted(score_NMK[N, m], behind_K, floor_cells(lut.moves_LMM[N, m].min(), cell_s))
     for n in range(N - 1, -1, -1):
-        ran_MK = np.full((M, CELLS), -np.inf)
+        ran_MK = np.full((M, GRID_CELLS), -np.inf)
         for m in range(M):
             for i in np.flatnonzero(lut.mask_NR[n]):
                 cells = floor_cells(U_NRS[n, i, m], cell_s)
-                raise_shifted(ran_MK[m], score_NMK[n + 1, m] + log_p_NR[n, i], cells)
+                maximum_shifted(ran_MK[m], score_NMK[n + 1, m] + log_p_NR[n, i], cells)
         for a in range(M if n else 1):
             for b in range(a, M):
                 if np.isfinite(lut.moves_LMM[n, a, b]):
-                    raise_shifted(score_NMK[n, a], ran_MK[b], floor_cells(lut.moves_LMM[n, a, b], cell_s))
-    return windows(score_NMK, cell_s, low_s, high_s, M + slack)
+                    maximum_shifted(score_NMK[n, a], ran_MK[b], floor_cells(lut.moves_LMM[n, a, b], cell_s))
+    return window_bounds(score_NMK, cell_s, low_s, high_s, M + slack)
 
 
-def raise_shifted(target_K: NDArray[np.float64], source_K: NDArray[np.float64], cells: int) -> None:
+def maximum_shifted(target_K: NDArray[np.float64], source_K: NDArray[np.float64], cells: int) -> None:
     """Raise target[k + cells] to source[k] where that is larger; times beyond the grid are over the limit."""
     if cells < len(target_K):
         part = target_K[cells : cells + len(source_K)]
         np.maximum(part, source_K[: len(part)], out=part)
 
 
-def raise_shifted_or_last(target_K: NDArray[np.float64], source_K: NDArray[np.float64], cells: int) -> None:
+def maximum_shifted_clipped(target_K: NDArray[np.float64], source_K: NDArray[np.float64], cells: int) -> None:
     """Raise as `raise_shifted` does; the last cell holds all times beyond the grid too."""
-    cells = min(cells, CELLS - 1)
-    raise_shifted(target_K, source_K, cells)
-    target_K[-1] = max(target_K[-1], source_K[CELLS - 1 - cells :].max())
+    cells = min(cells, GRID_CELLS - 1)
+    maximum_shifted(target_K, source_K, cells)
+    target_K[-1] = max(target_K[-1], source_K[GRID_CELLS - 1 - cells :].max())
 
 
 @dataclass(frozen=True, slots=True)
-class CutBounds:
+class FixedSplitBounds:
     """Bounds along fixed splits, C of them: an honest network is at least `low_s` slow under EVERY split.
 
     So it is under any weighted mean of splits, too, which bounds several of them at once: C counts means.
@@ -147,12 +147,12 @@ class CutBounds:
         """Bound the score of layers n.. of several networks that must reach `low_s`, (R,)."""
         C, N = self.tau_CNR.shape[:2]
         cells_CR = np.floor((self.low_s - passed_CR) * ((1 - 1e-12) / self.cell_s)) - (N - n) - self.slack
-        at_CR = np.clip(cells_CR, 0, CELLS - 1).astype(np.intp)
+        at_CR = np.clip(cells_CR, 0, GRID_CELLS - 1).astype(np.intp)
         found_CR = self.score_CNK[np.arange(C)[:, None], n, at_CR]
         best_R: NDArray[np.float64] = found_CR.min(axis=0, initial=np.inf)
         return best_R
 
-    def joined(self, other: "CutBounds") -> "CutBounds":
+    def joined(self, other: "FixedSplitBounds") -> "FixedSplitBounds":
         """Give both together."""
         return replace(
             self,
@@ -162,7 +162,7 @@ class CutBounds:
         )
 
 
-def cut_times(lut: ChainLUT, placement: Placement) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def split_times_s(lut: ChainLUT, placement: Placement) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Seconds of every candidate under a split, (N, R), and of the moves before each layer and at the end."""
     N, U_NRS = len(lut.U_NRM), lut.U_NRS
     path = (0, *placement.devices)
@@ -171,7 +171,7 @@ def cut_times(lut: ChainLUT, placement: Placement) -> tuple[NDArray[np.float64],
     return U_NRS[np.arange(N), :, list(placement.devices)], np.array(moved)
 
 
-def cut_bounds(
+def fixed_split_bounds(
     log_p_NR: NDArray[np.float64],
     lut: ChainLUT,
     placements: Sequence[Placement],
@@ -180,14 +180,14 @@ def cut_bounds(
     high_s: float,
     behind_K: NDArray[np.float64] | None = None,
     slack: int = 0,
-) -> CutBounds:
+) -> FixedSplitBounds:
     """Fill the bounds of a weighted mean of splits (weights sum to 1) from the last layer back."""
     N = len(log_p_NR)
-    cell_s = high_s / (CELLS - 1)
-    times = [cut_times(lut, placement) for placement in placements]
+    cell_s = high_s / (GRID_CELLS - 1)
+    times = [split_times_s(lut, placement) for placement in placements]
     tau_NR = np.average([tau for tau, _ in times], axis=0, weights=weights)
     moved_s = float(np.average([moved.sum() for _, moved in times], weights=weights))
-    score_NK = np.full((N + 1, CELLS), -np.inf)
+    score_NK = np.full((N + 1, GRID_CELLS), -np.inf)
     if behind_K is None:
         score_NK[N, 0] = 0.0
     else:
@@ -195,6 +195,6 @@ def cut_bounds(
     for n in range(N - 1, -1, -1):
         for i in np.flatnonzero(lut.mask_NR[n]):
             cells = floor_cells(tau_NR[n, i], cell_s)
-            raise_shifted_or_last(score_NK[n], score_NK[n + 1] + log_p_NR[n, i], cells)
+            maximum_shifted_clipped(score_NK[n], score_NK[n + 1] + log_p_NR[n, i], cells)
     at_least_NK = np.maximum.accumulate(score_NK[:, ::-1], axis=1)[:, ::-1]
-    return CutBounds(tau_NR[None], np.array([moved_s]), at_least_NK[None], cell_s, low_s, slack)
+    return FixedSplitBounds(tau_NR[None], np.array([moved_s]), at_least_NK[None], cell_s, low_s, slack)

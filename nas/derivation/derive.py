@@ -19,21 +19,26 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.errors import TargetError, UndecidedError
-from jmsnas.nas.derivation.branch_and_bound import Judge, Node, begin, in_space_order
-from jmsnas.nas.derivation.open_list import Queue, look_around
+from jmsnas.errors import InfeasibleError, SearchLimitError
+from jmsnas.nas.derivation.branch_and_bound import (
+    BranchAndBound,
+    SearchNode,
+    branch_and_bound,
+    in_space_order,
+)
+from jmsnas.nas.derivation.open_list import OpenList, push_local_optima
 from jmsnas.nas.latency.build_lut import LatencyLUT
 from jmsnas.nas.split.placement import Placement
 from jmsnas.units import format_duration
 
 # Where it ends before the queue does, what is found is not called optimal.
-MOST_NODES = 20_000
+MAX_NODES = 20_000
 # Nodes after which networks in the band are looked for near the most promising one.
 _LOOKS = (50, 500, 5000)
 
 
 @dataclass(frozen=True, slots=True)
-class Derived:
+class DerivedArchitecture:
     """Operations (a column of `space.choices` each layer), their best split, T in seconds, sum of log p.
 
     `bound`: no network in the band has a higher score (of several that were asked for, none but those before
@@ -58,8 +63,8 @@ class Derived:
 
 
 def derive(
-    p_NR: NDArray[np.float64], lut: LatencyLUT, low_s: float, high_s: float, most_nodes: int = MOST_NODES
-) -> Derived | None:
+    p_NR: NDArray[np.float64], lut: LatencyLUT, low_s: float, high_s: float, max_nodes: int = MAX_NODES
+) -> DerivedArchitecture | None:
     """Find the network of highest sum of log p whose least T lies in [low_s, high_s].
 
     Parameters
@@ -82,56 +87,58 @@ def derive(
     UndecidedError
         When none was found within `most_nodes`, and there may be one.
     """
-    return next(best_networks(p_NR, lut, low_s, high_s, most_nodes), None)
+    return next(best_architectures(p_NR, lut, low_s, high_s, max_nodes), None)
 
 
-def best_networks(
-    p_NR: NDArray[np.float64], lut: LatencyLUT, low_s: float, high_s: float, most_nodes: int = MOST_NODES
-) -> Iterator[Derived]:
+def best_architectures(
+    p_NR: NDArray[np.float64], lut: LatencyLUT, low_s: float, high_s: float, max_nodes: int = MAX_NODES
+) -> Iterator[DerivedArchitecture]:
     """Give the networks whose least T lies in [low_s, high_s], best score first. See `derive`."""
-    search = begin(p_NR, lut, low_s, high_s)
-    queue, given = Queue(search), set[tuple[int, ...]]()
-    for number in range(most_nodes):
+    search = branch_and_bound(p_NR, lut, low_s, high_s)
+    queue, given = OpenList(search), set[tuple[int, ...]]()
+    for number in range(max_nodes):
         node = queue.pop()
         if node is None:
             return
         if len(node.chosen) < len(search.order):
             if number in _LOOKS:
-                look_around(search, queue, node)
+                push_local_optima(search, queue, node)
             queue.push_all(search.children(node))
         elif found := _in_band(search, node, node.score, given):
             yield found
-    look_around(search, queue, Node((), 0.0, np.zeros(1)))
+    push_local_optima(search, queue, SearchNode((), 0.0, np.zeros(1)))
     bound = queue.bound
     for node in queue.complete():
         if found := _in_band(search, node, bound, given):
             yield found
     if not given:
-        raise UndecidedError(
+        raise SearchLimitError(
             f"no network with T from {format_duration(low_s)} to {format_duration(high_s)} was found among "
-            f"{most_nodes} beginnings, but there may be one: try another --t-const"
+            f"{max_nodes} beginnings, but there may be one: try another --t-const"
         )
 
 
-def _in_band(search: Judge, node: Node, bound: float, given: set[tuple[int, ...]]) -> Derived | None:
+def _in_band(
+    search: BranchAndBound, node: SearchNode, bound: float, given: set[tuple[int, ...]]
+) -> DerivedArchitecture | None:
     indices = in_space_order(search.order, node.chosen)
     if indices in given:
         return None
     try:
         latency_s, placement = search.lut.best(indices)
-    except TargetError:
+    except InfeasibleError:
         return None
     if search.low_s <= latency_s <= search.high_s:
         given.add(indices)
-        return Derived(indices, placement, latency_s, node.score, bound)
+        return DerivedArchitecture(indices, placement, latency_s, node.score, bound)
     if latency_s < search.low_s:
         search.too_fast(indices)
     return None
 
 
-def argmax_network(p_NR: NDArray[np.float64], lut: LatencyLUT) -> Derived:
+def argmax_architecture(p_NR: NDArray[np.float64], lut: LatencyLUT) -> DerivedArchitecture:
     """Take the likeliest candidate of each layer (the paper's derivation), under its best split."""
     indices = tuple(int(i) for i in np.where(lut.mask_NR, p_NR, -1.0).argmax(axis=1))
     latency_s, placement = lut.best(indices)
     score = float(np.log(np.maximum(p_NR[np.arange(len(indices)), list(indices)], 1e-30)).sum())
-    return Derived(indices, placement, latency_s, score, score)
+    return DerivedArchitecture(indices, placement, latency_s, score, score)

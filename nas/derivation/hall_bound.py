@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 _MOST_CHOICES = 64
 
 
-def children_left(B: int, K: int) -> NDArray[np.bool_] | None:
+def children_subsets(B: int, K: int) -> NDArray[np.bool_] | None:
     """Leave out x < B children in every way, (X, K); None where there are too many."""
     if sum(math.comb(K, x) for x in range(B)) > _MOST_CHOICES:
         return None
@@ -23,7 +23,7 @@ def children_left(B: int, K: int) -> NDArray[np.bool_] | None:
     return np.array([[k not in gone for k in range(K)] for gone in without])
 
 
-def slow_gain(gain_BK: NDArray[np.float64], left_XK: NDArray[np.bool_]) -> NDArray[np.float64]:
+def hall_bound(gain_BK: NDArray[np.float64], left_XK: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Bound the change of score (0 or less) that makes every way slow.
 
     Parameters

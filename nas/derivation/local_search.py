@@ -10,10 +10,10 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.errors import TargetError
+from jmsnas.errors import InfeasibleError
 from jmsnas.nas.latency.build_lut import LatencyLUT
 from jmsnas.nas.latency.chain_lut import ChainLUT
-from jmsnas.nas.latency.feasible_range import longest_to_go
+from jmsnas.nas.latency.feasible_range import slowest_remaining_s
 from jmsnas.nas.latency.mesh_lut import MeshLUT
 from jmsnas.nas.split.placement import Placement
 
@@ -32,7 +32,7 @@ def line_exchanges_s(line: ChainLUT, indices: tuple[int, ...], cuts: Placement) 
         return U_NR - own_N[:, None] + line.latency_s(indices, cuts)
     U_NRS, moves_LSS = line.U_NRS, line.moves_LMM
     tau_NS = U_NRS[np.arange(len(indices)), list(indices)]
-    togo_LS, reached_S = longest_to_go(tau_NS, moves_LSS), np.zeros(1)
+    togo_LS, reached_S = slowest_remaining_s(tau_NS, moves_LSS), np.zeros(1)
     T_NR = np.empty(U_NRS.shape[:2])
     for n in range(len(indices)):
         arrived_S = (reached_S[:, None] + moves_LSS[n, : len(reached_S)]).min(axis=0)
@@ -49,12 +49,12 @@ def exchanges_s(lut: LatencyLUT, indices: tuple[int, ...], placement: Placement)
 
 
 def _mesh_exchanges_s(lut: MeshLUT, indices: tuple[int, ...], placement: Placement) -> NDArray[np.float64]:
-    own = tuple(indices[n] for n in lut.line_layers)
-    line_NR = line_exchanges_s(lut.line, own, replace(placement, children=()))
+    own = tuple(indices[n] for n in lut.main_path_layers)
+    line_NR = line_exchanges_s(lut.main_path, own, replace(placement, children=()))
     line_s = float(line_NR[0, own[0]])
     ends_B = lut.ends_s(lut.tau_BK(indices), placement.children)
     T_NR = np.empty(lut.mask_NR.shape)
-    T_NR[list(lut.line_layers)] = line_NR + ends_B.max()
+    T_NR[list(lut.main_path_layers)] = line_NR + ends_B.max()
     for b, layers in enumerate(lut.branch_layers):
         U_LR = lut.U_NRM[list(layers), :, lut.children[placement.children[b]]]
         taken_L1 = U_LR[np.arange(len(layers)), [indices[n] for n in layers]][:, None]
@@ -93,14 +93,14 @@ def _proposals(
     return found
 
 
-def nearby(
+def local_search(
     lut: LatencyLUT, log_p_NR: NDArray[np.float64], start: tuple[int, ...], low_s: float, high_s: float
 ) -> Iterator[tuple[int, ...]]:
     """Go from a network to the band, and there to likelier ones; give all that are met in the band."""
     rows, indices, seen = np.arange(len(start)), start, {start}
     try:
         T_s, placement = lut.best(start)
-    except TargetError:
+    except InfeasibleError:
         return
     for _ in range(_ROUNDS):
         T_NR, score = exchanges_s(lut, indices, placement), log_p_NR[rows, list(indices)].sum()
@@ -112,7 +112,7 @@ def nearby(
             seen.add(other)
             try:
                 other_s, other_placement = lut.best(other)
-            except TargetError:
+            except InfeasibleError:
                 continue
             other_off_s = max(low_s - other_s, other_s - high_s, 0.0)
             if not other_off_s:

@@ -7,12 +7,12 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 
-from jmsnas.nas.derivation.chain_bounds import cut_times
+from jmsnas.nas.derivation.chain_bounds import split_times_s
 from jmsnas.nas.latency.chain_lut import ChainLUT
 from jmsnas.nas.split.placement import Placement
 
 
-def binding_splits(
+def lp_cuts(
     log_p_NR: NDArray[np.float64],
     lut: ChainLUT,
     low_s: float,
@@ -54,7 +54,7 @@ def binding_splits(
         latency_s, path = lut.best_path(np.einsum("nr,nrm->nm", x_NR, lut.U_NRM))
         if latency_s + float(found.x[len(rows) :] @ behind_2P[1]) >= low_s * (1 - 1e-9):
             break
-        tau_NR, moved_s = cut_times(lut, path)
+        tau_NR, moved_s = split_times_s(lut, path)
         placements.append(path)
         limits.append(np.concatenate([tau_NR[rows, columns], behind_2P[1]]))
         needed.append(low_s - float(moved_s.sum()))

@@ -13,8 +13,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.nas.derivation.chain_bounds import CELLS, floor_cells, raise_shifted_or_last, slide_max
-from jmsnas.nas.derivation.hall_bound import children_left, slow_gain
+from jmsnas.nas.derivation.chain_bounds import (
+    GRID_CELLS,
+    floor_cells,
+    maximum_shifted_clipped,
+    sliding_maximum,
+)
+from jmsnas.nas.derivation.hall_bound import children_subsets, hall_bound
 from jmsnas.nas.latency.mesh_lut import MeshLUT
 from jmsnas.nas.split.solve_mesh import arrivals_s
 
@@ -25,7 +30,7 @@ _NEVER = -1e18
 
 
 @dataclass(frozen=True, slots=True)
-class Ways:
+class Assignments:
     """How branches may be given to children: `columns_PB[p, b]` is the column of branch b.
 
     `children_C` and `beside_C`: the child behind a column, and seconds beside its tau (eps^{r->m} + eps^m).
@@ -42,11 +47,11 @@ class Ways:
     allowed_BK: NDArray[np.bool_]
 
 
-def ways(lut: MeshLUT) -> Ways:
+def list_assignments(lut: MeshLUT) -> Assignments:
     """List the ways that differ in time; where there are too many, only each branch's columns."""
     B, K = len(lut.branch_layers), len(lut.children)
-    every = (tuple(range(B)),) if lut.line.fixed else itertools.permutations(range(K), B)
-    few = bool(lut.line.fixed) or math.perm(K, B) <= _MOST_WAYS
+    every = (tuple(range(B)),) if lut.main_path.fixed else itertools.permutations(range(K), B)
+    few = bool(lut.main_path.fixed) or math.perm(K, B) <= _MOST_WAYS
     allowed_BK, known = lut.allowed_BK(), dict[tuple[bytes, float], int]()
     children, beside, found = list[int](), list[float](), dict[tuple[int, ...], None]()
 
@@ -68,11 +73,11 @@ def ways(lut: MeshLUT) -> Ways:
         columns = [column(k, (k,)) for k in range(K)]
         found = {(c,) * B: None for c in columns}
     broadcast, columns_K = lut.fan_out == "broadcast", tuple[int, ...]()
-    if not lut.line.fixed and (broadcast or B == K):
+    if not lut.main_path.fixed and (broadcast or B == K):
         columns_K = tuple(column(k, range(K)) for k in range(K))
     columns_PB = np.array(list(found), dtype=np.intp).reshape(-1, B)
     timed = few or broadcast
-    return Ways(tuple(children), np.array(beside), columns_PB, few, timed, columns_K, allowed_BK)
+    return Assignments(tuple(children), np.array(beside), columns_PB, few, timed, columns_K, allowed_BK)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,17 +104,17 @@ def _branch_table(
     width: int,
 ) -> BranchTable:
     length, _, C = U_LRC.shape
-    exact_CLG = np.full((C, length + 1, CELLS), _NEVER)
+    exact_CLG = np.full((C, length + 1, GRID_CELLS), _NEVER)
     exact_CLG[:, length, 0] = 0.0
     for c in range(C):
         for n in range(length - 1, -1, -1):
             for i in np.flatnonzero(mask_LR[n]):
                 cells = floor_cells(U_LRC[n, i, c], cell_s)
-                raise_shifted_or_last(exact_CLG[c, n], exact_CLG[c, n + 1] + log_p_LR[n, i], cells)
+                maximum_shifted_clipped(exact_CLG[c, n], exact_CLG[c, n + 1] + log_p_LR[n, i], cells)
     most_CLG = np.maximum.accumulate(exact_CLG, axis=2)
     least_CLG = np.maximum.accumulate(exact_CLG[:, :, ::-1], axis=2)[:, :, ::-1]
     within_CLG = exact_CLG.copy()
-    slide_max(within_CLG.reshape(-1, CELLS), width)
+    sliding_maximum(within_CLG.reshape(-1, GRID_CELLS), width)
     return BranchTable(U_LRC, exact_CLG, within_CLG, most_CLG, least_CLG, most_CLG[0, :, -1])
 
 
@@ -122,7 +127,7 @@ class MeshBounds:
     """
 
     tables: tuple[BranchTable, ...]
-    ways: Ways
+    ways: Assignments
     cell_s: float
     limited: bool
     left_XK: NDArray[np.bool_] | None
@@ -139,17 +144,17 @@ class MeshBounds:
         under every way.
         """
         B, C = len(self.tables), len(self.ways.beside_C)
-        exact_BCG = np.full((B, C, CELLS), _NEVER)
+        exact_BCG = np.full((B, C, GRID_CELLS), _NEVER)
         for b, table in enumerate(self.tables):
             for c, seconds in enumerate(self.ways.beside_C):
                 cells = floor_cells(seconds, self.cell_s)
-                raise_shifted_or_last(exact_BCG[b, c], table.exact_CLG[c, 0], cells)
+                maximum_shifted_clipped(exact_BCG[b, c], table.exact_CLG[c, 0], cells)
         most_BCG = np.maximum.accumulate(exact_BCG, axis=2)
         least_BCG = np.maximum.accumulate(exact_BCG[:, :, ::-1], axis=2)[:, :, ::-1]
         free_B = np.array([table.free_L[0] for table in self.tables])
         if not self.ways.timed:
             exact_BCG, least_BCG = most_BCG, np.broadcast_to(free_B[:, None, None], most_BCG.shape)
-        ends_G, slow_G = np.full(CELLS, _NEVER), self._slow_enough(np.moveaxis(least_BCG, 2, 0), free_B)
+        ends_G, slow_G = np.full(GRID_CELLS, _NEVER), self._slow_enough(np.moveaxis(least_BCG, 2, 0), free_B)
         ways_PB = self.ways.columns_PB
         if not self.ways.exact:  # each branch's best column
             exact_BCG, most_BCG = exact_BCG.max(axis=1, keepdims=True), most_BCG.max(axis=1, keepdims=True)
@@ -189,13 +194,13 @@ class MeshBounds:
         """Best scores of a branch's layers n.. that end in the window, before its end, behind its start."""
         per_s, columns = 1 / self.cell_s, np.arange(done_RC.shape[1])
         last_RC = np.floor((high_s - done_RC) * (per_s * (1 + 1e-12))) + 1
-        most_RC = table.most_CLG[columns, n, np.clip(last_RC, 0, CELLS - 1).astype(np.intp)]
+        most_RC = table.most_CLG[columns, n, np.clip(last_RC, 0, GRID_CELLS - 1).astype(np.intp)]
         over_RC = done_RC > high_s * (1 + 1e-12)
         most_RC = np.where(over_RC, _NEVER, most_RC)
         if not self.ways.timed:
             return most_RC, most_RC, np.broadcast_to(table.free_L[n], done_RC.shape)
         first_RC = np.floor(np.maximum(low_s - done_RC, 0) * (per_s * (1 - 1e-12))) - self.slack
-        first_RC = np.clip(first_RC, 0, CELLS - 1).astype(np.intp)
+        first_RC = np.clip(first_RC, 0, GRID_CELLS - 1).astype(np.intp)
         within_RC = np.where(over_RC, _NEVER, table.within_CLG[columns, n, first_RC])
         return np.minimum(within_RC, most_RC), most_RC, table.least_CLG[columns, n, first_RC]
 
@@ -226,7 +231,7 @@ class MeshBounds:
         gain_R: NDArray[np.float64]
         if self.left_XK is not None:
             gain_RBK = np.where(self.ways.allowed_BK, gain_RBC[:, :, list(self.ways.columns_K)], 0.0)
-            gain_R = slow_gain(gain_RBK, self.left_XK)
+            gain_R = hall_bound(gain_RBK, self.left_XK)
         elif self.ways.exact:
             gain_RPB = gain_RBC[:, np.arange(len(free_B)), self.ways.columns_PB]
             gain_R = gain_RPB.max(axis=2).min(axis=1, initial=np.inf)
@@ -238,7 +243,7 @@ class MeshBounds:
 
 def mesh_bounds(log_p_NR: NDArray[np.float64], lut: MeshLUT, low_s: float, high_s: float) -> MeshBounds:
     """Fill the bounds of every branch on every column."""
-    cell_s, found = high_s / (CELLS - 1), ways(lut)
+    cell_s, found = high_s / (GRID_CELLS - 1), list_assignments(lut)
     columns = [lut.children[k] for k in found.children_C]
     longest = max(len(own) for own in lut.branch_layers)
     width = math.ceil((high_s - low_s) / cell_s) + 6 + longest
@@ -248,5 +253,5 @@ def mesh_bounds(log_p_NR: NDArray[np.float64], lut: MeshLUT, low_s: float, high_
         )
         for own in lut.branch_layers
     )
-    left_XK = children_left(len(tables), len(lut.children)) if found.columns_K else None
+    left_XK = children_subsets(len(tables), len(lut.children)) if found.columns_K else None
     return MeshBounds(tables, found, cell_s, any(r.binds for r in lut.resources), left_XK)

@@ -6,45 +6,45 @@ import math
 
 import numpy as np
 
-from jmsnas.nas.derivation.branch_and_bound import Judge, Node, Siblings
-from jmsnas.nas.derivation.local_search import nearby
+from jmsnas.nas.derivation.branch_and_bound import BranchAndBound, SearchNode, SiblingNodes
+from jmsnas.nas.derivation.local_search import local_search
 
 
-class Queue:
+class OpenList:
     """Nodes by bound, the best first: complete ones before others, then the newest.
 
     So equally likely networks are not all begun before one is finished. Of siblings only the best waits by
     itself: most of the others are never needed.
     """
 
-    def __init__(self, search: Judge) -> None:
+    def __init__(self, search: BranchAndBound) -> None:
         self.search, self._counter = search, itertools.count(0, -1)
         # (-bound, whether layers remain, tie-break, how many cuts the bound knows, nodes, which of them)
-        self._heap: list[tuple[float, bool, int, int, Siblings | Node, int]] = []
-        self.push(Node((), 0.0, np.zeros(1)), math.inf)
+        self._heap: list[tuple[float, bool, int, int, SiblingNodes | SearchNode, int]] = []
+        self.push(SearchNode((), 0.0, np.zeros(1)), math.inf)
 
-    def push(self, node: Node, bound: float) -> None:
+    def push(self, node: SearchNode, bound: float) -> None:
         """Add a node and its bound."""
         self._push(round(-bound, 9), len(node.chosen), node)
 
-    def push_all(self, siblings: Siblings) -> None:
+    def push_all(self, siblings: SiblingNodes) -> None:
         """Add the children of a node."""
         if siblings.keys:
             self._push(siblings.keys[0], len(siblings.chosen) + 1, siblings)
 
-    def _push(self, key: float, chosen: int, nodes: Siblings | Node) -> None:
+    def _push(self, key: float, chosen: int, nodes: SiblingNodes | SearchNode) -> None:
         remain = chosen < len(self.search.order)
         heapq.heappush(self._heap, (key, remain, next(self._counter), self.search.cut_count, nodes, 0))
 
-    def pop(self) -> Node | None:
+    def pop(self) -> SearchNode | None:
         """Take the best; None where there is none."""
         while self._heap:
             key, remain, tie, known, nodes, k = self._heap[0]
-            if isinstance(nodes, Siblings) and k + 1 < len(nodes.keys):
+            if isinstance(nodes, SiblingNodes) and k + 1 < len(nodes.keys):
                 heapq.heapreplace(self._heap, (nodes.keys[k + 1], remain, tie, known, nodes, k + 1))
             else:
                 heapq.heappop(self._heap)
-            node = nodes.node(k) if isinstance(nodes, Siblings) else nodes
+            node = nodes.node(k) if isinstance(nodes, SiblingNodes) else nodes
             if known < self.search.cut_count:
                 bound = self.search.again(node)
                 if round(-bound, 9) > key:
@@ -59,18 +59,18 @@ class Queue:
         """Score that nothing in the queue exceeds."""
         return -self._heap[0][0] if self._heap else -math.inf
 
-    def complete(self) -> list[Node]:
+    def complete(self) -> list[SearchNode]:
         """Give the networks that wait for their turn, the likeliest first."""
-        found: list[Node] = []
+        found: list[SearchNode] = []
         for _, remain, _, _, nodes, k in sorted(self._heap):
             if not remain:
                 found += (
-                    map(nodes.node, range(k, len(nodes.keys))) if isinstance(nodes, Siblings) else [nodes]
+                    map(nodes.node, range(k, len(nodes.keys))) if isinstance(nodes, SiblingNodes) else [nodes]
                 )
         return sorted(found, key=lambda node: -node.score)
 
 
-def look_around(search: Judge, queue: Queue, node: Node) -> None:
+def push_local_optima(search: BranchAndBound, queue: OpenList, node: SearchNode) -> None:
     """Queue networks in the band near a node's best completion, else near the slowest or the fastest."""
     while len(node.chosen) < len(search.order):
         children = search.children(node)
@@ -89,10 +89,10 @@ def look_around(search: Judge, queue: Queue, node: Node) -> None:
         np.where(mask_NR, mean_NR, np.inf).argmin(axis=1).tolist(),
     ]
     for start in starts:
-        found = list(nearby(search.lut, search.log_p_NR, tuple(start), search.low_s, search.high_s))
+        found = list(local_search(search.lut, search.log_p_NR, tuple(start), search.low_s, search.high_s))
         for indices in found:
             score = float(search.log_p_NR[np.arange(len(indices)), list(indices)].sum())
             chosen = tuple(indices[place] for place in search.order)
-            queue.push(Node(chosen, score, np.zeros(1)), score)
+            queue.push(SearchNode(chosen, score, np.zeros(1)), score)
         if found:
             return

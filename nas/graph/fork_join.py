@@ -6,11 +6,11 @@ The trunk's output goes to every branch, the branches' outputs are summed, the t
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from jmsnas.topology import Network
+from jmsnas.topology import Topology
 
 
 @dataclass(frozen=True, slots=True)
-class Tree:
+class MeshTree:
     """The tree of a mesh by its devices' names; `fan_out` as of `Network`."""
 
     root: str
@@ -19,7 +19,7 @@ class Tree:
 
 
 @dataclass(frozen=True, slots=True)
-class Fork:
+class ForkJoin:
     """Places of units: of the trunk, of each branch, of the tail."""
 
     trunk: range
@@ -27,31 +27,31 @@ class Fork:
     tail: range
 
 
-def tree_of(network: Network) -> Tree | None:
+def mesh_tree(network: Topology) -> MeshTree | None:
     """Give the tree of a mesh, None of a chain."""
-    return Tree(network.root, network.children, network.fan_out) if network.root else None
+    return MeshTree(network.root, network.children, network.fan_out) if network.root else None
 
 
-def fork_of(takes: Sequence[tuple[int, ...]]) -> Fork | None:
+def find_fork_join(inputs: Sequence[tuple[int, ...]]) -> ForkJoin | None:
     """Find trunk, branches and tail in the outputs each unit takes (see `Dag`); None where there are none."""
-    breaks = [n for n, outputs in enumerate(takes) if outputs != (n,)]
+    breaks = [n for n, outputs in enumerate(inputs) if outputs != (n,)]
     if len(breaks) < 2:
         return None
     *starts, join = breaks
-    trunk, stops = takes[starts[0]][0], (*starts, join)
-    same = all(takes[n] == (trunk,) for n in starts)
-    if not 0 < trunk < starts[0] or not same or sorted(takes[join]) != list(stops):
+    trunk, stops = inputs[starts[0]][0], (*starts, join)
+    same = all(inputs[n] == (trunk,) for n in starts)
+    if not 0 < trunk < starts[0] or not same or sorted(inputs[join]) != list(stops):
         return None
     begins = (trunk, *starts)
     branches = tuple(range(begin, stop) for begin, stop in zip(begins, stops, strict=True))
-    return Fork(range(trunk), branches, range(join, len(takes)))
+    return ForkJoin(range(trunk), branches, range(join, len(inputs)))
 
 
-def fork_takes(N: int, branches: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
+def fork_join_inputs(N: int, branches: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
     """Give the outputs each of N units takes when the units at these places are parallel branches."""
-    takes: list[tuple[int, ...]] = [(n,) for n in range(N)]
+    inputs: list[tuple[int, ...]] = [(n,) for n in range(N)]
     for branch in branches:
-        takes[branch[0]] = (branches[0][0],)
+        inputs[branch[0]] = (branches[0][0],)
     if branches:
-        takes[branches[-1][-1] + 1] = tuple(branch[-1] + 1 for branch in branches)
-    return tuple(takes)
+        inputs[branches[-1][-1] + 1] = tuple(branch[-1] + 1 for branch in branches)
+    return tuple(inputs)

@@ -7,7 +7,7 @@ import onnx
 from onnx import ValueInfoProto, shape_inference
 
 from jmsnas.errors import InputError
-from jmsnas.nas.graph.fusion import Node, gather
+from jmsnas.nas.graph.fusion import OperatorNode, fuse_operators
 from jmsnas.nas.graph.model import Model, Unit
 
 # What protobuf itself can hold.
@@ -41,7 +41,7 @@ _PLAIN = (
 _SPELT = {"Transpose": "permute", "HardSigmoid": "hardsigmoid", "LeakyRelu": "leaky_relu"}
 
 
-def onnx_graph(path: Path) -> onnx.ModelProto:
+def load_onnx(path: Path) -> onnx.ModelProto:
     """Read an ONNX file and infer its shapes, for a batch of one where the batch is free.
 
     Raises
@@ -81,7 +81,7 @@ def _raw_input(model: onnx.ModelProto, path: Path) -> ValueInfoProto:
     return given
 
 
-def onnx_model(path: Path) -> Model:
+def model_from_onnx(path: Path) -> Model:
     """Lay out an ONNX file as units. Raises InputError."""
     units, _, shape = onnx_units(path)
     return Model(str(path), shape[1:], units, f"ONNX file {path.name}")
@@ -89,12 +89,12 @@ def onnx_model(path: Path) -> Model:
 
 def onnx_units(path: Path) -> tuple[tuple[Unit, ...], list[list[onnx.NodeProto]], tuple[int, ...]]:
     """Give the units of an ONNX file, the nodes of each, and the shape of its input (batch first)."""
-    model = onnx_graph(path)
+    model = load_onnx(path)
     raw = _raw_input(model, path)
     shapes = {raw.name: _fixed(raw, path)}
     shapes |= {its.name: _shape_of(its) for its in (*model.graph.value_info, *model.graph.output)}
     weights = {weight.name: tuple(weight.dims) for weight in model.graph.initializer}
-    depends, found, nodes = {raw.name}, list[onnx.NodeProto](), list[Node]()
+    depends, found, nodes = {raw.name}, list[onnx.NodeProto](), list[OperatorNode]()
     users: dict[str, int] = {}
     for its in model.graph.node:
         for name in its.input:
@@ -108,15 +108,15 @@ def onnx_units(path: Path) -> tuple[tuple[Unit, ...], list[list[onnx.NodeProto]]
     if not nodes:
         raise InputError(f"{path} computes nothing from its input: expected one operator or more")
     nodes = _through_splits(nodes, found)
-    units, places = gather(nodes, raw.name)
+    units, places = fuse_operators(nodes, raw.name)
     return units, [[found[place] for place in own] for own in places], shapes[raw.name]
 
 
-def _through_splits(nodes: list[Node], found: list[onnx.NodeProto]) -> list[Node]:
+def _through_splits(nodes: list[OperatorNode], found: list[onnx.NodeProto]) -> list[OperatorNode]:
     """Let an operator of several outputs go by the name of its first."""
     first = {name: its.output[0] for its in found for name in its.output}
     return [
-        Node(
+        OperatorNode(
             node.kind, tuple(dict.fromkeys(first.get(name, name) for name in node.inputs)), node.output,
             node.input_shapes, node.weights, node.shapes, node.users, node.groups,
         )
@@ -131,7 +131,7 @@ def _node(
     weights: dict[str, tuple[int, ...]],
     users: dict[str, int],
     path: Path,
-) -> Node:
+) -> OperatorNode:
     outputs = [name for name in node.output if name]
     unknown = [name for name in (*inputs, *outputs) if not shapes.get(name)]
     if unknown:
@@ -148,7 +148,7 @@ def _node(
         learned = (learned[0][::-1], *learned[1:]) if node.op_type == "Gemm" and learned else learned
     own = learned[:2] if kind == "batch_norm" else learned
     groups = next((its.i for its in node.attribute if its.name == "group"), 1)
-    return Node(
+    return OperatorNode(
         kind, tuple(inputs), outputs[0], tuple(shapes[name] for name in inputs), own,
         tuple(shapes[name] for name in outputs), max(users.get(name, 0) for name in outputs), int(groups),
     )  # fmt: skip

@@ -10,21 +10,21 @@ import torch
 from torch import fx, nn
 
 from jmsnas.errors import InputError
-from jmsnas.nas.graph.fusion import Node, gather
+from jmsnas.nas.graph.fusion import OperatorNode, fuse_operators
 from jmsnas.nas.graph.model import Model, Unit
 
 # These draw their weights for minutes, or warn, unless told not to.
 _SLOW_TO_DRAW = ("googlenet", "inception_v3")
 
 
-def classifier_names() -> tuple[str, ...]:
+def torchvision_names() -> tuple[str, ...]:
     """Names of torchvision's classifiers, sorted; quantised ones are left out."""
     from torchvision import models
 
     return tuple(models.list_models(models))
 
 
-def refuse_unknown(name: str, known: Sequence[str]) -> None:
+def refuse_unknown_model(name: str, known: Sequence[str]) -> None:
     """Refuse a network nobody knows, naming those that are spelled most like it. Raises InputError."""
     if name not in known:
         near = difflib.get_close_matches(name, dict.fromkeys(known), 4, 0.4)
@@ -37,7 +37,7 @@ def refuse_unknown(name: str, known: Sequence[str]) -> None:
 
 def make_classifier(name: str, classes: int = 1000, device: str = "cpu") -> nn.Module:
     """Make a torchvision classifier with random weights, in evaluation mode. Raises InputError."""
-    refuse_unknown(name, classifier_names())
+    refuse_unknown_model(name, torchvision_names())
     from torchvision.models import get_model
 
     given: dict[str, Any] = {"init_weights": False} if name in _SLOW_TO_DRAW else {}
@@ -47,7 +47,7 @@ def make_classifier(name: str, classes: int = 1000, device: str = "cpu") -> nn.M
     return module.eval()
 
 
-def export(module: nn.Module, name: str, input_shape: tuple[int, ...]) -> fx.GraphModule:
+def export_graph(module: nn.Module, name: str, input_shape: tuple[int, ...]) -> fx.GraphModule:
     """Trace a module for one image of this shape. Raises InputError where it cannot be."""
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     try:
@@ -62,36 +62,36 @@ def export(module: nn.Module, name: str, input_shape: tuple[int, ...]) -> fx.Gra
         ) from error
 
 
-def classifier(name: str, size: int = 224, classes: int = 1000) -> Model:
+def model_from_torchvision(name: str, size: int = 224, classes: int = 1000) -> Model:
     """Lay out a torchvision classifier for images of `size` x `size`. Raises InputError."""
     shape = (3, size, size)
-    graph = export(make_classifier(name, classes, "meta"), name, shape)
-    units, _ = gathered(graph)
-    return Model(name, shape, units, f"torchvision {torch_vision_version()} {name}, {size}x{size}")
+    graph = export_graph(make_classifier(name, classes, "meta"), name, shape)
+    units, _ = fused_units(graph)
+    return Model(name, shape, units, f"torchvision {torchvision_version()} {name}, {size}x{size}")
 
 
-def torch_vision_version() -> str:
+def torchvision_version() -> str:
     """Version of torchvision that is installed."""
     from importlib.metadata import version
 
     return version("torchvision")
 
 
-def gathered(graph: fx.GraphModule) -> tuple[tuple[Unit, ...], tuple[tuple[fx.Node, ...], ...]]:
+def fused_units(graph: fx.GraphModule) -> tuple[tuple[Unit, ...], tuple[tuple[fx.Node, ...], ...]]:
     """Gather the operators of an exported network into units; gives them, and the nodes of each."""
     raw = next(node for node in graph.graph.nodes if node.op == "placeholder")
-    depends, found, nodes = {raw}, list[fx.Node](), list[Node]()
+    depends, found, nodes = {raw}, list[fx.Node](), list[OperatorNode]()
     for node in graph.graph.nodes:
         inputs = [argument for argument in node.all_input_nodes if argument in depends]
         if node.op == "call_function" and inputs:
             depends.add(node)
             found.append(node)
             nodes.append(_node(node, inputs, graph))
-    units, places = gather(nodes, raw.name)
+    units, places = fuse_operators(nodes, raw.name)
     return units, tuple(tuple(found[place] for place in its) for its in places)
 
 
-def _node(node: fx.Node, inputs: list[fx.Node], graph: fx.GraphModule) -> Node:
+def _node(node: fx.Node, inputs: list[fx.Node], graph: fx.GraphModule) -> OperatorNode:
     # Running means and variances are no parameters.
     learned = [
         argument
@@ -101,7 +101,7 @@ def _node(node: fx.Node, inputs: list[fx.Node], graph: fx.GraphModule) -> Node:
     ]
     kind = _kind(node)
     groups = node.args[6] if kind == "conv2d" and len(node.args) > 6 else 1
-    return Node(
+    return OperatorNode(
         kind,
         tuple(its.name for its in inputs),
         node.name,

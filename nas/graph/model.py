@@ -36,8 +36,8 @@ class Unit:
     """
 
     name: str
-    takes: tuple[int, ...]
-    out_elements: int
+    inputs: tuple[int, ...]
+    output_elements: int
     operators: tuple[Operator, ...]
     parameters: int
     block: Block | None = None
@@ -71,7 +71,7 @@ class Model:
     @property
     def is_chain(self) -> bool:
         """Whether each unit takes just what the one before it gives."""
-        return all(unit.takes == (n,) for n, unit in enumerate(self.units))
+        return all(unit.inputs == (n,) for n, unit in enumerate(self.units))
 
     @property
     def macs(self) -> int:
@@ -84,15 +84,17 @@ class Model:
         return sum(unit.parameters for unit in self.units)
 
 
-def model_of(part: Part, name: str, source: str) -> Model:
+def model_of_part(part: Part, name: str, source: str) -> Model:
     """Give blocks in a row as a model: a unit a block."""
-    return joined_blocks(part.blocks, tuple((n,) for n in range(len(part.blocks))), name, source)
+    return model_of_blocks(part.blocks, tuple((n,) for n in range(len(part.blocks))), name, source)
 
 
-def joined_blocks(blocks: Sequence[Block], takes: Sequence[tuple[int, ...]], name: str, source: str) -> Model:
+def model_of_blocks(
+    blocks: Sequence[Block], inputs: Sequence[tuple[int, ...]], name: str, source: str
+) -> Model:
     """Give blocks that take outputs of one another as a model; several outputs are summed."""
     units = []
-    for block, outputs in zip(blocks, takes, strict=True):
+    for block, outputs in zip(blocks, inputs, strict=True):
         found = operators(block)
         learned = sum(operator.parameters for operator in found)
         units.append(Unit(str(block), outputs, block.layer.output_elements, found, learned, block))

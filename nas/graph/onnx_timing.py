@@ -9,7 +9,7 @@ import onnxruntime as ort
 from onnx.utils import Extractor
 
 from jmsnas.errors import MeasurementError
-from jmsnas.nas.graph.from_onnx import onnx_graph, onnx_units
+from jmsnas.nas.graph.from_onnx import load_onnx, onnx_units
 from jmsnas.profiler.timing.paired_timing import Call
 
 
@@ -23,7 +23,7 @@ def onnx_calls(path: Path, threads: int, seed: int) -> list[Call]:
     MeasurementError
         When onnxruntime refuses a unit.
     """
-    model, (_, nodes, _) = onnx_graph(path), onnx_units(path)
+    model, (_, nodes, _) = load_onnx(path), onnx_units(path)
     _embed(model, path)
     taken_by = {name: n for n, own in enumerate(nodes) for node in own for name in node.output}
     results = {its.name for its in model.graph.output}

@@ -76,10 +76,12 @@ _TWO_SIDED = {
 # Numbers are copied to another order or place.
 _MOVES = frozenset(("cat", "stack", "roll", "pad", "index", "masked_fill", "masked_fill_", "where"))
 # These change the size of what is sent, or are what is waited for: each begins a unit.
-HEAVY = _POOLS | frozenset(("conv2d", "linear", "matmul", "bmm", "scaled_dot_product_attention", "einsum"))
+UNIT_STARTS = _POOLS | frozenset(
+    ("conv2d", "linear", "matmul", "bmm", "scaled_dot_product_attention", "einsum")
+)
 
 
-def operator_of(
+def count_operator(
     kind: str, inputs: Sequence[Shape], weights: Sequence[Shape], out: Shape, groups: int = 1
 ) -> Operator | None:
     """Count one operator of a batch of one.

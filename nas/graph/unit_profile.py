@@ -39,15 +39,15 @@ class ModelProfile:
 
 def digest(model: Model) -> str:
     """Name the units of a network by what they are and how they hang together."""
-    units = "\n".join(f"{unit.name} {unit.takes} {unit.out_elements}" for unit in model.units)
+    units = "\n".join(f"{unit.name} {unit.inputs} {unit.output_elements}" for unit in model.units)
     return hashlib.sha256(f"{model.input_shape}\n{units}".encode()).hexdigest()[:16]
 
 
-def profile_path(place: Workspace, device: str, model: Model, runtime: str) -> Path:
+def profile_path(workspace: Workspace, device: str, model: Model, runtime: str) -> Path:
     """Where the profile of a network on a device lies."""
     size = "x".join(str(length) for length in model.input_shape)
     name = re.sub(r"[^a-z0-9_-]+", "-", Path(model.name).stem.lower()).strip("-_")[:40] or "network"
-    return place.folder / "models" / check_name(device) / f"{name}-{size}-{runtime}.json"
+    return workspace.folder / "models" / check_name(device) / f"{name}-{size}-{runtime}.json"
 
 
 def write_profile(path: Path, profile: ModelProfile) -> None:
@@ -55,12 +55,12 @@ def write_profile(path: Path, profile: ModelProfile) -> None:
     write_json(path, asdict(profile))
 
 
-def now() -> str:
+def utc_now() -> str:
     """Today, ISO 8601, to the second."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def read_profile(place: Workspace, device: str, model: Model, runtime: str) -> ModelProfile | None:
+def read_profile(workspace: Workspace, device: str, model: Model, runtime: str) -> ModelProfile | None:
     """Read the profile of a network on a device, or None where there is none.
 
     Raises
@@ -68,7 +68,7 @@ def read_profile(place: Workspace, device: str, model: Model, runtime: str) -> M
     EstimatorError
         When it is damaged, or of other units than the network has now.
     """
-    path = profile_path(place, device, model, runtime)
+    path = profile_path(workspace, device, model, runtime)
     if not path.exists():
         return None
     again = f"Run: jmsnas profile --model {model.name} --device {device}"

@@ -11,34 +11,34 @@ from torch import Tensor, fx, nn
 from torch.fx.passes.split_module import split_module
 
 from jmsnas.errors import MeasurementError
-from jmsnas.nas.graph.from_torch import export, gathered, make_classifier
+from jmsnas.nas.graph.from_torch import export_graph, fused_units, make_classifier
 from jmsnas.nas.graph.model import Model
 from jmsnas.nas.graph.onnx_timing import onnx_calls
 from jmsnas.nas.graph.unit_profile import (
     SCHEMA_VERSION,
     ModelProfile,
     digest,
-    now,
     profile_path,
+    utc_now,
     write_profile,
 )
 from jmsnas.profiler.host.environment import describe_host
-from jmsnas.profiler.table.latency_table import REFERENCE, Key
+from jmsnas.profiler.table.latency_table import REFERENCE_BLOCK, RuntimeKey
 from jmsnas.profiler.table.measurement import Measurement
 from jmsnas.profiler.timing.backends import pinned, prepare
 from jmsnas.profiler.timing.paired_timing import Call, TimingConfig, measure, wall_clock
-from jmsnas.progress import Progress, silent
+from jmsnas.progress import Progress, no_progress
 from jmsnas.workspace import Workspace
 
 
-def profile_network(
+def profile_units(
     model: Model,
-    place: Workspace,
+    workspace: Workspace,
     device: str = "local",
     budget_s: float = 60.0,
     threads: int = 1,
     seed: int = 0,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
 ) -> ModelProfile:
     """Measure every unit of a network here, and the whole of it, and keep what was found.
 
@@ -57,16 +57,18 @@ def profile_network(
         When the profile cannot be written.
     """
     onnx = model.name.endswith(".onnx")
-    key = Key("onnxruntime" if onnx else "torch", threads)
+    key = RuntimeKey("onnxruntime" if onnx else "torch", threads)
     calls = onnx_calls(Path(model.name), threads, seed) if onnx else torch_calls(model, seed)
     found: dict[int, Measurement] = {}
     with pinned(key):
-        references = [prepare([REFERENCE], key, place.folder / "cache" / "onnx", seed)[0] for _ in range(4)]
+        references = [
+            prepare([REFERENCE_BLOCK], key, workspace.folder / "cache" / "onnx", seed)[0] for _ in range(4)
+        ]
         timed = [wall_clock(call) for call in calls]
         config = TimingConfig(budget_s=budget_s)
         measure(timed, references, found.__setitem__, config, seed, progress)
     profile = _profile(model, device, key, [found[n] for n in range(model.N + 1)])
-    write_profile(profile_path(place, device, model, key.runtime), profile)
+    write_profile(profile_path(workspace, device, model, key.runtime), profile)
     return profile
 
 
@@ -75,13 +77,13 @@ def torch_calls(model: Model, seed: int) -> list[Call]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = make_classifier(model.name)
-    graph = export(module, model.name, model.input_shape)
+    graph = export_graph(module, model.name, model.input_shape)
     x_NCHW = torch.randn(1, *model.input_shape, generator=torch.Generator().manual_seed(seed))
     with torch.inference_mode():
         return [*unit_calls(graph, x_NCHW, model.N), functools.partial(graph, x_NCHW)]
 
 
-def _profile(model: Model, device: str, key: Key, found: Sequence[Measurement]) -> ModelProfile:
+def _profile(model: Model, device: str, key: RuntimeKey, found: Sequence[Measurement]) -> ModelProfile:
     units, whole = found[:-1], found[-1]
     level_s = whole.reference_s
     return ModelProfile(
@@ -96,7 +98,7 @@ def _profile(model: Model, device: str, key: Key, found: Sequence[Measurement]) 
         tuple(its.ratio_high * level_s for its in units),
         whole.ratio * level_s,
         sum(its.converged for its in units),
-        now(),
+        utc_now(),
         describe_host(),
     )
 
@@ -109,7 +111,7 @@ def unit_calls(graph: fx.GraphModule, x_NCHW: Tensor, N: int) -> list[Call]:
     MeasurementError
         When the network cannot be cut so.
     """
-    _, nodes = gathered(graph)
+    _, nodes = fused_units(graph)
     unit_of = {node: n for n, its in enumerate(nodes) for node in its}
     # What does not depend on the image (weights, tables of positions) goes to the first unit that needs it.
     for node in reversed(list(graph.graph.nodes)):

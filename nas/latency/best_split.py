@@ -6,8 +6,8 @@ State: layer n has just run on device m; `moves_LMM` (see latency_lut.py) holds 
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.errors import TargetError
-from jmsnas.nas.split.placement import Placement, placement_of
+from jmsnas.errors import InfeasibleError
+from jmsnas.nas.split.placement import Placement, placement_from_devices
 
 
 def best_split(tau_NM: NDArray[np.float64], moves_LMM: NDArray[np.float64]) -> tuple[float, Placement]:
@@ -41,9 +41,9 @@ def best_split(tau_NM: NDArray[np.float64], moves_LMM: NDArray[np.float64]) -> t
     device = int(ends_M.argmin())
     latency_s = float(ends_M[device])
     if not np.isfinite(latency_s):
-        raise TargetError(f"no split of {N} layers over {M} devices is allowed by the policy")
+        raise InfeasibleError(f"no split of {N} layers over {M} devices is allowed by the policy")
     devices = [device]
     for n in range(N - 1, 0, -1):
         device = int(came_from[n, device])
         devices.append(device)
-    return latency_s, placement_of(tuple(reversed(devices)), M)
+    return latency_s, placement_from_devices(tuple(reversed(devices)), M)

@@ -9,15 +9,15 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.errors import NetworkError
+from jmsnas.errors import TopologyError
 from jmsnas.nas.latency.chain_lut import ChainLUT
-from jmsnas.nas.latency.fixed_split import check_counts, fixed_split
+from jmsnas.nas.latency.fixed_split import check_layer_counts, fixed_split
 from jmsnas.nas.latency.mesh_lut import MeshLUT
-from jmsnas.nas.latency.policy import allowed, in_line
-from jmsnas.nas.latency.resources import resources
-from jmsnas.nas.split.solve_chain import Limits
+from jmsnas.nas.latency.policy import allowed_moves, concatenate_moves
+from jmsnas.nas.latency.resources import device_resources
+from jmsnas.nas.split.solve_chain import DeviceLimits
 from jmsnas.space import Block, SearchSpace
-from jmsnas.topology import INPUT_BYTES, WIRE_BYTES, Link, Network
+from jmsnas.topology import INPUT_BYTES, WIRE_BYTES, Link, Topology
 
 LatencyLUT = ChainLUT | MeshLUT
 
@@ -30,7 +30,7 @@ class Predictor(Protocol):
 
 
 def build_lut(
-    space: SearchSpace, network: Network, predictors: Mapping[str, Predictor], split: str = "joint"
+    space: SearchSpace, network: Topology, predictors: Mapping[str, Predictor], split: str = "joint"
 ) -> LatencyLUT:
     """Fill the array once: every block of the space on every device.
 
@@ -48,21 +48,21 @@ def build_lut(
         When the space's layers, the network's devices and its policy do not fit together.
     """
     if split not in ("joint", "fixed"):
-        raise NetworkError(f"unknown split {split!r}: expected joint or fixed")
+        raise TopologyError(f"unknown split {split!r}: expected joint or fixed")
     if len(network.children) < len(space.branches) or bool(network.children) != bool(space.branches):
-        raise NetworkError(
+        raise TopologyError(
             f"network {network.name} has {len(network.children)} children, space {space.name} "
             f"{len(space.branches)} branches: expected a branch a child, or none of both on a chain"
         )
     U_NRM, mask_NR = _fill(space, network, predictors)
     line = _line(space, network, U_NRM, mask_NR)
     if split == "fixed":
-        line = fixed_split(line, [network.device(name) for name in network.line])
+        line = fixed_split(line, [network.device(name) for name in network.main_path])
     return _mesh(space, network, U_NRM, mask_NR, line) if space.branches else line
 
 
 def _fill(
-    space: SearchSpace, network: Network, predictors: Mapping[str, Predictor]
+    space: SearchSpace, network: Topology, predictors: Mapping[str, Predictor]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     U_NRM = np.zeros((space.N, space.R, network.M))
     mask_NR = np.zeros((space.N, space.R), dtype=bool)
@@ -79,19 +79,19 @@ def _fill(
     return U_NRM, mask_NR
 
 
-def sent_bytes(space: SearchSpace, network: Network) -> NDArray[np.float64]:
+def sent_bytes(space: SearchSpace, network: Topology) -> NDArray[np.float64]:
     """Bytes of output n (row 0: the encoded raw input) on the link behind device m of the line; (L, M).
 
     The last column is 0, and so is the root's: what it sends is in the branches' terms.
     """
-    line = [space.layers[n] for n in space.line]
+    line = [space.layers[n] for n in space.main_path]
     trunk = space.trunk if space.branches else len(line)
-    sent_LM = np.zeros((len(line) + 1, len(network.line)))
+    sent_LM = np.zeros((len(line) + 1, len(network.main_path)))
     joined = space.layers[space.branches[-1][-1]].output_elements if space.branches else 0
     for m, link in _links(network):
         wire = WIRE_BYTES[link.wire]
         sizes = [wire * layer.output_elements for layer in line]
-        if network.root and m > network.line.index(network.root):
+        if network.root and m > network.main_path.index(network.root):
             sent_LM[trunk, m] = wire * joined
             sent_LM[trunk + 1 :, m] = sizes[trunk:]
         else:
@@ -100,30 +100,30 @@ def sent_bytes(space: SearchSpace, network: Network) -> NDArray[np.float64]:
     return sent_LM
 
 
-def _links(network: Network) -> list[tuple[int, Link]]:
+def _links(network: Topology) -> list[tuple[int, Link]]:
     """Links along the line with the place of their source; none behind the root of a tree."""
-    line = network.line
+    line = network.main_path
     pairs = enumerate(zip(line, line[1:], strict=False))
     return [(m, network.link(*hop)) for m, hop in pairs if hop[0] != network.root]
 
 
 def _line(
-    space: SearchSpace, network: Network, U_NRM: NDArray[np.float64], mask_NR: NDArray[np.bool_]
+    space: SearchSpace, network: Topology, U_NRM: NDArray[np.float64], mask_NR: NDArray[np.bool_]
 ) -> ChainLUT:
-    line, devices = list(space.line), [network.device(name) for name in network.line]
+    line, devices = list(space.main_path), [network.device(name) for name in network.main_path]
     columns = [network.devices.index(device) for device in devices]
-    joint = (space.trunk, network.line.index(network.root) + 1) if space.branches else None
+    joint = (space.trunk, network.main_path.index(network.root) + 1) if space.branches else None
     N, M = len(line), len(devices)
     least_M = np.array([device.min_layers for device in devices])
     most_M = np.array([N if d.max_layers is None else min(d.max_layers, N) for d in devices])
-    limits = Limits(least_M, most_M)
+    limits = DeviceLimits(least_M, most_M)
     parts = [(slice(0, N), slice(0, M))]
     if joint:
         parts = [(slice(0, joint[0]), slice(0, joint[1])), (slice(joint[0], N), slice(joint[1], M))]
     for layers, own in parts:
         names = [device.name for device in devices[own]]
-        part = Limits(least_M[own], most_M[own])
-        check_counts(space.name, network.policy, layers.stop - layers.start, names, part)
+        part = DeviceLimits(least_M[own], most_M[own])
+        check_layer_counts(space.name, network.policy, layers.stop - layers.start, names, part)
     sent_LM = sent_bytes(space, network)
     epsilon_LM = np.zeros_like(sent_LM)
     for m, link in _links(network):
@@ -139,7 +139,7 @@ def _line(
         energy_LM[joint[0], joint[1] - 1] = _sending_root_s(space, network)
     line_space = space if not joint else _only(space, line)
     return ChainLUT(
-        network.line,
+        network.main_path,
         network.policy,
         own_NRM,
         mask_NR[line],
@@ -149,7 +149,7 @@ def _line(
         states=() if states == tuple(range(M)) else states,
         return_M=return_M,
         limits=limits,
-        resources=resources(line_space, devices, own_NRM, energy_LM),
+        resources=device_resources(line_space, devices, own_NRM, energy_LM),
         joint=joint,
     )
 
@@ -157,23 +157,23 @@ def _line(
 def _moves(
     epsilon_LM: NDArray[np.float64],
     policy: str,
-    limits: Limits,
+    limits: DeviceLimits,
     return_M: NDArray[np.float64],
     joint: tuple[int, int] | None,
 ) -> tuple[tuple[int, ...], NDArray[np.float64]]:
     back_M = return_M if return_M.size else np.zeros(epsilon_LM.shape[1])
     if joint is None:
-        return in_line((allowed(epsilon_LM, policy, limits, back_M),))
+        return concatenate_moves((allowed_moves(epsilon_LM, policy, limits, back_M),))
     n, m = joint
-    trunk = Limits(limits.min_layers_M[:m], limits.max_layers_M[:m])
-    tail = Limits(limits.min_layers_M[m:], limits.max_layers_M[m:])
-    before = allowed(epsilon_LM[: n + 1, :m], "strict" if policy == "strict" else "relay", trunk)
-    return in_line((before, allowed(epsilon_LM[n:, m:], policy, tail, back_M[m:])))
+    trunk = DeviceLimits(limits.min_layers_M[:m], limits.max_layers_M[:m])
+    tail = DeviceLimits(limits.min_layers_M[m:], limits.max_layers_M[m:])
+    before = allowed_moves(epsilon_LM[: n + 1, :m], "strict" if policy == "strict" else "relay", trunk)
+    return concatenate_moves((before, allowed_moves(epsilon_LM[n:, m:], policy, tail, back_M[m:])))
 
 
-def _return(space: SearchSpace, network: Network) -> NDArray[np.float64]:
+def _return(space: SearchSpace, network: Topology) -> NDArray[np.float64]:
     """Seconds to bring the logits from each device of the line to the first, over the same links; (M,)."""
-    elements, line = space.layers[-1].output_elements, network.line
+    elements, line = space.layers[-1].output_elements, network.main_path
     back = [0.0]
     for one, after in zip(line, line[1:], strict=False):
         if one == network.root:
@@ -186,9 +186,9 @@ def _return(space: SearchSpace, network: Network) -> NDArray[np.float64]:
     return np.array(back)
 
 
-def _tree(space: SearchSpace, network: Network) -> tuple[list[tuple[Link, Link]], list[float], list[float]]:
+def _tree(space: SearchSpace, network: Topology) -> tuple[list[tuple[Link, Link]], list[float], list[float]]:
     """Links of each child to and from, and the bytes on them."""
-    behind = network.line[network.line.index(network.root) + 1]
+    behind = network.main_path[network.main_path.index(network.root) + 1]
     links = [(network.link(network.root, k), network.link(k, behind)) for k in network.children]
     forked = space.layers[space.trunk - 1].output_elements
     joined = space.layers[space.branches[-1][-1]].output_elements
@@ -196,7 +196,7 @@ def _tree(space: SearchSpace, network: Network) -> tuple[list[tuple[Link, Link]]
     return links, to, [float(joined * WIRE_BYTES[link.wire]) for _, link in links]
 
 
-def _sending_root_s(space: SearchSpace, network: Network) -> float:
+def _sending_root_s(space: SearchSpace, network: Topology) -> float:
     """How long the root sends: one broadcast as long as its slowest receiver, or all copies."""
     links, to, _ = _tree(space, network)
     times = [link.epsilon_s(size) for (link, _), size in zip(links, to, strict=True)]
@@ -210,13 +210,13 @@ def _only(space: SearchSpace, line: Sequence[int]) -> SearchSpace:
 
 def _mesh(
     space: SearchSpace,
-    network: Network,
+    network: Topology,
     U_NRM: NDArray[np.float64],
     mask_NR: NDArray[np.bool_],
     line: ChainLUT,
 ) -> MeshLUT:
     if network.policy == "strict" and len(network.children) > len(space.branches):
-        raise NetworkError(
+        raise TopologyError(
             f"policy strict gives each of {len(network.children)} children a branch, space {space.name} has "
             f'{len(space.branches)}: use fewer children, or policy = "relay" in the network file'
         )
@@ -236,7 +236,7 @@ def _mesh(
         U_NRM,
         mask_NR,
         line,
-        space.line,
+        space.main_path,
         space.branches,
         children,
         root_K,
@@ -245,6 +245,6 @@ def _mesh(
         np.array(sent),
         network.fan_out,
         np.array([[d.min_layers for d in devices], most]),
-        resources(space, devices, U_NRM[:, :, list(children)], np.tile(behind_K, (space.N + 1, 1))),
+        device_resources(space, devices, U_NRM[:, :, list(children)], np.tile(behind_K, (space.N + 1, 1))),
         (raw_s, raw_bytes),
     )

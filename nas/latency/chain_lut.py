@@ -9,12 +9,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.errors import TargetError
+from jmsnas.errors import InfeasibleError
 from jmsnas.nas.latency.best_split import best_split
 from jmsnas.nas.latency.resources import Resource
-from jmsnas.nas.split.placement import Placement, Term, chain_latency, chain_terms
-from jmsnas.nas.split.solve_chain import Limits
-from jmsnas.nas.split.solve_mesh import line_split
+from jmsnas.nas.split.placement import LatencyTerm, Placement, chain_latency, chain_terms
+from jmsnas.nas.split.solve_chain import DeviceLimits
+from jmsnas.nas.split.solve_mesh import solve_trunk_and_tail
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,19 +55,19 @@ class ChainLUT:
     sent_LM: NDArray[np.float64]
     states: tuple[int, ...] = ()
     return_M: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
-    limits: Limits | None = None
+    limits: DeviceLimits | None = None
     resources: tuple[Resource, ...] = ()
     joint: tuple[int, int] | None = None
     fixed: Placement | None = None
     moved_s: float = 0.0
 
     @property
-    def line(self) -> "ChainLUT":
+    def main_path(self) -> "ChainLUT":
         """The line of devices: a chain is nothing else."""
         return self
 
     @property
-    def line_layers(self) -> tuple[int, ...]:
+    def main_path_layers(self) -> tuple[int, ...]:
         """Places of the line's layers in the space: all."""
         return tuple(range(len(self.U_NRM)))
 
@@ -119,12 +119,12 @@ class ChainLUT:
         if self.holds(indices, placement):
             return latency_s, placement
         if self.fixed:
-            raise TargetError("the fixed split exceeds a device's memory or energy: use --split joint")
+            raise InfeasibleError("the fixed split exceeds a device's memory or energy: use --split joint")
         assert self.limits is not None
         budgets = tuple(resource.budget(indices) for resource in self.resources)
         limits = replace(self.limits, budgets=budgets)
         back_M = self.return_M if self.return_M.size else None
-        return line_split(tau_NM, self.epsilon_LM, self.policy, limits, back_M, self.joint)
+        return solve_trunk_and_tail(tau_NM, self.epsilon_LM, self.policy, limits, back_M, self.joint)
 
     def holds(self, indices: Sequence[int], placement: Placement) -> bool:
         """Whether an architecture under a placement stays within each device's memory and energy."""
@@ -150,7 +150,7 @@ class ChainLUT:
         tau_NM = self.tau_NM(indices)
         return chain_latency(tau_NM, self.epsilon_LM, placement, self.stops_early) + self.back_s(placement)
 
-    def terms(self, indices: Sequence[int], placement: Placement) -> tuple[Term, ...]:
+    def terms(self, indices: Sequence[int], placement: Placement) -> tuple[LatencyTerm, ...]:
         """Every term of equation (1), device by device, and what it takes of each device."""
         tau_NM = self.tau_NM(indices)
         tau_s, epsilon_s = chain_terms(tau_NM, self.epsilon_LM, placement, self.stops_early)
@@ -160,7 +160,7 @@ class ChainLUT:
         }
         end = self.end(placement)
         return tuple(
-            Term(
+            LatencyTerm(
                 device,
                 tuple(layers),
                 tau,

@@ -50,14 +50,14 @@ def _gradient(line: ChainLUT, placement: Placement) -> NDArray[np.float64]:
 
 
 def _expected_mesh(p_NR: NDArray[np.float64], lut: MeshLUT) -> ExpectedLatency:
-    line = expected_latency(p_NR[list(lut.line_layers)], lut.line)
+    line = expected_latency(p_NR[list(lut.main_path_layers)], lut.main_path)
     children = list(lut.children)
     tau_NK = (p_NR[:, None, :] @ lut.U_NRM[:, :, children])[:, 0]
     tau_BK = np.array([tau_NK[list(own)].sum(axis=0) for own in lut.branch_layers])
     slowest_s, chosen = lut.best_children(np.where(lut.allowed_BK(), tau_BK, np.inf))
     placement = replace(line.placement, children=chosen)
     gradient_p_NR = np.zeros_like(p_NR)
-    gradient_p_NR[list(lut.line_layers)] = line.gradient_p_NR
+    gradient_p_NR[list(lut.main_path_layers)] = line.gradient_p_NR
     ends_B = lut.ends_s(tau_BK, chosen)
     b = int(ends_B.argmax())
     own = list(lut.branch_layers[b])

@@ -20,29 +20,29 @@ _CLOSE = 1.001
 _MOST_ASSIGNMENTS = 1000
 
 
-def feasible_range_s(lut: LatencyLUT, most_nodes: int = 20_000) -> tuple[float, float]:
+def feasible_range_s(lut: LatencyLUT, max_nodes: int = 20_000) -> tuple[float, float]:
     """Find the least T over operations and splits, and the greatest over operations of the least over splits.
 
     The least is exact. The greatest is a branch and bound that stops within 0.1 % of the truth; where its
     node limit ends it first, it is the greatest T met. On a mesh line and branches add up, each with its own
     operations. Raises TargetError when the policy allows no split at all.
     """
-    least_s, most_s = _line_range(lut.line, most_nodes)
+    least_s, most_s = _line_range(lut.main_path, max_nodes)
     if isinstance(lut, MeshLUT):
-        low_s, high_s = _branches_range(lut, most_nodes)
+        low_s, high_s = _branches_range(lut, max_nodes)
         return least_s + low_s, most_s + high_s
     return least_s, most_s
 
 
-def _line_range(line: ChainLUT, most_nodes: int) -> tuple[float, float]:
+def _line_range(line: ChainLUT, max_nodes: int) -> tuple[float, float]:
     U_NRS = line.U_NRS
     fastest_NM = np.where(line.mask_NR[:, :, None], line.U_NRM, np.inf).min(axis=1)
     slowest_NS = np.where(line.mask_NR[:, :, None], U_NRS, -np.inf).max(axis=1)
     least_s = line.best_path(fastest_NM)[0]
-    togo_LS = longest_to_go(slowest_NS, line.moves_LMM)
+    togo_LS = slowest_remaining_s(slowest_NS, line.moves_LMM)
     counter, best_s = itertools.count(), least_s
     queue = [(-float(togo_LS[0, 0]), next(counter), 0, np.zeros(1))]
-    for _ in range(most_nodes):
+    for _ in range(max_nodes):
         if not queue or -queue[0][0] <= best_s * _CLOSE:
             break
         _, _, n, reached_S = heapq.heappop(queue)
@@ -57,7 +57,9 @@ def _line_range(line: ChainLUT, most_nodes: int) -> tuple[float, float]:
     return least_s, best_s
 
 
-def longest_to_go(slowest_NS: NDArray[np.float64], moves_LMM: NDArray[np.float64]) -> NDArray[np.float64]:
+def slowest_remaining_s(
+    slowest_NS: NDArray[np.float64], moves_LMM: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Least seconds over splits from state s after n layers, all that follow at their slowest; (L, S)."""
     togo_LS = np.empty((len(moves_LMM), moves_LMM.shape[1]))
     togo_LS[-1] = moves_LMM[-1].min(axis=1)
@@ -73,7 +75,7 @@ def longest_branch_s(lut: MeshLUT) -> float:
     return lut.best_children(np.where(lut.allowed_BK(), most_BK, np.inf))[0]
 
 
-def _branches_range(lut: MeshLUT, most_nodes: int) -> tuple[float, float]:
+def _branches_range(lut: MeshLUT, max_nodes: int) -> tuple[float, float]:
     """Least and greatest time of the slowest branch under the best way to give branches their children."""
     children = list(lut.children)
     order = [(b, n) for b, own in enumerate(lut.branch_layers) for n in own]
@@ -88,7 +90,7 @@ def _branches_range(lut: MeshLUT, most_nodes: int) -> tuple[float, float]:
     # Of equal bounds the newest goes first: where another branch is the slowest, all choices are equal.
     counter, best_s = itertools.count(0, -1), least_s
     queue = [(-lut.best_children(most_BK + forbidden_BK)[0], next(counter), 0, most_BK)]
-    for _ in range(min(most_nodes, _MOST_ASSIGNMENTS)):
+    for _ in range(min(max_nodes, _MOST_ASSIGNMENTS)):
         if not queue or -queue[0][0] <= best_s * _CLOSE:
             break
         _, _, at, tau_BK = heapq.heappop(queue)

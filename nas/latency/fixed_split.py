@@ -6,33 +6,33 @@ from dataclasses import replace
 import numpy as np
 
 from jmsnas.device import Device
-from jmsnas.errors import NetworkError
+from jmsnas.errors import TopologyError
 from jmsnas.nas.latency.chain_lut import ChainLUT
 from jmsnas.nas.split.placement import Placement
-from jmsnas.nas.split.solve_chain import Limits
+from jmsnas.nas.split.solve_chain import DeviceLimits
 
 
-def check_counts(space: str, policy: str, N: int, names: Sequence[str], limits: Limits) -> None:
+def check_layer_counts(space: str, policy: str, N: int, names: Sequence[str], limits: DeviceLimits) -> None:
     """Refuse devices that must run more layers together than there are, or may run fewer."""
     least_M = np.maximum(limits.min_layers_M, 1 if policy == "strict" else 0)
     if least_M.sum() > N:
         if not limits.min_layers_M.any():
-            raise NetworkError(
+            raise TopologyError(
                 f"policy strict gives each of {len(names)} devices a layer, space {space} has {N}: "
                 'use fewer devices, or policy = "relay" in the network file'
             )
-        raise NetworkError(
+        raise TopologyError(
             f"devices {', '.join(names)} must run {least_M.sum()} layers together (policy {policy} and "
             f"min_layers), space {space} has {N} for them: lower min_layers"
         )
     if limits.max_layers_M.sum() < N:
-        raise NetworkError(
+        raise TopologyError(
             f"devices {', '.join(names)} may run {limits.max_layers_M.sum()} layers together (max_layers), "
             f"space {space} has {N} for them: raise max_layers"
         )
 
 
-def shares(N: int, devices: Sequence[Device]) -> list[int]:
+def layer_counts(N: int, devices: Sequence[Device]) -> list[int]:
     """Give the layers of each device: its `layers`, the rest in parts as equal as can be, larger ones first.
 
     Raises NetworkError when they do not add up to N, or a part is outside a device's limits.
@@ -41,7 +41,7 @@ def shares(N: int, devices: Sequence[Device]) -> list[int]:
     free = [m for m, device in enumerate(devices) if device.layers is None]
     rest = N - given
     if rest < 0 or (rest and not free):
-        raise NetworkError(
+        raise TopologyError(
             f"a fixed split gives {', '.join(d.name for d in devices)} {given} layers together, there are "
             f"{N} for them: change `layers` of a device, or leave it out for an equal part"
         )
@@ -51,7 +51,7 @@ def shares(N: int, devices: Sequence[Device]) -> list[int]:
     for device, count in zip(devices, found, strict=True):
         most = N if device.max_layers is None else device.max_layers
         if not device.min_layers <= count <= most:
-            raise NetworkError(
+            raise TopologyError(
                 f"a fixed split gives {device.name} {count} layers, its limits are {device.min_layers} to "
                 f"{most}: state `layers` of a device, or use --split joint"
             )
@@ -62,10 +62,10 @@ def fixed_split(lut: ChainLUT, devices: Sequence[Device]) -> ChainLUT:
     """Give the same latencies with one split alone: every exact method then holds under it."""
     N, M = len(lut.U_NRM), len(lut.devices)
     n, m = lut.joint or (N, M)
-    counts = shares(n, devices[:m]) + (shares(N - n, devices[m:]) if lut.joint else [])
+    counts = layer_counts(n, devices[:m]) + (layer_counts(N - n, devices[m:]) if lut.joint else [])
     placement = Placement(tuple(int(cut) for cut in np.cumsum(counts)))
     if lut.policy == "strict" and 0 in counts:
-        raise NetworkError(
+        raise TopologyError(
             f"policy strict gives every device a layer, the fixed split gives {counts} layers to "
             f'{", ".join(lut.devices)}: use policy = "relay", or change `layers` of a device'
         )

@@ -7,28 +7,28 @@ import numpy as np
 
 from jmsnas.device import Device
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators.external import serving_folder
-from jmsnas.estimators.lookup import Basis, load_basis
-from jmsnas.estimators.prediction import outside
+from jmsnas.estimators.external import external_folder
+from jmsnas.estimators.lookup import DeviceModel, load_device_model
+from jmsnas.estimators.prediction import extrapolated
 from jmsnas.estimators.store.current import current_estimator
 from jmsnas.estimators.store.estimator import Estimator
 from jmsnas.profiler.profile import profile_device
-from jmsnas.profiler.simulation.roofline import processor_of, serving_key, simulated_names
-from jmsnas.profiler.table.latency_table import Key, LatencyTable
+from jmsnas.profiler.simulation.roofline import processor_of, serving_key, simulated_device_names
+from jmsnas.profiler.table.latency_table import LatencyTable, RuntimeKey
 from jmsnas.profiler.table.parquet import read_table
-from jmsnas.progress import Progress, silent
+from jmsnas.progress import Progress, no_progress
 from jmsnas.space import SearchSpace
-from jmsnas.topology import Network
+from jmsnas.topology import Topology
 from jmsnas.workspace import Workspace
 
 
-def estimators_for(
-    network: Network,
+def load_estimators(
+    network: Topology,
     space: SearchSpace,
-    place: Workspace,
+    workspace: Workspace,
     seed: int = 0,
-    progress: Progress = silent,
-    tell: Callable[[str], None] = warnings.warn,
+    progress: Progress = no_progress,
+    warn: Callable[[str], None] = warnings.warn,
 ) -> dict[str, Estimator]:
     """Load U(.) of every device of a network, fitted anew where its table has moved on.
 
@@ -42,36 +42,36 @@ def estimators_for(
     estimators: dict[str, Estimator] = {}
     for m, device in enumerate(network.devices):
         progress(m, network.M, f"U(.) of {device.name}")
-        if folder := serving_folder(place, device.table, device.runtime):
-            basis = load_basis(folder)
-            tell(_words(device, basis, space))
+        if folder := external_folder(workspace, device.table, device.runtime):
+            basis = load_device_model(folder)
+            warn(_words(device, basis, space))
             estimators[device.name] = basis.estimator
             continue
-        key = Key(device.runtime, processor=processor_of(device.table))
-        table = _table(device, key, space, place, tell)
+        key = RuntimeKey(device.runtime, processor=processor_of(device.table))
+        table = _table(device, key, space, workspace, warn)
         key = serving_key(device.table, device.runtime, table.keys)
-        estimators[device.name] = current_estimator(place, device.table, table, key, seed)
+        estimators[device.name] = current_estimator(workspace, device.table, table, key, seed)
     progress(network.M, network.M, "U(.) of every device")
     return estimators
 
 
 def _table(
-    device: Device, key: Key, space: SearchSpace, place: Workspace, tell: Callable[[str], None]
+    device: Device, key: RuntimeKey, space: SearchSpace, workspace: Workspace, warn: Callable[[str], None]
 ) -> LatencyTable:
-    path, blocks = place.table(device.table), space.blocks()
+    path, blocks = workspace.table(device.table), space.blocks()
     table = read_table(path) if path.exists() else None
     have = {row.block for row in table.rows if row.key == key} if table else set()
     if table and (not table.simulated or set(blocks) <= have):
         return table
-    if device.table not in simulated_names():
+    if device.table not in simulated_device_names():
         raise EstimatorError(
             f"device {device.name} has no latency table {path}. Run: jmsnas profile --device {device.table}, "
             "or fit one that others published: jmsnas fit-estimator --table FILE"
         )
-    return profile_device(device.table, blocks, [key], place, tell=tell).table
+    return profile_device(device.table, blocks, [key], workspace, warn=warn).table
 
 
-def _words(device: Device, basis: Basis, space: SearchSpace) -> str:
+def _words(device: Device, basis: DeviceModel, space: SearchSpace) -> str:
     """Say what stands in for a measurement here, and how much of the space it never saw the like of."""
     estimator, blocks, judged = basis.estimator, space.blocks(), basis.estimator.evaluation
     said = (
@@ -79,7 +79,7 @@ def _words(device: Device, basis: Basis, space: SearchSpace) -> str:
         f"{basis.setting or device.table} speaks, fitted to {judged.rows} rows, {judged.model.mape:.1%} off "
         "on geometries it never saw"
     )
-    beyond = [block for block, far in zip(blocks, outside(basis, blocks), strict=True) if far]
+    beyond = [block for block, far in zip(blocks, extrapolated(basis, blocks), strict=True) if far]
     if not beyond:
         return said
     low_s, high_s = estimator.interval_s(beyond)

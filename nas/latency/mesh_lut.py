@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from jmsnas.latency import Branch, completion_latency
 from jmsnas.nas.latency.chain_lut import ChainLUT
 from jmsnas.nas.latency.resources import Resource
-from jmsnas.nas.split.placement import Placement, Term
-from jmsnas.nas.split.solve_mesh import arrivals_s, best_branches
+from jmsnas.nas.split.placement import LatencyTerm, Placement
+from jmsnas.nas.split.solve_mesh import arrivals_s, assign_branches
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ class MeshLUT:
     policy: str
     U_NRM: NDArray[np.float64]
     mask_NR: NDArray[np.bool_]
-    line: ChainLUT
-    line_layers: tuple[int, ...]
+    main_path: ChainLUT
+    main_path_layers: tuple[int, ...]
     branch_layers: tuple[tuple[int, ...], ...]
     children: tuple[int, ...]
     epsilon_root_K: NDArray[np.float64]
@@ -61,7 +61,7 @@ class MeshLUT:
     @property
     def limited(self) -> bool:
         """Whether memory or energy can forbid a split, depending on the operations."""
-        return self.line.limited or any(resource.binds for resource in self.resources)
+        return self.main_path.limited or any(resource.binds for resource in self.resources)
 
     def allowed_BK(self) -> NDArray[np.bool_]:
         """Whether branch b has as many layers as child k may run."""
@@ -100,15 +100,15 @@ class MeshLUT:
 
         Raises TargetError when none is.
         """
-        latency_s, placement = self.line.best([indices[n] for n in self.line_layers])
+        latency_s, placement = self.main_path.best([indices[n] for n in self.main_path_layers])
         slowest_s, children = self.best_children(self.tau_BK(indices))
         return latency_s + slowest_s, replace(placement, children=children)
 
     def best_children(self, tau_BK: NDArray[np.float64]) -> tuple[float, tuple[int, ...]]:
         """Give each branch its child; the max term of equation (2), seconds. Raises TargetError."""
-        if self.line.fixed:  # a fixed split gives branch b to child b
+        if self.main_path.fixed:  # a fixed split gives branch b to child b
             tau_BK = np.where(np.eye(*tau_BK.shape) > 0, tau_BK, np.inf)
-        return best_branches(tau_BK, self.epsilon_root_K, self.epsilon_K, self.fan_out)
+        return assign_branches(tau_BK, self.epsilon_root_K, self.epsilon_K, self.fan_out)
 
     def ends_s(self, tau_BK: NDArray[np.float64], chosen: tuple[int, ...]) -> NDArray[np.float64]:
         """Seconds until each branch is at the join, from when the root begins to send; (B,)."""
@@ -127,26 +127,26 @@ class MeshLUT:
 
     def latency_s(self, indices: Sequence[int], placement: Placement) -> float:
         """T of equation (2) of an architecture under a placement, seconds."""
-        line_s = self.line.latency_s([indices[n] for n in self.line_layers], placement)
+        line_s = self.main_path.latency_s([indices[n] for n in self.main_path_layers], placement)
         return float(
             completion_latency([line_s], [0.0], 0.0, list(self._branches(indices, placement).values()))
         )
 
-    def terms(self, indices: Sequence[int], placement: Placement) -> tuple[Term, ...]:
+    def terms(self, indices: Sequence[int], placement: Placement) -> tuple[LatencyTerm, ...]:
         """Every term of equation (2), in the devices' order, and what it takes of each device."""
-        line = self.line.terms([indices[n] for n in self.line_layers], placement)
+        line = self.main_path.terms([indices[n] for n in self.main_path_layers], placement)
         found = {
-            term.device: replace(term, layers=tuple(self.line_layers[n - 1] + 1 for n in term.layers))
+            term.device: replace(term, layers=tuple(self.main_path_layers[n - 1] + 1 for n in term.layers))
             for term in line
         }
         used = {resource.what: self._used_BK(resource, indices) for resource in self.resources}
         branches = self._branches(indices, placement)
         for k, m in enumerate(self.children):
             name = self.devices[m]
-            found[name] = Term(name, (), 0.0, 0.0, 0.0)
+            found[name] = LatencyTerm(name, (), 0.0, 0.0, 0.0)
             if k in branches:
                 b = placement.children.index(k)
-                found[name] = Term(
+                found[name] = LatencyTerm(
                     name,
                     tuple(n + 1 for n in self.branch_layers[b]),
                     branches[k].tau_s,
@@ -161,5 +161,5 @@ class MeshLUT:
     def cloud_only(self, indices: Sequence[int]) -> tuple[float, float]:
         """T when the last device gets the raw input and runs everything, seconds, and the bytes of it."""
         tau_s = self.U_NRM[np.arange(len(indices)), list(indices), len(self.devices) - 1].sum()
-        back_s = float(self.line.return_M[-1]) if self.line.return_M.size else 0.0
+        back_s = float(self.main_path.return_M[-1]) if self.main_path.return_M.size else 0.0
         return self.raw_input[0] + float(tau_s) + back_s, self.raw_input[1]

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.nas.split.solve_chain import Limits, policy_limits
+from jmsnas.nas.split.solve_chain import DeviceLimits, policy_limits
 
 
 @dataclass(frozen=True, slots=True)
-class State:
+class DeviceState:
     """Device m having run `count` layers; `stays` where a further layer leaves it in this state."""
 
     device: int
@@ -23,7 +23,7 @@ class State:
 
 
 @dataclass(frozen=True, slots=True)
-class Allowed:
+class AllowedMoves:
     """Which device may follow which. Rows and columns are states, in the order of devices and counts.
 
     `start_S`: seconds until the raw input is at the first layer's state; `between_LSS`: to carry output n
@@ -31,27 +31,27 @@ class Allowed:
     where forbidden.
     """
 
-    states: tuple[State, ...]
+    states: tuple[DeviceState, ...]
     start_S: NDArray[np.float64]
     between_LSS: NDArray[np.float64]
     end_S: NDArray[np.float64]
 
 
-def states_of(limits: Limits, least_M: NDArray[np.int64], N: int) -> tuple[State, ...]:
+def device_states(limits: DeviceLimits, least_M: NDArray[np.int64], N: int) -> tuple[DeviceState, ...]:
     """Give the states of each device: one where only emptiness is limited, else one a count of layers."""
     found = []
     for m, (least, most) in enumerate(zip(least_M.tolist(), limits.max_layers_M.tolist(), strict=True)):
         last = most if most < N else max(least, 1)
-        found += [State(m, k, k == last and most >= N) for k in range(1, max(last, 1) + 1)]
+        found += [DeviceState(m, k, k == last and most >= N) for k in range(1, max(last, 1) + 1)]
     return tuple(found)
 
 
-def allowed(
+def allowed_moves(
     epsilon_LM: NDArray[np.float64],
     policy: str,
-    limits: Limits | None = None,
+    limits: DeviceLimits | None = None,
     return_M: NDArray[np.float64] | None = None,
-) -> Allowed:
+) -> AllowedMoves:
     """Say what policy and limits allow on a chain, and what each move takes.
 
     Parameters
@@ -69,7 +69,7 @@ def allowed(
     limits = limits or policy_limits(policy, L - 1, M)
     least_M = np.maximum(limits.min_layers_M, 1 if policy == "strict" else 0)
     back_M = np.zeros(M) if return_M is None else return_M
-    states = states_of(limits, least_M, L - 1)
+    states = device_states(limits, least_M, L - 1)
     enters = [state.count == 1 and limits.max_layers_M[state.device] > 0 for state in states]
     leaves = [state.count >= least_M[state.device] for state in states]
     start_S, end_S = np.full(len(states), np.inf), np.full(len(states), np.inf)
@@ -87,10 +87,10 @@ def allowed(
                 between_LSS[:, a, b] = 0.0
             elif other.device > m and enters[b] and leaves[a] and not least_M[m + 1 : other.device].any():
                 between_LSS[:, a, b] = epsilon_LM[:, m : other.device].sum(axis=1)
-    return Allowed(states, start_S, between_LSS, end_S)
+    return AllowedMoves(states, start_S, between_LSS, end_S)
 
 
-def in_line(parts: tuple[Allowed, ...]) -> tuple[tuple[int, ...], NDArray[np.float64]]:
+def concatenate_moves(parts: tuple[AllowedMoves, ...]) -> tuple[tuple[int, ...], NDArray[np.float64]]:
     """Put chains one behind the other: each ends where it must before the next begins.
 
     Returns
@@ -118,6 +118,6 @@ def in_line(parts: tuple[Allowed, ...]) -> tuple[tuple[int, ...], NDArray[np.flo
     return tuple(devices), moves_LSS
 
 
-def moves(epsilon_LM: NDArray[np.float64], policy: str) -> NDArray[np.float64]:
+def move_latencies_s(epsilon_LM: NDArray[np.float64], policy: str) -> NDArray[np.float64]:
     """Seconds to carry each output from device a to b, infinite where `policy` forbids it; (L, M, M)."""
-    return in_line((allowed(epsilon_LM, policy),))[1]
+    return concatenate_moves((allowed_moves(epsilon_LM, policy),))[1]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from jmsnas.cost import cost, operators
 from jmsnas.device import Device
-from jmsnas.nas.split.solve_chain import Budget
+from jmsnas.nas.split.solve_chain import ResourceBudget
 from jmsnas.space import Block, SearchSpace
 
 _FLOAT32_BYTES = 4
@@ -31,16 +31,16 @@ class Resource:
     sent_LM: NDArray[np.float64]
     limit_M: NDArray[np.float64]
 
-    def budget(self, indices: Sequence[int]) -> Budget:
+    def budget(self, indices: Sequence[int]) -> ResourceBudget:
         """What one architecture (candidate `indices[n]` at layer n) uses."""
         rows, columns = np.arange(len(indices)), list(indices)
         peak_NM = np.repeat(self.peak_NR[rows, columns][:, None], len(self.limit_M), axis=1)
-        return Budget(self.use_NRM[rows, columns], peak_NM, self.sent_LM, self.limit_M)
+        return ResourceBudget(self.use_NRM[rows, columns], peak_NM, self.sent_LM, self.limit_M)
 
-    def most(self) -> Budget:
+    def most(self) -> ResourceBudget:
         """What the architecture uses that takes most of every device in every layer."""
         peak_NM = np.repeat(self.peak_NR.max(axis=1)[:, None], len(self.limit_M), axis=1)
-        return Budget(self.use_NRM.max(axis=1), peak_NM, self.sent_LM, self.limit_M)
+        return ResourceBudget(self.use_NRM.max(axis=1), peak_NM, self.sent_LM, self.limit_M)
 
     def part(self, layers: Sequence[int], devices: Sequence[int], outputs: Sequence[int]) -> "Resource":
         """Give the same for some of the layers and devices; `outputs` are the rows of what is sent."""
@@ -59,7 +59,7 @@ class Resource:
         return bool((most_M > self.limit_M).any())
 
 
-def resources(
+def device_resources(
     space: SearchSpace,
     devices: Sequence[Device],
     U_NRM: NDArray[np.float64],

@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jmsnas.architecture import Architecture
-from jmsnas.errors import NetworkError
+from jmsnas.errors import TopologyError
 from jmsnas.nas.latency.build_lut import Predictor, build_lut
 from jmsnas.nas.latency.chain_lut import ChainLUT
 from jmsnas.nas.split.placement import Placement
 from jmsnas.profiler.simulation.device_file import SimulatedDevice
-from jmsnas.profiler.simulation.roofline import load_simulated, predict_s
+from jmsnas.profiler.simulation.roofline import block_latency_s, load_simulated_device
 from jmsnas.space import Block, Candidate, Layer, SearchSpace
-from jmsnas.topology import Network
+from jmsnas.topology import Topology
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +50,15 @@ class RooflinePredictor:
 
     def predict_s(self, blocks: Sequence[Block]) -> NDArray[np.float64]:
         """Seconds of one call of each block, (blocks,)."""
-        return np.array([predict_s(self.device, self.runtime, block) for block in blocks])
+        return np.array([block_latency_s(self.device, self.runtime, block) for block in blocks])
 
 
-def simulated_predictors(network: Network) -> dict[str, Predictor]:
+def simulated_predictors(network: Topology) -> dict[str, Predictor]:
     """Give every device of a network its built-in roofline. Raises DeviceError for one that has none."""
-    return {d.name: RooflinePredictor(load_simulated(d.table), d.runtime) for d in network.devices}
+    return {d.name: RooflinePredictor(load_simulated_device(d.table), d.runtime) for d in network.devices}
 
 
-def plain_architecture(space: SearchSpace) -> Architecture:
+def default_architecture(space: SearchSpace) -> Architecture:
     """Give a network with no search behind it: `mb_k3_e6`, with the shortcut where it can be.
 
     A layer that offers neither (stem, head, a fixed block) takes its first candidate.
@@ -69,7 +69,7 @@ def plain_architecture(space: SearchSpace) -> Architecture:
     )
 
 
-def resized(space: SearchSpace, size: int) -> SearchSpace:
+def resize_space(space: SearchSpace, size: int) -> SearchSpace:
     """Give a space at another input resolution: the same layers over `size` x `size` images."""
     shape: tuple[int, ...] = (space.input_shape[0], size, size)
     layers: list[Layer] = []
@@ -79,14 +79,16 @@ def resized(space: SearchSpace, size: int) -> SearchSpace:
     return replace(space, input_shape=(space.input_shape[0], size, size), layers=tuple(layers))
 
 
-def at_rate(network: Network, capacity_bps: float, input_encoding: str, policy: str = "relay") -> Network:
+def with_link_rate(
+    network: Topology, capacity_bps: float, input_encoding: str, policy: str = "relay"
+) -> Topology:
     """Give a network whose first link has another rate.
 
     Under the policy `relay` a device may only pass on, so cloud only is one of the plans. Raises
     NetworkError for a network without links.
     """
     if not network.links:
-        raise NetworkError(
+        raise TopologyError(
             f"network {network.name} has no link: expected two or more devices, to ask where a split pays"
         )
     first = replace(network.links[0], capacity_bps=capacity_bps)
@@ -97,7 +99,7 @@ def at_rate(network: Network, capacity_bps: float, input_encoding: str, policy: 
 def split_map(
     space: SearchSpace,
     architecture: Architecture,
-    network: Network,
+    network: Topology,
     predictors: Mapping[str, Predictor],
     sizes: Sequence[int],
     rates_bps: Sequence[float],
@@ -129,8 +131,8 @@ def split_map(
     cuts_SKM = np.empty((*shape, network.M), dtype=np.int64)
     everything_last = Placement((0,) * (network.M - 1) + (space.N,))
     for s, size in enumerate(sizes):
-        fixed = resized(_only(space, architecture), size)
-        networks = [at_rate(network, rate_bps, input_encoding, policy) for rate_bps in rates_bps]
+        fixed = resize_space(_only(space, architecture), size)
+        networks = [with_link_rate(network, rate_bps, input_encoding, policy) for rate_bps in rates_bps]
         for k, lut in enumerate(_luts(fixed, networks, predictors)):
             cloud_SK[s, k] = lut.latency_s((0,) * space.N, everything_last)
             best_SK[s, k], placement = lut.best((0,) * space.N)
@@ -156,7 +158,7 @@ class _Asked:
 
 
 def _luts(
-    space: SearchSpace, networks: Sequence[Network], predictors: Mapping[str, Predictor]
+    space: SearchSpace, networks: Sequence[Topology], predictors: Mapping[str, Predictor]
 ) -> list[ChainLUT]:
     """One array a network; U(.) is asked once."""
     if not networks:

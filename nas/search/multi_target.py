@@ -11,12 +11,12 @@ from typing import Any, TypeVar
 
 from jmsnas.errors import InputError
 from jmsnas.files import make_folder, write_json
-from jmsnas.nas.derivation.target import check_limits, choose_target, targets_between
+from jmsnas.nas.derivation.target import check_resource_limits, resolve_target, targets_in_range
 from jmsnas.nas.search.config import SearchConfig
-from jmsnas.nas.search.run import CHECKPOINT, How, Run, run_beginning, run_search
-from jmsnas.nas.search.run_folder import Setting
+from jmsnas.nas.search.run import CHECKPOINT, Run, RunOptions, run_search, run_shared_epochs
+from jmsnas.nas.search.run_folder import SearchSetup
 from jmsnas.nas.supernet.checkpoint import read_checkpoint, write_checkpoint
-from jmsnas.progress import silent
+from jmsnas.progress import no_progress
 from jmsnas.workspace import Workspace
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ _SECONDS_TO_ANSWER = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
+class SearchGroup:
     """Searches on one setting that differ in T_const alone.
 
     `shared`: how many epochs of stage one they have in common; all of them where one search is derived for
@@ -32,7 +32,7 @@ class Group:
     """
 
     name: str
-    setting: Setting
+    setting: SearchSetup
     config: SearchConfig
     t_consts_s: tuple[float, ...]
     shared: int
@@ -49,48 +49,53 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True)
-class Workers:
+class ParallelOptions:
     """Where points run: `jobs` processes of this machine, or a Dask cluster's workers (its address)."""
 
     jobs: int = 1
     dask: str | None = None
 
 
-def targets_group(name: str, setting: Setting, config: SearchConfig, t_consts_s: Sequence[float]) -> Group:
+def targets_group(
+    name: str, setting: SearchSetup, config: SearchConfig, t_consts_s: Sequence[float]
+) -> SearchGroup:
     """Search for each T_const after one warm-up. Raises TargetError where one cannot be met."""
     for t_const_s in t_consts_s:
-        check_limits(setting.lut, choose_target(setting.lut, t_const_s), config.band)
-    return Group(name, setting, config, tuple(t_consts_s), config.warmup_epochs)
+        check_resource_limits(setting.lut, resolve_target(setting.lut, t_const_s), config.band)
+    return SearchGroup(name, setting, config, tuple(t_consts_s), config.warmup_epochs)
 
 
-def front_group(name: str, setting: Setting, config: SearchConfig, count: int) -> Group:
+def front_group(name: str, setting: SearchSetup, config: SearchConfig, count: int) -> SearchGroup:
     """Search once, at the config's T_const, and derive and train `count` networks over the feasible range."""
-    targets = tuple(targets_between(setting.lut, count))
-    return Group(name, setting, config, targets, config.warmup_epochs + config.search_epochs)
+    targets = tuple(targets_in_range(setting.lut, count))
+    return SearchGroup(name, setting, config, targets, config.warmup_epochs + config.search_epochs)
 
 
 def run_groups(
-    place: Workspace, groups: Sequence[Group], how: How | None = None, workers: Workers = Workers()
+    workspace: Workspace,
+    groups: Sequence[SearchGroup],
+    how: RunOptions | None = None,
+    workers: ParallelOptions = ParallelOptions(),
 ) -> list[list[Run]]:
     """Run what each group shares, then all points; either in parallel. Gives the runs, group by group.
 
     Anything that was finished before is read, what was begun goes on. Raises as `run_search` does.
     """
-    how = how or How()
+    how = how or RunOptions()
     apart = workers.jobs > 1 or workers.dask is not None
-    heard = replace(how, progress=silent) if apart else how
-    shared = [(place, group, heard) for group in groups if group.shared]
+    heard = replace(how, progress=no_progress) if apart else how
+    shared = [(workspace, group, heard) for group in groups if group.shared]
     _map(_run_shared, shared, workers, how, "shared epochs")
-    points = [(place, group, k, heard) for group in groups for k in range(len(group.t_consts_s))]
+    points = [(workspace, group, k, heard) for group in groups for k in range(len(group.t_consts_s))]
     runs = iter(_map(_run_point, points, workers, how, "points"))
     found = [[next(runs) for _ in group.t_consts_s] for group in groups]
     for group, of_group in zip(groups, found, strict=True):
         if how.ranks.first:
-            write_json(make_folder(place.run(group.name)) / "front.json", front_document(group, of_group))
+            write_json(make_folder(workspace.run(group.name)) / "front.json", front_document(group, of_group))
     return found
 
 
-def front_document(group: Group, runs: Sequence[Run]) -> dict[str, Any]:
+def front_document(group: SearchGroup, runs: Sequence[Run]) -> dict[str, Any]:
     """Put a group's points side by side: T_const, T, accuracy, and the run that holds the rest."""
     return {
         "schema_version": 1,
@@ -108,25 +113,29 @@ def front_document(group: Group, runs: Sequence[Run]) -> dict[str, Any]:
     }
 
 
-def _run_shared(place: Workspace, group: Group, how: How) -> None:
-    run_beginning(place, group.name, group.setting, group.config, group.shared, group.said, how)
+def _run_shared(workspace: Workspace, group: SearchGroup, how: RunOptions) -> None:
+    run_shared_epochs(workspace, group.name, group.setting, group.config, group.shared, group.said, how)
 
 
-def _run_point(place: Workspace, group: Group, k: int, how: How) -> Run:
+def _run_point(workspace: Workspace, group: SearchGroup, k: int, how: RunOptions) -> Run:
     name = group.names[k]
-    path = place.run(name) / CHECKPOINT
+    path = workspace.run(name) / CHECKPOINT
     begun = path.exists() or (path.parent / "config.json").exists()
     if how.ranks.first and group.shared and not begun:
-        state = read_checkpoint(place.run(group.name) / CHECKPOINT)
+        state = read_checkpoint(workspace.run(group.name) / CHECKPOINT)
         assert state is not None, "the shared epochs were run before"
         write_checkpoint(path, state)
     how.ranks.wait()
     config = replace(group.config, t_const_s=group.t_consts_s[k])
-    return run_search(place, name, group.setting, config, how)
+    return run_search(workspace, name, group.setting, config, how)
 
 
 def _map(
-    function: Callable[..., T], tasks: Sequence[tuple[Any, ...]], workers: Workers, how: How, what: str
+    function: Callable[..., T],
+    tasks: Sequence[tuple[Any, ...]],
+    workers: ParallelOptions,
+    how: RunOptions,
+    what: str,
 ) -> list[T]:
     """Call the function with each task, in parallel where that is asked for; results in order."""
     if workers.jobs == 1 and workers.dask is None:

@@ -8,29 +8,29 @@ from typing import Any
 
 from jmsnas.datasets.catalog import check_dataset, load_dataset
 from jmsnas.files import make_folder
-from jmsnas.nas.derivation.target import choose_target
+from jmsnas.nas.derivation.target import resolve_target
 from jmsnas.nas.latency.build_lut import build_lut
-from jmsnas.nas.latency.load_estimators import estimators_for
+from jmsnas.nas.latency.load_estimators import load_estimators
 from jmsnas.nas.search.config import SearchConfig
 from jmsnas.nas.search.run_folder import (
-    Data,
+    DatasetOptions,
     RunLog,
-    Setting,
+    SearchSetup,
     claim_folder,
-    configuration,
     read_result,
+    run_configuration,
     write_result,
 )
-from jmsnas.nas.search.search import begin_search, search
-from jmsnas.nas.search.session import Hooks
-from jmsnas.nas.search.split_options import AS_THE_FILE_SAYS, Splitting
-from jmsnas.nas.search.stages import Epoch
-from jmsnas.nas.search.tensorboard import Board
+from jmsnas.nas.search.search import search, train_shared_epochs
+from jmsnas.nas.search.session import Callbacks
+from jmsnas.nas.search.split_options import AS_IN_FILE, SplitOptions
+from jmsnas.nas.search.stages import EpochRecord
+from jmsnas.nas.search.tensorboard import TensorBoardLog
 from jmsnas.nas.supernet.checkpoint import read_checkpoint, write_checkpoint
-from jmsnas.nas.supernet.distributed import ALONE, Ranks
-from jmsnas.progress import Progress, silent
+from jmsnas.nas.supernet.distributed import SINGLE_PROCESS, Ranks
+from jmsnas.progress import Progress, no_progress
 from jmsnas.space_file import load_space
-from jmsnas.topology import load_network
+from jmsnas.topology import load_topology
 from jmsnas.workspace import Workspace
 
 CHECKPOINT = "checkpoint.pt"
@@ -42,42 +42,42 @@ class Run:
 
     folder: Path
     document: dict[str, Any]
-    setting: Setting
+    setting: SearchSetup
 
 
 @dataclass(frozen=True, slots=True)
-class How:
+class RunOptions:
     """How a run is carried out, whatever it finds: who hears of it, and the processes that train together."""
 
-    progress: Progress = silent
+    progress: Progress = no_progress
     tensorboard: bool = False
-    ranks: Ranks = ALONE
+    ranks: Ranks = SINGLE_PROCESS
 
 
-def prepare(
-    place: Workspace,
-    network_name: str,
+def prepare_search(
+    workspace: Workspace,
+    topology_name: str,
     space_name: str,
     dataset: str,
     seed: int,
-    progress: Progress = silent,
-    tell: Callable[[str], None] = warnings.warn,
-    data: Data | None = None,
-    splitting: Splitting = AS_THE_FILE_SAYS,
-) -> Setting:
+    progress: Progress = no_progress,
+    warn: Callable[[str], None] = warnings.warn,
+    data: DatasetOptions | None = None,
+    splitting: SplitOptions = AS_IN_FILE,
+) -> SearchSetup:
     """Load the space, the network and U(.) of its devices. Raises what is wrong with any of them."""
     check_dataset(dataset)
-    network = splitting.of(load_network(network_name, place.networks))
-    space = load_space(space_name, place.spaces, len(network.children))
-    data = data or Data()
+    network = splitting.of(load_topology(topology_name, workspace.topologies))
+    space = load_space(space_name, workspace.spaces, len(network.children))
+    data = data or DatasetOptions()
     load_dataset(dataset, space, seed, data.folder, data.workers)
-    estimators = estimators_for(network, space, place, seed, progress, tell)
+    estimators = load_estimators(network, space, workspace, seed, progress, warn)
     lut = build_lut(space, network, estimators, splitting.split)
-    return Setting(space, network, estimators, lut, dataset, data)
+    return SearchSetup(space, network, estimators, lut, dataset, data)
 
 
 def run_search(
-    place: Workspace, name: str, setting: Setting, config: SearchConfig, how: How | None = None
+    workspace: Workspace, name: str, setting: SearchSetup, config: SearchConfig, how: RunOptions | None = None
 ) -> Run:
     """Search and write `runs/<name>`: configuration first, log and checkpoint as it goes, the result last.
 
@@ -85,12 +85,12 @@ def run_search(
     TargetError before any training and before anything is written; InputError where the name is another
     search's; TrainingError; StorageError.
     """
-    how = how or How()
-    config = replace(config, t_const_s=choose_target(setting.lut, config.t_const_s).t_const_s)
-    folder = place.run(name)
-    finished = claim_folder(folder, configuration(config, setting, how.ranks), how.ranks)
+    how = how or RunOptions()
+    config = replace(config, t_const_s=resolve_target(setting.lut, config.t_const_s).t_const_s)
+    folder = workspace.run(name)
+    finished = claim_folder(folder, run_configuration(config, setting, how.ranks), how.ranks)
     if not finished:
-        hooks, splits = _hooks(folder, how), load_dataset_of(setting, config.seed)
+        hooks, splits = _hooks(folder, how), load_images(setting, config.seed)
         result = search(config, setting.space, setting.lut, splits, hooks)
         if how.ranks.first:
             write_result(folder, setting, result)
@@ -99,45 +99,45 @@ def run_search(
     return Run(folder, read_result(folder), setting)
 
 
-def run_beginning(
-    place: Workspace,
+def run_shared_epochs(
+    workspace: Workspace,
     name: str,
-    setting: Setting,
+    setting: SearchSetup,
     config: SearchConfig,
     epochs: int,
     said: Mapping[str, Any],
-    how: How,
+    how: RunOptions,
 ) -> None:
     """Run the first `epochs` of stage one, which several searches share, in `runs/<name>`; see `run_search`.
 
     `said`: what `config.json` holds beside that of a single search.
     """
-    config = replace(config, t_const_s=choose_target(setting.lut, config.t_const_s).t_const_s)
-    folder = place.run(name)
-    claim_folder(folder, {**configuration(config, setting, how.ranks), **said}, how.ranks)
-    hooks, splits = _hooks(folder, how), load_dataset_of(setting, config.seed)
-    begin_search(config, setting.space, setting.lut, splits, epochs, hooks)
+    config = replace(config, t_const_s=resolve_target(setting.lut, config.t_const_s).t_const_s)
+    folder = workspace.run(name)
+    claim_folder(folder, {**run_configuration(config, setting, how.ranks), **said}, how.ranks)
+    hooks, splits = _hooks(folder, how), load_images(setting, config.seed)
+    train_shared_epochs(config, setting.space, setting.lut, splits, epochs, hooks)
     how.ranks.wait()
 
 
-def load_dataset_of(setting: Setting, seed: int) -> Any:
+def load_images(setting: SearchSetup, seed: int) -> Any:
     """Load the images of a setting."""
     return load_dataset(setting.dataset, setting.space, seed, setting.data.folder, setting.data.workers)
 
 
-def _hooks(folder: Path, how: How) -> Hooks:
+def _hooks(folder: Path, how: RunOptions) -> Callbacks:
     """Read the checkpoint, bring the log to where it is, and write both on from there."""
     path = make_folder(folder) / CHECKPOINT
     saved = read_checkpoint(path)
     if not how.ranks.first:
-        return Hooks(saved=saved, ranks=how.ranks)
+        return Callbacks(saved=saved, ranks=how.ranks)
     history: Sequence[dict[str, Any]] = saved["history"] if saved else ()
     log = RunLog(folder, history)
-    board = Board(folder / "tensorboard", len(history)) if how.tensorboard else None
+    board = TensorBoardLog(folder / "tensorboard", len(history)) if how.tensorboard else None
 
-    def report(epoch: Epoch) -> None:
+    def report(epoch: EpochRecord) -> None:
         log(epoch)
         if board:
             board(epoch)
 
-    return Hooks(report, how.progress, lambda state: write_checkpoint(path, state), saved, how.ranks)
+    return Callbacks(report, how.progress, lambda state: write_checkpoint(path, state), saved, how.ranks)

@@ -15,20 +15,20 @@ from jmsnas.cost import cost
 from jmsnas.errors import InputError
 from jmsnas.estimators.store.estimator import Estimator
 from jmsnas.files import storage_error, write_atomic, write_json
-from jmsnas.nas.derivation.derive import Derived
+from jmsnas.nas.derivation.derive import DerivedArchitecture
 from jmsnas.nas.latency.build_lut import LatencyLUT
 from jmsnas.nas.search.config import SearchConfig
 from jmsnas.nas.search.session import SearchResult
-from jmsnas.nas.search.stages import Epoch
-from jmsnas.nas.supernet.distributed import ALONE, Ranks
+from jmsnas.nas.search.stages import EpochRecord
+from jmsnas.nas.supernet.distributed import SINGLE_PROCESS, Ranks
 from jmsnas.space import Block, SearchSpace
-from jmsnas.topology import Network
+from jmsnas.topology import Topology
 
 SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Data:
+class DatasetOptions:
     """Where a data set's files lie, and how many processes decode photographs."""
 
     folder: Path = Path("data")
@@ -36,15 +36,15 @@ class Data:
 
 
 @dataclass(frozen=True, slots=True)
-class Setting:
+class SearchSetup:
     """What a search ran on: the space, the network, U(.) of each device, the data set by name."""
 
     space: SearchSpace
-    network: Network
+    network: Topology
     estimators: Mapping[str, Estimator]
     lut: LatencyLUT
     dataset: str
-    data: Data = Data()
+    data: DatasetOptions = DatasetOptions()
 
 
 class RunLog:
@@ -54,7 +54,7 @@ class RunLog:
         self.path = folder / "log.jsonl"
         write_atomic(self.path, "".join(map(_line, history)).encode())
 
-    def __call__(self, epoch: Epoch) -> None:
+    def __call__(self, epoch: EpochRecord) -> None:
         """Append one epoch. Raises StorageError."""
         try:
             with self.path.open("a") as file:
@@ -67,7 +67,9 @@ def _line(epoch: Mapping[str, Any]) -> str:
     return json.dumps(epoch, allow_nan=False) + "\n"
 
 
-def configuration(config: SearchConfig, setting: Setting, ranks: Ranks = ALONE) -> dict[str, Any]:
+def run_configuration(
+    config: SearchConfig, setting: SearchSetup, ranks: Ranks = SINGLE_PROCESS
+) -> dict[str, Any]:
     """Everything a run's result depends on, as `config.json` holds it; of space and latencies a digest."""
     return {
         "schema_version": SCHEMA_VERSION,
@@ -80,7 +82,7 @@ def configuration(config: SearchConfig, setting: Setting, ranks: Ranks = ALONE) 
     }
 
 
-def claim_folder(folder: Path, asked: Mapping[str, Any], ranks: Ranks = ALONE) -> bool:
+def claim_folder(folder: Path, asked: Mapping[str, Any], ranks: Ranks = SINGLE_PROCESS) -> bool:
     """Write `config.json` of a run that begins; give whether the run was finished before.
 
     Raises InputError where the folder holds a run of other settings, which can neither go on nor be replaced.
@@ -104,7 +106,7 @@ def claim_folder(folder: Path, asked: Mapping[str, Any], ranks: Ranks = ALONE) -
     return (folder / "result.json").exists()
 
 
-def unfinished_run(runs: Path, asked: Mapping[str, Any]) -> str | None:
+def find_unfinished_run(runs: Path, asked: Mapping[str, Any]) -> str | None:
     """Name the newest run that was begun with the same configuration and is not finished."""
     for path in sorted(runs.glob("*/config.json"), key=lambda path: path.stat().st_mtime, reverse=True):
         if not any((path.parent / name).exists() for name in ("result.json", "front.json")):
@@ -131,7 +133,7 @@ def _digest(*values: Any) -> str:
     return found.hexdigest()[:16]
 
 
-def write_result(folder: Path, setting: Setting, result: SearchResult) -> dict[str, Any]:
+def write_result(folder: Path, setting: SearchSetup, result: SearchResult) -> dict[str, Any]:
     """Write the derived network's weights, then `result.json`; gives the document that was written."""
     tensors = {name: tensor.contiguous() for name, tensor in result.network.cpu().state_dict().items()}
     write_atomic(folder / "weights.safetensors", save(tensors, {"jmsnas": version("jmsnas")}))
@@ -166,7 +168,7 @@ def read_log(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
 
 
-def result_document(name: str, setting: Setting, result: SearchResult) -> dict[str, Any]:
+def result_document(name: str, setting: SearchSetup, result: SearchResult) -> dict[str, Any]:
     """Put everything a reader needs into one JSON document; seconds, bytes, bits per second."""
     lut, space = setting.lut, setting.space
     pairs = zip(result.architecture.candidates, space.layers, strict=True)
@@ -198,7 +200,7 @@ def result_document(name: str, setting: Setting, result: SearchResult) -> dict[s
     }
 
 
-def _plan(derived: Derived, setting: Setting) -> dict[str, Any]:
+def _plan(derived: DerivedArchitecture, setting: SearchSetup) -> dict[str, Any]:
     terms = setting.lut.terms(derived.indices, derived.placement)
     return {
         "candidates": [setting.space.choices[n][i].name for n, i in enumerate(derived.indices)],
@@ -210,13 +212,13 @@ def _plan(derived: Derived, setting: Setting) -> dict[str, Any]:
     }
 
 
-def _network(setting: Setting) -> dict[str, Any]:
+def _network(setting: SearchSetup) -> dict[str, Any]:
     network = setting.network
     return {
         "name": network.name,
         "input": network.input_encoding,
         "policy": network.policy,
-        "split": "fixed" if setting.lut.line.fixed else "joint",
+        "split": "fixed" if setting.lut.main_path.fixed else "joint",
         "returns": network.returns,
         "tree": {"root": network.root, "children": list(network.children), "fan_out": network.fan_out},
         "devices": [

@@ -10,39 +10,45 @@ from numpy.typing import NDArray
 from torch import nn
 
 from jmsnas.architecture import Architecture
-from jmsnas.datasets.seeding import generator
-from jmsnas.datasets.splits import Splits
-from jmsnas.errors import InputError, TargetError, TrainingError
-from jmsnas.nas.derivation.derive import MOST_NODES, Derived, argmax_network
-from jmsnas.nas.derivation.target import Band, Target, check_limits, choose_target, derive_for
+from jmsnas.datasets.seeding import seeded_generator
+from jmsnas.datasets.splits import DatasetSplits
+from jmsnas.errors import InfeasibleError, InputError, TrainingError
+from jmsnas.nas.derivation.derive import MAX_NODES, DerivedArchitecture, argmax_architecture
+from jmsnas.nas.derivation.target import (
+    BandStatus,
+    LatencyTarget,
+    check_resource_limits,
+    derive_for_target,
+    resolve_target,
+)
 from jmsnas.nas.latency.build_lut import LatencyLUT
 from jmsnas.nas.search.config import SearchConfig
-from jmsnas.nas.search.stages import Epoch, Report, StageOne, StageTwo
+from jmsnas.nas.search.stages import EpochCallback, EpochRecord, StageOne, StageTwo
 from jmsnas.nas.supernet.architecture_step import ArchitectureStep
-from jmsnas.nas.supernet.checkpoint import State
-from jmsnas.nas.supernet.distributed import ALONE, Ranks
-from jmsnas.nas.supernet.latency_loss import Constraint, dimensionless
-from jmsnas.nas.supernet.subnet import held_out_accuracy, inherited, most_accurate
+from jmsnas.nas.supernet.checkpoint import StateDict
+from jmsnas.nas.supernet.distributed import SINGLE_PROCESS, Ranks
+from jmsnas.nas.supernet.latency_loss import LatencyLoss, dimensionless_lambda2
+from jmsnas.nas.supernet.subnet import extract_subnet, held_out_accuracy, most_accurate
 from jmsnas.nas.supernet.supernet import Supernet
-from jmsnas.nas.supernet.training import accuracy, device_for, recalibrate
-from jmsnas.progress import Progress, silent
+from jmsnas.nas.supernet.training import accuracy, recalibrate, training_device
+from jmsnas.progress import Progress, no_progress
 from jmsnas.space import SearchSpace
 
 # Where the network of an epoch is derived, a proof of the optimum is not waited for.
 _NODES_NOW = 3000
-Save = Callable[[State], None]
+SaveState = Callable[[StateDict], None]
 
 
-def _unheard(epoch: Epoch) -> None:
+def _unheard(epoch: EpochRecord) -> None:
     """Report to nobody."""
 
 
-def _forgotten(state: State) -> None:
+def _forgotten(state: StateDict) -> None:
     """Keep nothing."""
 
 
 @dataclass(frozen=True, slots=True)
-class Hooks:
+class Callbacks:
     """What a search tells, and to whom.
 
     Attributes
@@ -59,11 +65,11 @@ class Hooks:
         The processes that train together.
     """
 
-    report: Report = _unheard
-    progress: Progress = silent
-    save: Save = _forgotten
-    saved: State | None = None
-    ranks: Ranks = ALONE
+    report: EpochCallback = _unheard
+    progress: Progress = no_progress
+    save: SaveState = _forgotten
+    saved: StateDict | None = None
+    ranks: Ranks = SINGLE_PROCESS
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,51 +91,56 @@ class SearchResult:
         The derived network, trained.
     """
 
-    target: Target
+    target: LatencyTarget
     architecture: Architecture
-    derived: Derived
+    derived: DerivedArchitecture
     in_band: bool
-    argmax: Derived
+    argmax: DerivedArchitecture
     expected_latency_s: float
     p_NR: NDArray[np.float64]
-    history: tuple[Epoch, ...]
+    history: tuple[EpochRecord, ...]
     inherited_accuracy: float
     test_accuracy: float
     network: nn.Sequential
-    band: Band | None = None
+    band: BandStatus | None = None
 
 
-class Session:
+class SearchSession:
     """See the head of this file; `search` and `begin_search` (search.py) drive it."""
 
     def __init__(
-        self, config: SearchConfig, space: SearchSpace, lut: LatencyLUT, splits: Splits, hooks: Hooks
+        self,
+        config: SearchConfig,
+        space: SearchSpace,
+        lut: LatencyLUT,
+        splits: DatasetSplits,
+        hooks: Callbacks,
     ) -> None:
         self.config, self.space, self.lut, self.splits, self.hooks = config, space, lut, splits, hooks
-        self.target = choose_target(lut, config.t_const_s)
-        check_limits(lut, self.target, config.band)
-        self.history: list[Epoch] = []
-        self.device = device_for(config.train_on)
+        self.target = resolve_target(lut, config.t_const_s)
+        check_resource_limits(lut, self.target, config.band)
+        self.history: list[EpochRecord] = []
+        self.device = training_device(config.train_on)
         with torch.random.fork_rng():
             torch.manual_seed(config.seed)
             self.supernet = Supernet(space).to(self.device)
         self.supernet.to(memory_format=torch.channels_last)
         self.arch = self._architecture_step()
         self.one = StageOne(config, self.arch, splits, self.device, self._now)
-        self.found: State | None = None
-        self.saved_two: State | None = None
+        self.found: StateDict | None = None
+        self.saved_two: StateDict | None = None
 
     def _architecture_step(self) -> ArchitectureStep:
         config, t_const_s = self.config, self.target.t_const_s
         lambda2, own = config.lambda2, config.lambda2_per_s2
-        constraint = Constraint(
+        constraint = LatencyLoss(
             config.constraint,
             t_const_s,
-            lambda2 if own is None else dimensionless(own, t_const_s),
+            lambda2 if own is None else dimensionless_lambda2(own, t_const_s),
             config.multiplier_rate,
             config.entropy,
         )
-        draw = generator(config.seed, "paths")
+        draw = seeded_generator(config.seed, "paths")
         return ArchitectureStep(self.supernet, self.lut, constraint, config.alpha_lr, draw, self.hooks.ranks)
 
     @contextmanager
@@ -154,8 +165,8 @@ class Session:
         finally:
             torch.set_num_threads(threads)
 
-    def _restore(self, saved: State) -> None:
-        self.history = [Epoch(**epoch) for epoch in saved["history"]]
+    def _restore(self, saved: StateDict) -> None:
+        self.history = [EpochRecord(**epoch) for epoch in saved["history"]]
         self.found, self.saved_two = saved["found"], saved["two"]
         if saved["one"] is None:
             self.one.epoch = self.one.epochs
@@ -168,7 +179,7 @@ class Session:
                 "another --name"
             ) from error
 
-    def _ended(self, epoch: Epoch, two: StageTwo | None = None) -> None:
+    def _ended(self, epoch: EpochRecord, two: StageTwo | None = None) -> None:
         """Keep the state, then log the epoch: what the log says was never lost."""
         self.history.append(epoch)
         if self.hooks.ranks.first:
@@ -194,17 +205,17 @@ class Session:
         p_NR = self.arch.probabilities().numpy()
         try:
             derived = self._networks(p_NR, 1, _NODES_NOW)[0][0]
-        except TargetError:
+        except InfeasibleError:
             return None, None
         right = held_out_accuracy(self.supernet, derived, self.splits, self.device, self.hooks.ranks)
         return derived.latency_s, right
 
     def _networks(
-        self, p_NR: NDArray[np.float64], count: int, most_nodes: int = MOST_NODES
-    ) -> tuple[list[Derived], Band | None]:
+        self, p_NR: NDArray[np.float64], count: int, max_nodes: int = MAX_NODES
+    ) -> tuple[list[DerivedArchitecture], BandStatus | None]:
         if self.config.derive == "argmax":
-            return [argmax_network(p_NR, self.lut)], None
-        return derive_for(p_NR, self.lut, self.target, self.config.band, count, most_nodes)
+            return [argmax_architecture(p_NR, self.lut)], None
+        return derive_for_target(p_NR, self.lut, self.target, self.config.band, count, max_nodes)
 
     def stage_two(self) -> SearchResult:
         """Derive, train the derived network on, and test it."""
@@ -219,7 +230,7 @@ class Session:
                 "inherited": None,
             }
         found, derived = self.found, networks[self.found["chosen"]]
-        network = inherited(self.supernet, derived)
+        network = extract_subnet(self.supernet, derived)
         if found["inherited"] is None:
             recalibrate(network, self.splits.train, self.device)
             found["inherited"] = accuracy(network, self.splits.test, self.device, ranks=self.hooks.ranks)
@@ -230,7 +241,9 @@ class Session:
             self._ended(two.run_epoch(), two)
         return self._result(derived, band, network)
 
-    def _result(self, derived: Derived, band: Band | None, network: nn.Sequential) -> SearchResult:
+    def _result(
+        self, derived: DerivedArchitecture, band: BandStatus | None, network: nn.Sequential
+    ) -> SearchResult:
         assert self.found is not None
         p_NR: NDArray[np.float64] = self.found["p"].numpy()
         high_s = self.target.t_const_s
@@ -239,7 +252,7 @@ class Session:
             architecture=Architecture(tuple(self.space.choices[n][i] for n, i in enumerate(derived.indices))),
             derived=derived,
             in_band=(1 - self.config.band) * high_s <= derived.latency_s <= high_s,
-            argmax=argmax_network(p_NR, self.lut),
+            argmax=argmax_architecture(p_NR, self.lut),
             expected_latency_s=self.found["expected_s"],
             p_NR=p_NR,
             history=tuple(self.history),

@@ -3,14 +3,14 @@
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from jmsnas.errors import NetworkError
-from jmsnas.topology import Network, load_network
+from jmsnas.errors import TopologyError
+from jmsnas.topology import Topology, load_topology
 
 TOPOLOGIES = ("chain", "mesh")
 
 
 @dataclass(frozen=True, slots=True)
-class Splitting:
+class SplitOptions:
     """What is asked for; None leaves what the network's file says.
 
     Attributes
@@ -28,7 +28,7 @@ class Splitting:
     input_encoding: str | None = None
     min_layers: int | None = None
 
-    def of(self, network: Network) -> Network:
+    def of(self, network: Topology) -> Topology:
         """Give the network as asked for. Raises NetworkError."""
         if self.policy is not None:
             network = replace(network, policy=self.policy)
@@ -40,20 +40,20 @@ class Splitting:
         return network
 
 
-AS_THE_FILE_SAYS = Splitting()
+AS_IN_FILE = SplitOptions()
 
 
-def network_name(topology: str, name: str | None, user_folder: Path) -> str:
+def topology_name(topology: str, name: str | None, user_folder: Path) -> str:
     """Give the name of the network to search on: `name`, else the built-in one of the topology.
 
     Raises NetworkError for a topology nobody knows, or a network of the other one.
     """
     if topology not in TOPOLOGIES:
-        raise NetworkError(f"unknown topology {topology!r}: expected {' or '.join(TOPOLOGIES)}")
-    network = load_network(name or topology, user_folder)
+        raise TopologyError(f"unknown topology {topology!r}: expected {' or '.join(TOPOLOGIES)}")
+    network = load_topology(name or topology, user_folder)
     own = "mesh" if network.tree else "chain"
     if own != topology:
-        raise NetworkError(
+        raise TopologyError(
             f"network {network.name} is a {own}, --topology {topology} was asked for: take --topology {own}, "
             "or another --network"
         )

@@ -11,17 +11,24 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from jmsnas.datasets.splits import ImageSet, Splits
+from jmsnas.datasets.splits import DatasetSplits, ImageSet
 from jmsnas.nas.search.config import SearchConfig
 from jmsnas.nas.supernet.architecture_step import ArchitectureStep
-from jmsnas.nas.supernet.checkpoint import State
-from jmsnas.nas.supernet.distributed import ALONE, Ranks
-from jmsnas.nas.supernet.training import Tally, batches, cosine, steps_of_epoch, to_device, weight_step
+from jmsnas.nas.supernet.checkpoint import StateDict
+from jmsnas.nas.supernet.distributed import SINGLE_PROCESS, Ranks
+from jmsnas.nas.supernet.training import (
+    RunningMetrics,
+    batches,
+    cosine_schedule,
+    steps_of_epoch,
+    to_device,
+    weight_step,
+)
 from jmsnas.units import format_duration
 
 
 @dataclass(frozen=True, slots=True)
-class Epoch:
+class EpochRecord:
     """One line of the log.
 
     `stage` is warm-up, search or final; `loss` and `accuracy` are of the training batches under the sampled
@@ -56,15 +63,15 @@ class Epoch:
         return ", ".join(words)
 
 
-Report = Callable[[Epoch], None]
+EpochCallback = Callable[[EpochRecord], None]
 # T of the network that would be derived now, and its accuracy on held-out images; None where there is none.
-Now = Callable[[], tuple[float | None, float | None]]
+EvaluateDerived = Callable[[], tuple[float | None, float | None]]
 
 
-class HeldOut:
+class ArchitectureBatches:
     """Batches of the architecture's images without end, round after round; it knows how many were had."""
 
-    def __init__(self, images: ImageSet, batch_size: int, seed: int, ranks: Ranks = ALONE) -> None:
+    def __init__(self, images: ImageSet, batch_size: int, seed: int, ranks: Ranks = SINGLE_PROCESS) -> None:
         self.images, self.batch_size, self.seed, self.ranks = images, batch_size, seed, ranks
         self.round, self.taken = 0, 0
         self._batches: Iterator[tuple[Tensor, Tensor]] | None = None
@@ -88,11 +95,11 @@ class HeldOut:
                 return found
             self.round, self.taken, self._batches = self.round + 1, 0, None
 
-    def state(self) -> State:
+    def state(self) -> StateDict:
         """Where it is."""
         return {"round": self.round, "taken": self.taken}
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: StateDict) -> None:
         """Go back to a place."""
         self.round, self.taken, self._batches = state["round"], state["taken"], None
 
@@ -117,25 +124,30 @@ def _rates(config: SearchConfig, images: ImageSet, epoch: int, epochs: int) -> l
     It falls at every step: where there are few epochs, one that falls between them ends far above 0.
     """
     steps = steps_of_epoch(len(images), config.batch_size)
-    return [config.lr * cosine(epoch * steps + step, epochs * steps) for step in range(steps)]
+    return [config.lr * cosine_schedule(epoch * steps + step, epochs * steps) for step in range(steps)]
 
 
 class StageOne:
     """Warm-up on the weights alone (uniform paths), then weights and alphas in turn, batch by batch."""
 
     def __init__(
-        self, config: SearchConfig, arch: ArchitectureStep, splits: Splits, device: torch.device, now: Now
+        self,
+        config: SearchConfig,
+        arch: ArchitectureStep,
+        splits: DatasetSplits,
+        device: torch.device,
+        now: EvaluateDerived,
     ) -> None:
         self.config, self.arch, self.splits, self.device, self.now = config, arch, splits, device, now
         self.epochs, self.epoch, self.ranks = config.warmup_epochs + config.search_epochs, 0, arch.ranks
         self.optimizer = optimizer_for(config, arch.supernet)
-        self.held_out = HeldOut(splits.arch, config.batch_size, config.seed, self.ranks)
+        self.held_out = ArchitectureBatches(splits.arch, config.batch_size, config.seed, self.ranks)
         self.network = self.ranks.wrap(arch.supernet, one_path=True)
 
-    def run_epoch(self) -> Epoch:
+    def run_epoch(self) -> EpochRecord:
         """Train one epoch more, and say how it went."""
         config, arch, began = self.config, self.arch, time.perf_counter()
-        warm, weights, alphas = self.epoch < config.warmup_epochs, Tally(), Tally()
+        warm, weights, alphas = self.epoch < config.warmup_epochs, RunningMetrics(), RunningMetrics()
         ramp = (self.epoch + 1 - config.warmup_epochs) / max(config.search_epochs, 1)
         arch.supernet.train()
         images, ranks = self.splits.train, self.ranks
@@ -159,13 +171,13 @@ class StageOne:
     def _epoch(
         self,
         stage: str,
-        weights: Tally,
-        alphas: Tally | None,
+        weights: RunningMetrics,
+        alphas: RunningMetrics | None,
         derived: tuple[float | None, float | None],
         began: float,
-    ) -> Epoch:
+    ) -> EpochRecord:
         learned = self.config.constraint == "multiplier" and alphas is not None
-        return Epoch(
+        return EpochRecord(
             stage,
             self.epoch,
             weights.loss,
@@ -179,7 +191,7 @@ class StageOne:
             self.arch.constraint.multiplier if learned else None,
         )
 
-    def state(self) -> State:
+    def state(self) -> StateDict:
         """Everything that the next epoch depends on, each piece by itself."""
         return {
             "epoch": self.epoch,
@@ -189,7 +201,7 @@ class StageOne:
             **self.arch.state(),
         }
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: StateDict) -> None:
         """Go back to a state."""
         self.epoch = state["epoch"]
         self.arch.supernet.load_state_dict(state["weights"])
@@ -207,7 +219,7 @@ class StageTwo:
         network: nn.Module,
         images: ImageSet,
         device: torch.device,
-        ranks: Ranks = ALONE,
+        ranks: Ranks = SINGLE_PROCESS,
     ) -> None:
         self.config, self.module, self.images, self.device, self.ranks = (
             config,
@@ -220,9 +232,9 @@ class StageTwo:
         self.optimizer = optimizer_for(config, network)
         self.network = ranks.wrap(network, one_path=False)
 
-    def run_epoch(self) -> Epoch:
+    def run_epoch(self) -> EpochRecord:
         """Train one epoch more, and say how it went."""
-        config, began, tally, ranks = self.config, time.perf_counter(), Tally(), self.ranks
+        config, began, tally, ranks = self.config, time.perf_counter(), RunningMetrics(), self.ranks
         self.module.train()
         rates = _rates(config, self.images, self.epoch, self.epochs)
         taken = batches(self.images, config.batch_size, config.seed, "final", self.epoch, ranks=ranks)
@@ -232,9 +244,9 @@ class StageTwo:
             tally.add(*weight_step(self.network, (x,), labels, self.optimizer, "stage two"), len(labels))
         ranks.take_first(self.module.buffers())
         self.epoch, tally, seconds = self.epoch + 1, tally.over(ranks), time.perf_counter() - began
-        return Epoch("final", self.epoch, tally.loss, tally.accuracy, None, None, None, None, seconds)
+        return EpochRecord("final", self.epoch, tally.loss, tally.accuracy, None, None, None, None, seconds)
 
-    def state(self) -> State:
+    def state(self) -> StateDict:
         """Everything that the next epoch depends on."""
         return {
             "epoch": self.epoch,
@@ -242,7 +254,7 @@ class StageTwo:
             "optimizer": self.optimizer.state_dict(),
         }
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: StateDict) -> None:
         """Go back to a state."""
         self.epoch = state["epoch"]
         self.module.load_state_dict(state["weights"])

@@ -4,10 +4,10 @@ from dataclasses import asdict
 from pathlib import Path
 
 from jmsnas.errors import InputError
-from jmsnas.nas.search.stages import Epoch
+from jmsnas.nas.search.stages import EpochRecord
 
 
-class Board:
+class TensorBoardLog:
     """Writes each epoch of a run for TensorBoard; `before`: how many were written before."""
 
     def __init__(self, folder: Path, before: int = 0) -> None:
@@ -20,7 +20,7 @@ class Board:
         self.step = before
         self.writer = SummaryWriter(str(folder), purge_step=before + 1)
 
-    def __call__(self, epoch: Epoch) -> None:
+    def __call__(self, epoch: EpochRecord) -> None:
         """Write the numbers of an epoch."""
         self.step += 1
         for name, value in asdict(epoch).items():

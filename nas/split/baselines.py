@@ -15,25 +15,25 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order, dijkstra, maximum_flow
 
-from jmsnas.errors import NetworkError
-from jmsnas.nas.split.problem import Costs, chained
+from jmsnas.errors import TopologyError
+from jmsnas.nas.split.problem import SplitProblem, as_chain
 from jmsnas.nas.split.timeline import timeline
 
 # scipy's flows are 32-bit integers: the whole of a network's cost in units of this share of it.
 _UNITS = 2**30
 
 
-def expanded(devices: Sequence[int], counts: Sequence[int]) -> tuple[int, ...]:
+def expand_to_units(devices: Sequence[int], counts: Sequence[int]) -> tuple[int, ...]:
     """Give every unit the device of the stretch it belongs to (see `chained`)."""
     return tuple(m for m, count in zip(devices, counts, strict=True) for _ in range(count))
 
 
-def neurosurgeon(costs: Costs, encoding: str, objective: str, target: int | None) -> tuple[int, ...]:
+def neurosurgeon(costs: SplitProblem, encoding: str, objective: str, target: int | None) -> tuple[int, ...]:
     """Try all cuts between the first and the last device; a network with branches is cut at its waists.
 
     `objective` is `latency` or `energy` (joules of the devices whose watts are known). Raises NetworkError.
     """
-    chain, counts = chained(costs)
+    chain, counts = as_chain(costs)
     plans = [(0,) * k + (chain.M - 1,) * (chain.N - k) for k in range(chain.N + 1)]
     told = [timeline(chain, encoding, plan, target) for plan in plans]
     if objective == "energy":
@@ -41,10 +41,10 @@ def neurosurgeon(costs: Costs, encoding: str, objective: str, target: int | None
         best = min(range(len(plans)), key=lambda k: joules[k])
     else:
         best = min(range(len(plans)), key=lambda k: told[k].latency_s)
-    return expanded(plans[best], counts)
+    return expand_to_units(plans[best], counts)
 
 
-def dads(costs: Costs, encoding: str, target: int | None) -> tuple[int, ...]:
+def dads(costs: SplitProblem, encoding: str, target: int | None) -> tuple[int, ...]:
     """Find the minimum cut between the first and the last device: who is cut from the source runs far away.
 
     An output that several units take is sent once: an auxiliary node stands behind each unit (section IV-B).
@@ -57,7 +57,7 @@ def dads(costs: Costs, encoding: str, target: int | None) -> tuple[int, ...]:
     for n in range(1, N + 1):
         edges += [(source, n, float(dag.tau_NM[n - 1, far])), (n, sink, float(dag.tau_NM[n - 1, 0]))]
     for i in range(N + 1):
-        takers = [n for n, outputs in enumerate(dag.takes, 1) if i in outputs]
+        takers = [n for n, outputs in enumerate(dag.inputs, 1) if i in outputs]
         behind, seconds = N + 1 + i, float(dag.routed_LMM[i, 0, far])
         edges.append((source if i == 0 else i, behind, seconds))
         edges += [(behind, n, np.inf) for n in takers]
@@ -84,14 +84,14 @@ def dads(costs: Costs, encoding: str, target: int | None) -> tuple[int, ...]:
     return tuple(0 if n in near else far for n in range(1, N + 1))
 
 
-def hivemind(costs: Costs, encoding: str, target: int | None) -> tuple[int, ...]:
+def hivemind(costs: SplitProblem, encoding: str, target: int | None) -> tuple[int, ...]:
     """Find the path of least cost through (layer, device); relays are allowed. Raises NetworkError."""
-    if not costs.is_line:
-        raise NetworkError(
+    if not costs.is_chain_topology:
+        raise TopologyError(
             f"hivemind splits over devices in line, got links {_hops(costs)}: expected each device linked to "
             "the next. For a graph of devices use --method optimal or hermes"
         )
-    chain, counts = chained(costs)
+    chain, counts = as_chain(costs)
     N, M = chain.N, chain.M
     epsilon_LM = chain.epsilon_LM(encoding)
     # Node n * M + m: output n is on device m. To the next layer on the same device, or on to the next device.
@@ -109,8 +109,8 @@ def hivemind(costs: Costs, encoding: str, target: int | None) -> tuple[int, ...]
         if node // M > before[node] // M:
             devices.append(node % M)
         node = int(before[node])
-    return expanded(devices[::-1], counts)
+    return expand_to_units(devices[::-1], counts)
 
 
-def _hops(costs: Costs) -> str:
+def _hops(costs: SplitProblem) -> str:
     return ", ".join(f"{link.source} -> {link.target}" for link in costs.links)

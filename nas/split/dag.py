@@ -17,8 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.errors import NetworkError, TargetError
-from jmsnas.nas.split.links import Array, Links
+from jmsnas.errors import InfeasibleError, TopologyError
+from jmsnas.nas.split.links import Array, LinkArrays
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,25 +39,25 @@ class Dag:
 
     tau_NM: Array
     routed_LMM: Array
-    takes: tuple[tuple[int, ...], ...]
+    inputs: tuple[tuple[int, ...], ...]
 
     def __post_init__(self) -> None:
         """Refuse what is no network."""
-        for n, outputs in enumerate(self.takes, 1):
+        for n, outputs in enumerate(self.inputs, 1):
             if not outputs or not all(0 <= i < n for i in outputs):
-                raise NetworkError(
+                raise TopologyError(
                     f"unit {n} takes outputs {outputs}: expected one or more of 0 (the raw input) to {n - 1}"
                 )
-        unused = set(range(len(self.takes))) - {i for outputs in self.takes for i in outputs}
+        unused = set(range(len(self.inputs))) - {i for outputs in self.inputs for i in outputs}
         if unused:
-            raise NetworkError(
+            raise TopologyError(
                 f"nobody takes output {min(unused)}: expected the last unit to be the only one that ends"
             )
 
     @property
     def N(self) -> int:
         """Number of units."""
-        return len(self.takes)
+        return len(self.inputs)
 
     @property
     def M(self) -> int:
@@ -84,22 +84,22 @@ class DagSplit:
         return self.gap <= 1e-9
 
 
-def make_dag(tau_NM: Array, sent_L: Array, links: Links, takes: Sequence[Sequence[int]]) -> Dag:
+def make_dag(tau_NM: Array, sent_bytes_L: Array, links: LinkArrays, inputs: Sequence[Sequence[int]]) -> Dag:
     """Make a DAG from bytes of each output as float32 (row 0: the encoded raw input). Raises NetworkError."""
     ways: dict[tuple[float, bool], Array] = {}
-    for n, size in enumerate(sent_L.tolist()):
+    for n, size in enumerate(sent_bytes_L.tolist()):
         if (size, n == 0) not in ways:
             ways[size, n == 0] = links.routed_MM(size, n == 0)[0]
-    routed_LMM = np.array([ways[size, n == 0] for n, size in enumerate(sent_L.tolist())])
-    return Dag(tau_NM, routed_LMM, tuple(tuple(outputs) for outputs in takes))
+    routed_LMM = np.array([ways[size, n == 0] for n, size in enumerate(sent_bytes_L.tolist())])
+    return Dag(tau_NM, routed_LMM, tuple(tuple(outputs) for outputs in inputs))
 
 
-def dag_finishes(dag: Dag, devices_KN: NDArray[np.intp], source_K: NDArray[np.intp]) -> Array:
+def finish_times(dag: Dag, devices_KN: NDArray[np.intp], source_K: NDArray[np.intp]) -> Array:
     """Seconds at which each output is made, of K placements at once, (K, N + 1); row 0 is at time 0."""
     K, rows = len(devices_KN), np.arange(len(devices_KN))
     places_KL = np.concatenate([source_K[:, None], devices_KN], axis=1)
     finish_KL, free_KM = np.zeros((K, dag.N + 1)), np.zeros((K, dag.M))
-    for n, outputs in enumerate(dag.takes, 1):
+    for n, outputs in enumerate(dag.inputs, 1):
         own_K = places_KL[:, n]
         start_K = free_KM[rows, own_K]
         for i in outputs:
@@ -112,14 +112,14 @@ def dag_finishes(dag: Dag, devices_KN: NDArray[np.intp], source_K: NDArray[np.in
 def dag_latency(dag: Dag, devices: Sequence[int], source: int = 0, target: int | None = None) -> float:
     """T of one placement, seconds; the result is brought to `target` where there is one."""
     devices_KN = np.array([devices], dtype=np.intp)
-    latency_s = float(dag_finishes(dag, devices_KN, np.array([source]))[0, -1])
+    latency_s = float(finish_times(dag, devices_KN, np.array([source]))[0, -1])
     return latency_s + (0.0 if target is None else float(dag.routed_LMM[-1, devices[-1], target]))
 
 
-def waists(dag: Dag) -> tuple[int, ...]:
+def articulation_points(dag: Dag) -> tuple[int, ...]:
     """Outputs through which all of the network passes, the raw input and the result among them."""
     last_use = list(range(dag.N + 1))
-    for n, outputs in enumerate(dag.takes, 1):
+    for n, outputs in enumerate(dag.inputs, 1):
         for i in outputs:
             last_use[i] = max(last_use[i], n)
     found, open_until = [0], last_use[0]
@@ -133,4 +133,6 @@ def waists(dag: Dag) -> tuple[int, ...]:
 def refuse_unplaced(latency_s: float, dag: Dag) -> None:
     """Raise TargetError when no placement was found at all."""
     if not np.isfinite(latency_s):
-        raise TargetError(f"no split of {dag.N} units over {dag.M} devices: no way leads through all of them")
+        raise InfeasibleError(
+            f"no split of {dag.N} units over {dag.M} devices: no way leads through all of them"
+        )

@@ -83,7 +83,7 @@ _Z = dict[tuple[int, int, int, int], int]
 
 def _columns(dag: Dag, devices: Sequence[NDArray[np.intp]]) -> tuple[_X, _Z, list[int]]:
     x = {key: n for n, key in enumerate((n, m) for n in range(1, dag.N + 1) for m in devices[n - 1].tolist())}
-    edges = [(i, n) for n, outputs in enumerate(dag.takes, 1) for i in outputs if i > 0]
+    edges = [(i, n) for n, outputs in enumerate(dag.inputs, 1) for i in outputs if i > 0]
     keys = ((i, n, a, b) for i, n in edges for a in devices[i - 1].tolist() for b in devices[n - 1].tolist())
     z = {key: len(x) + n for n, key in enumerate(keys)}
     first = len(x) + len(z)
@@ -94,7 +94,7 @@ def _transfers(
     rows: _Rows, dag: Dag, source: int, devices: Sequence[NDArray[np.intp]], x: _X, z: _Z, f: list[int]
 ) -> None:
     """Let a unit end no sooner than each output it takes has come and it has run."""
-    for n, outputs in enumerate(dag.takes, 1):
+    for n, outputs in enumerate(dag.inputs, 1):
         own = devices[n - 1].tolist()
         runs = [(x[n, m], -float(dag.tau_NM[n - 1, m])) for m in own]
         for i in outputs:
@@ -132,13 +132,13 @@ def _waiting(
 
 def _ancestors(dag: Dag) -> list[set[int]]:
     before: list[set[int]] = [set()]
-    for outputs in dag.takes:
+    for outputs in dag.inputs:
         before.append(set(outputs).union(*(before[i] for i in outputs)))
     return before
 
 
-def scaled(dag: Dag) -> tuple[Dag, float]:
+def normalised(dag: Dag) -> tuple[Dag, float]:
     """Give the same network in units in which its longest time is 1, as the solver's tolerances want it."""
     finite = np.concatenate([part[np.isfinite(part)].ravel() for part in (dag.tau_NM, dag.routed_LMM)])
     unit_s: float = float(finite.max(initial=0.0)) or 1.0
-    return Dag(dag.tau_NM / unit_s, dag.routed_LMM / unit_s, dag.takes), unit_s
+    return Dag(dag.tau_NM / unit_s, dag.routed_LMM / unit_s, dag.inputs), unit_s

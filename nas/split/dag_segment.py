@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.nas.split.dag import Dag, dag_finishes
+from jmsnas.nas.split.dag import Dag, finish_times
 from jmsnas.nas.split.links import Array
 
 _SLACK = 1 + 1e-12
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
+class Segment:
     """Units between output `entry` and unit `exit` as a network of its own, the exit last.
 
     Attributes
@@ -36,10 +36,10 @@ class Stretch:
     best_MMN: NDArray[np.intp]
 
 
-def stretch_of(whole: Dag, entry: int, exit_: int) -> Stretch:
+def make_segment(whole: Dag, entry: int, exit_: int) -> Segment:
     """Cut the units entry + 1 .. exit_ out of a network, and bound them."""
-    takes = tuple(tuple(i - entry for i in outputs) for outputs in whole.takes[entry:exit_])
-    dag = Dag(whole.tau_NM[entry:exit_], whole.routed_LMM[entry : exit_ + 1], takes)
+    inputs = tuple(tuple(i - entry for i in outputs) for outputs in whole.inputs[entry:exit_])
+    dag = Dag(whole.tau_NM[entry:exit_], whole.routed_LMM[entry : exit_ + 1], inputs)
     through_NMMM, low_MM = _paths(dag)
     M, N = dag.M, dag.N
     high_MM, best_MMN = np.full((M, M), np.inf), np.zeros((M, M, N), dtype=np.intp)
@@ -47,11 +47,11 @@ def stretch_of(whole: Dag, entry: int, exit_: int) -> Stretch:
     a, inner, b = ends
     devices_KN = np.repeat(inner[:, None], N, axis=1)
     devices_KN[:, -1] = b
-    improve(high_MM, best_MMN, devices_KN, a, dag_finishes(dag, devices_KN, a)[:, -1])
-    return Stretch(dag, low_MM, high_MM, through_NMMM, best_MMN)
+    keep_faster(high_MM, best_MMN, devices_KN, a, finish_times(dag, devices_KN, a)[:, -1])
+    return Segment(dag, low_MM, high_MM, through_NMMM, best_MMN)
 
 
-def improve(
+def keep_faster(
     high_MM: Array,
     best_MMN: NDArray[np.intp],
     devices_KN: NDArray[np.intp],
@@ -74,14 +74,14 @@ def _paths(dag: Dag) -> tuple[Array, Array]:
     # b.
     head = np.zeros((N + 1, M, M))
     head[0] = np.where(np.eye(M, dtype=bool), 0.0, np.inf)
-    for n, outputs in enumerate(dag.takes, 1):
+    for n, outputs in enumerate(dag.inputs, 1):
         arrivals = [_least_sum(head[i], dag.routed_LMM[i]) for i in outputs]
         head[n] = np.max(arrivals, axis=0) + dag.tau_NM[n - 1]
     tail = np.full((N + 1, M, M), -np.inf)
     tail[N] = np.where(np.eye(M, dtype=bool), 0.0, np.inf)
     for n in range(N, 0, -1):
         onward = dag.tau_NM[n - 1][:, None] + tail[n]
-        for i in dag.takes[n - 1]:
+        for i in dag.inputs[n - 1]:
             tail[i] = np.maximum(tail[i], _least_sum(dag.routed_LMM[i], onward))
     through_NMMM = head[1:].transpose(0, 2, 1)[:, :, :, None] + tail[1:, :, None, :]
     return through_NMMM, through_NMMM.min(axis=1).max(axis=0)
@@ -92,7 +92,7 @@ def _least_sum(first_MM: Array, second_MM: Array) -> Array:
     return least_MM
 
 
-def affordable(stretch: Stretch, a: int, b: int) -> list[NDArray[np.intp]]:
+def feasible_devices(stretch: Segment, a: int, b: int) -> list[NDArray[np.intp]]:
     """Devices each unit may still run on, where a split is to beat what is known for these ends."""
     most_s = stretch.high_MM[a, b] * _SLACK
     found = [np.flatnonzero(row <= most_s) for row in stretch.through_NMMM[:, :, a, b]]
@@ -100,11 +100,11 @@ def affordable(stretch: Stretch, a: int, b: int) -> list[NDArray[np.intp]]:
     return found
 
 
-def try_all(stretch: Stretch, a: int, b: int, devices: list[NDArray[np.intp]]) -> None:
+def enumerate_placements(stretch: Segment, a: int, b: int, devices: list[NDArray[np.intp]]) -> None:
     """Time every placement over the devices that are left, and keep the best."""
     grid = np.meshgrid(*devices, indexing="ij")
     devices_KN = np.stack([axis.ravel() for axis in grid], axis=1)
     a_K = np.full(len(devices_KN), a)
-    finish_K = dag_finishes(stretch.dag, devices_KN, a_K)[:, -1]
-    improve(stretch.high_MM, stretch.best_MMN, devices_KN, a_K, finish_K)
+    finish_K = finish_times(stretch.dag, devices_KN, a_K)[:, -1]
+    keep_faster(stretch.high_MM, stretch.best_MMN, devices_KN, a_K, finish_K)
     stretch.low_MM[a, b] = stretch.high_MM[a, b]

@@ -7,14 +7,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jmsnas.device import Device
-from jmsnas.errors import NetworkError
+from jmsnas.errors import TopologyError
 from jmsnas.files import find_toml, read_toml, refuse_unknown_keys
-from jmsnas.nas.graph.fork_join import Tree, tree_of
-from jmsnas.topology import NETWORK_KEYS, Link, Network, device_from_toml, link_from_toml, network_from_toml
+from jmsnas.nas.graph.fork_join import MeshTree, mesh_tree
+from jmsnas.topology import (
+    TOPOLOGY_KEYS,
+    Link,
+    Topology,
+    device_from_toml,
+    link_from_toml,
+    topology_from_toml,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class DeviceGraph:
+class GeneralTopology:
     """Devices (the first holds the raw input), links, the file's own input encoding and policy; its tree.
 
     `returns`: whether the result goes back to the first device, as of `Network`.
@@ -24,32 +31,32 @@ class DeviceGraph:
     links: tuple[Link, ...]
     input_encoding: str = "uint8"
     policy: str = "strict"
-    tree: Tree | None = None
+    tree: MeshTree | None = None
     returns: bool = False
 
 
-def graph_of(network: Network) -> DeviceGraph:
+def general_topology(network: Topology) -> GeneralTopology:
     """Give a chain or mesh as a graph."""
     own = network.input_encoding, network.policy
-    return DeviceGraph(network.devices, network.links, *own, tree_of(network), network.returns)
+    return GeneralTopology(network.devices, network.links, *own, mesh_tree(network), network.returns)
 
 
-def load_graph(name: str, user_folder: Path | None = None) -> DeviceGraph:
+def load_general_topology(name: str, user_folder: Path | None = None) -> GeneralTopology:
     """Load a network file by name or path, whatever its links are. Raises NetworkError, UnitError."""
-    path = find_toml("networks", name, user_folder, NetworkError)
-    table, where = read_toml(path, NetworkError), str(path)
-    refuse_unknown_keys(table, NETWORK_KEYS, where, NetworkError)
+    path = find_toml("networks", name, user_folder, TopologyError)
+    table, where = read_toml(path, TopologyError), str(path)
+    refuse_unknown_keys(table, TOPOLOGY_KEYS, where, TopologyError)
     if table.get("tree"):
-        return graph_of(network_from_toml(table, where))
+        return general_topology(topology_from_toml(table, where))
     try:
         devices = tuple(device_from_toml(entry, where) for entry in table["device"])
         links = tuple(link_from_toml(entry, where) for entry in table.get("link", ()))
     except KeyError as error:
-        raise NetworkError(f"{where} lacks the key {error}") from error
+        raise TopologyError(f"{where} lacks the key {error}") from error
     except (TypeError, ValueError, AttributeError) as error:
-        raise NetworkError(f"{where} has a value of the wrong kind: {error}") from error
+        raise TopologyError(f"{where} has a value of the wrong kind: {error}") from error
     names = [device.name for device in devices]
     if not names or len(set(names)) < len(names):
-        raise NetworkError(f"{where} needs devices with different names, got {', '.join(names) or 'none'}")
+        raise TopologyError(f"{where} needs devices with different names, got {', '.join(names) or 'none'}")
     own = str(table.get("input", "uint8")), str(table.get("policy", "strict"))
-    return DeviceGraph(devices, links, *own, returns=bool(table.get("return", False)))
+    return GeneralTopology(devices, links, *own, returns=bool(table.get("return", False)))

@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from jmsnas.errors import NetworkError, TargetError
-from jmsnas.nas.split.dag import Dag, waists
+from jmsnas.errors import InfeasibleError, TopologyError
+from jmsnas.nas.split.dag import Dag, articulation_points
 from jmsnas.nas.split.links import Array
 
 
 @dataclass(frozen=True, slots=True)
-class Prices:
+class BudgetCosts:
     """What a budget is spent on: the cost of unit n on device m, and of bringing output n from a to b."""
 
     run_NM: Array
@@ -33,7 +33,7 @@ _Front = list[_Label]
 
 def hermes(
     dag: Dag,
-    prices: Prices,
+    prices: BudgetCosts,
     budget: float,
     target: int | None,
     back_M: Array | None = None,
@@ -51,7 +51,7 @@ def hermes(
     TargetError
         When no placement costs so little.
     """
-    ends = waists(dag)
+    ends = articulation_points(dag)
     alone_s = dag.tau_NM.sum(axis=0) + dag.routed_LMM[0, source]
     step_s = epsilon * float(alone_s.min()) / (4 * dag.N)
     fronts: dict[int, _Front] = {source: [(0.0, 0.0, ())]}
@@ -69,12 +69,12 @@ def hermes(
         last += stays if target is None else _brought(dag, prices, dag.N, m, target, front)
     best = min((label for label in last if label[1] <= budget * (1 + 1e-12)), default=None)
     if best is None:
-        raise TargetError(f"no placement costs {budget:g} or less. Expected a larger --energy-limit")
+        raise InfeasibleError(f"no placement costs {budget:g} or less. Expected a larger --energy-limit")
     return _devices(best[2], dag.N)
 
 
 def _stretch(
-    dag: Dag, prices: Prices, entry: int, exit_: int, a: int, budget: float, step_s: float
+    dag: Dag, prices: BudgetCosts, entry: int, exit_: int, a: int, budget: float, step_s: float
 ) -> dict[int, _Front]:
     """Fronts of the exit on each device, counted from when output `entry` was made on `a`."""
     made: dict[int, dict[int, _Front]] = {entry: {a: [(0.0, 0.0, ())]}}
@@ -82,7 +82,7 @@ def _stretch(
         made[n] = {}
         for m in np.flatnonzero(np.isfinite(dag.tau_NM[n - 1])).tolist():
             front: _Front = [(0.0, 0.0, ())]
-            for i in dag.takes[n - 1]:
+            for i in dag.inputs[n - 1]:
                 reached = (_brought(dag, prices, i, p, m, its) for p, its in made[i].items())
                 arrived = _pruned((label for labels in reached for label in labels), budget, step_s)
                 pairs = (_both(x, y, max(x[0], y[0])) for x in front for y in arrived)
@@ -92,7 +92,7 @@ def _stretch(
     return made[exit_]
 
 
-def _brought(dag: Dag, prices: Prices, i: int, a: int, b: int, front: _Front) -> _Front:
+def _brought(dag: Dag, prices: BudgetCosts, i: int, a: int, b: int, front: _Front) -> _Front:
     seconds, cost = float(dag.routed_LMM[i, a, b]), float(prices.bring_LMM[i, a, b])
     return [(time + seconds, paid + cost, plan) for time, paid, plan in front] if np.isfinite(seconds) else []
 
@@ -129,12 +129,12 @@ def _devices(plan: Sequence[Any], N: int) -> tuple[int, ...]:
 
 def _refuse_shared(dag: Dag, entry: int, exit_: int) -> None:
     takers: dict[int, int] = {}
-    for outputs in dag.takes[entry:exit_]:
+    for outputs in dag.inputs[entry:exit_]:
         for i in outputs:
             takers[i] = takers.get(i, 0) + (i != entry)
     shared = [i for i, count in takers.items() if count > 1]
     if shared:
-        raise NetworkError(
+        raise TopologyError(
             f"hermes needs branches that share only their beginning, got an output of unit {shared[0]} that "
             f"{takers[shared[0]]} units take inside a branch: use --method optimal"
         )

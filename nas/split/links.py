@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import floyd_warshall
 
-from jmsnas.errors import NetworkError
+from jmsnas.errors import TopologyError
 from jmsnas.topology import WIRE_BYTES, Link
 
 Array = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
-class Links:
+class LinkArrays:
     """Links between devices; the diagonal is 0 (a device sends itself nothing).
 
     Attributes
@@ -58,7 +58,7 @@ class Links:
         seconds_MM, before_MM = floyd_warshall(linked, return_predecessors=True)
         return np.where(seconds_MM < 1e-290, 0.0, seconds_MM), before_MM
 
-    def way(self, source: int, target: int, sent_bytes: float, raw_input: bool = False) -> tuple[int, ...]:
+    def route(self, source: int, target: int, sent_bytes: float, raw_input: bool = False) -> tuple[int, ...]:
         """Devices on the fastest way, `source` and `target` among them; empty where none leads there."""
         seconds_MM, before_MM = self.routed_MM(sent_bytes, raw_input)
         if not np.isfinite(seconds_MM[source, target]):
@@ -69,7 +69,7 @@ class Links:
         return tuple(reversed(found))
 
 
-def links_of(devices: Sequence[str], links: Sequence[Link]) -> Links:
+def link_arrays(devices: Sequence[str], links: Sequence[Link]) -> LinkArrays:
     """Make the arrays of links between named devices.
 
     Raises
@@ -83,21 +83,21 @@ def links_of(devices: Sequence[str], links: Sequence[Link]) -> Links:
     for link in links:
         for end in (link.source, link.target):
             if end not in devices:
-                raise NetworkError(
+                raise TopologyError(
                     f"link {link.source} -> {link.target} ends at no device: expected {', '.join(devices)}"
                 )
         a, b = devices.index(link.source), devices.index(link.target)
         if np.isfinite(delay_MM[a, b]):
-            raise NetworkError(
+            raise TopologyError(
                 f"two links {link.source} -> {link.target}: expected one, between two different devices"
             )
         delay_MM[a, b] = link.delay_s
         input_per_byte_MM[a, b] = 8 / link.capacity_bps
         per_byte_MM[a, b] = 8 / link.capacity_bps * WIRE_BYTES[link.wire] / WIRE_BYTES["float32"]
-    return Links(delay_MM, per_byte_MM, input_per_byte_MM)
+    return LinkArrays(delay_MM, per_byte_MM, input_per_byte_MM)
 
 
-def refuse_unreachable(links: Links, devices: Sequence[str], source: int = 0) -> None:
+def refuse_unreachable(links: LinkArrays, devices: Sequence[str], source: int = 0) -> None:
     """Refuse a device graph that is not connected: every device must be reached from `source`.
 
     Raises
@@ -112,7 +112,7 @@ def refuse_unreachable(links: Links, devices: Sequence[str], source: int = 0) ->
         reached.update(edge)
     lost = [name for m, name in enumerate(devices) if m not in reached]
     if lost:
-        raise NetworkError(
+        raise TopologyError(
             f"the device graph is disconnected: no way leads from {devices[source]} to {', '.join(lost)}. "
             "Add the missing [[link]], or leave these devices out"
         )

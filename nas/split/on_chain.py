@@ -4,16 +4,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jmsnas.errors import TargetError
+from jmsnas.errors import InfeasibleError
 from jmsnas.nas.split.links import Array
-from jmsnas.nas.split.placement import placement_of
-from jmsnas.nas.split.problem import Costs
-from jmsnas.nas.split.solve_chain import chain_split
-from jmsnas.nas.split.throughput import chain_period, least_period
+from jmsnas.nas.split.placement import placement_from_devices
+from jmsnas.nas.split.problem import SplitProblem
+from jmsnas.nas.split.solve_chain import solve_chain
+from jmsnas.nas.split.throughput import chain_period, solve_throughput
 
 
-def on_line(
-    costs: Costs,
+def split_on_chain(
+    costs: SplitProblem,
     encoding: str,
     policy: str,
     min_layers: int = 0,
@@ -30,22 +30,22 @@ def on_line(
     limits = costs.limits(encoding, policy, min_layers)
     try:
         if objective == "throughput":
-            bound, placement = least_period(costs.tau_NM, epsilon_LM, policy, limits)
+            bound, placement = solve_throughput(costs.tau_NM, epsilon_LM, policy, limits)
         elif objective == "energy":
             run_NM, send_LM = costs.joules_NM, epsilon_LM * costs.send_power_w_M
-            bound, placement = chain_split(run_NM, send_LM, policy, limits)
+            bound, placement = solve_chain(run_NM, send_LM, policy, limits)
         else:
-            bound, placement = chain_split(
+            bound, placement = solve_chain(
                 costs.tau_NM, epsilon_LM, policy, limits, costs.back_M if back_M is None else back_M
             )
-    except TargetError as error:
-        raise TargetError(_why_none(costs, policy, min_layers, str(error))) from None
+    except InfeasibleError as error:
+        raise InfeasibleError(_why_none(costs, policy, min_layers, str(error))) from None
     if objective == "throughput":
         bound = chain_period(costs.tau_NM, epsilon_LM, placement, early)
     return placement.devices, bound
 
 
-def _why_none(costs: Costs, policy: str, min_layers: int, reason: str) -> str:
+def _why_none(costs: SplitProblem, policy: str, min_layers: int, reason: str) -> str:
     if policy == "strict" and costs.N - max(min_layers, 1) < costs.M - 1:
         return (
             f"policy strict gives each of {costs.M} devices a layer, {costs.network} has {costs.N}: expected "
@@ -59,13 +59,15 @@ def _why_none(costs: Costs, policy: str, min_layers: int, reason: str) -> str:
     return reason
 
 
-def line_allowed(costs: Costs, encoding: str, policy: str, min_layers: int, devices: Sequence[int]) -> bool:
+def allowed_on_chain(
+    costs: SplitProblem, encoding: str, policy: str, min_layers: int, devices: Sequence[int]
+) -> bool:
     """Whether a placement keeps the policy, the first layers, and the limits of devices in line."""
     first = all(m == 0 for m in devices[:min_layers])
     strict = policy != "strict" or set(devices) == set(range(costs.M))
     if not first or not strict or not costs.limited:
         return bool(first and strict)
-    placement = placement_of(tuple(devices), costs.M)
+    placement = placement_from_devices(tuple(devices), costs.M)
     limits = costs.limits(encoding, policy, min_layers)
     counts = np.bincount(devices, minlength=costs.M)
     layers = (counts >= limits.min_layers_M).all() and (counts <= limits.max_layers_M).all()

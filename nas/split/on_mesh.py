@@ -10,19 +10,19 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.errors import NetworkError, TargetError
+from jmsnas.errors import InfeasibleError, TopologyError
 from jmsnas.nas.split.links import Array
-from jmsnas.nas.split.on_chain import line_allowed, on_line
-from jmsnas.nas.split.problem import Costs
-from jmsnas.nas.split.solve_mesh import best_branches
+from jmsnas.nas.split.on_chain import allowed_on_chain, split_on_chain
+from jmsnas.nas.split.problem import SplitProblem
+from jmsnas.nas.split.solve_mesh import assign_branches
 from jmsnas.topology import WIRE_BYTES, Link
 
 # The raw input of the tail: the sum of the branches' outputs.
-JOINED = "joined"
+JOINED_ENCODING = "joined"
 
 
 @dataclass(frozen=True, slots=True)
-class TreeParts:
+class MeshSplit:
     """The best split of equation (2) part by part.
 
     Attributes
@@ -40,8 +40,8 @@ class TreeParts:
         each child; infinite where it may not run.
     """
 
-    trunk: Costs
-    tail: Costs
+    trunk: SplitProblem
+    tail: SplitProblem
     trunk_policy: str
     tail_back_M: Array
     before: tuple[int, ...]
@@ -61,22 +61,22 @@ class TreeParts:
         return self.before_s + self.branch_s + self.after_s
 
 
-def tree_parts(costs: Costs, encoding: str, policy: str, min_layers: int = 0) -> TreeParts:
+def mesh_split(costs: SplitProblem, encoding: str, policy: str, min_layers: int = 0) -> MeshSplit:
     """Find the best split of equation (2) and what it is made of.
 
     Raises TargetError when no split meets the policy and the limits, NetworkError as `line_parts`.
     """
     fork, tree = costs.fork, costs.tree
     assert fork and tree, "asked for forks over a mesh only"
-    trunk, tail = line_parts(costs)
-    before, before_s = on_line(trunk, encoding, _trunk_policy(policy), min_layers)
+    trunk, tail = trunk_and_tail(costs)
+    before, before_s = split_on_chain(trunk, encoding, _trunk_policy(policy), min_layers)
     given = branch_times(costs, encoding, policy == "strict")
     children, to_K, behind_BK, tau_BK = given
-    branch_s, chosen = best_branches(tau_BK + behind_BK, to_K, np.zeros(len(children)), tree.fan_out)
+    branch_s, chosen = assign_branches(tau_BK + behind_BK, to_K, np.zeros(len(children)), tree.fan_out)
     places = [costs.names.index(name) for name in tail.names]
     back_M = costs.back_M[places]
-    after, after_s = on_line(tail, JOINED, policy, back_M=back_M)
-    return TreeParts(
+    after, after_s = split_on_chain(tail, JOINED_ENCODING, policy, back_M=back_M)
+    return MeshSplit(
         trunk,
         tail,
         _trunk_policy(policy),
@@ -94,12 +94,14 @@ def tree_parts(costs: Costs, encoding: str, policy: str, min_layers: int = 0) ->
     )
 
 
-def on_tree(costs: Costs, encoding: str, policy: str, min_layers: int = 0) -> tuple[tuple[int, ...], float]:
+def split_on_mesh(
+    costs: SplitProblem, encoding: str, policy: str, min_layers: int = 0
+) -> tuple[tuple[int, ...], float]:
     """Find the device of each unit, and T of equation (2), seconds, which no split of it is below.
 
     Raises as `tree_parts`.
     """
-    parts = tree_parts(costs, encoding, policy, min_layers)
+    parts = mesh_split(costs, encoding, policy, min_layers)
     return (*parts.before, *parts.between, *parts.after), parts.latency_s
 
 
@@ -108,21 +110,23 @@ def _trunk_policy(policy: str) -> str:
     return "strict" if policy == "strict" else "relay"
 
 
-def tree_allowed(costs: Costs, encoding: str, policy: str, min_layers: int, devices: Sequence[int]) -> bool:
+def allowed_on_mesh(
+    costs: SplitProblem, encoding: str, policy: str, min_layers: int, devices: Sequence[int]
+) -> bool:
     """Whether a placement is one of equation (2) that keeps the policy and the limits."""
     fork, tree = costs.fork, costs.tree
     assert fork and tree, "asked for forks over a mesh only"
     names = [costs.names[m] for m in devices]
     used = [set(names[branch.start : branch.stop]) for branch in fork.branches]
-    trunk, tail = line_parts(costs)
-    parts = ((trunk, fork.trunk, encoding, min_layers), (tail, fork.tail, JOINED, 0))
+    trunk, tail = trunk_and_tail(costs)
+    parts = ((trunk, fork.trunk, encoding, min_layers), (tail, fork.tail, JOINED_ENCODING, 0))
     for part, units, own_encoding, least in parts:
         own = names[units.start : units.stop]
         if not set(own) <= set(part.names):
             return False
         placed = [part.names.index(name) for name in own]
         own_policy = _trunk_policy(policy) if part is trunk else policy
-        if placed != sorted(placed) or not line_allowed(part, own_encoding, own_policy, least, placed):
+        if placed != sorted(placed) or not allowed_on_chain(part, own_encoding, own_policy, least, placed):
             return False
     every = [name for own in used for name in own]
     if len(every) > len(used) or len(set(every)) < len(used) or not set(every) <= set(tree.children):
@@ -133,7 +137,7 @@ def tree_allowed(costs: Costs, encoding: str, policy: str, min_layers: int, devi
     return kept and (policy != "strict" or len(every) == len(children))
 
 
-def line_parts(costs: Costs) -> tuple[Costs, Costs]:
+def trunk_and_tail(costs: SplitProblem) -> tuple[SplitProblem, SplitProblem]:
     """Give the costs of the trunk, over the devices up to the root, and of the tail, over those behind.
 
     The tail's raw input is the sum of the branches' outputs. Raises NetworkError where they cannot be summed
@@ -143,24 +147,26 @@ def line_parts(costs: Costs) -> tuple[Costs, Costs]:
     assert fork and tree, "asked for forks over a mesh only"
     line = [m for m, name in enumerate(costs.names) if name not in tree.children]
     root = line.index(costs.names.index(tree.root)) + 1
-    sizes = {float(costs.out_bytes_N[branch[-1]]) for branch in fork.branches}
+    sizes = {float(costs.output_bytes_N[branch[-1]]) for branch in fork.branches}
     if len(sizes) > 1 and len(line) > root + 1:
-        raise NetworkError(
+        raise TopologyError(
             f"the branches of {costs.network} end in {', '.join(f'{size:.0f}' for size in sorted(sizes))} "
             "bytes, and are summed before they are sent on: expected one size"
         )
     trunk = _part(costs, fork.trunk, line[:root], costs.input_bytes)
-    return trunk, _part(costs, fork.tail, line[root:], {JOINED: max(sizes)})
+    return trunk, _part(costs, fork.tail, line[root:], {JOINED_ENCODING: max(sizes)})
 
 
-def _part(costs: Costs, units: range, devices: Sequence[int], inputs: Mapping[str, float]) -> Costs:
+def _part(
+    costs: SplitProblem, units: range, devices: Sequence[int], inputs: Mapping[str, float]
+) -> SplitProblem:
     rows, columns = slice(units.start, units.stop), list(devices)
     names = [costs.names[m] for m in columns]
     hops = list(zip(names, names[1:], strict=False))
     # As float32, so that a sum of outputs, here the raw input, takes as long as any output.
     links = [
         Link(k.source, k.target, k.capacity_bps * WIRE_BYTES["float32"] / WIRE_BYTES[k.wire], k.delay_s)
-        if JOINED in inputs
+        if JOINED_ENCODING in inputs
         else k
         for k in costs.links
         if (k.source, k.target) in hops
@@ -172,10 +178,10 @@ def _part(costs: Costs, units: range, devices: Sequence[int], inputs: Mapping[st
         tau_NM=costs.tau_NM[rows, columns],
         low_NM=costs.low_NM[rows, columns],
         high_NM=costs.high_NM[rows, columns],
-        out_bytes_N=costs.out_bytes_N[rows],
+        output_bytes_N=costs.output_bytes_N[rows],
         input_bytes=inputs,
         links=tuple(links),
-        takes=tuple((n,) for n in range(len(units))),
+        inputs=tuple((n,) for n in range(len(units))),
         weight_bytes_N=costs.weight_bytes_N[rows],
         peak_bytes_N=costs.peak_bytes_N[rows],
         tree=None,
@@ -183,7 +189,9 @@ def _part(costs: Costs, units: range, devices: Sequence[int], inputs: Mapping[st
     )
 
 
-def branch_times(costs: Costs, encoding: str, strict: bool) -> tuple[tuple[int, ...], Array, Array, Array]:
+def branch_times(
+    costs: SplitProblem, encoding: str, strict: bool
+) -> tuple[tuple[int, ...], Array, Array, Array]:
     """Give the children, and what `TreeParts` says of the branches on them.
 
     Raises TargetError when the policy `strict` leaves a child without a branch.
@@ -191,7 +199,7 @@ def branch_times(costs: Costs, encoding: str, strict: bool) -> tuple[tuple[int, 
     fork, tree = costs.fork, costs.tree
     assert fork and tree, "asked for forks over a mesh only"
     if strict and len(tree.children) > len(fork.branches):
-        raise TargetError(
+        raise InfeasibleError(
             f"policy strict gives each of {len(tree.children)} children a branch, {costs.network} has "
             f"{len(fork.branches)}: expected fewer children, or --policy relay"
         )
@@ -202,14 +210,14 @@ def branch_times(costs: Costs, encoding: str, strict: bool) -> tuple[tuple[int, 
     return tuple(children), to_K, behind_BK, tau_BK
 
 
-def _sending(costs: Costs, encoding: str, children: Sequence[int]) -> tuple[Array, Array]:
+def _sending(costs: SplitProblem, encoding: str, children: Sequence[int]) -> tuple[Array, Array]:
     """Seconds from the root to each child, and from each child with each branch's output."""
-    fork, tree, arrays, sent_L = costs.fork, costs.tree, costs.arrays, costs.sent_L(encoding)
+    fork, tree, arrays, sent_bytes_L = costs.fork, costs.tree, costs.arrays, costs.sent_bytes_L(encoding)
     assert fork and tree, "asked for forks over a mesh only"
     root = costs.names.index(tree.root)
     behind = next(m for m in range(root + 1, costs.M) if m not in children)
-    to_K = arrays.epsilon_MM(float(sent_L[fork.trunk.stop]))[root, children]
-    sizes = [float(sent_L[branch.stop]) for branch in fork.branches]
+    to_K = arrays.epsilon_MM(float(sent_bytes_L[fork.trunk.stop]))[root, children]
+    sizes = [float(sent_bytes_L[branch.stop]) for branch in fork.branches]
     return to_K, np.array([arrays.epsilon_MM(size)[children, behind] for size in sizes])
 
 
@@ -217,7 +225,7 @@ def _sums(use_NM: Array, branches: Sequence[range]) -> Array:
     return np.array([use_NM[branch.start : branch.stop].sum(0) for branch in branches])
 
 
-def _allowed_BK(costs: Costs, encoding: str, children: Sequence[int]) -> NDArray[np.bool_]:
+def _allowed_BK(costs: SplitProblem, encoding: str, children: Sequence[int]) -> NDArray[np.bool_]:
     """Whether a child may run a branch: its layers, memory and joules."""
     fork = costs.fork
     assert fork, "asked for forks over a mesh only"

@@ -4,16 +4,16 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jmsnas.errors import NetworkError, TargetError
+from jmsnas.errors import InfeasibleError, TopologyError
 from jmsnas.nas.split.links import Array
-from jmsnas.nas.split.methods import Question
-from jmsnas.nas.split.on_mesh import JOINED, TreeParts, tree_parts
-from jmsnas.nas.split.problem import Costs
-from jmsnas.nas.split.solve_mesh import best_branches
-from jmsnas.nas.split.throughput import chain_period, least_latency_within
+from jmsnas.nas.split.methods import SplitRequest
+from jmsnas.nas.split.on_mesh import JOINED_ENCODING, MeshSplit, mesh_split
+from jmsnas.nas.split.problem import SplitProblem
+from jmsnas.nas.split.solve_mesh import assign_branches
+from jmsnas.nas.split.throughput import chain_period, min_latency_within_period
 
 
-def throughput_front(costs: Costs, question: Question) -> list[tuple[float, float]]:
+def latency_throughput_front(costs: SplitProblem, request: SplitRequest) -> list[tuple[float, float]]:
     """Give (seconds between two images, least T) of every plan that no other beats in both; rising periods.
 
     Raises
@@ -24,17 +24,17 @@ def throughput_front(costs: Costs, question: Question) -> list[tuple[float, floa
         When the policy allows no plan at all.
     """
     if costs.fork:
-        within = _tree_within(costs, question)
-    elif costs.is_line and costs.is_chain:
-        within = _part_within(costs, question.encoding, question.policy, question.min_layers, costs.back_M)
+        within = _tree_within(costs, request)
+    elif costs.is_chain_topology and costs.is_chain:
+        within = _part_within(costs, request.encoding, request.policy, request.min_layers, costs.back_M)
     else:
-        raise NetworkError(f"{costs.network} on {', '.join(costs.names)}: no line and no mesh of branches")
+        raise TopologyError(f"{costs.network} on {', '.join(costs.names)}: no line and no mesh of branches")
     found: list[tuple[float, float]] = []
     period_s = np.inf
     while True:
         try:
             own_s, latency_s = within(period_s)
-        except TargetError:
+        except InfeasibleError:
             if not found:
                 raise
             return found[::-1]
@@ -46,24 +46,24 @@ def throughput_front(costs: Costs, question: Question) -> list[tuple[float, floa
 _Within = Callable[[float], tuple[float, float]]
 
 
-def _part_within(costs: Costs, encoding: str, policy: str, min_layers: int, back_M: Array) -> _Within:
+def _part_within(costs: SplitProblem, encoding: str, policy: str, min_layers: int, back_M: Array) -> _Within:
     epsilon_LM, limits = costs.epsilon_LM(encoding), costs.limits(encoding, policy, min_layers)
     early = policy == "stop-early"
 
     def within(period_s: float) -> tuple[float, float]:
         given = (costs.tau_NM, epsilon_LM, policy, period_s, limits, back_M)
-        latency_s, placement = least_latency_within(*given)
+        latency_s, placement = min_latency_within_period(*given)
         return chain_period(costs.tau_NM, epsilon_LM, placement, early), latency_s
 
     return within
 
 
-def _tree_within(costs: Costs, question: Question) -> _Within:
+def _tree_within(costs: SplitProblem, request: SplitRequest) -> _Within:
     """Keep a period in trunk, branches and tail, each by itself."""
-    parts = tree_parts(costs, question.encoding, question.policy, question.min_layers)
+    parts = mesh_split(costs, request.encoding, request.policy, request.min_layers)
     none = np.zeros(parts.trunk.M)
-    trunk = _part_within(parts.trunk, question.encoding, parts.trunk_policy, question.min_layers, none)
-    tail = _part_within(parts.tail, JOINED, question.policy, 0, parts.tail_back_M)
+    trunk = _part_within(parts.trunk, request.encoding, parts.trunk_policy, request.min_layers, none)
+    tail = _part_within(parts.tail, JOINED_ENCODING, request.policy, 0, parts.tail_back_M)
 
     def within(period_s: float) -> tuple[float, float]:
         each = [trunk(period_s), _branches_within(costs, parts, period_s), tail(period_s)]
@@ -72,10 +72,10 @@ def _tree_within(costs: Costs, question: Question) -> _Within:
     return within
 
 
-def _branches_within(costs: Costs, parts: TreeParts, period_s: float) -> tuple[float, float]:
+def _branches_within(costs: SplitProblem, parts: MeshSplit, period_s: float) -> tuple[float, float]:
     assert costs.tree, "asked for forks over a mesh only"
     busy_BK = np.maximum(np.maximum(parts.tau_BK, parts.behind_BK), parts.to_K)
     kept_BK = np.where(busy_BK <= period_s * (1 + 1e-12), parts.tau_BK + parts.behind_BK, np.inf)
     none_K = np.zeros(len(parts.to_K))
-    latency_s, chosen = best_branches(kept_BK, parts.to_K, none_K, costs.tree.fan_out)
+    latency_s, chosen = assign_branches(kept_BK, parts.to_K, none_K, costs.tree.fan_out)
     return float(max(busy_BK[b, k] for b, k in enumerate(chosen))), latency_s

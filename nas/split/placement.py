@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.errors import NetworkError
+from jmsnas.errors import TopologyError
 from jmsnas.latency import completion_latency
 
 
@@ -23,7 +23,7 @@ class Placement:
     def __post_init__(self) -> None:
         """Refuse cuts that go back."""
         if not self.cuts or list(self.cuts) != sorted(self.cuts) or self.cuts[0] < 0:
-            raise NetworkError(
+            raise TopologyError(
                 f"cuts {self.cuts} of a chain must not fall: expected 0 <= c_1 <= ... <= c_M = N"
             )
 
@@ -40,7 +40,7 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True)
-class Term:
+class LatencyTerm:
     """One device's share of equation (1) or (2): tau_D^m and eps^m, seconds; `layers` as numbers from 1.
 
     `epsilon_root_s`: for a child of a tree, seconds until the root's output is with it (eps^{r->m}, and with
@@ -59,12 +59,12 @@ class Term:
     energy_j: float | None = None
 
 
-def placement_of(devices: tuple[int, ...], device_count: int) -> Placement:
+def placement_from_devices(devices: tuple[int, ...], device_count: int) -> Placement:
     """Make the placement in which layer n runs on `devices[n]`. Raises NetworkError."""
     counts = np.bincount(devices, minlength=device_count)
     placement = Placement(tuple(int(cut) for cut in np.cumsum(counts)))
     if placement.devices != devices:
-        raise NetworkError(f"devices {devices} of a chain must not fall from layer to layer")
+        raise TopologyError(f"devices {devices} of a chain must not fall from layer to layer")
     return placement
 
 

@@ -9,16 +9,16 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from jmsnas.device import Device
-from jmsnas.errors import InputError, NetworkError
-from jmsnas.nas.graph.fork_join import Fork, Tree, fork_of
-from jmsnas.nas.split.dag import Dag, make_dag, waists
-from jmsnas.nas.split.links import Array, Links, links_of, refuse_unreachable
-from jmsnas.nas.split.solve_chain import Budget, Limits
+from jmsnas.errors import InputError, TopologyError
+from jmsnas.nas.graph.fork_join import ForkJoin, MeshTree, find_fork_join
+from jmsnas.nas.split.dag import Dag, articulation_points, make_dag
+from jmsnas.nas.split.links import Array, LinkArrays, link_arrays, refuse_unreachable
+from jmsnas.nas.split.solve_chain import DeviceLimits, ResourceBudget
 from jmsnas.topology import Link
 
 
 @dataclass(frozen=True, slots=True)
-class Costs:
+class SplitProblem:
     """Costs of a network; the first device holds the raw input, the last one is the cloud.
 
     Attributes
@@ -53,28 +53,29 @@ class Costs:
     tau_NM: Array
     low_NM: Array
     high_NM: Array
-    out_bytes_N: Array
+    output_bytes_N: Array
     input_bytes: Mapping[str, float]
     links: tuple[Link, ...]
-    takes: tuple[tuple[int, ...], ...]
+    inputs: tuple[tuple[int, ...], ...]
     weight_bytes_N: Array
     peak_bytes_N: Array
     simulated: tuple[str, ...] = ()
     published: tuple[str, ...] = ()
-    basis: Mapping[str, str] = field(default_factory=dict)
-    tree: Tree | None = None
+    provenance: Mapping[str, str] = field(default_factory=dict)
+    tree: MeshTree | None = None
     returns: bool = False
 
     def __post_init__(self) -> None:
         """Refuse costs that are not of these units and devices, or links that do not join these devices."""
         N, M = len(self.units), len(self.devices)
         shapes = [array.shape for array in (self.tau_NM, self.low_NM, self.high_NM)]
-        if set(shapes) != {(N, M)} or self.out_bytes_N.shape != (N,) or len(self.takes) != N:
+        if set(shapes) != {(N, M)} or self.output_bytes_N.shape != (N,) or len(self.inputs) != N:
             raise InputError(
-                f"costs of {self.network}: got times {self.tau_NM.shape} and {len(self.out_bytes_N)} sizes, "
+                f"costs of {self.network}: got times {self.tau_NM.shape} and "
+                f"{len(self.output_bytes_N)} sizes, "
                 f"expected one a unit and device ({N}, {M}) and {N}"
             )
-        if not (self.tau_NM >= 0).all() or not (self.out_bytes_N >= 0).all():
+        if not (self.tau_NM >= 0).all() or not (self.output_bytes_N >= 0).all():
             raise InputError(f"costs of {self.network} hold a time or size below 0: expected 0 or more")
         refuse_unreachable(self.arrays, self.names)
 
@@ -94,44 +95,44 @@ class Costs:
         return tuple(device.name for device in self.devices)
 
     @property
-    def arrays(self) -> Links:
+    def arrays(self) -> LinkArrays:
         """The links as arrays. Raises NetworkError."""
-        return links_of(self.names, self.links)
+        return link_arrays(self.names, self.links)
 
     @property
     def is_chain(self) -> bool:
         """Whether each unit takes just what the one before it gives."""
-        return all(outputs == (n,) for n, outputs in enumerate(self.takes))
+        return all(outputs == (n,) for n, outputs in enumerate(self.inputs))
 
     @property
-    def is_line(self) -> bool:
+    def is_chain_topology(self) -> bool:
         """Whether the devices stand in line, each linked to the next and to no other."""
         hops = {(link.source, link.target) for link in self.links}
         return hops == set(zip(self.names, self.names[1:], strict=False))
 
     @property
-    def fork(self) -> Fork | None:
+    def fork(self) -> ForkJoin | None:
         """Trunk, branches and tail, where the devices are a mesh and the network has a branch for a child."""
-        found = fork_of(self.takes) if self.tree else None
+        found = find_fork_join(self.inputs) if self.tree else None
         fits = found and self.tree and len(found.branches) <= len(self.tree.children)
         return found if fits else None
 
-    def sent_L(self, encoding: str) -> Array:
+    def sent_bytes_L(self, encoding: str) -> Array:
         """Bytes of each output as float32, the raw input (row 0) as it is encoded. Raises InputError."""
         if encoding not in self.input_bytes:
             raise InputError(
                 f"the size of a raw input as {encoding} is not known: expected --input "
                 f"{' or '.join(self.input_bytes)}"
             )
-        return np.concatenate([[self.input_bytes[encoding]], self.out_bytes_N])
+        return np.concatenate([[self.input_bytes[encoding]], self.output_bytes_N])
 
     def epsilon_LM(self, encoding: str) -> Array:
         """Seconds to send output n over the link behind device m of a line; last column 0."""
-        sent_L, arrays = self.sent_L(encoding), self.arrays
+        sent_bytes_L, arrays = self.sent_bytes_L(encoding), self.arrays
         epsilon_LM = np.zeros((self.N + 1, self.M))
         for m in range(self.M - 1):
-            epsilon_LM[:, m] = arrays.delay_MM[m, m + 1] + sent_L * arrays.per_byte_MM[m, m + 1]
-            epsilon_LM[0, m] = arrays.epsilon_MM(float(sent_L[0]), True)[m, m + 1]
+            epsilon_LM[:, m] = arrays.delay_MM[m, m + 1] + sent_bytes_L * arrays.per_byte_MM[m, m + 1]
+            epsilon_LM[0, m] = arrays.epsilon_MM(float(sent_bytes_L[0]), True)[m, m + 1]
         return epsilon_LM
 
     @property
@@ -139,29 +140,29 @@ class Costs:
         """Seconds to bring the result from each device back to the first; 0 where it does not go back."""
         if not self.returns:
             return np.zeros(self.M)
-        back_M: Array = self.arrays.routed_MM(float(self.out_bytes_N[-1]))[0][0]
+        back_M: Array = self.arrays.routed_MM(float(self.output_bytes_N[-1]))[0][0]
         return back_M
 
-    def limits(self, encoding: str, policy: str, min_layers: int = 0) -> Limits:
+    def limits(self, encoding: str, policy: str, min_layers: int = 0) -> DeviceLimits:
         """Layers, memory and joules a device of a line may spend; `min_layers` of them on the first one."""
         N, M = self.N, self.M
         least = [device.min_layers for device in self.devices]
         least[0] = max(least[0], min_layers)
         most = [N if device.max_layers is None else device.max_layers for device in self.devices]
-        memory = Budget(
+        memory = ResourceBudget(
             np.repeat(self.weight_bytes_N[:, None], M, axis=1),
             np.repeat(self.peak_bytes_N[:, None], M, axis=1),
             np.zeros((N + 1, M)),
             np.array([np.inf if d.memory_bytes is None else d.memory_bytes for d in self.devices]),
         )
-        energy = Budget(
+        energy = ResourceBudget(
             self.joules_NM,
             np.zeros((N, M)),
             self.epsilon_LM(encoding) * self.send_power_w_M,
             np.array([np.inf if d.energy_j is None else d.energy_j for d in self.devices]),
         )
         budgets = tuple(its for its in (memory, energy) if np.isfinite(its.limit_M).any())
-        return Limits(np.array(least), np.array(most), budgets)
+        return DeviceLimits(np.array(least), np.array(most), budgets)
 
     @property
     def limited(self) -> bool:
@@ -193,19 +194,19 @@ class Costs:
 
     def dag(self, encoding: str) -> Dag:
         """The network and the ways between the devices as `best_dag` takes them."""
-        return make_dag(self.tau_NM, self.sent_L(encoding), self.arrays, self.takes)
+        return make_dag(self.tau_NM, self.sent_bytes_L(encoding), self.arrays, self.inputs)
 
 
-def at_rate(costs: Costs, rate_bps: float, link: int = 0) -> Costs:
+def with_link_rate(costs: SplitProblem, rate_bps: float, link: int = 0) -> SplitProblem:
     """Give the same costs where one link has another rate. Raises NetworkError."""
     if not costs.links:
-        raise NetworkError(f"{costs.network} has no link: expected two or more devices, to change a rate")
+        raise TopologyError(f"{costs.network} has no link: expected two or more devices, to change a rate")
     links = list(costs.links)
     links[link] = replace(links[link], capacity_bps=rate_bps)
     return replace(costs, links=tuple(links))
 
 
-def chained(costs: Costs) -> tuple[Costs, tuple[int, ...]]:
+def as_chain(costs: SplitProblem) -> tuple[SplitProblem, tuple[int, ...]]:
     """Join the units between outputs that all passes through, so that the network is a chain.
 
     Returns
@@ -214,7 +215,7 @@ def chained(costs: Costs) -> tuple[Costs, tuple[int, ...]]:
     """
     if costs.is_chain:
         return costs, (1,) * costs.N
-    ends = waists(Dag(costs.tau_NM, np.zeros((costs.N + 1, costs.M, costs.M)), costs.takes))
+    ends = articulation_points(Dag(costs.tau_NM, np.zeros((costs.N + 1, costs.M, costs.M)), costs.inputs))
     starts, stops = np.array(ends[:-1]), np.array(ends[1:])
     counts = tuple(int(count) for count in stops - starts)
     names = tuple(
@@ -227,8 +228,8 @@ def chained(costs: Costs) -> tuple[Costs, tuple[int, ...]]:
         tau_NM=np.add.reduceat(costs.tau_NM, starts),
         low_NM=np.add.reduceat(costs.low_NM, starts),
         high_NM=np.add.reduceat(costs.high_NM, starts),
-        out_bytes_N=costs.out_bytes_N[stops - 1],
-        takes=tuple((n,) for n in range(len(counts))),
+        output_bytes_N=costs.output_bytes_N[stops - 1],
+        inputs=tuple((n,) for n in range(len(counts))),
         weight_bytes_N=np.add.reduceat(costs.weight_bytes_N, starts),
         peak_bytes_N=np.maximum.reduceat(costs.peak_bytes_N, starts),
     )

@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from jmsnas.device import Device
-from jmsnas.errors import InputError, NetworkError, UnitError
+from jmsnas.errors import InputError, TopologyError, UnitError
 from jmsnas.files import read_toml, refuse_unknown_keys
-from jmsnas.nas.graph.fork_join import Tree, tree_of
-from jmsnas.nas.split.general_topology import DeviceGraph
-from jmsnas.nas.split.problem import Costs
-from jmsnas.topology import Link, Network, device_from_toml, link_from_toml
+from jmsnas.nas.graph.fork_join import MeshTree, mesh_tree
+from jmsnas.nas.split.general_topology import GeneralTopology
+from jmsnas.nas.split.problem import SplitProblem
+from jmsnas.topology import Link, Topology, device_from_toml, link_from_toml
 from jmsnas.units import parse_bytes, parse_duration
 
 _MAX_BYTES = 1 << 24
@@ -25,7 +25,9 @@ _LAYER_KEYS = ("name", "bytes", "tau", "weights", "peak", "after")
 _CSV_KEYS = ("layer", "bytes", "weights", "after")
 
 
-def read_costs(path: Path, network: DeviceGraph | None = None) -> tuple[Costs, Mapping[str, str]]:
+def read_problem(
+    path: Path, network: GeneralTopology | None = None
+) -> tuple[SplitProblem, Mapping[str, str]]:
     """Read a table of costs.
 
     Parameters
@@ -59,7 +61,7 @@ def read_costs(path: Path, network: DeviceGraph | None = None) -> tuple[Costs, M
         raise InputError(f"{path} lacks the key {error}: see docs/split.md") from error
     except (TypeError, ValueError, AttributeError) as error:
         raise InputError(f"{path} has a value of the wrong kind: {error}") from error
-    except (UnitError, NetworkError) as error:
+    except (UnitError, TopologyError) as error:
         raise InputError(f"{path}: {error}") from error
     return costs, {key: str(document[key]) for key in ("input", "policy") if key in document}
 
@@ -114,7 +116,7 @@ def _csv(path: Path) -> dict[str, Any]:
     }
 
 
-def _costs(document: Mapping[str, Any], path: Path, network: DeviceGraph | None) -> Costs:
+def _costs(document: Mapping[str, Any], path: Path, network: GeneralTopology | None) -> SplitProblem:
     layers: Sequence[Mapping[str, Any]] = document["layer"]
     for entry in layers:
         refuse_unknown_keys(entry, _LAYER_KEYS, f"{path} [[layer]]", InputError)
@@ -137,20 +139,20 @@ def _costs(document: Mapping[str, Any], path: Path, network: DeviceGraph | None)
     tau_NM = np.array([_times(entry, columns or names, path) for entry in layers])
     tau_NM = tau_NM[:, [columns.index(name) for name in names]] if columns else tau_NM
     units = tuple(str(entry["name"]) for entry in layers)
-    costs = Costs(
+    costs = SplitProblem(
         network=str(document.get("name", path.stem)),
         units=units,
         devices=devices,
         tau_NM=tau_NM,
         low_NM=tau_NM,
         high_NM=tau_NM,
-        out_bytes_N=np.array([_bytes(entry["bytes"]) for entry in layers]),
+        output_bytes_N=np.array([_bytes(entry["bytes"]) for entry in layers]),
         input_bytes={str(name): _bytes(size) for name, size in document["inputs"].items()},
         links=links,
-        takes=_takes(layers, units, path),
+        inputs=_takes(layers, units, path),
         weight_bytes_N=np.array([_bytes(entry.get("weights", 0)) for entry in layers]),
         peak_bytes_N=np.array([_bytes(entry.get("peak", 0)) for entry in layers]),
-        basis={name: f"given in {path.name}" for name in names},
+        provenance={name: f"given in {path.name}" for name in names},
         tree=given.tree if given else _tree(document, path, devices, links),
         returns=bool(document.get("return", given.returns if given else False)),
     )
@@ -166,14 +168,14 @@ def _costs(document: Mapping[str, Any], path: Path, network: DeviceGraph | None)
 
 def _tree(
     document: Mapping[str, Any], path: Path, devices: tuple[Device, ...], links: tuple[Link, ...]
-) -> Tree | None:
+) -> MeshTree | None:
     if "tree" not in document:
         return None
     tree = document["tree"]
     refuse_unknown_keys(tree, ("root", "children"), f"{path} [tree]", InputError)
     root, children = str(tree["root"]), tuple(str(name) for name in tree["children"])
     fan_out = str(document.get("fan_out", "broadcast"))
-    return tree_of(Network(path.stem, devices, links, root, children, policy="relay", fan_out=fan_out))
+    return mesh_tree(Topology(path.stem, devices, links, root, children, policy="relay", fan_out=fan_out))
 
 
 def _times(entry: Mapping[str, Any], devices: Sequence[str], path: Path) -> list[float]:
@@ -192,12 +194,12 @@ def _times(entry: Mapping[str, Any], devices: Sequence[str], path: Path) -> list
 def _takes(
     layers: Sequence[Mapping[str, Any]], names: tuple[str, ...], path: Path
 ) -> tuple[tuple[int, ...], ...]:
-    takes: list[tuple[int, ...]] = []
+    inputs: list[tuple[int, ...]] = []
     for n, entry in enumerate(layers):
         before = {name: k for k, name in enumerate(names[:n], 1)} | {"input": 0}
         after = entry.get("after")
         if after is None:
-            takes.append((n,))
+            inputs.append((n,))
             continue
         unknown = [str(name) for name in after if name not in before]
         if unknown or not after:
@@ -205,8 +207,8 @@ def _takes(
                 f"{path}: layer {names[n]} comes after {', '.join(unknown) or 'nothing'}: expected `input` "
                 "or layers above it"
             )
-        takes.append(tuple(dict.fromkeys(before[str(name)] for name in after)))
-    return tuple(takes)
+        inputs.append(tuple(dict.fromkeys(before[str(name)] for name in after)))
+    return tuple(inputs)
 
 
 def _bytes(value: Any) -> float:

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from jmsnas.errors import NetworkError, TargetError
+from jmsnas.errors import InfeasibleError, TopologyError
 from jmsnas.nas.split.links import Array
-from jmsnas.nas.split.methods import Question
-from jmsnas.nas.split.on_mesh import JOINED, TreeParts, tree_parts
-from jmsnas.nas.split.problem import Costs, at_rate
-from jmsnas.nas.split.solve_chain import chain_split
+from jmsnas.nas.split.methods import SplitRequest
+from jmsnas.nas.split.on_mesh import JOINED_ENCODING, MeshSplit, mesh_split
+from jmsnas.nas.split.problem import SplitProblem, with_link_rate
+from jmsnas.nas.split.solve_chain import solve_chain
 
 # T at this rate is A alone, to the last digit that is read.
 _ENDLESS_BPS = 1e18
@@ -26,7 +26,7 @@ _MOST_WAYS = 50_000
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class RateLine:
     """The best plan of a kind: T = fixed_s + max(floor_s, sent_bits / rate).
 
     `cut` is the output the link carries, None for a link to or from a child of a tree; `devices` runs each
@@ -44,7 +44,7 @@ class Line:
         return self.fixed_s + max(self.floor_s, self.sent_bits / rate_bps)
 
 
-def rate_lines(costs: Costs, question: Question, link: int) -> tuple[Line, ...]:
+def rate_lines(costs: SplitProblem, request: SplitRequest, link: int) -> tuple[RateLine, ...]:
     """Give the best plans as the rate of a link changes; a result that goes back over it is counted.
 
     Parameters
@@ -59,40 +59,40 @@ def rate_lines(costs: Costs, question: Question, link: int) -> tuple[Line, ...]:
     TargetError
         When the policy allows no plan at all.
     """
-    encoding, policy, least = question.encoding, question.policy, question.min_layers
+    encoding, policy, least = request.encoding, request.policy, request.min_layers
     if costs.fork:
-        lines = _on_tree(costs, question, link)
-    elif costs.is_line and costs.is_chain and costs.links:
+        lines = _on_tree(costs, request, link)
+    elif costs.is_chain_topology and costs.is_chain and costs.links:
         lines = _on_line(costs, encoding, policy, least, link)
     else:
-        raise NetworkError(
+        raise TopologyError(
             f"{costs.network} on {', '.join(costs.names)}: a sweep needs a chain of layers over two or more "
             "devices in line, or a network with a branch for each child of a mesh: elsewhere an output may "
             "take several ways"
         )
     if not lines:
-        raise TargetError(f"no split of {costs.network} is allowed by policy {policy} and the limits")
+        raise InfeasibleError(f"no split of {costs.network} is allowed by policy {policy} and the limits")
     return tuple(lines)
 
 
-def link_bits(costs: Costs, link: int, output: int, encoding: str) -> float:
+def link_bits(costs: SplitProblem, link: int, output: int, encoding: str) -> float:
     """Bits that a link carries for an output (0: the raw input), in the link's number format."""
-    its, size = costs.links[link], float(costs.sent_L(encoding)[output])
+    its, size = costs.links[link], float(costs.sent_bytes_L(encoding)[output])
     hop = costs.names.index(its.source), costs.names.index(its.target)
     return float((costs.arrays.epsilon_MM(size, output == 0)[hop] - its.delay_s) * its.capacity_bps)
 
 
 def _on_line(
-    costs: Costs,
+    costs: SplitProblem,
     encoding: str,
     policy: str,
     min_layers: int,
     link: int,
     back_M: Array | None = None,
-) -> list[Line]:
+) -> list[RateLine]:
     """Give the best plan for each output a link may carry; `back_M` as in `on_line`."""
     m = costs.names.index(costs.links[link].source)
-    endless = at_rate(costs, _ENDLESS_BPS, link)
+    endless = with_link_rate(costs, _ENDLESS_BPS, link)
     epsilon_LM, limits = endless.epsilon_LM(encoding), costs.limits(encoding, policy, min_layers)
     back_M = endless.back_M if back_M is None else back_M
     back_bits = link_bits(costs, link, costs.N, encoding) if costs.returns else 0.0
@@ -101,44 +101,44 @@ def _on_line(
         only_LM = epsilon_LM.copy()
         only_LM[np.arange(costs.N + 1) != cut, m] = np.inf
         try:
-            fixed_s, placement = chain_split(costs.tau_NM, only_LM, policy, limits, back_M)
-        except TargetError:
+            fixed_s, placement = solve_chain(costs.tau_NM, only_LM, policy, limits, back_M)
+        except InfeasibleError:
             continue
         stays = policy == "stop-early" and cut == costs.N
         bits = 0.0 if stays else link_bits(costs, link, cut, encoding) + back_bits
-        lines.append(Line(cut, fixed_s, bits, placement.devices))
+        lines.append(RateLine(cut, fixed_s, bits, placement.devices))
     return lines
 
 
-def _on_tree(costs: Costs, question: Question, link: int) -> list[Line]:
+def _on_tree(costs: SplitProblem, request: SplitRequest, link: int) -> list[RateLine]:
     its, tree = costs.links[link], costs.tree
     assert tree, "asked for forks over a mesh only"
-    parts = tree_parts(costs, question.encoding, question.policy, question.min_layers)
+    parts = mesh_split(costs, request.encoding, request.policy, request.min_layers)
     in_trunk = its.source in parts.trunk.names and its.source != tree.root
     if costs.returns and not in_trunk:
-        raise NetworkError(
+        raise TopologyError(
             f"the result goes back over {its.source} -> {its.target} or beside it, as the rate says: "
             "expected --sweep over a link before the tree's root, or a network without `return`"
         )
     if its.source == tree.root or its.source in tree.children:
         return _on_branches(costs, parts, link)
     part, encoding, policy, least = (
-        (parts.trunk, question.encoding, parts.trunk_policy, question.min_layers)
+        (parts.trunk, request.encoding, parts.trunk_policy, request.min_layers)
         if in_trunk
-        else (parts.tail, JOINED, question.policy, 0)
+        else (parts.tail, JOINED_ENCODING, request.policy, 0)
     )
     own = next(k for k, one in enumerate(part.links) if (one.source, one.target) == (its.source, its.target))
     # The part's own link may be told in another number format (see `line_parts`): its bits are scaled.
     scale = its.capacity_bps / part.links[own].capacity_bps
     rest_s = parts.latency_s - (parts.before_s if in_trunk else parts.after_s)
-    back_bits = link_bits(costs, link, costs.N, question.encoding) if costs.returns else 0.0
+    back_bits = link_bits(costs, link, costs.N, request.encoding) if costs.returns else 0.0
     first = 0 if in_trunk else len(parts.before) + len(parts.between)
     found = []
     for line in _on_line(part, encoding, policy, least, own, np.zeros(part.M)):
         placed = tuple(costs.names.index(part.names[m]) for m in line.devices)
         before, after = (placed, parts.after) if in_trunk else (parts.before, placed)
         found.append(
-            Line(
+            RateLine(
                 None if line.cut is None else line.cut + first,
                 line.fixed_s + rest_s - back_bits / its.capacity_bps,
                 line.sent_bits * scale + back_bits,
@@ -148,14 +148,14 @@ def _on_tree(costs: Costs, question: Question, link: int) -> list[Line]:
     return found
 
 
-def _on_branches(costs: Costs, parts: TreeParts, link: int) -> list[Line]:
+def _on_branches(costs: SplitProblem, parts: MeshSplit, link: int) -> list[RateLine]:
     """Go through all ways to give the branches their children; keep those that none beats."""
     fork, tree, its = costs.fork, costs.tree, costs.links[link]
     assert fork and tree, "asked for forks over a mesh only"
     B, K, to_child = len(fork.branches), len(tree.children), its.source == tree.root
     ways_PB = np.array(list(itertools.islice(itertools.permutations(range(K), B), _MOST_WAYS + 1)))
     if len(ways_PB) > _MOST_WAYS:
-        raise NetworkError(
+        raise TopologyError(
             f"a sweep goes through all ways to give {B} branches to {K} children, more than {_MOST_WAYS}: "
             "expected fewer children"
         )
@@ -181,9 +181,9 @@ def _on_branches(costs: Costs, parts: TreeParts, link: int) -> list[Line]:
     bits_B = np.array([link_bits(costs, link, output, next(iter(costs.input_bytes))) for output in carried_B])
     bits_P = np.where(used_PK[:, child], bits_B[(ways_PB == child).argmax(axis=1)], 0.0)
     lines = [
-        Line(None, held, bits, tuple(way), max(0.0, free - held))
+        RateLine(None, held, bits, tuple(way), max(0.0, free - held))
         if held > -np.inf
-        else Line(None, free, 0.0, tuple(way))
+        else RateLine(None, free, 0.0, tuple(way))
         for way, free, held, bits in zip(
             ways_PB.tolist(), free_P.tolist(), held_P.tolist(), bits_P.tolist(), strict=True
         )
@@ -203,9 +203,9 @@ def _on_branches(costs: Costs, parts: TreeParts, link: int) -> list[Line]:
     ]
 
 
-def _unbeaten(lines: list[Line]) -> list[Line]:
+def _unbeaten(lines: list[RateLine]) -> list[RateLine]:
     """Leave out lines that another one is nowhere above; of equal ones the first is kept."""
-    kept: list[Line] = []
+    kept: list[RateLine] = []
     for line in sorted(lines, key=lambda its: (its.fixed_s, its.sent_bits, its.floor_s)):
         beaten = any(
             its.sent_bits <= line.sent_bits and its.fixed_s + its.floor_s <= line.fixed_s + line.floor_s

@@ -10,16 +10,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from jmsnas.errors import InputError
-from jmsnas.nas.split.methods import Question
-from jmsnas.nas.split.problem import Costs
-from jmsnas.nas.split.rate_lines import Line, rate_lines
+from jmsnas.nas.split.methods import SplitRequest
+from jmsnas.nas.split.problem import SplitProblem
+from jmsnas.nas.split.rate_lines import RateLine, rate_lines
 from jmsnas.units import parse_rate
 
 _ASKED = re.compile(r"rate(?::([\w-]+)(?::([\w-]+))?)?=([-+0-9.eE]+)\.\.([-+0-9.eE]+)\s*([a-zA-Z/]+)")
 
 
 @dataclass(frozen=True, slots=True)
-class Sweep:
+class RateSweep:
     """Which plan is the best from which rate on, and what to choose for the whole range.
 
     `switches` are (from_bps, line) with rising rates: the line is the best up to the next one. `worst_case`
@@ -30,13 +30,13 @@ class Sweep:
     link: str
     low_bps: float
     high_bps: float
-    switches: tuple[tuple[float, Line], ...]
-    worst_case: Line
-    least_regret: Line
+    switches: tuple[tuple[float, RateLine], ...]
+    worst_case: RateLine
+    least_regret: RateLine
     regret_s: float
 
 
-def parse_sweep(text: str, costs: Costs) -> tuple[int, float, float]:
+def parse_rate_sweep(text: str, costs: SplitProblem) -> tuple[int, float, float]:
     """Read `rate=1..200Mbit/s`, or `rate:laptop=...` for the link behind laptop, `rate:laptop:mbs1=...`.
 
     Gives the place of the link among those of the costs, and the rates in bits per second.
@@ -55,7 +55,7 @@ def parse_sweep(text: str, costs: Costs) -> tuple[int, float, float]:
     return find_link(costs, match[1], match[2]), low, high
 
 
-def find_link(costs: Costs, source: str | None = None, target: str | None = None) -> int:
+def find_link(costs: SplitProblem, source: str | None = None, target: str | None = None) -> int:
     """Find the one link behind a device (None: the first), to `target` where that is said.
 
     Gives its place among those of the costs. Raises InputError.
@@ -75,9 +75,11 @@ def find_link(costs: Costs, source: str | None = None, target: str | None = None
     )
 
 
-def sweep(costs: Costs, question: Question, link: int, low_bps: float, high_bps: float) -> Sweep:
+def sweep_rate(
+    costs: SplitProblem, request: SplitRequest, link: int, low_bps: float, high_bps: float
+) -> RateSweep:
     """Find the best plan at every rate of a range, and the plans to choose when the rate is not known."""
-    lines = rate_lines(costs, question, link)
+    lines = rate_lines(costs, request, link)
     switches = [(low_bps, _best(lines, low_bps))]
     while True:
         at_bps, current = switches[-1]
@@ -97,16 +99,16 @@ def sweep(costs: Costs, question: Question, link: int, low_bps: float, high_bps:
     rates = [low_bps, high_bps, *(bps for bps, _ in switches), *(r for r in bends if low_bps < r < high_bps)]
     best = [_best(lines, rate).latency_s(rate) for rate in rates]
 
-    def regret(line: Line) -> float:
+    def regret(line: RateLine) -> float:
         return max(line.latency_s(rate) - least for rate, least in zip(rates, best, strict=True))
 
     calm = min(lines, key=regret)
     name = f"{costs.links[link].source} -> {costs.links[link].target}"
     # T falls with the rate: the worst case is the lowest one.
-    return Sweep(name, low_bps, high_bps, tuple(switches), switches[0][1], calm, regret(calm))
+    return RateSweep(name, low_bps, high_bps, tuple(switches), switches[0][1], calm, regret(calm))
 
 
-def _overtakes(other: Line, current: Line, at_bps: float) -> float | None:
+def _overtakes(other: RateLine, current: RateLine, at_bps: float) -> float | None:
     """Least rate above `at_bps` behind which `other` is below `current`; None where there is none."""
     bends = sorted(its.sent_bits / its.floor_s for its in (other, current) if its.floor_s)
     edges = [at_bps, *(rate for rate in bends if rate > at_bps), np.inf]
@@ -123,5 +125,5 @@ def _overtakes(other: Line, current: Line, at_bps: float) -> float | None:
     return None
 
 
-def _best(lines: tuple[Line, ...], rate_bps: float) -> Line:
+def _best(lines: tuple[RateLine, ...], rate_bps: float) -> RateLine:
     return min(lines, key=lambda its: (its.latency_s(rate_bps), its.latency_s(rate_bps * (1 + 1e-9))))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.errors import TargetError
+from jmsnas.errors import InfeasibleError
 from jmsnas.nas.split.placement import Placement
 
 # Sums of the same numbers in another order differ in the last digits: a limit met exactly is met.
@@ -19,7 +19,7 @@ _ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
-class Budget:
+class ResourceBudget:
     """A resource no device may use more of than it has: bytes of memory, joules.
 
     Layers b+1 .. c on device m use the sum of `use_NM` over them, plus the largest `peak_NM` among them, plus
@@ -56,7 +56,7 @@ class Budget:
         if stop_early:
             free_L[N] = self.limit_M[m] * (1 + _ROUNDING)
         # What a start at b uses never grows with b: halve the interval in which the first that fits lies.
-        peaks = range_table(-np.append(self.peak_NM[:, m], 0.0))
+        peaks = range_min_table(-np.append(self.peak_NM[:, m], 0.0))
         low, high = np.zeros(N + 1, dtype=np.intp), cuts.astype(np.intp)
         while (low < high).any():
             middle = (low + high) // 2
@@ -67,21 +67,21 @@ class Budget:
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class DeviceLimits:
     """How many layers each device runs at least and at most, and what they may use."""
 
     min_layers_M: NDArray[np.int64]
     max_layers_M: NDArray[np.int64]
-    budgets: tuple[Budget, ...] = ()
+    budgets: tuple[ResourceBudget, ...] = ()
 
 
-def policy_limits(policy: str, N: int, M: int) -> Limits:
+def policy_limits(policy: str, N: int, M: int) -> DeviceLimits:
     """Give the limits a policy alone sets: `strict` one layer a device or more, the others none."""
     least = 1 if policy == "strict" else 0
-    return Limits(np.full(M, least), np.full(M, N))
+    return DeviceLimits(np.full(M, least), np.full(M, N))
 
 
-def range_table(values: NDArray[np.float64]) -> list[NDArray[np.float64]]:
+def range_min_table(values: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     """Make the table behind `range_min`: level k holds the least of 2^k values from each place on."""
     levels, span = [values], 1
     while 2 * span <= len(values):
@@ -103,11 +103,11 @@ def range_min(
     return least
 
 
-def chain_split(
+def solve_chain(
     tau_NM: NDArray[np.float64],
     epsilon_LM: NDArray[np.float64],
     policy: str = "strict",
-    limits: Limits | None = None,
+    limits: DeviceLimits | None = None,
     return_M: NDArray[np.float64] | None = None,
 ) -> tuple[float, Placement]:
     """Find the least T of equation (1) over all splits that policy and limits allow, and one that reaches it.
@@ -152,7 +152,7 @@ def chain_split(
         left_L = arrived_L - sums_L
         starts.append((left_L, first_L, last_L))
         if first_L.any():
-            done_L = range_min(range_table(left_L), first_L, last_L) + sums_L
+            done_L = range_min(range_min_table(left_L), first_L, last_L) + sums_L
         else:
             done_L = np.full(N + 1, np.inf)
             running_L = np.minimum.accumulate(left_L)
@@ -162,7 +162,7 @@ def chain_split(
         arrived_L = done_L + epsilon_LM[:, m]
     device = int(ends_M.argmin())
     if not np.isfinite(ends_M[device]):
-        raise TargetError(
+        raise InfeasibleError(
             f"no split of {N} layers over {M} devices is allowed by policy {policy} and the devices' limits: "
             "loosen min_layers, max_layers, memory or energy, or use policy relay"
         )

@@ -10,9 +10,22 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jmsnas.nas.split.dag import Dag, DagSplit, dag_finishes, dag_latency, refuse_unplaced, waists
-from jmsnas.nas.split.dag_milp import scaled, solve_milp
-from jmsnas.nas.split.dag_segment import Stretch, affordable, improve, stretch_of, try_all
+from jmsnas.nas.split.dag import (
+    Dag,
+    DagSplit,
+    articulation_points,
+    dag_latency,
+    finish_times,
+    refuse_unplaced,
+)
+from jmsnas.nas.split.dag_milp import normalised, solve_milp
+from jmsnas.nas.split.dag_segment import (
+    Segment,
+    enumerate_placements,
+    feasible_devices,
+    keep_faster,
+    make_segment,
+)
 from jmsnas.nas.split.links import Array
 
 # More placements than this go to the integer program.
@@ -20,7 +33,7 @@ _MOST_TRIED = 200_000
 _SLACK = 1 + 1e-12
 
 
-def best_dag(
+def solve_dag(
     dag: Dag,
     source: int = 0,
     target: int | None = None,
@@ -46,8 +59,8 @@ def best_dag(
         When no way leads through all units.
     """
     deadline = time.monotonic() + time_limit_s
-    ends = waists(dag)
-    stretches = [stretch_of(dag, entry, exit_) for entry, exit_ in zip(ends, ends[1:], strict=False)]
+    ends = articulation_points(dag)
+    stretches = [make_segment(dag, entry, exit_) for entry, exit_ in zip(ends, ends[1:], strict=False)]
 
     back_M = np.zeros(dag.M) if back_M is None else back_M
     final_M = back_M if target is None else dag.routed_LMM[-1, :, target] + back_M[target]
@@ -73,18 +86,18 @@ def best_dag(
     return DagSplit(latency_s, min(bound_s, latency_s), devices)
 
 
-def _solve(stretch: Stretch, a: int, b: int, left_s: float) -> None:
+def _solve(stretch: Segment, a: int, b: int, left_s: float) -> None:
     """Work out one pair of ends: by trying all that is affordable, else by the integer program."""
-    devices = affordable(stretch, a, b)
+    devices = feasible_devices(stretch, a, b)
     if math.prod(len(its) for its in devices) <= _MOST_TRIED:
-        try_all(stretch, a, b, devices)
+        enumerate_placements(stretch, a, b, devices)
         return
-    small, unit_s = scaled(stretch.dag)
+    small, unit_s = normalised(stretch.dag)
     bound, placed = solve_milp(small, a, devices, stretch.high_MM[a, b] / unit_s, max(left_s, 0.1))
     if placed is not None:
         devices_KN, a_K = np.array([placed], dtype=np.intp), np.array([a])
-        finish_K = dag_finishes(stretch.dag, devices_KN, a_K)[:, -1]
-        improve(stretch.high_MM, stretch.best_MMN, devices_KN, a_K, finish_K)
+        finish_K = finish_times(stretch.dag, devices_KN, a_K)[:, -1]
+        keep_faster(stretch.high_MM, stretch.best_MMN, devices_KN, a_K, finish_K)
     # HiGHS is sure of its bound to about 10^-9 of what is largest.
     bound_s = min(bound * unit_s, stretch.high_MM[a, b])
     stretch.low_MM[a, b] = max(stretch.low_MM[a, b], bound_s)

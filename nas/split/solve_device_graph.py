@@ -11,8 +11,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.errors import TargetError
-from jmsnas.nas.split.links import Array, Links
+from jmsnas.errors import InfeasibleError
+from jmsnas.nas.split.links import Array, LinkArrays
 
 # Sizes whose fastest ways are worked out beforehand; only the number of relaxations depends on it.
 _KNOWN_SIZES = 2
@@ -30,13 +30,13 @@ class GraphSplit:
 
     latency_s: float
     devices: tuple[int, ...]
-    ways: tuple[tuple[int, ...], ...]
+    routes: tuple[tuple[int, ...], ...]
 
 
-def best_on_graph(
+def solve_device_graph(
     tau_NM: Array,
-    sent_L: Array,
-    links: Links,
+    sent_bytes_L: Array,
+    links: LinkArrays,
     source: int = 0,
     target: int | None = None,
     back_M: Array | None = None,
@@ -72,21 +72,23 @@ def best_on_graph(
     # before_LM: output n is made on m; after_LM: it has reached m.
     before_LM, after_LM = np.full((N + 1, M), np.inf), np.empty((N + 1, M))
     before_LM[0, source] = 0.0
-    after_LM[0] = _spread(before_LM[0], float(sent_L[0]), _hops(links.delay_MM, links.input_per_byte_MM))
-    known = _known_ways(sent_L[1:], links)
+    after_LM[0] = _spread(
+        before_LM[0], float(sent_bytes_L[0]), _hops(links.delay_MM, links.input_per_byte_MM)
+    )
+    known = _known_ways(sent_bytes_L[1:], links)
     hops = _hops(*_undominated(links, known))
     for n in range(1, N + 1):
         before_LM[n] = after_LM[n - 1] + tau_NM[n - 1]
-        sent_bytes = float(sent_L[n])
+        sent_bytes = float(sent_bytes_L[n])
         after_LM[n] = _spread(_guess(before_LM[n], sent_bytes, known), sent_bytes, hops)
     ends_M = before_LM[N] if target is None else after_LM[N]
     ends_M = ends_M if back_M is None else ends_M + back_M
     last = int(ends_M.argmin()) if target is None else target
     if not np.isfinite(ends_M[last]):
-        raise TargetError(f"no split of {N} layers over {M} devices: no way leads through all of them")
+        raise InfeasibleError(f"no split of {N} layers over {M} devices: no way leads through all of them")
     if target is None:
         after_LM[N] = before_LM[N]
-    found = _walk_back(before_LM, after_LM, tau_NM, sent_L, links, last)
+    found = _walk_back(before_LM, after_LM, tau_NM, sent_bytes_L, links, last)
     back_s = 0.0 if back_M is None else float(back_M[last])
     return replace(found, latency_s=found.latency_s + back_s)
 
@@ -109,7 +111,7 @@ class _Hops:
     per_byte_DM: Array
 
 
-def _known_ways(sizes: Array, links: Links) -> list[_Ways]:
+def _known_ways(sizes: Array, links: LinkArrays) -> list[_Ways]:
     """Work out the fastest ways at a few of the sizes; at one where there are no delays, which suits all."""
     delays = np.isfinite(links.delay_MM) & (links.delay_MM > 0)
     distinct = np.unique(sizes)
@@ -118,7 +120,7 @@ def _known_ways(sizes: Array, links: Links) -> list[_Ways]:
     return [_Ways(size, *_sums_along(links.routed_MM(size)[1], links)) for size in chosen]
 
 
-def _sums_along(before_MM: NDArray[np.int32], links: Links) -> tuple[Array, Array]:
+def _sums_along(before_MM: NDArray[np.int32], links: LinkArrays) -> tuple[Array, Array]:
     """Add up delay and seconds a byte along the way between each two devices, all ways at once."""
     rows = np.arange(links.M)[:, None]
     at_MM = np.broadcast_to(rows.T, before_MM.shape).copy()
@@ -132,7 +134,7 @@ def _sums_along(before_MM: NDArray[np.int32], links: Links) -> tuple[Array, Arra
     return delay_MM, per_byte_MM
 
 
-def _undominated(links: Links, known: list[_Ways]) -> tuple[Array, Array]:
+def _undominated(links: LinkArrays, known: list[_Ways]) -> tuple[Array, Array]:
     """Leave out links that lose to a known way both in delay and in seconds a byte: no output takes them."""
     delay_MM = links.delay_MM.copy()
     for ways in known:
@@ -178,13 +180,13 @@ def _spread(done_M: Array, sent_bytes: float, hops: _Hops) -> Array:
 
 
 def _walk_back(
-    before_LM: Array, after_LM: Array, tau_NM: Array, sent_L: Array, links: Links, last: int
+    before_LM: Array, after_LM: Array, tau_NM: Array, sent_bytes_L: Array, links: LinkArrays, last: int
 ) -> GraphSplit:
     """Find who sent each output, from the last device back; T is added up anew along what is found."""
     devices, ways, latency_s = [last], [], 0.0
     for n in range(len(tau_NM), -1, -1):
-        way = _way_back(before_LM[n], after_LM[n], links, float(sent_L[n]), n == 0, devices[-1])
-        epsilon_MM = links.epsilon_MM(sent_L[n], n == 0) if len(way) > 1 else None
+        way = _way_back(before_LM[n], after_LM[n], links, float(sent_bytes_L[n]), n == 0, devices[-1])
+        epsilon_MM = links.epsilon_MM(sent_bytes_L[n], n == 0) if len(way) > 1 else None
         if epsilon_MM is not None:
             latency_s += sum(float(epsilon_MM[hop]) for hop in itertools.pairwise(way))
         ways.append(way)
@@ -195,7 +197,7 @@ def _walk_back(
 
 
 def _way_back(
-    before_M: Array, after_M: Array, links: Links, sent_bytes: float, raw: bool, target: int
+    before_M: Array, after_M: Array, links: LinkArrays, sent_bytes: float, raw: bool, target: int
 ) -> tuple[int, ...]:
     """Follow links that are used in full, from `target` back to a device where the output was made."""
     slack = 1 + 1e-12

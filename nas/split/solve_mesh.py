@@ -14,15 +14,15 @@ from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from jmsnas.errors import TargetError
+from jmsnas.errors import InfeasibleError
 from jmsnas.nas.split.placement import Placement
-from jmsnas.nas.split.solve_chain import Budget, Limits, chain_split
+from jmsnas.nas.split.solve_chain import DeviceLimits, ResourceBudget, solve_chain
 
 # So many ways to give branches their children are looked at one by one.
 _FEW_WAYS = 120
 
 
-def best_assignment(cost_BK: NDArray[np.float64]) -> tuple[float, tuple[int, ...]]:
+def bottleneck_assignment(cost_BK: NDArray[np.float64]) -> tuple[float, tuple[int, ...]]:
     """Give each branch a child of its own so that the greatest cost is least.
 
     Returns
@@ -44,7 +44,7 @@ def best_assignment(cost_BK: NDArray[np.float64]) -> tuple[float, tuple[int, ...
         greatest_P = cost_BK[np.arange(B), ways_PB].max(axis=1)
         best = int(greatest_P.argmin())
         if not np.isfinite(greatest_P[best]):
-            raise TargetError(none)
+            raise InfeasibleError(none)
         return float(greatest_P[best]), tuple(ways_PB[best].tolist())
     levels = np.unique(cost_BK[np.isfinite(cost_BK)])
     low, high = 0, len(levels)
@@ -57,7 +57,7 @@ def best_assignment(cost_BK: NDArray[np.float64]) -> tuple[float, tuple[int, ...
         else:
             low = middle + 1
     if not found:
-        raise TargetError(none)
+        raise InfeasibleError(none)
     return float(levels[low]), found
 
 
@@ -81,7 +81,7 @@ def arrivals_s(
     return np.cumsum(sent_K)
 
 
-def best_branches(
+def assign_branches(
     tau_BK: NDArray[np.float64],
     epsilon_root_K: NDArray[np.float64],
     epsilon_K: NDArray[np.float64],
@@ -106,27 +106,27 @@ def best_branches(
     B, K = tau_BK.shape
     if fan_out == "broadcast" or B == K:
         every = tuple(range(K))
-        return best_assignment(arrivals_s(epsilon_root_K, every, fan_out) + tau_BK + epsilon_K)
+        return bottleneck_assignment(arrivals_s(epsilon_root_K, every, fan_out) + tau_BK + epsilon_K)
     best: tuple[float, tuple[int, ...]] = (np.inf, ())
     for used in combinations(range(K), B):
         columns = list(used)
         cost_BB = (arrivals_s(epsilon_root_K, used, fan_out) + tau_BK + epsilon_K)[:, columns]
         if np.isfinite(cost_BB).any(axis=1).all():
             try:
-                seconds, chosen = best_assignment(cost_BB)
-            except TargetError:
+                seconds, chosen = bottleneck_assignment(cost_BB)
+            except InfeasibleError:
                 continue
             best = min(best, (seconds, tuple(columns[k] for k in chosen)))
     if B and not best[1]:
-        raise TargetError(f"no way to give each of {B} branches one of {K} children is allowed")
+        raise InfeasibleError(f"no way to give each of {B} branches one of {K} children is allowed")
     return best
 
 
-def line_split(
+def solve_trunk_and_tail(
     tau_NM: NDArray[np.float64],
     epsilon_LM: NDArray[np.float64],
     policy: str,
-    limits: Limits,
+    limits: DeviceLimits,
     return_M: NDArray[np.float64] | None = None,
     joint: tuple[int, int] | None = None,
 ) -> tuple[float, Placement]:
@@ -136,22 +136,22 @@ def line_split(
     result may stop early in the tail only. Raises TargetError.
     """
     if joint is None:
-        return chain_split(tau_NM, epsilon_LM, policy, limits, return_M)
+        return solve_chain(tau_NM, epsilon_LM, policy, limits, return_M)
     n, m = joint
     trunk_policy = "strict" if policy == "strict" else "relay"
-    trunk_s, trunk = chain_split(
+    trunk_s, trunk = solve_chain(
         tau_NM[:n, :m], epsilon_LM[: n + 1, :m], trunk_policy, _limits_of(limits, slice(0, n), slice(0, m))
     )
     back_M = None if return_M is None else return_M[m:]
     behind = _limits_of(limits, slice(n, None), slice(m, None))
-    tail_s, tail = chain_split(tau_NM[n:, m:], epsilon_LM[n:, m:], policy, behind, back_M)
+    tail_s, tail = solve_chain(tau_NM[n:, m:], epsilon_LM[n:, m:], policy, behind, back_M)
     return trunk_s + tail_s, Placement((*trunk.cuts, *(n + cut for cut in tail.cuts)))
 
 
-def _limits_of(limits: Limits, layers: slice, devices: slice) -> Limits:
+def _limits_of(limits: DeviceLimits, layers: slice, devices: slice) -> DeviceLimits:
     outputs = slice(layers.start, None if layers.stop is None else layers.stop + 1)
     budgets = tuple(
-        Budget(
+        ResourceBudget(
             budget.use_NM[layers, devices],
             budget.peak_NM[layers, devices],
             budget.sent_LM[outputs, devices],
@@ -159,4 +159,4 @@ def _limits_of(limits: Limits, layers: slice, devices: slice) -> Limits:
         )
         for budget in limits.budgets
     )
-    return Limits(limits.min_layers_M[devices], limits.max_layers_M[devices], budgets)
+    return DeviceLimits(limits.min_layers_M[devices], limits.max_layers_M[devices], budgets)

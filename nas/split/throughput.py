@@ -11,10 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.errors import TargetError
+from jmsnas.errors import InfeasibleError
 from jmsnas.nas.split.links import Array
 from jmsnas.nas.split.placement import Placement, chain_terms
-from jmsnas.nas.split.solve_chain import Budget, Limits, chain_split, policy_limits
+from jmsnas.nas.split.solve_chain import DeviceLimits, ResourceBudget, policy_limits, solve_chain
 
 
 def chain_period(tau_NM: Array, epsilon_LM: Array, placement: Placement, stop_early: bool = False) -> float:
@@ -23,8 +23,8 @@ def chain_period(tau_NM: Array, epsilon_LM: Array, placement: Placement, stop_ea
     return max(*tau_s, *epsilon_s)
 
 
-def least_period(
-    tau_NM: Array, epsilon_LM: Array, policy: str, limits: Limits | None = None
+def solve_throughput(
+    tau_NM: Array, epsilon_LM: Array, policy: str, limits: DeviceLimits | None = None
 ) -> tuple[float, Placement]:
     """Find the least period over all splits that policy and limits allow; among those, one of least T.
 
@@ -45,7 +45,7 @@ def least_period(
     N, M = tau_NM.shape
     limits = limits or policy_limits(policy, N, M)
     early = policy == "stop-early"
-    _, found = chain_split(tau_NM, epsilon_LM, policy, limits)
+    _, found = solve_chain(tau_NM, epsilon_LM, policy, limits)
     tries = _Tries(
         np.vstack([np.zeros((1, M)), np.cumsum(tau_NM, axis=0)]),
         np.vstack([epsilon_LM[:-1], np.zeros((1, M))]) if early else epsilon_LM,
@@ -61,17 +61,17 @@ def least_period(
         if better is not None:
             period_s = min(period_s, chain_period(tau_NM, epsilon_LM, better, early))
         elif last:
-            return period_s, least_latency_within(tau_NM, epsilon_LM, policy, period_s, limits)[1]
+            return period_s, min_latency_within_period(tau_NM, epsilon_LM, policy, period_s, limits)[1]
         else:
             lowest_s = middle_s
 
 
-def least_latency_within(
+def min_latency_within_period(
     tau_NM: Array,
     epsilon_LM: Array,
     policy: str,
     period_s: float,
-    limits: Limits | None = None,
+    limits: DeviceLimits | None = None,
     return_M: Array | None = None,
 ) -> tuple[float, Placement]:
     """Find the least T among the splits that take an image every `period_s` seconds; T and the placement.
@@ -89,18 +89,18 @@ def least_latency_within(
     if policy == "stop-early":
         allowed_LM[N] = epsilon_LM[N]
     none = np.zeros((N + 1, M))
-    busy = Budget(tau_NM, none[1:], none, np.full(M, period_s * (1 + 1e-12)))
+    busy = ResourceBudget(tau_NM, none[1:], none, np.full(M, period_s * (1 + 1e-12)))
     try:
         held = replace(limits, budgets=(*limits.budgets, busy))
-        return chain_split(tau_NM, allowed_LM, policy, held, return_M)
-    except TargetError:
-        raise TargetError(
+        return solve_chain(tau_NM, allowed_LM, policy, held, return_M)
+    except InfeasibleError:
+        raise InfeasibleError(
             f"no split of {N} layers over {M} devices takes an image every {period_s * 1e3:g} ms under the "
             f"policy {policy}: expected a longer period, faster devices or links"
         ) from None
 
 
-def _first_start(limits: Limits, m: int, N: int, early: bool) -> NDArray[np.intp]:
+def _first_start(limits: DeviceLimits, m: int, N: int, early: bool) -> NDArray[np.intp]:
     """Give the first cut from which device m may run up to each cut, by its limits; (L,)."""
     first_L: NDArray[np.intp] = np.maximum(np.arange(N + 1) - limits.max_layers_M[m], 0)
     for budget in limits.budgets:

@@ -12,14 +12,19 @@ from numpy.typing import NDArray
 
 from jmsnas.device import Device
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators.external import serving_folder
-from jmsnas.estimators.lookup import Basis, basis_of, load_basis
-from jmsnas.estimators.prediction import outside
+from jmsnas.estimators.external import external_folder
+from jmsnas.estimators.lookup import DeviceModel, device_model_of, load_device_model
+from jmsnas.estimators.prediction import extrapolated
 from jmsnas.estimators.store.current import current_estimator
 from jmsnas.nas.graph.model import Model, Unit
 from jmsnas.nas.graph.unit_profile import read_profile
 from jmsnas.nas.split.links import Array
-from jmsnas.profiler.simulation.roofline import load_simulated, operators_s, serving_key, simulated_names
+from jmsnas.profiler.simulation.roofline import (
+    load_simulated_device,
+    operators_latency_s,
+    serving_key,
+    simulated_device_names,
+)
 from jmsnas.profiler.table.latency_table import LatencyTable
 from jmsnas.profiler.table.parquet import read_table
 from jmsnas.workspace import Workspace
@@ -29,7 +34,7 @@ _VAGUE = 1.5
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class UnitLatency:
     """Seconds of each unit on one device, with an interval, (N,) each, and what they rest on.
 
     `basis` says it in words, `origin` in one (`jmsnas.origin`).
@@ -38,11 +43,11 @@ class Column:
     tau_N: Array
     low_N: Array
     high_N: Array
-    basis: str
+    provenance: str
     origin: str = "measured"
 
 
-def unit_times(model: Model, device: Device, place: Workspace) -> Column:
+def unit_latency(model: Model, device: Device, workspace: Workspace) -> UnitLatency:
     """Say how long each unit takes on a device.
 
     Where the device has a table, measured or simulated, or others published one, U(.) speaks for blocks as it
@@ -55,24 +60,24 @@ def unit_times(model: Model, device: Device, place: Workspace) -> Column:
         Naming what nobody has measured and the command that does.
     """
     runtimes = dict.fromkeys((device.runtime, "onnxruntime", "torch"))
-    profiles = (read_profile(place, device.table, model, runtime) for runtime in runtimes)
+    profiles = (read_profile(workspace, device.table, model, runtime) for runtime in runtimes)
     if profile := next((its for its in profiles if its), None):
-        return Column(
+        return UnitLatency(
             np.array(profile.median_s),
             np.array(profile.low_s),
             np.array(profile.high_s),
             f"measured: the network's own {model.N} units, {profile.runtime}, {profile.measured_at}",
         )
-    elsewhere, path = serving_folder(place, device.table, device.runtime), place.table(device.table)
+    elsewhere, path = external_folder(workspace, device.table, device.runtime), workspace.table(device.table)
     table = read_table(path) if path.exists() else None
     if all(unit.block for unit in model.units):
-        basis = load_basis(elsewhere) if elsewhere else _own(device, place, table)
+        basis = load_device_model(elsewhere) if elsewhere else _own(device, workspace, table)
         if basis:
             return _predicted(model, device, basis)
-    if device.table in simulated_names() and not elsewhere and (table is None or table.simulated):
+    if device.table in simulated_device_names() and not elsewhere and (table is None or table.simulated):
         seconds = _roofline(model, device, model.units)
         said = f"SIMULATED: roofline of {device.table}, {device.runtime}"
-        return Column(seconds, seconds, seconds, said, "simulated")
+        return UnitLatency(seconds, seconds, seconds, said, "simulated")
     raise EstimatorError(
         f"nobody has measured {model.name} on {device.name}: expected a profile of its own units. Run, on "
         f"that machine: {_command(model, device)}"
@@ -84,24 +89,24 @@ def _command(model: Model, device: Device) -> str:
     return f"jmsnas profile --model {model.name} --device {device.table}{size}"
 
 
-def _own(device: Device, place: Workspace, table: LatencyTable | None) -> Basis | None:
+def _own(device: Device, workspace: Workspace, table: LatencyTable | None) -> DeviceModel | None:
     """U(.) of a device's own table; None without one, and where a simulated one has no rows to ask for."""
     if table is None:
         return None
     key = serving_key(device.table, device.runtime, table.keys)
     if table.simulated and key not in table.keys:
         return None
-    return basis_of(current_estimator(place, device.table, table, key), table.of(key))
+    return device_model_of(current_estimator(workspace, device.table, table, key), table.for_key(key))
 
 
-def _predicted(model: Model, device: Device, basis: Basis) -> Column:
+def _predicted(model: Model, device: Device, basis: DeviceModel) -> UnitLatency:
     """Ask U(.): a block outside all that was measured is refused.
 
     A simulated table's roofline knows such a block. A published table cannot be added to: there an interval
     widens, and is refused where it says nothing.
     """
     estimator, blocks = basis.estimator, [unit.block for unit in model.units if unit.block]
-    origin, far_N = estimator.origin, outside(basis, blocks)
+    origin, far_N = estimator.origin, extrapolated(basis, blocks)
     tau_N, (low_N, high_N) = estimator.predict_s(blocks), estimator.interval_s(blocks)
     _refuse(model, device, origin, far_N & (high_N > _VAGUE**2 * low_N) if origin == "published" else far_N)
     known = sum(block in estimator.rows for block in blocks)
@@ -117,7 +122,7 @@ def _predicted(model: Model, device: Device, basis: Basis) -> Column:
     by_others = f"{origin} by others: {basis.setting or device.table}; "
     said = {"measured": "", "simulated": "SIMULATED: "}.get(origin, by_others)
     said += f"U(.): {known} blocks by their own rows, {others} predicted{beyond}"
-    return Column(tau_N, low_N, high_N, said, origin)
+    return UnitLatency(tau_N, low_N, high_N, said, origin)
 
 
 def _refuse(model: Model, device: Device, origin: str, unknown_N: NDArray[np.bool_]) -> None:
@@ -134,7 +139,7 @@ def _refuse(model: Model, device: Device, origin: str, unknown_N: NDArray[np.boo
 
 def _roofline(model: Model, device: Device, units: "tuple[Unit, ...] | list[Unit]") -> Array:
     """Seconds by published figures; what launches nothing costs the bare call as a block, else nothing."""
-    costs = load_simulated(device.table)
+    costs = load_simulated_device(device.table)
     unknown = {name for unit in units for name in unit.unknown}
     if unknown:
         raise EstimatorError(
@@ -143,7 +148,9 @@ def _roofline(model: Model, device: Device, units: "tuple[Unit, ...] | list[Unit
         )
     return np.array(
         [
-            operators_s(costs, device.runtime, unit.operators) if unit.operators or unit.block else 0.0
+            operators_latency_s(costs, device.runtime, unit.operators)
+            if unit.operators or unit.block
+            else 0.0
             for unit in units
         ]
     )

@@ -9,17 +9,17 @@ from torch.nn import functional as F  # noqa: N812
 
 from jmsnas.nas.latency.build_lut import LatencyLUT
 from jmsnas.nas.latency.expected_latency import ExpectedLatency, expected_latency
-from jmsnas.nas.supernet.checkpoint import State
-from jmsnas.nas.supernet.distributed import ALONE, Ranks
+from jmsnas.nas.supernet.checkpoint import StateDict
+from jmsnas.nas.supernet.distributed import SINGLE_PROCESS, Ranks
 from jmsnas.nas.supernet.gates import (
     TwoPaths,
     alpha_gradient,
     probabilities,
     renormalise,
-    sample_one,
-    sample_two,
+    sample_path,
+    sample_two_paths,
 )
-from jmsnas.nas.supernet.latency_loss import Constraint
+from jmsnas.nas.supernet.latency_loss import LatencyLoss
 from jmsnas.nas.supernet.supernet import Supernet
 from jmsnas.nas.supernet.training import check_loss, mixed_precision
 
@@ -45,10 +45,10 @@ class ArchitectureStep:
         self,
         supernet: Supernet,
         lut: LatencyLUT,
-        constraint: Constraint,
+        constraint: LatencyLoss,
         lr: float,
         generator: torch.Generator,
-        ranks: Ranks = ALONE,
+        ranks: Ranks = SINGLE_PROCESS,
     ) -> None:
         self.supernet, self.lut, self.constraint, self.ranks = supernet, lut, constraint, ranks
         self.generator, self.lr = generator, lr
@@ -62,7 +62,7 @@ class ArchitectureStep:
 
     def sample_path(self) -> tuple[int, ...]:
         """Draw the gates of a weight step."""
-        return sample_one(self.probabilities(), self.generator)
+        return sample_path(self.probabilities(), self.generator)
 
     def expected(self) -> ExpectedLatency:
         """E[T] now."""
@@ -81,7 +81,7 @@ class ArchitectureStep:
         it got right.
         """
         p_NR = self.probabilities()
-        paths = sample_two(p_NR, self.mask_NR, self.generator)
+        paths = sample_two_paths(p_NR, self.mask_NR, self.generator)
         gradient_g_N2, value, right = self._gate_gradients(x, labels, paths)
         gradient_ce_NR = alpha_gradient(gradient_g_N2, p_NR, paths)
         expected = expected_latency(p_NR.numpy(), self.lut)
@@ -108,7 +108,7 @@ class ArchitectureStep:
         gradient_N2 = self.ranks.mean(gates_N2.grad).to("cpu", torch.float64)
         return gradient_N2, value, int((logits.detach().argmax(1) == labels).sum())
 
-    def state(self) -> State:
+    def state(self) -> StateDict:
         """Everything that the next step depends on, the supernet's weights apart."""
         return {
             "alpha": self.alpha_NR,
@@ -117,7 +117,7 @@ class ArchitectureStep:
             "multiplier": self.constraint.multiplier,
         }
 
-    def restore(self, state: State) -> None:
+    def restore(self, state: StateDict) -> None:
         """Go back to a state."""
         self.alpha_NR.copy_(state["alpha"])
         self.adam.load_state_dict(state["adam"])

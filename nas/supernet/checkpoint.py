@@ -15,25 +15,25 @@ import torch
 from jmsnas.errors import InputError
 from jmsnas.files import write_atomic
 
-State = dict[str, Any]
+StateDict = dict[str, Any]
 _MAGIC = b"jmsnas-checkpoint 1 "
 _HEAD_BYTES = len(_MAGIC) + 64 + 1
 
 
-def state_bytes(state: State) -> bytes:
+def serialize_state(state: StateDict) -> bytes:
     """Put a state of tensors and plain values into bytes."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return buffer.getvalue()
 
 
-def write_checkpoint(path: Path, state: State) -> None:
+def write_checkpoint(path: Path, state: StateDict) -> None:
     """Write a state; a kill at any moment leaves the old file or the new one. Raises StorageError."""
-    content = state_bytes(state)
+    content = serialize_state(state)
     write_atomic(path, _MAGIC + hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
 
 
-def read_checkpoint(path: Path) -> State | None:
+def read_checkpoint(path: Path) -> StateDict | None:
     """Read a state on the CPU; None where there is no file. Raises InputError where it is not one of ours."""
     try:
         content = path.read_bytes()
@@ -48,7 +48,7 @@ def read_checkpoint(path: Path) -> State | None:
             "or give another --name"
         )
     try:
-        state: State = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
+        state: StateDict = torch.load(io.BytesIO(body), map_location="cpu", weights_only=True)
     except (RuntimeError, pickle.UnpicklingError, EOFError) as error:
         reason = str(error).splitlines()[0]
         raise InputError(f"{path} cannot be read: {reason}. Remove it to begin this search again") from error

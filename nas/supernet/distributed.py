@@ -76,18 +76,18 @@ class Ranks:
             distributed.barrier()
 
 
-ALONE = Ranks()
+SINGLE_PROCESS = Ranks()
 
 
 def _device() -> str:
     return "cuda" if distributed.get_backend() == "nccl" else "cpu"
 
 
-def join_ranks() -> Ranks:
+def init_distributed() -> Ranks:
     """Join the processes that torchrun started, over NCCL where there are GPUs, else over gloo."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
-        return ALONE
+        return SINGLE_PROCESS
     rank, gpus = int(os.environ["RANK"]), torch.cuda.is_available()
     if gpus:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", rank)))

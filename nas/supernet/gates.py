@@ -26,12 +26,12 @@ def probabilities(alpha_NR: Tensor, mask_NR: Tensor) -> Tensor:
     return torch.softmax(alpha_NR.masked_fill(~mask_NR, -torch.inf), dim=1)
 
 
-def sample_one(p_NR: Tensor, generator: torch.Generator) -> tuple[int, ...]:
+def sample_path(p_NR: Tensor, generator: torch.Generator) -> tuple[int, ...]:
     """Draw one candidate a layer from p: the binary gates of a weight step."""
     return tuple(torch.multinomial(p_NR, 1, generator=generator)[:, 0].tolist())
 
 
-def sample_two(p_NR: Tensor, mask_NR: Tensor, generator: torch.Generator) -> TwoPaths:
+def sample_two_paths(p_NR: Tensor, mask_NR: Tensor, generator: torch.Generator) -> TwoPaths:
     """Draw two different candidates a layer from p, then the active one from p renormalised over the two."""
     # A candidate whose p underflowed to 0 can still be the second of two.
     drawn_N2 = torch.multinomial(

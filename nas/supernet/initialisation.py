@@ -21,7 +21,7 @@ _RANDOM_SHARE, _RESIDUAL_SCALE = 0.3, 0.2
 _MEAN_OVER_DEVIATION = 0.683
 
 
-def begin_alike(block: nn.Module, generator: torch.Generator) -> None:
+def initialise_as_identity(block: nn.Module, generator: torch.Generator) -> None:
     """Set an MBConv's weights, in place, so that it begins as the identity on normalised features.
 
     Blocks that cannot (an expansion of 1 has no room for both signs) and other modules stay as they are.

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.nas.derivation.derive import argmax_network
+from jmsnas.nas.derivation.derive import argmax_architecture
 from jmsnas.nas.latency.build_lut import LatencyLUT
 from jmsnas.nas.latency.expected_latency import ExpectedLatency, penalty_gradient_alpha
 
 
 @dataclass(slots=True)
-class Constraint:
+class LatencyLoss:
     """The latency term of the loss, and what it learns.
 
     Attributes
@@ -56,7 +56,7 @@ class Constraint:
     def learn(self, p_NR: NDArray[np.float64], lut: LatencyLUT) -> None:
         """Move the multiplier by how far T of the likeliest network is from T_const; nothing in a penalty."""
         if self.kind == "multiplier":
-            self.multiplier += self.rate * (argmax_network(p_NR, lut).latency_s / self.t_const_s - 1)
+            self.multiplier += self.rate * (argmax_architecture(p_NR, lut).latency_s / self.t_const_s - 1)
 
 
 def entropy_gradient_alpha(p_NR: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -68,6 +68,6 @@ def entropy_gradient_alpha(p_NR: NDArray[np.float64]) -> NDArray[np.float64]:
     return gradient
 
 
-def dimensionless(lambda2_per_s2: float, t_const_s: float) -> float:
+def dimensionless_lambda2(lambda2_per_s2: float, t_const_s: float) -> float:
     """Convert the paper's lambda2, of (E[T] - T_const)^2 in s^2, to that of (E[T] / T_const - 1)^2."""
     return lambda2_per_s2 * t_const_s**2

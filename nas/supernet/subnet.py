@@ -7,43 +7,47 @@ import torch
 from torch import nn
 
 from jmsnas.architecture import Architecture
-from jmsnas.datasets.splits import Splits
-from jmsnas.nas.derivation.derive import Derived
-from jmsnas.nas.supernet.distributed import ALONE, Ranks
-from jmsnas.nas.supernet.supernet import Supernet, set_statistics_momentum
+from jmsnas.datasets.splits import DatasetSplits
+from jmsnas.nas.derivation.derive import DerivedArchitecture
+from jmsnas.nas.supernet.distributed import SINGLE_PROCESS, Ranks
+from jmsnas.nas.supernet.supernet import Supernet, set_batchnorm_momentum
 from jmsnas.nas.supernet.training import accuracy, recalibrate
 
 # Enough images for BatchNorm's means: more of them changed no ranking, and each costs a forward pass.
 _CALIBRATION_IMAGES = 1024
 
 
-def inherited(supernet: Supernet, derived: Derived) -> nn.Sequential:
+def extract_subnet(supernet: Supernet, derived: DerivedArchitecture) -> nn.Sequential:
     """Copy the derived network out of the supernet, with its weights; BatchNorm's statistics move again."""
     choices = supernet.space.choices
     chosen = Architecture(tuple(choices[n][i] for n, i in enumerate(derived.indices)))
     network = copy.deepcopy(supernet.derived(chosen))
-    set_statistics_momentum(network, 0.1)
+    set_batchnorm_momentum(network, 0.1)
     return network
 
 
 def held_out_accuracy(
-    supernet: Supernet, derived: Derived, splits: Splits, device: torch.device, ranks: Ranks = ALONE
+    supernet: Supernet,
+    derived: DerivedArchitecture,
+    splits: DatasetSplits,
+    device: torch.device,
+    ranks: Ranks = SINGLE_PROCESS,
 ) -> float:
     """Share of the architecture's images that the derived network gets right with the supernet's weights.
 
     The weights never saw these images; BatchNorm is calibrated on training images. No weight moves.
     """
-    network = inherited(supernet, derived)
+    network = extract_subnet(supernet, derived)
     recalibrate(network, splits.train, device, most=_CALIBRATION_IMAGES)
     return accuracy(network, splits.arch, device, ranks=ranks)
 
 
 def most_accurate(
     supernet: Supernet,
-    networks: Sequence[Derived],
-    splits: Splits,
+    networks: Sequence[DerivedArchitecture],
+    splits: DatasetSplits,
     device: torch.device,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE_PROCESS,
 ) -> int:
     """Find which of the networks is most accurate on held-out images with the supernet's weights.
 

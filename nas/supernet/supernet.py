@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from jmsnas.architecture import Architecture
-from jmsnas.blocks import build
+from jmsnas.blocks import build_module
 from jmsnas.nas.supernet.gates import TwoPaths
-from jmsnas.nas.supernet.initialisation import begin_alike
+from jmsnas.nas.supernet.initialisation import initialise_as_identity
 from jmsnas.space import Block, SearchSpace
 
 
@@ -62,7 +62,7 @@ def run_layers(space: SearchSpace, layer: Callable[[int, Tensor], Tensor], x: Te
     return joined
 
 
-class DerivedNetwork(nn.Sequential):
+class DerivedModel(nn.Sequential):
     """One module a layer, named by its place in the space; on a mesh with branches that are summed."""
 
     def __init__(self, space: SearchSpace, layers: Sequence[nn.Module]) -> None:
@@ -87,13 +87,13 @@ class Supernet(nn.Module):
         super().__init__()
         self.space = space
         self.layers = nn.ModuleList(
-            nn.ModuleList(build(Block(candidate, layer)) for candidate in choices)
+            nn.ModuleList(build_module(Block(candidate, layer)) for candidate in choices)
             for layer, choices in zip(space.layers, space.choices, strict=True)
         )
         for n, choices in enumerate(space.choices):
             for i in range(len(choices)):
-                begin_alike(self.candidate(n, i), torch.Generator().manual_seed(n))
-        set_statistics_momentum(self, 0.0)
+                initialise_as_identity(self.candidate(n, i), torch.Generator().manual_seed(n))
+        set_batchnorm_momentum(self, 0.0)
 
     def candidate(self, n: int, i: int) -> nn.Module:
         """Module of candidate i of layer n, both from 0."""
@@ -121,10 +121,10 @@ class Supernet(nn.Module):
     def derived(self, architecture: Architecture) -> nn.Sequential:
         """Take one candidate a layer out of the supernet, with its weights (not a copy)."""
         chosen = architecture.indices(self.space)
-        return DerivedNetwork(self.space, [self.candidate(n, i) for n, i in enumerate(chosen)])
+        return DerivedModel(self.space, [self.candidate(n, i) for n, i in enumerate(chosen)])
 
 
-def set_statistics_momentum(module: nn.Module, momentum: float | None) -> None:
+def set_batchnorm_momentum(module: nn.Module, momentum: float | None) -> None:
     """Set how fast BatchNorm's running statistics move: 0 never, None as the plain mean of all batches."""
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):

@@ -10,15 +10,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from jmsnas.datasets.seeding import drawn_from, generator
+from jmsnas.datasets.seeding import derive_seed, seeded_generator
 from jmsnas.datasets.splits import ImageSet
 from jmsnas.errors import InputError, TrainingError
-from jmsnas.nas.supernet.distributed import ALONE, Ranks
-from jmsnas.nas.supernet.supernet import set_statistics_momentum
+from jmsnas.nas.supernet.distributed import SINGLE_PROCESS, Ranks
+from jmsnas.nas.supernet.supernet import set_batchnorm_momentum
 
 
 @dataclass(slots=True)
-class Tally:
+class RunningMetrics:
     """Mean loss and share of right answers over the batches added."""
 
     _loss: float = 0.0
@@ -31,10 +31,10 @@ class Tally:
         self._right += right
         self._seen += count
 
-    def over(self, ranks: Ranks) -> "Tally":
+    def over(self, ranks: Ranks) -> "RunningMetrics":
         """Add up what the processes have."""
         loss, right, seen = ranks.total([self._loss, self._right, self._seen])
-        return Tally(loss, int(right), int(seen))
+        return RunningMetrics(loss, int(right), int(seen))
 
     @property
     def loss(self) -> float:
@@ -47,7 +47,7 @@ class Tally:
         return self._right / self._seen
 
 
-def device_for(train_on: str) -> torch.device:
+def training_device(train_on: str) -> torch.device:
     """Choose where to train: `auto` takes a GPU where there is one. Raises InputError."""
     if train_on not in ("auto", "cpu", "cuda"):
         raise InputError(f"cannot train on {train_on!r}: expected auto, cpu or cuda")
@@ -64,7 +64,7 @@ def rows_of_epoch(count: int, batch_size: int, seed: int, purpose: str, epoch: i
     The last, smaller batch is left out; a set smaller than a batch is one batch.
     """
     size = min(batch_size, count)
-    order = torch.randperm(count, generator=generator(seed, purpose, epoch))
+    order = torch.randperm(count, generator=seeded_generator(seed, purpose, epoch))
     return [order[start : start + size] for start in range(0, count - size + 1, size)]
 
 
@@ -73,7 +73,7 @@ def steps_of_epoch(count: int, batch_size: int) -> int:
     return count // min(batch_size, count)
 
 
-def in_order(count: int, batch_size: int) -> list[Tensor]:
+def sequential_rows(count: int, batch_size: int) -> list[Tensor]:
     """Give the rows 0 .. count - 1 in batches; the last may be smaller."""
     return [torch.arange(start, min(start + batch_size, count)) for start in range(0, count, batch_size)]
 
@@ -85,14 +85,14 @@ def batches(
     purpose: str,
     epoch: int,
     taken: int = 0,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE_PROCESS,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """One epoch of augmented images and labels, this process's part of each batch.
 
     `taken`: how many batches have been had before. Batch b is the same whoever asks for it, and when.
     """
     rows = ranks.share(rows_of_epoch(len(images), batch_size, seed, purpose, epoch)[taken:])
-    draw = drawn_from(seed, f"{purpose} augmented by rank {ranks.rank} of {ranks.size}", epoch)
+    draw = derive_seed(seed, f"{purpose} augmented by rank {ranks.rank} of {ranks.size}", epoch)
     for chosen, x_NCHW in zip(rows, images.augmented(rows, draw, taken), strict=True):
         yield x_NCHW, images.labels[chosen]
 
@@ -136,17 +136,21 @@ def weight_step(
     return value, int((logits.detach().argmax(1) == labels).sum())
 
 
-def cosine(step: int, steps: int) -> float:
+def cosine_schedule(step: int, steps: int) -> float:
     """Cosine schedule: 1 at step 0, towards 0 at the last."""
     return 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
 def accuracy(
-    network: nn.Module, images: ImageSet, device: torch.device, batch_size: int = 512, ranks: Ranks = ALONE
+    network: nn.Module,
+    images: ImageSet,
+    device: torch.device,
+    batch_size: int = 512,
+    ranks: Ranks = SINGLE_PROCESS,
 ) -> float:
     """Share of `images` a network gets right, in evaluation mode; each process looks at its part."""
     network.eval()
-    rows = ranks.share(in_order(len(images), batch_size))
+    rows = ranks.share(sequential_rows(len(images), batch_size))
     rows = [chosen for chosen in rows if len(chosen)]
     right = 0
     with torch.inference_mode(), mixed_precision(device):
@@ -163,11 +167,11 @@ def recalibrate(
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.reset_running_stats()
-    set_statistics_momentum(network, None)
+    set_batchnorm_momentum(network, None)
     network.train()
     count = len(images) if most is None else min(most, len(images))
-    rows = [chosen for chosen in in_order(count, batch_size) if len(chosen) > 1]
+    rows = [chosen for chosen in sequential_rows(count, batch_size) if len(chosen) > 1]
     with torch.no_grad(), mixed_precision(device):
         for chosen, x_NCHW in zip(rows, images.plain(rows), strict=True):
             network(to_device(x_NCHW, images.labels[chosen], device)[0])
-    set_statistics_momentum(network, 0.1)
+    set_batchnorm_momentum(network, 0.1)

@@ -11,14 +11,14 @@ import pyarrow as pa
 
 from jmsnas.errors import SpaceError, TableError
 from jmsnas.operations import squeezed_channels
-from jmsnas.profiler.exchange.lut_keys import Entry, Figure, Piece
-from jmsnas.profiler.exchange.lut_yaml import Z_95, read_ms
-from jmsnas.profiler.exchange.published_setting import Setting, setting_of
+from jmsnas.profiler.exchange.lut_keys import HeadPiece, LutEntry, MeanLatency
+from jmsnas.profiler.exchange.lut_yaml import Z_95, parse_ms
+from jmsnas.profiler.exchange.published_setting import PublishedSetting, published_setting
 from jmsnas.profiler.table.latency_table import AnyRow
-from jmsnas.profiler.table.schema import SCHEMA, record_row
+from jmsnas.profiler.table.schema import SCHEMA, row_from_record
 from jmsnas.space import IDENTITY, STEM, Block, Candidate, Layer
 
-Cells = Mapping[str, str]
+CsvRecord = Mapping[str, str]
 # Each is a dictionary of dozens of cells; the largest table that is published has a few thousand.
 _MOST_ROWS = 50_000
 _OURS = tuple(name for name in SCHEMA.names if name != "samples")
@@ -31,7 +31,7 @@ _CLIPPED, _HARD = ("", "relu", "relu6"), ("h_swish", "hard_swish")
 _TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False, "": False}
 
 
-def read_cells(text: str, name: str) -> tuple[Cells, ...]:
+def read_csv_records(text: str, name: str) -> tuple[CsvRecord, ...]:
     """Read the lines of a CSV file by the names of its header. Raises TableError."""
     try:
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, restval="")
@@ -54,25 +54,25 @@ def read_cells(text: str, name: str) -> tuple[Cells, ...]:
     return records
 
 
-def cells_of(records: Sequence[Mapping[str, object]]) -> tuple[Cells, ...]:
+def to_csv_records(records: Sequence[Mapping[str, object]]) -> tuple[CsvRecord, ...]:
     """Give plain records, as of a Parquet file, as the texts they would be in CSV."""
     return tuple(
         {name: "" if value is None else str(value) for name, value in record.items()} for record in records
     )
 
 
-def is_ours(records: Sequence[Cells]) -> bool:
+def is_exported_table(records: Sequence[CsvRecord]) -> bool:
     """Whether the columns are those of `jmsnas table export`."""
     return "candidate" in records[0]
 
 
-def our_rows(records: Sequence[Cells], name: str) -> tuple[AnyRow, ...]:
+def rows_of_export(records: Sequence[CsvRecord], name: str) -> tuple[AnyRow, ...]:
     """Make the rows of our own export again, without their samples. Raises TableError."""
     found = []
     for number, record in enumerate(records, 1):
         try:
             values = {column: _value(record[column], SCHEMA.field(column)) for column in _OURS}
-            found.append(record_row({**values, "samples": []}))
+            found.append(row_from_record({**values, "samples": []}))
         except (ValueError, TableError) as error:
             raise TableError(f"{name} row {number} makes no sense: {error}") from error
     return tuple(found)
@@ -106,14 +106,16 @@ def _truth(cell: str, name: str) -> bool:
     return _TRUTH[cell.lower()]
 
 
-def one_setting(records: Sequence[Cells], name: str, only: str | None) -> tuple[Setting, dict[int, Cells]]:
+def select_setting(
+    records: Sequence[CsvRecord], name: str, only: str | None
+) -> tuple[PublishedSetting, dict[int, CsvRecord]]:
     """Choose the rows of one device, processor, run time and campaign, by their number, and say which.
 
     `only` is part of what it says, in any case, for tables of several. Raises TableError.
     """
-    by_setting: dict[Setting, dict[int, Cells]] = {}
+    by_setting: dict[PublishedSetting, dict[int, CsvRecord]] = {}
     for number, record in enumerate(records, 1):
-        by_setting.setdefault(setting_of(record), {})[number] = record
+        by_setting.setdefault(published_setting(record), {})[number] = record
     found = [setting for setting in by_setting if (only or "").lower() in str(setting).lower()]
     if len(found) != 1:
         several = "; ".join(sorted(map(str, found or by_setting))[:4])
@@ -122,7 +124,9 @@ def one_setting(records: Sequence[Cells], name: str, only: str | None) -> tuple[
     return found[0], by_setting[found[0]]
 
 
-def published_figures(records: Mapping[int, Cells], name: str) -> tuple[dict[int, list[Entry]], Counter[str]]:
+def published_entries(
+    records: Mapping[int, CsvRecord], name: str
+) -> tuple[dict[int, list[LutEntry]], Counter[str]]:
     """Read the entries of a published table by their batch, and count rows that no block here is, by reason.
 
     Parameters
@@ -137,7 +141,7 @@ def published_figures(records: Mapping[int, Cells], name: str) -> tuple[dict[int
     """
     # FBNet's blocks, the only ones with grouped convolutions, expand even where that widens nothing.
     always = any(record.get("pw_groups", "") not in ("", "1", "1.0") for record in records.values())
-    found: dict[int, list[Entry]] = {}
+    found: dict[int, list[LutEntry]] = {}
     left_out: Counter[str] = Counter()
     for number, record in records.items():
         try:
@@ -151,18 +155,18 @@ def published_figures(records: Mapping[int, Cells], name: str) -> tuple[dict[int
     return found, left_out
 
 
-def _figure(record: Cells) -> Figure:
-    mean_s = read_ms(record["latency_ms"], "latency_ms")
+def _figure(record: CsvRecord) -> MeanLatency:
+    mean_s = parse_ms(record["latency_ms"], "latency_ms")
     runs = _whole(record, "n_runs", 0)
     spread = record.get("latency_var_ms2")
     if not runs or not spread:
-        return Figure(mean_s, None, runs)
+        return MeanLatency(mean_s, None, runs)
     if not 0 <= float(spread) < math.inf:
         raise ValueError(f"latency_var_ms2 is {spread}, expected 0 or more")
-    return Figure(mean_s, 1e-3 * Z_95 * math.sqrt(float(spread) / runs), runs)
+    return MeanLatency(mean_s, 1e-3 * Z_95 * math.sqrt(float(spread) / runs), runs)
 
 
-def _whole(record: Cells, name: str, default: int) -> int:
+def _whole(record: CsvRecord, name: str, default: int) -> int:
     try:
         number = float(record.get(name) or default)
     except ValueError:
@@ -172,7 +176,7 @@ def _whole(record: Cells, name: str, default: int) -> int:
     return int(number)
 
 
-def _why_not(record: Cells, always_expands: bool) -> str:
+def _why_not(record: CsvRecord, always_expands: bool) -> str:
     """Why no block here is that of a row, empty where one is."""
     op, activation = record["op"], record.get("activation", "")
     if op not in _OPS:
@@ -189,22 +193,22 @@ def _why_not(record: Cells, always_expands: bool) -> str:
     return ""
 
 
-def _middle(record: Cells) -> int:
+def _middle(record: CsvRecord) -> int:
     wide = _whole(record, "in_channels", 0)
     return _whole(record, "mid_channels", 0) or round(wide * float(record["expansion"] or 1))
 
 
-def _meanings(record: Cells) -> tuple[Block | Piece, ...]:
+def _meanings(record: CsvRecord) -> tuple[Block | HeadPiece, ...]:
     """Blocks and pieces that a row stands for, as those of a key in `jmsnas.profiler.exchange.lut_keys`."""
     wide, out, height, width = (
         _whole(record, name, 0) for name in ("in_channels", "out_channels", "height", "width")
     )
     stride, op = _whole(record, "stride", 1), record["op"]
     if op == "head_conv1x1":
-        return (Piece("Conv_1", (height, width, wide), (height, width, out)),)
+        return (HeadPiece("Conv_1", (height, width, wide), (height, width, out)),)
     if op == "pool_fc":
         layer = Layer(wide, out, 1, height, width, "head")
-        return Block(Candidate(0, 0, op="classifier"), layer), Piece(
+        return Block(Candidate(0, 0, op="classifier"), layer), HeadPiece(
             "Logits", (height, width, wide), (1, 1, out)
         )
     hard = record.get("activation", "") in _HARD

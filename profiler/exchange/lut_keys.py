@@ -35,7 +35,7 @@ _MOST_PIECES = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class HeadPiece:
     """A stretch of a head that is no block alone; shapes are (height, width, channels)."""
 
     word: str
@@ -48,7 +48,7 @@ class Piece:
 
 
 @dataclass(frozen=True, slots=True)
-class Figure:
+class MeanLatency:
     """What a look-up table says of one key.
 
     Attributes
@@ -67,15 +67,15 @@ class Figure:
 
 
 # What an entry stands for, and what it says.
-Entry = tuple[tuple[Block | Piece, ...], Figure]
+LutEntry = tuple[tuple[Block | HeadPiece, ...], MeanLatency]
 
 
-def is_v3(key: str) -> bool:
+def is_mobilenetv3_key(key: str) -> bool:
     """Whether a key is of the form of Once-for-All's MobileNetV3."""
     return "-se:" in key
 
 
-def read_key(key: str, v3: bool) -> tuple[Block | Piece, ...]:
+def parse_key(key: str, v3: bool) -> tuple[Block | HeadPiece, ...]:
     """Say what a key stands for: a block, a piece of a head, or (ProxylessNAS's `Logits`) either.
 
     Raises
@@ -92,7 +92,7 @@ def read_key(key: str, v3: bool) -> tuple[Block | Piece, ...]:
     word = match[1]
     height, width, channels, after_height, after_width, out = (int(n or 1) for n in match.groups()[1:7])
     before, after = (height, width, channels), (after_height, after_width, out)
-    piece = Piece(word, before, after)
+    piece = HeadPiece(word, before, after)
     try:
         if word == "expanded_conv":
             return (_bottleneck(key, match, piece, v3),)
@@ -110,8 +110,8 @@ def read_key(key: str, v3: bool) -> tuple[Block | Piece, ...]:
     return (piece,)
 
 
-def _bottleneck(key: str, match: re.Match[str], piece: Piece, v3: bool) -> Block:
-    if not match[8] or is_v3(key) != v3:
+def _bottleneck(key: str, match: re.Match[str], piece: HeadPiece, v3: bool) -> Block:
+    if not match[8] or is_mobilenetv3_key(key) != v3:
         raise SpaceError(
             "expected expand, kernel, stride and idskip, and se and hs in all keys of a table or in none"
         )
@@ -122,7 +122,7 @@ def _bottleneck(key: str, match: re.Match[str], piece: Piece, v3: bool) -> Block
     return _checked(Candidate(kernel_size, 0, bool(shortcut), op), piece, stride, expand)
 
 
-def _checked(candidate: Candidate, piece: Piece, stride: int, hidden: int = 0) -> Block:
+def _checked(candidate: Candidate, piece: HeadPiece, stride: int, hidden: int = 0) -> Block:
     (height, width, channels), out = piece.before, piece.after[2]
     role = candidate.operation.role
     layer = Layer(channels, out, stride, height, width, role, hidden)
@@ -134,7 +134,7 @@ def _checked(candidate: Candidate, piece: Piece, stride: int, hidden: int = 0) -
     return Block(candidate, layer)
 
 
-def key_of(block: Block, v3: bool) -> str | None:
+def key_of_block(block: Block, v3: bool) -> str | None:
     """Give the key of a block; None where the form has no word for it."""
     layer, candidate = block.layer, block.candidate
     word = {True: _V3_WORDS, False: _PLAIN_WORDS}[v3].get(candidate.op)
@@ -161,7 +161,9 @@ _V3_WORDS = {
 }
 
 
-def heads(pieces: Mapping[Piece, Figure]) -> Iterator[tuple[tuple[Piece, ...], Block, Figure]]:
+def join_heads(
+    pieces: Mapping[HeadPiece, MeanLatency],
+) -> Iterator[tuple[tuple[HeadPiece, ...], Block, MeanLatency]]:
     """Put pieces that follow one another together to heads: the pieces, the block, the sum of their times.
 
     Raises TableError where there are more than 300 pieces.
@@ -169,7 +171,7 @@ def heads(pieces: Mapping[Piece, Figure]) -> Iterator[tuple[tuple[Piece, ...], B
     if len(pieces) > _MOST_PIECES:
         raise TableError(f"it has {len(pieces)} pieces of heads: expected at most {_MOST_PIECES}")
     for words, candidate in _HEADS.items():
-        chains: list[tuple[Piece, ...]] = [(piece,) for piece in pieces if piece.word == words[0]]
+        chains: list[tuple[HeadPiece, ...]] = [(piece,) for piece in pieces if piece.word == words[0]]
         for word in words[1:]:
             chains = [(*c, p) for c in chains for p in pieces if p.word == word and p.before == c[-1].after]
         for chain in chains:
@@ -179,7 +181,9 @@ def heads(pieces: Mapping[Piece, Figure]) -> Iterator[tuple[tuple[Piece, ...], B
             yield chain, Block(candidate, layer), _total([pieces[piece] for piece in chain])
 
 
-def _total(figures: list[Figure]) -> Figure:
+def _total(figures: list[MeanLatency]) -> MeanLatency:
     halves = [figure.half_s for figure in figures if figure.half_s is not None]
     half_s = math.hypot(*halves) if len(halves) == len(figures) else None
-    return Figure(sum(figure.mean_s for figure in figures), half_s, min(figure.runs for figure in figures))
+    return MeanLatency(
+        sum(figure.mean_s for figure in figures), half_s, min(figure.runs for figure in figures)
+    )

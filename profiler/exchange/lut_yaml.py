@@ -10,9 +10,9 @@ from decimal import Decimal
 import yaml
 
 from jmsnas.errors import TableError
-from jmsnas.profiler.exchange.lut_keys import Figure, key_of
-from jmsnas.profiler.table.latency_table import LatencyTable, Row
-from jmsnas.profiler.table.parquet import reason
+from jmsnas.profiler.exchange.lut_keys import MeanLatency, key_of_block
+from jmsnas.profiler.table.latency_table import BlockRow, LatencyTable
+from jmsnas.profiler.table.parquet import first_line
 from jmsnas.units import format_duration
 
 # A normal variable lies within 1.96 standard deviations in 95 % of cases.
@@ -25,7 +25,7 @@ _PASSED = (
 )
 
 
-def read_lut(text: str, name: str, field: str = "mean") -> dict[str, Figure]:
+def read_lut(text: str, name: str, field: str = "mean") -> dict[str, MeanLatency]:
     """Read the entries of a look-up table; `name` is what messages call it.
 
     `field` is which number of an entry is the latency; `std` and `var` are those of `mean`.
@@ -35,7 +35,7 @@ def read_lut(text: str, name: str, field: str = "mean") -> dict[str, Figure]:
     TableError
         When it is no YAML, no such table, or an entry has no latency above 0 or stands twice and differs.
     """
-    found: dict[str, Figure] = {}
+    found: dict[str, MeanLatency] = {}
     try:
         for key, fields in _entries(text):
             figure = _figure(fields, key, field)
@@ -43,7 +43,7 @@ def read_lut(text: str, name: str, field: str = "mean") -> dict[str, Figure]:
                 both = (format_duration(one.mean_s) for one in (found[key], figure))
                 raise TableError(f"{key!r} stands twice: {' and '.join(both)}. Keep one")
     except yaml.YAMLError as error:
-        raise TableError(f"{name} is not a YAML file: {reason(error)}") from error
+        raise TableError(f"{name} is not a YAML file: {first_line(error)}") from error
     except TableError as error:
         raise TableError(f"{name}: {error}") from error
     if not found:
@@ -84,24 +84,24 @@ def _entries(text: str) -> Iterator[tuple[str, dict[str, str]]]:
             )
 
 
-def _figure(fields: dict[str, str], key: str, field: str) -> Figure:
+def _figure(fields: dict[str, str], key: str, field: str) -> MeanLatency:
     if field not in fields:
         raise TableError(f"{key!r} has no {field}: expected milliseconds. It has {', '.join(fields)}")
-    mean_s = read_ms(fields[field], f"{field} of {key!r}")
+    mean_s = parse_ms(fields[field], f"{field} of {key!r}")
     runs = _number(fields.get("count", "0"), f"count of {key!r}")
     if not 0 <= runs <= _MOST_RUNS or runs != int(runs):
         raise TableError(f"count of {key!r} is {fields['count']!r}: expected a number of runs")
     spread = next((name for name in ("std", "var") if name in fields), None)
     if spread is None or not runs or field != "mean":
-        return Figure(mean_s, None, int(runs))
+        return MeanLatency(mean_s, None, int(runs))
     number = _number(fields[spread], f"{spread} of {key!r}")
     if number < 0:
         raise TableError(f"{spread} of {key!r} is {fields[spread]!r}: expected 0 or more")
     std_s = 1e-3 * (number if spread == "std" else math.sqrt(number))
-    return Figure(mean_s, Z_95 * std_s / math.sqrt(runs), int(runs))
+    return MeanLatency(mean_s, Z_95 * std_s / math.sqrt(runs), int(runs))
 
 
-def read_ms(text: str, what: str) -> float:
+def parse_ms(text: str, what: str) -> float:
     """Give the seconds of a latency written in milliseconds, exactly. Raises TableError naming `what`."""
     try:
         seconds = float(Decimal(text).scaleb(-3))
@@ -122,7 +122,7 @@ def _number(text: str, what: str) -> float:
     return number
 
 
-def lut_of(table: LatencyTable) -> tuple[str, int]:
+def table_to_lut(table: LatencyTable) -> tuple[str, int]:
     """Give the rows of one key as a look-up table, and how many of its rows it has a word for.
 
     A table without MBConvs is written in the form of Once-for-All, any other in that of ProxylessNAS. `mean`
@@ -133,21 +133,21 @@ def lut_of(table: LatencyTable) -> tuple[str, int]:
     TableError
         When a row is simulated, since the form cannot say so, or none can be expressed.
     """
-    simulated = sum(row.kind == "simulated" for row in table.everything)
+    simulated = sum(row.kind == "simulated" for row in table.all_rows)
     if simulated:
         raise TableError(
-            f"{simulated} of {len(table.everything)} rows of {table.device} are simulated, and a look-up "
+            f"{simulated} of {len(table.all_rows)} rows of {table.device} are simulated, and a look-up "
             "table cannot say so: write them with --csv, or measure with jmsnas profile"
         )
     v3 = not any(row.block.candidate.op == "mb" for row in table.rows)
-    entries = [(key, row) for row in table.rows if (key := key_of(row.block, v3))]
+    entries = [(key, row) for row in table.rows if (key := key_of_block(row.block, v3))]
     if not entries:
         raise TableError(f"the table of {table.device} has no block that a look-up table has a word for")
     lines = [line for key, row in sorted(entries, key=lambda entry: entry[0]) for line in _lines(key, row)]
     return "\n".join(lines) + "\n", len(entries)
 
 
-def _lines(key: str, row: Row) -> Iterator[str]:
+def _lines(key: str, row: BlockRow) -> Iterator[str]:
     yield f"{key}:"
     if row.rounds:
         yield f"  count: {row.rounds}"

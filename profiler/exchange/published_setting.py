@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.table.latency_table import RuntimeKey
 
 _LONGEST_NAME = 64
 _DIGITS = 8
@@ -16,7 +16,7 @@ _THREADS = re.compile(r"\b([1-9][0-9]{0,2}) threads?\b")
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Setting:
+class PublishedSetting:
     """What ran a block, in the words of a published table; empty where it does not say."""
 
     device: str
@@ -44,14 +44,14 @@ class Setting:
         return f"{name[: _LONGEST_NAME - _DIGITS - 1].rstrip('-')}-{digits}"
 
     @property
-    def key(self) -> Key:
+    def key(self) -> RuntimeKey:
         """The key it stands under: of torch where operators are launched one by one, else of onnxruntime.
 
         So many threads as it says, 1 where it does not.
         """
         words = str(self).lower()
         threads = _THREADS.search(words)
-        return Key(
+        return RuntimeKey(
             "torch" if any(word in words for word in _EAGER) else "onnxruntime",
             int(threads[1]) if threads else 1,
             self.batch,
@@ -59,10 +59,10 @@ class Setting:
         )
 
 
-def setting_of(record: Mapping[str, object], batch: int = 1) -> Setting:
+def published_setting(record: Mapping[str, object], batch: int = 1) -> PublishedSetting:
     """Read what a row of a published table says of what ran it."""
     device, processor, runtime, campaign = (
         "" if record.get(name) is None else str(record[name])
         for name in ("device", "processor", "runtime", "campaign")
     )
-    return Setting(device, processor, runtime, batch, campaign)
+    return PublishedSetting(device, processor, runtime, batch, campaign)

@@ -20,7 +20,7 @@ _NVML_UPDATE_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class Meter:
+class EnergyMeter:
     """What counts the energy of a processor.
 
     Attributes
@@ -45,7 +45,7 @@ class Meter:
     awake: Callable[[], AbstractContextManager[object]] = nullcontext
 
 
-def rapl_meter(root: Path) -> Meter | str | None:
+def rapl_meter(root: Path) -> EnergyMeter | str | None:
     """Make the meter of all processor packages; why it cannot be read, or None where there is none."""
     folder = root / "sys/class/powercap"
     try:
@@ -60,7 +60,7 @@ def rapl_meter(root: Path) -> Meter | str | None:
         return f"RAPL cannot be read ({error})"
     if not counters:
         return None
-    return Meter(
+    return EnergyMeter(
         name="RAPL " + ", ".join(packages),
         counts="whole processor packages and all that runs on them, without the memory modules",
         update_s=_RAPL_UPDATE_S,
@@ -90,7 +90,7 @@ def _number(path: Path) -> int:
     return int(path.read_text())
 
 
-def nvml_meter() -> Meter | str:
+def nvml_meter() -> EnergyMeter | str:
     """Make the meter of the GPU that CUDA uses, or say why there is none."""
     try:
         import pynvml
@@ -120,7 +120,7 @@ def nvml_meter() -> Meter | str:
         except pynvml.NVMLError:
             return math.nan
 
-    return Meter(
+    return EnergyMeter(
         name=f"NVML {name}",
         counts="the whole graphics card with its memory and all that runs on it",
         update_s=_NVML_UPDATE_S,

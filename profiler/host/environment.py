@@ -59,7 +59,7 @@ def describe_host(root: Path = Path("/")) -> dict[str, str]:
     return {name: value for name, value in found.items() if value}
 
 
-def environment_name(environment: dict[str, str]) -> str:
+def environment_id(environment: dict[str, str]) -> str:
     """Name an environment by its content: twelve hexadecimal digits."""
     return hashlib.sha256(json.dumps(environment, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -80,7 +80,7 @@ def cpu_model(root: Path = Path("/")) -> str:
     return platform.processor()
 
 
-def host_is(device: str, root: Path = Path("/")) -> bool:
+def is_this_host(device: str, root: Path = Path("/")) -> bool:
     """Whether this host is one of the built-in devices; `local` always, an unknown name never.
 
     pi4 and jetson by their board's own word, laptop and cloud by the processor (the paper, section V-A).

@@ -5,20 +5,26 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from jmsnas.profiler.host.host_state import HostState, faults_between, keep_busy, read_state, warnings_for
+from jmsnas.profiler.host.host_state import (
+    HostState,
+    busy_wait,
+    host_faults_between,
+    host_warnings,
+    read_host_state,
+)
 
 # Reads the host; given what to do between two readings of the processor time.
-Read = Callable[[Callable[[], None]], HostState]
+HostReader = Callable[[Callable[[], None]], HostState]
 _EVERY_S = 1.0
 _LOOK_S = 0.2
 
 
 def read_host(work: Callable[[], None]) -> HostState:
     """Read this host: the `Read` of everyday."""
-    return read_state(work=work)
+    return read_host_state(work=work)
 
 
-class Watch:
+class HostMonitor:
     """A reading before, one a second meanwhile (`look`), one after (`end`), and what they say.
 
     Parameters
@@ -29,14 +35,14 @@ class Watch:
         Called with each line the user should know, once; `told` holds those said already.
     """
 
-    def __init__(self, read: Read | None, tell: Callable[[str], object], told: set[str]) -> None:
-        self.read, self.tell, self.told = read, tell, told
+    def __init__(self, read: HostReader | None, warn: Callable[[str], object], told: set[str]) -> None:
+        self.read, self.warn, self.told = read, warn, told
         self.faults: tuple[str, ...] = ()
         self.baseline: HostState | None = None
         self.looked = -_EVERY_S
-        self.before = read(keep_busy) if read else None
+        self.before = read(busy_wait) if read else None
         if self.before:
-            self._tell(warnings_for(self.before, self.before))
+            self._tell(host_warnings(self.before, self.before))
 
     def look(self) -> None:
         """Read once a second at most; what is wrong is in `faults` from then on."""
@@ -50,7 +56,7 @@ class Watch:
             found = _unwatched(error)
         else:
             self.baseline = self.baseline or state
-            found = faults_between(self.baseline, state)
+            found = host_faults_between(self.baseline, state)
         self.faults = tuple(dict.fromkeys((*self.faults, *found)))
 
     def end(self) -> tuple[str, ...]:
@@ -58,12 +64,12 @@ class Watch:
         if self.read is None or self.before is None:
             return ()
         try:
-            after = self.read(keep_busy)
+            after = self.read(busy_wait)
         except Exception as error:  # as in `look`: a dead watcher certifies nothing
             found = _unwatched(error)
         else:
-            self._tell(warnings_for(self.before, after))
-            found = faults_between(self.before, after)
+            self._tell(host_warnings(self.before, after))
+            found = host_faults_between(self.before, after)
         return tuple(fault for fault in found if fault not in self.faults)
 
     def _tell(self, lines: tuple[str, ...]) -> None:
@@ -72,7 +78,7 @@ class Watch:
             kind = re.sub(r"[\d.]+", "", line)
             if kind not in self.told:
                 self.told.add(kind)
-                self.tell(line)
+                self.warn(line)
 
 
 def _unwatched(error: Exception) -> tuple[str, ...]:

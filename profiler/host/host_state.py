@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import TypeVar
 
 from jmsnas.profiler.host.sensors import (
-    Throttle,
-    Ticks,
+    CpuTicks,
+    Throttling,
     busy_cores,
     clocks_hz,
+    cores_used_by_others,
     governor,
     gpu_clock_hz,
-    others_between,
+    read_throttling,
     temperature_c,
-    throttle_signs,
     ticks,
 )
 
@@ -62,12 +62,12 @@ class HostState:
     governor: str | None = None
     gpu_clock_hz: int | None = None
     temperature_c: float | None = None
-    throttle: Throttle | None = None
+    throttle: Throttling | None = None
     others_busy: float | None = None
-    ticks: Ticks | None = None
+    ticks: CpuTicks | None = None
 
 
-def keep_busy() -> None:
+def busy_wait() -> None:
     """Work for 0.2 s on one core, the lowest of those allowed, so that its clock is that of a busy core."""
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_setaffinity") else set[int]()
     try:
@@ -81,7 +81,7 @@ def keep_busy() -> None:
             os.sched_setaffinity(0, cores)
 
 
-def read_state(root: Path = Path("/"), work: Callable[[], None] = keep_busy) -> HostState:
+def read_host_state(root: Path = Path("/"), work: Callable[[], None] = busy_wait) -> HostState:
     """Read how the host fares; never raises, what cannot be read is None.
 
     Parameters
@@ -100,8 +100,8 @@ def read_state(root: Path = Path("/"), work: Callable[[], None] = keep_busy) -> 
         governor=_or_none(governor, root),
         gpu_clock_hz=_or_none(gpu_clock_hz, root),
         temperature_c=_or_none(temperature_c, root),
-        throttle=_or_none(throttle_signs, root),
-        others_busy=others_between(before, after),
+        throttle=_or_none(read_throttling, root),
+        others_busy=cores_used_by_others(before, after),
         ticks=after,
     )
 
@@ -113,7 +113,7 @@ def _or_none(read: Callable[[Path], _Value | None], root: Path) -> _Value | None
         return None
 
 
-def warnings_for(before: HostState, after: HostState) -> tuple[str, ...]:
+def host_warnings(before: HostState, after: HostState) -> tuple[str, ...]:
     """Tell what makes a measurement between two readings doubtful, a line each with what to do about it.
 
     Give one reading twice to judge a moment. A clock is judged only where its core was busy at both readings.
@@ -123,7 +123,7 @@ def warnings_for(before: HostState, after: HostState) -> tuple[str, ...]:
     return tuple(line for line in found if line)
 
 
-def faults_between(before: HostState, after: HostState) -> tuple[str, ...]:
+def host_faults_between(before: HostState, after: HostState) -> tuple[str, ...]:
     """Name what makes rows measured between two readings doubtful, in words; none of it is cured by pairing.
 
     Other processes and the governor are left out: they are told, while `Measurement.interrupted` and the
@@ -161,7 +161,7 @@ def _moved(before: HostState, after: HostState) -> str:
 
 
 def _throttled(before: HostState, after: HostState) -> str:
-    old, new = before.throttle or Throttle(), after.throttle or Throttle()
+    old, new = before.throttle or Throttling(), after.throttle or Throttling()
     signs = [*old.now, *new.now, *(word for word in new.since_start if word not in old.since_start)]
     rises: dict[str, int] = {}
     for counter, count in new.counts.items():
@@ -185,7 +185,7 @@ def _hot(before: HostState, after: HostState) -> str:
 
 
 def _crowded(before: HostState, after: HostState) -> str:
-    found = others_between(before.ticks, after.ticks)
+    found = cores_used_by_others(before.ticks, after.ticks)
     if found is None:  # no time has passed between them
         found = max(before.others_busy or 0.0, after.others_busy or 0.0)
     if found <= _OTHERS_CORES:

@@ -11,13 +11,13 @@ from functools import partial
 from pathlib import Path
 from threading import Event, Lock, Thread
 
-from jmsnas.profiler.host.energy_meters import Meter
+from jmsnas.profiler.host.energy_meters import EnergyMeter
 
 # The chip's own mean is over some milliseconds, and a sample takes two transfers on a slow bus.
 _SAMPLE_S = 0.02
 
 
-def rail_meter(processor: str, root: Path) -> Meter | str | None:
+def rail_meter(processor: str, root: Path) -> EnergyMeter | str | None:
     """Make the meter of the rail that names a processor, else of the whole module.
 
     Parameters
@@ -43,8 +43,8 @@ def rail_meter(processor: str, root: Path) -> Meter | str | None:
         power_w()
     except (OSError, ValueError) as error:
         return f"an INA3221 cannot be read ({error})"
-    sampled = SampledPower(power_w)
-    return Meter(
+    sampled = PowerIntegrator(power_w)
+    return EnergyMeter(
         name=f"INA3221 rail {label}",
         counts="all that this rail feeds, as its name says" if own else "the whole module, memory included",
         update_s=_SAMPLE_S,
@@ -71,7 +71,7 @@ def _rails(root: Path) -> Iterator[tuple[str, tuple[Path, ...]]]:
         yield label.read_text().strip(), (label.with_name(f"in_power{label.name[-1]}_input"),)
 
 
-class SampledPower:
+class PowerIntegrator:
     """Energy of what tells its power only: samples on a thread of their own, summed by the trapezoid rule.
 
     Parameters

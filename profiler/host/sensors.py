@@ -23,7 +23,7 @@ _GPUS = re.compile(r"gpu|gm20b|gp10b|gv11b|ga10b|mali|v3d")
 
 
 @dataclass(frozen=True, slots=True)
-class Ticks:
+class CpuTicks:
     """Processor time since the host started, in ticks of /proc/stat.
 
     `busy` and `total` by core (`cpu0`), where time that a hypervisor gave to others counts as busy; `own` of
@@ -36,7 +36,7 @@ class Ticks:
 
 
 @dataclass(frozen=True, slots=True)
-class Throttle:
+class Throttling:
     """What holds the clocks down.
 
     Attributes
@@ -57,7 +57,7 @@ class Throttle:
     sources: tuple[str, ...] = ()
 
 
-def others_between(before: Ticks | None, after: Ticks | None) -> float | None:
+def cores_used_by_others(before: CpuTicks | None, after: CpuTicks | None) -> float | None:
     """How many cores other processes kept busy between two readings; None where nothing tells."""
     if before is None or after is None:
         return None
@@ -75,21 +75,21 @@ def _number(path: Path) -> int:
     return int(_word(path))
 
 
-def ticks(root: Path) -> Ticks:
+def ticks(root: Path) -> CpuTicks:
     """Read the processor time so far (proc(5))."""
     # user nice system idle iowait irq softirq steal; what follows is counted in these already (proc(5))
     lines = [line.split()[:9] for line in (root / "proc/stat").read_text().splitlines()]
     cores = {line[0]: [int(word) for word in line[1:]] for line in lines if re.match(r"cpu\d", line[0])}
     # After the name, which may hold spaces and brackets: utime, stime, cutime, cstime are words 14 to 17.
     own = (root / "proc/self/stat").read_text().rpartition(")")[2].split()[11:15]
-    return Ticks(
+    return CpuTicks(
         {core: sum(ticks) - ticks[3] - ticks[4] for core, ticks in cores.items()},
         {core: sum(ticks) for core, ticks in cores.items()},
         sum(map(int, own)),
     )
 
 
-def busy_cores(before: Ticks, after: Ticks) -> tuple[str, ...]:
+def busy_cores(before: CpuTicks, after: CpuTicks) -> tuple[str, ...]:
     """Cores that worked more than half of the time between two readings, idle and waiting apart."""
     return tuple(
         core
@@ -136,7 +136,7 @@ def temperature_c(root: Path) -> float | None:
     return max((_number(file) / 1000 for file in files), default=None)
 
 
-def throttle_signs(root: Path) -> Throttle | None:
+def read_throttling(root: Path) -> Throttling | None:
     """What holds the clock down or did; None where nothing tells."""
     firmware = sorted((root / "sys/devices/platform").glob(_FIRMWARE))
     bits = sum(int(_word(file), 16) for file in firmware[:1])
@@ -153,7 +153,7 @@ def throttle_signs(root: Path) -> Throttle | None:
     now += [words for words in map(_tripped, trips) if words]
     now += [f"{_word(brake / 'type')} cools" for brake in brakes if _number(brake / "cur_state") > 0]
     sources = [*counts, *(f"{path.parent.name}/{path.name}" for path in [*firmware, *trips, *brakes])]
-    return Throttle(tuple(now), tuple(since_start), counts, tuple(sources)) if sources else None
+    return Throttling(tuple(now), tuple(since_start), counts, tuple(sources)) if sources else None
 
 
 def _firmware_words(bits: int) -> list[str]:

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from scipy.optimize import nnls
 
 from jmsnas.profiler.quality import rules
-from jmsnas.profiler.quality.latency_entry import Reading
-from jmsnas.profiler.quality.rules import SEVERITIES, Finding, finding, grouped, usable
+from jmsnas.profiler.quality.latency_entry import LatencyEntry
+from jmsnas.profiler.quality.rules import SEVERITIES, QualityFinding, group_by, is_positive, make_finding
 from jmsnas.units import format_duration
 
 Array = NDArray[np.float64]
@@ -37,13 +37,13 @@ _UNCONVERGED_SHARE = 0.15
 _RED_SHARE = 0.05
 
 
-def check(rows: Sequence[Reading]) -> tuple[Finding, ...]:
+def check_quality(rows: Sequence[LatencyEntry]) -> tuple[QualityFinding, ...]:
     """Put readings of one or several tables through every rule; errors first.
 
     `read_readings` makes readings of a file. docs/table.md lists the rules. Rows
     whose latency is no number above 0 are reported once and take no part in the other rules.
     """
-    good = [reading for reading in rows if usable(reading)]
+    good = [reading for reading in rows if is_positive(reading)]
     found = [
         *rules.positive(rows),
         *units(good),
@@ -61,26 +61,26 @@ def check(rows: Sequence[Reading]) -> tuple[Finding, ...]:
     return tuple(sorted(found, key=lambda entry: SEVERITIES.index(entry.severity)))
 
 
-def units(rows: Sequence[Reading]) -> Iterator[Finding]:
+def units(rows: Sequence[LatencyEntry]) -> Iterator[QualityFinding]:
     """No latency is in another unit: out of all bounds, or about 1,000 times off the table's own roofline."""
-    for found in grouped(rows, lambda r: r.table).values():
+    for found in group_by(rows, lambda r: r.table).values():
         wrong = [r for r in found if not _in_bounds(r)]
         if wrong:
-            yield finding(
+            yield make_finding(
                 "units",
                 "error",
                 wrong,
                 f"{len(wrong)} rows are below {format_duration(_FASTEST_S)} or above {_SLOWEST_S:g} s, which "
                 f"no block takes; first row {wrong[0].row}, {wrong[0].text}: {wrong[0].median_s:.3g} s",
             )
-    for found in grouped((r for r in rows if r.macs > 0 and _in_bounds(r)), lambda r: r.sweep).values():
+    for found in group_by((r for r in rows if r.macs > 0 and _in_bounds(r)), lambda r: r.sweep).values():
         if len(found) < _FEWEST_ROWS:
             continue
         off = _log_residual(found)
         far = [(r, math.exp(o)) for r, o in zip(found, off, strict=True) if abs(o) > math.log(_UNIT_FACTOR)]
         if far:
             reading, factor = far[0]
-            yield finding(
+            yield make_finding(
                 "units",
                 "error",
                 (r for r, _ in far),
@@ -90,14 +90,14 @@ def units(rows: Sequence[Reading]) -> Iterator[Finding]:
             )
 
 
-def _in_bounds(reading: Reading) -> bool:
+def _in_bounds(reading: LatencyEntry) -> bool:
     return _FASTEST_S <= reading.median_s <= _SLOWEST_S
 
 
-def cold_start(rows: Sequence[Reading]) -> Iterator[Finding]:
+def cold_start(rows: Sequence[LatencyEntry]) -> Iterator[QualityFinding]:
     """The first 8 rows of a campaign are not slower, beside their neighbours, than any 8 later ones."""
     measured = (r for r in rows if r.macs > 0 and _in_bounds(r) and not r.simulated)
-    for found in grouped(measured, lambda r: r.sweep).values():
+    for found in group_by(measured, lambda r: r.sweep).values():
         ordered = sorted(found, key=lambda r: r.moment)[:_MOST_ROWS]
         if len(ordered) < 4 * _HEAD:
             continue
@@ -107,7 +107,7 @@ def cold_start(rows: Sequence[Reading]) -> Iterator[Finding]:
         slow = float(np.expm1(windows[0]))
         # What the fit gets wrong elsewhere, either way, is what geometry alone may do to the first rows.
         if slow > _SLOW and windows[0] > np.abs(windows[1:]).max():
-            yield finding(
+            yield make_finding(
                 "cold-start",
                 "warning",
                 ordered[:_HEAD],
@@ -116,12 +116,12 @@ def cold_start(rows: Sequence[Reading]) -> Iterator[Finding]:
             )
 
 
-def unconverged(rows: Sequence[Reading]) -> Iterator[Finding]:
+def unconverged(rows: Sequence[LatencyEntry]) -> Iterator[QualityFinding]:
     """At most 15 % of a sweep's rows are unconverged."""
-    for found in grouped((r for r in rows if r.converged is not None), lambda r: r.sweep).values():
+    for found in group_by((r for r in rows if r.converged is not None), lambda r: r.sweep).values():
         open_rows = [r for r in found if not r.converged]
         if len(open_rows) > _UNCONVERGED_SHARE * len(found):
-            yield finding(
+            yield make_finding(
                 "unconverged",
                 "warning",
                 open_rows,
@@ -131,12 +131,12 @@ def unconverged(rows: Sequence[Reading]) -> Iterator[Finding]:
             )
 
 
-def distrusted(rows: Sequence[Reading]) -> Iterator[Finding]:
+def distrusted(rows: Sequence[LatencyEntry]) -> Iterator[QualityFinding]:
     """At most 5 % of a sweep's rows are red: the host throttled, or something else held the core."""
-    for found in grouped(rows, lambda r: r.sweep).values():
+    for found in group_by(rows, lambda r: r.sweep).values():
         red = [r for r in found if r.distrust]
         if len(red) > _RED_SHARE * len(found):
-            yield finding(
+            yield make_finding(
                 "distrusted",
                 "warning",
                 red,
@@ -147,12 +147,12 @@ def distrusted(rows: Sequence[Reading]) -> Iterator[Finding]:
             )
 
 
-def simulated(rows: Sequence[Reading]) -> Iterator[Finding]:
+def simulated(rows: Sequence[LatencyEntry]) -> Iterator[QualityFinding]:
     """Rows that no device was measured for are counted."""
-    for table, found in grouped(rows, lambda r: r.table).items():
+    for table, found in group_by(rows, lambda r: r.table).items():
         made = [r for r in found if r.simulated]
         if made:
-            yield finding(
+            yield make_finding(
                 "simulated",
                 "warning",
                 made,
@@ -160,7 +160,7 @@ def simulated(rows: Sequence[Reading]) -> Iterator[Finding]:
             )
 
 
-def _log_residual(rows: Sequence[Reading]) -> Array:
+def _log_residual(rows: Sequence[LatencyEntry]) -> Array:
     """Natural logarithm of latency over the roofline fitted to those rows that are not far off."""
     y = np.array([r.median_s for r in rows])
     depthwise = np.array([_depthwise_macs(r) for r in rows])
@@ -175,7 +175,7 @@ def _log_residual(rows: Sequence[Reading]) -> Array:
     return np.asarray(np.log(y / np.maximum(fitted, 0.1 * y.min())))
 
 
-def _depthwise_macs(reading: Reading) -> float:
+def _depthwise_macs(reading: LatencyEntry) -> float:
     """MACs of the depthwise convolution, which run several times slower than the others; batch included."""
     if reading.op != "mb":
         return 0.0
@@ -194,7 +194,7 @@ def _off_line(x: Array, y: Array) -> Array:
     return np.asarray(off - np.median(off))
 
 
-def _beside_neighbours(rows: Sequence[Reading]) -> Array:
+def _beside_neighbours(rows: Sequence[LatencyEntry]) -> Array:
     """Residual of each row less the median of its nearest blocks', none of them measured next to it."""
     residual = _log_residual(rows)
     shapes = np.log1p(

@@ -6,11 +6,11 @@ Nothing is refused for its value: a negative or missing latency is what the gate
 from dataclasses import dataclass
 
 from jmsnas.cost import operators
-from jmsnas.profiler.table.latency_table import LatencyTable, Row
+from jmsnas.profiler.table.latency_table import BlockRow, LatencyTable
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
+class LatencyEntry:
     """One latency of one block on one device, whatever it is worth.
 
     Attributes
@@ -93,15 +93,15 @@ class Reading:
         return f"{name}{skip} {shape}{variant}"
 
 
-def readings_of(table: LatencyTable, name: str) -> tuple[Reading, ...]:
+def entries_of_table(table: LatencyTable, name: str) -> tuple[LatencyEntry, ...]:
     """Give the rows of one of our tables as readings; `name` is what findings call it."""
     return tuple(_own(row, name, number) for number, row in enumerate(table.rows, 1))
 
 
-def _own(row: Row, table: str, number: int) -> Reading:
+def _own(row: BlockRow, table: str, number: int) -> LatencyEntry:
     candidate, layer, found = row.block.candidate, row.block.layer, operators(row.block)
     moved = sum(row.key.batch * (op.read + op.written) + op.parameters for op in found)
-    return Reading(
+    return LatencyEntry(
         table=table,
         row=number,
         device=row.device,

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.csv as pc
 
 from jmsnas.errors import TableError
-from jmsnas.profiler.quality.latency_entry import Reading, readings_of
-from jmsnas.profiler.table.parquet import NOT_PARQUET, metadata_of, read_table, reason
-from jmsnas.profiler.table.safe_parquet import open_parquet, unpack
+from jmsnas.profiler.quality.latency_entry import LatencyEntry, entries_of_table
+from jmsnas.profiler.table.parquet import PARQUET_ERRORS, first_line, read_metadata, read_table
+from jmsnas.profiler.table.safe_parquet import open_parquet, read_columns
 
 _MAX_BYTES = 64 << 20
 _MAX_ROWS = 1_000_000
@@ -34,7 +34,7 @@ _PLAIN = (
 _Z_95 = 1.96
 
 
-def read_readings(path: Path) -> tuple[Reading, ...]:
+def read_entries(path: Path) -> tuple[LatencyEntry, ...]:
     """Read one of our tables, or a published one.
 
     Raises
@@ -42,12 +42,12 @@ def read_readings(path: Path) -> tuple[Reading, ...]:
     TableError
         When the file cannot be read, is no Parquet file, or is no table of latencies.
     """
-    if metadata_of(path, "jmsnas.schema"):
-        return readings_of(read_table(path), str(path))
-    return foreign_readings(read_records(path), str(path))
+    if read_metadata(path, "jmsnas.schema"):
+        return entries_of_table(read_table(path), str(path))
+    return entries_of_records(read_published_records(path), str(path))
 
 
-def read_records(path: Path) -> list[dict[str, Any]]:
+def read_published_records(path: Path) -> list[dict[str, Any]]:
     """Read the rows of a published table as plain records, of those columns that docs/table.md names.
 
     Raises
@@ -65,13 +65,13 @@ def read_records(path: Path) -> list[dict[str, Any]]:
             raise TableError(
                 f"{path} is larger than {_MAX_BYTES} bytes or {_MAX_ROWS} rows: expected a latency table"
             )
-        records: list[dict[str, Any]] = unpack(content, _columns(file.schema_arrow, path)).to_pylist()
+        records: list[dict[str, Any]] = read_columns(content, _columns(file.schema_arrow, path)).to_pylist()
         return records
     except FileNotFoundError as error:
         raise TableError(f"cannot read {path}: {error.strerror}") from error
-    except NOT_PARQUET as error:
+    except PARQUET_ERRORS as error:
         raise TableError(
-            f"{path} is damaged, or not a Parquet file: {reason(error)}. Expected a latency table"
+            f"{path} is damaged, or not a Parquet file: {first_line(error)}. Expected a latency table"
         ) from error
 
 
@@ -81,8 +81,8 @@ def _of_csv(content: bytes, path: Path) -> list[dict[str, Any]]:
     try:
         found = pc.read_csv(pa.BufferReader(content), whole)
         records: list[dict[str, Any]] = found.select(_columns(found.schema, path)).to_pylist()
-    except NOT_PARQUET as error:
-        said = "".join(letter if letter.isprintable() else "?" for letter in reason(error))
+    except PARQUET_ERRORS as error:
+        said = "".join(letter if letter.isprintable() else "?" for letter in first_line(error))
         raise TableError(f"{path} is no CSV table: {said}. Expected a latency table") from error
     return records
 
@@ -114,7 +114,7 @@ def _check_columns(names: Sequence[str], path: Path) -> None:
         )
 
 
-def foreign_readings(records: Sequence[Mapping[str, Any]], table: str) -> tuple[Reading, ...]:
+def entries_of_records(records: Sequence[Mapping[str, Any]], table: str) -> tuple[LatencyEntry, ...]:
     """Give the rows of a published table, as plain records, as readings.
 
     Raises
@@ -128,12 +128,13 @@ def foreign_readings(records: Sequence[Mapping[str, Any]], table: str) -> tuple[
             found.append(_foreign(record, table, number))
         except (TypeError, ValueError, KeyError, ArithmeticError) as error:
             raise TableError(
-                f"{table} row {number} makes no sense: {reason(error)}. Expected the columns of docs/table.md"
+                f"{table} row {number} makes no sense: {first_line(error)}. "
+                "Expected the columns of docs/table.md"
             ) from error
     return tuple(found)
 
 
-def _foreign(record: Mapping[str, Any], table: str, number: int) -> Reading:
+def _foreign(record: Mapping[str, Any], table: str, number: int) -> LatencyEntry:
     latency = record["latency_ms"]
     median_s = math.nan if latency is None else float(latency) * 1e-3
     low_s, high_s = _interval_s(record, median_s)
@@ -145,7 +146,7 @@ def _foreign(record: Mapping[str, Any], table: str, number: int) -> Reading:
     batch = int(record["batch"] or 1)
     macs, moved = _work(record, op, sizes, int(record.get("stride") or 1))
     variants = ((name, record.get(name)) for name in _VARIANTS)
-    return Reading(
+    return LatencyEntry(
         table=table,
         row=number,
         device=", ".join(str(record[name]) for name in ("device", "processor") if record.get(name)),

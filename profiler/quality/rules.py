@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import combinations, pairwise, product
 from typing import TypeVar
 
-from jmsnas.profiler.quality.latency_entry import Reading
-from jmsnas.profiler.simulation.roofline import load_simulated, simulated_names
+from jmsnas.profiler.quality.latency_entry import LatencyEntry
+from jmsnas.profiler.simulation.roofline import load_simulated_device, simulated_device_names
 from jmsnas.units import format_duration
 
 K = TypeVar("K", bound=Hashable)
@@ -33,7 +33,7 @@ _PLACEHOLDER_BLOCKS, _PLACEHOLDER_SPREAD = 3, 2.0
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class QualityFinding:
     """What a rule found in one table: `rows` are (file, row number from 1) of all rows concerned."""
 
     rule: str
@@ -43,34 +43,34 @@ class Finding:
     message: str
 
 
-def finding(rule: str, severity: str, rows: Iterable[Reading], message: str) -> Finding:
+def make_finding(rule: str, severity: str, rows: Iterable[LatencyEntry], message: str) -> QualityFinding:
     """Make a finding about rows; it is named for the table of the first."""
     places = tuple(dict.fromkeys((reading.table, reading.row) for reading in rows))
-    return Finding(rule, severity, places[0][0], places, message)
+    return QualityFinding(rule, severity, places[0][0], places, message)
 
 
-def grouped(rows: Iterable[Reading], key: Callable[[Reading], K]) -> dict[K, list[Reading]]:
+def group_by(rows: Iterable[LatencyEntry], key: Callable[[LatencyEntry], K]) -> dict[K, list[LatencyEntry]]:
     """Group rows by a key, in order of first appearance."""
-    groups: dict[K, list[Reading]] = defaultdict(list)
+    groups: dict[K, list[LatencyEntry]] = defaultdict(list)
     for reading in rows:
         groups[key(reading)].append(reading)
     return groups
 
 
-def usable(reading: Reading) -> bool:
+def is_positive(reading: LatencyEntry) -> bool:
     """Whether the latency is a number above 0: only such rows are set beside others."""
     return math.isfinite(reading.median_s) and reading.median_s > 0
 
 
-def _ms(reading: Reading) -> str:
+def _ms(reading: LatencyEntry) -> str:
     return format_duration(reading.median_s)
 
 
-def positive(rows: Sequence[Reading]) -> Iterator[Finding]:
+def positive(rows: Sequence[LatencyEntry]) -> Iterator[QualityFinding]:
     """Every latency is a finite number above 0."""
-    for found in grouped((r for r in rows if not usable(r)), lambda r: r.table).values():
+    for found in group_by((r for r in rows if not is_positive(r)), lambda r: r.table).values():
         first = found[0]
-        yield finding(
+        yield make_finding(
             "positive",
             "error",
             found,
@@ -79,21 +79,21 @@ def positive(rows: Sequence[Reading]) -> Iterator[Finding]:
         )
 
 
-def _clearly_faster(one: Reading, other: Reading) -> bool:
+def _clearly_faster(one: LatencyEntry, other: LatencyEntry) -> bool:
     if one.high_s is None or other.low_s is None:
         return one.median_s < other.median_s * (1 - _APART)
     return one.high_s < other.low_s
 
 
-def _steps(rows: Sequence[Reading], what: str) -> Iterator[tuple[Reading, Reading]]:
+def _steps(rows: Sequence[LatencyEntry], what: str) -> Iterator[tuple[LatencyEntry, LatencyEntry]]:
     """Pairs (smaller, larger) of neighbours in one respect that are equal in all others."""
-    size: Callable[[Reading], float] = {
+    size: Callable[[LatencyEntry], float] = {
         "kernel": lambda r: float(r.kernel_size),
         "expansion": lambda r: r.expansion,
         "resolution": lambda r: float(r.height * r.width),
     }[what]
 
-    def rest(r: Reading) -> Hashable:
+    def rest(r: LatencyEntry) -> Hashable:
         kernel = 0 if what == "kernel" else r.kernel_size
         expansion = 0.0 if what == "expansion" else r.expansion
         shape = () if what == "resolution" else (r.height, r.width)
@@ -102,29 +102,29 @@ def _steps(rows: Sequence[Reading], what: str) -> Iterator[tuple[Reading, Readin
         channels = (r.in_channels, r.out_channels, r.stride)
         return (*r.sweep, r.op, kernel, expansion, r.shortcut, *channels, *shape, r.variant, square)
 
-    for group in grouped(rows, rest).values():
+    for group in group_by(rows, rest).values():
         middles = []
-        for _, equal in sorted(grouped(group, size).items()):
+        for _, equal in sorted(group_by(group, size).items()):
             equal.sort(key=lambda r: r.median_s)
             middles.append(equal[(len(equal) - 1) // 2])
         yield from pairwise(middles)
 
 
-def monotone(rows: Sequence[Reading]) -> Iterator[Finding]:
+def monotone(rows: Sequence[LatencyEntry]) -> Iterator[QualityFinding]:
     """A larger kernel, expansion or resolution, all else equal, is not faster beyond the intervals."""
     blocks = [r for r in rows if r.op == "mb" or r.op.startswith(("stem", "head"))]
     for what in ("kernel", "expansion", "resolution"):
         steps = list(_steps(blocks, what))
         of_table = Counter(smaller.table for smaller, _ in steps)
         wrong = [pair for pair in steps if _clearly_faster(pair[1], pair[0])]
-        by_table: dict[tuple[str, str], list[tuple[Reading, Reading]]] = defaultdict(list)
+        by_table: dict[tuple[str, str], list[tuple[LatencyEntry, LatencyEntry]]] = defaultdict(list)
         for smaller, larger in wrong:
             severity = "error" if smaller.median_s > _BROKEN * larger.median_s else "warning"
             by_table[smaller.table, severity].append((smaller, larger))
         for (table, severity), pairs in by_table.items():
             small, large = max(pairs, key=lambda pair: pair[0].median_s / pair[1].median_s)
             how = f"to less than 1/{_BROKEN:g}" if severity == "error" else "beyond the intervals"
-            yield finding(
+            yield make_finding(
                 f"monotone-{what}",
                 severity,
                 (r for pair in pairs for r in pair),
@@ -134,13 +134,13 @@ def monotone(rows: Sequence[Reading]) -> Iterator[Finding]:
             )
 
 
-def identity_fastest(rows: Sequence[Reading]) -> Iterator[Finding]:
+def identity_fastest(rows: Sequence[LatencyEntry]) -> Iterator[QualityFinding]:
     """Identity is faster than any MBConv of the same geometry."""
-    places = grouped(
+    places = group_by(
         (r for r in rows if r.op in ("mb", "identity")),
         lambda r: (*r.sweep, r.in_channels, r.out_channels, r.stride, r.height, r.width),
     )
-    wrong: dict[str, list[tuple[Reading, Reading]]] = defaultdict(list)
+    wrong: dict[str, list[tuple[LatencyEntry, LatencyEntry]]] = defaultdict(list)
     for group in places.values():
         others = [r for r in group if r.op == "mb"]
         for reading in group:
@@ -149,7 +149,7 @@ def identity_fastest(rows: Sequence[Reading]) -> Iterator[Finding]:
                 wrong[reading.table].append((reading, min(slower, key=lambda r: r.median_s)))
     for pairs in wrong.values():
         identity, block = pairs[0]
-        yield finding(
+        yield make_finding(
             "identity",
             "error",
             (r for pair in pairs for r in pair),
@@ -158,9 +158,9 @@ def identity_fastest(rows: Sequence[Reading]) -> Iterator[Finding]:
         )
 
 
-def _most_macs_per_s(reading: Reading) -> tuple[float, str]:
-    if reading.device in simulated_names():
-        runtimes = load_simulated(reading.device).runtimes.values()
+def _most_macs_per_s(reading: LatencyEntry) -> tuple[float, str]:
+    if reading.device in simulated_device_names():
+        runtimes = load_simulated_device(reading.device).runtimes.values()
         rates = [of_class.macs_per_s.value for costs in runtimes for of_class in costs.classes.values()]
         peak = _PEAK_OVER_RATE * max(rate for rate in rates if math.isfinite(rate))
         return peak * reading.threads, f"the peak of {reading.device}"
@@ -170,14 +170,14 @@ def _most_macs_per_s(reading: Reading) -> tuple[float, str]:
     return _ABSURD_THREAD_MACS_PER_S * reading.threads, f"any CPU with {reading.threads} thread(s)"
 
 
-def throughput(rows: Sequence[Reading]) -> Iterator[Finding]:
+def throughput(rows: Sequence[LatencyEntry]) -> Iterator[QualityFinding]:
     """No block runs faster than the device can multiply (a GPU timed without synchronising does)."""
-    for found in grouped(rows, lambda r: (r.table, r.device, r.setting)).values():
+    for found in group_by(rows, lambda r: (r.table, r.device, r.setting)).values():
         most, whose = _most_macs_per_s(found[0])
         wrong = [r for r in found if r.macs / r.median_s > most]
         if wrong:
             worst = max(wrong, key=lambda r: r.macs / r.median_s)
-            yield finding(
+            yield make_finding(
                 "throughput",
                 "error",
                 wrong,
@@ -186,10 +186,10 @@ def throughput(rows: Sequence[Reading]) -> Iterator[Finding]:
             )
 
 
-def duplicate(rows: Sequence[Reading]) -> Iterator[Finding]:
+def duplicate(rows: Sequence[LatencyEntry]) -> Iterator[QualityFinding]:
     """A block that stands twice has one latency (within 5 %), in one campaign and in two."""
-    twice = grouped(rows, lambda r: (r.table, r.device, r.setting, r.block))
-    pairs: dict[str, list[tuple[Reading, Reading]]] = defaultdict(list)
+    twice = group_by(rows, lambda r: (r.table, r.device, r.setting, r.block))
+    pairs: dict[str, list[tuple[LatencyEntry, LatencyEntry]]] = defaultdict(list)
     repeated: Counter[str] = Counter()
     for group in twice.values():
         least, most = (choose(group, key=lambda r: r.median_s) for choose in (min, max))
@@ -198,7 +198,7 @@ def duplicate(rows: Sequence[Reading]) -> Iterator[Finding]:
             pairs[least.table].append((least, most))
     for table, found in pairs.items():
         least, most = max(found, key=lambda pair: pair[1].median_s / pair[0].median_s)
-        yield finding(
+        yield make_finding(
             "duplicate",
             "error",
             (r for pair in found for r in pair),
@@ -208,11 +208,11 @@ def duplicate(rows: Sequence[Reading]) -> Iterator[Finding]:
         )
 
 
-def copied(rows: Sequence[Reading]) -> Iterator[Finding]:
+def copied(rows: Sequence[LatencyEntry]) -> Iterator[QualityFinding]:
     """No two devices have the same floats for the same blocks."""
     # Simulated devices share constants, as of the host that launches, and may well agree.
-    devices = grouped((r for r in rows if not r.simulated), lambda r: (r.table, r.device))
-    values = {name: grouped(found, lambda r: r.block) for name, found in devices.items()}
+    devices = group_by((r for r in rows if not r.simulated), lambda r: (r.table, r.device))
+    values = {name: group_by(found, lambda r: r.block) for name, found in devices.items()}
     for one, other in combinations(values, 2):
         if one[1] == other[1]:
             continue
@@ -223,7 +223,7 @@ def copied(rows: Sequence[Reading]) -> Iterator[Finding]:
             same += [(a, b) for a, b in pairs if a.median_s == b.median_s][:1]
         if same and len(same) >= _COPIED_SHARE * len(common):
             sure = len(same) >= _COPIED_BLOCKS
-            yield finding(
+            yield make_finding(
                 "copied",
                 "error" if sure else "warning",
                 (r for pair in same for r in pair),
@@ -232,13 +232,13 @@ def copied(rows: Sequence[Reading]) -> Iterator[Finding]:
             )
 
 
-def placeholder(rows: Sequence[Reading]) -> Iterator[Finding]:
+def placeholder(rows: Sequence[LatencyEntry]) -> Iterator[QualityFinding]:
     """No float stands for many blocks of different work."""
     worked = [r for r in rows if r.macs > 0]
-    for found in grouped(worked, lambda r: (*r.sweep, r.median_s)).values():
+    for found in group_by(worked, lambda r: (*r.sweep, r.median_s)).values():
         macs = {r.macs for r in found}
         if len(macs) >= _PLACEHOLDER_BLOCKS and max(macs) >= _PLACEHOLDER_SPREAD * min(macs):
-            yield finding(
+            yield make_finding(
                 "placeholder",
                 "error",
                 found,

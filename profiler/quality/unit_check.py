@@ -2,8 +2,8 @@
 
 from collections.abc import Iterator, Sequence
 
-from jmsnas.profiler.quality.latency_entry import Reading
-from jmsnas.profiler.quality.rules import Finding, finding, grouped, usable
+from jmsnas.profiler.quality.latency_entry import LatencyEntry
+from jmsnas.profiler.quality.rules import QualityFinding, group_by, is_positive, make_finding
 
 _FEWEST_ROWS = 12
 # The best that a block of a table reaches: a microcontroller passes the one, no CPU the other. A table of a
@@ -12,13 +12,13 @@ _SLOWEST_MACS_PER_S, _FASTEST_MACS_PER_S = 1e7, 1e12
 _GPU = ("gpu", "cuda", "nvidia", "tensorrt")
 
 
-def odd_level(rows: Sequence[Reading]) -> Iterator[Finding]:
+def suspicious_unit(rows: Sequence[LatencyEntry]) -> Iterator[QualityFinding]:
     """Warn of a table whose fastest block is slower than on any processor, or faster than on any CPU.
 
     For tables of others; the speed of a device that is known is held against its own figures
     (`gate_rules.throughput`).
     """
-    for found in grouped((r for r in rows if usable(r) and r.macs > 0), lambda r: r.sweep).values():
+    for found in group_by((r for r in rows if is_positive(r) and r.macs > 0), lambda r: r.sweep).values():
         if len(found) < _FEWEST_ROWS:
             continue
         best = max(found, key=lambda r: r.macs / r.median_s)
@@ -27,7 +27,7 @@ def odd_level(rows: Sequence[Reading]) -> Iterator[Finding]:
         fast = rate > _FASTEST_MACS_PER_S * best.threads and not any(word in words for word in _GPU)
         if fast or rate < _SLOWEST_MACS_PER_S:
             than = "faster than any CPU" if fast else "slower than any processor"
-            yield finding(
+            yield make_finding(
                 "level",
                 "warning",
                 found,

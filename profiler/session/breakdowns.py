@@ -17,15 +17,15 @@ import numpy as np
 from jmsnas.blocks import example_input
 from jmsnas.errors import MeasurementError, SpaceError, TableError
 from jmsnas.files import write_json
-from jmsnas.profiler.host.environment import describe_host, environment_name
-from jmsnas.profiler.table.journal import journal_path, only_writer
-from jmsnas.profiler.table.latency_table import Key, Row
-from jmsnas.profiler.table.merge_journal import Tell, fold_journal
+from jmsnas.profiler.host.environment import describe_host, environment_id
+from jmsnas.profiler.table.journal import journal_path, table_lock
+from jmsnas.profiler.table.latency_table import BlockRow, RuntimeKey
+from jmsnas.profiler.table.merge_journal import Warn, merge_journal
 from jmsnas.profiler.table.parquet import write_table
 from jmsnas.profiler.timing.backends import pinned
 from jmsnas.profiler.timing.onnx_export import seeded_module
-from jmsnas.profiler.timing.torchprof_backend import Breakdown, stage_seconds, warmed
-from jmsnas.progress import Progress, silent
+from jmsnas.profiler.timing.torchprof_backend import Breakdown, stage_latency_s, warm_up_schedule
+from jmsnas.progress import Progress, no_progress
 from jmsnas.space import Block
 
 SCHEMA_VERSION = 1
@@ -33,18 +33,18 @@ TIMER = "torchprof 0.3.0 (hooks add to every layer)"
 # Every stage there is, in the order a table and a legend name them.
 STAGES = ("expand", "depthwise", "project", "add", "stem", "head_conv", "head_pool", "head_dense")
 # What torchprof saw is of these rows: its own, and wall clock of the same run time.
-_KEYS = (Key("torch"), Key("torch", timer="torchprof"))
+_KEYS = (RuntimeKey("torch"), RuntimeKey("torch", timer="torchprof"))
 # A thousand blocks are half a megabyte; more is a mistake or an attack.
 _MAX_BYTES = 16 << 20
 
 
-def break_down(
+def profile_breakdowns(
     blocks: Sequence[Block],
     *,
     runs: int = 30,
     seed: int = 0,
-    progress: Progress = silent,
-    tell: Callable[[str], object] = warnings.warn,
+    progress: Progress = no_progress,
+    warn: Callable[[str], object] = warnings.warn,
 ) -> tuple[Breakdown, ...]:
     """Break every block down that runs operators (Identity runs none): eager torch, one thread, batch 1.
 
@@ -76,8 +76,8 @@ def break_down(
     wanted = [block for block in dict.fromkeys(blocks) if block.candidate.op != "identity"]
     ready = [(block, seeded_module(block, seed), example_input(block, 1, seed)) for block in wanted]
     found: dict[Block, list[dict[str, float]]] = {block: [] for block in wanted}
-    generator, rounds = np.random.default_rng(seed), warmed(runs)
-    with pinned(Key("torch")):
+    generator, rounds = np.random.default_rng(seed), warm_up_schedule(runs)
+    with pinned(RuntimeKey("torch")):
         for done, counts in enumerate(rounds):
             progress(done, len(rounds), "torchprof: rounds over all blocks")
             for index in generator.permutation(len(ready)):
@@ -85,11 +85,11 @@ def break_down(
                 try:
                     if block in found:
                         module(x_NCHW)  # not counted: the caches hold the block before
-                        seconds = stage_seconds(block, module, x_NCHW)
+                        seconds = stage_latency_s(block, module, x_NCHW)
                         found[block] += [seconds] if counts else []
                 except MeasurementError as error:
                     del found[block]
-                    tell(f"{block} is left out of the breakdown: {error}")
+                    warn(f"{block} is left out of the breakdown: {error}")
     if not found:
         raise MeasurementError(
             f"none of {len(blocks)} blocks was broken down: expected one or more that run operators "
@@ -104,7 +104,7 @@ def _medians(block: Block, runs: Sequence[Mapping[str, float]]) -> Breakdown:
     return Breakdown(block, stages, median(sum(run.values()) - run.get("add", 0.0) for run in runs))
 
 
-def note_stages(device: str, path: Path, found: Sequence[Breakdown], tell: Tell) -> int:
+def add_stages_to_table(device: str, path: Path, found: Sequence[Breakdown], warn: Warn) -> int:
     """Write breakdowns into the rows of a device's table that eager torch gave here; return into how many.
 
     Parameters
@@ -121,9 +121,9 @@ def note_stages(device: str, path: Path, found: Sequence[Breakdown], tell: Tell)
     MeasurementError
         When a profiler writes this table.
     """
-    stages, here = {each.block: each.stages for each in found}, environment_name(describe_host())
+    stages, here = {each.block: each.stages for each in found}, environment_id(describe_host())
 
-    def noted(row: Row) -> Row:
+    def noted(row: BlockRow) -> BlockRow:
         measured_so = row.kind == "measured" and row.key in _KEYS and row.environment == here
         if not measured_so or row.block not in stages:
             return row
@@ -132,8 +132,8 @@ def note_stages(device: str, path: Path, found: Sequence[Breakdown], tell: Tell)
 
     if not (path.exists() or journal_path(path).exists()):
         return 0
-    with only_writer(path):
-        table = fold_journal(device, path, tell)
+    with table_lock(path):
+        table = merge_journal(device, path, warn)
         rows = tuple(map(noted, table.rows))
         changed = sum(row is not before for row, before in zip(rows, table.rows, strict=True))
         if changed:
@@ -141,7 +141,7 @@ def note_stages(device: str, path: Path, found: Sequence[Breakdown], tell: Tell)
     return changed
 
 
-def stages_s(found: Breakdown) -> float:
+def sum_of_stages_s(found: Breakdown) -> float:
     """Sum of all stages, seconds: with the addition, which `total_s` leaves out."""
     return sum(seconds for _, seconds in found.stages)
 

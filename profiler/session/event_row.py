@@ -6,15 +6,15 @@ from typing import Any
 
 import numpy as np
 
-from jmsnas.profiler.table.latency_table import AnyRow, Key, PartRow, Row
-from jmsnas.space import Block, Subject
+from jmsnas.profiler.table.latency_table import AnyRow, BlockRow, PartRow, RuntimeKey
+from jmsnas.space import Block, BlockOrPart
 
 
 def event_row(
     event: dict[str, Any],
     device: str,
-    key: Key,
-    subject: Subject,
+    key: RuntimeKey,
+    subject: BlockOrPart,
     environment: str,
     host_faults: tuple[str, ...],
 ) -> AnyRow:
@@ -23,7 +23,7 @@ def event_row(
     `event` has the fields of `jmsnas.profiler.table.measurement.Measurement`.
     """
     level_s, samples = event["reference_s"], tuple(event["samples"])
-    make = Row if isinstance(subject, Block) else PartRow
+    make = BlockRow if isinstance(subject, Block) else PartRow
     return make(
         device=device,
         key=key,

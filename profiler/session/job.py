@@ -8,25 +8,25 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.profiler.timing.paired_timing import TimingConfig
-from jmsnas.space import Block, Part, Subject
+from jmsnas.space import Block, BlockOrPart, Part
 
 # What is told: {"progress": [done, of, what]}, {"row": index, ...}, {"energy": index, "j": joules},
 # {"failed": index, "why": text}.
-Report = Callable[[dict[str, Any]], None]
+EventHandler = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class ProfileJob:
     """What one sitting measures: blocks and parts under a key, and how long.
 
     `one_by_one` makes blocks ready each on its own, slower, so that one that kills the process is known;
     `energy` reads the meter, where the host has one, after the timing.
     """
 
-    key: Key
-    subjects: tuple[Subject, ...]
+    key: RuntimeKey
+    subjects: tuple[BlockOrPart, ...]
     cache: Path
     seed: int
     config: TimingConfig
@@ -46,10 +46,10 @@ class Job:
         }
 
 
-def job_from(document: dict[str, Any]) -> Job:
+def job_from_document(document: dict[str, Any]) -> ProfileJob:
     """Make the job of a document that `Job.document` gave."""
-    return Job(
-        Key(**document["key"]),
+    return ProfileJob(
+        RuntimeKey(**document["key"]),
         tuple(_subject(texts) for texts in document["subjects"]),
         Path(document["cache"]),
         document["seed"],
@@ -59,9 +59,9 @@ def job_from(document: dict[str, Any]) -> Job:
     )
 
 
-def _texts(subject: Subject) -> str | list[str]:
+def _texts(subject: BlockOrPart) -> str | list[str]:
     return str(subject) if isinstance(subject, Block) else [str(block) for block in subject.blocks]
 
 
-def _subject(texts: str | list[str]) -> Subject:
+def _subject(texts: str | list[str]) -> BlockOrPart:
     return Block.parse(texts) if isinstance(texts, str) else Part(tuple(Block.parse(text) for text in texts))

@@ -16,10 +16,10 @@ from typing import Any
 
 from jmsnas import errors
 from jmsnas.errors import JmsnasError, MeasurementError
-from jmsnas.profiler.session.job import Job, Report
-from jmsnas.profiler.session.worker import BEAT
+from jmsnas.profiler.session.job import EventHandler, ProfileJob
+from jmsnas.profiler.session.worker import HEARTBEAT
 
-WORKER = (sys.executable, "-m", "jmsnas.profiler.session.worker")
+WORKER_COMMAND = (sys.executable, "-m", "jmsnas.profiler.session.worker")
 # No sample of a block that can be searched takes that long; an export of many on a small board may.
 _PATIENCE_S, _PREPARING_PATIENCE_S = 60.0, 900.0
 _LINE_BYTES = 16 << 20
@@ -34,11 +34,11 @@ class _End:
     index: int
 
 
-def sit_apart(
-    job: Job,
-    report: Report,
+def run_in_subprocess(
+    job: ProfileJob,
+    report: EventHandler,
     tick: Callable[[], None] = lambda: None,
-    worker: Sequence[str] = WORKER,
+    worker: Sequence[str] = WORKER_COMMAND,
     patience_s: float = _PATIENCE_S,
 ) -> None:
     """Measure the blocks of a job in a fresh process, and tell what it tells.
@@ -89,7 +89,7 @@ def sit_apart(
         left = [index for position, index in enumerate(left) if position not in settled]
 
 
-def _translated(report: Report, left: Sequence[int], settled: set[int]) -> Report:
+def _translated(report: EventHandler, left: Sequence[int], settled: set[int]) -> EventHandler:
     """Report with the indices of the whole job, noting which blocks have their answer."""
 
     def translated(event: dict[str, Any]) -> None:
@@ -104,11 +104,11 @@ def _translated(report: Report, left: Sequence[int], settled: set[int]) -> Repor
 
 
 def _run(
-    job: Job, report: Report, tick: Callable[[], None], worker: Sequence[str], patience_s: float
+    job: ProfileJob, report: EventHandler, tick: Callable[[], None], worker: Sequence[str], patience_s: float
 ) -> _End:
     with tempfile.TemporaryDirectory(prefix="jmsnas-") as folder:
         beat, log = Path(folder, "beat"), Path(folder, "log")
-        beat.write_bytes(BEAT.pack(0, -1))
+        beat.write_bytes(HEARTBEAT.pack(0, -1))
         with log.open("wb") as said, _started(worker, said) as process:
             with suppress(BrokenPipeError):  # it died at once; how is told below
                 process.stdin.write(json.dumps({"job": job.document(), "beat": str(beat)}).encode() + b"\n")
@@ -142,15 +142,17 @@ def _started(worker: Sequence[str], said: Any) -> Iterator[Any]:
                 stream.close()
 
 
-def _follow(process: Any, beat: Path, report: Report, tick: Callable[[], None], patience_s: float) -> _End:
+def _follow(
+    process: Any, beat: Path, report: EventHandler, tick: Callable[[], None], patience_s: float
+) -> _End:
     """Pass on what the process tells until it ends, or shows no life for too long."""
-    lines, seen, alive = b"", BEAT.unpack(beat.read_bytes()), time.monotonic()
+    lines, seen, alive = b"", HEARTBEAT.unpack(beat.read_bytes()), time.monotonic()
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         while True:
             ready = selector.select(0.2)
             tick()
-            now = BEAT.unpack(beat.read_bytes())
+            now = HEARTBEAT.unpack(beat.read_bytes())
             if ready or now != seen:
                 seen, alive = now, time.monotonic()
             elif time.monotonic() - alive > (patience_s if seen[0] else _PREPARING_PATIENCE_S):
@@ -159,7 +161,7 @@ def _follow(process: Any, beat: Path, report: Report, tick: Callable[[], None], 
                 continue
             chunk = os.read(process.stdout.fileno(), 1 << 16)
             if not chunk:
-                return _End(False, _exit_words(process.wait()), BEAT.unpack(beat.read_bytes())[1])
+                return _End(False, _exit_words(process.wait()), HEARTBEAT.unpack(beat.read_bytes())[1])
             *whole, lines = (lines + chunk).split(b"\n")
             if len(lines) > _LINE_BYTES:
                 raise MeasurementError("the process that measures sent a line without end: run it again")
@@ -175,7 +177,7 @@ def _follow(process: Any, beat: Path, report: Report, tick: Callable[[], None], 
                         else MeasurementError(event["why"])
                     )
                 if "raised" in event:
-                    return _End(False, event["raised"], BEAT.unpack(beat.read_bytes())[1])
+                    return _End(False, event["raised"], HEARTBEAT.unpack(beat.read_bytes())[1])
                 report(event)
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from jmsnas.errors import JmsnasError, MeasurementError
 
 # (beats so far, index of the block that runs, -1 for none): written before every sample, read from outside.
-BEAT = struct.Struct("<qq")
+HEARTBEAT = struct.Struct("<qq")
 
 
 def main() -> None:
@@ -29,19 +29,19 @@ def main() -> None:
     def report(event: dict[str, Any]) -> None:
         out.write(json.dumps(event, allow_nan=False) + "\n")
 
-    with Path(document["beat"]).open("r+b") as file, mmap.mmap(file.fileno(), BEAT.size) as beat:
+    with Path(document["beat"]).open("r+b") as file, mmap.mmap(file.fileno(), HEARTBEAT.size) as beat:
         count, running = 0, -1
 
         def starting(index: int) -> None:
             nonlocal count, running
             count, running = count + 1, index
-            BEAT.pack_into(beat, 0, count, index)
+            HEARTBEAT.pack_into(beat, 0, count, index)
 
         try:
-            from jmsnas.profiler.session.job import job_from
-            from jmsnas.profiler.session.run_job import sit
+            from jmsnas.profiler.session.job import job_from_document
+            from jmsnas.profiler.session.run_job import run_job
 
-            sit(job_from(document["job"]), report, starting)
+            run_job(job_from_document(document["job"]), report, starting)
             report({"done": True})
         except JmsnasError as error:
             if isinstance(error, MeasurementError) and running >= 0:

@@ -22,7 +22,7 @@ _CLASS_KEYS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Constant:
+class SourcedConstant:
     """A number of a device file and where it comes from, in words."""
 
     value: float
@@ -30,16 +30,16 @@ class Constant:
 
 
 @dataclass(frozen=True, slots=True)
-class OperatorCosts:
+class OperatorClassCosts:
     """What operators of one class cost: MACs a second (infinite where there are none), bytes a second, s."""
 
-    macs_per_s: Constant
-    bytes_per_s: Constant
-    overhead_s: Constant
+    macs_per_s: SourcedConstant
+    bytes_per_s: SourcedConstant
+    overhead_s: SourcedConstant
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class RooflineValidation:
     """How near a run time comes to published rows that its constants were not fitted to.
 
     `against` says which rows, in words; `rank` is Spearman's correlation, `median_error` a fraction.
@@ -62,9 +62,9 @@ class RuntimeCosts:
 
     evidence: bool
     basis: str
-    checked: Checked | None
-    per_call_s: Constant
-    classes: Mapping[str, OperatorCosts]
+    checked: RooflineValidation | None
+    per_call_s: SourcedConstant
+    classes: Mapping[str, OperatorClassCosts]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,9 +80,9 @@ class SimulatedDevice:
     dated: str
     runtimes: Mapping[str, RuntimeCosts]
 
-    def constants(self) -> dict[str, Constant]:
+    def constants(self) -> dict[str, SourcedConstant]:
         """Every constant by its dotted name in the file: `torch.depthwise.macs_per_s`."""
-        found: dict[str, Constant] = {}
+        found: dict[str, SourcedConstant] = {}
         for runtime, costs in self.runtimes.items():
             found[f"{runtime}.per_call_s"] = costs.per_call_s
             for name, of_class in costs.classes.items():
@@ -137,12 +137,12 @@ def _runtime_costs(table: Any, where: str) -> RuntimeCosts:
     )
 
 
-def _checked(table: Any, where: str) -> Checked:
+def _checked(table: Any, where: str) -> RooflineValidation:
     _check_keys(table, ("against", "rows", "rank", "median_error"), where)
     rows = table["rows"]
     if type(rows) is not int or rows < 1:
         raise DeviceError(f"{where} has rows = {rows!r}: expected a whole number of 1 or more")
-    return Checked(
+    return RooflineValidation(
         against=_text(table, "against", where),
         rows=rows,
         rank=_fraction(table, "rank", -1.0, where),
@@ -157,20 +157,20 @@ def _fraction(table: Mapping[str, Any], key: str, low: float, where: str) -> flo
     return float(value)
 
 
-def _operator_costs(table: Any, name: str, where: str) -> OperatorCosts:
+def _operator_costs(table: Any, name: str, where: str) -> OperatorClassCosts:
     keys = _CLASS_KEYS[name]
     _check_keys(table, keys, where)
     found = {key: _constant(table[key], f"{where} {key}") for key in keys}
-    rate = found.get("macs_per_s", Constant(math.inf, "these operators multiply nothing"))
-    return OperatorCosts(rate, found["bytes_per_s"], found["overhead_s"])
+    rate = found.get("macs_per_s", SourcedConstant(math.inf, "these operators multiply nothing"))
+    return OperatorClassCosts(rate, found["bytes_per_s"], found["overhead_s"])
 
 
-def _constant(table: Any, where: str) -> Constant:
+def _constant(table: Any, where: str) -> SourcedConstant:
     _check_keys(table, ("value", "source"), where)
     value = table["value"]
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise DeviceError(f"{where} has value = {value!r}: expected a finite number above 0")
-    return Constant(float(value), _text(table, "source", where))
+    return SourcedConstant(float(value), _text(table, "source", where))
 
 
 def _check_keys(table: Any, keys: tuple[str, ...], where: str, optional: tuple[str, ...] = ()) -> None:

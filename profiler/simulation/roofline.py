@@ -17,7 +17,14 @@ from jmsnas.cost import Operator, operators
 from jmsnas.errors import DeviceError, TableError
 from jmsnas.files import preset_names, preset_path, read_toml
 from jmsnas.profiler.simulation.device_file import RuntimeCosts, SimulatedDevice, device_from_toml
-from jmsnas.profiler.table.latency_table import LAYOUTS, PROCESSORS, REFERENCE, Key, LatencyTable, Row
+from jmsnas.profiler.table.latency_table import (
+    LAYOUTS,
+    PROCESSORS,
+    REFERENCE_BLOCK,
+    BlockRow,
+    LatencyTable,
+    RuntimeKey,
+)
 from jmsnas.space import Block
 
 _FLOAT32_BYTES = 4
@@ -38,15 +45,15 @@ _FUSED_KINDS = {"onnxruntime": frozenset({"norm", "activation"}), "torch": froze
 _NO_EVIDENCE = "no evidence for this run time"
 
 
-def simulated_names() -> tuple[str, ...]:
+def simulated_device_names() -> tuple[str, ...]:
     """Names of the built-in devices that can be simulated, sorted."""
     return preset_names("devices")
 
 
 @functools.cache
-def load_simulated(name: str) -> SimulatedDevice:
+def load_simulated_device(name: str) -> SimulatedDevice:
     """Load a built-in simulated device. Raises DeviceError for a name nobody knows or a wrong file."""
-    known = simulated_names()
+    known = simulated_device_names()
     if name not in known:
         raise DeviceError(f"unknown simulated device {name!r}: expected one of {', '.join(known)}")
     return device_from_toml(read_toml(preset_path("devices", name), DeviceError), f"{name}.toml")
@@ -54,21 +61,21 @@ def load_simulated(name: str) -> SimulatedDevice:
 
 def processor_of(device: str) -> str:
     """What a device's name stands for: `cuda` for the built-in GPUs, `cpu` for all other names."""
-    return load_simulated(device).processor if device in simulated_names() else "cpu"
+    return load_simulated_device(device).processor if device in simulated_device_names() else "cpu"
 
 
-def serving_key(device: str, runtime: str, keys: Collection[Key]) -> Key:
+def serving_key(device: str, runtime: str, keys: Collection[RuntimeKey]) -> RuntimeKey:
     """Under which of a table's keys a device speaks: the processor its name stands for, else its CPU.
 
     A GPU's table has its CPU alone where an agent measured it, whose onnxruntime knows no GPU. Where torch
     was profiled on CUDA or in channels_last alone, that is how the device serves.
     """
-    own = Key(runtime, processor=processor_of(device))
+    own = RuntimeKey(runtime, processor=processor_of(device))
     ways = (
         [(processor, layout) for processor in PROCESSORS for layout in LAYOUTS] if runtime == "torch" else []
     )
-    others = (Key(runtime, processor=processor, layout=layout) for processor, layout in ways)
-    return next((key for key in (own, Key(runtime), *others) if key in keys), own)
+    others = (RuntimeKey(runtime, processor=processor, layout=layout) for processor, layout in ways)
+    return next((key for key in (own, RuntimeKey(runtime), *others) if key in keys), own)
 
 
 def _costs(device: SimulatedDevice, runtime: str) -> RuntimeCosts:
@@ -88,7 +95,9 @@ def evidence_lines(device: str, runtimes: Sequence[str]) -> tuple[str, ...]:
     DeviceError
         For a device nobody knows, or a run time it has no constants for.
     """
-    return tuple(f"{runtime}: {_evidence(_costs(load_simulated(device), runtime))}" for runtime in runtimes)
+    return tuple(
+        f"{runtime}: {_evidence(_costs(load_simulated_device(device), runtime))}" for runtime in runtimes
+    )
 
 
 def _evidence(costs: RuntimeCosts) -> str:
@@ -102,7 +111,9 @@ def _evidence(costs: RuntimeCosts) -> str:
     return f"{standing}: {costs.basis}"
 
 
-def operators_s(device: SimulatedDevice, runtime: str, launched: Sequence[Operator], batch: int = 1) -> float:
+def operators_latency_s(
+    device: SimulatedDevice, runtime: str, launched: Sequence[Operator], batch: int = 1
+) -> float:
     """Seconds of one call that runs these operators, those that the run time fuses left out.
 
     Numbers take four bytes (float32). `batch` multiplies MACs and activations, not parameters. Raises
@@ -120,12 +131,12 @@ def operators_s(device: SimulatedDevice, runtime: str, launched: Sequence[Operat
     return total_s
 
 
-def predict_s(device: SimulatedDevice, runtime: str, block: Block) -> float:
+def block_latency_s(device: SimulatedDevice, runtime: str, block: Block) -> float:
     """Seconds of one call of a block: one thread, batch 1, float32. Identity costs the bare call."""
-    return operators_s(device, runtime, operators(block))
+    return operators_latency_s(device, runtime, operators(block))
 
 
-def simulated_table(device: str, blocks: Sequence[Block], keys: Sequence[Key]) -> LatencyTable:
+def simulated_table(device: str, blocks: Sequence[Block], keys: Sequence[RuntimeKey]) -> LatencyTable:
     """Make the latency table of a device that is not at hand; every row says `simulated`.
 
     The same arguments give the same table on any day: `measured_at` is the date of the device file.
@@ -137,9 +148,9 @@ def simulated_table(device: str, blocks: Sequence[Block], keys: Sequence[Key]) -
     TableError
         For a key other than 1 thread, batch 1, float32, contiguous, wall clock: no constants are published.
     """
-    loaded = load_simulated(device)
+    loaded = load_simulated_device(device)
     for key in keys:
-        if key != Key(key.runtime, processor=key.processor):
+        if key != RuntimeKey(key.runtime, processor=key.processor):
             raise TableError(
                 f"simulated device {device} knows 1 thread, batch 1, float32, contiguous and wall clock "
                 f"only, got {key.label}. "
@@ -150,12 +161,15 @@ def simulated_table(device: str, blocks: Sequence[Block], keys: Sequence[Key]) -
     return LatencyTable(device, rows, {"simulated": environment})
 
 
-def _row(device: SimulatedDevice, key: Key, block: Block) -> Row:
-    median_s, reference_s = predict_s(device, key.runtime, block), predict_s(device, key.runtime, REFERENCE)
+def _row(device: SimulatedDevice, key: RuntimeKey, block: Block) -> BlockRow:
+    median_s, reference_s = (
+        block_latency_s(device, key.runtime, block),
+        block_latency_s(device, key.runtime, REFERENCE_BLOCK),
+    )
     ratio = median_s / reference_s
     costs = device.runtimes[key.runtime]
     standing = "evidence" if costs.evidence else _NO_EVIDENCE
-    return Row(
+    return BlockRow(
         device=device.name, key=key, block=block, kind="simulated",
         median_s=median_s, low_s=median_s, high_s=median_s,
         ratio=ratio, ratio_low=ratio, ratio_high=ratio, reference_s=reference_s,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from jmsnas.errors import TableError
-from jmsnas.profiler.table.latency_table import Key, LatencyTable, Row
+from jmsnas.profiler.table.latency_table import BlockRow, LatencyTable, RuntimeKey
 from jmsnas.space import Block
 
 _FIELDS = ("runtime", "threads", "batch", "dtype", "processor", "layout", "timer")
@@ -16,22 +16,22 @@ _UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True, slots=True)
-class Ratio:
+class BlockRatio:
     """Seconds of a block in the second table over the first's; `apart`: their intervals do not overlap.
 
     The interval goes from the least to the largest ratio that the two 95 % intervals allow.
     """
 
-    key: Key
+    key: RuntimeKey
     block: Block
     ratio: float
     low: float
     high: float
-    apart: bool
+    disjoint: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class TableComparison:
     """What two tables say of the blocks they share.
 
     Attributes
@@ -53,9 +53,9 @@ class Comparison:
         What `median_ratio` may differ from 1 by, either way.
     """
 
-    ratios: tuple[Ratio, ...]
+    ratios: tuple[BlockRatio, ...]
     median_ratio: float
-    apart_share: float
+    disjoint_share: float
     level_ratio: float
     only_first: int
     only_second: int
@@ -68,7 +68,7 @@ class Comparison:
         return max(self.median_ratio, 1 / self.median_ratio) > 1 + self.tolerance
 
 
-def compare(first: LatencyTable, second: LatencyTable, tolerance: float = 0.05) -> Comparison:
+def compare_tables(first: LatencyTable, second: LatencyTable, tolerance: float = 0.05) -> TableComparison:
     """Set two tables side by side, block by block, under every key they share.
 
     Parameters
@@ -100,10 +100,10 @@ def compare(first: LatencyTable, second: LatencyTable, tolerance: float = 0.05) 
     environment = _environment_changes(first, second, pairs)
     _refuse_set_ups(environment)
     ratios = tuple(_ratio(a, b) for a, b in pairs)
-    return Comparison(
+    return TableComparison(
         ratios=ratios,
         median_ratio=median(found.ratio for found in ratios),
-        apart_share=sum(found.apart for found in ratios) / len(ratios),
+        disjoint_share=sum(found.disjoint for found in ratios) / len(ratios),
         level_ratio=median(b.reference_s / a.reference_s for a, b in pairs),
         only_first=len(left) - len(pairs),
         only_second=len(right) - len(pairs),
@@ -112,9 +112,9 @@ def compare(first: LatencyTable, second: LatencyTable, tolerance: float = 0.05) 
     )
 
 
-def _ratio(a: Row, b: Row) -> Ratio:
+def _ratio(a: BlockRow, b: BlockRow) -> BlockRatio:
     apart = a.high_s < b.low_s or b.high_s < a.low_s
-    return Ratio(a.key, a.block, b.median_s / a.median_s, b.low_s / a.high_s, b.high_s / a.low_s, apart)
+    return BlockRatio(a.key, a.block, b.median_s / a.median_s, b.low_s / a.high_s, b.high_s / a.low_s, apart)
 
 
 def _no_common_key(first: LatencyTable, second: LatencyTable) -> str:
@@ -131,7 +131,7 @@ def _no_common_key(first: LatencyTable, second: LatencyTable) -> str:
     )
 
 
-def _refuse_kinds(pairs: Sequence[tuple[Row, Row]], first: str, second: str) -> None:
+def _refuse_kinds(pairs: Sequence[tuple[BlockRow, BlockRow]], first: str, second: str) -> None:
     mixed = [(a, b) for a, b in pairs if a.kind != b.kind]
     if mixed:
         a, b = mixed[0]
@@ -154,7 +154,7 @@ def _refuse_set_ups(environment: dict[str, tuple[str, str]]) -> None:
 
 
 def _environment_changes(
-    first: LatencyTable, second: LatencyTable, pairs: Sequence[tuple[Row, Row]]
+    first: LatencyTable, second: LatencyTable, pairs: Sequence[tuple[BlockRow, BlockRow]]
 ) -> dict[str, tuple[str, str]]:
     sides: list[dict[str, set[str]]] = [{}, {}]
     for side, table, rows in (

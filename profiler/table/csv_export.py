@@ -5,13 +5,13 @@ import io
 from typing import Any
 
 from jmsnas.profiler.table.latency_table import LatencyTable
-from jmsnas.profiler.table.schema import SCHEMA, row_record
+from jmsnas.profiler.table.schema import SCHEMA, row_to_record
 
 # A list has no place in a flat file; the Parquet table keeps it.
 _LEFT_OUT = ("samples",)
 
 
-def csv_of(table: LatencyTable) -> str:
+def table_to_csv(table: LatencyTable) -> str:
     """Give a table as CSV: a header, then one line a row, the columns of docs/table.md without `samples`.
 
     Numbers are written so that reading them gives the same float; truth values as `true` and `false`,
@@ -21,8 +21,8 @@ def csv_of(table: LatencyTable) -> str:
     names = [name for name in SCHEMA.names if name not in _LEFT_OUT]
     writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
-    for row in table.everything:
-        writer.writerow({name: _cell(value) for name, value in row_record(row).items()})
+    for row in table.all_rows:
+        writer.writerow({name: _cell(value) for name, value in row_to_record(row).items()})
     return text.getvalue()
 
 

@@ -90,7 +90,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 
 @contextmanager
-def only_writer(table_path: Path) -> Iterator[None]:
+def table_lock(table_path: Path) -> Iterator[None]:
     """Be the one process that writes a table; the lock falls with the process, however it ends.
 
     Raises

@@ -15,15 +15,15 @@ PROCESSORS = ("cpu", "cuda")
 DTYPES = ("float32", "float16")
 LAYOUTS = ("contiguous", "channels_last")
 TIMERS = ("wall", "torchprof")
-KINDS = ("measured", "simulated", "imported")
-TRUST = ("green", "yellow", "red")
+ROW_KINDS = ("measured", "simulated", "imported")
+TRUST_LEVELS = ("green", "yellow", "red")
 # Every sample stands between two of this block, in the same run time. Half of its time in onnxruntime is
 # overhead and half arithmetic, as for the blocks of a small space: what slows one part slows both alike.
-REFERENCE = Block(Candidate(3, 3), Layer(24, 24, 1, 8, 8))
+REFERENCE_BLOCK = Block(Candidate(3, 3), Layer(24, 24, 1, 8, 8))
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Key:
+class RuntimeKey:
     """How a block was run and timed: rows of different keys are never mixed.
 
     `layout` is how activations lie in memory (torch alone has the choice); `timer` is `wall` (wall clock, or
@@ -77,7 +77,7 @@ S = TypeVar("S", Block, Part)
 
 
 @dataclass(frozen=True, slots=True)
-class Timing(Generic[S]):
+class LatencyRow(Generic[S]):
     """The latency of a block, or of a part, on one device.
 
     Attributes
@@ -115,7 +115,7 @@ class Timing(Generic[S]):
     """
 
     device: str
-    key: Key
+    key: RuntimeKey
     block: S
     kind: str
     median_s: float
@@ -150,10 +150,10 @@ class Timing(Generic[S]):
                 f"{self.block} on {self.device} has median {self.median_s} s in "
                 f"[{self.low_s}, {self.high_s}]: expected 0 < low <= median <= high < 3600 s"
             )
-        if self.kind not in KINDS or not 0 < self.ratio_low <= self.ratio <= self.ratio_high:
+        if self.kind not in ROW_KINDS or not 0 < self.ratio_low <= self.ratio <= self.ratio_high:
             raise TableError(
                 f"{self.block} on {self.device} is {self.kind!r} with ratio {self.ratio} in "
-                f"[{self.ratio_low}, {self.ratio_high}]: expected one of {', '.join(KINDS)} and "
+                f"[{self.ratio_low}, {self.ratio_high}]: expected one of {', '.join(ROW_KINDS)} and "
                 "0 < low <= ratio <= high"
             )
         if self.samples and sum(self.process_rounds) != len(self.samples):
@@ -161,8 +161,10 @@ class Timing(Generic[S]):
                 f"{self.block} on {self.device} has {len(self.samples)} samples, but its processes took "
                 f"{sum(self.process_rounds)}: expected as many"
             )
-        if self.trust not in TRUST:
-            raise TableError(f"{self.block} has trust {self.trust!r}: expected one of {', '.join(TRUST)}")
+        if self.trust not in TRUST_LEVELS:
+            raise TableError(
+                f"{self.block} has trust {self.trust!r}: expected one of {', '.join(TRUST_LEVELS)}"
+            )
         if len(self.stages) != len(self.stages_s) or not all(0 < s < 3600 for s in self.stages_s):
             raise TableError(
                 f"{self.block} has the stages {', '.join(self.stages) or 'none'} of {list(self.stages_s)} s: "
@@ -175,23 +177,23 @@ class Timing(Generic[S]):
         return (self.ratio_high - self.ratio_low) / (2 * self.ratio)
 
     @property
-    def doubt(self) -> float:
+    def relative_ci(self) -> float:
         """Half width of the seconds' 95 % interval, widened by what another process finds, as a share."""
         return (self.high_s - self.low_s) / (2 * self.median_s)
 
 
 @dataclass(frozen=True, slots=True)
-class Row(Timing[Block]):
+class BlockRow(LatencyRow[Block]):
     """The latency of one block."""
 
 
 @dataclass(frozen=True, slots=True)
-class PartRow(Timing[Part]):
+class PartRow(LatencyRow[Part]):
     """The latency of several blocks in a row, run as one call."""
 
 
-AnyRow = Row | PartRow
-R = TypeVar("R", Row, PartRow)
+AnyRow = BlockRow | PartRow
+R = TypeVar("R", BlockRow, PartRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,13 +201,13 @@ class LatencyTable:
     """Rows of one device, whole parts beside them, and the environments they were measured in, by name."""
 
     device: str
-    rows: tuple[Row, ...]
+    rows: tuple[BlockRow, ...]
     environments: dict[str, dict[str, str]]
     parts: tuple[PartRow, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse rows of another device and rows that stand twice."""
-        both = self.everything
+        both = self.all_rows
         foreign = {row.device for row in both} - {self.device}
         if foreign:
             raise TableError(f"a table of {self.device} holds rows of {', '.join(sorted(foreign))}")
@@ -213,21 +215,21 @@ class LatencyTable:
             raise TableError(f"a table of {self.device} holds a block twice under one key")
 
     @property
-    def keys(self) -> tuple[Key, ...]:
+    def keys(self) -> tuple[RuntimeKey, ...]:
         """The keys it has rows for, sorted."""
         return tuple(sorted({row.key for row in self.rows}))
 
     @property
-    def everything(self) -> tuple[AnyRow, ...]:
+    def all_rows(self) -> tuple[AnyRow, ...]:
         """Rows of blocks, then rows of parts."""
         found: list[AnyRow] = [*self.rows]
         return (*found, *self.parts)
 
     @property
-    def settings(self) -> dict[tuple[Key, str], tuple[AnyRow, ...]]:
+    def settings(self) -> dict[tuple[RuntimeKey, str], tuple[AnyRow, ...]]:
         """Measured rows and parts by (key, environment): those that share a level and a noise floor."""
-        found: dict[tuple[Key, str], list[AnyRow]] = {}
-        for row in self.everything:
+        found: dict[tuple[RuntimeKey, str], list[AnyRow]] = {}
+        for row in self.all_rows:
             if row.kind == "measured":
                 found.setdefault((row.key, row.environment), []).append(row)
         return {setting: tuple(rows) for setting, rows in found.items()}
@@ -237,7 +239,7 @@ class LatencyTable:
         """Whether any row is simulated."""
         return any(row.kind == "simulated" for row in self.rows)
 
-    def of(self, key: Key) -> "LatencyTable":
+    def for_key(self, key: RuntimeKey) -> "LatencyTable":
         """The rows of one key. Raises TableError when there is none."""
         rows = tuple(row for row in self.rows if row.key == key)
         if not rows:

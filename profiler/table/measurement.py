@@ -7,9 +7,9 @@ from functools import lru_cache
 import numpy as np
 
 # Six samples are the fewest whose extremes hold the median with 95 %: 1 - 2 * 0.5^6 = 0.969.
-FEWEST_ROUNDS = 6
+MIN_ROUNDS = 6
 # Half width of a ratio's interval at which a row counts as converged.
-TARGET = 0.01
+TARGET_HALF_WIDTH = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,5 +66,5 @@ def summarise(
 ) -> Measurement:
     """Make the measurement of a block from its ratios to the reference, the level, and how the host fared."""
     ratio, low, high = median_interval(samples)
-    converged = len(samples) >= FEWEST_ROUNDS and high - low <= 2 * target * ratio
+    converged = len(samples) >= MIN_ROUNDS and high - low <= 2 * target * ratio
     return Measurement(ratio, low, high, reference_s, converged, tuple(samples), drift, interrupted)

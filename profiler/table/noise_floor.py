@@ -63,7 +63,7 @@ def noise_floor(rows: Iterable[AnyRow]) -> NoiseFloor | None:
     return NoiseFloor(len(gaps), middle, high, spread)
 
 
-def widened(row: AnyRow, floor: NoiseFloor | None) -> tuple[float, float]:
+def widened_interval(row: AnyRow, floor: NoiseFloor | None) -> tuple[float, float]:
     """Give (low, high) of the ratio: its interval within its processes, and what another would find."""
     spread = min(max(floor.spread if floor else 0.0, replicate_gap(row) or 0.0), _UNKNOWN)
     below, above = math.log(row.ratio / row.ratio_low), math.log(row.ratio_high / row.ratio)

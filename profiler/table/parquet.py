@@ -17,14 +17,14 @@ from jmsnas.errors import TableError
 from jmsnas.files import write_atomic
 from jmsnas.profiler.table.latency_table import SCHEMA_VERSION, LatencyTable
 from jmsnas.profiler.table.noise_floor import noise_floor
-from jmsnas.profiler.table.safe_parquet import open_parquet, unpack
-from jmsnas.profiler.table.schema import SCHEMA, record_row, row_record, sorted_out
+from jmsnas.profiler.table.safe_parquet import open_parquet, read_columns
+from jmsnas.profiler.table.schema import SCHEMA, row_from_record, row_to_record, separate_parts
 
 # The table of a large space is below 10 MB; more is a mistake or an attack.
 _MAX_BYTES = 64 << 20
 _MAX_ROWS = 1_000_000
 # Whatever pyarrow makes of bytes that are not a Parquet file; OverflowError of numbers none can hold.
-NOT_PARQUET = (pa.ArrowException, OSError, ValueError, OverflowError, LookupError, MemoryError)
+PARQUET_ERRORS = (pa.ArrowException, OSError, ValueError, OverflowError, LookupError, MemoryError)
 _TEXTS = ("jmsnas.device", "jmsnas.environment", "jmsnas.noise", "jmsnas.journal_sha256")
 
 
@@ -38,7 +38,7 @@ def write_table(path: Path, table: LatencyTable, journal_sha256: str = "") -> No
     StorageError
         When it cannot be written; the old file is untouched.
     """
-    records = [row_record(row) for row in table.everything]
+    records = [row_to_record(row) for row in table.all_rows]
     texts = {
         "jmsnas.device": table.device,
         "jmsnas.environment": json.dumps(table.environments, sort_keys=True),
@@ -75,11 +75,11 @@ def read_table(path: Path) -> LatencyTable:
         raise TableError(f"{path} is larger than {_MAX_BYTES} bytes: expected a latency table. {_AWAY}")
     try:
         return _parse(content, path)
-    except NOT_PARQUET as error:
-        raise TableError(f"{path} is damaged, or not a Parquet file: {reason(error)}. {_AWAY}") from error
+    except PARQUET_ERRORS as error:
+        raise TableError(f"{path} is damaged, or not a Parquet file: {first_line(error)}. {_AWAY}") from error
 
 
-def reason(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     """Say in one short line what an error says, whatever stood in the file."""
     return str(error).partition("\n")[0].rstrip(".")[:200] or type(error).__name__
 
@@ -115,12 +115,12 @@ def _parse(content: bytes, path: Path) -> LatencyTable:
         raise TableError(
             f"{path} claims {file.metadata.num_rows} rows: expected at most {_MAX_ROWS}. {_AWAY}"
         )
-    records = unpack(content, SCHEMA.names).to_pylist()
+    records = read_columns(content, SCHEMA.names).to_pylist()
     texts = {name: metadata.get(name, "") for name in _TEXTS}
     if _content_sha256(texts, records) != metadata.get("jmsnas.content_sha256"):
         raise TableError(f"{path} was changed since it was written: its checksum is another. {_AWAY}")
     try:
-        rows, parts = sorted_out(record_row(record) for record in records)
+        rows, parts = separate_parts(row_from_record(record) for record in records)
         return LatencyTable(texts["jmsnas.device"], rows, _environments(texts), parts)
     except TableError as error:
         raise TableError(f"{path} cannot be used: {error}. {_AWAY}") from error
@@ -147,7 +147,7 @@ def _noise(table: LatencyTable) -> list[dict[str, Any]]:
     return found
 
 
-def metadata_of(path: Path, name: str) -> str:
+def read_metadata(path: Path, name: str) -> str:
     """Read one entry of a file's metadata, as it stands there.
 
     Empty where the file has none, is no Parquet or is not there. Raises TableError where it cannot be read.
@@ -161,7 +161,7 @@ def metadata_of(path: Path, name: str) -> str:
         raise _unreadable(path, error) from error
     try:
         metadata = open_parquet(content).schema_arrow.metadata or {}
-    except NOT_PARQUET:
+    except PARQUET_ERRORS:
         return ""
     return str(metadata.get(name.encode(), b"").decode(errors="replace"))
 

@@ -4,14 +4,14 @@ import math
 from dataclasses import replace
 
 from jmsnas.profiler.table.latency_table import R
-from jmsnas.profiler.table.measurement import TARGET, summarise
-from jmsnas.profiler.table.trust import disturbed
+from jmsnas.profiler.table.measurement import TARGET_HALF_WIDTH, summarise
+from jmsnas.profiler.table.trust import is_disturbed
 
 # More processes and samples say nothing new of a block, and a table must be read in a moment.
 _MOST_PROCESSES, _MOST_SAMPLES = 8, 4000
 
 
-def pooled(before: R, after: R) -> R:
+def pool_rows(before: R, after: R) -> R:
     """Put two rows of one key and block together; the ratio is the median over the samples of both.
 
     The later one alone counts where they do not belong together: another environment, a simulated row, the
@@ -23,15 +23,15 @@ def pooled(before: R, after: R) -> R:
         after = replace(after, stages=before.stages, stages_s=before.stages_s)
     if unlike or before.samples == after.samples or not before.samples:
         return after
-    if disturbed(before) != disturbed(after):
-        return after if disturbed(before) else before
+    if is_disturbed(before) != is_disturbed(after):
+        return after if is_disturbed(before) else before
     rounds = (*before.process_rounds, *after.process_rounds)[-_MOST_PROCESSES:]
     while sum(rounds) > _MOST_SAMPLES and len(rounds) > 2:
         rounds = rounds[1:]
     samples = (*before.samples, *after.samples)[-sum(rounds) :]
     # The geometric mean: a level that jumped is a factor, and neither process knows the truth.
     level_s = math.sqrt(before.reference_s * after.reference_s)
-    found = summarise(samples, level_s, TARGET)
+    found = summarise(samples, level_s, TARGET_HALF_WIDTH)
     return replace(
         after,
         ratio=found.ratio,

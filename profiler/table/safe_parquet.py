@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from jmsnas.profiler.table.thrift import I32, I64, LIST, STRUCT, Compact, Fields
+from jmsnas.profiler.table.thrift import I32, I64, LIST, STRUCT, CompactReader, Fields
 
 # A footer is a few kilobytes; pyarrow ends the process where one of many megabytes does not fit into memory.
 _MAX_FOOTER_BYTES = 4 << 20
@@ -50,7 +50,7 @@ def open_parquet(content: bytes, texts: Sequence[str] = ()) -> pq.ParquetFile:
     )
 
 
-def unpack(content: bytes, columns: Sequence[str]) -> pa.Table:
+def read_columns(content: bytes, columns: Sequence[str]) -> pa.Table:
     """Read columns of a file, by name.
 
     Raises
@@ -98,7 +98,7 @@ def _text_bytes(column: pa.ChunkedArray) -> int:
 def _chunks(content: bytes, leaves: int, read: Sequence[int]) -> Iterator[Fields]:
     """What the footer says of the columns that are read, row group by row group."""
     end = len(content) - 8
-    for group in Compact(content, end - _footer_bytes(content), end).struct().get(_GROUPS) or []:
+    for group in CompactReader(content, end - _footer_bytes(content), end).struct().get(_GROUPS) or []:
         columns = group.get(_COLUMNS) or []
         if len(columns) != leaves:
             raise ValueError(f"a row group has {len(columns)} columns, expected {leaves}")
@@ -113,7 +113,7 @@ def _sums(content: bytes, chunk: Fields) -> tuple[int, int]:
         at = chunk[_DICTIONARY_AT]
     values, words, unpacked = 0, 0, 0
     while values < claimed:
-        reader = Compact(content, at, min(at + _MAX_HEADER_BYTES, len(content)))
+        reader = CompactReader(content, at, min(at + _MAX_HEADER_BYTES, len(content)))
         header = reader.struct()
         kind, count = header.get(_KIND, -1), 0
         if kind in _DESCRIBED:  # others hold no values and are passed over

@@ -6,8 +6,8 @@ from typing import Any
 import pyarrow as pa
 
 from jmsnas.errors import JmsnasError, TableError
-from jmsnas.profiler.table.latency_table import AnyRow, Key, PartRow, Row
-from jmsnas.space import Block, Candidate, Layer, Part, Subject
+from jmsnas.profiler.table.latency_table import AnyRow, BlockRow, PartRow, RuntimeKey
+from jmsnas.space import Block, BlockOrPart, Candidate, Layer, Part
 
 _KEY = ("runtime", "threads", "batch", "dtype", "processor", "layout", "timer")
 _CANDIDATE = ("op", "kernel_size", "expansion", "shortcut")
@@ -55,7 +55,7 @@ _NULLABLE = ("energy_j",)
 SCHEMA = pa.schema([pa.field(name, kind, nullable=name in _NULLABLE) for name, kind in _TYPES.items()])
 
 
-def row_record(row: AnyRow) -> dict[str, Any]:
+def row_to_record(row: AnyRow) -> dict[str, Any]:
     """Give a row as its columns: plain numbers and strings, as in the file and in the journal."""
     values = {name: getattr(row, name) for name in _PLAIN}
     lists = {name: list(getattr(row, name)) for name in _LISTS}
@@ -63,7 +63,7 @@ def row_record(row: AnyRow) -> dict[str, Any]:
     return {**keyed, **_subject_record(row.block), **values, **lists}
 
 
-def _subject_record(subject: Subject) -> dict[str, Any]:
+def _subject_record(subject: BlockOrPart) -> dict[str, Any]:
     if isinstance(subject, Block):
         candidate, layer, blocks = subject.candidate, subject.layer, []
         name = candidate.name
@@ -81,7 +81,7 @@ def _subject_record(subject: Subject) -> dict[str, Any]:
     }
 
 
-def record_row(record: dict[str, Any]) -> AnyRow:
+def row_from_record(record: dict[str, Any]) -> AnyRow:
     """Make a row from its columns.
 
     Raises
@@ -90,7 +90,7 @@ def record_row(record: dict[str, Any]) -> AnyRow:
         When a column is missing or the values make no sense together.
     """
     try:
-        key = Key(*(record[name] for name in _KEY))
+        key = RuntimeKey(*(record[name] for name in _KEY))
         values: dict[str, Any] = {name: record[name] for name in _PLAIN}
         values |= {name: tuple(record[name]) for name in _LISTS}
         if record["op"] == "part":
@@ -100,16 +100,16 @@ def record_row(record: dict[str, Any]) -> AnyRow:
         if candidate.name != record["candidate"]:
             raise TableError(f"a row says it is {record['candidate']!r} but describes {candidate.name!r}")
         layer = Layer(*(record[name] for name in _LAYER))
-        return Row(record["device"], key, Block(candidate, layer), **values)
+        return BlockRow(record["device"], key, Block(candidate, layer), **values)
     except KeyError as error:
         raise TableError(f"a row lacks the column {error}") from error
     except (JmsnasError, TypeError, ValueError) as error:
         raise TableError(f"a row makes no sense: {error}") from error
 
 
-def sorted_out(rows: Iterable[AnyRow]) -> tuple[tuple[Row, ...], tuple[PartRow, ...]]:
+def separate_parts(rows: Iterable[AnyRow]) -> tuple[tuple[BlockRow, ...], tuple[PartRow, ...]]:
     """Sort rows into those of blocks and those of parts."""
-    blocks: list[Row] = []
+    blocks: list[BlockRow] = []
     parts: list[PartRow] = []
     for row in rows:
         if isinstance(row.block, Block):

@@ -15,7 +15,7 @@ Fields = dict[tuple[int, int], Any]
 
 
 @dataclass(slots=True)
-class Compact:
+class CompactReader:
     """Reads `content` from `at`, and nothing from `end` on.
 
     Raises ValueError where the bytes are not what the protocol allows.

@@ -4,7 +4,7 @@ from jmsnas.profiler.table.latency_table import AnyRow
 from jmsnas.profiler.table.noise_floor import NoiseFloor
 
 # Share of the rounds: an interrupt now and then hits a few, a process on the same core hits all.
-INTERRUPTED = 0.2
+MAX_INTERRUPTED = 0.2
 _RED_DOUBT, _YELLOW_DOUBT = 0.10, 0.05
 # A shared host jumps by half; beyond that not even the level in seconds is worth much.
 _DRIFT = 0.6
@@ -14,12 +14,12 @@ _NOISE = {"green": 0.0, "yellow": 0.02, "red": 0.1}
 _SDS_A_HALF_WIDTH = 1.96
 
 
-def disturbed(row: AnyRow) -> bool:
+def is_disturbed(row: AnyRow) -> bool:
     """Whether the host or another process was in the way while the row was measured."""
-    return bool(row.host_faults) or row.interrupted > INTERRUPTED
+    return bool(row.host_faults) or row.interrupted > MAX_INTERRUPTED
 
 
-def judge(row: AnyRow, floor: NoiseFloor | None) -> tuple[str, str]:
+def rate_trust(row: AnyRow, floor: NoiseFloor | None) -> tuple[str, str]:
     """Give (`green`, `yellow` or `red`, why) of a row whose interval is widened already.
 
     `floor` is the noise floor of the rows of its key and environment, None where nothing was measured twice.
@@ -27,10 +27,10 @@ def judge(row: AnyRow, floor: NoiseFloor | None) -> tuple[str, str]:
     if row.kind == "simulated":
         return "red", "simulated, not measured"
     reds = [fault for fault in row.host_faults if "throttles" in fault]
-    if row.interrupted > INTERRUPTED:
+    if row.interrupted > MAX_INTERRUPTED:
         reds.append(f"something else held its core in {row.interrupted:.0%} of the rounds")
-    if row.doubt > _RED_DOUBT:
-        reds.append(f"known within {row.doubt:.0%} only")
+    if row.relative_ci > _RED_DOUBT:
+        reds.append(f"known within {row.relative_ci:.0%} only")
     if reds:
         return "red", "; ".join(reds)
     yellows = list(row.host_faults)
@@ -38,14 +38,14 @@ def judge(row: AnyRow, floor: NoiseFloor | None) -> tuple[str, str]:
         yellows.append(f"the host's speed moved by {row.drift:.0%} meanwhile")
     if not row.converged:
         yellows.append(f"half width {row.half_width:.1%}, expected 1 %: give a longer --budget")
-    if row.doubt > _YELLOW_DOUBT:
-        yellows.append(f"known within {row.doubt:.0%}, expected {_YELLOW_DOUBT:.0%}")
+    if row.relative_ci > _YELLOW_DOUBT:
+        yellows.append(f"known within {row.relative_ci:.0%}, expected {_YELLOW_DOUBT:.0%}")
     if floor is None:
         yellows.append("no block was measured in a second process")
     if yellows:
         return "yellow", "; ".join(yellows)
     assert floor is not None  # else it is yellow
-    return "green", f"within {row.doubt:.1%}; another process finds blocks {floor.median_gap:.1%} apart"
+    return "green", f"within {row.relative_ci:.1%}; another process finds blocks {floor.median_gap:.1%} apart"
 
 
 def relative_noise(row: AnyRow) -> float:
@@ -55,4 +55,4 @@ def relative_noise(row: AnyRow) -> float:
     """
     if row.kind == "simulated":
         return 0.0
-    return max(row.doubt / _SDS_A_HALF_WIDTH, _NOISE[row.trust])
+    return max(row.relative_ci / _SDS_A_HALF_WIDTH, _NOISE[row.trust])

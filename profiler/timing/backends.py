@@ -11,19 +11,23 @@ from pathlib import Path
 import torch
 
 from jmsnas.profiler.host.affinity import on_idlest_cores
-from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.profiler.timing import onnxruntime_backend as run_onnxruntime
 from jmsnas.profiler.timing import torch_backend as run_torch
-from jmsnas.profiler.timing.paired_timing import Timed
-from jmsnas.progress import Progress, silent
-from jmsnas.space import Subject
+from jmsnas.profiler.timing.paired_timing import TimedLoop
+from jmsnas.progress import Progress, no_progress
+from jmsnas.space import BlockOrPart
 
 _PREPARE = {"onnxruntime": run_onnxruntime.prepare, "torch": run_torch.prepare}
 
 
 def prepare(
-    subjects: Sequence[Subject], key: Key, cache: Path, seed: int = 0, progress: Progress = silent
-) -> list[Timed]:
+    subjects: Sequence[BlockOrPart],
+    key: RuntimeKey,
+    cache: Path,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> list[TimedLoop]:
     """Make blocks or whole parts ready to be timed under a key.
 
     Run what is returned inside `pinned(key)`.
@@ -50,7 +54,7 @@ def prepare(
 
 
 @contextmanager
-def pinned(key: Key) -> Iterator[None]:
+def pinned(key: RuntimeKey) -> Iterator[None]:
     """Hold the process still while blocks are timed: threads, cores, no gradients, denormals are zero.
 
     It stays on as many cores as the key has threads, those that are idlest now, where the operating system

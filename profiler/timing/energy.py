@@ -7,34 +7,34 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from jmsnas.profiler.host.energy_meters import Meter, nvml_meter, rapl_meter
+from jmsnas.profiler.host.energy_meters import EnergyMeter, nvml_meter, rapl_meter
 from jmsnas.profiler.host.jetson_rails import rail_meter
-from jmsnas.profiler.timing.paired_timing import Timed
+from jmsnas.profiler.timing.paired_timing import TimedLoop
 
 # At RAPL's update of 1 ms the two readings are then off by 0.2 % of what is drawn.
-SECONDS = 0.5
+MIN_DURATION_S = 0.5
 # Where a meter is slow the time is stretched to so many of its updates: the readings are off by 5 % at most.
 _UPDATES = 20
 # Calls between two looks at the clock take this long, so that looking costs nothing.
 _LOOK_S = 0.02
 
 
-def find_meter(processor: str, root: Path = Path("/")) -> Meter | None:
+def find_meter(processor: str, root: Path = Path("/")) -> EnergyMeter | None:
     """Find what counts the energy of a processor, `cpu` or `cuda`; None where nothing does.
 
     `root` is where `sys` lies.
     """
     found = _meter_or_why(processor, root)
-    return found if isinstance(found, Meter) else None
+    return found if isinstance(found, EnergyMeter) else None
 
 
-def why_no_meter(processor: str, root: Path = Path("/")) -> str:
+def no_meter_reason(processor: str, root: Path = Path("/")) -> str:
     """Say in one line why `find_meter` finds none, and what to do; empty where it finds one."""
     found = _meter_or_why(processor, root)
-    return "" if isinstance(found, Meter) else f"no meter: {found}"
+    return "" if isinstance(found, EnergyMeter) else f"no meter: {found}"
 
 
-def _meter_or_why(processor: str, root: Path) -> Meter | str:
+def _meter_or_why(processor: str, root: Path) -> EnergyMeter | str:
     if processor == "cpu":
         return (
             rapl_meter(root)
@@ -48,9 +48,9 @@ def _meter_or_why(processor: str, root: Path) -> Meter | str:
     return f"what counts the energy of {processor!r} is not known, only of cpu and cuda"
 
 
-def idle_w(
-    meter: Meter,
-    seconds: float = SECONDS,
+def measure_idle_power_w(
+    meter: EnergyMeter,
+    seconds: float = MIN_DURATION_S,
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> float:
@@ -72,11 +72,11 @@ def idle_w(
     return drawn_j / passed_s
 
 
-def energy_j(
-    meter: Meter,
-    run: Timed,
+def measure_energy_j(
+    meter: EnergyMeter,
+    run: TimedLoop,
     idle_power_w: float,
-    seconds: float = SECONDS,
+    seconds: float = MIN_DURATION_S,
     clock: Callable[[], float] = time.monotonic,
 ) -> float | None:
     """Net joules of one call: (gross - idle power x time) / calls.
@@ -120,5 +120,5 @@ def energy_j(
     return net_j / calls if net_j > doubt_j else None
 
 
-def _stretched_s(seconds: float, meter: Meter) -> float:
+def _stretched_s(seconds: float, meter: EnergyMeter) -> float:
     return max(seconds, _UPDATES * meter.update_s)

@@ -17,23 +17,23 @@ from torch import Tensor, nn
 
 from jmsnas import blocks as blocks_file
 from jmsnas import operations
-from jmsnas.blocks import build, example_input
+from jmsnas.blocks import build_module, example_input
 from jmsnas.files import make_folder, write_atomic
-from jmsnas.progress import Progress, silent
-from jmsnas.space import Part, Subject
+from jmsnas.progress import Progress, no_progress
+from jmsnas.space import BlockOrPart, Part
 
 # Large enough that the fixed second does not matter, small enough that progress is seen.
 _BLOCKS_AN_EXPORT = 32
 
 
-def seeded_module(block: Subject, seed: int = 0) -> nn.Module:
+def seeded_module(block: BlockOrPart, seed: int = 0) -> nn.Module:
     """Make the module of a block or a part for timing: evaluation mode, weights that keep activations near 1.
 
     Values that fade to denormal numbers would be timed ten times too slow. The global generator of torch is
     left as it was.
     """
     with torch.random.fork_rng(devices=[]):
-        module = build(block).eval()
+        module = build_module(block).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for part in module.modules():
@@ -44,12 +44,12 @@ def seeded_module(block: Subject, seed: int = 0) -> nn.Module:
     return module.requires_grad_(False)
 
 
-def onnx_models(
-    blocks: Sequence[Subject],
+def export_to_onnx(
+    blocks: Sequence[BlockOrPart],
     batch: int,
     cache: Path,
     seed: int = 0,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     dtype: str = "float32",
 ) -> list[bytes]:
     """ONNX models of blocks or parts, one input and one output each, static shapes.
@@ -88,7 +88,7 @@ def onnx_models(
     return [path.read_bytes() for path in paths]
 
 
-def _batches(missing: Sequence[int], blocks: Sequence[Subject]) -> Iterator[list[int]]:
+def _batches(missing: Sequence[int], blocks: Sequence[BlockOrPart]) -> Iterator[list[int]]:
     """Cut the indices so that no piece, but one of a single part, has more than 32 blocks."""
     piece: list[int] = []
     held = 0
@@ -104,7 +104,7 @@ def _batches(missing: Sequence[int], blocks: Sequence[Subject]) -> Iterator[list
         yield piece
 
 
-def _digest(block: Subject, batch: int, seed: int, dtype: str) -> str:
+def _digest(block: BlockOrPart, batch: int, seed: int, dtype: str) -> str:
     versions = "|".join(f"{name} {version(name)}" for name in ("torch", "onnxscript", "onnx"))
     # The files that decide what is exported: a change there must not meet an old model.
     files = (blocks_file.__file__, operations.__file__, __file__)
@@ -123,7 +123,7 @@ class _SideBySide(nn.Module):
         return [part(x) for part, x in zip(self.parts, xs, strict=True)]
 
 
-def _export(blocks: Sequence[Subject], batch: int, seed: int, dtype: str) -> list[bytes]:
+def _export(blocks: Sequence[BlockOrPart], batch: int, seed: int, dtype: str) -> list[bytes]:
     together = _SideBySide([seeded_module(block, seed) for block in blocks]).eval()
     together = together.to(getattr(torch, dtype))
     inputs = [example_input(block, batch, seed).to(getattr(torch, dtype)) for block in blocks]

@@ -7,7 +7,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
-from jmsnas.profiler.timing.paired_timing import Timed, wall_clock
+from jmsnas.profiler.timing.paired_timing import TimedLoop, wall_clock
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
@@ -24,7 +24,7 @@ def open_session(model: bytes, threads: int, processor: str = "cpu") -> Any:
     return ort.InferenceSession(model, options, providers=[PROVIDERS[processor]], enable_fallback=False)
 
 
-def timed_session(session: Any, x: NDArray[Any], processor: str = "cpu") -> Timed:
+def timed_session(session: Any, x: NDArray[Any], processor: str = "cpu") -> TimedLoop:
     """Make a session ready to be timed, its input and output bound once.
 
     `run` on arrays adds 4 to 6 us a call for copies that a part of many blocks pays once.

@@ -11,17 +11,21 @@ import onnxruntime as ort
 
 from jmsnas.blocks import example_input
 from jmsnas.errors import MeasurementError
-from jmsnas.profiler.table.latency_table import Key
-from jmsnas.profiler.timing.onnx_export import onnx_models
+from jmsnas.profiler.table.latency_table import RuntimeKey
+from jmsnas.profiler.timing.onnx_export import export_to_onnx
 from jmsnas.profiler.timing.onnx_session import PROVIDERS, open_session, timed_session
-from jmsnas.profiler.timing.paired_timing import Timed
-from jmsnas.progress import Progress, silent
-from jmsnas.space import Subject
+from jmsnas.profiler.timing.paired_timing import TimedLoop
+from jmsnas.progress import Progress, no_progress
+from jmsnas.space import BlockOrPart
 
 
 def prepare(
-    subjects: Sequence[Subject], key: Key, cache: Path, seed: int = 0, progress: Progress = silent
-) -> list[Timed]:
+    subjects: Sequence[BlockOrPart],
+    key: RuntimeKey,
+    cache: Path,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> list[TimedLoop]:
     """Make blocks ready to be timed in onnxruntime. See `runtimes.prepare`.
 
     Raises
@@ -37,11 +41,11 @@ def prepare(
             f"{', '.join(ort.get_available_providers())}, not {PROVIDERS[key.processor]}. Install "
             "onnxruntime-gpu, or measure the processor: --processor cpu"
         )
-    models = onnx_models(subjects, key.batch, cache, seed, progress, key.dtype)
+    models = export_to_onnx(subjects, key.batch, cache, seed, progress, key.dtype)
     return [_timed(subject, model, key, cache, seed) for subject, model in zip(subjects, models, strict=True)]
 
 
-def _timed(subject: Subject, model: bytes, key: Key, cache: Path, seed: int) -> Timed:
+def _timed(subject: BlockOrPart, model: bytes, key: RuntimeKey, cache: Path, seed: int) -> TimedLoop:
     try:
         session = open_session(model, key.threads, key.processor)
     except Exception as error:  # onnxruntime's own classes share no base

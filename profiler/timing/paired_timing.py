@@ -16,13 +16,13 @@ from itertools import cycle, repeat
 import numpy as np
 
 from jmsnas.errors import InputError, MeasurementError
-from jmsnas.profiler.table.measurement import FEWEST_ROUNDS, TARGET, Measurement, summarise
-from jmsnas.progress import Progress, silent
+from jmsnas.profiler.table.measurement import MIN_ROUNDS, TARGET_HALF_WIDTH, Measurement, summarise
+from jmsnas.progress import Progress, no_progress
 
 Call = Callable[[], object]
 Clock = Callable[[], int]
 # What is measured: runs so many times in a row and gives the seconds that all of it took.
-Timed = Callable[[int], float]
+TimedLoop = Callable[[int], float]
 
 # Looking seldom keeps the stopping rule from picking the moment at which the interval is luckily narrow.
 _LOOK_EVERY = 5
@@ -53,8 +53,8 @@ class TimingConfig:
     """
 
     sample_s: float = 2e-4
-    target: float = TARGET
-    finest: float = TARGET
+    target: float = TARGET_HALF_WIDTH
+    finest: float = TARGET_HALF_WIDTH
     min_rounds: int = 30
     max_rounds: int = 2000
     budget_s: float = 30.0
@@ -69,7 +69,7 @@ class TimingConfig:
             )
 
 
-def wall_clock(call: Call, clock: Clock = time.perf_counter_ns) -> Timed:
+def wall_clock(call: Call, clock: Clock = time.perf_counter_ns) -> TimedLoop:
     """Time a call that is over when it returns."""
 
     def timed(loops: int) -> float:
@@ -82,12 +82,12 @@ def wall_clock(call: Call, clock: Clock = time.perf_counter_ns) -> Timed:
 
 
 def measure(
-    blocks: Sequence[Timed],
-    references: Sequence[Timed],
+    blocks: Sequence[TimedLoop],
+    references: Sequence[TimedLoop],
     finished: Callable[[int, Measurement], None],
     config: TimingConfig,
     seed: int = 0,
-    progress: Progress = silent,
+    progress: Progress = no_progress,
     clock: Clock = time.perf_counter_ns,
     core_clock: Clock | None = None,
     starting: Callable[[int], None] = lambda index: None,
@@ -141,14 +141,14 @@ def measure(
                 samples[index].append(sample_s / math.sqrt(levels[-2] * levels[-1]))
             host.end_round(levels)
             spent = host.spent_s / config.budget_s
-            last = host.rounds >= FEWEST_ROUNDS and (spent >= 1 or host.rounds >= config.max_rounds)
+            last = host.rounds >= MIN_ROUNDS and (spent >= 1 or host.rounds >= config.max_rounds)
             if not last and (host.rounds < config.min_rounds or host.rounds % _LOOK_EVERY):
                 continue
             shares = 0.0
             for index in tuple(left):
                 found = summarise(samples[index], host.level_s, config.target, host.drift, host.interrupted)
                 widths[index] = found.half_width
-                if last or (found.half_width <= target and len(found.samples) >= FEWEST_ROUNDS):
+                if last or (found.half_width <= target and len(found.samples) >= MIN_ROUNDS):
                     left.remove(index)
                     finished(index, found)
                 else:  # widths fall with the root of the rounds; a share of a block's work is done
@@ -197,7 +197,7 @@ class _Host:
         return self.disturbed / self.rounds
 
 
-def _sample(timed: Timed, loops: int) -> float:
+def _sample(timed: TimedLoop, loops: int) -> float:
     timed(
         1
     )  # not counted: caches still hold the block before, which would cost a share that falls with `loops`
@@ -210,7 +210,7 @@ def _sample(timed: Timed, loops: int) -> float:
     return seconds / loops
 
 
-def _calibrate(timed: Timed, sample_s: float) -> int:
+def _calibrate(timed: TimedLoop, sample_s: float) -> int:
     timed(1)  # the first call pays for memory and lazy set-up
     loops = 1
     while True:
@@ -223,7 +223,7 @@ def _calibrate(timed: Timed, sample_s: float) -> int:
         loops *= 2
 
 
-def _warm_up(reference: Timed, loops: int, longest_s: float, clock: Clock) -> None:
+def _warm_up(reference: TimedLoop, loops: int, longest_s: float, clock: Clock) -> None:
     began, before = clock(), math.inf
     while (clock() - began) * 1e-9 < longest_s:
         level = float(np.median([_sample(reference, loops) for _ in range(_WINDOW)]))

@@ -10,16 +10,20 @@ import torch
 
 from jmsnas.blocks import example_input
 from jmsnas.errors import MeasurementError
-from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.profiler.timing.onnx_export import seeded_module
-from jmsnas.profiler.timing.paired_timing import Call, Timed, wall_clock
-from jmsnas.progress import Progress, silent
-from jmsnas.space import Subject
+from jmsnas.profiler.timing.paired_timing import Call, TimedLoop, wall_clock
+from jmsnas.progress import Progress, no_progress
+from jmsnas.space import BlockOrPart
 
 
 def prepare(
-    subjects: Sequence[Subject], key: Key, cache: Path, seed: int = 0, progress: Progress = silent
-) -> list[Timed]:
+    subjects: Sequence[BlockOrPart],
+    key: RuntimeKey,
+    cache: Path,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> list[TimedLoop]:
     """Make blocks ready to be timed in eager torch; `cache` is not used. See `runtimes.prepare`.
 
     Raises
@@ -35,21 +39,21 @@ def prepare(
     return [_timed(subject, key, seed) for subject in subjects]
 
 
-def _timed(subject: Subject, key: Key, seed: int) -> Timed:
+def _timed(subject: BlockOrPart, key: RuntimeKey, seed: int) -> TimedLoop:
     layout = torch.channels_last if key.layout == "channels_last" else torch.contiguous_format
     dtype = getattr(torch, key.dtype)
     module = seeded_module(subject, seed).to(key.processor, dtype).to(memory_format=layout)
     x_NCHW = example_input(subject, key.batch, seed)
     x_NCHW = x_NCHW.to(device=key.processor, dtype=dtype, memory_format=layout)
     if key.timer == "torchprof":
-        from jmsnas.profiler.timing.torchprof_backend import layer_seconds
+        from jmsnas.profiler.timing.torchprof_backend import layer_latency_s
 
-        return lambda loops: sum(sum(layer_seconds(module, x_NCHW).values()) for _ in range(loops))
+        return lambda loops: sum(sum(layer_latency_s(module, x_NCHW).values()) for _ in range(loops))
     call = partial(module, x_NCHW)
     return device_events(call) if key.processor == "cuda" else wall_clock(call)
 
 
-def device_events(call: Call) -> Timed:
+def device_events(call: Call) -> TimedLoop:
     """Time work on a CUDA device by its own clock: an event before, an event behind, then wait for it.
 
     The host's clock would stop when the work is queued, not when it is done.

@@ -27,7 +27,7 @@ from torch.autograd.profiler_util import FunctionEvent
 
 from jmsnas.blocks import example_input
 from jmsnas.errors import InputError, MeasurementError
-from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.profiler.timing.backends import pinned
 from jmsnas.profiler.timing.onnx_export import seeded_module
 from jmsnas.space import Block
@@ -80,7 +80,7 @@ class _Profile(profiler.profile):
 
 
 @contextmanager
-def bridged() -> Iterator[Any]:
+def patched_torchprof() -> Iterator[Any]:
     """Give torchprof's module `profile`, able to run on current torch inside this context.
 
     The name `tprofiler` in that module is replaced and put back at the end, so one thread at a time may be
@@ -101,12 +101,12 @@ def bridged() -> Iterator[Any]:
             del os.environ["KINETO_LOG_LEVEL"]
 
 
-def self_seconds(events: Iterable[FunctionEvent]) -> float:
+def self_cpu_s(events: Iterable[FunctionEvent]) -> float:
     """Seconds of operators, each without those it calls: torchprof's "Self CPU total", counted once."""
     return float(sum(event.self_cpu_time_total for event in events)) * 1e-6
 
 
-def layer_seconds(module: nn.Module, x_NCHW: Tensor) -> dict[str, float]:
+def layer_latency_s(module: nn.Module, x_NCHW: Tensor) -> dict[str, float]:
     """Run `module` once under torchprof and give the seconds of every layer, in the order of the module.
 
     A layer is a leaf module under its name in `named_modules`. Run it inside `pinned` and after a warm-up;
@@ -126,7 +126,7 @@ def layer_seconds(module: nn.Module, x_NCHW: Tensor) -> dict[str, float]:
         When torchprof gives no time above 0 for a layer.
     """
     found = _run(module, x_NCHW, None)
-    seconds = {name: self_seconds(events) for name, events in found.items()}
+    seconds = {name: self_cpu_s(events) for name, events in found.items()}
     for name, layer_s in seconds.items():
         if not (math.isfinite(layer_s) and layer_s > 0):
             label = name or type(module).__name__
@@ -137,7 +137,7 @@ def layer_seconds(module: nn.Module, x_NCHW: Tensor) -> dict[str, float]:
     return seconds
 
 
-def stage_seconds(block: Block, module: nn.Module, x_NCHW: Tensor) -> dict[str, float]:
+def stage_latency_s(block: Block, module: nn.Module, x_NCHW: Tensor) -> dict[str, float]:
     """Run a block once under torchprof and give the seconds of its stages, in the order they run.
 
     Parameters and conditions are those of `layer_seconds`; `module` is what `blocks.build` made of `block`.
@@ -149,7 +149,7 @@ def stage_seconds(block: Block, module: nn.Module, x_NCHW: Tensor) -> dict[str, 
         For Identity, and when torchprof gives no time above 0 for a layer or for the addition.
     """
     stages = layer_stages(block, module)
-    seconds = layer_seconds(module, x_NCHW)
+    seconds = layer_latency_s(module, x_NCHW)
     found = dict.fromkeys(stages.values(), 0.0)
     for layer, stage in stages.items():
         found[stage] += seconds[layer]
@@ -162,8 +162,8 @@ def torchprof_s(block: Block, runs: int, seed: int) -> float:
     Eager torch on one thread, batch 1. Raises InputError for fewer runs than 1, else as `layer_seconds`.
     """
     module, x_NCHW = seeded_module(block, seed), example_input(block, 1, seed)
-    with pinned(Key("torch")):
-        found = [(warm, sum(layer_seconds(module, x_NCHW).values())) for warm in warmed(runs)]
+    with pinned(RuntimeKey("torch")):
+        found = [(warm, sum(layer_latency_s(module, x_NCHW).values())) for warm in warm_up_schedule(runs)]
     return median(total_s for warm, total_s in found if warm)
 
 
@@ -197,7 +197,7 @@ def layer_stages(block: Block, module: nn.Module) -> dict[str, str]:
     return found
 
 
-def warmed(runs: int) -> list[bool]:
+def warm_up_schedule(runs: int) -> list[bool]:
     """Five runs that do not count, then `runs` that do, 1 or more. Raises InputError for fewer."""
     if runs < 1:
         raise InputError(f"cannot take the median of {runs} runs: expected 1 or more")
@@ -206,7 +206,7 @@ def warmed(runs: int) -> list[bool]:
 
 def _run(module: nn.Module, x_NCHW: Tensor, paths: Sequence[tuple[str, ...]] | None) -> dict[str, _Events]:
     """Give events by layer, of the modules at `paths` or, for None, of all leaves; empty where none ran."""
-    with bridged() as wrapper:
+    with patched_torchprof() as wrapper:
         with wrapper.Profile(module, paths=paths) as profiled:
             module(x_NCHW)
         traces, events = profiled.raw()

@@ -16,17 +16,17 @@ runner = CliRunner()
 
 
 @pytest.fixture(scope="module")
-def place(short_run: tuple[Workspace, Run], tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def workspace(short_run: tuple[Workspace, Run], tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     folder = tmp_path_factory.mktemp("compared") / "workspace"
     shutil.copytree(short_run[0].folder, folder)
     return Workspace(folder)
 
 
-def test_runs_beside_mobilenets(place: Workspace, short_run: tuple[Workspace, Run]) -> None:
-    tree = json.loads((write_mesh_run(place, "tree") / "result.json").read_text())
-    asked = ["compare", "tree", "short", "--no-train", "--json", "--workspace", str(place.folder)]
+def test_runs_beside_mobilenets(workspace: Workspace, short_run: tuple[Workspace, Run]) -> None:
+    tree = json.loads((write_mesh_run(workspace, "tree") / "result.json").read_text())
+    asked = ["compare", "tree", "short", "--no-train", "--json", "--workspace", str(workspace.folder)]
     # One MobileNet was trained before; the others' cells stay empty.
-    path = place.folder / "compare" / "digits" / "mobilenet_v2-e3-s0.json"
+    path = workspace.folder / "compare" / "digits" / "mobilenet_v2-e3-s0.json"
     path.parent.mkdir(parents=True)
     recipe = {"optimizer": "sgd", "lr": 0.1, "batch_size": 64, "lambda1": 5e-4}
     path.write_text(json.dumps({"test_accuracy": 0.5, "recipe": recipe}))
@@ -61,7 +61,7 @@ def test_runs_beside_mobilenets(place: Workspace, short_run: tuple[Workspace, Ru
     at = {(its["network"], its["method"], its["size"]): its["latency_s"] for its in others}
     for network in ("mobilenet_v1", "mobilenet_v2", "mobilenet_v3_small", "mobilenet_v3_large"):
         assert at[network, "hivemind", 224] <= at[network, "neurosurgeon", 224] * (1 + 1e-9)
-    folder = place.folder / "compare"
+    folder = workspace.folder / "compare"
     names = ("compare.csv", "compare.html", "fig5.png", "fig5.svg", "fig6.png", "fig6.svg")
     assert all((folder / name).stat().st_size > 500 for name in names)
     rows = list(csv.DictReader(io.StringIO((folder / "compare.csv").read_text())))
@@ -71,21 +71,21 @@ def test_runs_beside_mobilenets(place: Workspace, short_run: tuple[Workspace, Ru
     assert "224x224 images: latency alone" in page and "No device says its watts" in page
 
 
-def test_mobilenets_are_trained_as_the_run_was(place: Workspace) -> None:
+def test_mobilenets_are_trained_as_the_run_was(workspace: Workspace) -> None:
     from jmsnas.datasets.catalog import load_dataset
-    from jmsnas.nas.comparison import read_run, recipe_of
+    from jmsnas.nas.comparison import read_run, training_config
     from jmsnas.nas.train_mobilenet import known_accuracy, train_mobilenet
     from jmsnas.space_file import load_space
 
-    config = recipe_of(read_run(place.run("short")))
+    config = training_config(read_run(workspace.run("short")))
     assert config.final_epochs == 3 and config.warmup_epochs == 0
     splits = load_dataset("digits", load_space("digits"), 0)
-    found = train_mobilenet(place, "mobilenet_v3_small", "digits", splits, config)
-    assert 0 <= found <= 1 and known_accuracy(place, "mobilenet_v3_small", "digits", config) == found
+    found = train_mobilenet(workspace, "mobilenet_v3_small", "digits", splits, config)
+    assert 0 <= found <= 1 and known_accuracy(workspace, "mobilenet_v3_small", "digits", config) == found
     # Another recipe is another accuracy.
     from dataclasses import replace
 
-    assert known_accuracy(place, "mobilenet_v3_small", "digits", replace(config, lr=0.2)) is None
+    assert known_accuracy(workspace, "mobilenet_v3_small", "digits", replace(config, lr=0.2)) is None
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from typer.testing import CliRunner
 from jmsnas.cli import app
 from jmsnas.cli.devices import describe_devices
 from jmsnas.estimators.fit_tables import fit_tables
-from jmsnas.profiler.simulation.roofline import simulated_names, simulated_table
-from jmsnas.profiler.table.latency_table import Key, LatencyTable
+from jmsnas.profiler.simulation.roofline import simulated_device_names, simulated_table
+from jmsnas.profiler.table.latency_table import LatencyTable, RuntimeKey
 from jmsnas.profiler.table.parquet import write_table
 from jmsnas.space_file import load_space
 from jmsnas.workspace import Workspace
@@ -21,10 +21,10 @@ NOW = datetime(2026, 12, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Workspace:
+def workspace(tmp_path: Path) -> Workspace:
     """`pi4` simulated, `local` and `board` measured (a quarter unconverged, half green), `jetson` broken."""
     workspace = Workspace(tmp_path)
-    simulated = simulated_table("pi4", BLOCKS, [Key(), Key("torch")])
+    simulated = simulated_table("pi4", BLOCKS, [RuntimeKey(), RuntimeKey("torch")])
     write_table(workspace.table("pi4"), simulated)
     for name in ("local", "board"):
         rows = [
@@ -34,16 +34,16 @@ def place(tmp_path: Path) -> Workspace:
                 samples=(row.ratio, row.ratio * (1 + i / 100)), process_rounds=(1, 1),
                 measured_at=f"2026-11-2{i + 1}T00:00:00+00:00",
             )
-            for i, row in enumerate(simulated.of(Key()).rows)
+            for i, row in enumerate(simulated.for_key(RuntimeKey()).rows)
         ]  # fmt: skip
         write_table(workspace.table(name), LatencyTable(name, tuple(rows), {}))
     workspace.table("jetson").write_text("broken")
     return workspace
 
 
-def test_every_device_with_what_is_known_of_it(place: Workspace) -> None:
-    devices = {device["device"]: device for device in describe_devices(place, NOW)["devices"]}
-    assert list(devices) == ["local", *simulated_names(), "board"]
+def test_every_device_with_what_is_known_of_it(workspace: Workspace) -> None:
+    devices = {device["device"]: device for device in describe_devices(workspace, NOW)["devices"]}
+    assert list(devices) == ["local", *simulated_device_names(), "board"]
     kinds = {name: device["kind"] for name, device in devices.items()}
     assert kinds["local"] == kinds["board"] == "measured" and kinds["pi4"] == "simulated"
     assert kinds["jetson"] == "unreadable" and kinds["cloud"] == "not profiled"
@@ -60,8 +60,8 @@ def test_every_device_with_what_is_known_of_it(place: Workspace) -> None:
     assert devices["local"]["this_host"] and not devices["board"]["this_host"]
 
 
-def test_host_is_at_least_local(place: Workspace) -> None:
-    host = describe_devices(place, NOW)["host"]
+def test_host_is_at_least_local(workspace: Workspace) -> None:
+    host = describe_devices(workspace, NOW)["host"]
     assert host["is"][0] == "local" and host["cores"] >= 1
 
 
@@ -70,7 +70,7 @@ def test_host_is_at_least_local(place: Workspace) -> None:
     [("2026-11-30", 1.0), ("2026-11-30T12:00:00+00:00", 0.5), ("2030-01-01", 0.0), ("long ago", None)],
 )
 def test_age(tmp_path: Path, measured_at: str, age_days: float | None) -> None:
-    table = simulated_table("pi4", BLOCKS[:1], [Key()])
+    table = simulated_table("pi4", BLOCKS[:1], [RuntimeKey()])
     rows = tuple(replace(row, measured_at=measured_at) for row in table.rows)
     write_table(Workspace(tmp_path).table("pi4"), LatencyTable("pi4", rows, {}))
     devices = describe_devices(Workspace(tmp_path), NOW)["devices"]
@@ -78,20 +78,22 @@ def test_age(tmp_path: Path, measured_at: str, age_days: float | None) -> None:
     assert key["age_days"] == age_days
 
 
-def test_mixed_and_empty_tables(place: Workspace) -> None:
+def test_mixed_and_empty_tables(workspace: Workspace) -> None:
     measured = [
-        replace(row, device="pi4", kind="measured") for row in simulated_table("pi4", BLOCKS, [Key()]).rows
+        replace(row, device="pi4", kind="measured")
+        for row in simulated_table("pi4", BLOCKS, [RuntimeKey()]).rows
     ]
     write_table(
-        place.table("pi4"), LatencyTable("pi4", (*measured[1:], replace(measured[0], kind="simulated")), {})
+        workspace.table("pi4"),
+        LatencyTable("pi4", (*measured[1:], replace(measured[0], kind="simulated")), {}),
     )
-    write_table(place.table("cloud"), LatencyTable("cloud", (), {}))
-    kinds = {device["device"]: device["kind"] for device in describe_devices(place, NOW)["devices"]}
+    write_table(workspace.table("cloud"), LatencyTable("cloud", (), {}))
+    kinds = {device["device"]: device["kind"] for device in describe_devices(workspace, NOW)["devices"]}
     assert (kinds["pi4"], kinds["cloud"]) == ("mixed", "not profiled")
 
 
-def test_printed(place: Workspace) -> None:
-    found = CliRunner().invoke(app, ["devices", "--workspace", str(place.folder)])
+def test_printed(workspace: Workspace) -> None:
+    found = CliRunner().invoke(app, ["devices", "--workspace", str(workspace.folder)])
     assert found.exit_code == 0 and found.stderr == ""
     assert found.stdout.startswith("This host: ")
     assert "\nlocal         measured  (this host)\n  onnxruntime-t1-b1-f32       4 rows  age " in found.stdout
@@ -109,14 +111,17 @@ def test_json_is_one_document(tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists(), "looking makes nothing"
 
 
-def test_published_tables_are_devices_too(place: Workspace) -> None:
+def test_published_tables_are_devices_too(workspace: Workspace) -> None:
     names = {"device": "board", "processor": None}
     rows = [*records(9), *records(9, **names), a_record(source="b", device="pi4", processor=None)]
     rows += records(9, device="pi4", processor=None, source="a")
     fit_tables(
-        place, tables=[write_published(place.folder / "p.parquet", rows)], force=True, tell=lambda text: None
+        workspace,
+        tables=[write_published(workspace.folder / "p.parquet", rows)],
+        force=True,
+        warn=lambda text: None,
     )
-    devices = {device["device"]: device for device in describe_devices(place, NOW)["devices"]}
+    devices = {device["device"]: device for device in describe_devices(workspace, NOW)["devices"]}
     (key,) = devices["some-board-cpu-2-threads"]["published"]
     assert devices["some-board-cpu-2-threads"]["kind"] == "published"
     assert (key["key"], key["rows"], key["overruled"]) == ("onnxruntime-t2-b1-f32", 9, False)
@@ -124,7 +129,7 @@ def test_published_tables_are_devices_too(place: Workspace) -> None:
     assert devices["pi4"]["kind"] == "published" and devices["board"]["kind"] == "measured"
     assert devices["pi4"]["published"][0]["sources"] == ["a", "b"]
     assert devices["board"]["published"][0]["overruled"]
-    out = CliRunner().invoke(app, ["devices", "--workspace", str(place.folder)]).stdout
+    out = CliRunner().invoke(app, ["devices", "--workspace", str(workspace.folder)]).stdout
     assert (
         "\nsome-board-cpu-2-threads  published\n  onnxruntime-t2-b1-f32       9 rows  Some board, CPU" in out
     )
@@ -134,7 +139,7 @@ def test_published_tables_are_devices_too(place: Workspace) -> None:
 
 
 def test_a_published_table_that_is_damaged_is_left_out(tmp_path: Path) -> None:
-    place = Workspace(tmp_path)
-    (fitted,) = fit_tables(place, tables=[write_published(tmp_path / "p.parquet", records(9))])
+    workspace = Workspace(tmp_path)
+    (fitted,) = fit_tables(workspace, tables=[write_published(tmp_path / "p.parquet", records(9))])
     (fitted.folder / "table.parquet").write_text("broken")
-    assert len(describe_devices(place, NOW)["devices"]) == 1 + len(simulated_names())
+    assert len(describe_devices(workspace, NOW)["devices"]) == 1 + len(simulated_device_names())

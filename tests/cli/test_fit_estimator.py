@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from jmsnas.cli import app
 from jmsnas.estimators.store.estimator import load_estimator
 from jmsnas.profiler.simulation.roofline import simulated_table
-from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.profiler.table.parquet import write_table
 from jmsnas.space_file import load_space
 from jmsnas.workspace import Workspace
@@ -25,7 +25,7 @@ def typed(place: Path, *words: str) -> tuple[int, str, str]:
 
 def profiled(place: Path, *devices: str) -> Path:
     for device in devices:
-        table = simulated_table(device, BLOCKS, [Key("torch")])
+        table = simulated_table(device, BLOCKS, [RuntimeKey("torch")])
         write_table(Workspace(place).table(device), table)
     return place
 

@@ -4,20 +4,20 @@ from pathlib import Path
 import pytest
 from synthetic_published import records, write_published
 
-from jmsnas.cli.fit_estimator_output import draw, fitted_document, print_fitted
+from jmsnas.cli.fit_estimator_output import draw_evaluation, fitted_document, print_fitted
 from jmsnas.errors import StorageError
-from jmsnas.estimators.fit_tables import Fitted, fit_tables
+from jmsnas.estimators.fit_tables import FittedEstimator, fit_tables
 from jmsnas.workspace import Workspace
 
 
 @pytest.fixture(scope="module")
-def fitted(tmp_path_factory: pytest.TempPathFactory) -> Fitted:
+def fitted(tmp_path_factory: pytest.TempPathFactory) -> FittedEstimator:
     folder = tmp_path_factory.mktemp("fitted")
     (found,) = fit_tables(Workspace(folder), tables=[write_published(folder / "p.parquet", records(9))])
     return found
 
 
-def test_columns_stand_under_their_heads(fitted: Fitted, capsys: pytest.CaptureFixture[str]) -> None:
+def test_columns_stand_under_their_heads(fitted: FittedEstimator, capsys: pytest.CaptureFixture[str]) -> None:
     evaluation = fitted.estimator.evaluation
     model = replace(evaluation.model, mape=0.0123, rmspe=12.609, within_5=1.0, within_10=1.0, spearman=None)
     first = replace(evaluation.splits[0], scores={**evaluation.splits[0].scores, "estimator": model})
@@ -37,14 +37,14 @@ def test_columns_stand_under_their_heads(fitted: Fitted, capsys: pytest.CaptureF
     assert "9 rows are few, and its errors are known coarsely only" in err
 
 
-def test_a_document_has_the_whole_evaluation_but_single_rows(fitted: Fitted) -> None:
+def test_a_document_has_the_whole_evaluation_but_single_rows(fitted: FittedEstimator) -> None:
     document = fitted_document(fitted)
     assert document["kind"] == "published" and document["folder"] == str(fitted.folder)
     assert document["evaluation"]["splits"][0]["scores"]["nearest block"]["mape"] > 0
     assert "pairs" not in document["evaluation"]
 
 
-def test_pictures_that_cannot_be_written_are_a_failed_run(fitted: Fitted, tmp_path: Path) -> None:
+def test_pictures_that_cannot_be_written_are_a_failed_run(fitted: FittedEstimator, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot write"):
-        draw(replace(fitted, folder=tmp_path / "file"))
+        draw_evaluation(replace(fitted, folder=tmp_path / "file"))

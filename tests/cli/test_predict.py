@@ -13,7 +13,7 @@ from jmsnas.cli import app
 from jmsnas.estimators.fit_tables import fit_tables
 from jmsnas.nas.search.run import Run
 from jmsnas.profiler.simulation.roofline import simulated_table
-from jmsnas.profiler.table.latency_table import Key, LatencyTable
+from jmsnas.profiler.table.latency_table import LatencyTable, RuntimeKey
 from jmsnas.profiler.table.parquet import write_table
 from jmsnas.space import Part
 from jmsnas.space_file import load_space
@@ -32,7 +32,7 @@ def typed(place: Path, *words: str) -> tuple[int, str, str]:
 
 def local_table() -> LatencyTable:
     """A table as if measured here: the times of pi4, and four networks a tenth slower than their sums."""
-    made = simulated_table("pi4", BLOCKS, [Key("torch")])
+    made = simulated_table("pi4", BLOCKS, [RuntimeKey("torch")])
     rows = tuple(
         replace(
             a_row(row.block), median_s=row.median_s, low_s=0.99 * row.median_s, high_s=1.01 * row.median_s
@@ -57,7 +57,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("predict")
     workspace = Workspace(folder / "workspace")
     write_table(workspace.table("local"), local_table())
-    write_table(workspace.table("pi4"), simulated_table("pi4", BLOCKS, [Key("torch")]))
+    write_table(workspace.table("pi4"), simulated_table("pi4", BLOCKS, [RuntimeKey("torch")]))
     fit_tables(workspace, tables=[write_published(folder / "p.parquet", records(9))])
     return workspace.folder
 

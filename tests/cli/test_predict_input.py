@@ -7,12 +7,12 @@ import pytest
 from mesh_runs import write_mesh_run
 
 from jmsnas.cli.predict_input import (
-    Cut,
+    DevicePart,
     architecture_part,
-    block_from,
-    columns,
-    run_network,
-    what_was_asked,
+    model_of_run,
+    parse_block,
+    prediction_columns,
+    requested_blocks,
 )
 from jmsnas.errors import InputError, SpaceError
 from jmsnas.nas.search.run import Run
@@ -25,10 +25,10 @@ NAMES = ",".join(choices[0].name for choices in DIGITS.choices[1:-1])
 
 
 def test_a_block_from_its_name_and_geometry() -> None:
-    assert str(block_from("mb_k5_e6", "32x28x14", None, None)) == "mb_k5_e6 32->32 28x14"
-    assert str(block_from("mb_k5_e6", "32x28x14", 64, 2)) == "mb_k5_e6 32->64 28x14 /2"
-    assert str(block_from("stem", "3x32x32", 16, 2)) == "stem 3->16 32x32 /2"
-    assert str(block_from(" mb_k5_e6 32->64 28x14 /2 ", None, None, None)) == "mb_k5_e6 32->64 28x14 /2"
+    assert str(parse_block("mb_k5_e6", "32x28x14", None, None)) == "mb_k5_e6 32->32 28x14"
+    assert str(parse_block("mb_k5_e6", "32x28x14", 64, 2)) == "mb_k5_e6 32->64 28x14 /2"
+    assert str(parse_block("stem", "3x32x32", 16, 2)) == "stem 3->16 32x32 /2"
+    assert str(parse_block(" mb_k5_e6 32->64 28x14 /2 ", None, None, None)) == "mb_k5_e6 32->64 28x14 /2"
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_a_block_from_its_name_and_geometry() -> None:
 )
 def test_a_block_that_cannot_be(words: tuple[Any, ...], message: str) -> None:
     with pytest.raises(SpaceError, match=message):
-        block_from(*words)
+        parse_block(*words)
 
 
 def test_a_network_from_a_name_a_layer() -> None:
@@ -87,38 +87,38 @@ def test_one_thing_is_asked_at_a_time(tmp_path: Path) -> None:
         with pytest.raises(
             InputError, match="expected one of --block, --arch and --run. Examples: jmsnas predict"
         ):
-            what_was_asked(place, blocks, nothing, arch, None, run)
+            requested_blocks(place, blocks, nothing, arch, None, run)
     with pytest.raises(
         InputError, match="--in, --out and --stride belong to --block, --space to --arch: leave"
     ):
-        what_was_asked(place, (), ("1x1x1", None, None), NAMES, None, None)
+        requested_blocks(place, (), ("1x1x1", None, None), NAMES, None, None)
     with pytest.raises(
         InputError, match="--in, --out and --stride belong to --block, --space to --arch: leave"
     ):
-        what_was_asked(place, ("mb_k3_e3 8->8 4x4",), nothing, None, "digits", None)
-    part, cuts = what_was_asked(
+        requested_blocks(place, ("mb_k3_e3 8->8 4x4",), nothing, None, "digits", None)
+    part, cuts = requested_blocks(
         place, ("mb_k3_e3 8->16 4x4 /2", "identity 16->16 2x2"), nothing, None, None, None
     )
     assert len(part.blocks) == 2 and cuts == ()
-    assert len(what_was_asked(place, (), nothing, NAMES, "digits", None)[0].blocks) == DIGITS.N
+    assert len(requested_blocks(place, (), nothing, NAMES, "digits", None)[0].blocks) == DIGITS.N
     with pytest.raises(SpaceError, match="identity 8->8 2x2 cannot follow mb_k3_e3 8->16 4x4 /2"):
-        what_was_asked(place, ("mb_k3_e3 8->16 4x4 /2", "identity 8->8 2x2"), nothing, None, None, None)
+        requested_blocks(place, ("mb_k3_e3 8->16 4x4 /2", "identity 8->8 2x2"), nothing, None, None, None)
 
 
 def test_the_network_of_a_run_and_who_runs_what(short_run: tuple[Workspace, Run]) -> None:
     place, run = short_run
-    part, cuts = run_network(place, "short")
+    part, cuts = model_of_run(place, "short")
     assert [str(block.layer) for block in part.blocks] == [str(layer) for layer in DIGITS.layers]
     assert [n for cut in cuts for n in cut.layers] == list(range(1, DIGITS.N + 1))
     assert [block for cut in cuts for block in cut.part.blocks] == list(part.blocks)
     assert {cut.device for cut in cuts} <= {"pi4", "laptop", "jetson", "cloud"}
-    assert run_network(Workspace(Path("elsewhere")), str(run.folder)) == (part, cuts)
+    assert model_of_run(Workspace(Path("elsewhere")), str(run.folder)) == (part, cuts)
 
 
 def test_a_run_over_a_mesh(tmp_path: Path) -> None:
     place = Workspace(tmp_path)
     write_mesh_run(place, "mesh")
-    part, cuts = run_network(place, "mesh")
+    part, cuts = model_of_run(place, "mesh")
     assert sorted(n for cut in cuts for n in cut.layers) == list(range(1, len(part.blocks) + 1))
     assert {"mbs1", "mbs2", "mbs3"} <= {cut.device for cut in cuts}
     for cut in cuts:
@@ -128,7 +128,7 @@ def test_a_run_over_a_mesh(tmp_path: Path) -> None:
 def test_a_run_that_is_not_there_or_damaged(short_run: tuple[Workspace, Run], tmp_path: Path) -> None:
     place, run = short_run
     with pytest.raises(InputError, match="no finished run 'shrt' in .*runs: expected short"):
-        run_network(place, "shrt")
+        model_of_run(place, "shrt")
     copy = shutil.copytree(run.folder, tmp_path / "copy")
     document = json.loads((copy / "result.json").read_text())
     for changes in ({"candidates": ["mb_k9"]}, {"terms": []}, {"candidates": 7}):
@@ -136,16 +136,18 @@ def test_a_run_that_is_not_there_or_damaged(short_run: tuple[Workspace, Run], tm
         with pytest.raises(
             InputError, match="result.json is damaged, or not of a run .*Run the search again"
         ):
-            run_network(place, str(copy))
+            model_of_run(place, str(copy))
 
 
 def test_who_answers() -> None:
-    part = Part((block_from("mb_k3_e3 8->8 4x4", None, None, None),))
+    part = Part((parse_block("mb_k3_e3 8->8 4x4", None, None, None),))
     cuts = [
-        Cut("ue", "pi4", "torch", (1,), part),
-        Cut("cloud", "cloud", "onnxruntime", (2,), part),
+        DevicePart("ue", "pi4", "torch", (1,), part),
+        DevicePart("cloud", "cloud", "onnxruntime", (2,), part),
     ]
-    assert columns((), None, ()) == [("local", None)] and columns((), "torch", ()) == [("local", "torch")]
-    assert columns((), None, cuts) == [("pi4", "torch"), ("cloud", "onnxruntime")]
-    assert columns(("pi4", "local", "pi4"), None, cuts) == [("pi4", "torch"), ("local", None)]
-    assert columns(("pi4",), "onnxruntime", cuts) == [("pi4", "onnxruntime")]
+    assert prediction_columns((), None, ()) == [("local", None)] and prediction_columns((), "torch", ()) == [
+        ("local", "torch")
+    ]
+    assert prediction_columns((), None, cuts) == [("pi4", "torch"), ("cloud", "onnxruntime")]
+    assert prediction_columns(("pi4", "local", "pi4"), None, cuts) == [("pi4", "torch"), ("local", None)]
+    assert prediction_columns(("pi4",), "onnxruntime", cuts) == [("pi4", "onnxruntime")]

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from jmsnas.cli.predict_output import print_answer
+from jmsnas.cli.predict_output import print_predictions
 
 MODEL = {
     "name": "roofline + trees",
@@ -55,7 +55,7 @@ def device(*blocks: dict[str, Any], **changes: Any) -> dict[str, Any]:
 
 
 def said(capsys: pytest.CaptureFixture[str], *devices: dict[str, Any]) -> list[str]:
-    print_answer(devices)
+    print_predictions(devices)
     return capsys.readouterr().out.splitlines()
 
 

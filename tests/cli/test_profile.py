@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from jmsnas.cli import app
 from jmsnas.profiler.profile import profile_device
-from jmsnas.profiler.table.journal import only_writer
+from jmsnas.profiler.table.journal import table_lock
 from jmsnas.profiler.table.latency_table import LatencyTable
 from jmsnas.profiler.table.parquet import read_table, write_table
 
@@ -176,7 +176,7 @@ def test_broken_table_is_left_alone(place: Path) -> None:
 
 
 def test_second_profiler_and_unwritable_workspace_are_exit_1(place: Path) -> None:
-    with only_writer(place / "tables" / "local.parquet"):
+    with table_lock(place / "tables" / "local.parquet"):
         code, _, err = typed(place)
     assert code == 1 and f"another profiler (process {os.getpid()})" in err
     (place / "file").write_text("")

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from jmsnas.cli import app
 from jmsnas.nas.search.config import SearchConfig
 from jmsnas.nas.search.recipes import RECIPES, Recipe
-from jmsnas.report.report_data import read_facts
+from jmsnas.report.report_data import read_report_data
 from jmsnas.report.run_page import page
 from jmsnas.workspace import Workspace
 
@@ -84,7 +84,7 @@ def test_from_a_published_csv_to_a_search_and_its_split(
     assert (board["published"], board["simulated"], cloud["published"]) == (True, False, False)
     assert board["rests_on"].startswith("published by others: Some board") and "PUBLISHED: board was" in err
     assert "beyond its table by wider intervals" in board["rests_on"]
-    facts = read_facts(Workspace(tmp_path / "w"), tmp_path / "w" / "runs" / "mine")
+    facts = read_report_data(Workspace(tmp_path / "w"), tmp_path / "w" / "runs" / "mine")
     assert (facts.published, facts.simulated) == (("board",), ("cloud",))
     written = page(facts, (), ())
     assert '<span class="published">published</span>' in written

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from jmsnas.cli import app
 from jmsnas.profiler.simulation.roofline import simulated_table
-from jmsnas.profiler.table.latency_table import Key, LatencyTable
+from jmsnas.profiler.table.latency_table import LatencyTable, RuntimeKey
 from jmsnas.profiler.table.parquet import write_table
 from jmsnas.space_file import load_space
 
@@ -28,7 +28,7 @@ def typed(*words: object) -> tuple[int, str, str]:
 
 @pytest.fixture
 def pi4(tmp_path: Path) -> Path:
-    write_table(tmp_path / "pi4.parquet", simulated_table("pi4", BLOCKS, [Key()]))
+    write_table(tmp_path / "pi4.parquet", simulated_table("pi4", BLOCKS, [RuntimeKey()]))
     return tmp_path / "pi4.parquet"
 
 
@@ -42,7 +42,7 @@ def published(tmp_path: Path) -> Path:
 
 
 def slower(path: Path, factor: float) -> Path:
-    table = simulated_table("pi4", BLOCKS, [Key()])
+    table = simulated_table("pi4", BLOCKS, [RuntimeKey()])
     rows = [
         replace(r, median_s=r.median_s * factor, low_s=r.low_s * factor, high_s=r.high_s * factor)
         for r in table.rows
@@ -102,13 +102,13 @@ def test_compare_that_agrees_and_that_differs(pi4: Path, tmp_path: Path) -> None
 
 
 def test_compare_refused_is_exit_2(pi4: Path, tmp_path: Path) -> None:
-    write_table(tmp_path / "torch.parquet", simulated_table("pi4", BLOCKS, [Key("torch")]))
+    write_table(tmp_path / "torch.parquet", simulated_table("pi4", BLOCKS, [RuntimeKey("torch")]))
     code, out, err = typed("compare", pi4, tmp_path / "torch.parquet")
     assert (code, out) == (2, "") and "no key is common" in err and err.count("\n") == 1
 
 
 def test_compare_says_what_is_not_compared(pi4: Path, tmp_path: Path) -> None:
-    write_table(tmp_path / "part.parquet", simulated_table("laptop-cpu", BLOCKS[:9], [Key()]))
+    write_table(tmp_path / "part.parquet", simulated_table("laptop-cpu", BLOCKS[:9], [RuntimeKey()]))
     code, out, _ = typed("compare", pi4, tmp_path / "part.parquet")
     assert code == 1 and "not compared: 44 rows only in A, 0 only in B" in out
     assert "changed: host from none: simulated Raspberry Pi 4" in out

@@ -7,7 +7,7 @@ from synthetic_published import a_record, records, write_published
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
-from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.profiler.table.parquet import read_table
 
 
@@ -95,8 +95,8 @@ def test_an_export_is_of_one_kind_and_one_key(lut: Path, tmp_path: Path) -> None
         assert code == 2 and "expected what to write: either --csv OUT or --yaml OUT" in err
     code, _, err = typed("export", table, "--yaml", tmp_path / "a.yaml", "--key", "torch-t1-b1-f32")
     assert code == 2 and "the table of pixel1 has no key 'torch-t1-b1-f32': expected --key with one of" in err
-    assert read_table(table).keys == (Key(),)
-    assert typed("export", table, "--csv", tmp_path / "a.csv", "--key", Key().label)[0] == 0
+    assert read_table(table).keys == (RuntimeKey(),)
+    assert typed("export", table, "--csv", tmp_path / "a.csv", "--key", RuntimeKey().label)[0] == 0
 
 
 def test_help_teaches_by_example() -> None:

@@ -13,8 +13,8 @@ import torch
 
 from jmsnas.datasets import fashion_mnist_cifar10 as small_sets
 from jmsnas.datasets.fashion_mnist_cifar10 import cifar10, fashion_mnist
-from jmsnas.datasets.fetch import Published, fetch
-from jmsnas.datasets.splits import Images
+from jmsnas.datasets.fetch import PublishedFile, fetch
+from jmsnas.datasets.splits import InMemoryImages
 from jmsnas.errors import DatasetError
 
 
@@ -53,7 +53,7 @@ def test_fashion_mnist_from_its_own_files(tmp_path: Path, files: dict[str, bytes
         (tmp_path / inner / name).write_bytes(content)
     splits = fashion_mnist(0, tmp_path)
     assert [len(part) for part in (splits.train, splits.arch, splits.test)] == [5_000, 15_000, 10]
-    assert isinstance(splits.test, Images)
+    assert isinstance(splits.test, InMemoryImages)
     assert splits.test.pixels.flatten().tolist() == list(range(40))
     assert splits.test.labels.tolist() == list(range(10))
 
@@ -88,7 +88,7 @@ def test_a_file_that_can_be_had_is_downloaded(tmp_path: Path) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/there"
-        file = Published("x.gz", hashlib.md5(b"content").hexdigest(), address)
+        file = PublishedFile("x.gz", hashlib.md5(b"content").hexdigest(), address)
         (path,) = fetch("x", [file], tmp_path / "data")
         server.shutdown()
     assert path == tmp_path / "data" / "x.gz" and path.read_bytes() == b"content"
@@ -108,6 +108,6 @@ def test_cifar10_from_the_binary_version(tmp_path: Path, monkeypatch: pytest.Mon
     monkeypatch.setattr(small_sets, "_CIFAR_MD5", hashlib.md5(path.read_bytes()).hexdigest())
     splits = cifar10(0, tmp_path)
     assert [len(part) for part in (splits.train, splits.arch, splits.test)] == [37_500, 12_500, 10_000]
-    assert isinstance(splits.test, Images) and splits.test.pixels.dtype == torch.uint8
+    assert isinstance(splits.test, InMemoryImages) and splits.test.pixels.dtype == torch.uint8
     assert splits.test.pixels[3].flatten().tolist() == rows[3, 1:].tolist()
     assert splits.test.labels.tolist() == rows[:, 0].tolist()

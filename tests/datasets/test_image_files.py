@@ -5,14 +5,14 @@ import pytest
 import torch
 from PIL import Image
 
-from jmsnas.datasets.image_files import Pictures, random_box
+from jmsnas.datasets.image_files import ImageFiles, random_crop_box
 from jmsnas.errors import DatasetError
 
 ROWS = [torch.tensor([0, 1]), torch.tensor([2, 3])]
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> ImageFiles:
     """Four photographs of different sizes, of noise."""
     folder, files = tmp_path_factory.mktemp("photographs"), list[Path | bytes]()
     draw = np.random.default_rng(0)
@@ -20,16 +20,16 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Pictures:
         path = folder / f"{n}.jpeg"
         Image.fromarray(draw.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(path)
         files.append(path)
-    return Pictures(files, torch.arange(4), size=32)
+    return ImageFiles(files, torch.arange(4), size=32)
 
 
-def test_batches_have_the_size_and_scale_of_the_network(pictures: Pictures) -> None:
+def test_batches_have_the_size_and_scale_of_the_network(pictures: ImageFiles) -> None:
     batches = list(pictures.plain(ROWS))
     assert [batch.shape for batch in batches] == [(2, 3, 32, 32)] * 2
     assert all(batch.dtype == torch.float32 and batch.abs().max() < 3 for batch in batches)
 
 
-def test_a_crop_is_drawn_from_seed_and_row_alone(pictures: Pictures) -> None:
+def test_a_crop_is_drawn_from_seed_and_row_alone(pictures: ImageFiles) -> None:
     state = torch.get_rng_state()
     first, again = list(pictures.augmented(ROWS, 7)), list(pictures.augmented(ROWS[1:], 7, first=1))
     assert torch.equal(first[1], again[0])
@@ -37,7 +37,7 @@ def test_a_crop_is_drawn_from_seed_and_row_alone(pictures: Pictures) -> None:
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_the_number_of_processes_changes_nothing(pictures: Pictures) -> None:
+def test_the_number_of_processes_changes_nothing(pictures: ImageFiles) -> None:
     from dataclasses import replace
 
     alone, helped = (list(replace(pictures, workers=n).augmented(ROWS, 7)) for n in (0, 1))
@@ -47,7 +47,7 @@ def test_the_number_of_processes_changes_nothing(pictures: Pictures) -> None:
 def test_a_random_box_lies_inside_and_has_the_shape_it_may() -> None:
     draw, areas = np.random.default_rng(0), list[float]()
     for _ in range(300):
-        left, top, right, bottom = random_box(200, 100, draw, 0.35)
+        left, top, right, bottom = random_crop_box(200, 100, draw, 0.35)
         assert 0 <= left < right <= 200 and 0 <= top < bottom <= 100
         assert 0.72 < (right - left) / (bottom - top) < 1.4  # 3/4 to 4/3, and rounding
         areas.append((right - left) * (bottom - top) / 20_000)
@@ -56,7 +56,7 @@ def test_a_random_box_lies_inside_and_has_the_shape_it_may() -> None:
 
 def test_an_image_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.jpeg").write_bytes(b"not an image")
-    broken = Pictures([tmp_path / "x.jpeg", b"nor this"], torch.zeros(2), 32)
+    broken = ImageFiles([tmp_path / "x.jpeg", b"nor this"], torch.zeros(2), 32)
     for row, name in ((0, "x.jpeg"), (1, "image 1")):
         with pytest.raises(DatasetError, match=f"cannot read .*{name}: cannot identify image file"):
             broken.decoded(row, None)

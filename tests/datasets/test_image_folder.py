@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from jmsnas.datasets.image_files import Pictures
+from jmsnas.datasets.image_files import ImageFiles
 from jmsnas.datasets.image_folder import imagenet, imagenette
 from jmsnas.errors import DatasetError
 
@@ -41,7 +41,7 @@ def test_imagenette_as_a_tree_as_its_archive_unpacks_and_as_parquet(tmp_path: Pa
     for part in ("train-0-of-1", "test-0-of-1"):
         parquet.write_table(pa.table(table), flat / f"{part}.parquet")
     again = imagenette(0, flat, 32, 0)
-    assert isinstance(splits.train_and_arch, Pictures) and isinstance(again.train_and_arch, Pictures)
+    assert isinstance(splits.train_and_arch, ImageFiles) and isinstance(again.train_and_arch, ImageFiles)
     whole, other = splits.train_and_arch, again.train_and_arch
     assert (whole.decoded(7, None) == other.decoded(7, None)).all()
     assert whole.labels.tolist() == other.labels.tolist()

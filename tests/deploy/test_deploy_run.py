@@ -9,22 +9,26 @@ import pytest
 import torch
 from deployments import CHAIN, fleet, write_devices
 
-from jmsnas.blocks import build
+from jmsnas.blocks import build_module
 from jmsnas.deploy.deploy_run import deploy_run, parse_cuts
-from jmsnas.deploy.leader.calibration import calibrate, predictors_for, read_factor
-from jmsnas.deploy.leader.deployment import Deployment, deploy
+from jmsnas.deploy.leader.calibration import calibrate, load_calibrated_estimators, read_factor
+from jmsnas.deploy.leader.deployment import Deployment, prepare_deployment
 from jmsnas.deploy.leader.leader import ImageEncoding
-from jmsnas.deploy.leader.load_run import FinishedRun, load_run
-from jmsnas.deploy.leader.predicted_vs_measured import as_encoded, compare, image_encoding
-from jmsnas.deploy.leader.solve_split import without
+from jmsnas.deploy.leader.load_run import TrainedRun, load_run
+from jmsnas.deploy.leader.predicted_vs_measured import (
+    choose_image_encoding,
+    measure_deployment,
+    quantise_images,
+)
+from jmsnas.deploy.leader.solve_split import without_devices
 from jmsnas.deploy.parts.pieces import segment_layers
-from jmsnas.deploy.perfetto import TRACE
+from jmsnas.deploy.perfetto import TRACE_FILE
 from jmsnas.errors import DeployError, DeviceError, InputError
 from jmsnas.nas.search.run import Run
-from jmsnas.nas.supernet.supernet import DerivedNetwork
+from jmsnas.nas.supernet.supernet import DerivedModel
 from jmsnas.space import Block
 from jmsnas.space_file import load_space
-from jmsnas.topology import load_network
+from jmsnas.topology import load_topology
 from jmsnas.workspace import Workspace
 
 Found = tuple[Workspace, Path, dict[str, Any]]
@@ -78,7 +82,7 @@ def test_the_timeline_begins_and_ends_with_the_request(
 def test_a_trace_a_device_and_the_manifest_that_merges_them(
     deployed: Found,
 ) -> None:
-    with tarfile.open(fileobj=io.BytesIO((deployed[1] / TRACE).read_bytes())) as archive:
+    with tarfile.open(fileobj=io.BytesIO((deployed[1] / TRACE_FILE).read_bytes())) as archive:
         names = archive.getnames()
         documents = {name: json.loads(archive.extractfile(name).read()) for name in names}  # type: ignore[union-attr]
     assert names == ["perfetto_manifest.json", *(f"{name}.json" for name in CHAIN)]
@@ -106,7 +110,7 @@ def test_a_trace_a_device_and_the_manifest_that_merges_them(
 def test_what_was_learnt_is_kept(deployed: Found, tmp_path: Path) -> None:
     place = Workspace(tmp_path)
     compute = [term for term in deployed[2]["terms"] if term["kind"] == "compute"]
-    factors = calibrate(deployed[2], load_network("chain"), place)
+    factors = calibrate(deployed[2], load_topology("chain"), place)
     assert [term["where"] for term in compute] == list(CHAIN)
     assert factors == {term["where"]: term["ratio"] for term in compute if term["ratio"] is not None}
     assert read_factor(place, "pi4") == pytest.approx(factors["pi4"]) and read_factor(place, "other") == 1.0
@@ -145,29 +149,29 @@ def test_a_damaged_run(short_run: tuple[Workspace, Run], tmp_path: Path) -> None
 
 
 def test_images_travel_on_their_own_grid() -> None:
-    network = load_network("chain")
+    network = load_topology("chain")
     digits = np.random.default_rng(0).integers(0, 17, (4, 1, 8, 8)).astype(np.float32) / 8 - 1
-    encoding = image_encoding(digits, network)
+    encoding = choose_image_encoding(digits, network)
     assert encoding == ImageEncoding("u1", 0.125, -1.0)
-    np.testing.assert_array_equal(as_encoded(digits, encoding), digits)
+    np.testing.assert_array_equal(quantise_images(digits, encoding), digits)
     # Pixels on no grid: the affine one over their range, off by half a step at most.
     rough = np.random.default_rng(0).standard_normal((4, 1, 8, 8)).astype(np.float32)
-    found = image_encoding(rough, network)
-    assert np.abs(as_encoded(rough, found) - rough).max() <= found.scale / 2 * 1.001
+    found = choose_image_encoding(rough, network)
+    assert np.abs(quantise_images(rough, found) - rough).max() <= found.scale / 2 * 1.001
 
 
-def mesh_run(tmp_path: Path) -> FinishedRun:
+def mesh_run(tmp_path: Path) -> TrainedRun:
     """An untrained network of the digits space with three branches."""
-    space, network = load_space("digits", branches=3), load_network("mesh")
+    space, network = load_space("digits", branches=3), load_topology("mesh")
     blocks = tuple(
         Block(choices[0], layer) for choices, layer in zip(space.choices, space.layers, strict=True)
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        module = DerivedNetwork(space, [build(block) for block in blocks]).eval()
+        module = DerivedModel(space, [build_module(block) for block in blocks]).eval()
     pixels = np.random.default_rng(0).integers(0, 17, (24, 1, 8, 8)).astype(np.float32) / 8 - 1
     labels = np.zeros(24, np.int64)
-    return FinishedRun("mesh", tmp_path, space, blocks, network, module, pixels, labels, ())
+    return TrainedRun("mesh", tmp_path, space, blocks, network, module, pixels, labels, ())
 
 
 @pytest.fixture(scope="module")
@@ -182,10 +186,10 @@ def mesh(
     run = mesh_run(place.folder)
     names = tuple(device.name for device in run.network.devices)
     with fleet(place.folder, names) as six:
-        predictors, _ = predictors_for(run.network, run.space, place, lambda text: None)
-        deployment = deploy(run, six.leader, run.network, predictors, place.folder / "cache")
+        predictors, _ = load_calibrated_estimators(run.network, run.space, place, lambda text: None)
+        deployment = prepare_deployment(run, six.leader, run.network, predictors, place.folder / "cache")
         deployment.plan()
-        document, _ = compare(deployment, run.pixels, run.labels, 20)
+        document, _ = measure_deployment(deployment, run.pixels, run.labels, 20)
     return deployment, document
 
 
@@ -210,7 +214,7 @@ def test_a_mesh_is_rehearsed_on_every_device_and_link(mesh: tuple[Deployment, di
     deployment, document = mesh
     devices = {device.name for device in deployment.network.devices}
     assert set(deployment.served) == devices == {"pi4", "laptop", "mbs1", "mbs2", "mbs3", "cloud"}
-    solved = deployment.solved
+    solved = deployment.planned
     assert solved is not None
     for (source, target), link in deployment.links.items():
         # What a reference sent took a place among the sizes; what is meant sends the same bytes.
@@ -221,7 +225,7 @@ def test_a_mesh_is_rehearsed_on_every_device_and_link(mesh: tuple[Deployment, di
 
 def test_a_mesh_is_predicted_by_its_longest_branch(mesh: tuple[Deployment, dict[str, Any]]) -> None:
     deployment, document = mesh
-    tau, eps = deployment.solved.tau_s, deployment.solved.epsilon_s  # type: ignore[union-attr]
+    tau, eps = deployment.planned.tau_s, deployment.planned.epsilon_s  # type: ignore[union-attr]
     branches = [eps["laptop", m] + tau[m] + eps[m, "cloud"] for m in ("mbs1", "mbs2", "mbs3")]
     # (2): C and the root once, and the longest branch.
     expected = tau["pi4"] + eps["pi4", "laptop"] + tau["laptop"] + max(branches) + tau["cloud"]
@@ -229,9 +233,9 @@ def test_a_mesh_is_predicted_by_its_longest_branch(mesh: tuple[Deployment, dict[
 
 
 def test_devices_are_taken_out() -> None:
-    chain, mesh = load_network("chain"), load_network("mesh")
-    shorter = without(chain, ["jetson"])
+    chain, mesh = load_topology("chain"), load_topology("mesh")
+    shorter = without_devices(chain, ["jetson"])
     assert [link.target for link in shorter.links] == ["laptop", "cloud"]
-    assert without(mesh, ["mbs2"]).children == ("mbs1", "mbs3")
+    assert without_devices(mesh, ["mbs2"]).children == ("mbs1", "mbs3")
     with pytest.raises(DeployError, match="a mesh can go on without a child, not without a device in line"):
-        without(mesh, ["laptop"])
+        without_devices(mesh, ["laptop"])

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from deployments import fleet
 
-from jmsnas.deploy.doctor import _governor, _import, _why_not, examine
+from jmsnas.deploy.doctor import _governor, _import, _why_not, check_host
 from jmsnas.deploy.transport.certificates import make_certificates
 from jmsnas.workspace import Workspace
 
@@ -61,7 +61,7 @@ def test_agents_and_certificates(tmp_path: Path) -> None:
             entry.format("pi4", address.address, address.fingerprint)
             + entry.format("gone", "127.0.0.1:1", "ab" * 32)
         )
-        found = {finding.what: finding for finding in examine(place, ())}
+        found = {finding.what: finding for finding in check_host(place, ())}
     assert found["agent of pi4"].level == "ok" and "round trip" in found["agent of pi4"].words
     assert found["agent of gone"].level == "trouble" and "jmsnas agent" in found["agent of gone"].remedy
     assert found["certificate of pi4"].level == "ok"

@@ -10,16 +10,16 @@ from deployments import Fleet, fleet
 from jmsnas.deploy.agent import remote_timing as bench
 from jmsnas.deploy.remote_profile import profile_remote
 from jmsnas.errors import DeployError, DeviceError, MeasurementError
-from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.space import Block
 from jmsnas.workspace import Workspace
 
 BLOCKS = [Block.parse("mb_k3_e3 16->16 8x8"), Block.parse("identity 16->16 8x8")]
 
 
-def devices(place: Workspace, found: Fleet) -> None:
+def devices(workspace: Workspace, found: Fleet) -> None:
     agent = found.leader.agents["jetson"]
-    place.devices_file.write_text(
+    workspace.devices_file.write_text(
         f'[[device]]\nname = "jetson"\naddress = "{agent.address}"\nfingerprint = "{agent.fingerprint}"\n'
     )
 
@@ -32,13 +32,13 @@ def test_a_device_is_profiled_by_its_agent_and_goes_on(tmp_path: Path) -> None:
         def profile(budget_s: float | None) -> Any:
             certs = place.certs / "leader"
             return profile_remote(
-                "jetson", BLOCKS, [Key()], place, certs, budget_s=budget_s, tell=told.append
+                "jetson", BLOCKS, [RuntimeKey()], place, certs, budget_s=budget_s, warn=told.append
             )
 
         both = profile(0.3)
         again = profile(None)
         with pytest.raises(MeasurementError, match="times onnxruntime on its processor, not torch"):
-            profile_remote("jetson", BLOCKS, [Key("torch")], place, place.certs / "leader")
+            profile_remote("jetson", BLOCKS, [RuntimeKey("torch")], place, place.certs / "leader")
     assert both.outcome == "measured" and {row.block for row in again.table.rows} == set(BLOCKS)
     assert {row.block for row in both.table.rows} == set(BLOCKS)
     assert {(row.kind, row.device) for row in both.table.rows} == {("measured", "jetson")}
@@ -49,12 +49,12 @@ def test_a_device_is_profiled_by_its_agent_and_goes_on(tmp_path: Path) -> None:
 
 def test_a_device_nobody_wrote_down(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="has no device jetson"):
-        profile_remote("jetson", BLOCKS, [Key()], Workspace(tmp_path), tmp_path)
+        profile_remote("jetson", BLOCKS, [RuntimeKey()], Workspace(tmp_path), tmp_path)
 
 
 def test_only_signed_blocks_are_timed(tmp_path: Path) -> None:
     with fleet(tmp_path, ("jetson",)) as one:
-        peer = one.leader.peers["jetson"]
+        peer = one.leader.clients["jetson"]
         with pytest.raises(DeployError, match="a list that the leader did not sign"):
             peer.allow(b'{"schema":1,"blobs":[]}', bytes(64))
         job = {"models": ["ab" * 32] * 3, "references": 1, "threads": 1, "seed": 0, "config": {}}
@@ -89,11 +89,11 @@ def test_a_lost_caller_ends_the_measuring(tmp_path: Path, monkeypatch: pytest.Mo
             profile_remote(
                 "jetson",
                 BLOCKS,
-                [Key()],
+                [RuntimeKey()],
                 place,
                 place.certs / "leader",
                 budget_s=60.0,
-                tell=lambda text: None,
+                warn=lambda text: None,
             )
         thread.join()
         began = time.monotonic()

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from deployments import CHAIN, fleet, write_devices
 
-from jmsnas.deploy.leader.agent_client import LostDevice
-from jmsnas.deploy.leader.calibration import predictors_for
-from jmsnas.deploy.leader.deployment import deploy, run_images
+from jmsnas.deploy.leader.agent_client import DeviceLostError
+from jmsnas.deploy.leader.calibration import load_calibrated_estimators
+from jmsnas.deploy.leader.deployment import prepare_deployment, run_images
 from jmsnas.deploy.leader.load_run import load_run
-from jmsnas.deploy.leader.predicted_vs_measured import run_whole
+from jmsnas.deploy.leader.predicted_vs_measured import run_undivided
 from jmsnas.nas.search.run import Run
 from jmsnas.workspace import Workspace
 
@@ -21,9 +21,11 @@ def test_images_go_on_without_a_lost_device(short_run: tuple[Workspace, Run], tm
     images = [run.pixels[n % 100 : n % 100 + 1] for n in range(400)]
     with fleet(tmp_path, CHAIN) as four:
         write_devices(Workspace(tmp_path), four)
-        predictors, _ = predictors_for(run.network, run.space, place, lambda text: None)
+        predictors, _ = load_calibrated_estimators(run.network, run.space, place, lambda text: None)
         said: list[str] = []
-        deployment = deploy(run, four.leader, run.network, predictors, tmp_path / "cache", said.append)
+        deployment = prepare_deployment(
+            run, four.leader, run.network, predictors, tmp_path / "cache", said.append
+        )
         deployment.plan(rehearsed=False)
 
         def kill() -> None:
@@ -38,16 +40,16 @@ def test_images_go_on_without_a_lost_device(short_run: tuple[Workspace, Run], tm
     # None is lost, none doubled, each is the answer to its own image; before and after by different plans.
     assert len(answers) == 400 and len({answer.epoch for answer in answers}) == 2
     logits = np.concatenate([answer.logits for answer in answers])
-    np.testing.assert_allclose(logits, run_whole(run, np.concatenate(images)), atol=1e-4)
+    np.testing.assert_allclose(logits, run_undivided(run, np.concatenate(images)), atol=1e-4)
 
 
 def test_without_replan_the_device_is_named(short_run: tuple[Workspace, Run], tmp_path: Path) -> None:
     place = short_run[0]
     run = load_run(place, short_run[1].folder)
     with fleet(tmp_path, CHAIN) as four:
-        predictors, _ = predictors_for(run.network, run.space, place, lambda text: None)
-        deployment = deploy(run, four.leader, run.network, predictors, tmp_path / "cache")
+        predictors, _ = load_calibrated_estimators(run.network, run.space, place, lambda text: None)
+        deployment = prepare_deployment(run, four.leader, run.network, predictors, tmp_path / "cache")
         deployment.plan(rehearsed=False)
         four.agents["jetson"].stop(0)
-        with pytest.raises(LostDevice, match="device jetson"):
+        with pytest.raises(DeviceLostError, match="device jetson"):
             run_images(deployment, [run.pixels[:1]] * 3, 1)

@@ -6,9 +6,9 @@ from synthetic_published import a_record, write_published
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
-from jmsnas.profiler.exchange.import_table import Wanted, import_table
-from jmsnas.profiler.quality.read_published import read_records
-from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.exchange.import_table import ImportRequest, import_table
+from jmsnas.profiler.quality.read_published import read_published_records
+from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.profiler.table.parquet import read_table
 from jmsnas.workspace import Workspace
 
@@ -23,7 +23,7 @@ def example(language: str) -> str:
 
 def test_the_look_up_table_of_the_page_is_one(tmp_path: Path) -> None:
     (tmp_path / "lut.yaml").write_text(example("yaml"))
-    found = import_table(tmp_path / "lut.yaml", Wanted("phone"), Workspace(tmp_path / "workspace"))
+    found = import_table(tmp_path / "lut.yaml", ImportRequest("phone"), Workspace(tmp_path / "workspace"))
     blocks = [str(row.block) for row in found.table.rows]
     assert (
         "mb_k5_e6 24->40 56x56 /2" in blocks and "head 320->1000 7x7 h1280" in blocks and not found.left_out
@@ -31,7 +31,7 @@ def test_the_look_up_table_of_the_page_is_one(tmp_path: Path) -> None:
 
 
 def test_every_field_that_is_read_is_described(tmp_path: Path) -> None:
-    (record,) = read_records(write_published(tmp_path / "t.parquet", [a_record()]))
+    (record,) = read_published_records(write_published(tmp_path / "t.parquet", [a_record()]))
     described = re.findall(r"^\| (`[^|]*`) \|", PAGE, re.MULTILINE)
     names = {name for cell in described for name in re.findall(r"`(\w+)`", cell)}
     assert set(record) <= names
@@ -41,7 +41,9 @@ def test_the_python_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyP
     (tmp_path / "board.csv").write_text(example("csv"))
     monkeypatch.chdir(tmp_path)
     exec(compile(example("python"), "own_tables.md", "exec"), {})
-    assert (tmp_path / "jmsnas-workspace" / "estimators" / "my-board" / Key().label / "card.md").exists()
+    assert (
+        tmp_path / "jmsnas-workspace" / "estimators" / "my-board" / RuntimeKey().label / "card.md"
+    ).exists()
     assert len(read_table(tmp_path / "jmsnas-workspace" / "tables" / "my-board.parquet").rows) == 5
 
 

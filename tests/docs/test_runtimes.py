@@ -2,7 +2,7 @@ import re
 import types
 from pathlib import Path
 
-from jmsnas.profiler.table.latency_table import REFERENCE, Key
+from jmsnas.profiler.table.latency_table import REFERENCE_BLOCK, RuntimeKey
 from jmsnas.profiler.timing.backends import pinned
 from jmsnas.space import Candidate, Part
 
@@ -13,9 +13,9 @@ def test_run_time_of_the_guide_runs(tmp_path: Path) -> None:
     (source,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
     guide = types.ModuleType("guide")
     exec(compile(source, str(PAGE), "exec"), guide.__dict__)
-    larger = type(REFERENCE)(Candidate(7, 6), REFERENCE.layer)
-    key, told = Key("torch"), list[float]()
-    subjects = [REFERENCE, larger, Part((REFERENCE, larger))]
+    larger = type(REFERENCE_BLOCK)(Candidate(7, 6), REFERENCE_BLOCK.layer)
+    key, told = RuntimeKey("torch"), list[float]()
+    subjects = [REFERENCE_BLOCK, larger, Part((REFERENCE_BLOCK, larger))]
     calls = guide.prepare(subjects, key, tmp_path, 0, lambda done, of, what: told.append(done))
     with pinned(key):
         # In rounds: a host that changes its speed hits all three.

@@ -4,12 +4,12 @@ import pytest
 from synthetic_published import a_record, records, write_published
 
 from jmsnas.errors import EstimatorError, TableError
-from jmsnas.estimators.fit_tables import Fitted, fit_tables
+from jmsnas.estimators.fit_tables import FittedEstimator, fit_tables
 from jmsnas.estimators.store.estimator import estimator_is_current, load_estimator
 from jmsnas.estimators.store.layout import is_published
-from jmsnas.profiler.exchange.import_table import Wanted, import_table
+from jmsnas.profiler.exchange.import_table import ImportRequest, import_table
 from jmsnas.profiler.simulation.roofline import simulated_table
-from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.profiler.table.parquet import read_table, write_table
 from jmsnas.space_file import load_space
 from jmsnas.workspace import Workspace
@@ -18,31 +18,31 @@ OURS = load_space("digits").blocks()[:9:2] + load_space("digits").blocks()[20:50
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Workspace:
+def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "workspace")
 
 
 def ours(path: Path, device: str = "pi4") -> Path:
-    write_table(path, simulated_table(device, OURS, [Key("torch")]))
+    write_table(path, simulated_table(device, OURS, [RuntimeKey("torch")]))
     return path
 
 
-def fit(place: Workspace, *tables: Path, force: bool = False) -> tuple[list[Fitted], list[str]]:
+def fit(workspace: Workspace, *tables: Path, force: bool = False) -> tuple[list[FittedEstimator], list[str]]:
     told: list[str] = []
-    return fit_tables(place, tables=tables, force=force, tell=told.append), told
+    return fit_tables(workspace, tables=tables, force=force, warn=told.append), told
 
 
-def test_every_setting_of_a_published_table_and_tables_of_ours(tmp_path: Path, place: Workspace) -> None:
+def test_every_setting_of_a_published_table_and_tables_of_ours(tmp_path: Path, workspace: Workspace) -> None:
     rows = [*records(9), *records(9, processor="GPU", campaign=3), a_record(op="pool_fc")]
     for record in rows[9:18]:
         record["latency_ms"] *= 1.5
     published, own = write_published(tmp_path / "p.parquet", rows), ours(tmp_path / "far.parquet")
     shares: list[float] = []
     found = fit_tables(
-        place,
+        workspace,
         tables=[own, published, own],
         progress=lambda done, total, _: shares.append(done / total),
-        tell=print,
+        warn=print,
     )
     assert [(each.estimator.device, each.estimator.key.label, each.estimator.origin) for each in found] == [
         ("some-board-cpu-2-threads", "onnxruntime-t2-b1-f32", "published"),
@@ -50,37 +50,37 @@ def test_every_setting_of_a_published_table_and_tables_of_ours(tmp_path: Path, p
         ("pi4", "torch-t1-b1-f32", "simulated"),
     ]
     assert found[1].setting == "Some board, GPU, TensorFlow Lite, campaign 3" and not found[2].setting
-    assert found[0].folder == place.estimator("some-board-cpu-2-threads", "onnxruntime-t2-b1-f32")
+    assert found[0].folder == workspace.estimator("some-board-cpu-2-threads", "onnxruntime-t2-b1-f32")
     assert [is_published(each.folder) for each in found] == [True, True, False]
     assert shares == sorted(shares) and max(shares) <= 1
 
 
-def test_every_table_of_a_workspace(place: Workspace) -> None:
+def test_every_table_of_a_workspace(workspace: Workspace) -> None:
     for device in ("pi4", "jetson"):
-        ours(place.table(device), device)
+        ours(workspace.table(device), device)
     shares: list[float] = []
-    found = fit_tables(place, progress=lambda done, total, _: shares.append(done / total))
+    found = fit_tables(workspace, progress=lambda done, total, _: shares.append(done / total))
     assert [each.estimator.device for each in found] == ["jetson", "pi4"]
     assert [each.folder for each in found] == [
-        place.estimator(device, "torch-t1-b1-f32") for device in ("jetson", "pi4")
+        workspace.estimator(device, "torch-t1-b1-f32") for device in ("jetson", "pi4")
     ]
     assert shares == sorted(shares) and max(shares) <= 1
     for each in found:
-        assert estimator_is_current(each.folder, read_table(place.table(each.estimator.device)))
-    assert [each.estimator.device for each in fit_tables(place, ["pi4"])] == ["pi4"]
+        assert estimator_is_current(each.folder, read_table(workspace.table(each.estimator.device)))
+    assert [each.estimator.device for each in fit_tables(workspace, ["pi4"])] == ["pi4"]
     with pytest.raises(EstimatorError, match="no table of cloud in .*: run jmsnas profile --device cloud"):
-        fit_tables(place, ["cloud"])
+        fit_tables(workspace, ["cloud"])
 
 
-def test_a_table_of_ours_from_elsewhere(tmp_path: Path, place: Workspace) -> None:
-    ((fitted),) = fit_tables(place, tables=[ours(tmp_path / "far.parquet")])
+def test_a_table_of_ours_from_elsewhere(tmp_path: Path, workspace: Workspace) -> None:
+    ((fitted),) = fit_tables(workspace, tables=[ours(tmp_path / "far.parquet")])
     assert load_estimator(fitted.folder).device == "pi4"
 
 
-def test_it_tells_what_is_left_out_and_what_the_gate_finds(tmp_path: Path, place: Workspace) -> None:
+def test_it_tells_what_is_left_out_and_what_the_gate_finds(tmp_path: Path, workspace: Workspace) -> None:
     rows = [*records(9), a_record(op="pool_fc", latency_ms=3.0), a_record(latency_ms=-1.0)]
     twice = [*rows, {**rows[0], "latency_ms": 1.2 * rows[0]["latency_ms"]}]
-    _, told = fit(place, write_published(tmp_path / "p.parquet", twice))
+    _, told = fit(workspace, write_published(tmp_path / "p.parquet", twice))
     assert any(text.startswith("quality gate: positive: 1 rows are not a number above 0") for text in told)
     assert any(
         text.startswith("quality gate: duplicate: 1 of 1 blocks measured more than once") for text in told
@@ -91,7 +91,7 @@ def test_it_tells_what_is_left_out_and_what_the_gate_finds(tmp_path: Path, place
     )
 
 
-def test_rows_in_another_unit_are_refused_unless_forced(tmp_path: Path, place: Workspace) -> None:
+def test_rows_in_another_unit_are_refused_unless_forced(tmp_path: Path, workspace: Workspace) -> None:
     rows = records(12)
     rows[7]["latency_ms"] *= 1000
     path = write_published(tmp_path / "p.parquet", rows)
@@ -100,25 +100,25 @@ def test_rows_in_another_unit_are_refused_unless_forced(tmp_path: Path, place: W
         match="p.parquet does not pass the quality gate, nothing was fitted. units: 1 rows are over 300 "
         "times off .* fit to it as it is: --force",
     ):
-        fit(place, path)
-    assert not (place.folder / "estimators").exists()
-    assert len(fit(place, path, force=True)[0]) == 1
+        fit(workspace, path)
+    assert not (workspace.folder / "estimators").exists()
+    assert len(fit(workspace, path, force=True)[0]) == 1
 
 
-def test_one_device_with_the_figures_of_another_is_refused(tmp_path: Path, place: Workspace) -> None:
+def test_one_device_with_the_figures_of_another_is_refused(tmp_path: Path, workspace: Workspace) -> None:
     path = write_published(tmp_path / "p.parquet", records(9))
     both = write_published(tmp_path / "both.parquet", [*records(9), *records(9, device="Other board")])
     with pytest.raises(
         TableError, match="copied: .* have identical latencies in 9 of 9 common blocks: one is a"
     ):
-        fit(place, both)
+        fit(workspace, both)
     # What was imported from the same file, under a name that somebody chose, is no reason to refuse it.
-    import_table(path, Wanted("pixel1"), place)
-    _, told = fit(place, path)
+    import_table(path, ImportRequest("pixel1"), workspace)
+    _, told = fit(workspace, path)
     assert len(told) == 1 and "quality gate: copied: " in told[0] and "and pixel1 (" in told[0]
 
 
-def test_what_cannot_be_fitted_is_one_line(tmp_path: Path, place: Workspace) -> None:
+def test_what_cannot_be_fitted_is_one_line(tmp_path: Path, workspace: Workspace) -> None:
     for rows, message in (
         (records(1), "got 1 MBConvs and identities of 1 layer geometries, expected 3"),
         ([a_record(op="pool_fc")], "got 0 MBConvs and identities of 0 layer geometries"),
@@ -126,37 +126,39 @@ def test_what_cannot_be_fitted_is_one_line(tmp_path: Path, place: Workspace) -> 
         ([{**record, "latency_ms": 1.0} for record in records(9)], "all 9 rows have the same latency"),
     ):
         with pytest.raises(EstimatorError, match=message):
-            fit(place, write_published(tmp_path / "p.parquet", rows))
+            fit(workspace, write_published(tmp_path / "p.parquet", rows))
     with pytest.raises(TableError, match="cannot read .*nowhere.parquet"):
-        fit(place, tmp_path / "nowhere.parquet")
+        fit(workspace, tmp_path / "nowhere.parquet")
     with pytest.raises(EstimatorError, match="no tables in .*: run jmsnas profile --device local"):
-        fit(place)
+        fit(workspace)
 
 
-def test_a_table_of_the_workspace_that_was_imported(tmp_path: Path, place: Workspace) -> None:
-    import_table(write_published(tmp_path / "p.parquet", records(9)), Wanted("pixel1"), place)
-    ((fitted),) = fit_tables(place, ["pixel1"])
+def test_a_table_of_the_workspace_that_was_imported(tmp_path: Path, workspace: Workspace) -> None:
+    import_table(write_published(tmp_path / "p.parquet", records(9)), ImportRequest("pixel1"), workspace)
+    ((fitted),) = fit_tables(workspace, ["pixel1"])
     assert (fitted.estimator.origin, fitted.setting) == ("imported", "")
-    assert [each.estimator.device for each in fit_tables(place)] == ["pixel1"]
+    assert [each.estimator.device for each in fit_tables(workspace)] == ["pixel1"]
 
 
-def test_imported_rows_that_the_gate_speaks_against_do_not_answer(tmp_path: Path, place: Workspace) -> None:
+def test_imported_rows_that_the_gate_speaks_against_do_not_answer(
+    tmp_path: Path, workspace: Workspace
+) -> None:
     rows = records(12)
     rows[7]["latency_ms"] *= 1000
-    wanted = Wanted("pixel1", force=True)
-    table = import_table(write_published(tmp_path / "p.parquet", rows), wanted, place).table
-    ((fitted),) = fit_tables(place, ["pixel1"])
+    wanted = ImportRequest("pixel1", force=True)
+    table = import_table(write_published(tmp_path / "p.parquet", rows), wanted, workspace).table
+    ((fitted),) = fit_tables(workspace, ["pixel1"])
     assert table.rows[7].trust == "red" and table.rows[7].block not in fitted.estimator.rows
     assert table.rows[2].block in fitted.estimator.rows
 
 
-def test_it_tells_when_one_takes_the_place_of_the_other(tmp_path: Path, place: Workspace) -> None:
+def test_it_tells_when_one_takes_the_place_of_the_other(tmp_path: Path, workspace: Workspace) -> None:
     name, path = "some-board-cpu-2-threads", write_published(tmp_path / "p.parquet", records(9))
-    assert fit(place, path)[1] == []
-    import_table(path, Wanted(name), place)
+    assert fit(workspace, path)[1] == []
+    import_table(path, ImportRequest(name), workspace)
     told: list[str] = []
-    (own,) = fit_tables(place, [name], tell=told.append)
+    (own,) = fit_tables(workspace, [name], warn=told.append)
     assert told == [f"{name}: takes the place of a published table's U(.), as its own rows are here now"]
-    ((again,), told) = fit(place, path)
+    ((again,), told) = fit(workspace, path)
     assert again.folder == own.folder
     assert f"{name} has a table of its own here: where it was measured, that speaks" in told

@@ -7,10 +7,10 @@ from profiling_jobs import a_row
 from synthetic_published import a_record, records, write_published
 
 from jmsnas.estimators.fit_tables import fit_tables
-from jmsnas.estimators.lookup import Basis, find_basis
-from jmsnas.estimators.networks.sum_correction import Correction
+from jmsnas.estimators.lookup import DeviceModel, find_device_model
+from jmsnas.estimators.networks.sum_correction import SumCorrection
 from jmsnas.estimators.prediction import nearest_layer, predict_blocks, predict_part
-from jmsnas.profiler.exchange.import_table import Wanted, import_table
+from jmsnas.profiler.exchange.import_table import ImportRequest, import_table
 from jmsnas.profiler.table.latency_table import PartRow
 from jmsnas.space import IDENTITY, STEM, Block, Candidate, Layer, Part
 from jmsnas.workspace import Workspace
@@ -19,28 +19,28 @@ KNOWN = Block(Candidate(3, 3), Layer(16, 24, 1, 7, 7))
 AFTER = Block(Candidate(3, 3), Layer(24, 8, 1, 7, 7))
 NEW = Block(Candidate(5, 4), Layer(24, 32, 1, 14, 14))
 FAR = Block(Candidate(3, 3), Layer(512, 512, 1, 200, 200))
-LINE = Correction(2.0, 1e-4, parts=5, gap=0.1, error=0.05)
+LINE = SumCorrection(2.0, 1e-4, parts=5, gap=0.1, error=0.05)
 
 
 @pytest.fixture(scope="module")
-def basis(tmp_path_factory: pytest.TempPathFactory) -> Basis:
+def basis(tmp_path_factory: pytest.TempPathFactory) -> DeviceModel:
     """Of a published table; a record without an interval stands for KNOWN, and one with for the next."""
     folder = tmp_path_factory.mktemp("prediction")
     rows = [*records(18)]
     rows[1] |= {"n_runs": 100, "latency_var_ms2": 1e-4}
     place = Workspace(folder / "workspace")
     fit_tables(place, tables=[write_published(folder / "p.parquet", rows)])
-    return find_basis(place, "some-board-cpu-2-threads")
+    return find_device_model(place, "some-board-cpu-2-threads")
 
 
-def test_a_row_answers_for_itself(basis: Basis) -> None:
+def test_a_row_answers_for_itself(basis: DeviceModel) -> None:
     (found,) = predict_blocks(basis, [KNOWN])
-    assert found.kind == "imported" and found.from_row and not found.outside
+    assert found.kind == "imported" and found.from_row and not found.extrapolated
     assert found.row and found.latency_s == found.row.median_s == found.low_s == found.high_s
     assert found.nearest == KNOWN.layer
 
 
-def test_a_row_with_an_interval_gives_it(basis: Basis) -> None:
+def test_a_row_with_an_interval_gives_it(basis: DeviceModel) -> None:
     (found,) = predict_blocks(basis, [Block(Candidate(5, 6), Layer(16, 24, 1, 7, 7))])
     # 0.01 ms over sqrt(100), times 1.96
     share = 1.96e-6 / found.latency_s
@@ -49,20 +49,22 @@ def test_a_row_with_an_interval_gives_it(basis: Basis) -> None:
     )
 
 
-def test_other_blocks_are_predicted_and_far_ones_extrapolated_with_a_wider_interval(basis: Basis) -> None:
+def test_other_blocks_are_predicted_and_far_ones_extrapolated_with_a_wider_interval(
+    basis: DeviceModel,
+) -> None:
     new, far, identity, stem = predict_blocks(
         basis,
         [NEW, FAR, Block(IDENTITY, Layer(24, 24, 1, 7, 7)), Block(STEM, Layer(16, 16, 2, 14, 14, "stem"))],
     )
     assert (new.kind, new.row, new.from_row) == ("predicted", None, False)
     assert new.low_s < new.latency_s < new.high_s
-    assert far.kind == "extrapolated" and far.outside
+    assert far.kind == "extrapolated" and far.extrapolated
     assert math.log(far.high_s / far.low_s) > 2 * math.log(new.high_s / new.low_s)
     # Nothing was fitted that does nothing, and no stem: whatever their sizes, they are outside.
     assert identity.kind == stem.kind == "extrapolated"
 
 
-def test_a_row_in_too_much_doubt_does_not_answer(basis: Basis) -> None:
+def test_a_row_in_too_much_doubt_does_not_answer(basis: DeviceModel) -> None:
     table = replace(basis.table, rows=(replace(basis.table.rows[0], trust="red"), *basis.table.rows[1:]))
     rows = {block: row for block, row in basis.estimator.rows.items() if block != KNOWN}
     doubted = replace(basis, table=table, estimator=replace(basis.estimator, rows=rows))
@@ -70,13 +72,13 @@ def test_a_row_in_too_much_doubt_does_not_answer(basis: Basis) -> None:
     assert found.kind == "predicted" and found.row and found.row.trust == "red" and not found.from_row
 
 
-def test_the_order_of_blocks_is_kept_and_none_are_none(basis: Basis) -> None:
+def test_the_order_of_blocks_is_kept_and_none_are_none(basis: DeviceModel) -> None:
     found = predict_blocks(basis, [NEW, KNOWN, FAR, KNOWN])
     assert [each.block for each in found] == [NEW, KNOWN, FAR, KNOWN]
     assert predict_blocks(basis, []) == ()
 
 
-def test_a_part_is_the_sum_of_its_blocks_and_of_their_bounds(basis: Basis) -> None:
+def test_a_part_is_the_sum_of_its_blocks_and_of_their_bounds(basis: DeviceModel) -> None:
     total = predict_part(basis, Part((KNOWN, AFTER)))
     first, second = total.blocks
     assert total.sum_s == pytest.approx(first.latency_s + second.latency_s)
@@ -86,7 +88,7 @@ def test_a_part_is_the_sum_of_its_blocks_and_of_their_bounds(basis: Basis) -> No
     assert (total.corrected, total.row) == (None, None)
 
 
-def test_whole_networks_correct_a_sum(basis: Basis) -> None:
+def test_whole_networks_correct_a_sum(basis: DeviceModel) -> None:
     part = Part((KNOWN, AFTER))
     whole = replace(a_row(part), median_s=3e-4, low_s=2e-4, high_s=4e-4)
     assert isinstance(whole, PartRow)
@@ -106,8 +108,8 @@ def test_whole_networks_correct_a_sum(basis: Basis) -> None:
 
 def test_imported_rows_answer_too(tmp_path: Path) -> None:
     place = Workspace(tmp_path / "workspace")
-    import_table(write_published(tmp_path / "p.parquet", records(9)), Wanted("pixel1"), place)
-    (found,) = predict_blocks(find_basis(place, "pixel1"), [KNOWN])
+    import_table(write_published(tmp_path / "p.parquet", records(9)), ImportRequest("pixel1"), place)
+    (found,) = predict_blocks(find_device_model(place, "pixel1"), [KNOWN])
     assert found.kind == "imported" and found.latency_s == pytest.approx(a_latency_s())
 
 

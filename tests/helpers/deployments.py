@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from jmsnas.deploy.agent.agent import Agent, Settings
+from jmsnas.deploy.agent.agent import Agent, AgentSettings
 from jmsnas.deploy.leader.leader import Leader
-from jmsnas.deploy.parts.export import Exported, export_network
-from jmsnas.deploy.parts.shipment import Piece, chain_pieces
+from jmsnas.deploy.parts.export import ExportedModel, export_model
+from jmsnas.deploy.parts.shipment import PartSpec, chain_pieces
 from jmsnas.deploy.transport.certificates import LEADER, make_certificates
-from jmsnas.deploy.transport.devices_file import Address
+from jmsnas.deploy.transport.devices_file import AgentAddress
 from jmsnas.deploy.transport.identity import fingerprint, read_identity
 from jmsnas.profiler.timing.onnx_export import seeded_module
 from jmsnas.space import Block
@@ -51,9 +51,9 @@ def network(seed: int = 0) -> nn.Sequential:
 
 
 @cache
-def exported(seed: int = 0) -> Exported:
+def exported(seed: int = 0) -> ExportedModel:
     """Give it exported."""
-    return replace(export_network(network(seed), (1, 1, 8, 8)), blocks=tuple(blocks()))
+    return replace(export_model(network(seed), (1, 1, 8, 8)), blocks=tuple(blocks()))
 
 
 def images(count: int, seed: int = 0) -> list[NDArray[np.float32]]:
@@ -61,7 +61,7 @@ def images(count: int, seed: int = 0) -> list[NDArray[np.float32]]:
     return [drawn[n] for n in range(count)]
 
 
-def pieces(cuts: Sequence[int] = (2, 4, 6), devices: Sequence[str] = DEVICES) -> tuple[Piece, ...]:
+def pieces(cuts: Sequence[int] = (2, 4, 6), devices: Sequence[str] = DEVICES) -> tuple[PartSpec, ...]:
     return chain_pieces(tuple(devices), tuple(cuts), ("float32",) * len(cuts))
 
 
@@ -83,15 +83,17 @@ def fleet(folder: Path, devices: Sequence[str] = DEVICES, plain: bool = False) -
 
 def start_agent(
     folder: Path, name: str, plain: bool = False, listen: str = "127.0.0.1:0"
-) -> tuple[Agent, Address]:
+) -> tuple[Agent, AgentAddress]:
     said: list[str] = []
-    settings = Settings(folder / "certs" / name, folder / "agents" / name, listen, plain=plain)
+    settings = AgentSettings(folder / "certs" / name, folder / "agents" / name, listen, plain=plain)
     agent = Agent(settings, said.append)
     where = agent.start()
-    return agent, Address(name, where, fingerprint(read_identity(folder / "certs" / name).certificate_pem))
+    return agent, AgentAddress(
+        name, where, fingerprint(read_identity(folder / "certs" / name).certificate_pem)
+    )
 
 
-def segments(seed: int = 0) -> Mapping[str, Exported]:
+def segments(seed: int = 0) -> Mapping[str, ExportedModel]:
     return {"chain": exported(seed)}
 
 
@@ -111,7 +113,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def write_devices(place: Workspace, found: Fleet) -> None:
+def write_devices(workspace: Workspace, found: Fleet) -> None:
     entry = '[[device]]\nname = "{}"\naddress = "{}"\nfingerprint = "{}"\n'
     agents = found.leader.agents.values()
-    place.devices_file.write_text("".join(entry.format(a.name, a.address, a.fingerprint) for a in agents))
+    workspace.devices_file.write_text("".join(entry.format(a.name, a.address, a.fingerprint) for a in agents))

@@ -4,11 +4,11 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
-from jmsnas.profiler.session.job import Job, Report
-from jmsnas.profiler.session.run_job import sit
-from jmsnas.profiler.table.latency_table import AnyRow, Key, PartRow, Row
-from jmsnas.profiler.table.measurement import TARGET, Measurement, summarise
-from jmsnas.space import HEAD, IDENTITY, STEM, Block, Candidate, Layer, Part, Subject
+from jmsnas.profiler.session.job import EventHandler, ProfileJob
+from jmsnas.profiler.session.run_job import run_job
+from jmsnas.profiler.table.latency_table import AnyRow, BlockRow, PartRow, RuntimeKey
+from jmsnas.profiler.table.measurement import TARGET_HALF_WIDTH, Measurement, summarise
+from jmsnas.space import HEAD, IDENTITY, STEM, Block, BlockOrPart, Candidate, Layer, Part
 
 BLOCKS = tuple(
     Block(candidate, layer)
@@ -22,14 +22,14 @@ PART = Part(
         Block(HEAD, Layer(8, 3, 1, 4, 4, "head", 16)),
     )
 )
-EAGER = Key("torch")
+EAGER = RuntimeKey("torch")
 Tick = Callable[[], None]
 
 
-def sit_here(job: Job, report: Report, tick: Tick) -> None:
+def sit_here(job: ProfileJob, report: EventHandler, tick: Tick) -> None:
     """Measure in this process, without the wait for a steady level and without energy."""
     config = replace(job.config, warm_up_s=1e-3)
-    sit(replace(job, config=config, energy=False), lambda event: (report(event), tick())[0])
+    run_job(replace(job, config=config, energy=False), lambda event: (report(event), tick())[0])
 
 
 @dataclass
@@ -38,9 +38,9 @@ class MadeUpSit:
 
     half_width: float = 0.005
     interrupted: float = 0.0
-    jobs: list[Job] = field(default_factory=list)
+    jobs: list[ProfileJob] = field(default_factory=list)
 
-    def __call__(self, job: Job, report: Report, tick: Tick) -> None:
+    def __call__(self, job: ProfileJob, report: EventHandler, tick: Tick) -> None:
         self.jobs.append(job)
         for index, subject in enumerate(job.subjects):
             ratio = 1 + zlib.crc32(str(subject).encode()) % 100
@@ -57,20 +57,20 @@ def samples_of(ratio: float, half_width: float = 0.005) -> tuple[float, ...]:
 
 
 def a_measurement(ratio: float = 1.0, half_width: float = 0.005, level_s: float = 1e-4) -> Measurement:
-    return summarise(samples_of(ratio, half_width), level_s, TARGET)
+    return summarise(samples_of(ratio, half_width), level_s, TARGET_HALF_WIDTH)
 
 
 def a_row(
-    subject: Subject = BLOCKS[0],
+    subject: BlockOrPart = BLOCKS[0],
     ratios: Sequence[float] = (1.0,),
-    key: Key = EAGER,
+    key: RuntimeKey = EAGER,
     level_s: float = 1e-4,
     half_width: float = 0.005,
 ) -> AnyRow:
     """A measured row, to which as many processes contributed as there are `ratios`."""
     samples = tuple(sample for ratio in ratios for sample in samples_of(ratio, half_width))
-    found = summarise(samples, level_s, TARGET)
-    make = Row if isinstance(subject, Block) else PartRow
+    found = summarise(samples, level_s, TARGET_HALF_WIDTH)
+    make = BlockRow if isinstance(subject, Block) else PartRow
     return make(
         device="local",
         key=key,

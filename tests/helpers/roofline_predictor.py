@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jmsnas.profiler.simulation.device_file import SimulatedDevice
-from jmsnas.profiler.simulation.roofline import predict_s
+from jmsnas.profiler.simulation.roofline import block_latency_s
 from jmsnas.space import Block
 
 
@@ -20,4 +20,4 @@ class Roofline:
 
     def predict_s(self, blocks: Sequence[Block]) -> NDArray[np.float64]:
         """Seconds of each block."""
-        return np.array([predict_s(self.device, self.runtime, block) for block in blocks])
+        return np.array([block_latency_s(self.device, self.runtime, block) for block in blocks])

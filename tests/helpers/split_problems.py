@@ -7,18 +7,18 @@ import numpy as np
 from worked_example import OUT_BYTES, RATE_MBPS, TAU_MS
 
 from jmsnas.device import Device
-from jmsnas.nas.graph.fork_join import Tree, fork_takes
-from jmsnas.nas.split.problem import Costs
+from jmsnas.nas.graph.fork_join import MeshTree, fork_join_inputs
+from jmsnas.nas.split.problem import SplitProblem
 from jmsnas.topology import Link
 
 NAMES = ("ue", "sbs", "mbs", "cloud")
 
 
-def worked_costs(power: bool = False) -> Costs:
+def worked_costs(power: bool = False) -> SplitProblem:
     tau_NM = np.array(TAU_MS) * 1e-3
     watts = ((4.0, 1.0), (40.0, 2.0), (None, None), (None, None)) if power else ((None, None),) * 4
     hops = zip(NAMES, NAMES[1:], RATE_MBPS, strict=False)
-    return Costs(
+    return SplitProblem(
         network="worked",
         units=tuple(f"layer {n}" for n in range(1, 10)),
         devices=tuple(
@@ -27,19 +27,19 @@ def worked_costs(power: bool = False) -> Costs:
         tau_NM=tau_NM,
         low_NM=tau_NM,
         high_NM=tau_NM,
-        out_bytes_N=np.array(OUT_BYTES[1:], dtype=float),
+        output_bytes_N=np.array(OUT_BYTES[1:], dtype=float),
         input_bytes={"uint8": 150528.0, "float32": 602112.0},
         links=tuple(Link(source, target, rate * 1e6) for source, target, rate in hops),
-        takes=tuple((n,) for n in range(9)),
+        inputs=tuple((n,) for n in range(9)),
         weight_bytes_N=np.full(9, 1e6),
         peak_bytes_N=np.zeros(9),
     )
 
 
-def random_costs(rng: np.random.Generator, takes: tuple[tuple[int, ...], ...], M: int) -> Costs:
-    N, names = len(takes), [f"d{m}" for m in range(M)]
+def random_costs(rng: np.random.Generator, inputs: tuple[tuple[int, ...], ...], M: int) -> SplitProblem:
+    N, names = len(inputs), [f"d{m}" for m in range(M)]
     tau_NM = rng.uniform(0.1, 1, (N, M)) * rng.uniform(0.1, 1, M)
-    return Costs(
+    return SplitProblem(
         network="random",
         units=tuple(f"u{n}" for n in range(N)),
         devices=tuple(
@@ -48,13 +48,13 @@ def random_costs(rng: np.random.Generator, takes: tuple[tuple[int, ...], ...], M
         tau_NM=tau_NM,
         low_NM=0.9 * tau_NM,
         high_NM=1.2 * tau_NM,
-        out_bytes_N=rng.uniform(0, 1, N),
+        output_bytes_N=rng.uniform(0, 1, N),
         input_bytes={"uint8": float(rng.uniform(0, 1))},
         links=tuple(
             Link(a, b, 8 / 10 ** rng.uniform(-2, 0.5), float(rng.choice([0, 0.01])))
             for a, b in zip(names, names[1:], strict=False)
         ),
-        takes=takes,
+        inputs=inputs,
         weight_bytes_N=np.zeros(N),
         peak_bytes_N=np.zeros(N),
     )
@@ -63,7 +63,7 @@ def random_costs(rng: np.random.Generator, takes: tuple[tuple[int, ...], ...], M
 MESH = ("ue", "root", "a", "b", "c", "behind", "cloud")
 
 
-def mesh_costs(rng: np.random.Generator, fan_out: str, branches: int = 2) -> Costs:
+def mesh_costs(rng: np.random.Generator, fan_out: str, branches: int = 2) -> SplitProblem:
     """Three layers, branches of one layer and of two, three layers; three children, two devices behind."""
     lengths = [1, 2, 1][:branches]
     begins = np.cumsum([3, *lengths]).tolist()
@@ -79,20 +79,20 @@ def mesh_costs(rng: np.random.Generator, fan_out: str, branches: int = 2) -> Cos
         *((k, "behind") for k in "abc"),
         ("behind", "cloud"),
     ]
-    return Costs(
+    return SplitProblem(
         network="random",
         units=tuple(f"u{n}" for n in range(N)),
         devices=tuple(Device(name, name, "") for name in MESH),
         tau_NM=tau_NM,
         low_NM=tau_NM,
         high_NM=tau_NM,
-        out_bytes_N=sizes,
+        output_bytes_N=sizes,
         input_bytes={"uint8": float(rng.uniform(0, 1))},
         links=tuple(Link(*hop, 8 / 10 ** rng.uniform(-2, 0.5), 0.01) for hop in hops),
-        takes=fork_takes(N, places),
+        inputs=fork_join_inputs(N, places),
         weight_bytes_N=np.ones(N),
         peak_bytes_N=np.zeros(N),
-        tree=Tree("root", ("a", "b", "c"), fan_out),
+        tree=MeshTree("root", ("a", "b", "c"), fan_out),
     )
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from jmsnas.profiler.host.host_state import HostState, read_state
+from jmsnas.profiler.host.host_state import HostState, read_host_state
 
 CPU = "sys/devices/system/cpu"
 CLOCK = f"{CPU}/cpu%d/cpufreq/scaling_cur_freq"
@@ -79,4 +79,4 @@ class Host:
         spend(self.root, [passed - slept for slept in idle], idle, passed)
 
     def read(self) -> HostState:
-        return read_state(self.root, self.work)
+        return read_host_state(self.root, self.work)

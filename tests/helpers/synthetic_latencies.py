@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from jmsnas.estimators.regression.features import ROOFLINE, columns, features
 from jmsnas.estimators.regression.regressor import LatencyRegressor
-from jmsnas.space import Block, Layer, candidates_at
+from jmsnas.space import Block, Layer, valid_candidates
 from jmsnas.space_file import mbconv_candidates
 
 Array = NDArray[np.float64]
@@ -17,7 +17,7 @@ RATES = np.array(
     [1e-9, 2e-10, 1e-10, 5e-10, 1e-9, 5e-10, 1e-9, 3e-10, 4e-10, 1.25e-10, 2e-5, 9e-6, 1e-6, 3e-6, 5e-6]
 )
 LAYERS = [Layer(c, c * s, s, h, h) for c in (8, 16, 32) for s in (1, 2) for h in (4, 8)]
-BLOCKS = [Block(c, layer) for layer in LAYERS for c in candidates_at(layer, mbconv_candidates())]
+BLOCKS = [Block(c, layer) for layer in LAYERS for c in valid_candidates(layer, mbconv_candidates())]
 
 
 @functools.cache

@@ -5,7 +5,7 @@ import numpy as np
 from jmsnas.nas.latency.build_lut import LatencyLUT
 from jmsnas.nas.latency.chain_lut import ChainLUT
 from jmsnas.nas.latency.mesh_lut import MeshLUT
-from jmsnas.nas.latency.policy import allowed, in_line, moves
+from jmsnas.nas.latency.policy import allowed_moves, concatenate_moves, move_latencies_s
 
 
 def random_lut(N: int, R: int, M: int, seed: int, policy: str = "strict", link: float = 1.0) -> ChainLUT:
@@ -20,7 +20,9 @@ def random_lut(N: int, R: int, M: int, seed: int, policy: str = "strict", link: 
     epsilon_LM = np.zeros((N + 1, M))
     epsilon_LM[:, : M - 1] = link * random.uniform(0.1, 2, (N + 1, 1)) / np.array([1, 2, 8, 8, 8])[: M - 1]
     names = tuple(f"device{m}" for m in range(M))
-    return ChainLUT(names, policy, U_NRM, mask_NR, epsilon_LM, moves(epsilon_LM, policy), epsilon_LM)
+    return ChainLUT(
+        names, policy, U_NRM, mask_NR, epsilon_LM, move_latencies_s(epsilon_LM, policy), epsilon_LM
+    )
 
 
 def random_p(lut: LatencyLUT, concentration: float, seed: int) -> np.ndarray:
@@ -46,7 +48,7 @@ def random_mesh(
     B, N = len(branches), trunk + sum(branches) + tail
     places = np.split(np.arange(trunk, trunk + sum(branches)), np.cumsum(branches)[:-1])
     branch_layers = tuple(tuple(int(n) for n in own) for own in places)
-    line_layers = tuple(n for n in range(N) if not trunk <= n < N - tail)
+    main_path_layers = tuple(n for n in range(N) if not trunk <= n < N - tail)
     mask_NR = np.ones((N, R), dtype=bool)
     mask_NR[[0, -1], 1:] = False
     children = np.full(B, 0.2) if alike else random.uniform(0.1, 0.6, B)
@@ -60,14 +62,17 @@ def random_mesh(
     line_N, joint = trunk + tail, (trunk, 2)
     epsilon_LM = np.zeros((line_N + 1, 3))
     epsilon_LM[: trunk + 1, 0] = link * random.uniform(0.1, 2, trunk + 1)
-    parts = (allowed(epsilon_LM[: trunk + 1, :2], "strict"), allowed(epsilon_LM[trunk:, 2:], "strict"))
+    parts = (
+        allowed_moves(epsilon_LM[: trunk + 1, :2], "strict"),
+        allowed_moves(epsilon_LM[trunk:, 2:], "strict"),
+    )
     line = ChainLUT(
         ("a", "root", "cloud"),
         "strict",
-        U_NRM[list(line_layers)][:, :, [0, 1, 2 + B]],
-        mask_NR[list(line_layers)],
+        U_NRM[list(main_path_layers)][:, :, [0, 1, 2 + B]],
+        mask_NR[list(main_path_layers)],
         epsilon_LM,
-        in_line(parts)[1],
+        concatenate_moves(parts)[1],
         epsilon_LM,
         joint=joint,
     )
@@ -80,7 +85,7 @@ def random_mesh(
         U_NRM,
         mask_NR,
         line,
-        line_layers,
+        main_path_layers,
         branch_layers,
         tuple(range(2, 2 + B)),
         root_K,

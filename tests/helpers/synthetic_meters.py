@@ -4,8 +4,8 @@ from pathlib import Path
 
 from synthetic_hosts import write
 
-from jmsnas.profiler.host.energy_meters import Meter
-from jmsnas.profiler.timing.energy import find_meter, why_no_meter
+from jmsnas.profiler.host.energy_meters import EnergyMeter
+from jmsnas.profiler.timing.energy import find_meter, no_meter_reason
 
 RAPL = "sys/class/powercap/intel-rapl:%s"
 HWMON = "sys/class/hwmon/hwmon%d"
@@ -25,7 +25,7 @@ def ina3221(root: Path, chip: int, rails: dict[str, tuple[int, int]]) -> None:
         write(root, {f"{folder}/in{channel}_input": mv, f"{folder}/curr{channel}_input": ma})
 
 
-def meter_of(processor: str, root: Path) -> Meter:
+def meter_of(processor: str, root: Path) -> EnergyMeter:
     found = find_meter(processor, root)
-    assert found is not None and why_no_meter(processor, root) == ""
+    assert found is not None and no_meter_reason(processor, root) == ""
     return found

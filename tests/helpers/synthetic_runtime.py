@@ -9,20 +9,24 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
-from jmsnas.profiler.table.latency_table import Key
-from jmsnas.progress import Progress, silent
-from jmsnas.space import Subject
+from jmsnas.profiler.table.latency_table import RuntimeKey
+from jmsnas.progress import Progress, no_progress
+from jmsnas.space import BlockOrPart
 
 
 def prepare(
-    subjects: Sequence[Subject], key: Key, cache: Path, seed: int = 0, progress: Progress = silent
+    subjects: Sequence[BlockOrPart],
+    key: RuntimeKey,
+    cache: Path,
+    seed: int = 0,
+    progress: Progress = no_progress,
 ) -> list[Callable[[int], float]]:
     """A call takes 0.1 ms, says the clock."""
     return [lambda loops: loops * 1e-4 for _ in subjects]
 
 
 @contextmanager
-def pinned(key: Key) -> Iterator[None]:
+def pinned(key: RuntimeKey) -> Iterator[None]:
     yield
 
 

@@ -9,14 +9,14 @@ import torch
 from roofline_predictor import Roofline
 
 from jmsnas.datasets.digits import digits
-from jmsnas.datasets.splits import Images, Splits
+from jmsnas.datasets.splits import DatasetSplits, InMemoryImages
 from jmsnas.nas.latency.build_lut import build_lut
 from jmsnas.nas.search.config import SearchConfig
 from jmsnas.nas.search.session import SearchResult
-from jmsnas.nas.supernet.checkpoint import State, state_bytes
-from jmsnas.profiler.simulation.roofline import load_simulated
+from jmsnas.nas.supernet.checkpoint import StateDict, serialize_state
+from jmsnas.profiler.simulation.roofline import load_simulated_device
 from jmsnas.space_file import space_from_toml
-from jmsnas.topology import load_network
+from jmsnas.topology import load_topology
 
 TABLE: dict[str, Any] = {
     "name": "tiny",
@@ -28,18 +28,18 @@ TABLE: dict[str, Any] = {
     "head": {"channels": 8},
 }
 SPACE = space_from_toml(TABLE, "tiny")
-NETWORK = load_network("chain")
-LUT = build_lut(SPACE, NETWORK, {d.name: Roofline(load_simulated(d.table)) for d in NETWORK.devices})
+NETWORK = load_topology("chain")
+LUT = build_lut(SPACE, NETWORK, {d.name: Roofline(load_simulated_device(d.table)) for d in NETWORK.devices})
 CONFIG = SearchConfig(warmup_epochs=1, search_epochs=2, final_epochs=2, batch_size=32, best=2)
 
 
-def tiny_splits(seed: int = 0) -> Splits:
+def tiny_splits(seed: int = 0) -> DatasetSplits:
     whole = digits(seed)
     parts = {"train": 128, "arch": 96, "test": 64, "train_and_arch": 160}
-    cut: dict[str, Images] = {}
+    cut: dict[str, InMemoryImages] = {}
     for name, count in parts.items():
         images = getattr(whole, name)
-        assert isinstance(images, Images)
+        assert isinstance(images, InMemoryImages)
         cut[name] = images.subset(torch.arange(count))
     return dataclasses.replace(whole, **cut)  # type: ignore[arg-type]
 
@@ -58,7 +58,7 @@ def digest(result: SearchResult) -> str:
     return hashlib.sha256(b"".join((result.p_NR.tobytes(), weights, repr(found).encode()))).hexdigest()
 
 
-def copied(state: State) -> State:
+def copied(state: StateDict) -> StateDict:
     """A state as it would come back from disk."""
-    back: State = torch.load(io.BytesIO(state_bytes(state)), weights_only=True)
+    back: StateDict = torch.load(io.BytesIO(serialize_state(state)), weights_only=True)
     return back

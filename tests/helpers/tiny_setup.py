@@ -6,9 +6,9 @@ from typing import Any, cast
 import pytest
 from tiny_search import LUT, NETWORK, SPACE, tiny_splits
 
-from jmsnas.datasets.splits import Splits
-from jmsnas.nas.search.run_folder import Setting
-from jmsnas.topology import Network
+from jmsnas.datasets.splits import DatasetSplits
+from jmsnas.nas.search.run_folder import SearchSetup
+from jmsnas.topology import Topology
 
 
 class _Model:
@@ -25,16 +25,16 @@ class _Rooflines:
     simulated, origin, evaluation = True, "simulated", _Evaluation()
 
 
-def rooflines(network: Network) -> Any:
+def rooflines(network: Topology) -> Any:
     """Stand for the estimators of a network's devices, where a run folder asks."""
     return cast(Any, {device.name: _Rooflines() for device in network.devices})
 
 
-def tiny_setting(monkeypatch: pytest.MonkeyPatch) -> Setting:
+def tiny_setting(monkeypatch: pytest.MonkeyPatch) -> SearchSetup:
     """A setting whose images are the tiny ones."""
 
-    def load(name: str, space: object, seed: int, folder: Path, workers: int) -> Splits:
+    def load(name: str, space: object, seed: int, folder: Path, workers: int) -> DatasetSplits:
         return tiny_splits(seed)
 
     monkeypatch.setattr("jmsnas.nas.search.run.load_dataset", load)
-    return Setting(SPACE, NETWORK, rooflines(NETWORK), LUT, "digits")
+    return SearchSetup(SPACE, NETWORK, rooflines(NETWORK), LUT, "digits")

@@ -8,13 +8,13 @@ from profiling_jobs import BLOCKS, EAGER, PART, MadeUpSit, sit_here
 
 from jmsnas.errors import DeviceError, JmsnasError
 from jmsnas.profiler.host.host_state import HostState
-from jmsnas.profiler.profile import BUDGET_S_A_BLOCK, profile, profile_device
-from jmsnas.profiler.session.profiling_session import Sit
+from jmsnas.profiler.profile import BUDGET_PER_BLOCK_S, profile, profile_device
+from jmsnas.profiler.session.profiling_session import JobRunner
 from jmsnas.profiler.simulation.roofline import simulated_table
-from jmsnas.profiler.table.journal import journal_path, only_writer
-from jmsnas.profiler.table.latency_table import Key, LatencyTable
+from jmsnas.profiler.table.journal import journal_path, table_lock
+from jmsnas.profiler.table.latency_table import LatencyTable, RuntimeKey
 from jmsnas.profiler.table.parquet import read_table
-from jmsnas.space import Subject
+from jmsnas.space import BlockOrPart
 from jmsnas.space_file import load_space
 from jmsnas.workspace import Workspace
 
@@ -23,8 +23,8 @@ MANY = load_space("digits").blocks()
 
 def profiled(
     folder: Path,
-    subjects: tuple[Subject, ...] = BLOCKS,
-    sit: Sit | None = None,
+    subjects: tuple[BlockOrPart, ...] = BLOCKS,
+    sit: JobRunner | None = None,
     budget_s: float | None = None,
     seed: int = 0,
 ) -> LatencyTable:
@@ -34,12 +34,12 @@ def profiled(
     )
 
 
-def samples(table: LatencyTable) -> dict[Subject, tuple[float, ...]]:
-    return {row.block: row.samples for row in table.everything}
+def samples(table: LatencyTable) -> dict[BlockOrPart, tuple[float, ...]]:
+    return {row.block: row.samples for row in table.all_rows}
 
 
-@pytest.mark.parametrize("key", [EAGER, Key()], ids=lambda key: key.label)
-def test_measured_in_processes_of_their_own(tmp_path: Path, key: Key) -> None:
+@pytest.mark.parametrize("key", [EAGER, RuntimeKey()], ids=lambda key: key.label)
+def test_measured_in_processes_of_their_own(tmp_path: Path, key: RuntimeKey) -> None:
     told: list[tuple[float, float, str]] = []
     table = profile(
         "local",
@@ -53,7 +53,7 @@ def test_measured_in_processes_of_their_own(tmp_path: Path, key: Key) -> None:
     assert len(table.rows) == 2 and [row.block for row in table.parts] == [PART]
     assert read_table(tmp_path / "local.parquet") == table
     assert not journal_path(tmp_path / "local.parquet").exists()
-    for row in table.everything:
+    for row in table.all_rows:
         assert row.kind == "measured" and row.rounds == len(row.samples) == sum(row.process_rounds)
         # A second process replaces a row that the first found disturbed.
         assert len(row.process_rounds) in (1, 2) and min(row.process_rounds) >= 6
@@ -69,7 +69,7 @@ def test_measured_in_processes_of_their_own(tmp_path: Path, key: Key) -> None:
 def test_real_blocks_in_this_process(tmp_path: Path) -> None:
     table = profiled(tmp_path, (*BLOCKS, PART), sit_here, budget_s=0.1)
     assert {*samples(table)} == {*BLOCKS, PART}
-    seconds = {row.block: row.median_s for row in table.everything}
+    seconds = {row.block: row.median_s for row in table.all_rows}
     assert seconds[PART] > seconds[BLOCKS[0]] > seconds[BLOCKS[2]], "Identity is the least work"
 
 
@@ -81,7 +81,7 @@ def test_tenth_is_measured_in_a_second_sitting(tmp_path: Path) -> None:
     assert repeated == {*sit.jobs[1].subjects}
     assert "another process finds blocks" in table.rows[0].trust_reason
     # 53 blocks and 8 repeated at 0.6 s each.
-    assert [job.config.budget_s for job in sit.jobs] == pytest.approx([53 * BUDGET_S_A_BLOCK, 8 * 0.6])
+    assert [job.config.budget_s for job in sit.jobs] == pytest.approx([53 * BUDGET_PER_BLOCK_S, 8 * 0.6])
 
 
 def test_second_call_measures_only_what_is_missing(tmp_path: Path) -> None:
@@ -151,7 +151,7 @@ def test_seed_chooses_the_order_and_what_is_repeated(tmp_path: Path) -> None:
 
 def test_second_profiler_is_refused(tmp_path: Path) -> None:
     with (
-        only_writer(tmp_path / "local.parquet"),
+        table_lock(tmp_path / "local.parquet"),
         pytest.raises(JmsnasError, match=rf"another profiler \(process {os.getpid()}\)"),
     ):
         profiled(tmp_path)
@@ -162,7 +162,7 @@ def test_progress_over_keys_and_sittings_rises_to_the_end(tmp_path: Path) -> Non
     profile(
         "local",
         BLOCKS,
-        [EAGER, Key()],
+        [EAGER, RuntimeKey()],
         tmp_path / "local.parquet",
         cache=tmp_path,
         sit=MadeUpSit(),
@@ -179,7 +179,7 @@ def test_device_that_is_not_at_hand_is_simulated(tmp_path: Path) -> None:
     assert found.outcome == "simulated" and found.path == place.table("pi4")
     assert {row.kind for row in found.table.rows} == {"simulated"} and not found.table.parts
     assert read_table(found.path) == found.table
-    more = profile_device("pi4", BLOCKS, [EAGER, Key()], place)
+    more = profile_device("pi4", BLOCKS, [EAGER, RuntimeKey()], place)
     assert len(more.table.rows) == 2 * len(BLOCKS)
 
 
@@ -192,8 +192,10 @@ def test_measured_only_and_unknown_devices(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def as_pi4(place: Workspace) -> LatencyTable:
-    return profile("pi4", BLOCKS[:1], [EAGER], place.table("pi4"), cache=place.folder, sit=MadeUpSit())
+def as_pi4(workspace: Workspace) -> LatencyTable:
+    return profile(
+        "pi4", BLOCKS[:1], [EAGER], workspace.table("pi4"), cache=workspace.folder, sit=MadeUpSit()
+    )
 
 
 def test_name_of_one_processor_is_not_for_another(tmp_path: Path) -> None:
@@ -222,7 +224,7 @@ def test_measured_table_is_never_replaced_by_a_simulated_one(tmp_path: Path) -> 
 
 def test_measurement_takes_the_place_of_a_simulation(tmp_path: Path) -> None:
     place = Workspace(tmp_path)
-    profile_device("pi4", BLOCKS, [EAGER, Key()], place)
+    profile_device("pi4", BLOCKS, [EAGER, RuntimeKey()], place)
     table = as_pi4(place)
     assert [row.kind for row in table.rows] == ["measured"] and "simulated" not in table.environments
     assert simulated_table("pi4", BLOCKS, [EAGER]).simulated
@@ -238,7 +240,13 @@ def test_local_is_measured_and_what_the_host_does_is_told_once(tmp_path: Path) -
 
     def once() -> None:
         found = profile_device(
-            "local", BLOCKS[:2], [EAGER, Key()], place, tell=lines.append, watch=heating, sit=MadeUpSit()
+            "local",
+            BLOCKS[:2],
+            [EAGER, RuntimeKey()],
+            place,
+            warn=lines.append,
+            watch=heating,
+            sit=MadeUpSit(),
         )
         assert found.outcome == "measured" and not found.table.simulated
 

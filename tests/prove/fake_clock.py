@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from jmsnas.profiler.timing.paired_timing import Timed
+from jmsnas.profiler.timing.paired_timing import TimedLoop
 
 
 class FakeHost:
@@ -18,7 +18,7 @@ class FakeHost:
         """Nanoseconds, for `jmsnas.profiler.timing.paired_timing.measure`."""
         return round(self.seconds * 1e9)
 
-    def timed(self, call_s: float) -> Timed:
+    def timed(self, call_s: float) -> TimedLoop:
         def run(loops: int) -> float:
             factor = np.exp(self.noise * self.generator.standard_normal()) * self.pace(self.seconds)
             passed = loops * call_s * float(factor)

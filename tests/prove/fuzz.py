@@ -9,8 +9,8 @@ import struct
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from jmsnas.deploy.parts.manifest import parse
-from jmsnas.deploy.transport.devices_file import fleet_from
+from jmsnas.deploy.parts.manifest import parse_manifest
+from jmsnas.deploy.transport.devices_file import devices_from_toml
 from jmsnas.deploy.transport.frame import unpack_tensor
 from jmsnas.errors import DeviceError, FrameError, PartError
 from jmsnas.files import parse_toml
@@ -47,7 +47,7 @@ def manifests(seed: int, count: int, corpus: Sequence[bytes]) -> int:
     rng, read = random.Random(seed), 0
     for _ in range(count):
         try:
-            parse(_text(rng, rng.choice(corpus), 12))
+            parse_manifest(_text(rng, rng.choice(corpus), 12))
             read += 1
         except PartError as error:
             assert len(str(error)) < 200
@@ -58,7 +58,7 @@ def settings(seed: int, count: int, corpus: Sequence[bytes]) -> int:
     rng, read, path = random.Random(seed), 0, Path("devices.toml")
     for _ in range(count):
         try:
-            fleet_from(parse_toml(_text(rng, rng.choice(corpus), 6), path, DeviceError), path)
+            devices_from_toml(parse_toml(_text(rng, rng.choice(corpus), 6), path, DeviceError), path)
             read += 1
         except DeviceError as error:
             assert "\n" not in str(error)

@@ -10,13 +10,13 @@ import time
 from pathlib import Path
 
 from jmsnas.errors import MeasurementError
-from jmsnas.profiler.table.journal import only_writer
+from jmsnas.profiler.table.journal import table_lock
 
 
 def main() -> None:
     path = Path(sys.argv[1])
     if len(sys.argv) == 2:
-        with only_writer(path):
+        with table_lock(path):
             print(os.getpid(), flush=True)
             sys.stdin.read()
         return
@@ -24,7 +24,7 @@ def main() -> None:
     won, lost, inside = 0, 0, path.with_name("inside")
     while won < int(sys.argv[2]):
         try:
-            with only_writer(path):
+            with table_lock(path):
                 os.close(os.open(inside, os.O_CREAT | os.O_EXCL))
                 time.sleep(1e-3)
                 os.unlink(inside)

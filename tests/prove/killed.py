@@ -45,7 +45,7 @@ def write(folder: Path, generator: random.Random, sittings: int) -> None:
     sit, path = Sit(confirm, generator), folder / "local.parquet"
     # Two blocks more each time, so that there is a fold to be killed in every few milliseconds.
     for known in range(2, 2 * sittings + 1, 2):
-        profile("local", synthetic_blocks(known), [EAGER], path, cache=folder, tell=ignored, sit=sit)
+        profile("local", synthetic_blocks(known), [EAGER], path, cache=folder, warn=ignored, sit=sit)
 
 
 def ignored(text: str) -> None:

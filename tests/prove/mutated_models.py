@@ -8,7 +8,7 @@ from collections import Counter
 
 import numpy as np
 
-from jmsnas.deploy.parts.onnx_scan import read_onnx
+from jmsnas.deploy.parts.onnx_scan import scan_onnx
 from jmsnas.errors import PartError
 from jmsnas.profiler.timing.onnx_session import open_session
 
@@ -33,7 +33,7 @@ def mutated(rng: random.Random, honest: bytes) -> bytes:
 
 def tried(model: bytes) -> str:
     try:
-        read_onnx(model)
+        scan_onnx(model)
     except PartError:
         return "refused unread"
     try:

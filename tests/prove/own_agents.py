@@ -10,14 +10,14 @@ from deployments import DEVICES, exported
 from numpy.typing import NDArray
 
 from jmsnas.deploy.leader.leader import Leader
-from jmsnas.deploy.loopback import LocalAgent, leader_certs, local_agents
+from jmsnas.deploy.loopback import LoopbackAgent, leader_certs, loopback_agents
 from jmsnas.profiler.timing.onnx_session import open_session
 
 
 @dataclass
 class Own:
     folder: Path
-    agents: dict[str, LocalAgent]
+    agents: dict[str, LoopbackAgent]
     leader: Leader
     leaders: list[Leader] = field(default_factory=list)
 
@@ -29,7 +29,7 @@ class Own:
 
 @contextmanager
 def own_agents(folder: Path, devices: Sequence[str] = DEVICES) -> Iterator[Own]:
-    with local_agents(devices, folder) as agents:
+    with loopback_agents(devices, folder) as agents:
         leader = Leader(leader_certs(folder), {name: agent.address for name, agent in agents.items()})
         found = Own(folder, agents, leader, [leader])
         try:

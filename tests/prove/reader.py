@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from jmsnas.errors import TableError
-from jmsnas.profiler.quality.read_published import read_readings
+from jmsnas.profiler.quality.read_published import read_entries
 from jmsnas.profiler.table.parquet import read_table
 
 MEMORY_BYTES = 1 << 30
-READERS = {"read_table": read_table, "read_readings": read_readings}
+READERS = {"read_table": read_table, "read_readings": read_entries}
 
 
 @dataclass

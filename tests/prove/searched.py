@@ -12,12 +12,12 @@ from pathlib import Path
 from tiny_search import CONFIG, LUT, SPACE, digest, tiny_splits
 
 from jmsnas.nas.search.search import search
-from jmsnas.nas.search.session import Hooks, Session
-from jmsnas.nas.search.stages import Epoch
-from jmsnas.nas.supernet.checkpoint import State, read_checkpoint, write_checkpoint
+from jmsnas.nas.search.session import Callbacks, SearchSession
+from jmsnas.nas.search.stages import EpochRecord
+from jmsnas.nas.supernet.checkpoint import StateDict, read_checkpoint, write_checkpoint
 
 
-def say(epoch: Epoch) -> None:
+def say(epoch: EpochRecord) -> None:
     print(f"{epoch.stage} {epoch.epoch}", flush=True)
 
 
@@ -30,9 +30,9 @@ def finish_without_fsync(folder: Path) -> None:
     finish(folder)
 
 
-def without(saved: State, piece: str) -> State:
+def without(saved: StateDict, piece: str) -> StateDict:
     """The state as it would be if a piece of it were not saved: that piece begins anew."""
-    fresh = Session(CONFIG, SPACE, LUT, tiny_splits(), Hooks()).one.state()
+    fresh = SearchSession(CONFIG, SPACE, LUT, tiny_splits(), Callbacks()).one.state()
     assert piece in saved["one"] and piece in fresh
     return {**saved, "one": {**saved["one"], piece: fresh[piece]}}
 
@@ -43,7 +43,7 @@ def finish(folder: Path, piece: str | None = None) -> str:
     saved = read_checkpoint(path)
     if saved and piece:
         saved = without(saved, piece)
-    hooks = Hooks(say, save=lambda state: write_checkpoint(path, state), saved=saved)
+    hooks = Callbacks(say, save=lambda state: write_checkpoint(path, state), saved=saved)
     return digest(search(CONFIG, SPACE, LUT, tiny_splits(), hooks))
 
 

@@ -9,22 +9,22 @@ from deployments import images, network, pieces
 
 from jmsnas.deploy.leader.leader import Leader
 from jmsnas.deploy.loopback import leader_certs
-from jmsnas.deploy.parts.export_cache import kept_export
-from jmsnas.deploy.transport.devices_file import Address
+from jmsnas.deploy.parts.export_cache import cached_export
+from jmsnas.deploy.transport.devices_file import AgentAddress
 
 
-def ship(folder: Path, addresses: dict[str, Address], seed: int, said: Connection) -> None:
+def ship(folder: Path, addresses: dict[str, AgentAddress], seed: int, said: Connection) -> None:
     """Start, take up what was exported before, ship, ask; tell each step, and the seconds since the start.
 
     The process was forked from one that had all imported: what that takes is not in the seconds.
     """
     began = time.monotonic()
     said.send(("begins", 0.0, None))
-    made = kept_export(network(seed), (1, 1, 8, 8), folder / "cache")
+    made = cached_export(network(seed), (1, 1, 8, 8), folder / "cache")
     leader = Leader(leader_certs(folder), addresses)
     sent = leader.ship(pieces(), {"chain": made})
     (x,) = images(1)
-    logits = leader.ask(x).logits
+    logits = leader.infer(x).logits
     seconds = time.monotonic() - began
     np.testing.assert_allclose(logits, made.run(x), atol=1e-4)
     said.send(("answered", seconds, sent))

@@ -4,9 +4,9 @@ import random
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 
-from jmsnas.profiler.session.job import Job, Report
+from jmsnas.profiler.session.job import EventHandler, ProfileJob
 from jmsnas.profiler.table.latency_table import AnyRow
-from jmsnas.profiler.table.measurement import TARGET, summarise
+from jmsnas.profiler.table.measurement import TARGET_HALF_WIDTH, summarise
 from jmsnas.space import Block, Candidate, Layer
 
 Samples = tuple[float, ...]
@@ -28,12 +28,12 @@ class Sit:
     confirm: Told
     generator: random.Random = field(default_factory=random.Random)
 
-    def __call__(self, job: Job, report: Report, tick: Callable[[], None]) -> None:
+    def __call__(self, job: ProfileJob, report: EventHandler, tick: Callable[[], None]) -> None:
         for index, subject in enumerate(job.subjects):
             samples: Samples = ()
             for _ in range(2):
                 samples += tuple(1 + 1e-3 * self.generator.random() for _ in range(6))
-                report({"row": index, **asdict(summarise(samples, 1e-4, TARGET))})
+                report({"row": index, **asdict(summarise(samples, 1e-4, TARGET_HALF_WIDTH))})
                 self.confirm(str(subject), samples)
             tick()
 

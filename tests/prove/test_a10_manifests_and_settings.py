@@ -7,14 +7,14 @@ from deployments import exported
 from prove.fuzz import manifests, on_both, settings
 from prove.proof import Proof
 
-from jmsnas.deploy.parts.manifest import parse, to_bytes
-from jmsnas.deploy.parts.shipment import chain_pieces, shipments
-from jmsnas.deploy.transport.devices_file import Address, read_fleet
+from jmsnas.deploy.parts.manifest import manifest_bytes, parse_manifest
+from jmsnas.deploy.parts.shipment import chain_pieces, make_shipments
+from jmsnas.deploy.transport.devices_file import AgentAddress, read_devices_file
 
 
 def test_manifests(proof: Proof) -> None:
-    agents = {name: Address(name, "127.0.0.1:7070", "ab" * 32) for name in ("pi4", "cloud")}
-    made = shipments(
+    agents = {name: AgentAddress(name, "127.0.0.1:7070", "ab" * 32) for name in ("pi4", "cloud")}
+    made = make_shipments(
         chain_pieces(("pi4", "cloud"), (2, 6), ("float32",) * 2),
         {"chain": exported()},
         agents,
@@ -22,8 +22,10 @@ def test_manifests(proof: Proof) -> None:
         "ab" * 32,
         1,
     )
-    corpus = [to_bytes(shipment.manifest) for shipment in made.values()]
-    assert [parse(content) for content in corpus] == [shipment.manifest for shipment in made.values()]
+    corpus = [manifest_bytes(shipment.manifest) for shipment in made.values()]
+    assert [parse_manifest(content) for content in corpus] == [
+        shipment.manifest for shipment in made.values()
+    ]
     count, seed = proof.count(20_000, prove=1_000_000, long=50_000_000), time.time_ns() % 2**32
     print("seed", seed)
     assert on_both(manifests, seed, count, corpus) < count
@@ -34,7 +36,7 @@ def test_devices_toml(tmp_path: Path, proof: Proof) -> None:
     good = b'[[device]]\nname = "pi4"\naddress = "10.0.0.1:7070"\nfingerprint = "' + b"ab" * 32 + b'"\n'
     path = tmp_path / "devices.toml"
     path.write_bytes(good)
-    assert read_fleet(path) == {"pi4": Address("pi4", "10.0.0.1:7070", "ab" * 32)}
+    assert read_devices_file(path) == {"pi4": AgentAddress("pi4", "10.0.0.1:7070", "ab" * 32)}
     count, seed = proof.count(20_000, prove=1_000_000, long=50_000_000), time.time_ns() % 2**32
     print("seed", seed)
     assert on_both(settings, seed, count, [good]) < count

@@ -19,11 +19,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from deployments import Fleet, exported, fleet, images, pieces, segments
 from prove.proof import Proof
 
-from jmsnas.deploy.parts.manifest import MAX_BYTES, sign, to_bytes
-from jmsnas.deploy.parts.shipment import Shipment, shipments
-from jmsnas.deploy.transport.identity import signing_key
+from jmsnas.deploy.parts.manifest import MAX_BYTES, manifest_bytes, sign
+from jmsnas.deploy.parts.shipment import Shipment, make_shipments
+from jmsnas.deploy.transport.identity import read_signing_key
 from jmsnas.errors import DeployError
-from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.table.latency_table import RuntimeKey
 
 ATTACKS = sorted((Path(__file__).parents[1] / "helpers" / "attacks").glob("*.json"))
 FILES = MODELS | WEIGHTS
@@ -39,15 +39,15 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 def honest(one: Fleet, epoch: int, seed: int = 0, runtime: str = "onnxruntime") -> Shipment:
     leader = one.leader
-    alone = tuple(replace(piece, key=Key(runtime)) for piece in pieces((6,), ("pi4",)))
-    made = shipments(
+    alone = tuple(replace(piece, key=RuntimeKey(runtime)) for piece in pieces((6,), ("pi4",)))
+    made = make_shipments(
         alone, segments(1), leader.agents, leader._cluster, leader._fingerprint, epoch, seed=seed
     )
     return made["pi4"]
 
 
 def send(one: Fleet, content: bytes, signature: bytes, blobs: dict[str, bytes], epoch: int) -> None:
-    peer = one.leader.peers["pi4"]
+    peer = one.leader.clients["pi4"]
     for digest in peer.offer(content, signature):
         peer.put(digest, blobs[digest])
     peer.stage(epoch)
@@ -67,13 +67,13 @@ def attack(one: Fleet, file: dict[str, Any]) -> None:
         digest = hashlib.sha256(model).hexdigest()
         blobs[digest] = model
         manifest = replace(manifest, model=replace(manifest.model, sha256=digest, size_bytes=len(model)))
-    document = json.loads(to_bytes(manifest))
+    document = json.loads(manifest_bytes(manifest))
     document |= file.get("manifest", {})
     content = json.dumps(document).encode() + b" " * file.get("padding", 0)
     key = (
         Ed25519PrivateKey.generate()
         if file.get("signed_by") == "another"
-        else signing_key(one.folder / "certs" / "leader")
+        else read_signing_key(one.folder / "certs" / "leader")
     )
     signature = bytes(64) if file.get("signed_by") == "nobody" else sign(content, key)
     if file.get("blob") == "another":
@@ -88,10 +88,10 @@ def attack(one: Fleet, file: dict[str, Any]) -> None:
 @pytest.mark.parametrize("path", ATTACKS, ids=lambda path: path.stem)
 def test_attack(one: Fleet, proof: Proof, path: Path) -> None:
     file, (x,) = json.loads(path.read_text()), images(1)
-    before = one.leader.ask(x).logits.tobytes()
+    before = one.leader.infer(x).logits.tobytes()
     with pytest.raises(DeployError, match=file["refused"]):
         attack(one, file)
-    assert one.leader.ask(x).logits.tobytes() == before
+    assert one.leader.infer(x).logits.tobytes() == before
     proof.show("attack refused, the old part serves on")
 
 
@@ -101,8 +101,8 @@ def test_every_kind_is_there() -> None:
 
 
 def test_flipped_bytes_of_a_manifest(one: Fleet, proof: Proof) -> None:
-    content = to_bytes(honest(one, one.leader.epoch + 1).manifest)
-    signature = sign(content, signing_key(one.folder / "certs" / "leader"))
+    content = manifest_bytes(honest(one, one.leader.epoch + 1).manifest)
+    signature = sign(content, read_signing_key(one.folder / "certs" / "leader"))
     parts, epoch = one.agents["pi4"].parts, one.agents["pi4"].parts.epoch
     rng, count = random.Random(11), proof.count(len(content), prove=8 * len(content), long=100 * len(content))
     from jmsnas.errors import PartError

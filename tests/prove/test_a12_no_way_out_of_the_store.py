@@ -9,7 +9,7 @@ import pytest
 from deployments import Fleet, fleet, pieces, segments
 from prove.proof import Proof
 
-from jmsnas.deploy.agent.part_store import Store
+from jmsnas.deploy.agent.part_store import PartStore
 from jmsnas.deploy.parts.manifest_fields import Blob
 from jmsnas.errors import DeployError, DeviceError, PartError
 from jmsnas.workspace import check_name
@@ -46,7 +46,7 @@ def test_names_that_lead_elsewhere(one: Fleet, proof: Proof) -> None:
     before = digest_of(outside)
     for name in names(count):
         with pytest.raises(DeployError, match="device pi4:|INVALID|NOT_FOUND"):
-            one.leader.peers["pi4"].put(name, b"x")
+            one.leader.clients["pi4"].put(name, b"x")
         with pytest.raises(DeviceError):
             check_name(name)
     assert digest_of(outside) == before
@@ -57,7 +57,7 @@ def test_a_link_in_the_store_is_not_followed(tmp_path: Path, proof: Proof) -> No
     secret = tmp_path / "secret"
     secret.write_bytes(b"outside")
     blob = Blob(hashlib.sha256(b"outside").hexdigest(), 7)
-    store = Store(tmp_path / "store")
+    store = PartStore(tmp_path / "store")
     (tmp_path / "store" / "blobs" / blob.sha256).symlink_to(secret)
     with pytest.raises(PartError, match="a blob that cannot be read"):
         store.read(blob)

@@ -5,7 +5,7 @@ from attacks.models import CANARY, MODELS
 from deployments import exported
 from prove.proof import Proof
 
-from jmsnas.deploy.parts.onnx_scan import read_onnx
+from jmsnas.deploy.parts.onnx_scan import scan_onnx
 from jmsnas.errors import PartError
 
 
@@ -15,6 +15,6 @@ def test_refused_by_content(proof: Proof, name: str) -> None:
     honest = exported().cut(1, 6)
     assert honest is not None
     with pytest.raises(PartError, match="not an ONNX file|an ONNX file"):
-        read_onnx(MODELS[name](honest))
+        scan_onnx(MODELS[name](honest))
     assert not CANARY.exists()
     proof.show("refused by content, no canary")

@@ -9,8 +9,8 @@ from deployments import DEVICES, fleet, images, pieces, segments
 from prove.proof import Proof
 
 from jmsnas.deploy.leader.leader import Leader
-from jmsnas.deploy.parts.manifest import sign, to_bytes
-from jmsnas.deploy.parts.shipment import shipments
+from jmsnas.deploy.parts.manifest import manifest_bytes, sign
+from jmsnas.deploy.parts.shipment import make_shipments
 from jmsnas.errors import DeployError
 
 Two = tuple[Leader, Leader]
@@ -24,17 +24,17 @@ def two(tmp_path: Path) -> Iterator[Two]:
         older.ship(pieces(), segments(0))
         newer.ship(pieces(), segments(1))
         (x,) = images(1)
-        before = newer.ask(x)
+        before = newer.infer(x)
         yield older, newer
-        assert newer.ask(x).logits.tobytes() == before.logits.tobytes()
+        assert newer.infer(x).logits.tobytes() == before.logits.tobytes()
         newer.close()
 
 
 def offer(leader: Leader, device: str, epoch: int) -> list[str]:
     """Have a leader offer a device its part of plan `epoch`, rightly signed."""
-    made = shipments(pieces(), segments(0), leader.agents, leader._cluster, leader._fingerprint, epoch)
-    content = to_bytes(made[device].manifest)
-    return leader.peers[device].offer(content, sign(content, leader._key))
+    made = make_shipments(pieces(), segments(0), leader.agents, leader._cluster, leader._fingerprint, epoch)
+    content = manifest_bytes(made[device].manifest)
+    return leader.clients[device].offer(content, sign(content, leader._key))
 
 
 def test_the_lower_and_the_same_epoch_are_refused(two: Two, proof: Proof) -> None:
@@ -54,7 +54,7 @@ def test_requests_by_a_plan_that_has_ended(two: Two, proof: Proof) -> None:
     newer.ship(pieces(), segments(1))
     (x,) = images(1)
     with pytest.raises(DeployError, match=f"plan {older.epoch} is not served here, but"):
-        older.ask(x)
+        older.infer(x)
     proof.show("requests by the older leader's plan: refused, named")
 
 
@@ -65,7 +65,7 @@ def test_each_in_turn(tmp_path: Path, proof: Proof) -> None:
         for turn in range(6):
             own, other = turns[turn % 2], turns[1 - turn % 2]
             own.ship(pieces(), segments(turn % 2))
-            answer = own.ask(x)
+            answer = own.infer(x)
             assert answer.epoch == turn + 1
             expected = segments(turn % 2)["chain"].run(x)
             np.testing.assert_allclose(answer.logits, expected, atol=1e-4)

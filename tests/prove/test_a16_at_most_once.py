@@ -8,10 +8,10 @@ from deployments import fleet, images, pieces, segments
 from prove.proof import Proof
 from prove.proxy import Proxy
 
-from jmsnas.deploy.agent.deduplication import Window
+from jmsnas.deploy.agent.deduplication import ResponseCache
 from jmsnas.deploy.leader.leader import Leader
-from jmsnas.deploy.parts.runtime import Runner
-from jmsnas.deploy.transport.devices_file import Address
+from jmsnas.deploy.parts.runtime import PartRunner
+from jmsnas.deploy.transport.devices_file import AgentAddress
 from jmsnas.errors import DeployError
 
 LATE_S = 0.06
@@ -19,23 +19,23 @@ LATE_S = 0.06
 
 def test_lost_answers(tmp_path: Path, proof: Proof, monkeypatch: pytest.MonkeyPatch) -> None:
     requests, runs = proof.count(20, prove=200, long=100_000), [0]
-    run = Runner.__call__
+    run = PartRunner.__call__
 
-    def counted(self: Runner, x: object) -> object:
+    def counted(self: PartRunner, x: object) -> object:
         runs[0] += self.manifest.device == "cloud"
         return run(self, x)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(Runner, "__call__", counted)
+    monkeypatch.setattr(PartRunner, "__call__", counted)
     with fleet(tmp_path) as three:
         three.leader.ship(pieces(), segments())
         proxy = Proxy(three.agents["pi4"].address)
         addresses = three.leader.agents | {
-            "pi4": Address("pi4", proxy.address, three.leader.agents["pi4"].fingerprint)
+            "pi4": AgentAddress("pi4", proxy.address, three.leader.agents["pi4"].fingerprint)
         }
         leader = Leader(tmp_path / "certs" / "leader", addresses)
         leader._plan = three.leader._plan
         sent, lost = images(requests), 0
-        leader.ask(sent[0])
+        leader.infer(sent[0])
         runs[0] = 0
         for n, x in enumerate(sent):
             request, before = secrets.token_hex(16), runs[0]
@@ -43,7 +43,7 @@ def test_lost_answers(tmp_path: Path, proof: Proof, monkeypatch: pytest.MonkeyPa
             if n % 10:
                 proxy.late_answers.set()
             else:
-                leader.peers["pi4"].healthy(5)
+                leader.clients["pi4"].healthy(5)
                 proxy.drop_answers = True
             with pytest.raises(DeployError):
                 leader.start(x, LATE_S if n % 10 else 1.0, request=request)()
@@ -62,7 +62,7 @@ def test_lost_answers(tmp_path: Path, proof: Proof, monkeypatch: pytest.MonkeyPa
 
 def test_the_window_has_bounds(proof: Proof) -> None:
     now = [0.0]
-    window: Window[int] = Window(most=1024, keep_s=60.0, clock=lambda: now[0])
+    window: ResponseCache[int] = ResponseCache(most=1024, keep_s=60.0, clock=lambda: now[0])
     for n in range(2000):
         claim, mine = window.claim(n)
         assert mine

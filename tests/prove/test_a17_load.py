@@ -30,7 +30,7 @@ def test_a_steady_load(tmp_path: Path, proof: Proof) -> None:
                 time.sleep(max(0.0, began + n / rate - time.monotonic()))
                 sent = time.monotonic()
                 try:
-                    leader.ask(x)
+                    leader.infer(x)
                 except Exception as error:  # each counts, whatever it is
                     errors.append(error)
                 taken.append(time.monotonic() - sent)

@@ -11,7 +11,7 @@ from prove.own_agents import Own, own_agents
 from prove.proof import Proof
 
 from jmsnas.deploy.transport.channel import SERVICE, open_channel
-from jmsnas.deploy.transport.frame import TensorHeader, pack, pack_tensor
+from jmsnas.deploy.transport.frame import TensorHeader, pack_message, pack_tensor
 from jmsnas.deploy.transport.identity import read_identity
 from jmsnas.errors import DeployError
 
@@ -26,12 +26,12 @@ def wrong_calls(own: Own) -> list[str]:
     for name, message in (
         ("Run", pack_tensor(header, bytes(4))),
         ("Run", b"garbage"),
-        ("Offer", pack({"signature": "xyz"}, b"{}")),
-        ("Offer", pack({"signature": "00" * 64}, b"{}")),
-        ("Stage", pack({"epoch": 12345})),
-        ("Stage", pack({"epoch": "../.."})),
-        ("Link", pack({"address": "127.0.0.1:1", "name": "x", "sizes": [1]})),
-        ("Link", pack({"address": "/etc/passwd", "name": "x", "sizes": [1]})),
+        ("Offer", pack_message({"signature": "xyz"}, b"{}")),
+        ("Offer", pack_message({"signature": "00" * 64}, b"{}")),
+        ("Stage", pack_message({"epoch": 12345})),
+        ("Stage", pack_message({"epoch": "../.."})),
+        ("Link", pack_message({"address": "127.0.0.1:1", "name": "x", "sizes": [1]})),
+        ("Link", pack_message({"address": "/etc/passwd", "name": "x", "sizes": [1]})),
         ("Exchange", b"\0\0\0\1x"),
     ):
         with pytest.raises(grpc.RpcError) as error:
@@ -40,14 +40,14 @@ def wrong_calls(own: Own) -> list[str]:
     channel.close()
     for digest in ("ab" * 32, "../" * 20):
         with pytest.raises(DeployError) as refused:
-            own.leader.peers["pi4"].put(digest, b"x")
+            own.leader.clients["pi4"].put(digest, b"x")
         said.append(str(refused.value))
     # The disk is taken away under the agent.
     for blob in (own.folder / "agents" / "pi4" / "blobs").iterdir():
         blob.unlink()
     own.agents["pi4"].restart()
     with pytest.raises(DeployError) as refused:
-        own.leader.ask(segments()["chain"].run(pieces_input()), timeout_s=3)
+        own.leader.infer(segments()["chain"].run(pieces_input()), timeout_s=3)
     said.append(str(refused.value))
     return said
 

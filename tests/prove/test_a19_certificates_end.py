@@ -33,7 +33,7 @@ def test_renewed_under_load(tmp_path: Path, proof: Proof, monkeypatch: pytest.Mo
         def load() -> None:
             while not ends.is_set():
                 try:
-                    three.leader.ask(x)
+                    three.leader.infer(x)
                     answers[0] += 1
                 except Exception as error:  # each counts, whatever it is
                     errors.append(error)
@@ -49,7 +49,7 @@ def test_renewed_under_load(tmp_path: Path, proof: Proof, monkeypatch: pytest.Mo
         # Who comes now meets the new certificates, and is known by the old fingerprint.
         newcomer = Leader(tmp_path / "certs" / "leader", three.leader.agents)
         newcomer.ship(pieces(), segments())
-        newcomer.ask(x)
+        newcomer.infer(x)
         newcomer.close()
         ends.set()
         for thread in threads:

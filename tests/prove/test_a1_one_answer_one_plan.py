@@ -16,7 +16,7 @@ from prove.proof import Proof
 from prove.proxy import Proxy
 
 from jmsnas.deploy.leader.leader import Leader
-from jmsnas.deploy.transport.devices_file import Address
+from jmsnas.deploy.transport.devices_file import AgentAddress
 from jmsnas.errors import JmsnasError
 
 LEAST_PER_S = 200
@@ -42,7 +42,7 @@ class Load:
         while not self._ends.is_set():
             n, began = rng.randrange(len(IMAGES)), time.monotonic()
             try:
-                answer = self.leader.ask(IMAGES[n], timeout_s=1.0)
+                answer = self.leader.infer(IMAGES[n], timeout_s=1.0)
                 self.history.append((n, answer.epoch, answer.logits.tobytes()))
             except (JmsnasError, ValueError):  # a closed channel of a leader that is gone
                 self.errors += 1
@@ -79,7 +79,7 @@ def through(own: Own, proxy: Proxy) -> Leader:
     """A leader by whose plans the last link leads through the proxy."""
     leader = own.new_leader()
     last = leader.agents["cloud"]
-    leader.agents["cloud"] = Address("cloud", proxy.address, last.fingerprint)
+    leader.agents["cloud"] = AgentAddress("cloud", proxy.address, last.fingerprint)
     return leader
 
 

@@ -11,7 +11,7 @@ import pytest
 from deployments import fleet, images, pieces, segments
 from prove.proof import Proof
 
-from jmsnas.deploy.leader.agent_client import LostDevice
+from jmsnas.deploy.leader.agent_client import DeviceLostError
 
 DEADLINE_S, P99_S, MAX_S, CLIENTS = 0.1, 0.025, 0.1, 4
 
@@ -22,13 +22,13 @@ def test_the_deadline_is_kept_behind_a_slow_device(tmp_path: Path, proof: Proof)
     (x,) = images(1)
     with fleet(tmp_path) as three:
         three.leader.ship(slow, segments())
-        three.leader.ask(x)  # the devices have connected
+        three.leader.infer(x)  # the devices have connected
         gc.collect()  # what the export left behind
 
         def overshoot(_: int) -> float:
             began = time.monotonic()
-            with pytest.raises(LostDevice, match="DEADLINE_EXCEEDED"):
-                three.leader.ask(x, timeout_s=DEADLINE_S)
+            with pytest.raises(DeviceLostError, match="DEADLINE_EXCEEDED"):
+                three.leader.infer(x, timeout_s=DEADLINE_S)
             return time.monotonic() - began - DEADLINE_S
 
         with ThreadPoolExecutor(CLIENTS) as pool:

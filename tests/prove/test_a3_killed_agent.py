@@ -10,7 +10,7 @@ from deployments import images, pieces, segments
 from prove.own_agents import own_agents
 from prove.proof import Proof
 
-from jmsnas.deploy.leader.agent_client import LostDevice
+from jmsnas.deploy.leader.agent_client import DeviceLostError
 
 TOLD_S, SERVES_S = 0.1, 2.0
 
@@ -32,16 +32,16 @@ def test_kill_mid_inference(tmp_path: Path, proof: Proof) -> None:
 
             thread = threading.Thread(target=kill)
             thread.start()
-            with pytest.raises(LostDevice, match="device laptop: UNAVAILABLE"):
+            with pytest.raises(DeviceLostError, match="device laptop: UNAVAILABLE"):
                 wait()
             told.append(time.monotonic() - killed_s[0])
             thread.join()
             began = time.monotonic()
             own.leader.ship(pieces((2, 6), ("pi4", "cloud")), segments())
-            own.leader.ask(x)
+            own.leader.infer(x)
             served.append(time.monotonic() - began)
             own.agents["laptop"].restart()
-            own.leader.peers["laptop"].healthy(5.0)
+            own.leader.clients["laptop"].healthy(5.0)
     assert max(told) < TOLD_S and max(served) < SERVES_S
     proof.show(
         f"{kills} kills: told in {1e3 * min(told):.1f} to {1e3 * max(told):.0f} ms, new plan serves in "

@@ -10,8 +10,8 @@ from prove.own_agents import own_agents
 from prove.proof import Proof
 from prove.proxy import Proxy
 
-from jmsnas.deploy.leader.agent_client import LostDevice
-from jmsnas.deploy.transport.devices_file import Address
+from jmsnas.deploy.leader.agent_client import DeviceLostError
+from jmsnas.deploy.transport.devices_file import AgentAddress
 
 NOTICED_S = 3.0
 
@@ -21,15 +21,15 @@ def test_a_stopped_process_is_noticed(tmp_path: Path, proof: Proof) -> None:
     with own_agents(tmp_path) as own:
         own.leader.ship(pieces(), segments())
         for _ in range(proof.count(1, prove=5, long=200)):
-            own.leader.ask(x)
+            own.leader.infer(x)
             own.agents["laptop"].kill(signal.SIGSTOP)
             began = time.monotonic()
-            with pytest.raises(LostDevice, match="device laptop: UNAVAILABLE"):
-                own.leader.ask(x, timeout_s=30)
+            with pytest.raises(DeviceLostError, match="device laptop: UNAVAILABLE"):
+                own.leader.infer(x, timeout_s=30)
             found.append(time.monotonic() - began)
             own.agents["laptop"].kill(signal.SIGCONT)
-            assert own.leader.peers["laptop"].healthy(5.0)
-            _until_back(own.leader.ask, x)
+            assert own.leader.clients["laptop"].healthy(5.0)
+            _until_back(own.leader.infer, x)
     assert max(found) <= NOTICED_S
     proof.show(f"SIGSTOP noticed in {min(found):.1f} to {max(found):.1f} s")
 
@@ -38,13 +38,15 @@ def test_a_half_open_link_is_noticed(tmp_path: Path, proof: Proof) -> None:
     (x,) = images(1)
     with own_agents(tmp_path) as own:
         proxy = Proxy(own.agents["cloud"].address.address)
-        own.leader.agents["cloud"] = Address("cloud", proxy.address, own.leader.agents["cloud"].fingerprint)
+        own.leader.agents["cloud"] = AgentAddress(
+            "cloud", proxy.address, own.leader.agents["cloud"].fingerprint
+        )
         own.leader.ship(pieces(), segments())
-        own.leader.ask(x)
+        own.leader.infer(x)
         proxy.frozen.set()
         began = time.monotonic()
-        with pytest.raises(LostDevice, match="device cloud: UNAVAILABLE"):
-            own.leader.ask(x, timeout_s=30)
+        with pytest.raises(DeviceLostError, match="device cloud: UNAVAILABLE"):
+            own.leader.infer(x, timeout_s=30)
         took_s = time.monotonic() - began
         proxy.close()
     assert took_s <= NOTICED_S
@@ -56,6 +58,6 @@ def _until_back(ask: object, x: object) -> None:
         try:
             ask(x)  # type: ignore[operator]
             return
-        except LostDevice:
+        except DeviceLostError:
             time.sleep(0.1)
     raise AssertionError("it never came back")

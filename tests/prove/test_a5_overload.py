@@ -13,7 +13,7 @@ from deployments import images, pieces, segments
 from prove.own_agents import own_agents, rss_bytes
 from prove.proof import LEVEL, Proof
 
-from jmsnas.deploy.agent.forwarding import RUN
+from jmsnas.deploy.agent.forwarding import RUN_METHOD
 from jmsnas.deploy.transport.frame import TensorHeader, pack_tensor
 
 REFUSED_S, MORE_BYTES, DEADLINE_S = 0.05, 32 << 20, 2.0
@@ -24,12 +24,12 @@ def test_waves_of_ten_times_the_capacity(tmp_path: Path, proof: Proof) -> None:
     with own_agents(tmp_path, ("pi4",)) as own:
         alone = pieces((6,), ("pi4",))
         own.leader.ship(tuple(replace(piece, hold_s=0.05) for piece in alone), segments())
-        own.leader.ask(x)
+        own.leader.infer(x)
         # Streams of one connection wait for each other: each of the others has its own.
         leaders = [own.leader, *(own.new_leader() for _ in range(9))]
         for leader in leaders:
             leader._plan = own.leader._plan
-            leader.peers["pi4"].healthy(5)
+            leader.clients["pi4"].healthy(5)
         before, quick, late, answered, refused = rss_bytes(own.agents["pi4"].process.pid), [], 0, 0, 0
         for _ in range(waves):
             calls, ends = [], list[tuple[grpc.StatusCode, float]]()
@@ -37,7 +37,7 @@ def test_waves_of_ten_times_the_capacity(tmp_path: Path, proof: Proof) -> None:
                 message = pack_tensor(
                     TensorHeader(secrets.token_hex(16), leader.epoch, "f4", x.shape), x.tobytes()
                 )
-                method, began = leader.peers["pi4"]._channel.unary_unary(RUN), time.monotonic()
+                method, began = leader.clients["pi4"]._channel.unary_unary(RUN_METHOD), time.monotonic()
                 call = method.future(message, timeout=DEADLINE_S)
                 call.add_done_callback(partial(_ended, ends, began))
                 calls.append(call)
@@ -48,7 +48,7 @@ def test_waves_of_ten_times_the_capacity(tmp_path: Path, proof: Proof) -> None:
             quick += [seconds for code, seconds in ends if code != grpc.StatusCode.OK]
             answered, refused = answered + len(taken), refused + len(ends) - len(taken)
             late += sum(seconds > DEADLINE_S + 0.1 for seconds in taken)
-            own.leader.ask(x)
+            own.leader.infer(x)
         more = rss_bytes(own.agents["pi4"].process.pid) - before
     assert refused > 5 * answered / 2 and answered >= 9 * waves and not late
     assert more < MORE_BYTES

@@ -32,7 +32,7 @@ def test_silent_connections(tmp_path: Path, proof: Proof) -> None:
             closing = pool.submit(_all_closed, sockets)  # beside the requests, however long these take
             beside_s = _p99(own)
             closed_s = closing.result() - opened
-        assert own.leader.peers["pi4"].healthy(5)
+        assert own.leader.clients["pi4"].healthy(5)
     assert closed_s <= CLOSED_S
     # `make test` runs beside others: a hundredth of its requests may wait for the core.
     assert beside_s < SLOWER * alone_s + NOISE_S[LEVEL]
@@ -65,6 +65,6 @@ def _p99(own: Own) -> float:
     (x,), taken = images(1), []
     for _ in range(1000):  # of a hundred the 99th percentile would be the slowest but one
         began = time.monotonic()
-        own.leader.ask(x)
+        own.leader.infer(x)
         taken.append(time.monotonic() - began)
     return float(np.quantile(taken, 0.99))

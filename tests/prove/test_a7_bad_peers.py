@@ -12,10 +12,10 @@ from deployments import Fleet, fleet, images, pieces, segments
 from prove.proof import Proof
 
 from jmsnas.deploy.agent import service
-from jmsnas.deploy.agent.part_lifecycle import Parts
-from jmsnas.deploy.agent.request_handler import Requests
+from jmsnas.deploy.agent.part_lifecycle import AgentParts
+from jmsnas.deploy.agent.request_handler import RequestHandler
 from jmsnas.deploy.transport.channel import CLIENT_OPTIONS, SERVICE, Identity, open_channel
-from jmsnas.deploy.transport.frame import TensorHeader, pack, pack_tensor
+from jmsnas.deploy.transport.frame import TensorHeader, pack_message, pack_tensor
 from jmsnas.deploy.transport.identity import read_identity
 
 entered: list[str] = []
@@ -32,7 +32,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 def handlers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Note what is reached behind the guard."""
     entered.clear()
-    for owner, name in ((Parts, "offer"), (Requests, "_answer"), (service, "measure_link")):
+    for owner, name in ((AgentParts, "offer"), (RequestHandler, "_answer"), (service, "measure_link")):
         monkeypatch.setattr(owner, name, lambda *_, name=name: entered.append(name))
 
 
@@ -69,10 +69,10 @@ PEERS: dict[str, Callable[[Fleet], Identity]] = {
     "a device that is not the leader": lambda three: own_identity(three, "cloud"),
 }
 CALLS = {
-    "Offer": pack({"signature": "00"}),
-    "Link": pack({}),
-    "Stage": pack({"epoch": 1}),
-    "Describe": pack({}),
+    "Offer": pack_message({"signature": "00"}),
+    "Link": pack_message({}),
+    "Stage": pack_message({"epoch": 1}),
+    "Describe": pack_message({}),
 }
 
 
@@ -110,7 +110,7 @@ def test_an_agent_of_another_name_gets_nothing(three: Fleet, proof: Proof) -> No
     # The leader wants cloud, and finds pi4 at its address.
     channel = open_channel(three.leader.agents["pi4"].address, "cloud", own_identity(three, "leader"))
     with pytest.raises(grpc.RpcError) as refused:
-        channel.unary_unary(f"/{SERVICE}/Describe")(pack({}), timeout=3)
+        channel.unary_unary(f"/{SERVICE}/Describe")(pack_message({}), timeout=3)
     assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
     channel.close()
     proof.show("wrong name behind an address: nothing is sent")
@@ -142,7 +142,7 @@ def test_a_revoked_leader(three: Fleet, proof: Proof) -> None:
     assert public and other.certificate_pem != own_identity(three, "leader").certificate_pem
     channel = open_channel(three.leader.agents["pi4"].address, "pi4", other)
     with pytest.raises(grpc.RpcError) as refused:
-        channel.unary_unary(f"/{SERVICE}/Describe")(pack({}), timeout=3)
+        channel.unary_unary(f"/{SERVICE}/Describe")(pack_message({}), timeout=3)
     assert refused.value.code() == grpc.StatusCode.PERMISSION_DENIED
     channel.close()
     assert not entered

@@ -35,7 +35,7 @@ def test_garbage_on_the_port(tmp_path: Path, proof: Proof, capfd: pytest.Capture
     count, rng, (x,) = proof.count(3000, prove=50_000, long=3_000_000), random.Random(8), images(1)
     with own_agents(tmp_path, ("pi4",)) as own:
         own.leader.ship(pieces((6,), ("pi4",)), segments())
-        before = own.leader.ask(x)
+        before = own.leader.infer(x)
         host, _, port = own.agents["pi4"].address.address.rpartition(":")
         rss = rss_bytes(own.agents["pi4"].process.pid)
         for _ in range(count):
@@ -43,7 +43,7 @@ def test_garbage_on_the_port(tmp_path: Path, proof: Proof, capfd: pytest.Capture
                 connection.sendall(garbage(rng))
         more = rss_bytes(own.agents["pi4"].process.pid) - rss
         assert own.agents["pi4"].process.poll() is None
-        assert own.leader.ask(x).logits.tobytes() == before.logits.tobytes()
+        assert own.leader.infer(x).logits.tobytes() == before.logits.tobytes()
     assert more < MORE_BYTES and len(capfd.readouterr().err) < MORE_LOG
     proof.show(f"{count} connections of garbage: it serves on, memory {more / 2**20:+.0f} MB")
 
@@ -52,7 +52,7 @@ def test_streams_opened_and_reset_at_once(tmp_path: Path, proof: Proof) -> None:
     seconds, per_s, (x,) = proof.count(1, prove=5, long=600), 1000, images(1)
     with own_agents(tmp_path, ("pi4",)) as own:
         own.leader.ship(pieces((6,), ("pi4",)), segments())
-        before = own.leader.ask(x)
+        before = own.leader.infer(x)
         make_certificates(tmp_path / "certs", ("other",))  # any device of ours: without a certificate none is
         agent, answers, refused = own.agents["pi4"], 0, 0
         rss = rss_bytes(agent.process.pid)
@@ -62,14 +62,14 @@ def test_streams_opened_and_reset_at_once(tmp_path: Path, proof: Proof) -> None:
             )
             while not resets.done():
                 try:
-                    assert own.leader.ask(x).logits.tobytes() == before.logits.tobytes()
+                    assert own.leader.infer(x).logits.tobytes() == before.logits.tobytes()
                     answers += 1
                 except DeployError as error:  # a flood from a device of ours may take all places: SECURITY.md
                     assert "RESOURCE_EXHAUSTED" in str(error)
                     refused += 1
         more = rss_bytes(agent.process.pid) - rss
         assert agent.process.poll() is None
-        assert own.leader.ask(x).logits.tobytes() == before.logits.tobytes()
+        assert own.leader.infer(x).logits.tobytes() == before.logits.tobytes()
     assert resets.result() >= per_s * seconds / 2, "too few resets to count"
     assert answers > 10 * seconds and more < MORE_BYTES
     proof.show(

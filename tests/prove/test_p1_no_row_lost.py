@@ -26,7 +26,7 @@ TESTS = Path(__file__).parents[1]
 
 def run(folder: Path, sit: Sit, known: int) -> LatencyTable:
     path = folder / "local.parquet"
-    return profile("local", synthetic_blocks(known), [EAGER], path, cache=folder, tell=print, sit=sit)
+    return profile("local", synthetic_blocks(known), [EAGER], path, cache=folder, warn=print, sit=sit)
 
 
 def folded_in_but_not_removed(folder: Path, sit: Sit, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -40,7 +40,7 @@ def folded_in_but_not_removed(folder: Path, sit: Sit, monkeypatch: pytest.Monkey
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "unlink", noted)
-        (row,) = run(folder, sit, known=1).everything
+        (row,) = run(folder, sit, known=1).all_rows
     assert len(row.process_rounds) == 2
     waiting.write_bytes(written)
 
@@ -67,7 +67,7 @@ def test_every_file_call_fails_in_turn(
             except (JmsnasError, OSError) as error:
                 assert "\n" not in str(error)
         read_table(folder / "local.parquet")
-        confirmed.check(run(folder, sit, known=2).everything)
+        confirmed.check(run(folder, sit, known=2).all_rows)
         met.add(faults.last)
     assert {"open", "write", "fsync", "open to write", "file.write", "replace"} <= met
     assert full or {"open to read", "unlink", "ftruncate"} <= met
@@ -96,7 +96,7 @@ def test_kill_at_random_moments(tmp_path: Path, proof: Proof) -> None:
             if seed % a_table == a_table - 1:
                 confirmed = Confirmed(confirmed_in(folder))
                 table = run(folder, Sit(confirmed), known=1)
-                confirmed.check(table.everything)
+                confirmed.check(table.all_rows)
                 rows += len(confirmed.told)
         killer.stdin.close()
     assert rows > 3 * kills and left_over > kills / 10, "too little was going on to show anything"

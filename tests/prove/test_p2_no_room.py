@@ -61,13 +61,13 @@ def check_refusal(place: Path, before: Confirmed, code: int, said: str) -> None:
     (line,) = (line for line in said.splitlines() if line.startswith("jmsnas: "))
     assert code == 1 and said.endswith(f"{line}\n"), said
     assert "Free some space or choose another place with --workspace" in line
-    before.check(read_table(place / "tables" / "local.parquet").everything)
+    before.check(read_table(place / "tables" / "local.parquet").all_rows)
 
 
 def goes_on(place: Path, confirmed: Confirmed, *words: str) -> None:
     """Run the same command when there is room."""
     assert typed(place, *words)[0] == 0
-    confirmed.check(read_table(place / "tables" / "local.parquet").everything)
+    confirmed.check(read_table(place / "tables" / "local.parquet").all_rows)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])

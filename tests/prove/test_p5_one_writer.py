@@ -18,7 +18,7 @@ from prove.synthetic_blocks import Sit, synthetic_blocks
 
 from jmsnas.errors import MeasurementError
 from jmsnas.profiler.profile import profile
-from jmsnas.profiler.table.journal import only_writer
+from jmsnas.profiler.table.journal import table_lock
 
 AT_ONCE_S = 0.1
 
@@ -53,7 +53,7 @@ def refused(path: Path, pid: int) -> float:
 
 
 def is_free(path: Path) -> None:
-    with only_writer(path):
+    with table_lock(path):
         pass
 
 

@@ -14,7 +14,7 @@ from prove.proof import Proof
 from prove.synthetic_blocks import synthetic_blocks
 
 from jmsnas.profiler.profile import profile
-from jmsnas.profiler.session.job import Job, Report
+from jmsnas.profiler.session.job import EventHandler, ProfileJob
 from jmsnas.profiler.table.journal import journal_path
 from jmsnas.profiler.table.latency_table import LatencyTable
 from jmsnas.profiler.table.parquet import read_table
@@ -50,7 +50,7 @@ class WallClock:
         monkeypatch.setattr("jmsnas.profiler.session.event_row.datetime", Jumping)
 
 
-def sit_on_a_fake_host(job: Job, report: Report, tick: Callable[[], None]) -> None:
+def sit_on_a_fake_host(job: ProfileJob, report: EventHandler, tick: Callable[[], None]) -> None:
     """Measure by the real timing code on a host in which nothing is left to chance."""
     host = FakeHost(seed=7, noise=0.02)
     blocks = [host.timed(2e-5 * (1 + index)) for index in range(len(job.subjects))]
@@ -68,7 +68,7 @@ def table_of(folder: Path) -> LatencyTable:
 
 
 def without_dates(table: LatencyTable) -> list[dict[str, Any]]:
-    return [{**asdict(row), "measured_at": ""} for row in table.everything]
+    return [{**asdict(row), "measured_at": ""} for row in table.all_rows]
 
 
 @pytest.mark.parametrize(

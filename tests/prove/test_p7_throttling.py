@@ -24,12 +24,12 @@ from synthetic_hosts import (
 
 from jmsnas.profiler.host import host_monitor as host_watch
 from jmsnas.profiler.host.environment import describe_host
-from jmsnas.profiler.host.host_monitor import Read
+from jmsnas.profiler.host.host_monitor import HostReader
 from jmsnas.profiler.host.host_state import HostState
 from jmsnas.profiler.profile import profile
-from jmsnas.profiler.session.profiling_session import Campaign
+from jmsnas.profiler.session.profiling_session import ProfilingSession
 from jmsnas.profiler.table.latency_table import LatencyTable
-from jmsnas.profiler.table.merge_journal import fold_journal
+from jmsnas.profiler.table.merge_journal import merge_journal
 from jmsnas.profiler.timing.paired_timing import TimingConfig
 
 BLOCKS, CLEAN_LOOKS = 8, 4
@@ -54,7 +54,7 @@ def dead(work: Callable[[], None]) -> HostState:
     raise RuntimeError("the sensor is gone")
 
 
-def host(root: Path, board: Board) -> Read:
+def host(root: Path, board: Board) -> HostReader:
     """A made-up host; what it is given to do between two readings takes no time."""
     made_up = Host(root, board)
     return lambda work: made_up.read()
@@ -66,14 +66,14 @@ def changed(root: Path, files: dict[str, object]) -> None:
         (root / name).unlink()
 
 
-def sitting(folder: Path, sit: Sit, watch: Read) -> LatencyTable:
+def sitting(folder: Path, sit: Sit, watch: HostReader) -> LatencyTable:
     """One sitting alone, not repeated in a second process."""
     path, said = folder / "local.parquet", list[str]()
-    campaign = Campaign("local", path, describe_host(), folder, 0, said.append, watch, sit)
+    campaign = ProfilingSession("local", path, describe_host(), folder, 0, said.append, watch, sit)
     return campaign.measure(EAGER, synthetic_blocks(BLOCKS), TimingConfig(), lambda *how_far: None)
 
 
-def from_reading(number: int, sound: Read, bad: Callable[[], object]) -> Read:
+def from_reading(number: int, sound: HostReader, bad: Callable[[], object]) -> HostReader:
     """A host that is sound up to a reading, before which `bad` happens."""
     readings = 0
 
@@ -87,7 +87,7 @@ def from_reading(number: int, sound: Read, bad: Callable[[], object]) -> Read:
     return read
 
 
-def spoiled(root: Path, case: str, number: int) -> Read:
+def spoiled(root: Path, case: str, number: int) -> HostReader:
     board, files, _, _ = CASES[case]
     return from_reading(number, host(root, board), lambda: changed(root, files))
 
@@ -110,7 +110,7 @@ def test_watcher_that_dies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, proo
     proof.show("a fault: rows yellow, repeated by the next clean sweep")
 
 
-def check(folder: Path, watch: Read, board: Board, mark: str, words: str) -> None:
+def check(folder: Path, watch: HostReader, board: Board, mark: str, words: str) -> None:
     # One reading before, then a look after each row: the first rows are told before anything is wrong.
     table = sitting(folder, Sit(Confirmed()), watch)
     flagged = table.rows[CLEAN_LOOKS + 1 :]
@@ -129,14 +129,14 @@ def check(folder: Path, watch: Read, board: Board, mark: str, words: str) -> Non
 def clean_sweep(folder: Path, board: Board) -> LatencyTable:
     path, sit = folder / "local.parquet", Sit(Confirmed())
     watch, blocks = host(folder / "sound", board), synthetic_blocks(BLOCKS)
-    return profile("local", blocks, [EAGER], path, cache=folder, tell=print, watch=watch, sit=sit)
+    return profile("local", blocks, [EAGER], path, cache=folder, warn=print, watch=watch, sit=sit)
 
 
 def test_watcher_dead_from_the_start_certifies_nothing(tmp_path: Path, proof: Proof) -> None:
     path, sit = tmp_path / "local.parquet", Sit(Confirmed())
     with suppress(RuntimeError):
         profile("local", synthetic_blocks(BLOCKS), [EAGER], path, cache=tmp_path, watch=dead, sit=sit)
-    table = fold_journal("local", path, print)
+    table = merge_journal("local", path, print)
     assert not any(row.trust == "green" for row in table.rows)
     proof.show("watcher dead from the start: no row is green")
 

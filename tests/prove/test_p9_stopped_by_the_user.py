@@ -15,8 +15,8 @@ from prove.proof import LEVEL, LEVELS, Proof
 from jmsnas.profiler.table.journal import journal_path, read_journal
 from jmsnas.profiler.table.latency_table import AnyRow
 from jmsnas.profiler.table.parquet import read_table
-from jmsnas.profiler.table.schema import record_row
-from jmsnas.profiler.table.trust import disturbed
+from jmsnas.profiler.table.schema import row_from_record
+from jmsnas.profiler.table.trust import is_disturbed
 
 BLOCKS = 53
 # A budget is spent to its end, so that rows come in for seconds.
@@ -46,8 +46,8 @@ def waiting(path: Path) -> int:
 def rows_of(path: Path) -> list[AnyRow]:
     """All rows in table and journal."""
     records = read_journal(journal_path(path)).records
-    waiting = [record_row(record["row"]) for record in records if "row" in record]
-    return [*read_table(path).everything, *waiting] if path.exists() else waiting
+    waiting = [row_from_record(record["row"]) for record in records if "row" in record]
+    return [*read_table(path).all_rows, *waiting] if path.exists() else waiting
 
 
 def check_kept(before: list[AnyRow], after: list[AnyRow]) -> None:
@@ -55,7 +55,7 @@ def check_kept(before: list[AnyRow], after: list[AnyRow]) -> None:
     for row in before:
         assert any(row.block == other.block for other in after), f"{row.block} is lost"
         # A row that was disturbed gives way to one that was not.
-        if not disturbed(row):
+        if not is_disturbed(row):
             assert all((row.block, sample) in kept for sample in row.samples), (
                 f"{row.block}: samples are lost"
             )

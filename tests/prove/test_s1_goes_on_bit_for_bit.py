@@ -14,8 +14,8 @@ from prove.searched import finish, finish_without_fsync, without
 from tiny_search import CONFIG, LUT, SPACE, copied, digest, tiny_splits
 
 from jmsnas.nas.search.search import search
-from jmsnas.nas.search.session import Hooks, SearchResult
-from jmsnas.nas.supernet.checkpoint import State
+from jmsnas.nas.search.session import Callbacks, SearchResult
+from jmsnas.nas.supernet.checkpoint import StateDict
 
 TESTS = Path(__file__).parents[1]
 # What the next epoch of stage one depends on. A search that forgets one of them must end elsewhere.
@@ -23,10 +23,10 @@ PIECES = ("weights", "optimizer", "alpha", "adam", "paths", "held_out")
 
 
 @pytest.fixture(scope="module")
-def whole() -> tuple[SearchResult, list[State]]:
+def whole() -> tuple[SearchResult, list[StateDict]]:
     """An uninterrupted search and its state after each epoch."""
-    states: list[State] = []
-    hooks = Hooks(save=lambda state: states.append(copied(state)))
+    states: list[StateDict] = []
+    hooks = Callbacks(save=lambda state: states.append(copied(state)))
     return search(CONFIG, SPACE, LUT, tiny_splits(), hooks), states
 
 
@@ -49,7 +49,7 @@ def killed(folder: Path, after_s: float) -> bool:
 def test_kill_at_random_moments(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    whole: tuple[SearchResult, list[State]],
+    whole: tuple[SearchResult, list[StateDict]],
     proof: Proof,
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # else it finds nothing to import beforehand
@@ -75,19 +75,19 @@ def test_kill_at_random_moments(
 
 @pytest.mark.parametrize("piece", PIECES)
 def test_a_piece_that_is_not_saved_is_missed(
-    piece: str, whole: tuple[SearchResult, list[State]], proof: Proof
+    piece: str, whole: tuple[SearchResult, list[StateDict]], proof: Proof
 ) -> None:
     result, states = whole
     saved = states[1]  # after the first epoch in which the alphas moved
-    forgotten = search(CONFIG, SPACE, LUT, tiny_splits(), Hooks(saved=without(copied(saved), piece)))
+    forgotten = search(CONFIG, SPACE, LUT, tiny_splits(), Callbacks(saved=without(copied(saved), piece)))
     assert digest(forgotten) != digest(result)
-    kept = search(CONFIG, SPACE, LUT, tiny_splits(), Hooks(saved=copied(saved)))
+    kept = search(CONFIG, SPACE, LUT, tiny_splits(), Callbacks(saved=copied(saved)))
     assert digest(kept) == digest(result)
     proof.show("a piece was left out, and it was seen")
 
 
 def test_s2_the_same_seed_in_two_processes(
-    tmp_path: Path, whole: tuple[SearchResult, list[State]], proof: Proof
+    tmp_path: Path, whole: tuple[SearchResult, list[StateDict]], proof: Proof
 ) -> None:
     run = subprocess.run(
         [sys.executable, "-m", "prove.searched", str(tmp_path)],

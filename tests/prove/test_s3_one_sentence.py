@@ -91,7 +91,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def place(simulated_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def workspace(simulated_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace with fitted devices, a run of other settings, and one whose checkpoint is damaged."""
     here = Workspace(tmp_path_factory.mktemp("s3") / "workspace")
     here.folder.mkdir()
@@ -104,18 +104,18 @@ def place(simulated_workspace: Workspace, tmp_path_factory: pytest.TempPathFacto
     return here
 
 
-def said(place: Workspace, words: list[str], code: int) -> str:
+def said(workspace: Workspace, words: list[str], code: int) -> str:
     """Run the search; check its exit code, and that it says one sentence; give that."""
-    done = CliRunner().invoke(app, ["search", *words, "--workspace", str(place.folder)])
+    done = CliRunner().invoke(app, ["search", *words, "--workspace", str(workspace.folder)])
     lines = [line for line in done.stderr.splitlines() if line.startswith("jmsnas: ")]
     assert done.exit_code == code and len(lines) == 1 and done.stdout == "", done.stderr
     assert "Traceback" not in done.stderr
     return lines[0]
 
 
-def test_what_cannot_be_asked_for(place: Workspace, proof: Proof) -> None:
+def test_what_cannot_be_asked_for(workspace: Workspace, proof: Proof) -> None:
     for words, message in INPUT:
-        assert re.search(message, said(place, words, 2)), words
+        assert re.search(message, said(workspace, words, 2)), words
     proof.show(f"{len(INPUT)} wrong inputs: one sentence, exit code 2")
 
 
@@ -142,7 +142,7 @@ def _too_small(*_: object) -> None:
     ],
 )
 def test_what_fails_on_the_way(
-    place: Workspace,
+    workspace: Workspace,
     monkeypatch: pytest.MonkeyPatch,
     proof: Proof,
     fault: Callable[..., None],
@@ -158,13 +158,13 @@ def test_what_fails_on_the_way(
         return run_epoch(stage)
 
     monkeypatch.setattr(StageOne, "run_epoch", second_epoch)
-    assert re.search(message, said(place, ["--name", name], 1))
-    saved = read_checkpoint(place.run(name) / "checkpoint.pt")
+    assert re.search(message, said(workspace, ["--name", name], 1))
+    saved = read_checkpoint(workspace.run(name) / "checkpoint.pt")
     assert saved is not None and saved["one"]["epoch"] == 1
     proof.show("a fault amid training: one sentence, exit code 1, the last checkpoint intact")
 
 
-def test_a_full_disk(place: Workspace, monkeypatch: pytest.MonkeyPatch, proof: Proof) -> None:
+def test_a_full_disk(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, proof: Proof) -> None:
     replace, calls = os.replace, [0]
 
     def full(source: Path, target: Path) -> None:
@@ -176,11 +176,11 @@ def test_a_full_disk(place: Workspace, monkeypatch: pytest.MonkeyPatch, proof: P
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", full)
-        line = said(place, ["--name", "full"], 1)
+        line = said(workspace, ["--name", "full"], 1)
     assert "cannot write" in line and "No space left on device" in line
-    saved = read_checkpoint(place.run("full") / "checkpoint.pt")
+    saved = read_checkpoint(workspace.run("full") / "checkpoint.pt")
     assert saved is not None and saved["one"]["epoch"] == 1
-    done = CliRunner().invoke(app, ["search", "--name", "full", "--workspace", str(place.folder)])
+    done = CliRunner().invoke(app, ["search", "--name", "full", "--workspace", str(workspace.folder)])
     assert done.exit_code == 0 and "Next: jmsnas report full" in done.stdout
     proof.show("full disk: one sentence, exit code 1, and the same command goes on when there is room")
 
@@ -194,8 +194,8 @@ app()
 """
 
 
-def test_ctrl_c_ends_with_the_line_that_goes_on(place: Workspace, proof: Proof) -> None:
-    words = ["search", "--name", "stopped", "--workspace", str(place.folder)]
+def test_ctrl_c_ends_with_the_line_that_goes_on(workspace: Workspace, proof: Proof) -> None:
+    words = ["search", "--name", "stopped", "--workspace", str(workspace.folder)]
     process = subprocess.Popen(
         [sys.executable, "-c", _STOPPED, *words],
         stderr=subprocess.PIPE,
@@ -203,7 +203,7 @@ def test_ctrl_c_ends_with_the_line_that_goes_on(place: Workspace, proof: Proof) 
         text=True,
         start_new_session=True,
     )
-    path = place.run("stopped") / "checkpoint.pt"
+    path = workspace.run("stopped") / "checkpoint.pt"
     while process.poll() is None and not path.exists():
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGINT)

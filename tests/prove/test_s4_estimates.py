@@ -13,15 +13,15 @@ from prove.proof import Proof
 
 from jmsnas.errors import EstimatorError
 from jmsnas.estimators.store.estimator import Estimator, fit_estimator, load_estimator
-from jmsnas.estimators.store.layout import RECIPE
+from jmsnas.estimators.store.layout import FIT_RECORD
 from jmsnas.profiler.simulation.roofline import simulated_table
-from jmsnas.profiler.table.latency_table import Key, LatencyTable, Row
+from jmsnas.profiler.table.latency_table import BlockRow, LatencyTable, RuntimeKey
 from jmsnas.space import Block, Candidate, Layer
 
-KEY = Key()
+KEY = RuntimeKey()
 
 
-def bent(row: Row, generator: np.random.Generator) -> Row:
+def bent(row: BlockRow, generator: np.random.Generator) -> BlockRow:
     """A row as if measured within 1 %, and slower the larger its kernel, so that a residual is kept."""
     factor = (1 + 0.1 * row.block.candidate.kernel_size) * float(np.exp(generator.normal(0, 0.01)))
     middle_s, ratio = row.median_s * factor, row.ratio * factor
@@ -80,7 +80,7 @@ def test_positive_and_finite_for_any_block_exact_on_rows(loaded: Estimator, proo
 
 @pytest.mark.parametrize("schema", [0, 1, 3, "2", None])
 def test_another_schema_is_refused_with_the_command(folder: Path, schema: object, proof: Proof) -> None:
-    path = folder / RECIPE
+    path = folder / FIT_RECORD
     kept = path.read_text()
     path.write_text(json.dumps({**json.loads(kept), "schema_version": schema}))
     try:

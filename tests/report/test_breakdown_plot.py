@@ -11,11 +11,11 @@ from matplotlib.figure import Figure
 from PIL import Image
 from profiling_jobs import a_row
 
-from jmsnas.cli.profile_breakdown import breakdown_command, print_breakdown, refuse_elsewhere
+from jmsnas.cli.profile_breakdown import check_host_is, print_breakdown, profile_breakdown
 from jmsnas.errors import DeviceError, MeasurementError
-from jmsnas.profiler.host.environment import describe_host, environment_name
-from jmsnas.profiler.session.breakdowns import read_breakdowns, stages_s
-from jmsnas.profiler.table.merge_journal import merged
+from jmsnas.profiler.host.environment import describe_host, environment_id
+from jmsnas.profiler.session.breakdowns import read_breakdowns, sum_of_stages_s
+from jmsnas.profiler.table.merge_journal import merge_rows
 from jmsnas.profiler.table.parquet import read_table, write_table
 from jmsnas.profiler.timing.torchprof_backend import Breakdown
 from jmsnas.report.breakdown_plot import draw_breakdown, svg
@@ -136,14 +136,14 @@ def test_the_table_gives_shares_of_the_sum(capsys: pytest.CaptureFixture[str]) -
 
 def test_command_measures_writes_and_prints(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     blocks = [Block(Candidate(3, 3, True), WIDE), Block(IDENTITY, WIDE), HEAD_BLOCK]
-    document = breakdown_command("local", blocks, Workspace(tmp_path), 0, as_json=False)
+    document = profile_breakdown("local", blocks, Workspace(tmp_path), 0, as_json=False)
     tables = tmp_path / "tables"
     assert sorted(path.name for path in tables.iterdir()) == [
         f"local.breakdown.{ending}" for ending in ("json", "png", "svg")
     ]
     found = read_breakdowns(tables / "local.breakdown.json")
     assert [each.block for each in found] == [blocks[0], blocks[2]]
-    assert all(0 < stages_s(each) < 1 for each in found)
+    assert all(0 < sum_of_stages_s(each) < 1 for each in found)
     out = capsys.readouterr().out
     assert "mb_k3_e3_skip 8->8 4x4" in out and f"{tables}/local.breakdown.svg" in out
     assert document["table"] == f"{tables}/local.breakdown.json" and document["environment"]["torch"]
@@ -154,9 +154,9 @@ def test_command_measures_writes_and_prints(tmp_path: Path, capsys: pytest.Captu
 
 def test_command_writes_stages_into_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     place, block, here = Workspace(tmp_path), Block(Candidate(3, 3, True), WIDE), describe_host()
-    row, path = replace(a_row(block), environment=environment_name(here)), place.table("local")
-    write_table(path, merged("local", [row], {environment_name(here): here}))
-    breakdown_command("local", [block], place, 0, as_json=False)
+    row, path = replace(a_row(block), environment=environment_id(here)), place.table("local")
+    write_table(path, merge_rows("local", [row], {environment_id(here): here}))
+    profile_breakdown("local", [block], place, 0, as_json=False)
     assert f"1 rows of {path} have their stages" in capsys.readouterr().out
     (row,) = read_table(path).rows
     assert row.stages == ("expand", "depthwise", "project", "add")
@@ -165,7 +165,7 @@ def test_command_writes_stages_into_the_table(tmp_path: Path, capsys: pytest.Cap
 
 
 def test_command_as_json_prints_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    document = breakdown_command("local", [STEM_BLOCK], Workspace(tmp_path), 0, as_json=True)
+    document = profile_breakdown("local", [STEM_BLOCK], Workspace(tmp_path), 0, as_json=True)
     assert capsys.readouterr().out == ""
     (block,) = json.loads(json.dumps(document))["blocks"]
     assert block["block"] == "stem 1->8 8x8" and block["stages"] == {"stem": block["total_s"]}
@@ -174,18 +174,18 @@ def test_command_as_json_prints_nothing(tmp_path: Path, capsys: pytest.CaptureFi
 def test_another_device_is_refused_before_anything_runs(tmp_path: Path) -> None:
     message = "this host is not pi4, .* On that machine, run: jmsnas profile --device pi4 --breakdown"
     for refused in (
-        lambda: breakdown_command("pi4", [STEM_BLOCK], Workspace(tmp_path), 0, as_json=False),
-        lambda: refuse_elsewhere("pi4"),
+        lambda: profile_breakdown("pi4", [STEM_BLOCK], Workspace(tmp_path), 0, as_json=False),
+        lambda: check_host_is("pi4"),
     ):
         with pytest.raises(DeviceError, match=message):
             refused()
     assert list(tmp_path.iterdir()) == []
-    refuse_elsewhere("local")
+    check_host_is("local")
 
 
 def test_nothing_to_break_down_writes_nothing(tmp_path: Path) -> None:
     with pytest.raises(MeasurementError, match="none of 1 blocks was broken down"):
-        breakdown_command("local", [Block(IDENTITY, WIDE)], Workspace(tmp_path), 0, as_json=False)
+        profile_breakdown("local", [Block(IDENTITY, WIDE)], Workspace(tmp_path), 0, as_json=False)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -1,20 +1,20 @@
 import pytest
 from matplotlib.figure import Figure
 
-from jmsnas.estimators.evaluation.evaluate import Evaluation, Pair, Scores
+from jmsnas.estimators.evaluation.evaluate import Evaluation, PredictedRow, Scores
 from jmsnas.report.estimator_plots import draw_geometries, draw_predicted
 from jmsnas.report.plot_style import MEASURED_COLOUR, PUBLISHED_COLOUR, SIMULATED_COLOUR, png
 
 SCORES = Scores(0.064, 0.117, 0.61, 0.9, 0.988)
 
 
-def evaluation(*pairs: Pair) -> Evaluation:
+def evaluation(*pairs: PredictedRow) -> Evaluation:
     return Evaluation(len(pairs), 3, 3, 0, SCORES, SCORES, SCORES, 0.91, (), pairs)
 
 
-def pair(block: str, measured_s: float, factor: float) -> Pair:
+def pair(block: str, measured_s: float, factor: float) -> PredictedRow:
     predicted_s = measured_s * factor
-    return Pair(block, measured_s, predicted_s, predicted_s / 1.2, predicted_s * 1.2)
+    return PredictedRow(block, measured_s, predicted_s, predicted_s / 1.2, predicted_s * 1.2)
 
 
 FOUND = evaluation(

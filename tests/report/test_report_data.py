@@ -8,7 +8,7 @@ import pytest
 from mesh_runs import write_mesh_run
 
 from jmsnas.errors import InputError
-from jmsnas.report.report_data import read_facts
+from jmsnas.report.report_data import read_report_data
 from jmsnas.workspace import Workspace
 
 
@@ -17,7 +17,10 @@ def copied(run: Path, tmp_path: Path) -> Path:
 
 
 def test_a_run_as_it_was_written(run: Path) -> None:
-    facts, result = read_facts(Workspace(run.parents[1]), run), json.loads((run / "result.json").read_text())
+    facts, result = (
+        read_report_data(Workspace(run.parents[1]), run),
+        json.loads((run / "result.json").read_text()),
+    )
     assert [c.name for c in facts.derived.candidates] == result["derived"]["candidates"]
     assert facts.derived.latency_s == result["derived"]["latency_s"]
     assert [epoch.stage for epoch in facts.epochs] == ["warm-up", "search", "final"]
@@ -31,7 +34,7 @@ def test_a_run_as_it_was_written(run: Path) -> None:
 
 def test_cloud_only_term_by_term(run: Path) -> None:
     # 64 bytes (uint8) at 25, 50 and 200 Mbit/s: 20.48, 10.24 and 2.56 us; float32 takes four times that.
-    facts = read_facts(Workspace(run.parents[1]), run)
+    facts = read_report_data(Workspace(run.parents[1]), run)
     uint8, float32 = facts.cloud_terms("uint8"), facts.cloud_terms("float32")
     assert [term.epsilon_s * 1e6 for term in uint8] == pytest.approx([20.48, 10.24, 2.56, 0])
     assert [term.epsilon_s * 1e6 for term in float32] == pytest.approx([81.92, 40.96, 10.24, 0])
@@ -77,7 +80,7 @@ def test_a_damaged_result(
     damage(result)
     (folder / "result.json").write_text(json.dumps(result))
     with pytest.raises(InputError, match=f"result.json is damaged, or not of a run .*{said}") as error:
-        read_facts(Workspace(run.parents[1]), folder)
+        read_report_data(Workspace(run.parents[1]), folder)
     assert "\n" not in str(error.value) and "Run the search again" in str(error.value)
 
 
@@ -85,32 +88,32 @@ def test_other_files_that_are_missing_or_damaged(run: Path, tmp_path: Path) -> N
     place, folder = Workspace(run.parents[1]), copied(run, tmp_path)
     (folder / "log.jsonl").write_text('{"stage": "final"}\n')
     with pytest.raises(InputError, match=r"log.jsonl is damaged, or not of a run \(TypeError"):
-        read_facts(place, folder)
+        read_report_data(place, folder)
     (folder / "log.jsonl").unlink()
     with pytest.raises(InputError, match=r"cannot read .*log.jsonl: No such file or directory"):
-        read_facts(place, folder)
+        read_report_data(place, folder)
     (folder / "config.json").write_text("{}")
     with pytest.raises(InputError, match="config.json is damaged.*it lacks dataset, network, space"):
-        read_facts(place, folder)
+        read_report_data(place, folder)
     (folder / "config.json").write_text("[]")
     with pytest.raises(InputError, match=r"config.json is damaged.*expected a JSON object, got list"):
-        read_facts(place, folder)
+        read_report_data(place, folder)
     with pytest.raises(InputError, match="holds no finished run"):
-        read_facts(place, tmp_path / "nowhere")
+        read_report_data(place, tmp_path / "nowhere")
 
 
 def test_a_space_that_is_another_now(run: Path, tmp_path: Path) -> None:
     folder, result = copied(run, tmp_path), json.loads((run / "result.json").read_text())
     result["space"]["layers"][3] = "16->16 9x9"
     (folder / "result.json").write_text(json.dumps(result))
-    facts = read_facts(Workspace(run.parents[1]), folder)
+    facts = read_report_data(Workspace(run.parents[1]), folder)
     assert {layer.tau_s for layer in facts.layers} == {None} == {layer.macs for layer in facts.layers}
 
 
 def test_a_mesh_run_in_time(tmp_path: Path) -> None:
     place = Workspace(tmp_path)
     folder = write_mesh_run(place, "tree")
-    facts, result = read_facts(place, folder), json.loads((folder / "result.json").read_text())
+    facts, result = read_report_data(place, folder), json.loads((folder / "result.json").read_text())
     assert facts.equation == "(2)" and facts.tree and facts.tree.root == "laptop"
     assert max(share.end_s for share in facts.derived.shares) == pytest.approx(
         result["derived"]["latency_s"], rel=1e-12
@@ -132,7 +135,10 @@ def test_the_way_back_is_a_term(run: Path, tmp_path: Path) -> None:
     result["derived"]["latency_s"] += back_s
     result["cloud_only"]["latency_s"] += back_s
     (folder / "result.json").write_text(json.dumps(result))
-    before, facts = read_facts(Workspace(run.parents[1]), run), read_facts(Workspace(run.parents[1]), folder)
+    before, facts = (
+        read_report_data(Workspace(run.parents[1]), run),
+        read_report_data(Workspace(run.parents[1]), folder),
+    )
     assert facts.back_s == pytest.approx(back_s) and facts.derived.shares[-1].symbol == "back"
     assert facts.derived.shares[-1].end_s == pytest.approx(facts.derived.latency_s)
     assert facts.cloud_terms("uint8")[-1].tau_s == pytest.approx(before.cloud_terms("uint8")[-1].tau_s)

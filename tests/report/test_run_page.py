@@ -13,12 +13,12 @@ from mesh_runs import write_mesh_run
 from PIL import Image
 
 from jmsnas.errors import DeviceError, InputError, StorageError
-from jmsnas.report.placement_plot import draw_network
+from jmsnas.report.placement_plot import draw_placement
 from jmsnas.report.plot_style import png
-from jmsnas.report.report_data import read_facts
+from jmsnas.report.report_data import read_report_data
 from jmsnas.report.run_page import find_run, newest_run, page, write_report
 from jmsnas.report.run_plots import draw_estimators
-from jmsnas.report.split_map_plot import compute_panels
+from jmsnas.report.split_map_plot import compute_split_maps
 from jmsnas.workspace import Workspace
 
 PICTURES = ("compare.png", "estimators.png", "network.png", "search.png", "where_split_pays.png")
@@ -153,9 +153,9 @@ def test_a_hostile_name_does_not_become_markup(run: Path, tmp_path: Path) -> Non
 
 
 def test_a_run_whose_estimators_are_gone_still_has_a_page(run: Path, tmp_path: Path) -> None:
-    facts = read_facts(Workspace(tmp_path / "empty"), run)
-    assert all(png(draw(facts)) for draw in (draw_estimators, draw_network))
-    text = page(facts, compute_panels(), ())
+    facts = read_report_data(Workspace(tmp_path / "empty"), run)
+    assert all(png(draw(facts)) for draw in (draw_estimators, draw_placement))
+    text = page(facts, compute_split_maps(), ())
     assert "some cells are empty" in text and numbers(text)["estimators"] == {}
     assert "jmsnas fit-estimator --device pi4" in text
 
@@ -164,8 +164,8 @@ def test_estimators_that_moved_on_are_told(run: Path, tmp_path: Path) -> None:
     result = json.loads((run / "result.json").read_text())
     result["derived"]["terms"][0]["tau_s"] *= 2
     result["network"]["devices"][0]["unseen_mape"] = 0.5
-    facts = read_facts(Workspace(run.parents[1]), changed(run, tmp_path, **result))
-    text = page(facts, compute_panels(), ())
+    facts = read_report_data(Workspace(run.parents[1]), changed(run, tmp_path, **result))
+    text = page(facts, compute_split_maps(), ())
     assert "U(.) of pi4 has changed since the run" in text
     assert "U(.) was fitted to other rows since this run" in text
 
@@ -193,8 +193,8 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(run: Path, tmp_path: P
 
 def test_a_mesh_has_a_page(tmp_path: Path) -> None:
     place = Workspace(tmp_path)
-    facts = read_facts(place, write_mesh_run(place, "tree"))
-    text = Elements(page(facts, compute_panels(), ())).text
+    facts = read_report_data(place, write_mesh_run(place, "tree"))
+    text = Elements(page(facts, compute_split_maps(), ())).text
     assert "Every term of equation (2)" in text and "sum with the slowest branch" in text
     assert text.count("side by side") > 6 and "eps^{2->3}" in text
     assert "The branches run side by side and are summed on cloud; T waits for the one on mbs" in text

@@ -5,8 +5,8 @@ import pytest
 from matplotlib.figure import Figure
 from mesh_runs import write_mesh_run
 
-from jmsnas.nas.split.placement import Term
-from jmsnas.report.placement_plot import draw_network
+from jmsnas.nas.split.placement import LatencyTerm
+from jmsnas.report.placement_plot import draw_placement
 from jmsnas.report.plot_style import (
     MEASURED_COLOUR,
     PUBLISHED_COLOUR,
@@ -15,13 +15,13 @@ from jmsnas.report.plot_style import (
     percent,
     plain,
 )
-from jmsnas.report.report_data import Facts, read_facts
-from jmsnas.report.run_plots import draw_compare, draw_estimators, draw_search
+from jmsnas.report.report_data import ReportData, read_report_data
+from jmsnas.report.run_plots import draw_estimators, draw_plan_comparison, draw_search
 from jmsnas.report.split_map_plot import (
     TABLE_I_BPS,
     TABLE_I_SIZE,
-    compute_panels,
-    draw_where_split_pays,
+    compute_split_maps,
+    draw_split_maps,
     plan_name,
 )
 from jmsnas.report.term_schedule import shares
@@ -29,12 +29,12 @@ from jmsnas.workspace import Workspace
 
 
 @pytest.fixture
-def facts(run: Path) -> Facts:
-    return read_facts(Workspace(run.parents[1]), run)
+def facts(run: Path) -> ReportData:
+    return read_report_data(Workspace(run.parents[1]), run)
 
 
 @pytest.fixture
-def mixed(facts: Facts) -> Facts:
+def mixed(facts: ReportData) -> ReportData:
     """The same run as if its first device had been measured."""
     return replace(facts, devices=(replace(facts.devices[0], origin="measured"), *facts.devices[1:]))
 
@@ -58,8 +58,8 @@ def test_numbers_as_people_read_them() -> None:
     assert percent(0.9832) == "98.3 %"
 
 
-def test_the_network_picture_names_devices_links_and_layers(mixed: Facts) -> None:
-    found = texts(draw_network(mixed))
+def test_the_network_picture_names_devices_links_and_layers(mixed: ReportData) -> None:
+    found = texts(draw_placement(mixed))
     assert found.count("SIMULATED") == 3 and found.count("measured") == 1
     for term in mixed.derived.terms:
         assert f"tau = {milliseconds(term.tau_s)}" in found
@@ -70,17 +70,17 @@ def test_the_network_picture_names_devices_links_and_layers(mixed: Facts) -> Non
     assert f"T = {milliseconds(mixed.derived.latency_s)}, within T_const" in found[-1]
 
 
-def test_a_relay_and_a_missed_deadline_are_drawn(facts: Facts) -> None:
-    terms = (Term("pi4", (), 0.0, 1e-4, 64.0), *facts.derived.terms[1:-1])
+def test_a_relay_and_a_missed_deadline_are_drawn(facts: ReportData) -> None:
+    terms = (LatencyTerm("pi4", (), 0.0, 1e-4, 64.0), *facts.derived.terms[1:-1])
     last = replace(facts.derived.terms[-1], layers=tuple(range(1, 13)))
     laid_out = shares((*terms, last), facts.links)
     plan = replace(facts.derived, terms=(*terms, last), latency_s=2 * facts.target.t_const_s, shares=laid_out)
-    found = texts(draw_network(replace(facts, derived=plan)))
+    found = texts(draw_placement(replace(facts, derived=plan)))
     assert "relay: passes on" in found and "ABOVE T_const" in found[-1]
 
 
-def test_bars_end_at_T(facts: Facts) -> None:
-    figure = draw_compare(facts)
+def test_bars_end_at_T(facts: ReportData) -> None:
+    figure = draw_plan_comparison(facts)
     (axes,) = figure.axes
     ends = {round(patch.get_y() + 0.3): 0.0 for patch in axes.patches}
     for patch in axes.patches:
@@ -95,12 +95,12 @@ def test_bars_end_at_T(facts: Facts) -> None:
 
 def test_a_mesh_is_drawn_with_its_branches_side_by_side(tmp_path: Path) -> None:
     place = Workspace(tmp_path)
-    mesh = read_facts(place, write_mesh_run(place, "tree"))
-    found = texts(draw_network(mesh))
+    mesh = read_report_data(place, write_mesh_run(place, "tree"))
+    found = texts(draw_placement(mesh))
     assert all(f"{name} (MBS)" in found for name in ("mbs1", "mbs2", "mbs3"))
     # One arrow to the root, one to and one from each child.
     assert sum(text.startswith("eps =") for text in found) == 7
-    (axes,) = draw_compare(mesh).axes
+    (axes,) = draw_plan_comparison(mesh).axes
     own = [patch for patch in axes.patches if patch.get_y() < 0.4]
     assert max(patch.get_x() + patch.get_width() for patch in own) == pytest.approx(
         1e3 * mesh.derived.latency_s
@@ -110,14 +110,14 @@ def test_a_mesh_is_drawn_with_its_branches_side_by_side(tmp_path: Path) -> None:
     idle = replace(mesh.derived.terms[3], layers=(), tau_s=0.0, epsilon_s=0.0)
     terms = (*mesh.derived.terms[:3], idle, *mesh.derived.terms[4:])
     plan = replace(mesh.derived, terms=terms, shares=shares(terms, mesh.links, mesh.tree, 384))
-    assert "no branch" in texts(draw_network(replace(mesh, derived=plan)))
+    assert "no branch" in texts(draw_placement(replace(mesh, derived=plan)))
     # Three children rest on one table: one panel.
     assert [axes.get_title(loc="left") for axes in draw_estimators(mesh).axes][2].startswith(
         "SIMULATED mbs1, mbs2, mbs3"
     )
 
 
-def test_estimators_say_what_is_simulated(mixed: Facts) -> None:
+def test_estimators_say_what_is_simulated(mixed: ReportData) -> None:
     measured, *simulated = draw_estimators(mixed).axes
     assert measured.get_title(loc="left").startswith("pi4\nMAPE")
     assert measured.get_xlabel() == "measured, ms" and measured.lines[1].get_color() == MEASURED_COLOUR
@@ -129,20 +129,20 @@ def test_estimators_say_what_is_simulated(mixed: Facts) -> None:
     assert evaluation and len(measured.lines[1].get_xdata()) == evaluation.rows
 
 
-def test_what_others_published_is_marked_and_dotted(facts: Facts) -> None:
+def test_what_others_published_is_marked_and_dotted(facts: ReportData) -> None:
     first, *others = facts.devices
     published = replace(facts, devices=(replace(first, origin="published"), *others))
-    found = texts(draw_network(published))
+    found = texts(draw_placement(published))
     assert found.count("published") == 1 and found[-1].endswith("hatched devices; published: dotted ones)")
     panel = draw_estimators(published).axes[0]
     assert panel.get_title(loc="left").startswith("published pi4\n")
     assert panel.get_xlabel() == "published, ms" and panel.lines[1].get_color() == PUBLISHED_COLOUR
-    (axes,) = draw_compare(published).axes
+    (axes,) = draw_plan_comparison(published).axes
     assert axes.get_title(loc="left").startswith("SIMULATED, published where hatched or dotted: T of")
     assert {patch.get_hatch() for patch in axes.patches} == {"", "///", "..."}
 
 
-def test_the_search_picture_shows_every_epoch(facts: Facts) -> None:
+def test_the_search_picture_shows_every_epoch(facts: ReportData) -> None:
     loss, right, expected, entropy = draw_search(facts).axes
     assert list(loss.lines[0].get_ydata()) == [epoch.loss for epoch in facts.epochs]
     assert right.lines[-1].get_ydata()[0] == 100 * facts.document["accuracy"]["test"]
@@ -157,7 +157,7 @@ def test_the_search_picture_shows_every_epoch(facts: Facts) -> None:
 
 
 def test_where_a_split_pays() -> None:
-    uint8, float32 = panels = compute_panels()
+    uint8, float32 = panels = compute_split_maps()
     for panel, encoding in ((uint8, "uint8"), (float32, "float32")):
         assert panel.relay.input_encoding == panel.strict.input_encoding == encoding
         assert panel.relay.sizes[panel.point[0]] == TABLE_I_SIZE
@@ -168,12 +168,12 @@ def test_where_a_split_pays() -> None:
     sent_s = 8 * 150528 * (1 / 25e6 + 1 / 50e6 + 1 / 200e6)
     cloud, cloud_float32 = (float(panel.relay.cloud_SK[panel.point]) for panel in panels)
     assert cloud > sent_s and cloud_float32 - cloud == pytest.approx(3 * sent_s)
-    figure = draw_where_split_pays(panels)
+    figure = draw_split_maps(panels)
     assert figure.get_suptitle().startswith("SIMULATED: where a split pays")
     assert [axes.get_xlabel() for axes in figure.axes[:2]] == ["rate of the link behind the UE, Mbit/s"] * 2
 
 
 def test_plans_by_name() -> None:
-    layers_SKM = compute_panels()[0].relay.layers_SKM
+    layers_SKM = compute_split_maps()[0].relay.layers_SKM
     assert plan_name(("a", "b", "c", "d"), layers_SKM[0, 0] * 0 + [0, 0, 0, 24]) == "all on d"
     assert plan_name(("a", "b", "c", "d"), layers_SKM[0, 0] * 0 + [7, 0, 17, 0]) == "split: a + c"

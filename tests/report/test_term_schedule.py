@@ -1,13 +1,13 @@
 import pytest
 
-from jmsnas.nas.graph.fork_join import Tree
-from jmsnas.nas.split.placement import Term
+from jmsnas.nas.graph.fork_join import MeshTree
+from jmsnas.nas.split.placement import LatencyTerm
 from jmsnas.report.term_schedule import shares
 from jmsnas.topology import Link
 
 
 def test_a_chain_in_time() -> None:
-    terms = (Term("a", (1, 2), 2.0, 0.5, 8.0), Term("b", (3,), 1.0, 0.0, 0.0, return_s=0.25))
+    terms = (LatencyTerm("a", (1, 2), 2.0, 0.5, 8.0), LatencyTerm("b", (3,), 1.0, 0.0, 0.0, return_s=0.25))
     found = shares(terms, (Link("a", "b", 1e6),))
     assert [(its.symbol, its.start_s, its.end_s) for its in found] == [
         ("tau_D^1", 0.0, 2.0),
@@ -21,16 +21,16 @@ def test_a_chain_in_time() -> None:
 def test_branches_side_by_side() -> None:
     """Root 1 s; branches of 1 + 2 + 1 and 2 + 4 + 1 s; the cloud 3 s: 1 + 7 + 3 = 11 s."""
     terms = (
-        Term("root", (1,), 1.0, 0.0, 0.0),
-        Term("x", (2,), 2.0, 1.0, 16.0, epsilon_root_s=1.0),
-        Term("y", (3,), 4.0, 1.0, 16.0, epsilon_root_s=2.0),
-        Term("idle", (), 0.0, 0.0, 0.0),
-        Term("cloud", (4,), 3.0, 0.0, 0.0),
+        LatencyTerm("root", (1,), 1.0, 0.0, 0.0),
+        LatencyTerm("x", (2,), 2.0, 1.0, 16.0, epsilon_root_s=1.0),
+        LatencyTerm("y", (3,), 4.0, 1.0, 16.0, epsilon_root_s=2.0),
+        LatencyTerm("idle", (), 0.0, 0.0, 0.0),
+        LatencyTerm("cloud", (4,), 3.0, 0.0, 0.0),
     )
     names = ("x", "y", "idle")
     links = [Link("root", name, 1e6, 0.0, "float16") for name in names]
     links += [Link(name, "cloud", 1e6) for name in names]
-    found = shares(terms, links, Tree("root", names), forked_elements=10)
+    found = shares(terms, links, MeshTree("root", names), forked_elements=10)
     assert found[-1].end_s == 11.0 == sum(its.seconds for its in found if its.counts)
     assert [its.symbol for its in found if its.counts] == [
         "tau_D^1", "eps^{1->3}", "tau_D^3", "eps^3", "tau_D^5",
@@ -39,4 +39,4 @@ def test_branches_side_by_side() -> None:
     # Ten numbers as float16.
     assert found[1].sent_bytes == 20.0
     with pytest.raises(KeyError):
-        shares(terms, links[1:], Tree("root", names))
+        shares(terms, links[1:], MeshTree("root", names))

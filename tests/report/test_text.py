@@ -4,26 +4,26 @@ from typing import Any
 
 import pytest
 
-from jmsnas.nas.split.placement import Term
+from jmsnas.nas.split.placement import LatencyTerm
 from jmsnas.report import text as words
-from jmsnas.report.report_data import Facts, read_facts
-from jmsnas.report.split_map_plot import compute_panels
+from jmsnas.report.report_data import ReportData, read_report_data
+from jmsnas.report.split_map_plot import compute_split_maps
 from jmsnas.workspace import Workspace
 
 
 @pytest.fixture
-def facts(run: Path) -> Facts:
-    return read_facts(Workspace(run.parents[1]), run)
+def facts(run: Path) -> ReportData:
+    return read_report_data(Workspace(run.parents[1]), run)
 
 
-def told(facts: Facts, latency_s: float, **derived: Any) -> str:
+def told(facts: ReportData, latency_s: float, **derived: Any) -> str:
     """The answer for the same run with another T."""
     document = facts.document | {"derived": facts.document["derived"] | derived}
     changed = replace(facts, document=document, derived=replace(facts.derived, latency_s=latency_s))
     return " ".join(words.answer(changed))
 
 
-def test_the_answer(facts: Facts) -> None:
+def test_the_answer(facts: ReportData) -> None:
     t_const_s = facts.target.t_const_s
     within = told(facts, 0.99 * t_const_s, in_band=True, optimal=True)
     assert "a network of 12 layers" in within and "pi4 (UE) runs layer" in within
@@ -40,12 +40,12 @@ def test_the_answer(facts: Facts) -> None:
 
 
 def test_layers_in_words() -> None:
-    assert words.layers(Term("a", (1, 2, 3), 1.0, 0.0, 0.0)) == "layers 1 to 3"
-    assert words.layers(Term("a", (4,), 1.0, 0.0, 0.0)) == "layer 4"
-    assert words.layers(Term("a", (), 0.0, 0.0, 0.0)) == "no layer (it passes on)"
+    assert words.layers(LatencyTerm("a", (1, 2, 3), 1.0, 0.0, 0.0)) == "layers 1 to 3"
+    assert words.layers(LatencyTerm("a", (4,), 1.0, 0.0, 0.0)) == "layer 4"
+    assert words.layers(LatencyTerm("a", (), 0.0, 0.0, 0.0)) == "no layer (it passes on)"
 
 
-def test_cloud_only_faster_and_slower(facts: Facts) -> None:
+def test_cloud_only_faster_and_slower(facts: ReportData) -> None:
     # T of 2 ms against 0.8 ms: 2.5 times; against 4 ms: 50 % saved.
     split = replace(facts, derived=replace(facts.derived, latency_s=2e-3))
     faster, other = words.cloud_sentences(replace(split, cloud_s=0.8e-3))
@@ -57,7 +57,7 @@ def test_cloud_only_faster_and_slower(facts: Facts) -> None:
     assert slower.startswith("The split is faster than cloud only by 50.0 %.")
 
 
-def test_evidence(facts: Facts) -> None:
+def test_evidence(facts: ReportData) -> None:
     pi4 = facts.devices[0]
     said = words.evidence(pi4)
     assert said.startswith("53 rows SIMULATED, Raspberry Pi 4") and "roofline of devices/pi4.toml" in said
@@ -73,13 +73,13 @@ def test_evidence(facts: Facts) -> None:
 
 
 def test_where_a_split_pays_in_words() -> None:
-    uint8, float32 = words.split_sentences(compute_panels())
+    uint8, float32 = words.split_sentences(compute_split_maps())
     assert uint8.startswith("uint8 input, 25 Mbit/s, 224x224 (the star): the best plan is ")
     # What the uint8 image makes lose, the four times larger float32 image makes win.
     assert "which loses to cloud only" in uint8 and "which beats cloud only" in float32
 
 
-def test_commands(facts: Facts) -> None:
+def test_commands(facts: ReportData) -> None:
     again = [command.line for command in words.commands_again(facts)]
     devices = "--device pi4 --device laptop --device jetson --device cloud"
     assert again[0] == f"jmsnas profile {devices} --space digits"
@@ -101,7 +101,7 @@ def test_commands(facts: Facts) -> None:
     assert any("--network desk" in line for line in following)
 
 
-def test_names_are_quoted_for_the_shell(facts: Facts) -> None:
+def test_names_are_quoted_for_the_shell(facts: ReportData) -> None:
     changed = replace(facts, config=facts.config | {"network": "a; rm -rf b", "space": "$(x)"})
     search = words.commands_again(changed)[2]
     assert "--network 'a; rm -rf b' --space '$(x)'" in search.line

@@ -10,12 +10,12 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.deploy.transport.channel import QUEUE
+from jmsnas.deploy.transport.channel import MAX_QUEUED
 
 Array = NDArray[np.float32]
 
 
-class Refused(Exception):
+class RequestRefusedError(Exception):
     """A request that is not served: a gRPC code, and words without paths or content."""
 
     def __init__(self, code: grpc.StatusCode, words: str) -> None:
@@ -23,10 +23,10 @@ class Refused(Exception):
         self.code, self.words = code, words
 
 
-class Gate:
+class AdmissionQueue:
     """Lets one computation in; at most `queue` wait, the next is refused at once."""
 
-    def __init__(self, queue: int = QUEUE) -> None:
+    def __init__(self, queue: int = MAX_QUEUED) -> None:
         self._queue, self._waiting = queue, 0
         self._count, self._busy = threading.Lock(), threading.Lock()
 
@@ -35,7 +35,9 @@ class Gate:
         """Wait for the processor until the deadline, on the monotonic clock. Raises Refused."""
         with self._count:
             if self._waiting > self._queue:
-                raise Refused(grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full: send less, or later")
+                raise RequestRefusedError(
+                    grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full: send less, or later"
+                )
             self._waiting += 1
         try:
             entered = self._busy.acquire(timeout=max(0.0, ends_s - time.monotonic()))
@@ -43,7 +45,7 @@ class Gate:
             with self._count:
                 self._waiting -= 1
         if not entered:
-            raise Refused(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed in the queue")
+            raise RequestRefusedError(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed in the queue")
         try:
             yield
         finally:
@@ -57,7 +59,7 @@ class Meeting:
     tensors: dict[int, Array] = field(default_factory=dict)
 
 
-class Joins:
+class BranchSum:
     """Tensors of several branches meet here and are added up, always in the order of their branches."""
 
     def __init__(self) -> None:

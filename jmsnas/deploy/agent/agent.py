@@ -16,19 +16,19 @@ from pathlib import Path
 
 import grpc
 
-from jmsnas.deploy.agent.forwarding import Hops
-from jmsnas.deploy.agent.part_lifecycle import Parts
-from jmsnas.deploy.agent.part_store import Store
-from jmsnas.deploy.agent.request_handler import Requests
-from jmsnas.deploy.agent.service import handlers
-from jmsnas.deploy.transport.channel import IN_FLIGHT, SERVER_OPTIONS, Identity, server_credentials
+from jmsnas.deploy.agent.forwarding import Forwarder
+from jmsnas.deploy.agent.part_lifecycle import AgentParts
+from jmsnas.deploy.agent.part_store import PartStore
+from jmsnas.deploy.agent.request_handler import RequestHandler
+from jmsnas.deploy.agent.service import rpc_handlers
+from jmsnas.deploy.transport.channel import MAX_IN_FLIGHT, SERVER_OPTIONS, Identity, server_credentials
 from jmsnas.deploy.transport.health import Health
 from jmsnas.deploy.transport.identity import (
     expiry_warning,
     fingerprint,
-    leader_fingerprint,
-    leader_key,
     read_identity,
+    read_leader_fingerprint,
+    read_leader_key,
 )
 from jmsnas.errors import CertificateError, InputError, JmsnasError
 
@@ -39,7 +39,7 @@ GRACE_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class AgentSettings:
     """How an agent is started.
 
     Attributes
@@ -72,11 +72,11 @@ class Settings:
             )
 
 
-class KnownIdentity:
+class ReloadingIdentity:
     """The identity on disk, read again every 10 s: a renewed certificate is met without a restart."""
 
-    def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
-        self._folder, self._say = folder, say
+    def __init__(self, folder: Path, log: Callable[[str], None]) -> None:
+        self._folder, self._say = folder, log
         self._lock = threading.Lock()
         self._identity, self._read_s = read_identity(folder), time.monotonic()
         self._warn()
@@ -103,27 +103,29 @@ class KnownIdentity:
 class Agent:
     """The server of one device; `start` it, then `wait` until `stop`."""
 
-    def __init__(self, settings: Settings, say: Callable[[str], None] | None = None) -> None:
-        self.settings, self.say = settings, say or _say
-        self.identity = KnownIdentity(settings.certs, self.say)
+    def __init__(self, settings: AgentSettings, log: Callable[[str], None] | None = None) -> None:
+        self.settings, self.log = settings, log or _say
+        self.identity = ReloadingIdentity(settings.certs, self.log)
         self.name = self.identity().name
-        self.hops = Hops(lambda: None if settings.plain else self.identity())
+        self.hops = Forwarder(lambda: None if settings.plain else self.identity())
         own = fingerprint(self.identity().certificate_pem)
-        self.parts = Parts(self.name, own, leader_key(settings.certs), Store(settings.store))
-        leader = "" if settings.plain else leader_fingerprint(settings.certs)
+        self.parts = AgentParts(self.name, own, read_leader_key(settings.certs), PartStore(settings.store))
+        leader = "" if settings.plain else read_leader_fingerprint(settings.certs)
         self.health = Health()
-        requests = Requests(self.name, self.parts, self.hops, self.health)
-        self._pool = ThreadPoolExecutor(IN_FLIGHT + 8, "rpc")
+        requests = RequestHandler(self.name, self.parts, self.hops, self.health)
+        self._pool = ThreadPoolExecutor(MAX_IN_FLIGHT + 8, "rpc")
         self._server = grpc.server(
-            self._pool, handlers=(), options=SERVER_OPTIONS, maximum_concurrent_rpcs=IN_FLIGHT + 4
+            self._pool, handlers=(), options=SERVER_OPTIONS, maximum_concurrent_rpcs=MAX_IN_FLIGHT + 4
         )
-        self._server.add_generic_rpc_handlers((*handlers(self, requests, leader), *self.health.handlers()))
+        self._server.add_generic_rpc_handlers(
+            (*rpc_handlers(self, requests, leader), *self.health.handlers())
+        )
         self.address = ""
 
     def start(self) -> str:
         """Take up the parts kept on disk, listen, and give the address."""
         for trouble in self.parts.reload():
-            self.say(trouble)
+            self.log(trouble)
         host = self.settings.listen.rpartition(":")[0]
         try:
             port = (
@@ -166,14 +168,14 @@ def main(arguments: list[str] | None = None) -> int:
     )
     given = parser.parse_args(arguments)
     try:
-        settings = Settings(given.certs, given.store, given.listen, given.emulate, given.plain)
+        settings = AgentSettings(given.certs, given.store, given.listen, given.emulate, given.plain)
         return run(settings, given.until_stdin_ends)
     except JmsnasError as error:
         _say(f"jmsnas-agent: {error}")
         return error.exit_code
 
 
-def run(settings: Settings, until_stdin_ends: bool = False) -> int:
+def run(settings: AgentSettings, until_stdin_ends: bool = False) -> int:
     """Serve until a signal, or the end of stdin; the address is the one line on stdout."""
     agent = Agent(settings)
     stopping = threading.Event()

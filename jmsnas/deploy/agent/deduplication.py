@@ -30,7 +30,7 @@ class Claim(Generic[T]):
         return self.answer
 
 
-class Window(Generic[T]):
+class ResponseCache(Generic[T]):
     """The last 1,024 answers, those of the last 60 s, or the last 16 MiB of them, whichever are fewest."""
 
     def __init__(

@@ -11,14 +11,14 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.deploy.agent.admission import Refused
+from jmsnas.deploy.agent.admission import RequestRefusedError
 from jmsnas.deploy.parts.manifest_fields import Hop
-from jmsnas.deploy.transport.channel import IN_FLIGHT, SERVICE, Identity, open_channel
-from jmsnas.deploy.transport.encoding import encode, raw
+from jmsnas.deploy.transport.channel import MAX_IN_FLIGHT, SERVICE, Identity, open_channel
+from jmsnas.deploy.transport.encoding import encode_tensor, raw_bytes
 from jmsnas.deploy.transport.frame import TensorHeader, pack_tensor, unpack_tensor
 
 _BRANCHES = 3
-RUN = f"/{SERVICE}/Run"
+RUN_METHOD = f"/{SERVICE}/Run"
 # What is told on: the caller's mistakes are not ours, and an unknown code says nothing.
 _PASSED_ON = {
     grpc.StatusCode.UNAVAILABLE,
@@ -29,7 +29,7 @@ _PASSED_ON = {
 }
 
 
-class Hops:
+class Forwarder:
     """Channels to neighbours, opened once and kept; a renewed certificate opens them anew."""
 
     def __init__(self, identity: Callable[[], Identity | None]) -> None:
@@ -38,9 +38,9 @@ class Hops:
         self._channels: dict[tuple[str, str], tuple[Identity | None, Any]] = {}
         self._free_s: dict[tuple[str, str], float] = {}
         # Each request under way may wait for several branches; threads are made as they are needed.
-        self._pool = ThreadPoolExecutor(_BRANCHES * IN_FLIGHT, "hop")
+        self._pool = ThreadPoolExecutor(_BRANCHES * MAX_IN_FLIGHT, "hop")
 
-    def method(self, address: str, name: str, path: str = RUN) -> Any:
+    def method(self, address: str, name: str, path: str = RUN_METHOD) -> Any:
         """Give a neighbour's unary method, bytes in and bytes out."""
         identity, key = self._identity(), (address, name)
         with self._lock:
@@ -68,14 +68,14 @@ class Hops:
         last = self._send(*messages[-1], ends_s)
         answers = [*(other.result() for other in others), last]
         for answer in answers:
-            if isinstance(answer, Refused):
+            if isinstance(answer, RequestRefusedError):
                 raise answer
-        found = [unpack_tensor(answer) for answer in answers if not isinstance(answer, Refused)]
+        found = [unpack_tensor(answer) for answer in answers if not isinstance(answer, RequestRefusedError)]
         header, content = found[-1]
         trail = tuple(stop for answer, _ in found for stop in answer.trail)
         return replace(header, trail=trail), content
 
-    def _send(self, hop: Hop, message: bytes, due_s: float, ends_s: float) -> bytes | Refused:
+    def _send(self, hop: Hop, message: bytes, due_s: float, ends_s: float) -> bytes | RequestRefusedError:
         """Send a message when it may leave, and wait for its answer."""
         if due_s:
             time.sleep(max(0.0, due_s - time.monotonic()))
@@ -89,9 +89,9 @@ class Hops:
     def _message(self, hop: Hop, header: TensorHeader, y: NDArray[np.float32]) -> tuple[bytes, float]:
         """Make a hop's message, and say when it may leave: at once, or when a paced link has carried it."""
         # What only passes through keeps the scale it came with: the same bytes leave.
-        values, scale, zero = encode(y, hop.wire, header.scale, header.zero)
+        values, scale, zero = encode_tensor(y, hop.wire, header.scale, header.zero)
         own = TensorHeader(header.id, header.epoch, hop.wire, y.shape, scale, zero, hop.branch)
-        message = pack_tensor(own, raw(values))
+        message = pack_tensor(own, raw_bytes(values))
         if not hop.pace_bps:
             return message, 0.0
         with self._lock:  # one after the other, as on the link that is emulated
@@ -109,11 +109,11 @@ class Hops:
             self._channels.clear()
 
 
-def _refused(hop: Hop, error: Any) -> Refused:
+def _refused(hop: Hop, error: Any) -> RequestRefusedError:
     code = error.code()
     words = error.details() or ""
     told = code in _PASSED_ON
     # Words of a neighbour's agent begin with its name; those of gRPC itself may hold addresses.
     fine = words.startswith("device ") and len(words) < 300 and words.isprintable()
     own = words if fine else f"device {hop.name}: {code.name}"
-    return Refused(code if told else grpc.StatusCode.UNAVAILABLE, own)
+    return RequestRefusedError(code if told else grpc.StatusCode.UNAVAILABLE, own)

@@ -5,25 +5,25 @@ from collections.abc import Iterable, Iterator
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from jmsnas.deploy.agent.part_sandbox import Checker
-from jmsnas.deploy.agent.part_store import PLANS, Store
-from jmsnas.deploy.parts.manifest import Manifest, verify, verify_blobs
+from jmsnas.deploy.agent.part_sandbox import PartSandbox
+from jmsnas.deploy.agent.part_store import KEPT_PLANS, PartStore
+from jmsnas.deploy.parts.manifest import Manifest, verify_blob_list, verify_manifest
 from jmsnas.deploy.parts.manifest_fields import Blob
-from jmsnas.deploy.parts.runtime import Runner, need_torch
+from jmsnas.deploy.parts.runtime import PartRunner, require_torch
 from jmsnas.errors import PartError
 
 
-class Parts:
+class AgentParts:
     """Every plan this device knows: `offer`, `receive`, `stage`; then requests of its epoch are run."""
 
-    def __init__(self, device: str, fingerprint: str, leader: Ed25519PublicKey, store: Store) -> None:
+    def __init__(self, device: str, fingerprint: str, leader: Ed25519PublicKey, store: PartStore) -> None:
         self._device, self._fingerprint, self._leader = device, fingerprint, leader
         self._store = store
         self._lock = threading.Lock()
         self._offered: dict[int, tuple[Manifest, bytes]] = {}
-        self._serving: dict[int, Runner] = {}
+        self._serving: dict[int, PartRunner] = {}
         self._checked: set[tuple[object, ...]] = set()
-        self._checker: Checker | None = None
+        self._checker: PartSandbox | None = None
         self._allowed: list[Blob] = []
 
     @property
@@ -43,9 +43,9 @@ class Parts:
 
     def reload(self) -> Iterator[str]:
         """Take up the plans on disk, as far as their blobs are whole; what is wrong with one is told."""
-        for epoch, content, signature in list(self._store.plans())[:PLANS]:
+        for epoch, content, signature in list(self._store.plans())[:KEPT_PLANS]:
             try:
-                self._offered[epoch] = verify(content, signature, self._leader), content
+                self._offered[epoch] = verify_manifest(content, signature, self._leader), content
                 self.stage(epoch)
             except PartError as error:
                 yield f"plan {epoch} is not served: {error}"
@@ -58,17 +58,17 @@ class Parts:
         PartError
             When any of them is wrong; what serves goes on.
         """
-        manifest = verify(content, signature, self._leader)
+        manifest = verify_manifest(content, signature, self._leader)
         if (manifest.device, manifest.fingerprint) != (self._device, self._fingerprint):
             raise PartError(f"a part for device {manifest.device}, or for another certificate of it")
-        need_torch(manifest)
+        require_torch(manifest)
         with self._lock:
             self._store.accept(manifest.epoch, content, signature)
-            newest = sorted([*self._offered, manifest.epoch])[-PLANS:]
+            newest = sorted([*self._offered, manifest.epoch])[-KEPT_PLANS:]
             self._offered = {n: held for n, held in self._offered.items() if n in newest}
             self._offered[manifest.epoch] = manifest, content
             if manifest.model and _what_is_checked(manifest) not in self._checked:
-                self._checker = self._checker or Checker()
+                self._checker = self._checker or PartSandbox()
         return self._store.missing(_blobs(manifest))
 
     def receive(self, sha256: str, pieces: Iterable[bytes | memoryview]) -> None:
@@ -84,7 +84,7 @@ class Parts:
 
     def allow(self, content: bytes, signature: bytes) -> list[str]:
         """Accept a signed list of blocks to be timed, and say which are missing. Raises PartError."""
-        blobs = verify_blobs(content, signature, self._leader)
+        blobs = verify_blob_list(content, signature, self._leader)
         with self._lock:
             self._allowed = blobs
         return self._store.missing(blobs)
@@ -117,14 +117,14 @@ class Parts:
             if (checked := _what_is_checked(manifest)) not in self._checked:
                 error = self._take_checker().check(content, model, golden, manifest.runtime)
                 self._checked.add(checked)
-        runner = Runner(manifest, model)
+        runner = PartRunner(manifest, model)
         with self._lock:
             self._serving[epoch] = runner
         return error
 
-    def _take_checker(self) -> Checker:
+    def _take_checker(self) -> PartSandbox:
         with self._lock:
-            checker, self._checker = self._checker or Checker(), None
+            checker, self._checker = self._checker or PartSandbox(), None
         return checker
 
     def close(self) -> None:
@@ -142,7 +142,7 @@ class Parts:
             kept += self._allowed
             self._store.forget(kept)
 
-    def find(self, epoch: int) -> Runner | None:
+    def find(self, epoch: int) -> PartRunner | None:
         """Give the part that serves a plan; None where none does."""
         return self._serving.get(epoch)
 

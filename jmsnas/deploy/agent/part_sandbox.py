@@ -26,7 +26,7 @@ _LENGTH = struct.Struct(">I")
 _ROOM_BYTES = 768 << 20
 
 
-class Checker:
+class PartSandbox:
     """A fresh process that waits for one part to check: started early, so that its imports hold nobody up."""
 
     def __init__(self) -> None:
@@ -76,15 +76,15 @@ class Checker:
 
 def main() -> None:
     """Check the part that comes on stdin; the answer is one JSON line."""
-    from jmsnas.deploy.parts.manifest import parse  # the parent has verified the signature
-    from jmsnas.deploy.parts.runtime import GOLDEN_TOLERANCE, Runner, golden_arrays, golden_error
+    from jmsnas.deploy.parts.manifest import parse_manifest  # the parent has verified the signature
+    from jmsnas.deploy.parts.runtime import GOLDEN_TOLERANCE, PartRunner, golden_arrays, golden_error
 
     content, model, golden = (_piece(sys.stdin.buffer) for _ in range(3))  # all is imported by now
-    manifest = parse(content)
+    manifest = parse_manifest(content)
     refused, error = "", 0.0
     try:
         _prepare(manifest, model)
-        error = golden_error(Runner(manifest, model), *golden_arrays(manifest, golden))
+        error = golden_error(PartRunner(manifest, model), *golden_arrays(manifest, golden))
         if not error <= GOLDEN_TOLERANCE:
             refused = "a part whose output for the golden input is not the leader's"
             error = 0.0
@@ -98,11 +98,11 @@ def main() -> None:
 def _prepare(manifest: "Manifest", model: bytes) -> None:
     """Limit this process to what the part may take; what torch takes to be imported is not the part's."""
     if manifest.runtime == "torch":
-        from jmsnas.deploy.parts.safetensors_scan import read_places
-        from jmsnas.deploy.parts.torch_architecture import read_architecture
+        from jmsnas.deploy.parts.safetensors_scan import scan_safetensors
+        from jmsnas.deploy.parts.torch_architecture import parse_architecture
 
-        known = read_architecture(manifest.blocks, manifest.input_shape, manifest.output_shape)
-        read_places(model, known.weights_bytes)  # what is no such file needs no torch to be refused
+        known = parse_architecture(manifest.blocks, manifest.input_shape, manifest.output_shape)
+        scan_safetensors(model, known.weights_bytes)  # what is no such file needs no torch to be refused
         import jmsnas.deploy.parts.torch_runtime  # noqa: F401
     _limit(manifest.peak_bytes + 2 * len(model), memory=manifest.processor == "cpu")
 

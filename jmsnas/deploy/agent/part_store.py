@@ -18,11 +18,11 @@ from jmsnas.errors import PartError, StorageError
 from jmsnas.files import make_folder, storage_error, write_atomic
 
 # Plans whose manifests stay: the one that serves and the one before, while requests of it are under way.
-PLANS = 2
+KEPT_PLANS = 2
 _DIGEST, _PLAN = re.compile(r"[0-9a-f]{64}"), re.compile(r"[1-9][0-9]{0,15}")
 
 
-class Store:
+class PartStore:
     """The folder of one agent, private to its user."""
 
     def __init__(self, folder: Path) -> None:
@@ -131,7 +131,7 @@ class Store:
 
     def forget(self, blobs: Iterable[Blob]) -> None:
         """Delete plans but the newest two, and blobs that none of `blobs` is."""
-        for epoch in self._epochs()[PLANS:]:
+        for epoch in self._epochs()[KEPT_PLANS:]:
             (self._plans / f"{epoch}.plan").unlink()
         wanted = {blob.sha256 for blob in blobs}
         for path in self._blobs.iterdir():

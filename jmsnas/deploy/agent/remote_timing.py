@@ -15,24 +15,24 @@ from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from jmsnas.deploy.transport.frame import pack, unpack
+from jmsnas.deploy.transport.frame import pack_message, unpack_message
 from jmsnas.errors import FrameError
 
 if TYPE_CHECKING:
-    from jmsnas.deploy.agent.part_lifecycle import Parts
-    from jmsnas.profiler.timing.paired_timing import Timed
+    from jmsnas.deploy.agent.part_lifecycle import AgentParts
+    from jmsnas.profiler.timing.paired_timing import TimedLoop
 
 _LENGTH = struct.Struct(">I")
 _MOST_BLOCKS = 5000
 _LOOK_S = 0.2
 
 
-def bench(parts: "Parts", message: bytes, context: Any) -> Iterator[bytes]:
+def run_timing_job(parts: "AgentParts", message: bytes, context: Any) -> Iterator[bytes]:
     """Run a job that the leader sent, and tell each event the moment it is there.
 
     The caller's end, or its loss, ends the child at once. Raises FrameError, PartError.
     """
-    job = _job(bytes(unpack(message)[1]))
+    job = _job(bytes(unpack_message(message)[1]))
     models = [parts.block(digest) for digest in job.pop("models")]
     with _child({**job, "blocks": len(models)}, models) as (process, lines):
         while context.is_active():
@@ -41,10 +41,10 @@ def bench(parts: "Parts", message: bytes, context: Any) -> Iterator[bytes]:
             except queue.Empty:
                 continue
             if line:
-                yield pack({}, line)
+                yield pack_message({}, line)
                 continue
             if code := process.wait():
-                yield pack({}, json.dumps({"ended": code}).encode())
+                yield pack_message({}, json.dumps({"ended": code}).encode())
             return
 
 
@@ -104,7 +104,7 @@ _KEYS = {"models", "references", "threads", "seed", "config"}
 def main() -> None:
     """Time the blocks that come on stdin; events leave on stdout, a JSON line each."""
     from jmsnas.profiler.host.affinity import on_idlest_cores
-    from jmsnas.profiler.host.host_monitor import Watch, read_host
+    from jmsnas.profiler.host.host_monitor import HostMonitor, read_host
     from jmsnas.profiler.table.measurement import Measurement
     from jmsnas.profiler.timing.paired_timing import TimingConfig, measure
 
@@ -113,7 +113,7 @@ def main() -> None:
     ready = _ready(job)
     indices, timed = [index for index, _ in ready], [call for _, call in ready]
     threading.Thread(target=_end_with_caller, daemon=True).start()
-    watch, looked = Watch(read_host, lambda line: _tell({"tell": line}), set()), [0.0]
+    watch, looked = HostMonitor(read_host, lambda line: _tell({"tell": line}), set()), [0.0]
 
     def finished(position: int, found: Measurement) -> None:
         _tell({"row": indices[references + position], **asdict(found), "faults": watch.faults})
@@ -138,11 +138,11 @@ def main() -> None:
     _tell({"done": True})
 
 
-def _ready(job: dict[str, Any]) -> list[tuple[int, "Timed"]]:
+def _ready(job: dict[str, Any]) -> list[tuple[int, "TimedLoop"]]:
     """Make blocks ready, each with its place in the job; the references, whose places are negative, first."""
     import numpy as np
 
-    from jmsnas.deploy.parts.onnx_scan import read_onnx
+    from jmsnas.deploy.parts.onnx_scan import scan_onnx
     from jmsnas.profiler.timing.onnx_session import open_session, timed_session
 
     stdin, rng = sys.stdin.buffer, np.random.default_rng(job["seed"])
@@ -151,7 +151,7 @@ def _ready(job: dict[str, Any]) -> list[tuple[int, "Timed"]]:
         (length,) = _LENGTH.unpack(stdin.read(_LENGTH.size))
         model, index = stdin.read(length), position - job["references"]
         try:
-            read_onnx(model)
+            scan_onnx(model)
             session = open_session(model, job["threads"])
             timed = timed_session(session, rng.standard_normal(session.get_inputs()[0].shape))
             timed(1)

@@ -12,14 +12,14 @@ from typing import TYPE_CHECKING, Any
 
 import grpc
 
-from jmsnas.deploy.agent.admission import Refused
-from jmsnas.deploy.agent.remote_timing import bench
-from jmsnas.deploy.agent.request_handler import Requests
-from jmsnas.deploy.parts.call_overhead import cold_call_s
-from jmsnas.deploy.parts.torch_probe import torch_here
+from jmsnas.deploy.agent.admission import RequestRefusedError
+from jmsnas.deploy.agent.remote_timing import run_timing_job
+from jmsnas.deploy.agent.request_handler import RequestHandler
+from jmsnas.deploy.parts.call_overhead import call_overhead_s
+from jmsnas.deploy.parts.torch_probe import probe_torch
 from jmsnas.deploy.transport.channel import SERVICE
-from jmsnas.deploy.transport.encoding import decode
-from jmsnas.deploy.transport.frame import pack, unpack, unpack_tensor
+from jmsnas.deploy.transport.encoding import decode_tensor
+from jmsnas.deploy.transport.frame import pack_message, unpack_message, unpack_tensor
 from jmsnas.deploy.transport.identity import fingerprint
 from jmsnas.deploy.transport.link_probe import measure_link
 from jmsnas.errors import CertificateError, FrameError, PartError
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 Method = Callable[[dict[str, Any], memoryview], bytes]
 
 
-def handlers(agent: "Agent", requests: Requests, leader: str) -> tuple[Any, ...]:
+def rpc_handlers(agent: "Agent", requests: RequestHandler, leader: str) -> tuple[Any, ...]:
     """Make the handlers of an agent's server; `leader` is whose work it accepts, empty without TLS."""
     guard, own = _Guard(agent.name, leader), _Methods(agent)
     unary = {
@@ -45,7 +45,7 @@ def handlers(agent: "Agent", requests: Requests, leader: str) -> tuple[Any, ...]
     }
     methods = {name: guard.leader_only(method) for name, method in unary.items()}
     methods["Put"] = guard.leader_only_stream(own.receive)
-    methods["Bench"] = guard.leader_only_stream_out(partial(bench, agent.parts))
+    methods["Bench"] = guard.leader_only_stream_out(partial(run_timing_job, agent.parts))
     methods["Exchange"] = guard.anyone(_exchange)
     methods["Run"] = guard.data(requests)
     return (grpc.method_handlers_generic_handler(SERVICE, methods),)
@@ -66,39 +66,41 @@ class _Methods:
             "emulate": agent.settings.emulate,
             "host": describe_host(),
             "boot": _boot(),
-            "call_s": cold_call_s(),
+            "call_s": call_overhead_s(),
             "versions": {"python": platform.python_version(), **{p: version(p) for p in packages}},
         }
         known = {"name": agent.name, "epoch": epoch, "serving": agent.parts.serving}
-        return pack(known, json.dumps(told).encode())
+        return pack_message(known, json.dumps(told).encode())
 
     def torch(self, fields: dict[str, Any], body: memoryview) -> bytes:
-        return pack(asdict(torch_here("cuda" if fields.get("processor") == "cuda" else "cpu")))
+        return pack_message(asdict(probe_torch("cuda" if fields.get("processor") == "cuda" else "cpu")))
 
     def offer(self, fields: dict[str, Any], body: memoryview) -> bytes:
-        return pack({"missing": self._agent.parts.offer(bytes(body), _signature(fields))})
+        return pack_message({"missing": self._agent.parts.offer(bytes(body), _signature(fields))})
 
     def allow(self, fields: dict[str, Any], body: memoryview) -> bytes:
         missing = self._agent.parts.allow(bytes(body), _signature(fields))
-        return pack({}, json.dumps(missing).encode())
+        return pack_message({}, json.dumps(missing).encode())
 
     def stage(self, fields: dict[str, Any], body: memoryview) -> bytes:
-        return pack({"error": self._agent.parts.stage(_number(fields, "epoch"))})
+        return pack_message({"error": self._agent.parts.stage(_number(fields, "epoch"))})
 
     def retire(self, fields: dict[str, Any], body: memoryview) -> bytes:
         self._agent.parts.retire(_number(fields, "below"))
-        return pack({})
+        return pack_message({})
 
     def link(self, fields: dict[str, Any], body: memoryview) -> bytes:
-        method = self._agent.hops.method(_text(fields, "address", 300), _text(fields, "name", 64), EXCHANGE)
+        method = self._agent.hops.method(
+            _text(fields, "address", 300), _text(fields, "name", 64), EXCHANGE_METHOD
+        )
         sizes = [n for n in fields.get("sizes", ()) if type(n) is int and 0 <= n <= 12 << 20][:16]
-        return pack({}, json.dumps(measure_link(method, sizes, bool(fields.get("clock")))).encode())
+        return pack_message({}, json.dumps(measure_link(method, sizes, bool(fields.get("clock")))).encode())
 
     def receive(self, messages: Iterator[bytes]) -> bytes:
-        fields, first = unpack(next(messages))
-        pieces = (unpack(message)[1] for message in messages)
+        fields, first = unpack_message(next(messages))
+        pieces = (unpack_message(message)[1] for message in messages)
         self._agent.parts.receive(_text(fields, "sha256", 64), _after(first, pieces))
-        return pack({})
+        return pack_message({})
 
 
 def _boot() -> str:
@@ -109,14 +111,14 @@ def _boot() -> str:
         return ""
 
 
-EXCHANGE = f"/{SERVICE}/Exchange"
+EXCHANGE_METHOD = f"/{SERVICE}/Exchange"
 
 
 def _exchange(message: bytes) -> bytes:
     """Say when a tensor was there, unpacked: for clocks and links."""
-    decode(*unpack_tensor(message))
+    decode_tensor(*unpack_tensor(message))
     received_ns = time.monotonic_ns()
-    return pack({"received": received_ns, "sent": time.monotonic_ns()})
+    return pack_message({"received": received_ns, "sent": time.monotonic_ns()})
 
 
 class _Guard:
@@ -132,18 +134,22 @@ class _Guard:
         try:
             return fingerprint(context.auth_context()["x509_pem_cert"][0])
         except (KeyError, IndexError, CertificateError):
-            raise Refused(grpc.StatusCode.UNAUTHENTICATED, "a caller without a certificate") from None
+            raise RequestRefusedError(
+                grpc.StatusCode.UNAUTHENTICATED, "a caller without a certificate"
+            ) from None
 
     def _leader_alone(self, context: Any) -> None:
         if self._caller(context) != self._leader:
-            raise Refused(grpc.StatusCode.PERMISSION_DENIED, "work from a device that is not the leader")
+            raise RequestRefusedError(
+                grpc.StatusCode.PERMISSION_DENIED, "work from a device that is not the leader"
+            )
 
     def leader_only(self, method: Method) -> Any:
         """Wrap a unary method that the leader alone may call."""
 
         def call(message: bytes, context: Any) -> bytes:
             self._leader_alone(context)
-            return method(*unpack(message))
+            return method(*unpack_message(message))
 
         return grpc.unary_unary_rpc_method_handler(self._answering(call))
 
@@ -179,7 +185,7 @@ class _Guard:
 
         return grpc.unary_unary_rpc_method_handler(self._answering(call))
 
-    def data(self, requests: Requests) -> Any:
+    def data(self, requests: RequestHandler) -> Any:
         """Wrap the method that takes data; the part knows from whom."""
         return grpc.unary_unary_rpc_method_handler(
             self._answering(lambda message, context: requests.run(message, self._caller(context), context))
@@ -199,7 +205,7 @@ class _Guard:
 
 def _told(name: str, error: Exception) -> tuple[grpc.StatusCode, str]:
     """Give the code and words of an error: no path, no content, no traceback leaves the device."""
-    if isinstance(error, Refused):
+    if isinstance(error, RequestRefusedError):
         words = error.words if error.words.startswith("device ") else f"device {name}: {error.words}"
         return error.code, words
     if isinstance(error, PartError):

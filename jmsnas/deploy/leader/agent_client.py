@@ -9,20 +9,20 @@ import grpc
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from jmsnas.deploy.parts.manifest import signed_epoch
-from jmsnas.deploy.parts.torch_probe import TorchHere
+from jmsnas.deploy.parts.torch_probe import TorchInfo
 from jmsnas.deploy.transport.channel import CHUNK_BYTES, SERVICE, Identity, open_channel
-from jmsnas.deploy.transport.devices_file import Address
-from jmsnas.deploy.transport.frame import pack, unpack
+from jmsnas.deploy.transport.devices_file import AgentAddress
+from jmsnas.deploy.transport.frame import pack_message, unpack_message
 from jmsnas.deploy.transport.health import SERVICE as HEALTH
 from jmsnas.deploy.transport.health import SERVING
-from jmsnas.deploy.transport.link_probe import clock_offset, exchange
+from jmsnas.deploy.transport.link_probe import clock_offset, timed_exchange
 from jmsnas.errors import DeployError, FrameError, PartError
 
 # Long enough for a small board to parse a part in a process of its own; the link's size adds to it.
 _USUAL_S, _STAGE_S, _PUT_S, _LINK_S, _BENCH_S = 5.0, 60.0, 600.0, 300.0, 86400.0
 
 
-class LostDevice(DeployError):
+class DeviceLostError(DeployError):
     """A device that does not answer, or not in time; `device` is its name."""
 
     def __init__(self, device: str, words: str) -> None:
@@ -30,10 +30,10 @@ class LostDevice(DeployError):
         self.device = device
 
 
-class Peer:
+class AgentClient:
     """One agent, as the leader talks to it."""
 
-    def __init__(self, address: Address, identity: Identity | None) -> None:
+    def __init__(self, address: AgentAddress, identity: Identity | None) -> None:
         self.name, self.address = address.name, address.address
         self.fingerprint = address.fingerprint
         self._channel = open_channel(address.address, address.name, identity)
@@ -41,7 +41,7 @@ class Peer:
     def describe(self) -> dict[str, Any]:
         """Ask what the device is: name, epoch, serving plans, host, versions."""
         with self._reading("Describe"):
-            fields, body = self._call("Describe", pack({}), _USUAL_S)
+            fields, body = self._call("Describe", pack_message({}), _USUAL_S)
             return {**fields, **json.loads(bytes(body))}
 
     def epoch(self, key: Ed25519PublicKey) -> int:
@@ -65,25 +65,25 @@ class Peer:
                 )
             return signed
 
-    def torch(self, processor: str) -> TorchHere:
+    def torch(self, processor: str) -> TorchInfo:
         """Ask what torch is there, and what a call costs on `processor`."""
         with self._reading("Torch"):
-            fields, _ = self._call("Torch", pack({"processor": processor}), _STAGE_S)
-            return TorchHere(str(fields["version"]), str(fields["cuda"]), float(fields["call_s"]))
+            fields, _ = self._call("Torch", pack_message({"processor": processor}), _STAGE_S)
+            return TorchInfo(str(fields["version"]), str(fields["cuda"]), float(fields["call_s"]))
 
     def offer(self, content: bytes, signature: bytes) -> list[str]:
         """Offer a signed plan, and give the digests of the blobs that the device lacks."""
         with self._reading("Offer"):
-            fields, _ = self._call("Offer", pack({"signature": signature.hex()}, content), _USUAL_S)
+            fields, _ = self._call("Offer", pack_message({"signature": signature.hex()}, content), _USUAL_S)
             return [str(digest) for digest in fields["missing"]]
 
     def put(self, sha256: str, content: bytes) -> None:
         """Send a blob."""
 
         def messages() -> Iterator[bytes]:
-            yield pack({"sha256": sha256})
+            yield pack_message({"sha256": sha256})
             for start in range(0, len(content), CHUNK_BYTES):
-                yield pack({}, memoryview(content)[start : start + CHUNK_BYTES])
+                yield pack_message({}, memoryview(content)[start : start + CHUNK_BYTES])
 
         method = self._channel.stream_unary(f"/{SERVICE}/Put")
         self._answer(lambda: method(messages(), timeout=_PUT_S), "Put")
@@ -91,18 +91,18 @@ class Peer:
     def stage(self, epoch: int) -> float:
         """Have the device check and load its part; its largest error on the golden input."""
         with self._reading("Stage"):
-            fields, _ = self._call("Stage", pack({"epoch": epoch}), _STAGE_S)
+            fields, _ = self._call("Stage", pack_message({"epoch": epoch}), _STAGE_S)
             return float(fields["error"])
 
     def retire(self, below: int) -> None:
         """End all plans older than `below`."""
-        self._call("Retire", pack({"below": below}), _USUAL_S)
+        self._call("Retire", pack_message({"below": below}), _USUAL_S)
 
-    def link(self, target: Address, sizes: Sequence[int], clock: bool = False) -> dict[str, Any]:
+    def link(self, target: AgentAddress, sizes: Sequence[int], clock: bool = False) -> dict[str, Any]:
         """Have the device send to a neighbour; see `jmsnas.deploy.transport.link_probe.measure_link`."""
         fields = {"address": target.address, "name": target.name, "sizes": sizes, "clock": clock}
         with self._reading("Link"):
-            _, body = self._call("Link", pack(fields), _LINK_S)
+            _, body = self._call("Link", pack_message(fields), _LINK_S)
             told = dict(json.loads(bytes(body)))
             clocks = [int(told[name]) for name in ("offset_ns", "round_trip_ns")] if clock else []
             if len([int(taken) for taken in told["arrival_ns"]] + clocks) != len(sizes) + len(clocks):
@@ -112,16 +112,16 @@ class Peer:
     def allow(self, content: bytes, signature: bytes) -> list[str]:
         """Give the device a signed list of blocks to time; the digests of those that it lacks."""
         with self._reading("Allow"):
-            _, body = self._call("Allow", pack({"signature": signature.hex()}, content), _USUAL_S)
+            _, body = self._call("Allow", pack_message({"signature": signature.hex()}, content), _USUAL_S)
             return [str(digest) for digest in json.loads(bytes(body))]
 
     def bench(self, job: Mapping[str, Any], report: Callable[[Any], None]) -> None:
         """Have the device time blocks, and pass on what it tells, event by event."""
         method = self._channel.unary_stream(f"/{SERVICE}/Bench")
         try:
-            for message in method(pack({}, json.dumps(job).encode()), timeout=_BENCH_S):
+            for message in method(pack_message({}, json.dumps(job).encode()), timeout=_BENCH_S):
                 with self._reading("Bench"):
-                    event = json.loads(bytes(unpack(message)[1]))
+                    event = json.loads(bytes(unpack_message(message)[1]))
                     report(event)
         except grpc.RpcError as error:
             raise _error(self.name, "Bench", error) from None
@@ -130,7 +130,7 @@ class Peer:
         """The device's clock less this one's, and the least round trip, nanoseconds."""
         method = self._channel.unary_unary(f"/{SERVICE}/Exchange")
         try:
-            return clock_offset([exchange(method) for _ in range(exchanges)])
+            return clock_offset([timed_exchange(method) for _ in range(exchanges)])
         except grpc.RpcError as error:
             raise _error(self.name, "Exchange", error) from None
 
@@ -156,7 +156,7 @@ class Peer:
             except grpc.RpcError as error:
                 raise _error(self.name, "Run", error) from None
             except grpc.FutureCancelledError:  # what a future makes of CANCELLED: the device is going
-                raise LostDevice(self.name, f"device {self.name}: CANCELLED (Run)") from None
+                raise DeviceLostError(self.name, f"device {self.name}: CANCELLED (Run)") from None
 
         return wait
 
@@ -180,7 +180,7 @@ class Peer:
 
     def _answer(self, call: Any, name: str) -> tuple[dict[str, Any], memoryview]:
         try:
-            return unpack(call())
+            return unpack_message(call())
         except grpc.RpcError as error:
             raise _error(self.name, name, error) from None
 
@@ -196,5 +196,5 @@ def _error(name: str, method: str, error: Any) -> DeployError:
         words = f"device {name}: {words}"
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
         lost = words.removeprefix("device ").partition(":")[0]
-        return LostDevice(lost, f"{words} ({method}, {code.name}). See: jmsnas doctor")
+        return DeviceLostError(lost, f"{words} ({method}, {code.name}). See: jmsnas doctor")
     return DeployError(f"{words} ({method}, {code.name})")

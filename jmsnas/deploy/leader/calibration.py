@@ -12,17 +12,17 @@ from numpy.typing import NDArray
 from jmsnas.errors import InputError
 from jmsnas.estimators.store.estimator import Estimator
 from jmsnas.files import write_json
-from jmsnas.nas.latency.load_estimators import estimators_for
-from jmsnas.progress import Progress, silent
+from jmsnas.nas.latency.load_estimators import load_estimators
+from jmsnas.progress import Progress, no_progress
 from jmsnas.space import Block, SearchSpace
-from jmsnas.topology import Network
+from jmsnas.topology import Topology
 from jmsnas.workspace import Workspace, check_name
 
 SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
-class Calibrated:
+class CalibratedEstimator:
     """U(.) of a device, times what a deployment showed."""
 
     estimator: Estimator
@@ -34,26 +34,28 @@ class Calibrated:
         return seconds
 
 
-def predictors_for(
-    network: Network,
+def load_calibrated_estimators(
+    network: Topology,
     space: SearchSpace,
-    place: Workspace,
-    tell: Callable[[str], None],
-    progress: Progress = silent,
-) -> tuple[dict[str, Calibrated], dict[str, str]]:
+    workspace: Workspace,
+    warn: Callable[[str], None],
+    progress: Progress = no_progress,
+) -> tuple[dict[str, CalibratedEstimator], dict[str, str]]:
     """Give each device's U(.) with its calibration, and what it rests on (`jmsnas.origin`).
 
     Raises EstimatorError where a device has no table, with the command that makes one.
     """
-    estimators = estimators_for(network, space, place, 0, progress, tell)
+    estimators = load_estimators(network, space, workspace, 0, progress, warn)
     found = {
-        device.name: Calibrated(estimators[device.name], read_factor(place, device.table, device.runtime))
+        device.name: CalibratedEstimator(
+            estimators[device.name], read_factor(workspace, device.table, device.runtime)
+        )
         for device in network.devices
     }
     return found, {name: its.origin for name, its in estimators.items()}
 
 
-def calibrate(document: dict[str, Any], network: Network, place: Workspace) -> dict[str, float]:
+def calibrate(document: dict[str, Any], network: Topology, workspace: Workspace) -> dict[str, float]:
     """Keep, for each device's table, the ratio of measured to predicted compute: later predictions use it.
 
     Held terms teach nothing. Devices that share a table and a run time share the median of their ratios.
@@ -65,9 +67,9 @@ def calibrate(document: dict[str, Any], network: Network, place: Workspace) -> d
             ratios.setdefault(tables[term["where"]], []).append(float(term["ratio"]))
     factors = {}
     for table, found in ratios.items():
-        factors[table] = _factor(place, table) * float(np.median(found))
+        factors[table] = _factor(workspace, table) * float(np.median(found))
         write_json(
-            _path(place, table),
+            _path(workspace, table),
             {
                 "schema_version": SCHEMA_VERSION,
                 "device": table,
@@ -78,17 +80,17 @@ def calibrate(document: dict[str, Any], network: Network, place: Workspace) -> d
     return factors
 
 
-def read_factor(place: Workspace, table: str, runtime: str = "onnxruntime") -> float:
+def read_factor(workspace: Workspace, table: str, runtime: str = "onnxruntime") -> float:
     """Read a device's calibration: 1 where there is none. Raises InputError."""
-    return _factor(place, _kept_as(table, runtime))
+    return _factor(workspace, _kept_as(table, runtime))
 
 
 def _kept_as(table: str, runtime: str) -> str:
     return table if runtime == "onnxruntime" else f"{table}-{runtime}"
 
 
-def _factor(place: Workspace, table: str) -> float:
-    path = _path(place, table)
+def _factor(workspace: Workspace, table: str) -> float:
+    path = _path(workspace, table)
     if not path.exists():
         return 1.0
     try:
@@ -103,5 +105,5 @@ def _factor(place: Workspace, table: str) -> float:
     return factor
 
 
-def _path(place: Workspace, table: str) -> Path:
-    return place.folder / "calibration" / f"{check_name(table)}.json"
+def _path(workspace: Workspace, table: str) -> Path:
+    return workspace.folder / "calibration" / f"{check_name(table)}.json"

@@ -10,30 +10,30 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from jmsnas.deploy.leader.agent_client import LostDevice
-from jmsnas.deploy.leader.leader import Answer, ImageEncoding, Leader
-from jmsnas.deploy.leader.load_run import FinishedRun
-from jmsnas.deploy.leader.reference_models import references_for, rehearse
-from jmsnas.deploy.leader.runtime_choice import Serving
-from jmsnas.deploy.leader.serving_overhead import Served
+from jmsnas.deploy.leader.agent_client import DeviceLostError
+from jmsnas.deploy.leader.leader import ImageEncoding, Leader, Response
+from jmsnas.deploy.leader.load_run import TrainedRun
+from jmsnas.deploy.leader.reference_models import measure_serving_overhead, reference_models
+from jmsnas.deploy.leader.runtime_choice import RuntimeChoice
+from jmsnas.deploy.leader.serving_overhead import ServingOverhead
 from jmsnas.deploy.leader.solve_split import (
-    Solved,
-    fixed_space,
-    predicted_again,
-    sizes_to_measure,
-    solve,
-    without,
+    PlannedSplit,
+    link_probe_sizes,
+    repredict,
+    single_model_space,
+    solve_split,
+    without_devices,
 )
-from jmsnas.deploy.parts.export import Exported
-from jmsnas.deploy.parts.export_cache import kept_export
+from jmsnas.deploy.parts.export import ExportedModel
+from jmsnas.deploy.parts.export_cache import cached_export
 from jmsnas.deploy.parts.pieces import segment_layers
 from jmsnas.deploy.transport.link import MeasuredLink
 from jmsnas.errors import DeployError
 from jmsnas.nas.latency.build_lut import Predictor
-from jmsnas.profiler.table.latency_table import Key
-from jmsnas.progress import Progress, silent
+from jmsnas.profiler.table.latency_table import RuntimeKey
+from jmsnas.progress import Progress, no_progress
 from jmsnas.space import SearchSpace
-from jmsnas.topology import Network
+from jmsnas.topology import Topology
 
 SCHEMA_VERSION = 1
 # Answers that the undivided network gives in torch, and the parts in onnxruntime, may differ by that much.
@@ -54,21 +54,21 @@ class Deployment:
     `keys` says what runs the parts, where it is not onnxruntime.
     """
 
-    run: FinishedRun
+    run: TrainedRun
     leader: Leader
-    network: Network
+    network: Topology
     predictors: Mapping[str, Predictor]
-    segments: Mapping[str, Exported]
-    say: Say
+    segments: Mapping[str, ExportedModel]
+    log: Say
     links: dict[tuple[str, str], MeasuredLink] = field(default_factory=dict)
-    solved: Solved | None = None
+    planned: PlannedSplit | None = None
     lost: list[str] = field(default_factory=list)
     emulated: frozenset[str] = frozenset()
     paced: bool = False
-    served: dict[str, Served] = field(default_factory=dict)
-    keys: Mapping[str, Key] = field(default_factory=dict)
+    served: dict[str, ServingOverhead] = field(default_factory=dict)
+    keys: Mapping[str, RuntimeKey] = field(default_factory=dict)
 
-    def plan(self, cuts: Sequence[int] | None = None, rehearsed: bool = True) -> Solved:
+    def plan(self, cuts: Sequence[int] | None = None, rehearsed: bool = True) -> PlannedSplit:
         """Measure the links that are not known yet, solve for the split, rehearse it, ship it.
 
         A rehearsal takes seconds, and is left out where something is held back: it would learn that.
@@ -81,30 +81,30 @@ class Deployment:
             When the policy allows no split.
         """
         pairs = [(link.source, link.target) for link in self.network.links]
-        space = fixed_space(self.run.space, self.run.blocks)
-        sizes = sizes_to_measure(space, self.network)
+        space = single_model_space(self.run.space, self.run.blocks)
+        sizes = link_probe_sizes(space, self.network)
         new = [pair for pair in pairs if pair not in self.links]
         self.links |= self.leader.measure_links(new, sizes)
         links = self._as_paced() if self.paced else self.links
-        solved = solve(space, self.network, self.predictors, links, cuts, self.served)
-        solved = served_by(solved, self.keys)
+        solved = solve_split(space, self.network, self.predictors, links, cuts, self.served)
+        solved = with_keys(solved, self.keys)
         if rehearsed and not self.emulated and not self.paced:
             solved = self._rehearse(solved, space)
-        solved = held_back(solved, self.emulated, self.paced)
-        self.leader.ship(solved.pieces, self.segments, self.say)
-        self.solved = solved
+        solved = with_emulated_latency(solved, self.emulated, self.paced)
+        self.leader.ship(solved.part_specs, self.segments, self.log)
+        self.planned = solved
         return solved
 
-    def _rehearse(self, solved: Solved, space: SearchSpace) -> Solved:
+    def _rehearse(self, solved: PlannedSplit, space: SearchSpace) -> PlannedSplit:
         """Predict the split anew, by what serving reference networks taught."""
-        references = references_for(space, self.run.blocks, solved.pieces, self.predictors)
+        references = reference_models(space, self.run.blocks, solved.part_specs, self.predictors)
         if not references:
             return solved
-        self.say("rehearsing the split with networks of the same geometry")
-        served, self.links = rehearse(self.leader, solved.pieces, references, self.links)
+        self.log("rehearsing the split with networks of the same geometry")
+        served, self.links = measure_serving_overhead(self.leader, solved.part_specs, references, self.links)
         self.served |= served
-        again = predicted_again(space, solved, self.predictors, self.links, self.served)
-        return replace(again, pieces=solved.pieces)
+        again = repredict(space, solved, self.predictors, self.links, self.served)
+        return replace(again, part_specs=solved.part_specs)
 
     def _as_paced(self) -> dict[tuple[str, str], MeasuredLink]:
         """Give the links as the network declares them."""
@@ -124,50 +124,54 @@ class Deployment:
         lost = self.leader.lost()
         if not lost:
             return  # it is back: its part was on its disk
-        self.say(f"lost: {', '.join(lost)}; solving again without")
+        self.log(f"lost: {', '.join(lost)}; solving again without")
         first = self.network.devices[0].name
         if first in lost or len(lost) == len(self.network.devices):
             raise DeployError(f"device {first} is lost, where the images are: nothing can go on")
         self.leader.drop(lost)
         self.lost += lost
-        self.network = without(self.network, lost)
+        self.network = without_devices(self.network, lost)
         self.plan(rehearsed=False)
 
 
-def held_back(solved: Solved, emulated: frozenset[str], paced: bool) -> Solved:
+def with_emulated_latency(solved: PlannedSplit, emulated: frozenset[str], paced: bool) -> PlannedSplit:
     """Have emulated devices and paced links take as long as was predicted of them."""
     rates = {(link.source, link.target): link for link in solved.network.links}
-    pieces = []
-    for piece in solved.pieces:
-        links = [rates[piece.device, target.device] for target in piece.targets]
+    part_specs = []
+    for part_spec in solved.part_specs:
+        links = [rates[part_spec.device, target.device] for target in part_spec.next_hops]
         targets = tuple(
             replace(target, pace_bps=link.capacity_bps, pace_delay_s=link.delay_s) if paced else target
-            for target, link in zip(piece.targets, links, strict=True)
+            for target, link in zip(part_spec.next_hops, links, strict=True)
         )
-        pieces.append(
+        part_specs.append(
             replace(
-                piece, targets=targets, hold_s=solved.tau_s[piece.device] if piece.device in emulated else 0.0
+                part_spec,
+                next_hops=targets,
+                hold_s=solved.tau_s[part_spec.device] if part_spec.device in emulated else 0.0,
             )
         )
-    return replace(solved, pieces=tuple(pieces))
+    return replace(solved, part_specs=tuple(part_specs))
 
 
-def served_by(solved: Solved, keys: Mapping[str, Key]) -> Solved:
+def with_keys(solved: PlannedSplit, keys: Mapping[str, RuntimeKey]) -> PlannedSplit:
     """Have devices run their pieces as U(.) was profiled on them."""
-    pieces = (replace(piece, key=keys.get(piece.device, piece.key)) for piece in solved.pieces)
-    return replace(solved, pieces=tuple(pieces))
+    part_specs = (
+        replace(part_spec, key=keys.get(part_spec.device, part_spec.key)) for part_spec in solved.part_specs
+    )
+    return replace(solved, part_specs=tuple(part_specs))
 
 
-def deploy(
-    run: FinishedRun,
+def prepare_deployment(
+    run: TrainedRun,
     leader: Leader,
-    network: Network,
+    network: Topology,
     predictors: Mapping[str, Predictor],
     cache: Path,
-    say: Say = lambda text: None,
+    log: Say = lambda text: None,
     emulated: frozenset[str] = frozenset(),
     paced: bool = False,
-    torch: Mapping[str, Serving] | None = None,
+    torch: Mapping[str, RuntimeChoice] | None = None,
 ) -> Deployment:
     """Make a deployment; `plan` measures, solves and ships.
 
@@ -183,22 +187,22 @@ def deploy(
         network,
         predictors,
         segments,
-        say,
+        log,
         emulated=emulated,
         paced=paced,
-        served={name: Served(seconds) for name, seconds in call_s.items() if name not in emulated},
+        served={name: ServingOverhead(seconds) for name, seconds in call_s.items() if name not in emulated},
         keys={name: serving.key for name, serving in torch.items()},
     )
 
 
-def export_segments(run: FinishedRun, cache: Path) -> dict[str, Exported]:
+def export_segments(run: TrainedRun, cache: Path) -> dict[str, ExportedModel]:
     """Export a run's network: as one chain, or as trunk, branches and tail; kept in `cache`."""
-    found: dict[str, Exported] = {}
+    found: dict[str, ExportedModel] = {}
     shape: tuple[int, ...] = (1, *run.space.input_shape)
     for name, layers in segment_layers(run.space).items():
         if name.startswith("branch"):
             shape = found["trunk"].shapes[-1]
-        found[name] = kept_export(nn.Sequential(*(run.module[n] for n in layers)), shape, cache)
+        found[name] = cached_export(nn.Sequential(*(run.module[n] for n in layers)), shape, cache)
         found[name] = replace(found[name], blocks=tuple(run.blocks[n] for n in layers))
         shape = found[name].shapes[-1]
     return found
@@ -210,8 +214,8 @@ def run_images(
     window: int,
     replan: bool = False,
     encoding: ImageEncoding = ImageEncoding(),  # noqa: B008 - frozen
-    progress: Progress = silent,
-) -> list[Answer]:
+    progress: Progress = no_progress,
+) -> list[Response]:
     """Send images, `window` under way at once, and give their answers in order.
 
     Parameters
@@ -225,9 +229,9 @@ def run_images(
     LostDevice, DeployError
         When a device is lost and `replan` is not wanted, or an image fails again and again.
     """
-    answers: dict[int, Answer] = {}
+    answers: dict[int, Response] = {}
     tries: Counter[int] = Counter()
-    left, under_way = deque(range(len(images))), deque[tuple[int, int, Callable[[], Answer]]]()
+    left, under_way = deque(range(len(images))), deque[tuple[int, int, Callable[[], Response]]]()
     while left or under_way:
         while left and len(under_way) < window:
             n = left.popleft()
@@ -243,7 +247,7 @@ def run_images(
                 raise
             left.appendleft(n)
             # Others that were under way by the lost plan fail too: one new plan is enough.
-            if isinstance(error, LostDevice) and epoch == deployment.leader.epoch:
+            if isinstance(error, DeviceLostError) and epoch == deployment.leader.epoch:
                 deployment.replan()
             time.sleep(0.05 * tries[n])
     return [answers[n] for n in range(len(images))]

@@ -18,28 +18,28 @@ import numpy as np
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from numpy.typing import NDArray
 
-from jmsnas.deploy.leader.agent_client import LostDevice, Peer
-from jmsnas.deploy.parts.export import Exported
-from jmsnas.deploy.parts.manifest import blobs_to_bytes, sign, to_bytes
+from jmsnas.deploy.leader.agent_client import AgentClient, DeviceLostError
+from jmsnas.deploy.parts.export import ExportedModel
+from jmsnas.deploy.parts.manifest import blob_list_bytes, manifest_bytes, sign
 from jmsnas.deploy.parts.manifest_fields import Blob
-from jmsnas.deploy.parts.shipment import Piece, Shipment, shipments
+from jmsnas.deploy.parts.shipment import PartSpec, Shipment, make_shipments
 from jmsnas.deploy.transport.channel import Identity
-from jmsnas.deploy.transport.devices_file import Address
-from jmsnas.deploy.transport.encoding import decode, encode, raw
-from jmsnas.deploy.transport.frame import Stop, TensorHeader, pack_tensor, unpack_tensor
-from jmsnas.deploy.transport.identity import fingerprint, read_identity, signing_key
-from jmsnas.deploy.transport.link import MeasuredLink, fitted_link
+from jmsnas.deploy.transport.devices_file import AgentAddress
+from jmsnas.deploy.transport.encoding import decode_tensor, encode_tensor, raw_bytes
+from jmsnas.deploy.transport.frame import DeviceSpan, TensorHeader, pack_tensor, unpack_tensor
+from jmsnas.deploy.transport.identity import fingerprint, read_identity, read_signing_key
+from jmsnas.deploy.transport.link import MeasuredLink, fit_measured_link
 from jmsnas.errors import DeployError, FrameError
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Response:
     """What came back: logits, the devices it was at, and the seconds until it was back."""
 
     logits: NDArray[np.float32]
-    trail: tuple[Stop, ...]
+    trail: tuple[DeviceSpan, ...]
     epoch: int
     seconds: float
 
@@ -56,15 +56,15 @@ class ImageEncoding:
 class Leader:
     """The leader of a deployment; `close` it."""
 
-    def __init__(self, certs: Path, agents: Mapping[str, Address], plain: bool = False) -> None:
+    def __init__(self, certs: Path, agents: Mapping[str, AgentAddress], plain: bool = False) -> None:
         self.agents = dict(agents)
         own = read_identity(certs)
         self._identity: Identity | None = None if plain else own
-        self._key = signing_key(certs)
+        self._key = read_signing_key(certs)
         public = self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         self._cluster = hashlib.sha256(public).hexdigest()
         self._fingerprint = fingerprint(own.certificate_pem)
-        self.peers = {name: Peer(address, self._identity) for name, address in agents.items()}
+        self.clients = {name: AgentClient(address, self._identity) for name, address in agents.items()}
         self._lock = threading.Lock()
         self._plan: tuple[int, str] = (0, "")  # epoch, first device: read and swapped together
 
@@ -89,18 +89,18 @@ class Leader:
         boots = {name: told.get("boot", "") for name, told in self.collect().items()}
         sizes = sorted(set(sizes))
         # The first of each opens the connection and compares the clocks.
-        clocks = {(a, b): self.peers[a].link(self.agents[b], sizes, clock=True) for a, b in pairs}
+        clocks = {(a, b): self.clients[a].link(self.agents[b], sizes, clock=True) for a, b in pairs}
         taken: dict[tuple[str, str], list[list[int]]] = {pair: [] for pair in pairs}
         for _ in range(rounds):
             found = {pair: list[int]() for pair in pairs}
             for size in sizes:
                 for source, target in pairs:
-                    told = self.peers[source].link(self.agents[target], [size])
+                    told = self.clients[source].link(self.agents[target], [size])
                     found[source, target] += told["arrival_ns"]
             for pair in pairs:
                 taken[pair].append(found[pair])
         return {
-            pair: fitted_link(
+            pair: fit_measured_link(
                 pair,
                 sizes,
                 taken[pair],
@@ -112,9 +112,9 @@ class Leader:
 
     def ship(
         self,
-        pieces: tuple[Piece, ...],
-        segments: Mapping[str, Exported],
-        say: Callable[[str], None] = lambda text: None,
+        part_specs: tuple[PartSpec, ...],
+        segments: Mapping[str, ExportedModel],
+        log: Callable[[str], None] = lambda text: None,
     ) -> dict[str, int]:
         """Ship a plan, wait until every device has it ready, send by it from then on, and end older ones.
 
@@ -127,21 +127,21 @@ class Leader:
         LostDevice, DeployError
             When a device is lost or refuses its part; the plan before goes on.
         """
-        used = [piece.device for piece in pieces]
+        used = [part_spec.device for part_spec in part_specs]
         epochs = self._each(lambda peer: peer.epoch(self._key.public_key()), used)
         epoch = max([self.epoch, *epochs.values()]) + 1
-        made = shipments(pieces, segments, self.agents, self._cluster, self._fingerprint, epoch)
+        made = make_shipments(part_specs, segments, self.agents, self._cluster, self._fingerprint, epoch)
         sent = self._each(lambda peer: self._send(peer, made[peer.name]), used)
         self._each(lambda peer: peer.stage(epoch), used)
         with self._lock:
-            self._plan = epoch, pieces[0].device
+            self._plan = epoch, part_specs[0].device
         # What is under way by the plan before, another leader's perhaps, may end; older ones have ended.
         self._each(lambda peer: peer.retire(epochs[peer.name] or epoch), used)
-        say(f"plan {epoch}: {sum(sent.values())} bytes of parts sent, all others were there")
+        log(f"plan {epoch}: {sum(sent.values())} bytes of parts sent, all others were there")
         return sent
 
-    def _send(self, peer: Peer, shipment: Shipment) -> int:
-        content = to_bytes(shipment.manifest)
+    def _send(self, peer: AgentClient, shipment: Shipment) -> int:
+        content = manifest_bytes(shipment.manifest)
         missing = set(peer.offer(content, sign(content, self._key))) & set(shipment.blobs)
         for digest in missing:
             peer.put(digest, shipment.blobs[digest])
@@ -153,7 +153,7 @@ class Leader:
         timeout_s: float,
         encoding: ImageEncoding = ImageEncoding(),  # noqa: B008 - frozen
         request: str = "",
-    ) -> Callable[[], Answer]:
+    ) -> Callable[[], Response]:
         """Send an image by the newest plan; what is given back waits for the answer.
 
         Parameters
@@ -170,13 +170,13 @@ class Leader:
         epoch, first = self._plan
         if not epoch:
             raise DeployError("no plan was shipped yet: ship one first")
-        values, scale, zero = encode(x, encoding.dtype, encoding.scale, encoding.zero)
+        values, scale, zero = encode_tensor(x, encoding.dtype, encoding.scale, encoding.zero)
         request = request or secrets.token_hex(16)
         header = TensorHeader(request, epoch, encoding.dtype, x.shape, scale, zero)
         began = time.monotonic()
-        wait = self.peers[first].start(pack_tensor(header, raw(values)), timeout_s)
+        wait = self.clients[first].start(pack_tensor(header, raw_bytes(values)), timeout_s)
 
-        def answer() -> Answer:
+        def answer() -> Response:
             try:
                 found, body = unpack_tensor(wait())
             except FrameError:
@@ -184,16 +184,16 @@ class Leader:
             seconds = time.monotonic() - began
             if (found.id, found.epoch) != (request, epoch):
                 raise DeployError(f"device {first} answered another request than was sent")
-            return Answer(decode(found, body), found.trail, epoch, seconds)
+            return Response(decode_tensor(found, body), found.trail, epoch, seconds)
 
         return answer
 
-    def ask(
+    def infer(
         self,
         x: NDArray[np.float32],
         timeout_s: float = 10.0,
         encoding: ImageEncoding = ImageEncoding(),  # noqa: B008
-    ) -> Answer:
+    ) -> Response:
         """Send an image and wait for its answer. Raises LostDevice, DeployError."""
         return self.start(x, timeout_s, encoding)()
 
@@ -204,10 +204,10 @@ class Leader:
 
         Raises LostDevice, DeployError.
         """
-        peer = self.peers[device]
+        peer = self.clients[device]
         digests = [hashlib.sha256(model).hexdigest() for model in models]
         by_digest = dict(zip(digests, models, strict=True))
-        content = blobs_to_bytes([Blob(digest, len(model)) for digest, model in by_digest.items()])
+        content = blob_list_bytes([Blob(digest, len(model)) for digest, model in by_digest.items()])
         for digest in set(peer.allow(content, sign(content, self._key))) & set(by_digest):
             peer.put(digest, by_digest[digest])
         peer.bench({**job, "models": digests}, report)
@@ -215,21 +215,21 @@ class Leader:
     def drop(self, names: Sequence[str]) -> None:
         """Do without these devices."""
         for name in names:
-            self.peers.pop(name).close()
+            self.clients.pop(name).close()
             del self.agents[name]
 
     def close(self) -> None:
         """Close all channels; the agents go on."""
-        for peer in self.peers.values():
+        for peer in self.clients.values():
             peer.close()
 
-    def _each(self, call: Callable[[Peer], T], names: Sequence[str] | None = None) -> dict[str, T]:
+    def _each(self, call: Callable[[AgentClient], T], names: Sequence[str] | None = None) -> dict[str, T]:
         """Call every device at the same time; the first error is raised after all have ended."""
-        peers = [self.peers[name] for name in (self.peers if names is None else dict.fromkeys(names))]
+        peers = [self.clients[name] for name in (self.clients if names is None else dict.fromkeys(names))]
         with ThreadPoolExecutor(max(1, len(peers))) as pool:
             calls = {peer.name: pool.submit(call, peer) for peer in peers}
         errors = [error for future in calls.values() if (error := future.exception())]
         # A lost device says more than what others saw of it.
-        for error in sorted(errors, key=lambda error: not isinstance(error, LostDevice)):
+        for error in sorted(errors, key=lambda error: not isinstance(error, DeviceLostError)):
             raise error
         return {name: future.result() for name, future in calls.items()}

@@ -9,15 +9,15 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load
 
-from jmsnas.blocks import build
+from jmsnas.blocks import build_module
 from jmsnas.datasets.catalog import load_dataset
 from jmsnas.device import Device
 from jmsnas.errors import InputError
 from jmsnas.nas.search.run_folder import read_result
-from jmsnas.nas.supernet.supernet import DerivedNetwork
+from jmsnas.nas.supernet.supernet import DerivedModel
 from jmsnas.space import Block, Candidate, SearchSpace
 from jmsnas.space_file import load_space
-from jmsnas.topology import Link, Network
+from jmsnas.topology import Link, Topology
 from jmsnas.workspace import Workspace
 
 _AGAIN = "Run the search again: jmsnas search --topology chain"
@@ -25,7 +25,7 @@ _MAX_WEIGHTS_BYTES, _MOST_IMAGES = 1 << 30, 2000
 
 
 @dataclass(frozen=True, slots=True)
-class FinishedRun:
+class TrainedRun:
     """What was searched, trained and split.
 
     Attributes
@@ -48,14 +48,14 @@ class FinishedRun:
     folder: Path
     space: SearchSpace
     blocks: tuple[Block, ...]
-    network: Network
-    module: DerivedNetwork
+    network: Topology
+    module: DerivedModel
     pixels: NDArray[np.float32]
     labels: NDArray[np.int64]
     cuts: tuple[int, ...]
 
 
-def load_run(place: Workspace, folder: Path) -> FinishedRun:
+def load_run(workspace: Workspace, folder: Path) -> TrainedRun:
     """Load a run's folder.
 
     Raises
@@ -66,19 +66,19 @@ def load_run(place: Workspace, folder: Path) -> FinishedRun:
     document = read_result(folder)
     try:
         network = _network(document["network"])
-        space = load_space(str(document["space"]["name"]), place.spaces, len(network.children))
+        space = load_space(str(document["space"]["name"]), workspace.spaces, len(network.children))
         if [str(layer) for layer in space.layers] != document["space"]["layers"]:
             raise InputError(f"space {space.name} has changed since the run {folder.name}. {_AGAIN}")
         names = document["derived"]["candidates"]
         pairs = zip(names, space.layers, strict=True)
         blocks = tuple(Block(Candidate.parse(name), layer) for name, layer in pairs)
-        module = DerivedNetwork(space, [build(block) for block in blocks])
+        module = DerivedModel(space, [build_module(block) for block in blocks])
         module.load_state_dict(_weights(folder / "weights.safetensors"))
         pixels, labels = _test_images(str(document["dataset"]), space)
         cuts = tuple(int(cut) for cut in document["derived"]["cuts"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{folder / 'result.json'} is damaged ({type(error).__name__}). {_AGAIN}") from error
-    return FinishedRun(folder.name, folder, space, blocks, network, module.eval(), pixels, labels, cuts)
+    return TrainedRun(folder.name, folder, space, blocks, network, module.eval(), pixels, labels, cuts)
 
 
 def _test_images(name: str, space: SearchSpace) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -90,7 +90,7 @@ def _test_images(name: str, space: SearchSpace) -> tuple[NDArray[np.float32], ND
     return pixels, test.labels[: len(pixels)].numpy()
 
 
-def on_tables(network: Network, tables: dict[str, str]) -> Network:
+def with_tables(network: Topology, tables: dict[str, str]) -> Topology:
     """Have other latency tables speak for some devices, by their names."""
     devices = tuple(replace(d, table=tables.get(d.name, d.table)) for d in network.devices)
     return replace(network, devices=devices)
@@ -110,7 +110,7 @@ def _weights(path: Path) -> dict[str, torch.Tensor]:
         raise InputError(f"{path} is damaged. {_AGAIN}") from error
 
 
-def _network(entry: dict[str, Any]) -> Network:
+def _network(entry: dict[str, Any]) -> Topology:
     devices = tuple(
         Device(**{part.name: device[part.name] for part in fields(Device) if part.name in device})
         for device in entry["devices"]
@@ -121,7 +121,7 @@ def _network(entry: dict[str, Any]) -> Network:
     for link in links:
         targets.setdefault(link.source, []).append(link.target)
     root = next((source for source, found in targets.items() if len(found) > 1), "")
-    return Network(
+    return Topology(
         name=str(entry["name"]),
         devices=devices,
         links=links,

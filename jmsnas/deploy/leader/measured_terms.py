@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.deploy.leader.leader import Answer
-from jmsnas.deploy.transport.frame import Stop
+from jmsnas.deploy.leader.leader import Response
+from jmsnas.deploy.transport.frame import DeviceSpan
 from jmsnas.deploy.transport.link import MeasuredLink
 
 Links = Mapping[tuple[str, str], MeasuredLink]
 
 
 @dataclass(frozen=True, slots=True)
-class Term:
+class MeasuredTerm:
     """One term: `compute` on a device, `send` over a link, or `wait` for the processor, which (1) has not.
 
     `predicted_s` is None for what is not predicted; `held` says that an emulated device or link was held
@@ -35,19 +35,19 @@ class Term:
         return self.measured_s / self.predicted_s if self.predicted_s and not self.held else None
 
 
-def term(
+def measured_term(
     kind: str, where: str, predicted_s: float | None, seconds: NDArray[np.float64], held: bool = False
-) -> Term:
+) -> MeasuredTerm:
     """Make a term from what each request took: median, 5th and 95th percentile."""
     low, median, high = (float(q) for q in np.quantile(seconds, (0.05, 0.5, 0.95)))
-    return Term(kind, where, predicted_s, median, low, high, held)
+    return MeasuredTerm(kind, where, predicted_s, median, low, high, held)
 
 
-Leg = tuple[str, str, float, float, float, float]
+HopTiming = tuple[str, str, float, float, float, float]
 """Source, device; sent, received, begun, ended: seconds since the first device had the image."""
 
 
-def legs(trail: Sequence[Stop], links: Links) -> list[Leg]:
+def hop_timings(trail: Sequence[DeviceSpan], links: Links) -> list[HopTiming]:
     """Read a trail, one leg for each stop; the first has no source.
 
     Clocks of neighbours are set right by the offsets of their links. On a mesh the trail goes once over each
@@ -69,7 +69,7 @@ def legs(trail: Sequence[Stop], links: Links) -> list[Leg]:
     return found
 
 
-def _source(trail: Sequence[Stop], n: int, links: Links) -> str:
+def _source(trail: Sequence[DeviceSpan], n: int, links: Links) -> str:
     """Whose output came to stop n: the nearest stop before it that has a link there."""
     for stop in reversed(trail[:n]):
         if (stop[0], trail[n][0]) in links:
@@ -77,19 +77,19 @@ def _source(trail: Sequence[Stop], n: int, links: Links) -> str:
     raise KeyError(trail[n][0])
 
 
-def completion_s(answer: Answer, links: Links) -> float:
+def measured_latency_s(answer: Response, links: Links) -> float:
     """T as equations (1) and (2) count it: from the image's arrival at the first device to the result."""
-    return max(leg[5] for leg in legs(answer.trail, links))
+    return max(leg[5] for leg in hop_timings(answer.trail, links))
 
 
 def measured_terms(
-    answers: Sequence[Answer],
+    answers: Sequence[Response],
     links: Links,
     tau_s: Mapping[str, float],
     epsilon_s: Mapping[tuple[str, str], float],
     held: Sequence[str] = (),
     paced: Sequence[tuple[str, str]] = (),
-) -> tuple[Term, ...]:
+) -> tuple[MeasuredTerm, ...]:
     """Give each term's median over the answers, beside what was predicted, in the order of the first trail.
 
     Parameters
@@ -103,20 +103,24 @@ def measured_terms(
     held, paced
         Devices and links that were held back.
     """
-    all_legs = [legs(answer.trail, links) for answer in answers]
+    all_legs = [hop_timings(answer.trail, links) for answer in answers]
     seen: dict[str, None] = {}
-    terms: list[Term] = []
+    terms: list[MeasuredTerm] = []
     for n, (source, device, *_) in enumerate(all_legs[0]):
         rows = np.array([found[n][2:] for found in all_legs])
         if source:
             predicted = epsilon_s.get((source, device))
             where = f"{source} -> {device}"
-            terms.append(term("send", where, predicted, rows[:, 1] - rows[:, 0], (source, device) in paced))
+            terms.append(
+                measured_term("send", where, predicted, rows[:, 1] - rows[:, 0], (source, device) in paced)
+            )
         if device not in seen:
             seen[device] = None
             # At a join the wait of the branch that came last: the others waited for it.
             own = [[leg for leg in found if leg[1] == device] for found in all_legs]
             waited = np.array([min(leg[4] - leg[3] for leg in found) for found in own])
-            terms.append(term("wait", device, None, waited))
-            terms.append(term("compute", device, tau_s.get(device), rows[:, 3] - rows[:, 2], device in held))
+            terms.append(measured_term("wait", device, None, waited))
+            terms.append(
+                measured_term("compute", device, tau_s.get(device), rows[:, 3] - rows[:, 2], device in held)
+            )
     return tuple(terms)

@@ -11,13 +11,13 @@ import torch
 from numpy.typing import NDArray
 
 from jmsnas.deploy.leader.deployment import Deployment, run_images
-from jmsnas.deploy.leader.leader import Answer, ImageEncoding
-from jmsnas.deploy.leader.load_run import FinishedRun
-from jmsnas.deploy.leader.measured_terms import Links, Term, completion_s, measured_terms
-from jmsnas.deploy.leader.solve_split import Solved
-from jmsnas.profiler.table.latency_table import Key
-from jmsnas.progress import Progress, silent
-from jmsnas.topology import Network
+from jmsnas.deploy.leader.leader import ImageEncoding, Response
+from jmsnas.deploy.leader.load_run import TrainedRun
+from jmsnas.deploy.leader.measured_terms import Links, MeasuredTerm, measured_latency_s, measured_terms
+from jmsnas.deploy.leader.solve_split import PlannedSplit
+from jmsnas.profiler.table.latency_table import RuntimeKey
+from jmsnas.progress import Progress, no_progress
+from jmsnas.topology import Topology
 
 SCHEMA_VERSION = 1
 # Answers that the undivided network gives in torch, and the parts in onnxruntime, may differ by that much.
@@ -27,7 +27,7 @@ _WARM_UP = 20
 Array = NDArray[np.float32]
 
 
-def image_encoding(pixels: Array, network: Network) -> ImageEncoding:
+def choose_image_encoding(pixels: Array, network: Topology) -> ImageEncoding:
     """Choose how raw images travel: float32, or the uint8 grid that they are on.
 
     Images that are on no grid of 256 values get the affine one over their range.
@@ -44,14 +44,14 @@ def image_encoding(pixels: Array, network: Network) -> ImageEncoding:
     return ImageEncoding("u1", scale, low)
 
 
-def run_whole(run: FinishedRun, pixels: Array) -> Array:
+def run_undivided(run: TrainedRun, pixels: Array) -> Array:
     """Logits of the undivided network, in torch."""
     with torch.inference_mode():
         logits: Array = run.module(torch.from_numpy(pixels)).numpy()
     return logits
 
 
-def as_encoded(pixels: Array, encoding: ImageEncoding) -> Array:
+def quantise_images(pixels: Array, encoding: ImageEncoding) -> Array:
     """Give images as the first layer gets them."""
     if encoding.dtype != "u1":
         return pixels
@@ -60,13 +60,13 @@ def as_encoded(pixels: Array, encoding: ImageEncoding) -> Array:
     return encoded
 
 
-def compare(
+def measure_deployment(
     deployment: Deployment,
     pixels: Array,
     labels: NDArray[np.int64],
     requests: int,
-    progress: Progress = silent,
-) -> tuple[dict[str, Any], list[Answer]]:
+    progress: Progress = no_progress,
+) -> tuple[dict[str, Any], list[Response]]:
     """Run images through, one by one and pipelined, and put prediction beside measurement.
 
     Parameters
@@ -85,17 +85,17 @@ def compare(
     LostDevice, DeployError
         When a device is lost.
     """
-    solved = deployment.solved
+    solved = deployment.planned
     assert solved is not None  # planned before
-    encoding = image_encoding(pixels, deployment.network)
+    encoding = choose_image_encoding(pixels, deployment.network)
     images = [pixels[n : n + 1] for n in range(len(pixels))]
     timed = [images[n % len(images)] for n in range(requests)]
     run_images(deployment, timed[:_WARM_UP], 1, encoding=encoding)
     singles = run_images(deployment, timed, 1, encoding=encoding, progress=progress)
     began = time.monotonic()
-    piped = run_images(deployment, images, 2 * len(solved.pieces), encoding=encoding, progress=progress)
+    piped = run_images(deployment, images, 2 * len(solved.part_specs), encoding=encoding, progress=progress)
     per_s = len(images) / (time.monotonic() - began)
-    whole = run_whole(deployment.run, as_encoded(pixels, encoding))
+    whole = run_undivided(deployment.run, quantise_images(pixels, encoding))
     terms = _terms(deployment, solved, singles)
     return {
         "schema_version": SCHEMA_VERSION,
@@ -104,8 +104,8 @@ def compare(
         "epoch": deployment.leader.epoch,
         "lost": deployment.lost,
         "pieces": [
-            {"device": piece.device, "layers": piece.words, "runtime": _runtime(piece.key)}
-            for piece in solved.pieces
+            {"device": part_spec.device, "layers": part_spec.words, "runtime": _runtime(part_spec.key)}
+            for part_spec in solved.part_specs
         ],
         "cuts": list(solved.placement.cuts),
         "terms": [{**asdict(term), "ratio": term.ratio} for term in terms],
@@ -123,7 +123,7 @@ def compare(
     }, singles
 
 
-def _runtime(key: Key) -> str:
+def _runtime(key: RuntimeKey) -> str:
     return key.runtime + (f" on {key.processor}" if key.processor != "cpu" else "")
 
 
@@ -138,19 +138,21 @@ def _accuracy(logits: Array, whole: Array, labels: NDArray[np.int64]) -> dict[st
     }
 
 
-def _terms(deployment: Deployment, solved: Solved, singles: Sequence[Answer]) -> tuple[Term, ...]:
-    held = [piece.device for piece in solved.pieces if piece.hold_s]
-    paced = [(p.device, t.device) for p in solved.pieces for t in p.targets if t.pace_bps]
+def _terms(
+    deployment: Deployment, solved: PlannedSplit, singles: Sequence[Response]
+) -> tuple[MeasuredTerm, ...]:
+    held = [part_spec.device for part_spec in solved.part_specs if part_spec.hold_s]
+    paced = [(p.device, t.device) for p in solved.part_specs for t in p.next_hops if t.pace_bps]
     return measured_terms(singles, deployment.links, solved.tau_s, solved.epsilon_s, held, paced)
 
 
 def _latency(
-    solved: Solved,
-    terms: Sequence[Term],
-    singles: Sequence[Answer],
+    solved: PlannedSplit,
+    terms: Sequence[MeasuredTerm],
+    singles: Sequence[Response],
     links: Links,
 ) -> dict[str, Any]:
-    seconds = [completion_s(answer, links) for answer in singles]
+    seconds = [measured_latency_s(answer, links) for answer in singles]
     held = any(term.held for term in terms)
     found = _percentiles(seconds)
     ratio = None if held else found["p50"] / solved.latency_s

@@ -4,15 +4,15 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from jmsnas.deploy.leader.calibration import Calibrated
+from jmsnas.deploy.leader.calibration import CalibratedEstimator
 from jmsnas.deploy.leader.leader import Leader
-from jmsnas.deploy.parts.torch_probe import TorchHere
+from jmsnas.deploy.parts.torch_probe import TorchInfo
 from jmsnas.errors import InputError
-from jmsnas.profiler.table.latency_table import RUNTIMES, Key
-from jmsnas.topology import Network
+from jmsnas.profiler.table.latency_table import RUNTIMES, RuntimeKey
+from jmsnas.topology import Topology
 
 
-def on_runtimes(network: Network, wanted: Sequence[str]) -> Network:
+def with_runtimes(network: Topology, wanted: Sequence[str]) -> Topology:
     """Have devices serve by other run times: `torch` for all of them, `jetson=torch` for one.
 
     Raises
@@ -35,20 +35,20 @@ def on_runtimes(network: Network, wanted: Sequence[str]) -> Network:
 
 
 @dataclass(frozen=True, slots=True)
-class Serving:
+class RuntimeChoice:
     """How a device runs its part, and what a call costs there that comes unawaited, seconds."""
 
-    key: Key
+    key: RuntimeKey
     call_s: float
 
 
-def served_by_torch(
-    network: Network,
-    predictors: Mapping[str, Calibrated],
+def choose_torch_runtimes(
+    network: Topology,
+    predictors: Mapping[str, CalibratedEstimator],
     leader: Leader,
     told: Mapping[str, Mapping[str, Any]],
-    tell: Callable[[str], None] = lambda text: None,
-) -> dict[str, Serving]:
+    warn: Callable[[str], None] = lambda text: None,
+) -> dict[str, RuntimeChoice]:
     """Say how each device that serves by torch does it: by the key of its U(.), which predicts it.
 
     Where U(.) is of a GPU that the device's torch does not find, its part runs on the processor, and that is
@@ -64,7 +64,7 @@ def served_by_torch(
     LostDevice
         When a device does not answer.
     """
-    asked: dict[tuple[str, str], TorchHere] = {}
+    asked: dict[tuple[str, str], TorchInfo] = {}
     found = {}
     for device in network.devices:
         if device.runtime != "torch":
@@ -72,12 +72,12 @@ def served_by_torch(
         name, key = device.name, predictors[device.name].estimator.key
         host = str(told[name].get("boot") or name), key.processor
         if host not in asked:
-            asked[host] = leader.peers[name].torch(key.processor)
+            asked[host] = leader.clients[name].torch(key.processor)
         if key.processor == "cuda" and not asked[host].cuda:
             key = replace(key, processor="cpu", dtype="float32")
-            tell(
+            warn(
                 f"device {name} has no CUDA: its part runs on the processor, and U(.) is that of a GPU. "
                 f"There: jmsnas profile --device {name}-cpu --runtime torch"
             )
-        found[name] = Serving(key, asked[host].call_s)
+        found[name] = RuntimeChoice(key, asked[host].call_s)
     return found

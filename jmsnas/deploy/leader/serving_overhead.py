@@ -10,7 +10,7 @@ _LEAST_SPREAD = 1.3
 
 
 @dataclass(frozen=True, slots=True)
-class Served:
+class ServingOverhead:
     """Seconds that a device takes to serve a part: a_s + b * U."""
 
     a_s: float = 0.0
@@ -21,11 +21,11 @@ class Served:
         return self.a_s + self.b * tau_s if tau_s else 0.0
 
 
-def fit_served(tau_s: Sequence[float], taken_s: Sequence[float]) -> Served:
+def fit_serving_overhead(tau_s: Sequence[float], taken_s: Sequence[float]) -> ServingOverhead:
     """Fit taken = a + b * tau; b is 1 where the parts are too much alike to tell, or the line falls."""
     x, y = np.asarray(tau_s), np.asarray(taken_s)
     if x.max() >= _LEAST_SPREAD * x.min() and x.max() > 0:
         b, a = np.polyfit(x, y, 1)
         if b > 0:
-            return Served(float(a), float(b))
-    return Served(float(np.mean(y - x)))
+            return ServingOverhead(float(a), float(b))
+    return ServingOverhead(float(np.mean(y - x)))

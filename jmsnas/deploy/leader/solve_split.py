@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from jmsnas.deploy.leader.serving_overhead import Served
-from jmsnas.deploy.parts.pieces import line_pieces, segment_layers
-from jmsnas.deploy.parts.shipment import Piece
+from jmsnas.deploy.leader.serving_overhead import ServingOverhead
+from jmsnas.deploy.parts.pieces import segment_layers, split_part_specs
+from jmsnas.deploy.parts.shipment import PartSpec
 from jmsnas.deploy.transport.link import MeasuredLink
 from jmsnas.errors import DeployError
 from jmsnas.latency import Branch, completion_latency
@@ -16,14 +16,14 @@ from jmsnas.nas.latency.build_lut import LatencyLUT, Predictor, build_lut, sent_
 from jmsnas.nas.latency.mesh_lut import MeshLUT
 from jmsnas.nas.split.placement import Placement
 from jmsnas.space import IDENTITY, Block, SearchSpace
-from jmsnas.topology import Network
+from jmsnas.topology import Topology
 
 Links = Mapping[tuple[str, str], MeasuredLink]
 Pair = tuple[str, str]
 
 
 @dataclass(frozen=True, slots=True)
-class Solved:
+class PlannedSplit:
     """A split, and what equations (1) and (2) say of it.
 
     Attributes
@@ -38,9 +38,9 @@ class Solved:
         T.
     """
 
-    network: Network
+    network: Topology
     placement: Placement
-    pieces: tuple[Piece, ...]
+    part_specs: tuple[PartSpec, ...]
     tau_s: Mapping[str, float]
     epsilon_s: Mapping[Pair, float]
     latency_s: float
@@ -59,12 +59,12 @@ class Solved:
         return next(f"link {a} -> {b}" for (a, b), eps in self.epsilon_s.items() if eps == self.period_s)
 
 
-def fixed_space(space: SearchSpace, blocks: Sequence[Block]) -> SearchSpace:
+def single_model_space(space: SearchSpace, blocks: Sequence[Block]) -> SearchSpace:
     """Narrow a space to one network: a single candidate a layer."""
     return replace(space, choices=tuple((block.candidate,) for block in blocks))
 
 
-def without(network: Network, lost: Sequence[str]) -> Network:
+def without_devices(network: Topology, lost: Sequence[str]) -> Topology:
     """Take devices out; neighbours that are new to each other keep the wire of the link that led on.
 
     Raises
@@ -87,7 +87,7 @@ def without(network: Network, lost: Sequence[str]) -> Network:
     return replace(network, devices=devices, links=kept)
 
 
-def sizes_to_measure(space: SearchSpace, network: Network) -> tuple[int, ...]:
+def link_probe_sizes(space: SearchSpace, network: Topology) -> tuple[int, ...]:
     """Bytes that links may have to carry: at most eight, spread over what the space's layers give."""
     sizes = np.unique(sent_bytes(space, network)).astype(int)
     sizes = sizes[sizes > 0]
@@ -95,14 +95,14 @@ def sizes_to_measure(space: SearchSpace, network: Network) -> tuple[int, ...]:
     return tuple(int(n) for n in sizes[chosen])
 
 
-def solve(
+def solve_split(
     space: SearchSpace,
-    network: Network,
+    network: Topology,
     predictors: Mapping[str, Predictor],
     links: Links,
     cuts: Sequence[int] | None = None,
-    served: Mapping[str, Served] | None = None,
-) -> Solved:
+    served: Mapping[str, ServingOverhead] | None = None,
+) -> PlannedSplit:
     """Find the split of least T under the network's policy and limits, exactly.
 
     Parameters
@@ -132,21 +132,21 @@ def solve(
     return _with_terms(space, network, lut, placement, links, served or {})
 
 
-def predicted_again(
+def repredict(
     space: SearchSpace,
-    solved: Solved,
+    solved: PlannedSplit,
     predictors: Mapping[str, Predictor],
     links: Links,
-    served: Mapping[str, Served],
-) -> Solved:
+    served: Mapping[str, ServingOverhead],
+) -> PlannedSplit:
     """Predict a split once more, with what was learnt since it was solved."""
     network, lut = _lut(space, solved.network, predictors, links)
     return _with_terms(space, network, lut, solved.placement, links, served)
 
 
 def _lut(
-    space: SearchSpace, network: Network, predictors: Mapping[str, Predictor], links: Links
-) -> tuple[Network, LatencyLUT]:
+    space: SearchSpace, network: Topology, predictors: Mapping[str, Predictor], links: Links
+) -> tuple[Topology, LatencyLUT]:
     """Give the network with links as measured, and its table of terms."""
     known = {(link.source, link.target): link for link in network.links}
     measured = tuple(
@@ -159,53 +159,55 @@ def _lut(
 
 def _with_terms(
     space: SearchSpace,
-    network: Network,
+    network: Topology,
     lut: LatencyLUT,
     placement: Placement,
     links: Links,
-    served: Mapping[str, Served],
-) -> Solved:
-    pieces = line_pieces(space, network, placement)
+    served: Mapping[str, ServingOverhead],
+) -> PlannedSplit:
+    part_specs = split_part_specs(space, network, placement)
     terms = {term.device: term for term in lut.terms((0,) * sum(map(len, _layers(lut))), placement)}
     tau_s = {
-        piece.device: 0.0
-        if _passes_on(space, piece)
-        else served.get(piece.device, Served()).seconds(terms[piece.device].tau_s)
-        for piece in pieces
+        part_spec.device: 0.0
+        if _passes_on(space, part_spec)
+        else served.get(part_spec.device, ServingOverhead()).seconds(terms[part_spec.device].tau_s)
+        for part_spec in part_specs
     }
     epsilon_s = {
-        (piece.device, target.device): _send_s(network, lut, terms, links, (piece.device, target.device))
-        for piece in pieces
-        for target in piece.targets
+        (part_spec.device, target.device): _send_s(
+            network, lut, terms, links, (part_spec.device, target.device)
+        )
+        for part_spec in part_specs
+        for target in part_spec.next_hops
     }
-    children = [piece for piece in pieces if piece.device in network.children]
-    line = [piece for piece in pieces if piece.device not in network.children]
+    children = [part_spec for part_spec in part_specs if part_spec.device in network.children]
+    line = [part_spec for part_spec in part_specs if part_spec.device not in network.children]
     branches = [
         Branch(
             epsilon_s[network.root, child.device],
             tau_s[child.device],
-            epsilon_s[child.device, child.targets[0].device],
+            epsilon_s[child.device, child.next_hops[0].device],
         )
         for child in children
     ]
     sends = [
-        epsilon_s[piece.device, piece.targets[0].device]
-        if piece.targets and piece.device != network.root
+        epsilon_s[part_spec.device, part_spec.next_hops[0].device]
+        if part_spec.next_hops and part_spec.device != network.root
         else 0.0
-        for piece in line
+        for part_spec in line
     ]
     # Broadcast: what serial fan-out makes a branch wait for is in its own term already.
-    latency_s = completion_latency([tau_s[piece.device] for piece in line], sends, 0.0, branches)
-    return Solved(network, placement, pieces, tau_s, epsilon_s, float(latency_s))
+    latency_s = completion_latency([tau_s[part_spec.device] for part_spec in line], sends, 0.0, branches)
+    return PlannedSplit(network, placement, part_specs, tau_s, epsilon_s, float(latency_s))
 
 
-def _passes_on(space: SearchSpace, piece: Piece) -> bool:
+def _passes_on(space: SearchSpace, part_spec: PartSpec) -> bool:
     """Whether a piece of a single network has no layer that computes: such a part is no call."""
-    layers = segment_layers(space)[piece.segment][piece.first - 1 : piece.last]
+    layers = segment_layers(space)[part_spec.segment][part_spec.first - 1 : part_spec.last]
     return all(space.choices[n][0] == IDENTITY for n in layers)
 
 
-def _send_s(network: Network, lut: LatencyLUT, terms: Mapping[str, Any], links: Links, pair: Pair) -> float:
+def _send_s(network: Topology, lut: LatencyLUT, terms: Mapping[str, Any], links: Links, pair: Pair) -> float:
     """Seconds of what a split sends over a link."""
     source, target = pair
     if source != network.root:
@@ -216,4 +218,4 @@ def _send_s(network: Network, lut: LatencyLUT, terms: Mapping[str, Any], links: 
 
 
 def _layers(lut: LatencyLUT) -> tuple[tuple[int, ...], ...]:
-    return (lut.line_layers, *lut.branch_layers)
+    return (lut.main_path_layers, *lut.branch_layers)

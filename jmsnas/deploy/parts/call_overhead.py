@@ -14,7 +14,7 @@ import numpy as np
 from jmsnas.profiler.timing.onnx_session import open_session
 
 # y = Relu(x), x (1, 24, 8, 8) float32, opset 20: the smallest model that does something.
-RELU = base64.b64decode(
+RELU_ONNX = base64.b64decode(
     "CAoSADpOCgwKAXgSAXkiBFJlbHUSBGNhbGxaGwoBeBIWChQIARIQCgIIAQoCCBgKAggICgIICGIbCgF5EhYKFAgBEhAKAggBCgII"
     "GAoCCAgKAggIQgQKABAU"
 )
@@ -22,9 +22,9 @@ _ROUNDS, _PAUSE_S, _IN_A_ROW = 31, 0.003, 200
 
 
 @cache
-def cold_call_s() -> float:
+def call_overhead_s() -> float:
     """Seconds that one call takes more when it comes alone; measured once in this process, 0.1 s."""
-    session = open_session(RELU, 1)
+    session = open_session(RELU_ONNX, 1)
     call = partial(session.run, ["y"], {"x": np.ones((1, 24, 8, 8), np.float32)})
     alone = []
     for _ in range(_ROUNDS):

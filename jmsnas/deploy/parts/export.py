@@ -39,7 +39,7 @@ class _EveryLayer(nn.Module):
 
 
 @dataclass(frozen=True, slots=True)
-class Exported:
+class ExportedModel:
     """A network, or a branch of one, in ONNX.
 
     Attributes
@@ -104,7 +104,7 @@ class Exported:
         return np.ascontiguousarray(y.numpy())
 
 
-def export_network(network: nn.Sequential, input_shape: Sequence[int]) -> Exported:
+def export_model(network: nn.Sequential, input_shape: Sequence[int]) -> ExportedModel:
     """Export a network that is a row of layers.
 
     Parameters
@@ -114,15 +114,15 @@ def export_network(network: nn.Sequential, input_shape: Sequence[int]) -> Export
     input_shape
         Of one call, the batch first.
     """
-    whole = _EveryLayer(folded(network.eval())).eval().requires_grad_(False)
+    whole = _EveryLayer(fold_batch_norms(network.eval())).eval().requires_grad_(False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter deprecates its own inner calls
         program = torch.onnx.export(whole, (torch.zeros(*input_shape),), dynamo=True, verbose=False)
     assert program is not None  # dynamo=True always gives a program
-    return exported(network, program.model, input_shape)
+    return exported_model(network, program.model, input_shape)
 
 
-def exported(network: nn.Sequential, model: ir.Model, input_shape: Sequence[int]) -> Exported:
+def exported_model(network: nn.Sequential, model: ir.Model, input_shape: Sequence[int]) -> ExportedModel:
     """Bring a network together with the graph it was exported to, whose outputs are those of all layers."""
     network = network.eval()
     with torch.inference_mode():
@@ -134,10 +134,10 @@ def exported(network: nn.Sequential, model: ir.Model, input_shape: Sequence[int]
     values = [model.graph.inputs[0]]
     for n, (leaving, layer) in enumerate(zip(model.graph.outputs, network, strict=True)):
         values.append(values[n] if isinstance(layer, nn.Identity) else leaving)
-    return Exported(network, model, tuple(values), tuple(shapes))
+    return ExportedModel(network, model, tuple(values), tuple(shapes))
 
 
-def folded(network: nn.Sequential) -> nn.Sequential:
+def fold_batch_norms(network: nn.Sequential) -> nn.Sequential:
     """Copy a network with each BatchNorm behind a convolution folded into it."""
     copied = copy.deepcopy(network)
     for module in copied.modules():

@@ -15,19 +15,19 @@ from torch import nn
 
 from jmsnas import blocks, operations
 from jmsnas.deploy.parts import export
-from jmsnas.deploy.parts.export import Exported, export_network, exported
+from jmsnas.deploy.parts.export import ExportedModel, export_model, exported_model
 from jmsnas.files import make_folder, write_atomic
 
 
-def kept_export(network: nn.Sequential, input_shape: Sequence[int], cache: Path) -> Exported:
+def cached_export(network: nn.Sequential, input_shape: Sequence[int], cache: Path) -> ExportedModel:
     """Export a network as `export_network` does, or read what an earlier call has left in `cache`.
 
     Raises StorageError when the cache cannot be written.
     """
     path = cache / f"{_digest(network, input_shape)}.onnx"
     if (model := _read(path)) is not None:
-        return exported(network, model, input_shape)
-    made = export_network(network, input_shape)
+        return exported_model(network, model, input_shape)
+    made = export_model(network, input_shape)
     for node in made.model.graph:
         node.metadata_props.clear()  # stack traces of this machine
     content = ir.to_proto(made.model).SerializeToString(deterministic=True)

@@ -15,7 +15,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from jmsnas.deploy.parts.manifest_fields import DIGEST, FIELDS, NAME, Blob, Hop, read_blob
-from jmsnas.deploy.parts.torch_architecture import MAX_HEADER_BYTES, read_architecture
+from jmsnas.deploy.parts.torch_architecture import MAX_WEIGHTS_HEADER_BYTES, parse_architecture
 from jmsnas.errors import PartError
 from jmsnas.profiler.table.latency_table import LAYOUTS, PROCESSORS
 
@@ -108,15 +108,15 @@ class Manifest:
             if not ok:
                 raise PartError(f"a manifest whose {what} cannot be: send the part again from the leader")
         if self.blocks and self.model:
-            known = read_architecture(self.blocks, self.input_shape, self.output_shape)
-            if not 0 <= self.model.size_bytes - known.weights_bytes <= 8 + MAX_HEADER_BYTES:
+            known = parse_architecture(self.blocks, self.input_shape, self.output_shape)
+            if not 0 <= self.model.size_bytes - known.weights_bytes <= 8 + MAX_WEIGHTS_HEADER_BYTES:
                 raise PartError(
                     f"a torch part with a file of {self.model.size_bytes} bytes: the weights of its blocks "
                     f"take {known.weights_bytes}"
                 )
 
 
-def to_bytes(manifest: Manifest) -> bytes:
+def manifest_bytes(manifest: Manifest) -> bytes:
     """Write a manifest as canonical JSON. Raises PartError when it is larger than 64 KiB."""
     document = {"schema": SCHEMA_VERSION, **asdict(manifest)}
     content = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
@@ -130,7 +130,7 @@ def sign(content: bytes, key: Ed25519PrivateKey) -> bytes:
     return key.sign(content)
 
 
-def verify(content: bytes, signature: bytes, key: Ed25519PublicKey) -> Manifest:
+def verify_manifest(content: bytes, signature: bytes, key: Ed25519PublicKey) -> Manifest:
     """Read a manifest that the holder of `key` signed: size, then signature, then every field.
 
     Raises
@@ -144,7 +144,7 @@ def verify(content: bytes, signature: bytes, key: Ed25519PublicKey) -> Manifest:
         key.verify(signature, content)
     except InvalidSignature:
         raise PartError("a manifest that the leader did not sign: send it from the leader") from None
-    return parse(content)
+    return parse_manifest(content)
 
 
 def signed_epoch(content: bytes, signature: bytes, key: Ed25519PublicKey) -> int:
@@ -156,13 +156,13 @@ def signed_epoch(content: bytes, signature: bytes, key: Ed25519PublicKey) -> int
         raise PartError("a plan that the leader did not sign") from None
 
 
-def blobs_to_bytes(blobs: Sequence[Blob]) -> bytes:
+def blob_list_bytes(blobs: Sequence[Blob]) -> bytes:
     """Write a list of blobs, for `sign`: blocks that an agent is to time."""
     document = {"schema": SCHEMA_VERSION, "blobs": [[blob.sha256, blob.size_bytes] for blob in blobs]}
     return json.dumps(document, separators=(",", ":")).encode()
 
 
-def verify_blobs(content: bytes, signature: bytes, key: Ed25519PublicKey) -> list[Blob]:
+def verify_blob_list(content: bytes, signature: bytes, key: Ed25519PublicKey) -> list[Blob]:
     """Read a list of blobs that the holder of `key` signed. Raises PartError."""
     if len(content) > MAX_LIST_BYTES:
         raise PartError(f"a list of {len(content)} bytes: expected at most {MAX_LIST_BYTES}")
@@ -177,7 +177,7 @@ def verify_blobs(content: bytes, signature: bytes, key: Ed25519PublicKey) -> lis
     return [blob for blob in blobs if blob]
 
 
-def parse(content: bytes) -> Manifest:
+def parse_manifest(content: bytes) -> Manifest:
     """Read a manifest whose signature was verified, every field checked. Raises PartError."""
     try:
         document = json.loads(content, parse_constant=_no_constant)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from jmsnas.errors import PartError
 
 # What the blocks of `jmsnas.blocks` are exported to, with BatchNorm folded.
-ALLOWED = frozenset(
+ALLOWED_OPERATORS = frozenset(
     {
         "Add",
         "Clip",
@@ -29,20 +29,20 @@ ALLOWED = frozenset(
         "Reshape",
     }
 )
-OPSETS = range(17, 26)
+ALLOWED_OPSETS = range(17, 26)
 _MOST_NODES = 20_000
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 @dataclass(frozen=True, slots=True)
-class OnnxFacts:
+class OnnxRequirements:
     """Operators of a model, each once and sorted, and the opset of the one domain it uses."""
 
     opset: int
     ops: tuple[str, ...]
 
 
-def read_onnx(model: bytes) -> OnnxFacts:
+def scan_onnx(model: bytes) -> OnnxRequirements:
     """Read a model's operators and refuse what may not be run.
 
     Raises
@@ -61,13 +61,15 @@ def read_onnx(model: bytes) -> OnnxFacts:
             raise PartError("an ONNX file with functions or training information: expected operators alone")
     if len(graphs) != 1 or len(opsets) != 1:
         raise PartError("not an ONNX file with one graph and one opset")
-    if opsets[0] not in OPSETS:
-        raise PartError(f"an ONNX file of opset {opsets[0]}: expected {OPSETS[0]} to {OPSETS[-1]}")
+    if opsets[0] not in ALLOWED_OPSETS:
+        raise PartError(
+            f"an ONNX file of opset {opsets[0]}: expected {ALLOWED_OPSETS[0]} to {ALLOWED_OPSETS[-1]}"
+        )
     ops = sorted(set(_ops(graphs[0])))
-    foreign = [op for op in ops if op not in ALLOWED]
+    foreign = [op for op in ops if op not in ALLOWED_OPERATORS]
     if foreign:
         raise PartError(f"an ONNX file with operators that no part has: {', '.join(foreign[:5])[:100]}")
-    return OnnxFacts(opsets[0], tuple(ops))
+    return OnnxRequirements(opsets[0], tuple(ops))
 
 
 def _ops(graph: memoryview) -> Iterator[str]:

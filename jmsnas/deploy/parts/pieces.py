@@ -1,46 +1,50 @@
 """The pieces of a split, in the order data meets them, and the segments they are cut from."""
 
-from jmsnas.deploy.parts.shipment import Piece, Target
+from jmsnas.deploy.parts.shipment import NextHop, PartSpec
 from jmsnas.nas.split.placement import Placement
 from jmsnas.space import SearchSpace
-from jmsnas.topology import Network
+from jmsnas.topology import Topology
 
 
-def line_pieces(space: SearchSpace, network: Network, placement: Placement) -> tuple[Piece, ...]:
+def split_part_specs(space: SearchSpace, network: Topology, placement: Placement) -> tuple[PartSpec, ...]:
     """Make the pieces of a split of a chain or a mesh, in the order data meets them.
 
     Devices behind the one that ran the last layer are left out: the result stays where it is.
     """
-    line, cuts = network.line, placement.cuts
+    line, cuts = network.main_path, placement.cuts
     starts = (0, *cuts[:-1])
     last = max(m for m, (start, cut) in enumerate(zip(starts, cuts, strict=True)) if cut > start)
     root = line.index(network.root) if network.root else len(line)
     last = max(last, root + 1) if network.root else last
-    pieces: list[Piece] = []
+    part_specs: list[PartSpec] = []
     for m in range(last + 1):
         segment, offset = ("chain", 0) if not network.root else ("trunk", 0)
         if m > root:
             segment, offset = "tail", space.trunk
         joined = len(space.branches) if m == root + 1 and len(space.branches) > 1 else 0
-        targets: tuple[Target, ...] = ()
+        targets: tuple[NextHop, ...] = ()
         if m == root:
             order = [network.children[k] for k in placement.children]
-            targets = tuple(Target(child, network.link(line[m], child).wire) for child in order)
+            targets = tuple(NextHop(child, network.link(line[m], child).wire) for child in order)
         elif m < last:
             wire = network.input_encoding if cuts[m] == 0 else network.link(line[m], line[m + 1]).wire
-            targets = (Target(line[m + 1], wire),)
-        pieces.append(Piece(line[m], segment, starts[m] - offset + 1, cuts[m] - offset, targets, joined))
+            targets = (NextHop(line[m + 1], wire),)
+        part_specs.append(
+            PartSpec(line[m], segment, starts[m] - offset + 1, cuts[m] - offset, targets, joined)
+        )
         if m == root:
-            pieces += _branch_pieces(space, network, placement, line[m + 1])
-    return tuple(pieces)
+            part_specs += _branch_pieces(space, network, placement, line[m + 1])
+    return tuple(part_specs)
 
 
-def _branch_pieces(space: SearchSpace, network: Network, placement: Placement, behind: str) -> list[Piece]:
+def _branch_pieces(
+    space: SearchSpace, network: Topology, placement: Placement, behind: str
+) -> list[PartSpec]:
     found = []
     for b, (layers, k) in enumerate(zip(space.branches, placement.children, strict=True)):
         child = network.children[k]
-        target = Target(behind, network.link(child, behind).wire, b)
-        found.append(Piece(child, f"branch{b + 1}", 1, len(layers), (target,)))
+        target = NextHop(behind, network.link(child, behind).wire, b)
+        found.append(PartSpec(child, f"branch{b + 1}", 1, len(layers), (target,)))
     return found
 
 
@@ -49,5 +53,5 @@ def segment_layers(space: SearchSpace) -> dict[str, tuple[int, ...]]:
     if not space.branches:
         return {"chain": tuple(range(space.N))}
     branches = {f"branch{b + 1}": layers for b, layers in enumerate(space.branches)}
-    tail = tuple(n for n in space.line if n >= space.trunk)
+    tail = tuple(n for n in space.main_path if n >= space.trunk)
     return {"trunk": tuple(range(space.trunk)), **branches, "tail": tail}

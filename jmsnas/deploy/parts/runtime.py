@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jmsnas.deploy.parts.manifest import Manifest
-from jmsnas.deploy.parts.onnx_scan import read_onnx
+from jmsnas.deploy.parts.onnx_scan import scan_onnx
 from jmsnas.errors import PartError
 from jmsnas.profiler.timing.onnx_session import open_session
 
@@ -16,7 +16,7 @@ Array = NDArray[np.float32]
 GOLDEN_TOLERANCE = 1e-4
 
 
-class Runner:
+class PartRunner:
     """A part that is ready: arrays in, arrays out."""
 
     def __init__(self, manifest: Manifest, model: bytes | None) -> None:
@@ -36,16 +36,18 @@ class Runner:
 def _ready(manifest: Manifest, model: bytes) -> Callable[[Array], Array]:
     if manifest.runtime == "onnxruntime":
         return _onnx_call(manifest, model)
-    need_torch(manifest)
-    from jmsnas.deploy.parts.torch_runtime import torch_call  # seconds, and memory that only torch parts need
+    require_torch(manifest)
+    from jmsnas.deploy.parts.torch_runtime import (
+        torch_callable,  # seconds, and memory that only torch parts need
+    )
 
     try:
-        return torch_call(manifest, model)
+        return torch_callable(manifest, model)
     except RuntimeError as error:  # torch's own: no memory on the GPU, say
         raise PartError("a torch part that torch refuses: see the memory that is free") from error
 
 
-def need_torch(manifest: Manifest) -> None:
+def require_torch(manifest: Manifest) -> None:
     """Refuse a torch part where torch is not installed; it is not imported for that. Raises PartError."""
     try:
         found = manifest.runtime != "torch" or find_spec("torch") is not None
@@ -79,7 +81,7 @@ def _onnx_call(manifest: Manifest, model: bytes) -> Callable[[Array], Array]:
 
 def check_onnx(manifest: Manifest, model: bytes) -> None:
     """Refuse a model that is not what its manifest says, or holds what may not be run. Raises PartError."""
-    facts = read_onnx(model)
+    facts = scan_onnx(model)
     if (facts.opset, facts.ops) != (manifest.opset, manifest.ops):
         raise PartError("an ONNX file whose operators or opset are not those that were signed")
 
@@ -94,7 +96,7 @@ def golden_arrays(manifest: Manifest, golden: bytes) -> tuple[Array, Array]:
     return x.reshape(manifest.input_shape), y.reshape(manifest.output_shape)
 
 
-def golden_error(runner: Runner, x: Array, y: Array) -> float:
+def golden_error(runner: PartRunner, x: Array, y: Array) -> float:
     """Largest difference from the leader's output, as a share of its largest number."""
     found = runner(x)
     if not np.isfinite(found).all():

@@ -11,7 +11,7 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from jmsnas.deploy.parts.torch_architecture import MAX_HEADER_BYTES
+from jmsnas.deploy.parts.torch_architecture import MAX_WEIGHTS_HEADER_BYTES
 from jmsnas.errors import PartError
 
 _LENGTH = struct.Struct("<Q")
@@ -20,7 +20,7 @@ _KEYS = {"dtype", "shape", "data_offsets"}
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class TensorEntry:
     """A tensor in a file: its dtype, its shape, and where its bytes begin and end, from the file's start."""
 
     dtype: str
@@ -29,7 +29,7 @@ class Place:
     end: int
 
 
-def read_places(blob: bytes, weights_bytes: int) -> dict[str, Place]:
+def scan_safetensors(blob: bytes, weights_bytes: int) -> dict[str, TensorEntry]:
     """Read the header of a safetensors file whose tensors take `weights_bytes`; no memory is taken for them.
 
     Raises
@@ -41,9 +41,9 @@ def read_places(blob: bytes, weights_bytes: int) -> dict[str, Place]:
     if len(blob) < _LENGTH.size:
         raise PartError("not a safetensors file: it ends within its first number")
     (length,) = _LENGTH.unpack_from(blob)
-    if length > min(MAX_HEADER_BYTES, len(blob) - _LENGTH.size):
+    if length > min(MAX_WEIGHTS_HEADER_BYTES, len(blob) - _LENGTH.size):
         raise PartError(
-            f"not a safetensors file: its header would be longer than it, or than {MAX_HEADER_BYTES} bytes"
+            f"not a safetensors file: its header exceeds its size or {MAX_WEIGHTS_HEADER_BYTES} bytes"
         )
     begin = _LENGTH.size + length
     if len(blob) - begin != weights_bytes:
@@ -65,7 +65,7 @@ def read_places(blob: bytes, weights_bytes: int) -> dict[str, Place]:
     return places
 
 
-def _place(entry: Any, start: int) -> Place:
+def _place(entry: Any, start: int) -> TensorEntry:
     if set(entry) != _KEYS:
         raise KeyError
     dtype, shape, (begin, end) = entry["dtype"], entry["shape"], entry["data_offsets"]
@@ -76,4 +76,4 @@ def _place(entry: Any, start: int) -> Place:
         raise ValueError
     if end - begin != _SIZES[dtype] * math.prod(shape):
         raise PartError("a safetensors file with a shape that its bytes do not fill")
-    return Place(dtype, tuple(shape), start + begin, start + end)
+    return TensorEntry(dtype, tuple(shape), start + begin, start + end)

@@ -7,19 +7,19 @@ from importlib.metadata import version
 
 import numpy as np
 
-from jmsnas.deploy.parts.export import Exported
+from jmsnas.deploy.parts.export import ExportedModel
 from jmsnas.deploy.parts.manifest import Manifest
 from jmsnas.deploy.parts.manifest_fields import Blob, Hop
-from jmsnas.deploy.parts.onnx_scan import OnnxFacts, read_onnx
-from jmsnas.deploy.transport.devices_file import Address
+from jmsnas.deploy.parts.onnx_scan import OnnxRequirements, scan_onnx
+from jmsnas.deploy.transport.devices_file import AgentAddress
 from jmsnas.deploy.transport.encoding import WIRE_DTYPES
-from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.table.latency_table import RuntimeKey
 
 _VERSIONS = ("jmsnas", "torch", "onnx", "numpy")
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class NextHop:
     """A piece's next device: its name, the number format on the way, and which tensor of its join this is.
 
     `pace_bps` and `pace_delay_s` hold the transfer back as a link of that rate would; 0 where it is not held.
@@ -33,7 +33,7 @@ class Target:
 
 
 @dataclass(frozen=True, slots=True)
-class Piece:
+class PartSpec:
     """Layers first .. last (from 1) of a segment on a device; last = first - 1 where it only passes on.
 
     `segment` names the network or the branch they are of; `joined` is how many tensors are added up before
@@ -45,10 +45,10 @@ class Piece:
     segment: str
     first: int
     last: int
-    targets: tuple[Target, ...]
+    next_hops: tuple[NextHop, ...]
     joined: int = 0
     hold_s: float = 0.0
-    key: Key = Key()
+    key: RuntimeKey = RuntimeKey()
 
     @property
     def words(self) -> str:
@@ -67,10 +67,10 @@ class Shipment:
     blobs: Mapping[str, bytes]
 
 
-def shipments(
-    pieces: tuple[Piece, ...],
-    segments: Mapping[str, Exported],
-    agents: Mapping[str, Address],
+def make_shipments(
+    part_specs: tuple[PartSpec, ...],
+    segments: Mapping[str, ExportedModel],
+    agents: Mapping[str, AgentAddress],
     cluster: str,
     leader: str,
     epoch: int,
@@ -96,40 +96,40 @@ def shipments(
     seed
         Of the golden inputs.
     """
-    senders = {piece.device: [leader] if n == 0 else [] for n, piece in enumerate(pieces)}
-    for piece in pieces:
-        for target in piece.targets:
-            senders[target.device].append(agents[piece.device].fingerprint)
+    senders = {part_spec.device: [leader] if n == 0 else [] for n, part_spec in enumerate(part_specs)}
+    for part_spec in part_specs:
+        for target in part_spec.next_hops:
+            senders[target.device].append(agents[part_spec.device].fingerprint)
     found = {}
-    for piece in pieces:
-        exported = segments[piece.segment]
-        blobs, facts = _contents(piece, exported, seed)
+    for part_spec in part_specs:
+        exported = segments[part_spec.segment]
+        blobs, facts = _contents(part_spec, exported, seed)
         named = [Blob(digest, len(content)) for digest, content in blobs.items()]
-        found[piece.device] = Shipment(
+        found[part_spec.device] = Shipment(
             Manifest(
                 cluster=cluster,
-                device=piece.device,
-                fingerprint=agents[piece.device].fingerprint,
+                device=part_spec.device,
+                fingerprint=agents[part_spec.device].fingerprint,
                 epoch=epoch,
-                layers=piece.words,
-                runtime=piece.key.runtime,
-                processor=piece.key.processor,
-                layout=piece.key.layout,
-                blocks=exported.words(piece.first, piece.last)
-                if named and piece.key.runtime == "torch"
+                layers=part_spec.words,
+                runtime=part_spec.key.runtime,
+                processor=part_spec.key.processor,
+                layout=part_spec.key.layout,
+                blocks=exported.words(part_spec.first, part_spec.last)
+                if named and part_spec.key.runtime == "torch"
                 else (),
                 model=named[0] if named else None,
                 golden=named[1] if named else None,
-                input_shape=exported.shapes[piece.first - 1],
-                output_shape=exported.shapes[piece.last],
+                input_shape=exported.shapes[part_spec.first - 1],
+                output_shape=exported.shapes[part_spec.last],
                 opset=facts.opset,
                 ops=facts.ops,
                 threads=threads,
                 peak_bytes=16 * sum(int(np.prod(shape)) for shape in exported.shapes) * 8 + (64 << 20),
-                joined=piece.joined,
-                sources=tuple(sorted(set(senders[piece.device]))),
-                hops=tuple(_hop(target, agents) for target in piece.targets),
-                hold_s=piece.hold_s,
+                joined=part_spec.joined,
+                sources=tuple(sorted(set(senders[part_spec.device]))),
+                hops=tuple(_hop(target, agents) for target in part_spec.next_hops),
+                hold_s=part_spec.hold_s,
                 versions={name: version(name) for name in _VERSIONS},
             ),
             blobs,
@@ -137,25 +137,27 @@ def shipments(
     return found
 
 
-def _contents(piece: Piece, exported: Exported, seed: int) -> tuple[dict[str, bytes], OnnxFacts]:
+def _contents(
+    part_spec: PartSpec, exported: ExportedModel, seed: int
+) -> tuple[dict[str, bytes], OnnxRequirements]:
     """Give a piece's ONNX or safetensors file and golden numbers, by digest, and what an ONNX file needs."""
-    torch = piece.key.runtime == "torch"
+    torch = part_spec.key.runtime == "torch"
     made = exported.weights if torch else exported.cut
-    model = made(piece.first, piece.last) if piece.last >= piece.first else None
+    model = made(part_spec.first, part_spec.last) if part_spec.last >= part_spec.first else None
     if model is None:
-        return {}, OnnxFacts(0, ())
-    shape = exported.shapes[piece.first - 1]
+        return {}, OnnxRequirements(0, ())
+    shape = exported.shapes[part_spec.first - 1]
     x = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-    y = exported.run(x, piece.first, piece.last)
+    y = exported.run(x, part_spec.first, part_spec.last)
     golden = np.concatenate([x.ravel(), y.ravel()]).astype("<f4").tobytes()
     return {hashlib.sha256(content).hexdigest(): content for content in (model, golden)}, (
-        OnnxFacts(0, ()) if torch else read_onnx(model)
+        OnnxRequirements(0, ()) if torch else scan_onnx(model)
     )
 
 
 def chain_pieces(
     devices: tuple[str, ...], cuts: tuple[int, ...], wires: tuple[str, ...]
-) -> tuple[Piece, ...]:
+) -> tuple[PartSpec, ...]:
     """Make the pieces of a chain's split: `cuts` as in a `Placement`, `wires` of what leaves each device.
 
     Devices behind the one that ran the last layer are left out: the result stays where it is.
@@ -163,18 +165,18 @@ def chain_pieces(
     starts = (0, *cuts[:-1])
     last = max(m for m, (start, cut) in enumerate(zip(starts, cuts, strict=True)) if cut > start)
     return tuple(
-        Piece(
+        PartSpec(
             devices[m],
             "chain",
             starts[m] + 1,
             cuts[m],
-            (Target(devices[m + 1], wires[m]),) if m < last else (),
+            (NextHop(devices[m + 1], wires[m]),) if m < last else (),
         )
         for m in range(last + 1)
     )
 
 
-def _hop(target: Target, agents: Mapping[str, Address]) -> Hop:
+def _hop(target: NextHop, agents: Mapping[str, AgentAddress]) -> Hop:
     return Hop(
         target.device,
         agents[target.device].address,

@@ -11,15 +11,15 @@ from jmsnas.deploy.parts.manifest_fields import MAX_BLOB_BYTES
 from jmsnas.errors import PartError, SpaceError
 from jmsnas.space import Block, Part
 
-MOST_BLOCKS, _MOST_WORDS = 256, 80
+MAX_BLOCKS, _MOST_WORDS = 256, 80
 # Names, shapes and places of the weights, in JSON before them: about 100 bytes a tensor.
-MAX_HEADER_BYTES = 1 << 20
+MAX_WEIGHTS_HEADER_BYTES = 1 << 20
 # No tensor between two operators is larger, numbers.
 _MOST_NUMBERS = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
-class Architecture:
+class PartArchitecture:
     """The blocks of a part, in the order they run, and what their weights take.
 
     Attributes
@@ -35,9 +35,9 @@ class Architecture:
     weights_bytes: int
 
 
-def read_architecture(
+def parse_architecture(
     words: Sequence[str], input_shape: tuple[int, ...], output_shape: tuple[int, ...]
-) -> Architecture:
+) -> PartArchitecture:
     """Read blocks as `str` writes them, such as `mb_k5_e6 16->24 8x8 /2`.
 
     Parameters
@@ -53,8 +53,8 @@ def read_architecture(
         For too many blocks, one that cannot be, blocks that do not follow one another, other shapes than
         these, or weights and tensors larger than any part has.
     """
-    if not 0 < len(words) <= MOST_BLOCKS:
-        raise PartError(f"a torch part of {len(words)} blocks: expected 1 to {MOST_BLOCKS}")
+    if not 0 < len(words) <= MAX_BLOCKS:
+        raise PartError(f"a torch part of {len(words)} blocks: expected 1 to {MAX_BLOCKS}")
     if any(len(text) > _MOST_WORDS for text in words):
         raise PartError("a torch part with a block that nobody knows: update jmsnas on this device")
     try:
@@ -77,4 +77,4 @@ def read_architecture(
     weights_bytes = 4 * (sum(op.parameters for op in found) + sum(norms)) + 8 * len(norms)
     if weights_bytes > MAX_BLOB_BYTES:
         raise PartError(f"a torch part whose weights take more than {MAX_BLOB_BYTES} bytes")
-    return Architecture(part, weights_bytes)
+    return PartArchitecture(part, weights_bytes)

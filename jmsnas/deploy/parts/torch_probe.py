@@ -17,7 +17,7 @@ _ROUNDS, _PAUSE_S, _IN_A_ROW = 31, 0.003, 10
 
 
 @dataclass(frozen=True, slots=True)
-class TorchHere:
+class TorchInfo:
     """torch's version; name of the GPU it uses, or none; seconds that a part pays beside its blocks."""
 
     version: str = ""
@@ -26,7 +26,7 @@ class TorchHere:
 
 
 @cache
-def torch_here(processor: str) -> TorchHere:
+def probe_torch(processor: str) -> TorchInfo:
     """Look once a process. The call is on `processor`, on the CPU where there is no CUDA.
 
     Nothing is found where torch is not installed or cannot be imported: `jmsnas doctor` says why.
@@ -37,9 +37,9 @@ def torch_here(processor: str) -> TorchHere:
             command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_ASK_S, check=True
         )
         told = json.loads(done.stdout)
-        return TorchHere(str(told["version"])[:100], str(told["cuda"])[:100], float(told["call_s"]))
+        return TorchInfo(str(told["version"])[:100], str(told["cuda"])[:100], float(told["call_s"]))
     except (subprocess.SubprocessError, ValueError, KeyError, TypeError):
-        return TorchHere()
+        return TorchInfo()
 
 
 def main() -> None:
@@ -48,7 +48,7 @@ def main() -> None:
 
     cuda = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     call_s = _call_s("cuda" if cuda and sys.argv[1] == "cuda" else "cpu")
-    print(json.dumps(asdict(TorchHere(str(torch.__version__), cuda, call_s))))
+    print(json.dumps(asdict(TorchInfo(str(torch.__version__), cuda, call_s))))
 
 
 def _call_s(processor: str) -> float:
@@ -56,14 +56,14 @@ def _call_s(processor: str) -> float:
     import numpy as np
     import torch
 
-    from jmsnas.blocks import build, example_input
-    from jmsnas.deploy.parts.torch_runtime import ready_module
-    from jmsnas.profiler.table.latency_table import REFERENCE
+    from jmsnas.blocks import build_module, example_input
+    from jmsnas.deploy.parts.torch_runtime import module_callable
+    from jmsnas.profiler.table.latency_table import REFERENCE_BLOCK
 
-    x_NCHW = example_input(REFERENCE)
+    x_NCHW = example_input(REFERENCE_BLOCK)
     shape = tuple(x_NCHW.shape)  # the reference block keeps its input's
-    module = build(REFERENCE).eval().to(processor)
-    call, x = ready_module(module, shape, shape, processor), x_NCHW.numpy()
+    module = build_module(REFERENCE_BLOCK).eval().to(processor)
+    call, x = module_callable(module, shape, shape, processor), x_NCHW.numpy()
     alone, in_a_row = list[int](), list[float]()
     for _ in range(_ROUNDS):
         time.sleep(_PAUSE_S)

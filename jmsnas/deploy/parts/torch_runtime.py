@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from jmsnas.blocks import build
+from jmsnas.blocks import build_module
 from jmsnas.deploy.parts.manifest import Manifest
-from jmsnas.deploy.parts.safetensors_scan import Place, read_places
-from jmsnas.deploy.parts.torch_architecture import Architecture, read_architecture
+from jmsnas.deploy.parts.safetensors_scan import TensorEntry, scan_safetensors
+from jmsnas.deploy.parts.torch_architecture import PartArchitecture, parse_architecture
 from jmsnas.errors import PartError
 
 Array = NDArray[np.float32]
@@ -22,7 +22,7 @@ _NUMPY = {"F32": "<f4", "I64": "<i8"}
 _LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 
 
-def load_part(architecture: Architecture, weights: bytes) -> nn.Module:
+def load_torch_part(architecture: PartArchitecture, weights: bytes) -> nn.Module:
     """Build the modules of a part and give them the weights of a file, in evaluation mode.
 
     They are built without memory first: what the file says is compared with what they need, tensor by tensor,
@@ -33,9 +33,9 @@ def load_part(architecture: Architecture, weights: bytes) -> nn.Module:
     PartError
         When a tensor is missing, unknown, or of another dtype or shape.
     """
-    places = read_places(weights, architecture.weights_bytes)
+    places = scan_safetensors(weights, architecture.weights_bytes)
     with torch.device("meta"):
-        module = build(architecture.part)
+        module = build_module(architecture.part)
     needed = module.state_dict()
     if set(places) != set(needed):
         raise PartError("a safetensors file with tensors missing or unknown: send the part again")
@@ -47,12 +47,12 @@ def load_part(architecture: Architecture, weights: bytes) -> nn.Module:
     return module.eval().requires_grad_(False)
 
 
-def _tensor(weights: bytes, place: Place) -> Tensor:
+def _tensor(weights: bytes, place: TensorEntry) -> Tensor:
     numbers = np.frombuffer(weights[place.begin : place.end], _NUMPY[place.dtype])
     return torch.from_numpy(numbers.copy()).reshape(place.shape)
 
 
-def torch_call(manifest: Manifest, weights: bytes) -> Callable[[Array], Array]:
+def torch_callable(manifest: Manifest, weights: bytes) -> Callable[[Array], Array]:
     """Make a torch part ready: arrays in, arrays out, one call at a time (`deploy.agent.admission`).
 
     Raises
@@ -65,15 +65,15 @@ def torch_call(manifest: Manifest, weights: bytes) -> Callable[[Array], Array]:
             "a part for CUDA, and torch finds none on this device: see nvidia-smi, and install a torch that "
             "was built for CUDA"
         )
-    architecture = read_architecture(manifest.blocks, manifest.input_shape, manifest.output_shape)
-    module = load_part(architecture, weights).to(manifest.processor)
+    architecture = parse_architecture(manifest.blocks, manifest.input_shape, manifest.output_shape)
+    module = load_torch_part(architecture, weights).to(manifest.processor)
     shapes = manifest.input_shape, manifest.output_shape
-    call = ready_module(module, *shapes, manifest.processor, manifest.layout, manifest.threads)
+    call = module_callable(module, *shapes, manifest.processor, manifest.layout, manifest.threads)
     call(np.zeros(manifest.input_shape, np.float32))  # what the first call alone takes, nobody waits for
     return call
 
 
-def ready_module(
+def module_callable(
     module: nn.Module,
     input_shape: tuple[int, ...],
     output_shape: tuple[int, ...],

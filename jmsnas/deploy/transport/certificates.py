@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from jmsnas.deploy.transport.channel import server_name
-from jmsnas.deploy.transport.identity import fingerprint, read_private, signing_key
+from jmsnas.deploy.transport.identity import fingerprint, read_private_key, read_signing_key
 from jmsnas.errors import CertificateError
 from jmsnas.files import make_folder, storage_error, write_atomic
 from jmsnas.workspace import check_name
@@ -67,7 +67,9 @@ def make_certificates(folder: Path, devices: tuple[str, ...], days: int = _DEVIC
         if not (leader / "signing.key").exists():
             _write_private(leader / "signing.key", _private_pem(ed25519.Ed25519PrivateKey.generate()))
         public = (
-            signing_key(leader).public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+            read_signing_key(leader)
+            .public_key()
+            .public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         )
         _certify(leader, LEADER, ca, ca_key, days)
         pin = fingerprint((leader / "device.pem").read_bytes()).encode() + b"\n"
@@ -158,7 +160,7 @@ def _private_pem(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) ->
 
 
 def _key(path: Path) -> ec.EllipticCurvePrivateKey:
-    key = read_private(path)
+    key = read_private_key(path)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise CertificateError(f"{path} is no ECDSA key: delete it and run jmsnas certs again")
     return key

@@ -14,7 +14,7 @@ MAX_MESSAGE_BYTES = 16 << 20
 # A blob travels in pieces: well under the limit of one message, and few enough that calls cost nothing.
 CHUNK_BYTES = 4 << 20
 # Requests that wait for the processor; requests under way in all, those waiting for the next device included.
-QUEUE, IN_FLIGHT = 8, 32
+MAX_QUEUED, MAX_IN_FLIGHT = 8, 32
 
 _BOTH: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),

@@ -14,7 +14,7 @@ _PORT = re.compile(r"[0-9]{1,5}")
 
 
 @dataclass(frozen=True, slots=True)
-class Address:
+class AgentAddress:
     """A device's agent: its name, where it listens, and the fingerprint of its certificate."""
 
     name: str
@@ -37,14 +37,14 @@ class Address:
             )
 
 
-def read_fleet(path: Path) -> dict[str, Address]:
+def read_devices_file(path: Path) -> dict[str, AgentAddress]:
     """Read `devices.toml`; empty where there is none. Raises DeviceError."""
     if not path.exists():
         return {}
-    return fleet_from(read_toml(path, DeviceError), path)
+    return devices_from_toml(read_toml(path, DeviceError), path)
 
 
-def fleet_from(table: Mapping[str, Any], path: Path) -> dict[str, Address]:
+def devices_from_toml(table: Mapping[str, Any], path: Path) -> dict[str, AgentAddress]:
     """Read the content of a `devices.toml` that lies at `path`. Raises DeviceError."""
     refuse_unknown_keys(table, ("device",), str(path), DeviceError)
     entries = table.get("device", [])
@@ -59,9 +59,9 @@ def fleet_from(table: Mapping[str, Any], path: Path) -> dict[str, Address]:
     return {address.name: address for address in found}
 
 
-def agents_for(names: tuple[str, ...], path: Path) -> dict[str, Address]:
+def agents_for(names: tuple[str, ...], path: Path) -> dict[str, AgentAddress]:
     """Give the agents of these devices. Raises DeviceError naming those that `devices.toml` lacks."""
-    fleet = read_fleet(path)
+    fleet = read_devices_file(path)
     missing = [name for name in names if name not in fleet]
     if missing:
         raise DeviceError(
@@ -71,9 +71,9 @@ def agents_for(names: tuple[str, ...], path: Path) -> dict[str, Address]:
     return {name: fleet[name] for name in names}
 
 
-def _address(entry: Mapping[str, Any], path: Path) -> Address:
-    refuse_unknown_keys(entry, Address.__slots__, f"{path} [[device]]", DeviceError)
+def _address(entry: Mapping[str, Any], path: Path) -> AgentAddress:
+    refuse_unknown_keys(entry, AgentAddress.__slots__, f"{path} [[device]]", DeviceError)
     try:
-        return Address(*(str(entry[name]) for name in Address.__slots__))
+        return AgentAddress(*(str(entry[name]) for name in AgentAddress.__slots__))
     except KeyError as error:
         raise DeviceError(f"{path} has a [[device]] without {error}: see jmsnas certs") from error

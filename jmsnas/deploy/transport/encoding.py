@@ -12,7 +12,7 @@ _NUMPY = {"f4": "<f4", "f2": "<f2", "u1": "u1", "i8": "<i8"}
 _LARGEST_HALF = 65504.0
 
 
-def encode(
+def encode_tensor(
     x: Array, dtype: str, scale: float = 0.0, zero: float = 0.0
 ) -> tuple[NDArray[np.generic], float, float]:
     """Encode a tensor for a link.
@@ -47,12 +47,12 @@ def encode(
     return np.clip(np.rint((x - zero) / scale), 0, 255).astype("u1"), scale, zero
 
 
-def raw(values: NDArray[np.generic]) -> memoryview:
+def raw_bytes(values: NDArray[np.generic]) -> memoryview:
     """Give an array's bytes without a copy; it must be contiguous."""
     return values.reshape(-1).view("u1").data
 
 
-def decode(header: TensorHeader, body: bytes | memoryview) -> Array:
+def decode_tensor(header: TensorHeader, body: bytes | memoryview) -> Array:
     """Read what `encode` gave; the result may share memory with `body` and is not to be written to."""
     values = np.frombuffer(body, _NUMPY[header.dtype]).reshape(header.shape)
     if header.dtype == "f4" and (header.scale, header.zero) == (1.0, 0.0):

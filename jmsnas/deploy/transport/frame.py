@@ -15,18 +15,18 @@ from typing import Any
 from jmsnas.deploy.transport.channel import MAX_MESSAGE_BYTES
 from jmsnas.errors import FrameError
 
-MAX_HEADER_BYTES, MAX_RANK, MAX_STOPS = 4096, 6, 24
+MAX_HEADER_BYTES, MAX_RANK, MAX_SPANS = 4096, 6, 24
 DTYPES = {"f4": 4, "f2": 2, "u1": 1, "i8": 8}
 _LENGTH = struct.Struct(">I")
 _ID = re.compile(r"[0-9a-f]{32}")
 _STOP_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 _MOST_NS = 1 << 62
 
-Stop = tuple[str, int, int, int]
+DeviceSpan = tuple[str, int, int, int]
 """A device a request was at: name; received, begun, ended, nanoseconds of that device's steady clock."""
 
 
-def pack(fields: Mapping[str, Any], body: bytes | memoryview = b"") -> bytes:
+def pack_message(fields: Mapping[str, Any], body: bytes | memoryview = b"") -> bytes:
     """Make a message. Raises FrameError when its header is too long."""
     header = json.dumps(fields, separators=(",", ":"), allow_nan=False).encode()
     if len(header) > MAX_HEADER_BYTES:
@@ -34,7 +34,7 @@ def pack(fields: Mapping[str, Any], body: bytes | memoryview = b"") -> bytes:
     return b"".join((_LENGTH.pack(len(header)), header, body))
 
 
-def unpack(message: bytes) -> tuple[dict[str, Any], memoryview]:
+def unpack_message(message: bytes) -> tuple[dict[str, Any], memoryview]:
     """Read a message: its header, a JSON object, and its body. Raises FrameError."""
     if not _LENGTH.size <= len(message) <= MAX_MESSAGE_BYTES:
         raise FrameError(f"a message of {len(message)} bytes: expected 4 to {MAX_MESSAGE_BYTES}")
@@ -75,7 +75,7 @@ class TensorHeader:
     scale: float = 1.0
     zero: float = 0.0
     branch: int = 0
-    trail: tuple[Stop, ...] = ()
+    trail: tuple[DeviceSpan, ...] = ()
 
 
 def pack_tensor(header: TensorHeader, body: bytes | memoryview) -> bytes:
@@ -89,12 +89,12 @@ def pack_tensor(header: TensorHeader, body: bytes | memoryview) -> bytes:
     for name, usual in (("scale", 1.0), ("zero", 0.0), ("branch", 0), ("trail", ())):
         if (value := getattr(header, name)) != usual:
             fields[name] = value
-    return pack(fields, body)
+    return pack_message(fields, body)
 
 
 def unpack_tensor(message: bytes) -> tuple[TensorHeader, memoryview]:
     """Read the message of a tensor, every field checked. Raises FrameError."""
-    fields, body = unpack(message)
+    fields, body = unpack_message(message)
     unknown = set(fields) - set(TensorHeader.__slots__)
     if unknown or not {"id", "epoch", "dtype", "shape"} <= set(fields):
         raise FrameError("a tensor's header needs id, epoch, dtype and shape, and has nothing unknown")
@@ -123,9 +123,9 @@ def unpack_tensor(message: bytes) -> tuple[TensorHeader, memoryview]:
     return header, body
 
 
-def _trail(stops: Any) -> tuple[Stop, ...]:
-    if not isinstance(stops, list) or len(stops) > MAX_STOPS:
-        raise FrameError(f"a trail that is no list of at most {MAX_STOPS} stops")
+def _trail(stops: Any) -> tuple[DeviceSpan, ...]:
+    if not isinstance(stops, list) or len(stops) > MAX_SPANS:
+        raise FrameError(f"a trail that is no list of at most {MAX_SPANS} stops")
     for stop in stops:
         if not (
             isinstance(stop, list)

@@ -10,7 +10,7 @@ SERVICE = "grpc.health.v1.Health"
 # HealthCheckResponse { status = 1 }: SERVING is 1, NOT_SERVING 2.
 SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"
 # A watcher holds a thread for as long as it likes; any device with a certificate may watch.
-MOST_WATCHERS = 4
+MAX_WATCHERS = 4
 
 
 class Health:
@@ -19,7 +19,7 @@ class Health:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._serving = False
-        self._watchers = threading.BoundedSemaphore(MOST_WATCHERS)
+        self._watchers = threading.BoundedSemaphore(MAX_WATCHERS)
 
     @property
     def serving(self) -> bool:
@@ -40,7 +40,7 @@ class Health:
 
     def _watch(self, request: bytes, context: Any) -> Iterator[bytes]:
         if not self._watchers.acquire(blocking=False):
-            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MOST_WATCHERS} watch already: use Check")
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAX_WATCHERS} watch already: use Check")
         try:
             yield from self._changes(context)
         finally:

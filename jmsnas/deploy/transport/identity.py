@@ -47,7 +47,7 @@ def read_identity(folder: Path) -> Identity:
     """
     certificate = _read(folder / "device.pem")
     names = _certificate(certificate).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
-    read_private(folder / "device.key")
+    read_private_key(folder / "device.key")
     name = str(names[0].value) if names else ""
     return Identity(name, _read(folder / "ca.pem"), certificate, _read(folder / "device.key"))
 
@@ -70,7 +70,7 @@ def expiry_warning(identity: Identity, now: datetime | None = None) -> str:
     )
 
 
-def read_private(path: Path) -> PrivateKeyTypes:
+def read_private_key(path: Path) -> PrivateKeyTypes:
     """Read a private key. Raises CertificateError when others can read it, or it is none."""
     content = _read(path)
     mode = path.stat().st_mode
@@ -84,15 +84,15 @@ def read_private(path: Path) -> PrivateKeyTypes:
         raise CertificateError(f"{path} is not a private key: run jmsnas certs again") from error
 
 
-def signing_key(folder: Path) -> ed25519.Ed25519PrivateKey:
+def read_signing_key(folder: Path) -> ed25519.Ed25519PrivateKey:
     """Read the leader's `signing.key`. Raises CertificateError."""
-    key = read_private(folder / "signing.key")
+    key = read_private_key(folder / "signing.key")
     if not isinstance(key, ed25519.Ed25519PrivateKey):
         raise CertificateError(f"{folder / 'signing.key'} is no Ed25519 key: run jmsnas certs again")
     return key
 
 
-def leader_key(folder: Path) -> ed25519.Ed25519PublicKey:
+def read_leader_key(folder: Path) -> ed25519.Ed25519PublicKey:
     """Read the `leader.pub` of a device's folder: whose parts it accepts. Raises CertificateError."""
     path = folder / "leader.pub"
     try:
@@ -106,7 +106,7 @@ def leader_key(folder: Path) -> ed25519.Ed25519PublicKey:
     return key
 
 
-def leader_fingerprint(folder: Path) -> str:
+def read_leader_fingerprint(folder: Path) -> str:
     """Read the `leader.sha256` of a device's folder: whose work it accepts. Raises CertificateError."""
     text = _read(folder / "leader.sha256").decode("ascii", "replace").strip()
     if len(text) != 64 or not set(text) <= set("0123456789abcdef"):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from jmsnas.deploy.transport.link_probe import fit_link
+from jmsnas.deploy.transport.link_probe import fit_latency_line
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class MeasuredLink:
         return replace(self, sizes=sizes, medians_s=medians_s)
 
 
-def fitted_link(
+def fit_measured_link(
     pair: tuple[str, str],
     sizes: Sequence[int],
     arrival_ns: Sequence[Sequence[int]],
@@ -69,5 +69,5 @@ def fitted_link(
     """
     offset_ns, round_trip_ns = (0, 0) if same else (int(clock["offset_ns"]), int(clock["round_trip_ns"]))
     medians = [max(1e-7, float(ns - offset_ns) * 1e-9) for ns in np.median(arrival_ns, axis=0)]
-    a_s, b_s = fit_link(sizes, medians)
+    a_s, b_s = fit_latency_line(sizes, medians)
     return MeasuredLink(*pair, a_s, b_s, offset_ns, round_trip_ns, tuple(sizes), tuple(medians))

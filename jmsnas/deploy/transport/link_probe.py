@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.deploy.transport.encoding import encode, raw
-from jmsnas.deploy.transport.frame import TensorHeader, pack_tensor, unpack
+from jmsnas.deploy.transport.encoding import encode_tensor, raw_bytes
+from jmsnas.deploy.transport.frame import TensorHeader, pack_tensor, unpack_message
 
 _CLOCK_EXCHANGES = 40
 _TIMEOUT_S = 20.0
@@ -39,19 +39,19 @@ def measure_link(method: Any, sizes: Sequence[int], clock: bool) -> dict[str, An
     """
     found: dict[str, Any] = {}
     if clock:
-        exchanges = [exchange(method) for _ in range(_CLOCK_EXCHANGES)]
+        exchanges = [timed_exchange(method) for _ in range(_CLOCK_EXCHANGES)]
         found["offset_ns"], found["round_trip_ns"] = clock_offset(exchanges)
-    taken = [exchange(method, np.zeros(max(1, size // 4), np.float32)) for size in sizes]
+    taken = [timed_exchange(method, np.zeros(max(1, size // 4), np.float32)) for size in sizes]
     found["arrival_ns"] = [arrived - sent for sent, arrived, _, _ in taken]
     return found
 
 
-def exchange(method: Any, x: NDArray[np.float32] = _SMALL) -> tuple[int, int, int, int]:
+def timed_exchange(method: Any, x: NDArray[np.float32] = _SMALL) -> tuple[int, int, int, int]:
     """Send a tensor: (sent, arrived, answered, back) in ns, the middle two by the other's clock."""
     sent = time.monotonic_ns()
-    values, scale, zero = encode(x, "f4")
-    message = pack_tensor(TensorHeader(_NO_ID, 0, "f4", x.shape, scale, zero), raw(values))
-    fields, _ = unpack(method(message, timeout=_TIMEOUT_S))
+    values, scale, zero = encode_tensor(x, "f4")
+    message = pack_tensor(TensorHeader(_NO_ID, 0, "f4", x.shape, scale, zero), raw_bytes(values))
+    fields, _ = unpack_message(method(message, timeout=_TIMEOUT_S))
     return sent, int(fields["received"]), int(fields["sent"]), time.monotonic_ns()
 
 
@@ -61,7 +61,7 @@ def clock_offset(exchanges: Sequence[tuple[int, int, int, int]]) -> tuple[int, i
     return ((arrived - sent) + (answered - back)) // 2, (back - sent) - (answered - arrived)
 
 
-def fit_link(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[float, float]:
+def fit_latency_line(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[float, float]:
     """Fit seconds = a + b * bytes by least squares of relative errors, b not below 0; (a, b)."""
     x, y = np.asarray(sizes, dtype=float), np.maximum(np.asarray(seconds, dtype=float), 1e-7)
     if len(set(x.tolist())) < 2:

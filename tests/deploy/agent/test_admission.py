@@ -6,12 +6,12 @@ import grpc
 import numpy as np
 import pytest
 
-from jmsnas.deploy.agent.admission import Gate, Joins, Refused
-from jmsnas.deploy.agent.deduplication import Window
+from jmsnas.deploy.agent.admission import AdmissionQueue, BranchSum, RequestRefusedError
+from jmsnas.deploy.agent.deduplication import ResponseCache
 
 
 def test_the_queue_is_bounded_and_the_deadline_kept_in_it() -> None:
-    gate, inside, leave = Gate(queue=1), threading.Event(), threading.Event()
+    gate, inside, leave = AdmissionQueue(queue=1), threading.Event(), threading.Event()
 
     def hold() -> None:
         with gate.enter(time.monotonic() + 5):
@@ -31,7 +31,10 @@ def test_the_queue_is_bounded_and_the_deadline_kept_in_it() -> None:
     threads[2].start()
     while gate._waiting < 2:
         time.sleep(0.001)
-    with pytest.raises(Refused, match="the queue is full") as full, gate.enter(time.monotonic() + 5):
+    with (
+        pytest.raises(RequestRefusedError, match="the queue is full") as full,
+        gate.enter(time.monotonic() + 5),
+    ):
         pass
     assert full.value.code == grpc.StatusCode.RESOURCE_EXHAUSTED
     leave.set()
@@ -41,10 +44,10 @@ def test_the_queue_is_bounded_and_the_deadline_kept_in_it() -> None:
 
 
 def test_a_deadline_that_passes_in_the_queue() -> None:
-    gate = Gate()
+    gate = AdmissionQueue()
     with (
         gate.enter(time.monotonic() + 5),
-        pytest.raises(Refused, match="passed in the queue") as late,
+        pytest.raises(RequestRefusedError, match="passed in the queue") as late,
         gate.enter(time.monotonic() + 0.02),
     ):
         pass
@@ -55,21 +58,21 @@ def test_a_sum_has_the_same_bits_whoever_comes_first() -> None:
     # In float32 (1e8 + 1) - 1e8 is 0, and (1e8 - 1e8) + 1 is 1.
     tensors = [np.array([value], np.float32) for value in (1e8, 1.0, -1e8)]
     for order in permutations(range(3)):
-        joins, found = Joins(), None
+        joins, found = BranchSum(), None
         for branch in order:
             found = joins.bring("request", branch, tensors[branch], 3)
         assert found is not None and found.tolist() == [0.0]
 
 
 def test_who_gives_up_leaves_nothing_behind() -> None:
-    joins = Joins()
+    joins = BranchSum()
     assert joins.bring("request", 0, np.ones(1, np.float32), 2) is None
     assert joins.leave("request", 0) and not joins._meetings
     assert not joins.leave("request", 0)
 
 
 def test_a_request_that_failed_may_be_tried_again() -> None:
-    window: Window[int] = Window()
+    window: ResponseCache[int] = ResponseCache()
     claim, mine = window.claim("a")
     other, not_mine = window.claim("a")
     assert mine and not not_mine and other is claim
@@ -80,7 +83,7 @@ def test_a_request_that_failed_may_be_tried_again() -> None:
 
 
 def test_large_answers_are_remembered_within_bounds() -> None:
-    window: Window[int] = Window(most_bytes=100)
+    window: ResponseCache[int] = ResponseCache(most_bytes=100)
     for n in range(10):
         claim, _ = window.claim(n)
         window.answer(claim, n, 30)
@@ -89,5 +92,5 @@ def test_large_answers_are_remembered_within_bounds() -> None:
 
 
 def test_who_waits_for_an_answer_waits_no_longer_than_told() -> None:
-    claim, _ = Window[int]().claim("a")
+    claim, _ = ResponseCache[int]().claim("a")
     assert claim.wait(0.01) is None

@@ -10,10 +10,10 @@ import pytest
 from deployments import RESTRICTED_AGENT, Fleet, fleet, images, pieces, segments
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from jmsnas.deploy.agent.agent import Settings
+from jmsnas.deploy.agent.agent import AgentSettings
 from jmsnas.deploy.transport.certificates import make_certificates
 from jmsnas.deploy.transport.channel import CLIENT_OPTIONS, SERVER_OPTIONS, open_channel
-from jmsnas.deploy.transport.health import MOST_WATCHERS
+from jmsnas.deploy.transport.health import MAX_WATCHERS
 from jmsnas.deploy.transport.identity import read_identity
 from jmsnas.errors import InputError
 
@@ -44,7 +44,7 @@ def test_the_health_service_speaks_protobuf_without_it(one: Fleet) -> None:
     assert next(watched).status == health_pb2.HealthCheckResponse.SERVING
     one.agents["pi4"].health.serving = False
     assert next(watched).status == health_pb2.HealthCheckResponse.NOT_SERVING
-    assert not one.leader.peers["pi4"].healthy()
+    assert not one.leader.clients["pi4"].healthy()
     one.agents["pi4"].health.serving = True
     watched.cancel()
     channel.close()
@@ -56,17 +56,17 @@ def test_watchers_leave_threads_for_the_others(one: Fleet) -> None:
     channel = open_channel(one.agents["pi4"].address, "pi4", identity)
     stub = health_pb2_grpc.HealthStub(channel)
     free, ends_s = one.agents["pi4"].health._watchers, time.monotonic() + 5
-    while free._value < MOST_WATCHERS and time.monotonic() < ends_s:  # who has gone is noticed in a second
+    while free._value < MAX_WATCHERS and time.monotonic() < ends_s:  # who has gone is noticed in a second
         time.sleep(0.05)
     watching = [
-        stub.Watch(health_pb2.HealthCheckRequest(service=""), timeout=10) for _ in range(MOST_WATCHERS)
+        stub.Watch(health_pb2.HealthCheckRequest(service=""), timeout=10) for _ in range(MAX_WATCHERS)
     ]
     for watched in watching:
         assert next(watched).status == health_pb2.HealthCheckResponse.SERVING
     with pytest.raises(grpc.RpcError) as refused:
         next(stub.Watch(health_pb2.HealthCheckRequest(service=""), timeout=10))
     assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert one.leader.peers["pi4"].healthy(5)
+    assert one.leader.clients["pi4"].healthy(5)
     for watched in watching:
         watched.cancel()
     channel.close()
@@ -74,13 +74,13 @@ def test_watchers_leave_threads_for_the_others(one: Fleet) -> None:
 
 def test_plain_is_for_loopback_alone(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--plain on 0.0.0.0:7070: expected a loopback address"):
-        Settings(tmp_path, tmp_path, "0.0.0.0:7070", plain=True)
+        AgentSettings(tmp_path, tmp_path, "0.0.0.0:7070", plain=True)
 
 
 def test_a_port_that_is_taken(one: Fleet) -> None:
     from jmsnas.deploy.agent.agent import Agent
 
-    settings = Settings(one.folder / "certs" / "pi4", one.folder / "other", one.agents["pi4"].address)
+    settings = AgentSettings(one.folder / "certs" / "pi4", one.folder / "other", one.agents["pi4"].address)
     with pytest.raises(InputError, match="cannot listen on .*Choose another port with --listen"):
         Agent(settings).start()
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from jmsnas.deploy.agent.part_store import Store
+from jmsnas.deploy.agent.part_store import PartStore
 from jmsnas.deploy.parts.manifest_fields import Blob
 from jmsnas.errors import PartError, StorageError
 
@@ -16,7 +16,7 @@ def test_a_blob_survives_a_moment_without_descriptors(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Whoever opens connections without end takes all descriptors: that must not delete what is kept.
-    store = Store(tmp_path)
+    store = PartStore(tmp_path)
     store.receive(BLOB, [b"content"])
 
     def full(*_: object) -> int:
@@ -31,15 +31,15 @@ def test_a_blob_survives_a_moment_without_descriptors(
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"epoch": null}', b'{"epoch": 1.5}', b"[" * 100_000])
 def test_a_damaged_number_is_no_number(tmp_path: Path, content: bytes) -> None:
-    Store(tmp_path)
+    PartStore(tmp_path)
     (tmp_path / "epoch.json").write_bytes(content)
     with pytest.raises(StorageError, match="epoch.json is damaged: .*Delete the agent's whole store"):
-        Store(tmp_path)
+        PartStore(tmp_path)
 
 
 def test_strange_names_among_the_plans_are_passed_over(tmp_path: Path) -> None:
-    store = Store(tmp_path)
+    store = PartStore(tmp_path)
     store.accept(3, b"manifest", bytes(64))
     for name in ("\u00b2.plan", "03.plan", "x.plan", "9" * 30 + ".plan"):
         (tmp_path / "plans" / name).write_bytes(b"x")
-    assert list(Store(tmp_path).plans()) == [(3, b"manifest", bytes(64))]
+    assert list(PartStore(tmp_path).plans()) == [(3, b"manifest", bytes(64))]

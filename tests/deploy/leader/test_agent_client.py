@@ -11,11 +11,11 @@ import grpc
 import pytest
 from deployments import Fleet, fleet, pieces, segments
 
-from jmsnas.deploy.leader.agent_client import Peer
+from jmsnas.deploy.leader.agent_client import AgentClient
 from jmsnas.deploy.leader.leader import Leader
 from jmsnas.deploy.transport.channel import SERVICE
-from jmsnas.deploy.transport.devices_file import Address
-from jmsnas.deploy.transport.frame import pack
+from jmsnas.deploy.transport.devices_file import AgentAddress
+from jmsnas.deploy.transport.frame import pack_message
 from jmsnas.errors import DeployError
 
 DEEP = b"[" * 100_000
@@ -47,7 +47,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 
 def lying(one: Fleet, where: str) -> Leader:
-    return Leader(one.folder / "certs" / "leader", {"pi4": Address("pi4", where, "ab" * 32)}, plain=True)
+    return Leader(one.folder / "certs" / "leader", {"pi4": AgentAddress("pi4", where, "ab" * 32)}, plain=True)
 
 
 @pytest.mark.parametrize(
@@ -55,10 +55,10 @@ def lying(one: Fleet, where: str) -> Leader:
     [
         b"",
         b"\xff" * 8,
-        pack({}),
-        pack({"epoch": "x"}, b"{}"),
-        pack({"epoch": 1}, DEEP),
-        pack({"epoch": 1}, b"[]"),
+        pack_message({}),
+        pack_message({"epoch": "x"}, b"{}"),
+        pack_message({"epoch": 1}, DEEP),
+        pack_message({"epoch": 1}, b"[]"),
     ],
 )
 def test_what_cannot_be_read_is_one_line(one: Fleet, answer: bytes) -> None:
@@ -66,9 +66,9 @@ def test_what_cannot_be_read_is_one_line(one: Fleet, answer: bytes) -> None:
         leader = lying(one, where)
         for call in (
             lambda: leader.ship(pieces((6,), ("pi4",)), segments()),
-            lambda: leader.peers["pi4"].offer(b"{}", b""),
-            lambda: leader.peers["pi4"].stage(1),
-            lambda: leader.peers["pi4"].link(leader.agents["pi4"], [4, 8], clock=True),
+            lambda: leader.clients["pi4"].offer(b"{}", b""),
+            lambda: leader.clients["pi4"].stage(1),
+            lambda: leader.clients["pi4"].link(leader.agents["pi4"], [4, 8], clock=True),
         ):
             with pytest.raises(DeployError, match="device pi4: an answer that cannot be read|did not sign"):
                 call()
@@ -77,15 +77,15 @@ def test_what_cannot_be_read_is_one_line(one: Fleet, answer: bytes) -> None:
 
 def test_a_number_that_was_never_signed_is_not_believed(one: Fleet) -> None:
     # The largest there is would leave none for any later plan, on any device.
-    truth = one.leader.peers["pi4"].describe()
+    truth = one.leader.clients["pi4"].describe()
     for plan in (truth["plan"], None, {"manifest": '{"epoch": 9007199254740990}', "signature": "00" * 64}):
-        told = pack({"epoch": 9007199254740990}, json.dumps({"plan": plan}).encode())
+        told = pack_message({"epoch": 9007199254740990}, json.dumps({"plan": plan}).encode())
         with liar(lambda message, context, told=told: told) as where:
             leader = lying(one, where)
             with pytest.raises(DeployError, match="did not sign: stop its agent|cannot be read"):
                 leader.ship(pieces((6,), ("pi4",)), segments())
             leader.close()
-    assert one.leader.peers["pi4"].epoch(one.leader._key.public_key()) == one.leader.epoch
+    assert one.leader.clients["pi4"].epoch(one.leader._key.public_key()) == one.leader.epoch
 
 
 def test_its_words_do_not_move_the_cursor(one: Fleet, tmp_path: Path) -> None:
@@ -94,7 +94,7 @@ def test_its_words_do_not_move_the_cursor(one: Fleet, tmp_path: Path) -> None:
         raise AssertionError
 
     with liar(abort) as where:
-        peer = Peer(Address("pi4", where, "ab" * 32), None)
+        peer = AgentClient(AgentAddress("pi4", where, "ab" * 32), None)
         with pytest.raises(DeployError, match=r"device pi4: \?\[2J\?\[Hall is wellx") as refused:
             peer.describe()
         assert str(refused.value).isprintable() and len(str(refused.value)) < 400

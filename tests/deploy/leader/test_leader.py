@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from deployments import DEVICES, Fleet, exported, fleet, images, pieces, segments, start_agent
 
-from jmsnas.deploy.leader.agent_client import LostDevice
+from jmsnas.deploy.leader.agent_client import DeviceLostError
 from jmsnas.deploy.leader.leader import ImageEncoding
 from jmsnas.deploy.parts.shipment import chain_pieces
 from jmsnas.errors import DeployError
@@ -23,7 +23,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 def test_what_comes_back_is_what_the_undivided_network_says(three: Fleet) -> None:
     three.leader.ship(pieces(), segments())
     for x in images(5):
-        answer = three.leader.ask(x)
+        answer = three.leader.infer(x)
         np.testing.assert_allclose(answer.logits, exported().run(x), atol=1e-4)
         assert [stop[0] for stop in answer.trail] == list(DEVICES)
         assert all(received <= begun <= ended for _, received, begun, ended in answer.trail)
@@ -34,7 +34,7 @@ def test_every_split_gives_the_same(three: Fleet, cuts: tuple[int, ...]) -> None
     # Layer 3 is Identity: a part of it alone only passes on, as a relay does.
     three.leader.ship(pieces(cuts), segments())
     (x,) = images(1)
-    answer = three.leader.ask(x)
+    answer = three.leader.infer(x)
     np.testing.assert_allclose(answer.logits, exported().run(x), atol=1e-4)
     ran = [device for device, start, cut in zip(DEVICES, (0, *cuts), cuts, strict=False) if cut > start]
     assert [stop[0] for stop in answer.trail][-1] == ran[-1]
@@ -51,7 +51,7 @@ def test_only_what_changed_travels(three: Fleet) -> None:
 def test_a_raw_uint8_image_passes_relays_as_it_came(three: Fleet) -> None:
     three.leader.ship(chain_pieces(DEVICES, (0, 0, 6), ("uint8", "uint8", "float32")), segments())
     grid = np.random.default_rng(0).integers(0, 17, (1, 1, 8, 8)).astype(np.float32) / 8 - 1
-    answer = three.leader.ask(grid, encoding=ImageEncoding("u1", 1 / 8, -1.0))
+    answer = three.leader.infer(grid, encoding=ImageEncoding("u1", 1 / 8, -1.0))
     np.testing.assert_allclose(answer.logits, exported().run(grid), atol=1e-4)
 
 
@@ -59,7 +59,7 @@ def test_a_raw_uint8_image_passes_relays_as_it_came(three: Fleet) -> None:
 def test_narrow_wires_cost_a_little(three: Fleet, wire: str, error: float) -> None:
     three.leader.ship(chain_pieces(DEVICES, (2, 4, 6), (wire,) * 3), segments())
     (x,) = images(1)
-    difference = np.abs(three.leader.ask(x).logits - exported().run(x)).max()
+    difference = np.abs(three.leader.infer(x).logits - exported().run(x)).max()
     assert 0 < difference < error
 
 
@@ -69,7 +69,7 @@ def test_links_and_clocks_are_measured(three: Fleet) -> None:
     for link in links.values():
         assert link.offset_ns == 0  # one host, one clock
         assert 0 < link.epsilon_s(1000) < 0.1 and link.sizes == (1000, 100_000)
-    offset_ns, round_trip_ns = three.leader.peers["cloud"].clock()
+    offset_ns, round_trip_ns = three.leader.clients["cloud"].clock()
     assert abs(offset_ns) <= round_trip_ns
 
 
@@ -86,7 +86,7 @@ def test_a_plan_that_is_over_is_refused_and_the_newest_named(three: Fleet) -> No
     second.ship(pieces(), segments())
     second.ship(pieces(), segments())
     with pytest.raises(DeployError, match=rf"plan {first.epoch} is not served here, but .*{second.epoch}"):
-        first.ask(images(1)[0])
+        first.infer(images(1)[0])
     for leader in (first, second):
         leader.close()
 
@@ -94,7 +94,7 @@ def test_a_plan_that_is_over_is_refused_and_the_newest_named(three: Fleet) -> No
 def test_nothing_is_asked_before_a_plan_is_there(three: Fleet) -> None:
     leader = three.new_leader()
     with pytest.raises(DeployError, match="no plan was shipped yet"):
-        leader.ask(images(1)[0])
+        leader.infer(images(1)[0])
     leader.close()
 
 
@@ -102,11 +102,11 @@ def test_a_device_that_is_lost_is_named_and_taken_up_again(tmp_path: Path) -> No
     with fleet(tmp_path) as three:
         three.leader.ship(pieces(), segments())
         (x,) = images(1)
-        before = three.leader.ask(x)
+        before = three.leader.infer(x)
         where = three.agents["laptop"].address
         three.agents["laptop"].stop(0)
-        with pytest.raises(LostDevice, match="device laptop: UNAVAILABLE") as lost:
-            three.leader.ask(x, timeout_s=3)
+        with pytest.raises(DeviceLostError, match="device laptop: UNAVAILABLE") as lost:
+            three.leader.infer(x, timeout_s=3)
         assert lost.value.device == "laptop" and three.leader.lost() == ["laptop"]
         three.agents["laptop"], _ = start_agent(tmp_path, "laptop", listen=where)
         assert three.leader.lost() == []
@@ -114,9 +114,9 @@ def test_a_device_that_is_lost_is_named_and_taken_up_again(tmp_path: Path) -> No
         answer = None
         for _ in range(30):
             try:
-                answer = three.leader.ask(x)
+                answer = three.leader.infer(x)
                 break
-            except LostDevice:  # its neighbour connects again within a second
+            except DeviceLostError:  # its neighbour connects again within a second
                 time.sleep(0.1)
         assert answer is not None
         np.testing.assert_array_equal(answer.logits, before.logits)
@@ -127,4 +127,4 @@ def test_plain_on_loopback_gives_the_same(tmp_path: Path, three: Fleet) -> None:
         plain.leader.ship(pieces(), segments())
         three.leader.ship(pieces(), segments())
         (x,) = images(1)
-        np.testing.assert_array_equal(plain.leader.ask(x).logits, three.leader.ask(x).logits)
+        np.testing.assert_array_equal(plain.leader.infer(x).logits, three.leader.infer(x).logits)

@@ -4,8 +4,14 @@ from pathlib import Path
 import pytest
 from deployments import exported, fleet, images, pieces
 
-from jmsnas.deploy.leader.reference_models import QUICK, SLOW, Reference, reference_blocks, rehearse
-from jmsnas.deploy.leader.serving_overhead import Served, fit_served
+from jmsnas.deploy.leader.reference_models import (
+    FAST,
+    SLOW,
+    ReferenceModel,
+    measure_serving_overhead,
+    reference_blocks,
+)
+from jmsnas.deploy.leader.serving_overhead import ServingOverhead, fit_serving_overhead
 from jmsnas.deploy.transport.link import MeasuredLink
 from jmsnas.space import Block
 from jmsnas.space_file import load_space
@@ -13,7 +19,7 @@ from jmsnas.space_file import load_space
 
 def test_a_line_through_what_two_networks_took() -> None:
     # U of 1 and 3 ms took 1.3 and 3.7 ms: 0.1 ms a call, and 1.2 times U.
-    served = fit_served([1e-3, 3e-3], [1.3e-3, 3.7e-3])
+    served = fit_serving_overhead([1e-3, 3e-3], [1.3e-3, 3.7e-3])
     assert (served.a_s, served.b) == pytest.approx((1e-4, 1.2))
     assert served.seconds(2e-3) == pytest.approx(2.5e-3) and served.seconds(0.0) == 0.0
 
@@ -31,14 +37,14 @@ def test_a_line_through_what_two_networks_took() -> None:
 def test_what_is_added_where_no_line_can_be_told(
     tau_s: list[float], taken_s: list[float], added_s: float
 ) -> None:
-    served = fit_served(tau_s, taken_s)
+    served = fit_serving_overhead(tau_s, taken_s)
     assert served.b == 1.0 and served.a_s == pytest.approx(added_s)
 
 
 def test_references_keep_the_geometry() -> None:
     space = load_space("digits")
     blocks = [Block(choices[-1], layer) for choices, layer in zip(space.choices, space.layers, strict=True)]
-    for size in (QUICK, SLOW):
+    for size in (FAST, SLOW):
         found = reference_blocks(blocks, size)
         assert [block.layer for block in found] == list(space.layers)
         inner = [block.candidate for block in found if block.candidate.op == "mb"]
@@ -51,12 +57,14 @@ def test_a_rehearsal_measures_devices_and_the_links_own_sizes(tmp_path: Path) ->
     pairs = [("pi4", "laptop"), ("laptop", "cloud")]
     links = {pair: MeasuredLink(*pair, 1.0, 0.0, 0, 0, (1,), (1.0,)) for pair in pairs}
     with fleet(tmp_path, plain=True) as three:
-        reference = Reference({"chain": exported()}, tau_s)
-        served, found = rehearse(three.leader, pieces(), [reference], links, rounds=1, requests=5)
+        reference = ReferenceModel({"chain": exported()}, tau_s)
+        served, found = measure_serving_overhead(
+            three.leader, pieces(), [reference], links, rounds=1, requests=5
+        )
         # Two rounds of plans are two plans: what is meant is shipped behind them.
         assert three.leader.epoch == 1
         three.leader.ship(pieces(), {"chain": exported(1)})
-        assert three.leader.ask(images(1)[0]).epoch == 2
+        assert three.leader.infer(images(1)[0]).epoch == 2
     assert all(0 < served[device].seconds(1e-5) < 1.0 for device in tau_s)
     shapes = exported().shapes
     for pair, cut in zip(pairs, (2, 4), strict=True):
@@ -67,4 +75,4 @@ def test_a_rehearsal_measures_devices_and_the_links_own_sizes(tmp_path: Path) ->
 def test_a_link_takes_a_point_up() -> None:
     link = MeasuredLink("a", "b", 0.0, 1e-6, 0, 0, (1000, 3000), (1e-3, 3e-3))
     assert link.at(2000, 5e-3).medians_s == (1e-3, 5e-3, 3e-3)
-    assert link.at(3000, 4e-3).medians_s == (1e-3, 4e-3) and Served() == Served(0.0, 1.0)
+    assert link.at(3000, 4e-3).medians_s == (1e-3, 4e-3) and ServingOverhead() == ServingOverhead(0.0, 1.0)

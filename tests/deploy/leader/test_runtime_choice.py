@@ -6,23 +6,28 @@ import pytest
 from deployments import CHAIN, fleet, write_devices
 
 from jmsnas.deploy.deploy_run import deploy_run
-from jmsnas.deploy.leader.calibration import Calibrated, calibrate, predictors_for, read_factor
-from jmsnas.deploy.leader.deployment import deploy
+from jmsnas.deploy.leader.calibration import (
+    CalibratedEstimator,
+    calibrate,
+    load_calibrated_estimators,
+    read_factor,
+)
+from jmsnas.deploy.leader.deployment import prepare_deployment
 from jmsnas.deploy.leader.load_run import load_run
-from jmsnas.deploy.leader.runtime_choice import on_runtimes, served_by_torch
+from jmsnas.deploy.leader.runtime_choice import choose_torch_runtimes, with_runtimes
 from jmsnas.errors import InputError
 from jmsnas.nas.search.run import Run
-from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.space import Block, Candidate
-from jmsnas.topology import load_network
+from jmsnas.topology import load_topology
 from jmsnas.workspace import Workspace
 
 
 def test_run_times_by_device() -> None:
-    network = load_network("chain")
-    runtimes = [device.runtime for device in on_runtimes(network, ["torch", "pi4=onnxruntime"]).devices]
+    network = load_topology("chain")
+    runtimes = [device.runtime for device in with_runtimes(network, ["torch", "pi4=onnxruntime"]).devices]
     assert runtimes == ["onnxruntime", "torch", "torch", "torch"]
-    assert on_runtimes(network, []) == network
+    assert with_runtimes(network, []) == network
 
 
 @pytest.mark.parametrize("text", ["tensorrt", "phone=torch", "cloud=", ""])
@@ -30,7 +35,7 @@ def test_run_times_that_cannot_be(text: str) -> None:
     with pytest.raises(
         InputError, match=f"--runtime {text}: expected onnxruntime or torch, or .*cloud=torch"
     ):
-        on_runtimes(load_network("chain"), [text])
+        with_runtimes(load_topology("chain"), [text])
 
 
 def test_one_device_by_torch_the_others_by_onnxruntime(
@@ -42,13 +47,13 @@ def test_one_device_by_torch_the_others_by_onnxruntime(
     with fleet(place.folder, CHAIN) as four:
         write_devices(place, four)
         found = deploy_run(
-            place, folder, cuts=(2, 5, 8, 12), requests=20, runtimes=("jetson=torch",), tell=told.append
+            place, folder, cuts=(2, 5, 8, 12), requests=20, runtimes=("jetson=torch",), warn=told.append
         )
-        network = on_runtimes(load_network("chain"), ["jetson=torch"])
+        network = with_runtimes(load_topology("chain"), ["jetson=torch"])
         run = short_run[1].document
-        predictors, _ = predictors_for(network, short_run[1].setting.space, place, told.append)
-        serving = served_by_torch(network, predictors, four.leader, four.leader.collect())
-        deployment = deploy(
+        predictors, _ = load_calibrated_estimators(network, short_run[1].setting.space, place, told.append)
+        serving = choose_torch_runtimes(network, predictors, four.leader, four.leader.collect())
+        deployment = prepare_deployment(
             load_run(place, folder), four.leader, network, predictors, tmp_path / "cache", torch=serving
         )
         solved = deployment.plan((2, 5, 8, 12), rehearsed=False)
@@ -63,13 +68,14 @@ def test_one_device_by_torch_the_others_by_onnxruntime(
     assert document["accuracy"]["equal"] and document["accuracy"]["largest_difference"] <= 1e-4
     assert document["accuracy"]["divided"] == run["accuracy"]["test"]
     # The simulated Jetson is a GPU, and there is none here: that is told, and the part ran on the processor.
-    assert {name: one.key for name, one in serving.items()} == {"jetson": Key("torch")}
+    assert {name: one.key for name, one in serving.items()} == {"jetson": RuntimeKey("torch")}
     assert 0 <= serving["jetson"].call_s < 0.1 and any("jetson has no CUDA" in line for line in told)
     # U(.) is that of torch: the sum over the blocks of its part, and what a call costs.
     names, layers = run["derived"]["candidates"], short_run[1].setting.space.layers
     blocks = [Block(Candidate.parse(names[n]), layers[n]) for n in range(5, 8)]
     assert (
-        isinstance(predictors["jetson"], Calibrated) and predictors["jetson"].estimator.key.runtime == "torch"
+        isinstance(predictors["jetson"], CalibratedEstimator)
+        and predictors["jetson"].estimator.key.runtime == "torch"
     )
     expected_s = float(np.sum(predictors["jetson"].predict_s(blocks))) + serving["jetson"].call_s
     assert solved.tau_s["jetson"] == pytest.approx(expected_s)

@@ -3,17 +3,17 @@ from dataclasses import replace
 import pytest
 from roofline_predictor import Roofline
 
-from jmsnas.deploy.leader.serving_overhead import Served
-from jmsnas.deploy.leader.solve_split import fixed_space, predicted_again, solve
+from jmsnas.deploy.leader.serving_overhead import ServingOverhead
+from jmsnas.deploy.leader.solve_split import repredict, single_model_space, solve_split
 from jmsnas.deploy.transport.link import MeasuredLink
-from jmsnas.profiler.simulation.roofline import load_simulated
+from jmsnas.profiler.simulation.roofline import load_simulated_device
 from jmsnas.space import IDENTITY, Block
 from jmsnas.space_file import load_space
-from jmsnas.topology import load_network
+from jmsnas.topology import load_topology
 
-NETWORK = load_network("chain")
+NETWORK = load_topology("chain")
 NAMES = [device.name for device in NETWORK.devices]
-PREDICTORS = {device.name: Roofline(load_simulated(device.table)) for device in NETWORK.devices}
+PREDICTORS = {device.name: Roofline(load_simulated_device(device.table)) for device in NETWORK.devices}
 LINKS = {
     pair: MeasuredLink(*pair, 1e-3, 8 / 25e6, 0, 0, (), ()) for pair in zip(NAMES, NAMES[1:], strict=False)
 }
@@ -26,13 +26,13 @@ def test_a_part_of_identities_is_no_call() -> None:
         Block(IDENTITY if n == where else choices[0], layer)
         for n, (choices, layer) in enumerate(zip(own.choices, own.layers, strict=True))
     ]
-    space = fixed_space(own, blocks)
+    space = single_model_space(own, blocks)
     # The identity alone on the second device; the third computes what follows.
     cuts = (where, where + 1, where + 2, space.N)
     assert blocks[where + 1].candidate != IDENTITY
-    served = {name: Served(5e-4, 1.0) for name in NAMES}
-    plain = solve(space, NETWORK, PREDICTORS, LINKS, cuts)
-    paid = predicted_again(space, plain, PREDICTORS, LINKS, served)
+    served = {name: ServingOverhead(5e-4, 1.0) for name in NAMES}
+    plain = solve_split(space, NETWORK, PREDICTORS, LINKS, cuts)
+    paid = repredict(space, plain, PREDICTORS, LINKS, served)
     assert plain.tau_s[NAMES[1]] == paid.tau_s[NAMES[1]] == 0
     for name in (NAMES[0], *NAMES[2:]):
         assert paid.tau_s[name] == pytest.approx(plain.tau_s[name] + 5e-4, rel=1e-12)
@@ -46,8 +46,8 @@ def test_an_identity_beside_a_block_is_part_of_its_call() -> None:
         Block(IDENTITY if IDENTITY in choices else choices[0], layer)
         for choices, layer in zip(own.choices, own.layers, strict=True)
     ]
-    space = fixed_space(own, blocks)
+    space = single_model_space(own, blocks)
     network = replace(NETWORK, devices=NETWORK.devices[:1], links=())
-    found = solve(space, network, PREDICTORS, {}, (space.N,), {NAMES[0]: Served(5e-4, 1.0)})
+    found = solve_split(space, network, PREDICTORS, {}, (space.N,), {NAMES[0]: ServingOverhead(5e-4, 1.0)})
     tau_s = PREDICTORS[NAMES[0]].predict_s(blocks).sum()
     assert found.tau_s[NAMES[0]] == pytest.approx(tau_s + 5e-4, rel=1e-12)

@@ -5,38 +5,38 @@ import torch
 from deployments import network
 
 from jmsnas.deploy.parts import export_cache as file
-from jmsnas.deploy.parts.export import export_network
-from jmsnas.deploy.parts.export_cache import kept_export
+from jmsnas.deploy.parts.export import export_model
+from jmsnas.deploy.parts.export_cache import cached_export
 
 SHAPE = (1, 1, 8, 8)
 
 
 def test_what_was_kept_is_cut_into_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fresh = kept_export(network(0), SHAPE, tmp_path)
+    fresh = cached_export(network(0), SHAPE, tmp_path)
     cuts = [(first, last) for first in range(1, 7) for last in range(first, 7)]
     expected = [fresh.cut(*cut) for cut in cuts]
-    assert [export_network(network(0), SHAPE).cut(*cut) for cut in cuts] == expected
+    assert [export_model(network(0), SHAPE).cut(*cut) for cut in cuts] == expected
 
     def never(*_: object) -> None:
         raise AssertionError("exported again")
 
     with monkeypatch.context() as patched:
         patched.setattr(file, "export_network", never)
-        kept = kept_export(network(0), SHAPE, tmp_path)
+        kept = cached_export(network(0), SHAPE, tmp_path)
     assert [kept.cut(*cut) for cut in cuts] == expected and kept.shapes == fresh.shapes
     assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_other_weights_another_shape_and_a_damaged_file_are_exported_again(tmp_path: Path) -> None:
-    kept_export(network(0), SHAPE, tmp_path)
+    cached_export(network(0), SHAPE, tmp_path)
     (path,) = tmp_path.iterdir()
     other = network(0)
     with torch.no_grad():
         next(other.parameters()).add_(1)
-    kept_export(other, SHAPE, tmp_path)
-    kept_export(network(0), (2, *SHAPE[1:]), tmp_path)
+    cached_export(other, SHAPE, tmp_path)
+    cached_export(network(0), (2, *SHAPE[1:]), tmp_path)
     assert len(list(tmp_path.iterdir())) == 3
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
-    kept_export(network(0), SHAPE, tmp_path)
+    cached_export(network(0), SHAPE, tmp_path)
     assert path.read_bytes() == whole

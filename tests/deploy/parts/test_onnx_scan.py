@@ -4,7 +4,7 @@ from deployments import exported
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jmsnas.deploy.parts.onnx_scan import ALLOWED, read_onnx
+from jmsnas.deploy.parts.onnx_scan import ALLOWED_OPERATORS, scan_onnx
 from jmsnas.errors import PartError
 
 MODEL = exported().cut(1, 6) or b""
@@ -12,8 +12,8 @@ MODEL = exported().cut(1, 6) or b""
 
 def test_it_reads_what_onnx_reads() -> None:
     known = onnx.load_from_string(MODEL)
-    found = read_onnx(MODEL)
-    assert set(found.ops) == {node.op_type for node in known.graph.node} <= ALLOWED
+    found = scan_onnx(MODEL)
+    assert set(found.ops) == {node.op_type for node in known.graph.node} <= ALLOWED_OPERATORS
     assert found.opset == known.opset_import[0].version
 
 
@@ -22,7 +22,7 @@ def test_a_changed_byte_gives_our_error_or_none(at: int, value: int) -> None:
     changed = bytearray(MODEL)
     changed[at] = value
     try:
-        read_onnx(bytes(changed))
+        scan_onnx(bytes(changed))
     except PartError as error:
         assert len(str(error)) < 200
 
@@ -30,7 +30,7 @@ def test_a_changed_byte_gives_our_error_or_none(at: int, value: int) -> None:
 @given(st.binary(max_size=300))
 def test_garbage_is_refused(content: bytes) -> None:
     with pytest.raises(PartError):
-        read_onnx(content)
+        scan_onnx(content)
 
 
 @pytest.mark.parametrize(
@@ -44,4 +44,4 @@ def test_garbage_is_refused(content: bytes) -> None:
 )
 def test_broken_fields(content: bytes, words: str) -> None:
     with pytest.raises(PartError, match=words):
-        read_onnx(content)
+        scan_onnx(content)

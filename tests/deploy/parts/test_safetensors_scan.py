@@ -8,8 +8,8 @@ from attacks.weights import WEIGHTS
 from deployments import exported
 from safetensors.torch import load, save
 
-from jmsnas.deploy.parts.safetensors_scan import Place, read_places
-from jmsnas.deploy.parts.torch_architecture import MAX_HEADER_BYTES
+from jmsnas.deploy.parts.safetensors_scan import TensorEntry, scan_safetensors
+from jmsnas.deploy.parts.torch_architecture import MAX_WEIGHTS_HEADER_BYTES
 from jmsnas.errors import PartError
 
 
@@ -24,16 +24,16 @@ def test_places_by_hand() -> None:
     (length,) = struct.unpack_from("<Q", blob)
     start = 8 + length
     # safetensors puts the widest numbers first: 8 bytes of n, then 2 x 4 of a.
-    assert read_places(blob, 16) == {
-        "n": Place("I64", (), start, start + 8),
-        "a": Place("F32", (1, 2), start + 8, start + 16),
+    assert scan_safetensors(blob, 16) == {
+        "n": TensorEntry("I64", (), start, start + 8),
+        "a": TensorEntry("F32", (1, 2), start + 8, start + 16),
     }
     assert struct.unpack("<2f", blob[start + 8 : start + 16]) == (1.0, 2.0)
 
 
 def test_it_agrees_with_the_safetensors_package() -> None:
     blob, size = honest()
-    tensors, places = load(blob), read_places(blob, size)
+    tensors, places = load(blob), scan_safetensors(blob, size)
     assert {n: p.shape for n, p in places.items()} == {n: tuple(t.shape) for n, t in tensors.items()}
     for name, tensor in tensors.items():
         assert blob[places[name].begin : places[name].end] == tensor.numpy().tobytes()
@@ -46,14 +46,17 @@ def test_it_agrees_with_the_safetensors_package() -> None:
 def test_refused_by_content(name: str) -> None:
     blob, size = honest()
     with pytest.raises(PartError, match="safetensors file"):
-        read_places(WEIGHTS[name](blob), size)
+        scan_safetensors(WEIGHTS[name](blob), size)
 
 
 @pytest.mark.parametrize(
     ("blob", "refused"),
     [
         (b"\x80\x04", "ends within its first number"),
-        (struct.pack("<Q", MAX_HEADER_BYTES + 1) + bytes(2 * MAX_HEADER_BYTES), "longer than it, or than"),
+        (
+            struct.pack("<Q", MAX_WEIGHTS_HEADER_BYTES + 1) + bytes(2 * MAX_WEIGHTS_HEADER_BYTES),
+            "longer than it, or than",
+        ),
         (struct.pack("<Q", 2) + b"[]", "a header that cannot be read"),
         (struct.pack("<Q", 4) + b"null", "a header that cannot be read"),
         (struct.pack("<Q", 2) + b"{}" + bytes(8), "8 bytes of numbers: its blocks have 0"),
@@ -61,12 +64,12 @@ def test_refused_by_content(name: str) -> None:
 )
 def test_what_is_no_such_file(blob: bytes, refused: str) -> None:
     with pytest.raises(PartError, match=refused):
-        read_places(blob, 0)
+        scan_safetensors(blob, 0)
 
 
 def test_bytes_without_a_tensor() -> None:
     with pytest.raises(PartError, match="bytes that no tensor names"):
-        read_places(struct.pack("<Q", 2) + b"{}" + bytes(8), 8)
+        scan_safetensors(struct.pack("<Q", 2) + b"{}" + bytes(8), 8)
 
 
 def test_whatever_is_changed_the_one_error_is_ours() -> None:
@@ -83,7 +86,7 @@ def test_whatever_is_changed_the_one_error_is_ours() -> None:
                 (b"9" * 30, b"-1", b"null", b"[", b"}", b'"a"', b"1e9", bytes([rng.randrange(256)]))
             )
         try:
-            for place in read_places(bytes(changed), size).values():
+            for place in scan_safetensors(bytes(changed), size).values():
                 assert 8 <= place.begin <= place.end <= len(changed)
         except PartError as error:
             refused += 1

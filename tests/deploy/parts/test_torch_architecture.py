@@ -3,8 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jmsnas.blocks import build
-from jmsnas.deploy.parts.torch_architecture import MOST_BLOCKS, read_architecture
+from jmsnas.blocks import build_module
+from jmsnas.deploy.parts.torch_architecture import MAX_BLOCKS, parse_architecture
 from jmsnas.errors import PartError
 from jmsnas.mobilenets import NAMES, mobilenet
 from jmsnas.space_file import load_space
@@ -12,7 +12,7 @@ from jmsnas.space_file import load_space
 
 def test_what_weights_take_by_hand() -> None:
     # stem 1->16: 3x3x16 weights; BatchNorm 16 x (weight, bias, mean, variance) and a counter of 8 bytes.
-    found = read_architecture(["stem 1->16 8x8"], (1, 1, 8, 8), (1, 16, 8, 8))
+    found = parse_architecture(["stem 1->16 8x8"], (1, 1, 8, 8), (1, 16, 8, 8))
     assert found.weights_bytes == 4 * (9 * 16 + 4 * 16) + 8
 
 
@@ -23,10 +23,10 @@ def test_it_is_what_torch_makes_of_them(name: str, data: st.DataObject) -> None:
     first = data.draw(st.integers(0, len(blocks) - 1))
     chosen = blocks[first : data.draw(st.integers(first + 1, len(blocks)))]
     shapes = (1, *chosen[0].layer.input_shape), (1, *chosen[-1].layer.output_shape)
-    found = read_architecture([str(block) for block in chosen], *shapes)
+    found = parse_architecture([str(block) for block in chosen], *shapes)
     assert found.part.blocks == chosen
     with torch.device("meta"):
-        tensors = build(found.part).state_dict().values()
+        tensors = build_module(found.part).state_dict().values()
     assert found.weights_bytes == sum(tensor.nbytes for tensor in tensors)
 
 
@@ -34,14 +34,14 @@ def test_every_block_of_a_space_is_read_back() -> None:
     for block in load_space("digits").blocks():
         if block.candidate.op != "identity":
             shapes = (1, *block.layer.input_shape), (1, *block.layer.output_shape)
-            assert read_architecture([str(block)], *shapes).part.blocks == (block,)
+            assert parse_architecture([str(block)], *shapes).part.blocks == (block,)
 
 
 @pytest.mark.parametrize(
     ("words", "shapes", "refused"),
     [
         ([], ((1, 1, 8, 8), (1, 16, 8, 8)), "of 0 blocks: expected 1 to 256"),
-        (["identity 8->8 8x8"] * (MOST_BLOCKS + 1), ((1, 8, 8, 8),) * 2, "of 257 blocks"),
+        (["identity 8->8 8x8"] * (MAX_BLOCKS + 1), ((1, 8, 8, 8),) * 2, "of 257 blocks"),
         (["x" * 81], ((1, 1, 8, 8), (1, 16, 8, 8)), "a block that nobody knows: update jmsnas"),
         (["stem 1->16"], ((1, 1, 8, 8), (1, 16, 8, 8)), "nobody knows, or that cannot follow"),
         (["stem 1->16 8x8"], ((1, 1, 8, 8), (2, 16, 8, 8)), "take or give another shape"),
@@ -52,4 +52,4 @@ def test_every_block_of_a_space_is_read_back() -> None:
 )
 def test_what_is_refused(words: list[str], shapes: tuple[tuple[int, ...], ...], refused: str) -> None:
     with pytest.raises(PartError, match=refused):
-        read_architecture(words, shapes[0], shapes[1])
+        parse_architecture(words, shapes[0], shapes[1])

@@ -4,14 +4,14 @@ import pytest
 import torch
 
 from jmsnas.deploy.parts import torch_probe as file
-from jmsnas.deploy.parts.torch_probe import TorchHere, torch_here
+from jmsnas.deploy.parts.torch_probe import TorchInfo, probe_torch
 
 
 def test_what_is_here() -> None:
-    found = torch_here("cpu")
+    found = probe_torch("cpu")
     assert found.version == torch.__version__ and bool(found.cuda) == torch.cuda.is_available()
     assert 0 <= found.call_s < 0.1
-    assert torch_here("cpu") is found
+    assert probe_torch("cpu") is found
 
 
 @pytest.mark.parametrize("python", ["exit 1", "echo a torch that talks", "echo '[]'", "kill -ILL $$"])
@@ -22,4 +22,4 @@ def test_a_torch_that_cannot_be_imported(
     broken.write_text(f"#!/bin/sh\n{python}\n")
     broken.chmod(0o755)
     monkeypatch.setattr(file.sys, "executable", str(broken))
-    assert torch_here.__wrapped__("cpu") == TorchHere("", "", 0.0)
+    assert probe_torch.__wrapped__("cpu") == TorchInfo("", "", 0.0)

@@ -11,30 +11,30 @@ from attacks.weights import WEIGHTS
 from deployments import DEVICES, RESTRICTED_AGENT, Fleet, exported, fleet, images, pieces, segments
 
 from jmsnas.deploy.leader.leader import Leader
-from jmsnas.deploy.parts.export import export_network
-from jmsnas.deploy.parts.manifest import Manifest, parse, to_bytes
-from jmsnas.deploy.parts.runtime import Runner, golden_arrays, golden_error
-from jmsnas.deploy.parts.shipment import Piece, Shipment, chain_pieces, shipments
+from jmsnas.deploy.parts.export import export_model
+from jmsnas.deploy.parts.manifest import Manifest, manifest_bytes, parse_manifest
+from jmsnas.deploy.parts.runtime import PartRunner, golden_arrays, golden_error
+from jmsnas.deploy.parts.shipment import PartSpec, Shipment, chain_pieces, make_shipments
 from jmsnas.deploy.transport.certificates import make_certificates
-from jmsnas.deploy.transport.devices_file import Address
+from jmsnas.deploy.transport.devices_file import AgentAddress
 from jmsnas.deploy.transport.identity import fingerprint, read_identity
 from jmsnas.errors import DeployError, PartError
 from jmsnas.mobilenets import mobilenet
-from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.profiler.timing.onnx_export import seeded_module
 
-TORCH = Key("torch")
+TORCH = RuntimeKey("torch")
 
 
-def served(found: tuple[Piece, ...], *keys: Key) -> tuple[Piece, ...]:
+def served(found: tuple[PartSpec, ...], *keys: RuntimeKey) -> tuple[PartSpec, ...]:
     return tuple(replace(piece, key=key) for piece, key in zip(found, keys, strict=True))
 
 
-def shipment(key: Key = TORCH, first: int = 1, last: int = 6) -> Shipment:
+def shipment(key: RuntimeKey = TORCH, first: int = 1, last: int = 6) -> Shipment:
     (piece,) = served(pieces((6,), ("pi4",)), key)
     piece = replace(piece, first=first, last=last)
-    agents = {"pi4": Address("pi4", "127.0.0.1:7070", "ab" * 32)}
-    return shipments((piece,), segments(), agents, "cd" * 32, "ab" * 32, 1)["pi4"]
+    agents = {"pi4": AgentAddress("pi4", "127.0.0.1:7070", "ab" * 32)}
+    return make_shipments((piece,), segments(), agents, "cd" * 32, "ab" * 32, 1)["pi4"]
 
 
 def blob_of(found: Shipment) -> bytes:
@@ -45,7 +45,7 @@ def blob_of(found: Shipment) -> bytes:
 def error_of(found: Shipment) -> float:
     manifest = found.manifest
     assert manifest.golden is not None
-    runner = Runner(manifest, blob_of(found))
+    runner = PartRunner(manifest, blob_of(found))
     return golden_error(runner, *golden_arrays(manifest, found.blobs[manifest.golden.sha256]))
 
 
@@ -54,18 +54,18 @@ def test_the_manifest_holds_the_architecture() -> None:
     assert manifest.runtime == "torch" and manifest.processor == "cpu" and manifest.ops == ()
     assert manifest.blocks == tuple(str(block) for block in exported().blocks[1:4])
     assert [words.partition(" ")[0] for words in manifest.blocks] == ["mb_k3_e3", "identity", "mb_k3_e3_skip"]
-    assert parse(to_bytes(manifest)) == manifest
+    assert parse_manifest(manifest_bytes(manifest)) == manifest
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_what_it_computes_is_what_the_leader_has(layout: str) -> None:
     for first, last in ((1, 6), (2, 4), (3, 3 + 1)):
-        assert error_of(shipment(Key("torch", layout=layout), first, last)) < 1e-6
+        assert error_of(shipment(RuntimeKey("torch", layout=layout), first, last)) < 1e-6
 
 
 def test_an_input_that_may_not_be_written_to_and_outputs_that_stay() -> None:
     found = shipment()
-    runner = Runner(found.manifest, blob_of(found))
+    runner = PartRunner(found.manifest, blob_of(found))
     one, two = images(2)
     one.flags.writeable = False
     first = runner(one)
@@ -78,10 +78,10 @@ def test_an_input_that_may_not_be_written_to_and_outputs_that_stay() -> None:
 def test_mobilenet_v3_with_its_squeezes_and_classifier() -> None:
     part = mobilenet("mobilenet_v3_small", (3, 32, 32), 10, 0.25)
     network = torch.nn.Sequential(*(seeded_module(block) for block in part.blocks))
-    made = replace(export_network(network, (1, 3, 32, 32)), blocks=part.blocks)
+    made = replace(export_model(network, (1, 3, 32, 32)), blocks=part.blocks)
     (piece,) = served(chain_pieces(("pi4",), (made.N,), ("float32",)), TORCH)
-    agents = {"pi4": Address("pi4", "127.0.0.1:7070", "ab" * 32)}
-    found = shipments((piece,), {"chain": made}, agents, "cd" * 32, "ab" * 32, 1)["pi4"]
+    agents = {"pi4": AgentAddress("pi4", "127.0.0.1:7070", "ab" * 32)}
+    found = make_shipments((piece,), {"chain": made}, agents, "cd" * 32, "ab" * 32, 1)["pi4"]
     assert error_of(found) < 1e-5
 
 
@@ -95,7 +95,7 @@ def test_mobilenet_v3_with_its_squeezes_and_classifier() -> None:
 def test_weights_of_other_blocks(name: str, refused: str) -> None:
     found = shipment()
     with pytest.raises(PartError, match=refused):
-        Runner(found.manifest, WEIGHTS[name](blob_of(found)))
+        PartRunner(found.manifest, WEIGHTS[name](blob_of(found)))
 
 
 @pytest.mark.parametrize(
@@ -118,12 +118,12 @@ def test_manifests_that_cannot_be(changes: dict[str, object], refused: str) -> N
 
 
 def test_cuda_or_its_absence() -> None:
-    found = shipment(Key("torch", processor="cuda"))
+    found = shipment(RuntimeKey("torch", processor="cuda"))
     if torch.cuda.is_available():
         assert error_of(found) < 1e-4
         return
     with pytest.raises(PartError, match="for CUDA, and torch finds none on this device"):
-        Runner(found.manifest, blob_of(found))
+        PartRunner(found.manifest, blob_of(found))
 
 
 def test_a_network_of_no_blocks_has_no_torch_parts() -> None:
@@ -139,9 +139,9 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 
 def test_a_chain_of_both_run_times_answers_as_the_whole(three: Fleet) -> None:
-    three.leader.ship(served(pieces(), Key(), TORCH, Key()), segments())
+    three.leader.ship(served(pieces(), RuntimeKey(), TORCH, RuntimeKey()), segments())
     for x in images(3):
-        answer = three.leader.ask(x)
+        answer = three.leader.infer(x)
         assert [stop[0] for stop in answer.trail] == list(DEVICES)
         np.testing.assert_allclose(answer.logits, exported().run(x), atol=1e-4)
 
@@ -149,16 +149,16 @@ def test_a_chain_of_both_run_times_answers_as_the_whole(three: Fleet) -> None:
 @pytest.mark.parametrize(("wire", "off"), [("float16", 2e-2), ("uint8", 0.5)])
 def test_wires_between_them(three: Fleet, wire: str, off: float) -> None:
     found = chain_pieces(DEVICES, (2, 4, 6), (wire,) * 3)
-    three.leader.ship(served(found, Key(), TORCH, Key()), segments())
+    three.leader.ship(served(found, RuntimeKey(), TORCH, RuntimeKey()), segments())
     (x,) = images(1)
-    difference = np.abs(three.leader.ask(x).logits - exported().run(x)).max()
+    difference = np.abs(three.leader.infer(x).logits - exported().run(x)).max()
     assert 0 < difference < off
 
 
 def test_another_run_time_is_another_part(three: Fleet) -> None:
     """The same layers by onnxruntime, then by torch: another blob travels, to that device alone."""
     three.leader.ship(pieces(), segments())
-    sent = three.leader.ship(served(pieces(), Key(), Key(), TORCH), segments())
+    sent = three.leader.ship(served(pieces(), RuntimeKey(), RuntimeKey(), TORCH), segments())
     assert sent["cloud"] > 0 and sent["pi4"] == sent["laptop"] == 0
     assert three.agents["cloud"].parts.find(three.leader.epoch).manifest.runtime == "torch"  # type: ignore[union-attr]
 
@@ -175,7 +175,7 @@ def test_a_device_without_torch_says_what_to_install(tmp_path: Path) -> None:
         assert process.stdout is not None
         where = process.stdout.readline().strip().rpartition(" ")[2]
         pin = fingerprint(read_identity(certs).certificate_pem)
-        leader = Leader(tmp_path / "certs" / "leader", {"pi4": Address("pi4", where, pin)})
+        leader = Leader(tmp_path / "certs" / "leader", {"pi4": AgentAddress("pi4", where, pin)})
         try:
             with pytest.raises(
                 DeployError, match="device pi4: a torch part, and this device has no torch: pyth"
@@ -184,7 +184,7 @@ def test_a_device_without_torch_says_what_to_install(tmp_path: Path) -> None:
             # It goes on: the same layers for onnxruntime are served, and torch was never imported.
             leader.ship(pieces((6,), ("pi4",)), segments())
             (x,) = images(1)
-            np.testing.assert_allclose(leader.ask(x).logits, exported().run(x), atol=1e-4)
+            np.testing.assert_allclose(leader.infer(x).logits, exported().run(x), atol=1e-4)
         finally:
             leader.close()
             process.terminate()

@@ -10,10 +10,10 @@ from jmsnas.deploy.transport.identity import (
     days_left,
     expiry_warning,
     fingerprint,
-    leader_fingerprint,
-    leader_key,
     read_identity,
-    signing_key,
+    read_leader_fingerprint,
+    read_leader_key,
+    read_signing_key,
 )
 from jmsnas.errors import CertificateError, DeviceError
 
@@ -37,9 +37,9 @@ def test_a_device_gets_all_it_needs_and_nothing_else(certs: Path) -> None:
     assert names == {"ca.pem", "device.pem", "device.key", "leader.pub", "leader.sha256"}
     assert read_identity(certs / "pi4").name == "pi4"
     leader = read_identity(certs / "leader")
-    assert leader_fingerprint(certs / "pi4") == fingerprint(leader.certificate_pem)
+    assert read_leader_fingerprint(certs / "pi4") == fingerprint(leader.certificate_pem)
     message = b"part"
-    leader_key(certs / "pi4").verify(signing_key(certs / "leader").sign(message), message)
+    read_leader_key(certs / "pi4").verify(read_signing_key(certs / "leader").sign(message), message)
 
 
 def test_a_new_certificate_keeps_the_fingerprint(tmp_path: Path) -> None:
@@ -72,10 +72,10 @@ def test_what_is_missing_or_no_certificate_is_said(tmp_path: Path) -> None:
     (folder,) = make_certificates(tmp_path, ("pi4",))
     (folder / "leader.sha256").write_text("../" * 21 + "a")
     with pytest.raises(CertificateError, match="not a fingerprint of 64 hexadecimal digits"):
-        leader_fingerprint(folder)
+        read_leader_fingerprint(folder)
     (folder / "leader.pub").write_bytes((folder / "ca.pem").read_bytes())
     with pytest.raises(CertificateError, match="is not a public key"):
-        leader_key(folder)
+        read_leader_key(folder)
     (folder / "device.key").write_text("no key")
     with pytest.raises(CertificateError, match="is not a private key"):
         read_identity(folder)
@@ -87,7 +87,7 @@ def test_what_is_missing_or_no_certificate_is_said(tmp_path: Path) -> None:
         read_identity(folder)
     (tmp_path / "leader" / "signing.key").write_bytes((tmp_path / "ca.key").read_bytes())
     with pytest.raises(CertificateError, match="no Ed25519 key"):
-        signing_key(tmp_path / "leader")
+        read_signing_key(tmp_path / "leader")
 
 
 def test_a_name_cannot_lead_elsewhere(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from jmsnas.deploy.transport.devices_file import Address, agents_for, read_fleet
+from jmsnas.deploy.transport.devices_file import AgentAddress, agents_for, read_devices_file
 from jmsnas.errors import DeviceError
 
 ENTRY = '[[device]]\nname = "{}"\naddress = "{}"\nfingerprint = "{}"\n'
@@ -11,9 +11,9 @@ PIN = "ab" * 32
 
 def test_devices_are_read(tmp_path: Path) -> None:
     path = tmp_path / "devices.toml"
-    assert read_fleet(path) == {}
+    assert read_devices_file(path) == {}
     path.write_text(ENTRY.format("pi4", "10.0.0.2:7070", PIN) + ENTRY.format("jetson", "[::1]:7070", PIN))
-    assert read_fleet(path)["jetson"] == Address("jetson", "[::1]:7070", PIN)
+    assert read_devices_file(path)["jetson"] == AgentAddress("jetson", "[::1]:7070", PIN)
     assert list(agents_for(("pi4",), path)) == ["pi4"]
     with pytest.raises(DeviceError, match="has no agent of cloud. Start jmsnas agent there"):
         agents_for(("pi4", "cloud"), path)
@@ -38,4 +38,4 @@ def test_what_cannot_be_is_said(tmp_path: Path, text: str, words: str) -> None:
     path = tmp_path / "devices.toml"
     path.write_text(text)
     with pytest.raises(DeviceError, match=words):
-        read_fleet(path)
+        read_devices_file(path)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jmsnas.deploy.transport.encoding import decode, encode
+from jmsnas.deploy.transport.encoding import decode_tensor, encode_tensor
 from jmsnas.deploy.transport.frame import TensorHeader
 from jmsnas.errors import FrameError
 
@@ -11,8 +11,8 @@ ID = "0" * 32
 
 
 def back(x: np.ndarray, dtype: str, scale: float = 0.0, zero: float = 0.0) -> np.ndarray:
-    values, scale, zero = encode(x, dtype, scale, zero)
-    return decode(TensorHeader(ID, 1, dtype, x.shape, scale, zero), values.tobytes())
+    values, scale, zero = encode_tensor(x, dtype, scale, zero)
+    return decode_tensor(TensorHeader(ID, 1, dtype, x.shape, scale, zero), values.tobytes())
 
 
 numbers = st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=30)
@@ -50,5 +50,5 @@ def test_one_value_alone() -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_uint8_refuses_what_is_not_finite(value: float) -> None:
     with pytest.raises(FrameError, match="not finite cannot travel as uint8"):
-        encode(np.array([1.0, value], np.float32), "u1")
+        encode_tensor(np.array([1.0, value], np.float32), "u1")
     assert not np.isfinite(back(np.array([value], np.float32), "f4")[0])

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from jmsnas.deploy.transport.frame import (
     MAX_HEADER_BYTES,
     TensorHeader,
-    pack,
+    pack_message,
     pack_tensor,
-    unpack,
+    unpack_message,
     unpack_tensor,
 )
 from jmsnas.errors import FrameError
@@ -21,13 +21,13 @@ HEADER = TensorHeader(ID, 7, "f4", (1, 2, 3))
 
 def tensor(**changes: object) -> bytes:
     fields = {"id": ID, "epoch": 7, "dtype": "f4", "shape": [1, 2, 3], **changes}
-    return pack({name: value for name, value in fields.items() if value is not ...}, bytes(24))
+    return pack_message({name: value for name, value in fields.items() if value is not ...}, bytes(24))
 
 
 def test_golden_bytes() -> None:
     # 4 bytes of length, big-endian: {"a":1} has 7; then the body.
-    assert pack({"a": 1}, b"xy") == b'\x00\x00\x00\x07{"a":1}xy'
-    fields, body = unpack(b'\x00\x00\x00\x07{"a":1}xy')
+    assert pack_message({"a": 1}, b"xy") == b'\x00\x00\x00\x07{"a":1}xy'
+    fields, body = unpack_message(b'\x00\x00\x00\x07{"a":1}xy')
     assert fields == {"a": 1} and body == b"xy"
 
 
@@ -96,6 +96,6 @@ def test_what_cannot_be_is_refused(message: bytes, words: str) -> None:
 
 def test_a_header_that_is_too_long_is_not_sent() -> None:
     with pytest.raises(FrameError, match="a header of 5010 bytes: expected at most 4096"):
-        pack({"a": "x" * 5002})
-    longest = pack({"a": "x" * (MAX_HEADER_BYTES - 8)})
-    assert json.loads(longest[4:]) == unpack(longest)[0]
+        pack_message({"a": "x" * 5002})
+    longest = pack_message({"a": "x" * (MAX_HEADER_BYTES - 8)})
+    assert json.loads(longest[4:]) == unpack_message(longest)[0]

@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jmsnas.deploy.leader.leader import Answer
-from jmsnas.deploy.leader.measured_terms import completion_s, legs, measured_terms
+from jmsnas.deploy.leader.leader import Response
+from jmsnas.deploy.leader.measured_terms import hop_timings, measured_latency_s, measured_terms
 from jmsnas.deploy.transport.link import MeasuredLink
-from jmsnas.deploy.transport.link_probe import clock_offset, fit_link
+from jmsnas.deploy.transport.link_probe import clock_offset, fit_latency_line
 
 
 def link(source: str, target: str, offset_ns: int = 0) -> MeasuredLink:
@@ -16,7 +16,7 @@ def link(source: str, target: str, offset_ns: int = 0) -> MeasuredLink:
 def test_a_line_is_found() -> None:
     # 1 ms and 8 bits a byte at 25 Mbit/s: 0.32 us a byte.
     sizes = [1000, 10_000, 100_000]
-    a, b = fit_link(sizes, [1e-3 + 3.2e-7 * size for size in sizes])
+    a, b = fit_latency_line(sizes, [1e-3 + 3.2e-7 * size for size in sizes])
     assert a == pytest.approx(1e-3) and b == pytest.approx(3.2e-7)
     assert MeasuredLink("a", "b", a, b, 0, 0, (), ()).capacity_bps == pytest.approx(25e6)
 
@@ -29,15 +29,15 @@ def test_between_measured_sizes_the_measurements_count() -> None:
 
 
 def test_where_bytes_cost_nothing() -> None:
-    a, b = fit_link([10, 1000], [2e-3, 1e-3])
+    a, b = fit_latency_line([10, 1000], [2e-3, 1e-3])
     assert b == 0.0 and 1e-3 < a < 2e-3
-    assert fit_link([10], [5e-3]) == (5e-3, 0.0)
+    assert fit_latency_line([10], [5e-3]) == (5e-3, 0.0)
 
 
 @given(st.floats(1e-5, 1e-2), st.floats(1e-9, 1e-5))
 def test_the_fit_is_exact_on_a_line(a: float, b: float) -> None:
     sizes = [512, 4096, 65536, 1 << 20]
-    found = fit_link(sizes, [a + b * size for size in sizes])
+    found = fit_latency_line(sizes, [a + b * size for size in sizes])
     assert found == pytest.approx((a, b), rel=1e-4, abs=1e-9)
 
 
@@ -51,11 +51,11 @@ def test_a_chain_is_put_on_one_clock() -> None:
     # b's clock is 1 s ahead of a's: received at 2 ms by a's clock.
     trail = (("a", 0, 0, 1_000_000), ("b", 1_002_000_000, 1_002_500_000, 1_003_000_000))
     links = {("a", "b"): link("a", "b", 1_000_000_000)}
-    (_, _, *first), (source, device, *second) = legs(trail, links)
+    (_, _, *first), (source, device, *second) = hop_timings(trail, links)
     assert first == pytest.approx([0, 0, 0, 1e-3])
     assert (source, device) == ("a", "b") and second == pytest.approx([1e-3, 2e-3, 2.5e-3, 3e-3])
-    answer = Answer(np.zeros(1, np.float32), trail, 1, 0.0)
-    assert completion_s(answer, links) == pytest.approx(3e-3)
+    answer = Response(np.zeros(1, np.float32), trail, 1, 0.0)
+    assert measured_latency_s(answer, links) == pytest.approx(3e-3)
 
 
 def test_a_mesh_has_a_leg_for_each_way_to_the_join() -> None:
@@ -68,9 +68,9 @@ def test_a_mesh_has_a_leg_for_each_way_to_the_join() -> None:
         ("j", 7 * ms, 7 * ms, 8 * ms),
     )
     links = {pair: link(*pair) for pair in (("r", "x"), ("r", "y"), ("x", "j"), ("y", "j"))}
-    found = legs(trail, links)
+    found = hop_timings(trail, links)
     assert [leg[:2] for leg in found] == [("", "r"), ("r", "x"), ("x", "j"), ("r", "y"), ("y", "j")]
-    answer = Answer(np.zeros(1, np.float32), trail, 1, 0.0)
+    answer = Response(np.zeros(1, np.float32), trail, 1, 0.0)
     terms = measured_terms([answer] * 3, links, {"x": 2e-3}, {("x", "j"): 5e-4}, held=("r",))
     by_name = {(term.kind, term.where): term for term in terms}
     assert by_name["send", "x -> j"].ratio == pytest.approx(2.0)

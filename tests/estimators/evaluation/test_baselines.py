@@ -26,10 +26,10 @@ def test_the_nearest_block_answers_with_its_own_seconds() -> None:
 
 def test_a_plain_forest_stays_within_what_it_saw() -> None:
     measured_s = exact_s(table())
-    said_s = plain_forest(table()[::2], measured_s[::2], table()[1::2])
-    assert measured_s.min() <= said_s.min() and said_s.max() <= measured_s.max()
-    assert np.median(np.abs(said_s / measured_s[1::2] - 1)) < 0.5
-    assert (said_s == plain_forest(table()[::2], measured_s[::2], table()[1::2])).all()
+    predicted_s = plain_forest(table()[::2], measured_s[::2], table()[1::2])
+    assert measured_s.min() <= predicted_s.min() and predicted_s.max() <= measured_s.max()
+    assert np.median(np.abs(predicted_s / measured_s[1::2] - 1)) < 0.5
+    assert (predicted_s == plain_forest(table()[::2], measured_s[::2], table()[1::2])).all()
 
 
 @pytest.mark.parametrize("name", BASELINES)

@@ -13,12 +13,12 @@ from jmsnas.estimators.evaluation.evaluate import (
     UNSEEN_GEOMETRY,
     Evaluation,
     evaluate,
-    judge,
+    evaluate_split,
     scores,
 )
 from jmsnas.estimators.evaluation.hold_out import LINE, MODEL, ROOFLINE
 from jmsnas.estimators.regression.cross_validation import random_folds
-from jmsnas.estimators.regression.roofline import works
+from jmsnas.estimators.regression.roofline import has_work
 from jmsnas.space import IDENTITY
 
 SOME = BLOCKS[::2]
@@ -76,8 +76,8 @@ def test_the_ways_to_hold_out_are_kept_with_every_predictor() -> None:
 
 def test_a_way_of_ones_own() -> None:
     X, folds = table(), random_folds(len(table()))[:1]
-    found, again = (judge("mine", folds, X, noisy_s(X, 0.05)) for _ in range(2))
-    assert (found.split, found.fits, found.rows) == ("mine", 1, int(works(X[folds[0][1]]).sum()))
+    found, again = (evaluate_split("mine", folds, X, noisy_s(X, 0.05)) for _ in range(2))
+    assert (found.split, found.fits, found.rows) == ("mine", 1, int(has_work(X[folds[0][1]]).sum()))
     assert found.scores[MODEL].mape < 0.07 and 0.7 <= found.coverage <= 1 and found.fit_s > 0
     assert again == replace(found, fit_s=again.fit_s)
 

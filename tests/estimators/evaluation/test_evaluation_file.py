@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from jmsnas.estimators.evaluation.evaluate import Evaluation, Judged, Pair, Scores
+from jmsnas.estimators.evaluation.evaluate import Evaluation, PredictedRow, Scores, SplitScores
 from jmsnas.estimators.evaluation.evaluation_file import evaluation_from
 
 GOOD, BAD = Scores(0.02, 0.03, 0.9, 0.99, 0.98), Scores(0.2, 0.3, 0.1, 0.2, None)
-JUDGED = Judged("unseen geometry", 5, 40, {"estimator": GOOD, "roofline": BAD}, 0.9, 1.5)
+JUDGED = SplitScores("unseen geometry", 5, 40, {"estimator": GOOD, "roofline": BAD}, 0.9, 1.5)
 EVALUATION = Evaluation(
     40, 7, 5, 0, GOOD, BAD, BAD, 0.9, (JUDGED, replace(JUDGED, split="random")),
-    (Pair("mb_k3_e3 8->8 4x4", 1e-3, 1.1e-3, 1e-3, 1.2e-3),),
+    (PredictedRow("mb_k3_e3 8->8 4x4", 1e-3, 1.1e-3, 1e-3, 1.2e-3),),
 )  # fmt: skip
 
 

@@ -6,8 +6,8 @@ from synthetic_latencies import BLOCKS, exact_s, table
 
 from jmsnas.errors import EstimatorError
 from jmsnas.estimators.few_shot import experimental_design as design
-from jmsnas.estimators.few_shot.experimental_design import few_chosen, teaching_order, teaching_rows
-from jmsnas.estimators.regression.features import groups
+from jmsnas.estimators.few_shot.experimental_design import few_chosen, informative_order, informative_rows
+from jmsnas.estimators.regression.features import group_ids
 from jmsnas.estimators.regression.regressor import LatencyRegressor
 from jmsnas.space_file import load_space
 
@@ -22,7 +22,7 @@ def mean_variance(covariance: np.ndarray, seen: list[int]) -> float:
 def test_each_next_row_is_the_one_that_leaves_the_least_variance() -> None:
     X = table()[::4]
     covariance = design._covariance(X)
-    order = teaching_rows(X, 4).tolist()
+    order = informative_rows(X, 4).tolist()
     for n, row in enumerate(order):
         left = [mean_variance(covariance, [*order[:n], other]) for other in range(len(X))]
         assert left[row] == pytest.approx(min(left), rel=1e-9)
@@ -46,17 +46,17 @@ def test_order_has_each_row_once_and_its_beginning_does_not_depend_on_its_length
     seed: int, rows: int, more: int
 ) -> None:
     X = table()[np.random.default_rng(seed).permutation(len(BLOCKS))[:rows]]
-    order = teaching_rows(X, rows).tolist()
+    order = informative_rows(X, rows).tolist()
     assert sorted(order) == [*range(rows)]
-    assert teaching_rows(X, more).tolist() == order[:more]
+    assert informative_rows(X, more).tolist() == order[:more]
 
 
 def test_blocks_in_order() -> None:
     blocks = load_space("digits").blocks()
-    order = teaching_order(blocks)
+    order = informative_order(blocks)
     assert {*order} == {*blocks} and len(order) == len(blocks)
-    assert teaching_order(blocks, 5) == order[:5]
-    assert teaching_order(()) == ()
+    assert informative_order(blocks, 5) == order[:5]
+    assert informative_order(()) == ()
     # Not candidate after candidate of one layer, as a space lists them.
     assert len({block.layer for block in order[:5]}) >= 4 > len({block.layer for block in blocks[:5]})
 
@@ -64,7 +64,7 @@ def test_blocks_in_order() -> None:
 def test_chosen_rows_teach_more_than_rows_drawn() -> None:
     X = table()
     y = exact_s(X) * np.exp(0.2 * X[:, -10] - 0.1 * X[:, -11])  # what no roofline explains
-    chosen = teaching_rows(X, 20)
+    chosen = informative_rows(X, 20)
     drawn = [np.random.default_rng(seed).permutation(len(y))[:20] for seed in range(5)]
 
     def error(seen: np.ndarray) -> float:
@@ -76,7 +76,7 @@ def test_chosen_rows_teach_more_than_rows_drawn() -> None:
 
 def test_too_many_blocks() -> None:
     with pytest.raises(EstimatorError, match=r"got 4001 blocks to choose from: expected 4000 or fewer\."):
-        teaching_rows(np.zeros((4001, table().shape[1])), 1)
+        informative_rows(np.zeros((4001, table().shape[1])), 1)
 
 
 def test_few_chosen_from_another_half_each_time() -> None:
@@ -84,7 +84,7 @@ def test_few_chosen_from_another_half_each_time() -> None:
     splits = few_chosen(X, 20, 3)
     assert [len(seen) for seen, _ in splits] == [20, 20, 20]
     for seen, unseen in splits:
-        assert sorted([*seen, *unseen]) == [*range(len(X))] and len(set(groups(X[seen]))) > 5
+        assert sorted([*seen, *unseen]) == [*range(len(X))] and len(set(group_ids(X[seen]))) > 5
     assert len({tuple(sorted(seen)) for seen, _ in splits}) == 3
     assert [[*seen] for seen, _ in few_chosen(X, 20, 3)] == [[*seen] for seen, _ in splits]
     assert few_chosen(X, 58, 3) == [], "more than half of 114 rows"

@@ -7,21 +7,21 @@ from pathlib import Path
 import pytest
 from profiling_jobs import a_row
 
-from jmsnas.estimators.few_shot.measure import Surety, measure_few, stated_error
-from jmsnas.estimators.few_shot.plan import FewPlan, make_few_plan
+from jmsnas.estimators.few_shot.measure import FewShotResult, cross_validated_error, measure_few_shot
+from jmsnas.estimators.few_shot.plan import FewShotPlan, make_few_shot_plan
 from jmsnas.estimators.store.estimator import load_estimator
-from jmsnas.profiler.plan import Plan, whole_networks
-from jmsnas.profiler.profile import Profiled
+from jmsnas.profiler.plan import ProfilePlan, sample_models
+from jmsnas.profiler.profile import ProfileResult
 from jmsnas.profiler.simulation.roofline import simulated_table
-from jmsnas.profiler.table.latency_table import AnyRow, Key, LatencyTable
-from jmsnas.profiler.table.schema import sorted_out
-from jmsnas.space import Block, Subject
+from jmsnas.profiler.table.latency_table import AnyRow, LatencyTable, RuntimeKey
+from jmsnas.profiler.table.schema import separate_parts
+from jmsnas.space import Block, BlockOrPart
 from jmsnas.space_file import load_space
 
-SPACE, KEY = load_space("digits"), Key("torch")
+SPACE, KEY = load_space("digits"), RuntimeKey("torch")
 # Too few for a model on top of the roofline, so that fits take no time.
-POOL, PARTS = SPACE.blocks()[::6], whole_networks(SPACE, 3)
-EXACT_S = {row.block: row.median_s for row in simulated_table("pi4", SPACE.blocks(), [Key()]).rows}
+POOL, PARTS = SPACE.blocks()[::6], sample_models(SPACE, 3)
+EXACT_S = {row.block: row.median_s for row in simulated_table("pi4", SPACE.blocks(), [RuntimeKey()]).rows}
 
 
 @dataclass
@@ -32,17 +32,19 @@ class Bench:
     half_width: float = 0.005
     trust: tuple[str, str] = ("green", "")
     refused: frozenset[Block] = frozenset()
-    rows: dict[tuple[Key, Subject], AnyRow] = field(default_factory=dict)
-    asked: list[tuple[tuple[Subject, ...], float | None]] = field(default_factory=list)
+    rows: dict[tuple[RuntimeKey, BlockOrPart], AnyRow] = field(default_factory=dict)
+    asked: list[tuple[tuple[BlockOrPart, ...], float | None]] = field(default_factory=list)
     now_s: float = 0.0
 
-    def seconds(self, subject: Subject) -> float:
+    def seconds(self, subject: BlockOrPart) -> float:
         if not isinstance(subject, Block):
             return 0.5 * sum(map(self.seconds, subject.blocks))
         off = zlib.crc32(str(subject).encode()) % 201 / 100 - 1
         return EXACT_S[subject] * math.exp(self.spread * off)
 
-    def __call__(self, subjects: Sequence[Subject], keys: Sequence[Key], budget_s: float | None) -> Profiled:
+    def __call__(
+        self, subjects: Sequence[BlockOrPart], keys: Sequence[RuntimeKey], budget_s: float | None
+    ) -> ProfileResult:
         self.asked.append((tuple(subjects), budget_s))
         self.now_s += 10.0
         for subject in subjects:
@@ -51,19 +53,25 @@ class Bench:
                     row = a_row(subject, (self.seconds(subject) / 1e-4,), key, half_width=self.half_width)
                     mark, why = self.trust
                     self.rows[key, subject] = replace(row, trust=mark, trust_reason=why)
-        blocks, parts = sorted_out(self.rows.values())
-        return Profiled(LatencyTable("local", blocks, {"abc": {}}, parts), Path("local.parquet"), "measured")
+        blocks, parts = separate_parts(self.rows.values())
+        return ProfileResult(
+            LatencyTable("local", blocks, {"abc": {}}, parts), Path("local.parquet"), "measured"
+        )
 
 
-def few(blocks: int, until_mape: float | None = None, pool: Sequence[Block] = POOL) -> FewPlan:
-    plan = make_few_plan(Plan((("blocks", tuple(pool)), ("parts", PARTS))), blocks)
+def few(blocks: int, until_mape: float | None = None, pool: Sequence[Block] = POOL) -> FewShotPlan:
+    plan = make_few_shot_plan(ProfilePlan((("blocks", tuple(pool)), ("parts", PARTS))), blocks)
     return replace(plan, until_mape=until_mape)
 
 
 def measured(
-    folder: Path, bench: Bench, plan: FewPlan, budget_s: float | None = None, keys: Sequence[Key] = (KEY,)
-) -> tuple[Surety, ...]:
-    _, sureties = measure_few(
+    folder: Path,
+    bench: Bench,
+    plan: FewShotPlan,
+    budget_s: float | None = None,
+    keys: Sequence[RuntimeKey] = (KEY,),
+) -> tuple[FewShotResult, ...]:
+    _, sureties = measure_few_shot(
         plan, keys, bench, lambda key: folder / key.label, budget_s=budget_s, clock=lambda: bench.now_s
     )
     return sureties
@@ -71,9 +79,9 @@ def measured(
 
 def test_first_blocks_are_measured_fitted_and_judged(tmp_path: Path) -> None:
     bench, plan = Bench(), few(7)
-    first, second = measured(tmp_path, bench, plan, 30.0, (KEY, Key()))
+    first, second = measured(tmp_path, bench, plan, 30.0, (KEY, RuntimeKey()))
     assert bench.asked == [((*plan.order[:7], *PARTS), 30.0)]
-    assert (first.key, second.key) == (KEY, Key())
+    assert (first.key, second.key) == (KEY, RuntimeKey())
     assert (first.rows, first.left, first.reached, first.why) == (7, len(POOL) - 7, None, "")
     assert first.geometries == len({block.layer for block in plan.order[:7]})
     assert first.doubt > 0 and first.margin >= 0
@@ -146,13 +154,17 @@ def test_rows_that_were_disturbed_are_no_judge(tmp_path: Path) -> None:
 def test_stated_error_is_that_of_the_evaluation(tmp_path: Path) -> None:
     bench = Bench(spread=0.1)
     (surety,) = measured(tmp_path, bench, few(8))
-    table = LatencyTable("local", sorted_out(bench.rows.values())[0], {"abc": {}})
-    assert stated_error(table, roles=frozenset({"block"})) == pytest.approx((surety.mape, surety.doubt))
-    assert stated_error(table)[0] == pytest.approx(load_estimator(surety.folder).evaluation.model.mape)
-    assert stated_error(table, roles=frozenset({"classifier"})) == stated_error(table)
+    table = LatencyTable("local", separate_parts(bench.rows.values())[0], {"abc": {}})
+    assert cross_validated_error(table, roles=frozenset({"block"})) == pytest.approx(
+        (surety.mape, surety.doubt)
+    )
+    assert cross_validated_error(table)[0] == pytest.approx(
+        load_estimator(surety.folder).evaluation.model.mape
+    )
+    assert cross_validated_error(table, roles=frozenset({"classifier"})) == cross_validated_error(table)
 
 
 def test_error_of_one_geometry_is_unknown() -> None:
     layer = POOL[0].layer
-    rows = sorted_out([a_row(block) for block in SPACE.blocks() if block.layer == layer])[0]
-    assert stated_error(LatencyTable("local", rows, {})) == (math.inf, math.inf)
+    rows = separate_parts([a_row(block) for block in SPACE.blocks() if block.layer == layer])[0]
+    assert cross_validated_error(LatencyTable("local", rows, {})) == (math.inf, math.inf)

@@ -1,44 +1,44 @@
 import pytest
 
 from jmsnas.errors import InputError
-from jmsnas.estimators.few_shot.experimental_design import teaching_order
-from jmsnas.estimators.few_shot.plan import make_few_plan
-from jmsnas.profiler.plan import make_plan
+from jmsnas.estimators.few_shot.experimental_design import informative_order
+from jmsnas.estimators.few_shot.plan import make_few_shot_plan
+from jmsnas.profiler.plan import make_profile_plan
 from jmsnas.space_file import load_space
 
-PLAN = make_plan(load_space("digits"), off_grid=4, parts=3)
+PLAN = make_profile_plan(load_space("digits"), off_grid=4, parts=3)
 
 
 def test_blocks_in_teaching_order_and_all_parts() -> None:
-    few = make_few_plan(PLAN, 20)
-    assert few.order == teaching_order([*PLAN.groups[0][1], *PLAN.groups[1][1]])  # type: ignore[list-item]
+    few = make_few_shot_plan(PLAN, 20)
+    assert few.order == informative_order([*PLAN.groups[0][1], *PLAN.groups[1][1]])  # type: ignore[list-item]
     assert few.parts == PLAN.groups[2][1]
-    assert few.first == (*few.order[:20], *few.parts) and few.until_mape is None
+    assert few.initial == (*few.order[:20], *few.parts) and few.until_mape is None
 
 
 def test_shown_as_a_plan() -> None:
-    shown = make_few_plan(PLAN, 20).shown
+    shown = make_few_shot_plan(PLAN, 20).as_plan
     assert [(what, len(group)) for what, group in shown.groups] == [
         ("the blocks that teach most, of 57", 20),
         ("whole networks, to correct sums by", 3),
     ]
-    assert shown.subjects == make_few_plan(PLAN, 20).first
-    assert len(make_few_plan(make_plan(load_space("digits"))).shown.groups) == 1
+    assert shown.subjects == make_few_shot_plan(PLAN, 20).initial
+    assert len(make_few_shot_plan(make_profile_plan(load_space("digits"))).as_plan.groups) == 1
 
 
 def test_twenty_unless_said_and_never_more_than_there_are() -> None:
-    few = make_few_plan(PLAN, until_percent=5)
+    few = make_few_shot_plan(PLAN, until_percent=5)
     assert (few.blocks, few.until_mape) == (20, 0.05)
-    assert len(make_few_plan(PLAN, 500).first) == 57 + 3
+    assert len(make_few_shot_plan(PLAN, 500).initial) == 57 + 3
 
 
 @pytest.mark.parametrize("blocks", [4, 0, -1])
 def test_too_few_blocks(blocks: int) -> None:
     with pytest.raises(InputError, match=f"cannot fit .* to {blocks} blocks .*: expected --blocks 5 or more"):
-        make_few_plan(PLAN, blocks)
+        make_few_shot_plan(PLAN, blocks)
 
 
 @pytest.mark.parametrize("percent", [0, -5, 100, float("nan")])
 def test_impossible_errors(percent: float) -> None:
     with pytest.raises(InputError, match=r"got --until-mape .*: expected a mean error in percent, above 0"):
-        make_few_plan(PLAN, until_percent=percent)
+        make_few_shot_plan(PLAN, until_percent=percent)

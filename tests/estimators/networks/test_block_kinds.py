@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators.networks.block_kinds import Kinds, count_blocks, kinds_of
+from jmsnas.estimators.networks.block_kinds import BlockKinds, block_kinds_of, count_blocks
 from jmsnas.estimators.regression.features import ROOFLINE
 from jmsnas.space import IDENTITY, Block, Candidate, Layer, Part
 
@@ -11,7 +11,7 @@ A, B, C = Block(Candidate(3, 3), NEAR), Block(IDENTITY, NEAR), Block(Candidate(5
 
 
 def test_kinds_share_a_layer_where_channels_and_stride_agree() -> None:
-    found = kinds_of([A, B, C, Block(Candidate(3, 3), Layer(8, 8, 1, 8, 8))])
+    found = block_kinds_of([A, B, C, Block(Candidate(3, 3), Layer(8, 8, 1, 8, 8))])
     assert found.layer[0] == found.layer[1] == found.layer[3] != found.layer[2]
     assert found.work.shape == (4, len(ROOFLINE)) and not found.work[1].any()
     # Kernel size, expansion, shortcut, identity, pixels: 3, 3 and nothing at all on 16 pixels.
@@ -41,4 +41,4 @@ def test_an_unknown_block_is_named() -> None:
 )
 def test_what_describes_no_blocks_is_refused(work: np.ndarray, choices: np.ndarray, message: str) -> None:
     with pytest.raises(EstimatorError, match=message):
-        Kinds(work, np.array([0, 1]), choices)
+        BlockKinds(work, np.array([0, 1]), choices)

@@ -6,17 +6,17 @@ from numpy.typing import NDArray
 from sklearn.base import clone
 
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators.networks.block_kinds import Kinds, kinds_of
+from jmsnas.estimators.networks.block_kinds import BlockKinds, block_kinds_of
 from jmsnas.estimators.networks.regressor import SCALES, NetworkRegressor
-from jmsnas.space import Block, Layer, candidates_at
+from jmsnas.space import Block, Layer, valid_candidates
 from jmsnas.space_file import mbconv_candidates
 
 Array = NDArray[np.float64]
 
 # Four layers of 13, 6, 13 and 6 choices; a network is one of each.
 LAYERS = [Layer(8, 8, 1, 16, 16), Layer(8, 16, 2, 16, 16), Layer(16, 16, 1, 8, 8), Layer(16, 32, 2, 8, 8)]
-CHOICES = [[Block(c, layer) for c in candidates_at(layer, mbconv_candidates())] for layer in LAYERS]
-KINDS = kinds_of([block for choices in CHOICES for block in choices])
+CHOICES = [[Block(c, layer) for c in valid_candidates(layer, mbconv_candidates())] for layer in LAYERS]
+KINDS = block_kinds_of([block for choices in CHOICES for block in choices])
 
 
 def networks(count: int, seed: int) -> Array:
@@ -138,7 +138,7 @@ def test_counts_of_other_blocks_are_refused_in_predictions() -> None:
 
 def test_blocks_of_any_origin_do() -> None:
     # Two kinds at a layer, of 1 and 2 amounts; networks of three blocks take 1 ms an amount.
-    kinds = Kinds(np.array([[1.0], [2.0]]), np.array([0, 0]), np.array([[0.0], [1.0]]))
+    kinds = BlockKinds(np.array([[1.0], [2.0]]), np.array([0, 0]), np.array([[0.0], [1.0]]))
     counts = np.array([[3.0, 0.0], [2.0, 1.0], [1.0, 2.0], [0.0, 3.0]])
     found = NetworkRegressor(kinds).fit(counts, counts @ [1e-3, 2e-3])
     assert found.predict(counts) == pytest.approx(counts @ [1e-3, 2e-3], rel=0.02)

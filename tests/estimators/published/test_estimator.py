@@ -18,7 +18,7 @@ from jmsnas.estimators.published.table import PublishedRows, read_published
 from jmsnas.estimators.store.estimator import Estimator
 from jmsnas.estimators.store.layout import is_published
 from jmsnas.profiler.simulation.roofline import simulated_table
-from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.profiler.table.parquet import write_table
 from jmsnas.space import STEM, Block, Candidate, Layer
 
@@ -80,7 +80,7 @@ def test_loaded_equals_fitted(stored: tuple[Estimator, Path]) -> None:
     assert np.abs(loaded.predict_s(OTHER) / estimator.predict_s(OTHER) - 1).max() < 1e-9
     for mine, theirs in zip(loaded.interval_s(OTHER), estimator.interval_s(OTHER), strict=True):
         assert np.abs(mine / theirs - 1).max() < 1e-9
-    assert loaded.outside(OTHER).tolist() == [False, True]
+    assert loaded.extrapolated(OTHER).tolist() == [False, True]
     assert (loaded.device, loaded.key, loaded.rows) == (estimator.device, estimator.key, estimator.rows)
     assert loaded.evaluation == estimator.evaluation
     assert [str(shape) for shape in rows.shapes][-1] == "mb_k3_e3 16->24 20x20 (swish)"
@@ -157,7 +157,7 @@ def test_rows_of_one_latency_are_refused(tmp_path: Path) -> None:
 
 
 def test_an_estimator_of_a_table_of_ours_is_not_published(tmp_path: Path) -> None:
-    write_table(tmp_path / "table.parquet", simulated_table("pi4", [TWICE], [Key()]))
+    write_table(tmp_path / "table.parquet", simulated_table("pi4", [TWICE], [RuntimeKey()]))
     (tmp_path / "recipe.json").write_text("{}")
     assert not is_published(tmp_path)
 

@@ -10,7 +10,7 @@ from synthetic_published import a_record
 from jmsnas.cost import Operator
 from jmsnas.estimators.published.shapes import published_shape
 from jmsnas.estimators.regression.features import features, shape_features
-from jmsnas.profiler.exchange.lut_csv import cells_of, published_figures
+from jmsnas.profiler.exchange.lut_csv import published_entries, to_csv_records
 from jmsnas.space import Block
 
 SAME = {"out_channels": 16, "shortcut": True}
@@ -35,7 +35,7 @@ def kinds(**changes: object) -> list[str]:
 )
 def test_a_row_that_is_a_block_of_ours_has_its_features(changes: dict[str, object]) -> None:
     record = a_record(latency_ms=1.0, **changes)
-    entries, _ = published_figures({1: cells_of([record])[0]}, "t")
+    entries, _ = published_entries({1: to_csv_records([record])[0]}, "t")
     block = entries[1][0][0][0]
     assert isinstance(block, Block)
     assert np.array_equal(shape_features([published_shape(record)]), features([block]))

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from synthetic_latencies import table
 
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators.regression.conformal import LEVELS, conformal_margins, half_widths, seen_in
+from jmsnas.estimators.regression.conformal import LEVELS, conformal_margins, half_widths, training_range
 from jmsnas.estimators.regression.features import features
 from jmsnas.space import IDENTITY, Block, Candidate, Layer
 
@@ -20,7 +20,7 @@ def at(c: int, out: int, size: int, k: int = 3, e: int = 3) -> np.ndarray:
 
 
 def test_levels_are_known_geometry_new_geometry_new_channels() -> None:
-    seen = seen_in(np.concatenate([at(8, 8, 4), at(8, 16, 4)]))
+    seen = training_range(np.concatenate([at(8, 8, 4), at(8, 16, 4)]))
     asked = np.concatenate([at(8, 8, 4, k=5), at(8, 8, 8), at(16, 8, 4), at(8, 16, 4)])
     assert [LEVELS[n] for n in seen.level(asked)] == [
         "known geometry", "new geometry", "new channels", "known geometry"
@@ -28,7 +28,7 @@ def test_levels_are_known_geometry_new_geometry_new_channels() -> None:
 
 
 def test_doublings_beyond_the_table() -> None:
-    seen = seen_in(np.concatenate([at(8, 8, 4), at(16, 16, 8, k=5, e=6)]))
+    seen = training_range(np.concatenate([at(8, 8, 4), at(16, 16, 8, k=5, e=6)]))
     # Within the range of each size nothing is beyond, off the grid or not.
     assert seen.doublings(at(12, 12, 6, k=5, e=4)).tolist() == [0]
     # 32 channels in and out are twice 16; at expansion 6 the middle, 192, is twice 96 too: 3 doublings.
@@ -41,7 +41,7 @@ def test_doublings_beyond_the_table() -> None:
 
 def test_a_block_smaller_than_any_is_beyond_though_each_of_its_sizes_is_in_range() -> None:
     few_on_many, many_on_few = at(8, 8, 32), at(64, 64, 4)
-    seen = seen_in(np.concatenate([few_on_many, many_on_few]))
+    seen = training_range(np.concatenate([few_on_many, many_on_few]))
     # 24 channels in the middle: 8 * 24 + 24 * 9 + 24 * 8 = 600 MACs a pixel; 64 times as many pixels as 4x4.
     # 192 in the middle: 64 * 192 * 2 + 192 * 9 = 26304 a pixel. So 600 * 1024 beside 26304 * 16: the least is
     # 420864, and 8 channels on 4x4 have 9600.
@@ -51,8 +51,8 @@ def test_a_block_smaller_than_any_is_beyond_though_each_of_its_sizes_is_in_range
     # What does nothing has no work to be too little.
     identity = features([Block(IDENTITY, Layer(8, 8, 1, 4, 4))])
     assert np.isfinite(seen.doublings(identity)).all()
-    assert seen_in(np.concatenate([few_on_many, identity])).doublings(few_on_many).tolist() == [0]
-    assert seen_in(identity).doublings(identity).tolist() == [0]
+    assert training_range(np.concatenate([few_on_many, identity])).doublings(few_on_many).tolist() == [0]
+    assert training_range(identity).doublings(identity).tolist() == [0]
 
 
 def test_margins_are_conformal_ranks() -> None:
@@ -95,7 +95,7 @@ def test_a_share_that_is_none_is_refused(coverage: float) -> None:
 
 
 def test_half_widths_grow_outside_and_have_an_end() -> None:
-    seen, margins = seen_in(at(8, 8, 4)), np.array([0.1, 0.2, 0.4])
+    seen, margins = training_range(at(8, 8, 4)), np.array([0.1, 0.2, 0.4])
     assert half_widths(at(8, 8, 4), seen, margins) == pytest.approx([0.1])
     # 8x8 instead of 4x4: two doublings of pixels, the level of a new geometry.
     assert half_widths(at(8, 8, 8), seen, margins) == pytest.approx([0.2 * 2])

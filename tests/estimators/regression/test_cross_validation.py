@@ -5,13 +5,13 @@ from hypothesis import strategies as st
 from synthetic_latencies import table
 
 from jmsnas.estimators.regression.cross_validation import (
+    can_fit,
     channel_folds,
-    few_rows,
+    few_row_folds,
     group_folds,
     random_folds,
-    teach,
 )
-from jmsnas.estimators.regression.features import CHANNEL_PAIR, groups
+from jmsnas.estimators.regression.features import CHANNEL_PAIR, group_ids
 
 
 @given(rows=st.integers(2, 114), seed=st.integers(0, 9))
@@ -25,7 +25,7 @@ def test_random_folds_leave_out_each_row_once(rows: int, seed: int) -> None:
 @given(rows=st.integers(1, 114), seed=st.integers(0, 9), folds=st.integers(2, 10))
 def test_no_geometry_is_on_both_sides(rows: int, seed: int, folds: int) -> None:
     X = table()[np.random.default_rng(seed).permutation(114)[:rows]]
-    geometries, found = groups(X), group_folds(X, seed=seed, folds=folds)
+    geometries, found = group_ids(X), group_folds(X, seed=seed, folds=folds)
     count = len(set(geometries))
     assert len(found) == (0 if count < 2 else min(folds, count))
     for seen, unseen in found:
@@ -35,7 +35,7 @@ def test_no_geometry_is_on_both_sides(rows: int, seed: int, folds: int) -> None:
 
 
 def test_no_pair_of_channels_is_on_both_sides() -> None:
-    pairs = groups(table(), CHANNEL_PAIR)
+    pairs = group_ids(table(), CHANNEL_PAIR)
     # Three widths, each with stride 1 and, twice as wide, with stride 2: six pairs.
     assert len(set(pairs)) == 6
     for seen, unseen in channel_folds(table()):
@@ -53,7 +53,7 @@ def test_no_folds_of_nothing() -> None:
 
 
 def test_few_rows_see_as_many_as_said() -> None:
-    found = few_rows(table(), 20, 3)
+    found = few_row_folds(table(), 20, 3)
     assert [(len(seen), len(unseen)) for seen, unseen in found] == [(20, 94)] * 3
     assert len({tuple(seen) for seen, _ in found}) == 3
     for seen, unseen in found:
@@ -62,18 +62,18 @@ def test_few_rows_see_as_many_as_said() -> None:
 
 @pytest.mark.parametrize(("few", "draws"), [(76, 1), (77, 0)])
 def test_a_third_must_be_left_to_judge(few: int, draws: int) -> None:
-    assert len(few_rows(table(), few, 1)) == draws
+    assert len(few_row_folds(table(), few, 1)) == draws
 
 
 def test_draws_of_one_geometry_are_left_out() -> None:
     # Nine rows of one geometry and one of another: few draws of two rows have both.
-    found = few_rows(table()[[*range(9), 113]], 2, 50)
+    found = few_row_folds(table()[[*range(9), 113]], 2, 50)
     assert 0 < len(found) < 50 and all(9 in seen for seen, _ in found)
 
 
 def test_folds_that_leave_one_geometry_to_learn_from_teach_nothing() -> None:
     # 19 rows of two geometries: each in turn is all that is left.
-    assert not teach(table()[:26], group_folds(table()[:26]))
-    assert not teach(table(), [])
-    assert teach(table(), group_folds(table()))
-    assert not teach(table(), [*group_folds(table()), (np.arange(3), np.arange(3, 9))])
+    assert not can_fit(table()[:26], group_folds(table()[:26]))
+    assert not can_fit(table(), [])
+    assert can_fit(table(), group_folds(table()))
+    assert not can_fit(table(), [*group_folds(table()), (np.arange(3), np.arange(3, 9))])

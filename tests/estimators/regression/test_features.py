@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from jmsnas.cost import cost
-from jmsnas.estimators.regression.block_shape import shape_of
+from jmsnas.estimators.regression.block_shape import shape_of_block
 from jmsnas.estimators.regression.features import (
     CHANNEL_PAIR,
     FEATURES,
@@ -13,7 +13,7 @@ from jmsnas.estimators.regression.features import (
     ROOFLINE,
     columns,
     features,
-    groups,
+    group_ids,
     shape_features,
 )
 from jmsnas.mobilenets import NAMES, mobilenet
@@ -125,13 +125,13 @@ def test_padding_wider_than_the_output_worked_by_hand(text: str, macs: int) -> N
 
 def test_blocks_and_their_shapes_are_described_alike() -> None:
     blocks = load_space("digits").blocks()
-    assert (shape_features([shape_of(block) for block in blocks]) == features(blocks)).all()
+    assert (shape_features([shape_of_block(block) for block in blocks]) == features(blocks)).all()
 
 
 def test_groups_are_layer_geometries_or_what_is_named() -> None:
     one, other = Layer(8, 8, 1, 4, 4), Layer(8, 8, 1, 8, 8)
     blocks = [Block(Candidate(3, 3), one), Block(Candidate(5, 6), one), Block(Candidate(3, 3), other)]
-    found = groups(features(blocks))
+    found = group_ids(features(blocks))
     assert found[0] == found[1] != found[2]
-    assert groups(features(blocks), CHANNEL_PAIR).tolist() == [0, 0, 0]
-    assert groups(features([])).shape == (0,)
+    assert group_ids(features(blocks), CHANNEL_PAIR).tolist() == [0, 0, 0]
+    assert group_ids(features([])).shape == (0,)

@@ -17,11 +17,11 @@ from sklearn.utils.estimator_checks import check_estimator
 from synthetic_latencies import BLOCKS, bent, bent_s, exact_s, noisy_s, table
 
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators.regression.features import FEATURES, RESIDUAL, ROOFLINE, columns, features, groups
-from jmsnas.estimators.regression.model_selection import Choice
+from jmsnas.estimators.regression.features import FEATURES, RESIDUAL, ROOFLINE, columns, features, group_ids
+from jmsnas.estimators.regression.model_selection import ModelChoice
 from jmsnas.estimators.regression.regressor import LatencyRegressor
 from jmsnas.profiler.simulation.roofline import simulated_table
-from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.space import Block
 from jmsnas.space_file import load_space
 
@@ -73,7 +73,7 @@ def test_the_interval_is_the_conformal_margin_of_its_level() -> None:
 
 def test_the_interval_holds_what_it_says_on_geometries_never_seen() -> None:
     measured_s = noisy_s(table(), 0.08, seed=5)
-    unseen = np.isin(groups(table()), [0, 3, 6, 9])
+    unseen = np.isin(group_ids(table()), [0, 3, 6, 9])
     found = LatencyRegressor().fit(table()[~unseen], measured_s[~unseen])
     low_s, high_s = found.predict_interval(table()[unseen], 0.9)
     held = ((low_s <= measured_s[unseen]) & (measured_s[unseen] <= high_s)).mean()
@@ -82,7 +82,7 @@ def test_the_interval_holds_what_it_says_on_geometries_never_seen() -> None:
 
 def test_far_from_the_table_it_says_so_and_widens() -> None:
     X = features([Block.parse(f"mb_k3_e3 16->16 {size}x{size}") for size in (8, 16, 64)])
-    assert bent().outside(X).tolist() == [False, True, True]
+    assert bent().extrapolated(X).tolist() == [False, True, True]
     low_s, high_s = bent().predict_interval(X)
     assert (np.diff(np.log(high_s / low_s)) > 0).all()
 
@@ -99,7 +99,7 @@ def test_two_rows_of_two_geometries_are_enough() -> None:
 
 def test_no_rows_to_predict_give_none() -> None:
     assert bent().predict(features([])).shape == (0,)
-    assert bent().outside(features([])).shape == (0,)
+    assert bent().extrapolated(features([])).shape == (0,)
 
 
 @pytest.mark.parametrize("wrong", [0.0, -1e-3])
@@ -123,7 +123,7 @@ def test_what_cannot_be_fitted_is_refused_in_one_line() -> None:
         LatencyRegressor().fit(X, two_s, np.array([0.1, -0.1]))
     with pytest.raises(EstimatorError, match="coverage must be more than 0 and less than 1"):
         bent().margin(1.0)
-    wrong = Choice("stages", ("gaussian_process",), 1.0, (0.0,), (), ((0.1,), (), ()))
+    wrong = ModelChoice("stages", ("gaussian_process",), 1.0, (0.0,), (), ((0.1,), (), ()))
     with pytest.raises(EstimatorError, match="the residual model cannot be fitted again.*Run: jmsnas fit-"):
         LatencyRegressor().refit(X, two_s, wrong)
 
@@ -145,7 +145,7 @@ def test_nothing_is_said_before_a_fit() -> None:
 def test_rows_known_badly_are_not_followed() -> None:
     blocks = load_space("digits").blocks()
     X = features(blocks)
-    table = simulated_table("pi4", blocks, [Key()])
+    table = simulated_table("pi4", blocks, [RuntimeKey()])
     true_s = np.array([row.median_s for row in table.rows])
     generator = np.random.default_rng(0)
     bad = generator.permutation(len(blocks))[: len(blocks) // 4]
@@ -200,7 +200,7 @@ def test_it_works_in_a_grid_search_over_geometries() -> None:
         {"residual": ["none", "kernel_ridge"]},
         cv=GroupKFold(3),
         scoring="neg_mean_absolute_percentage_error",
-    ).fit(table(), bent_s(table()), groups=groups(table()), noise=np.zeros(len(BLOCKS)))
+    ).fit(table(), bent_s(table()), groups=group_ids(table()), noise=np.zeros(len(BLOCKS)))
     assert search.best_params_ == {"residual": "kernel_ridge"} and search.best_score_ > -0.1
     scored = cross_val_score(LatencyRegressor(residual="none"), table(), exact_s(table()), cv=3)
     assert scored == pytest.approx(1)

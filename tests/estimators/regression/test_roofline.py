@@ -3,7 +3,7 @@ import pytest
 from synthetic_latencies import exact_s, table
 
 from jmsnas.estimators.regression.features import ROOFLINE, columns, features
-from jmsnas.estimators.regression.roofline import ROOFLINES, fit_roofline, roofline_s
+from jmsnas.estimators.regression.roofline import ROOFLINE_KINDS, fit_roofline, roofline_s
 from jmsnas.space import IDENTITY, Block, Candidate, Layer
 from jmsnas.space_file import load_space
 
@@ -48,7 +48,7 @@ def test_few_rows_share_rates() -> None:
     X = table()
     stages, padded, merged = (
         dict(zip(ROOFLINE, fit_roofline(X, exact_s(X), kind=kind).tolist(), strict=False))
-        for kind in reversed(ROOFLINES)
+        for kind in reversed(ROOFLINE_KINDS)
     )
     assert merged["expand_macs"] == merged["project_macs"] != merged["depthwise_macs"]
     moved = {merged[name] for name in ROOFLINE if name.endswith("_bytes") and name != "parameter_bytes"}

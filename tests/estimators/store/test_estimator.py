@@ -15,16 +15,16 @@ from jmsnas.estimators.store.estimator import (
     load_estimator,
 )
 from jmsnas.profiler.simulation.roofline import simulated_table
-from jmsnas.profiler.table.latency_table import Key, LatencyTable, Row
+from jmsnas.profiler.table.latency_table import BlockRow, LatencyTable, RuntimeKey
 from jmsnas.profiler.table.parquet import write_table
 from jmsnas.space import IDENTITY, Block, Candidate, Layer
 from jmsnas.space_file import load_space
 
-KEY = Key()
+KEY = RuntimeKey()
 OTHER = [Block(Candidate(5, 4), Layer(20, 28, 2, 6, 6)), Block(IDENTITY, Layer(48, 48, 1, 3, 3))]
 
 
-def doubted(row: Row, half_width: float) -> Row:
+def doubted(row: BlockRow, half_width: float) -> BlockRow:
     return replace(
         row,
         kind="measured",
@@ -38,7 +38,7 @@ def doubted(row: Row, half_width: float) -> Row:
 
 def noisy_table() -> LatencyTable:
     """A simulated table with 5 % of seeded noise; row 0 is far too doubtful to answer, row 1 is not."""
-    table = simulated_table("pi4", load_space("digits").blocks(), [KEY, Key("torch")])
+    table = simulated_table("pi4", load_space("digits").blocks(), [KEY, RuntimeKey("torch")])
     noise = np.exp(np.random.default_rng(0).normal(0, 0.05, len(table.rows)))
     rows = [
         replace(row, median_s=row.median_s * n, low_s=row.low_s * n, high_s=row.high_s * n)
@@ -54,7 +54,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Estimator, Path]:
 
 
 def test_rows_answer_exactly_as_they_stand(stored: tuple[Estimator, Path]) -> None:
-    rows = noisy_table().of(KEY).rows[1:]
+    rows = noisy_table().for_key(KEY).rows[1:]
     blocks = [row.block for row in rows]
     for estimator in (stored[0], load_estimator(stored[1])):
         assert estimator.predict_s(blocks).tolist() == [row.median_s for row in rows]
@@ -64,7 +64,7 @@ def test_rows_answer_exactly_as_they_stand(stored: tuple[Estimator, Path]) -> No
 
 
 def test_a_row_in_doubt_is_predicted(stored: tuple[Estimator, Path]) -> None:
-    estimator, row = stored[0], noisy_table().of(KEY).rows[0]
+    estimator, row = stored[0], noisy_table().for_key(KEY).rows[0]
     assert row.block not in estimator.rows
     low_s, high_s = estimator.interval_s([row.block])
     predicted_s = estimator.predict_s([row.block])
@@ -73,7 +73,7 @@ def test_a_row_in_doubt_is_predicted(stored: tuple[Estimator, Path]) -> None:
 
 
 def test_blocks_known_and_unknown_keep_their_order(stored: tuple[Estimator, Path]) -> None:
-    estimator, known = stored[0], noisy_table().of(KEY).rows[5]
+    estimator, known = stored[0], noisy_table().for_key(KEY).rows[5]
     mixed = estimator.predict_s([OTHER[0], known.block, OTHER[1]])
     assert mixed[1] == known.median_s
     assert mixed[[0, 2]].tolist() == estimator.predict_s(OTHER).tolist()
@@ -124,9 +124,9 @@ def test_a_changed_table_is_noticed(copy: Path) -> None:
     table = noisy_table()
     assert estimator_is_current(copy, table)
     assert not estimator_is_current(copy, replace(table, rows=table.rows[:-60]))
-    assert not estimator_is_current(copy, table.of(Key("torch")))
+    assert not estimator_is_current(copy, table.for_key(RuntimeKey("torch")))
     assert not estimator_is_current(copy.parent / "elsewhere", table)
-    write_table(copy / "table.parquet", replace(table.of(KEY), rows=table.of(KEY).rows[1:]))
+    write_table(copy / "table.parquet", replace(table.for_key(KEY), rows=table.for_key(KEY).rows[1:]))
     assert not estimator_is_current(copy, table)
     with pytest.raises(
         EstimatorError, match="is not the table that was fitted. Run: jmsnas fit-estimator --device pi4"
@@ -166,4 +166,4 @@ def test_too_few_geometries_are_one_line_and_leave_no_file(tmp_path: Path) -> No
             fit_estimator(replace(table, rows=table.rows[:count]), KEY, tmp_path / "none")
     assert not (tmp_path / "none").exists()
     with pytest.raises(TableError, match="has no rows for torch-t4"):
-        fit_estimator(table, Key("torch", 4), tmp_path / "none")
+        fit_estimator(table, RuntimeKey("torch", 4), tmp_path / "none")

@@ -14,41 +14,41 @@ from jmsnas.estimators.regression.features import RESIDUAL, ROOFLINE, features
 from jmsnas.estimators.regression.regressor import LatencyRegressor
 from jmsnas.estimators.store import fit_record as recipe_module
 from jmsnas.estimators.store.fit_record import (
-    Recipe,
-    make_recipe,
-    read_document,
-    read_recipe,
+    FitRecord,
+    make_fit_record,
+    read_fit_record,
+    read_json_object,
     table_sha256,
-    write_recipe,
+    write_fit_record,
 )
 from jmsnas.profiler.simulation.roofline import simulated_table
-from jmsnas.profiler.table.latency_table import Key, LatencyTable
+from jmsnas.profiler.table.latency_table import LatencyTable, RuntimeKey
 from jmsnas.space_file import load_space
 
 AGAIN = "jmsnas fit-estimator --device pi4"
-TABLE = simulated_table("pi4", load_space("digits").blocks(), [Key()])
+TABLE = simulated_table("pi4", load_space("digits").blocks(), [RuntimeKey()])
 
 
 @functools.cache
-def fitted(residual: str = "none") -> Recipe:
+def fitted(residual: str = "none") -> FitRecord:
     table = features([row.block for row in TABLE.rows])[::3]
     measured_s = np.array([row.median_s for row in TABLE.rows])[::3]
     regressor = LatencyRegressor(3, residual).fit(table, measured_s)
-    return make_recipe("pi4", Key(), True, regressor, table_sha256(TABLE))
+    return make_fit_record("pi4", RuntimeKey(), True, regressor, table_sha256(TABLE))
 
 
 def test_written_and_read_back(tmp_path: Path) -> None:
     recipe = fitted()
-    write_recipe(tmp_path / "recipe.json", recipe)
-    assert read_recipe(tmp_path / "recipe.json", AGAIN) == recipe
+    write_fit_record(tmp_path / "recipe.json", recipe)
+    assert read_fit_record(tmp_path / "recipe.json", AGAIN) == recipe
     assert recipe.seed == 3 and recipe.simulated and "scikit-learn" in recipe.versions
     assert list(recipe.rates) == [*ROOFLINE, "constant_s"] and recipe.lengths == {}
 
 
 def test_a_process_has_its_lengths_told(tmp_path: Path) -> None:
     recipe = fitted("gaussian_process")
-    write_recipe(tmp_path / "recipe.json", recipe)
-    assert read_recipe(tmp_path / "recipe.json", AGAIN) == recipe
+    write_fit_record(tmp_path / "recipe.json", recipe)
+    assert read_fit_record(tmp_path / "recipe.json", AGAIN) == recipe
     assert list(recipe.lengths) == [*RESIDUAL, "log_roofline"]
     # The signal's variance, one length an input, the noise's variance.
     assert recipe.choice.theta[1:-1] == pytest.approx([*map(math.log, recipe.lengths.values())])
@@ -94,19 +94,19 @@ def test_a_changed_recipe_is_refused(
     change: Callable[[dict[str, Any]], object], message: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "recipe.json"
-    write_recipe(path, fitted())
+    write_fit_record(path, fitted())
     document = json.loads(path.read_text())
     change(document)
     path.write_text(json.dumps(document))
     with pytest.raises(EstimatorError, match=message):
-        read_recipe(path, AGAIN)
+        read_fit_record(path, AGAIN)
 
 
 def test_what_is_no_document_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         EstimatorError, match="no estimator in .*: recipe.json is missing. Run: jmsnas fit-est"
     ):
-        read_document(tmp_path / "recipe.json", AGAIN)
+        read_json_object(tmp_path / "recipe.json", AGAIN)
     for content, reason in (
         (b"{", "is not a JSON document of an estimator: Expecting"),
         (b"[]", "expected an object, got list"),
@@ -115,16 +115,16 @@ def test_what_is_no_document_is_refused(tmp_path: Path) -> None:
     ):
         (tmp_path / "recipe.json").write_bytes(content)
         with pytest.raises(EstimatorError, match=reason):
-            read_document(tmp_path / "recipe.json", AGAIN)
+            read_json_object(tmp_path / "recipe.json", AGAIN)
     with pytest.raises(EstimatorError, match="cannot read .*directory"):
-        read_document(tmp_path, AGAIN)
+        read_json_object(tmp_path, AGAIN)
 
 
 def test_a_file_is_bounded_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipe_module, "_MAX_BYTES", 100)
     (tmp_path / "recipe.json").write_text(json.dumps({"long": "x" * 100}))
     with pytest.raises(EstimatorError, match="it is larger than 100 bytes. Run: jmsnas fit-estimator"):
-        read_document(tmp_path / "recipe.json", AGAIN)
+        read_json_object(tmp_path / "recipe.json", AGAIN)
 
 
 def test_the_digest_follows_the_rows_and_not_their_order() -> None:

@@ -7,14 +7,14 @@ from jmsnas.errors import StorageError
 from jmsnas.estimators.fit_tables import fit_tables
 from jmsnas.estimators.store.layout import (
     PICTURES,
+    embed_pictures,
     estimator_folders,
     fitted_devices,
     is_published,
-    show_pictures,
     write_card,
 )
 from jmsnas.profiler.simulation.roofline import simulated_table
-from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.profiler.table.parquet import write_table
 from jmsnas.space_file import load_space
 from jmsnas.workspace import Workspace
@@ -24,7 +24,7 @@ def test_a_card_shows_its_own_pictures(tmp_path: Path) -> None:
     write_card(tmp_path, "# A\n\n## Model\n\nroofline\n")
     for name in PICTURES:
         (tmp_path / name).write_text("")
-    show_pictures(tmp_path)
+    embed_pictures(tmp_path)
     assert (tmp_path / "card.md").read_text() == (
         "# A\n\n![Predicted against measured](predicted.png)\n\n![Errors by layer geometry](geometries.png)"
         "\n\n## Model\n\nroofline\n"
@@ -42,10 +42,12 @@ def test_a_picture_that_cannot_be_taken_away_is_told(tmp_path: Path) -> None:
 def test_what_is_fitted_here_and_of_which_kind(tmp_path: Path) -> None:
     place = Workspace(tmp_path / "workspace")
     assert fitted_devices(place) == estimator_folders(place, "pi4") == ()
-    write_table(tmp_path / "a.parquet", simulated_table("pi4", load_space("digits").blocks()[::9], [Key()]))
+    write_table(
+        tmp_path / "a.parquet", simulated_table("pi4", load_space("digits").blocks()[::9], [RuntimeKey()])
+    )
     tables = [tmp_path / "a.parquet", write_published(tmp_path / "b.parquet", records(9))]
     fit_tables(place, tables=tables)
     (place.folder / "estimators" / "empty" / "x").mkdir(parents=True)
     assert fitted_devices(place) == ("pi4", "some-board-cpu-2-threads")
     (own,), (board,) = (estimator_folders(place, name) for name in fitted_devices(place))
-    assert own.name == Key().label and is_published(board) and not is_published(own)
+    assert own.name == RuntimeKey().label and is_published(board) and not is_published(own)

@@ -3,28 +3,28 @@ from dataclasses import replace
 import numpy as np
 from synthetic_latencies import bent
 
-from jmsnas.estimators.evaluation.evaluate import Evaluation, Judged, Scores
+from jmsnas.estimators.evaluation.evaluate import Evaluation, Scores, SplitScores
 from jmsnas.estimators.regression.features import features
 from jmsnas.estimators.regression.regressor import LatencyRegressor
 from jmsnas.estimators.regression.residual_models import MODELS
-from jmsnas.estimators.store.fit_record import make_recipe, table_sha256
+from jmsnas.estimators.store.fit_record import make_fit_record, table_sha256
 from jmsnas.estimators.store.model_card import model_card, model_section
 from jmsnas.profiler.simulation.roofline import simulated_table
-from jmsnas.profiler.table.latency_table import Key, LatencyTable
+from jmsnas.profiler.table.latency_table import LatencyTable, RuntimeKey
 from jmsnas.space_file import load_space
 
 GOOD, BAD = Scores(0.02, 0.03, 0.9, 0.99, 0.98), Scores(0.2, 0.3, 0.1, 0.2, None)
-JUDGED = Judged(
+JUDGED = SplitScores(
     "unseen geometry", 5, 53, {"estimator": GOOD, "roofline": BAD, "line over MACs": BAD}, 0.91, 1.5
 )
 EVALUATION = Evaluation(53, 7, 5, 0, GOOD, BAD, BAD, 0.91, (JUDGED,), ())
-SIMULATED = simulated_table("pi4", load_space("digits").blocks(), [Key("torch")])
+SIMULATED = simulated_table("pi4", load_space("digits").blocks(), [RuntimeKey("torch")])
 
 
 def card_of(table: LatencyTable) -> str:
     blocks, measured_s = [row.block for row in table.rows], np.array([row.median_s for row in table.rows])
     regressor = LatencyRegressor(residual="none").fit(features(blocks), measured_s)
-    recipe = make_recipe("pi4", table.rows[0].key, table.simulated, regressor, table_sha256(table))
+    recipe = make_fit_record("pi4", table.rows[0].key, table.simulated, regressor, table_sha256(table))
     return model_card(table, recipe, EVALUATION, [0.1, 0.2231436, 0.3])
 
 
@@ -69,7 +69,7 @@ def test_a_measured_card_says_how_it_was_measured() -> None:
 
 
 def test_a_residual_that_is_believed_in_part_is_named() -> None:
-    recipe = make_recipe("pi4", Key("torch"), False, bent(), "digest")
+    recipe = make_fit_record("pi4", RuntimeKey("torch"), False, bent(), "digest")
     card = model_section(replace(recipe, choice=replace(bent().choice_, residual=tuple(MODELS), share=0.5)))
     assert "a model of the logarithm of the rest: mean of kernel ridge, boosted trees and Gaussian" in card
     assert "of which 50% is believed" in card

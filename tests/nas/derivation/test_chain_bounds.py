@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_luts import random_lut, random_p
 
-from jmsnas.nas.derivation.chain_bounds import cut_bounds, cut_times, split_bounds
-from jmsnas.nas.derivation.lp_cuts import binding_splits
+from jmsnas.nas.derivation.chain_bounds import fixed_split_bounds, free_split_bounds, split_times_s
+from jmsnas.nas.derivation.lp_cuts import lp_cuts
 from jmsnas.nas.latency.best_split import best_split
 from jmsnas.nas.latency.chain_lut import ChainLUT
 
@@ -46,12 +46,12 @@ def test_no_bound_is_ever_too_low(seed: int, policy: str, where: float, length: 
     reached_s = np.zeros(1)
     for n, i in enumerate(prefix):
         reached_s = (reached_s[:, None] + lut.moves_LMM[n, : len(reached_s)]).min(axis=0) + lut.U_NRM[n, i]
-    splits = split_bounds(log_p_NR, lut, low_s, high_s)
+    splits = free_split_bounds(log_p_NR, lut, low_s, high_s)
     assert splits.best(length, reached_s[None])[0] >= true - 1e-9
     _, fast = best_split(lut.tau_NM([0, 2, 2, 2, 0]), lut.moves_LMM)
     _, slowest = best_split(lut.tau_NM([0, 1, 1, 1, 0]), lut.moves_LMM)
     for placements, weights in (([fast], [1.0]), ([fast, slowest], [0.3, 0.7])):
-        bounds = cut_bounds(log_p_NR, lut, placements, weights, low_s, high_s)
+        bounds = fixed_split_bounds(log_p_NR, lut, placements, weights, low_s, high_s)
         bounds = bounds.joined(bounds)
         assert bounds.best(length, bounds.passed(prefix)[:, None])[0] >= true - 1e-9
 
@@ -60,7 +60,7 @@ def test_the_times_of_a_split_add_up_to_its_t() -> None:
     lut = random_lut(6, 3, 3, 1)
     indices = (0, 1, 2, 0, 1, 0)
     latency_s, placement = best_split(lut.tau_NM(indices), lut.moves_LMM)
-    tau_NR, moved_s = cut_times(lut, placement)
+    tau_NR, moved_s = split_times_s(lut, placement)
     assert tau_NR[np.arange(6), indices].sum() + moved_s.sum() == pytest.approx(latency_s, rel=1e-12)
 
 
@@ -70,6 +70,6 @@ def test_splits_bind_where_the_likeliest_network_is_too_fast() -> None:
     p_NR = np.where(lut.mask_NR, [0.05, 0.05, 0.05, 0.85], 0) + ~lut.mask_NR * 1.0
     log_p_NR = np.log(p_NR)
     slow = best_split(lut.tau_NM([0, *[1] * 6, 0]), lut.moves_LMM)[0]
-    placements, weights = binding_splits(log_p_NR, lut, 0.8 * slow)
+    placements, weights = lp_cuts(log_p_NR, lut, 0.8 * slow)
     assert placements and sum(weights) == pytest.approx(1) and min(weights) >= 0
-    assert binding_splits(log_p_NR, lut, 0.0) == ([], [])
+    assert lp_cuts(log_p_NR, lut, 0.0) == ([], [])

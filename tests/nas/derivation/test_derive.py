@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from synthetic_luts import random_lut, random_p
 
-from jmsnas.errors import TargetError, UndecidedError
-from jmsnas.nas.derivation.derive import argmax_network, best_networks, derive
+from jmsnas.errors import InfeasibleError, SearchLimitError
+from jmsnas.nas.derivation.derive import argmax_architecture, best_architectures, derive
 from jmsnas.nas.latency.best_split import best_split
 from jmsnas.nas.latency.chain_lut import ChainLUT
 from jmsnas.nas.latency.feasible_range import feasible_range_s
-from jmsnas.nas.latency.policy import moves
+from jmsnas.nas.latency.policy import move_latencies_s
 from jmsnas.nas.latency.resources import Resource
 from jmsnas.nas.split.solve_chain import policy_limits
 
@@ -53,7 +53,7 @@ def test_brute_force_agrees(case: tuple[int, int, int, int, str, float, float, f
     assert 0.999 * slowest - 1e-12 <= high_s <= slowest * (1 + 1e-12)
     target = fastest + where * (slowest - fastest)
     inside = sorted((score for score, t, _ in networks if 0.97 * target <= t <= target), reverse=True)
-    found = list(itertools.islice(best_networks(p_NR, lut, 0.97 * target, target), 5))
+    found = list(itertools.islice(best_architectures(p_NR, lut, 0.97 * target, target), 5))
     assert [network.score for network in found] == pytest.approx(inside[:5], abs=1e-9)
     for network in found:
         assert network.optimal and 0.97 * target <= network.latency_s <= target
@@ -73,13 +73,13 @@ def test_brute_force_agrees_under_a_limit_on_memory(
     lut = replace(free, limits=policy_limits(policy, 5, 3), resources=(memory,))
     p_NR, networks = random_p(lut, 3.0, seed), []
     for score, _, indices in all_networks(random_p(lut, 3.0, seed), free):
-        with suppress(TargetError):
+        with suppress(InfeasibleError):
             networks.append((score, lut.best(indices)[0]))
     assume(networks)
     t_s = [t for _, t in networks]
     target = min(t_s) + where * (max(t_s) - min(t_s))
     inside = sorted((score for score, t in networks if 0.97 * target <= t <= target), reverse=True)
-    found = list(itertools.islice(best_networks(p_NR, lut, 0.97 * target, target), 3))
+    found = list(itertools.islice(best_architectures(p_NR, lut, 0.97 * target, target), 3))
     assert [network.score for network in found] == pytest.approx(inside[:3], abs=1e-9)
     for network in found:
         assert network.optimal and lut.holds(network.indices, network.placement)
@@ -95,9 +95,11 @@ def test_a_bad_cut_does_not_fill_the_band() -> None:
     U_NRM[1:3] = [[1.0, 0.1], [4.0, 0.4]]
     mask_NR = np.array([[True, False], [True, True], [True, True], [True, False]])
     epsilon_LM = np.array([[20.0, 0], [1, 0], [20, 0], [20, 0], [20, 0]])
-    lut = ChainLUT(("a", "b"), "strict", U_NRM, mask_NR, epsilon_LM, moves(epsilon_LM, "strict"), epsilon_LM)
+    lut = ChainLUT(
+        ("a", "b"), "strict", U_NRM, mask_NR, epsilon_LM, move_latencies_s(epsilon_LM, "strict"), epsilon_LM
+    )
     p_NR = np.array([[1, 0], [0.9, 0.1], [0.9, 0.1], [1, 0]])
-    assert argmax_network(p_NR, lut).latency_s == pytest.approx(2.3)
+    assert argmax_architecture(p_NR, lut).latency_s == pytest.approx(2.3)
     assert derive(p_NR, lut, 23.0, 24.0) is None
     # Honest: quick-quick 2.3, one slow 2.6, both slow 2.9.
     assert feasible_range_s(lut) == pytest.approx((2.3, 2.9))
@@ -108,7 +110,7 @@ def test_a_bad_cut_does_not_fill_the_band() -> None:
 def test_without_a_band_the_likeliest_network_is_derived() -> None:
     lut = random_lut(6, 5, 3, 1)
     p_NR = random_p(lut, 1.0, 2)
-    likeliest = argmax_network(p_NR, lut)
+    likeliest = argmax_architecture(p_NR, lut)
     found = derive(p_NR, lut, 0.0, 1e3)
     assert found is not None and found.indices == likeliest.indices
 
@@ -118,7 +120,7 @@ def test_cut_off_it_looks_around_and_says_how_far_it_may_be() -> None:
     p_NR = random_p(lut, 100.0, 7)
     low_s, high_s = feasible_range_s(lut)
     target = low_s + 0.9 * (high_s - low_s)
-    found = derive(p_NR, lut, 0.97 * target, target, most_nodes=5)
+    found = derive(p_NR, lut, 0.97 * target, target, max_nodes=5)
     assert found is not None and not found.optimal
     assert 0.97 * target <= found.latency_s <= target
     best = derive(p_NR, lut, 0.97 * target, target)
@@ -137,8 +139,8 @@ def test_an_empty_band_and_an_unfinished_search_are_not_the_same() -> None:
     gap_s = max(range(3), key=lambda k: t_s[k + 1] - t_s[k])
     low_s, high_s = t_s[gap_s] + 1e-9, t_s[gap_s + 1] - 1e-9
     assert derive(random_p(few, 1.0, 1), few, low_s, high_s) is None
-    with pytest.raises(UndecidedError, match=r"was found among 1 beginnings, but there may be one"):
-        derive(random_p(few, 1.0, 1), few, low_s, high_s, most_nodes=1)
+    with pytest.raises(SearchLimitError, match=r"was found among 1 beginnings, but there may be one"):
+        derive(random_p(few, 1.0, 1), few, low_s, high_s, max_nodes=1)
 
 
 def test_equally_likely_networks_are_found_and_proven_at_every_part_of_the_range() -> None:
@@ -147,7 +149,7 @@ def test_equally_likely_networks_are_found_and_proven_at_every_part_of_the_range
     low_s, high_s = feasible_range_s(lut)
     for where in (0.1, 0.5, 0.9, 0.97):
         target = low_s + where * (high_s - low_s)
-        found = list(itertools.islice(best_networks(p_NR, lut, 0.97 * target, target, 200), 5))
+        found = list(itertools.islice(best_architectures(p_NR, lut, 0.97 * target, target, 200), 5))
         assert len(found) == 5 == len({network.indices for network in found})
         assert all(network.optimal for network in found)
 

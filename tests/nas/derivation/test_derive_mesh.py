@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from synthetic_luts import random_mesh, random_p
 
-from jmsnas.nas.derivation.derive import argmax_network, best_networks, derive
+from jmsnas.nas.derivation.derive import argmax_architecture, best_architectures, derive
 from jmsnas.nas.latency.feasible_range import feasible_range_s
 from jmsnas.nas.latency.mesh_lut import MeshLUT
 from jmsnas.nas.split.placement import Placement
@@ -16,7 +16,7 @@ from jmsnas.nas.split.placement import Placement
 
 def all_placements(lut: MeshLUT) -> list[Placement]:
     """Every cut of the line and every way to give branches their children that policy strict allows."""
-    (n, m), M, N = lut.line.joint or (0, 0), len(lut.line.devices), len(lut.line_layers)
+    (n, m), M, N = lut.main_path.joint or (0, 0), len(lut.main_path.devices), len(lut.main_path_layers)
     before = list(itertools.combinations(range(1, n), m - 1))
     behind = list(itertools.combinations(range(n + 1, N), M - m - 1))
     ways = itertools.permutations(range(len(lut.children)), len(lut.branch_layers))
@@ -64,7 +64,7 @@ def test_brute_force_agrees(
     assert 0.998 * slowest <= high_s <= slowest * (1 + 1e-12)
     target = fastest + where * (slowest - fastest)
     inside = sorted((score for score, t in networks if 0.97 * target <= t <= target), reverse=True)
-    found = list(itertools.islice(best_networks(p_NR, lut, 0.97 * target, target), 5))
+    found = list(itertools.islice(best_architectures(p_NR, lut, 0.97 * target, target), 5))
     assert [network.score for network in found] == pytest.approx(inside[:5], abs=1e-9)
     for network in found:
         assert network.optimal and 0.97 * target <= network.latency_s <= target
@@ -76,7 +76,7 @@ def test_without_a_band_the_likeliest_network_is_derived() -> None:
     lut = random_mesh(3, (2, 2, 2), 3, 5, 1, False)
     p_NR = random_p(lut, 1.0, 2)
     found = derive(p_NR, lut, 0.0, 1e3)
-    assert found is not None and found.indices == argmax_network(p_NR, lut).indices
+    assert found is not None and found.indices == argmax_architecture(p_NR, lut).indices
 
 
 def test_a_bad_choice_of_children_does_not_fill_the_band() -> None:
@@ -87,9 +87,11 @@ def test_a_bad_choice_of_children_does_not_fill_the_band() -> None:
     mask_NR[:, 0] = True
     U_NRM[2, 0, list(lut.children)] = [8.0, 2.0]
     U_NRM[3, 0, list(lut.children)] = [1.0, 1.0]
-    line = replace(lut.line, U_NRM=np.zeros_like(lut.line.U_NRM), mask_NR=mask_NR[list(lut.line_layers)])
+    line = replace(
+        lut.main_path, U_NRM=np.zeros_like(lut.main_path.U_NRM), mask_NR=mask_NR[list(lut.main_path_layers)]
+    )
     none_K = np.zeros(2)
-    lut = replace(lut, U_NRM=U_NRM, mask_NR=mask_NR, line=line, epsilon_root_K=none_K, epsilon_K=none_K)
+    lut = replace(lut, U_NRM=U_NRM, mask_NR=mask_NR, main_path=line, epsilon_root_K=none_K, epsilon_K=none_K)
     p_NR = mask_NR * 1.0
     moved_s = line.best((0,) * 4)[0]
     assert derive(p_NR, lut, moved_s + 7.5, moved_s + 8.0) is None

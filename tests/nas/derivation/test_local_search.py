@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from synthetic_luts import random_lut, random_mesh, random_p
 
-from jmsnas.nas.derivation.local_search import exchanges_s, nearby
+from jmsnas.nas.derivation.local_search import exchanges_s, local_search
 from jmsnas.nas.latency.feasible_range import feasible_range_s
 
 
@@ -30,7 +30,7 @@ def test_an_exchange_on_a_mesh_is_timed_with_the_same_children(seed: int, fan_ou
     T_NR = exchanges_s(lut, indices, placement)
     for n, i in np.argwhere(lut.mask_NR):
         changed = (*indices[:n], int(i), *indices[n + 1 :])
-        line_s = lut.line.best([changed[layer] for layer in lut.line_layers])[0]
+        line_s = lut.main_path.best([changed[layer] for layer in lut.main_path_layers])[0]
         own_s = line_s + lut.ends_s(lut.tau_BK(changed), placement.children).max()
         assert T_NR[n, i] == pytest.approx(own_s, rel=1e-9)
 
@@ -43,8 +43,8 @@ def test_all_that_is_given_lies_in_the_band_and_the_walk_reaches_likelier_ones()
     target_s = low_s + 0.6 * (high_s - low_s)
     start = tuple(np.where(lut.mask_NR, lut.U_NRM.mean(axis=2), np.inf).argmin(axis=1).tolist())
     assert lut.best(start)[0] < 0.97 * target_s  # far below the band
-    met = list(nearby(lut, log_p_NR, start, 0.97 * target_s, target_s))
+    met = list(local_search(lut, log_p_NR, start, 0.97 * target_s, target_s))
     scores = [log_p_NR[np.arange(24), list(indices)].sum() for indices in met]
     assert len(met) > 10 and max(scores) > scores[0]
     assert all(0.97 * target_s <= lut.best(indices)[0] <= target_s for indices in met)
-    assert list(nearby(lut, log_p_NR, start, 0.5 * low_s, 0.9 * low_s)) == []
+    assert list(local_search(lut, log_p_NR, start, 0.5 * low_s, 0.9 * low_s)) == []

@@ -6,7 +6,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from jmsnas.errors import InputError
-from jmsnas.nas.graph.from_onnx import onnx_model
+from jmsnas.nas.graph.from_onnx import model_from_onnx
 from jmsnas.nas.graph.onnx_timing import onnx_calls
 
 
@@ -50,8 +50,8 @@ def small(path: Path, shape: list[int | str]) -> Path:
 
 @pytest.mark.parametrize("batch", [1, "N"])
 def test_units_by_hand(tmp_path: Path, batch: int | str) -> None:
-    model = onnx_model(small(tmp_path / "small.onnx", [batch, 3, 16, 16]))
-    assert [unit.takes for unit in model.units] == [(0,), (1,), (1,), (2, 3), (4,), (5,)]
+    model = model_from_onnx(small(tmp_path / "small.onnx", [batch, 3, 16, 16]))
+    assert [unit.inputs for unit in model.units] == [(0,), (1,), (1,), (2, 3), (4,), (5,)]
     # 256 pixels: 8 x 27, 8 x 9 and 8 x 8 MACs each; then 80.
     assert [sum(op.macs for op in unit.operators) for unit in model.units] == [55296, 18432, 16384, 0, 0, 80]
     kinds = [unit.operators[0].kind for unit in model.units]
@@ -83,14 +83,14 @@ def test_what_is_refused_in_one_line(tmp_path: Path) -> None:
         ([helper.make_node("NonZero", ["x"], ["y"])], [1, 4], r"the shape of y \(NonZero\) is not known"),
     ):
         with pytest.raises(InputError, match=words) as caught:
-            onnx_model(save(path, nodes, shape, [1, "?"]))
+            model_from_onnx(save(path, nodes, shape, [1, "?"]))
         assert "\n" not in str(caught.value)
     path.write_bytes(b"not a model")
     with pytest.raises(InputError, match="bad.onnx is not an ONNX model: "):
-        onnx_model(path)
+        model_from_onnx(path)
     with pytest.raises(InputError, match="cannot read .*nothing.onnx: No such file"):
-        onnx_model(tmp_path / "nothing.onnx")
+        model_from_onnx(tmp_path / "nothing.onnx")
     graph = helper.make_graph([], "two", [], [])
     onnx.save(helper.make_model(graph), str(path))
     with pytest.raises(InputError, match="has 0 inputs and 0 outputs: expected one of each"):
-        onnx_model(path)
+        model_from_onnx(path)

@@ -4,28 +4,28 @@ import torch
 
 from jmsnas.errors import InputError
 from jmsnas.mobilenets import mobilenet
-from jmsnas.nas.graph.from_torch import classifier, export, make_classifier
-from jmsnas.nas.graph.model import model_of
+from jmsnas.nas.graph.from_torch import export_graph, make_classifier, model_from_torchvision
+from jmsnas.nas.graph.model import model_of_part
 from jmsnas.nas.graph.unit_timing import unit_calls
-from jmsnas.nas.split.dag import Dag, waists
+from jmsnas.nas.split.dag import Dag, articulation_points
 
 
 def test_resnet18_unit_by_unit() -> None:
-    model = classifier("resnet18", 224)
+    model = model_from_torchvision("resnet18", 224)
     # A stem, a pooling, 8 blocks of two convolutions and an addition, three of them with a convolution beside
     # them, a pooling, a dense layer: 2 + 8 x 3 + 3 + 2 = 31. 1.814 GMAC at 224 as published.
     assert model.N == 31 and model.parameters == 11689512 and not model.is_chain
     assert model.macs == 1814073344
-    assert model.units[0].name == "conv 7x7 3->64 + batch_norm + relu" and model.units[0].takes == (0,)
-    assert model.units[0].out_elements == 64 * 112 * 112 and model.units[4].name == "add + relu"
-    assert model.units[4].takes == (4, 2) and model.units[-1].out_elements == 1000
-    dag = Dag(np.zeros((31, 1)), np.zeros((32, 1, 1)), tuple(unit.takes for unit in model.units))
-    assert len(waists(dag)) == 2 + 2 + 8 + 1
+    assert model.units[0].name == "conv 7x7 3->64 + batch_norm + relu" and model.units[0].inputs == (0,)
+    assert model.units[0].output_elements == 64 * 112 * 112 and model.units[4].name == "add + relu"
+    assert model.units[4].inputs == (4, 2) and model.units[-1].output_elements == 1000
+    dag = Dag(np.zeros((31, 1)), np.zeros((32, 1, 1)), tuple(unit.inputs for unit in model.units))
+    assert len(articulation_points(dag)) == 2 + 2 + 8 + 1
 
 
 def test_a_traced_mobilenet_counts_as_our_blocks_do() -> None:
-    ours = model_of(mobilenet("mobilenet_v2", (3, 64, 64)), "mobilenet_v2", "")
-    theirs = classifier("mobilenet_v2", 64)
+    ours = model_of_part(mobilenet("mobilenet_v2", (3, 64, 64)), "mobilenet_v2", "")
+    theirs = model_from_torchvision("mobilenet_v2", 64)
     assert theirs.macs == ours.macs and theirs.parameters == ours.parameters
     assert ours.is_chain and ours.N == 19
 
@@ -33,8 +33,8 @@ def test_a_traced_mobilenet_counts_as_our_blocks_do() -> None:
 @pytest.mark.parametrize("name", ["resnet18", "shufflenet_v2_x0_5"])
 def test_units_run_apart_give_what_the_network_gives(name: str) -> None:
     torch.manual_seed(0)
-    model, module = classifier(name, 64), make_classifier(name)
-    graph = export(module, name, (3, 64, 64))
+    model, module = model_from_torchvision(name, 64), make_classifier(name)
+    graph = export_graph(module, name, (3, 64, 64))
     x_NCHW = torch.randn(1, 3, 64, 64)
     with torch.inference_mode():
         calls = unit_calls(graph, x_NCHW, model.N)
@@ -44,6 +44,6 @@ def test_units_run_apart_give_what_the_network_gives(name: str) -> None:
 
 def test_what_cannot_be_traced() -> None:
     with pytest.raises(InputError, match="unknown network 'resnet5': nearest are resnet50, resnet152"):
-        classifier("resnet5")
+        model_from_torchvision("resnet5")
     with pytest.raises(InputError, match="cannot trace vit_b_16 for an input of 3x64x64: Wrong image height"):
-        classifier("vit_b_16", 64)
+        model_from_torchvision("vit_b_16", 64)

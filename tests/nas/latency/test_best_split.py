@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from worked_example import OUT_BYTES, RATE_MBPS, TAU_MS
 
-from jmsnas.errors import NetworkError, TargetError
+from jmsnas.errors import InfeasibleError, TopologyError
 from jmsnas.nas.latency.best_split import best_split
-from jmsnas.nas.latency.policy import moves
-from jmsnas.nas.split.placement import Placement, chain_latency, placement_of
+from jmsnas.nas.latency.policy import move_latencies_s
+from jmsnas.nas.split.placement import Placement, chain_latency, placement_from_devices
 
 TAU_NM = np.array(TAU_MS)
 
@@ -32,7 +32,7 @@ def worked_epsilon(input_bytes: int) -> NDArray[np.float64]:
     ],
 )
 def test_the_worked_splits(policy: str, input_bytes: int, cuts: tuple[int, ...], t_ms: float) -> None:
-    latency_ms, placement = best_split(TAU_NM, moves(worked_epsilon(input_bytes), policy))
+    latency_ms, placement = best_split(TAU_NM, move_latencies_s(worked_epsilon(input_bytes), policy))
     assert placement.cuts == cuts
     assert latency_ms == pytest.approx(t_ms, abs=5e-7)
 
@@ -63,10 +63,10 @@ def test_brute_force_agrees(N: int, M: int, policy: str, seed: int, link: float)
     epsilon_LM = link * random.uniform(0, 1, (N + 1, M))
     epsilon_LM[:, M - 1] = 0
     if policy == "strict" and M > N:
-        with pytest.raises(TargetError, match=f"no split of {N} layers over {M} devices is allowed"):
-            best_split(tau_NM, moves(epsilon_LM, policy))
+        with pytest.raises(InfeasibleError, match=f"no split of {N} layers over {M} devices is allowed"):
+            best_split(tau_NM, move_latencies_s(epsilon_LM, policy))
         return
-    latency_s, placement = best_split(tau_NM, moves(epsilon_LM, policy))
+    latency_s, placement = best_split(tau_NM, move_latencies_s(epsilon_LM, policy))
     assert latency_s == pytest.approx(brute_force(tau_NM, epsilon_LM, policy)[0], rel=1e-9)
     assert latency_s == pytest.approx(
         chain_latency(tau_NM, epsilon_LM, placement, policy == "stop-early"), rel=1e-9
@@ -78,20 +78,20 @@ def test_t_never_falls_when_a_link_slows(seed: int, link: int, extra_s: float) -
     random = np.random.default_rng(seed)
     tau_NM, epsilon_LM = random.uniform(0, 1, (6, 4)), random.uniform(0, 1, (7, 4))
     epsilon_LM[:, 3] = 0
-    before = best_split(tau_NM, moves(epsilon_LM, "relay"))[0]
+    before = best_split(tau_NM, move_latencies_s(epsilon_LM, "relay"))[0]
     epsilon_LM[:, link] += extra_s
-    assert best_split(tau_NM, moves(epsilon_LM, "relay"))[0] >= before - 1e-12
+    assert best_split(tau_NM, move_latencies_s(epsilon_LM, "relay"))[0] >= before - 1e-12
 
 
 def test_placement_in_the_papers_letters() -> None:
     placement = Placement((3, 3, 7, 9))
     assert [list(layers) for layers in placement.layers] == [[1, 2, 3], [], [4, 5, 6, 7], [8, 9]]
     assert placement.devices == (0, 0, 0, 2, 2, 2, 2, 3, 3)
-    assert placement_of(placement.devices, 4) == placement
+    assert placement_from_devices(placement.devices, 4) == placement
 
 
 def test_what_no_placement_can_be() -> None:
-    with pytest.raises(NetworkError, match=r"cuts \(3, 2\) of a chain must not fall"):
+    with pytest.raises(TopologyError, match=r"cuts \(3, 2\) of a chain must not fall"):
         Placement((3, 2))
-    with pytest.raises(NetworkError, match=r"devices \(1, 0\) of a chain must not fall"):
-        placement_of((1, 0), 2)
+    with pytest.raises(TopologyError, match=r"devices \(1, 0\) of a chain must not fall"):
+        placement_from_devices((1, 0), 2)

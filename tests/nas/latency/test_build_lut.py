@@ -3,17 +3,17 @@ import pytest
 from roofline_predictor import Roofline
 
 from jmsnas.device import Device
-from jmsnas.errors import NetworkError
+from jmsnas.errors import TopologyError
 from jmsnas.nas.latency.build_lut import build_lut, sent_bytes
-from jmsnas.nas.latency.policy import moves
+from jmsnas.nas.latency.policy import move_latencies_s
 from jmsnas.nas.split.placement import Placement
-from jmsnas.profiler.simulation.roofline import load_simulated
+from jmsnas.profiler.simulation.roofline import load_simulated_device
 from jmsnas.space import Block
 from jmsnas.space_file import load_space
-from jmsnas.topology import Link, Network, load_network
+from jmsnas.topology import Link, Topology, load_topology
 
-SPACE, NETWORK = load_space("digits"), load_network("chain")
-PREDICTORS = {device.name: Roofline(load_simulated(device.table)) for device in NETWORK.devices}
+SPACE, NETWORK = load_space("digits"), load_topology("chain")
+PREDICTORS = {device.name: Roofline(load_simulated_device(device.table)) for device in NETWORK.devices}
 
 
 def test_every_block_of_every_layer_on_every_device() -> None:
@@ -46,7 +46,9 @@ def test_terms_add_up_to_t() -> None:
 
 def test_moves_that_policies_allow() -> None:
     epsilon_LM = np.array([[1.0, 10, 0], [2, 20, 0], [3, 30, 0]])
-    strict, relay, early = (moves(epsilon_LM, policy) for policy in ("strict", "relay", "stop-early"))
+    strict, relay, early = (
+        move_latencies_s(epsilon_LM, policy) for policy in ("strict", "relay", "stop-early")
+    )
     inf = np.inf
     assert strict[1].tolist() == [[0, 2, inf], [inf, 0, 20], [inf, inf, 0]]
     assert strict[0, 0].tolist() == [0, inf, inf] and strict[2].min(axis=1).tolist() == [inf, inf, 0]
@@ -55,20 +57,22 @@ def test_moves_that_policies_allow() -> None:
 
 
 def test_networks_that_cannot_be_filled() -> None:
-    mesh = Network(
+    mesh = Topology(
         "fig2b",
         tuple(Device(name, "jetson", "") for name in ("sbs", "mbs", "cloud")),
         (Link("sbs", "mbs", 1e6), Link("mbs", "cloud", 1e6)),
         root="sbs",
         children=("mbs",),
     )
-    with pytest.raises(NetworkError, match="network fig2b has 1 children, space digits 0 branches: expected"):
+    with pytest.raises(
+        TopologyError, match="network fig2b has 1 children, space digits 0 branches: expected"
+    ):
         build_lut(SPACE, mesh, PREDICTORS)
     names = [f"d{m}" for m in range(13)]
-    long = Network(
+    long = Topology(
         "long",
         tuple(Device(name, "pi4", "") for name in names),
         tuple(Link(a, b, 1e6) for a, b in zip(names, names[1:], strict=False)),
     )
-    with pytest.raises(NetworkError, match="strict gives each of 13 devices a layer, space digits has 12"):
+    with pytest.raises(TopologyError, match="strict gives each of 13 devices a layer, space digits has 12"):
         build_lut(SPACE, long, dict.fromkeys(names, PREDICTORS["pi4"]))

@@ -10,31 +10,31 @@ from jmsnas.device import Device
 from jmsnas.errors import EstimatorError
 from jmsnas.estimators.fit_tables import fit_tables
 from jmsnas.nas.latency.build_lut import build_lut
-from jmsnas.nas.latency.load_estimators import estimators_for
+from jmsnas.nas.latency.load_estimators import load_estimators
 from jmsnas.space import Block
 from jmsnas.space_file import load_space
-from jmsnas.topology import Link, Network
+from jmsnas.topology import Link, Topology
 from jmsnas.workspace import Workspace
 
 SPACE = load_space("digits")
 BOARD = Device("board", "some-board-cpu-2-threads", "UE")
-NETWORK = Network("two", (BOARD, Device("pi4", "pi4", "cloud")), (Link("board", "pi4", 25e6),))
+NETWORK = Topology("two", (BOARD, Device("pi4", "pi4", "cloud")), (Link("board", "pi4", 25e6),))
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Workspace:
+def workspace(tmp_path: Path) -> Workspace:
     """Has U(.) of a published table, whose blocks reach from 8x8 pixels up."""
     found = Workspace(tmp_path / "workspace")
     fit_tables(found, tables=[write_published(tmp_path / "p.parquet", records(24))])
     return found
 
 
-def test_a_published_table_speaks_for_its_device(place: Workspace) -> None:
+def test_a_published_table_speaks_for_its_device(workspace: Workspace) -> None:
     told: list[str] = []
-    found = estimators_for(NETWORK, SPACE, place, tell=told.append)
+    found = load_estimators(NETWORK, SPACE, workspace, warn=told.append)
     assert [found[name].origin for name in ("board", "pi4")] == ["published", "simulated"]
     # Nothing was measured or simulated of it; of the other one there is a table now.
-    assert place.tables == ("pi4",)
+    assert workspace.tables == ("pi4",)
     said = next(
         line for line in told if line.startswith("PUBLISHED: board was not measured here; U(.) of Some")
     )
@@ -48,14 +48,14 @@ def test_a_published_table_speaks_for_its_device(place: Workspace) -> None:
     assert lut.U_NRM[5, 0, 0] == pytest.approx(found["board"].predict_s([block])[0])
 
 
-def test_a_device_with_neither_table_nor_estimator_is_told_both_ways(place: Workspace) -> None:
+def test_a_device_with_neither_table_nor_estimator_is_told_both_ways(workspace: Workspace) -> None:
     network = replace(NETWORK, devices=(replace(BOARD, table="other"), NETWORK.devices[1]))
     with pytest.raises(
         EstimatorError,
         match="Run: jmsnas profile --device other, or fit one .*: jmsnas fit-estimator --table",
     ):
-        estimators_for(network, SPACE, place)
+        load_estimators(network, SPACE, workspace)
     torch = replace(NETWORK, devices=(replace(BOARD, runtime="torch"), NETWORK.devices[1]))
     with pytest.raises(EstimatorError, match='under torch: expected runtime = "onnxruntime" beside it'):
-        estimators_for(torch, SPACE, place)
-    assert np.isfinite(estimators_for(NETWORK, SPACE, place, tell=len)["board"].evaluation.model.mape)
+        load_estimators(torch, SPACE, workspace)
+    assert np.isfinite(load_estimators(NETWORK, SPACE, workspace, warn=len)["board"].evaluation.model.mape)

@@ -4,29 +4,29 @@ import numpy as np
 import pytest
 from roofline_predictor import Roofline
 
-from jmsnas.errors import NetworkError, TargetError
+from jmsnas.errors import InfeasibleError, TopologyError
 from jmsnas.files import preset_names
 from jmsnas.nas.latency.build_lut import build_lut
 from jmsnas.nas.latency.feasible_range import feasible_range_s
 from jmsnas.nas.latency.mesh_lut import MeshLUT
 from jmsnas.nas.split.placement import Placement
-from jmsnas.profiler.simulation.roofline import load_simulated
+from jmsnas.profiler.simulation.roofline import load_simulated_device
 from jmsnas.space import SearchSpace
 from jmsnas.space_file import load_space
-from jmsnas.topology import Network, load_network
+from jmsnas.topology import Topology, load_topology
 
-NETWORK = load_network("mesh")
+NETWORK = load_topology("mesh")
 SPACE = load_space("digits", branches=3)
 
 
-def mesh_lut(space: SearchSpace = SPACE, network: Network = NETWORK, split: str = "joint") -> MeshLUT:
-    predictors = {d.name: Roofline(load_simulated(d.table)) for d in network.devices}
+def mesh_lut(space: SearchSpace = SPACE, network: Topology = NETWORK, split: str = "joint") -> MeshLUT:
+    predictors = {d.name: Roofline(load_simulated_device(d.table)) for d in network.devices}
     lut = build_lut(space, network, predictors, split)
     assert isinstance(lut, MeshLUT)
     return lut
 
 
-def with_device(name: str, **limits: object) -> Network:
+def with_device(name: str, **limits: object) -> Topology:
     devices = tuple(replace(d, **limits) if d.name == name else d for d in NETWORK.devices)
     return replace(NETWORK, devices=devices)
 
@@ -62,11 +62,11 @@ def test_best_is_no_slower_than_any_cut() -> None:
 
 def test_one_child_makes_equation_1() -> None:
     # A tree of one child is a chain of the same four devices: T is equal for the same layers and cuts.
-    chain = load_network("chain")
+    chain = load_topology("chain")
     one = replace(chain, root="laptop", children=("jetson",))
     space = load_space("digits", branches=1)
     alone = replace(space, branches=())
-    predictors = {d.name: Roofline(load_simulated(d.table)) for d in chain.devices}
+    predictors = {d.name: Roofline(load_simulated_device(d.table)) for d in chain.devices}
     mesh, line = build_lut(space, one, predictors), build_lut(alone, chain, predictors)
     indices = (0,) * space.N
     for cut in range(1, 5):
@@ -95,7 +95,7 @@ def test_memory_of_a_child() -> None:
     assert limited.limited and not lut.limited
     assert limited.best(indices)[1].children[0] != 0
     fixed = mesh_lut(network=with_device("mbs1", memory_bytes=10_000), split="fixed")
-    with pytest.raises(TargetError, match="no way to give each of 3 branches one of 3 children"):
+    with pytest.raises(InfeasibleError, match="no way to give each of 3 branches one of 3 children"):
         fixed.best(indices)
 
 
@@ -123,20 +123,20 @@ def test_every_space_has_a_mesh(name: str) -> None:
 
 
 def test_branches_and_children_that_do_not_fit() -> None:
-    with pytest.raises(NetworkError, match="has 3 children, space digits 4 branches: expected a branch a c"):
+    with pytest.raises(TopologyError, match="has 3 children, space digits 4 branches: expected a branch a c"):
         mesh_lut(load_space("digits", branches=4))
-    with pytest.raises(NetworkError, match="has 3 children, space digits 0 branches"):
+    with pytest.raises(TopologyError, match="has 3 children, space digits 0 branches"):
         mesh_lut(load_space("digits"))
-    with pytest.raises(NetworkError, match="strict gives each of 3 children a branch, space digits has 2"):
+    with pytest.raises(TopologyError, match="strict gives each of 3 children a branch, space digits has 2"):
         mesh_lut(load_space("digits", branches=2))
     relay = replace(NETWORK, policy="relay")
     assert len(mesh_lut(load_space("digits", branches=2), relay).best((0,) * 15)[1].children) == 2
-    with pytest.raises(NetworkError, match="unknown split 'free': expected joint or fixed"):
+    with pytest.raises(TopologyError, match="unknown split 'free': expected joint or fixed"):
         mesh_lut(split="free")
 
 
 def test_a_child_with_too_few_layers_for_its_limit() -> None:
     lut = mesh_lut(network=with_device("mbs1", min_layers=4))
-    with pytest.raises(TargetError, match="no way to give each of 3 branches one of 3 children"):
+    with pytest.raises(InfeasibleError, match="no way to give each of 3 branches one of 3 children"):
         feasible_range_s(lut)
     assert np.isfinite(feasible_range_s(mesh_lut(network=with_device("mbs1", min_layers=3)))).all()

@@ -8,21 +8,21 @@ from hypothesis import strategies as st
 from roofline_predictor import Roofline
 from synthetic_luts import random_p
 
-from jmsnas.errors import NetworkError, TargetError
-from jmsnas.nas.derivation.derive import best_networks, derive
+from jmsnas.errors import InfeasibleError, TopologyError
+from jmsnas.nas.derivation.derive import best_architectures, derive
 from jmsnas.nas.latency.best_split import best_split
 from jmsnas.nas.latency.build_lut import build_lut
 from jmsnas.nas.latency.chain_lut import ChainLUT
 from jmsnas.nas.latency.feasible_range import feasible_range_s
-from jmsnas.nas.latency.policy import allowed, in_line
+from jmsnas.nas.latency.policy import allowed_moves, concatenate_moves
 from jmsnas.nas.split.placement import Placement
-from jmsnas.nas.split.solve_chain import Limits, chain_split
-from jmsnas.profiler.simulation.roofline import load_simulated
+from jmsnas.nas.split.solve_chain import DeviceLimits, solve_chain
+from jmsnas.profiler.simulation.roofline import load_simulated_device
 from jmsnas.space_file import load_space
-from jmsnas.topology import Network, load_network
+from jmsnas.topology import Topology, load_topology
 
-NETWORK, SPACE = load_network("chain"), load_space("digits")
-PREDICTORS = {device.name: Roofline(load_simulated(device.table)) for device in NETWORK.devices}
+NETWORK, SPACE = load_topology("chain"), load_space("digits")
+PREDICTORS = {device.name: Roofline(load_simulated_device(device.table)) for device in NETWORK.devices}
 
 
 @settings(max_examples=300)
@@ -38,15 +38,15 @@ def test_moves_between_states_hold_the_limits_on_layers(N: int, M: int, policy: 
     tau_NM, epsilon_LM = random.uniform(0.1, 1, (N, M)), random.uniform(0, 1, (N + 1, M))
     epsilon_LM[:, M - 1] = 0
     some = random.random((2, M)) < 0.5
-    limits = Limits(
+    limits = DeviceLimits(
         np.where(some[0], random.integers(0, 3, M), 0), np.where(some[1], random.integers(0, N + 1, M), N)
     )
     back_M = np.cumsum(random.uniform(0, 1, M))
-    devices, moves_LSS = in_line((allowed(epsilon_LM, policy, limits, back_M),))
+    devices, moves_LSS = concatenate_moves((allowed_moves(epsilon_LM, policy, limits, back_M),))
     try:
-        latency_s, placement = chain_split(tau_NM, epsilon_LM, policy, limits, back_M)
-    except TargetError:
-        with pytest.raises(TargetError, match="is allowed by the policy"):
+        latency_s, placement = solve_chain(tau_NM, epsilon_LM, policy, limits, back_M)
+    except InfeasibleError:
+        with pytest.raises(InfeasibleError, match="is allowed by the policy"):
             best_split(tau_NM[:, list(devices)], moves_LSS)
         return
     by_layer_s, path = best_split(tau_NM[:, list(devices)], moves_LSS)
@@ -55,13 +55,13 @@ def test_moves_between_states_hold_the_limits_on_layers(N: int, M: int, policy: 
     assert (ran == [len(layers) for layers in placement.layers]).all()
 
 
-def chain(network: Network = NETWORK, split: str = "joint") -> ChainLUT:
+def chain(network: Topology = NETWORK, split: str = "joint") -> ChainLUT:
     lut = build_lut(SPACE, network, PREDICTORS, split)
     assert isinstance(lut, ChainLUT)
     return lut
 
 
-def with_device(network: Network, name: str, **limits: object) -> Network:
+def with_device(network: Topology, name: str, **limits: object) -> Topology:
     devices = tuple(replace(d, **limits) if d.name == name else d for d in network.devices)
     return replace(network, devices=devices)
 
@@ -83,7 +83,7 @@ def test_the_raw_image_never_leaves_the_ue() -> None:
     assert placement.cuts[0] == 5  # the cheapest to send of the three that are allowed
     assert latency_s == pytest.approx(private.latency_s(indices, placement), rel=1e-12)
     target, p_NR = middle(private), random_p(private, 1.0, 3)
-    for network in itertools.islice(best_networks(p_NR, private, 0.97 * target, target), 3):
+    for network in itertools.islice(best_architectures(p_NR, private, 0.97 * target, target), 3):
         assert network.optimal and 3 <= network.placement.cuts[0] <= 5
         every = [Placement((a, b, c, 12)) for a in (3, 4, 5) for b in range(a, 13) for c in range(b, 13)]
         least_s = min(private.latency_s(network.indices, cuts) for cuts in every)
@@ -105,7 +105,7 @@ def test_an_energy_limit_is_kept_by_the_derived_network() -> None:
     limited = chain(with_device(powered, "pi4", min_layers=1, energy_j=all_on_ue / 2))
     assert limited.limited and not limited.holds(found.indices, on_ue)
     target = middle(limited)
-    network = derive(uniform(limited), limited, 0.97 * target, target, most_nodes=500)
+    network = derive(uniform(limited), limited, 0.97 * target, target, max_nodes=500)
     assert network is not None and network.optimal
     used = limited.terms(network.indices, network.placement)[0].energy_j
     assert used is not None and used <= all_on_ue / 2
@@ -122,22 +122,22 @@ def test_a_fixed_split_by_the_network_or_in_equal_parts() -> None:
     found = derive(uniform(equal), equal, 0.97 * target, target)
     assert found is not None and found.optimal and found.placement.cuts == (3, 6, 9, 12)
     heavy = chain(with_device(NETWORK, "pi4", memory_bytes=10.0), "fixed")
-    with pytest.raises(TargetError, match="the fixed split exceeds a device's memory or energy"):
+    with pytest.raises(InfeasibleError, match="the fixed split exceeds a device's memory or energy"):
         heavy.best(indices)
 
 
 def test_policies_that_contradict_the_space() -> None:
-    with pytest.raises(NetworkError, match=r"must run 13 layers together \(policy strict and min_layers\)"):
+    with pytest.raises(TopologyError, match=r"must run 13 layers together \(policy strict and min_layers\)"):
         chain(with_device(NETWORK, "pi4", min_layers=10))
     few = replace(NETWORK, devices=tuple(replace(d, max_layers=2) for d in NETWORK.devices))
-    with pytest.raises(NetworkError, match=r"may run 8 layers together \(max_layers\), space digits has 12"):
+    with pytest.raises(TopologyError, match=r"may run 8 layers together \(max_layers\), space digits has 12"):
         chain(few)
     layers = replace(NETWORK, devices=tuple(replace(d, layers=4) for d in NETWORK.devices))
-    with pytest.raises(NetworkError, match="16 layers together, there are 12 for them: change `layers` of"):
+    with pytest.raises(TopologyError, match="16 layers together, there are 12 for them: change `layers` of"):
         chain(layers, "fixed")
-    with pytest.raises(NetworkError, match="a fixed split gives cloud 3 layers, its limits are 4 to 12"):
+    with pytest.raises(TopologyError, match="a fixed split gives cloud 3 layers, its limits are 4 to 12"):
         chain(with_device(NETWORK, "cloud", min_layers=4), "fixed")
-    with pytest.raises(NetworkError, match=r"the fixed split gives \[0, 4, 4, 4\] layers to pi4, laptop"):
+    with pytest.raises(TopologyError, match=r"the fixed split gives \[0, 4, 4, 4\] layers to pi4, laptop"):
         chain(with_device(NETWORK, "pi4", layers=0), "fixed")
-    with pytest.raises(NetworkError, match="network chain has no device 'toaster': expected one of pi4, l"):
+    with pytest.raises(TopologyError, match="network chain has no device 'toaster': expected one of pi4, l"):
         NETWORK.device("toaster")

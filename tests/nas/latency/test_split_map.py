@@ -9,17 +9,17 @@ from numpy.typing import NDArray
 
 from jmsnas.architecture import Architecture
 from jmsnas.device import Device
-from jmsnas.errors import DeviceError, NetworkError, SpaceError
+from jmsnas.errors import DeviceError, SpaceError, TopologyError
 from jmsnas.nas.latency.split_map import (
-    at_rate,
-    plain_architecture,
-    resized,
+    default_architecture,
+    resize_space,
     simulated_predictors,
     split_map,
+    with_link_rate,
 )
 from jmsnas.space import HEAD, STEM, Block, Candidate, Layer, SearchSpace
 from jmsnas.space_file import load_space
-from jmsnas.topology import Link, Network, load_network
+from jmsnas.topology import Link, Topology, load_topology
 
 MB = Candidate(3, 6)
 # Three layers over a 4x4 image of one channel: 2x4x4, 2x2x2, 3 logits; float32: 128, 32 and 12 bytes.
@@ -31,7 +31,7 @@ TINY = SearchSpace(
     ((STEM,), (Candidate(3, 3), MB), (HEAD,)),
 )
 ARCHITECTURE = Architecture((STEM, MB, HEAD))
-TWO = Network("two", (Device("ue", "ue", "UE"), Device("far", "far", "cloud")), (Link("ue", "far", 1e6),))
+TWO = Topology("two", (Device("ue", "ue", "UE"), Device("far", "far", "cloud")), (Link("ue", "far", 1e6),))
 
 
 class Constant:
@@ -77,9 +77,9 @@ def test_sizes_change_what_is_sent_and_what_is_computed() -> None:
     # 8x8 at 1 Mbit/s: the image is 64 bytes: 0.512 + 0.3 = 0.812 ms.
     found = split_map(TINY, ARCHITECTURE, TWO, SLOW_AND_FAST, [4, 8], [1e6], "uint8")
     assert found.cloud_SK[:, 0] == pytest.approx(np.array([0.428e-3, 0.812e-3]))
-    layers = resized(TINY, 8).layers
+    layers = resize_space(TINY, 8).layers
     assert [(layer.height, layer.width) for layer in layers] == [(8, 8), (8, 8), (4, 4)]
-    assert resized(TINY, 4) == TINY
+    assert resize_space(TINY, 4) == TINY
 
 
 @settings(max_examples=25)
@@ -94,13 +94,13 @@ def test_the_best_never_loses_to_cloud_only_nor_rises_with_the_rate(rates: list[
 
 
 def test_plain_architecture_of_imagenet() -> None:
-    names = plain_architecture(load_space("imagenet")).names
+    names = default_architecture(load_space("imagenet")).names
     assert len(names) == 24 and names[:4] == ("stem", "mb_k3_e1", "mb_k3_e6", "mb_k3_e6_skip")
     assert names.count("mb_k3_e6_skip") == 15 and names.count("mb_k3_e6") == 6 and names[-1] == "head"
 
 
 def test_simulated_predictors_are_the_rooflines() -> None:
-    network = load_network("chain")
+    network = load_topology("chain")
     predictors = simulated_predictors(network)
     assert list(predictors) == ["pi4", "laptop", "jetson", "cloud"]
     blocks = load_space("digits").blocks()
@@ -111,11 +111,11 @@ def test_simulated_predictors_are_the_rooflines() -> None:
 def test_what_is_refused() -> None:
     with pytest.raises(DeviceError, match="unknown simulated device 'ue': expected one of"):
         simulated_predictors(TWO)
-    alone = Network("alone", TWO.devices[:1], ())
-    with pytest.raises(NetworkError, match="network alone has no link: expected two or more devices"):
-        at_rate(alone, 1e6, "uint8")
-    with pytest.raises(NetworkError, match="has rate 0 Mbit/s: expected more than 0"):
-        at_rate(TWO, 0.0, "uint8")
+    alone = Topology("alone", TWO.devices[:1], ())
+    with pytest.raises(TopologyError, match="network alone has no link: expected two or more devices"):
+        with_link_rate(alone, 1e6, "uint8")
+    with pytest.raises(TopologyError, match="has rate 0 Mbit/s: expected more than 0"):
+        with_link_rate(TWO, 0.0, "uint8")
     other = replace(ARCHITECTURE, candidates=(STEM, Candidate(7, 6), HEAD))
     with pytest.raises(SpaceError, match="layer 2 cannot be mb_k7_e6"):
         split_map(TINY, other, TWO, SLOW_AND_FAST, [4], [1e6], "uint8")

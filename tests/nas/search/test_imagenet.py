@@ -11,9 +11,9 @@ from jmsnas.datasets.catalog import load_dataset
 from jmsnas.nas.latency.build_lut import build_lut
 from jmsnas.nas.search.recipes import RECIPES
 from jmsnas.nas.search.search import search
-from jmsnas.profiler.simulation.roofline import load_simulated
+from jmsnas.profiler.simulation.roofline import load_simulated_device
 from jmsnas.space_file import load_space
-from jmsnas.topology import load_network
+from jmsnas.topology import load_topology
 
 CLASSES = 4
 
@@ -30,8 +30,10 @@ def test_both_stages_of_the_papers_recipe_on_photographs(tmp_path: Path) -> None
     head = load_space("imagenet").layers[-1]
     space = load_space("imagenet")
     space = replace(space, classes=CLASSES, layers=(*space.layers[:-1], replace(head, out_channels=CLASSES)))
-    network = load_network("chain")
-    lut = build_lut(space, network, {d.name: Roofline(load_simulated(d.table)) for d in network.devices})
+    network = load_topology("chain")
+    lut = build_lut(
+        space, network, {d.name: Roofline(load_simulated_device(d.table)) for d in network.devices}
+    )
     splits = load_dataset("imagenet", space, 0, tmp_path)
     assert [len(part) for part in (splits.train, splits.arch, splits.test)] == [12, 4, 4]
     paper = RECIPES["paper"].config

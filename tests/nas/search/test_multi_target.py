@@ -7,19 +7,19 @@ from tiny_search import CONFIG, LUT
 from tiny_setup import tiny_setting
 
 from jmsnas.datasets.catalog import load_dataset
-from jmsnas.errors import InputError, TargetError
-from jmsnas.nas.derivation.target import targets_between
-from jmsnas.nas.search.multi_target import Workers, front_group, run_groups, targets_group
-from jmsnas.nas.search.request import Asked, run_asked
-from jmsnas.nas.search.run import How
-from jmsnas.nas.search.run_folder import Setting, read_log
+from jmsnas.errors import InfeasibleError, InputError
+from jmsnas.nas.derivation.target import targets_in_range
+from jmsnas.nas.search.multi_target import ParallelOptions, front_group, run_groups, targets_group
+from jmsnas.nas.search.request import SearchRequest, run_request
+from jmsnas.nas.search.run import RunOptions
+from jmsnas.nas.search.run_folder import SearchSetup, read_log
 from jmsnas.workspace import Workspace
 
-LOW_S, MIDDLE_S, HIGH_S = targets_between(LUT, 3)
+LOW_S, MIDDLE_S, HIGH_S = targets_in_range(LUT, 3)
 
 
 @pytest.fixture
-def setting(monkeypatch: pytest.MonkeyPatch) -> Setting:
+def setting(monkeypatch: pytest.MonkeyPatch) -> SearchSetup:
     return tiny_setting(monkeypatch)
 
 
@@ -27,10 +27,10 @@ def stages(folder: Path) -> list[str]:
     return [line["stage"] for line in read_log(folder)]
 
 
-def test_several_targets_share_one_warm_up(tmp_path: Path, setting: Setting) -> None:
+def test_several_targets_share_one_warm_up(tmp_path: Path, setting: SearchSetup) -> None:
     place, done = Workspace(tmp_path), list[str]()
-    how = How(lambda count, total, what: done.append(what))
-    name, runs = run_asked(place, setting, CONFIG, Asked((LOW_S, HIGH_S)), None, "new", how)
+    how = RunOptions(lambda count, total, what: done.append(what))
+    name, runs = run_request(place, setting, CONFIG, SearchRequest((LOW_S, HIGH_S)), None, "new", how)
     assert name == "new" and [run.folder.name for run in runs] == ["new-1", "new-2"]
     assert stages(place.run("new")) == ["warm-up"]
     assert sum(what.startswith("warm-up") for what in done) == 1  # once for both
@@ -39,13 +39,13 @@ def test_several_targets_share_one_warm_up(tmp_path: Path, setting: Setting) -> 
         assert 0.97 * t_const_s <= run.document["derived"]["latency_s"] <= t_const_s
         assert stages(run.folder) == ["warm-up", "search", "search", "final", "final"]
     # Each is what a search for its target alone would have found.
-    alone = run_asked(place, setting, CONFIG, Asked((HIGH_S,)), "alone", "")[1][0]
+    alone = run_request(place, setting, CONFIG, SearchRequest((HIGH_S,)), "alone", "")[1][0]
     assert {**alone.document, "name": ""} == {**runs[1].document, "name": ""}
 
 
-def test_a_front_derives_several_networks_from_one_search(tmp_path: Path, setting: Setting) -> None:
+def test_a_front_derives_several_networks_from_one_search(tmp_path: Path, setting: SearchSetup) -> None:
     place = Workspace(tmp_path)
-    _, runs = run_asked(place, setting, CONFIG, Asked(front=3), "front", "")
+    _, runs = run_request(place, setting, CONFIG, SearchRequest(front=3), "front", "")
     assert stages(place.run("front")) == ["warm-up", "search", "search"]
     assert [run.document["target"]["t_const_s"] for run in runs] == [LOW_S, MIDDLE_S, HIGH_S]
     latencies = [run.document["derived"]["latency_s"] for run in runs]
@@ -53,8 +53,8 @@ def test_a_front_derives_several_networks_from_one_search(tmp_path: Path, settin
     assert len({str(run.document["probabilities"]) for run in runs}) == 1  # of one and the same search
 
 
-def test_it_goes_on_where_it_was_stopped(tmp_path: Path, setting: Setting) -> None:
-    def stop_at(count: int) -> How:
+def test_it_goes_on_where_it_was_stopped(tmp_path: Path, setting: SearchSetup) -> None:
+    def stop_at(count: int) -> RunOptions:
         seen = [0]
 
         def stop(done: float, total: float, what: str) -> None:
@@ -62,27 +62,27 @@ def test_it_goes_on_where_it_was_stopped(tmp_path: Path, setting: Setting) -> No
             if seen[0] == count:
                 raise KeyboardInterrupt
 
-        return How(stop)
+        return RunOptions(stop)
 
-    place, asked = Workspace(tmp_path), Asked((LOW_S, HIGH_S))
-    whole = run_asked(place, setting, CONFIG, asked, "whole", "")[1]
+    place, asked = Workspace(tmp_path), SearchRequest((LOW_S, HIGH_S))
+    whole = run_request(place, setting, CONFIG, asked, "whole", "")[1]
     for count in (1, 3, 6):
         with pytest.raises(KeyboardInterrupt):
-            run_asked(place, setting, CONFIG, asked, None, f"new-{count}", stop_at(count))
+            run_request(place, setting, CONFIG, asked, None, f"new-{count}", stop_at(count))
         # Without a name, the same command finds what it had begun.
-        name, runs = run_asked(place, setting, CONFIG, asked, None, "another")
+        name, runs = run_request(place, setting, CONFIG, asked, None, "another")
         assert name == f"new-{count}"
         for run, other in zip(runs, whole, strict=True):
             assert {**run.document, "name": ""} == {**other.document, "name": ""}
 
 
-def test_a_finished_run_is_not_gone_on_with(tmp_path: Path, setting: Setting) -> None:
+def test_a_finished_run_is_not_gone_on_with(tmp_path: Path, setting: SearchSetup) -> None:
     place = Workspace(tmp_path)
-    assert run_asked(place, setting, CONFIG, Asked(), None, "first")[0] == "first"
-    assert run_asked(place, setting, CONFIG, Asked(), None, "second")[0] == "second"
+    assert run_request(place, setting, CONFIG, SearchRequest(), None, "first")[0] == "first"
+    assert run_request(place, setting, CONFIG, SearchRequest(), None, "second")[0] == "second"
 
 
-def test_points_in_parallel_are_what_they_are_in_turn(tmp_path: Path, setting: Setting) -> None:
+def test_points_in_parallel_are_what_they_are_in_turn(tmp_path: Path, setting: SearchSetup) -> None:
     # Other processes load the images themselves: here too, then, all of the digits.
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("jmsnas.nas.search.run.load_dataset", load_dataset)
@@ -91,8 +91,8 @@ def test_points_in_parallel_are_what_they_are_in_turn(tmp_path: Path, setting: S
             targets_group(f"s{seed}", setting, replace(config, seed=seed), (LOW_S, HIGH_S)) for seed in (0, 1)
         ]
         told: list[str] = []
-        how = How(lambda done, total, what: told.append(what))
-        parallel = run_groups(Workspace(tmp_path / "a"), groups, how, Workers(jobs=2))
+        how = RunOptions(lambda done, total, what: told.append(what))
+        parallel = run_groups(Workspace(tmp_path / "a"), groups, how, ParallelOptions(jobs=2))
         assert told == ["1 of 2 shared epochs", "2 of 2 shared epochs"] + [
             f"{k} of 4 points" for k in (1, 2, 3, 4)
         ]
@@ -103,17 +103,17 @@ def test_points_in_parallel_are_what_they_are_in_turn(tmp_path: Path, setting: S
     assert [point["run"] for point in front["points"]] == ["s1-1", "s1-2"]
 
 
-def test_what_cannot_be_is_refused_before_training(tmp_path: Path, setting: Setting) -> None:
+def test_what_cannot_be_is_refused_before_training(tmp_path: Path, setting: SearchSetup) -> None:
     with pytest.raises(
         InputError, match="--front derives from one search, got 2 targets: expected --t-const"
     ):
-        Asked((LOW_S, HIGH_S), front=2)
-    with pytest.raises(TargetError, match="no network meets T_const"):
-        run_asked(Workspace(tmp_path), setting, CONFIG, Asked((HIGH_S, LOW_S / 10)), "x", "")
+        SearchRequest((LOW_S, HIGH_S), front=2)
+    with pytest.raises(InfeasibleError, match="no network meets T_const"):
+        run_request(Workspace(tmp_path), setting, CONFIG, SearchRequest((HIGH_S, LOW_S / 10)), "x", "")
     assert not (tmp_path / "runs").exists()
     with pytest.raises(InputError, match="no Dask scheduler answers at tcp://127.0.0.1:9"):
         run_groups(
             Workspace(tmp_path),
             [front_group("f", setting, CONFIG, 1)],
-            workers=Workers(dask="tcp://127.0.0.1:9"),
+            workers=ParallelOptions(dask="tcp://127.0.0.1:9"),
         )

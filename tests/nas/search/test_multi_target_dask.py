@@ -6,8 +6,8 @@ from tiny_search import CONFIG, LUT
 from tiny_setup import tiny_setting
 
 from jmsnas.datasets.catalog import load_dataset
-from jmsnas.nas.derivation.target import targets_between
-from jmsnas.nas.search.multi_target import Workers, run_groups, targets_group
+from jmsnas.nas.derivation.target import targets_in_range
+from jmsnas.nas.search.multi_target import ParallelOptions, run_groups, targets_group
 from jmsnas.workspace import Workspace
 
 
@@ -22,12 +22,12 @@ def test_a_local_dask_cluster_gives_what_one_process_gives(
         "jmsnas.nas.search.run.load_dataset", load_dataset
     )  # workers load the digits themselves
     config = replace(CONFIG, search_epochs=1, final_epochs=1, batch_size=256)
-    group = targets_group("d", setting, config, targets_between(LUT, 2))
+    group = targets_group("d", setting, config, targets_in_range(LUT, 2))
     with LocalCluster(
         n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None, host="tcp://127.0.0.1"
     ) as cluster:
         on_dask = run_groups(
-            Workspace(tmp_path / "a"), [group], workers=Workers(dask=cluster.scheduler_address)
+            Workspace(tmp_path / "a"), [group], workers=ParallelOptions(dask=cluster.scheduler_address)
         )
     alone = run_groups(Workspace(tmp_path / "b"), [group])
     assert [run.document for run in on_dask[0]] == [run.document for run in alone[0]]

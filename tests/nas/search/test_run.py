@@ -9,22 +9,22 @@ from safetensors.torch import load_file
 from tiny_search import CONFIG, NETWORK, TABLE
 from tiny_setup import tiny_setting
 
-from jmsnas.blocks import build
+from jmsnas.blocks import build_module
 from jmsnas.errors import EstimatorError, InputError, TrainingError
 from jmsnas.estimators.store.estimator import estimator_is_current
-from jmsnas.nas.derivation.target import choose_target
+from jmsnas.nas.derivation.target import resolve_target
 from jmsnas.nas.latency.build_lut import build_lut
-from jmsnas.nas.latency.load_estimators import estimators_for
-from jmsnas.nas.search.run import How, Run, run_beginning, run_search
+from jmsnas.nas.latency.load_estimators import load_estimators
+from jmsnas.nas.search.run import Run, RunOptions, run_search, run_shared_epochs
 from jmsnas.nas.search.run_folder import read_log, read_result
 from jmsnas.nas.supernet.checkpoint import read_checkpoint
 from jmsnas.nas.supernet.training import weight_step
-from jmsnas.profiler.simulation.roofline import load_simulated
-from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.simulation.roofline import load_simulated_device
+from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.profiler.table.parquet import read_table
 from jmsnas.space import Block, Candidate
 from jmsnas.space_file import load_space, space_from_toml
-from jmsnas.topology import load_network
+from jmsnas.topology import load_topology
 from jmsnas.workspace import Workspace
 
 SPACE = load_space("digits")
@@ -62,7 +62,7 @@ def test_the_weights_are_those_of_the_named_blocks(short_run: tuple[Workspace, R
     expected = {
         f"{n}.{key}": tensor.shape
         for n, (name, layer) in enumerate(zip(document["derived"]["candidates"], SPACE.layers, strict=True))
-        for key, tensor in build(Block(Candidate.parse(name), layer)).state_dict().items()
+        for key, tensor in build_module(Block(Candidate.parse(name), layer)).state_dict().items()
     }
     assert {key: tensor.shape for key, tensor in weights.items()} == expected
 
@@ -84,7 +84,7 @@ def test_devices_nobody_profiled_are_simulated_and_say_so(simulated_workspace: W
         table = read_table(simulated_workspace.table(device))
         assert {row.kind for row in table.rows} == {"simulated"}
         # The paper's three upper machines are GPUs.
-        key = Key("onnxruntime", processor="cpu" if device == "pi4" else "cuda")
+        key = RuntimeKey("onnxruntime", processor="cpu" if device == "pi4" else "cuda")
         folder = simulated_workspace.estimator(device, key.label)
         assert estimator_is_current(folder, table)
 
@@ -92,7 +92,7 @@ def test_devices_nobody_profiled_are_simulated_and_say_so(simulated_workspace: W
 def test_a_second_time_nothing_is_fitted_again(simulated_workspace: Workspace) -> None:
     recipe = simulated_workspace.estimator("pi4", "onnxruntime-t1-b1-f32") / "recipe.json"
     before = recipe.stat().st_mtime_ns
-    estimators = estimators_for(load_network("chain"), SPACE, simulated_workspace)
+    estimators = load_estimators(load_topology("chain"), SPACE, simulated_workspace)
     assert set(estimators) == {"pi4", "laptop", "jetson", "cloud"}
     assert recipe.stat().st_mtime_ns == before
 
@@ -101,7 +101,7 @@ def test_a_host_that_was_not_profiled_is_never_simulated(tmp_path: Path) -> None
     with pytest.raises(
         EstimatorError, match="device local has no latency table .*Run: jmsnas profile --device local"
     ):
-        estimators_for(load_network("desk"), SPACE, Workspace(tmp_path))
+        load_estimators(load_topology("desk"), SPACE, Workspace(tmp_path))
     assert not (tmp_path / "tables" / "local.parquet").exists()
 
 
@@ -121,7 +121,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_the_same(
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            run_search(place, f"stopped-{stop_at}", setting, CONFIG, How(stop))
+            run_search(place, f"stopped-{stop_at}", setting, CONFIG, RunOptions(stop))
         folder = place.run(f"stopped-{stop_at}")
         assert (folder / "checkpoint.pt").exists() and len(read_log(folder)) == stop_at
         with (folder / "log.jsonl").open("a") as log:
@@ -167,7 +167,7 @@ def test_a_folder_of_another_search_is_refused(tmp_path: Path, monkeypatch: pyte
         run_search(place, "one", other, CONFIG)
     U_NRM = setting.lut.U_NRM * 1.001  # measured again
     moved = replace(setting, lut=replace(setting.lut, U_NRM=U_NRM))
-    config = replace(CONFIG, t_const_s=choose_target(setting.lut, None).t_const_s)
+    config = replace(CONFIG, t_const_s=resolve_target(setting.lut, None).t_const_s)
     with pytest.raises(InputError, match="run one is another search .space_and_latencies "):
         run_search(place, "one", moved, config)
     (place.run("one") / "config.json").write_text("{")
@@ -177,13 +177,13 @@ def test_a_folder_of_another_search_is_refused(tmp_path: Path, monkeypatch: pyte
 
 def test_a_checkpoint_of_another_space_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     setting, place = tiny_setting(monkeypatch), Workspace(tmp_path)
-    run_beginning(place, "here", setting, CONFIG, 1, {}, How())
+    run_shared_epochs(place, "here", setting, CONFIG, 1, {}, RunOptions())
     wide = dict(TABLE, stem={"channels": 6, "stride": 2}, stage=[{"layers": 3, "channels": 6, "stride": 1}])
     space = space_from_toml(wide, "wide")
-    rooflines = {d.name: Roofline(load_simulated(d.table)) for d in NETWORK.devices}
+    rooflines = {d.name: Roofline(load_simulated_device(d.table)) for d in NETWORK.devices}
     there = replace(setting, space=space, lut=build_lut(space, NETWORK, rooflines))
-    run_beginning(place, "there", there, CONFIG, 1, {}, How())
+    run_shared_epochs(place, "there", there, CONFIG, 1, {}, RunOptions())
     foreign = (place.run("here") / "checkpoint.pt").read_bytes()
     (place.run("there") / "checkpoint.pt").write_bytes(foreign)
     with pytest.raises(InputError, match="the checkpoint is of another search space or data set: remove"):
-        run_beginning(place, "there", there, CONFIG, 1, {}, How())
+        run_shared_epochs(place, "there", there, CONFIG, 1, {}, RunOptions())

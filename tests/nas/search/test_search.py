@@ -6,21 +6,21 @@ from roofline_predictor import Roofline
 from tiny_search import digest, tiny_splits
 
 from jmsnas.datasets.digits import digits
-from jmsnas.errors import TargetError, TrainingError
-from jmsnas.nas.derivation.target import Band, choose_target, derive_for
+from jmsnas.errors import InfeasibleError, TrainingError
+from jmsnas.nas.derivation.target import BandStatus, derive_for_target, resolve_target
 from jmsnas.nas.latency.best_split import best_split
 from jmsnas.nas.latency.build_lut import build_lut
 from jmsnas.nas.search.config import SearchConfig
 from jmsnas.nas.search.search import search
-from jmsnas.nas.search.session import Hooks, SearchResult
-from jmsnas.nas.search.stages import Epoch
-from jmsnas.profiler.simulation.roofline import load_simulated
+from jmsnas.nas.search.session import Callbacks, SearchResult
+from jmsnas.nas.search.stages import EpochRecord
+from jmsnas.profiler.simulation.roofline import load_simulated_device
 from jmsnas.space_file import load_space
-from jmsnas.topology import load_network
+from jmsnas.topology import load_topology
 
 SPACE = load_space("digits")
-NETWORK = load_network("chain")
-PREDICTORS = {d.name: Roofline(load_simulated(d.table)) for d in NETWORK.devices}
+NETWORK = load_topology("chain")
+PREDICTORS = {d.name: Roofline(load_simulated_device(d.table)) for d in NETWORK.devices}
 LUT = build_lut(SPACE, NETWORK, PREDICTORS)
 SHORT = SearchConfig(warmup_epochs=1, search_epochs=1, final_epochs=1)
 
@@ -42,8 +42,10 @@ def test_the_same_seed_gives_the_same_result_and_another_another(first: SearchRe
 
 
 def test_the_same_seed_gives_the_same_on_a_mesh_its_log_included() -> None:
-    network, space = load_network("mesh"), load_space("digits", branches=3)
-    lut = build_lut(space, network, {d.name: Roofline(load_simulated(d.table)) for d in network.devices})
+    network, space = load_topology("mesh"), load_space("digits", branches=3)
+    lut = build_lut(
+        space, network, {d.name: Roofline(load_simulated_device(d.table)) for d in network.devices}
+    )
     config = dataclasses.replace(SHORT, warmup_epochs=0, final_epochs=0)
     one, same, other = (
         digest(search(dataclasses.replace(config, seed=seed), space, lut, tiny_splits()))
@@ -77,17 +79,17 @@ def test_the_log_tells_the_three_stages(first: SearchResult) -> None:
 
 
 def test_stage_two_learns() -> None:
-    seen: list[Epoch] = []
+    seen: list[EpochRecord] = []
     config = dataclasses.replace(SHORT, final_epochs=6)
-    result = search(config, SPACE, LUT, digits(0), Hooks(report=seen.append))
+    result = search(config, SPACE, LUT, digits(0), Callbacks(report=seen.append))
     losses = [epoch.loss for epoch in seen if epoch.stage == "final"]
     assert losses[-1] < 0.5 * losses[0] and result.test_accuracy > 0.5 > result.inherited_accuracy
 
 
 def test_a_target_that_no_network_meets_is_refused_before_training() -> None:
-    low = choose_target(LUT, None).fastest_s
+    low = resolve_target(LUT, None).fastest_s
     with pytest.raises(
-        TargetError,
+        InfeasibleError,
         match=r"no network meets T_const .* on pi4 - laptop - jetson - cloud: the feasible range is .* to .* "
         r"ms. Try --t-const [\d.]+ms",
     ):
@@ -100,35 +102,35 @@ def test_limits_that_no_network_keeps_are_refused_before_training() -> None:
         dataclasses.replace(d, memory_bytes=8e3) if d.name == "pi4" else d for d in NETWORK.devices
     )
     lut = build_lut(SPACE, dataclasses.replace(NETWORK, devices=devices), PREDICTORS)
-    seen: list[Epoch] = []
+    seen: list[EpochRecord] = []
     with pytest.raises(
-        TargetError,
+        InfeasibleError,
         match=r"no network with T <= .* was found within the memory and energy of pi4 .*limits in",
     ):
-        search(SHORT, SPACE, lut, digits(0), Hooks(report=seen.append))
+        search(SHORT, SPACE, lut, digits(0), Callbacks(report=seen.append))
     assert not seen
 
 
 def test_a_target_above_the_slowest_network_is_legal() -> None:
-    target = choose_target(LUT, 1.0)
+    target = resolve_target(LUT, 1.0)
     p_NR = LUT.mask_NR / LUT.mask_NR.sum(axis=1, keepdims=True)
-    (derived,), band = derive_for(p_NR, LUT, target, 0.03)
-    assert band is Band.EMPTY and derived.latency_s <= target.slowest_s * 1.001
+    (derived,), band = derive_for_target(p_NR, LUT, target, 0.03)
+    assert band is BandStatus.EMPTY and derived.latency_s <= target.slowest_s * 1.001
 
 
 def test_an_empty_band_falls_back_to_the_best_below_the_target() -> None:
     # The fastest network of all has a gap above it wider than a band of a millionth.
-    target = choose_target(LUT, choose_target(LUT, None).fastest_s * 1.001)
+    target = resolve_target(LUT, resolve_target(LUT, None).fastest_s * 1.001)
     p_NR = LUT.mask_NR / LUT.mask_NR.sum(axis=1, keepdims=True)
-    (derived,), band = derive_for(p_NR, LUT, target, 1e-6)
-    assert band is Band.EMPTY and derived.latency_s <= target.t_const_s
+    (derived,), band = derive_for_target(p_NR, LUT, target, 1e-6)
+    assert band is BandStatus.EMPTY and derived.latency_s <= target.t_const_s
 
 
 def test_a_band_that_was_not_searched_to_its_end_is_not_called_empty() -> None:
-    target = choose_target(LUT, choose_target(LUT, None).fastest_s * 1.001)
+    target = resolve_target(LUT, resolve_target(LUT, None).fastest_s * 1.001)
     p_NR = LUT.mask_NR / LUT.mask_NR.sum(axis=1, keepdims=True)
-    (derived,), band = derive_for(p_NR, LUT, target, 1e-6, most_nodes=1)
-    assert band is Band.UNDECIDED and derived.latency_s <= target.t_const_s
+    (derived,), band = derive_for_target(p_NR, LUT, target, 1e-6, max_nodes=1)
+    assert band is BandStatus.UNDECIDED and derived.latency_s <= target.t_const_s
 
 
 def test_a_learning_rate_that_explodes_is_one_line() -> None:

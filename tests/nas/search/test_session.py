@@ -8,45 +8,45 @@ import torch
 from tiny_search import CONFIG, LUT, SPACE, copied, digest, tiny_splits
 
 from jmsnas.errors import TrainingError
-from jmsnas.nas.search.search import begin_search, search
-from jmsnas.nas.search.session import Hooks, SearchResult
-from jmsnas.nas.search.stages import Epoch
-from jmsnas.nas.supernet.checkpoint import State
+from jmsnas.nas.search.search import search, train_shared_epochs
+from jmsnas.nas.search.session import Callbacks, SearchResult
+from jmsnas.nas.search.stages import EpochRecord
+from jmsnas.nas.supernet.checkpoint import StateDict
 
 SPLITS = tiny_splits()
 
 
 @pytest.fixture(scope="module")
-def whole() -> Iterator[tuple[SearchResult, list[State]]]:
+def whole() -> Iterator[tuple[SearchResult, list[StateDict]]]:
     """An uninterrupted search, and its state after each epoch."""
-    states: list[State] = []
-    hooks = Hooks(save=lambda state: states.append(copied(state)))
+    states: list[StateDict] = []
+    hooks = Callbacks(save=lambda state: states.append(copied(state)))
     yield search(CONFIG, SPACE, LUT, SPLITS, hooks), states
 
 
-def test_from_every_epoch_on_it_ends_the_same(whole: tuple[SearchResult, list[State]]) -> None:
+def test_from_every_epoch_on_it_ends_the_same(whole: tuple[SearchResult, list[StateDict]]) -> None:
     result, states = whole
     assert len(states) == 5
     for state in states:
-        assert digest(search(CONFIG, SPACE, LUT, SPLITS, Hooks(saved=copied(state)))) == digest(result)
+        assert digest(search(CONFIG, SPACE, LUT, SPLITS, Callbacks(saved=copied(state)))) == digest(result)
 
 
 def test_the_state_is_kept_before_the_log_tells_of_it() -> None:
     kept, told = list[int](), list[int]()
 
-    def report(epoch: Epoch) -> None:
+    def report(epoch: EpochRecord) -> None:
         told.append(len(kept))
 
-    begin_search(CONFIG, SPACE, LUT, SPLITS, 2, Hooks(report, save=lambda state: kept.append(1)))
+    train_shared_epochs(CONFIG, SPACE, LUT, SPLITS, 2, Callbacks(report, save=lambda state: kept.append(1)))
     assert told == [1, 2]
 
 
-def test_what_is_shared_is_the_beginning_of_the_whole(whole: tuple[SearchResult, list[State]]) -> None:
+def test_what_is_shared_is_the_beginning_of_the_whole(whole: tuple[SearchResult, list[StateDict]]) -> None:
     result, _ = whole
-    states: list[State] = []
-    hooks = Hooks(save=lambda state: states.append(copied(state)))
-    begin_search(CONFIG, SPACE, LUT, SPLITS, CONFIG.warmup_epochs, hooks)
-    assert digest(search(CONFIG, SPACE, LUT, SPLITS, Hooks(saved=states[-1]))) == digest(result)
+    states: list[StateDict] = []
+    hooks = Callbacks(save=lambda state: states.append(copied(state)))
+    train_shared_epochs(CONFIG, SPACE, LUT, SPLITS, CONFIG.warmup_epochs, hooks)
+    assert digest(search(CONFIG, SPACE, LUT, SPLITS, Callbacks(saved=states[-1]))) == digest(result)
 
 
 def test_the_most_accurate_of_the_best_is_taken_and_argmax_is_the_likeliest() -> None:
@@ -90,5 +90,5 @@ def test_a_gpu_that_is_lost_or_too_small_is_one_line(
 
 def test_the_callers_threads_are_given_back() -> None:
     before = torch.get_num_threads()
-    begin_search(dataclasses.replace(CONFIG, threads=before + 1), SPACE, LUT, SPLITS, 1, Hooks())
+    train_shared_epochs(dataclasses.replace(CONFIG, threads=before + 1), SPACE, LUT, SPLITS, 1, Callbacks())
     assert torch.get_num_threads() == before

@@ -6,8 +6,8 @@ from tiny_search import CONFIG, LUT, SPACE, tiny_splits
 
 from jmsnas.nas.search import stages
 from jmsnas.nas.search.config import SearchConfig
-from jmsnas.nas.search.session import Hooks, Session
-from jmsnas.nas.search.stages import Epoch, HeldOut, StageTwo, optimizer_for
+from jmsnas.nas.search.session import Callbacks, SearchSession
+from jmsnas.nas.search.stages import ArchitectureBatches, EpochRecord, StageTwo, optimizer_for
 from jmsnas.nas.supernet.training import weight_step
 
 SPLITS = tiny_splits()
@@ -15,7 +15,7 @@ SPLITS = tiny_splits()
 
 def test_the_architecture_sees_every_batch_before_any_again() -> None:
     # 96 images in batches of 32: rounds of three batches, not one batch over and over.
-    source = HeldOut(SPLITS.arch, 32, 0)
+    source = ArchitectureBatches(SPLITS.arch, 32, 0)
     seen = [source.next() for _ in range(6)]
     for first in (0, 3):
         labels = torch.cat([batch[1] for batch in seen[first : first + 3]])
@@ -24,12 +24,12 @@ def test_the_architecture_sees_every_batch_before_any_again() -> None:
 
 
 def test_it_goes_on_amid_a_round() -> None:
-    source = HeldOut(SPLITS.arch, 32, 0)
+    source = ArchitectureBatches(SPLITS.arch, 32, 0)
     for _ in range(4):
         source.next()
     state = source.state()
     assert state == {"round": 1, "taken": 1}
-    other = HeldOut(SPLITS.arch, 32, 0)
+    other = ArchitectureBatches(SPLITS.arch, 32, 0)
     other.restore(state)
     for _ in range(5):
         assert torch.equal(source.next()[0], other.next()[0])
@@ -37,7 +37,7 @@ def test_it_goes_on_amid_a_round() -> None:
 
 def test_weights_of_paths_that_were_not_drawn_stay_as_they_are() -> None:
     # Neither decay nor momentum moves them, and an optimiser that some have not met yet goes on.
-    supernet = Session(CONFIG, SPACE, LUT, SPLITS, Hooks()).supernet.train()
+    supernet = SearchSession(CONFIG, SPACE, LUT, SPLITS, Callbacks()).supernet.train()
     optimizer = optimizer_for(CONFIG, supernet)
     x, labels = torch.randn(8, 1, 8, 8, generator=torch.Generator().manual_seed(0)), torch.arange(8)
     weight_step(supernet, (x, (0, 0, 0, 0, 0)), labels, optimizer, "here")
@@ -77,9 +77,9 @@ def test_the_learning_rate_falls_at_every_step(monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_an_epoch_in_words() -> None:
-    epoch = Epoch("search", 12, 0.4321, 0.8, 0.5, 0.7, 0.00212, 1.234, 3.0, 0.00198, 0.912)
+    epoch = EpochRecord("search", 12, 0.4321, 0.8, 0.5, 0.7, 0.00212, 1.234, 3.0, 0.00198, 0.912)
     assert epoch.words == (
         "search 12: loss 0.432, 91.2% right, E[T] 2.12 ms, entropy 1.23, derived now: T 1.98 ms"
     )
-    final = Epoch("final", 3, 0.1, 0.97, None, None, None, None, 1.0)
+    final = EpochRecord("final", 3, 0.1, 0.97, None, None, None, None, 1.0)
     assert final.words == "final 3: loss 0.100, 97.0% right"

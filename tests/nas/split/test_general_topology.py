@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from jmsnas.errors import NetworkError
-from jmsnas.nas.split.general_topology import load_graph
-from jmsnas.topology import load_network
+from jmsnas.errors import TopologyError
+from jmsnas.nas.split.general_topology import load_general_topology
+from jmsnas.topology import load_topology
 
 RING = (
     '[[device]]\nname = "a"\n[[device]]\nname = "b"\n[[device]]\nname = "c"\n[[link]]\nfrom = "a"\nto = "c"\n'
@@ -16,10 +16,10 @@ RING = (
 def test_any_graph_and_the_built_in_networks(tmp_path: Path) -> None:
     path = tmp_path / "ring.toml"
     path.write_text(RING)
-    ring = load_graph(str(path))
+    ring = load_general_topology(str(path))
     assert [device.name for device in ring.devices] == ["a", "b", "c"] and len(ring.links) == 3
     for name in ("chain", "mesh"):
-        network, graph = load_network(name), load_graph(name)
+        network, graph = load_topology(name), load_general_topology(name)
         assert (graph.devices, graph.links) == (network.devices, network.links)
 
 
@@ -36,5 +36,5 @@ def test_any_graph_and_the_built_in_networks(tmp_path: Path) -> None:
 def test_what_no_graph_can_be(tmp_path: Path, old: str, new: str, words: str) -> None:
     path = tmp_path / "ring.toml"
     path.write_text(RING.replace(old, new, 1))
-    with pytest.raises(NetworkError, match=words):
-        load_graph(str(path))
+    with pytest.raises(TopologyError, match=words):
+        load_general_topology(str(path))

@@ -6,11 +6,11 @@ import pytest
 from split_problems import random_costs, worked_costs
 
 from jmsnas.device import Device
-from jmsnas.errors import InputError, NetworkError, TargetError
+from jmsnas.errors import InfeasibleError, InputError, TopologyError
 from jmsnas.nas.split.dag import Dag
-from jmsnas.nas.split.methods import METHODS, Question, split, value_of
-from jmsnas.nas.split.problem import Costs, chained
-from jmsnas.nas.split.timeline import target_of, timeline
+from jmsnas.nas.split.methods import METHODS, SplitRequest, objective_value, split
+from jmsnas.nas.split.problem import SplitProblem, as_chain
+from jmsnas.nas.split.timeline import result_device, timeline
 from jmsnas.topology import Link
 
 DIAMOND = ((0,), (1,), (1,), (2, 3), (4,))
@@ -37,14 +37,14 @@ CHAIN = tuple((n,) for n in range(5))
     ],
 )
 def test_the_worked_numbers(encoding: str, policy: str, method: str, t_ms: float) -> None:
-    answer = split(worked_costs(), Question(encoding, policy, method=method))
-    assert answer.told.latency_s * 1e3 == pytest.approx(t_ms, abs=5e-7)
+    answer = split(worked_costs(), SplitRequest(encoding, policy, method=method))
+    assert answer.timeline.latency_s * 1e3 == pytest.approx(t_ms, abs=5e-7)
     assert answer.proven == (method == "optimal")
 
 
 def test_a_layer_stays_on_the_ue() -> None:
-    answer = split(worked_costs(), Question("uint8", "relay", min_layers=1))
-    assert answer.told.latency_s * 1e3 == pytest.approx(148.262640, abs=5e-7)
+    answer = split(worked_costs(), SplitRequest("uint8", "relay", min_layers=1))
+    assert answer.timeline.latency_s * 1e3 == pytest.approx(148.262640, abs=5e-7)
     assert answer.devices == (0, 0, 0, 0, 1, 1, 1, 1, 1) and answer.allowed
 
 
@@ -52,31 +52,31 @@ def plans(N: int, M: int) -> list[tuple[int, ...]]:
     return list(itertools.product(range(M), repeat=N))
 
 
-@pytest.mark.parametrize("takes", [CHAIN, DIAMOND])
+@pytest.mark.parametrize("inputs", [CHAIN, DIAMOND])
 @pytest.mark.parametrize("policy", ["relay", "stop-early"])
 def test_ours_is_never_worse_and_others_are_what_they_say(
-    takes: tuple[tuple[int, ...], ...], policy: str
+    inputs: tuple[tuple[int, ...], ...], policy: str
 ) -> None:
     rng = np.random.default_rng(9)
     for _ in range(12):
-        costs = random_costs(rng, takes, 3)
-        found = {name: split(costs, Question("uint8", policy, method=name)) for name in METHODS}
-        target, ours = target_of(costs, policy), found["optimal"].told.latency_s
+        costs = random_costs(rng, inputs, 3)
+        found = {name: split(costs, SplitRequest("uint8", policy, method=name)) for name in METHODS}
+        target, ours = result_device(costs, policy), found["optimal"].timeline.latency_s
         every = {
             its: timeline(costs, "uint8", its, target).latency_s
             for its in plans(5, 3)
-            if all((0, *its)[i] <= m for m, outputs in zip(its, takes, strict=True) for i in outputs)
+            if all((0, *its)[i] <= m for m, outputs in zip(its, inputs, strict=True) for i in outputs)
         }
         assert ours == pytest.approx(min(every.values()), rel=1e-9) and found["optimal"].proven
-        assert all(ours <= its.told.latency_s * (1 + 1e-9) for its in found.values())
+        assert all(ours <= its.timeline.latency_s * (1 + 1e-9) for its in found.values())
         # Hermes: within 1 % of the best where devices do one thing at a time (chains).
-        if takes is CHAIN:
-            assert found["hermes"].told.latency_s <= 1.01 * ours
-            assert found["hivemind"].told.latency_s == pytest.approx(ours, rel=1e-9)
+        if inputs is CHAIN:
+            assert found["hermes"].timeline.latency_s <= 1.01 * ours
+            assert found["hivemind"].timeline.latency_s == pytest.approx(ours, rel=1e-9)
             one_cut = [(0,) * k + (2,) * (5 - k) for k in range(6)]
             least = min(every[its] for its in one_cut)
-            assert found["neurosurgeon"].told.latency_s == pytest.approx(least, rel=1e-9)
-            assert found["dads"].told.latency_s == pytest.approx(least, rel=1e-6)
+            assert found["neurosurgeon"].timeline.latency_s == pytest.approx(least, rel=1e-9)
+            assert found["dads"].timeline.latency_s == pytest.approx(least, rel=1e-6)
 
 
 def test_dads_is_the_least_sum_over_two_devices() -> None:
@@ -88,7 +88,7 @@ def test_dads_is_the_least_sum_over_two_devices() -> None:
 
         def total(plan: tuple[int, ...], dag: Dag = dag) -> float:
             place, sent = (0, *plan), set()
-            for n, outputs in enumerate(dag.takes, 1):
+            for n, outputs in enumerate(dag.inputs, 1):
                 for i in outputs:
                     if place[i] > place[n]:
                         return np.inf
@@ -97,7 +97,7 @@ def test_dads_is_the_least_sum_over_two_devices() -> None:
             return float(runs + sum(dag.routed_LMM[i, 0, 1] for i in sent))
 
         least = min(total(plan) for plan in plans(5, 2))
-        found = split(costs, Question("uint8", "stop-early", method="dads"))
+        found = split(costs, SplitRequest("uint8", "stop-early", method="dads"))
         assert total(found.devices) == pytest.approx(least, rel=1e-6)
 
 
@@ -106,25 +106,27 @@ def test_energy_and_throughput_by_brute_force(objective: str) -> None:
     rng = np.random.default_rng(11)
     for _ in range(20):
         costs = random_costs(rng, CHAIN, 3)
-        answer = split(costs, Question("uint8", "relay", objective=objective))
+        answer = split(costs, SplitRequest("uint8", "relay", objective=objective))
         told = [timeline(costs, "uint8", its, 2) for its in plans(5, 3) if its == tuple(sorted(its))]
-        least = min(value_of(its, objective) for its in told)
-        assert value_of(answer.told, objective) == pytest.approx(least, rel=1e-9) and answer.proven
+        least = min(objective_value(its, objective) for its in told)
+        assert objective_value(answer.timeline, objective) == pytest.approx(least, rel=1e-9) and answer.proven
 
 
 def test_an_energy_limit_binds() -> None:
     rng = np.random.default_rng(12)
     costs = random_costs(rng, CHAIN, 3)
-    free = split(costs, Question("uint8", "relay"))
+    free = split(costs, SplitRequest("uint8", "relay"))
     told = [timeline(costs, "uint8", its, 2) for its in plans(5, 3) if its == tuple(sorted(its))]
     cheapest = min(its.energy_j or 0 for its in told)
-    limit = ((free.told.energy_j or 0) + cheapest) / 2
-    held = split(costs, Question("uint8", "relay", budget_j=limit))
+    limit = ((free.timeline.energy_j or 0) + cheapest) / 2
+    held = split(costs, SplitRequest("uint8", "relay", budget_j=limit))
     best = min(its.latency_s for its in told if (its.energy_j or 0) <= limit)
-    assert (held.told.energy_j or 0) <= limit * (1 + 1e-9)
-    assert best * (1 - 1e-9) <= held.told.latency_s <= 1.01 * best
-    with pytest.raises(TargetError, match="no placement costs .* or less. Expected a larger --energy-limit"):
-        split(costs, Question("uint8", "relay", budget_j=cheapest / 2))
+    assert (held.timeline.energy_j or 0) <= limit * (1 + 1e-9)
+    assert best * (1 - 1e-9) <= held.timeline.latency_s <= 1.01 * best
+    with pytest.raises(
+        InfeasibleError, match="no placement costs .* or less. Expected a larger --energy-limit"
+    ):
+        split(costs, SplitRequest("uint8", "relay", budget_j=cheapest / 2))
 
 
 def test_memory_by_hand() -> None:
@@ -132,20 +134,20 @@ def test_memory_by_hand() -> None:
     costs = worked_costs()
     small = replace(costs.devices[1], memory_bytes=5e6)
     held = replace(costs, devices=(costs.devices[0], small, *costs.devices[2:]))
-    answer = split(held, Question("uint8", "relay"))
-    assert answer.devices.count(1) <= 5 and answer.told.latency_s > 0.05837896 and answer.allowed
-    assert not split(held, Question("uint8", "relay", method="hivemind")).allowed
+    answer = split(held, SplitRequest("uint8", "relay"))
+    assert answer.devices.count(1) <= 5 and answer.timeline.latency_s > 0.05837896 and answer.allowed
+    assert not split(held, SplitRequest("uint8", "relay", method="hivemind")).allowed
     tiny = tuple(replace(device, memory_bytes=1e6) for device in costs.devices)
     with pytest.raises(
-        TargetError, match=r"worked \(9 MB of weights\) fits no split .* memory \(ue 1 MB, sbs"
+        InfeasibleError, match=r"worked \(9 MB of weights\) fits no split .* memory \(ue 1 MB, sbs"
     ):
-        split(replace(costs, devices=tiny), Question("uint8", "relay"))
+        split(replace(costs, devices=tiny), SplitRequest("uint8", "relay"))
 
 
 def test_intervals_and_periods_are_told() -> None:
     costs = worked_costs()
     wide = replace(costs, low_NM=0.9 * costs.tau_NM, high_NM=1.1 * costs.tau_NM)
-    told = split(wide, Question("uint8", "relay", method="cloud")).told
+    told = split(wide, SplitRequest("uint8", "relay", method="cloud")).timeline
     # 78.274560 ms of links and 4.17 ms on the cloud.
     assert told.low_s * 1e3 == pytest.approx(78.27456 + 0.9 * 4.17)
     assert told.high_s * 1e3 == pytest.approx(78.27456 + 1.1 * 4.17)
@@ -154,7 +156,7 @@ def test_intervals_and_periods_are_told() -> None:
 
 def test_chained_joins_what_branches() -> None:
     costs = random_costs(np.random.default_rng(0), DIAMOND, 2)
-    chain, counts = chained(costs)
+    chain, counts = as_chain(costs)
     assert counts == (1, 3, 1) and chain.is_chain and chain.units[1] == "u1 to u3"
     assert chain.tau_NM[1] == pytest.approx(costs.tau_NM[1:4].sum(axis=0))
 
@@ -168,37 +170,39 @@ def test_what_cannot_be_asked() -> None:
         ({"min_layers": -1}, "got --min-layers -1: expected 0 or more"),
     ):
         with pytest.raises(InputError, match=words):
-            Question(**wrong)  # type: ignore[arg-type]
+            SplitRequest(**wrong)  # type: ignore[arg-type]
     with pytest.raises(
         InputError, match="size of a raw input as jpeg is not known: expected --input uint8 or"
     ):
-        split(costs, Question("jpeg", "relay"))
-    with pytest.raises(TargetError, match="--min-layers 10 of a network of 9: expected fewer"):
-        split(costs, Question("uint8", "relay", min_layers=10))
+        split(costs, SplitRequest("jpeg", "relay"))
+    with pytest.raises(InfeasibleError, match="--min-layers 10 of a network of 9: expected fewer"):
+        split(costs, SplitRequest("uint8", "relay", min_layers=10))
     with pytest.raises(InputError, match="no device of worked says its power: expected power = '5W'"):
-        split(costs, Question("uint8", "relay", objective="energy"))
+        split(costs, SplitRequest("uint8", "relay", objective="energy"))
     powered = worked_costs(power=True)
     with pytest.raises(InputError, match="got --objective energy and --energy-limit: expected one of them"):
-        split(powered, Question("uint8", "relay", objective="energy", budget_j=1.0))
+        split(powered, SplitRequest("uint8", "relay", objective="energy", budget_j=1.0))
     graph = replace(costs, links=(*costs.links, Link("ue", "cloud", 1e6)))
-    with pytest.raises(NetworkError, match="policy strict gives every device of a line a layer of a chain"):
-        split(graph, Question("uint8", "strict"))
-    with pytest.raises(NetworkError, match="hivemind splits over devices in line, got links ue -> sbs"):
-        split(graph, Question("uint8", "relay", method="hivemind"))
-    with pytest.raises(NetworkError, match="throughput needs devices in line"):
-        split(graph, Question("uint8", "relay", objective="throughput"))
+    with pytest.raises(TopologyError, match="policy strict gives every device of a line a layer of a chain"):
+        split(graph, SplitRequest("uint8", "strict"))
+    with pytest.raises(TopologyError, match="hivemind splits over devices in line, got links ue -> sbs"):
+        split(graph, SplitRequest("uint8", "relay", method="hivemind"))
+    with pytest.raises(TopologyError, match="throughput needs devices in line"):
+        split(graph, SplitRequest("uint8", "relay", objective="throughput"))
     limited = replace(graph, devices=(Device("ue", "ue", "", memory_bytes=1.0), *graph.devices[1:]))
     with pytest.raises(
-        NetworkError, match="limits of devices .* hold for a chain of layers over devices in line"
+        TopologyError, match="limits of devices .* hold for a chain of layers over devices in line"
     ):
-        split(limited, Question("uint8", "relay"))
-    with pytest.raises(NetworkError, match="the device graph is disconnected: no way leads from ue to cloud"):
+        split(limited, SplitRequest("uint8", "relay"))
+    with pytest.raises(
+        TopologyError, match="the device graph is disconnected: no way leads from ue to cloud"
+    ):
         replace(costs, links=costs.links[:2])
     short = random_costs(np.random.default_rng(0), ((0,),), 2)
-    with pytest.raises(TargetError, match="policy strict gives each of 2 devices a layer, random has 1"):
-        split(short, Question("uint8", "strict"))
+    with pytest.raises(InfeasibleError, match="policy strict gives each of 2 devices a layer, random has 1"):
+        split(short, SplitRequest("uint8", "strict"))
     with pytest.raises(InputError, match="costs of worked: got times"):
-        replace(costs, out_bytes_N=np.ones(3))
+        replace(costs, output_bytes_N=np.ones(3))
     with pytest.raises(InputError, match="costs of worked hold a time or size below 0"):
         replace(costs, tau_NM=-costs.tau_NM)
 
@@ -207,9 +211,9 @@ def test_hermes_wants_trees() -> None:
     shared = ((0,), (1,), (2,), (2,), (1, 3, 4))
     costs = random_costs(np.random.default_rng(0), shared, 2)
     with pytest.raises(
-        NetworkError, match="hermes needs branches that share only their beginning, got an output"
+        TopologyError, match="hermes needs branches that share only their beginning, got an output"
     ):
-        split(costs, Question("uint8", "relay", method="hermes"))
+        split(costs, SplitRequest("uint8", "relay", method="hermes"))
 
 
 @pytest.mark.parametrize("policy", ["strict", "relay", "stop-early"])
@@ -218,7 +222,7 @@ def test_the_way_back_counts_in_every_plan(policy: str) -> None:
     for _ in range(6):
         costs = replace(random_costs(rng, tuple((n,) for n in range(5)), 3), returns=True)
         # Over the same links the other way: the result's bytes as float32 on each link.
-        hops = [link.delay_s + 8 * costs.out_bytes_N[-1] / link.capacity_bps for link in costs.links]
+        hops = [link.delay_s + 8 * costs.output_bytes_N[-1] / link.capacity_bps for link in costs.links]
         back_s = [0.0, hops[0], hops[0] + hops[1]]
         every = [its for its in itertools.product(range(3), repeat=5) if list(its) == sorted(its)]
         every = [its for its in every if policy != "strict" or set(its) == {0, 1, 2}]
@@ -228,39 +232,39 @@ def test_the_way_back_counts_in_every_plan(policy: str) -> None:
             timeline(alone, "uint8", its, target).latency_s + back_s[its[-1] if target is None else 2]
             for its in every
         )
-        found = split(costs, Question("uint8", policy))
-        assert found.told.latency_s == pytest.approx(least_s, rel=1e-12) and found.proven
-        assert sum(step.seconds for step in found.told.critical) == pytest.approx(least_s, rel=1e-12)
+        found = split(costs, SplitRequest("uint8", policy))
+        assert found.timeline.latency_s == pytest.approx(least_s, rel=1e-12) and found.proven
+        assert sum(step.seconds for step in found.timeline.critical_path) == pytest.approx(least_s, rel=1e-12)
         # Any graph of devices, and a network with branches, count it too.
         ring = replace(costs, links=(*costs.links, Link("d2", "d0", 1.0)))
         if policy != "strict":
-            assert split(ring, Question("uint8", policy)).proven
-            hive = split(costs, Question("uint8", policy, method="hivemind"))
+            assert split(ring, SplitRequest("uint8", policy)).proven
+            hive = split(costs, SplitRequest("uint8", policy, method="hivemind"))
             least_any = min(
                 timeline(costs, "uint8", its, target).latency_s
                 for its in itertools.product(range(3), repeat=5)
                 if list(its) == sorted(its)
             )
-            assert hive.told.latency_s == pytest.approx(least_any, rel=1e-9)
+            assert hive.timeline.latency_s == pytest.approx(least_any, rel=1e-9)
 
 
 def test_the_way_back_with_branches_by_brute_force() -> None:
     rng = np.random.default_rng(22)
-    takes = ((0,), (1,), (1,), (2, 3))
+    inputs = ((0,), (1,), (1,), (2, 3))
     for policy in ("relay", "stop-early"):
         for _ in range(4):
-            costs = replace(random_costs(rng, takes, 3), returns=True)
+            costs = replace(random_costs(rng, inputs, 3), returns=True)
             target = None if policy == "stop-early" else 2
             least_s = min(
                 timeline(costs, "uint8", its, target).latency_s
                 for its in itertools.product(range(3), repeat=4)
                 if _reached(costs, its)
             )
-            found = split(costs, Question("uint8", policy))
-            assert found.told.latency_s == pytest.approx(least_s, rel=1e-9) and found.proven
+            found = split(costs, SplitRequest("uint8", policy))
+            assert found.timeline.latency_s == pytest.approx(least_s, rel=1e-9) and found.proven
 
 
-def _reached(costs: Costs, placed: tuple[int, ...]) -> bool:
+def _reached(costs: SplitProblem, placed: tuple[int, ...]) -> bool:
     """Whether every output can go where it is taken: devices in line send onward only."""
     places = (0, *placed)
-    return all(places[i] <= places[n] for n, outputs in enumerate(costs.takes, 1) for i in outputs)
+    return all(places[i] <= places[n] for n, outputs in enumerate(costs.inputs, 1) for i in outputs)

@@ -5,25 +5,29 @@ import numpy as np
 import pytest
 from split_problems import mesh_costs
 
-from jmsnas.errors import NetworkError, TargetError
-from jmsnas.nas.split.methods import Question, split
-from jmsnas.nas.split.problem import Costs
+from jmsnas.errors import InfeasibleError, TopologyError
+from jmsnas.nas.split.methods import SplitRequest, split
+from jmsnas.nas.split.problem import SplitProblem
 
 
-def sends_s(costs: Costs, source: str, target: str, size: float) -> float:
+def sends_s(costs: SplitProblem, source: str, target: str, size: float) -> float:
     return next(k for k in costs.links if (k.source, k.target) == (source, target)).epsilon_s(size)
 
 
-def equation_2(costs: Costs, trunk: int, children: tuple[str, ...], tail: int, early: bool) -> float:
+def equation_2(costs: SplitProblem, trunk: int, children: tuple[str, ...], tail: int, early: bool) -> float:
     """T, by hand: of the trunk `trunk` layers on the UE, of the tail `tail` on the device behind the join."""
-    fork, sent_L = costs.fork, costs.sent_L("uint8")
+    fork, sent_bytes_L = costs.fork, costs.sent_bytes_L("uint8")
     assert fork and costs.tree
     tau_NM, at = costs.tau_NM, costs.names.index
-    t_s = tau_NM[:trunk, 0].sum() + sends_s(costs, "ue", "root", sent_L[trunk]) + tau_NM[trunk:3, 1].sum()
+    t_s = (
+        tau_NM[:trunk, 0].sum() + sends_s(costs, "ue", "root", sent_bytes_L[trunk]) + tau_NM[trunk:3, 1].sum()
+    )
     copies, ends = 0.0, []
     for child in "abc":
         if child in children:
-            copies = sends_s(costs, "root", child, sent_L[3]) + copies * (costs.tree.fan_out == "serial")
+            copies = sends_s(costs, "root", child, sent_bytes_L[3]) + copies * (
+                costs.tree.fan_out == "serial"
+            )
             branch = fork.branches[children.index(child)]
             own = tau_NM[branch.start : branch.stop, at(child)].sum()
             ends.append(copies + own + sends_s(costs, child, "behind", 0.5))
@@ -31,7 +35,7 @@ def equation_2(costs: Costs, trunk: int, children: tuple[str, ...], tail: int, e
     t_s += max(ends) + tau_NM[joined : joined + tail, at("behind")].sum()
     if early and tail == 3:
         return float(t_s)
-    carried = sent_L[joined + tail] if tail else 0.5
+    carried = sent_bytes_L[joined + tail] if tail else 0.5
     return float(
         t_s + sends_s(costs, "behind", "cloud", carried) + tau_NM[joined + tail : N, at("cloud")].sum()
     )
@@ -50,36 +54,43 @@ def test_no_split_of_equation_2_is_faster(policy: str, fan_out: str) -> None:
             (1, 2) if strict else range(4),
         )
         least_s = min(equation_2(costs, *its, early) for its in every)
-        found = split(costs, Question("uint8", policy))
-        assert found.told.latency_s == pytest.approx(least_s, rel=1e-12)
+        found = split(costs, SplitRequest("uint8", policy))
+        assert found.timeline.latency_s == pytest.approx(least_s, rel=1e-12)
         assert found.proven and found.allowed
 
 
 def test_limits_hold_on_children_too() -> None:
     costs = mesh_costs(np.random.default_rng(0), "broadcast")
-    free = split(costs, Question("uint8", "relay"))
+    free = split(costs, SplitRequest("uint8", "relay"))
     used = free.devices[4]  # of the branch of two layers, a byte of weights each
     for limit in ({"memory_bytes": 1.5}, {"max_layers": 1}, {"energy_j": 1e-9, "power_w": 1.0}):
         devices = [replace(d, **limit) if m == used else d for m, d in enumerate(costs.devices)]
-        found = split(replace(costs, devices=tuple(devices)), Question("uint8", "relay"))
-        assert found.devices[4] != used and found.allowed and found.told.latency_s >= free.told.latency_s
+        found = split(replace(costs, devices=tuple(devices)), SplitRequest("uint8", "relay"))
+        assert (
+            found.devices[4] != used and found.allowed and found.timeline.latency_s >= free.timeline.latency_s
+        )
     tight = replace(costs, devices=tuple(replace(d, memory_bytes=1.5) for d in costs.devices))
-    with pytest.raises(TargetError, match="fits no split of its devices' memory"):
-        split(tight, Question("uint8", "relay"))
+    with pytest.raises(InfeasibleError, match="fits no split of its devices' memory"):
+        split(tight, SplitRequest("uint8", "relay"))
 
 
 def test_other_methods_are_told_from_equation_2() -> None:
     costs = mesh_costs(np.random.default_rng(1), "broadcast")
-    alone = split(costs, Question("uint8", "relay", method="cloud"))
-    assert not alone.allowed and split(costs, Question("uint8", "relay", min_layers=2)).devices[:2] == (0, 0)
+    alone = split(costs, SplitRequest("uint8", "relay", method="cloud"))
+    assert not alone.allowed and split(costs, SplitRequest("uint8", "relay", min_layers=2)).devices[:2] == (
+        0,
+        0,
+    )
 
 
 def test_what_no_split_meets() -> None:
     costs = mesh_costs(np.random.default_rng(2), "broadcast")
-    with pytest.raises(TargetError, match="policy strict gives each of 3 children a branch, random has 2"):
-        split(costs, Question("uint8", "strict"))
-    uneven = replace(costs, out_bytes_N=np.arange(1.0, costs.N + 1))
-    with pytest.raises(NetworkError, match="the branches of random end in 4, 6 bytes, and are summed"):
-        split(uneven, Question("uint8", "relay"))
-    with pytest.raises(NetworkError, match="or, for latency, of a mesh"):
-        split(replace(costs, tree=None), Question("uint8", "strict"))
+    with pytest.raises(
+        InfeasibleError, match="policy strict gives each of 3 children a branch, random has 2"
+    ):
+        split(costs, SplitRequest("uint8", "strict"))
+    uneven = replace(costs, output_bytes_N=np.arange(1.0, costs.N + 1))
+    with pytest.raises(TopologyError, match="the branches of random end in 4, 6 bytes, and are summed"):
+        split(uneven, SplitRequest("uint8", "relay"))
+    with pytest.raises(TopologyError, match="or, for latency, of a mesh"):
+        split(replace(costs, tree=None), SplitRequest("uint8", "strict"))

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from split_problems import mesh_costs, random_costs
 
-from jmsnas.errors import NetworkError
-from jmsnas.nas.split.methods import Question, split
-from jmsnas.nas.split.pareto import throughput_front
+from jmsnas.errors import TopologyError
+from jmsnas.nas.split.methods import SplitRequest, split
+from jmsnas.nas.split.pareto import latency_throughput_front
 from jmsnas.nas.split.timeline import timeline
 from jmsnas.topology import Link
 
@@ -35,7 +35,7 @@ def test_the_front_of_a_mesh_by_brute_force(fan_out: str) -> None:
             for x, y, z in itertools.permutations((2, 3, 4))
             for way in [(x, y, y, z)]
         ]
-        found = throughput_front(costs, Question("uint8", "strict"))
+        found = latency_throughput_front(costs, SplitRequest("uint8", "strict"))
         wanted = unbeaten([(told.period_s, told.latency_s) for told in every])
         assert [p for p, _ in found] == pytest.approx([p for p, _ in wanted], rel=1e-9)
         assert [t for _, t in found] == pytest.approx([t for _, t in wanted], rel=1e-9)
@@ -44,11 +44,13 @@ def test_the_front_of_a_mesh_by_brute_force(fan_out: str) -> None:
 def test_the_front_of_a_line_ends_at_the_least_period_and_at_the_least_T() -> None:
     costs = replace(random_costs(np.random.default_rng(1), tuple((n,) for n in range(6)), 3), returns=True)
     for policy in ("strict", "relay", "stop-early"):
-        found = throughput_front(costs, Question("uint8", policy))
-        least_s = split(costs, Question("uint8", policy, objective="throughput")).told.period_s
+        found = latency_throughput_front(costs, SplitRequest("uint8", policy))
+        least_s = split(costs, SplitRequest("uint8", policy, objective="throughput")).timeline.period_s
         assert found[0][0] == pytest.approx(least_s, rel=1e-9)
-        assert found[-1][1] == pytest.approx(split(costs, Question("uint8", policy)).told.latency_s, rel=1e-9)
+        assert found[-1][1] == pytest.approx(
+            split(costs, SplitRequest("uint8", policy)).timeline.latency_s, rel=1e-9
+        )
         assert [t for _, t in found] == sorted((t for _, t in found), reverse=True)
     graph = replace(costs, links=(*costs.links, Link("d0", "d2", 1e6)))
-    with pytest.raises(NetworkError, match="no line and no mesh of branches"):
-        throughput_front(graph, Question("uint8", "relay"))
+    with pytest.raises(TopologyError, match="no line and no mesh of branches"):
+        latency_throughput_front(graph, SplitRequest("uint8", "relay"))

@@ -9,21 +9,21 @@ from worked_example import OUT_BYTES, TAU_MS
 
 from jmsnas.device import Device
 from jmsnas.errors import InputError
-from jmsnas.nas.split.general_topology import DeviceGraph
-from jmsnas.nas.split.methods import Question, split
-from jmsnas.nas.split.problem_file import read_costs
+from jmsnas.nas.split.general_topology import GeneralTopology
+from jmsnas.nas.split.methods import SplitRequest, split
+from jmsnas.nas.split.problem_file import read_problem
 
-NETWORK = DeviceGraph(tuple(Device(n, n, "") for n in NAMES), worked_costs().links)
+NETWORK = GeneralTopology(tuple(Device(n, n, "") for n in NAMES), worked_costs().links)
 
 
 def test_toml_and_json_are_one_table(tmp_path: Path) -> None:
     path = worked_toml(tmp_path / "worked.toml")
-    costs, own = read_costs(path)
+    costs, own = read_problem(path)
     assert own == {"policy": "strict"} and costs.units[0] == "layer 1" and costs.weight_bytes_N[0] == 1e6
     assert (costs.tau_NM == worked_costs().tau_NM).all() and costs.links == worked_costs().links
     other = tmp_path / "worked.json"
     other.write_text(json.dumps(tomllib.loads(path.read_text())))
-    again, _ = read_costs(other)
+    again, _ = read_problem(other)
     assert (again.tau_NM == costs.tau_NM).all() and again.input_bytes == costs.input_bytes
 
 
@@ -38,9 +38,9 @@ def test_csv_takes_its_links_from_a_network(tmp_path: Path) -> None:
         writer.writerow(["input:float32", 602112, "", *[""] * 4])
         for n, (size, times) in enumerate(zip(OUT_BYTES[1:], TAU_MS, strict=True)):
             writer.writerow([f"layer {n}", size, "1MB" if n else "", *(f"{times[m]}ms" for m in order)])
-    costs, own = read_costs(path, NETWORK)
-    answer = split(costs, Question("float32", "relay"))
-    assert answer.told.latency_s * 1e3 == pytest.approx(148.262640, abs=5e-7) and own == {}
+    costs, own = read_problem(path, NETWORK)
+    answer = split(costs, SplitRequest("float32", "relay"))
+    assert answer.timeline.latency_s * 1e3 == pytest.approx(148.262640, abs=5e-7) and own == {}
     assert costs.weight_bytes_N[:2].tolist() == [0, 1e6]
 
 
@@ -54,10 +54,14 @@ def test_branches_and_graphs(tmp_path: Path) -> None:
         'tau = ["1ms", "1ms"]\nafter = ["fork"]\n[[layer]]\nname = "join"\nbytes = 10\n'
         'tau = ["1ms", "1ms"]\nafter = ["left", "right"]\n'
     )
-    costs, _ = read_costs(path)
-    assert costs.takes == ((0,), (1,), (1,), (2, 3)) and not costs.is_line and costs.devices[0].power_w == 4.0
+    costs, _ = read_problem(path)
+    assert (
+        costs.inputs == ((0,), (1,), (1,), (2, 3))
+        and not costs.is_chain_topology
+        and costs.devices[0].power_w == 4.0
+    )
     # Everything on a: 4 ms, and the energy of it: 16 mJ.
-    told = split(costs, Question("uint8", "stop-early")).told
+    told = split(costs, SplitRequest("uint8", "stop-early")).timeline
     assert told.latency_s == pytest.approx(4e-3) and told.energy_j == pytest.approx(16e-3)
 
 
@@ -95,16 +99,16 @@ def test_what_no_table_can_be(tmp_path: Path, old: str, new: str, words: str) ->
     assert old in text
     path.write_text(text.replace(old, new, 1))
     with pytest.raises(InputError, match=words) as caught:
-        costs, _ = read_costs(path)
-        split(costs, Question("uint8", "relay"))
+        costs, _ = read_problem(path)
+        split(costs, SplitRequest("uint8", "relay"))
     assert "\n" not in str(caught.value)
 
 
 def test_files_that_are_no_tables(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"expected a table ending in .toml, .json or .csv"):
-        read_costs(tmp_path / "costs.xlsx")
+        read_problem(tmp_path / "costs.xlsx")
     with pytest.raises(InputError, match="cannot read .*: No such file"):
-        read_costs(tmp_path / "nothing.json")
+        read_problem(tmp_path / "nothing.json")
     for name, content, words in (
         ("a.json", b"[1]", "holds list: expected an object"),
         ("b.json", b"{", "is not a JSON file"),
@@ -116,7 +120,7 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match=words):
-            read_costs(tmp_path / name, NETWORK)
+            read_problem(tmp_path / name, NETWORK)
 
 
 def test_a_tree_needs_branches(tmp_path: Path) -> None:
@@ -131,10 +135,10 @@ def test_a_tree_needs_branches(tmp_path: Path) -> None:
         assert old in text
         path.write_text(text.replace(old, new))
         with pytest.raises(InputError, match=message):
-            read_costs(path)
+            read_problem(path)
     chain = worked_toml(path)
     chain.write_text(
         chain.read_text().replace('tau = ["12.4ms", "0.42ms", "0.71ms", "0.21ms"]', 'tau = { ue = "1ms" }')
     )
     with pytest.raises(InputError, match="leaves out times: expected one a device"):
-        read_costs(path)
+        read_problem(path)

@@ -10,17 +10,17 @@ from jmsnas.device import Device
 from jmsnas.errors import EstimatorError, InputError
 from jmsnas.estimators.fit_tables import fit_tables
 from jmsnas.mobilenets import mobilenet
-from jmsnas.nas.graph.model import Model, Unit, model_of
+from jmsnas.nas.graph.model import Model, Unit, model_of_part
 from jmsnas.nas.graph.unit_profile import ModelProfile, digest, profile_path, read_profile, write_profile
 from jmsnas.nas.load_model import load_model
 from jmsnas.nas.search.run import Run
 from jmsnas.nas.split.jpeg_size import jpeg_bytes
-from jmsnas.nas.split.problem_of_model import model_costs
-from jmsnas.profiler.simulation.roofline import load_simulated, predict_s
+from jmsnas.nas.split.problem_of_model import problem_of_model
+from jmsnas.profiler.simulation.roofline import block_latency_s, load_simulated_device
 from jmsnas.profiler.table.parquet import read_table, write_table
 from jmsnas.space import Block, Part
 from jmsnas.space_file import load_space
-from jmsnas.topology import Link, load_network
+from jmsnas.topology import Link, load_topology
 from jmsnas.workspace import Workspace
 
 TWO = (Device("local", "local", ""), Device("cloud", "cloud", ""))
@@ -42,20 +42,20 @@ def profile(model: Model) -> ModelProfile:
 
 def test_a_simulated_device_is_its_roofline(tmp_path: Path) -> None:
     part = mobilenet("mobilenet_v2", (3, 64, 64))
-    network = load_network("chain")
-    model = model_of(part, "mobilenet_v2", "")
-    costs = model_costs(model, network.devices, network.links, Workspace(tmp_path))
-    pi4 = load_simulated("pi4")
+    network = load_topology("chain")
+    model = model_of_part(part, "mobilenet_v2", "")
+    costs = problem_of_model(model, network.devices, network.links, Workspace(tmp_path))
+    pi4 = load_simulated_device("pi4")
     assert costs.tau_NM[:, 0] == pytest.approx(
-        [predict_s(pi4, "onnxruntime", block) for block in part.blocks]
+        [block_latency_s(pi4, "onnxruntime", block) for block in part.blocks]
     )
-    assert costs.simulated == ("pi4", "laptop", "jetson", "cloud") and costs.basis["pi4"].startswith(
+    assert costs.simulated == ("pi4", "laptop", "jetson", "cloud") and costs.provenance["pi4"].startswith(
         "SIMULATED"
     )
     assert costs.input_bytes == {"uint8": 12288.0, "float32": 49152.0}
     # The stem gives 32 maps of 32 x 32, four bytes a number.
-    assert costs.out_bytes_N[0] == 4 * 32 * 32 * 32 and costs.weight_bytes_N.sum() == 4 * model.parameters
-    assert costs.is_chain and costs.is_line
+    assert costs.output_bytes_N[0] == 4 * 32 * 32 * 32 and costs.weight_bytes_N.sum() == 4 * model.parameters
+    assert costs.is_chain and costs.is_chain_topology
 
 
 def test_a_profile_of_the_networks_own_units_counts(tmp_path: Path) -> None:
@@ -63,9 +63,9 @@ def test_a_profile_of_the_networks_own_units_counts(tmp_path: Path) -> None:
     known = replace(TINY, units=(TINY.units[0], replace(TINY.units[1], unknown=())))
     write_profile(profile_path(place, "local", known, "torch"), profile(known))
     assert read_profile(place, "local", known, "torch") == profile(known)
-    costs = model_costs(known, TWO, HOP, place)
+    costs = problem_of_model(known, TWO, HOP, place)
     assert costs.tau_NM[:, 0].tolist() == [1e-3, 2e-3] and costs.high_NM[1, 0] == 2.2e-3
-    assert costs.basis["local"].startswith("measured: the network's own 2 units, torch")
+    assert costs.provenance["local"].startswith("measured: the network's own 2 units, torch")
     assert costs.simulated == ("cloud",)
 
 
@@ -81,15 +81,15 @@ def test_u_speaks_for_blocks_it_knows_and_for_no_others(
     part = Part(
         tuple(Block(choices[0], layer) for choices, layer in zip(blocks.choices, blocks.layers, strict=True))
     )
-    costs = model_costs(model_of(part, "ours", ""), TWO, HOP, place)
+    costs = problem_of_model(model_of_part(part, "ours", ""), TWO, HOP, place)
     medians = {row.block: row.median_s for row in rows}
-    assert costs.basis["local"] == "U(.): 12 blocks by their own rows, 0 predicted"
+    assert costs.provenance["local"] == "U(.): 12 blocks by their own rows, 0 predicted"
     assert costs.tau_NM[:, 0] == pytest.approx([medians[block] for block in part.blocks])
-    far = model_of(mobilenet("mobilenet_v1", (3, 224, 224)), "mobilenet_v1", "")
+    far = model_of_part(mobilenet("mobilenet_v1", (3, 224, 224)), "mobilenet_v1", "")
     with pytest.raises(
         EstimatorError, match="blocks of mobilenet_v1 lie outside all that was measured on local"
     ):
-        model_costs(far, TWO, HOP, place)
+        problem_of_model(far, TWO, HOP, place)
 
 
 def test_a_published_table_widens_and_is_refused_where_it_says_nothing(tmp_path: Path) -> None:
@@ -100,22 +100,22 @@ def test_a_published_table_widens_and_is_refused_where_it_says_nothing(tmp_path:
         for n, row in enumerate(rows)
     ]
     tables = [write_published(tmp_path / "a.parquet", rows), write_published(tmp_path / "b.parquet", noisy)]
-    fit_tables(place, tables=tables, tell=lambda text: None)
-    model = model_of(mobilenet("mobilenet_v2", (3, 32, 32)), "mobilenet_v2", "")
+    fit_tables(place, tables=tables, warn=lambda text: None)
+    model = model_of_part(mobilenet("mobilenet_v2", (3, 32, 32)), "mobilenet_v2", "")
     devices = (Device("board", "some-board-cpu-2-threads", ""), TWO[1])
-    costs = model_costs(model, devices, (Link("board", "cloud", 25e6),), place)
+    costs = problem_of_model(model, devices, (Link("board", "cloud", 25e6),), place)
     assert (costs.published, costs.simulated) == (("board",), ("cloud",))
-    assert costs.basis["board"].startswith(
+    assert costs.provenance["board"].startswith(
         "published by others: Some board, CPU, 2 threads, TensorFlow Lite; U"
     )
-    assert costs.basis["board"].endswith("of them beyond its table by wider intervals")
+    assert costs.provenance["board"].endswith("of them beyond its table by wider intervals")
     with pytest.raises(
         EstimatorError,
         match="blocks of mobilenet_v2 lie outside all that was measured on board, by more than a factor 1.5 "
         "either way in doubt, as .* Run, on that machine: jmsnas profile --model mobilenet_v2",
     ):
         wide = replace(devices[0], table="noisy-cpu-2-threads")
-        model_costs(model, (wide, TWO[1]), (Link("board", "cloud", 25e6),), place)
+        problem_of_model(model, (wide, TWO[1]), (Link("board", "cloud", 25e6),), place)
 
 
 def test_nothing_is_guessed(tmp_path: Path) -> None:
@@ -123,19 +123,19 @@ def test_nothing_is_guessed(tmp_path: Path) -> None:
     with pytest.raises(
         EstimatorError, match="nobody has measured tiny on local: .* jmsnas profile --model tiny"
     ):
-        model_costs(TINY, TWO, HOP, place)
+        problem_of_model(TINY, TWO, HOP, place)
     with pytest.raises(EstimatorError, match="no figures of fft are published for cloud: tiny cannot"):
-        model_costs(TINY, (TWO[1], replace(TWO[1], name="b")), (Link("cloud", "b", 1e6),), place)
+        problem_of_model(TINY, (TWO[1], replace(TWO[1], name="b")), (Link("cloud", "b", 1e6),), place)
     path = profile_path(place, "local", TINY, "torch")
     write_profile(path, replace(profile(TINY), digest="other"))
     with pytest.raises(
         EstimatorError, match="is of another version of tiny, with other units. Run: jmsnas profile"
     ):
-        model_costs(TINY, TWO, HOP, place)
+        problem_of_model(TINY, TWO, HOP, place)
     for broken in (b"{", b"[]", json.dumps({"schema_version": 2}).encode()):
         path.write_bytes(broken)
         with pytest.raises(EstimatorError, match=r"tiny-3x8x8-torch.json is damaged \("):
-            model_costs(TINY, TWO, HOP, place)
+            problem_of_model(TINY, TWO, HOP, place)
 
 
 def test_a_runs_network_is_the_same_by_name_and_by_folder(short_run: tuple[Workspace, Run]) -> None:

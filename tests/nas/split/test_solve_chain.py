@@ -7,11 +7,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from worked_example import OUT_BYTES, RATE_MBPS, TAU_MS
 
-from jmsnas.errors import TargetError
+from jmsnas.errors import InfeasibleError
 from jmsnas.nas.latency.best_split import best_split
-from jmsnas.nas.latency.policy import moves
+from jmsnas.nas.latency.policy import move_latencies_s
 from jmsnas.nas.split.placement import Placement, chain_latency
-from jmsnas.nas.split.solve_chain import Budget, Limits, chain_split, range_min, range_table
+from jmsnas.nas.split.solve_chain import DeviceLimits, ResourceBudget, range_min, range_min_table, solve_chain
 
 TAU_NM = np.array(TAU_MS)
 
@@ -23,8 +23,8 @@ def worked_epsilon(input_bytes: int) -> NDArray[np.float64]:
     return epsilon_LM
 
 
-def at_least(first: int, N: int = 9, M: int = 4) -> Limits:
-    return Limits(np.array([first] + [0] * (M - 1)), np.full(M, N))
+def at_least(first: int, N: int = 9, M: int = 4) -> DeviceLimits:
+    return DeviceLimits(np.array([first] + [0] * (M - 1)), np.full(M, N))
 
 
 @pytest.mark.parametrize(
@@ -37,9 +37,9 @@ def at_least(first: int, N: int = 9, M: int = 4) -> Limits:
     ],
 )
 def test_the_worked_splits(
-    policy: str, limits: Limits | None, input_bytes: int, cuts: tuple[int, ...], t_ms: float
+    policy: str, limits: DeviceLimits | None, input_bytes: int, cuts: tuple[int, ...], t_ms: float
 ) -> None:
-    latency_ms, placement = chain_split(TAU_NM, worked_epsilon(input_bytes), policy, limits)
+    latency_ms, placement = solve_chain(TAU_NM, worked_epsilon(input_bytes), policy, limits)
     assert placement.cuts == cuts
     assert latency_ms == pytest.approx(t_ms, abs=5e-7)
 
@@ -47,14 +47,14 @@ def test_the_worked_splits(
 def test_the_way_back_of_the_result() -> None:
     # 4000 bytes of logits over 200, 50 and 25 Mbit/s: 0.16 + 0.64 + 1.28 = 2.08 ms.
     back_M = np.array([0, 1.28, 1.92, 2.08])
-    latency_ms, placement = chain_split(TAU_NM, worked_epsilon(150528), "relay", None, back_M)
+    latency_ms, placement = solve_chain(TAU_NM, worked_epsilon(150528), "relay", None, back_M)
     assert placement.cuts == (0, 9, 9, 9) and latency_ms == pytest.approx(58.378960 + 2.08, abs=5e-7)
     # Stopping early on the SBS saves sending the logits on (0.8 ms) and two links of the way back.
-    latency_ms, placement = chain_split(TAU_NM, worked_epsilon(150528), "stop-early", None, back_M)
+    latency_ms, placement = solve_chain(TAU_NM, worked_epsilon(150528), "stop-early", None, back_M)
     assert placement.cuts == (0, 9, 9, 9) and latency_ms == pytest.approx(58.378960 - 0.8 + 1.28, abs=5e-7)
 
 
-def random_limits(random: np.random.Generator, N: int, M: int) -> Limits:
+def random_limits(random: np.random.Generator, N: int, M: int) -> DeviceLimits:
     """Limits of every kind, each on some devices."""
     some = random.random((2, M)) < 0.4
     least_M = np.where(some[0], random.integers(0, N + 1, M), 0)
@@ -63,15 +63,15 @@ def random_limits(random: np.random.Generator, N: int, M: int) -> Limits:
     for _ in range(int(random.integers(0, 3))):
         sizes = random.uniform(0, 1, (3, N + 1, M))
         limit_M = np.where(random.random(M) < 0.5, random.uniform(0, N, M), np.inf)
-        budgets.append(Budget(sizes[0, :N], sizes[1, :N], 0.3 * sizes[2], limit_M))
-    return Limits(least_M, most_M, tuple(budgets))
+        budgets.append(ResourceBudget(sizes[0, :N], sizes[1, :N], 0.3 * sizes[2], limit_M))
+    return DeviceLimits(least_M, most_M, tuple(budgets))
 
 
 def brute_force(
     tau_NM: NDArray[np.float64],
     epsilon_LM: NDArray[np.float64],
     policy: str,
-    limits: Limits,
+    limits: DeviceLimits,
     return_M: NDArray[np.float64],
 ) -> float:
     N, M = tau_NM.shape
@@ -104,13 +104,13 @@ def test_brute_force_agrees(N: int, M: int, policy: str, seed: int, link: float,
     epsilon_LM = link * random.uniform(0, 1, (N + 1, M))
     epsilon_LM[:, M - 1] = 0
     back_M = np.concatenate([[0.0], np.cumsum(random.uniform(0, link, M - 1))])
-    limits = random_limits(random, N, M) if limited else Limits(np.zeros(M, dtype=int), np.full(M, N))
+    limits = random_limits(random, N, M) if limited else DeviceLimits(np.zeros(M, dtype=int), np.full(M, N))
     best = brute_force(tau_NM, epsilon_LM, policy, limits, back_M)
     if np.isinf(best):
-        with pytest.raises(TargetError, match=f"no split of {N} layers over {M} devices is allowed"):
-            chain_split(tau_NM, epsilon_LM, policy, limits, back_M)
+        with pytest.raises(InfeasibleError, match=f"no split of {N} layers over {M} devices is allowed"):
+            solve_chain(tau_NM, epsilon_LM, policy, limits, back_M)
         return
-    latency_s, placement = chain_split(tau_NM, epsilon_LM, policy, limits, back_M)
+    latency_s, placement = solve_chain(tau_NM, epsilon_LM, policy, limits, back_M)
     early = policy == "stop-early"
     end = placement.cuts.index(N) if early else M - 1
     assert latency_s == pytest.approx(best, rel=1e-9)
@@ -119,8 +119,8 @@ def test_brute_force_agrees(N: int, M: int, policy: str, seed: int, link: float,
     )
     assert all(budget.holds(placement, early) for budget in limits.budgets)
     if not limited:
-        layer_by_layer = best_split(tau_NM, moves(epsilon_LM, policy))[0]
-        alone = chain_split(tau_NM, epsilon_LM, policy)[0]
+        layer_by_layer = best_split(tau_NM, move_latencies_s(epsilon_LM, policy))[0]
+        alone = solve_chain(tau_NM, epsilon_LM, policy)[0]
         assert alone == pytest.approx(layer_by_layer, rel=1e-9)
 
 
@@ -128,7 +128,7 @@ def test_brute_force_agrees(N: int, M: int, policy: str, seed: int, link: float,
 def test_the_least_of_a_window(values: list[float], data: st.DataObject) -> None:
     first = data.draw(st.integers(0, len(values) - 1))
     last = data.draw(st.integers(-1, len(values) - 1))
-    found = range_min(range_table(np.array(values)), np.array([first]), np.array([last]))
+    found = range_min(range_min_table(np.array(values)), np.array([first]), np.array([last]))
     assert found[0] == min(values[first : last + 1], default=np.inf)
 
 
@@ -137,7 +137,7 @@ def test_what_a_placement_uses_by_hand() -> None:
     columns = np.array([[1.0, 4], [2, 4], [3, 4]])
     peaks = np.array([[5.0, 1], [4, 1], [9, 1]])
     sent = np.array([[9.0, 0], [9, 0], [7, 0], [9, 0]])
-    budget = Budget(columns, peaks, sent, np.array([15.0, np.inf]))
+    budget = ResourceBudget(columns, peaks, sent, np.array([15.0, np.inf]))
     assert budget.used_M(Placement((2, 3))).tolist() == [15, 5]
     assert budget.holds(Placement((2, 3))) and not budget.holds(Placement((3, 3)))
     # All three layers: 6 + 9 + 9 = 24 with sending, 15 where the result stays.
@@ -147,6 +147,6 @@ def test_what_a_placement_uses_by_hand() -> None:
 @pytest.mark.parametrize("policy", ["relay", "stop-early"])
 def test_a_limit_met_exactly_is_met(policy: str) -> None:
     # 0.1 + 0.2 is 0.30000000000000004 in binary: not more than a limit of 0.3.
-    budget = Budget(np.array([[0.1], [0.2]]), np.zeros((2, 1)), np.zeros((3, 1)), np.array([0.3]))
-    limits = Limits(np.array([0]), np.array([2]), (budget,))
-    assert chain_split(np.ones((2, 1)), np.zeros((3, 1)), policy, limits) == (2.0, Placement((2,)))
+    budget = ResourceBudget(np.array([[0.1], [0.2]]), np.zeros((2, 1)), np.zeros((3, 1)), np.array([0.3]))
+    limits = DeviceLimits(np.array([0]), np.array([2]), (budget,))
+    assert solve_chain(np.ones((2, 1)), np.zeros((3, 1)), policy, limits) == (2.0, Placement((2,)))

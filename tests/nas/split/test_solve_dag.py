@@ -4,31 +4,33 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from jmsnas.errors import NetworkError, TargetError
+from jmsnas.errors import InfeasibleError, TopologyError
 from jmsnas.latency import Branch, completion_latency
 from jmsnas.nas.split import solve_dag as split_best_dag
-from jmsnas.nas.split.dag import Dag, dag_finishes, dag_latency, make_dag, waists
-from jmsnas.nas.split.links import Links
-from jmsnas.nas.split.solve_dag import best_dag
-from jmsnas.nas.split.solve_device_graph import best_on_graph
+from jmsnas.nas.split.dag import Dag, articulation_points, dag_latency, finish_times, make_dag
+from jmsnas.nas.split.links import LinkArrays
+from jmsnas.nas.split.solve_dag import solve_dag
+from jmsnas.nas.split.solve_device_graph import solve_device_graph
 
 Array = NDArray[np.float64]
 
 
 def random_dag(rng: np.random.Generator, N: int, M: int) -> Dag:
-    takes = [set(rng.choice(n, min(n, int(rng.integers(1, 3))), replace=False)) for n in range(1, N + 1)]
-    takes[-1] |= set(range(N)) - set().union(*takes)
+    inputs = [set(rng.choice(n, min(n, int(rng.integers(1, 3))), replace=False)) for n in range(1, N + 1)]
+    inputs[-1] |= set(range(N)) - set().union(*inputs)
     delay_MM, per_byte_MM = rng.choice([0, 0.05, 0.5]) * rng.random((M, M)), rng.uniform(0.1, 1, (M, M))
     for array in (delay_MM, per_byte_MM):
         np.fill_diagonal(array, 0)
-    sent_L = 10 ** rng.uniform(-2, 0.5) * rng.uniform(0, 1, N + 1)
-    links = Links(delay_MM, per_byte_MM, per_byte_MM)
-    return make_dag(rng.uniform(0.1, 1, (N, M)), sent_L, links, [tuple(map(int, sorted(t))) for t in takes])
+    sent_bytes_L = 10 ** rng.uniform(-2, 0.5) * rng.uniform(0, 1, N + 1)
+    links = LinkArrays(delay_MM, per_byte_MM, per_byte_MM)
+    return make_dag(
+        rng.uniform(0.1, 1, (N, M)), sent_bytes_L, links, [tuple(map(int, sorted(t))) for t in inputs]
+    )
 
 
 def least(dag: Dag, target: int | None) -> float:
     plans_KN = np.array(list(itertools.product(range(dag.M), repeat=dag.N)))
-    latency_K = dag_finishes(dag, plans_KN, np.zeros(len(plans_KN), dtype=np.intp))[:, -1]
+    latency_K = finish_times(dag, plans_KN, np.zeros(len(plans_KN), dtype=np.intp))[:, -1]
     if target is not None:
         latency_K = latency_K + dag.routed_LMM[-1, plans_KN[:, -1], target]
     return float(latency_K.min())
@@ -42,7 +44,7 @@ def test_brute_force_agrees(cases: int, tried: int, monkeypatch: pytest.MonkeyPa
     for _ in range(cases):
         dag = random_dag(rng, int(rng.integers(1, 6)), int(rng.integers(1, 4)))
         target = None if rng.random() < 0.5 else dag.M - 1
-        found = best_dag(dag, 0, target)
+        found = solve_dag(dag, 0, target)
         assert found.latency_s == pytest.approx(least(dag, target), rel=1e-9)
         assert found.optimal and dag_latency(dag, found.devices, 0, target) == found.latency_s
 
@@ -50,12 +52,12 @@ def test_brute_force_agrees(cases: int, tried: int, monkeypatch: pytest.MonkeyPa
 def test_a_chain_is_a_dag() -> None:
     rng = np.random.default_rng(6)
     per_byte_MM = rng.uniform(0.1, 1, (4, 4)) * (1 - np.eye(4))
-    links = Links(0.1 * per_byte_MM, per_byte_MM, per_byte_MM)
-    tau_NM, sent_L = rng.uniform(0.1, 1, (9, 4)), rng.uniform(0, 1, 10)
-    dag = make_dag(tau_NM, sent_L, links, [(n,) for n in range(9)])
-    assert waists(dag) == tuple(range(10))
-    expected = best_on_graph(tau_NM, sent_L, links, target=3).latency_s
-    assert best_dag(dag, 0, 3).latency_s == pytest.approx(expected, rel=1e-12)
+    links = LinkArrays(0.1 * per_byte_MM, per_byte_MM, per_byte_MM)
+    tau_NM, sent_bytes_L = rng.uniform(0.1, 1, (9, 4)), rng.uniform(0, 1, 10)
+    dag = make_dag(tau_NM, sent_bytes_L, links, [(n,) for n in range(9)])
+    assert articulation_points(dag) == tuple(range(10))
+    expected = solve_device_graph(tau_NM, sent_bytes_L, links, target=3).latency_s
+    assert solve_dag(dag, 0, 3).latency_s == pytest.approx(expected, rel=1e-12)
 
 
 def test_equation_2_is_a_dag_over_different_devices() -> None:
@@ -68,31 +70,33 @@ def test_equation_2_is_a_dag_over_different_devices() -> None:
     branches = [Branch(routed_LMM[2, 1, m], tau[m], routed_LMM[m + 1, m, 5]) for m in (2, 3, 4)]
     expected = completion_latency([tau[0], tau[5]], [routed_LMM[1, 0, 1], 0.0], tau[1], branches)
     assert dag_latency(dag, range(6)) == pytest.approx(expected, rel=1e-12)
-    assert waists(dag) == (0, 1, 2, 6)
+    assert articulation_points(dag) == (0, 1, 2, 6)
 
 
 def test_two_branches_on_one_device_wait_for_one_another() -> None:
     # Fork 1, branches of 3 and 4, join 2, all on one device: 1 + 3 + 4 + 2 = 10, not 1 + 4 + 2.
     dag = Dag(np.array([[1.0], [3.0], [4.0], [2.0]]), np.zeros((5, 1, 1)), ((0,), (1,), (1,), (2, 3)))
-    assert dag_latency(dag, (0, 0, 0, 0)) == 10.0 and best_dag(dag).latency_s == 10.0
+    assert dag_latency(dag, (0, 0, 0, 0)) == 10.0 and solve_dag(dag).latency_s == 10.0
 
 
 def test_a_time_limit_states_its_gap() -> None:
     rng = np.random.default_rng(8)
     dag = random_dag(rng, 12, 3)
-    found = best_dag(dag, time_limit_s=-1.0)
+    found = solve_dag(dag, time_limit_s=-1.0)
     assert not found.optimal and 0 < found.gap < 1
-    best = best_dag(dag)
+    best = solve_dag(dag)
     assert best.optimal and found.bound_s <= best.latency_s * (1 + 1e-12)
     assert best.latency_s <= found.latency_s
 
 
 def test_what_no_dag_can_be() -> None:
     ones, moves = np.ones((2, 1)), np.zeros((3, 1, 1))
-    with pytest.raises(NetworkError, match=r"unit 1 takes outputs \(1,\): expected one or more of 0 .* to 0"):
+    with pytest.raises(
+        TopologyError, match=r"unit 1 takes outputs \(1,\): expected one or more of 0 .* to 0"
+    ):
         Dag(ones, moves, ((1,), (0,)))
-    with pytest.raises(NetworkError, match="nobody takes output 1: expected the last unit to be the only"):
+    with pytest.raises(TopologyError, match="nobody takes output 1: expected the last unit to be the only"):
         Dag(ones, moves, ((0,), (0,)))
     nowhere = Dag(np.full((1, 1), np.inf), moves[:2], ((0,),))
-    with pytest.raises(TargetError, match="no split of 1 units over 1 devices: no way leads through all"):
-        best_dag(nowhere)
+    with pytest.raises(InfeasibleError, match="no split of 1 units over 1 devices: no way leads through all"):
+        solve_dag(nowhere)

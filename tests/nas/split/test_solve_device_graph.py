@@ -4,26 +4,26 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from jmsnas.errors import NetworkError, TargetError
-from jmsnas.nas.split.links import Links, links_of, refuse_unreachable
-from jmsnas.nas.split.solve_chain import chain_split
-from jmsnas.nas.split.solve_device_graph import GraphSplit, best_on_graph
+from jmsnas.errors import InfeasibleError, TopologyError
+from jmsnas.nas.split.links import LinkArrays, link_arrays, refuse_unreachable
+from jmsnas.nas.split.solve_chain import solve_chain
+from jmsnas.nas.split.solve_device_graph import GraphSplit, solve_device_graph
 from jmsnas.topology import Link
 
 Array = NDArray[np.float64]
 
 
-def random_links(rng: np.random.Generator, M: int) -> Links:
+def random_links(rng: np.random.Generator, M: int) -> LinkArrays:
     there = rng.random((M, M)) < rng.uniform(0.2, 1)
     np.fill_diagonal(there, True)
     delay_MM = np.where(there, rng.choice([0.0, 0.01, 1.0]) * rng.uniform(0, 1, (M, M)), np.inf)
     per_byte_MM = np.where(there, rng.uniform(0.1, 1, (M, M)), np.inf)
     np.fill_diagonal(delay_MM, 0)
     np.fill_diagonal(per_byte_MM, 0)
-    return Links(delay_MM, per_byte_MM, 0.5 * per_byte_MM)
+    return LinkArrays(delay_MM, per_byte_MM, 0.5 * per_byte_MM)
 
 
-def fastest_ways(links: Links, sent: float, raw: bool) -> Array:
+def fastest_ways(links: LinkArrays, sent: float, raw: bool) -> Array:
     """Floyd's three loops, on what is sent."""
     per_byte_MM = links.input_per_byte_MM if raw else links.per_byte_MM
     ways_MM = np.where(np.isinf(links.delay_MM), np.inf, links.delay_MM + sent * per_byte_MM)
@@ -32,11 +32,13 @@ def fastest_ways(links: Links, sent: float, raw: bool) -> Array:
     return ways_MM
 
 
-def latency_of(split: GraphSplit, tau_NM: Array, sent_L: Array, links: Links) -> float:
+def latency_of(split: GraphSplit, tau_NM: Array, sent_bytes_L: Array, links: LinkArrays) -> float:
     total = sum(float(tau_NM[n, m]) for n, m in enumerate(split.devices))
-    for n, way in enumerate(split.ways):
+    for n, way in enumerate(split.routes):
         per_byte_MM = links.input_per_byte_MM if n == 0 else links.per_byte_MM
-        total += sum(links.delay_MM[hop] + sent_L[n] * per_byte_MM[hop] for hop in itertools.pairwise(way))
+        total += sum(
+            links.delay_MM[hop] + sent_bytes_L[n] * per_byte_MM[hop] for hop in itertools.pairwise(way)
+        )
     return float(total)
 
 
@@ -48,25 +50,27 @@ def test_brute_force_agrees() -> None:
         links = random_links(rng, M)
         tau_NM = rng.uniform(0.1, 1, (N, M)) * rng.uniform(0.1, 1, M)
         tau_NM[rng.random((N, M)) < 0.1] = np.inf
-        sent_L = 10 ** rng.uniform(-2, 1) * rng.uniform(0, 1, N + 1)
+        sent_bytes_L = 10 ** rng.uniform(-2, 1) * rng.uniform(0, 1, N + 1)
         target = None if case % 2 else int(rng.integers(M))
         plans_KN = np.array(list(itertools.product(range(M), repeat=N)))
         totals_K = tau_NM[np.arange(N), plans_KN].sum(axis=1)
         places_KL = np.hstack([np.zeros((len(plans_KN), 1), dtype=int), plans_KN])
         for n in range(N):
-            totals_K += fastest_ways(links, sent_L[n], n == 0)[places_KL[:, n], places_KL[:, n + 1]]
+            totals_K += fastest_ways(links, sent_bytes_L[n], n == 0)[places_KL[:, n], places_KL[:, n + 1]]
         if target is not None:
-            totals_K += fastest_ways(links, sent_L[N], False)[plans_KN[:, -1], target]
+            totals_K += fastest_ways(links, sent_bytes_L[N], False)[plans_KN[:, -1], target]
         if not np.isfinite(totals_K.min()):
             unreachable += 1
-            with pytest.raises(TargetError, match=f"no split of {N} layers over {M} devices: no way leads"):
-                best_on_graph(tau_NM, sent_L, links, target=target)
+            with pytest.raises(
+                InfeasibleError, match=f"no split of {N} layers over {M} devices: no way leads"
+            ):
+                solve_device_graph(tau_NM, sent_bytes_L, links, target=target)
             continue
-        found = best_on_graph(tau_NM, sent_L, links, target=target)
+        found = solve_device_graph(tau_NM, sent_bytes_L, links, target=target)
         assert found.latency_s == pytest.approx(totals_K.min(), rel=1e-9)
-        assert latency_of(found, tau_NM, sent_L, links) == pytest.approx(found.latency_s, rel=1e-9)
-        assert [way[-1] for way in found.ways[:-1]] == list(found.devices)
-        assert [way[0] for way in found.ways] == [0, *found.devices]
+        assert latency_of(found, tau_NM, sent_bytes_L, links) == pytest.approx(found.latency_s, rel=1e-9)
+        assert [way[-1] for way in found.routes[:-1]] == list(found.devices)
+        assert [way[0] for way in found.routes] == [0, *found.devices]
     assert unreachable < 500
 
 
@@ -77,40 +81,42 @@ def test_many_devices_with_delays_agree_with_dense_steps() -> None:
         N, M = 12, 30
         links = random_links(rng, M)
         tau_NM = rng.uniform(0.1, 1, (N, M))
-        sent_L = rng.uniform(0, 1, N + 1)
-        done_M = fastest_ways(links, sent_L[0], True)[0] + tau_NM[0]
+        sent_bytes_L = rng.uniform(0, 1, N + 1)
+        done_M = fastest_ways(links, sent_bytes_L[0], True)[0] + tau_NM[0]
         for n in range(1, N):
-            ways_MM = fastest_ways(links, sent_L[n], False)
+            ways_MM = fastest_ways(links, sent_bytes_L[n], False)
             done_M = (done_M[:, None] + ways_MM).min(axis=0) + tau_NM[n]
-        assert best_on_graph(tau_NM, sent_L, links).latency_s == pytest.approx(done_M.min(), rel=1e-9)
+        assert solve_device_graph(tau_NM, sent_bytes_L, links).latency_s == pytest.approx(
+            done_M.min(), rel=1e-9
+        )
 
 
 def test_a_chain_is_a_graph() -> None:
     rng = np.random.default_rng(4)
     names = ("a", "b", "c", "d")
     hops = [Link(s, t, r) for s, t, r in zip(names, names[1:], (25e6, 50e6, 200e6), strict=False)]
-    links = links_of(names, hops)
-    tau_NM, sent_L = rng.uniform(0.01, 0.1, (6, 4)), rng.uniform(1e4, 1e6, 7)
+    links = link_arrays(names, hops)
+    tau_NM, sent_bytes_L = rng.uniform(0.01, 0.1, (6, 4)), rng.uniform(1e4, 1e6, 7)
     epsilon_LM = np.zeros((7, 4))
     for m, hop in enumerate(hops):
-        epsilon_LM[:, m] = [hop.epsilon_s(size) for size in sent_L]
-    relay_s, placement = chain_split(tau_NM, epsilon_LM, "relay")
-    found = best_on_graph(tau_NM, sent_L, links, target=3)
+        epsilon_LM[:, m] = [hop.epsilon_s(size) for size in sent_bytes_L]
+    relay_s, placement = solve_chain(tau_NM, epsilon_LM, "relay")
+    found = solve_device_graph(tau_NM, sent_bytes_L, links, target=3)
     assert found.latency_s == pytest.approx(relay_s, rel=1e-9) and found.devices == placement.devices
-    early_s, _ = chain_split(tau_NM, epsilon_LM, "stop-early")
-    assert best_on_graph(tau_NM, sent_L, links).latency_s == pytest.approx(early_s, rel=1e-9)
+    early_s, _ = solve_chain(tau_NM, epsilon_LM, "stop-early")
+    assert solve_device_graph(tau_NM, sent_bytes_L, links).latency_s == pytest.approx(early_s, rel=1e-9)
 
 
 def test_wire_formats_and_what_no_graph_can_be() -> None:
-    links = links_of(("a", "b"), [Link("a", "b", 8e6, 1e-3, "float16")])
+    links = link_arrays(("a", "b"), [Link("a", "b", 8e6, 1e-3, "float16")])
     # 1000 bytes as float32 are 500 on this wire: 1 ms + 0.5 ms; the raw input goes as it is: 1 + 1 ms.
     assert links.epsilon_MM(1000)[0, 1] == pytest.approx(1.5e-3)
     assert links.epsilon_MM(1000, raw_input=True)[0, 1] == pytest.approx(2e-3)
     assert np.isinf(links.epsilon_MM(1000)[1, 0])
-    with pytest.raises(NetworkError, match="no way leads from a to c, d. Add the missing"):
-        refuse_unreachable(links_of(("a", "b", "c", "d"), [Link("a", "b", 1e6)]), ("a", "b", "c", "d"))
+    with pytest.raises(TopologyError, match="no way leads from a to c, d. Add the missing"):
+        refuse_unreachable(link_arrays(("a", "b", "c", "d"), [Link("a", "b", 1e6)]), ("a", "b", "c", "d"))
     refuse_unreachable(links, ("a", "b"))
-    with pytest.raises(NetworkError, match="link a -> z ends at no device: expected a, b"):
-        links_of(("a", "b"), [Link("a", "z", 1e6)])
-    with pytest.raises(NetworkError, match="two links a -> b: expected one"):
-        links_of(("a", "b"), [Link("a", "b", 1e6), Link("a", "b", 2e6)])
+    with pytest.raises(TopologyError, match="link a -> z ends at no device: expected a, b"):
+        link_arrays(("a", "b"), [Link("a", "z", 1e6)])
+    with pytest.raises(TopologyError, match="two links a -> b: expected one"):
+        link_arrays(("a", "b"), [Link("a", "b", 1e6), Link("a", "b", 2e6)])

@@ -5,9 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jmsnas.errors import TargetError
+from jmsnas.errors import InfeasibleError
 from jmsnas.latency import Branch, completion_latency
-from jmsnas.nas.split.solve_mesh import best_assignment, best_branches
+from jmsnas.nas.split.solve_mesh import assign_branches, bottleneck_assignment
 
 
 @settings(max_examples=1000)
@@ -29,10 +29,10 @@ def test_brute_force_agrees(B: int, K: int, fan_out: str, seed: int, forbidden: 
         branches = [Branch(root_K[chosen[b]], tau_BK[b, chosen[b]], behind_K[chosen[b]]) for b in order]
         best = min(best, completion_latency([], [], 0.0, branches, fan_out))
     if np.isinf(best):
-        with pytest.raises(TargetError, match=f"give each of {B} branches one of {K} children"):
-            best_branches(tau_BK, root_K, behind_K, fan_out)
+        with pytest.raises(InfeasibleError, match=f"give each of {B} branches one of {K} children"):
+            assign_branches(tau_BK, root_K, behind_K, fan_out)
         return
-    seconds, chosen = best_branches(tau_BK, root_K, behind_K, fan_out)
+    seconds, chosen = assign_branches(tau_BK, root_K, behind_K, fan_out)
     assert seconds == pytest.approx(best, rel=1e-9)
     assert len(set(chosen)) == B and np.isfinite(tau_BK[range(B), list(chosen)]).all()
 
@@ -44,10 +44,10 @@ def test_more_ways_than_are_looked_at_one_by_one(B: int, seed: int, forbidden: f
     cost_BK = np.where(random.random((B, 6)) < forbidden, np.inf, random.uniform(0, 3, (B, 6)))
     best = min(cost_BK[range(B), chosen].max() for chosen in itertools.permutations(range(6), B))
     if np.isinf(best):
-        with pytest.raises(TargetError, match=f"give each of {B} branches one of 6 children"):
-            best_assignment(cost_BK)
+        with pytest.raises(InfeasibleError, match=f"give each of {B} branches one of 6 children"):
+            bottleneck_assignment(cost_BK)
         return
-    greatest, chosen = best_assignment(cost_BK)
+    greatest, chosen = bottleneck_assignment(cost_BK)
     assert greatest == best == cost_BK[range(B), chosen].max() and len(set(chosen)) == B
 
 
@@ -56,13 +56,13 @@ def test_the_worked_mesh() -> None:
     tau_BK = np.full((3, 3), np.inf)
     np.fill_diagonal(tau_BK, [2.5, 3.813, 2.96])
     root_K, behind_K = np.full(3, 8.02816), np.array([0.25088, 0.37632, 0.50176])
-    seconds, chosen = best_branches(tau_BK, root_K, behind_K)
+    seconds, chosen = assign_branches(tau_BK, root_K, behind_K)
     assert chosen == (0, 1, 2) and seconds + 179.17792 + 2.62 == pytest.approx(194.0154, abs=1e-6)
-    serial, _ = best_branches(tau_BK, root_K, behind_K, "serial")
+    serial, _ = assign_branches(tau_BK, root_K, behind_K, "serial")
     assert serial + 179.17792 + 2.62 == pytest.approx(209.34416, abs=1e-6)
 
 
 def test_eight_branches_swap_to_the_best_children() -> None:
     cost = np.add.outer(np.arange(8.0), np.arange(8.0))
     # Slow branches go to quick children: 0 + 7, 1 + 6, ... = 7 each.
-    assert best_assignment(cost) == (7.0, tuple(range(7, -1, -1)))
+    assert bottleneck_assignment(cost) == (7.0, tuple(range(7, -1, -1)))

@@ -6,16 +6,16 @@ import numpy as np
 import pytest
 
 from jmsnas.device import Device
-from jmsnas.estimators.lookup import find_basis
-from jmsnas.nas.graph.fork_join import fork_takes, tree_of
-from jmsnas.nas.graph.model import joined_blocks, model_of
+from jmsnas.estimators.lookup import find_device_model
+from jmsnas.nas.graph.fork_join import fork_join_inputs, mesh_tree
+from jmsnas.nas.graph.model import model_of_blocks, model_of_part
 from jmsnas.nas.latency.build_lut import build_lut
-from jmsnas.nas.load_model import load_model, network_of_run
-from jmsnas.nas.search.run import Run, prepare
-from jmsnas.nas.split.methods import Question, split
-from jmsnas.nas.split.problem_of_model import model_costs
-from jmsnas.nas.split.unit_latency import unit_times
-from jmsnas.profiler.simulation.roofline import load_simulated, predict_s
+from jmsnas.nas.load_model import load_model, topology_of_run
+from jmsnas.nas.search.run import Run, prepare_search
+from jmsnas.nas.split.methods import SplitRequest, split
+from jmsnas.nas.split.problem_of_model import problem_of_model
+from jmsnas.nas.split.unit_latency import unit_latency
+from jmsnas.profiler.simulation.roofline import block_latency_s, load_simulated_device
 from jmsnas.profiler.table.parquet import read_table
 from jmsnas.space import IDENTITY, Block, Layer, Part
 from jmsnas.space_file import load_space
@@ -31,9 +31,11 @@ def first_blocks() -> tuple[Block, ...]:
 
 def test_split_says_what_the_search_said(short_run: tuple[Workspace, Run]) -> None:
     place, run = short_run
-    model, network = load_model(place, run.folder.name), network_of_run(run.document, run.folder)
-    answer = split(model_costs(model, network.devices, network.links, place), Question("uint8", "strict"))
-    assert answer.told.latency_s == pytest.approx(run.document["derived"]["latency_s"], rel=1e-9)
+    model, network = load_model(place, run.folder.name), topology_of_run(run.document, run.folder)
+    answer = split(
+        problem_of_model(model, network.devices, network.links, place), SplitRequest("uint8", "strict")
+    )
+    assert answer.timeline.latency_s == pytest.approx(run.document["derived"]["latency_s"], rel=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +45,7 @@ def test_split_and_search_agree_on_any_operations(
     topology: str, policy: str, simulated_workspace: Workspace, tmp_path: Path
 ) -> None:
     place = Workspace(Path(shutil.copytree(simulated_workspace.folder, tmp_path / "workspace")))
-    setting = prepare(place, topology, "digits", "digits", seed=0, tell=lambda text: None)
+    setting = prepare_search(place, topology, "digits", "digits", seed=0, warn=lambda text: None)
     # The result goes back to the first device in both.
     space, network = setting.space, replace(setting.network, policy=policy, returns=True)
     lut = build_lut(space, network, setting.estimators)
@@ -52,33 +54,33 @@ def test_split_and_search_agree_on_any_operations(
     every = [tuple(int(draw.integers(len(choices))) for choices in space.choices) for _ in range(5)]
     for indices in (*every, tuple(len(choices) - 1 for choices in space.choices)):
         blocks = [Block(space.choices[n][i], space.layers[n]) for n, i in enumerate(indices)]
-        takes = fork_takes(space.N, [list(branch) for branch in space.branches])
-        model = joined_blocks(blocks, takes, "any", "")
-        costs = model_costs(model, network.devices, network.links, place)
-        costs = replace(costs, tree=tree_of(network), returns=True)
-        told = split(costs, Question(network.input_encoding, network.policy)).told
+        inputs = fork_join_inputs(space.N, [list(branch) for branch in space.branches])
+        model = model_of_blocks(blocks, inputs, "any", "")
+        costs = problem_of_model(model, network.devices, network.links, place)
+        costs = replace(costs, tree=mesh_tree(network), returns=True)
+        told = split(costs, SplitRequest(network.input_encoding, network.policy)).timeline
         assert told.latency_s == pytest.approx(lut.best(indices)[0], rel=1e-9)
 
 
 def test_a_table_speaks_and_a_roofline_beyond_it(simulated_workspace: Workspace) -> None:
     table = read_table(simulated_workspace.table("pi4"))
-    model = model_of(Part(first_blocks()), "ours", "")
-    column = unit_times(model, PI4, simulated_workspace)
+    model = model_of_part(Part(first_blocks()), "ours", "")
+    column = unit_latency(model, PI4, simulated_workspace)
     assert column.origin == "simulated"
-    assert column.basis == "SIMULATED: U(.): 12 blocks by their own rows, 0 predicted"
+    assert column.provenance == "SIMULATED: U(.): 12 blocks by their own rows, 0 predicted"
     rows = {row.block: row.median_s for row in table.rows}
     assert column.tau_N.tolist() == [rows[block] for block in first_blocks()]
     # predict asks the same U(.).
-    assert find_basis(simulated_workspace, "pi4").estimator.predict_s(first_blocks()).tolist() == list(
+    assert find_device_model(simulated_workspace, "pi4").estimator.predict_s(first_blocks()).tolist() == list(
         column.tau_N
     )
     far = Block(first_blocks()[1].candidate, Layer(64, 64, 1, 112, 112))
-    column = unit_times(model_of(Part((far,)), "far", ""), PI4, simulated_workspace)
-    assert column.basis.endswith("0 blocks by their own rows, 0 predicted, 1 by the roofline")
-    assert column.tau_N[0] == predict_s(load_simulated("pi4"), "onnxruntime", far)
+    column = unit_latency(model_of_part(Part((far,)), "far", ""), PI4, simulated_workspace)
+    assert column.provenance.endswith("0 blocks by their own rows, 0 predicted, 1 by the roofline")
+    assert column.tau_N[0] == block_latency_s(load_simulated_device("pi4"), "onnxruntime", far)
 
 
 def test_identity_costs_the_bare_call_without_a_table_too(tmp_path: Path) -> None:
     block = Block(IDENTITY, Layer(16, 16, 1, 8, 8))
-    column = unit_times(model_of(Part((block,)), "nothing", ""), PI4, Workspace(tmp_path))
-    assert column.tau_N[0] == predict_s(load_simulated("pi4"), "onnxruntime", block) > 0
+    column = unit_latency(model_of_part(Part((block,)), "nothing", ""), PI4, Workspace(tmp_path))
+    assert column.tau_N[0] == block_latency_s(load_simulated_device("pi4"), "onnxruntime", block) > 0

@@ -4,20 +4,20 @@ from roofline_predictor import Roofline
 from tiny_search import copied
 
 from jmsnas.errors import TrainingError
-from jmsnas.nas.derivation.target import choose_target
+from jmsnas.nas.derivation.target import resolve_target
 from jmsnas.nas.latency.build_lut import build_lut
 from jmsnas.nas.supernet.architecture_step import ArchitectureStep
 from jmsnas.nas.supernet.gates import TwoPaths
-from jmsnas.nas.supernet.latency_loss import Constraint
+from jmsnas.nas.supernet.latency_loss import LatencyLoss
 from jmsnas.nas.supernet.supernet import Supernet
-from jmsnas.profiler.simulation.roofline import load_simulated
+from jmsnas.profiler.simulation.roofline import load_simulated_device
 from jmsnas.space_file import load_space
-from jmsnas.topology import load_network
+from jmsnas.topology import load_topology
 
 SPACE = load_space("digits")
-NETWORK = load_network("chain")
-LUT = build_lut(SPACE, NETWORK, {d.name: Roofline(load_simulated(d.table)) for d in NETWORK.devices})
-TARGET = choose_target(LUT, None)
+NETWORK = load_topology("chain")
+LUT = build_lut(SPACE, NETWORK, {d.name: Roofline(load_simulated_device(d.table)) for d in NETWORK.devices})
+TARGET = resolve_target(LUT, None)
 
 
 def step_of(
@@ -27,7 +27,7 @@ def step_of(
         torch.manual_seed(0)
         supernet = Supernet(SPACE).train()
     gates = torch.Generator().manual_seed(0)
-    constraint = Constraint(kind, where * TARGET.t_const_s, lambda2, rate=0.1, entropy=entropy)
+    constraint = LatencyLoss(kind, where * TARGET.t_const_s, lambda2, rate=0.1, entropy=entropy)
     return ArchitectureStep(supernet, LUT, constraint, lr, gates)
 
 

@@ -14,11 +14,11 @@ from torch.nn import functional as F
 from train_ranked import STEPS
 
 from jmsnas.nas.latency.expected_latency import expected_latency
-from jmsnas.nas.search.session import Hooks, Session
-from jmsnas.nas.search.stages import HeldOut
-from jmsnas.nas.supernet.checkpoint import State
-from jmsnas.nas.supernet.distributed import ALONE, Ranks
-from jmsnas.nas.supernet.gates import alpha_gradient, renormalise, sample_two
+from jmsnas.nas.search.session import Callbacks, SearchSession
+from jmsnas.nas.search.stages import ArchitectureBatches
+from jmsnas.nas.supernet.checkpoint import StateDict
+from jmsnas.nas.supernet.distributed import SINGLE_PROCESS, Ranks
+from jmsnas.nas.supernet.gates import alpha_gradient, renormalise, sample_two_paths
 from jmsnas.nas.supernet.training import batches
 
 SCRIPT = Path(__file__).parents[2] / "helpers" / "train_ranked.py"
@@ -39,12 +39,12 @@ def torchrun(folder: Path) -> list[Any]:
     return [torch.load(folder / f"{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
-def halves_in_one_process() -> tuple[list[float], Tensor, State]:
+def halves_in_one_process() -> tuple[list[float], Tensor, StateDict]:
     """Run the same half batches in one process: statistics of their own each, gradients averaged by hand."""
-    session = Session(CONFIG, SPACE, LUT, tiny_splits(), Hooks())
+    session = SearchSession(CONFIG, SPACE, LUT, tiny_splits(), Callbacks())
     one, arch, supernet = session.one, session.arch, session.supernet.train()
     ranks = [Ranks(rank, 2) for rank in (0, 1)]
-    held = [HeldOut(one.splits.arch, CONFIG.batch_size, CONFIG.seed, rank) for rank in ranks]
+    held = [ArchitectureBatches(one.splits.arch, CONFIG.batch_size, CONFIG.seed, rank) for rank in ranks]
     streams = [batches(one.splits.train, 16, 0, "weights", 0, ranks=rank) for rank in ranks]
     losses: list[float] = []
     for _ in range(STEPS):
@@ -55,7 +55,7 @@ def halves_in_one_process() -> tuple[list[float], Tensor, State]:
         one.optimizer.step()
         losses.append(float(both[0].detach()))
         p_NR = arch.probabilities()
-        paths = sample_two(p_NR, arch.mask_NR, arch.generator)
+        paths = sample_two_paths(p_NR, arch.mask_NR, arch.generator)
         found = [arch._gate_gradients(*source.next(), paths)[0] for source in held]
         penalty = torch.from_numpy(
             arch.constraint.gradient(p_NR.numpy(), expected_latency(p_NR.numpy(), LUT), 0)
@@ -83,8 +83,12 @@ def test_alphas_are_equal_to_the_last_bit_and_the_loss_is_that_of_one_process(tm
 
 def test_one_process_alone_is_left_as_it_is() -> None:
     values, module = torch.ones(3), torch.nn.Linear(2, 2)
-    assert ALONE.first and ALONE.mean(values) is values and ALONE.total([1, 2.5]) == [1, 2.5]
-    assert ALONE.wrap(module, one_path=True) is module
+    assert (
+        SINGLE_PROCESS.first
+        and SINGLE_PROCESS.mean(values) is values
+        and SINGLE_PROCESS.total([1, 2.5]) == [1, 2.5]
+    )
+    assert SINGLE_PROCESS.wrap(module, one_path=True) is module
     rows = [torch.arange(4), torch.arange(4, 6)]
-    assert [chosen.tolist() for chosen in ALONE.share(rows)] == [[0, 1, 2, 3], [4, 5]]
+    assert [chosen.tolist() for chosen in SINGLE_PROCESS.share(rows)] == [[0, 1, 2, 3], [4, 5]]
     assert [chosen.tolist() for chosen in Ranks(1, 2).share(rows)] == [[2, 3], [5]]

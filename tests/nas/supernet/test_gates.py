@@ -11,8 +11,8 @@ from jmsnas.nas.supernet.gates import (
     lemma_1,
     probabilities,
     renormalise,
-    sample_one,
-    sample_two,
+    sample_path,
+    sample_two_paths,
 )
 
 MASK = torch.tensor([[True, False, False, False], [True, True, True, True], [True, True, False, False]])
@@ -61,8 +61,8 @@ def test_paths_are_drawn_as_p_says() -> None:
     one = torch.zeros(4)
     active = torch.zeros(4)
     for _ in range(count):
-        one[sample_one(p, generator)[1]] += 1
-        paths = sample_two(p, MASK, generator)
+        one[sample_path(p, generator)[1]] += 1
+        paths = sample_two_paths(p, MASK, generator)
         assert paths.active[0] == paths.other[0] == 0
         assert paths.active[1] != paths.other[1] and {paths.active[2], paths.other[2]} == {0, 1}
         active[paths.active[1]] += 1
@@ -74,12 +74,12 @@ def test_paths_are_drawn_as_p_says() -> None:
 
 def test_the_same_seed_draws_the_same_paths() -> None:
     p = probabilities(torch.zeros(3, 4), MASK)
-    assert sample_two(p, MASK, draw(5)) == sample_two(p, MASK, draw(5))
+    assert sample_two_paths(p, MASK, draw(5)) == sample_two_paths(p, MASK, draw(5))
 
 
 def test_a_candidate_whose_p_is_zero_can_still_be_second() -> None:
     p = torch.tensor([[1.0, 0, 0, 0], [1.0, 0, 0, 0], [1.0, 0, 0, 0]])
-    paths = sample_two(p, MASK, draw(0))
+    paths = sample_two_paths(p, MASK, draw(0))
     assert paths.active[1:] == (0, 0) and paths.other[1] != 0 and paths.other[2] == 1
 
 
@@ -97,7 +97,7 @@ def test_alpha_gradient_touches_the_two_only() -> None:
 @given(st.integers(0, 2**32))
 def test_renormalising_leaves_the_others_as_they_were(seed: int) -> None:
     before = torch.randn(3, 4, generator=draw(seed), dtype=torch.float64)
-    paths = sample_two(probabilities(before, MASK), MASK, draw(seed))
+    paths = sample_two_paths(probabilities(before, MASK), MASK, draw(seed))
     after = before.clone()
     for n, (a, b) in enumerate(zip(paths.active, paths.other, strict=True)):
         if a != b:

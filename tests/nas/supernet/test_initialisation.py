@@ -1,8 +1,8 @@
 import torch
 from torch import Tensor, nn
 
-from jmsnas.blocks import build
-from jmsnas.nas.supernet.initialisation import begin_alike
+from jmsnas.blocks import build_module
+from jmsnas.nas.supernet.initialisation import initialise_as_identity
 from jmsnas.nas.supernet.supernet import Supernet
 from jmsnas.space import Block, Candidate, Layer
 from jmsnas.space_file import load_space
@@ -17,8 +17,8 @@ def features(channels: int = 16) -> Tensor:
 def begun(candidate: Candidate, layer: Layer, seed: int) -> nn.Module:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        block = build(Block(candidate, layer))
-    begin_alike(block, torch.Generator().manual_seed(1))
+        block = build_module(Block(candidate, layer))
+    initialise_as_identity(block, torch.Generator().manual_seed(1))
     return block.train()
 
 
@@ -38,7 +38,7 @@ def test_candidates_that_change_the_shape_begin_alike() -> None:
     assert correlation(first, second) > 0.85
     with torch.random.fork_rng():  # as torch makes them, they have nothing in common
         torch.manual_seed(0)
-        default = [build(Block(c, GROWS)).train()(x) for c in (Candidate(3, 3), Candidate(7, 6))]
+        default = [build_module(Block(c, GROWS)).train()(x) for c in (Candidate(3, 3), Candidate(7, 6))]
     assert abs(correlation(*default)) < 0.3
 
 
@@ -49,9 +49,9 @@ def test_they_can_grow_apart() -> None:
 
 
 def test_what_has_no_room_for_both_signs_stays_as_it_is() -> None:
-    block = build(Block(Candidate(3, 1), GROWS))
+    block = build_module(Block(Candidate(3, 1), GROWS))
     before = {name: tensor.clone() for name, tensor in block.state_dict().items()}
-    begin_alike(block, torch.Generator())
+    initialise_as_identity(block, torch.Generator())
     assert all(torch.equal(tensor, before[name]) for name, tensor in block.state_dict().items())
 
 

@@ -7,7 +7,7 @@ from tiny_search import LUT
 
 from jmsnas.nas.latency.expected_latency import expected_latency
 from jmsnas.nas.supernet.gates import probabilities
-from jmsnas.nas.supernet.latency_loss import Constraint, dimensionless, entropy_gradient_alpha
+from jmsnas.nas.supernet.latency_loss import LatencyLoss, dimensionless_lambda2, entropy_gradient_alpha
 
 MASK = torch.tensor(LUT.mask_NR)
 
@@ -31,7 +31,7 @@ def test_the_entropys_gradient_against_autograd(seed: int) -> None:
 def test_the_multipliers_gradient_against_differences(seed: int, multiplier: float) -> None:
     # lambda (E[T] / T_const - 1), by central differences of 1e-6 in one alpha.
     alpha, t_const_s = alphas(seed), 6e-4
-    constraint = Constraint("multiplier", t_const_s, 0.0, 0.0, 0.0, multiplier)
+    constraint = LatencyLoss("multiplier", t_const_s, 0.0, 0.0, 0.0, multiplier)
     p = probabilities(alpha, MASK).numpy()
     found = constraint.gradient(p, expected_latency(p, LUT), 1.0)
     for n, i in ((1, 0), (2, 1), (3, len(LUT.mask_NR[3]) - 1)):
@@ -50,15 +50,15 @@ def test_the_multiplier_learns_on_the_likeliest_network() -> None:
     p[[0, 4], 0] = 1
     p[1:4, -1] = 1
     t_s = expected_latency(p, LUT).latency_s
-    constraint = Constraint("multiplier", 2 * t_s, 0.0, 0.1, 0.0)
+    constraint = LatencyLoss("multiplier", 2 * t_s, 0.0, 0.1, 0.0)
     constraint.learn(p, LUT)
     assert constraint.multiplier == pytest.approx(-0.05, rel=1e-4)
-    penalty = Constraint("penalty", 2 * t_s, 5.0, 0.1, 0.0)
+    penalty = LatencyLoss("penalty", 2 * t_s, 5.0, 0.1, 0.0)
     penalty.learn(p, LUT)
     assert penalty.multiplier == 0
 
 
 def test_the_papers_form_is_converted() -> None:
     # lambda2 (E[T] - T_const)^2 = 2e6/s^2 (0.003 s - 0.002 s)^2 = 2; ours: 8 (0.003 / 0.002 - 1)^2 = 2.
-    assert dimensionless(2e6, 0.002) == pytest.approx(8)
+    assert dimensionless_lambda2(2e6, 0.002) == pytest.approx(8)
     assert pytest.approx(2e6 * (0.003 - 0.002) ** 2) == 8 * (0.003 / 0.002 - 1) ** 2

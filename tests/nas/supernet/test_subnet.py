@@ -1,19 +1,19 @@
 import torch
 from tiny_search import LUT, SPACE, tiny_splits
 
-from jmsnas.datasets.splits import Images
-from jmsnas.nas.derivation.derive import Derived, argmax_network
-from jmsnas.nas.supernet.subnet import held_out_accuracy, inherited, most_accurate
+from jmsnas.datasets.splits import InMemoryImages
+from jmsnas.nas.derivation.derive import DerivedArchitecture, argmax_architecture
+from jmsnas.nas.supernet.subnet import extract_subnet, held_out_accuracy, most_accurate
 from jmsnas.nas.supernet.supernet import Supernet
 from jmsnas.nas.supernet.training import weight_step
 
 CPU, SPLITS = torch.device("cpu"), tiny_splits()
 
 
-def network(index: int) -> Derived:
+def network(index: int) -> DerivedArchitecture:
     p_NR = LUT.mask_NR * 1.0
     p_NR[1:4, index] = 2.0
-    return argmax_network(p_NR, LUT)
+    return argmax_architecture(p_NR, LUT)
 
 
 def test_the_most_accurate_is_the_one_whose_weights_were_trained() -> None:
@@ -22,7 +22,7 @@ def test_the_most_accurate_is_the_one_whose_weights_were_trained() -> None:
         supernet = Supernet(SPACE).train()
     optimizer = torch.optim.SGD(supernet.parameters(), 0.1, 0.9)
     images = SPLITS.train_and_arch
-    assert isinstance(images, Images)
+    assert isinstance(images, InMemoryImages)
     trained = network(1)
     for _ in range(60):
         weight_step(supernet, (images.pixels, trained.indices), images.labels, optimizer, "here")
@@ -44,7 +44,7 @@ def test_statistics_of_an_inherited_network_move_when_it_is_trained() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         supernet = Supernet(SPACE)
-    alone = inherited(supernet, network(0)).train()
+    alone = extract_subnet(supernet, network(0)).train()
     norm = next(part for part in alone.modules() if isinstance(part, torch.nn.BatchNorm2d))
     assert norm.running_mean is not None
     before = norm.running_mean.clone()

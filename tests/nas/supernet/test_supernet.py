@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from jmsnas.architecture import Architecture
-from jmsnas.blocks import build
-from jmsnas.nas.supernet.gates import TwoPaths, sample_one, sample_two
+from jmsnas.blocks import build_module
+from jmsnas.nas.supernet.gates import TwoPaths, sample_path, sample_two_paths
 from jmsnas.nas.supernet.supernet import Supernet, gate
 from jmsnas.space import Block
 from jmsnas.space_file import load_space
@@ -49,7 +49,7 @@ def test_equation_8_the_gates_gradient_is_the_path_output_times_the_gradient() -
 def paths_of(supernet: Supernet, seed: int) -> TwoPaths:
     mask = torch.tensor([[i < len(c) for i in range(SPACE.R)] for c in SPACE.choices])
     p = mask / mask.sum(1, keepdim=True)
-    return sample_two(p, mask, torch.Generator().manual_seed(seed))
+    return sample_two_paths(p, mask, torch.Generator().manual_seed(seed))
 
 
 def test_two_paths_give_the_gradients_of_a_mixture(supernet: Supernet) -> None:
@@ -116,7 +116,7 @@ def test_the_second_path_keeps_no_graph(supernet: Supernet) -> None:
 def test_the_derived_network_has_the_supernets_weights(supernet: Supernet) -> None:
     generator = torch.Generator().manual_seed(2)
     p = torch.tensor([[float(i < len(c)) for i in range(SPACE.R)] for c in SPACE.choices])
-    path = sample_one(p, generator)
+    path = sample_path(p, generator)
     architecture = Architecture(tuple(SPACE.choices[n][i] for n, i in enumerate(path)))
     derived = copy.deepcopy(supernet.derived(architecture)).train()
     torch.testing.assert_close(derived(images()), supernet(images(), path))
@@ -124,7 +124,7 @@ def test_the_derived_network_has_the_supernets_weights(supernet: Supernet) -> No
 
 def test_what_was_measured_is_what_is_searched(supernet: Supernet) -> None:
     # One builder: the supernet's module has the keys and shapes of the one that is timed.
-    timed = build(Block(SPACE.choices[1][0], SPACE.layers[1]))
+    timed = build_module(Block(SPACE.choices[1][0], SPACE.layers[1]))
     shapes = {name: tensor.shape for name, tensor in timed.state_dict().items()}
     assert {name: t.shape for name, t in supernet.candidate(1, 0).state_dict().items()} == shapes
 
@@ -153,7 +153,7 @@ def test_branches_run_beside_one_another_and_are_summed(mesh_supernet: Supernet)
 
 def test_each_branch_has_its_own_layers_and_gates(mesh_supernet: Supernet) -> None:
     mask = torch.tensor([[i < len(c) for i in range(MESH.R)] for c in MESH.choices])
-    paths = sample_two(mask / mask.sum(1, keepdim=True), mask, torch.Generator().manual_seed(3))
+    paths = sample_two_paths(mask / mask.sum(1, keepdim=True), mask, torch.Generator().manual_seed(3))
     gates = torch.ones(MESH.N, 2, requires_grad=True)
     F.cross_entropy(mesh_supernet.forward_two(images(), paths, gates), torch.arange(8) % 10).backward()
     assert gates.grad is not None

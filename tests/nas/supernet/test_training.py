@@ -2,27 +2,27 @@ import pytest
 import torch
 from torch import nn
 
-from jmsnas.datasets.splits import Images
+from jmsnas.datasets.splits import InMemoryImages
 from jmsnas.errors import InputError, TrainingError
 from jmsnas.nas.supernet.distributed import Ranks
 from jmsnas.nas.supernet.training import (
-    Tally,
+    RunningMetrics,
     accuracy,
     batches,
-    cosine,
-    device_for,
+    cosine_schedule,
     recalibrate,
     rows_of_epoch,
     steps_of_epoch,
+    training_device,
     weight_step,
 )
 
 CPU = torch.device("cpu")
 
 
-def images(count: int = 70) -> Images:
+def images(count: int = 70) -> InMemoryImages:
     generator = torch.Generator().manual_seed(0)
-    return Images(torch.randn(count, 1, 8, 8, generator=generator), torch.arange(count) % 10)
+    return InMemoryImages(torch.randn(count, 1, 8, 8, generator=generator), torch.arange(count) % 10)
 
 
 def test_an_epoch_is_every_full_batch_once() -> None:
@@ -82,20 +82,20 @@ def test_a_weight_step_lowers_the_loss_and_a_nan_stops() -> None:
 
 
 def test_tally_and_schedule() -> None:
-    tally = Tally()
+    tally = RunningMetrics()
     tally.add(2.0, 1, 4)
     tally.add(1.0, 2, 2)
     assert (tally.loss, tally.accuracy) == (pytest.approx(10 / 6), 0.5)
-    assert cosine(0, 10) == 1.0 and cosine(5, 10) == pytest.approx(0.5)
+    assert cosine_schedule(0, 10) == 1.0 and cosine_schedule(5, 10) == pytest.approx(0.5)
 
 
 def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # on a machine that has one, too
-    assert device_for("auto") == CPU
+    assert training_device("auto") == CPU
     with pytest.raises(InputError, match="no CUDA device is to be had here: expected --train-on cpu or auto"):
-        device_for("cuda")
+        training_device("cuda")
 
 
 def test_a_device_nobody_knows() -> None:
     with pytest.raises(InputError, match="cannot train on 'gpu': expected auto, cpu or cuda"):
-        device_for("gpu")
+        training_device("gpu")

@@ -8,11 +8,11 @@ from profiling_jobs import a_row
 from synthetic_published import a_record, records, write_published
 
 from jmsnas.errors import DeviceError, MeasurementError, TableError
-from jmsnas.profiler.exchange.import_table import Imported, Wanted, import_table
-from jmsnas.profiler.exchange.lut_yaml import lut_of
-from jmsnas.profiler.table.csv_export import csv_of
-from jmsnas.profiler.table.journal import journal_path, only_writer
-from jmsnas.profiler.table.latency_table import Key, LatencyTable
+from jmsnas.profiler.exchange.import_table import ImportRequest, ImportResult, import_table
+from jmsnas.profiler.exchange.lut_yaml import table_to_lut
+from jmsnas.profiler.table.csv_export import table_to_csv
+from jmsnas.profiler.table.journal import journal_path, table_lock
+from jmsnas.profiler.table.latency_table import LatencyTable, RuntimeKey
 from jmsnas.profiler.table.parquet import read_table, write_table
 from jmsnas.space import Block
 from jmsnas.workspace import Workspace
@@ -28,7 +28,7 @@ Conv_2-input:1x1x7-output:1x1x9: {mean: 0.02}
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Workspace:
+def workspace(tmp_path: Path) -> Workspace:
     return Workspace(tmp_path / "workspace")
 
 
@@ -37,12 +37,12 @@ def file(tmp_path: Path, name: str, text: str) -> Path:
     return tmp_path / name
 
 
-def blocks(found: Imported) -> list[str]:
+def blocks(found: ImportResult) -> list[str]:
     return [str(row.block) for row in found.table.rows]
 
 
-def test_a_look_up_table_of_proxylessnas(tmp_path: Path, place: Workspace) -> None:
-    found = import_table(file(tmp_path, "lut.yaml", LUT), Wanted("pixel1"), place)
+def test_a_look_up_table_of_proxylessnas(tmp_path: Path, workspace: Workspace) -> None:
+    found = import_table(file(tmp_path, "lut.yaml", LUT), ImportRequest("pixel1"), workspace)
     assert blocks(found) == [
         "stem 3->16 32x32 /2",
         "mb_k3_e3 16->24 16x16 /2",
@@ -50,32 +50,39 @@ def test_a_look_up_table_of_proxylessnas(tmp_path: Path, place: Workspace) -> No
         "classifier 64->10 8x8",
         "head 24->10 8x8 h64",
     ]
-    assert found.path == place.table("pixel1") and read_table(found.path) == found.table
-    assert found.table.keys == (Key(),) and not found.left_out and not found.findings and found.setting == ""
+    assert found.path == workspace.table("pixel1") and read_table(found.path) == found.table
+    assert (
+        found.table.keys == (RuntimeKey(),)
+        and not found.left_out
+        and not found.findings
+        and found.setting == ""
+    )
     (environment,) = found.table.environments.values()
     assert environment["file"] == "lut.yaml" and len(environment["sha256"]) == 64
     assert found.table.rows[0].source == f"imported: lut.yaml, {environment['sha256'][:12]}"
 
 
-def test_name_of_a_gpu_is_of_its_own_processor(tmp_path: Path, place: Workspace) -> None:
+def test_name_of_a_gpu_is_of_its_own_processor(tmp_path: Path, workspace: Workspace) -> None:
     lut = file(tmp_path, "lut.yaml", LUT)
-    assert import_table(lut, Wanted("jetson"), place).table.keys == (Key(processor="cuda"),)
+    assert import_table(lut, ImportRequest("jetson"), workspace).table.keys == (RuntimeKey(processor="cuda"),)
 
 
-def test_a_look_up_table_of_once_for_all(tmp_path: Path, place: Workspace) -> None:
-    found = import_table(file(tmp_path, "lut.yml", V3_LUT), Wanted("note10", {"threads": 4}), place)
+def test_a_look_up_table_of_once_for_all(tmp_path: Path, workspace: Workspace) -> None:
+    found = import_table(
+        file(tmp_path, "lut.yml", V3_LUT), ImportRequest("note10", {"threads": 4}), workspace
+    )
     assert blocks(found) == [
         "stem_hs 3->16 32x32 /2",
         "mbv3_k3_re 16->24 16x16 /2 h64",
         "classifier_hs 96->10 8x8 h128",
     ]
-    assert found.left_out == {"Conv_2 alone": 1} and found.table.keys == (Key(threads=4),)
+    assert found.left_out == {"Conv_2 alone": 1} and found.table.keys == (RuntimeKey(threads=4),)
 
 
-def test_what_is_exported_as_a_look_up_table_comes_back(tmp_path: Path, place: Workspace) -> None:
-    first = import_table(file(tmp_path, "lut.yaml", LUT), Wanted("pixel1"), place).table
-    text, written = lut_of(first)
-    again = import_table(file(tmp_path, "again.yaml", text), Wanted("pixel1"), place).table
+def test_what_is_exported_as_a_look_up_table_comes_back(tmp_path: Path, workspace: Workspace) -> None:
+    first = import_table(file(tmp_path, "lut.yaml", LUT), ImportRequest("pixel1"), workspace).table
+    text, written = table_to_lut(first)
+    again = import_table(file(tmp_path, "again.yaml", text), ImportRequest("pixel1"), workspace).table
     assert written == 4
     told = {row.block: (row.median_s, row.rounds) for row in first.rows if row.block.candidate.op != "head"}
     assert {row.block: (row.median_s, row.rounds) for row in again.rows} == told
@@ -84,45 +91,47 @@ def test_what_is_exported_as_a_look_up_table_comes_back(tmp_path: Path, place: W
         assert (row.low_s, row.high_s) == pytest.approx((same.low_s, same.high_s))
 
 
-def test_what_is_exported_as_csv_comes_back(tmp_path: Path, place: Workspace) -> None:
-    first = import_table(file(tmp_path, "lut.yaml", LUT), Wanted("pixel1"), place).table
-    again = import_table(file(tmp_path, "t.csv", csv_of(first)), Wanted("pixel1"), place).table
+def test_what_is_exported_as_csv_comes_back(tmp_path: Path, workspace: Workspace) -> None:
+    first = import_table(file(tmp_path, "lut.yaml", LUT), ImportRequest("pixel1"), workspace).table
+    again = import_table(
+        file(tmp_path, "t.csv", table_to_csv(first)), ImportRequest("pixel1"), workspace
+    ).table
     assert [replace(row, source="") for row in again.rows] == [replace(row, source="") for row in first.rows]
     assert again.rows[0].source.endswith(first.rows[0].source)
 
 
-def test_a_published_table_gives_its_own_key(tmp_path: Path, place: Workspace) -> None:
+def test_a_published_table_gives_its_own_key(tmp_path: Path, workspace: Workspace) -> None:
     rows = [*records(6), *records(3, batch=8), a_record(activation="swish")]
     path = write_published(tmp_path / "p.parquet", rows)
-    found = import_table(path, Wanted("board"), place)
+    found = import_table(path, ImportRequest("board"), workspace)
     assert found.setting == "Some board, CPU, 2 threads, TensorFlow Lite"
     assert [key.label for key in found.table.keys] == ["onnxruntime-t2-b1-f32", "onnxruntime-t2-b8-f32"]
     assert len(found.table.rows) == 9 and found.left_out == {"mbconv with activation swish": 1}
     assert found.table.rows[0].median_s == pytest.approx(rows[0]["latency_ms"] / 1e3)
     assert found.table.rows[0].source.endswith("; Some board, CPU, 2 threads, TensorFlow Lite")
-    stated = import_table(path, Wanted("board", {"runtime": "torch", "threads": 1}), place)
+    stated = import_table(path, ImportRequest("board", {"runtime": "torch", "threads": 1}), workspace)
     assert [key.label for key in stated.table.keys] == ["torch-t1-b1-f32", "torch-t1-b8-f32"]
 
 
-def test_one_of_several_settings(tmp_path: Path, place: Workspace) -> None:
+def test_one_of_several_settings(tmp_path: Path, workspace: Workspace) -> None:
     text = csv_text([*records(6), *records(3, processor="GPU")])
     path = file(tmp_path, "p.csv", text)
     with pytest.raises(TableError, match="p.csv holds 2 settings .*: name one of them, in part, with --only"):
-        import_table(path, Wanted("board"), place)
-    assert len(import_table(path, Wanted("board", only="gpu"), place).table.rows) == 3
+        import_table(path, ImportRequest("board"), workspace)
+    assert len(import_table(path, ImportRequest("board", only="gpu"), workspace).table.rows) == 3
 
 
-def test_another_number_of_the_entries(tmp_path: Path, place: Workspace) -> None:
+def test_another_number_of_the_entries(tmp_path: Path, workspace: Workspace) -> None:
     path = file(tmp_path, "lut.json", '{"Conv-input:32x32x3-output:16x16x16": {"mean": 1, "gpu": 0.5}}')
-    (row,) = import_table(path, Wanted("board", column="gpu"), place).table.rows
+    (row,) = import_table(path, ImportRequest("board", column="gpu"), workspace).table.rows
     assert row.median_s == 0.5e-3
 
 
-def spoiled(place: Workspace, tmp_path: Path, name: str, text: str | list[dict[str, Any]]) -> str:
+def spoiled(workspace: Workspace, tmp_path: Path, name: str, text: str | list[dict[str, Any]]) -> str:
     path = file(tmp_path, name, text) if isinstance(text, str) else write_published(tmp_path / name, text)
     with pytest.raises(TableError) as caught:
-        import_table(path, Wanted("board"), place)
-    assert not place.table("board").exists() and "\n" not in str(caught.value)
+        import_table(path, ImportRequest("board"), workspace)
+    assert not workspace.table("board").exists() and "\n" not in str(caught.value)
     return str(caught.value)
 
 
@@ -154,42 +163,44 @@ def spoiled(place: Workspace, tmp_path: Path, name: str, text: str | list[dict[s
     ],
 )
 def test_what_cannot_be_is_one_line_and_leaves_no_table(
-    tmp_path: Path, place: Workspace, name: str, text: str | list[dict[str, Any]], message: str
+    tmp_path: Path, workspace: Workspace, name: str, text: str | list[dict[str, Any]], message: str
 ) -> None:
-    assert message in spoiled(place, tmp_path, name, text)
+    assert message in spoiled(workspace, tmp_path, name, text)
 
 
-def test_published_networks_are_no_blocks(tmp_path: Path, place: Workspace) -> None:
+def test_published_networks_are_no_blocks(tmp_path: Path, workspace: Workspace) -> None:
     network = {"device": "x", "runtime": "y", "batch": 1, "latency_ms": 1.0, "arch": "0123"}
-    assert "t.parquet holds whole networks, not blocks" in spoiled(place, tmp_path, "t.parquet", [network])
+    assert "t.parquet holds whole networks, not blocks" in spoiled(
+        workspace, tmp_path, "t.parquet", [network]
+    )
 
 
-def test_files_that_are_not_there_too_large_or_no_text(tmp_path: Path, place: Workspace) -> None:
+def test_files_that_are_not_there_too_large_or_no_text(tmp_path: Path, workspace: Workspace) -> None:
     with pytest.raises(TableError, match="cannot read .*nowhere.yaml: No such file"):
-        import_table(tmp_path / "nowhere.yaml", Wanted("board"), place)
+        import_table(tmp_path / "nowhere.yaml", ImportRequest("board"), workspace)
     (tmp_path / "large.csv").write_bytes(b" " * ((8 << 20) + 1))
     with pytest.raises(TableError, match="large.csv is larger than 8388608 bytes: expected a latency table"):
-        import_table(tmp_path / "large.csv", Wanted("board"), place)
+        import_table(tmp_path / "large.csv", ImportRequest("board"), workspace)
     (tmp_path / "t.csv").write_bytes(b"a,b\n\xff\xfe")
     with pytest.raises(TableError, match="t.csv is not a text in UTF-8: invalid start byte at byte 4"):
-        import_table(tmp_path / "t.csv", Wanted("board"), place)
+        import_table(tmp_path / "t.csv", ImportRequest("board"), workspace)
 
 
-def test_a_table_of_ours_need_not_be_imported(tmp_path: Path, place: Workspace) -> None:
+def test_a_table_of_ours_need_not_be_imported(tmp_path: Path, workspace: Workspace) -> None:
     write_table(tmp_path / "t.parquet", LatencyTable("local", (a_row(),), {}))
     with pytest.raises(TableError, match="is a table of JMSNAS already: fit to it with jmsnas fit-estimator"):
-        import_table(tmp_path / "t.parquet", Wanted("board"), place)
+        import_table(tmp_path / "t.parquet", ImportRequest("board"), workspace)
 
 
-def test_names_that_cannot_be(tmp_path: Path, place: Workspace) -> None:
+def test_names_that_cannot_be(tmp_path: Path, workspace: Workspace) -> None:
     path = file(tmp_path, "lut.yaml", LUT)
     with pytest.raises(DeviceError, match="local is this host, which is measured: give another name"):
-        import_table(path, Wanted("local"), place)
+        import_table(path, ImportRequest("local"), workspace)
     with pytest.raises(DeviceError, match="device name '../x' must be"):
-        import_table(path, Wanted("../x"), place)
+        import_table(path, ImportRequest("../x"), workspace)
 
 
-def test_other_units_are_refused_and_forced_rows_are_red(tmp_path: Path, place: Workspace) -> None:
+def test_other_units_are_refused_and_forced_rows_are_red(tmp_path: Path, workspace: Workspace) -> None:
     rows = records(15)
     rows[7]["latency_ms"] *= 1000
     path = write_published(tmp_path / "t.parquet", rows)
@@ -198,61 +209,61 @@ def test_other_units_are_refused_and_forced_rows_are_red(tmp_path: Path, place: 
         match="t.parquet does not pass the quality gate, nothing was written. .*units: 1 rows are over 300 "
         "times off the roofline of their own table: another unit.*: --force",
     ):
-        import_table(path, Wanted("board"), place)
-    assert not place.table("board").exists()
-    found = import_table(path, Wanted("board", force=True), place)
+        import_table(path, ImportRequest("board"), workspace)
+    assert not workspace.table("board").exists()
+    found = import_table(path, ImportRequest("board", force=True), workspace)
     assert {entry.rule for entry in found.findings if entry.severity == "error"} >= {"units"}
     assert [row.trust for row in found.table.rows].count("red") >= 1
     assert found.table.rows[7].trust == "red" and "units" in found.table.rows[7].trust_reason
 
 
-def test_one_devices_figures_under_another_name_are_refused(tmp_path: Path, place: Workspace) -> None:
+def test_one_devices_figures_under_another_name_are_refused(tmp_path: Path, workspace: Workspace) -> None:
     path = file(tmp_path, "lut.yaml", LUT)
-    import_table(path, Wanted("pixel1"), place)
-    import_table(path, Wanted("pixel1"), place)
+    import_table(path, ImportRequest("pixel1"), workspace)
+    import_table(path, ImportRequest("pixel1"), workspace)
     with pytest.raises(
         TableError,
         match="copied: note10 and pixel1 .* have identical latencies in 5 of 5 common blocks: one is",
     ):
-        import_table(path, Wanted("note10"), place)
+        import_table(path, ImportRequest("note10"), workspace)
     # What is wrong with two others is not this table's fault.
-    import_table(path, Wanted("note10", force=True), place)
-    other = import_table(file(tmp_path, "v3.yaml", V3_LUT), Wanted("board"), place)
+    import_table(path, ImportRequest("note10", force=True), workspace)
+    other = import_table(file(tmp_path, "v3.yaml", V3_LUT), ImportRequest("board"), workspace)
     assert not other.findings
 
 
-def test_a_table_beside_it_that_cannot_be_read_does_not_matter(tmp_path: Path, place: Workspace) -> None:
-    import_table(file(tmp_path, "lut.yaml", LUT), Wanted("pixel1"), place)
-    place.table("broken").write_bytes(b"no")
-    assert import_table(file(tmp_path, "v3.yaml", V3_LUT), Wanted("board"), place).path.exists()
+def test_a_table_beside_it_that_cannot_be_read_does_not_matter(tmp_path: Path, workspace: Workspace) -> None:
+    import_table(file(tmp_path, "lut.yaml", LUT), ImportRequest("pixel1"), workspace)
+    workspace.table("broken").write_bytes(b"no")
+    assert import_table(file(tmp_path, "v3.yaml", V3_LUT), ImportRequest("board"), workspace).path.exists()
 
 
-def test_a_measured_table_is_never_replaced(tmp_path: Path, place: Workspace) -> None:
+def test_a_measured_table_is_never_replaced(tmp_path: Path, workspace: Workspace) -> None:
     path = file(tmp_path, "lut.yaml", LUT)
-    write_table(place.table("board"), LatencyTable("board", (replace(a_row(), device="board"),), {}))
-    before = place.table("board").read_bytes()
+    write_table(workspace.table("board"), LatencyTable("board", (replace(a_row(), device="board"),), {}))
+    before = workspace.table("board").read_bytes()
     with pytest.raises(
         TableError, match="holds 1 measured rows, which an import never replaces. Give another"
     ):
-        import_table(path, Wanted("board", force=True), place)
-    assert place.table("board").read_bytes() == before
-    journal_path(place.table("new")).write_text("")
+        import_table(path, ImportRequest("board", force=True), workspace)
+    assert workspace.table("board").read_bytes() == before
+    journal_path(workspace.table("new")).write_text("")
     with pytest.raises(
         TableError, match="holds what jmsnas profile has begun to measure, which an import never"
     ):
-        import_table(path, Wanted("new"), place)
+        import_table(path, ImportRequest("new"), workspace)
 
 
-def test_a_table_that_is_being_written_is_left_alone(tmp_path: Path, place: Workspace) -> None:
-    with only_writer(place.table("board")), pytest.raises(MeasurementError):
-        import_table(file(tmp_path, "lut.yaml", LUT), Wanted("board"), place)
+def test_a_table_that_is_being_written_is_left_alone(tmp_path: Path, workspace: Workspace) -> None:
+    with table_lock(workspace.table("board")), pytest.raises(MeasurementError):
+        import_table(file(tmp_path, "lut.yaml", LUT), ImportRequest("board"), workspace)
 
 
-def test_a_search_reads_what_was_imported(tmp_path: Path, place: Workspace) -> None:
-    import_table(file(tmp_path, "lut.yaml", LUT), Wanted("pixel1"), place)
+def test_a_search_reads_what_was_imported(tmp_path: Path, workspace: Workspace) -> None:
+    import_table(file(tmp_path, "lut.yaml", LUT), ImportRequest("pixel1"), workspace)
     (row,) = (
         r
-        for r in read_table(place.table("pixel1")).of(Key()).rows
+        for r in read_table(workspace.table("pixel1")).for_key(RuntimeKey()).rows
         if r.block == Block.parse("mb_k3_e6_skip 24->24 8x8")
     )
     assert row.median_s == 1e-3

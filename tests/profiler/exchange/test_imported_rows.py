@@ -4,31 +4,31 @@ import pytest
 from profiling_jobs import a_row
 
 from jmsnas.errors import TableError
-from jmsnas.profiler.exchange.imported_rows import Target, imported_rows, marked, own_row
-from jmsnas.profiler.exchange.lut_keys import Entry, Figure, Piece
-from jmsnas.profiler.quality.rules import Finding
+from jmsnas.profiler.exchange.imported_rows import ImportTarget, import_exported_row, imported_rows, mark_red
+from jmsnas.profiler.exchange.lut_keys import HeadPiece, LutEntry, MeanLatency
+from jmsnas.profiler.quality.rules import QualityFinding
 from jmsnas.profiler.simulation.roofline import simulated_table
-from jmsnas.profiler.table.latency_table import Key, Row
+from jmsnas.profiler.table.latency_table import BlockRow, RuntimeKey
 from jmsnas.space import Block
 
-TARGET = Target("board", Key("torch", 4), "imported: lut.yaml, 0123456789ab", force=False)
+TARGET = ImportTarget("board", RuntimeKey("torch", 4), "imported: lut.yaml, 0123456789ab", force=False)
 FORCED = replace(TARGET, force=True)
 BLOCK, OTHER = Block.parse("mb_k3_e3 16->24 8x8 /2"), Block.parse("mb_k5_e3 16->24 8x8 /2")
 
 
-def entry(what: Block | Piece, mean_s: float, half_s: float | None = None, runs: int = 0) -> Entry:
-    return (what,), Figure(mean_s, half_s, runs)
+def entry(what: Block | HeadPiece, mean_s: float, half_s: float | None = None, runs: int = 0) -> LutEntry:
+    return (what,), MeanLatency(mean_s, half_s, runs)
 
 
-def only_row(*entries: Entry, target: Target = TARGET) -> Row:
+def only_row(*entries: LutEntry, target: ImportTarget = TARGET) -> BlockRow:
     ((row,), _) = imported_rows(entries, target)
-    assert isinstance(row, Row)
+    assert isinstance(row, BlockRow)
     return row
 
 
 def test_a_row_says_that_nothing_is_known_of_it() -> None:
     row = only_row(entry(BLOCK, 2e-3))
-    assert (row.device, row.key, row.block, row.kind) == ("board", Key("torch", 4), BLOCK, "imported")
+    assert (row.device, row.key, row.block, row.kind) == ("board", RuntimeKey("torch", 4), BLOCK, "imported")
     assert row.median_s == row.low_s == row.high_s == row.ratio == 2e-3
     assert (row.reference_s, row.rounds, row.converged) == (1.0, 0, False)
     assert row.trust == "yellow" and "nothing is known of how it was measured" in row.trust_reason
@@ -67,8 +67,8 @@ def test_forced_their_mean_holds_both_and_is_red() -> None:
 
 
 def test_pieces_become_heads_and_what_is_left_is_counted() -> None:
-    mix, end = Piece("Conv_1", (4, 4, 8), (4, 4, 16)), Piece("Logits", (4, 4, 16), (1, 1, 3))
-    alone = Piece("AvgPool2D", (4, 4, 8), (1, 1, 8))
+    mix, end = HeadPiece("Conv_1", (4, 4, 8), (4, 4, 16)), HeadPiece("Logits", (4, 4, 16), (1, 1, 3))
+    alone = HeadPiece("AvgPool2D", (4, 4, 8), (1, 1, 8))
     rows, left_out = imported_rows([entry(mix, 1e-3), entry(end, 2e-3), entry(alone, 1.0)], TARGET)
     ((head,)) = rows
     assert str(head.block) == "head 8->3 4x4 h16" and head.median_s == pytest.approx(3e-3)
@@ -78,41 +78,44 @@ def test_pieces_become_heads_and_what_is_left_is_counted() -> None:
 
 def test_a_block_that_is_also_a_piece_is_left_out_of_nothing() -> None:
     classifier = Block.parse("classifier 16->3 4x4")
-    both: Entry = ((classifier, Piece("Logits", (4, 4, 16), (1, 1, 3))), Figure(1e-3))
+    both: LutEntry = ((classifier, HeadPiece("Logits", (4, 4, 16), (1, 1, 3))), MeanLatency(1e-3))
     rows, left_out = imported_rows([both], TARGET)
     assert [row.block for row in rows] == [classifier] and not left_out
 
 
 def test_our_own_rows_become_imported_ones_and_never_green() -> None:
     green = replace(a_row(), trust="green", trust_reason="")
-    found = own_row(green, "t.csv", TARGET)
+    found = import_exported_row(green, "t.csv", TARGET)
     assert (found.device, found.kind, found.trust) == ("board", "imported", "yellow")
     assert found.trust_reason == "imported; where it was measured green: "
     assert found.source == f"{TARGET.source}; {green.source}"
     assert (found.median_s, found.key) == (green.median_s, green.key)
-    red = own_row(replace(green, trust="red", trust_reason="throttled"), "t.csv", TARGET)
+    red = import_exported_row(replace(green, trust="red", trust_reason="throttled"), "t.csv", TARGET)
     assert red.trust == "red"
     # A second time nothing is lost of what was said the first time.
-    assert own_row(red, "t.csv", TARGET).trust_reason == "imported; where it was measured red: throttled"
+    assert (
+        import_exported_row(red, "t.csv", TARGET).trust_reason
+        == "imported; where it was measured red: throttled"
+    )
 
 
 def test_rows_of_another_device_and_simulated_ones_are_refused() -> None:
     with pytest.raises(TableError, match="t.csv is a table of phone, got --device board: give that name"):
-        own_row(replace(a_row(), device="phone"), "t.csv", TARGET)
-    simulated = simulated_table("pi4", [BLOCK], [Key()]).rows[0]
+        import_exported_row(replace(a_row(), device="phone"), "t.csv", TARGET)
+    simulated = simulated_table("pi4", [BLOCK], [RuntimeKey()]).rows[0]
     with pytest.raises(
         TableError, match=r"t.csv holds simulated rows \(mb_k3_e3 16->24 8x8 /2\), which are no"
     ):
-        own_row(simulated, "t.csv", TARGET)
+        import_exported_row(simulated, "t.csv", TARGET)
 
 
 def test_rows_the_gate_speaks_against_are_red() -> None:
     rows = [only_row(entry(block, 1e-3)) for block in (BLOCK, OTHER)]
     errors = [
-        Finding("units", "error", "t", (("t", 2), ("elsewhere", 1)), ""),
-        Finding("throughput", "error", "t", (("t", 2),), ""),
+        QualityFinding("units", "error", "t", (("t", 2), ("elsewhere", 1)), ""),
+        QualityFinding("throughput", "error", "t", (("t", 2),), ""),
     ]
-    first, second = marked(rows, errors, "t")
+    first, second = mark_red(rows, errors, "t")
     assert first == rows[0]
     assert (second.trust, second.trust_reason) == (
         "red",

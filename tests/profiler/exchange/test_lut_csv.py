@@ -12,21 +12,21 @@ from synthetic_published import a_record
 
 from jmsnas.errors import TableError
 from jmsnas.profiler.exchange.lut_csv import (
-    cells_of,
-    is_ours,
-    one_setting,
-    our_rows,
-    published_figures,
-    read_cells,
+    is_exported_table,
+    published_entries,
+    read_csv_records,
+    rows_of_export,
+    select_setting,
+    to_csv_records,
 )
-from jmsnas.profiler.exchange.lut_keys import Figure, Piece
-from jmsnas.profiler.table.csv_export import csv_of
+from jmsnas.profiler.exchange.lut_keys import HeadPiece, MeanLatency
+from jmsnas.profiler.table.csv_export import table_to_csv
 from jmsnas.profiler.table.latency_table import LatencyTable
 from jmsnas.space import Block
 
 
 def figures(*records: dict[str, Any]) -> tuple[dict[int, Any], Counter[str]]:
-    return published_figures(dict(enumerate(cells_of(records), 1)), "t")
+    return published_entries(dict(enumerate(to_csv_records(records), 1)), "t")
 
 
 def block_of(record: dict[str, Any]) -> str:
@@ -38,16 +38,16 @@ def block_of(record: dict[str, Any]) -> str:
 def test_our_own_export_comes_back_whole_but_for_its_samples() -> None:
     part = replace(a_row(PART, (3.0, 3.1)), host_faults=("hot", "throttles"), energy_j=2.5e-4)
     table = LatencyTable("local", (a_row(ratios=(1.0, 1.02)),), {}, (part,))
-    cells = read_cells(csv_of(table), "t")
-    assert is_ours(cells)
-    rows = our_rows(cells, "t")
-    assert rows == tuple(replace(row, samples=()) for row in table.everything)
+    cells = read_csv_records(table_to_csv(table), "t")
+    assert is_exported_table(cells)
+    rows = rows_of_export(cells, "t")
+    assert rows == tuple(replace(row, samples=()) for row in table.all_rows)
 
 
 @given(st.floats(1e-9, 3000), st.floats(0, 1e3))
 def test_numbers_of_our_export_are_exact(median_s: float, energy_j: float) -> None:
     row = replace(a_row(), median_s=median_s, low_s=median_s, high_s=median_s, energy_j=energy_j)
-    (found,) = our_rows(read_cells(csv_of(LatencyTable("local", (row,), {})), "t"), "t")
+    (found,) = rows_of_export(read_csv_records(table_to_csv(LatencyTable("local", (row,), {})), "t"), "t")
     assert (found.median_s, found.energy_j) == (median_s, energy_j)
 
 
@@ -65,9 +65,9 @@ def test_numbers_of_our_export_are_exact(median_s: float, energy_j: float) -> No
     ],
 )
 def test_our_export_that_was_edited_wrongly(column: str, cell: str, message: str) -> None:
-    record = dict(read_cells(csv_of(LatencyTable("local", (a_row(),), {})), "t")[0])
+    record = dict(read_csv_records(table_to_csv(LatencyTable("local", (a_row(),), {})), "t")[0])
     with pytest.raises(TableError, match=message):
-        our_rows([record | {column: cell}], "t")
+        rows_of_export([record | {column: cell}], "t")
 
 
 @pytest.mark.parametrize(
@@ -85,14 +85,14 @@ def test_our_export_that_was_edited_wrongly(column: str, cell: str, message: str
 )
 def test_what_is_no_table_in_csv_is_one_line(text: str, message: str) -> None:
     with pytest.raises(TableError, match=message) as caught:
-        read_cells(text, "t")
+        read_csv_records(text, "t")
     assert "\n" not in str(caught.value)
 
 
 def test_more_rows_than_a_table_has_are_refused() -> None:
     header, row = csv_text([a_record()]).splitlines()
     with pytest.raises(TableError, match="t has more than 50000 rows: expected a latency table"):
-        read_cells("\n".join([header, *[row] * 50_001]), "t")
+        read_csv_records("\n".join([header, *[row] * 50_001]), "t")
 
 
 def test_blocks_of_a_published_table() -> None:
@@ -118,18 +118,18 @@ def test_pieces_of_a_head() -> None:
     mix = a_record(op="head_conv1x1", kernel_size=1, expansion=None)
     end = a_record(op="pool_fc", kernel_size=0, expansion=None, in_channels=24, out_channels=10)
     ((first, _), (second, _)) = figures(mix, end)[0][1]
-    assert first == (Piece("Conv_1", (14, 14, 16), (14, 14, 24)),)
+    assert first == (HeadPiece("Conv_1", (14, 14, 16), (14, 14, 24)),)
     assert str(second[0]) == "classifier 24->10 14x14"
-    assert second[1] == Piece("Logits", (14, 14, 24), (1, 1, 10))
+    assert second[1] == HeadPiece("Logits", (14, 14, 24), (1, 1, 10))
 
 
 def test_runs_and_variance_give_an_interval_and_batches_stay_apart() -> None:
     known = a_record(latency_ms=2.5, n_runs=100, latency_var_ms2=0.01, batch=8)
     found, _ = figures(known, a_record(latency_ms=1.0, n_runs=10))
     assert list(found) == [8, 1]
-    assert found[8][0][1] == Figure(2.5e-3, pytest.approx(1.96e-5), 100) and found[1][0][1] == Figure(
-        1e-3, None, 10
-    )
+    assert found[8][0][1] == MeanLatency(2.5e-3, pytest.approx(1.96e-5), 100) and found[1][0][
+        1
+    ] == MeanLatency(1e-3, None, 10)
 
 
 def test_what_no_block_here_is_stays_out_and_is_counted() -> None:
@@ -172,16 +172,18 @@ def test_rows_that_make_no_sense_are_one_line(changes: dict[str, Any], message: 
 
 
 def test_one_setting_is_chosen_by_a_part_of_its_words() -> None:
-    records = cells_of([a_record(campaign=0), a_record(campaign=1), a_record(processor="GPU", campaign=1)])
-    words, found = one_setting(records, "t", "gpu")
+    records = to_csv_records(
+        [a_record(campaign=0), a_record(campaign=1), a_record(processor="GPU", campaign=1)]
+    )
+    words, found = select_setting(records, "t", "gpu")
     assert str(words) == "Some board, GPU, TensorFlow Lite, campaign 1" and found == {3: records[2]}
-    assert one_setting(records[:1], "t", None)[1] == {1: records[0]}
+    assert select_setting(records[:1], "t", None)[1] == {1: records[0]}
     with pytest.raises(
         TableError, match=r"t holds 3 settings \(.*campaign 0; .*\): name one of them, in part, with"
     ):
-        one_setting(records, "t", None)
+        select_setting(records, "t", None)
     with pytest.raises(TableError, match=r"t holds no setting with 'NPU' \(.*GPU.*\): name one of them"):
-        one_setting(records, "t", "NPU")
+        select_setting(records, "t", "NPU")
 
 
 CELLS = st.sampled_from(
@@ -205,7 +207,7 @@ CELLS = st.sampled_from(
 
 @given(st.dictionaries(st.sampled_from(sorted(a_record())), CELLS | st.text(max_size=5), min_size=1))
 def test_no_cells_bring_the_reader_down(changes: dict[str, str]) -> None:
-    record = cells_of([a_record()])[0] | changes
+    record = to_csv_records([a_record()])[0] | changes
     with suppress(TableError):
-        entries, left_out = published_figures({1: record}, "t")
+        entries, left_out = published_entries({1: record}, "t")
         assert len(entries) + left_out.total() == 1

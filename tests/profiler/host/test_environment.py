@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from jmsnas.profiler.host.environment import cpu_model, describe_host, environment_name, host_is
+from jmsnas.profiler.host.environment import cpu_model, describe_host, environment_id, is_this_host
 
 
 def write(root: Path, name: str, text: str) -> None:
@@ -32,14 +32,14 @@ def processor(root: Path, name: str) -> Path:
 )
 def test_board_names_the_device(tmp_path: Path, model: str, device: str) -> None:
     root = board(tmp_path, model)
-    assert host_is(device, root)
-    assert not any(host_is(other, root) for other in {"pi4", "jetson"} - {device.removesuffix("-cpu")})
+    assert is_this_host(device, root)
+    assert not any(is_this_host(other, root) for other in {"pi4", "jetson"} - {device.removesuffix("-cpu")})
 
 
 def test_jetson_by_its_release_file(tmp_path: Path) -> None:
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc/nv_tegra_release").write_text("# R35 (release)")
-    assert host_is("jetson", tmp_path)
+    assert is_this_host("jetson", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -52,13 +52,13 @@ def test_jetson_by_its_release_file(tmp_path: Path) -> None:
 def test_processor_names_the_device(tmp_path: Path, name: str, device: str) -> None:
     root = processor(tmp_path, name)
     assert cpu_model(root) == name
-    assert host_is(device, root) and host_is(f"{device}-cpu", root)
-    assert not host_is({"laptop": "cloud", "cloud": "laptop"}[device], root)
+    assert is_this_host(device, root) and is_this_host(f"{device}-cpu", root)
+    assert not is_this_host({"laptop": "cloud", "cloud": "laptop"}[device], root)
 
 
 def test_local_is_any_host_and_the_unknown_none(tmp_path: Path) -> None:
-    assert host_is("local", tmp_path)
-    assert not any(host_is(name, tmp_path) for name in ("toaster", "pi4", "jetson", "laptop", "cloud"))
+    assert is_this_host("local", tmp_path)
+    assert not any(is_this_host(name, tmp_path) for name in ("toaster", "pi4", "jetson", "laptop", "cloud"))
 
 
 def test_description_of_a_made_up_host(tmp_path: Path) -> None:
@@ -83,8 +83,8 @@ def test_description_of_this_host() -> None:
 
 
 def test_name_follows_the_content() -> None:
-    name = environment_name({"a": "1", "b": "2"})
-    assert name == environment_name({"b": "2", "a": "1"}) != environment_name({"a": "1", "b": "3"})
+    name = environment_id({"a": "1", "b": "2"})
+    assert name == environment_id({"b": "2", "a": "1"}) != environment_id({"a": "1", "b": "3"})
     assert len(name) == 12
 
 

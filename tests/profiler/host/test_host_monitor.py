@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 from synthetic_hosts import Host, laptop, raspberry_pi
 
-from jmsnas.profiler.host.host_monitor import Read, Watch, read_host
-from jmsnas.profiler.host.host_state import HostState, keep_busy
-from jmsnas.profiler.host.sensors import Throttle
+from jmsnas.profiler.host.host_monitor import HostMonitor, HostReader, read_host
+from jmsnas.profiler.host.host_state import HostState, busy_wait
+from jmsnas.profiler.host.sensors import Throttling
 
 COOL = HostState(temperature_c=50.0)
 HOT = HostState(temperature_c=91.0)
-THROTTLED = HostState(temperature_c=50.0, throttle=Throttle(now=("under-voltage",), sources=("a",)))
+THROTTLED = HostState(temperature_c=50.0, throttle=Throttling(now=("under-voltage",), sources=("a",)))
 
 
-def states(*values: HostState | Exception) -> Read:
+def states(*values: HostState | Exception) -> HostReader:
     """A host that gives one state after the other, or fails."""
     left: Iterator[HostState | Exception] = iter(values)
 
@@ -36,7 +36,7 @@ def seconds(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     return now
 
 
-def looked(watch: Watch, seconds: list[float], times: int) -> tuple[str, ...]:
+def looked(watch: HostMonitor, seconds: list[float], times: int) -> tuple[str, ...]:
     for _ in range(times):
         seconds[0] += 1.0
         watch.look()
@@ -51,19 +51,19 @@ def test_lines_before_and_after_are_told_once_each(tmp_path: Path) -> None:
     still, lines, told = Host(tmp_path, raspberry_pi).read(), list[str](), set[str]()
     still = replace(still, governor="ondemand")
     hot, hotter = replace(still, temperature_c=85.0), replace(still, temperature_c=86.0)
-    watch = Watch(states(still, hot), lines.append, told)
+    watch = HostMonitor(states(still, hot), lines.append, told)
     assert [line.partition(" is ")[0] for line in lines] == ["the governor"]
     watch.end()
     assert len(lines) == 2 and lines[1].startswith("the host is at 85 C")
     # The next sitting of the same call: another number is no news.
-    Watch(states(hotter, still), lines.append, told).end()
+    HostMonitor(states(hotter, still), lines.append, told).end()
     assert len(lines) == 2
-    Watch(states(hotter, still), lines.append, set()).end()
+    HostMonitor(states(hotter, still), lines.append, set()).end()
     assert len(lines) == 4, "another call tells anew"
 
 
 def test_without_a_reader_nothing_is_told_or_found(seconds: list[float]) -> None:
-    watch = Watch(None, pytest.fail, set())
+    watch = HostMonitor(None, pytest.fail, set())
     assert looked(watch, seconds, 3) == ()
     watch.end()
 
@@ -75,10 +75,10 @@ def test_reader_is_given_work_before_and_after_and_rest_between(seconds: list[fl
         works.append(work)
         return COOL
 
-    watch = Watch(read, quiet, set())
+    watch = HostMonitor(read, quiet, set())
     looked(watch, seconds, 1)
     watch.end()
-    assert works[0] is works[2] is keep_busy and works[1] is not keep_busy
+    assert works[0] is works[2] is busy_wait and works[1] is not busy_wait
     began_s, busy_s = time.perf_counter(), time.process_time()
     works[1]()
     # The cores that work meanwhile are those that measure.
@@ -93,7 +93,7 @@ def test_once_a_second_at_most(seconds: list[float]) -> None:
         readings += 1
         return COOL
 
-    watch = Watch(read, quiet, set())
+    watch = HostMonitor(read, quiet, set())
     readings = 0
     for _ in range(50):
         watch.look()
@@ -114,14 +114,14 @@ def test_once_a_second_at_most(seconds: list[float]) -> None:
 def test_what_is_wrong_meanwhile_is_a_fault_from_then_on(
     seconds: list[float], later: HostState | Exception, fault: str
 ) -> None:
-    watch = Watch(states(COOL, COOL, later, COOL), quiet, set())
+    watch = HostMonitor(states(COOL, COOL, later, COOL), quiet, set())
     assert looked(watch, seconds, 1) == ()
     assert looked(watch, seconds, 1) == (fault,)
     assert fault in looked(watch, seconds, 1), "it does not pass: the rows after it were measured later"
 
 
 def test_faults_are_kept_once_each_in_order(seconds: list[float]) -> None:
-    watch = Watch(states(COOL, COOL, HOT, OSError(), HOT, OSError()), quiet, set())
+    watch = HostMonitor(states(COOL, COOL, HOT, OSError(), HOT, OSError()), quiet, set())
     assert looked(watch, seconds, 5) == ("the host is at 91 C", "the host could not be watched (OSError)")
 
 
@@ -131,13 +131,13 @@ def test_clock_is_judged_against_the_first_look(tmp_path: Path, seconds: list[fl
     base = host.read()
     other = replace(base, clocks_hz={"cpu0": 2_100_000_000, "cpu1": 2_100_000_000})
     moved = replace(base, clocks_hz={"cpu0": 1_500_000_000, "cpu1": 2_100_000_000})
-    watch = Watch(states(base, other, other, moved), quiet, set())
+    watch = HostMonitor(states(base, other, other, moved), quiet, set())
     assert looked(watch, seconds, 2) == ()
     (fault,) = looked(watch, seconds, 1)
     assert fault.startswith("the clock of cpu0, busy both times, went from 2.10 to 1.50 GHz")
 
 
 def test_this_host(seconds: list[float]) -> None:
-    watch = Watch(read_host, quiet, set())
+    watch = HostMonitor(read_host, quiet, set())
     looked(watch, seconds, 1)
     assert watch.baseline is not None and watch.baseline.ticks is not None

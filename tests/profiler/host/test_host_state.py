@@ -21,8 +21,14 @@ from synthetic_hosts import (
     write,
 )
 
-from jmsnas.profiler.host.host_state import HostState, faults_between, keep_busy, read_state, warnings_for
-from jmsnas.profiler.host.sensors import Throttle, Ticks
+from jmsnas.profiler.host.host_state import (
+    HostState,
+    busy_wait,
+    host_faults_between,
+    host_warnings,
+    read_host_state,
+)
+from jmsnas.profiler.host.sensors import CpuTicks, Throttling
 
 BLIND = "cannot tell whether the clock was steady"
 
@@ -36,7 +42,7 @@ def test_still_host_gives_no_warning(host: Host) -> None:
     before, after = host.read(), host.read()
     assert before.busy_cores == after.busy_cores == ("cpu0",)
     assert before.others_busy == 0 and before.throttle is not None and before.throttle.now == ()
-    assert warnings_for(before, before) == warnings_for(before, after) == ()
+    assert host_warnings(before, before) == host_warnings(before, after) == ()
 
 
 def test_what_each_board_tells(tmp_path: Path) -> None:
@@ -50,21 +56,21 @@ def test_what_each_board_tells(tmp_path: Path) -> None:
 
 def test_virtual_machine_tells_nothing_and_is_not_trusted(tmp_path: Path) -> None:
     spend(tmp_path, [0, 0], [0, 0], 0)
-    state = read_state(tmp_path, lambda: spend(tmp_path, [20, 0], [0, 20], 20))
+    state = read_host_state(tmp_path, lambda: spend(tmp_path, [20, 0], [0, 20], 20))
     assert state == HostState(
         busy_cores=("cpu0",),
         others_busy=0.0,
-        ticks=Ticks({"cpu0": 20, "cpu1": 0}, {"cpu0": 20, "cpu1": 20}, 20),
+        ticks=CpuTicks({"cpu0": 20, "cpu1": 0}, {"cpu0": 20, "cpu1": 20}, 20),
     )
-    (line,) = warnings_for(state, state)
+    (line,) = host_warnings(state, state)
     assert line == f"{BLIND}: no reading of clocks and throttling. Measure twice and compare"
-    assert read_state(tmp_path / "nothing", lambda: None) == HostState()
+    assert read_host_state(tmp_path / "nothing", lambda: None) == HostState()
 
 
 def test_governor_that_moves_the_clock(host: Host) -> None:
     write(host.root, {f"{CPU}/cpu1/cpufreq/scaling_governor": "ondemand"})
     state = host.read()
-    (line,) = warnings_for(state, state)
+    (line,) = host_warnings(state, state)
     assert line.startswith(
         "the governor is ondemand, performance, which moves the clock: expected performance."
     )
@@ -76,7 +82,7 @@ def test_clock_of_a_busy_core_moves(host: Host, share: float, said: bool) -> Non
     before = host.read()
     assert before.clocks_hz is not None
     write(host.root, {CLOCK % 0: int(before.clocks_hz["cpu0"] / 1000 * share)})
-    lines = warnings_for(before, host.read())
+    lines = host_warnings(before, host.read())
     assert bool(lines) == said
     assert all("the clock of cpu0, busy both times, went from" in line for line in lines)
 
@@ -84,13 +90,13 @@ def test_clock_of_a_busy_core_moves(host: Host, share: float, said: bool) -> Non
 def test_idle_core_that_clocks_down_is_not_throttling(host: Host) -> None:
     before = host.read()
     write(host.root, {CLOCK % core: 200000 for core in range(1, host.cores)})
-    assert warnings_for(before, host.read()) == ()
+    assert host_warnings(before, host.read()) == ()
 
 
 def test_reading_of_an_idle_host_certifies_no_clock(tmp_path: Path) -> None:
     raspberry_pi(tmp_path)
-    state = read_state(tmp_path, lambda: spend(tmp_path, [0] * 4, [20] * 4, 0))
-    assert warnings_for(state, state) == (f"{BLIND}: no reading of clocks. Measure twice and compare",)
+    state = read_host_state(tmp_path, lambda: spend(tmp_path, [0] * 4, [20] * 4, 0))
+    assert host_warnings(state, state) == (f"{BLIND}: no reading of clocks. Measure twice and compare",)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +113,7 @@ def test_throttled_while_measuring(tmp_path: Path, board: Board, sign: dict[str,
     host = Host(tmp_path, board)
     before = host.read()
     write(tmp_path, sign)
-    line = warnings_for(before, host.read())[0]
+    line = host_warnings(before, host.read())[0]
     assert line == (f"the host throttles ({said}): cool it or give it a stronger supply, then measure again")
 
 
@@ -115,16 +121,16 @@ def test_throttling_long_ago_hides_a_later_one_on_a_pi_alone(tmp_path: Path) -> 
     host = Host(tmp_path, raspberry_pi)
     write(tmp_path, {FIRMWARE: "50000"})
     state = host.read()
-    (line,) = warnings_for(state, state)
+    (line,) = host_warnings(state, state)
     assert line.startswith(f"{BLIND}: under-voltage and throttled since the start hides any later one")
     other = Host(tmp_path / "laptop", laptop)
-    assert warnings_for(other.read(), other.read()) == ()  # its counters began at 7
+    assert host_warnings(other.read(), other.read()) == ()  # its counters began at 7
 
 
 def test_heat(host: Host) -> None:
     state = host.read()
-    assert warnings_for(replace(state, temperature_c=80.0), replace(state, temperature_c=79.0)) == ()
-    (line,) = warnings_for(replace(state, temperature_c=80.6), state)
+    assert host_warnings(replace(state, temperature_c=80.0), replace(state, temperature_c=79.0)) == ()
+    (line,) = host_warnings(replace(state, temperature_c=80.6), state)
     assert line == "the host is at 81 C: expected at most 80 C. Cool it, then measure again"
 
 
@@ -133,7 +139,7 @@ def test_other_processes_between_the_readings(host: Host) -> None:
     host.others = 15  # of the 40 ticks that two more readings take, 15 of one core are another's
     host.work()
     after = host.read()
-    (line,) = warnings_for(before, after)
+    (line,) = host_warnings(before, after)
     assert line.startswith(f"other processes keep 0.4 of {host.cores} cores busy: expected at most 0.25. End")
 
 
@@ -141,7 +147,7 @@ def test_other_processes_at_one_reading(host: Host) -> None:
     host.others = 10
     state = host.read()
     assert state.others_busy == pytest.approx(0.5)
-    assert "other processes keep 0.5 of" in warnings_for(state, state)[0]
+    assert "other processes keep 0.5 of" in host_warnings(state, state)[0]
 
 
 @pytest.mark.parametrize(
@@ -166,8 +172,8 @@ def test_dead_watcher_certifies_nothing(tmp_path: Path, board: Board, victim: st
         path = tmp_path / victim
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
-    after = read_state(tmp_path, die)
-    assert f"{BLIND}: no reading of {unknown}. Measure twice and compare" in warnings_for(before, after)
+    after = read_host_state(tmp_path, die)
+    assert f"{BLIND}: no reading of {unknown}. Measure twice and compare" in host_warnings(before, after)
 
 
 @pytest.mark.parametrize(
@@ -179,17 +185,17 @@ def test_file_that_fails_is_none_not_good(tmp_path: Path, board: Board, file: st
     write(tmp_path, {file: text})
     state = host.read()
     assert (state.clocks_hz if file == CLOCK % 1 else state.throttle) is None
-    assert any(line.startswith(BLIND) for line in warnings_for(state, state))
+    assert any(line.startswith(BLIND) for line in host_warnings(state, state))
 
 
 def test_counter_that_fell_was_set_back(host: Host) -> None:
     before = host.read()
     counts = {"a of b": 3}
     old, new = (
-        Throttle(counts=counts, sources=("a of b",)),
-        Throttle(counts={"a of b": 1}, sources=("a of b",)),
+        Throttling(counts=counts, sources=("a of b",)),
+        Throttling(counts={"a of b": 1}, sources=("a of b",)),
     )
-    lines = warnings_for(replace(before, throttle=old), replace(before, throttle=new))
+    lines = host_warnings(replace(before, throttle=old), replace(before, throttle=new))
     assert lines == (f"{BLIND}: no reading of throttling. Measure twice and compare",)
 
 
@@ -205,9 +211,9 @@ def test_counter_that_fell_was_set_back(host: Host) -> None:
 def test_fault_that_rows_must_say(tmp_path: Path, board: Board, sign: dict[str, object], fault: str) -> None:
     host = Host(tmp_path, board)
     before = host.read()
-    assert faults_between(before, host.read()) == ()
+    assert host_faults_between(before, host.read()) == ()
     write(tmp_path, sign)
-    assert faults_between(before, host.read()) == (fault,)
+    assert host_faults_between(before, host.read()) == (fault,)
 
 
 def test_governor_and_other_processes_are_no_fault(host: Host) -> None:
@@ -215,7 +221,7 @@ def test_governor_and_other_processes_are_no_fault(host: Host) -> None:
     write(host.root, {f"{CPU}/cpu1/cpufreq/scaling_governor": "ondemand"})
     host.others = 15
     after = host.read()
-    assert len(warnings_for(before, after)) == 2 and faults_between(before, after) == ()
+    assert len(host_warnings(before, after)) == 2 and host_faults_between(before, after) == ()
 
 
 @pytest.mark.parametrize(
@@ -233,20 +239,20 @@ def test_watcher_that_died_is_a_fault(tmp_path: Path, board: Board, victim: str,
     before = host.read()
     path = tmp_path / victim
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    assert faults_between(before, host.read()) == (f"the host stopped telling its {lost}",)
+    assert host_faults_between(before, host.read()) == (f"the host stopped telling its {lost}",)
 
 
 def test_host_that_never_told_is_no_fault() -> None:
-    assert faults_between(HostState(), HostState()) == ()
+    assert host_faults_between(HostState(), HostState()) == ()
 
 
 def test_this_host() -> None:
     cores = os.sched_getaffinity(0)
-    state = read_state()
+    state = read_host_state()
     assert os.sched_getaffinity(0) == cores
     assert state.ticks is not None and state.busy_cores is not None and state.others_busy is not None
     assert f"cpu{min(cores)}" in state.busy_cores and 0 <= state.others_busy <= len(state.ticks.total)
-    assert all(line and "\n" not in line for line in warnings_for(state, state))
+    assert all(line and "\n" not in line for line in host_warnings(state, state))
 
 
 def test_affinity_is_put_back_after_a_stop(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -258,5 +264,5 @@ def test_affinity_is_put_back_after_a_stop(monkeypatch: pytest.MonkeyPatch) -> N
     cores = os.sched_getaffinity(0)
     monkeypatch.setattr(time, "perf_counter", stop)
     with pytest.raises(KeyboardInterrupt):
-        keep_busy()
+        busy_wait()
     assert os.sched_getaffinity(0) == cores

@@ -8,8 +8,8 @@ import pytest
 from synthetic_hosts import write
 from synthetic_meters import HWMON, ina3221, meter_of
 
-from jmsnas.profiler.host.jetson_rails import SampledPower
-from jmsnas.profiler.timing.energy import find_meter, why_no_meter
+from jmsnas.profiler.host.jetson_rails import PowerIntegrator
+from jmsnas.profiler.timing.energy import find_meter, no_meter_reason
 
 IIO = "sys/bus/i2c/drivers/ina3221x/1-0040/iio:device0"
 AGX_XAVIER = ({"GPU": (19000, 100), "CPU": (19000, 200), "SOC": (19000, 300)}, {"CV": (19000, 10)})
@@ -48,7 +48,7 @@ def test_rail_that_cannot_be_read_says_which_file(tmp_path: Path, missing: str) 
     ina3221(tmp_path, 1, {"CPU": (5000, 300)})
     (tmp_path / (HWMON % 1) / missing).unlink()
     assert find_meter("cpu", tmp_path) is None
-    found = why_no_meter("cpu", tmp_path)
+    found = no_meter_reason("cpu", tmp_path)
     assert found.startswith("no meter: an INA3221 cannot be read (") and missing in found
 
 
@@ -74,7 +74,7 @@ def readings(*values: float) -> Callable[[], float]:
 
 
 def test_trapezoids_by_hand() -> None:
-    sampled = SampledPower(readings(2, 4, 4, 0), clock=readings(10, 11, 13, 13.5))
+    sampled = PowerIntegrator(readings(2, 4, 4, 0), clock=readings(10, 11, 13, 13.5))
     # 0; (2 + 4) / 2 x 1 s; + 4 x 2 s; + (4 + 0) / 2 x 0.5 s
     assert [sampled.read_j() for _ in range(4)] == pytest.approx([0, 3, 11, 12])
 
@@ -87,7 +87,7 @@ def test_sample_that_fails_is_nan_and_the_next_spans_the_gap() -> None:
             raise OSError("the bus is busy")
         return value
 
-    sampled = SampledPower(power_w, clock=readings(0, 3))
+    sampled = PowerIntegrator(power_w, clock=readings(0, 3))
     sampled.read_j()
     assert math.isnan(sampled.read_j())
     assert sampled.read_j() == pytest.approx(6)
@@ -96,7 +96,7 @@ def test_sample_that_fails_is_nan_and_the_next_spans_the_gap() -> None:
 def test_power_between_two_readings_is_sampled_on_a_thread_that_ends() -> None:
     began_s = time.monotonic()
     # 100 W from 20 ms to 120 ms: two readings alone would see none of it.
-    sampled = SampledPower(lambda: 100.0 * (0.02 < time.monotonic() - began_s < 0.12), period_s=1e-3)
+    sampled = PowerIntegrator(lambda: 100.0 * (0.02 < time.monotonic() - began_s < 0.12), period_s=1e-3)
     with sampled.awake():
         before_j = sampled.read_j()
         time.sleep(0.2)
@@ -107,7 +107,7 @@ def test_power_between_two_readings_is_sampled_on_a_thread_that_ends() -> None:
 
 
 def test_time_outside_is_not_counted() -> None:
-    sampled = SampledPower(lambda: 5.0, period_s=60)
+    sampled = PowerIntegrator(lambda: 5.0, period_s=60)
     with sampled.awake():
         time.sleep(0.01)
         last_j = sampled.read_j()

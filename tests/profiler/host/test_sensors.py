@@ -5,14 +5,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jmsnas.profiler.host.sensors import (
-    Ticks,
+    CpuTicks,
     busy_cores,
     clocks_hz,
+    cores_used_by_others,
     governor,
     gpu_clock_hz,
-    others_between,
+    read_throttling,
     temperature_c,
-    throttle_signs,
     ticks,
 )
 
@@ -28,7 +28,7 @@ def tree(root: Path, files: dict[str, object]) -> Path:
 
 
 def test_nothing_there_is_none(tmp_path: Path) -> None:
-    readings = (clocks_hz, governor, gpu_clock_hz, temperature_c, throttle_signs)
+    readings = (clocks_hz, governor, gpu_clock_hz, temperature_c, read_throttling)
     assert [read(tmp_path) for read in readings] == [None] * 5
     with pytest.raises(FileNotFoundError):
         ticks(tmp_path)
@@ -42,24 +42,24 @@ def test_ticks_by_hand(tmp_path: Path) -> None:
     found = ticks(tree(tmp_path, {"proc/stat": stat, "proc/self/stat": own}))
     # cpu0: 10 + 1 + 5 + 2 + 3 + 4 (stolen) = 25 busy, and 100 idle + 20 waiting for a disk; the 7 of guests
     # are in the 10 already. Own: 30 + 8, and 2 + 1 of children.
-    assert found == Ticks({"cpu0": 25, "cpu12": 1}, {"cpu0": 145, "cpu12": 10}, 41)
+    assert found == CpuTicks({"cpu0": 25, "cpu12": 1}, {"cpu0": 145, "cpu12": 10}, 41)
 
 
 def test_others_by_hand() -> None:
-    before = Ticks({"cpu0": 0, "cpu1": 50}, {"cpu0": 100, "cpu1": 100}, 10)
-    after = Ticks({"cpu0": 20, "cpu1": 65}, {"cpu0": 120, "cpu1": 120}, 30)
+    before = CpuTicks({"cpu0": 0, "cpu1": 50}, {"cpu0": 100, "cpu1": 100}, 10)
+    after = CpuTicks({"cpu0": 20, "cpu1": 65}, {"cpu0": 120, "cpu1": 120}, 30)
     # 20 + 15 of 40 ticks were busy, 20 of them own: 15 / 40 of two cores.
-    assert others_between(before, after) == pytest.approx(0.75)
+    assert cores_used_by_others(before, after) == pytest.approx(0.75)
     assert busy_cores(before, after) == ("cpu0", "cpu1")
-    assert others_between(before, before) is None and others_between(None, after) is None
+    assert cores_used_by_others(before, before) is None and cores_used_by_others(None, after) is None
     assert busy_cores(before, before) == ()
 
 
 def test_core_that_idles_is_not_busy_and_one_that_went_is_left_out() -> None:
-    before = Ticks({"cpu0": 0, "cpu1": 0, "cpu2": 0}, {"cpu0": 0, "cpu1": 0, "cpu2": 0}, 0)
-    after = Ticks({"cpu0": 11, "cpu1": 10}, {"cpu0": 20, "cpu1": 20}, 11)
+    before = CpuTicks({"cpu0": 0, "cpu1": 0, "cpu2": 0}, {"cpu0": 0, "cpu1": 0, "cpu2": 0}, 0)
+    after = CpuTicks({"cpu0": 11, "cpu1": 10}, {"cpu0": 20, "cpu1": 20}, 11)
     assert busy_cores(before, after) == ("cpu0",)
-    assert others_between(before, after) == pytest.approx(0.5)
+    assert cores_used_by_others(before, after) == pytest.approx(0.5)
 
 
 count = st.integers(0, 1000)
@@ -73,7 +73,7 @@ def test_others_take_no_less_than_nothing_and_no_more_than_all(
     none = dict.fromkeys(names, 0)
     busy = dict(zip(names, (busy for busy, _ in cores), strict=True))
     total = dict(zip(names, (busy + idle for busy, idle in cores), strict=True))
-    found = others_between(Ticks(none, none, 0), Ticks(busy, total, own))
+    found = cores_used_by_others(CpuTicks(none, none, 0), CpuTicks(busy, total, own))
     assert (found is None) == (sum(total.values()) == 0)
     assert found is None or 0 <= found <= len(cores)
 
@@ -140,7 +140,7 @@ def test_hottest_of_what_computes(tmp_path: Path) -> None:
 def test_firmware_bits_in_words(
     tmp_path: Path, folder: str, bits: str, now: tuple[str, ...], since_start: tuple[str, ...]
 ) -> None:
-    found = throttle_signs(tree(tmp_path, {f"sys/devices/platform/{folder}/get_throttled": bits}))
+    found = read_throttling(tree(tmp_path, {f"sys/devices/platform/{folder}/get_throttled": bits}))
     assert found is not None and (found.now, found.since_start) == (now, since_start)
 
 
@@ -156,7 +156,7 @@ def test_counters_of_intel_and_jetson(tmp_path: Path) -> None:
     (tmp_path / "sys/class/hwmon").mkdir(parents=True)
     device = tmp_path / "sys/devices/platform/soctherm-oc-event/hwmon/hwmon3"
     (tmp_path / "sys/class/hwmon/hwmon3").symlink_to(device)
-    found = throttle_signs(tmp_path)
+    found = read_throttling(tmp_path)
     assert (
         found is not None
         and found.now == ()
@@ -178,9 +178,9 @@ def test_trip_points_and_brakes(tmp_path: Path) -> None:
     tree(tmp_path, {f"{zone}/{name}": value for name, value in files.items()})
     tree(tmp_path, {f"{brake % 0}/type": "pwm-fan", f"{brake % 0}/cur_state": 3})
     tree(tmp_path, {f"{brake % 1}/type": "cpufreq-cpu0", f"{brake % 1}/cur_state": 0})
-    found = throttle_signs(tmp_path)
+    found = read_throttling(tmp_path)
     assert found is not None and found.now == ()
     tree(tmp_path, {f"{zone}/temp": 95000, f"{brake % 1}/cur_state": 2})
-    found = throttle_signs(tmp_path)
+    found = read_throttling(tmp_path)
     assert found is not None
     assert found.now == ("cpu-thermal at 95 C, its limit 95 C", "cpufreq-cpu0 cools")

@@ -8,22 +8,24 @@ from gate_tables import BLOCKS, SPOILED, a_table, changed, cold, only, without_i
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jmsnas.profiler.quality.gate import check
-from jmsnas.profiler.quality.latency_entry import readings_of
-from jmsnas.profiler.simulation.roofline import simulated_names, simulated_table
-from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.quality.gate import check_quality
+from jmsnas.profiler.quality.latency_entry import entries_of_table
+from jmsnas.profiler.simulation.roofline import simulated_device_names, simulated_table
+from jmsnas.profiler.table.latency_table import RuntimeKey
 
 
 @pytest.mark.parametrize("source", ["pi4", "laptop-cpu", "cloud"])
 def test_sound_table_has_no_finding(source: str) -> None:
-    assert check(a_table(source=source)) == ()
-    assert check(without_intervals(a_table(source=source))) == ()
-    assert check(()) == ()
+    assert check_quality(a_table(source=source)) == ()
+    assert check_quality(without_intervals(a_table(source=source))) == ()
+    assert check_quality(()) == ()
 
 
-@pytest.mark.parametrize("name", simulated_names())
+@pytest.mark.parametrize("name", simulated_device_names())
 def test_simulated_rows_are_counted_and_nothing_else(name: str) -> None:
-    found = check(readings_of(simulated_table(name, BLOCKS, [Key(), Key("torch")]), "t"))
+    found = check_quality(
+        entries_of_table(simulated_table(name, BLOCKS, [RuntimeKey(), RuntimeKey("torch")]), "t")
+    )
     assert [entry.rule for entry in found] == ["simulated"]
     rows = 2 * len(BLOCKS)
     assert found[0].message == f"{rows} of {rows} rows of t are simulated, not measured"
@@ -32,7 +34,7 @@ def test_simulated_rows_are_counted_and_nothing_else(name: str) -> None:
 
 @pytest.mark.parametrize("rule", SPOILED)
 def test_every_rule_has_a_table_that_trips_it(rule: str) -> None:
-    assert rule in {entry.rule for entry in check(SPOILED[rule]())}
+    assert rule in {entry.rule for entry in check_quality(SPOILED[rule]())}
 
 
 def test_every_rule_of_the_docs_is_tried() -> None:
@@ -43,19 +45,21 @@ def test_every_rule_of_the_docs_is_tried() -> None:
 
 
 def test_cold_start() -> None:
-    assert "cold-start" not in [entry.rule for entry in check(cold(0.0))]
-    found = only(check(cold(0.3, head=10)), "cold-start")
+    assert "cold-start" not in [entry.rule for entry in check_quality(cold(0.0))]
+    found = only(check_quality(cold(0.3, head=10)), "cold-start")
     assert found.severity == "warning" and "was the device warm?" in found.message
     assert "the first 8 rows of onnxruntime-t1-b1-f32 are" in found.message
     # Ours lie sorted by block in the file: the order of measurement counts.
     shuffled = sorted(cold(0.3, head=10), key=lambda row: row.text)
-    assert only(check(shuffled), "cold-start").rows == found.rows
-    assert "cold-start" not in [entry.rule for entry in check(cold(0.3, head=10)[:31])], "too few to tell"
+    assert only(check_quality(shuffled), "cold-start").rows == found.rows
+    assert "cold-start" not in [entry.rule for entry in check_quality(cold(0.3, head=10)[:31])], (
+        "too few to tell"
+    )
 
 
 def test_units_out_of_all_bounds() -> None:
     rows = [replace(row, median_s=row.median_s * 1e6) for row in without_intervals(a_table())]
-    found = only(check(rows), "units")
+    found = only(check_quality(rows), "units")
     assert found.severity == "error" and "or above 100 s, which no block takes" in found.message
 
 
@@ -65,7 +69,7 @@ def test_any_row_in_another_unit_is_found(index: int, factor: float) -> None:
     rows = a_table(source="laptop-cpu")
     if rows[index].op == "identity":
         return
-    found = only(check(changed(rows, index, factor)), "units")
+    found = only(check_quality(changed(rows, index, factor)), "units")
     assert found.rows == (("t", index + 1),)
 
 
@@ -74,15 +78,15 @@ def test_quarter_of_the_rows_in_another_unit() -> None:
     wrong = [i for i in range(0, len(rows), 6) if rows[i].op != "identity"]
     for index in wrong:
         rows = changed(rows, index, 1e3)
-    assert only(check(rows), "units").rows == tuple(("t", i + 1) for i in wrong)
+    assert only(check_quality(rows), "units").rows == tuple(("t", i + 1) for i in wrong)
 
 
 def test_unconverged_share() -> None:
     # 53 rows: 7 are 13 %, 8 are 15.1 %.
     rows = a_table()
     assert len(rows) == 53
-    assert check([replace(row, converged=i >= 7) for i, row in enumerate(rows)]) == ()
-    (found,) = check([replace(row, converged=i >= 8) for i, row in enumerate(rows)])
+    assert check_quality([replace(row, converged=i >= 7) for i, row in enumerate(rows)]) == ()
+    (found,) = check_quality([replace(row, converged=i >= 8) for i, row in enumerate(rows)])
     assert (found.rule, found.severity, len(found.rows)) == ("unconverged", "warning", 8)
     assert (
         "8 of 53 rows of onnxruntime-t1-b1-f32 did not converge (15%, expected at most 15%)" in found.message
@@ -92,8 +96,8 @@ def test_unconverged_share() -> None:
 def test_distrusted_share() -> None:
     # 53 rows: 2 are 3.8 %, 3 are 5.7 %.
     rows, why = a_table(), "something else held its core in 52% of the rounds"
-    assert check([replace(row, distrust=why if i < 2 else "") for i, row in enumerate(rows)]) == ()
-    (found,) = check([replace(row, distrust=why if i < 3 else "") for i, row in enumerate(rows)])
+    assert check_quality([replace(row, distrust=why if i < 2 else "") for i, row in enumerate(rows)]) == ()
+    (found,) = check_quality([replace(row, distrust=why if i < 3 else "") for i, row in enumerate(rows)])
     assert (found.rule, found.severity, len(found.rows)) == ("distrusted", "warning", 3)
     assert "3 of 53 rows of onnxruntime-t1-b1-f32 are red (6%, expected at most 5%)" in found.message
     assert f"first row 1, {rows[0].text}: {why}. Run jmsnas profile again on a quiet" in found.message
@@ -102,7 +106,7 @@ def test_distrusted_share() -> None:
 def test_errors_come_first() -> None:
     rows = [replace(row, converged=False) for row in a_table()]
     rows[0] = replace(rows[0], median_s=-1.0)
-    assert [entry.severity for entry in check(rows)] == ["error", "warning"]
+    assert [entry.severity for entry in check_quality(rows)] == ["error", "warning"]
 
 
 @given(st.floats(0.2, 5.0))
@@ -111,7 +115,7 @@ def test_a_faster_or_slower_host_changes_nothing(factor: float) -> None:
     rows = a_table()
     for index in range(len(rows)):
         rows = changed(rows, index, factor)
-    assert check(rows) == ()
+    assert check_quality(rows) == ()
 
 
 @settings(max_examples=60)
@@ -120,6 +124,6 @@ def test_no_latency_brings_the_gate_down(values: list[float | None], campaign: s
     rows = without_intervals(a_table())
     rows = [replace(r, campaign=campaign) for r in rows]
     odd = [replace(r, median_s=math.nan if v is None else v) for r, v in zip(rows, values, strict=False)]
-    found = check([*odd, *rows[len(odd) :]])
+    found = check_quality([*odd, *rows[len(odd) :]])
     wrong = {("t", r.row) for r in odd if not (math.isfinite(r.median_s) and r.median_s > 0)}
     assert {place for entry in found if entry.rule == "positive" for place in entry.rows} == wrong

@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 from profiling_jobs import BLOCKS, PART, a_row
 
-from jmsnas.profiler.quality.latency_entry import Reading, readings_of
+from jmsnas.profiler.quality.latency_entry import LatencyEntry, entries_of_table
 from jmsnas.profiler.simulation.roofline import simulated_table
-from jmsnas.profiler.table.latency_table import Key, LatencyTable
+from jmsnas.profiler.table.latency_table import LatencyTable, RuntimeKey
 from jmsnas.space import HEAD, Block, Candidate, Layer
 
 MARKS = ((BLOCKS[0], "red"), (BLOCKS[1], "green"))
@@ -13,7 +13,7 @@ MB = Block(Candidate(5, 6, True), Layer(24, 24, 1, 4, 4))
 
 
 def test_row_of_our_table() -> None:
-    (found,) = readings_of(simulated_table("pi4", [MB], [Key("torch")]), "pi4.parquet")
+    (found,) = entries_of_table(simulated_table("pi4", [MB], [RuntimeKey("torch")]), "pi4.parquet")
     assert (found.table, found.row, found.device, found.setting) == (
         "pi4.parquet", 1, "pi4", "torch-t1-b1-f32",
     )  # fmt: skip
@@ -25,7 +25,7 @@ def test_row_of_our_table() -> None:
 
 def test_head_says_how_wide_it_is_inside() -> None:
     head = Block(HEAD, Layer(32, 10, 1, 2, 2, "head", 128))
-    (found,) = readings_of(simulated_table("pi4", [head], [Key()]), "t")
+    (found,) = entries_of_table(simulated_table("pi4", [head], [RuntimeKey()]), "t")
     assert found.text == "head 32->10 2x2 (hidden 128)"
 
 
@@ -37,21 +37,23 @@ def test_head_says_how_wide_it_is_inside() -> None:
     ],
 )
 def test_text(changes: dict[str, object], text: str) -> None:
-    assert Reading("t", 1, "d", "s", **({"op": "mb", "median_s": 1.0} | changes)).text == text  # type: ignore[arg-type]
+    assert LatencyEntry("t", 1, "d", "s", **({"op": "mb", "median_s": 1.0} | changes)).text == text  # type: ignore[arg-type]
 
 
 def test_whole_parts_are_no_blocks_to_compare() -> None:
     table = LatencyTable("local", (a_row(),), {}, (a_row(PART),))
-    assert [found.text for found in readings_of(table, "t")] == ["mb_k3_e3_skip 8->8 4x4"]
+    assert [found.text for found in entries_of_table(table, "t")] == ["mb_k3_e3_skip 8->8 4x4"]
 
 
 def test_only_a_red_measured_row_is_distrusted() -> None:
     red, green = (replace(a_row(block), trust=mark, trust_reason=mark) for block, mark in MARKS)
-    found = readings_of(LatencyTable("local", (red, green), {}), "t")  # type: ignore[arg-type]
+    found = entries_of_table(LatencyTable("local", (red, green), {}), "t")  # type: ignore[arg-type]
     assert [reading.distrust for reading in found] == ["red", ""]
-    assert readings_of(simulated_table("pi4", [MB], [Key()]), "t")[0].distrust == ""
+    assert entries_of_table(simulated_table("pi4", [MB], [RuntimeKey()]), "t")[0].distrust == ""
 
 
 def test_block_is_the_same_on_another_device() -> None:
-    one, other = (readings_of(simulated_table(name, [MB], [Key()]), name)[0] for name in ("pi4", "cloud"))
+    one, other = (
+        entries_of_table(simulated_table(name, [MB], [RuntimeKey()]), name)[0] for name in ("pi4", "cloud")
+    )
     assert one.block == other.block and one.sweep != other.sweep

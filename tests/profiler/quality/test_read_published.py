@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jmsnas.errors import TableError
-from jmsnas.profiler.quality.read_published import foreign_readings, read_readings, read_records
+from jmsnas.profiler.quality.read_published import entries_of_records, read_entries, read_published_records
 from jmsnas.profiler.simulation.roofline import simulated_table
-from jmsnas.profiler.table.latency_table import Key, LatencyTable
+from jmsnas.profiler.table.latency_table import LatencyTable, RuntimeKey
 from jmsnas.profiler.table.parquet import write_table
 from jmsnas.space import Block, Candidate, Layer
 
@@ -40,7 +40,7 @@ RECORD: dict[str, Any] = {
 
 
 def test_block_of_a_published_table() -> None:
-    (found,) = foreign_readings([RECORD], "t")
+    (found,) = entries_of_records([RECORD], "t")
     assert found.median_s == pytest.approx(5e-4)
     assert (found.device, found.setting) == ("Some board, GPU", "TensorFlow Lite, batch 1")
     assert (found.text, found.variant, found.row) == ("mb_k5_e3 8->16 7x7 /2", "", 1)
@@ -68,25 +68,25 @@ def test_block_of_a_published_table() -> None:
     ],
 )
 def test_macs(changes: dict[str, Any], macs: float) -> None:
-    assert foreign_readings([RECORD | changes], "t")[0].macs == macs
+    assert entries_of_records([RECORD | changes], "t")[0].macs == macs
 
 
 def test_what_sets_blocks_apart() -> None:
     other = {"pw_groups": 2, "se": True, "se_channels": 4, "activation": "swish", "campaign": 0}
-    one, two = foreign_readings([RECORD, RECORD | other], "t")
+    one, two = entries_of_records([RECORD, RECORD | other], "t")
     assert two.variant == "pw_groups 2 se True se_channels 4 activation swish"
     assert (one.campaign, two.campaign) == ("", "campaign 0") and one.block != two.block
 
 
 def test_network_is_known_by_its_architecture() -> None:
     record = {"device": "d", "runtime": "r", "batch": 32, "latency_ms": 9.0, "arch": "0123", "space": "s"}
-    (found,) = foreign_readings([record], "t")
+    (found,) = entries_of_records([record], "t")
     assert (found.op, found.variant, found.macs) == ("network", "space s arch 0123", 0.0)
 
 
 @given(st.none() | st.floats())
 def test_no_latency_is_refused(latency_ms: float | None) -> None:
-    (found,) = foreign_readings([RECORD | {"latency_ms": latency_ms}], "t")
+    (found,) = entries_of_records([RECORD | {"latency_ms": latency_ms}], "t")
     if latency_ms is None or math.isnan(latency_ms):
         assert math.isnan(found.median_s)
     else:
@@ -95,21 +95,21 @@ def test_no_latency_is_refused(latency_ms: float | None) -> None:
 
 def test_interval_needs_runs_and_variance() -> None:
     for changes in ({"n_runs": None}, {"latency_var_ms2": None}, {"latency_var_ms2": math.nan}):
-        (found,) = foreign_readings([RECORD | changes], "t")
+        (found,) = entries_of_records([RECORD | changes], "t")
         assert found.low_s is None and found.high_s is None
 
 
 def test_cell_of_the_wrong_kind() -> None:
     with pytest.raises(TableError, match=r"t row 2 makes no sense: .*Expected the columns of docs/table\.md"):
-        foreign_readings([RECORD, RECORD | {"height": "tall"}], "t")
+        entries_of_records([RECORD, RECORD | {"height": "tall"}], "t")
 
 
 def test_files_of_both_kinds(tmp_path: Path) -> None:
     pq.write_table(pa.Table.from_pylist([RECORD, RECORD]), tmp_path / "published.parquet")
-    assert [r.row for r in read_readings(tmp_path / "published.parquet")] == [1, 2]
+    assert [r.row for r in read_entries(tmp_path / "published.parquet")] == [1, 2]
     block = Block(Candidate(3, 3), Layer(8, 8, 1, 4, 4))
-    write_table(tmp_path / "ours.parquet", simulated_table("pi4", [block], [Key()]))
-    (found,) = read_readings(tmp_path / "ours.parquet")
+    write_table(tmp_path / "ours.parquet", simulated_table("pi4", [block], [RuntimeKey()]))
+    (found,) = read_entries(tmp_path / "ours.parquet")
     assert found.simulated and found.table == str(tmp_path / "ours.parquet")
 
 
@@ -119,25 +119,25 @@ def test_table_of_ours_that_another_version_wrote(tmp_path: Path) -> None:
     metadata = {**old.schema.metadata, b"jmsnas.schema": b"1"}
     pq.write_table(old.replace_schema_metadata(metadata), tmp_path / "ours.parquet")
     with pytest.raises(TableError, match="has schema 1, this version reads 3"):
-        read_readings(tmp_path / "ours.parquet")
+        read_entries(tmp_path / "ours.parquet")
 
 
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(TableError, match="cannot read .*No such file"):
-        read_readings(tmp_path / "t")
+        read_entries(tmp_path / "t")
 
 
 def test_not_parquet(tmp_path: Path) -> None:
     (tmp_path / "t").write_text("no table at all")
     with pytest.raises(TableError, match="t is damaged, or not a Parquet file: .*Expected a latency table"):
-        read_readings(tmp_path / "t")
+        read_entries(tmp_path / "t")
 
 
 def test_too_large(tmp_path: Path) -> None:
     with (tmp_path / "t").open("wb") as file:
         file.truncate((64 << 20) + 1)
     with pytest.raises(TableError, match="is larger than 67108864 bytes or 1000000 rows"):
-        read_readings(tmp_path / "t")
+        read_entries(tmp_path / "t")
 
 
 def test_missing_columns(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_missing_columns(tmp_path: Path) -> None:
     with pytest.raises(
         TableError, match="no latency table: it lacks the columns runtime, batch, op, kernel_size"
     ):
-        read_readings(tmp_path / "t")
+        read_entries(tmp_path / "t")
 
 
 def test_differences_are_not_latencies(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_differences_are_not_latencies(tmp_path: Path) -> None:
     with pytest.raises(
         TableError, match="holds differences to a skip operator.*Expected a column latency_ms"
     ):
-        read_readings(tmp_path / "t")
+        read_entries(tmp_path / "t")
 
 
 def as_csv(path: Path, *records: dict[str, Any]) -> Path:
@@ -167,10 +167,10 @@ def as_csv(path: Path, *records: dict[str, Any]) -> Path:
 def test_a_csv_file_is_read_as_the_same_table(tmp_path: Path) -> None:
     second = {**RECORD, "kernel_size": 3, "processor": "", "n_runs": "", "latency_ms": 4}
     pq.write_table(pa.Table.from_pylist([RECORD]), tmp_path / "t.parquet")
-    (parquet,) = read_records(tmp_path / "t.parquet")
-    first, other = read_records(as_csv(tmp_path / "t.csv", RECORD, second))
+    (parquet,) = read_published_records(tmp_path / "t.parquet")
+    first, other = read_published_records(as_csv(tmp_path / "t.csv", RECORD, second))
     assert first == parquet and (other["n_runs"], other["processor"]) == (None, "")
-    assert read_readings(as_csv(tmp_path / "t.csv", second))[0].device == "Some board"
+    assert read_entries(as_csv(tmp_path / "t.csv", second))[0].device == "Some board"
 
 
 @pytest.mark.parametrize(
@@ -185,5 +185,5 @@ def test_a_csv_file_is_read_as_the_same_table(tmp_path: Path) -> None:
 def test_a_csv_file_that_is_no_table_is_one_line(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "t.csv").write_bytes(content)
     with pytest.raises(TableError, match=message) as raised:
-        read_records(tmp_path / "t.csv")
+        read_published_records(tmp_path / "t.csv")
     assert str(raised.value).isprintable()

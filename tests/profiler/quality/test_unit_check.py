@@ -3,14 +3,14 @@ from collections.abc import Sequence
 import pytest
 from synthetic_published import records
 
-from jmsnas.profiler.quality.read_published import foreign_readings
-from jmsnas.profiler.quality.rules import Finding
-from jmsnas.profiler.quality.unit_check import odd_level
+from jmsnas.profiler.quality.read_published import entries_of_records
+from jmsnas.profiler.quality.rules import QualityFinding
+from jmsnas.profiler.quality.unit_check import suspicious_unit
 
 
-def found(factor: float, count: int = 12, **changes: object) -> Sequence[Finding]:
+def found(factor: float, count: int = 12, **changes: object) -> Sequence[QualityFinding]:
     rows = [{**row, "latency_ms": factor * row["latency_ms"]} for row in records(count, **changes)]
-    return list(odd_level(foreign_readings(rows, "t")))
+    return list(suspicious_unit(entries_of_records(rows, "t")))
 
 
 @pytest.mark.parametrize("factor", [1.0, 30.0, 1 / 30])

@@ -11,19 +11,19 @@ from profiling_jobs import EAGER, a_row
 
 from jmsnas.errors import InputError, MeasurementError, TableError
 from jmsnas.files import write_json
-from jmsnas.profiler.host.environment import describe_host, environment_name
+from jmsnas.profiler.host.environment import describe_host, environment_id
 from jmsnas.profiler.session import breakdowns as breakdowns_of
 from jmsnas.profiler.session.breakdowns import (
     STAGES,
-    break_down,
-    note_stages,
+    add_stages_to_table,
+    profile_breakdowns,
     read_breakdowns,
-    stages_s,
+    sum_of_stages_s,
     write_breakdowns,
 )
-from jmsnas.profiler.table.journal import only_writer
-from jmsnas.profiler.table.latency_table import Key
-from jmsnas.profiler.table.merge_journal import merged
+from jmsnas.profiler.table.journal import table_lock
+from jmsnas.profiler.table.latency_table import RuntimeKey
+from jmsnas.profiler.table.merge_journal import merge_rows
 from jmsnas.profiler.table.parquet import read_table, write_table
 from jmsnas.profiler.timing.onnx_export import seeded_module
 from jmsnas.profiler.timing.torchprof_backend import Breakdown, layer_stages
@@ -46,13 +46,13 @@ def written(path: Path) -> dict[str, Any]:
 def test_every_block_but_identity_in_order() -> None:
     steps: list[tuple[float, float]] = []
     blocks = [SKIP, Block(IDENTITY, SAME), HEAD_BLOCK, PLAIN]
-    found = break_down(blocks, runs=1, progress=lambda done, total, what: steps.append((done, total)))
+    found = profile_breakdowns(blocks, runs=1, progress=lambda done, total, what: steps.append((done, total)))
     assert [each.block for each in found] == [SKIP, HEAD_BLOCK, PLAIN]
     assert steps == [(step, 6) for step in range(7)], "five rounds of warm-up and one that counts"
     # The median of one run is that run, and torchprof's total is without the addition.
     skip, head, _ = found
-    assert stages_s(head) == pytest.approx(head.total_s)
-    assert stages_s(skip) == pytest.approx(skip.total_s + dict(skip.stages)["add"])
+    assert sum_of_stages_s(head) == pytest.approx(head.total_s)
+    assert sum_of_stages_s(skip) == pytest.approx(skip.total_s + dict(skip.stages)["add"])
 
 
 def test_medians_over_rounds_in_another_order_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -64,7 +64,7 @@ def test_medians_over_rounds_in_another_order_each_time(monkeypatch: pytest.Monk
         return {"expand": order.count(block) * 1e-6, "add": 1e-6}
 
     monkeypatch.setattr(breakdowns_of, "stage_seconds", seen)
-    found = break_down([SKIP, PLAIN, HEAD_BLOCK], runs=3, seed=1)
+    found = profile_breakdowns([SKIP, PLAIN, HEAD_BLOCK], runs=3, seed=1)
     # Runs 6, 7 and 8 count.
     assert [dict(each.stages) for each in found] == [{"expand": 7e-6, "add": 1e-6}] * 3
     assert [each.total_s for each in found] == pytest.approx([7e-6] * 3)
@@ -74,30 +74,32 @@ def test_medians_over_rounds_in_another_order_each_time(monkeypatch: pytest.Monk
 
 def test_rows_of_this_host_in_eager_torch_get_their_stages(tmp_path: Path) -> None:
     path, here = tmp_path / "local.parquet", describe_host()
-    assert note_stages("local", path, FOUND, print) == 0 and not list(tmp_path.iterdir())
-    keys = (EAGER, Key("torch", timer="torchprof"), Key(), Key("torch", batch=2))
-    rows = [replace(a_row(SKIP, key=key), environment=environment_name(here)) for key in keys]
-    rows.append(replace(a_row(PLAIN), environment=environment_name(here)))
+    assert add_stages_to_table("local", path, FOUND, print) == 0 and not list(tmp_path.iterdir())
+    keys = (EAGER, RuntimeKey("torch", timer="torchprof"), RuntimeKey(), RuntimeKey("torch", batch=2))
+    rows = [replace(a_row(SKIP, key=key), environment=environment_id(here)) for key in keys]
+    rows.append(replace(a_row(PLAIN), environment=environment_id(here)))
     rows.append(replace(a_row(HEAD_BLOCK), environment="another"))
-    environments = {environment_name(here): here, "another": {"cpu": "another"}}
-    write_table(path, merged("local", rows, environments))
+    environments = {environment_id(here): here, "another": {"cpu": "another"}}
+    write_table(path, merge_rows("local", rows, environments))
     before = read_table(path)
-    assert note_stages("local", path, FOUND, print) == 2
+    assert add_stages_to_table("local", path, FOUND, print) == 2
     after = {row.key: row for row in read_table(path).rows if row.block == SKIP}
     for key in keys[:2]:
         assert after[key].stages == ("expand", "depthwise", "project", "add")
         assert after[key].stages_s == (1e-5, 3e-5, 1e-5, 2e-6)
     stripped = tuple(replace(row, stages=(), stages_s=()) for row in read_table(path).rows)
     assert stripped == before.rows, "and nothing else has changed"
-    with only_writer(path), pytest.raises(MeasurementError, match="another profiler"):
-        note_stages("local", path, FOUND, print)
+    with table_lock(path), pytest.raises(MeasurementError, match="another profiler"):
+        add_stages_to_table("local", path, FOUND, print)
 
 
 def test_refused_block_is_told_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     # A shortcut that adds in place runs aten::add_, which torchprof's path does not show as an addition.
     monkeypatch.setattr("jmsnas.blocks.MBConv.forward", lambda self, x: self.layers(x).add_(x))
     told: list[str] = []
-    assert [each.block for each in break_down([SKIP, HEAD_BLOCK], runs=1, tell=told.append)] == [HEAD_BLOCK]
+    assert [each.block for each in profile_breakdowns([SKIP, HEAD_BLOCK], runs=1, warn=told.append)] == [
+        HEAD_BLOCK
+    ]
     (line,) = told
     assert line.startswith(f"{SKIP} is left out of the breakdown: torchprof saw 0 additions")
     assert "\n" not in line
@@ -105,9 +107,9 @@ def test_refused_block_is_told_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPa
 
 def test_nothing_left_is_an_error() -> None:
     with pytest.raises(MeasurementError, match="none of 1 blocks was broken down: expected one or more that"):
-        break_down([Block(IDENTITY, SAME)])
+        profile_breakdowns([Block(IDENTITY, SAME)])
     with pytest.raises(InputError, match="cannot take the median of 0 runs"):
-        break_down([PLAIN], runs=0)
+        profile_breakdowns([PLAIN], runs=0)
 
 
 def test_stages_are_those_of_torchprof_backend() -> None:

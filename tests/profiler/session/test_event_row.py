@@ -6,15 +6,15 @@ import pytest
 from profiling_jobs import BLOCKS, EAGER, PART, a_measurement
 
 from jmsnas.profiler.session.event_row import event_row
-from jmsnas.profiler.table.latency_table import PartRow, Row
-from jmsnas.space import Subject
+from jmsnas.profiler.table.latency_table import BlockRow, PartRow
+from jmsnas.space import BlockOrPart
 
 FOUND = replace(a_measurement(3.0, level_s=2e-4), drift=0.2, interrupted=0.1)
 EVENT = json.loads(json.dumps({"row": 5, **asdict(FOUND)}))
 
 
-@pytest.mark.parametrize(("subject", "kind"), [(BLOCKS[0], Row), (PART, PartRow)])
-def test_row_of_what_a_process_told(subject: Subject, kind: type) -> None:
+@pytest.mark.parametrize(("subject", "kind"), [(BLOCKS[0], BlockRow), (PART, PartRow)])
+def test_row_of_what_a_process_told(subject: BlockOrPart, kind: type) -> None:
     row = event_row(EVENT, "local", EAGER, subject, "abc", ("hot",))
     assert type(row) is kind and (row.device, row.key, row.block) == ("local", EAGER, subject)
     assert (row.kind, row.environment, row.host_faults) == ("measured", "abc", ("hot",))

@@ -6,16 +6,16 @@ import pytest
 from profiling_jobs import BLOCKS, EAGER, MadeUpSit, Tick, a_measurement
 
 from jmsnas.errors import MeasurementError, StorageError
-from jmsnas.profiler.host.host_monitor import Read
+from jmsnas.profiler.host.host_monitor import HostReader
 from jmsnas.profiler.host.host_state import HostState
 from jmsnas.profiler.session import profiling_session as campaign_file
-from jmsnas.profiler.session.job import Job, Report
-from jmsnas.profiler.session.profiling_session import Campaign, Sit
+from jmsnas.profiler.session.job import EventHandler, ProfileJob
+from jmsnas.profiler.session.profiling_session import JobRunner, ProfilingSession
 from jmsnas.profiler.table.journal import append_record, journal_path, read_journal
 from jmsnas.profiler.table.latency_table import LatencyTable
 from jmsnas.profiler.table.parquet import read_table
 from jmsnas.profiler.timing.paired_timing import TimingConfig
-from jmsnas.progress import silent
+from jmsnas.progress import no_progress
 from jmsnas.space import Block
 
 HOST = {"cpu": "a test's"}
@@ -23,26 +23,26 @@ HOST = {"cpu": "a test's"}
 
 def measure(
     folder: Path,
-    sit: Sit,
+    sit: JobRunner,
     blocks: tuple[Block, ...] = BLOCKS[:3],
-    watch: Read | None = None,
-    tell: Callable[[str], object] = pytest.fail,
+    watch: HostReader | None = None,
+    warn: Callable[[str], object] = pytest.fail,
 ) -> LatencyTable:
-    one = Campaign("local", folder / "local.parquet", HOST, folder / "cache", 7, tell, watch, sit)  # type: ignore[arg-type]
-    return one.measure(EAGER, blocks, TimingConfig(budget_s=3.0), silent)
+    one = ProfilingSession("local", folder / "local.parquet", HOST, folder / "cache", 7, warn, watch, sit)  # type: ignore[arg-type]
+    return one.measure(EAGER, blocks, TimingConfig(budget_s=3.0), no_progress)
 
 
 def test_job_of_a_sitting(tmp_path: Path) -> None:
     sit = MadeUpSit()
     table = measure(tmp_path, sit)
-    assert sit.jobs == [Job(EAGER, BLOCKS[:3], tmp_path / "cache", 7, TimingConfig(budget_s=3.0))]
+    assert sit.jobs == [ProfileJob(EAGER, BLOCKS[:3], tmp_path / "cache", 7, TimingConfig(budget_s=3.0))]
     assert len(table.rows) == 3 and [*table.environments.values()] == [HOST]
 
 
 def test_row_is_kept_the_moment_it_is_told(tmp_path: Path) -> None:
     kept: list[int] = []
 
-    def sit(job: Job, report: Report, tick: Tick) -> None:
+    def sit(job: ProfileJob, report: EventHandler, tick: Tick) -> None:
         for index in range(len(job.subjects)):
             report({"row": index, **asdict(a_measurement())})
             records = read_journal(journal_path(tmp_path / "local.parquet")).records
@@ -63,13 +63,13 @@ def test_rows_say_which_process_measured_them(tmp_path: Path, monkeypatch: pytes
 
 
 def test_block_that_fails_is_told_and_left_out(tmp_path: Path) -> None:
-    def sit(job: Job, report: Report, tick: Tick) -> None:
+    def sit(job: ProfileJob, report: EventHandler, tick: Tick) -> None:
         report({"row": 0, **asdict(a_measurement())})
         report({"failed": 1, "why": "its process was ended by SIGSEGV"})
         report({"row": 2, **asdict(a_measurement())})
 
     told: list[str] = []
-    table = measure(tmp_path, sit, tell=told.append)
+    table = measure(tmp_path, sit, warn=told.append)
     assert {row.block for row in table.rows} == {BLOCKS[0], BLOCKS[2]}
     assert told == [
         f"{BLOCKS[1]} cannot be measured in torch-t1-b1-f32: its process was ended by SIGSEGV. It is left "
@@ -78,7 +78,7 @@ def test_block_that_fails_is_told_and_left_out(tmp_path: Path) -> None:
 
 
 def test_energy_comes_after_the_row(tmp_path: Path) -> None:
-    def sit(job: Job, report: Report, tick: Tick) -> None:
+    def sit(job: ProfileJob, report: EventHandler, tick: Tick) -> None:
         MadeUpSit()(job, report, tick)
         report({"energy": 1, "j": 2.5e-5})
 
@@ -88,7 +88,7 @@ def test_energy_comes_after_the_row(tmp_path: Path) -> None:
 
 
 def test_last_word_of_a_sitting_counts(tmp_path: Path) -> None:
-    def sit(job: Job, report: Report, tick: Tick) -> None:
+    def sit(job: ProfileJob, report: EventHandler, tick: Tick) -> None:
         for half_width in (0.009, 0.004):
             report({"row": 0, **asdict(a_measurement(half_width=half_width))})
 
@@ -98,7 +98,7 @@ def test_last_word_of_a_sitting_counts(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("error", [MeasurementError("refused"), KeyboardInterrupt(), MemoryError()])
 def test_end_of_a_sitting_keeps_the_rows_before_it(tmp_path: Path, error: BaseException) -> None:
-    def sit(job: Job, report: Report, tick: Tick) -> None:
+    def sit(job: ProfileJob, report: EventHandler, tick: Tick) -> None:
         report({"row": 1, **asdict(a_measurement())})
         raise error
 
@@ -128,7 +128,7 @@ def test_rows_say_what_the_host_showed_while_they_were_measured(tmp_path: Path) 
     def hot(work: Callable[[], None]) -> HostState:
         return HostState(temperature_c=90.0)
 
-    table = measure(tmp_path, MadeUpSit(), watch=hot, tell=lambda line: None)
+    table = measure(tmp_path, MadeUpSit(), watch=hot, warn=lambda line: None)
     # The first row was finished before the first look at the host.
     faults = {row.block: row.host_faults for row in table.rows}
     assert faults == {BLOCKS[0]: (), BLOCKS[1]: ("the host is at 90 C",), BLOCKS[2]: ("the host is at 90 C",)}

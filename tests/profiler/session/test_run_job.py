@@ -10,25 +10,27 @@ import pytest
 from profiling_jobs import BLOCKS, EAGER, PART
 
 from jmsnas.errors import MeasurementError, StorageError
-from jmsnas.profiler.host.energy_meters import Meter
+from jmsnas.profiler.host.energy_meters import EnergyMeter
 from jmsnas.profiler.session import run_job as sitting
-from jmsnas.profiler.session.job import Job, job_from
-from jmsnas.profiler.session.run_job import sit
-from jmsnas.profiler.table.latency_table import REFERENCE, Key
-from jmsnas.profiler.timing.paired_timing import Timed, TimingConfig
-from jmsnas.space import HEAD, Block, Layer, Subject
+from jmsnas.profiler.session.job import ProfileJob, job_from_document
+from jmsnas.profiler.session.run_job import run_job
+from jmsnas.profiler.table.latency_table import REFERENCE_BLOCK, RuntimeKey
+from jmsnas.profiler.timing.paired_timing import TimedLoop, TimingConfig
+from jmsnas.space import HEAD, Block, BlockOrPart, Layer
 
 QUICK = TimingConfig(budget_s=0.05, warm_up_s=0.001)
 BAD = BLOCKS[1]
 
 
-def a_job(folder: Path, *subjects: Subject, key: Key = EAGER, one_by_one: bool = False) -> Job:
-    return Job(key, subjects, folder / "cache", 3, QUICK, one_by_one, energy=False)
+def a_job(
+    folder: Path, *subjects: BlockOrPart, key: RuntimeKey = EAGER, one_by_one: bool = False
+) -> ProfileJob:
+    return ProfileJob(key, subjects, folder / "cache", 3, QUICK, one_by_one, energy=False)
 
 
-def told(job: Job, starting: Callable[[int], None] = lambda index: None) -> list[dict[str, Any]]:
+def told(job: ProfileJob, starting: Callable[[int], None] = lambda index: None) -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = []
-    sit(job, lambda event: events.append(json.loads(json.dumps(event, allow_nan=False))), starting)
+    run_job(job, lambda event: events.append(json.loads(json.dumps(event, allow_nan=False))), starting)
     return events
 
 
@@ -39,9 +41,9 @@ def rows(events: Sequence[dict[str, Any]]) -> dict[int, dict[str, Any]]:
 @pytest.mark.parametrize(
     "job",
     [
-        Job(EAGER, (), Path("cache"), 0, TimingConfig()),
-        Job(
-            Key("torch", 4, 8, "float16", "cuda", "channels_last", "torchprof"),
+        ProfileJob(EAGER, (), Path("cache"), 0, TimingConfig()),
+        ProfileJob(
+            RuntimeKey("torch", 4, 8, "float16", "cuda", "channels_last", "torchprof"),
             (*BLOCKS, PART, Block(HEAD, Layer(32, 10, 1, 2, 2, "head", 128))),
             Path("/some/where"),
             7,
@@ -51,8 +53,8 @@ def rows(events: Sequence[dict[str, Any]]) -> dict[int, dict[str, Any]]:
         ),
     ],
 )
-def test_job_and_its_document_say_the_same(job: Job) -> None:
-    assert job_from(json.loads(json.dumps(job.document(), allow_nan=False))) == job
+def test_job_and_its_document_say_the_same(job: ProfileJob) -> None:
+    assert job_from_document(json.loads(json.dumps(job.document(), allow_nan=False))) == job
 
 
 def test_every_block_and_part_is_told(tmp_path: Path) -> None:
@@ -81,7 +83,7 @@ def refusing(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
     """Let the run time refuse one block: when it is made ready, or when it runs."""
     whole = sitting.prepare
 
-    def prepare(subjects: Sequence[Subject], *more: Any) -> list[Timed]:
+    def prepare(subjects: Sequence[BlockOrPart], *more: Any) -> list[TimedLoop]:
         if when == "ready" and BAD in subjects:
             raise RuntimeError("no such kernel\nfile x, line y")
         found = whole(subjects, *more)
@@ -106,7 +108,7 @@ def test_block_that_is_refused_is_told_and_the_others_go_on(
 
 
 def test_run_time_that_cannot_run_here(tmp_path: Path) -> None:
-    cuda = a_job(tmp_path, *BLOCKS[:2], key=Key("torch", processor="cuda"))
+    cuda = a_job(tmp_path, *BLOCKS[:2], key=RuntimeKey("torch", processor="cuda"))
     with pytest.raises(MeasurementError, match="finds no CUDA device here"):
         told(cuda)
 
@@ -114,7 +116,7 @@ def test_run_time_that_cannot_run_here(tmp_path: Path) -> None:
 def test_cache_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("")
     with pytest.raises(StorageError, match="cannot write"):
-        told(a_job(tmp_path, *BLOCKS[:2], key=Key()))
+        told(a_job(tmp_path, *BLOCKS[:2], key=RuntimeKey()))
 
 
 @pytest.mark.parametrize("one_by_one", [False, True])
@@ -123,7 +125,7 @@ def test_disk_that_fills_up_is_no_blocks_fault(
 ) -> None:
     whole = sitting.prepare
 
-    def prepare(subjects: Sequence[Subject], *more: Any) -> list[Timed]:
+    def prepare(subjects: Sequence[BlockOrPart], *more: Any) -> list[TimedLoop]:
         if BAD in subjects:
             raise StorageError("the disk is full")
         return whole(subjects, *more)
@@ -134,20 +136,20 @@ def test_disk_that_fills_up_is_no_blocks_fault(
 
 
 def test_reference_is_several_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    prepared: list[Sequence[Subject]] = []
+    prepared: list[Sequence[BlockOrPart]] = []
     whole = sitting.prepare
     monkeypatch.setattr(
         sitting, "prepare", lambda subjects, *more: (prepared.append(subjects), whole(subjects, *more))[1]
     )
     told(a_job(tmp_path, BLOCKS[0]))
-    assert [*prepared[0]] == [REFERENCE] * sitting.REFERENCES and [*prepared[1]] == [BLOCKS[0]]
+    assert [*prepared[0]] == [REFERENCE_BLOCK] * sitting.REFERENCE_COPIES and [*prepared[1]] == [BLOCKS[0]]
 
 
-def counting(joules: Callable[[], float]) -> Meter:
-    return Meter("made up", "nothing", 1e-3, joules)
+def counting(joules: Callable[[], float]) -> EnergyMeter:
+    return EnergyMeter("made up", "nothing", 1e-3, joules)
 
 
-def with_meter(monkeypatch: pytest.MonkeyPatch, meter: Meter | None) -> None:
+def with_meter(monkeypatch: pytest.MonkeyPatch, meter: EnergyMeter | None) -> None:
     monkeypatch.setattr(sitting, "find_meter", lambda processor: meter)
     monkeypatch.setattr(sitting, "idle_w", lambda meter, seconds: 0.0)
 
@@ -155,7 +157,7 @@ def with_meter(monkeypatch: pytest.MonkeyPatch, meter: Meter | None) -> None:
 def test_energy_is_told_after_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = 0
 
-    def prepare(subjects: Sequence[Subject], *more: Any) -> list[Timed]:
+    def prepare(subjects: Sequence[BlockOrPart], *more: Any) -> list[TimedLoop]:
         def run(loops: int) -> float:
             nonlocal calls
             calls += loops
@@ -176,7 +178,7 @@ def test_energy_is_told_after_the_rows(tmp_path: Path, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("meter", [None, counting(lambda: math.nan)])
 def test_no_energy_where_nothing_counts_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meter: Meter | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meter: EnergyMeter | None
 ) -> None:
     with_meter(monkeypatch, meter)
     events = told(replace(a_job(tmp_path, BLOCKS[2]), energy=True))

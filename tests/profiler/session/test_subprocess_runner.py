@@ -14,10 +14,10 @@ import pytest
 from profiling_jobs import EAGER, PART
 
 from jmsnas.errors import MeasurementError, StorageError
-from jmsnas.profiler.session.job import Job, job_from
-from jmsnas.profiler.session.subprocess_runner import WORKER, sit_apart
+from jmsnas.profiler.session.job import ProfileJob, job_from_document
+from jmsnas.profiler.session.subprocess_runner import WORKER_COMMAND, run_in_subprocess
 from jmsnas.profiler.timing.paired_timing import TimingConfig
-from jmsnas.space import Block, Candidate, Layer, Subject
+from jmsnas.space import Block, BlockOrPart, Candidate, Layer
 
 HELPERS = Path(__file__).parents[2] / "helpers"
 SOUND, UNREADY, RAISES, HANGS, DIES = (
@@ -27,16 +27,18 @@ OTHER = Block(Candidate(3, 6), Layer(8, 8, 1, 4, 4))
 SEGFAULT = "its process was ended by SIGSEGV"
 
 
-def job(folder: Path, *subjects: Subject) -> Job:
+def job(folder: Path, *subjects: BlockOrPart) -> ProfileJob:
     config = TimingConfig(budget_s=0.2, warm_up_s=0.01)
-    return Job(EAGER, subjects, folder / "cache", 0, config, energy=False)
+    return ProfileJob(EAGER, subjects, folder / "cache", 0, config, energy=False)
 
 
 def faulty(runtime: str = "made-up", call: int = 1) -> tuple[str, ...]:
     return (sys.executable, str(HELPERS / "faulty_worker.py"), runtime, str(call))
 
 
-def told_by(job: Job, worker: Sequence[str] = WORKER, patience_s: float = 1.5) -> dict[str, dict[int, Any]]:
+def told_by(
+    job: ProfileJob, worker: Sequence[str] = WORKER_COMMAND, patience_s: float = 1.5
+) -> dict[str, dict[int, Any]]:
     """What is told of each block at last, by its index: rows and failures."""
     found: dict[str, dict[int, Any]] = {"row": {}, "failed": {}}
 
@@ -45,7 +47,7 @@ def told_by(job: Job, worker: Sequence[str] = WORKER, patience_s: float = 1.5) -
             if name in event:
                 found[name][event[name]] = event["why"] if name == "failed" else event["ratio"]
 
-    sit_apart(job, report, worker=worker, patience_s=patience_s)
+    run_in_subprocess(job, report, worker=worker, patience_s=patience_s)
     return found
 
 
@@ -99,7 +101,9 @@ def test_next_process_gets_what_is_left_and_its_share_of_the_time(tmp_path: Path
     given = job(tmp_path, SOUND, OTHER, PART)
     found = told_by(given, (sys.executable, "-c", _NOTING, str(tmp_path / "jobs")))
     assert found == {"row": {2: 1.0}, "failed": {0: "no"}}
-    first, second = (job_from(json.loads(line)) for line in (tmp_path / "jobs").read_text().splitlines())
+    first, second = (
+        job_from_document(json.loads(line)) for line in (tmp_path / "jobs").read_text().splitlines()
+    )
     assert first == given
     third = replace(given.config, budget_s=given.config.budget_s / 3)
     assert second == replace(given, subjects=(OTHER,), config=third, one_by_one=True)
@@ -151,7 +155,7 @@ def test_process_is_ended_with_whatever_ends_the_sitting(tmp_path: Path) -> None
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        sit_apart(job(tmp_path, HANGS), lambda event: None, tick, faulty())
+        run_in_subprocess(job(tmp_path, HANGS), lambda event: None, tick, faulty())
     assert len(met) == 1 and children(os.getpid()) == before
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from profiling_jobs import BLOCKS, EAGER, PART
 
-from jmsnas.profiler.session.job import Job
-from jmsnas.profiler.session.worker import BEAT
+from jmsnas.profiler.session.job import ProfileJob
+from jmsnas.profiler.session.worker import HEARTBEAT
 from jmsnas.profiler.timing.paired_timing import TimingConfig
 from jmsnas.space import Block, Candidate, Layer
 
@@ -20,11 +20,11 @@ RAISES = Block(Candidate(7, 3), Layer(8, 8, 1, 4, 4))
 
 
 def answers(
-    folder: Path, job: Job, worker: tuple[str, ...] = SPEAKS
+    folder: Path, job: ProfileJob, worker: tuple[str, ...] = SPEAKS
 ) -> tuple[list[dict[str, Any]], int, int]:
     """What the worker answers, the block it was at when it ended, and its exit code."""
     beat = folder / "beat"
-    beat.write_bytes(BEAT.pack(0, -1))
+    beat.write_bytes(HEARTBEAT.pack(0, -1))
     with subprocess.Popen(
         worker, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     ) as process:
@@ -33,11 +33,11 @@ def answers(
         process.stdin.flush()
         lines = process.stdout.read().splitlines()
         code = process.wait()  # while its stdin is still open: it ends of itself
-    return [json.loads(line) for line in lines], BEAT.unpack(beat.read_bytes())[1], code
+    return [json.loads(line) for line in lines], HEARTBEAT.unpack(beat.read_bytes())[1], code
 
 
-def a_job(folder: Path, *subjects: Any) -> Job:
-    return Job(EAGER, subjects, folder, 0, TimingConfig(budget_s=0.1, warm_up_s=0.01), energy=False)
+def a_job(folder: Path, *subjects: Any) -> ProfileJob:
+    return ProfileJob(EAGER, subjects, folder, 0, TimingConfig(budget_s=0.1, warm_up_s=0.01), energy=False)
 
 
 def test_job_is_answered_in_json_whatever_is_printed(tmp_path: Path) -> None:

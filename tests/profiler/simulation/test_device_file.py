@@ -8,7 +8,7 @@ from synthetic_device import TOY, synthetic_document
 
 from jmsnas.errors import DeviceError
 from jmsnas.files import read_toml
-from jmsnas.profiler.simulation.device_file import Checked, device_from_toml
+from jmsnas.profiler.simulation.device_file import RooflineValidation, device_from_toml
 
 CHECKED: dict[str, Any] = {"against": "a made-up table", "rows": 7, "rank": -0.5, "median_error": 1}
 
@@ -17,7 +17,7 @@ def test_what_a_run_time_was_held_against_may_be_stated() -> None:
     document = synthetic_document()
     document["onnxruntime"]["checked"] = CHECKED
     runtimes = device_from_toml(document, "toy.toml").runtimes
-    assert runtimes["onnxruntime"].checked == Checked("a made-up table", 7, -0.5, 1.0)
+    assert runtimes["onnxruntime"].checked == RooflineValidation("a made-up table", 7, -0.5, 1.0)
     assert runtimes["torch"].checked is None
     assert TOY.runtimes["onnxruntime"].evidence and TOY.runtimes["onnxruntime"].checked is None
 

@@ -8,21 +8,21 @@ from synthetic_device import TOY
 from jmsnas.cost import operators
 from jmsnas.errors import DeviceError, TableError
 from jmsnas.profiler.simulation.roofline import (
+    block_latency_s,
     evidence_lines,
-    load_simulated,
-    operators_s,
-    predict_s,
+    load_simulated_device,
+    operators_latency_s,
     processor_of,
     serving_key,
-    simulated_names,
+    simulated_device_names,
     simulated_table,
 )
-from jmsnas.profiler.table.latency_table import REFERENCE, RUNTIMES, Key
+from jmsnas.profiler.table.latency_table import REFERENCE_BLOCK, RUNTIMES, RuntimeKey
 from jmsnas.space import IDENTITY, Block, Candidate, Layer
 from jmsnas.space_file import load_space
 
 SMALL = Block(Candidate(3, 2, True), Layer(4, 4, 1, 2, 2))
-EVERY = [(name, runtime) for name in simulated_names() for runtime in RUNTIMES]
+EVERY = [(name, runtime) for name in simulated_device_names() for runtime in RUNTIMES]
 
 
 def test_a_compiled_graph_by_hand() -> None:
@@ -32,24 +32,24 @@ def test_a_compiled_graph_by_hand() -> None:
     # project    8*4*4 = 128 MAC, 4 * (32 + 16 + 32) = 320 bytes: 0.5   + 128/128 + 320/40 =  9.5
     # add                         4 * (32 + 16)      = 192 bytes: 0.125           + 192/48 =  4.125
     # and 1 a call: 42.375 s.
-    assert predict_s(TOY, "onnxruntime", SMALL) == pytest.approx(42.375, rel=1e-12)
+    assert block_latency_s(TOY, "onnxruntime", SMALL) == pytest.approx(42.375, rel=1e-12)
 
 
 def test_an_eager_framework_by_hand() -> None:
     # 1 a call and 37.25 for the convolutions as above; elementwise at 16 bytes a second and 0.125 each:
     # norm 4 * (32 + 32 + 16) / 16 = 20, activation 4 * (32 + 32) / 16 = 16, twice; norm of the projection
     # 4 * (16 + 16 + 8) / 16 = 10; add 4 * (32 + 16) / 16 = 12: 94 + 6 * 0.125. Together 133 s.
-    assert predict_s(TOY, "torch", SMALL) == pytest.approx(133.0, rel=1e-12)
+    assert block_latency_s(TOY, "torch", SMALL) == pytest.approx(133.0, rel=1e-12)
 
 
 def test_a_batch_moves_its_weights_once() -> None:
     # Only the expansion, batch 3: 0.5 + 3 * 128/128 + 4 * (3 * 48 + 32) / 40 = 21.1, and 1 a call.
-    assert operators_s(TOY, "torch", operators(SMALL)[:1], batch=3) == pytest.approx(22.1, rel=1e-12)
+    assert operators_latency_s(TOY, "torch", operators(SMALL)[:1], batch=3) == pytest.approx(22.1, rel=1e-12)
 
 
-@pytest.mark.parametrize("name", simulated_names())
+@pytest.mark.parametrize("name", simulated_device_names())
 def test_every_constant_has_a_source(name: str) -> None:
-    device = load_simulated(name)
+    device = load_simulated_device(name)
     assert device.name == name and device.description and tuple(device.runtimes) == RUNTIMES
     # 1 a call, 3 for each of the two classes that multiply, 2 for elementwise; two run times.
     constants = device.constants()
@@ -61,7 +61,7 @@ def test_every_constant_has_a_source(name: str) -> None:
 
 
 def test_the_papers_devices_are_there() -> None:
-    assert simulated_names() == (
+    assert simulated_device_names() == (
         "cloud", "cloud-cpu", "jetson", "jetson-cpu", "laptop", "laptop-cpu", "pi4",
     )  # fmt: skip
 
@@ -69,10 +69,10 @@ def test_the_papers_devices_are_there() -> None:
 @pytest.mark.parametrize(("name", "runtime"), EVERY)
 @pytest.mark.parametrize("space", ["digits", "imagenet"])
 def test_identity_is_the_cheapest(name: str, runtime: str, space: str) -> None:
-    device = load_simulated(name)
+    device = load_simulated_device(name)
     blocks = load_space(space).blocks()
-    others = [predict_s(device, runtime, block) for block in blocks if block.candidate != IDENTITY]
-    identities = [predict_s(device, runtime, block) for block in blocks if block.candidate == IDENTITY]
+    others = [block_latency_s(device, runtime, block) for block in blocks if block.candidate != IDENTITY]
+    identities = [block_latency_s(device, runtime, block) for block in blocks if block.candidate == IDENTITY]
     assert 0 < max(identities) < min(others)
 
 
@@ -89,7 +89,7 @@ def test_more_work_takes_longer(
         kernel, expansion, height, channels = steps
         layer = Layer(8 * (channels + 1), 8 * (channels + 1), 1, 4 << height, 4 << height)
         candidate = Candidate(2 * kernel + 3, expansion + 1, shortcut)
-        return predict_s(load_simulated(which[0]), which[1], Block(candidate, layer))
+        return block_latency_s(load_simulated_device(which[0]), which[1], Block(candidate, layer))
 
     larger = tuple(size + (index == grown) for index, size in enumerate(sizes))
     assert seconds(larger) > seconds(sizes) > 0
@@ -98,18 +98,21 @@ def test_more_work_takes_longer(
 def test_the_devices_stand_in_order() -> None:
     block = Block(Candidate(5, 6, True), Layer(24, 24, 1, 56, 56))
     for runtime in RUNTIMES:
-        at = {name: predict_s(load_simulated(name), runtime, block) for name in simulated_names()}
+        at = {
+            name: block_latency_s(load_simulated_device(name), runtime, block)
+            for name in simulated_device_names()
+        }
         assert at["cloud"] < at["laptop"] < at["jetson"] < at["pi4"]
         assert max(at["laptop-cpu"], at["cloud-cpu"]) < at["jetson-cpu"] < at["pi4"]
         assert at["cloud"] < at["cloud-cpu"] and at["jetson"] < at["jetson-cpu"]
-    for name in simulated_names():
-        device = load_simulated(name)
-        assert predict_s(device, "onnxruntime", block) < predict_s(device, "torch", block)
+    for name in simulated_device_names():
+        device = load_simulated_device(name)
+        assert block_latency_s(device, "onnxruntime", block) < block_latency_s(device, "torch", block)
 
 
 def test_a_table_says_that_it_is_simulated() -> None:
     blocks = load_space("digits").blocks()
-    keys = [Key(runtime) for runtime in RUNTIMES]
+    keys = [RuntimeKey(runtime) for runtime in RUNTIMES]
     table = simulated_table("jetson", blocks, keys)
     assert table == simulated_table("jetson", blocks, keys)
     assert table.simulated and list(table.keys) == sorted(keys) and set(table.environments) == {"simulated"}
@@ -117,11 +120,13 @@ def test_a_table_says_that_it_is_simulated() -> None:
     for row in table.rows:
         assert (row.kind, row.environment, row.rounds, row.converged) == ("simulated", "simulated", 0, True)
         assert row.low_s == row.median_s == row.high_s == row.min_s == row.p90_s
-        assert row.median_s == predict_s(load_simulated("jetson"), row.key.runtime, row.block)
+        assert row.median_s == block_latency_s(load_simulated_device("jetson"), row.key.runtime, row.block)
         assert row.ratio * row.reference_s == pytest.approx(row.median_s)
-        assert row.reference_s == predict_s(load_simulated("jetson"), row.key.runtime, REFERENCE)
+        assert row.reference_s == block_latency_s(
+            load_simulated_device("jetson"), row.key.runtime, REFERENCE_BLOCK
+        )
         assert row.half_width == 0 and row.samples == ()
-        assert row.measured_at == load_simulated("jetson").dated
+        assert row.measured_at == load_simulated_device("jetson").dated
         assert "devices/jetson.toml" in row.source
         assert ("no evidence for this run time" in row.source) == (row.key.runtime == "onnxruntime")
 
@@ -129,14 +134,14 @@ def test_a_table_says_that_it_is_simulated() -> None:
 @pytest.mark.parametrize(
     "key",
     [
-        Key(threads=2),
-        Key(batch=8),
-        Key(dtype="float16", processor="cuda"),
-        Key("torch", layout="channels_last"),
-        Key("torch", timer="torchprof"),
+        RuntimeKey(threads=2),
+        RuntimeKey(batch=8),
+        RuntimeKey(dtype="float16", processor="cuda"),
+        RuntimeKey("torch", layout="channels_last"),
+        RuntimeKey("torch", timer="torchprof"),
     ],
 )
-def test_a_key_without_constants_is_refused(key: Key) -> None:
+def test_a_key_without_constants_is_refused(key: RuntimeKey) -> None:
     expected = rf"pi4 knows 1 thread, batch 1, float32, .* only, got {key.label}\. For others measure"
     with pytest.raises(TableError, match=expected):
         simulated_table("pi4", [SMALL], [key])
@@ -144,9 +149,9 @@ def test_a_key_without_constants_is_refused(key: Key) -> None:
 
 def test_an_unknown_device_or_run_time_is_refused() -> None:
     with pytest.raises(DeviceError, match="unknown simulated device 'pi5': expected one of cloud, cloud-cpu"):
-        simulated_table("pi5", [SMALL], [Key()])
+        simulated_table("pi5", [SMALL], [RuntimeKey()])
     with pytest.raises(DeviceError, match="toy has no run time 'tflite': expected one of onnxruntime, torch"):
-        predict_s(TOY, "tflite", SMALL)
+        block_latency_s(TOY, "tflite", SMALL)
     with pytest.raises(DeviceError, match="pi4 has no run time 'tflite': expected one of onnxruntime, torch"):
         evidence_lines("pi4", ["tflite"])
 
@@ -168,8 +173,8 @@ def test_what_was_held_against_measurements() -> None:
     # The two processors of which blocks were published are within a rank of 0.95 and an error of 25 %.
     checked = {
         (name, runtime): costs.checked
-        for name in simulated_names()
-        for runtime, costs in load_simulated(name).runtimes.items()
+        for name in simulated_device_names()
+        for runtime, costs in load_simulated_device(name).runtimes.items()
         if costs.checked
     }
     blocks = {("pi4", "onnxruntime"), ("pi4", "torch"), ("cloud-cpu", "torch")}
@@ -179,19 +184,19 @@ def test_what_was_held_against_measurements() -> None:
 
 
 def test_a_device_serves_as_it_was_profiled() -> None:
-    torch, last = Key("torch"), Key("torch", layout="channels_last")
-    gpu = Key("torch", processor="cuda")
+    torch, last = RuntimeKey("torch"), RuntimeKey("torch", layout="channels_last")
+    gpu = RuntimeKey("torch", processor="cuda")
     assert serving_key("jetson", "torch", [torch, gpu]) == gpu
     assert serving_key("jetson", "torch", [torch]) == torch
     assert serving_key("somebody", "torch", [gpu, last, torch]) == torch
     assert serving_key("somebody", "torch", [last, gpu]) == last
-    assert serving_key("somebody", "torch", [gpu, Key()]) == gpu
+    assert serving_key("somebody", "torch", [gpu, RuntimeKey()]) == gpu
     assert (
-        serving_key("somebody", "onnxruntime", [gpu]) == Key()
+        serving_key("somebody", "onnxruntime", [gpu]) == RuntimeKey()
     )  # and fit_estimator says that it is not there
 
 
 def test_name_stands_for_one_processor() -> None:
-    found = {name: processor_of(name) for name in (*simulated_names(), "local", "somebody")}
+    found = {name: processor_of(name) for name in (*simulated_device_names(), "local", "somebody")}
     assert [name for name, processor in found.items() if processor == "cuda"] == ["cloud", "jetson", "laptop"]
     assert {*found.values()} == {"cpu", "cuda"}

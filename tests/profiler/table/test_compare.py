@@ -5,16 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jmsnas.errors import TableError
-from jmsnas.profiler.table.compare import compare
-from jmsnas.profiler.table.latency_table import Key, LatencyTable, Row
+from jmsnas.profiler.table.compare import compare_tables
+from jmsnas.profiler.table.latency_table import BlockRow, LatencyTable, RuntimeKey
 from jmsnas.space import Block, Candidate, Layer
 
 BLOCKS = tuple(Block(Candidate(k, 3), Layer(16, 16, 1, 8, 8)) for k in (3, 5, 7))
 
 
-def a_row(block: Block, median_s: float, key: Key, kind: str = "measured") -> Row:
+def a_row(block: Block, median_s: float, key: RuntimeKey, kind: str = "measured") -> BlockRow:
     low, high = median_s * 0.99, median_s * 1.01
-    return Row(
+    return BlockRow(
         device="local", key=key, block=block, kind=kind, median_s=median_s, low_s=low, high_s=high,
         ratio=median_s * 1e4, ratio_low=low * 1e4, ratio_high=high * 1e4, reference_s=1e-4,
         min_s=low, p90_s=high, rounds=30, converged=True, environment="e",
@@ -23,10 +23,10 @@ def a_row(block: Block, median_s: float, key: Key, kind: str = "measured") -> Ro
 
 
 def a_table(
-    *medians_s: float, key: Key | None = None, kind: str = "measured", cpu: str = "one"
+    *medians_s: float, key: RuntimeKey | None = None, kind: str = "measured", cpu: str = "one"
 ) -> LatencyTable:
     pairs = zip(BLOCKS, medians_s, strict=False)
-    rows = tuple(a_row(block, median_s, key or Key(), kind) for block, median_s in pairs)
+    rows = tuple(a_row(block, median_s, key or RuntimeKey(), kind) for block, median_s in pairs)
     return LatencyTable("local", rows, {"e": {"cpu": cpu, "cores": "2"}})
 
 
@@ -34,65 +34,71 @@ FIRST = a_table(1e-4, 2e-4, 4e-4)
 
 
 def test_ratios_with_intervals_and_one_verdict() -> None:
-    found = compare(FIRST, a_table(1.01e-4, 2.2e-4, 8e-4))
+    found = compare_tables(FIRST, a_table(1.01e-4, 2.2e-4, 8e-4))
     assert [entry.ratio for entry in found.ratios] == pytest.approx([1.01, 1.1, 2.0])
     # 1.01 * 0.99 / 1.01 to 1.01 * 1.01 / 0.99
     assert (found.ratios[0].low, found.ratios[0].high) == pytest.approx((0.99, 1.0304040404))
-    assert [entry.apart for entry in found.ratios] == [False, True, True]
-    assert found.median_ratio == pytest.approx(1.1) and found.apart_share == pytest.approx(2 / 3)
+    assert [entry.disjoint for entry in found.ratios] == [False, True, True]
+    assert found.median_ratio == pytest.approx(1.1) and found.disjoint_share == pytest.approx(2 / 3)
     assert found.differ and found.level_ratio == 1.0
-    assert not compare(FIRST, a_table(1.01e-4, 2.2e-4, 8e-4), tolerance=0.11).differ
+    assert not compare_tables(FIRST, a_table(1.01e-4, 2.2e-4, 8e-4), tolerance=0.11).differ
 
 
 def test_faster_differs_as_slower_does() -> None:
     # 1 / 0.95 = 1.0526, 1 / 0.953 = 1.0493
-    assert compare(FIRST, a_table(0.95e-4, 1.9e-4, 3.8e-4)).differ
-    assert not compare(FIRST, a_table(0.953e-4, 1.906e-4, 3.812e-4)).differ
+    assert compare_tables(FIRST, a_table(0.95e-4, 1.9e-4, 3.8e-4)).differ
+    assert not compare_tables(FIRST, a_table(0.953e-4, 1.906e-4, 3.812e-4)).differ
 
 
 def test_level_of_the_host_is_told_apart() -> None:
     second = a_table(1.5e-4, 3e-4, 6e-4)
     second = replace(second, rows=tuple(replace(row, reference_s=1.5e-4) for row in second.rows))
-    found = compare(FIRST, second)
+    found = compare_tables(FIRST, second)
     assert found.median_ratio == pytest.approx(1.5) and found.level_ratio == pytest.approx(1.5)
 
 
 def test_rows_and_hosts_that_only_one_has() -> None:
-    torch = a_table(1e-4, key=Key("torch"))
+    torch = a_table(1e-4, key=RuntimeKey("torch"))
     more = LatencyTable("local", (*FIRST.rows, *torch.rows), FIRST.environments)
-    found = compare(more, a_table(1e-4, 2e-4, cpu="two"))
+    found = compare_tables(more, a_table(1e-4, 2e-4, cpu="two"))
     assert (len(found.ratios), found.only_first, found.only_second) == (2, 2, 0)
     assert found.environment == {"cpu": ("one", "two")}
-    assert compare(FIRST, FIRST).environment == {}
+    assert compare_tables(FIRST, FIRST).environment == {}
 
 
 @pytest.mark.parametrize(
     ("key", "message"),
     [
-        (Key("torch"), r"they have onnxruntime-t1-b1-f32 and torch-t1-b1-f32; they differ in runtime \(onnx"),
-        (Key(threads=2), r"differ in threads \(1 against 2\)"),
-        (Key(batch=8), r"differ in batch \(1 against 8\)"),
         (
-            Key(dtype="float16", processor="cuda"),
+            RuntimeKey("torch"),
+            r"they have onnxruntime-t1-b1-f32 and torch-t1-b1-f32; they differ in runtime \(onnx",
+        ),
+        (RuntimeKey(threads=2), r"differ in threads \(1 against 2\)"),
+        (RuntimeKey(batch=8), r"differ in batch \(1 against 8\)"),
+        (
+            RuntimeKey(dtype="float16", processor="cuda"),
             r"differ in dtype \(float32 against float16\), processor \(cpu against cuda\)",
         ),
         (
-            Key("torch", layout="channels_last", timer="torchprof"),
+            RuntimeKey("torch", layout="channels_last", timer="torchprof"),
             r"runtime \(.*\), layout \(contiguous against channels_last\), timer \(wall against torchprof\)",
         ),
     ],
 )
-def test_other_set_up_is_refused(key: Key, message: str) -> None:
+def test_other_set_up_is_refused(key: RuntimeKey, message: str) -> None:
     with pytest.raises(TableError, match=f"no key is common.*{message}.*Profile both in the same way"):
-        compare(FIRST, a_table(1e-4, key=key))
+        compare_tables(FIRST, a_table(1e-4, key=key))
 
 
 def test_keys_that_go_together_otherwise() -> None:
-    def of(*keys: Key) -> LatencyTable:
+    def of(*keys: RuntimeKey) -> LatencyTable:
         return LatencyTable("local", tuple(a_row(BLOCKS[0], 1e-4, key) for key in keys), {})
 
     with pytest.raises(TableError, match="they differ in how these go together"):
-        compare(of(Key("torch", 1), Key("onnxruntime", 2)), of(Key("torch", 2), Key("onnxruntime", 1)))
+        compare_tables(
+            of(RuntimeKey("torch", 1), RuntimeKey("onnxruntime", 2)),
+            of(RuntimeKey("torch", 2), RuntimeKey("onnxruntime", 1)),
+        )
 
 
 def test_measured_beside_simulated_is_refused() -> None:
@@ -100,7 +106,7 @@ def test_measured_beside_simulated_is_refused() -> None:
         TableError,
         match=r"is measured in the first \(local\) and simulated in the second \(local\), as are 3 of 3",
     ):
-        compare(FIRST, a_table(1e-4, 2e-4, 4e-4, kind="simulated"))
+        compare_tables(FIRST, a_table(1e-4, 2e-4, 4e-4, kind="simulated"))
 
 
 def hosted(**environment: str) -> LatencyTable:
@@ -119,31 +125,31 @@ def hosted(**environment: str) -> LatencyTable:
 def test_hosts_set_up_differently_are_refused(changed: dict[str, str], message: str) -> None:
     host = {"cpu": "one", "governor": "powersave", "power_mode": "MAXN", "max_frequency_khz": "1800000"}
     with pytest.raises(TableError, match=f"their hosts were set up differently .*{message}"):
-        compare(hosted(**host), hosted(**{**host, **changed}))
+        compare_tables(hosted(**host), hosted(**{**host, **changed}))
 
 
 def test_what_two_processors_cannot_have_in_common_and_what_one_does_not_tell() -> None:
     one = hosted(cpu="one", governor="performance", max_frequency_khz="1800000")
     other = hosted(cpu="two", max_frequency_khz="4200000")
-    assert compare(one, other).environment["governor"] == ("performance", "unknown")
+    assert compare_tables(one, other).environment["governor"] == ("performance", "unknown")
 
 
 def test_no_common_block() -> None:
     others = LatencyTable("local", FIRST.rows[:1], {}), LatencyTable("local", FIRST.rows[1:], {})
     with pytest.raises(TableError, match="share no block under onnxruntime-t1-b1-f32: profile both"):
-        compare(*others)
+        compare_tables(*others)
 
 
 @pytest.mark.parametrize("tolerance", [0.0, 1.0, float("nan")])
 def test_impossible_tolerance(tolerance: float) -> None:
     with pytest.raises(TableError, match="expected a share between 0 and 1, such as 0.05"):
-        compare(FIRST, FIRST, tolerance)
+        compare_tables(FIRST, FIRST, tolerance)
 
 
 @given(st.lists(st.floats(1e-6, 1e-1), min_size=3, max_size=3))
 def test_the_other_way_round_is_the_inverse(medians_s: list[float]) -> None:
-    there, back = compare(FIRST, a_table(*medians_s)), compare(a_table(*medians_s), FIRST)
+    there, back = compare_tables(FIRST, a_table(*medians_s)), compare_tables(a_table(*medians_s), FIRST)
     for one, other in zip(there.ratios, back.ratios, strict=True):
         assert one.ratio * other.ratio == pytest.approx(1) and one.low * other.high == pytest.approx(1)
-        assert one.low <= one.ratio <= one.high and one.apart == other.apart
-        assert one.apart == (not one.low <= 1 <= one.high)
+        assert one.low <= one.ratio <= one.high and one.disjoint == other.disjoint
+        assert one.disjoint == (not one.low <= 1 <= one.high)

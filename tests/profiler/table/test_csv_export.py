@@ -5,16 +5,16 @@ from dataclasses import replace
 from profiling_jobs import PART, a_row
 
 from jmsnas.profiler.simulation.roofline import simulated_table
-from jmsnas.profiler.table.csv_export import csv_of
-from jmsnas.profiler.table.latency_table import Key, LatencyTable
+from jmsnas.profiler.table.csv_export import table_to_csv
+from jmsnas.profiler.table.latency_table import LatencyTable, RuntimeKey
 from jmsnas.profiler.table.schema import SCHEMA
 from jmsnas.space_file import load_space
 
-TABLE = simulated_table("pi4", load_space("digits").blocks(), [Key(), Key("torch")])
+TABLE = simulated_table("pi4", load_space("digits").blocks(), [RuntimeKey(), RuntimeKey("torch")])
 
 
 def test_every_row_and_column_but_the_samples() -> None:
-    records = list(csv.DictReader(io.StringIO(csv_of(TABLE))))
+    records = list(csv.DictReader(io.StringIO(table_to_csv(TABLE))))
     assert list(records[0]) == [name for name in SCHEMA.names if name != "samples"]
     assert [float(record["median_s"]) for record in records] == [row.median_s for row in TABLE.rows]
     assert [record["candidate"] for record in records] == [row.block.candidate.name for row in TABLE.rows]
@@ -23,14 +23,14 @@ def test_every_row_and_column_but_the_samples() -> None:
 
 def test_source_with_commas_stays_one_cell() -> None:
     assert "," in TABLE.rows[0].source
-    record = next(csv.DictReader(io.StringIO(csv_of(TABLE))))
+    record = next(csv.DictReader(io.StringIO(table_to_csv(TABLE))))
     assert record["source"] == TABLE.rows[0].source
 
 
 def test_parts_and_lists_and_what_was_not_measured() -> None:
     part = replace(a_row(PART, (3.0, 3.1)), host_faults=("hot", "throttles"), energy_j=2.5e-4)
     table = LatencyTable("local", (a_row(),), {}, (part,))
-    block, whole = csv.DictReader(io.StringIO(csv_of(table)))
+    block, whole = csv.DictReader(io.StringIO(table_to_csv(table)))
     assert (block["part_blocks"], block["host_faults"], block["energy_j"]) == ("", "", "")
     assert whole["candidate"] == "part" and whole["part_blocks"] == " | ".join(map(str, PART.blocks))
     assert (whole["process_rounds"], whole["host_faults"]) == ("21 | 21", "hot | throttles")
@@ -39,4 +39,4 @@ def test_parts_and_lists_and_what_was_not_measured() -> None:
 
 
 def test_table_without_rows_is_a_header() -> None:
-    assert csv_of(LatencyTable("pi4", (), {})).count("\n") == 1
+    assert table_to_csv(LatencyTable("pi4", (), {})).count("\n") == 1

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jmsnas.errors import MeasurementError, StorageError, TableError
-from jmsnas.profiler.table.journal import append_record, journal_path, only_writer, read_journal
+from jmsnas.profiler.table.journal import append_record, journal_path, read_journal, table_lock
 
 RECORDS = [{"n": n, "x": n / 3} for n in range(5)]
 
@@ -154,22 +154,22 @@ def test_second_writer_is_refused_until_the_first_is_gone(tmp_path: Path) -> Non
     assert child.stdout is not None and child.stdout.readline() == b"held\n"
     with (
         pytest.raises(MeasurementError, match=rf"another profiler \(process {child.pid}\) is writing"),
-        only_writer(table),
+        table_lock(table),
     ):
         pass
     child.send_signal(signal.SIGKILL)
     child.wait()
     child.stdout.close()
-    with only_writer(table):
+    with table_lock(table):
         lock = table.with_name(".local.parquet.lock").read_text()
         assert lock == f"{os.getpid()}\n"
-    with only_writer(table):
+    with table_lock(table):
         pass
 
 
 def test_lock_in_an_unwritable_place(tmp_path: Path) -> None:
     (tmp_path / ".t.lock").mkdir()
-    with pytest.raises(StorageError, match="cannot write"), only_writer(tmp_path / "t"):
+    with pytest.raises(StorageError, match="cannot write"), table_lock(tmp_path / "t"):
         pass
 
 

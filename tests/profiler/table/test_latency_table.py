@@ -4,12 +4,12 @@ import pytest
 from profiling_jobs import PART, a_row
 
 from jmsnas.errors import TableError
-from jmsnas.profiler.table.latency_table import REFERENCE, Key, LatencyTable, Row
+from jmsnas.profiler.table.latency_table import REFERENCE_BLOCK, BlockRow, LatencyTable, RuntimeKey
 from jmsnas.space import Block, Candidate, Layer
 
-ROW = Row(
+ROW = BlockRow(
     device="local",
-    key=Key(),
+    key=RuntimeKey(),
     block=Block(Candidate(3, 3), Layer(16, 16, 1, 8, 8)),
     kind="measured",
     median_s=2e-4,
@@ -32,24 +32,24 @@ ROW = Row(
 @pytest.mark.parametrize(
     ("key", "label"),
     [
-        (Key(), "onnxruntime-t1-b1-f32"),
-        (Key("torch", 4, 2), "torch-t4-b2-f32"),
-        (Key(processor="cuda", dtype="float16"), "onnxruntime-t1-b1-f16-cuda"),
-        (Key("torch", layout="channels_last"), "torch-t1-b1-f32-channels-last"),
+        (RuntimeKey(), "onnxruntime-t1-b1-f32"),
+        (RuntimeKey("torch", 4, 2), "torch-t4-b2-f32"),
+        (RuntimeKey(processor="cuda", dtype="float16"), "onnxruntime-t1-b1-f16-cuda"),
+        (RuntimeKey("torch", layout="channels_last"), "torch-t1-b1-f32-channels-last"),
         (
-            Key("torch", 1, 8, "float16", "cuda", "channels_last", "torchprof"),
+            RuntimeKey("torch", 1, 8, "float16", "cuda", "channels_last", "torchprof"),
             "torch-t1-b8-f16-cuda-channels-last-torchprof",
         ),
     ],
 )
-def test_label_of_a_key(key: Key, label: str) -> None:
+def test_label_of_a_key(key: RuntimeKey, label: str) -> None:
     assert key.label == label
 
 
 @pytest.mark.parametrize("wrong", [("tflite", 1, 1), ("torch", 0, 1), ("torch", 1, 0)])
 def test_impossible_key(wrong: tuple[str, int, int]) -> None:
     with pytest.raises(TableError, match="expected a run time of onnxruntime, torch, and threads and batch"):
-        Key(*wrong)
+        RuntimeKey(*wrong)
 
 
 @pytest.mark.parametrize(
@@ -73,13 +73,13 @@ def test_impossible_key(wrong: tuple[str, int, int]) -> None:
 )
 def test_way_of_running_that_does_not_exist(wrong: dict[str, str], message: str) -> None:
     with pytest.raises(TableError, match=message):
-        Key(**wrong)  # type: ignore[arg-type]
+        RuntimeKey(**wrong)  # type: ignore[arg-type]
 
 
 def test_half_width_and_doubt() -> None:
     # (2.2 - 1.9) / (2 * 2.0): of the ratio, and of the seconds as long as they are not widened.
-    assert ROW.half_width == pytest.approx(0.075) and ROW.doubt == pytest.approx(0.075)
-    assert replace(ROW, low_s=1.6e-4, high_s=2.4e-4).doubt == pytest.approx(0.2)
+    assert ROW.half_width == pytest.approx(0.075) and ROW.relative_ci == pytest.approx(0.075)
+    assert replace(ROW, low_s=1.6e-4, high_s=2.4e-4).relative_ci == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("change", [{"median_s": 0.0}, {"low_s": 3e-4}, {"high_s": 4000.0}])
@@ -124,37 +124,41 @@ def test_rows_of_another_device_and_twice() -> None:
 
 
 def test_rows_of_one_key() -> None:
-    other = replace(ROW, key=Key("torch"), kind="simulated")
+    other = replace(ROW, key=RuntimeKey("torch"), kind="simulated")
     table = LatencyTable("local", (ROW, other), {})
-    assert table.keys == (Key(), Key("torch")) and table.simulated
-    assert table.of(Key("torch")).rows == (other,) and not table.of(Key()).simulated
+    assert table.keys == (RuntimeKey(), RuntimeKey("torch")) and table.simulated
+    assert table.for_key(RuntimeKey("torch")).rows == (other,) and not table.for_key(RuntimeKey()).simulated
     with pytest.raises(
         TableError, match=r"no rows for torch-t2-b1-f32 \(it has onnxruntime-t1-b1-f32, torch-t1-b1-f32\)"
     ):
-        table.of(Key("torch", 2))
+        table.for_key(RuntimeKey("torch", 2))
 
 
 def test_parts_stand_beside_the_rows() -> None:
-    eager = replace(ROW, key=Key("torch"))
-    part, other = a_row(PART), a_row(PART, key=Key())
+    eager = replace(ROW, key=RuntimeKey("torch"))
+    part, other = a_row(PART), a_row(PART, key=RuntimeKey())
     table = LatencyTable("local", (ROW, eager), {}, (part, other))
-    assert table.everything == (ROW, eager, part, other)
-    assert table.of(Key("torch")).everything == (eager, part)
+    assert table.all_rows == (ROW, eager, part, other)
+    assert table.for_key(RuntimeKey("torch")).all_rows == (eager, part)
     # Parts alone are no table of a key: sums of blocks are what they correct.
     with pytest.raises(TableError, match="has no rows for torch-t1-b1-f32"):
-        LatencyTable("local", (ROW,), {}, (part,)).of(Key("torch"))
+        LatencyTable("local", (ROW,), {}, (part,)).for_key(RuntimeKey("torch"))
 
 
 def test_rows_that_share_a_level() -> None:
-    rows = (ROW, replace(ROW, key=Key("torch"), kind="simulated"), replace(ROW, key=Key(threads=2)))
-    part = replace(a_row(PART, key=Key()), environment="abc")
-    elsewhere = replace(a_row(PART, key=Key(threads=2)), environment="def")
+    rows = (
+        ROW,
+        replace(ROW, key=RuntimeKey("torch"), kind="simulated"),
+        replace(ROW, key=RuntimeKey(threads=2)),
+    )
+    part = replace(a_row(PART, key=RuntimeKey()), environment="abc")
+    elsewhere = replace(a_row(PART, key=RuntimeKey(threads=2)), environment="def")
     assert LatencyTable("local", rows, {}, (part, elsewhere)).settings == {
-        (Key(), "abc"): (ROW, part),
-        (Key(threads=2), "abc"): (rows[2],),
-        (Key(threads=2), "def"): (elsewhere,),
+        (RuntimeKey(), "abc"): (ROW, part),
+        (RuntimeKey(threads=2), "abc"): (rows[2],),
+        (RuntimeKey(threads=2), "def"): (elsewhere,),
     }
 
 
 def test_reference_is_a_block() -> None:
-    assert str(REFERENCE) == "mb_k3_e3 24->24 8x8"
+    assert str(REFERENCE_BLOCK) == "mb_k3_e3 24->24 8x8"

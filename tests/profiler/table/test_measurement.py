@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from jmsnas.profiler.table.measurement import FEWEST_ROUNDS, Measurement, median_interval, summarise
+from jmsnas.profiler.table.measurement import MIN_ROUNDS, Measurement, median_interval, summarise
 
 
 def test_interval_of_order_statistics() -> None:
@@ -16,7 +16,7 @@ def test_interval_of_order_statistics() -> None:
     assert median_interval(range(1, 11)) == (5.5, 2, 9)
 
 
-@pytest.mark.parametrize("count", [*range(FEWEST_ROUNDS, 60), 101, 555, 2000, 16000])
+@pytest.mark.parametrize("count", [*range(MIN_ROUNDS, 60), 101, 555, 2000, 16000])
 def test_ranks_are_the_innermost_that_hold_95_per_cent(count: int) -> None:
     _, low, high = median_interval(range(count))
     assert low + high == count - 1, "as far from either end"
@@ -25,10 +25,10 @@ def test_ranks_are_the_innermost_that_hold_95_per_cent(count: int) -> None:
 
 
 def test_fewer_than_six_samples_give_their_extremes_and_never_converge() -> None:
-    for count in range(1, FEWEST_ROUNDS):
+    for count in range(1, MIN_ROUNDS):
         assert median_interval(range(count))[1:] == (0, count - 1)
         assert not summarise([1.0] * count, 1.0, 0.01).converged
-    assert summarise([1.0] * FEWEST_ROUNDS, 1.0, 0.01).converged
+    assert summarise([1.0] * MIN_ROUNDS, 1.0, 0.01).converged
 
 
 @given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=60))

@@ -10,21 +10,21 @@ import pytest
 from profiling_jobs import BLOCKS, EAGER, PART, a_row
 
 from jmsnas.errors import StorageError, TableError
-from jmsnas.profiler.host.environment import environment_name
+from jmsnas.profiler.host.environment import environment_id
 from jmsnas.profiler.simulation.roofline import simulated_table
 from jmsnas.profiler.table.journal import append_record, journal_path
-from jmsnas.profiler.table.latency_table import AnyRow, Key, LatencyTable
-from jmsnas.profiler.table.merge_journal import fold_journal, merged
-from jmsnas.profiler.table.noise_floor import noise_floor, widened
-from jmsnas.profiler.table.parquet import metadata_of, read_table, write_table
-from jmsnas.profiler.table.schema import row_record
+from jmsnas.profiler.table.latency_table import AnyRow, LatencyTable, RuntimeKey
+from jmsnas.profiler.table.merge_journal import merge_journal, merge_rows
+from jmsnas.profiler.table.noise_floor import noise_floor, widened_interval
+from jmsnas.profiler.table.parquet import read_metadata, read_table, write_table
+from jmsnas.profiler.table.schema import row_to_record
 
 HOST = {"cpu": "a test's"}
 HEADER = {"schema": 3, "device": "local", "environment": HOST}
 
 
 def a_host_row(*arguments: Any, **options: Any) -> AnyRow:
-    return replace(a_row(*arguments, **options), environment=environment_name(HOST))
+    return replace(a_row(*arguments, **options), environment=environment_id(HOST))
 
 
 ROWS = tuple(a_host_row(subject, (1.0 + n,)) for n, subject in enumerate((*BLOCKS[:3], PART)))
@@ -39,15 +39,15 @@ def note(path: Path, *rows: AnyRow, process: str = "p") -> None:
     """What a process leaves in the journal."""
     append_record(journal_path(path), HEADER)
     for row in rows:
-        append_record(journal_path(path), {"row": row_record(row), "process": process})
+        append_record(journal_path(path), {"row": row_to_record(row), "process": process})
 
 
-def fold(path: Path, tell: Callable[[str], None] = pytest.fail) -> LatencyTable:
-    return fold_journal("local", path, tell)
+def fold(path: Path, warn: Callable[[str], None] = pytest.fail) -> LatencyTable:
+    return merge_journal("local", path, warn)
 
 
 def samples(table: LatencyTable) -> dict[object, tuple[float, ...]]:
-    return {row.block: row.samples for row in table.everything}
+    return {row.block: row.samples for row in table.all_rows}
 
 
 def test_nothing_is_made_of_nothing(path: Path) -> None:
@@ -61,7 +61,7 @@ def test_journal_becomes_the_table_and_is_gone(path: Path) -> None:
         file.write(b"00000000 {torn")
     table = fold(path)
     assert samples(table) == {row.block: row.samples for row in ROWS}
-    assert table.environments == {environment_name(HOST): HOST}
+    assert table.environments == {environment_id(HOST): HOST}
     assert [row.block for row in table.parts] == [PART]
     assert read_table(path) == table and not journal_path(path).exists()
     when = path.stat().st_mtime_ns
@@ -96,7 +96,7 @@ def test_journal_that_was_folded_in_is_not_folded_in_again(path: Path) -> None:
     note(path, *(a_host_row(row.block, (row.ratio * 1.01,)) for row in ROWS), process="q")
     kept = journal_path(path).read_bytes()
     table = fold(path)
-    assert {row.process_rounds for row in table.everything} == {(21, 21)}
+    assert {row.process_rounds for row in table.all_rows} == {(21, 21)}
     # Killed between writing the table and removing the journal: both are there.
     journal_path(path).write_bytes(kept)
     assert fold(path) == table == read_table(path)
@@ -106,38 +106,38 @@ def test_journal_that_was_folded_in_is_not_folded_in_again(path: Path) -> None:
 def test_rows_of_a_key_and_environment_share_a_level() -> None:
     levels_s = (1e-4, 1.5e-4, 4e-4)
     rows = [a_row(block, (2.0,), level_s=level_s) for block, level_s in zip(BLOCKS, levels_s, strict=False)]
-    rows += [a_row(BLOCKS[0], key=Key(), level_s=9e-4), replace(a_row(BLOCKS[3]), environment="def")]
-    table = merged("local", [*rows, a_row(PART, level_s=1.5e-4)], {})
-    shared = [row for row in table.everything if (row.key, row.environment) == (EAGER, "abc")]
+    rows += [a_row(BLOCKS[0], key=RuntimeKey(), level_s=9e-4), replace(a_row(BLOCKS[3]), environment="def")]
+    table = merge_rows("local", [*rows, a_row(PART, level_s=1.5e-4)], {})
+    shared = [row for row in table.all_rows if (row.key, row.environment) == (EAGER, "abc")]
     assert len(shared) == 4
     for row in shared:
         assert row.median_s == pytest.approx(row.ratio * 1.5e-4), "the median level, parts among them"
         assert row.min_s == pytest.approx(min(row.samples) * 1.5e-4)
         assert row.low_s <= row.median_s <= row.high_s and row.min_s <= row.median_s <= row.p90_s
     assert {row.reference_s for row in shared} == {*levels_s}, "what each met is kept"
-    assert next(row for row in table.rows if row.key == Key()).median_s == pytest.approx(9e-4)
+    assert next(row for row in table.rows if row.key == RuntimeKey()).median_s == pytest.approx(9e-4)
 
 
 def test_seconds_are_widened_by_the_floor_and_judged() -> None:
     pairs = [(1.0, 1.002), (2.0, 2.006), (3.0, 3.012)]
     twice = [a_row(block, pair) for block, pair in zip(BLOCKS[:3], pairs, strict=True)]
-    table = merged("local", [*twice, a_row(BLOCKS[3])], {})
+    table = merge_rows("local", [*twice, a_row(BLOCKS[3])], {})
     floor = noise_floor(twice)
     for row in table.rows:
-        low, high = widened(row, floor)
+        low, high = widened_interval(row, floor)
         assert (row.low_s, row.high_s) == pytest.approx((low * 1e-4, high * 1e-4))
         assert row.low_s < row.ratio_low * 1e-4 and row.high_s > row.ratio_high * 1e-4
         assert row.trust == "green" and "another process finds blocks 0.3% apart" in row.trust_reason
-    (alone,) = merged("local", [a_row()], {}).rows
+    (alone,) = merge_rows("local", [a_row()], {}).rows
     assert (alone.trust, alone.trust_reason) == ("yellow", "no block was measured in a second process")
     assert alone.low_s == pytest.approx(alone.ratio_low * 1e-4)
 
 
 def test_merging_again_changes_nothing() -> None:
     rows = [*ROWS, a_host_row(BLOCKS[4], (1.0, 1.01))]
-    environments = {environment_name(HOST): HOST, "unused": {}}
-    table = merged("local", rows, environments)
-    assert merged("local", table.everything, environments) == table
+    environments = {environment_id(HOST): HOST, "unused": {}}
+    table = merge_rows("local", rows, environments)
+    assert merge_rows("local", table.all_rows, environments) == table
     assert "unused" not in table.environments
 
 
@@ -148,7 +148,7 @@ def test_measured_rows_take_the_place_of_all_simulated_ones(path: Path) -> None:
     assert fold(path).simulated
     note(path, ROWS[0])
     assert [row.kind for row in fold(path).rows] == ["measured"]
-    table = merged("pi4", simulated.rows, simulated.environments)
+    table = merge_rows("pi4", simulated.rows, simulated.environments)
     assert {(row.trust, row.trust_reason) for row in table.rows} == {("red", "simulated, not measured")}
     assert [row.median_s for row in table.rows] == [
         row.median_s for row in sorted(simulated.rows, key=lambda row: row.block)
@@ -209,9 +209,9 @@ def test_damaged_table_is_left_alone(path: Path) -> None:
 
 
 def test_table_of_another_device(path: Path) -> None:
-    write_table(path, merged("local", ROWS, {}))
+    write_table(path, merge_rows("local", ROWS, {}))
     with pytest.raises(TableError, match=r"is a table of local: expected pi4\. Move it away"):
-        fold_journal("pi4", path, pytest.fail)
+        merge_journal("pi4", path, pytest.fail)
 
 
 def test_other_schema_version_is_set_aside(path: Path) -> None:
@@ -227,11 +227,11 @@ def test_other_schema_version_is_set_aside(path: Path) -> None:
         "measured anew"
         for n in (1, 2)
     ]
-    assert metadata_of(path.with_name("local.parquet.schema1-1"), "jmsnas.schema") == "1"
+    assert read_metadata(path.with_name("local.parquet.schema1-1"), "jmsnas.schema") == "1"
 
 
 def test_schema_that_cannot_be_set_aside(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write_table(path, merged("local", ROWS, {}))
+    write_table(path, merge_rows("local", ROWS, {}))
     old = pq.read_table(path)
     pq.write_table(old.replace_schema_metadata({**old.schema.metadata, b"jmsnas.schema": b"1"}), path)
 
@@ -247,17 +247,17 @@ def test_environment_that_changed_takes_the_place_of_the_old_row(path: Path) -> 
     note(path, ROWS[0], ROWS[1])
     fold(path)
     other = {"cpu": "another"}
-    row = replace(a_row(ratios=(1.3,)), environment=environment_name(other))
+    row = replace(a_row(ratios=(1.3,)), environment=environment_id(other))
     append_record(journal_path(path), HEADER | {"environment": other})
-    append_record(journal_path(path), {"row": row_record(row), "process": "q"})
+    append_record(journal_path(path), {"row": row_to_record(row), "process": "q"})
     table = fold(path)
     assert samples(table) == {BLOCKS[0]: row.samples, BLOCKS[1]: ROWS[1].samples}
-    assert {*table.environments} == {environment_name(HOST), environment_name(other)}
+    assert {*table.environments} == {environment_id(HOST), environment_id(other)}
 
 
 def test_level_is_the_median_over_rows_not_over_time() -> None:
     # A level that jumped for good is a factor: the rows of both halves lie on one scale all the same.
     before = [a_row(block, (2.0,), level_s=1e-4) for block in BLOCKS[:3]]
     after = [a_row(block, (2.0,), level_s=3e-4) for block in BLOCKS[3:5]]
-    table = merged("local", [*before, *after], {})
+    table = merge_rows("local", [*before, *after], {})
     assert {round(row.median_s, 12) for row in table.rows} == {2 * median([1e-4] * 3 + [3e-4] * 2)}

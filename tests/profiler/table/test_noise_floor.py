@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from profiling_jobs import BLOCKS, PART, a_row
 
-from jmsnas.profiler.table.noise_floor import NoiseFloor, noise_floor, process_ratios, replicate_gap, widened
+from jmsnas.profiler.table.noise_floor import (
+    NoiseFloor,
+    noise_floor,
+    process_ratios,
+    replicate_gap,
+    widened_interval,
+)
 
 
 def gaps(*values: float) -> list[object]:
@@ -56,9 +62,9 @@ def test_no_floor_without_a_second_process() -> None:
 def test_widened_interval_by_hand() -> None:
     # In logarithms 3 and 4 are the sides of 5.
     row = replace(a_row(), ratio=2.0, ratio_low=2 * math.exp(-0.03), ratio_high=2 * math.exp(0.03))
-    low, high = widened(row, NoiseFloor(9, 0.01, 0.02, 0.04))
+    low, high = widened_interval(row, NoiseFloor(9, 0.01, 0.02, 0.04))
     assert (low, high) == pytest.approx((2 * math.exp(-0.05), 2 * math.exp(0.05)))
-    assert widened(row, None) == pytest.approx((row.ratio_low, row.ratio_high))
+    assert widened_interval(row, None) == pytest.approx((row.ratio_low, row.ratio_high))
 
 
 def test_own_gap_counts_where_it_is_the_larger() -> None:
@@ -67,7 +73,7 @@ def test_own_gap_counts_where_it_is_the_larger() -> None:
         a_row(ratios=(1.0, math.exp(0.08))), ratio_low=math.exp(-0.06), ratio=1.0, ratio_high=math.exp(0.06)
     )
     for floor in (None, NoiseFloor(9, 0.01, 0.02, 0.04)):
-        assert widened(row, floor) == pytest.approx((math.exp(-0.1), math.exp(0.1)))
+        assert widened_interval(row, floor) == pytest.approx((math.exp(-0.1), math.exp(0.1)))
 
 
 @given(st.floats(0.01, 100), st.floats(0, 0.2), st.floats(0, 0.2), st.floats(0, 1), st.floats(-0.3, 0.3))
@@ -78,7 +84,7 @@ def test_widened_interval_holds_the_one_within_a_process(
         a_row(ratios=(ratio, ratio * (1 + gap))),
         ratio=ratio, ratio_low=ratio * (1 - below), ratio_high=ratio * (1 + above),
     )  # fmt: skip
-    low, high = widened(row, NoiseFloor(1, spread, spread, spread))
+    low, high = widened_interval(row, NoiseFloor(1, spread, spread, spread))
     slack = 1 + 1e-12
     assert low <= row.ratio_low * slack and row.ratio_high <= high * slack
     assert high / low >= math.exp(2 * spread) / slack
@@ -92,7 +98,7 @@ def test_another_process_is_found_within_it() -> None:
         found, held = np.exp(0.01 * generator.standard_normal((53, 2))), list[bool]()
         floor = noise_floor(a_row(BLOCKS[0], pair) for pair in found[:8].tolist())
         for once, other in found[8:].tolist():
-            low, high = widened(a_row(BLOCKS[0], (once,), half_width=1e-4), floor)
+            low, high = widened_interval(a_row(BLOCKS[0], (once,), half_width=1e-4), floor)
             held.append(low <= other <= high)
         good += float(np.mean(held)) >= 0.9
     assert good >= 185
@@ -104,5 +110,5 @@ def test_processes_that_disagree_by_factors_leave_finite_seconds() -> None:
     floor = noise_floor(rows)
     assert floor is not None and floor.spread == pytest.approx(math.log(100))
     for row in rows:
-        low, high = widened(row, floor)
+        low, high = widened_interval(row, floor)
         assert row.ratio / 1000 < low < row.ratio < high < 1000 * row.ratio

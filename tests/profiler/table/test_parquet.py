@@ -9,14 +9,14 @@ import pytest
 from profiling_jobs import BLOCKS, PART, a_row
 
 from jmsnas.errors import StorageError, TableError
-from jmsnas.profiler.table.latency_table import Key, LatencyTable
+from jmsnas.profiler.table.latency_table import LatencyTable, RuntimeKey
 from jmsnas.profiler.table.noise_floor import noise_floor
-from jmsnas.profiler.table.parquet import metadata_of, read_table, write_table
+from jmsnas.profiler.table.parquet import read_metadata, read_table, write_table
 from jmsnas.profiler.table.schema import SCHEMA
 
 
 def a_table() -> LatencyTable:
-    keys = (Key(), Key("torch"))
+    keys = (RuntimeKey(), RuntimeKey("torch"))
     rows = tuple(a_row(block, (0.7, 0.71), key) for key in keys for block in BLOCKS[:3])
     parts = (replace(a_row(PART, (3.0,), keys[0]), energy_j=1e-4, host_faults=("hot",)),)
     return LatencyTable("local", rows, {"abc": {"cpu": "a test's"}}, parts)
@@ -40,11 +40,11 @@ def test_table_comes_back(path: Path) -> None:
 
 
 def test_what_another_reader_finds_in_the_metadata(path: Path) -> None:
-    assert metadata_of(path, "jmsnas.schema") == "3" and metadata_of(path, "jmsnas.device") == "local"
-    assert json.loads(metadata_of(path, "jmsnas.environment")) == {"abc": {"cpu": "a test's"}}
+    assert read_metadata(path, "jmsnas.schema") == "3" and read_metadata(path, "jmsnas.device") == "local"
+    assert json.loads(read_metadata(path, "jmsnas.environment")) == {"abc": {"cpu": "a test's"}}
     floor = noise_floor(a_table().rows[:3])
     assert floor is not None
-    found = json.loads(metadata_of(path, "jmsnas.noise"))
+    found = json.loads(read_metadata(path, "jmsnas.noise"))
     assert [entry.pop("key") for entry in found] == ["onnxruntime-t1-b1-f32", "torch-t1-b1-f32"]
     expected = {
         "environment": "abc",
@@ -54,13 +54,15 @@ def test_what_another_reader_finds_in_the_metadata(path: Path) -> None:
         "spread": floor.spread,
     }
     assert found == [expected, expected]
-    assert metadata_of(path, "jmsnas.nothing") == metadata_of(path.with_name("none"), "jmsnas.schema") == ""
+    assert (
+        read_metadata(path, "jmsnas.nothing") == read_metadata(path.with_name("none"), "jmsnas.schema") == ""
+    )
 
 
 def test_name_of_the_journal_that_was_folded_in(path: Path) -> None:
-    assert metadata_of(path, "jmsnas.journal_sha256") == ""
+    assert read_metadata(path, "jmsnas.journal_sha256") == ""
     write_table(path, a_table(), "f00d")
-    assert metadata_of(path, "jmsnas.journal_sha256") == "f00d" and read_table(path) == a_table()
+    assert read_metadata(path, "jmsnas.journal_sha256") == "f00d" and read_table(path) == a_table()
 
 
 @pytest.mark.parametrize(
@@ -110,7 +112,7 @@ def test_not_parquet(tmp_path: Path) -> None:
     (tmp_path / "t").write_text("no table at all")
     with pytest.raises(TableError, match=r"t is damaged, or not a Parquet file: .*Move it away"):
         read_table(tmp_path / "t")
-    assert metadata_of(tmp_path / "t", "jmsnas.schema") == ""
+    assert read_metadata(tmp_path / "t", "jmsnas.schema") == ""
 
 
 def test_too_large(tmp_path: Path) -> None:

@@ -10,10 +10,10 @@ import pytest
 from prove.strange_parquet import lying_page, odd_metadata, ours, packed, published, reclaimed
 
 from jmsnas.errors import TableError
-from jmsnas.profiler.quality.read_published import read_readings
+from jmsnas.profiler.quality.read_published import read_entries
 from jmsnas.profiler.table import safe_parquet as bounded
-from jmsnas.profiler.table.parquet import metadata_of, read_table
-from jmsnas.profiler.table.safe_parquet import open_parquet, unpack
+from jmsnas.profiler.table.parquet import read_metadata, read_table
+from jmsnas.profiler.table.safe_parquet import open_parquet, read_columns
 from jmsnas.profiler.table.schema import SCHEMA
 
 COLUMNS = ["device", "latency_ms"]
@@ -26,33 +26,33 @@ def list_of(count: int) -> bytes:
 
 def test_what_pyarrow_reads_is_read(tmp_path: Path) -> None:
     content = ours(tmp_path / "ours")
-    assert unpack(content, SCHEMA.names).equals(pq.read_table(io.BytesIO(content)))
+    assert read_columns(content, SCHEMA.names).equals(pq.read_table(io.BytesIO(content)))
     for options in ({}, {"data_page_version": "2.0"}, {"use_dictionary": False, "compression": "none"}):
         table = published(70_000, batch=pa.array([1, None] * 35_000))
         content = packed(table, row_group_size=20_000, data_page_size=1000, **options)
-        assert unpack(content, table.column_names).equals(table)
-        assert unpack(content, COLUMNS).column_names == COLUMNS
+        assert read_columns(content, table.column_names).equals(table)
+        assert read_columns(content, COLUMNS).column_names == COLUMNS
 
 
 def test_list_that_is_too_long() -> None:
     content = list_of(20_000_001)
     assert len(content) < 1000
     with pytest.raises(ValueError, match=r"it has 2000000\d values, expected at most 20000000"):
-        unpack(content, ["samples"])
+        read_columns(content, ["samples"])
 
 
 def test_list_that_says_less_than_it_holds() -> None:
     with pytest.raises(ValueError, match="a column claims 10 values, its pages 123457"):
-        unpack(reclaimed(list_of(123_457), 123_457, 10), ["samples"])
+        read_columns(reclaimed(list_of(123_457), 123_457, 10), ["samples"])
 
 
 def test_text_in_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bounded, "_MAX_TEXT_BYTES", 26)
     content = packed(published(3, device=pa.array(["a board"] * 3)))
-    assert unpack(content, COLUMNS[1:]).num_rows == 3
+    assert read_columns(content, COLUMNS[1:]).num_rows == 3
     monkeypatch.setattr(bounded, "_MAX_TEXT_BYTES", 20)
     with pytest.raises(ValueError, match="it has 21 bytes of text, expected at most 20"):
-        unpack(content, COLUMNS)
+        read_columns(content, COLUMNS)
 
 
 @pytest.mark.parametrize(
@@ -67,12 +67,12 @@ def test_text_in_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_page_that_lies(what: str, value: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        unpack(lying_page(what, value, dictionary=False), ["latency_ms"])
+        read_columns(lying_page(what, value, dictionary=False), ["latency_ms"])
 
 
 def test_page_beyond_the_end() -> None:
     with pytest.raises(ValueError, match="a value lies outside the file"):
-        unpack(lying_page("packed", 2**31 - 1, dictionary=True), ["latency_ms"])
+        read_columns(lying_page("packed", 2**31 - 1, dictionary=True), ["latency_ms"])
 
 
 def test_row_group_that_lacks_a_column() -> None:
@@ -84,8 +84,8 @@ def test_row_group_that_lacks_a_column() -> None:
 def test_texts_that_repeat_each_other() -> None:
     content = packed(published(), use_dictionary=False, column_encoding={"device": "DELTA_BYTE_ARRAY"})
     with pytest.raises(ValueError, match="DELTA_BYTE_ARRAY, expected another encoding"):
-        unpack(content, ["device"])
-    assert unpack(content, ["latency_ms"]).num_rows == 3
+        read_columns(content, ["device"])
+    assert read_columns(content, ["latency_ms"]).num_rows == 3
 
 
 def test_footer_that_is_too_long() -> None:
@@ -97,20 +97,20 @@ def test_footer_that_is_too_long() -> None:
 def test_column_that_stands_twice() -> None:
     content = packed(published().append_column("device", pa.array(["x"] * 3)))
     with pytest.raises(ValueError, match="the column device stands twice"):
-        unpack(content, COLUMNS)
+        read_columns(content, COLUMNS)
 
 
 def test_column_of_dates(tmp_path: Path) -> None:
     dates = pa.array([0] * 3, pa.timestamp("us"))
     (tmp_path / "t").write_bytes(packed(published(latency_ms=dates)))
     with pytest.raises(TableError, match=r"latency_ms of type timestamp\[us\]: expected numbers or texts"):
-        read_readings(tmp_path / "t")
+        read_entries(tmp_path / "t")
 
 
 def test_number_that_no_float_holds(tmp_path: Path) -> None:
     (tmp_path / "t").write_bytes(packed(published(batch=pa.array([np.inf] * 3))))
     with pytest.raises(TableError, match="row 1 makes no sense: cannot convert float infinity to integer"):
-        read_readings(tmp_path / "t")
+        read_entries(tmp_path / "t")
 
 
 @pytest.mark.parametrize(
@@ -129,6 +129,6 @@ def test_environments_that_make_no_sense(tmp_path: Path, name: str, message: str
 
 
 def test_metadata_of_what_cannot_be_read(tmp_path: Path) -> None:
-    assert metadata_of(tmp_path / "none", "jmsnas.schema") == ""
+    assert read_metadata(tmp_path / "none", "jmsnas.schema") == ""
     with pytest.raises(TableError, match=r"cannot read .*: Is a directory\. Make it with: jmsnas profile"):
-        metadata_of(tmp_path, "jmsnas.schema")
+        read_metadata(tmp_path, "jmsnas.schema")

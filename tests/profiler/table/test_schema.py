@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from profiling_jobs import BLOCKS, PART, a_row
 
 from jmsnas.errors import TableError
-from jmsnas.profiler.table.latency_table import Key
-from jmsnas.profiler.table.schema import SCHEMA, record_row, row_record, sorted_out
-from jmsnas.space import HEAD, STEM, Block, Candidate, Layer, Part, Subject
+from jmsnas.profiler.table.latency_table import RuntimeKey
+from jmsnas.profiler.table.schema import SCHEMA, row_from_record, row_to_record, separate_parts
+from jmsnas.space import HEAD, STEM, Block, BlockOrPart, Candidate, Layer, Part
 
 SUBJECTS = (
     Block(STEM, Layer(1, 16, 1, 8, 8, "stem")),
@@ -23,9 +23,9 @@ SUBJECTS = (
     Part(BLOCKS[:1]),
 )
 KEYS = (
-    Key("torch", 4, 2),
-    Key("torch", 1, 8, "float16", "cuda", "channels_last", "torchprof"),
-    Key("onnxruntime", processor="cuda"),
+    RuntimeKey("torch", 4, 2),
+    RuntimeKey("torch", 1, 8, "float16", "cuda", "channels_last", "torchprof"),
+    RuntimeKey("onnxruntime", processor="cuda"),
 )
 TOLD = {
     "drift": 0.31,
@@ -47,30 +47,30 @@ MB = SUBJECTS[1]
     st.booleans(),
 )
 def test_row_and_its_record_say_the_same(
-    ratio: float, level_s: float, subject: Subject, key: Key, processes: int, told: bool
+    ratio: float, level_s: float, subject: BlockOrPart, key: RuntimeKey, processes: int, told: bool
 ) -> None:
     row = a_row(subject, (ratio,) * processes, key, level_s)
     row = replace(row, **TOLD) if told else row
-    record = row_record(row)
+    record = row_to_record(row)
     assert [*record] == [*dict.fromkeys(record)] and {*record} == {*SCHEMA.names}
-    assert record_row(json.loads(json.dumps(record, allow_nan=False))) == row
+    assert row_from_record(json.loads(json.dumps(record, allow_nan=False))) == row
 
 
 def test_part_says_all_its_blocks_and_the_geometry_of_the_first() -> None:
-    record = row_record(a_row(PART))
+    record = row_to_record(a_row(PART))
     assert (record["candidate"], record["op"]) == ("part", "part")
     assert record["part_blocks"] == [str(block) for block in PART.blocks]
     assert (record["in_channels"], record["stride"], record["role"]) == (1, 2, "stem")
-    assert row_record(a_row())["part_blocks"] == []
+    assert row_to_record(a_row())["part_blocks"] == []
 
 
 def test_rows_are_sorted_into_blocks_and_parts() -> None:
     rows = [a_row(PART), a_row(), a_row(Part(BLOCKS[:1])), a_row(MB)]
-    assert sorted_out(iter(rows)) == ((rows[1], rows[3]), (rows[0], rows[2]))
+    assert separate_parts(iter(rows)) == ((rows[1], rows[3]), (rows[0], rows[2]))
 
 
-def spoilt(changes: dict[str, Any], subject: Subject = MB) -> None:
-    record_row(row_record(a_row(subject)) | changes)
+def spoilt(changes: dict[str, Any], subject: BlockOrPart = MB) -> None:
+    row_from_record(row_to_record(a_row(subject)) | changes)
 
 
 @pytest.mark.parametrize(
@@ -117,7 +117,7 @@ def test_part_that_makes_no_sense(blocks: list[str] | None, message: str) -> Non
 
 @pytest.mark.parametrize("name", ["height", "timer", "process_rounds", "trust_reason"])
 def test_record_that_lacks_a_column(name: str) -> None:
-    record = row_record(a_row())
+    record = row_to_record(a_row())
     del record[name]
     with pytest.raises(TableError, match=f"a row lacks the column '{name}'"):
-        record_row(record)
+        row_from_record(record)

@@ -8,11 +8,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prove.strange_parquet import varint
 
-from jmsnas.profiler.table.thrift import BINARY, DOUBLE, I32, I64, LIST, MAP, STRUCT, TRUE, Compact, Fields
+from jmsnas.profiler.table.thrift import (
+    BINARY,
+    DOUBLE,
+    I32,
+    I64,
+    LIST,
+    MAP,
+    STRUCT,
+    TRUE,
+    CompactReader,
+    Fields,
+)
 
 
 def read(content: bytes) -> Fields:
-    return Compact(content, 0, len(content)).struct()
+    return CompactReader(content, 0, len(content)).struct()
 
 
 def written(fields: dict[int, Any]) -> bytes:
@@ -59,7 +70,7 @@ def test_footer_of_a_real_file() -> None:
     pq.write_table(pa.table({"a": [1.0, 2.0], "b": ["x", None]}), sink, row_group_size=1)
     content = sink.getvalue()
     end = len(content) - 8
-    footer = Compact(content, end - int.from_bytes(content[-8:-4], "little"), end)
+    footer = CompactReader(content, end - int.from_bytes(content[-8:-4], "little"), end)
     fields = footer.struct()
     assert footer.at == end
     groups, metadata = fields[4, LIST], pq.read_metadata(sink)

@@ -5,7 +5,7 @@ import pytest
 from profiling_jobs import PART, a_row
 
 from jmsnas.profiler.table.noise_floor import NoiseFloor
-from jmsnas.profiler.table.trust import disturbed, judge, relative_noise
+from jmsnas.profiler.table.trust import is_disturbed, rate_trust, relative_noise
 
 FLOOR = NoiseFloor(8, 0.004, 0.011, 0.015)
 # Known within 2 % (widened), in a process within 0.5 %.
@@ -55,17 +55,17 @@ def within(share: float) -> dict[str, Any]:
     ],
 )  # fmt: skip
 def test_mark_and_reason(changes: dict[str, Any], floor: NoiseFloor | None, mark: str, reason: str) -> None:
-    assert judge(replace(ROW, **changes), floor) == (mark, reason)
+    assert rate_trust(replace(ROW, **changes), floor) == (mark, reason)
 
 
 def test_part_is_judged_as_a_block_is() -> None:
-    assert judge(a_row(PART), FLOOR)[0] == "green"
-    assert judge(replace(a_row(PART), interrupted=0.9), FLOOR)[0] == "red"
+    assert rate_trust(a_row(PART), FLOOR)[0] == "green"
+    assert rate_trust(replace(a_row(PART), interrupted=0.9), FLOOR)[0] == "red"
 
 
 def test_disturbed() -> None:
-    assert not disturbed(ROW) and not disturbed(replace(ROW, interrupted=0.2, drift=3.0))
-    assert disturbed(replace(ROW, interrupted=0.21)) and disturbed(replace(ROW, host_faults=(HOT,)))
+    assert not is_disturbed(ROW) and not is_disturbed(replace(ROW, interrupted=0.2, drift=3.0))
+    assert is_disturbed(replace(ROW, interrupted=0.21)) and is_disturbed(replace(ROW, host_faults=(HOT,)))
 
 
 @pytest.mark.parametrize(

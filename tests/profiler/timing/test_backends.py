@@ -12,11 +12,11 @@ from jmsnas.blocks import example_input
 from jmsnas.errors import MeasurementError
 from jmsnas.profiler.host import affinity as core
 from jmsnas.profiler.host.affinity import idlest_cores
-from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.profiler.timing import torch_backend as run_torch
 from jmsnas.profiler.timing.backends import pinned, prepare
 from jmsnas.profiler.timing.onnx_export import seeded_module
-from jmsnas.profiler.timing.paired_timing import Timed
+from jmsnas.profiler.timing.paired_timing import TimedLoop
 from jmsnas.space import IDENTITY, Block, Candidate, Layer
 
 BLOCK = Block(Candidate(3, 3), Layer(8, 8, 1, 4, 4))
@@ -28,14 +28,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("onnx")
 
 
-def output_of(timed: Timed) -> torch.Tensor:
+def output_of(timed: TimedLoop) -> torch.Tensor:
     """What a block of onnxruntime left in its bound output."""
     call = inspect.getclosurevars(timed).nonlocals["call"]
     return torch.from_numpy(call.args[0].get_outputs()[0].numpy())
 
 
 def test_torch_runs_the_block_so_many_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    key, met = Key("torch", batch=3), list[torch.Tensor]()
+    key, met = RuntimeKey("torch", batch=3), list[torch.Tensor]()
     module = seeded_module(BLOCK, 4)
     whole = module.forward
     module.forward = lambda x: (met.append(x), whole(x))[1]  # type: ignore[method-assign]
@@ -50,7 +50,7 @@ def test_torch_runs_the_block_so_many_times(tmp_path: Path, monkeypatch: pytest.
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_onnxruntime_fills_the_bound_output(cache: Path, threads: int) -> None:
-    key, subjects = Key("onnxruntime", threads), (BLOCK, SAME, PART)
+    key, subjects = RuntimeKey("onnxruntime", threads), (BLOCK, SAME, PART)
     for subject, timed in zip(subjects, prepare(subjects, key, cache), strict=True):
         with pinned(key):
             assert timed(2) > 0
@@ -59,7 +59,7 @@ def test_onnxruntime_fills_the_bound_output(cache: Path, threads: int) -> None:
 
 
 def test_more_calls_take_longer(cache: Path) -> None:
-    for key in (Key(), Key("torch"), Key("torch", timer="torchprof")):
+    for key in (RuntimeKey(), RuntimeKey("torch"), RuntimeKey("torch", timer="torchprof")):
         (timed,) = prepare([BLOCK], key, cache)
         with pinned(key):
             timed(1)
@@ -74,7 +74,7 @@ def test_layout_and_number_format(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     module.forward = lambda x: (met.append(x), whole(x))[1]  # type: ignore[method-assign]
     monkeypatch.setattr(run_torch, "seeded_module", lambda subject, seed: module)
     for layout, form in (("contiguous", torch.contiguous_format), ("channels_last", torch.channels_last)):
-        (timed,) = prepare([BLOCK], Key("torch", batch=2, layout=layout), tmp_path)
+        (timed,) = prepare([BLOCK], RuntimeKey("torch", batch=2, layout=layout), tmp_path)
         timed(1)
         assert met[-1].is_contiguous(memory_format=form) and met[-1].dtype == torch.float32
         weights = [weight for weight in module.parameters() if weight.dim() == 4]
@@ -83,18 +83,18 @@ def test_layout_and_number_format(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 def test_torchprof_sums_over_the_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     layers = {"layers.0": 1e-3, "layers.1": 2e-3}
-    monkeypatch.setattr("jmsnas.profiler.timing.torchprof_backend.layer_seconds", lambda module, x: layers)
-    (timed,) = prepare([BLOCK], Key("torch", timer="torchprof"), tmp_path)
+    monkeypatch.setattr("jmsnas.profiler.timing.torchprof_backend.layer_latency_s", lambda module, x: layers)
+    (timed,) = prepare([BLOCK], RuntimeKey("torch", timer="torchprof"), tmp_path)
     assert timed(4) == pytest.approx(4 * 3e-3)
 
 
 def test_spoilt_model_is_named(cache: Path) -> None:
-    prepare([SAME], Key(), cache)
+    prepare([SAME], RuntimeKey(), cache)
     kept = {path: path.read_bytes() for path in cache.iterdir()}
     for path in kept:
         path.write_bytes(b"no model")
     with pytest.raises(MeasurementError, match=r"onnxruntime refuses identity .*Delete .* and run the same"):
-        prepare([SAME], Key(), cache)
+        prepare([SAME], RuntimeKey(), cache)
     for path, content in kept.items():
         path.write_bytes(content)
 
@@ -116,7 +116,7 @@ def test_spoilt_model_is_named(cache: Path) -> None:
 )
 def test_processor_that_is_not_there(tmp_path: Path, runtime: str, message: str) -> None:
     with pytest.raises(MeasurementError, match=message):
-        prepare([BLOCK], Key(runtime, processor="cuda"), tmp_path)
+        prepare([BLOCK], RuntimeKey(runtime, processor="cuda"), tmp_path)
 
 
 def test_device_is_timed_by_its_own_clock(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -142,7 +142,7 @@ def test_device_is_timed_by_its_own_clock(monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
 def test_work_on_a_cuda_device_is_timed_until_it_is_done(tmp_path: Path, dtype: str) -> None:
     large = Block(Candidate(5, 6), Layer(64, 64, 1, 112, 112))
-    key = Key("torch", batch=8, dtype=dtype, processor="cuda")
+    key = RuntimeKey("torch", batch=8, dtype=dtype, processor="cuda")
     (timed,) = prepare([large], key, tmp_path)
     with pinned(key):
         timed(3)
@@ -155,7 +155,7 @@ def test_work_on_a_cuda_device_is_timed_until_it_is_done(tmp_path: Path, dtype: 
 
 def test_pinned_puts_all_back() -> None:
     threads, cores = torch.get_num_threads(), getattr(os, "sched_getaffinity", lambda _: set())(0)
-    with pytest.raises(RuntimeError, match="meanwhile"), pinned(Key("torch", 1)):
+    with pytest.raises(RuntimeError, match="meanwhile"), pinned(RuntimeKey("torch", 1)):
         assert torch.get_num_threads() == 1 and torch.is_inference_mode_enabled()
         assert len(getattr(os, "sched_getaffinity", lambda _: {0})(0)) == 1
         raise RuntimeError("meanwhile")
@@ -171,9 +171,9 @@ def test_threads_that_a_run_time_made_before_stay_on_their_cores(monkeypatch: py
     monkeypatch.setattr(core, "idlest_cores", lambda known, count: {*sorted(known)[:1]})
     try:
         assert thread.native_id is not None
-        with pinned(Key("torch", 1)):
+        with pinned(RuntimeKey("torch", 1)):
             assert os.sched_getaffinity(thread.native_id) == cores
-        with pinned(Key("torch", 2)):
+        with pinned(RuntimeKey("torch", 2)):
             assert os.sched_getaffinity(0) == os.sched_getaffinity(thread.native_id) == {min(cores)}
         assert os.sched_getaffinity(0) == os.sched_getaffinity(thread.native_id) == cores
     finally:

@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jmsnas.profiler.host.energy_meters import Meter
-from jmsnas.profiler.timing.energy import energy_j, find_meter, idle_w, why_no_meter
+from jmsnas.profiler.host.energy_meters import EnergyMeter
+from jmsnas.profiler.timing.energy import find_meter, measure_energy_j, measure_idle_power_w, no_meter_reason
 
 
 class Host:
@@ -15,7 +15,7 @@ class Host:
     def __init__(self, idle_w: float, block_w: float, call_s: float, update_s: float = 1e-3) -> None:
         self.idle_w, self.block_w, self.call_s = idle_w, block_w, call_s
         self.now_s, self.joules, self.calls = 0.0, 0.0, 0
-        self.meter = Meter("made up", "all", update_s, lambda: self.joules)
+        self.meter = EnergyMeter("made up", "all", update_s, lambda: self.joules)
 
     def clock(self) -> float:
         return self.now_s
@@ -31,16 +31,16 @@ class Host:
         return loops * self.call_s
 
     def net_j(self, seconds: float = 0.5) -> float | None:
-        idle = idle_w(self.meter, seconds, self.sleep, self.clock)
-        return energy_j(self.meter, self.run, idle, seconds, self.clock)
+        idle = measure_idle_power_w(self.meter, seconds, self.sleep, self.clock)
+        return measure_energy_j(self.meter, self.run, idle, seconds, self.clock)
 
 
 def test_net_joules_by_hand() -> None:
     host = Host(idle_w=10, block_w=25, call_s=2e-3)
-    assert idle_w(host.meter, 1.0, host.sleep, host.clock) == pytest.approx(10)
+    assert measure_idle_power_w(host.meter, 1.0, host.sleep, host.clock) == pytest.approx(10)
     # 35 W for 2 ms are 70 mJ gross; the idle host draws 20 mJ of them.
-    assert energy_j(host.meter, host.run, 10.0, 0.5, host.clock) == pytest.approx(0.05)
-    assert energy_j(host.meter, host.run, 0.0, 0.5, host.clock) == pytest.approx(0.07)
+    assert measure_energy_j(host.meter, host.run, 10.0, 0.5, host.clock) == pytest.approx(0.05)
+    assert measure_energy_j(host.meter, host.run, 0.0, 0.5, host.clock) == pytest.approx(0.07)
 
 
 @given(
@@ -81,15 +81,15 @@ def test_a_counter_that_stands_still_is_none() -> None:
 
 def test_a_reading_that_fails_is_none() -> None:
     host = Host(10, 20, 1e-3)
-    broken = Meter("broken", "nothing", 1e-3, lambda: math.nan)
-    assert math.isnan(idle_w(broken, 0.5, host.sleep, host.clock))
-    assert energy_j(broken, host.run, 1.0, 0.5, host.clock) is None
-    assert energy_j(host.meter, host.run, math.nan, 0.5, host.clock) is None
+    broken = EnergyMeter("broken", "nothing", 1e-3, lambda: math.nan)
+    assert math.isnan(measure_idle_power_w(broken, 0.5, host.sleep, host.clock))
+    assert measure_energy_j(broken, host.run, 1.0, 0.5, host.clock) is None
+    assert measure_energy_j(host.meter, host.run, math.nan, 0.5, host.clock) is None
 
 
 def test_bare_host_says_what_was_looked_for(tmp_path: Path) -> None:
     assert find_meter("cpu", tmp_path) is None
-    found = why_no_meter("cpu", tmp_path)
+    found = no_meter_reason("cpu", tmp_path)
     assert found.startswith(
         "no meter: no RAPL package in /sys/class/powercap and no INA3221 rail of the CPU in"
     )
@@ -97,12 +97,12 @@ def test_bare_host_says_what_was_looked_for(tmp_path: Path) -> None:
 
 def test_unknown_processor_is_no_meter(tmp_path: Path) -> None:
     assert find_meter("tpu", tmp_path) is None
-    assert why_no_meter("tpu", tmp_path).endswith("'tpu' is not known, only of cpu and cuda")
+    assert no_meter_reason("tpu", tmp_path).endswith("'tpu' is not known, only of cpu and cuda")
 
 
 @pytest.mark.parametrize("processor", ["cpu", "cuda"])
 def test_this_host_has_a_meter_or_says_in_one_line_why_not(processor: str) -> None:
-    meter, why = find_meter(processor), why_no_meter(processor)
+    meter, why = find_meter(processor), no_meter_reason(processor)
     if meter is None:
         assert why.startswith("no meter: ") and "\n" not in why
     else:

@@ -11,8 +11,8 @@ from profiling_jobs import PART
 from jmsnas.blocks import example_input
 from jmsnas.errors import StorageError
 from jmsnas.profiler.timing import onnx_export as export_file
-from jmsnas.profiler.timing.onnx_export import onnx_models, seeded_module
-from jmsnas.space import HEAD, IDENTITY, STEM, Block, Candidate, Layer, Part, Subject
+from jmsnas.profiler.timing.onnx_export import export_to_onnx, seeded_module
+from jmsnas.space import HEAD, IDENTITY, STEM, Block, BlockOrPart, Candidate, Layer, Part
 
 BLOCKS = (
     Block(STEM, Layer(1, 16, 1, 8, 8, "stem")),
@@ -33,7 +33,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def models(cache: Path) -> list[bytes]:
-    return onnx_models(BLOCKS, 2, cache, seed=3)
+    return export_to_onnx(BLOCKS, 2, cache, seed=3)
 
 
 @pytest.mark.parametrize("index", range(len(BLOCKS)), ids=lambda index: str(BLOCKS[index]))
@@ -62,13 +62,13 @@ def test_second_time_comes_from_the_cache(cache: Path, models: list[bytes]) -> N
     files = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
     assert len(files) == len(BLOCKS)
     told: list[tuple[float, float]] = []
-    again = onnx_models(BLOCKS, 2, cache, 3, lambda done, total, what: told.append((done, total)))
+    again = export_to_onnx(BLOCKS, 2, cache, 3, lambda done, total, what: told.append((done, total)))
     assert again == models and told == [(8, 8)]
     assert {path: path.stat().st_mtime_ns for path in cache.iterdir()} == files
 
 
 def test_half_precision_is_another_model(cache: Path, models: list[bytes]) -> None:
-    (half,) = onnx_models(BLOCKS[1:2], 2, cache, seed=3, dtype="float16")
+    (half,) = export_to_onnx(BLOCKS[1:2], 2, cache, seed=3, dtype="float16")
     graph = onnx.load_model_from_string(half).graph
     numbers = {entry.type.tensor_type.elem_type for entry in (*graph.input, *graph.output)}
     numbers |= {
@@ -76,7 +76,7 @@ def test_half_precision_is_another_model(cache: Path, models: list[bytes]) -> No
     }
     assert numbers == {onnx.TensorProto.FLOAT16}
     assert len(half) < 0.7 * len(models[1])
-    assert onnx_models(BLOCKS[1:2], 2, cache, seed=3) == [models[1]]
+    assert export_to_onnx(BLOCKS[1:2], 2, cache, seed=3) == [models[1]]
 
 
 def test_no_more_than_32_blocks_an_export_but_a_part_is_whole(
@@ -87,13 +87,13 @@ def test_no_more_than_32_blocks_an_export_but_a_part_is_whole(
     subjects = [*blocks[:35], long, short, *blocks[35:]]
     exported: list[int] = []
 
-    def export(of: Sequence[Subject], *how: object) -> list[bytes]:
+    def export(of: Sequence[BlockOrPart], *how: object) -> list[bytes]:
         exported.append(sum(len(subject.blocks) if isinstance(subject, Part) else 1 for subject in of))
         return [str(subject).encode() for subject in of]
 
     monkeypatch.setattr(export_file, "_export", export)
     told: list[float] = []
-    models = onnx_models(subjects, 1, tmp_path, progress=lambda done, of, what: told.append(done))
+    models = export_to_onnx(subjects, 1, tmp_path, progress=lambda done, of, what: told.append(done))
     assert models == [str(subject).encode() for subject in subjects]
     assert exported == [32, 3, 40, 32, 6]
     # The short part is 3 blocks, 32 with 29 others: pieces of 32, 3, 1, 30 and 6 subjects.
@@ -103,7 +103,7 @@ def test_no_more_than_32_blocks_an_export_but_a_part_is_whole(
 def test_unwritable_cache(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="cannot write"):
-        onnx_models(BLOCKS[4:5], 1, tmp_path / "file")
+        export_to_onnx(BLOCKS[4:5], 1, tmp_path / "file")
 
 
 def test_weights_follow_the_seed_alone() -> None:
@@ -116,6 +116,6 @@ def test_weights_follow_the_seed_alone() -> None:
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
-def test_activations_stay_near_one(block: Subject) -> None:
+def test_activations_stay_near_one(block: BlockOrPart) -> None:
     spread = float(seeded_module(block)(example_input(block)).std())
     assert 0.1 < spread < 10

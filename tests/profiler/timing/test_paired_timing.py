@@ -10,7 +10,7 @@ import pytest
 
 from jmsnas.errors import InputError, MeasurementError
 from jmsnas.profiler.table.measurement import Measurement
-from jmsnas.profiler.timing.paired_timing import Timed, TimingConfig, measure, wall_clock
+from jmsnas.profiler.timing.paired_timing import TimedLoop, TimingConfig, measure, wall_clock
 
 LONG = TimingConfig(budget_s=1e9, target=1e-12, max_rounds=200)
 # Enough that no block reaches the target of LONG, too little to be seen elsewhere.
@@ -38,7 +38,7 @@ class Host:
     def core_clock(self) -> int:
         return round(self.core)
 
-    def timed(self, seconds: float, sigma: float | None = None) -> Timed:
+    def timed(self, seconds: float, sigma: float | None = None) -> TimedLoop:
         sigma = self.sigma if sigma is None else sigma
 
         def run() -> None:
@@ -202,7 +202,7 @@ def test_restless_host_does_not_hold_up_the_warm_up() -> None:
     assert found[0].ratio == pytest.approx(1, rel=0.01)
 
 
-def watched(host: Host, index: int, met: list[int]) -> Timed:
+def watched(host: Host, index: int, met: list[int]) -> TimedLoop:
     """A block of 300 us that notes each time it is asked to run."""
     spend = host.timed(3e-4)
     return lambda loops: (met.append(index), spend(loops))[1]
@@ -221,7 +221,7 @@ def test_seed_decides_the_order() -> None:
 def test_who_watches_knows_which_block_runs() -> None:
     host, started, ran = Host(HARDLY), list[int](), list[tuple[int, int]]()
 
-    def block(index: int) -> Timed:
+    def block(index: int) -> TimedLoop:
         spend = host.timed(3e-4)
         return lambda loops: (ran.append((index, started[-1])), spend(loops))[1]
 
@@ -236,7 +236,7 @@ def test_who_watches_knows_which_block_runs() -> None:
 def test_garbage_collection_is_off_meanwhile_and_on_again() -> None:
     host, seen = Host(), list[bool]()
     spend = host.timed(1e-4)
-    block: Timed = lambda loops: (seen.append(gc.isenabled()), spend(loops))[1]  # noqa: E731
+    block: TimedLoop = lambda loops: (seen.append(gc.isenabled()), spend(loops))[1]  # noqa: E731
     measure([block], [host.timed(1e-4)], lambda index, m: None, TimingConfig(), clock=host.clock)
     assert gc.isenabled() and not any(seen)
 
@@ -279,7 +279,7 @@ def test_references_take_turns_a_sample_each() -> None:
     host = Host()
     turns, met = [1e-4, 1.04e-4], list[int]()
 
-    def copy(index: int) -> Timed:
+    def copy(index: int) -> TimedLoop:
         timed = host.timed(turns[index])
         return lambda loops: (met.append(index), timed(loops))[1]
 

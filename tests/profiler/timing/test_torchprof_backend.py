@@ -14,17 +14,17 @@ from torch.autograd.profiler_util import EventList, FunctionEvent
 
 from jmsnas.blocks import example_input
 from jmsnas.errors import InputError, MeasurementError
-from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.profiler.timing import torchprof_backend
 from jmsnas.profiler.timing.backends import pinned
 from jmsnas.profiler.timing.onnx_export import seeded_module
 from jmsnas.profiler.timing.torchprof_backend import (
     Breakdown,
-    bridged,
-    layer_seconds,
+    layer_latency_s,
     layer_stages,
-    self_seconds,
-    stage_seconds,
+    patched_torchprof,
+    self_cpu_s,
+    stage_latency_s,
     torchprof_s,
 )
 from jmsnas.space import HEAD, IDENTITY, STEM, Block, Candidate, Layer
@@ -61,8 +61,8 @@ class Odd(nn.Module):
 
 
 def once(block: Block) -> dict[str, float]:
-    with pinned(Key("torch")):
-        return stage_seconds(block, seeded_module(block), example_input(block))
+    with pinned(RuntimeKey("torch")):
+        return stage_latency_s(block, seeded_module(block), example_input(block))
 
 
 @pytest.mark.parametrize("block", STAGES, ids=str)
@@ -76,7 +76,7 @@ def test_every_stage_has_time(block: Block) -> None:
 def test_stage_is_the_sum_of_its_layers(monkeypatch: pytest.MonkeyPatch) -> None:
     # Layers of 1, 2, 3, ... us: expand 1 + 2 + 3, depthwise 4 + 5 + 6, project 7 + 8.
     seen = {layer: (n + 1) * 1e-6 for n, layer in enumerate(layer_stages(PLAIN, seeded_module(PLAIN)))}
-    monkeypatch.setattr(torchprof_backend, "layer_seconds", lambda module, x: seen)
+    monkeypatch.setattr(torchprof_backend, "layer_latency_s", lambda module, x: seen)
     assert once(PLAIN) == pytest.approx({"expand": 6e-6, "depthwise": 15e-6, "project": 15e-6})
 
 
@@ -96,7 +96,7 @@ def test_self_time_counts_nested_operators_once() -> None:
         ]
     )
     events._build_tree()
-    assert self_seconds(events) == pytest.approx(13e-6)
+    assert self_cpu_s(events) == pytest.approx(13e-6)
     assert sum(event.cpu_time_total for event in events) == 18
 
 
@@ -111,7 +111,7 @@ def test_self_time_is_the_length_of_the_outermost(lengths: list[float]) -> None:
         ]
     )
     events._build_tree()
-    assert self_seconds(events) == pytest.approx(max(nested, default=0.0) * 1e-6)
+    assert self_cpu_s(events) == pytest.approx(max(nested, default=0.0) * 1e-6)
 
 
 @settings(max_examples=30)
@@ -157,12 +157,12 @@ def test_no_runs_are_refused() -> None:
 
 def test_layer_that_does_not_run_is_named() -> None:
     with pytest.raises(MeasurementError, match=r"saw 0 s in layer rarely: expected .* above 0.* reinstall"):
-        layer_seconds(Odd(both=False), torch.ones(3))
+        layer_latency_s(Odd(both=False), torch.ones(3))
 
 
 def test_layer_that_runs_twice_is_one_layer() -> None:
     module = Odd()
-    assert list(layer_seconds(module, torch.ones(3))) == ["twice", "rarely"]
+    assert list(layer_latency_s(module, torch.ones(3))) == ["twice", "rarely"]
     assert module.runs == 1
 
 
@@ -170,16 +170,16 @@ def test_layer_that_runs_twice_is_one_layer() -> None:
 def test_what_forward_raises_goes_through_and_nothing_runs_again(error: Exception) -> None:
     module = Odd(error=error)
     with pytest.raises(type(error), match=str(error)):
-        layer_seconds(module, torch.ones(3))
+        layer_latency_s(module, torch.ones(3))
     assert module.runs == 1
     module.error = None
-    assert set(layer_seconds(module, torch.ones(3))) == {"twice", "rarely"}
+    assert set(layer_latency_s(module, torch.ones(3))) == {"twice", "rarely"}
 
 
 def test_profiled_module_computes_the_same_and_loses_its_hooks() -> None:
     module, x = seeded_module(SKIP, 3), example_input(SKIP, 1, 3)
     expected = module(x)
-    layer_seconds(module, x)
+    layer_latency_s(module, x)
     torch.testing.assert_close(module(x), expected, rtol=0, atol=0)
     with (
         profiler.profile() as profiled
@@ -191,9 +191,9 @@ def test_profiled_module_computes_the_same_and_loses_its_hooks() -> None:
 def test_torch_and_torchprof_are_as_they_were(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("KINETO_LOG_LEVEL", raising=False)
     profile = profiler.profile
-    with bridged() as wrapper:
+    with patched_torchprof() as wrapper:
         assert wrapper.tprofiler is not profiler and os.environ["KINETO_LOG_LEVEL"] == "99"
-    with pytest.raises(KeyError), bridged():
+    with pytest.raises(KeyError), patched_torchprof():
         raise KeyError
     assert wrapper.tprofiler is profiler and profiler.profile is profile
     assert not hasattr(EventList, "populate_cpu_children") and "KINETO_LOG_LEVEL" not in os.environ
@@ -201,7 +201,7 @@ def test_torch_and_torchprof_are_as_they_were(monkeypatch: pytest.MonkeyPatch) -
 
 def test_log_level_of_the_user_stands(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("KINETO_LOG_LEVEL", "3")
-    with bridged():
+    with patched_torchprof():
         assert os.environ["KINETO_LOG_LEVEL"] == "3"
     assert os.environ["KINETO_LOG_LEVEL"] == "3"
 
@@ -213,7 +213,7 @@ def test_torchprof_is_compiled_without_a_warning(monkeypatch: pytest.MonkeyPatch
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(SyntaxError, match='"is" with'):
         importlib.import_module("torchprof.profile")
-    with bridged() as wrapper:
+    with patched_torchprof() as wrapper:
         assert wrapper.Profile
 
 
