@@ -78,8 +78,8 @@ class Split:
 
 @cache
 def exported(blocks: Blocks, seed: int) -> ExportedModel:
-    network = nn.Sequential(*(seeded_module(block, seed) for block in blocks))
-    return export_model(network, (1, *blocks[0].layer.input_shape))
+    model = nn.Sequential(*(seeded_module(block, seed) for block in blocks))
+    return export_model(model, (1, *blocks[0].layer.input_shape))
 
 
 @dataclass(frozen=True)

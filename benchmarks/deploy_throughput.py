@@ -1,6 +1,6 @@
 """Does a pipelined chain answer as often as the solver says? Four agents in namespaces, links by `tc tbf`.
 
-Each network is split for the least period (`least_period`, policy strict) from U(.) of this host and the
+Each network is split for the least period (`solve_throughput`, policy strict) from U(.) of this host and the
 rates of Table I: 25, 50 and 200 Mbit/s. Then images follow one another, eight under way at once. Measured:
 answers a second, times that period; 1 is the solver's bound. The term that bounds is named. All agents share
 the cores of this machine, which is in no equation: processor seconds an image over the cores are printed, and

@@ -31,7 +31,7 @@ ACCURACY_BAR, SECONDS_BAR, BAND, EXPECTED_BAR = 0.97, 120.0, 0.03, 0.02
 
 def fastest_split_s(setting: SearchSetup, indices: tuple[int, ...]) -> float:
     """T under every split that policy strict allows, the least of them."""
-    N, M = setting.space.N, setting.network.M
+    N, M = setting.space.N, setting.topology.M
     cuts = itertools.combinations(range(1, N), M - 1)
     return min(setting.lut.latency_s(indices, Placement((*inner, N))) for inner in cuts)
 

@@ -80,33 +80,33 @@ def derived_at(lut: LatencyLUT) -> Iterator[tuple[dict[str, Any], DerivedArchite
 
 
 def against_cloud(
-    space: SearchSpace, network: Topology, estimators: Any, derived: DerivedArchitecture, jpeg: float
+    space: SearchSpace, topology: Topology, estimators: Any, derived: DerivedArchitecture, jpeg: float
 ) -> dict[str, dict[str, float]]:
     """T of the best split and of cloud only, seconds, by how the raw input is encoded."""
     found = {}
     sizes = {name: float(space.input_elements * size) for name, size in INPUT_BYTES.items()} | {"jpeg": jpeg}
     for encoding, size in sizes.items():
-        own = replace(network, input_encoding="uint8" if encoding == "jpeg" else encoding)
+        own = replace(topology, input_encoding="uint8" if encoding == "jpeg" else encoding)
         lut = build_lut(space, own, estimators)
         cloud_s, sent = lut.cloud_only(derived.indices)
         split_s, placement = lut.best(derived.indices)
         # A JPEG differs from bytes in what the links carry of the raw input alone, up to the first layer.
-        saved_s = sum(link.epsilon_s(sent) - link.epsilon_s(size) for link in network.links)
+        saved_s = sum(link.epsilon_s(sent) - link.epsilon_s(size) for link in topology.links)
         found[encoding] = {"bytes": size, "cloud_s": cloud_s - saved_s, "split_s": split_s}
         assert placement.cuts[0] > 0, "policy strict keeps a layer on the UE"
     return found
 
 
 def one_size(size: int, workspace: Workspace, pictures: ImageFiles, count: int) -> dict[str, Any]:
-    space, network = space_at(size), load_topology("chain")
-    estimators = load_estimators(network, space, workspace, 0, tell=lambda text: None)
-    lut = build_lut(space, network, estimators)
+    space, topology = space_at(size), load_topology("chain")
+    estimators = load_estimators(topology, space, workspace, 0, warn=lambda text: None)
+    lut = build_lut(space, topology, estimators)
     jpeg = jpeg_bytes(pictures, size, count)
     rows = []
     print(f"\n{size} pixels: JPEG {jpeg:.0f} bytes (mean of {min(count, len(pictures))}, quality {QUALITY})")
     print(f"{'T_const':>9} {'p':<9} {'T':>9} {'of it':>7}   split / cloud only, ms, by input")
     for row, derived in derived_at(lut):
-        row["inputs"] = against_cloud(space, network, estimators, derived, jpeg)
+        row["inputs"] = against_cloud(space, topology, estimators, derived, jpeg)
         rows.append(row)
         words = "  ".join(
             f"{name} {one['split_s'] * 1e3:.1f} / {one['cloud_s'] * 1e3:.1f}"

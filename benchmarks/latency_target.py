@@ -44,7 +44,7 @@ def placements(setting: SearchSetup) -> Iterator[Placement]:
     n, m = line.joint or (N, M)
     before = itertools.combinations(range(1, n), m - 1)
     behind = [(*cuts, N) for cuts in itertools.combinations(range(n + 1, N), M - m - 1)] if m < M else [()]
-    children = range(len(setting.network.children))
+    children = range(len(setting.topology.children))
     for cuts, others, way in itertools.product(before, behind, itertools.permutations(children)):
         yield Placement((*cuts, n, *others), way)
 

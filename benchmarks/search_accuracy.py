@@ -70,13 +70,13 @@ def still(images: ImageSet) -> ImageSet:
     return replace(images, shift=0, flip=False)
 
 
-def trained(network: nn.Module, splits: DatasetSplits, config: SearchConfig) -> float:
+def trained(model: nn.Module, splits: DatasetSplits, config: SearchConfig) -> float:
     """Test accuracy of a network after the training that all of them get."""
-    network = network.to(memory_format=torch.channels_last)
-    stage = StageTwo(config, network, splits.train_and_arch, CPU)
+    model = model.to(memory_format=torch.channels_last)
+    stage = StageTwo(config, model, splits.train_and_arch, CPU)
     for _ in range(config.final_epochs):
         stage.run_epoch()
-    return accuracy(network, splits.test, CPU)
+    return accuracy(model, splits.test, CPU)
 
 
 def begun(space: SearchSpace, derived: DerivedArchitecture, seed: int) -> nn.Module:

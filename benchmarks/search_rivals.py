@@ -43,7 +43,7 @@ def scaled_mobilenet(setting: SearchSetup, t_const_s: float) -> tuple[float, flo
         layers = tuple(block.layer for block in part.blocks)
         choices = tuple((block.candidate,) for block in part.blocks)
         fixed = replace(space, name="mobilenet_v2", layers=layers, choices=choices)
-        lut = build_lut(fixed, setting.network, setting.estimators)
+        lut = build_lut(fixed, setting.topology, setting.estimators)
         t_s = argmax_architecture(lut.mask_NR * 1.0, lut).latency_s
         if t_s <= t_const_s:
             best = (width, t_s, part)

@@ -41,7 +41,7 @@ from jmsnas.nas.supernet.supernet import Supernet
 from jmsnas.nas.supernet.training import to_device, weight_step
 from jmsnas.profiler.host.environment import describe_host
 from jmsnas.profiler.table.measurement import median_interval
-from jmsnas.profiler.timing.paired_timing import FEWEST_ROUNDS
+from jmsnas.profiler.timing.paired_timing import MIN_ROUNDS
 from jmsnas.space import Candidate, SearchSpace
 from jmsnas.space_file import space_from_toml
 from jmsnas.topology import load_topology
@@ -75,8 +75,8 @@ def space_of(shortcut_only: bool) -> SearchSpace:
 
 
 def architecture_step(space: SearchSpace, seed: int) -> ArchitectureStep:
-    network = load_topology("chain")
-    lut: LatencyLUT = build_lut(space, network, {d.name: Roofline(d.table) for d in network.devices})
+    topology = load_topology("chain")
+    lut: LatencyLUT = build_lut(space, topology, {d.name: Roofline(d.table) for d in topology.devices})
     torch.manual_seed(seed)
     supernet = Supernet(space).train().to(memory_format=torch.channels_last)
     constraint = LatencyLoss("penalty", resolve_target(lut, None).t_const_s, 5.0, 0.0, 0.0)
@@ -209,7 +209,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
     given = parser.parse_args()
-    if given.rounds < max(FEWEST_ROUNDS, 30):
+    if given.rounds < max(MIN_ROUNDS, 30):
         parser.error(f"--rounds {given.rounds}: expected 30 or more")
     torch.set_num_threads(1)
     document: dict[str, Any] = {"environment": describe_host()}

@@ -32,11 +32,11 @@ SIZE = 224
 
 def costs_over(network_name: str, workspace: Workspace, budget_s: float) -> SplitProblem:
     """Costs of MobileNetV2; its blocks are measured here first where the network holds this host."""
-    network, model = load_topology(network_name), load_model(workspace, "mobilenet_v2", SIZE)
-    if any(device.table == "local" for device in network.devices):
+    topology, model = load_topology(network_name), load_model(workspace, "mobilenet_v2", SIZE)
+    if any(device.table == "local" for device in topology.devices):
         blocks = tuple(dict.fromkeys(unit.block for unit in model.units if unit.block))
         profile_device("local", blocks, [RuntimeKey("onnxruntime")], workspace, budget_s=budget_s)
-    return problem_of_model(model, network.devices, network.links, workspace, jpeg_bytes(SIZE))
+    return problem_of_model(model, topology.devices, topology.links, workspace, jpeg_bytes(SIZE))
 
 
 def table_of(costs: SplitProblem, policy: str, encoding: str) -> list[dict[str, Any]]:

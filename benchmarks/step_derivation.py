@@ -55,9 +55,9 @@ def latencies() -> dict[str, LatencyLUT]:
         "mesh, unlike children": (replace(mesh, devices=devices), "joint"),
     }
     found = {}
-    for name, (network, split) in asked.items():
-        space = load_space("imagenet", branches=len(network.children))
-        found[name] = build_lut(space, network, {d.name: Roofline(d.table) for d in network.devices}, split)
+    for name, (topology, split) in asked.items():
+        space = load_space("imagenet", branches=len(topology.children))
+        found[name] = build_lut(space, topology, {d.name: Roofline(d.table) for d in topology.devices}, split)
     return found
 
 

@@ -41,7 +41,7 @@ class BlockPrediction:
 
     @property
     def kind(self) -> str:
-        """What answers: a `measured`, `imported` or `simulated` row, or U(.): `predicted`, `extrapolated`."""
+        """What answers: a `measured`, `imported` or `simulated` row, or U(.): `predicted`, `outside`."""
         if self.row and self.from_row:
             return self.row.kind
         return "extrapolated" if self.extrapolated else "predicted"
@@ -49,9 +49,9 @@ class BlockPrediction:
 
 @dataclass(frozen=True, slots=True)
 class CorrectedSum:
-    """Seconds of a whole part, from the sum of its blocks by what whole networks show (sums.py).
+    """Seconds of a whole part, from the sum of its blocks by what whole networks show (sum_correction.py).
 
-    The interval is that of the sum on the line, and the line's own mean error beyond it. `extrapolated` says
+    The interval is that of the sum on the line, and the line's own mean error beyond it. `outside` says
     that the networks behind the line were all faster, or all slower.
     """
 

@@ -89,7 +89,7 @@ def refuse_unknown_keys(
 
 
 def preset_names(kind: str) -> tuple[str, ...]:
-    """Names of the built-in presets of a kind: `spaces`, `networks` or `devices`."""
+    """Names of the built-in presets of a kind: `spaces`, `topologies` or `devices`."""
     files = resources.files("jmsnas").joinpath("presets", kind).iterdir()
     return tuple(sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml")))
 
@@ -99,10 +99,13 @@ def preset_path(kind: str, name: str) -> Path:
     return Path(str(resources.files("jmsnas").joinpath("presets", kind, f"{name}.toml")))
 
 
+_SINGULAR = {"spaces": "space", "topologies": "topology"}
+
+
 def find_toml(kind: str, name: str, user_folder: Path | None, error: type[InputError]) -> Path:
     """Find a settings file by name: a path that ends in .toml, else the user's own, else a built-in one.
 
-    `kind` is `spaces` or `networks`; a name nobody knows is raised as `error`.
+    `kind` is `spaces` or `topologies`; an unknown name is raised as `error`.
     """
     if name.endswith(".toml"):
         return Path(name)
@@ -112,6 +115,7 @@ def find_toml(kind: str, name: str, user_folder: Path | None, error: type[InputE
     known = preset_names(kind)
     if name not in known:
         raise error(
-            f"unknown {kind[:-1]} {name!r}: expected one of {', '.join(known)}, or a file ending in .toml"
+            f"unknown {_SINGULAR[kind]} {name!r}: expected one of {', '.join(known)}, "
+            "or a file ending in .toml"
         )
     return preset_path(kind, name)

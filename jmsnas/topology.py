@@ -231,5 +231,5 @@ def link_from_toml(entry: Mapping[str, Any], where: str) -> Link:
 
 def load_topology(name: str, user_folder: Path | None = None) -> Topology:
     """Load a network: a `.toml` file, else one of `user_folder`, else a built-in one. Raises NetworkError."""
-    path = find_toml("networks", name, user_folder, TopologyError)
+    path = find_toml("topologies", name, user_folder, TopologyError)
     return topology_from_toml(read_toml(path, TopologyError), str(path))

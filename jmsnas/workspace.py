@@ -21,7 +21,7 @@ def check_name(name: str, what: str = "device") -> str:
 
 @dataclass(frozen=True, slots=True)
 class Workspace:
-    """The folder that holds tables, estimators, runs and the user's own networks and spaces."""
+    """The folder that holds tables, estimators, runs and the user's own topologies and spaces."""
 
     folder: Path
 
@@ -44,8 +44,8 @@ class Workspace:
 
     @property
     def topologies(self) -> Path:
-        """Folder of the user's own network files."""
-        return self.folder / "networks"
+        """Folder of the user's own topology files."""
+        return self.folder / "topologies"
 
     @property
     def spaces(self) -> Path:

@@ -166,19 +166,19 @@ def searched_entries(run: SearchedRun) -> list[ComparisonEntry]:
 
 def _fanned_out_bytes(run: SearchedRun) -> float:
     """Bytes from the root of a mesh to the children that run a branch: the terms hold eps^{r->m} alone."""
-    network = topology_of_run(run.document, run.folder)
+    topology = topology_of_run(run.document, run.folder)
     units = model_of_run(run.document, run.folder).units
     fork = find_fork_join([unit.inputs for unit in units])
-    if fork is None or network.tree is None:
+    if fork is None or topology.tree is None:
         return 0.0
     used = {term["device"] for term in run.document["derived"]["terms"] if term["layers"]}
-    ways = [k for k in network.links if k.source == network.tree.root and k.target in used]
+    ways = [k for k in topology.links if k.source == topology.tree.root and k.target in used]
     return float(sum(WIRE_BYTES[k.wire] * units[fork.trunk[-1]].output_elements for k in ways))
 
 
 def resized_entries(workspace: Workspace, run: SearchedRun, size: int = PAPER_SIZE) -> list[ComparisonEntry]:
     """Give T of a run's operations over larger images, split anew; of a chain, in the cloud too."""
-    network, document = topology_of_run(run.document, run.folder), run.document
+    topology, document = topology_of_run(run.document, run.folder), run.document
     model = model_of_run(document, run.folder, size)
     base = ComparisonEntry(
         "JMSNAS", "searched", run.topology, size, None, None, None, model.parameters, model.macs, None,
@@ -186,21 +186,21 @@ def resized_entries(workspace: Workspace, run: SearchedRun, size: int = PAPER_SI
     )  # fmt: skip
     methods = {"searched": "optimal"} | ({"cloud": "cloud"} if run.topology == "chain" else {})
     try:
-        costs = problem_of_model(model, network.devices, network.links, workspace)
-        costs = replace(costs, tree=network.tree, returns=network.returns)
+        costs = problem_of_model(model, topology.devices, topology.links, workspace)
+        costs = replace(costs, tree=topology.tree, returns=topology.returns)
         return [
-            _under(replace(base, method=name), costs, network, method) for name, method in methods.items()
+            _under(replace(base, method=name), costs, topology, method) for name, method in methods.items()
         ]
     except JmsnasError as error:
         return [replace(base, method=name, missing=str(error)) for name in methods]
 
 
 def _under(
-    base: ComparisonEntry, costs: SplitProblem, network: GeneralTopology, method: str
+    base: ComparisonEntry, costs: SplitProblem, topology: GeneralTopology, method: str
 ) -> ComparisonEntry:
     """Fill in T, bytes and joules of a method; baselines may relay, and the device keeps its result."""
-    policies = {"optimal": network.policy, "device": "stop-early"}
-    request = SplitRequest(network.input_encoding, policies.get(method, "relay"), method=method)
+    policies = {"optimal": topology.policy, "device": "stop-early"}
+    request = SplitRequest(topology.input_encoding, policies.get(method, "relay"), method=method)
     told = split(costs, request).timeline
     sent = float(sum(step.sent_bytes for step in told.steps))
     return replace(base, latency_s=told.latency_s, sent_bytes=sent, energy_j=told.energy_j)
@@ -214,7 +214,7 @@ def mobilenet_entries(
     accuracies: dict[str, float],
 ) -> list[ComparisonEntry]:
     """Give every MobileNet under every baseline method over the devices of a chain run, relays allowed."""
-    network, found = topology_of_run(run.document, run.folder), []
+    topology, found = topology_of_run(run.document, run.folder), []
     for name in mobilenets.NAMES:
         part = mobilenets.mobilenet(name, shape, classes)
         totals = cost(part)
@@ -224,12 +224,16 @@ def mobilenet_entries(
             name, "", "chain", size, known, None, None, *counts, None, run.simulated, published=run.published
         )
         try:
-            costs = problem_of_model(model_of_part(part, name, ""), network.devices, network.links, workspace)
-            costs = replace(costs, returns=network.returns)
+            costs = problem_of_model(
+                model_of_part(part, name, ""), topology.devices, topology.links, workspace
+            )
+            costs = replace(costs, returns=topology.returns)
         except JmsnasError as error:
             found += [replace(base, method=method, missing=str(error)) for method in BASELINE_METHODS]
             continue
-        found += [_under(replace(base, method=method), costs, network, method) for method in BASELINE_METHODS]
+        found += [
+            _under(replace(base, method=method), costs, topology, method) for method in BASELINE_METHODS
+        ]
     return found
 
 

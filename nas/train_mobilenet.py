@@ -49,13 +49,13 @@ def train_mobilenet(
     torch.set_num_threads(config.threads)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        network = build_module(mobilenet(name, splits.shape, splits.classes))
-    network = network.to(device).to(memory_format=torch.channels_last)
-    stage = StageTwo(config, network, splits.train_and_arch, device)
+        model = build_module(mobilenet(name, splits.shape, splits.classes))
+    model = model.to(device).to(memory_format=torch.channels_last)
+    stage = StageTwo(config, model, splits.train_and_arch, device)
     for epoch in range(config.final_epochs):
         told = stage.run_epoch()
         progress(epoch + 1, config.final_epochs, f"{name}: {told.words}")
-    found = accuracy(network, splits.test, device)
+    found = accuracy(model, splits.test, device)
     recipe = {key: getattr(config, key) for key in ("optimizer", "lr", "batch_size", "lambda1", "seed")}
     document = {"schema_version": 1, "network": name, "dataset": dataset, "test_accuracy": found}
     document["recipe"] = {**recipe, "epochs": config.final_epochs}

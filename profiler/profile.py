@@ -85,7 +85,7 @@ def profile_device(
     Raises
     ------
     DeviceError
-        As `refuse_device`.
+        As `check_device`.
     """
     check_device(device, keys, measured_only=measured_only)
     path = workspace.table(device)

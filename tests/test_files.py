@@ -71,4 +71,4 @@ def test_unknown_keys_are_named() -> None:
 
 def test_presets_are_there() -> None:
     assert {"digits", "imagenet"} <= set(preset_names("spaces"))
-    assert {"chain", "desk"} <= set(preset_names("networks"))
+    assert {"chain", "desk"} <= set(preset_names("topologies"))

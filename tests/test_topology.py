@@ -20,14 +20,18 @@ MESH: dict[str, Any] = {
 
 @pytest.fixture
 def chain() -> dict[str, Any]:
-    return copy.deepcopy(read_toml(preset_path("networks", "chain"), TopologyError))
+    return copy.deepcopy(read_toml(preset_path("topologies", "chain"), TopologyError))
 
 
 def test_table_one() -> None:
-    network = load_topology("chain")
-    assert network.chain == ("pi4", "laptop", "jetson", "cloud") and network.tree == () and network.M == 4
-    assert [link.capacity_bps for link in network.links] == [25e6, 50e6, 200e6]
-    assert (network.policy, network.input_encoding, network.links[0].wire) == ("strict", "uint8", "float32")
+    topology = load_topology("chain")
+    assert topology.chain == ("pi4", "laptop", "jetson", "cloud") and topology.tree == () and topology.M == 4
+    assert [link.capacity_bps for link in topology.links] == [25e6, 50e6, 200e6]
+    assert (topology.policy, topology.input_encoding, topology.links[0].wire) == (
+        "strict",
+        "uint8",
+        "float32",
+    )
     assert load_topology("desk").chain == ("local", "laptop", "jetson", "cloud")
 
 
@@ -38,21 +42,21 @@ def test_epsilon_is_a_plus_b_bytes() -> None:
 
 
 def test_a_mesh_has_a_tree_and_a_chain() -> None:
-    network = topology_from_toml(MESH, "fig2b.toml")
-    assert network.chain == ("ue", "cloud")
-    assert network.tree == ("sbs", "a", "b", "c") and network.root == "sbs"
-    assert network.link("b", "cloud").capacity_bps == 200e6
+    topology = topology_from_toml(MESH, "fig2b.toml")
+    assert topology.chain == ("ue", "cloud")
+    assert topology.tree == ("sbs", "a", "b", "c") and topology.root == "sbs"
+    assert topology.link("b", "cloud").capacity_bps == 200e6
 
 
 def test_the_users_file_goes_first(tmp_path: Path, chain: dict[str, Any]) -> None:
-    text = preset_path("networks", "chain").read_text().replace("25Mbit/s", "100Mbit/s")
+    text = preset_path("topologies", "chain").read_text().replace("25Mbit/s", "100Mbit/s")
     (tmp_path / "chain.toml").write_text(text)
     assert load_topology("chain", tmp_path).links[0].capacity_bps == 100e6
     assert load_topology(str(tmp_path / "chain.toml")).links[0].capacity_bps == 100e6
 
 
 def test_an_unknown_network() -> None:
-    with pytest.raises(TopologyError, match="unknown network 'star': expected one of chain, desk"):
+    with pytest.raises(TopologyError, match="unknown topology 'star': expected one of chain, desk"):
         load_topology("star")
 
 
@@ -96,24 +100,24 @@ def test_what_no_tree_can_be() -> None:
 
 
 def test_the_papers_mesh() -> None:
-    network = load_topology("mesh")
-    assert network.chain == ("pi4", "cloud") and network.tree == ("laptop", "mbs1", "mbs2", "mbs3")
-    assert network.main_path == ("pi4", "laptop", "cloud")
-    assert {network.link("laptop", child).capacity_bps for child in network.children} == {50e6}
-    assert {network.link(child, "cloud").capacity_bps for child in network.children} == {200e6}
+    topology = load_topology("mesh")
+    assert topology.chain == ("pi4", "cloud") and topology.tree == ("laptop", "mbs1", "mbs2", "mbs3")
+    assert topology.main_path == ("pi4", "laptop", "cloud")
+    assert {topology.link("laptop", child).capacity_bps for child in topology.children} == {50e6}
+    assert {topology.link(child, "cloud").capacity_bps for child in topology.children} == {200e6}
 
 
 def test_what_a_device_allows(chain: dict[str, Any]) -> None:
     ue = {**chain["device"][0], "min_layers": 2, "max_layers": 9, "layers": 3}
     ue |= {"memory": "64MB", "energy": "35mJ", "power": "5W", "send_power": "800mW"}
-    network = topology_from_toml(
+    topology = topology_from_toml(
         wrong(chain, device=[ue, *chain["device"][1:]], **{"return": True}), "n.toml"
     )
-    device = network.devices[0]
+    device = topology.devices[0]
     assert (device.min_layers, device.max_layers, device.layers) == (2, 9, 3)
     assert (device.memory_bytes, device.energy_j) == (64e6, 0.035)
-    assert (device.power_w, device.send_power_w, network.returns) == (5, 0.8, True)
-    assert network.devices[1].memory_bytes is None and not load_topology("chain").returns
+    assert (device.power_w, device.send_power_w, topology.returns) == (5, 0.8, True)
+    assert topology.devices[1].memory_bytes is None and not load_topology("chain").returns
 
 
 def test_limits_that_contradict_one_another(chain: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """How good U(.) is on blocks it never saw, beside simpler predictors.
 
-Rows are held out in several ways (splits.py); the choice of the model is made anew inside every fold, so
+Rows are held out in several ways (cross_validation.py);
+the choice of the model is made anew inside every fold, so
 that nothing about a held-out row, not even which model suits it, was known. Blocks that do no work, which
 no model answers for, do not count: they would flatter the estimator and shame a line. Shares are of one:
 0.05 is 5 %.

@@ -50,7 +50,7 @@ class ModelChoice:
     Attributes
     ----------
     roofline
-        One of `ROOFLINES`.
+        One of `ROOFLINE_KINDS`.
     residual, share
         Of `residuals.MODELS`, none of them for the roofline alone, and how much of their mean is believed.
     theta

@@ -1,8 +1,9 @@
 """U(.): seconds of a block from its features, always positive, with an interval.
 
 A roofline (non-negative rates, fitted to relative errors) times the exponential of one residual model, chosen
-by cross-validation over whole layer geometries. What makes it up: roofline.py, residuals.py, choice.py for
-which, doubt.py for intervals.
+by cross-validation over whole layer geometries. What makes it up:
+roofline.py, residual_models.py, model_selection.py for
+which, conformal.py for intervals.
 """
 
 import numpy as np
@@ -40,7 +41,7 @@ class LatencyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     Attributes
     ----------
     choice_
-        The `Choice` that was made.
+        The `ModelChoice` that was made.
     fit_
         The roofline and the residual model.
     seen_

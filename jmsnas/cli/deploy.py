@@ -89,7 +89,7 @@ def deploy_command(
     warn_simulated(found.simulated)
     document: dict[str, Any] = found.document
     if calibrate:
-        document["calibration"] = keep_calibration(document, found.network, place)
+        document["calibration"] = keep_calibration(document, found.topology, place)
     if as_json:
         print_json(document)
         return

@@ -70,7 +70,7 @@ def few_shot_document(surety: FewShotResult) -> dict[str, Any]:
 
 
 def print_few_shot(documents: Sequence[dict[str, Any]]) -> None:
-    """Print what `surety_document` gave, a key after the other."""
+    """Print what `few_shot_document` gave, a key after the other."""
     for found in documents:
         print(
             f"  {found['key']}: U(.) from {found['rows']} blocks of {found['geometries']} layer geometries "

@@ -188,7 +188,7 @@ def _repeated(key: dict[str, Any]) -> str:
 
 
 def correction_text(line: dict[str, Any]) -> str:
-    """Say what a `Correction` is, given as a document."""
+    """Say what a `SumCorrection` is, given as a document."""
     way = "above" if line["gap"] > 0 else "below"
     return (
         f"{line['parts']} whole networks: sums of blocks lie {abs(line['gap']):.1%} {way} them, "

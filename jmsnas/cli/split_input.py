@@ -47,22 +47,22 @@ def given_problem(
     """
     if (asked.network is None) == (asked.costs is None):
         raise InputError("expected a NETWORK or --costs FILE, one of them. Examples: jmsnas split --help")
-    network = _network(asked, workspace)
-    own = {"input": network.input_encoding, "policy": network.policy}
+    topology = _topology(asked, workspace)
+    own = {"input": topology.input_encoding, "policy": topology.policy}
     if asked.costs is not None:
-        costs, given = read_problem(asked.costs, network)
+        costs, given = read_problem(asked.costs, topology)
         return costs, {**own, **given}
     model = load_model(workspace, str(asked.network), asked.size, asked.width)
     square = len(model.input_shape) == 3 and model.input_shape[0] == 3
     jpeg = jpeg_bytes(model.input_shape[1], asked.image) if square else None
-    costs = problem_of_model(model, network.devices, network.links, workspace, jpeg, progress)
-    costs = replace(costs, tree=network.tree, returns=network.returns)
+    costs = problem_of_model(model, topology.devices, topology.links, workspace, jpeg, progress)
+    costs = replace(costs, tree=topology.tree, returns=topology.returns)
     if own["policy"] == "strict" and not (costs.is_chain and costs.is_chain_topology) and not costs.fork:
         own["policy"] = "relay"  # a default that fits; asked for by name, strict is refused
     return costs, own
 
 
-def _network(asked: SplitArguments, workspace: Workspace) -> GeneralTopology:
+def _topology(asked: SplitArguments, workspace: Workspace) -> GeneralTopology:
     """Find the devices and links: those asked for, else the run's own, else the paper's chain."""
     folder = find_run_folder(workspace, asked.network) if asked.network and asked.devices is None else None
     if folder is None:

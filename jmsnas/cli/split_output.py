@@ -149,7 +149,7 @@ def draw_trade_offs(costs: SplitProblem, request: SplitRequest, folder: Path) ->
 
 
 def print_split(document: dict[str, Any]) -> None:
-    """Print what `document_of` gave."""
+    """Print what `split_document` gave."""
     for line in _lines(document):
         print(line)
 

@@ -34,7 +34,7 @@ class DeployResult:
 
     document: dict[str, Any]
     path: Path
-    network: Topology
+    topology: Topology
     simulated: list[str]
 
 
@@ -69,7 +69,7 @@ def deploy_run(
         On loopback: each agent answers no sooner than its device would by its table, and links are paced to
         the network's rates. Such terms are held, and enter no error.
     runtimes
-        What runs the parts, where it is not what the network's file says: as of `on_runtimes`.
+        What runs the parts, where it is not what the network's file says: as of `with_runtimes`.
 
     Raises
     ------
@@ -80,18 +80,18 @@ def deploy_run(
     """
     run = load_run(workspace, folder)
     _refuse(run, cuts, emulate and not loopback)
-    names = tuple(device.name for device in run.network.devices)
-    own = {device.name: device.table for device in run.network.devices if device.table != "local"}
+    names = tuple(device.name for device in run.topology.devices)
+    own = {device.name: device.table for device in run.topology.devices if device.table != "local"}
     with _leader(workspace, names, loopback, own if emulate else {}) as leader:
         told = leader.collect()
         emulated = {name: str(told[name]["emulate"]) for name in names if told[name]["emulate"]}
         tables = {**(dict.fromkeys(names, "local") if loopback else {}), **emulated}
-        network = with_runtimes(with_tables(run.network, tables), runtimes)
-        predictors, origins = load_calibrated_estimators(network, run.space, workspace, warn, progress)
+        topology = with_runtimes(with_tables(run.topology, tables), runtimes)
+        predictors, origins = load_calibrated_estimators(topology, run.space, workspace, warn, progress)
         cache = workspace.folder / "cache" / "onnx"
-        torch = choose_torch_runtimes(network, predictors, leader, told, warn)
+        torch = choose_torch_runtimes(topology, predictors, leader, told, warn)
         deployment = prepare_deployment(
-            run, leader, network, predictors, cache, log, frozenset(emulated), emulate, torch
+            run, leader, topology, predictors, cache, log, frozenset(emulated), emulate, torch
         )
         _plan(deployment, cuts, replan)
         if replan:
@@ -100,7 +100,7 @@ def deploy_run(
     document |= {"loopback": loopback, "simulated": _of("simulated", origins)}
     document["published"] = _of("published", origins)
     _write(folder, document, [hop_timings(answer.trail, deployment.links) for answer in answers])
-    return DeployResult(document, folder / DEPLOYMENT_FILE, deployment.network, document["simulated"])
+    return DeployResult(document, folder / DEPLOYMENT_FILE, deployment.topology, document["simulated"])
 
 
 def _of(origin: str, origins: Mapping[str, str]) -> list[str]:
@@ -112,10 +112,12 @@ def _refuse(run: TrainedRun, cuts: Sequence[int] | None, emulated_elsewhere: boo
         raise InputError(
             "--emulate is for --loopback: on a device of its own, start jmsnas agent --emulate DEVICE"
         )
-    if cuts is not None and (len(cuts) != len(run.network.main_path) or cuts[-1] != len(run.space.main_path)):
+    if cuts is not None and (
+        len(cuts) != len(run.topology.main_path) or cuts[-1] != len(run.space.main_path)
+    ):
         raise InputError(
-            f"--cuts {','.join(map(str, cuts))}: expected {len(run.network.main_path)} numbers that do not "
-            f"fall, the last {len(run.space.main_path)}, one for each of {', '.join(run.network.main_path)}"
+            f"--cuts {','.join(map(str, cuts))}: expected {len(run.topology.main_path)} numbers that do not "
+            f"fall, the last {len(run.space.main_path)}, one for each of {', '.join(run.topology.main_path)}"
         )
 
 

@@ -119,7 +119,7 @@ def _end(processes: Sequence[Any]) -> None:
 
 
 def leader_certs(folder: Path) -> Path:
-    """Where the leader's keys lie that `local_agents` made."""
+    """Where the leader's keys lie that `loopback_agents` made."""
     return folder / "certs" / LEADER
 
 

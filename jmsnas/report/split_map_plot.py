@@ -42,9 +42,9 @@ class SplitMapPanel:
 @functools.cache
 def compute_split_maps() -> tuple[SplitMapPanel, ...]:
     """Compute the maps of each input encoding: arithmetic on published figures, no training, about 1 s."""
-    space, network = load_space("imagenet"), load_topology("chain")
-    given = (space, default_architecture(space), network, simulated_predictors(network), _SIZES, _RATES_BPS)
-    devices = tuple(device.name for device in network.devices)
+    space, topology = load_space("imagenet"), load_topology("chain")
+    given = (space, default_architecture(space), topology, simulated_predictors(topology), _SIZES, _RATES_BPS)
+    devices = tuple(device.name for device in topology.devices)
     point = (_SIZES.index(TABLE_I_SIZE), _RATES_BPS.index(TABLE_I_BPS))
     panels = []
     for encoding in INPUT_BYTES:

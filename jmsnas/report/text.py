@@ -202,7 +202,7 @@ def commands_again(facts: ReportData) -> tuple[Command, ...]:
     does = "searches again, with the same seed and deadline"
     if changed:
         does += f"; from Python with SearchConfig({', '.join(changed)}), which the command line cannot set"
-    if config["network"] not in preset_names("networks"):
+    if config["network"] not in preset_names("topologies"):
         does += "; the network is your own file"
     own = (
         Command(f"jmsnas profile {devices} --space {space}", "measures, or simulates what is not at hand"),

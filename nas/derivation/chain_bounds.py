@@ -116,7 +116,7 @@ def maximum_shifted(target_K: NDArray[np.float64], source_K: NDArray[np.float64]
 
 
 def maximum_shifted_clipped(target_K: NDArray[np.float64], source_K: NDArray[np.float64], cells: int) -> None:
-    """Raise as `raise_shifted` does; the last cell holds all times beyond the grid too."""
+    """Raise as `maximum_shifted` does; the last cell holds all times beyond the grid too."""
     cells = min(cells, GRID_CELLS - 1)
     maximum_shifted(target_K, source_K, cells)
     target_K[-1] = max(target_K[-1], source_K[GRID_CELLS - 1 - cells :].max())
@@ -128,7 +128,7 @@ class FixedSplitBounds:
 
     So it is under any weighted mean of splits, too, which bounds several of them at once: C counts means.
     `tau_CNR` and `moved_C` are the mean's times; `score_CNK[c, n, k]` is the best score of layers n.. that
-    take at least k cells, with what is behind them (see `split_bounds`), whose rounding loses `slack`.
+    take at least k cells, with what is behind them (see `free_split_bounds`), whose rounding loses `slack`.
     """
 
     tau_CNR: NDArray[np.float64]

@@ -3,7 +3,8 @@
 Score = sum over layers of log p. T of a choice of operations is its T under the best split the policy
 allows, so that a deliberately bad split can never fill the band.
 
-Method: best-first search over layers with bounds that never under-estimate (bounds.py). A network in the
+Method: best-first search over layers with bounds that never under-estimate (chain_bounds.py).
+A network in the
 band has, under its best split, a remaining time in a known window (SplitBounds), and is slow enough under
 every split; splits by which a network proved too fast are added as constraints as they are met (CutBounds).
 The first complete network taken from the queue is the optimum.

@@ -32,7 +32,7 @@ def hall_bound(gain_BK: NDArray[np.float64], left_XK: NDArray[np.bool_]) -> NDAr
         What it changes the score, at best, to make branch b slow on child k, (..., B, K); 0 where it may not
         run there.
     left_XK
-        From `children_left`.
+        From `children_subsets`.
     """
     gain_XB = np.where(left_XK[:, None, :], gain_BK[..., None, :, :], 0.0).min(axis=-1)
     total_XB = np.cumsum(-np.sort(-gain_XB, axis=-1), axis=-1)

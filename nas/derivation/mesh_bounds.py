@@ -1,7 +1,8 @@
 """Upper bounds on the score of what can still be chosen in the branches of a mesh, on a grid of time.
 
 B branches, K children, C columns (a child and what reaching and leaving it takes; children that are alike are
-one), P ways to give branches their children, G grid cells of `cell_s` seconds (bounds.py: each term's time
+one), P ways to give branches their children, G grid cells of `cell_s` seconds (chain_bounds.py: each
+term's time
 is rounded down, windows are widened by what that may lose).
 """
 
@@ -123,7 +124,7 @@ class MeshBounds:
     """Best score of all branches, of which some layers are chosen, when the slowest ends in a window.
 
     `limited`: memory or energy may forbid a way, so that a network need not be slow enough under it.
-    `left_XK`: see slow_ways.py; None where each way is looked at by itself.
+    `left_XK`: see hall_bound.py; None where each way is looked at by itself.
     """
 
     tables: tuple[BranchTable, ...]

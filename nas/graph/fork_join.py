@@ -11,7 +11,7 @@ from jmsnas.topology import Topology
 
 @dataclass(frozen=True, slots=True)
 class MeshTree:
-    """The tree of a mesh by its devices' names; `fan_out` as of `Network`."""
+    """The tree of a mesh by its devices' names; `fan_out` as of `Topology`."""
 
     root: str
     children: tuple[str, ...]
@@ -27,9 +27,9 @@ class ForkJoin:
     tail: range
 
 
-def mesh_tree(network: Topology) -> MeshTree | None:
+def mesh_tree(topology: Topology) -> MeshTree | None:
     """Give the tree of a mesh, None of a chain."""
-    return MeshTree(network.root, network.children, network.fan_out) if network.root else None
+    return MeshTree(topology.root, topology.children, topology.fan_out) if topology.root else None
 
 
 def find_fork_join(inputs: Sequence[tuple[int, ...]]) -> ForkJoin | None:

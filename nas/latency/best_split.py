@@ -1,6 +1,6 @@
 """The best split of a fixed network over a chain, exactly, by dynamic programming.
 
-State: layer n has just run on device m; `moves_LMM` (see latency_lut.py) holds what the policy allows.
+State: layer n has just run on device m; `moves_LMM` (see build_lut.py) holds what the policy allows.
 """
 
 import numpy as np

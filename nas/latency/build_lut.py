@@ -30,7 +30,7 @@ class Predictor(Protocol):
 
 
 def build_lut(
-    space: SearchSpace, network: Topology, predictors: Mapping[str, Predictor], split: str = "joint"
+    space: SearchSpace, topology: Topology, predictors: Mapping[str, Predictor], split: str = "joint"
 ) -> LatencyLUT:
     """Fill the array once: every block of the space on every device.
 
@@ -49,29 +49,29 @@ def build_lut(
     """
     if split not in ("joint", "fixed"):
         raise TopologyError(f"unknown split {split!r}: expected joint or fixed")
-    if len(network.children) < len(space.branches) or bool(network.children) != bool(space.branches):
+    if len(topology.children) < len(space.branches) or bool(topology.children) != bool(space.branches):
         raise TopologyError(
-            f"network {network.name} has {len(network.children)} children, space {space.name} "
+            f"network {topology.name} has {len(topology.children)} children, space {space.name} "
             f"{len(space.branches)} branches: expected a branch a child, or none of both on a chain"
         )
-    U_NRM, mask_NR = _fill(space, network, predictors)
-    line = _line(space, network, U_NRM, mask_NR)
+    U_NRM, mask_NR = _fill(space, topology, predictors)
+    line = _line(space, topology, U_NRM, mask_NR)
     if split == "fixed":
-        line = fixed_split(line, [network.device(name) for name in network.main_path])
-    return _mesh(space, network, U_NRM, mask_NR, line) if space.branches else line
+        line = fixed_split(line, [topology.device(name) for name in topology.main_path])
+    return _mesh(space, topology, U_NRM, mask_NR, line) if space.branches else line
 
 
 def _fill(
-    space: SearchSpace, network: Topology, predictors: Mapping[str, Predictor]
+    space: SearchSpace, topology: Topology, predictors: Mapping[str, Predictor]
 ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-    U_NRM = np.zeros((space.N, space.R, network.M))
+    U_NRM = np.zeros((space.N, space.R, topology.M))
     mask_NR = np.zeros((space.N, space.R), dtype=bool)
     places = [(n, i) for n, choices in enumerate(space.choices) for i in range(len(choices))]
     blocks = [Block(space.choices[n][i], space.layers[n]) for n, i in places]
     rows, columns = (list(index) for index in zip(*places, strict=True))
     mask_NR[rows, columns] = True
     tables: dict[tuple[str, str], NDArray[np.float64]] = {}
-    for m, device in enumerate(network.devices):
+    for m, device in enumerate(topology.devices):
         same = (device.table, device.runtime)
         if same not in tables:
             tables[same] = predictors[device.name].predict_s(blocks)
@@ -79,40 +79,40 @@ def _fill(
     return U_NRM, mask_NR
 
 
-def sent_bytes(space: SearchSpace, network: Topology) -> NDArray[np.float64]:
+def sent_bytes(space: SearchSpace, topology: Topology) -> NDArray[np.float64]:
     """Bytes of output n (row 0: the encoded raw input) on the link behind device m of the line; (L, M).
 
     The last column is 0, and so is the root's: what it sends is in the branches' terms.
     """
     line = [space.layers[n] for n in space.main_path]
     trunk = space.trunk if space.branches else len(line)
-    sent_LM = np.zeros((len(line) + 1, len(network.main_path)))
+    sent_LM = np.zeros((len(line) + 1, len(topology.main_path)))
     joined = space.layers[space.branches[-1][-1]].output_elements if space.branches else 0
-    for m, link in _links(network):
+    for m, link in _links(topology):
         wire = WIRE_BYTES[link.wire]
         sizes = [wire * layer.output_elements for layer in line]
-        if network.root and m > network.main_path.index(network.root):
+        if topology.root and m > topology.main_path.index(topology.root):
             sent_LM[trunk, m] = wire * joined
             sent_LM[trunk + 1 :, m] = sizes[trunk:]
         else:
-            sent_LM[0, m] = space.input_elements * INPUT_BYTES[network.input_encoding]
+            sent_LM[0, m] = space.input_elements * INPUT_BYTES[topology.input_encoding]
             sent_LM[1 : trunk + 1, m] = sizes[:trunk]
     return sent_LM
 
 
-def _links(network: Topology) -> list[tuple[int, Link]]:
+def _links(topology: Topology) -> list[tuple[int, Link]]:
     """Links along the line with the place of their source; none behind the root of a tree."""
-    line = network.main_path
+    line = topology.main_path
     pairs = enumerate(zip(line, line[1:], strict=False))
-    return [(m, network.link(*hop)) for m, hop in pairs if hop[0] != network.root]
+    return [(m, topology.link(*hop)) for m, hop in pairs if hop[0] != topology.root]
 
 
 def _line(
-    space: SearchSpace, network: Topology, U_NRM: NDArray[np.float64], mask_NR: NDArray[np.bool_]
+    space: SearchSpace, topology: Topology, U_NRM: NDArray[np.float64], mask_NR: NDArray[np.bool_]
 ) -> ChainLUT:
-    line, devices = list(space.main_path), [network.device(name) for name in network.main_path]
-    columns = [network.devices.index(device) for device in devices]
-    joint = (space.trunk, network.main_path.index(network.root) + 1) if space.branches else None
+    line, devices = list(space.main_path), [topology.device(name) for name in topology.main_path]
+    columns = [topology.devices.index(device) for device in devices]
+    joint = (space.trunk, topology.main_path.index(topology.root) + 1) if space.branches else None
     N, M = len(line), len(devices)
     least_M = np.array([device.min_layers for device in devices])
     most_M = np.array([N if d.max_layers is None else min(d.max_layers, N) for d in devices])
@@ -123,24 +123,24 @@ def _line(
     for layers, own in parts:
         names = [device.name for device in devices[own]]
         part = DeviceLimits(least_M[own], most_M[own])
-        check_layer_counts(space.name, network.policy, layers.stop - layers.start, names, part)
-    sent_LM = sent_bytes(space, network)
+        check_layer_counts(space.name, topology.policy, layers.stop - layers.start, names, part)
+    sent_LM = sent_bytes(space, topology)
     epsilon_LM = np.zeros_like(sent_LM)
-    for m, link in _links(network):
+    for m, link in _links(topology):
         epsilon_LM[:, m] = [link.epsilon_s(size) for size in sent_LM[:, m]]
     if joint:  # rows that a link of the line never carries
         epsilon_LM[joint[0] + 1 :, : joint[1]] = 0.0
         epsilon_LM[: joint[0], joint[1] :] = 0.0
-    return_M = _return(space, network) if network.returns else np.zeros(0)
-    states, moves_LMM = _moves(epsilon_LM, network.policy, limits, return_M, joint)
+    return_M = _return(space, topology) if topology.returns else np.zeros(0)
+    states, moves_LMM = _moves(epsilon_LM, topology.policy, limits, return_M, joint)
     own_NRM = U_NRM[line][:, :, columns]
     energy_LM = epsilon_LM.copy()
     if joint:
-        energy_LM[joint[0], joint[1] - 1] = _sending_root_s(space, network)
+        energy_LM[joint[0], joint[1] - 1] = _sending_root_s(space, topology)
     line_space = space if not joint else _only(space, line)
     return ChainLUT(
-        network.main_path,
-        network.policy,
+        topology.main_path,
+        topology.policy,
         own_NRM,
         mask_NR[line],
         epsilon_LM,
@@ -171,36 +171,36 @@ def _moves(
     return concatenate_moves((before, allowed_moves(epsilon_LM[n:, m:], policy, tail, back_M[m:])))
 
 
-def _return(space: SearchSpace, network: Topology) -> NDArray[np.float64]:
+def _return(space: SearchSpace, topology: Topology) -> NDArray[np.float64]:
     """Seconds to bring the logits from each device of the line to the first, over the same links; (M,)."""
-    elements, line = space.layers[-1].output_elements, network.main_path
+    elements, line = space.layers[-1].output_elements, topology.main_path
     back = [0.0]
     for one, after in zip(line, line[1:], strict=False):
-        if one == network.root:
-            hops = [(network.link(one, k), network.link(k, after)) for k in network.children]
+        if one == topology.root:
+            hops = [(topology.link(one, k), topology.link(k, after)) for k in topology.children]
             ways = [sum(link.epsilon_s(elements * WIRE_BYTES[link.wire]) for link in hop) for hop in hops]
         else:
-            link = network.link(one, after)
+            link = topology.link(one, after)
             ways = [link.epsilon_s(elements * WIRE_BYTES[link.wire])]
         back.append(back[-1] + min(ways))
     return np.array(back)
 
 
-def _tree(space: SearchSpace, network: Topology) -> tuple[list[tuple[Link, Link]], list[float], list[float]]:
+def _tree(space: SearchSpace, topology: Topology) -> tuple[list[tuple[Link, Link]], list[float], list[float]]:
     """Links of each child to and from, and the bytes on them."""
-    behind = network.main_path[network.main_path.index(network.root) + 1]
-    links = [(network.link(network.root, k), network.link(k, behind)) for k in network.children]
+    behind = topology.main_path[topology.main_path.index(topology.root) + 1]
+    links = [(topology.link(topology.root, k), topology.link(k, behind)) for k in topology.children]
     forked = space.layers[space.trunk - 1].output_elements
     joined = space.layers[space.branches[-1][-1]].output_elements
     to = [float(forked * WIRE_BYTES[link.wire]) for link, _ in links]
     return links, to, [float(joined * WIRE_BYTES[link.wire]) for _, link in links]
 
 
-def _sending_root_s(space: SearchSpace, network: Topology) -> float:
+def _sending_root_s(space: SearchSpace, topology: Topology) -> float:
     """How long the root sends: one broadcast as long as its slowest receiver, or all copies."""
-    links, to, _ = _tree(space, network)
+    links, to, _ = _tree(space, topology)
     times = [link.epsilon_s(size) for (link, _), size in zip(links, to, strict=True)]
-    return max(times) if network.fan_out == "broadcast" else sum(times)
+    return max(times) if topology.fan_out == "broadcast" else sum(times)
 
 
 def _only(space: SearchSpace, line: Sequence[int]) -> SearchSpace:
@@ -210,29 +210,29 @@ def _only(space: SearchSpace, line: Sequence[int]) -> SearchSpace:
 
 def _mesh(
     space: SearchSpace,
-    network: Topology,
+    topology: Topology,
     U_NRM: NDArray[np.float64],
     mask_NR: NDArray[np.bool_],
     line: ChainLUT,
 ) -> MeshLUT:
-    if network.policy == "strict" and len(network.children) > len(space.branches):
+    if topology.policy == "strict" and len(topology.children) > len(space.branches):
         raise TopologyError(
-            f"policy strict gives each of {len(network.children)} children a branch, space {space.name} has "
+            f"policy strict gives each of {len(topology.children)} children a branch, space {space.name} has "
             f'{len(space.branches)}: use fewer children, or policy = "relay" in the network file'
         )
-    names = [device.name for device in network.devices]
-    children = tuple(names.index(child) for child in network.children)
-    devices = [network.devices[m] for m in children]
-    links, to, sent = _tree(space, network)
+    names = [device.name for device in topology.devices]
+    children = tuple(names.index(child) for child in topology.children)
+    devices = [topology.devices[m] for m in children]
+    links, to, sent = _tree(space, topology)
     root_K = np.array([link.epsilon_s(size) for (link, _), size in zip(links, to, strict=True)])
     behind_K = np.array([link.epsilon_s(size) for (_, link), size in zip(links, sent, strict=True)])
-    raw_bytes = float(space.input_elements * INPUT_BYTES[network.input_encoding])
-    raw_s = sum(link.epsilon_s(raw_bytes) for _, link in _links(network))
+    raw_bytes = float(space.input_elements * INPUT_BYTES[topology.input_encoding])
+    raw_s = sum(link.epsilon_s(raw_bytes) for _, link in _links(topology))
     raw_s += min(one.epsilon_s(raw_bytes) + other.epsilon_s(raw_bytes) for one, other in links)
     most = [space.N if d.max_layers is None else d.max_layers for d in devices]
     return MeshLUT(
         tuple(names),
-        network.policy,
+        topology.policy,
         U_NRM,
         mask_NR,
         line,
@@ -243,7 +243,7 @@ def _mesh(
         behind_K,
         to[0],
         np.array(sent),
-        network.fan_out,
+        topology.fan_out,
         np.array([[d.min_layers for d in devices], most]),
         device_resources(space, devices, U_NRM[:, :, list(children)], np.tile(behind_K, (space.N + 1, 1))),
         (raw_s, raw_bytes),

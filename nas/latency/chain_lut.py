@@ -39,7 +39,7 @@ class ChainLUT:
     return_M
         Seconds to bring the result back from device m; empty where it stays.
     limits, resources
-        Layers, memory and energy a device (see split_chain.py and resources.py).
+        Layers, memory and energy a device (see solve_chain.py and resources.py).
     joint
         On the line of a mesh: how many layers the trunk has, and how many devices up to the root.
     fixed, moved_s

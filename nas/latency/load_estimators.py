@@ -23,7 +23,7 @@ from jmsnas.workspace import Workspace
 
 
 def load_estimators(
-    network: Topology,
+    topology: Topology,
     space: SearchSpace,
     workspace: Workspace,
     seed: int = 0,
@@ -40,8 +40,8 @@ def load_estimators(
     Estimators by the devices' names in the network. Raises EstimatorError naming the command to run.
     """
     estimators: dict[str, Estimator] = {}
-    for m, device in enumerate(network.devices):
-        progress(m, network.M, f"U(.) of {device.name}")
+    for m, device in enumerate(topology.devices):
+        progress(m, topology.M, f"U(.) of {device.name}")
         if folder := external_folder(workspace, device.table, device.runtime):
             basis = load_device_model(folder)
             warn(_words(device, basis, space))
@@ -51,7 +51,7 @@ def load_estimators(
         table = _table(device, key, space, workspace, warn)
         key = serving_key(device.table, device.runtime, table.keys)
         estimators[device.name] = current_estimator(workspace, device.table, table, key, seed)
-    progress(network.M, network.M, "U(.) of every device")
+    progress(topology.M, topology.M, "U(.) of every device")
     return estimators
 
 

@@ -53,9 +53,9 @@ class RooflinePredictor:
         return np.array([block_latency_s(self.device, self.runtime, block) for block in blocks])
 
 
-def simulated_predictors(network: Topology) -> dict[str, Predictor]:
+def simulated_predictors(topology: Topology) -> dict[str, Predictor]:
     """Give every device of a network its built-in roofline. Raises DeviceError for one that has none."""
-    return {d.name: RooflinePredictor(load_simulated_device(d.table), d.runtime) for d in network.devices}
+    return {d.name: RooflinePredictor(load_simulated_device(d.table), d.runtime) for d in topology.devices}
 
 
 def default_architecture(space: SearchSpace) -> Architecture:
@@ -80,26 +80,26 @@ def resize_space(space: SearchSpace, size: int) -> SearchSpace:
 
 
 def with_link_rate(
-    network: Topology, capacity_bps: float, input_encoding: str, policy: str = "relay"
+    topology: Topology, capacity_bps: float, input_encoding: str, policy: str = "relay"
 ) -> Topology:
     """Give a network whose first link has another rate.
 
     Under the policy `relay` a device may only pass on, so cloud only is one of the plans. Raises
     NetworkError for a network without links.
     """
-    if not network.links:
+    if not topology.links:
         raise TopologyError(
-            f"network {network.name} has no link: expected two or more devices, to ask where a split pays"
+            f"network {topology.name} has no link: expected two or more devices, to ask where a split pays"
         )
-    first = replace(network.links[0], capacity_bps=capacity_bps)
-    links = (first, *network.links[1:])
-    return replace(network, links=links, policy=policy, input_encoding=input_encoding)
+    first = replace(topology.links[0], capacity_bps=capacity_bps)
+    links = (first, *topology.links[1:])
+    return replace(topology, links=links, policy=policy, input_encoding=input_encoding)
 
 
 def split_map(
     space: SearchSpace,
     architecture: Architecture,
-    network: Topology,
+    topology: Topology,
     predictors: Mapping[str, Predictor],
     sizes: Sequence[int],
     rates_bps: Sequence[float],
@@ -128,12 +128,12 @@ def split_map(
     """
     shape = (len(sizes), len(rates_bps))
     cloud_SK, best_SK = np.empty(shape), np.empty(shape)
-    cuts_SKM = np.empty((*shape, network.M), dtype=np.int64)
-    everything_last = Placement((0,) * (network.M - 1) + (space.N,))
+    cuts_SKM = np.empty((*shape, topology.M), dtype=np.int64)
+    everything_last = Placement((0,) * (topology.M - 1) + (space.N,))
     for s, size in enumerate(sizes):
         fixed = resize_space(_only(space, architecture), size)
-        networks = [with_link_rate(network, rate_bps, input_encoding, policy) for rate_bps in rates_bps]
-        for k, lut in enumerate(_luts(fixed, networks, predictors)):
+        topologies = [with_link_rate(topology, rate_bps, input_encoding, policy) for rate_bps in rates_bps]
+        for k, lut in enumerate(_luts(fixed, topologies, predictors)):
             cloud_SK[s, k] = lut.latency_s((0,) * space.N, everything_last)
             best_SK[s, k], placement = lut.best((0,) * space.N)
             cuts_SKM[s, k] = placement.cuts
@@ -158,17 +158,17 @@ class _Asked:
 
 
 def _luts(
-    space: SearchSpace, networks: Sequence[Topology], predictors: Mapping[str, Predictor]
+    space: SearchSpace, topologies: Sequence[Topology], predictors: Mapping[str, Predictor]
 ) -> list[ChainLUT]:
     """One array a network; U(.) is asked once."""
-    if not networks:
+    if not topologies:
         return []
     blocks = space.blocks()
     asked = {
         device.name: _Asked(
             dict(zip(blocks, predictors[device.name].predict_s(blocks).tolist(), strict=True))
         )
-        for device in networks[0].devices
+        for device in topologies[0].devices
     }
-    found = (build_lut(space, network, asked) for network in networks)
+    found = (build_lut(space, topology, asked) for topology in topologies)
     return [lut for lut in found if isinstance(lut, ChainLUT)]

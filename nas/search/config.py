@@ -23,7 +23,7 @@ class SearchConfig:
     lr: float = 0.1
     momentum: float = 0.9
     lambda1: float = 5e-4  # weight of ||theta||^2 in equation (4)
-    constraint: str = "penalty"  # or multiplier, see constraint.py
+    constraint: str = "penalty"  # or multiplier, see latency_loss.py
     lambda2: float = 5.0  # weight of (E[T] / T_const - 1)^2
     lambda2_per_s2: float | None = None  # in its place: the paper's, of (E[T] - T_const)^2 in seconds squared
     multiplier_rate: float = 0.02

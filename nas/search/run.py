@@ -67,13 +67,13 @@ def prepare_search(
 ) -> SearchSetup:
     """Load the space, the network and U(.) of its devices. Raises what is wrong with any of them."""
     check_dataset(dataset)
-    network = splitting.of(load_topology(topology_name, workspace.topologies))
-    space = load_space(space_name, workspace.spaces, len(network.children))
+    topology = splitting.of(load_topology(topology_name, workspace.topologies))
+    space = load_space(space_name, workspace.spaces, len(topology.children))
     data = data or DatasetOptions()
     load_dataset(dataset, space, seed, data.folder, data.workers)
-    estimators = load_estimators(network, space, workspace, seed, progress, warn)
-    lut = build_lut(space, network, estimators, splitting.split)
-    return SearchSetup(space, network, estimators, lut, dataset, data)
+    estimators = load_estimators(topology, space, workspace, seed, progress, warn)
+    lut = build_lut(space, topology, estimators, splitting.split)
+    return SearchSetup(space, topology, estimators, lut, dataset, data)
 
 
 def run_search(

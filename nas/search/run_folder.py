@@ -40,7 +40,7 @@ class SearchSetup:
     """What a search ran on: the space, the network, U(.) of each device, the data set by name."""
 
     space: SearchSpace
-    network: Topology
+    topology: Topology
     estimators: Mapping[str, Estimator]
     lut: LatencyLUT
     dataset: str
@@ -75,7 +75,7 @@ def run_configuration(
         "schema_version": SCHEMA_VERSION,
         "space": setting.space.name,
         "dataset": setting.dataset,
-        "network": setting.network.name,
+        "network": setting.topology.name,
         "processes": ranks.size,
         "space_and_latencies": _digest(setting.space, setting.lut),
         **asdict(config),
@@ -135,7 +135,7 @@ def _digest(*values: Any) -> str:
 
 def write_result(folder: Path, setting: SearchSetup, result: SearchResult) -> dict[str, Any]:
     """Write the derived network's weights, then `result.json`; gives the document that was written."""
-    tensors = {name: tensor.contiguous() for name, tensor in result.network.cpu().state_dict().items()}
+    tensors = {name: tensor.contiguous() for name, tensor in result.model.cpu().state_dict().items()}
     write_atomic(folder / "weights.safetensors", save(tensors, {"jmsnas": version("jmsnas")}))
     document = result_document(folder.name, setting, result)
     write_json(folder / "result.json", document)
@@ -205,7 +205,7 @@ def _plan(derived: DerivedArchitecture, setting: SearchSetup) -> dict[str, Any]:
     return {
         "candidates": [setting.space.choices[n][i].name for n, i in enumerate(derived.indices)],
         "cuts": list(derived.placement.cuts),
-        "children": [setting.network.children[k] for k in derived.placement.children],
+        "children": [setting.topology.children[k] for k in derived.placement.children],
         "latency_s": derived.latency_s,
         "score": derived.score,
         "terms": [asdict(term) for term in terms],
@@ -213,14 +213,14 @@ def _plan(derived: DerivedArchitecture, setting: SearchSetup) -> dict[str, Any]:
 
 
 def _network(setting: SearchSetup) -> dict[str, Any]:
-    network = setting.network
+    topology = setting.topology
     return {
-        "name": network.name,
-        "input": network.input_encoding,
-        "policy": network.policy,
+        "name": topology.name,
+        "input": topology.input_encoding,
+        "policy": topology.policy,
         "split": "fixed" if setting.lut.main_path.fixed else "joint",
-        "returns": network.returns,
-        "tree": {"root": network.root, "children": list(network.children), "fan_out": network.fan_out},
+        "returns": topology.returns,
+        "tree": {"root": topology.root, "children": list(topology.children), "fan_out": topology.fan_out},
         "devices": [
             {
                 **asdict(device),
@@ -228,7 +228,7 @@ def _network(setting: SearchSetup) -> dict[str, Any]:
                 "origin": setting.estimators[device.name].origin,
                 "unseen_mape": setting.estimators[device.name].evaluation.model.mape,
             }
-            for device in network.devices
+            for device in topology.devices
         ],
-        "links": [asdict(link) for link in network.links],
+        "links": [asdict(link) for link in topology.links],
     }

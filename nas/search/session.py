@@ -101,12 +101,12 @@ class SearchResult:
     history: tuple[EpochRecord, ...]
     inherited_accuracy: float
     test_accuracy: float
-    network: nn.Sequential
+    model: nn.Sequential
     band: BandStatus | None = None
 
 
 class SearchSession:
-    """See the head of this file; `search` and `begin_search` (search.py) drive it."""
+    """See the head of this file; `search` and `train_shared_epochs` (search.py) drive it."""
 
     def __init__(
         self,
@@ -230,19 +230,19 @@ class SearchSession:
                 "inherited": None,
             }
         found, derived = self.found, networks[self.found["chosen"]]
-        network = extract_subnet(self.supernet, derived)
+        model = extract_subnet(self.supernet, derived)
         if found["inherited"] is None:
-            recalibrate(network, self.splits.train, self.device)
-            found["inherited"] = accuracy(network, self.splits.test, self.device, ranks=self.hooks.ranks)
-        two = StageTwo(self.config, network, self.splits.train_and_arch, self.device, self.hooks.ranks)
+            recalibrate(model, self.splits.train, self.device)
+            found["inherited"] = accuracy(model, self.splits.test, self.device, ranks=self.hooks.ranks)
+        two = StageTwo(self.config, model, self.splits.train_and_arch, self.device, self.hooks.ranks)
         if self.saved_two is not None:
             two.restore(self.saved_two)
         while two.epoch < two.epochs:
             self._ended(two.run_epoch(), two)
-        return self._result(derived, band, network)
+        return self._result(derived, band, model)
 
     def _result(
-        self, derived: DerivedArchitecture, band: BandStatus | None, network: nn.Sequential
+        self, derived: DerivedArchitecture, band: BandStatus | None, model: nn.Sequential
     ) -> SearchResult:
         assert self.found is not None
         p_NR: NDArray[np.float64] = self.found["p"].numpy()
@@ -257,7 +257,7 @@ class SearchSession:
             p_NR=p_NR,
             history=tuple(self.history),
             inherited_accuracy=self.found["inherited"],
-            test_accuracy=accuracy(network, self.splits.test, self.device, ranks=self.hooks.ranks),
-            network=network,
+            test_accuracy=accuracy(model, self.splits.test, self.device, ranks=self.hooks.ranks),
+            model=model,
             band=band,
         )

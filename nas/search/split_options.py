@@ -18,7 +18,7 @@ class SplitOptions:
     split
         `joint`: operations and cuts together. `fixed`: the layers of each device are given (the paper).
     policy, input_encoding
-        As of `Network`.
+        As of `Topology`.
     min_layers
         Layers the first device runs at least; 1 or more keeps the raw input on it.
     """
@@ -28,33 +28,33 @@ class SplitOptions:
     input_encoding: str | None = None
     min_layers: int | None = None
 
-    def of(self, network: Topology) -> Topology:
+    def of(self, topology: Topology) -> Topology:
         """Give the network as asked for. Raises NetworkError."""
         if self.policy is not None:
-            network = replace(network, policy=self.policy)
+            topology = replace(topology, policy=self.policy)
         if self.input_encoding is not None:
-            network = replace(network, input_encoding=self.input_encoding)
+            topology = replace(topology, input_encoding=self.input_encoding)
         if self.min_layers is not None:
-            first, *others = network.devices
-            network = replace(network, devices=(replace(first, min_layers=self.min_layers), *others))
-        return network
+            first, *others = topology.devices
+            topology = replace(topology, devices=(replace(first, min_layers=self.min_layers), *others))
+        return topology
 
 
 AS_IN_FILE = SplitOptions()
 
 
-def topology_name(topology: str, name: str | None, user_folder: Path) -> str:
+def topology_name(kind: str, name: str | None, user_folder: Path) -> str:
     """Give the name of the network to search on: `name`, else the built-in one of the topology.
 
     Raises NetworkError for a topology nobody knows, or a network of the other one.
     """
-    if topology not in TOPOLOGIES:
-        raise TopologyError(f"unknown topology {topology!r}: expected {' or '.join(TOPOLOGIES)}")
-    network = load_topology(name or topology, user_folder)
-    own = "mesh" if network.tree else "chain"
-    if own != topology:
+    if kind not in TOPOLOGIES:
+        raise TopologyError(f"unknown topology {kind!r}: expected {' or '.join(TOPOLOGIES)}")
+    topology = load_topology(name or kind, user_folder)
+    own = "mesh" if topology.tree else "chain"
+    if own != kind:
         raise TopologyError(
-            f"network {network.name} is a {own}, --topology {topology} was asked for: take --topology {own}, "
+            f"topology {topology.name} is a {own}, --topology {kind} was asked for: take --topology {own}, "
             "or another --network"
         )
-    return name or topology
+    return name or kind

@@ -142,7 +142,7 @@ class StageOne:
         self.epochs, self.epoch, self.ranks = config.warmup_epochs + config.search_epochs, 0, arch.ranks
         self.optimizer = optimizer_for(config, arch.supernet)
         self.held_out = ArchitectureBatches(splits.arch, config.batch_size, config.seed, self.ranks)
-        self.network = self.ranks.wrap(arch.supernet, one_path=True)
+        self.model = self.ranks.wrap(arch.supernet, one_path=True)
 
     def run_epoch(self) -> EpochRecord:
         """Train one epoch more, and say how it went."""
@@ -157,7 +157,7 @@ class StageOne:
             _set_lr(self.optimizer, rate)
             x, labels = to_device(*batch, self.device)
             path = arch.sample_path()
-            told = weight_step(self.network, (x, path), labels, self.optimizer, "stage one")
+            told = weight_step(self.model, (x, path), labels, self.optimizer, "stage one")
             weights.add(*told, len(labels))
             if not warm:
                 x, labels = to_device(*self.held_out.next(), self.device)
@@ -216,21 +216,21 @@ class StageTwo:
     def __init__(
         self,
         config: SearchConfig,
-        network: nn.Module,
+        model: nn.Module,
         images: ImageSet,
         device: torch.device,
         ranks: Ranks = SINGLE_PROCESS,
     ) -> None:
         self.config, self.module, self.images, self.device, self.ranks = (
             config,
-            network,
+            model,
             images,
             device,
             ranks,
         )
         self.epochs, self.epoch = config.final_epochs, 0
-        self.optimizer = optimizer_for(config, network)
-        self.network = ranks.wrap(network, one_path=False)
+        self.optimizer = optimizer_for(config, model)
+        self.model = ranks.wrap(model, one_path=False)
 
     def run_epoch(self) -> EpochRecord:
         """Train one epoch more, and say how it went."""
@@ -241,7 +241,7 @@ class StageTwo:
         for rate, batch in zip(rates, taken, strict=True):
             _set_lr(self.optimizer, rate)
             x, labels = to_device(*batch, self.device)
-            tally.add(*weight_step(self.network, (x,), labels, self.optimizer, "stage two"), len(labels))
+            tally.add(*weight_step(self.model, (x,), labels, self.optimizer, "stage two"), len(labels))
         ranks.take_first(self.module.buffers())
         self.epoch, tally, seconds = self.epoch + 1, tally.over(ranks), time.perf_counter() - began
         return EpochRecord("final", self.epoch, tally.loss, tally.accuracy, None, None, None, None, seconds)

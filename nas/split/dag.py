@@ -7,7 +7,7 @@ Unit j starts when its device is free and all it takes has arrived:
 A device runs its units one after another in the network's order, as a part that was exported does; transfers
 do not hold one another up, as in the broadcast of equation (2). On a chain this is (1), on a fork and join
 over different devices (2). Where all of the network passes through one output, what comes before and after
-only shares that output's device: such stretches are solved apart (split_block.py) and joined by a shortest
+only shares that output's device: such stretches are solved apart (dag_segment.py) and joined by a shortest
 path.
 """
 

@@ -59,7 +59,7 @@ class SplitExplanation:
 def explain_split(
     costs: SplitProblem, answer: SplitResult, deadline_s: float | None = None
 ) -> SplitExplanation:
-    """Explain an answer whose objective is latency; see `Explanation`."""
+    """Explain an answer whose objective is latency; see `SplitExplanation`."""
     request, told = replace(answer.request, objective="latency", budget_j=None), answer.timeline
     alone = replace(request, method="cloud", min_layers=0)
     cloud_s, device_s = _alone_s(costs, alone), _alone_s(costs, replace(alone, method="device"))

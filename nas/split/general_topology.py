@@ -24,7 +24,7 @@ from jmsnas.topology import (
 class GeneralTopology:
     """Devices (the first holds the raw input), links, the file's own input encoding and policy; its tree.
 
-    `returns`: whether the result goes back to the first device, as of `Network`.
+    `returns`: whether the result goes back to the first device, as of `Topology`.
     """
 
     devices: tuple[Device, ...]
@@ -35,15 +35,15 @@ class GeneralTopology:
     returns: bool = False
 
 
-def general_topology(network: Topology) -> GeneralTopology:
+def general_topology(topology: Topology) -> GeneralTopology:
     """Give a chain or mesh as a graph."""
-    own = network.input_encoding, network.policy
-    return GeneralTopology(network.devices, network.links, *own, mesh_tree(network), network.returns)
+    own = topology.input_encoding, topology.policy
+    return GeneralTopology(topology.devices, topology.links, *own, mesh_tree(topology), topology.returns)
 
 
 def load_general_topology(name: str, user_folder: Path | None = None) -> GeneralTopology:
     """Load a network file by name or path, whatever its links are. Raises NetworkError, UnitError."""
-    path = find_toml("networks", name, user_folder, TopologyError)
+    path = find_toml("topologies", name, user_folder, TopologyError)
     table, where = read_toml(path, TopologyError), str(path)
     refuse_unknown_keys(table, TOPOLOGY_KEYS, where, TopologyError)
     if table.get("tree"):

@@ -4,7 +4,7 @@ For each unit and device the least cost by time is kept: a list of (seconds, cos
 both, one for each step of time (the paper's quantisation). A unit that takes several outputs waits for the
 last and pays for all. Exact up to the steps for trees; where an output is taken by several units, the
 devices of outputs that all of the network passes through are fixed one after another, as in the paper's
-serial trees. Unlike split_dag.py it lets a device do two things at once.
+serial trees. Unlike dag.py it lets a device do two things at once.
 """
 
 from collections.abc import Iterable, Sequence

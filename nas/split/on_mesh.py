@@ -1,7 +1,7 @@
 """The best split of a fixed network by equation (2).
 
 Trunk and tail are chains over devices in line; the branches are given to the children so that the slowest is
-as fast as can be (split_mesh.py).
+as fast as can be (solve_mesh.py).
 """
 
 from collections.abc import Mapping, Sequence
@@ -64,7 +64,7 @@ class MeshSplit:
 def mesh_split(costs: SplitProblem, encoding: str, policy: str, min_layers: int = 0) -> MeshSplit:
     """Find the best split of equation (2) and what it is made of.
 
-    Raises TargetError when no split meets the policy and the limits, NetworkError as `line_parts`.
+    Raises TargetError when no split meets the policy and the limits, NetworkError as `trunk_and_tail`.
     """
     fork, tree = costs.fork, costs.tree
     assert fork and tree, "asked for forks over a mesh only"
@@ -99,7 +99,7 @@ def split_on_mesh(
 ) -> tuple[tuple[int, ...], float]:
     """Find the device of each unit, and T of equation (2), seconds, which no split of it is below.
 
-    Raises as `tree_parts`.
+    Raises as `mesh_split`.
     """
     parts = mesh_split(costs, encoding, policy, min_layers)
     return (*parts.before, *parts.between, *parts.after), parts.latency_s
@@ -192,7 +192,7 @@ def _part(
 def branch_times(
     costs: SplitProblem, encoding: str, strict: bool
 ) -> tuple[tuple[int, ...], Array, Array, Array]:
-    """Give the children, and what `TreeParts` says of the branches on them.
+    """Give the children, and what `MeshSplit` says of the branches on them.
 
     Raises TargetError when the policy `strict` leaves a child without a branch.
     """

@@ -193,7 +193,7 @@ class SplitProblem:
         return tuple(device.name for device in self.devices if device.power_w is None)
 
     def dag(self, encoding: str) -> Dag:
-        """The network and the ways between the devices as `best_dag` takes them."""
+        """The network and the ways between the devices as `solve_dag` takes them."""
         return make_dag(self.tau_NM, self.sent_bytes_L(encoding), self.arrays, self.inputs)
 
 

@@ -26,7 +26,7 @@ _CSV_KEYS = ("layer", "bytes", "weights", "after")
 
 
 def read_problem(
-    path: Path, network: GeneralTopology | None = None
+    path: Path, topology: GeneralTopology | None = None
 ) -> tuple[SplitProblem, Mapping[str, str]]:
     """Read a table of costs.
 
@@ -56,7 +56,7 @@ def read_problem(
     document = readers[path.suffix]()
     refuse_unknown_keys(document, _KEYS, str(path), InputError)
     try:
-        costs = _costs(document, path, network)
+        costs = _costs(document, path, topology)
     except KeyError as error:
         raise InputError(f"{path} lacks the key {error}: see docs/split.md") from error
     except (TypeError, ValueError, AttributeError) as error:
@@ -116,11 +116,11 @@ def _csv(path: Path) -> dict[str, Any]:
     }
 
 
-def _costs(document: Mapping[str, Any], path: Path, network: GeneralTopology | None) -> SplitProblem:
+def _costs(document: Mapping[str, Any], path: Path, topology: GeneralTopology | None) -> SplitProblem:
     layers: Sequence[Mapping[str, Any]] = document["layer"]
     for entry in layers:
         refuse_unknown_keys(entry, _LAYER_KEYS, f"{path} [[layer]]", InputError)
-    given = network if "link" not in document and network else None
+    given = topology if "link" not in document and topology else None
     devices = (
         given.devices if given else tuple(device_from_toml(its, str(path)) for its in document["device"])
     )

@@ -1,6 +1,6 @@
 """What a network costs over devices, and on what that rests: U(.), its own profile, or published figures.
 
-What each device's seconds rest on is model_times.py's to say.
+What each device's seconds rest on is unit_latency.py's to say.
 """
 
 from collections.abc import Sequence

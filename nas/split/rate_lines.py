@@ -90,7 +90,7 @@ def _on_line(
     link: int,
     back_M: Array | None = None,
 ) -> list[RateLine]:
-    """Give the best plan for each output a link may carry; `back_M` as in `on_line`."""
+    """Give the best plan for each output a link may carry; `back_M` as in `split_on_chain`."""
     m = costs.names.index(costs.links[link].source)
     endless = with_link_rate(costs, _ENDLESS_BPS, link)
     epsilon_LM, limits = endless.epsilon_LM(encoding), costs.limits(encoding, policy, min_layers)
@@ -128,7 +128,7 @@ def _on_tree(costs: SplitProblem, request: SplitRequest, link: int) -> list[Rate
         else (parts.tail, JOINED_ENCODING, request.policy, 0)
     )
     own = next(k for k, one in enumerate(part.links) if (one.source, one.target) == (its.source, its.target))
-    # The part's own link may be told in another number format (see `line_parts`): its bits are scaled.
+    # The part's own link may be told in another number format (see `trunk_and_tail`): its bits are scaled.
     scale = its.capacity_bps / part.links[own].capacity_bps
     rest_s = parts.latency_s - (parts.before_s if in_trunk else parts.after_s)
     back_bits = link_bits(costs, link, costs.N, request.encoding) if costs.returns else 0.0

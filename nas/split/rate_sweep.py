@@ -1,6 +1,6 @@
 """The best plans as one link's rate changes: where to switch, and what to choose when the rate is not known.
 
-T of each plan that can be the best is a line in 1/rate (split_rates.py), so all here is arithmetic, exact.
+T of each plan that can be the best is a line in 1/rate (rate_lines.py), so all here is arithmetic, exact.
 """
 
 import itertools

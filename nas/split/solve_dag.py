@@ -1,7 +1,7 @@
 """Join the stretches of a network: the shortest path over the devices of the outputs that all passes through.
 
 The path is found by bounds from below; wherever a pair of ends on it is not known exactly, that pair is
-solved (split_block.py) and the path found again. When all of it is known, no other can be shorter.
+solved (dag_segment.py) and the path found again. When all of it is known, no other can be shorter.
 """
 
 import math

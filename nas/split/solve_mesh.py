@@ -130,7 +130,7 @@ def solve_trunk_and_tail(
     return_M: NDArray[np.float64] | None = None,
     joint: tuple[int, int] | None = None,
 ) -> tuple[float, Placement]:
-    """Split the line of a mesh as `chain_split` does a chain: the trunk ends on the root, the tail behind it.
+    """Split the line of a mesh as `solve_chain` does a chain: the trunk ends on the root, the tail behind it.
 
     `joint`: how many layers the trunk has, and how many devices up to the root; None for a plain chain. The
     result may stop early in the tail only. Raises TargetError.

@@ -31,7 +31,7 @@ def solve_throughput(
     Parameters
     ----------
     tau_NM, epsilon_LM, policy, limits
-        As in `chain_split`.
+        As in `solve_chain`.
 
     Returns
     -------

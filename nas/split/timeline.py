@@ -53,7 +53,7 @@ def result_device(costs: SplitProblem, policy: str) -> int | None:
 
 
 def timeline(costs: SplitProblem, encoding: str, devices: Sequence[int], target: int | None) -> Timeline:
-    """Play one image through a placement; the rules are those of split_dag.py. Raises NetworkError."""
+    """Play one image through a placement; the rules are those of dag.py. Raises NetworkError."""
     finish, steps, critical = _play(costs, costs.tau_NM, encoding, devices, target)
     bounds = [_play(costs, tau_NM, encoding, devices, target)[0] for tau_NM in (costs.low_NM, costs.high_NM)]
     back = _back(costs, devices[-1] if target is None else target, finish)

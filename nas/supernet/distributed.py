@@ -30,15 +30,15 @@ class Ranks:
         """Give this process's rows of each batch, an equal part of each."""
         return [chosen.tensor_split(self.size)[self.rank] for chosen in rows]
 
-    def wrap(self, network: nn.Module, one_path: bool) -> nn.Module:
+    def wrap(self, model: nn.Module, one_path: bool) -> nn.Module:
         """Wrap a network so that backward averages its gradients over the processes.
 
         `one_path`: only some weights are used in a step, the same on all ranks; the gradients of others stay
         None. BatchNorm's statistics are each process's own.
         """
         if self.size == 1:
-            return network
-        return DistributedDataParallel(network, broadcast_buffers=False, find_unused_parameters=one_path)
+            return model
+        return DistributedDataParallel(model, broadcast_buffers=False, find_unused_parameters=one_path)
 
     def mean(self, values: Tensor) -> Tensor:
         """Average a tensor over the processes, in place: the same bits on all of them."""

@@ -21,9 +21,9 @@ def extract_subnet(supernet: Supernet, derived: DerivedArchitecture) -> nn.Seque
     """Copy the derived network out of the supernet, with its weights; BatchNorm's statistics move again."""
     choices = supernet.space.choices
     chosen = Architecture(tuple(choices[n][i] for n, i in enumerate(derived.indices)))
-    network = copy.deepcopy(supernet.derived(chosen))
-    set_batchnorm_momentum(network, 0.1)
-    return network
+    model = copy.deepcopy(supernet.derived(chosen))
+    set_batchnorm_momentum(model, 0.1)
+    return model
 
 
 def held_out_accuracy(
@@ -37,9 +37,9 @@ def held_out_accuracy(
 
     The weights never saw these images; BatchNorm is calibrated on training images. No weight moves.
     """
-    network = extract_subnet(supernet, derived)
-    recalibrate(network, splits.train, device, most=_CALIBRATION_IMAGES)
-    return accuracy(network, splits.arch, device, ranks=ranks)
+    model = extract_subnet(supernet, derived)
+    recalibrate(model, splits.train, device, most=_CALIBRATION_IMAGES)
+    return accuracy(model, splits.arch, device, ranks=ranks)
 
 
 def most_accurate(

@@ -77,7 +77,7 @@ class DerivedModel(nn.Sequential):
 class Supernet(nn.Module):
     """Every candidate of every layer of a space, built by `blocks.build`.
 
-    All candidates of a layer begin as nearly the same function (see beginning.py).
+    All candidates of a layer begin as nearly the same function (see initialisation.py).
 
     BatchNorm always uses the batch's own statistics here and never moves its running ones: they would mix
     what different paths see. `derived` networks are recalibrated (see training.recalibrate).

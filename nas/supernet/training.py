@@ -119,7 +119,7 @@ def check_loss(loss: Tensor, where: str) -> float:
 
 
 def weight_step(
-    network: nn.Module,
+    model: nn.Module,
     inputs: tuple[Any, ...],
     labels: Tensor,
     optimizer: torch.optim.Optimizer,
@@ -128,7 +128,7 @@ def weight_step(
     """One step of the weights: cross-entropy of `network(*inputs)`. Gives the loss and the right answers."""
     optimizer.zero_grad(set_to_none=True)
     with mixed_precision(labels.device):
-        logits = network(*inputs)
+        logits = model(*inputs)
     loss = F.cross_entropy(logits.float(), labels)
     value = check_loss(loss, where)
     loss.backward()  # type: ignore[no-untyped-call]
@@ -142,36 +142,36 @@ def cosine_schedule(step: int, steps: int) -> float:
 
 
 def accuracy(
-    network: nn.Module,
+    model: nn.Module,
     images: ImageSet,
     device: torch.device,
     batch_size: int = 512,
     ranks: Ranks = SINGLE_PROCESS,
 ) -> float:
     """Share of `images` a network gets right, in evaluation mode; each process looks at its part."""
-    network.eval()
+    model.eval()
     rows = ranks.share(sequential_rows(len(images), batch_size))
     rows = [chosen for chosen in rows if len(chosen)]
     right = 0
     with torch.inference_mode(), mixed_precision(device):
         for chosen, x_NCHW in zip(rows, images.plain(rows), strict=True):
             x, labels = to_device(x_NCHW, images.labels[chosen], device)
-            right += int((network(x).argmax(1) == labels).sum())
+            right += int((model(x).argmax(1) == labels).sum())
     return ranks.total([right])[0] / len(images)
 
 
 def recalibrate(
-    network: nn.Module, images: ImageSet, device: torch.device, batch_size: int = 256, most: int | None = None
+    model: nn.Module, images: ImageSet, device: torch.device, batch_size: int = 256, most: int | None = None
 ) -> None:
     """Set BatchNorm's running statistics to those of `images` (the first `most`) under the network now."""
-    for module in network.modules():
+    for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.reset_running_stats()
-    set_batchnorm_momentum(network, None)
-    network.train()
+    set_batchnorm_momentum(model, None)
+    model.train()
     count = len(images) if most is None else min(most, len(images))
     rows = [chosen for chosen in sequential_rows(count, batch_size) if len(chosen) > 1]
     with torch.no_grad(), mixed_precision(device):
         for chosen, x_NCHW in zip(rows, images.plain(rows), strict=True):
-            network(to_device(x_NCHW, images.labels[chosen], device)[0])
-    set_batchnorm_momentum(network, 0.1)
+            model(to_device(x_NCHW, images.labels[chosen], device)[0])
+    set_batchnorm_momentum(model, 0.1)

@@ -20,7 +20,7 @@ _LOOK_S = 0.2
 
 
 def read_host(work: Callable[[], None]) -> HostState:
-    """Read this host: the `Read` of everyday."""
+    """Read this host: the `HostReader` of everyday."""
     return read_host_state(work=work)
 
 

@@ -40,7 +40,7 @@ _RED_SHARE = 0.05
 def check_quality(rows: Sequence[LatencyEntry]) -> tuple[QualityFinding, ...]:
     """Put readings of one or several tables through every rule; errors first.
 
-    `read_readings` makes readings of a file. docs/table.md lists the rules. Rows
+    `read_entries` makes readings of a file. docs/table.md lists the rules. Rows
     whose latency is no number above 0 are reported once and take no part in the other rules.
     """
     good = [reading for reading in rows if is_positive(reading)]

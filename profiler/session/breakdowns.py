@@ -112,7 +112,7 @@ def add_stages_to_table(device: str, path: Path, found: Sequence[Breakdown], war
     device, path
         Whose table, and where it lies; there need be none.
     found
-        What `break_down` gave; rows of other blocks keep what they have.
+        What `profile_breakdowns` gave; rows of other blocks keep what they have.
     tell
         As in `jmsnas.profiler.table.merge_journal.fold_journal`, whose errors these are too.
 
@@ -158,7 +158,7 @@ def write_breakdowns(
     device, environment
         What was profiled, by name and as `describe_host` tells.
     found
-        What `break_down` gave.
+        What `profile_breakdowns` gave.
 
     Raises
     ------

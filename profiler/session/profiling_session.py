@@ -17,7 +17,7 @@ from jmsnas.profiler.table.schema import row_to_record
 from jmsnas.profiler.timing.paired_timing import TimingConfig
 from jmsnas.space import BlockOrPart
 
-# Measures a job, tells results, calls its third argument often: `sit_apart`, or a sitting in this process.
+# Measures a job, tells results, calls its third argument often: `run_in_subprocess` or `run_job`.
 JobRunner = Callable[[ProfileJob, EventHandler, Callable[[], None]], None]
 
 

@@ -83,7 +83,7 @@ class LatencyRow(Generic[S]):
     Attributes
     ----------
     block
-        What was timed: a `Block` in a `Row`, a `Part` in a `PartRow`.
+        What was timed: a `Block` in a `BlockRow`, a `Part` in a `PartRow`.
     kind
         `measured`, `simulated` (a roofline; never a measurement of that device), or `imported` (a number
         of others; nothing else is known of it, and `reference_s` is 1 where the file has none).

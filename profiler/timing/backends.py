@@ -1,6 +1,7 @@
 """What runs a block. docs/runtimes.md tells how to add one: a file with `prepare`, and a line below.
 
-A block becomes a `Timed` under a key (run time, threads, batch, dtype, processor, layout, timer): a function
+A block becomes a `TimedLoop` under a key (run time, threads, batch, dtype, processor, layout, timer): a
+function
 that runs it so many times in a row and gives the seconds that took.
 """
 

@@ -140,7 +140,7 @@ def layer_latency_s(module: nn.Module, x_NCHW: Tensor) -> dict[str, float]:
 def stage_latency_s(block: Block, module: nn.Module, x_NCHW: Tensor) -> dict[str, float]:
     """Run a block once under torchprof and give the seconds of its stages, in the order they run.
 
-    Parameters and conditions are those of `layer_seconds`; `module` is what `blocks.build` made of `block`.
+    Parameters and conditions are those of `layer_latency_s`; `module` is what `blocks.build` made of `block`.
     With a shortcut it runs a second time: the addition is no layer, and profilers cannot be nested.
 
     Raises
@@ -159,7 +159,7 @@ def stage_latency_s(block: Block, module: nn.Module, x_NCHW: Tensor) -> dict[str
 def torchprof_s(block: Block, runs: int, seed: int) -> float:
     """Latency of a block the paper's way, seconds: the sum over torchprof's layers, median over runs.
 
-    Eager torch on one thread, batch 1. Raises InputError for fewer runs than 1, else as `layer_seconds`.
+    Eager torch on one thread, batch 1. Raises InputError for fewer runs than 1, else as `layer_latency_s`.
     """
     module, x_NCHW = seeded_module(block, seed), example_input(block, 1, seed)
     with pinned(RuntimeKey("torch")):

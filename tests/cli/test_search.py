@@ -112,7 +112,7 @@ def test_search_as_json(short: None, simulated_workspace: Workspace) -> None:
         (["--split", "free"], "unknown split 'free': expected joint or fixed"),
         (["--input", "png"], "network chain has input 'png': expected one of uint8, float32"),
         (["--min-layers", "11"], "must run 14 layers together .policy strict and min_layers., space digits"),
-        (["--network", "star"], "unknown network 'star': expected one of chain, desk"),
+        (["--network", "star"], "unknown topology 'star': expected one of chain, desk"),
         (["--network", "none.toml"], "cannot read none.toml: No such file"),
         (["--space", "mnist"], "unknown space 'mnist': expected one of"),
         (["--space", "imagenet"], "data set digits has 10 classes .*choose another --space or --dataset"),

@@ -141,7 +141,7 @@ def test_a_mobilenet_over_simulated_devices(tmp_path: Path) -> None:
         (("mobilenet_v2", "--size", "0"), "got --size 0: expected 1 to 4096"),
         (("resnet18", "--width", "2"), "--width belongs to mobilenet_v1"),
         (("mobilenet_v2", "--input", "png"), "size of a raw input as png is not known"),
-        (("mobilenet_v2", "--network", "ring"), "unknown network 'ring'"),
+        (("mobilenet_v2", "--network", "ring"), "unknown topology 'ring'"),
         (("mobilenet_v2", "--network", "desk"), "nobody has measured mobilenet_v2 on local"),
         (("mobilenet_v2", "--sweep", "rate=0..5Mbit/s"), "expected 0 < low < high"),
         (

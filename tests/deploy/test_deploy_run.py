@@ -149,20 +149,20 @@ def test_a_damaged_run(short_run: tuple[Workspace, Run], tmp_path: Path) -> None
 
 
 def test_images_travel_on_their_own_grid() -> None:
-    network = load_topology("chain")
+    topology = load_topology("chain")
     digits = np.random.default_rng(0).integers(0, 17, (4, 1, 8, 8)).astype(np.float32) / 8 - 1
-    encoding = choose_image_encoding(digits, network)
+    encoding = choose_image_encoding(digits, topology)
     assert encoding == ImageEncoding("u1", 0.125, -1.0)
     np.testing.assert_array_equal(quantise_images(digits, encoding), digits)
     # Pixels on no grid: the affine one over their range, off by half a step at most.
     rough = np.random.default_rng(0).standard_normal((4, 1, 8, 8)).astype(np.float32)
-    found = choose_image_encoding(rough, network)
+    found = choose_image_encoding(rough, topology)
     assert np.abs(quantise_images(rough, found) - rough).max() <= found.scale / 2 * 1.001
 
 
 def mesh_run(tmp_path: Path) -> TrainedRun:
     """An untrained network of the digits space with three branches."""
-    space, network = load_space("digits", branches=3), load_topology("mesh")
+    space, topology = load_space("digits", branches=3), load_topology("mesh")
     blocks = tuple(
         Block(choices[0], layer) for choices, layer in zip(space.choices, space.layers, strict=True)
     )
@@ -171,7 +171,7 @@ def mesh_run(tmp_path: Path) -> TrainedRun:
         module = DerivedModel(space, [build_module(block) for block in blocks]).eval()
     pixels = np.random.default_rng(0).integers(0, 17, (24, 1, 8, 8)).astype(np.float32) / 8 - 1
     labels = np.zeros(24, np.int64)
-    return TrainedRun("mesh", tmp_path, space, blocks, network, module, pixels, labels, ())
+    return TrainedRun("mesh", tmp_path, space, blocks, topology, module, pixels, labels, ())
 
 
 @pytest.fixture(scope="module")
@@ -184,10 +184,10 @@ def mesh(
     place = Workspace(tmp_path_factory.mktemp("mesh"))
     shutil.copytree(simulated_workspace.folder, place.folder, dirs_exist_ok=True)
     run = mesh_run(place.folder)
-    names = tuple(device.name for device in run.network.devices)
+    names = tuple(device.name for device in run.topology.devices)
     with fleet(place.folder, names) as six:
-        predictors, _ = load_calibrated_estimators(run.network, run.space, place, lambda text: None)
-        deployment = prepare_deployment(run, six.leader, run.network, predictors, place.folder / "cache")
+        predictors, _ = load_calibrated_estimators(run.topology, run.space, place, lambda text: None)
+        deployment = prepare_deployment(run, six.leader, run.topology, predictors, place.folder / "cache")
         deployment.plan()
         document, _ = measure_deployment(deployment, run.pixels, run.labels, 20)
     return deployment, document
@@ -212,7 +212,7 @@ def test_branches_of_a_mesh_meet_and_are_summed(mesh: tuple[Deployment, dict[str
 
 def test_a_mesh_is_rehearsed_on_every_device_and_link(mesh: tuple[Deployment, dict[str, Any]]) -> None:
     deployment, document = mesh
-    devices = {device.name for device in deployment.network.devices}
+    devices = {device.name for device in deployment.topology.devices}
     assert set(deployment.served) == devices == {"pi4", "laptop", "mbs1", "mbs2", "mbs3", "cloud"}
     solved = deployment.planned
     assert solved is not None

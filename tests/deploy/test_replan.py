@@ -21,10 +21,10 @@ def test_images_go_on_without_a_lost_device(short_run: tuple[Workspace, Run], tm
     images = [run.pixels[n % 100 : n % 100 + 1] for n in range(400)]
     with fleet(tmp_path, CHAIN) as four:
         write_devices(Workspace(tmp_path), four)
-        predictors, _ = load_calibrated_estimators(run.network, run.space, place, lambda text: None)
+        predictors, _ = load_calibrated_estimators(run.topology, run.space, place, lambda text: None)
         said: list[str] = []
         deployment = prepare_deployment(
-            run, four.leader, run.network, predictors, tmp_path / "cache", said.append
+            run, four.leader, run.topology, predictors, tmp_path / "cache", said.append
         )
         deployment.plan(rehearsed=False)
 
@@ -47,8 +47,8 @@ def test_without_replan_the_device_is_named(short_run: tuple[Workspace, Run], tm
     place = short_run[0]
     run = load_run(place, short_run[1].folder)
     with fleet(tmp_path, CHAIN) as four:
-        predictors, _ = load_calibrated_estimators(run.network, run.space, place, lambda text: None)
-        deployment = prepare_deployment(run, four.leader, run.network, predictors, tmp_path / "cache")
+        predictors, _ = load_calibrated_estimators(run.topology, run.space, place, lambda text: None)
+        deployment = prepare_deployment(run, four.leader, run.topology, predictors, tmp_path / "cache")
         deployment.plan(rehearsed=False)
         four.agents["jetson"].stop(0)
         with pytest.raises(DeviceLostError, match="device jetson"):

@@ -23,9 +23,9 @@ from jmsnas.workspace import Workspace
 
 def write_mesh_run(workspace: Workspace, name: str, t_const_s: float | None = None) -> Path:
     """Write a run on digits over the built-in mesh: the first candidates under their best split."""
-    network: Topology = load_topology("mesh")
+    topology: Topology = load_topology("mesh")
     space = load_space("digits", branches=3)
-    lut = build_lut(space, network, simulated_predictors(network))
+    lut = build_lut(space, topology, simulated_predictors(topology))
     indices = (0,) * space.N
     latency_s, placement = lut.best(indices)
     derived = DerivedArchitecture(indices, placement, latency_s, -1.0, -1.0)
@@ -40,7 +40,7 @@ def write_mesh_run(workspace: Workspace, name: str, t_const_s: float | None = No
     )  # fmt: skip
     folder = workspace.run(name)
     folder.mkdir(parents=True)
-    write_result(folder, SearchSetup(space, network, rooflines(network), lut, "digits"), result)
+    write_result(folder, SearchSetup(space, topology, rooflines(topology), lut, "digits"), result)
     config = SearchConfig(t_const_s=target.t_const_s, warmup_epochs=1, search_epochs=1, final_epochs=1)
     (folder / "config.json").write_text(
         json.dumps({**asdict(config), "space": "digits", "dataset": "digits", "network": "mesh"})

@@ -28,8 +28,8 @@ TABLE: dict[str, Any] = {
     "head": {"channels": 8},
 }
 SPACE = space_from_toml(TABLE, "tiny")
-NETWORK = load_topology("chain")
-LUT = build_lut(SPACE, NETWORK, {d.name: Roofline(load_simulated_device(d.table)) for d in NETWORK.devices})
+TOPOLOGY = load_topology("chain")
+LUT = build_lut(SPACE, TOPOLOGY, {d.name: Roofline(load_simulated_device(d.table)) for d in TOPOLOGY.devices})
 CONFIG = SearchConfig(warmup_epochs=1, search_epochs=2, final_epochs=2, batch_size=32, best=2)
 
 
@@ -46,7 +46,7 @@ def tiny_splits(seed: int = 0) -> DatasetSplits:
 
 def digest(result: SearchResult) -> str:
     """Hash all that a search ended in, the seconds it took apart."""
-    weights = b"".join(t.numpy().tobytes() for t in result.network.state_dict().values())
+    weights = b"".join(t.numpy().tobytes() for t in result.model.state_dict().values())
     epochs = [dataclasses.replace(epoch, seconds=0.0) for epoch in result.history]
     found = (
         result.derived,

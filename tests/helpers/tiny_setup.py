@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
-from tiny_search import LUT, NETWORK, SPACE, tiny_splits
+from tiny_search import LUT, SPACE, TOPOLOGY, tiny_splits
 
 from jmsnas.datasets.splits import DatasetSplits
 from jmsnas.nas.search.run_folder import SearchSetup
@@ -25,9 +25,9 @@ class _Rooflines:
     simulated, origin, evaluation = True, "simulated", _Evaluation()
 
 
-def rooflines(network: Topology) -> Any:
+def rooflines(topology: Topology) -> Any:
     """Stand for the estimators of a network's devices, where a run folder asks."""
-    return cast(Any, {device.name: _Rooflines() for device in network.devices})
+    return cast(Any, {device.name: _Rooflines() for device in topology.devices})
 
 
 def tiny_setting(monkeypatch: pytest.MonkeyPatch) -> SearchSetup:
@@ -37,4 +37,4 @@ def tiny_setting(monkeypatch: pytest.MonkeyPatch) -> SearchSetup:
         return tiny_splits(seed)
 
     monkeypatch.setattr("jmsnas.nas.search.run.load_dataset", load)
-    return SearchSetup(SPACE, NETWORK, rooflines(NETWORK), LUT, "digits")
+    return SearchSetup(SPACE, TOPOLOGY, rooflines(TOPOLOGY), LUT, "digits")

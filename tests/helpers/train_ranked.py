@@ -23,7 +23,7 @@ def steps(session: SearchSession) -> list[tuple[float, str]]:
     for batch in batches(one.splits.train, 16, 0, "weights", 0, ranks=one.ranks):
         if len(told) == STEPS:
             break
-        loss, _ = weight_step(one.network, (batch[0], arch.sample_path()), batch[1], one.optimizer, "here")
+        loss, _ = weight_step(one.model, (batch[0], arch.sample_path()), batch[1], one.optimizer, "here")
         arch.step(*one.held_out.next())
         told.append((loss, hashlib.sha256(arch.alpha_NR.numpy().tobytes()).hexdigest()))
     return told

@@ -44,7 +44,7 @@ INPUT = [
         "--front derives from one search, got 2 targets",
     ),
     (["--topology", "ring"], "unknown topology 'ring'"),
-    (["--network", "star"], "unknown network 'star'"),
+    (["--network", "star"], "unknown topology 'star'"),
     (["--network", "none.toml"], "cannot read none.toml: No such file"),
     (["--network", "empty.toml"], "device a has no latency table .*Run: jmsnas profile --device nobody"),
     (["--network", "policy.toml"], "policy.*'?any'?.*expected"),

@@ -1,6 +1,6 @@
 """Parse and run a part for the first time in a child process, with limits on memory and processor time.
 
-What a damaged model does to a parser, it does to the child. Parent: `Checker`; child: this module,
+What a damaged model does to a parser, it does to the child. Parent: `PartSandbox`; child: this module,
 whose stdin holds the manifest's bytes, the model and the golden numbers, each behind its length.
 """
 

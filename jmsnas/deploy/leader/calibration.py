@@ -35,7 +35,7 @@ class CalibratedEstimator:
 
 
 def load_calibrated_estimators(
-    network: Topology,
+    topology: Topology,
     space: SearchSpace,
     workspace: Workspace,
     warn: Callable[[str], None],
@@ -45,22 +45,22 @@ def load_calibrated_estimators(
 
     Raises EstimatorError where a device has no table, with the command that makes one.
     """
-    estimators = load_estimators(network, space, workspace, 0, progress, warn)
+    estimators = load_estimators(topology, space, workspace, 0, progress, warn)
     found = {
         device.name: CalibratedEstimator(
             estimators[device.name], read_factor(workspace, device.table, device.runtime)
         )
-        for device in network.devices
+        for device in topology.devices
     }
     return found, {name: its.origin for name, its in estimators.items()}
 
 
-def calibrate(document: dict[str, Any], network: Topology, workspace: Workspace) -> dict[str, float]:
+def calibrate(document: dict[str, Any], topology: Topology, workspace: Workspace) -> dict[str, float]:
     """Keep, for each device's table, the ratio of measured to predicted compute: later predictions use it.
 
     Held terms teach nothing. Devices that share a table and a run time share the median of their ratios.
     """
-    tables = {device.name: _kept_as(device.table, device.runtime) for device in network.devices}
+    tables = {device.name: _kept_as(device.table, device.runtime) for device in topology.devices}
     ratios: dict[str, list[float]] = {}
     for term in document["terms"]:
         if term["kind"] == "compute" and term["ratio"]:

@@ -56,7 +56,7 @@ class Deployment:
 
     run: TrainedRun
     leader: Leader
-    network: Topology
+    topology: Topology
     predictors: Mapping[str, Predictor]
     segments: Mapping[str, ExportedModel]
     log: Say
@@ -80,13 +80,13 @@ class Deployment:
         TargetError
             When the policy allows no split.
         """
-        pairs = [(link.source, link.target) for link in self.network.links]
+        pairs = [(link.source, link.target) for link in self.topology.links]
         space = single_model_space(self.run.space, self.run.blocks)
-        sizes = link_probe_sizes(space, self.network)
+        sizes = link_probe_sizes(space, self.topology)
         new = [pair for pair in pairs if pair not in self.links]
         self.links |= self.leader.measure_links(new, sizes)
         links = self._as_paced() if self.paced else self.links
-        solved = solve_split(space, self.network, self.predictors, links, cuts, self.served)
+        solved = solve_split(space, self.topology, self.predictors, links, cuts, self.served)
         solved = with_keys(solved, self.keys)
         if rehearsed and not self.emulated and not self.paced:
             solved = self._rehearse(solved, space)
@@ -116,7 +116,7 @@ class Deployment:
                 sizes=(),
                 medians_s=(),
             )
-            for link in self.network.links
+            for link in self.topology.links
         }
 
     def replan(self) -> None:
@@ -125,18 +125,18 @@ class Deployment:
         if not lost:
             return  # it is back: its part was on its disk
         self.log(f"lost: {', '.join(lost)}; solving again without")
-        first = self.network.devices[0].name
-        if first in lost or len(lost) == len(self.network.devices):
+        first = self.topology.devices[0].name
+        if first in lost or len(lost) == len(self.topology.devices):
             raise DeployError(f"device {first} is lost, where the images are: nothing can go on")
         self.leader.drop(lost)
         self.lost += lost
-        self.network = without_devices(self.network, lost)
+        self.topology = without_devices(self.topology, lost)
         self.plan(rehearsed=False)
 
 
 def with_emulated_latency(solved: PlannedSplit, emulated: frozenset[str], paced: bool) -> PlannedSplit:
     """Have emulated devices and paced links take as long as was predicted of them."""
-    rates = {(link.source, link.target): link for link in solved.network.links}
+    rates = {(link.source, link.target): link for link in solved.topology.links}
     part_specs = []
     for part_spec in solved.part_specs:
         links = [rates[part_spec.device, target.device] for target in part_spec.next_hops]
@@ -165,7 +165,7 @@ def with_keys(solved: PlannedSplit, keys: Mapping[str, RuntimeKey]) -> PlannedSp
 def prepare_deployment(
     run: TrainedRun,
     leader: Leader,
-    network: Topology,
+    topology: Topology,
     predictors: Mapping[str, Predictor],
     cache: Path,
     log: Say = lambda text: None,
@@ -184,7 +184,7 @@ def prepare_deployment(
     return Deployment(
         run,
         leader,
-        network,
+        topology,
         predictors,
         segments,
         log,

@@ -48,7 +48,7 @@ class TrainedRun:
     folder: Path
     space: SearchSpace
     blocks: tuple[Block, ...]
-    network: Topology
+    topology: Topology
     module: DerivedModel
     pixels: NDArray[np.float32]
     labels: NDArray[np.int64]
@@ -65,8 +65,8 @@ def load_run(workspace: Workspace, folder: Path) -> TrainedRun:
     """
     document = read_result(folder)
     try:
-        network = _network(document["network"])
-        space = load_space(str(document["space"]["name"]), workspace.spaces, len(network.children))
+        topology = _topology(document["network"])
+        space = load_space(str(document["space"]["name"]), workspace.spaces, len(topology.children))
         if [str(layer) for layer in space.layers] != document["space"]["layers"]:
             raise InputError(f"space {space.name} has changed since the run {folder.name}. {_AGAIN}")
         names = document["derived"]["candidates"]
@@ -78,7 +78,7 @@ def load_run(workspace: Workspace, folder: Path) -> TrainedRun:
         cuts = tuple(int(cut) for cut in document["derived"]["cuts"])
     except (KeyError, TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{folder / 'result.json'} is damaged ({type(error).__name__}). {_AGAIN}") from error
-    return TrainedRun(folder.name, folder, space, blocks, network, module.eval(), pixels, labels, cuts)
+    return TrainedRun(folder.name, folder, space, blocks, topology, module.eval(), pixels, labels, cuts)
 
 
 def _test_images(name: str, space: SearchSpace) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -90,10 +90,10 @@ def _test_images(name: str, space: SearchSpace) -> tuple[NDArray[np.float32], ND
     return pixels, test.labels[: len(pixels)].numpy()
 
 
-def with_tables(network: Topology, tables: dict[str, str]) -> Topology:
+def with_tables(topology: Topology, tables: dict[str, str]) -> Topology:
     """Have other latency tables speak for some devices, by their names."""
-    devices = tuple(replace(d, table=tables.get(d.name, d.table)) for d in network.devices)
-    return replace(network, devices=devices)
+    devices = tuple(replace(d, table=tables.get(d.name, d.table)) for d in topology.devices)
+    return replace(topology, devices=devices)
 
 
 def _weights(path: Path) -> dict[str, torch.Tensor]:
@@ -110,7 +110,7 @@ def _weights(path: Path) -> dict[str, torch.Tensor]:
         raise InputError(f"{path} is damaged. {_AGAIN}") from error
 
 
-def _network(entry: dict[str, Any]) -> Topology:
+def _topology(entry: dict[str, Any]) -> Topology:
     devices = tuple(
         Device(**{part.name: device[part.name] for part in fields(Device) if part.name in device})
         for device in entry["devices"]

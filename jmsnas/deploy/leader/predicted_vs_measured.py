@@ -27,12 +27,12 @@ _WARM_UP = 20
 Array = NDArray[np.float32]
 
 
-def choose_image_encoding(pixels: Array, network: Topology) -> ImageEncoding:
+def choose_image_encoding(pixels: Array, topology: Topology) -> ImageEncoding:
     """Choose how raw images travel: float32, or the uint8 grid that they are on.
 
     Images that are on no grid of 256 values get the affine one over their range.
     """
-    if network.input_encoding != "uint8":
+    if topology.input_encoding != "uint8":
         return ImageEncoding()
     values = np.unique(pixels)
     low, high = float(values[0]), float(values[-1])
@@ -87,7 +87,7 @@ def measure_deployment(
     """
     solved = deployment.planned
     assert solved is not None  # planned before
-    encoding = choose_image_encoding(pixels, deployment.network)
+    encoding = choose_image_encoding(pixels, deployment.topology)
     images = [pixels[n : n + 1] for n in range(len(pixels))]
     timed = [images[n % len(images)] for n in range(requests)]
     run_images(deployment, timed[:_WARM_UP], 1, encoding=encoding)

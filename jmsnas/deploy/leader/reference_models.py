@@ -83,8 +83,8 @@ def _tau_s(part_spec: PartSpec, blocks: Sequence[Block], predictors: Mapping[str
 
 @lru_cache(16)
 def _exported(blocks: tuple[Block, ...]) -> ExportedModel:
-    network = nn.Sequential(*(seeded_module(block) for block in blocks))
-    return replace(export_model(network, (1, *blocks[0].layer.input_shape)), blocks=blocks)
+    model = nn.Sequential(*(seeded_module(block) for block in blocks))
+    return replace(export_model(model, (1, *blocks[0].layer.input_shape)), blocks=blocks)
 
 
 def measure_serving_overhead(

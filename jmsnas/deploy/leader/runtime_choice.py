@@ -12,7 +12,7 @@ from jmsnas.profiler.table.latency_table import RUNTIMES, RuntimeKey
 from jmsnas.topology import Topology
 
 
-def with_runtimes(network: Topology, wanted: Sequence[str]) -> Topology:
+def with_runtimes(topology: Topology, wanted: Sequence[str]) -> Topology:
     """Have devices serve by other run times: `torch` for all of them, `jetson=torch` for one.
 
     Raises
@@ -20,8 +20,8 @@ def with_runtimes(network: Topology, wanted: Sequence[str]) -> Topology:
     InputError
         For a run time or a device that nobody knows.
     """
-    names = [device.name for device in network.devices]
-    found = {device.name: device.runtime for device in network.devices}
+    names = [device.name for device in topology.devices]
+    found = {device.name: device.runtime for device in topology.devices}
     for text in wanted:
         name, _, runtime = text.rpartition("=")
         if runtime not in RUNTIMES or (name and name not in names):
@@ -30,8 +30,8 @@ def with_runtimes(network: Topology, wanted: Sequence[str]) -> Topology:
                 f"{names[-1]}=torch; devices are {', '.join(names)}"
             )
         found |= dict.fromkeys([name] if name else names, runtime)
-    devices = (replace(device, runtime=found[device.name]) for device in network.devices)
-    return replace(network, devices=tuple(devices))
+    devices = (replace(device, runtime=found[device.name]) for device in topology.devices)
+    return replace(topology, devices=tuple(devices))
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class RuntimeChoice:
 
 
 def choose_torch_runtimes(
-    network: Topology,
+    topology: Topology,
     predictors: Mapping[str, CalibratedEstimator],
     leader: Leader,
     told: Mapping[str, Mapping[str, Any]],
@@ -66,7 +66,7 @@ def choose_torch_runtimes(
     """
     asked: dict[tuple[str, str], TorchInfo] = {}
     found = {}
-    for device in network.devices:
+    for device in topology.devices:
         if device.runtime != "torch":
             continue
         name, key = device.name, predictors[device.name].estimator.key

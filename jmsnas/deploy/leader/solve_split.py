@@ -38,7 +38,7 @@ class PlannedSplit:
         T.
     """
 
-    network: Topology
+    topology: Topology
     placement: Placement
     part_specs: tuple[PartSpec, ...]
     tau_s: Mapping[str, float]
@@ -64,7 +64,7 @@ def single_model_space(space: SearchSpace, blocks: Sequence[Block]) -> SearchSpa
     return replace(space, choices=tuple((block.candidate,) for block in blocks))
 
 
-def without_devices(network: Topology, lost: Sequence[str]) -> Topology:
+def without_devices(topology: Topology, lost: Sequence[str]) -> Topology:
     """Take devices out; neighbours that are new to each other keep the wire of the link that led on.
 
     Raises
@@ -72,24 +72,24 @@ def without_devices(network: Topology, lost: Sequence[str]) -> Topology:
     DeployError
         When the network cannot do without them: a mesh may lose children alone.
     """
-    if network.root and not set(lost) <= set(network.children):
+    if topology.root and not set(lost) <= set(topology.children):
         raise DeployError(
             f"lost {', '.join(lost)}: a mesh can go on without a child, not without a device in line"
         )
-    devices = tuple(device for device in network.devices if device.name not in lost)
-    if network.root:
-        children = tuple(child for child in network.children if child not in lost)
-        links = tuple(link for link in network.links if not {link.source, link.target} & set(lost))
-        return replace(network, devices=devices, links=links, children=children)
-    wires = {link.source: link for link in network.links}
+    devices = tuple(device for device in topology.devices if device.name not in lost)
+    if topology.root:
+        children = tuple(child for child in topology.children if child not in lost)
+        links = tuple(link for link in topology.links if not {link.source, link.target} & set(lost))
+        return replace(topology, devices=devices, links=links, children=children)
+    wires = {link.source: link for link in topology.links}
     pairs = zip(devices, devices[1:], strict=False)
     kept = tuple(replace(wires[one.name], target=after.name) for one, after in pairs)
-    return replace(network, devices=devices, links=kept)
+    return replace(topology, devices=devices, links=kept)
 
 
-def link_probe_sizes(space: SearchSpace, network: Topology) -> tuple[int, ...]:
+def link_probe_sizes(space: SearchSpace, topology: Topology) -> tuple[int, ...]:
     """Bytes that links may have to carry: at most eight, spread over what the space's layers give."""
-    sizes = np.unique(sent_bytes(space, network)).astype(int)
+    sizes = np.unique(sent_bytes(space, topology)).astype(int)
     sizes = sizes[sizes > 0]
     chosen = np.unique(np.linspace(0, len(sizes) - 1, 8).round().astype(int))
     return tuple(int(n) for n in sizes[chosen])
@@ -97,7 +97,7 @@ def link_probe_sizes(space: SearchSpace, network: Topology) -> tuple[int, ...]:
 
 def solve_split(
     space: SearchSpace,
-    network: Topology,
+    topology: Topology,
     predictors: Mapping[str, Predictor],
     links: Links,
     cuts: Sequence[int] | None = None,
@@ -125,11 +125,11 @@ def solve_split(
     NetworkError, TargetError
         When the policy and the limits allow no split.
     """
-    network, lut = _lut(space, network, predictors, links)
+    topology, lut = _lut(space, topology, predictors, links)
     placement = lut.best((0,) * space.N)[1]
     if cuts:
         placement = replace(placement, cuts=tuple(cuts))
-    return _with_terms(space, network, lut, placement, links, served or {})
+    return _with_terms(space, topology, lut, placement, links, served or {})
 
 
 def repredict(
@@ -140,32 +140,32 @@ def repredict(
     served: Mapping[str, ServingOverhead],
 ) -> PlannedSplit:
     """Predict a split once more, with what was learnt since it was solved."""
-    network, lut = _lut(space, solved.network, predictors, links)
-    return _with_terms(space, network, lut, solved.placement, links, served)
+    topology, lut = _lut(space, solved.topology, predictors, links)
+    return _with_terms(space, topology, lut, solved.placement, links, served)
 
 
 def _lut(
-    space: SearchSpace, network: Topology, predictors: Mapping[str, Predictor], links: Links
+    space: SearchSpace, topology: Topology, predictors: Mapping[str, Predictor], links: Links
 ) -> tuple[Topology, LatencyLUT]:
     """Give the network with links as measured, and its table of terms."""
-    known = {(link.source, link.target): link for link in network.links}
+    known = {(link.source, link.target): link for link in topology.links}
     measured = tuple(
         replace(link, capacity_bps=links[pair].capacity_bps, delay_s=links[pair].a_s)
         for pair, link in known.items()
     )
-    network = replace(network, links=measured, returns=False)
-    return network, build_lut(space, network, predictors)
+    topology = replace(topology, links=measured, returns=False)
+    return topology, build_lut(space, topology, predictors)
 
 
 def _with_terms(
     space: SearchSpace,
-    network: Topology,
+    topology: Topology,
     lut: LatencyLUT,
     placement: Placement,
     links: Links,
     served: Mapping[str, ServingOverhead],
 ) -> PlannedSplit:
-    part_specs = split_part_specs(space, network, placement)
+    part_specs = split_part_specs(space, topology, placement)
     terms = {term.device: term for term in lut.terms((0,) * sum(map(len, _layers(lut))), placement)}
     tau_s = {
         part_spec.device: 0.0
@@ -175,16 +175,16 @@ def _with_terms(
     }
     epsilon_s = {
         (part_spec.device, target.device): _send_s(
-            network, lut, terms, links, (part_spec.device, target.device)
+            topology, lut, terms, links, (part_spec.device, target.device)
         )
         for part_spec in part_specs
         for target in part_spec.next_hops
     }
-    children = [part_spec for part_spec in part_specs if part_spec.device in network.children]
-    line = [part_spec for part_spec in part_specs if part_spec.device not in network.children]
+    children = [part_spec for part_spec in part_specs if part_spec.device in topology.children]
+    line = [part_spec for part_spec in part_specs if part_spec.device not in topology.children]
     branches = [
         Branch(
-            epsilon_s[network.root, child.device],
+            epsilon_s[topology.root, child.device],
             tau_s[child.device],
             epsilon_s[child.device, child.next_hops[0].device],
         )
@@ -192,13 +192,13 @@ def _with_terms(
     ]
     sends = [
         epsilon_s[part_spec.device, part_spec.next_hops[0].device]
-        if part_spec.next_hops and part_spec.device != network.root
+        if part_spec.next_hops and part_spec.device != topology.root
         else 0.0
         for part_spec in line
     ]
     # Broadcast: what serial fan-out makes a branch wait for is in its own term already.
     latency_s = completion_latency([tau_s[part_spec.device] for part_spec in line], sends, 0.0, branches)
-    return PlannedSplit(network, placement, part_specs, tau_s, epsilon_s, float(latency_s))
+    return PlannedSplit(topology, placement, part_specs, tau_s, epsilon_s, float(latency_s))
 
 
 def _passes_on(space: SearchSpace, part_spec: PartSpec) -> bool:
@@ -207,12 +207,12 @@ def _passes_on(space: SearchSpace, part_spec: PartSpec) -> bool:
     return all(space.choices[n][0] == IDENTITY for n in layers)
 
 
-def _send_s(network: Topology, lut: LatencyLUT, terms: Mapping[str, Any], links: Links, pair: Pair) -> float:
+def _send_s(topology: Topology, lut: LatencyLUT, terms: Mapping[str, Any], links: Links, pair: Pair) -> float:
     """Seconds of what a split sends over a link."""
     source, target = pair
-    if source != network.root:
+    if source != topology.root:
         return links[pair].epsilon_s(terms[source].sent_bytes)
-    if isinstance(lut, MeshLUT) and network.fan_out == "broadcast":
+    if isinstance(lut, MeshLUT) and topology.fan_out == "broadcast":
         return links[pair].epsilon_s(lut.sent_root_bytes)
     return float(terms[target].epsilon_root_s)
 

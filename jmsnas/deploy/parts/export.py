@@ -44,7 +44,7 @@ class ExportedModel:
 
     Attributes
     ----------
-    network
+    module
         In evaluation mode, as it was trained: what the parts are compared with.
     model
         Its graph.
@@ -56,7 +56,7 @@ class ExportedModel:
         What each layer is, which torch parts tell; empty where nobody has said it.
     """
 
-    network: nn.Sequential
+    module: nn.Sequential
     model: ir.Model
     values: tuple[ir.Value, ...]
     shapes: tuple[tuple[int, ...], ...]
@@ -65,7 +65,7 @@ class ExportedModel:
     @property
     def N(self) -> int:
         """How many layers it has."""
-        return len(self.network)
+        return len(self.module)
 
     def cut(self, first: int, last: int) -> bytes | None:
         """Give layers first .. last, from 1, as an ONNX file; None where they hand on what they get."""
@@ -90,7 +90,7 @@ class ExportedModel:
             return None
         if not self.blocks:
             raise DeployError("a network of no blocks has no torch parts: serve it by onnxruntime")
-        layers = nn.Sequential(*self.network[first - 1 : last])
+        layers = nn.Sequential(*self.module[first - 1 : last])
         return save({name: tensor.contiguous() for name, tensor in layers.state_dict().items()})
 
     def words(self, first: int, last: int) -> tuple[str, ...]:
@@ -100,11 +100,11 @@ class ExportedModel:
     def run(self, x: Array, first: int = 1, last: int | None = None) -> Array:
         """Run layers first .. last of the network itself, in torch."""
         with torch.inference_mode():
-            y: Tensor = self.network[first - 1 : last](torch.from_numpy(np.array(x)))
+            y: Tensor = self.module[first - 1 : last](torch.from_numpy(np.array(x)))
         return np.ascontiguousarray(y.numpy())
 
 
-def export_model(network: nn.Sequential, input_shape: Sequence[int]) -> ExportedModel:
+def export_model(model: nn.Sequential, input_shape: Sequence[int]) -> ExportedModel:
     """Export a network that is a row of layers.
 
     Parameters
@@ -114,32 +114,32 @@ def export_model(network: nn.Sequential, input_shape: Sequence[int]) -> Exported
     input_shape
         Of one call, the batch first.
     """
-    whole = _EveryLayer(fold_batch_norms(network.eval())).eval().requires_grad_(False)
+    whole = _EveryLayer(fold_batch_norms(model.eval())).eval().requires_grad_(False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter deprecates its own inner calls
         program = torch.onnx.export(whole, (torch.zeros(*input_shape),), dynamo=True, verbose=False)
     assert program is not None  # dynamo=True always gives a program
-    return exported_model(network, program.model, input_shape)
+    return exported_model(model, program.model, input_shape)
 
 
-def exported_model(network: nn.Sequential, model: ir.Model, input_shape: Sequence[int]) -> ExportedModel:
+def exported_model(module: nn.Sequential, model: ir.Model, input_shape: Sequence[int]) -> ExportedModel:
     """Bring a network together with the graph it was exported to, whose outputs are those of all layers."""
-    network = network.eval()
+    module = module.eval()
     with torch.inference_mode():
         x = torch.zeros(*input_shape)
         shapes = [tuple(x.shape)]
-        for layer in network:
+        for layer in module:
             x = layer(x)
             shapes.append(tuple(x.shape))
     values = [model.graph.inputs[0]]
-    for n, (leaving, layer) in enumerate(zip(model.graph.outputs, network, strict=True)):
+    for n, (leaving, layer) in enumerate(zip(model.graph.outputs, module, strict=True)):
         values.append(values[n] if isinstance(layer, nn.Identity) else leaving)
-    return ExportedModel(network, model, tuple(values), tuple(shapes))
+    return ExportedModel(module, model, tuple(values), tuple(shapes))
 
 
-def fold_batch_norms(network: nn.Sequential) -> nn.Sequential:
+def fold_batch_norms(model: nn.Sequential) -> nn.Sequential:
     """Copy a network with each BatchNorm behind a convolution folded into it."""
-    copied = copy.deepcopy(network)
+    copied = copy.deepcopy(model)
     for module in copied.modules():
         if isinstance(module, nn.Sequential):
             for n in range(len(module) - 1):

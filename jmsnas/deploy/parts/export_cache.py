@@ -19,15 +19,15 @@ from jmsnas.deploy.parts.export import ExportedModel, export_model, exported_mod
 from jmsnas.files import make_folder, write_atomic
 
 
-def cached_export(network: nn.Sequential, input_shape: Sequence[int], cache: Path) -> ExportedModel:
-    """Export a network as `export_network` does, or read what an earlier call has left in `cache`.
+def cached_export(module: nn.Sequential, input_shape: Sequence[int], cache: Path) -> ExportedModel:
+    """Export a network as `export_model` does, or read what an earlier call has left in `cache`.
 
     Raises StorageError when the cache cannot be written.
     """
-    path = cache / f"{_digest(network, input_shape)}.onnx"
+    path = cache / f"{_digest(module, input_shape)}.onnx"
     if (model := _read(path)) is not None:
-        return exported_model(network, model, input_shape)
-    made = export_model(network, input_shape)
+        return exported_model(module, model, input_shape)
+    made = export_model(module, input_shape)
     for node in made.model.graph:
         node.metadata_props.clear()  # stack traces of this machine
     content = ir.to_proto(made.model).SerializeToString(deterministic=True)
@@ -47,13 +47,13 @@ def _read(path: Path) -> ir.Model | None:
     return ir.from_proto(onnx.load_from_string(content[32:]))
 
 
-def _digest(network: nn.Sequential, input_shape: Sequence[int]) -> str:
+def _digest(model: nn.Sequential, input_shape: Sequence[int]) -> str:
     """Digest of all that an export depends on: modules, weights, shape, versions, and how we export."""
     versions = "|".join(f"{name} {version(name)}" for name in ("torch", "onnxscript", "onnx", "onnx-ir"))
-    digest = hashlib.sha256(f"{network}|{tuple(input_shape)}|{versions}|".encode())
+    digest = hashlib.sha256(f"{model}|{tuple(input_shape)}|{versions}|".encode())
     for module in (blocks, operations, export):  # a change there must not meet an old export
         digest.update(Path(str(module.__file__)).read_bytes())
-    for name, tensor in network.state_dict().items():
+    for name, tensor in model.state_dict().items():
         digest.update(f"{name}|{tensor.dtype}|{tuple(tensor.shape)}|".encode())
         digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()

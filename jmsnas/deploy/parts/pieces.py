@@ -6,44 +6,44 @@ from jmsnas.space import SearchSpace
 from jmsnas.topology import Topology
 
 
-def split_part_specs(space: SearchSpace, network: Topology, placement: Placement) -> tuple[PartSpec, ...]:
+def split_part_specs(space: SearchSpace, topology: Topology, placement: Placement) -> tuple[PartSpec, ...]:
     """Make the pieces of a split of a chain or a mesh, in the order data meets them.
 
     Devices behind the one that ran the last layer are left out: the result stays where it is.
     """
-    line, cuts = network.main_path, placement.cuts
+    line, cuts = topology.main_path, placement.cuts
     starts = (0, *cuts[:-1])
     last = max(m for m, (start, cut) in enumerate(zip(starts, cuts, strict=True)) if cut > start)
-    root = line.index(network.root) if network.root else len(line)
-    last = max(last, root + 1) if network.root else last
+    root = line.index(topology.root) if topology.root else len(line)
+    last = max(last, root + 1) if topology.root else last
     part_specs: list[PartSpec] = []
     for m in range(last + 1):
-        segment, offset = ("chain", 0) if not network.root else ("trunk", 0)
+        segment, offset = ("chain", 0) if not topology.root else ("trunk", 0)
         if m > root:
             segment, offset = "tail", space.trunk
         joined = len(space.branches) if m == root + 1 and len(space.branches) > 1 else 0
         targets: tuple[NextHop, ...] = ()
         if m == root:
-            order = [network.children[k] for k in placement.children]
-            targets = tuple(NextHop(child, network.link(line[m], child).wire) for child in order)
+            order = [topology.children[k] for k in placement.children]
+            targets = tuple(NextHop(child, topology.link(line[m], child).wire) for child in order)
         elif m < last:
-            wire = network.input_encoding if cuts[m] == 0 else network.link(line[m], line[m + 1]).wire
+            wire = topology.input_encoding if cuts[m] == 0 else topology.link(line[m], line[m + 1]).wire
             targets = (NextHop(line[m + 1], wire),)
         part_specs.append(
             PartSpec(line[m], segment, starts[m] - offset + 1, cuts[m] - offset, targets, joined)
         )
         if m == root:
-            part_specs += _branch_pieces(space, network, placement, line[m + 1])
+            part_specs += _branch_pieces(space, topology, placement, line[m + 1])
     return tuple(part_specs)
 
 
 def _branch_pieces(
-    space: SearchSpace, network: Topology, placement: Placement, behind: str
+    space: SearchSpace, topology: Topology, placement: Placement, behind: str
 ) -> list[PartSpec]:
     found = []
     for b, (layers, k) in enumerate(zip(space.branches, placement.children, strict=True)):
-        child = network.children[k]
-        target = NextHop(behind, network.link(child, behind).wire, b)
+        child = topology.children[k]
+        target = NextHop(behind, topology.link(child, behind).wire, b)
         found.append(PartSpec(child, f"branch{b + 1}", 1, len(layers), (target,)))
     return found
 

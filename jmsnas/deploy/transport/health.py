@@ -14,7 +14,7 @@ MAX_WATCHERS = 4
 
 
 class Health:
-    """Whether this agent serves, for `Check` and `Watch`."""
+    """Whether this agent serves, for `Check` and `HostMonitor`."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()

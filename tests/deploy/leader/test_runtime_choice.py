@@ -24,10 +24,10 @@ from jmsnas.workspace import Workspace
 
 
 def test_run_times_by_device() -> None:
-    network = load_topology("chain")
-    runtimes = [device.runtime for device in with_runtimes(network, ["torch", "pi4=onnxruntime"]).devices]
+    topology = load_topology("chain")
+    runtimes = [device.runtime for device in with_runtimes(topology, ["torch", "pi4=onnxruntime"]).devices]
     assert runtimes == ["onnxruntime", "torch", "torch", "torch"]
-    assert with_runtimes(network, []) == network
+    assert with_runtimes(topology, []) == topology
 
 
 @pytest.mark.parametrize("text", ["tensorrt", "phone=torch", "cloud=", ""])
@@ -49,12 +49,12 @@ def test_one_device_by_torch_the_others_by_onnxruntime(
         found = deploy_run(
             place, folder, cuts=(2, 5, 8, 12), requests=20, runtimes=("jetson=torch",), warn=told.append
         )
-        network = with_runtimes(load_topology("chain"), ["jetson=torch"])
+        topology = with_runtimes(load_topology("chain"), ["jetson=torch"])
         run = short_run[1].document
-        predictors, _ = load_calibrated_estimators(network, short_run[1].setting.space, place, told.append)
-        serving = choose_torch_runtimes(network, predictors, four.leader, four.leader.collect())
+        predictors, _ = load_calibrated_estimators(topology, short_run[1].setting.space, place, told.append)
+        serving = choose_torch_runtimes(topology, predictors, four.leader, four.leader.collect())
         deployment = prepare_deployment(
-            load_run(place, folder), four.leader, network, predictors, tmp_path / "cache", torch=serving
+            load_run(place, folder), four.leader, topology, predictors, tmp_path / "cache", torch=serving
         )
         solved = deployment.plan((2, 5, 8, 12), rehearsed=False)
     document = found.document
@@ -79,7 +79,7 @@ def test_one_device_by_torch_the_others_by_onnxruntime(
     )
     expected_s = float(np.sum(predictors["jetson"].predict_s(blocks))) + serving["jetson"].call_s
     assert solved.tau_s["jetson"] == pytest.approx(expected_s)
-    kept = calibrate(document, found.network, place)
+    kept = calibrate(document, found.topology, place)
     assert set(kept) == {"pi4", "laptop", "jetson-torch", "cloud"}
     assert (
         read_factor(place, "jetson", "torch") == kept["jetson-torch"] and read_factor(place, "jetson") == 1.0

@@ -11,9 +11,9 @@ from jmsnas.space import IDENTITY, Block
 from jmsnas.space_file import load_space
 from jmsnas.topology import load_topology
 
-NETWORK = load_topology("chain")
-NAMES = [device.name for device in NETWORK.devices]
-PREDICTORS = {device.name: Roofline(load_simulated_device(device.table)) for device in NETWORK.devices}
+TOPOLOGY = load_topology("chain")
+NAMES = [device.name for device in TOPOLOGY.devices]
+PREDICTORS = {device.name: Roofline(load_simulated_device(device.table)) for device in TOPOLOGY.devices}
 LINKS = {
     pair: MeasuredLink(*pair, 1e-3, 8 / 25e6, 0, 0, (), ()) for pair in zip(NAMES, NAMES[1:], strict=False)
 }
@@ -31,7 +31,7 @@ def test_a_part_of_identities_is_no_call() -> None:
     cuts = (where, where + 1, where + 2, space.N)
     assert blocks[where + 1].candidate != IDENTITY
     served = {name: ServingOverhead(5e-4, 1.0) for name in NAMES}
-    plain = solve_split(space, NETWORK, PREDICTORS, LINKS, cuts)
+    plain = solve_split(space, TOPOLOGY, PREDICTORS, LINKS, cuts)
     paid = repredict(space, plain, PREDICTORS, LINKS, served)
     assert plain.tau_s[NAMES[1]] == paid.tau_s[NAMES[1]] == 0
     for name in (NAMES[0], *NAMES[2:]):
@@ -47,7 +47,7 @@ def test_an_identity_beside_a_block_is_part_of_its_call() -> None:
         for choices, layer in zip(own.choices, own.layers, strict=True)
     ]
     space = single_model_space(own, blocks)
-    network = replace(NETWORK, devices=NETWORK.devices[:1], links=())
-    found = solve_split(space, network, PREDICTORS, {}, (space.N,), {NAMES[0]: ServingOverhead(5e-4, 1.0)})
+    topology = replace(TOPOLOGY, devices=TOPOLOGY.devices[:1], links=())
+    found = solve_split(space, topology, PREDICTORS, {}, (space.N,), {NAMES[0]: ServingOverhead(5e-4, 1.0)})
     tau_s = PREDICTORS[NAMES[0]].predict_s(blocks).sum()
     assert found.tau_s[NAMES[0]] == pytest.approx(tau_s + 5e-4, rel=1e-12)

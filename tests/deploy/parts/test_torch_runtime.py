@@ -77,8 +77,8 @@ def test_an_input_that_may_not_be_written_to_and_outputs_that_stay() -> None:
 
 def test_mobilenet_v3_with_its_squeezes_and_classifier() -> None:
     part = mobilenet("mobilenet_v3_small", (3, 32, 32), 10, 0.25)
-    network = torch.nn.Sequential(*(seeded_module(block) for block in part.blocks))
-    made = replace(export_model(network, (1, 3, 32, 32)), blocks=part.blocks)
+    model = torch.nn.Sequential(*(seeded_module(block) for block in part.blocks))
+    made = replace(export_model(model, (1, 3, 32, 32)), blocks=part.blocks)
     (piece,) = served(chain_pieces(("pi4",), (made.N,), ("float32",)), TORCH)
     agents = {"pi4": AgentAddress("pi4", "127.0.0.1:7070", "ab" * 32)}
     found = make_shipments((piece,), {"chain": made}, agents, "cd" * 32, "ab" * 32, 1)["pi4"]

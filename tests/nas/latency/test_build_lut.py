@@ -12,12 +12,12 @@ from jmsnas.space import Block
 from jmsnas.space_file import load_space
 from jmsnas.topology import Link, Topology, load_topology
 
-SPACE, NETWORK = load_space("digits"), load_topology("chain")
-PREDICTORS = {device.name: Roofline(load_simulated_device(device.table)) for device in NETWORK.devices}
+SPACE, TOPOLOGY = load_space("digits"), load_topology("chain")
+PREDICTORS = {device.name: Roofline(load_simulated_device(device.table)) for device in TOPOLOGY.devices}
 
 
 def test_every_block_of_every_layer_on_every_device() -> None:
-    lut = build_lut(SPACE, NETWORK, PREDICTORS)
+    lut = build_lut(SPACE, TOPOLOGY, PREDICTORS)
     assert lut.U_NRM.shape == (12, 13, 4) and lut.mask_NR.sum() == 2 + 2 * 6 + 8 * 13
     assert (lut.U_NRM[lut.mask_NR] > 0).all() and (lut.U_NRM[~lut.mask_NR] == 0).all()
     block = Block(SPACE.choices[4][3], SPACE.layers[4])
@@ -25,16 +25,16 @@ def test_every_block_of_every_layer_on_every_device() -> None:
 
 
 def test_bytes_and_seconds_on_the_wire() -> None:
-    sent_LM = sent_bytes(SPACE, NETWORK)
+    sent_LM = sent_bytes(SPACE, TOPOLOGY)
     # uint8 input 1x8x8 = 64 B; 16x8x8 float32 = 4096 B; 24x4x4 = 1536 B; 32x2x2 = 512 B; 10 logits = 40 B.
     assert sent_LM[:, 0].tolist() == [64] + [4096] * 4 + [1536] * 4 + [512] * 3 + [40]
     assert (sent_LM[:, 3] == 0).all()
-    lut = build_lut(SPACE, NETWORK, PREDICTORS)
+    lut = build_lut(SPACE, TOPOLOGY, PREDICTORS)
     assert lut.epsilon_LM[5, 0] == pytest.approx(8 * 1536 / 25e6)
 
 
 def test_terms_add_up_to_t() -> None:
-    lut = build_lut(SPACE, NETWORK, PREDICTORS)
+    lut = build_lut(SPACE, TOPOLOGY, PREDICTORS)
     indices, placement = (0,) * 12, Placement((3, 5, 9, 12))
     terms = lut.terms(indices, placement)
     assert sum(term.tau_s + term.epsilon_s for term in terms) == pytest.approx(

@@ -18,7 +18,7 @@ from jmsnas.workspace import Workspace
 
 SPACE = load_space("digits")
 BOARD = Device("board", "some-board-cpu-2-threads", "UE")
-NETWORK = Topology("two", (BOARD, Device("pi4", "pi4", "cloud")), (Link("board", "pi4", 25e6),))
+TOPOLOGY = Topology("two", (BOARD, Device("pi4", "pi4", "cloud")), (Link("board", "pi4", 25e6),))
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def workspace(tmp_path: Path) -> Workspace:
 
 def test_a_published_table_speaks_for_its_device(workspace: Workspace) -> None:
     told: list[str] = []
-    found = load_estimators(NETWORK, SPACE, workspace, warn=told.append)
+    found = load_estimators(TOPOLOGY, SPACE, workspace, warn=told.append)
     assert [found[name].origin for name in ("board", "pi4")] == ["published", "simulated"]
     # Nothing was measured or simulated of it; of the other one there is a table now.
     assert workspace.tables == ("pi4",)
@@ -43,19 +43,19 @@ def test_a_published_table_speaks_for_its_device(workspace: Workspace) -> None:
         r"(\d+) of (\d+) blocks of space digits lie outside all it was fitted to, as stem", said
     )
     assert count and 1 < int(count[1]) <= int(count[2]) == len(SPACE.blocks())
-    lut = build_lut(SPACE, NETWORK, found)
+    lut = build_lut(SPACE, TOPOLOGY, found)
     block = Block(SPACE.choices[5][0], SPACE.layers[5])
     assert lut.U_NRM[5, 0, 0] == pytest.approx(found["board"].predict_s([block])[0])
 
 
 def test_a_device_with_neither_table_nor_estimator_is_told_both_ways(workspace: Workspace) -> None:
-    network = replace(NETWORK, devices=(replace(BOARD, table="other"), NETWORK.devices[1]))
+    topology = replace(TOPOLOGY, devices=(replace(BOARD, table="other"), TOPOLOGY.devices[1]))
     with pytest.raises(
         EstimatorError,
         match="Run: jmsnas profile --device other, or fit one .*: jmsnas fit-estimator --table",
     ):
-        load_estimators(network, SPACE, workspace)
-    torch = replace(NETWORK, devices=(replace(BOARD, runtime="torch"), NETWORK.devices[1]))
+        load_estimators(topology, SPACE, workspace)
+    torch = replace(TOPOLOGY, devices=(replace(BOARD, runtime="torch"), TOPOLOGY.devices[1]))
     with pytest.raises(EstimatorError, match='under torch: expected runtime = "onnxruntime" beside it'):
         load_estimators(torch, SPACE, workspace)
-    assert np.isfinite(load_estimators(NETWORK, SPACE, workspace, warn=len)["board"].evaluation.model.mape)
+    assert np.isfinite(load_estimators(TOPOLOGY, SPACE, workspace, warn=len)["board"].evaluation.model.mape)

@@ -15,20 +15,20 @@ from jmsnas.space import SearchSpace
 from jmsnas.space_file import load_space
 from jmsnas.topology import Topology, load_topology
 
-NETWORK = load_topology("mesh")
+TOPOLOGY = load_topology("mesh")
 SPACE = load_space("digits", branches=3)
 
 
-def mesh_lut(space: SearchSpace = SPACE, network: Topology = NETWORK, split: str = "joint") -> MeshLUT:
-    predictors = {d.name: Roofline(load_simulated_device(d.table)) for d in network.devices}
-    lut = build_lut(space, network, predictors, split)
+def mesh_lut(space: SearchSpace = SPACE, topology: Topology = TOPOLOGY, split: str = "joint") -> MeshLUT:
+    predictors = {d.name: Roofline(load_simulated_device(d.table)) for d in topology.devices}
+    lut = build_lut(space, topology, predictors, split)
     assert isinstance(lut, MeshLUT)
     return lut
 
 
 def with_device(name: str, **limits: object) -> Topology:
-    devices = tuple(replace(d, **limits) if d.name == name else d for d in NETWORK.devices)
-    return replace(NETWORK, devices=devices)
+    devices = tuple(replace(d, **limits) if d.name == name else d for d in TOPOLOGY.devices)
+    return replace(TOPOLOGY, devices=devices)
 
 
 def test_equation_2_by_hand() -> None:
@@ -47,12 +47,12 @@ def test_equation_2_by_hand() -> None:
     assert terms["mbs2"].layers == (9, 10, 11) and terms["mbs2"].sent_bytes == 1536
     assert terms["mbs2"].epsilon_root_s == pytest.approx(sends[1])
     # Serial fan-out: the third child waits for two copies more.
-    serial = mesh_lut(network=replace(NETWORK, fan_out="serial"))
+    serial = mesh_lut(topology=replace(TOPOLOGY, fan_out="serial"))
     assert serial.latency_s(indices, placement) == pytest.approx(expected + 2 * sends[1], rel=1e-12)
 
 
 def test_best_is_no_slower_than_any_cut() -> None:
-    lut = mesh_lut(network=replace(NETWORK, policy="relay"))
+    lut = mesh_lut(topology=replace(TOPOLOGY, policy="relay"))
     indices = tuple(n % 6 if row.sum() > 1 else 0 for n, row in enumerate(lut.mask_NR))
     best_s, placement = lut.best(indices)
     assert best_s == pytest.approx(lut.latency_s(indices, placement), rel=1e-12)
@@ -79,7 +79,7 @@ def test_a_fixed_split_has_one_placement() -> None:
     lut = mesh_lut(split="fixed")
     # Five layers of the trunk on two devices: three and two; four behind, all on the cloud.
     assert lut.best((0,) * SPACE.N)[1] == Placement((3, 5, 9), (0, 1, 2))
-    given = mesh_lut(network=with_device("pi4", layers=1), split="fixed")
+    given = mesh_lut(topology=with_device("pi4", layers=1), split="fixed")
     assert given.best((0,) * SPACE.N)[1].cuts == (1, 5, 9)
 
 
@@ -91,16 +91,16 @@ def test_memory_of_a_child() -> None:
     indices = tuple(5 if n in SPACE.branches[0] else len(SPACE.choices[n]) - 1 for n in range(SPACE.N))
     weights = lut.terms(indices, Placement((4, 5, 9), (0, 1, 2)))[2].memory_bytes
     assert weights is not None and weights > 10_000
-    limited = mesh_lut(network=with_device("mbs1", memory_bytes=10_000))
+    limited = mesh_lut(topology=with_device("mbs1", memory_bytes=10_000))
     assert limited.limited and not lut.limited
     assert limited.best(indices)[1].children[0] != 0
-    fixed = mesh_lut(network=with_device("mbs1", memory_bytes=10_000), split="fixed")
+    fixed = mesh_lut(topology=with_device("mbs1", memory_bytes=10_000), split="fixed")
     with pytest.raises(InfeasibleError, match="no way to give each of 3 branches one of 3 children"):
         fixed.best(indices)
 
 
 def test_the_way_back_adds_each_link_once() -> None:
-    returning = mesh_lut(network=replace(NETWORK, returns=True))
+    returning = mesh_lut(topology=replace(TOPOLOGY, returns=True))
     indices, placement = (0,) * SPACE.N, Placement((4, 5, 9), (0, 1, 2))
     # 10 logits of 4 bytes over 25, 50 and 200 Mbit/s.
     extra = 320 / 25e6 + 320 / 50e6 + 320 / 200e6
@@ -129,14 +129,14 @@ def test_branches_and_children_that_do_not_fit() -> None:
         mesh_lut(load_space("digits"))
     with pytest.raises(TopologyError, match="strict gives each of 3 children a branch, space digits has 2"):
         mesh_lut(load_space("digits", branches=2))
-    relay = replace(NETWORK, policy="relay")
+    relay = replace(TOPOLOGY, policy="relay")
     assert len(mesh_lut(load_space("digits", branches=2), relay).best((0,) * 15)[1].children) == 2
     with pytest.raises(TopologyError, match="unknown split 'free': expected joint or fixed"):
         mesh_lut(split="free")
 
 
 def test_a_child_with_too_few_layers_for_its_limit() -> None:
-    lut = mesh_lut(network=with_device("mbs1", min_layers=4))
+    lut = mesh_lut(topology=with_device("mbs1", min_layers=4))
     with pytest.raises(InfeasibleError, match="no way to give each of 3 branches one of 3 children"):
         feasible_range_s(lut)
-    assert np.isfinite(feasible_range_s(mesh_lut(network=with_device("mbs1", min_layers=3)))).all()
+    assert np.isfinite(feasible_range_s(mesh_lut(topology=with_device("mbs1", min_layers=3)))).all()

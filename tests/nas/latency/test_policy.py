@@ -21,8 +21,8 @@ from jmsnas.profiler.simulation.roofline import load_simulated_device
 from jmsnas.space_file import load_space
 from jmsnas.topology import Topology, load_topology
 
-NETWORK, SPACE = load_topology("chain"), load_space("digits")
-PREDICTORS = {device.name: Roofline(load_simulated_device(device.table)) for device in NETWORK.devices}
+TOPOLOGY, SPACE = load_topology("chain"), load_space("digits")
+PREDICTORS = {device.name: Roofline(load_simulated_device(device.table)) for device in TOPOLOGY.devices}
 
 
 @settings(max_examples=300)
@@ -55,15 +55,15 @@ def test_moves_between_states_hold_the_limits_on_layers(N: int, M: int, policy: 
     assert (ran == [len(layers) for layers in placement.layers]).all()
 
 
-def chain(network: Topology = NETWORK, split: str = "joint") -> ChainLUT:
-    lut = build_lut(SPACE, network, PREDICTORS, split)
+def chain(topology: Topology = TOPOLOGY, split: str = "joint") -> ChainLUT:
+    lut = build_lut(SPACE, topology, PREDICTORS, split)
     assert isinstance(lut, ChainLUT)
     return lut
 
 
-def with_device(network: Topology, name: str, **limits: object) -> Topology:
-    devices = tuple(replace(d, **limits) if d.name == name else d for d in network.devices)
-    return replace(network, devices=devices)
+def with_device(topology: Topology, name: str, **limits: object) -> Topology:
+    devices = tuple(replace(d, **limits) if d.name == name else d for d in topology.devices)
+    return replace(topology, devices=devices)
 
 
 def uniform(lut: ChainLUT) -> np.ndarray:
@@ -75,7 +75,7 @@ def middle(lut: ChainLUT) -> float:
 
 
 def test_the_raw_image_never_leaves_the_ue() -> None:
-    relay = replace(NETWORK, policy="relay")
+    relay = replace(TOPOLOGY, policy="relay")
     indices = (0,) * SPACE.N
     assert chain(relay).best(indices)[1].cuts[0] == 0
     private = chain(with_device(relay, "pi4", min_layers=3, max_layers=5))
@@ -91,7 +91,7 @@ def test_the_raw_image_never_leaves_the_ue() -> None:
 
 
 def test_an_energy_limit_is_kept_by_the_derived_network() -> None:
-    powered = with_device(replace(NETWORK, policy="relay"), "pi4", power_w=5.0, send_power_w=0.5)
+    powered = with_device(replace(TOPOLOGY, policy="relay"), "pi4", power_w=5.0, send_power_w=0.5)
     free = chain(powered)
     target = middle(free)
     found = derive(uniform(free), free, 0.97 * target, target)
@@ -116,28 +116,28 @@ def test_a_fixed_split_by_the_network_or_in_equal_parts() -> None:
     indices = (0,) * SPACE.N
     assert equal.best(indices)[1].cuts == (3, 6, 9, 12)
     assert equal.best(indices)[0] == pytest.approx(equal.latency_s(indices, Placement((3, 6, 9, 12))))
-    given = chain(with_device(NETWORK, "pi4", layers=1), "fixed")
+    given = chain(with_device(TOPOLOGY, "pi4", layers=1), "fixed")
     assert given.best(indices)[1].cuts == (1, 5, 9, 12)
     target = middle(equal)
     found = derive(uniform(equal), equal, 0.97 * target, target)
     assert found is not None and found.optimal and found.placement.cuts == (3, 6, 9, 12)
-    heavy = chain(with_device(NETWORK, "pi4", memory_bytes=10.0), "fixed")
+    heavy = chain(with_device(TOPOLOGY, "pi4", memory_bytes=10.0), "fixed")
     with pytest.raises(InfeasibleError, match="the fixed split exceeds a device's memory or energy"):
         heavy.best(indices)
 
 
 def test_policies_that_contradict_the_space() -> None:
     with pytest.raises(TopologyError, match=r"must run 13 layers together \(policy strict and min_layers\)"):
-        chain(with_device(NETWORK, "pi4", min_layers=10))
-    few = replace(NETWORK, devices=tuple(replace(d, max_layers=2) for d in NETWORK.devices))
+        chain(with_device(TOPOLOGY, "pi4", min_layers=10))
+    few = replace(TOPOLOGY, devices=tuple(replace(d, max_layers=2) for d in TOPOLOGY.devices))
     with pytest.raises(TopologyError, match=r"may run 8 layers together \(max_layers\), space digits has 12"):
         chain(few)
-    layers = replace(NETWORK, devices=tuple(replace(d, layers=4) for d in NETWORK.devices))
+    layers = replace(TOPOLOGY, devices=tuple(replace(d, layers=4) for d in TOPOLOGY.devices))
     with pytest.raises(TopologyError, match="16 layers together, there are 12 for them: change `layers` of"):
         chain(layers, "fixed")
     with pytest.raises(TopologyError, match="a fixed split gives cloud 3 layers, its limits are 4 to 12"):
-        chain(with_device(NETWORK, "cloud", min_layers=4), "fixed")
+        chain(with_device(TOPOLOGY, "cloud", min_layers=4), "fixed")
     with pytest.raises(TopologyError, match=r"the fixed split gives \[0, 4, 4, 4\] layers to pi4, laptop"):
-        chain(with_device(NETWORK, "pi4", layers=0), "fixed")
+        chain(with_device(TOPOLOGY, "pi4", layers=0), "fixed")
     with pytest.raises(TopologyError, match="network chain has no device 'toaster': expected one of pi4, l"):
-        NETWORK.device("toaster")
+        TOPOLOGY.device("toaster")

@@ -100,8 +100,8 @@ def test_plain_architecture_of_imagenet() -> None:
 
 
 def test_simulated_predictors_are_the_rooflines() -> None:
-    network = load_topology("chain")
-    predictors = simulated_predictors(network)
+    topology = load_topology("chain")
+    predictors = simulated_predictors(topology)
     assert list(predictors) == ["pi4", "laptop", "jetson", "cloud"]
     blocks = load_space("digits").blocks()
     assert predictors["pi4"].predict_s(blocks).shape == (len(blocks),)

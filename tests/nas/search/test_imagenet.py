@@ -30,9 +30,9 @@ def test_both_stages_of_the_papers_recipe_on_photographs(tmp_path: Path) -> None
     head = load_space("imagenet").layers[-1]
     space = load_space("imagenet")
     space = replace(space, classes=CLASSES, layers=(*space.layers[:-1], replace(head, out_channels=CLASSES)))
-    network = load_topology("chain")
+    topology = load_topology("chain")
     lut = build_lut(
-        space, network, {d.name: Roofline(load_simulated_device(d.table)) for d in network.devices}
+        space, topology, {d.name: Roofline(load_simulated_device(d.table)) for d in topology.devices}
     )
     splits = load_dataset("imagenet", space, 0, tmp_path)
     assert [len(part) for part in (splits.train, splits.arch, splits.test)] == [12, 4, 4]

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from roofline_predictor import Roofline
 from safetensors.torch import load_file
-from tiny_search import CONFIG, NETWORK, TABLE
+from tiny_search import CONFIG, TABLE, TOPOLOGY
 from tiny_setup import tiny_setting
 
 from jmsnas.blocks import build_module
@@ -180,8 +180,8 @@ def test_a_checkpoint_of_another_space_is_one_line(tmp_path: Path, monkeypatch: 
     run_shared_epochs(place, "here", setting, CONFIG, 1, {}, RunOptions())
     wide = dict(TABLE, stem={"channels": 6, "stride": 2}, stage=[{"layers": 3, "channels": 6, "stride": 1}])
     space = space_from_toml(wide, "wide")
-    rooflines = {d.name: Roofline(load_simulated_device(d.table)) for d in NETWORK.devices}
-    there = replace(setting, space=space, lut=build_lut(space, NETWORK, rooflines))
+    rooflines = {d.name: Roofline(load_simulated_device(d.table)) for d in TOPOLOGY.devices}
+    there = replace(setting, space=space, lut=build_lut(space, TOPOLOGY, rooflines))
     run_shared_epochs(place, "there", there, CONFIG, 1, {}, RunOptions())
     foreign = (place.run("here") / "checkpoint.pt").read_bytes()
     (place.run("there") / "checkpoint.pt").write_bytes(foreign)

@@ -19,9 +19,9 @@ from jmsnas.space_file import load_space
 from jmsnas.topology import load_topology
 
 SPACE = load_space("digits")
-NETWORK = load_topology("chain")
-PREDICTORS = {d.name: Roofline(load_simulated_device(d.table)) for d in NETWORK.devices}
-LUT = build_lut(SPACE, NETWORK, PREDICTORS)
+TOPOLOGY = load_topology("chain")
+PREDICTORS = {d.name: Roofline(load_simulated_device(d.table)) for d in TOPOLOGY.devices}
+LUT = build_lut(SPACE, TOPOLOGY, PREDICTORS)
 SHORT = SearchConfig(warmup_epochs=1, search_epochs=1, final_epochs=1)
 
 
@@ -42,9 +42,9 @@ def test_the_same_seed_gives_the_same_result_and_another_another(first: SearchRe
 
 
 def test_the_same_seed_gives_the_same_on_a_mesh_its_log_included() -> None:
-    network, space = load_topology("mesh"), load_space("digits", branches=3)
+    topology, space = load_topology("mesh"), load_space("digits", branches=3)
     lut = build_lut(
-        space, network, {d.name: Roofline(load_simulated_device(d.table)) for d in network.devices}
+        space, topology, {d.name: Roofline(load_simulated_device(d.table)) for d in topology.devices}
     )
     config = dataclasses.replace(SHORT, warmup_epochs=0, final_epochs=0)
     one, same, other = (
@@ -99,9 +99,9 @@ def test_a_target_that_no_network_meets_is_refused_before_training() -> None:
 def test_limits_that_no_network_keeps_are_refused_before_training() -> None:
     # The stem alone takes 704 bytes of weights and 8,192 of images, and the chain's first device must run it.
     devices = tuple(
-        dataclasses.replace(d, memory_bytes=8e3) if d.name == "pi4" else d for d in NETWORK.devices
+        dataclasses.replace(d, memory_bytes=8e3) if d.name == "pi4" else d for d in TOPOLOGY.devices
     )
-    lut = build_lut(SPACE, dataclasses.replace(NETWORK, devices=devices), PREDICTORS)
+    lut = build_lut(SPACE, dataclasses.replace(TOPOLOGY, devices=devices), PREDICTORS)
     seen: list[EpochRecord] = []
     with pytest.raises(
         InfeasibleError,

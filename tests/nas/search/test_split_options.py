@@ -8,13 +8,13 @@ from jmsnas.topology import load_topology
 
 
 def test_what_is_asked_for_goes_before_the_file() -> None:
-    network = load_topology("chain")
-    assert AS_IN_FILE.of(network) == network
-    asked = SplitOptions("joint", "relay", "float32", 2).of(network)
+    topology = load_topology("chain")
+    assert AS_IN_FILE.of(topology) == topology
+    asked = SplitOptions("joint", "relay", "float32", 2).of(topology)
     assert (asked.policy, asked.input_encoding) == ("relay", "float32")
     assert [device.min_layers for device in asked.devices] == [2, 0, 0, 0]
     with pytest.raises(TopologyError, match="has policy 'lazy'"):
-        SplitOptions(policy="lazy").of(network)
+        SplitOptions(policy="lazy").of(topology)
 
 
 def test_a_topology_has_a_network(tmp_path: Path) -> None:

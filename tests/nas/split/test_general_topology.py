@@ -19,8 +19,8 @@ def test_any_graph_and_the_built_in_networks(tmp_path: Path) -> None:
     ring = load_general_topology(str(path))
     assert [device.name for device in ring.devices] == ["a", "b", "c"] and len(ring.links) == 3
     for name in ("chain", "mesh"):
-        network, graph = load_topology(name), load_general_topology(name)
-        assert (graph.devices, graph.links) == (network.devices, network.links)
+        topology, graph = load_topology(name), load_general_topology(name)
+        assert (graph.devices, graph.links) == (topology.devices, topology.links)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from jmsnas.nas.split.general_topology import GeneralTopology
 from jmsnas.nas.split.methods import SplitRequest, split
 from jmsnas.nas.split.problem_file import read_problem
 
-NETWORK = GeneralTopology(tuple(Device(n, n, "") for n in NAMES), worked_costs().links)
+TOPOLOGY = GeneralTopology(tuple(Device(n, n, "") for n in NAMES), worked_costs().links)
 
 
 def test_toml_and_json_are_one_table(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_csv_takes_its_links_from_a_network(tmp_path: Path) -> None:
         writer.writerow(["input:float32", 602112, "", *[""] * 4])
         for n, (size, times) in enumerate(zip(OUT_BYTES[1:], TAU_MS, strict=True)):
             writer.writerow([f"layer {n}", size, "1MB" if n else "", *(f"{times[m]}ms" for m in order)])
-    costs, own = read_problem(path, NETWORK)
+    costs, own = read_problem(path, TOPOLOGY)
     answer = split(costs, SplitRequest("float32", "relay"))
     assert answer.timeline.latency_s * 1e3 == pytest.approx(148.262640, abs=5e-7) and own == {}
     assert costs.weight_bytes_N[:2].tolist() == [0, 1e6]
@@ -120,7 +120,7 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match=words):
-            read_problem(tmp_path / name, NETWORK)
+            read_problem(tmp_path / name, TOPOLOGY)
 
 
 def test_a_tree_needs_branches(tmp_path: Path) -> None:

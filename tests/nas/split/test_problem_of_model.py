@@ -42,9 +42,9 @@ def profile(model: Model) -> ModelProfile:
 
 def test_a_simulated_device_is_its_roofline(tmp_path: Path) -> None:
     part = mobilenet("mobilenet_v2", (3, 64, 64))
-    network = load_topology("chain")
+    topology = load_topology("chain")
     model = model_of_part(part, "mobilenet_v2", "")
-    costs = problem_of_model(model, network.devices, network.links, Workspace(tmp_path))
+    costs = problem_of_model(model, topology.devices, topology.links, Workspace(tmp_path))
     pi4 = load_simulated_device("pi4")
     assert costs.tau_NM[:, 0] == pytest.approx(
         [block_latency_s(pi4, "onnxruntime", block) for block in part.blocks]

@@ -31,24 +31,24 @@ def first_blocks() -> tuple[Block, ...]:
 
 def test_split_says_what_the_search_said(short_run: tuple[Workspace, Run]) -> None:
     place, run = short_run
-    model, network = load_model(place, run.folder.name), topology_of_run(run.document, run.folder)
+    model, topology = load_model(place, run.folder.name), topology_of_run(run.document, run.folder)
     answer = split(
-        problem_of_model(model, network.devices, network.links, place), SplitRequest("uint8", "strict")
+        problem_of_model(model, topology.devices, topology.links, place), SplitRequest("uint8", "strict")
     )
     assert answer.timeline.latency_s == pytest.approx(run.document["derived"]["latency_s"], rel=1e-9)
 
 
 @pytest.mark.parametrize(
-    ("topology", "policy"), [("chain", "strict"), ("chain", "stop-early"), ("mesh", "relay")]
+    ("name", "policy"), [("chain", "strict"), ("chain", "stop-early"), ("mesh", "relay")]
 )
 def test_split_and_search_agree_on_any_operations(
-    topology: str, policy: str, simulated_workspace: Workspace, tmp_path: Path
+    name: str, policy: str, simulated_workspace: Workspace, tmp_path: Path
 ) -> None:
     place = Workspace(Path(shutil.copytree(simulated_workspace.folder, tmp_path / "workspace")))
-    setting = prepare_search(place, topology, "digits", "digits", seed=0, warn=lambda text: None)
+    setting = prepare_search(place, name, "digits", "digits", seed=0, warn=lambda text: None)
     # The result goes back to the first device in both.
-    space, network = setting.space, replace(setting.network, policy=policy, returns=True)
-    lut = build_lut(space, network, setting.estimators)
+    space, topology = setting.space, replace(setting.topology, policy=policy, returns=True)
+    lut = build_lut(space, topology, setting.estimators)
     draw = np.random.default_rng(0)
     # The last candidate is Identity where a layer keeps its shape: it launches nothing, and is called.
     every = [tuple(int(draw.integers(len(choices))) for choices in space.choices) for _ in range(5)]
@@ -56,9 +56,9 @@ def test_split_and_search_agree_on_any_operations(
         blocks = [Block(space.choices[n][i], space.layers[n]) for n, i in enumerate(indices)]
         inputs = fork_join_inputs(space.N, [list(branch) for branch in space.branches])
         model = model_of_blocks(blocks, inputs, "any", "")
-        costs = problem_of_model(model, network.devices, network.links, place)
-        costs = replace(costs, tree=mesh_tree(network), returns=True)
-        told = split(costs, SplitRequest(network.input_encoding, network.policy)).timeline
+        costs = problem_of_model(model, topology.devices, topology.links, place)
+        costs = replace(costs, tree=mesh_tree(topology), returns=True)
+        told = split(costs, SplitRequest(topology.input_encoding, topology.policy)).timeline
         assert told.latency_s == pytest.approx(lut.best(indices)[0], rel=1e-9)
 
 

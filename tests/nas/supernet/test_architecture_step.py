@@ -15,8 +15,8 @@ from jmsnas.space_file import load_space
 from jmsnas.topology import load_topology
 
 SPACE = load_space("digits")
-NETWORK = load_topology("chain")
-LUT = build_lut(SPACE, NETWORK, {d.name: Roofline(load_simulated_device(d.table)) for d in NETWORK.devices})
+TOPOLOGY = load_topology("chain")
+LUT = build_lut(SPACE, TOPOLOGY, {d.name: Roofline(load_simulated_device(d.table)) for d in TOPOLOGY.devices})
 TARGET = resolve_target(LUT, None)
 
 

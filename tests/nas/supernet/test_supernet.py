@@ -166,7 +166,7 @@ def test_each_branch_has_its_own_layers_and_gates(mesh_supernet: Supernet) -> No
 def test_a_derived_mesh_runs_as_its_path(mesh_supernet: Supernet) -> None:
     active = tuple(n % len(choices) for n, choices in enumerate(MESH.choices))
     architecture = Architecture(tuple(c[i] for c, i in zip(MESH.choices, active, strict=True)))
-    network = mesh_supernet.derived(architecture)
-    torch.testing.assert_close(network(images()), mesh_supernet(images(), active))
-    assert len(network) == MESH.N
-    assert torch.equal(copy.deepcopy(network)(images()), network(images()))
+    model = mesh_supernet.derived(architecture)
+    torch.testing.assert_close(model(images()), mesh_supernet(images(), active))
+    assert len(model) == MESH.N
+    assert torch.equal(copy.deepcopy(model)(images()), model(images()))

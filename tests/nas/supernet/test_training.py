@@ -51,11 +51,11 @@ def test_ranks_share_each_batch() -> None:
 
 
 def test_recalibrated_statistics_are_the_means_of_the_images() -> None:
-    network = nn.Sequential(nn.BatchNorm2d(1))
-    network(torch.randn(4, 1, 8, 8) * 50)
+    model = nn.Sequential(nn.BatchNorm2d(1))
+    model(torch.randn(4, 1, 8, 8) * 50)
     data = images(512)
-    recalibrate(network, data, CPU, batch_size=256)
-    norm = network[0]
+    recalibrate(model, data, CPU, batch_size=256)
+    norm = model[0]
     assert isinstance(norm, nn.BatchNorm2d) and norm.running_mean is not None
     torch.testing.assert_close(norm.running_mean, data.pixels.mean((0, 2, 3)), atol=1e-6, rtol=1e-5)
     assert norm.momentum == 0.1
@@ -72,13 +72,13 @@ def test_accuracy_counts_right_answers() -> None:
 def test_a_weight_step_lowers_the_loss_and_a_nan_stops() -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
-    optimizer = torch.optim.SGD(network.parameters(), 0.1)
+        model = nn.Sequential(nn.Flatten(), nn.Linear(64, 10))
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
     data = images()
-    losses = [weight_step(network, (data.pixels,), data.labels, optimizer, "here")[0] for _ in range(5)]
+    losses = [weight_step(model, (data.pixels,), data.labels, optimizer, "here")[0] for _ in range(5)]
     assert losses == sorted(losses, reverse=True)
     with pytest.raises(TrainingError, match="the loss became nan in here: lower the learning rate"):
-        weight_step(network, (data.pixels * float("inf"),), data.labels, optimizer, "here")
+        weight_step(model, (data.pixels * float("inf"),), data.labels, optimizer, "here")
 
 
 def test_tally_and_schedule() -> None:
