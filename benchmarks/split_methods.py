@@ -39,12 +39,12 @@ def costs_over(network_name: str, workspace: Workspace, budget_s: float) -> Spli
     return problem_of_model(model, topology.devices, topology.links, workspace, jpeg_bytes(SIZE))
 
 
-def table_of(costs: SplitProblem, policy: str, encoding: str) -> list[dict[str, Any]]:
+def table_of(problem: SplitProblem, policy: str, encoding: str) -> list[dict[str, Any]]:
     """T of every method; a method that does not fit says why instead."""
     found = []
     for method in METHODS:
         try:
-            answer = split(costs, SplitRequest(encoding, policy, method=method))
+            result = split(problem, SplitRequest(encoding, policy, method=method))
         except JmsnasError as error:
             found.append({"policy": policy, "input": encoding, "method": method, "refused": str(error)})
             continue
@@ -53,11 +53,11 @@ def table_of(costs: SplitProblem, policy: str, encoding: str) -> list[dict[str, 
                 "policy": policy,
                 "input": encoding,
                 "method": method,
-                "latency_s": answer.timeline.latency_s,
-                "period_s": answer.timeline.period_s,
-                "allowed": answer.allowed,
-                "proven": answer.proven,
-                "layers": {name: answer.devices.count(m) for m, name in enumerate(costs.names)},
+                "latency_s": result.timeline.latency_s,
+                "period_s": result.timeline.period_s,
+                "allowed": result.allowed,
+                "proven": result.proven,
+                "layers": {name: result.devices.count(m) for m, name in enumerate(problem.names)},
             }
         )
     return found
@@ -95,17 +95,17 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = Workspace(arguments.workspace or Path(folder))
-        costs = costs_over(arguments.network, place, arguments.budget)
-    for name in costs.names:
-        print(f"{name:10}{costs.provenance[name]}")
+        problem = costs_over(arguments.network, place, arguments.budget)
+    for name in problem.names:
+        print(f"{name:10}{problem.provenance[name]}")
     rows, missed = [], []
     for policy in POLICIES:
-        for encoding in costs.input_bytes:
-            own = table_of(costs, policy, encoding)
+        for encoding in problem.input_bytes:
+            own = table_of(problem, policy, encoding)
             missed += shown(own)
             rows += own
     if arguments.json:
-        found = {"network": arguments.network, "host": describe_host(), "basis": dict(costs.provenance)}
+        found = {"network": arguments.network, "host": describe_host(), "basis": dict(problem.provenance)}
         write_json(arguments.json, {**found, "missed": missed, "rows": rows})
     for text in missed:
         print(f"MISSED  {text}")

@@ -186,24 +186,24 @@ def resized_entries(workspace: Workspace, run: SearchedRun, size: int = PAPER_SI
     )  # fmt: skip
     methods = {"searched": "optimal"} | ({"cloud": "cloud"} if run.topology == "chain" else {})
     try:
-        costs = problem_of_model(model, topology.devices, topology.links, workspace)
-        costs = replace(costs, tree=topology.tree, returns=topology.returns)
+        problem = problem_of_model(model, topology.devices, topology.links, workspace)
+        problem = replace(problem, tree=topology.tree, returns=topology.returns)
         return [
-            _under(replace(base, method=name), costs, topology, method) for name, method in methods.items()
+            _under(replace(base, method=name), problem, topology, method) for name, method in methods.items()
         ]
     except JmsnasError as error:
         return [replace(base, method=name, missing=str(error)) for name in methods]
 
 
 def _under(
-    base: ComparisonEntry, costs: SplitProblem, topology: GeneralTopology, method: str
+    base: ComparisonEntry, problem: SplitProblem, topology: GeneralTopology, method: str
 ) -> ComparisonEntry:
     """Fill in T, bytes and joules of a method; baselines may relay, and the device keeps its result."""
     policies = {"optimal": topology.policy, "device": "stop-early"}
     request = SplitRequest(topology.input_encoding, policies.get(method, "relay"), method=method)
-    told = split(costs, request).timeline
-    sent = float(sum(step.sent_bytes for step in told.steps))
-    return replace(base, latency_s=told.latency_s, sent_bytes=sent, energy_j=told.energy_j)
+    timeline = split(problem, request).timeline
+    sent = float(sum(step.sent_bytes for step in timeline.steps))
+    return replace(base, latency_s=timeline.latency_s, sent_bytes=sent, energy_j=timeline.energy_j)
 
 
 def mobilenet_entries(
@@ -224,15 +224,15 @@ def mobilenet_entries(
             name, "", "chain", size, known, None, None, *counts, None, run.simulated, published=run.published
         )
         try:
-            costs = problem_of_model(
+            problem = problem_of_model(
                 model_of_part(part, name, ""), topology.devices, topology.links, workspace
             )
-            costs = replace(costs, returns=topology.returns)
+            problem = replace(problem, returns=topology.returns)
         except JmsnasError as error:
             found += [replace(base, method=method, missing=str(error)) for method in BASELINE_METHODS]
             continue
         found += [
-            _under(replace(base, method=method), costs, topology, method) for method in BASELINE_METHODS
+            _under(replace(base, method=method), problem, topology, method) for method in BASELINE_METHODS
         ]
     return found
 

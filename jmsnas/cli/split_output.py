@@ -11,8 +11,7 @@ from jmsnas.errors import InfeasibleError, JmsnasError
 from jmsnas.nas.split.explain import explain_split
 from jmsnas.nas.split.methods import SplitRequest, SplitResult, split
 from jmsnas.nas.split.problem import SplitProblem, as_chain
-from jmsnas.nas.split.rate_lines import RateLine
-from jmsnas.nas.split.rate_sweep import RateSweep, parse_rate_sweep, sweep_rate
+from jmsnas.nas.split.rate_sweep import RateLine, RateSweep, parse_rate_sweep, sweep_rate
 from jmsnas.units import format_duration as ms
 from jmsnas.units import parse_duration
 
@@ -35,7 +34,7 @@ def split_document(
     answers = [_answer(costs, request, len(questions) > 1) for request in questions]
     clouds = {name: _cloud_s(costs, questions[0], name) for name in costs.input_bytes}
     document: dict[str, Any] = {
-        "network": costs.network,
+        "network": costs.model,
         "units": list(costs.units),
         "devices": [
             {

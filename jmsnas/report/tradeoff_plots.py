@@ -12,9 +12,8 @@ from jmsnas.files import make_folder, write_atomic
 from jmsnas.nas.split.methods import SplitRequest, split
 from jmsnas.nas.split.pareto import latency_throughput_front
 from jmsnas.nas.split.problem import SplitProblem, as_chain, with_link_rate
-from jmsnas.nas.split.rate_lines import RateLine, rate_lines
-from jmsnas.nas.split.rate_sweep import find_link, sweep_rate
-from jmsnas.nas.split.timeline import result_device, timeline
+from jmsnas.nas.split.rate_sweep import RateLine, find_link, rate_lines, sweep_rate
+from jmsnas.nas.split.timeline import compute_timeline, result_device
 from jmsnas.report.plot_style import (
     DEVICE_COLOURS,
     GREY,
@@ -55,7 +54,7 @@ def write_pictures(costs: SplitProblem, question: SplitRequest, folder: Path) ->
     make_folder(folder)
     written = []
     for name, figure in figures.items():
-        path = folder / f"{plain(Path(chain.network).stem, 40)}-{name}.png"
+        path = folder / f"{plain(Path(chain.model).stem, 40)}-{name}.png"
         write_atomic(path, png(figure))
         written.append(path)
     return written
@@ -82,7 +81,7 @@ def draw_cuts(costs: SplitProblem, question: SplitRequest) -> Figure:
     On a mesh the slowest branch is drawn, and the others run beside it.
     """
     lines, target = rate_lines(costs, question, find_link(costs)), result_device(costs, question.policy)
-    told = [timeline(costs, question.encoding, line.devices, target) for line in lines]
+    told = [compute_timeline(costs, question.encoding, line.devices, target) for line in lines]
     at = np.arange(len(lines))
     figure = new_figure(max(7.0, 0.32 * len(lines) + 3), 4.6)
     axes = figure.subplots()
@@ -198,4 +197,4 @@ def _cloud(costs: SplitProblem, question: SplitRequest, link: int, rates: np.nda
 
 
 def _heading(axes: Axes, costs: SplitProblem, text: str) -> None:
-    title(axes, f"{plain(costs.network, 40)}: {text}", bool(costs.simulated), bool(costs.published))
+    title(axes, f"{plain(costs.model, 40)}: {text}", bool(costs.simulated), bool(costs.published))

@@ -1,1 +1,1 @@
-"""A network from outside as a computational graph of units: ONNX, torch, MobileNets; and its units timed."""
+"""Given models as computational graphs of units, read from torchvision, ONNX or blocks, and their timing."""

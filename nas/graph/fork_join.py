@@ -1,6 +1,6 @@
-"""A network that forks once and joins again, over a mesh of devices: the shape equation (2) speaks of.
+"""Models that fork once and join again, as equation (2) splits them over the tree of a mesh.
 
-The trunk's output goes to every branch, the branches' outputs are summed, the tail runs behind them.
+The trunk's output goes to every branch, the branches' outputs are summed, and the tail runs after them.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from jmsnas.topology import Topology
 
 @dataclass(frozen=True, slots=True)
 class MeshTree:
-    """The tree of a mesh by its devices' names; `fan_out` as of `Topology`."""
+    """Root and children of a mesh, by device name; `fan_out` as in `Topology`."""
 
     root: str
     children: tuple[str, ...]
@@ -20,7 +20,7 @@ class MeshTree:
 
 @dataclass(frozen=True, slots=True)
 class ForkJoin:
-    """Places of units: of the trunk, of each branch, of the tail."""
+    """Unit indices of the trunk, of each branch, and of the tail."""
 
     trunk: range
     branches: tuple[range, ...]
@@ -28,12 +28,12 @@ class ForkJoin:
 
 
 def mesh_tree(topology: Topology) -> MeshTree | None:
-    """Give the tree of a mesh, None of a chain."""
+    """Give the tree of a mesh, None for a chain."""
     return MeshTree(topology.root, topology.children, topology.fan_out) if topology.root else None
 
 
 def find_fork_join(inputs: Sequence[tuple[int, ...]]) -> ForkJoin | None:
-    """Find trunk, branches and tail in the outputs each unit takes (see `Dag`); None where there are none."""
+    """Find trunk, branches and tail in the inputs of each unit (see `Unit`); None where there are none."""
     breaks = [n for n, outputs in enumerate(inputs) if outputs != (n,)]
     if len(breaks) < 2:
         return None
@@ -48,7 +48,7 @@ def find_fork_join(inputs: Sequence[tuple[int, ...]]) -> ForkJoin | None:
 
 
 def fork_join_inputs(N: int, branches: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
-    """Give the outputs each of N units takes when the units at these places are parallel branches."""
+    """Make the inputs of N units of which those at these indices are parallel branches."""
     inputs: list[tuple[int, ...]] = [(n,) for n in range(N)]
     for branch in branches:
         inputs[branch[0]] = (branches[0][0],)

@@ -1,6 +1,7 @@
-"""An ONNX file as a `Model`: shapes inferred, nothing run, control flow and unknown shapes refused."""
+"""Read an ONNX file as a `Model`, by shape inference; refuses control flow and unknown shapes."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -10,7 +11,7 @@ from jmsnas.errors import InputError
 from jmsnas.nas.graph.fusion import OperatorNode, fuse_operators
 from jmsnas.nas.graph.model import Model, Unit
 
-# What protobuf itself can hold.
+# The limit of protobuf.
 _MAX_BYTES = (1 << 31) - 1
 _CONTROL_FLOW = ("If", "Loop", "Scan", "SequenceMap")
 _KINDS = {
@@ -34,11 +35,11 @@ _KINDS = {
     "Unsqueeze": "unsqueeze",
     "Cast": "clone",
 }
-_PLAIN = (
+_LOWERCASED = (
     "Relu Sigmoid HardSigmoid HardSwish Gelu Tanh Softmax LogSoftmax Elu LeakyRelu Add Sub Mul Div Pad Where "
     "Flatten Reshape Transpose Squeeze Slice Split Expand"
 )
-_SPELT = {"Transpose": "permute", "HardSigmoid": "hardsigmoid", "LeakyRelu": "leaky_relu"}
+_RENAMED = {"Transpose": "permute", "HardSigmoid": "hardsigmoid", "LeakyRelu": "leaky_relu"}
 
 
 def load_onnx(path: Path) -> onnx.ModelProto:
@@ -51,11 +52,11 @@ def load_onnx(path: Path) -> onnx.ModelProto:
     """
     try:
         if path.stat().st_size > _MAX_BYTES:
-            raise InputError(f"{path} is larger than {_MAX_BYTES} bytes: expected one file of an ONNX model")
+            raise InputError(f"{path} is larger than {_MAX_BYTES} bytes: expected a single ONNX file")
         model = onnx.load(str(path), load_external_data=False)
         flow = sorted({node.op_type for node in model.graph.node if node.op_type in _CONTROL_FLOW})
         if flow:
-            raise InputError(f"{path} has control flow ({', '.join(flow)}): a split needs a fixed network")
+            raise InputError(f"{path} has control flow ({', '.join(flow)}): a split needs a fixed graph")
         given = _raw_input(model, path)
         first = given.type.tensor_type.shape.dim
         if len(first) and not first[0].dim_value:
@@ -82,16 +83,16 @@ def _raw_input(model: onnx.ModelProto, path: Path) -> ValueInfoProto:
 
 
 def model_from_onnx(path: Path) -> Model:
-    """Lay out an ONNX file as units. Raises InputError."""
+    """Read an ONNX file as a model of units. Raises InputError."""
     units, _, shape = onnx_units(path)
     return Model(str(path), shape[1:], units, f"ONNX file {path.name}")
 
 
 def onnx_units(path: Path) -> tuple[tuple[Unit, ...], list[list[onnx.NodeProto]], tuple[int, ...]]:
-    """Give the units of an ONNX file, the nodes of each, and the shape of its input (batch first)."""
+    """Read the units of an ONNX file, the nodes of each, and the shape of its input (batch first)."""
     model = load_onnx(path)
     raw = _raw_input(model, path)
-    shapes = {raw.name: _fixed(raw, path)}
+    shapes = {raw.name: _fixed_shape(raw, path)}
     shapes |= {its.name: _shape_of(its) for its in (*model.graph.value_info, *model.graph.output)}
     weights = {weight.name: tuple(weight.dims) for weight in model.graph.initializer}
     depends, found, nodes = {raw.name}, list[onnx.NodeProto](), list[OperatorNode]()
@@ -106,22 +107,19 @@ def onnx_units(path: Path) -> tuple[tuple[Unit, ...], list[list[onnx.NodeProto]]
             found.append(its)
             nodes.append(_node(its, inputs, shapes, weights, users, path))
     if not nodes:
-        raise InputError(f"{path} computes nothing from its input: expected one operator or more")
-    nodes = _through_splits(nodes, found)
-    units, places = fuse_operators(nodes, raw.name)
-    return units, [[found[place] for place in own] for own in places], shapes[raw.name]
+        raise InputError(f"{path} has no operator that depends on its input: expected one or more")
+    nodes = _single_outputs(nodes, found)
+    units, indices = fuse_operators(nodes, raw.name)
+    return units, [[found[n] for n in own] for own in indices], shapes[raw.name]
 
 
-def _through_splits(nodes: list[OperatorNode], found: list[onnx.NodeProto]) -> list[OperatorNode]:
-    """Let an operator of several outputs go by the name of its first."""
+def _single_outputs(nodes: list[OperatorNode], found: list[onnx.NodeProto]) -> list[OperatorNode]:
+    """Rename all outputs of an operator to its first output."""
     first = {name: its.output[0] for its in found for name in its.output}
     return [
-        OperatorNode(
-            node.kind, tuple(dict.fromkeys(first.get(name, name) for name in node.inputs)), node.output,
-            node.input_shapes, node.weights, node.shapes, node.users, node.groups,
-        )
+        replace(node, inputs=tuple(dict.fromkeys(first.get(name, name) for name in node.inputs)))
         for node in nodes
-    ]  # fmt: skip
+    ]
 
 
 def _node(
@@ -139,7 +137,7 @@ def _node(
             f"{path}: the shape of {unknown[0]} ({node.op_type}) is not known: expected fixed sizes. Export "
             "it with a fixed input"
         )
-    kind = _KINDS.get(node.op_type) or _SPELT.get(node.op_type) or _plain(node.op_type)
+    kind = _KINDS.get(node.op_type) or _RENAMED.get(node.op_type) or _lowercased(node.op_type)
     sized = (weights[name] for name in node.input if name in weights)
     learned = tuple(shape for shape in sized if math.prod(shape) > 1)
     if kind == "matmul" and learned:
@@ -149,20 +147,26 @@ def _node(
     own = learned[:2] if kind == "batch_norm" else learned
     groups = next((its.i for its in node.attribute if its.name == "group"), 1)
     return OperatorNode(
-        kind, tuple(inputs), outputs[0], tuple(shapes[name] for name in inputs), own,
-        tuple(shapes[name] for name in outputs), max(users.get(name, 0) for name in outputs), int(groups),
-    )  # fmt: skip
+        kind=kind,
+        inputs=tuple(inputs),
+        output=outputs[0],
+        input_shapes=tuple(shapes[name] for name in inputs),
+        weights=own,
+        shapes=tuple(shapes[name] for name in outputs),
+        users=max(users.get(name, 0) for name in outputs),
+        groups=int(groups),
+    )
 
 
 def _transposed(node: onnx.NodeProto) -> bool:
     return any(its.name == "transB" and its.i for its in node.attribute)
 
 
-def _plain(op_type: str) -> str:
-    return op_type.lower() if op_type in _PLAIN.split() else op_type
+def _lowercased(op_type: str) -> str:
+    return op_type.lower() if op_type in _LOWERCASED.split() else op_type
 
 
-def _fixed(value: ValueInfoProto, path: Path) -> tuple[int, ...]:
+def _fixed_shape(value: ValueInfoProto, path: Path) -> tuple[int, ...]:
     shape = _shape_of(value)
     if not shape or len(shape) < 2:
         raise InputError(f"{path}: the shape of input {value.name} is not known: expected fixed sizes")
@@ -170,6 +174,6 @@ def _fixed(value: ValueInfoProto, path: Path) -> tuple[int, ...]:
 
 
 def _shape_of(value: ValueInfoProto) -> tuple[int, ...]:
-    """Give the sizes of a value, or none where one of them is not known."""
+    """Shape of a value; empty where a size is unknown."""
     sizes = [int(size.dim_value) for size in value.type.tensor_type.shape.dim]
     return tuple(sizes) if all(size > 0 for size in sizes) else ()

@@ -1,4 +1,4 @@
-"""Any torchvision classifier by name as a `Model`: exported without weights, then gathered into units."""
+"""Trace a torchvision classifier as a `Model`: exported without weights, operators fused into units."""
 
 import difflib
 import operator
@@ -13,24 +13,24 @@ from jmsnas.errors import InputError
 from jmsnas.nas.graph.fusion import OperatorNode, fuse_operators
 from jmsnas.nas.graph.model import Model, Unit
 
-# These draw their weights for minutes, or warn, unless told not to.
-_SLOW_TO_DRAW = ("googlenet", "inception_v3")
+# Weight initialisation of these takes minutes or warns, unless it is disabled.
+_SLOW_TO_INITIALISE = ("googlenet", "inception_v3")
 
 
 def torchvision_names() -> tuple[str, ...]:
-    """Names of torchvision's classifiers, sorted; quantised ones are left out."""
+    """Names of torchvision's classifiers, sorted, without quantised ones."""
     from torchvision import models
 
     return tuple(models.list_models(models))
 
 
 def refuse_unknown_model(name: str, known: Sequence[str]) -> None:
-    """Refuse a network nobody knows, naming those that are spelled most like it. Raises InputError."""
+    """Refuse an unknown model name, suggesting the closest known names. Raises InputError."""
     if name not in known:
         near = difflib.get_close_matches(name, dict.fromkeys(known), 4, 0.4)
         nearest = f": nearest are {', '.join(near)}" if near else ""
         raise InputError(
-            f"unknown network {name!r}{nearest}. Expected a finished run, a network of torchvision, "
+            f"unknown model {name!r}{nearest}. Expected a finished run, a classifier of torchvision, "
             "a file ending in .onnx, or --costs FILE"
         )
 
@@ -40,7 +40,7 @@ def make_classifier(name: str, classes: int = 1000, device: str = "cpu") -> nn.M
     refuse_unknown_model(name, torchvision_names())
     from torchvision.models import get_model
 
-    given: dict[str, Any] = {"init_weights": False} if name in _SLOW_TO_DRAW else {}
+    given: dict[str, Any] = {"init_weights": False} if name in _SLOW_TO_INITIALISE else {}
     with warnings.catch_warnings(), torch.device(device):
         warnings.simplefilter("ignore")
         module: nn.Module = get_model(name, weights=None, num_classes=classes, **given)
@@ -48,13 +48,13 @@ def make_classifier(name: str, classes: int = 1000, device: str = "cpu") -> nn.M
 
 
 def export_graph(module: nn.Module, name: str, input_shape: tuple[int, ...]) -> fx.GraphModule:
-    """Trace a module for one image of this shape. Raises InputError where it cannot be."""
+    """Trace a module for one image of this shape. Raises InputError when that fails."""
     device = next((parameter.device for parameter in module.parameters()), torch.device("cpu"))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return torch.export.export(module, (torch.zeros(1, *input_shape, device=device),)).module()
-    except Exception as error:  # export raises whatever the network's own code does
+    except Exception as error:  # any error of the model's own code
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise InputError(
             f"cannot trace {name} for an input of {'x'.join(map(str, input_shape))}: {reason}. "
@@ -63,7 +63,7 @@ def export_graph(module: nn.Module, name: str, input_shape: tuple[int, ...]) -> 
 
 
 def model_from_torchvision(name: str, size: int = 224, classes: int = 1000) -> Model:
-    """Lay out a torchvision classifier for images of `size` x `size`. Raises InputError."""
+    """Trace a torchvision classifier for images of `size` x `size` as a model. Raises InputError."""
     shape = (3, size, size)
     graph = export_graph(make_classifier(name, classes, "meta"), name, shape)
     units, _ = fused_units(graph)
@@ -71,14 +71,14 @@ def model_from_torchvision(name: str, size: int = 224, classes: int = 1000) -> M
 
 
 def torchvision_version() -> str:
-    """Version of torchvision that is installed."""
+    """Version of the installed torchvision."""
     from importlib.metadata import version
 
     return version("torchvision")
 
 
 def fused_units(graph: fx.GraphModule) -> tuple[tuple[Unit, ...], tuple[tuple[fx.Node, ...], ...]]:
-    """Gather the operators of an exported network into units; gives them, and the nodes of each."""
+    """Fuse the operators of an exported graph into units; returns the units, and the nodes of each."""
     raw = next(node for node in graph.graph.nodes if node.op == "placeholder")
     depends, found, nodes = {raw}, list[fx.Node](), list[OperatorNode]()
     for node in graph.graph.nodes:
@@ -87,12 +87,12 @@ def fused_units(graph: fx.GraphModule) -> tuple[tuple[Unit, ...], tuple[tuple[fx
             depends.add(node)
             found.append(node)
             nodes.append(_node(node, inputs, graph))
-    units, places = fuse_operators(nodes, raw.name)
-    return units, tuple(tuple(found[place] for place in its) for its in places)
+    units, indices = fuse_operators(nodes, raw.name)
+    return units, tuple(tuple(found[n] for n in own) for own in indices)
 
 
 def _node(node: fx.Node, inputs: list[fx.Node], graph: fx.GraphModule) -> OperatorNode:
-    # Running means and variances are no parameters.
+    # Running means and variances are not parameters.
     learned = [
         argument
         for argument in node.all_input_nodes
@@ -102,14 +102,14 @@ def _node(node: fx.Node, inputs: list[fx.Node], graph: fx.GraphModule) -> Operat
     kind = _kind(node)
     groups = node.args[6] if kind == "conv2d" and len(node.args) > 6 else 1
     return OperatorNode(
-        kind,
-        tuple(its.name for its in inputs),
-        node.name,
-        tuple(shape for its in inputs for shape in _shapes(its)),
-        tuple(shape for its in learned for shape in _shapes(its)),
-        _shapes(node),
-        len(node.users),
-        int(str(groups)),
+        kind=kind,
+        inputs=tuple(its.name for its in inputs),
+        output=node.name,
+        input_shapes=tuple(shape for its in inputs for shape in _shapes(its)),
+        weights=tuple(shape for its in learned for shape in _shapes(its)),
+        shapes=_shapes(node),
+        users=len(node.users),
+        groups=int(str(groups)),
     )
 
 

@@ -1,4 +1,4 @@
-"""From operators one after another to units: what only follows another operator joins its unit."""
+"""Operator fusion: group the operators of a graph into units, each a heavy operator and those after it."""
 
 import math
 from collections.abc import Sequence
@@ -11,20 +11,20 @@ from jmsnas.nas.graph.operator_costs import UNIT_STARTS, VIEWS, Shape, count_ope
 
 @dataclass(frozen=True, slots=True)
 class OperatorNode:
-    """One operator of a graph.
+    """An operator of a computational graph.
 
     Attributes
     ----------
     kind
         Its name in torch, as `conv2d`.
     inputs, output
-        Names of the activations it takes and gives; what does not depend on the image is no activation.
+        Names of its input and output activations (tensors that depend on the image).
     input_shapes, weights, shapes
-        Shapes of these, of its learned tensors, and of what it gives (one, but for a split into several).
+        Shapes of its inputs, of its learned tensors, and of its outputs (several for a split only).
     users
-        How many operators take its output.
+        Number of operators that read its output.
     groups
-        Of a convolution.
+        Groups of a convolution.
     """
 
     kind: str
@@ -38,13 +38,13 @@ class OperatorNode:
 
     @property
     def elements(self) -> int:
-        """Numbers it gives."""
+        """Number of output elements."""
         return sum(math.prod(shape) for shape in self.shapes)
 
 
 @dataclass(slots=True)
 class _Open:
-    """A unit that is being gathered, and whether others took what it gave so far."""
+    """A unit under construction; `shared`: several operators read its latest output."""
 
     inputs: tuple[int, ...]
     nodes: list[int] = field(default_factory=list)
@@ -52,33 +52,33 @@ class _Open:
     unknown: list[str] = field(default_factory=list)
     names: list[str] = field(default_factory=list)
     output_elements: int = 0
-    taken: bool = False
+    shared: bool = False
 
 
 def fuse_operators(
     nodes: Sequence[OperatorNode], raw_input: str
 ) -> tuple[tuple[Unit, ...], tuple[tuple[int, ...], ...]]:
-    """Gather operators into units; gives them, and the places of each unit's operators in `nodes`."""
-    made, units = {raw_input: 0}, list[_Open]()
-    for place, node in enumerate(nodes):
-        inputs = tuple(dict.fromkeys(made[name] for name in node.inputs))
+    """Fuse operators into units; returns the units, and the indices in `nodes` of each unit's operators."""
+    producer, units = {raw_input: 0}, list[_Open]()
+    for n, node in enumerate(nodes):
+        inputs = tuple(dict.fromkeys(producer[name] for name in node.inputs))
         follows = len(inputs) == 1 and inputs[0] > 0
-        looks = node.kind in VIEWS and node.elements == sum(map(math.prod, node.input_shapes))
-        if not (follows and (looks or (node.kind not in UNIT_STARTS and not units[inputs[0] - 1].taken))):
+        is_view = node.kind in VIEWS and node.elements == sum(map(math.prod, node.input_shapes))
+        if not (follows and (is_view or (node.kind not in UNIT_STARTS and not units[inputs[0] - 1].shared))):
             units.append(_Open(inputs))
             inputs = (len(units),)
-        made[node.output] = inputs[0]
-        _add(units[inputs[0] - 1], place, node)
+        producer[node.output] = inputs[0]
+        _add(units[inputs[0] - 1], n, node)
     return tuple(map(_unit, units)), tuple(tuple(unit.nodes) for unit in units)
 
 
-def _add(unit: _Open, place: int, node: OperatorNode) -> None:
-    unit.nodes.append(place)
-    unit.taken |= node.users > 1
+def _add(unit: _Open, n: int, node: OperatorNode) -> None:
+    unit.nodes.append(n)
+    unit.shared |= node.users > 1
     unit.output_elements = node.elements
     if node.kind in VIEWS:
         return
-    unit.names.append(_words(node))
+    unit.names.append(_label(node))
     found = count_operator(node.kind, node.input_shapes, node.weights, node.shapes[0], node.groups)
     if found:
         unit.operators.append(found)
@@ -87,14 +87,17 @@ def _add(unit: _Open, place: int, node: OperatorNode) -> None:
 
 
 def _unit(unit: _Open) -> Unit:
-    learned = sum(operator.parameters for operator in unit.operators)
-    name = " + ".join(unit.names) or "view"
     return Unit(
-        name, unit.inputs, unit.output_elements, tuple(unit.operators), learned, None, tuple(unit.unknown)
+        name=" + ".join(unit.names) or "view",
+        inputs=unit.inputs,
+        output_elements=unit.output_elements,
+        operators=tuple(unit.operators),
+        parameters=sum(operator.parameters for operator in unit.operators),
+        unknown=tuple(unit.unknown),
     )
 
 
-def _words(node: OperatorNode) -> str:
+def _label(node: OperatorNode) -> str:
     if node.kind == "conv2d" and node.weights:
         out, into, *kernel = node.weights[0]
         return f"conv {'x'.join(map(str, kernel))} {into}->{out}"

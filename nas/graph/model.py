@@ -1,7 +1,7 @@
-"""A fixed network as units that are timed, placed and sent whole: what `jmsnas split` cuts.
+"""Computational graph of a given model as units, the smallest parts that a split may place.
 
 A unit is one operator that computes (a convolution, a dense layer, a pooling, an addition) with the
-normalisation and activation behind it; a block of ours is one unit.
+normalisation and activation after it; a block of a search space is one unit.
 """
 
 import math
@@ -15,24 +15,24 @@ from jmsnas.space import Block, Part
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One unit of a network.
+    """One unit of a model.
 
     Attributes
     ----------
     name
-        What a person reads: a block, or the operators by name.
+        Readable name: a block, or the operators by name.
     takes
         Outputs it takes, by number: 0 is the raw input, n the output of the n-th unit.
     out_elements
-        Numbers in its output, of one image.
+        Elements of its output, for one image.
     operators
-        What it launches, for a simulated device; empty where it only looks at its input in another way.
+        Operators it launches, for simulated devices; empty for a view of its input.
     parameters
-        Learned numbers, by which a device's memory is filled.
+        Number of learned parameters.
     block
-        The block of ours that it is, which U(.) speaks for; else None.
+        The search-space block that the unit is, which U(.) can predict; else None.
     unknown
-        Operators nobody has constants for: such a unit must be measured.
+        Operators without known cost: such a unit must be measured.
     """
 
     name: str
@@ -46,7 +46,7 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """A network of N units in the order they run; `source` says where it is from, in words."""
+    """A model of N units in execution order; `source` describes where it comes from."""
 
     name: str
     input_shape: tuple[int, ...]
@@ -54,9 +54,9 @@ class Model:
     source: str
 
     def __post_init__(self) -> None:
-        """Refuse a network of nothing."""
+        """Refuse a model without units."""
         if not self.units:
-            raise InputError(f"network {self.name} computes nothing: expected one operator or more")
+            raise InputError(f"model {self.name} has no operators: expected one or more")
 
     @property
     def N(self) -> int:
@@ -65,12 +65,12 @@ class Model:
 
     @property
     def input_elements(self) -> int:
-        """Numbers in one raw input."""
+        """Number of elements of one raw input."""
         return math.prod(self.input_shape)
 
     @property
     def is_chain(self) -> bool:
-        """Whether each unit takes just what the one before it gives."""
+        """Whether each unit reads the output of the one before it only."""
         return all(unit.inputs == (n,) for n, unit in enumerate(self.units))
 
     @property
@@ -80,19 +80,19 @@ class Model:
 
     @property
     def parameters(self) -> int:
-        """Learned numbers."""
+        """Number of learned parameters."""
         return sum(unit.parameters for unit in self.units)
 
 
 def model_of_part(part: Part, name: str, source: str) -> Model:
-    """Give blocks in a row as a model: a unit a block."""
+    """Make the model of a chain of blocks, one unit per block."""
     return model_of_blocks(part.blocks, tuple((n,) for n in range(len(part.blocks))), name, source)
 
 
 def model_of_blocks(
     blocks: Sequence[Block], inputs: Sequence[tuple[int, ...]], name: str, source: str
 ) -> Model:
-    """Give blocks that take outputs of one another as a model; several outputs are summed."""
+    """Make the model of blocks with given inputs, one unit per block; several inputs are summed."""
     units = []
     for block, outputs in zip(blocks, inputs, strict=True):
         found = operators(block)

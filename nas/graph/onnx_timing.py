@@ -1,4 +1,4 @@
-"""The units of an ONNX file ready to be timed one by one in onnxruntime, each as a model of its own."""
+"""Prepare the units of an ONNX file for timing in onnxruntime, each as a model of its own."""
 
 from functools import partial
 from pathlib import Path
@@ -14,12 +14,12 @@ from jmsnas.profiler.timing.paired_timing import Call
 
 
 def onnx_calls(path: Path, threads: int, seed: int) -> list[Call]:
-    """Make every unit of an ONNX file ready to be called, and the whole file as the last.
+    """Prepare a call of every unit of an ONNX file, and of the whole file as the last.
 
     Raises
     ------
     InputError
-        When the file cannot be split (see `trace_onnx`).
+        When the file cannot be split (see from_onnx.py).
     MeasurementError
         When onnxruntime refuses a unit.
     """
@@ -29,7 +29,7 @@ def onnx_calls(path: Path, threads: int, seed: int) -> list[Call]:
     results = {its.name for its in model.graph.output}
     weights = {its.name for its in model.graph.initializer}
     raw = [its.name for its in model.graph.input if its.name not in weights]
-    # An extractor wants a shape for each name it cuts at; inference has given them.
+    # An extractor needs a shape for each name it cuts at; `load_onnx` has inferred them.
     extractor, generator = Extractor(model), np.random.default_rng(seed)
     calls = []
     for n, own in enumerate(nodes):
@@ -44,7 +44,7 @@ def onnx_calls(path: Path, threads: int, seed: int) -> list[Call]:
 
 
 def _embed(model: onnx.ModelProto, path: Path) -> None:
-    """Load weights that lie beside the file, never outside of its folder (onnx refuses that)."""
+    """Load external weights from the folder of the file; onnx refuses paths outside of it."""
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
     except Exception as error:  # onnx raises several kinds

@@ -1,6 +1,6 @@
-"""What the operators of torch's exported graphs cost: MACs, parameters and numbers moved, from their shapes.
+"""Cost of the operators of exported torch graphs: MACs, parameters and elements moved, from their shapes.
 
-Counted as in jmsnas/cost.py. An operator that is not listed has no known cost; `None` says so.
+Counted as in jmsnas/cost.py. An operator that is not listed has no known cost (None).
 """
 
 import math
@@ -10,7 +10,7 @@ from jmsnas.cost import Operator
 
 Shape = tuple[int, ...]
 
-# Another look at the same numbers, or nothing at all outside of training.
+# Views of the same elements, and no-ops outside of training.
 VIEWS = frozenset(
     (
         "alias",
@@ -73,9 +73,9 @@ _TWO_SIDED = {
     "mul_": "multiply",
     "div": "multiply",
 }
-# Numbers are copied to another order or place.
+# Copies of elements to another order or position.
 _MOVES = frozenset(("cat", "stack", "roll", "pad", "index", "masked_fill", "masked_fill_", "where"))
-# These change the size of what is sent, or are what is waited for: each begins a unit.
+# Operators that change the size of the output or take most of the time: each starts a unit.
 UNIT_STARTS = _POOLS | frozenset(
     ("conv2d", "linear", "matmul", "bmm", "scaled_dot_product_attention", "einsum")
 )
@@ -91,9 +91,9 @@ def count_operator(
     kind
         Its name in torch, as `conv2d`.
     inputs, weights, out
-        Shapes of the activations it takes (batch first), of its learned tensors, and of its output.
+        Shapes of its input activations (batch first), of its learned tensors, and of its output.
     groups
-        Of a convolution.
+        Groups of a convolution.
     """
     read, written = sum(math.prod(shape) for shape in inputs), math.prod(out)
     learned = sum(math.prod(shape) for shape in weights)

@@ -1,4 +1,4 @@
-"""Time the units of a network one by one on this host, and the whole of it."""
+"""Measure the latency of each unit of a model on this host, and of the whole model."""
 
 import functools
 import operator
@@ -17,8 +17,8 @@ from jmsnas.nas.graph.onnx_timing import onnx_calls
 from jmsnas.nas.graph.unit_profile import (
     SCHEMA_VERSION,
     ModelProfile,
-    digest,
     profile_path,
+    units_digest,
     utc_now,
     write_profile,
 )
@@ -40,7 +40,7 @@ def profile_units(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> ModelProfile:
-    """Measure every unit of a network here, and the whole of it, and keep what was found.
+    """Measure every unit of a model and the whole model on this host, and write the profile.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def profile_units(
     Raises
     ------
     MeasurementError
-        When a unit cannot be run apart.
+        When the model cannot be run unit by unit.
     StorageError
         When the profile cannot be written.
     """
@@ -73,7 +73,7 @@ def profile_units(
 
 
 def torch_calls(model: Model, seed: int) -> list[Call]:
-    """Make every unit of a torchvision classifier ready to be called, and the whole of it as the last."""
+    """Prepare a call of every unit of a torchvision classifier, and of the whole model as the last."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = make_classifier(model.name)
@@ -85,35 +85,35 @@ def torch_calls(model: Model, seed: int) -> list[Call]:
 
 def _profile(model: Model, device: str, key: RuntimeKey, found: Sequence[Measurement]) -> ModelProfile:
     units, whole = found[:-1], found[-1]
-    level_s = whole.reference_s
+    reference_s = whole.reference_s
     return ModelProfile(
-        SCHEMA_VERSION,
-        model.name,
-        device,
-        key.runtime,
-        key.threads,
-        digest(model),
-        tuple(its.ratio * level_s for its in units),
-        tuple(its.ratio_low * level_s for its in units),
-        tuple(its.ratio_high * level_s for its in units),
-        whole.ratio * level_s,
-        sum(its.converged for its in units),
-        utc_now(),
-        describe_host(),
+        schema_version=SCHEMA_VERSION,
+        model=model.name,
+        device=device,
+        runtime=key.runtime,
+        threads=key.threads,
+        digest=units_digest(model),
+        median_s=tuple(its.ratio * reference_s for its in units),
+        low_s=tuple(its.ratio_low * reference_s for its in units),
+        high_s=tuple(its.ratio_high * reference_s for its in units),
+        whole_s=whole.ratio * reference_s,
+        converged=sum(its.converged for its in units),
+        measured_at=utc_now(),
+        environment=describe_host(),
     )
 
 
 def unit_calls(graph: fx.GraphModule, x_NCHW: Tensor, N: int) -> list[Call]:
-    """Cut an exported network into its units, each with the inputs this image gives it, ready to be called.
+    """Cut an exported graph into its units, and prepare a call of each with its inputs for this image.
 
     Raises
     ------
     MeasurementError
-        When the network cannot be cut so.
+        When the graph cannot be cut.
     """
     _, nodes = fused_units(graph)
     unit_of = {node: n for n, its in enumerate(nodes) for node in its}
-    # What does not depend on the image (weights, tables of positions) goes to the first unit that needs it.
+    # Nodes that do not depend on the image (weights, position tables) go to the first unit that needs them.
     for node in reversed(list(graph.graph.nodes)):
         if node not in unit_of and node.op in ("call_function", "get_attr"):
             unit_of[node] = min((unit_of[user] for user in node.users if user in unit_of), default=0)
@@ -126,14 +126,14 @@ def unit_calls(graph: fx.GraphModule, x_NCHW: Tensor, N: int) -> list[Call]:
             if name.startswith("submod_")
         ]
         cut(x_NCHW)
-    except Exception as error:  # whatever the network's own code raises
+    except Exception as error:  # any error of the model's own code
         raise MeasurementError(
-            f"cannot run the network unit by unit: {type(error).__name__} {error}"
+            f"cannot run the model unit by unit: {type(error).__name__} {error}"
         ) from error
     for handle in handles:
         handle.remove()
     if sorted(taken) != list(range(N)):
-        raise MeasurementError(f"cannot run the network unit by unit: got {len(taken)} of {N} units")
+        raise MeasurementError(f"cannot run the model unit by unit: got {len(taken)} of {N} units")
     parts = [operator.attrgetter(f"submod_{n}")(cut) for n in range(N)]
     return [functools.partial(_inside, part, taken[n]) for n, part in enumerate(parts)]
 

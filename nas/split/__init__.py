@@ -1,1 +1,1 @@
-"""Where to cut a given network: exact solvers for chains, meshes and DAGs, and the methods of others."""
+"""Splits of a given model over devices: exact solvers for chains, meshes, DAGs, and published methods."""

@@ -1,74 +1,77 @@
-"""Split methods of others, each as its paper has it, over the same costs; each gives a device for each unit.
+"""Split methods of other papers, over the same problem: each returns the device of every unit.
 
-* cloud, device: everything on the last device, or on the first.
-* neurosurgeon (Kang et al., ASPLOS 2017, section 5): two devices, the best single cut of N + 1, by latency or
-  by the energy of the device.
+* neurosurgeon (Kang et al., ASPLOS 2017, section 5): two devices, the best single cut of N + 1, by latency
+  or by the energy of the device.
 * dads (Hu et al., INFOCOM 2019, lightly loaded): two devices, a DAG; the minimum cut of a graph whose cuts
-are
-  the sums of edge time, transmission and cloud time.
-* hivemind (Wang et al., JSAC 2021): several cuts of a chain over devices in line as a path of least cost.
+  are the sums of edge time, transmission and cloud time.
+* hivemind (Wang et al., JSAC 2021): several cuts of a chain over a chain of devices, as a shortest path.
+* hermes (Kao et al., IEEE TMC 2017): least latency under a cost budget, to within a share epsilon.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order, dijkstra, maximum_flow
 
-from jmsnas.errors import TopologyError
+from jmsnas.arrays import FloatArray
+from jmsnas.errors import InfeasibleError, TopologyError
+from jmsnas.nas.split.dag import Dag, articulation_points
 from jmsnas.nas.split.problem import SplitProblem, as_chain
-from jmsnas.nas.split.timeline import timeline
+from jmsnas.nas.split.timeline import compute_timeline
 
-# scipy's flows are 32-bit integers: the whole of a network's cost in units of this share of it.
-_UNITS = 2**30
+# The flows of scipy are 32-bit integers: the total cost is scaled to this many units.
+_FLOW_UNITS = 2**30
 
 
 def expand_to_units(devices: Sequence[int], counts: Sequence[int]) -> tuple[int, ...]:
-    """Give every unit the device of the stretch it belongs to (see `chained`)."""
+    """Give every unit the device of the chain layer it belongs to (see `as_chain`)."""
     return tuple(m for m, count in zip(devices, counts, strict=True) for _ in range(count))
 
 
-def neurosurgeon(costs: SplitProblem, encoding: str, objective: str, target: int | None) -> tuple[int, ...]:
-    """Try all cuts between the first and the last device; a network with branches is cut at its waists.
+def neurosurgeon(problem: SplitProblem, encoding: str, objective: str, target: int | None) -> tuple[int, ...]:
+    """Try all cuts between the first and the last device; branches are cut at articulation points only.
 
-    `objective` is `latency` or `energy` (joules of the devices whose watts are known). Raises NetworkError.
+    `objective` is `latency` or `energy` (joules of the devices with a known power). Raises TopologyError.
     """
-    chain, counts = as_chain(costs)
+    chain, counts = as_chain(problem)
     plans = [(0,) * k + (chain.M - 1,) * (chain.N - k) for k in range(chain.N + 1)]
-    told = [timeline(chain, encoding, plan, target) for plan in plans]
-    if objective == "energy":
-        joules = [np.inf if its.energy_j is None else its.energy_j for its in told]
-        best = min(range(len(plans)), key=lambda k: joules[k])
-    else:
-        best = min(range(len(plans)), key=lambda k: told[k].latency_s)
+    timelines = [compute_timeline(chain, encoding, plan, target) for plan in plans]
+    values = [
+        its.latency_s if objective != "energy" else np.inf if its.energy_j is None else its.energy_j
+        for its in timelines
+    ]
+    best = min(range(len(plans)), key=lambda k: values[k])
     return expand_to_units(plans[best], counts)
 
 
-def dads(costs: SplitProblem, encoding: str, target: int | None) -> tuple[int, ...]:
-    """Find the minimum cut between the first and the last device: who is cut from the source runs far away.
+def dads(problem: SplitProblem, encoding: str, target: int | None) -> tuple[int, ...]:
+    """Find the minimum cut between the first and the last device: units cut from the source run on the last.
 
-    An output that several units take is sent once: an auxiliary node stands behind each unit (section IV-B).
-    The result is sent too where it is needed far away.
+    An output that several units read is sent once: each unit has an auxiliary node (section IV-B). The result
+    is sent too where the last device needs it.
     """
-    dag = costs.dag(encoding)
-    far, N = costs.M - 1, costs.N
+    dag = problem.dag(encoding)
+    last, N = problem.M - 1, problem.N
     source, sink = 0, 2 * N + 2
     edges: list[tuple[int, int, float]] = []
     for n in range(1, N + 1):
-        edges += [(source, n, float(dag.tau_NM[n - 1, far])), (n, sink, float(dag.tau_NM[n - 1, 0]))]
+        edges += [(source, n, float(dag.tau_NM[n - 1, last])), (n, sink, float(dag.tau_NM[n - 1, 0]))]
     for i in range(N + 1):
-        takers = [n for n, outputs in enumerate(dag.inputs, 1) if i in outputs]
-        behind, seconds = N + 1 + i, float(dag.routed_LMM[i, 0, far])
-        edges.append((source if i == 0 else i, behind, seconds))
-        edges += [(behind, n, np.inf) for n in takers]
-        # What runs far away is not sent back: an output made there is not taken here.
-        edges += [(n, i, np.inf) for n in takers if i > 0]
+        readers = [n for n, outputs in enumerate(dag.inputs, 1) if i in outputs]
+        auxiliary, seconds = N + 1 + i, float(dag.routed_LMM[i, 0, last])
+        edges.append((source if i == 0 else i, auxiliary, seconds))
+        edges += [(auxiliary, n, np.inf) for n in readers]
+        # Nothing is sent back: an output of the last device is not read on the first.
+        edges += [(n, i, np.inf) for n in readers if i > 0]
     if target is not None:
-        edges.append((N, sink, float(dag.routed_LMM[N, 0, far])))
+        edges.append((N, sink, float(dag.routed_LMM[N, 0, last])))
     else:
-        edges.append((source, N, float(costs.back_M[far])))
+        edges.append((source, N, float(problem.return_M[last])))
     total = sum(seconds for _, _, seconds in edges if np.isfinite(seconds))
-    scale = _UNITS / total if total else 1.0
+    scale = _FLOW_UNITS / total if total else 1.0
     capacity = {(a, b): 0 for a, b, _ in edges}
     for a, b, seconds in edges:
         capacity[a, b] = min(2**31 - 1, capacity[a, b] + round(min(seconds * scale, 2**30)))
@@ -81,20 +84,20 @@ def dads(costs: SplitProblem, encoding: str, target: int | None) -> tuple[int, .
     left.data[left.data < 0] = 0
     left.eliminate_zeros()
     near = set(breadth_first_order(left, source, return_predecessors=False).tolist())
-    return tuple(0 if n in near else far for n in range(1, N + 1))
+    return tuple(0 if n in near else last for n in range(1, N + 1))
 
 
-def hivemind(costs: SplitProblem, encoding: str, target: int | None) -> tuple[int, ...]:
-    """Find the path of least cost through (layer, device); relays are allowed. Raises NetworkError."""
-    if not costs.is_chain_topology:
+def hivemind(problem: SplitProblem, encoding: str, target: int | None) -> tuple[int, ...]:
+    """Find the shortest path through (layer, device) on a chain; relays are allowed. Raises TopologyError."""
+    if not problem.is_chain_topology:
         raise TopologyError(
-            f"hivemind splits over devices in line, got links {_hops(costs)}: expected each device linked to "
-            "the next. For a graph of devices use --method optimal or hermes"
+            f"hivemind needs a chain of devices, got links {_hops(problem)}: expected each device linked to "
+            "the next. For other topologies use --method optimal or hermes"
         )
-    chain, counts = as_chain(costs)
+    chain, counts = as_chain(problem)
     N, M = chain.N, chain.M
     epsilon_LM = chain.epsilon_LM(encoding)
-    # Node n * M + m: output n is on device m. To the next layer on the same device, or on to the next device.
+    # Node n * M + m: output n is on device m. Edges: run the next layer there, or send to the next device.
     n_, m_ = np.meshgrid(range(N), range(M), indexing="ij")
     runs = ((n_ * M + m_).ravel(), ((n_ + 1) * M + m_).ravel(), chain.tau_NM.ravel())
     n_, m_ = np.meshgrid(range(N + 1), range(M - 1), indexing="ij")
@@ -103,7 +106,7 @@ def hivemind(costs: SplitProblem, encoding: str, target: int | None) -> tuple[in
     graph = coo_array((np.maximum(seconds, 1e-300), (starts, ends)), ((N + 1) * M,) * 2).tocsr()
     cost, before = dijkstra(graph, indices=0, return_predecessors=True)
     finals = N * M + np.arange(M)
-    node = int(finals[(cost[finals] + chain.back_M).argmin()] if target is None else finals[target])
+    node = int(finals[(cost[finals] + chain.return_M).argmin()] if target is None else finals[target])
     devices: list[int] = []
     while before[node] >= 0:
         if node // M > before[node] // M:
@@ -112,5 +115,132 @@ def hivemind(costs: SplitProblem, encoding: str, target: int | None) -> tuple[in
     return expand_to_units(devices[::-1], counts)
 
 
-def _hops(costs: SplitProblem) -> str:
-    return ", ".join(f"{link.source} -> {link.target}" for link in costs.links)
+def _hops(problem: SplitProblem) -> str:
+    return ", ".join(f"{link.source} -> {link.target}" for link in problem.links)
+
+
+@dataclass(frozen=True, slots=True)
+class BudgetCosts:
+    """Costs that hermes limits: of unit n on device m, and of bringing output n from device a to b."""
+
+    run_NM: FloatArray
+    bring_LMM: FloatArray
+
+
+# Seconds, cost, and their placement as a linked list: (unit, device) and the placements before it.
+_Label = tuple[float, float, tuple[Any, ...]]
+_Front = list[_Label]
+
+
+def hermes(
+    dag: Dag,
+    prices: BudgetCosts,
+    budget: float,
+    target: int | None,
+    return_M: FloatArray | None = None,
+    epsilon: float = 0.01,
+    source: int = 0,
+) -> tuple[int, ...]:
+    """Find a placement whose latency is within a share `epsilon` of the least under the budget.
+
+    For each unit and device the Pareto front of (seconds, cost) is kept, one entry per step of time (the
+    paper's quantisation). A unit with several inputs waits for the last and pays for all. Exact up to the
+    steps for trees; where several units read an output, the devices of the articulation points are fixed one
+    after another, as in the paper's serial trees. Unlike dag.py it lets a device run two units at once.
+
+    `return_M`: seconds to send the result back from the device where it ends up.
+
+    Raises
+    ------
+    TopologyError
+        For a model whose branches share more than their first input.
+    InfeasibleError
+        When no placement is within the budget.
+    """
+    ends = articulation_points(dag)
+    alone_s = dag.tau_NM.sum(axis=0) + dag.routed_LMM[0, source]
+    step_s = epsilon * float(alone_s.min()) / (4 * dag.N)
+    fronts: dict[int, _Front] = {source: [(0.0, 0.0, ())]}
+    for entry, exit_ in zip(ends, ends[1:], strict=False):
+        _refuse_shared(dag, entry, exit_)
+        found: dict[int, list[_Label]] = {m: [] for m in range(dag.M)}
+        for a, before in fronts.items():
+            for b, front in _segment_fronts(dag, prices, entry, exit_, a, budget, step_s).items():
+                found[b] += [_combined(x, y, x[0] + y[0]) for x in before for y in front]
+        fronts = {m: _pruned(labels, budget, step_s) for m, labels in found.items() if labels}
+    last: list[_Label] = []
+    for m, front in fronts.items():
+        back_s = 0.0 if return_M is None else float(return_M[m])
+        stays = [(seconds + back_s, paid, plan) for seconds, paid, plan in front]
+        last += stays if target is None else _sent(dag, prices, dag.N, m, target, front)
+    best = min((label for label in last if label[1] <= budget * (1 + 1e-12)), default=None)
+    if best is None:
+        raise InfeasibleError(f"no placement costs {budget:g} or less: expected a larger --energy-limit")
+    return _devices(best[2], dag.N)
+
+
+def _segment_fronts(
+    dag: Dag, prices: BudgetCosts, entry: int, exit_: int, a: int, budget: float, step_s: float
+) -> dict[int, _Front]:
+    """Fronts of the exit on each device, counted from when output `entry` is ready on device `a`."""
+    made: dict[int, dict[int, _Front]] = {entry: {a: [(0.0, 0.0, ())]}}
+    for n in range(entry + 1, exit_ + 1):
+        made[n] = {}
+        for m in np.flatnonzero(np.isfinite(dag.tau_NM[n - 1])).tolist():
+            front: _Front = [(0.0, 0.0, ())]
+            for i in dag.inputs[n - 1]:
+                reached = (_sent(dag, prices, i, p, m, its) for p, its in made[i].items())
+                arrived = _pruned((label for labels in reached for label in labels), budget, step_s)
+                pairs = (_combined(x, y, max(x[0], y[0])) for x in front for y in arrived)
+                front = _pruned(pairs, budget, step_s)
+            tau_s, cost = float(dag.tau_NM[n - 1, m]), float(prices.run_NM[n - 1, m])
+            made[n][m] = [(time + tau_s, paid + cost, ((n, m), plan)) for time, paid, plan in front]
+    return made[exit_]
+
+
+def _sent(dag: Dag, prices: BudgetCosts, i: int, a: int, b: int, front: _Front) -> _Front:
+    seconds, cost = float(dag.routed_LMM[i, a, b]), float(prices.bring_LMM[i, a, b])
+    return [(time + seconds, paid + cost, plan) for time, paid, plan in front] if np.isfinite(seconds) else []
+
+
+def _combined(one: _Label, other: _Label, seconds: float) -> _Label:
+    return (seconds, one[1] + other[1], (None, one[2], other[2]))
+
+
+def _pruned(labels: Iterable[_Label], budget: float, step_s: float) -> _Front:
+    """Keep the Pareto-optimal labels in seconds and cost, one per step of time, within the budget."""
+    kept: _Front = []
+    for label in sorted(labels, key=lambda label: label[:2]):
+        if label[1] > budget * (1 + 1e-12) or (kept and label[1] >= kept[-1][1]):
+            continue
+        if kept and step_s and kept[-1][0] // step_s == label[0] // step_s and len(kept) > 1:
+            kept[-1] = label
+        else:
+            kept.append(label)
+    return kept
+
+
+def _devices(plan: Sequence[Any], N: int) -> tuple[int, ...]:
+    found: dict[int, int] = {}
+    left: list[Sequence[Any]] = [plan]
+    while left:
+        its = left.pop()
+        if its:
+            head, *rest = its
+            if head is not None:
+                found[head[0]] = head[1]
+            left += rest
+    return tuple(found[n] for n in range(1, N + 1))
+
+
+def _refuse_shared(dag: Dag, entry: int, exit_: int) -> None:
+    readers: dict[int, int] = {}
+    for outputs in dag.inputs[entry:exit_]:
+        for i in outputs:
+            readers[i] = readers.get(i, 0) + (i != entry)
+    shared = [i for i, count in readers.items() if count > 1]
+    if shared:
+        raise TopologyError(
+            f"hermes needs branches that share only their first input, got an output of unit {shared[0]} "
+            f"that {readers[shared[0]]} units read inside a branch: use --method optimal"
+        )

@@ -1,57 +1,54 @@
-"""The best split of any network (a DAG) over any graph of devices, proven or with the gap stated.
+"""DAG model of a split problem: finish times of a placement, and the articulation points of the model.
 
-Unit j starts when its device is free and all it takes has arrived:
+Unit j starts when its device is free and all of its inputs have arrived:
 
     finish_j = tau_j^{m(j)} + max(free of m(j), max over i feeding j of (finish_i + epsilon_i^{m(i) -> m(j)}))
 
-A device runs its units one after another in the network's order, as a part that was exported does; transfers
-do not hold one another up, as in the broadcast of equation (2). On a chain this is (1), on a fork and join
-over different devices (2). Where all of the network passes through one output, what comes before and after
-only shares that output's device: such stretches are solved apart (dag_segment.py) and joined by a shortest
-path.
+A device runs its units one after another in the model's order, as an exported part does; transfers do not
+delay one another, as in the broadcast of equation (2). On a chain this is equation (1), on a fork and join
+over different devices equation (2).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from jmsnas.arrays import FloatArray, IntArray
 from jmsnas.errors import InfeasibleError, TopologyError
-from jmsnas.nas.split.links import Array, LinkArrays
+from jmsnas.nas.split.links import LinkArrays
 
 
 @dataclass(frozen=True, slots=True)
 class Dag:
-    """A network of N units over M devices.
+    """A model of N units over M devices.
 
     Attributes
     ----------
     tau_NM
         Seconds of unit n on device m; infinite where it may not run.
     routed_LMM
-        Seconds to bring output n from a device to another by the fastest way; row 0 is the raw input.
-    takes
-        For each unit the outputs it takes, by number: 0 is the raw input, n the output of the n-th unit.
-        Units stand in the order they run, so a unit takes earlier outputs only; the last unit gives the
-        result.
+        Seconds to bring output n from one device to another by the fastest route; row 0 is the raw input.
+    inputs
+        For each unit the outputs it reads, by number: 0 is the raw input, n the output of the n-th unit.
+        Units are in execution order, so a unit reads earlier outputs only; the last unit gives the result.
     """
 
-    tau_NM: Array
-    routed_LMM: Array
+    tau_NM: FloatArray
+    routed_LMM: FloatArray
     inputs: tuple[tuple[int, ...], ...]
 
     def __post_init__(self) -> None:
-        """Refuse what is no network."""
+        """Refuse inputs that are not earlier outputs, and outputs that no unit reads."""
         for n, outputs in enumerate(self.inputs, 1):
             if not outputs or not all(0 <= i < n for i in outputs):
                 raise TopologyError(
-                    f"unit {n} takes outputs {outputs}: expected one or more of 0 (the raw input) to {n - 1}"
+                    f"unit {n} reads outputs {outputs}: expected one or more of 0 (the raw input) to {n - 1}"
                 )
         unused = set(range(len(self.inputs))) - {i for outputs in self.inputs for i in outputs}
         if unused:
             raise TopologyError(
-                f"nobody takes output {min(unused)}: expected the last unit to be the only one that ends"
+                f"no unit reads output {min(unused)}: expected readers of all but the last unit"
             )
 
     @property
@@ -67,7 +64,7 @@ class Dag:
 
 @dataclass(frozen=True, slots=True)
 class DagSplit:
-    """T in seconds, the device of each unit, and a T that no split is below: the same where it is proven."""
+    """A placement (the device of each unit), its T, and a lower bound of T; seconds."""
 
     latency_s: float
     bound_s: float
@@ -75,49 +72,54 @@ class DagSplit:
 
     @property
     def gap(self) -> float:
-        """Share of T that a better split could save at most; 0 where it is proven that none does."""
+        """Relative optimality gap: the largest share of T that a better split could save."""
         return max(0.0, 1 - self.bound_s / self.latency_s) if self.latency_s else 0.0
 
     @property
     def optimal(self) -> bool:
-        """Whether it is proven that no split is faster, to one part in 10^9."""
+        """Whether the placement is proven optimal, to one part in 10^9."""
         return self.gap <= 1e-9
 
 
-def make_dag(tau_NM: Array, sent_bytes_L: Array, links: LinkArrays, inputs: Sequence[Sequence[int]]) -> Dag:
-    """Make a DAG from bytes of each output as float32 (row 0: the encoded raw input). Raises NetworkError."""
-    ways: dict[tuple[float, bool], Array] = {}
+def make_dag(
+    tau_NM: FloatArray, sent_bytes_L: FloatArray, links: LinkArrays, inputs: Sequence[Sequence[int]]
+) -> Dag:
+    """Make a DAG from the bytes of each output as float32 (row 0: the encoded raw input).
+
+    Raises TopologyError.
+    """
+    routes: dict[tuple[float, bool], FloatArray] = {}
     for n, size in enumerate(sent_bytes_L.tolist()):
-        if (size, n == 0) not in ways:
-            ways[size, n == 0] = links.routed_MM(size, n == 0)[0]
-    routed_LMM = np.array([ways[size, n == 0] for n, size in enumerate(sent_bytes_L.tolist())])
+        if (size, n == 0) not in routes:
+            routes[size, n == 0] = links.routed_MM(size, n == 0)[0]
+    routed_LMM = np.array([routes[size, n == 0] for n, size in enumerate(sent_bytes_L.tolist())])
     return Dag(tau_NM, routed_LMM, tuple(tuple(outputs) for outputs in inputs))
 
 
-def finish_times(dag: Dag, devices_KN: NDArray[np.intp], source_K: NDArray[np.intp]) -> Array:
-    """Seconds at which each output is made, of K placements at once, (K, N + 1); row 0 is at time 0."""
+def finish_times(dag: Dag, devices_KN: IntArray, source_K: IntArray) -> FloatArray:
+    """Seconds at which each output of K placements is ready, (K, N + 1); row 0 is at time 0."""
     K, rows = len(devices_KN), np.arange(len(devices_KN))
-    places_KL = np.concatenate([source_K[:, None], devices_KN], axis=1)
+    devices_KL = np.concatenate([source_K[:, None], devices_KN], axis=1)
     finish_KL, free_KM = np.zeros((K, dag.N + 1)), np.zeros((K, dag.M))
     for n, outputs in enumerate(dag.inputs, 1):
-        own_K = places_KL[:, n]
+        own_K = devices_KL[:, n]
         start_K = free_KM[rows, own_K]
         for i in outputs:
-            start_K = np.maximum(start_K, finish_KL[:, i] + dag.routed_LMM[i, places_KL[:, i], own_K])
+            start_K = np.maximum(start_K, finish_KL[:, i] + dag.routed_LMM[i, devices_KL[:, i], own_K])
         finish_KL[:, n] = start_K + dag.tau_NM[n - 1, own_K]
         free_KM[rows, own_K] = finish_KL[:, n]
     return finish_KL
 
 
 def dag_latency(dag: Dag, devices: Sequence[int], source: int = 0, target: int | None = None) -> float:
-    """T of one placement, seconds; the result is brought to `target` where there is one."""
+    """T of one placement, seconds; the result is sent to `target` unless that is None."""
     devices_KN = np.array([devices], dtype=np.intp)
     latency_s = float(finish_times(dag, devices_KN, np.array([source]))[0, -1])
     return latency_s + (0.0 if target is None else float(dag.routed_LMM[-1, devices[-1], target]))
 
 
 def articulation_points(dag: Dag) -> tuple[int, ...]:
-    """Outputs through which all of the network passes, the raw input and the result among them."""
+    """Outputs that every path from raw input to result passes, these two included."""
     last_use = list(range(dag.N + 1))
     for n, outputs in enumerate(dag.inputs, 1):
         for i in outputs:
@@ -130,9 +132,9 @@ def articulation_points(dag: Dag) -> tuple[int, ...]:
     return tuple(found)
 
 
-def refuse_unplaced(latency_s: float, dag: Dag) -> None:
-    """Raise TargetError when no placement was found at all."""
+def refuse_infinite(latency_s: float, dag: Dag) -> None:
+    """Raise InfeasibleError when no placement has a finite latency."""
     if not np.isfinite(latency_s):
         raise InfeasibleError(
-            f"no split of {dag.N} units over {dag.M} devices: no way leads through all of them"
+            f"no split of {dag.N} units over {dag.M} devices: no route leads through all of them"
         )

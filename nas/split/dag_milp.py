@@ -1,17 +1,17 @@
-"""A stretch of a network as a mixed-integer linear program, where too many placements are left to try.
+"""Placement of a DAG as a mixed-integer linear program, for segments with too many placements to enumerate.
 
 Variables: x_nm, unit n runs on m; z_iab, output i is made on a and needed on b (continuous, the shares of x);
-f_n, the end of unit n. Two units that no path orders run in the network's order where they share a device.
-Solved by HiGHS (scipy.optimize.milp), which gives a bound where it runs out of time.
+f_n, the end of unit n. Two units that no path orders run in the model's order where they share a device.
+Solved by HiGHS (scipy.optimize.milp), which gives a lower bound where it runs out of time.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_array
 
+from jmsnas.arrays import IntArray
 from jmsnas.nas.split.dag import Dag
 
 
@@ -35,22 +35,22 @@ class _Rows:
 
 
 def solve_milp(
-    dag: Dag, source: int, devices: Sequence[NDArray[np.intp]], most_s: float, limit_s: float
+    dag: Dag, source: int, devices: Sequence[IntArray], most_s: float, limit_s: float
 ) -> tuple[float, tuple[int, ...] | None]:
-    """Find the placement of least finish of the last unit.
+    """Find the placement in which the last unit finishes first.
 
     Parameters
     ----------
     devices
         Devices each unit may run on.
     most_s
-        A finish that is known to be reached; no better one need be above it.
+        A finish that is known to be reachable, as an upper bound of all variables in seconds.
     limit_s
-        Seconds to think.
+        Time limit of the solver, seconds.
 
     Returns
     -------
-    A bound from below in seconds, and the placement found, or None where there was none in time.
+    A lower bound in seconds, and the placement found, or None where none was found in time.
     """
     x, z, f = _columns(dag, devices)
     columns = f[-1] + 1
@@ -58,17 +58,21 @@ def solve_milp(
     for n in range(1, dag.N + 1):
         rows.add([(x[n, m], 1.0) for m in devices[n - 1].tolist()], 1.0, 1.0)
     _transfers(rows, dag, source, devices, x, z, f)
-    _waiting(rows, dag, devices, x, f, most_s)
+    _device_order(rows, dag, devices, x, f, most_s)
     integrality, upper = np.zeros(columns), np.full(columns, 1.0)
     integrality[list(x.values())] = 1
     upper[f] = most_s * (1 + 1e-9)
-    goal = np.zeros(columns)
-    goal[f[-1]] = 1.0
-    # No gap is left open but that of its numbers; T of what is found is computed anew.
+    objective = np.zeros(columns)
+    objective[f[-1]] = 1.0
+    # The gap is that of the solver's arithmetic only; the caller computes T of the placement again.
     options = {"time_limit": limit_s, "mip_rel_gap": 0.0}
     bounds = Bounds(np.zeros(columns), upper)
     found = milp(
-        goal, integrality=integrality, bounds=bounds, constraints=rows.constraint(columns), options=options
+        objective,
+        integrality=integrality,
+        bounds=bounds,
+        constraints=rows.constraint(columns),
+        options=options,
     )
     bound_s = float(found.mip_dual_bound) if found.mip_dual_bound is not None else 0.0
     if found.x is None:
@@ -81,7 +85,7 @@ _X = dict[tuple[int, int], int]
 _Z = dict[tuple[int, int, int, int], int]
 
 
-def _columns(dag: Dag, devices: Sequence[NDArray[np.intp]]) -> tuple[_X, _Z, list[int]]:
+def _columns(dag: Dag, devices: Sequence[IntArray]) -> tuple[_X, _Z, list[int]]:
     x = {key: n for n, key in enumerate((n, m) for n in range(1, dag.N + 1) for m in devices[n - 1].tolist())}
     edges = [(i, n) for n, outputs in enumerate(dag.inputs, 1) for i in outputs if i > 0]
     keys = ((i, n, a, b) for i, n in edges for a in devices[i - 1].tolist() for b in devices[n - 1].tolist())
@@ -91,9 +95,9 @@ def _columns(dag: Dag, devices: Sequence[NDArray[np.intp]]) -> tuple[_X, _Z, lis
 
 
 def _transfers(
-    rows: _Rows, dag: Dag, source: int, devices: Sequence[NDArray[np.intp]], x: _X, z: _Z, f: list[int]
+    rows: _Rows, dag: Dag, source: int, devices: Sequence[IntArray], x: _X, z: _Z, f: list[int]
 ) -> None:
-    """Let a unit end no sooner than each output it takes has come and it has run."""
+    """Add the constraints that a unit ends after each of its inputs has arrived and it has run."""
     for n, outputs in enumerate(dag.inputs, 1):
         own = devices[n - 1].tolist()
         runs = [(x[n, m], -float(dag.tau_NM[n - 1, m])) for m in own]
@@ -113,10 +117,10 @@ def _transfers(
             rows.add([(f[n - 1], 1.0), (f[i - 1], -1.0), *runs, *moved], 0.0)
 
 
-def _waiting(
-    rows: _Rows, dag: Dag, devices: Sequence[NDArray[np.intp]], x: _X, f: list[int], most_s: float
+def _device_order(
+    rows: _Rows, dag: Dag, devices: Sequence[IntArray], x: _X, f: list[int], most_s: float
 ) -> None:
-    """Let units on one device run one after another; and no device do all of its work in less time."""
+    """Add the constraints that units on one device run one after another, and the end is after its work."""
     before = _ancestors(dag)
     for n in range(1, dag.N + 1):
         for i in range(1, n):
@@ -138,7 +142,7 @@ def _ancestors(dag: Dag) -> list[set[int]]:
 
 
 def normalised(dag: Dag) -> tuple[Dag, float]:
-    """Give the same network in units in which its longest time is 1, as the solver's tolerances want it."""
+    """Scale a DAG to a longest time of 1, as the solver's tolerances need; returns it and the unit in s."""
     finite = np.concatenate([part[np.isfinite(part)].ravel() for part in (dag.tau_NM, dag.routed_LMM)])
     unit_s: float = float(finite.max(initial=0.0)) or 1.0
     return Dag(dag.tau_NM / unit_s, dag.routed_LMM / unit_s, dag.inputs), unit_s

@@ -1,6 +1,6 @@
-"""Devices and any links between them, from a network file: what `jmsnas split` needs of one.
+"""Topologies with any links between devices, for the split of a given model.
 
-A search needs a chain or a mesh (jmsnas/topology.py); a fixed network can be split over any graph of devices.
+A search needs a chain or a mesh (`Topology`); a given model can be split over any graph of devices.
 """
 
 from dataclasses import dataclass
@@ -22,9 +22,9 @@ from jmsnas.topology import (
 
 @dataclass(frozen=True, slots=True)
 class GeneralTopology:
-    """Devices (the first holds the raw input), links, the file's own input encoding and policy; its tree.
+    """A topology with links between any two devices; `Topology` is the special case of a chain or a mesh.
 
-    `returns`: whether the result goes back to the first device, as of `Topology`.
+    The first device holds the raw input. `tree` is set on a mesh; the other fields are as in `Topology`.
     """
 
     devices: tuple[Device, ...]
@@ -36,13 +36,19 @@ class GeneralTopology:
 
 
 def general_topology(topology: Topology) -> GeneralTopology:
-    """Give a chain or mesh as a graph."""
-    own = topology.input_encoding, topology.policy
-    return GeneralTopology(topology.devices, topology.links, *own, mesh_tree(topology), topology.returns)
+    """Convert a chain or a mesh to the general form."""
+    return GeneralTopology(
+        devices=topology.devices,
+        links=topology.links,
+        input_encoding=topology.input_encoding,
+        policy=topology.policy,
+        tree=mesh_tree(topology),
+        returns=topology.returns,
+    )
 
 
 def load_general_topology(name: str, user_folder: Path | None = None) -> GeneralTopology:
-    """Load a network file by name or path, whatever its links are. Raises NetworkError, UnitError."""
+    """Load a topology file by name or path, with any links. Raises TopologyError, UnitError."""
     path = find_toml("topologies", name, user_folder, TopologyError)
     table, where = read_toml(path, TopologyError), str(path)
     refuse_unknown_keys(table, TOPOLOGY_KEYS, where, TopologyError)
@@ -58,5 +64,10 @@ def load_general_topology(name: str, user_folder: Path | None = None) -> General
     names = [device.name for device in devices]
     if not names or len(set(names)) < len(names):
         raise TopologyError(f"{where} needs devices with different names, got {', '.join(names) or 'none'}")
-    own = str(table.get("input", "uint8")), str(table.get("policy", "strict"))
-    return GeneralTopology(devices, links, *own, returns=bool(table.get("return", False)))
+    return GeneralTopology(
+        devices=devices,
+        links=links,
+        input_encoding=str(table.get("input", "uint8")),
+        policy=str(table.get("policy", "strict")),
+        returns=bool(table.get("return", False)),
+    )

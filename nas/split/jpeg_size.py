@@ -1,4 +1,4 @@
-"""How many bytes a photograph of a network's size takes as JPEG: encoded, not guessed."""
+"""Size of a photograph encoded as JPEG at a model's input size."""
 
 import io
 from pathlib import Path
@@ -12,10 +12,9 @@ QUALITY = 90
 
 
 def jpeg_bytes(size: int, photograph: Path | None = None) -> float:
-    """Encode a photograph, cut to a square and scaled to `size` x `size`, and give its mean bytes.
+    """Mean bytes of photographs, cropped to a square, scaled to `size` x `size` and encoded as JPEG.
 
-    Without one, the two photographs that come with scikit-learn (a palace, a flower) are taken. Raises
-    InputError.
+    Without `photograph`, those of the two sample images of scikit-learn. Raises InputError.
     """
     if photograph is None:
         from sklearn.datasets import load_sample_images

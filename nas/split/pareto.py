@@ -1,34 +1,39 @@
-"""Latency against throughput: the least T at every period that can be kept, of a line or of a mesh."""
+"""Pareto front of latency against throughput, on a chain or a mesh of devices."""
 
 from collections.abc import Callable
 
 import numpy as np
 
+from jmsnas.arrays import FloatArray
 from jmsnas.errors import InfeasibleError, TopologyError
-from jmsnas.nas.split.links import Array
+from jmsnas.nas.split.chain_and_mesh import JOINED_ENCODING, MeshSplit, fork_and_tree, mesh_split
 from jmsnas.nas.split.methods import SplitRequest
-from jmsnas.nas.split.on_mesh import JOINED_ENCODING, MeshSplit, mesh_split
 from jmsnas.nas.split.problem import SplitProblem
 from jmsnas.nas.split.solve_mesh import assign_branches
 from jmsnas.nas.split.throughput import chain_period, min_latency_within_period
 
 
-def latency_throughput_front(costs: SplitProblem, request: SplitRequest) -> list[tuple[float, float]]:
-    """Give (seconds between two images, least T) of every plan that no other beats in both; rising periods.
+def latency_throughput_front(problem: SplitProblem, request: SplitRequest) -> list[tuple[float, float]]:
+    """Compute the Pareto front of (seconds between two images, T), by rising periods.
 
     Raises
     ------
-    NetworkError
-        For a graph of devices that is neither a line nor a mesh with a child for each branch.
-    TargetError
+    TopologyError
+        For a topology that is neither a chain nor a mesh with a child for each branch.
+    InfeasibleError
         When the policy allows no plan at all.
     """
-    if costs.fork:
-        within = _tree_within(costs, request)
-    elif costs.is_chain_topology and costs.is_chain:
-        within = _part_within(costs, request.encoding, request.policy, request.min_layers, costs.back_M)
+    if problem.fork:
+        within = _mesh_within(problem, request)
+    elif problem.is_chain_topology and problem.is_chain:
+        within = _chain_within(
+            problem, request.encoding, request.policy, request.min_layers, problem.return_M
+        )
     else:
-        raise TopologyError(f"{costs.network} on {', '.join(costs.names)}: no line and no mesh of branches")
+        raise TopologyError(
+            f"{problem.model} on {', '.join(problem.names)}: expected a chain of layers on a chain of "
+            "devices, or branches on a mesh"
+        )
     found: list[tuple[float, float]] = []
     period_s = np.inf
     while True:
@@ -42,40 +47,43 @@ def latency_throughput_front(costs: SplitProblem, request: SplitRequest) -> list
         period_s = own_s * (1 - 1e-9)
 
 
-# From a period to the period of the plan of least T that keeps it, and that T. Raises TargetError.
+# From the longest period allowed to the period and T of the plan of least T. Raises InfeasibleError.
 _Within = Callable[[float], tuple[float, float]]
 
 
-def _part_within(costs: SplitProblem, encoding: str, policy: str, min_layers: int, back_M: Array) -> _Within:
-    epsilon_LM, limits = costs.epsilon_LM(encoding), costs.limits(encoding, policy, min_layers)
+def _chain_within(
+    problem: SplitProblem, encoding: str, policy: str, min_layers: int, return_M: FloatArray
+) -> _Within:
+    epsilon_LM, limits = problem.epsilon_LM(encoding), problem.limits(encoding, min_layers)
     early = policy == "stop-early"
 
     def within(period_s: float) -> tuple[float, float]:
-        given = (costs.tau_NM, epsilon_LM, policy, period_s, limits, back_M)
-        latency_s, placement = min_latency_within_period(*given)
-        return chain_period(costs.tau_NM, epsilon_LM, placement, early), latency_s
+        latency_s, placement = min_latency_within_period(
+            problem.tau_NM, epsilon_LM, policy, period_s, limits, return_M
+        )
+        return chain_period(problem.tau_NM, epsilon_LM, placement, early), latency_s
 
     return within
 
 
-def _tree_within(costs: SplitProblem, request: SplitRequest) -> _Within:
-    """Keep a period in trunk, branches and tail, each by itself."""
-    parts = mesh_split(costs, request.encoding, request.policy, request.min_layers)
-    none = np.zeros(parts.trunk.M)
-    trunk = _part_within(parts.trunk, request.encoding, parts.trunk_policy, request.min_layers, none)
-    tail = _part_within(parts.tail, JOINED_ENCODING, request.policy, 0, parts.tail_back_M)
+def _mesh_within(problem: SplitProblem, request: SplitRequest) -> _Within:
+    """Meet a period in trunk, branches and tail, each by itself."""
+    parts = mesh_split(problem, request.encoding, request.policy, request.min_layers)
+    no_return_M = np.zeros(parts.trunk.M)
+    trunk = _chain_within(parts.trunk, request.encoding, parts.trunk_policy, request.min_layers, no_return_M)
+    tail = _chain_within(parts.tail, JOINED_ENCODING, request.policy, 0, parts.tail_return_M)
 
     def within(period_s: float) -> tuple[float, float]:
-        each = [trunk(period_s), _branches_within(costs, parts, period_s), tail(period_s)]
+        each = [trunk(period_s), _branches_within(problem, parts, period_s), tail(period_s)]
         return max(its[0] for its in each), sum(its[1] for its in each)
 
     return within
 
 
-def _branches_within(costs: SplitProblem, parts: MeshSplit, period_s: float) -> tuple[float, float]:
-    assert costs.tree, "asked for forks over a mesh only"
-    busy_BK = np.maximum(np.maximum(parts.tau_BK, parts.behind_BK), parts.to_K)
-    kept_BK = np.where(busy_BK <= period_s * (1 + 1e-12), parts.tau_BK + parts.behind_BK, np.inf)
-    none_K = np.zeros(len(parts.to_K))
-    latency_s, chosen = assign_branches(kept_BK, parts.to_K, none_K, costs.tree.fan_out)
+def _branches_within(problem: SplitProblem, parts: MeshSplit, period_s: float) -> tuple[float, float]:
+    times, (_, tree) = parts.branches, fork_and_tree(problem)
+    busy_BK = np.maximum(np.maximum(times.tau_BK, times.child_to_join_BK), times.root_to_child_K)
+    seconds_BK = np.where(busy_BK <= period_s * (1 + 1e-12), times.tau_BK + times.child_to_join_BK, np.inf)
+    none_K = np.zeros(len(times.children))
+    latency_s, chosen = assign_branches(seconds_BK, times.root_to_child_K, none_K, tree.fan_out)
     return float(max(busy_BK[b, k] for b, k in enumerate(chosen))), latency_s

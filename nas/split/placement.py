@@ -1,51 +1,49 @@
-"""Which layers run on which device: D^m and d(m) of equation (1), and the time of every term."""
+"""Placement of layers on a chain of devices: the cuts D^m of equation (1), and the terms of its latency."""
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from jmsnas.arrays import FloatArray
 from jmsnas.errors import TopologyError
 from jmsnas.latency import completion_latency
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """A chain's split: `cuts` = (c_1, ..., c_M), device m runs layers c_{m-1}+1 .. c_m (counted from 1).
+    """Cuts of a chain, (c_1, ..., c_M): device m runs layers c_{m-1}+1 .. c_m, counted from 1.
 
-    Link m carries the output of layer c_m onward (c = 0: the raw input). A device with no layer relays.
-    On a mesh the cuts are of its line (trunk and tail), and `children[b]` runs branch b.
+    Link m carries the output of layer c_m (c = 0: the raw input). A device with no layer relays.
+    On a mesh the cuts are of trunk and tail, and `children[b]` runs branch b.
     """
 
     cuts: tuple[int, ...]
     children: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse cuts that go back."""
+        """Refuse cuts that decrease."""
         if not self.cuts or list(self.cuts) != sorted(self.cuts) or self.cuts[0] < 0:
-            raise TopologyError(
-                f"cuts {self.cuts} of a chain must not fall: expected 0 <= c_1 <= ... <= c_M = N"
-            )
+            raise TopologyError(f"cuts {self.cuts} of a chain decrease: expected 0 <= c_1 <= ... <= c_M = N")
 
     @property
     def layers(self) -> tuple[range, ...]:
-        """D^m of each device, as layer numbers from 1; empty for a relay."""
+        """D^m of each device, as layer numbers from 1; empty for a device that only relays."""
         starts = (0, *self.cuts[:-1])
         return tuple(range(start + 1, cut + 1) for start, cut in zip(starts, self.cuts, strict=True))
 
     @property
     def devices(self) -> tuple[int, ...]:
-        """Index of the device that runs each layer, N numbers that never fall."""
+        """Index of the device that runs each layer, non-decreasing, (N,)."""
         return tuple(m for m, layers in enumerate(self.layers) for _ in layers)
 
 
 @dataclass(frozen=True, slots=True)
 class LatencyTerm:
-    """One device's share of equation (1) or (2): tau_D^m and eps^m, seconds; `layers` as numbers from 1.
+    """Contribution of one device to equation (1) or (2): tau_D^m and eps^m, seconds; `layers` counted from 1.
 
-    `epsilon_root_s`: for a child of a tree, seconds until the root's output is with it (eps^{r->m}, and with
-    serial fan-out the copies before it). `return_s`: to bring the result back from here. `memory_bytes` and
-    `energy_j` are what an inference takes of the device, None where it is not known.
+    `epsilon_root_s`: for a child of a tree, seconds until the root's output arrives (eps^{r->m}, and with
+    serial fan-out the copies before it). `return_s`: seconds to send the result back from this device.
+    `memory_bytes` and `energy_j` are used by one inference, None where unknown.
     """
 
     device: str
@@ -60,39 +58,41 @@ class LatencyTerm:
 
 
 def placement_from_devices(devices: tuple[int, ...], device_count: int) -> Placement:
-    """Make the placement in which layer n runs on `devices[n]`. Raises NetworkError."""
+    """Make the placement in which layer n runs on `devices[n]`. Raises TopologyError."""
     counts = np.bincount(devices, minlength=device_count)
     placement = Placement(tuple(int(cut) for cut in np.cumsum(counts)))
     if placement.devices != devices:
-        raise TopologyError(f"devices {devices} of a chain must not fall from layer to layer")
+        raise TopologyError(
+            f"devices {devices} of a chain decrease from layer to layer: expected data to flow forward"
+        )
     return placement
 
 
 def chain_latency(
-    tau_NM: NDArray[np.float64],
-    epsilon_LM: NDArray[np.float64],
+    tau_NM: FloatArray,
+    epsilon_LM: FloatArray,
     placement: Placement,
     stop_early: bool = False,
 ) -> float:
-    """T of equation (1) in seconds.
+    """T of a placement on a chain by equation (1), in seconds.
 
     Parameters
     ----------
     tau_NM
         Seconds of layer n on device m.
     epsilon_LM
-        Seconds to send the output of layer n (row 0: the raw input) over the link behind device m; its last
+        Seconds to send the output of layer n (row 0: the raw input) over the link after device m; the last
         column is 0 (eps^M = 0).
     stop_early
-        The result stays where the last layer ran: links behind that device carry nothing.
+        The result stays where the last layer ran: later links carry nothing.
     """
     tau_s, epsilon_s = chain_terms(tau_NM, epsilon_LM, placement, stop_early)
     return float(completion_latency(tau_s, epsilon_s))
 
 
 def chain_terms(
-    tau_NM: NDArray[np.float64],
-    epsilon_LM: NDArray[np.float64],
+    tau_NM: FloatArray,
+    epsilon_LM: FloatArray,
     placement: Placement,
     stop_early: bool = False,
 ) -> tuple[list[float], list[float]]:

@@ -1,77 +1,110 @@
-"""`--costs FILE`: a table of given times and sizes, as TOML, JSON or CSV; docs/split.md describes it."""
+"""Read a split problem from a table of latencies and sizes (`--costs FILE`): TOML, JSON or CSV.
+
+docs/split.md describes the format.
+"""
 
 import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
-from jmsnas.device import Device
+from jmsnas.arrays import FloatArray
 from jmsnas.errors import InputError, TopologyError, UnitError
 from jmsnas.files import read_toml, refuse_unknown_keys
-from jmsnas.nas.graph.fork_join import MeshTree, mesh_tree
+from jmsnas.nas.graph.fork_join import mesh_tree
 from jmsnas.nas.split.general_topology import GeneralTopology
 from jmsnas.nas.split.problem import SplitProblem
-from jmsnas.topology import Link, Topology, device_from_toml, link_from_toml
+from jmsnas.topology import Topology, device_from_toml, link_from_toml
 from jmsnas.units import parse_bytes, parse_duration
 
 _MAX_BYTES = 1 << 24
-_KEYS = ("name", "input", "policy", "inputs", "return", "fan_out", "tree", "device", "link", "layer")
-_LAYER_KEYS = ("name", "bytes", "tau", "weights", "peak", "after")
 _CSV_KEYS = ("layer", "bytes", "weights", "after")
+
+
+class _Layer(msgspec.Struct, forbid_unknown_fields=True):
+    """A [[layer]]; sizes in bytes or as text such as 9kB, times as text such as 1.5ms."""
+
+    name: str
+    bytes: float | str
+    tau: list[str] | dict[str, str]
+    weights: float | str = 0
+    peak: float | str = 0
+    after: list[str] | None = None
+
+
+class _Tree(msgspec.Struct, forbid_unknown_fields=True):
+    """The [tree] of a mesh."""
+
+    root: str
+    children: tuple[str, ...]
+
+
+class _Table(msgspec.Struct, forbid_unknown_fields=True, rename={"returns": "return"}):
+    """The whole file; devices and links are parsed as in a topology file."""
+
+    inputs: dict[str, float | str]
+    layer: list[_Layer]
+    device: list[dict[str, Any]] = []
+    link: list[dict[str, Any]] | None = None
+    name: str | None = None
+    input: str | None = None
+    policy: str | None = None
+    returns: bool | None = None
+    fan_out: str = "broadcast"
+    tree: _Tree | None = None
 
 
 def read_problem(
     path: Path, topology: GeneralTopology | None = None
 ) -> tuple[SplitProblem, Mapping[str, str]]:
-    """Read a table of costs.
+    """Read a split problem from a table.
 
     Parameters
     ----------
     path
         A file ending in .toml, .json or .csv.
-    network
+    topology
         Devices and links, where the file has none (a CSV table never has).
 
     Returns
     -------
-    The costs, and the file's own `input` and `policy` where it has them.
+    The problem, and the file's own `input` and `policy` where it has them.
 
     Raises
     ------
     InputError
         Naming the file and what is missing, unknown or wrong in it.
     """
-    readers = {
+    readers: dict[str, Callable[[], Any]] = {
         ".toml": lambda: read_toml(path, InputError),
-        ".json": lambda: _json(path),
-        ".csv": lambda: _csv(path),
+        ".json": lambda: _read_json(path),
+        ".csv": lambda: _read_csv(path),
     }
     if path.suffix not in readers:
         raise InputError(f"cannot read {path}: expected a table ending in .toml, .json or .csv")
-    document = readers[path.suffix]()
-    refuse_unknown_keys(document, _KEYS, str(path), InputError)
     try:
-        costs = _costs(document, path, topology)
-    except KeyError as error:
-        raise InputError(f"{path} lacks the key {error}: see docs/split.md") from error
-    except (TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path} has a value of the wrong kind: {error}") from error
+        table = msgspec.convert(readers[path.suffix](), _Table)
+        problem = _problem(table, path, topology)
+    except msgspec.ValidationError as error:
+        raise InputError(f"{path}: {error}. See docs/split.md") from error
     except (UnitError, TopologyError) as error:
         raise InputError(f"{path}: {error}") from error
-    return costs, {key: str(document[key]) for key in ("input", "policy") if key in document}
+    own = {"input": table.input, "policy": table.policy}
+    return problem, {key: value for key, value in own.items() if value is not None}
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
         if len(content) > _MAX_BYTES:
-            raise InputError(f"{path} is larger than {_MAX_BYTES} bytes: this is no table of costs")
+            raise InputError(f"{path} is larger than {_MAX_BYTES} bytes: this is not a table of costs")
         return content.decode("utf-8-sig")
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
@@ -79,27 +112,21 @@ def _text(path: Path) -> str:
         raise InputError(f"{path} is not text: {error}") from error
 
 
-def _json(path: Path) -> dict[str, Any]:
+def _read_json(path: Path) -> Any:
     try:
-        document = json.loads(_text(path))
+        return json.loads(_read_text(path))
     except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a JSON file: {error}") from error
-    if not isinstance(document, dict):
-        raise InputError(
-            f"{path} holds {type(document).__name__}: expected an object with {', '.join(_KEYS)}"
-        )
-    return document
 
 
-def _csv(path: Path) -> dict[str, Any]:
-    """Read a row a layer: `layer`, `bytes`, a column of times a device; rows `input:uint8` are inputs."""
-    rows = list(csv.DictReader(io.StringIO(_text(path))))
+def _read_csv(path: Path) -> dict[str, Any]:
+    """Read one row per layer: `layer`, `bytes`, times per device; rows named `input:uint8` are inputs."""
+    rows = list(csv.DictReader(io.StringIO(_read_text(path))))
     if not rows or not {"layer", "bytes"} <= set(rows[0]):
         raise InputError(f"{path} lacks a column layer or bytes: expected layer,bytes,DEVICE,DEVICE,...")
     if any(None in row or None in row.values() for row in rows):
         raise InputError(f"{path} has a row that is longer or shorter than its first line")
     devices = [name for name in rows[0] if name not in _CSV_KEYS]
-    inputs = {row["layer"][6:]: row["bytes"] for row in rows if row["layer"].startswith("input:")}
     layers: list[dict[str, Any]] = []
     for row in rows:
         if not row["layer"].startswith("input:"):
@@ -110,112 +137,114 @@ def _csv(path: Path) -> dict[str, Any]:
             layers.append(layer)
     return {
         "name": path.stem,
-        "inputs": inputs,
+        "inputs": {row["layer"][6:]: row["bytes"] for row in rows if row["layer"].startswith("input:")},
         "device": [{"name": name} for name in devices],
         "layer": layers,
     }
 
 
-def _costs(document: Mapping[str, Any], path: Path, topology: GeneralTopology | None) -> SplitProblem:
-    layers: Sequence[Mapping[str, Any]] = document["layer"]
-    for entry in layers:
-        refuse_unknown_keys(entry, _LAYER_KEYS, f"{path} [[layer]]", InputError)
-    given = topology if "link" not in document and topology else None
-    devices = (
-        given.devices if given else tuple(device_from_toml(its, str(path)) for its in document["device"])
-    )
-    links = (
-        given.links if given else tuple(link_from_toml(its, str(path)) for its in document.get("link", ()))
-    )
-    columns = [str(its["name"]) for its in document["device"]] if "device" in document else []
-    names = [device.name for device in devices]
+def _problem(table: _Table, path: Path, given: GeneralTopology | None) -> SplitProblem:
+    columns = [str(entry.get("name")) for entry in table.device]
+    topology = _own_topology(table, path) if table.link is not None or given is None else given
+    names = [device.name for device in topology.devices]
     if columns and sorted(columns) != sorted(names):
         raise InputError(
-            f"{path} has times of {', '.join(columns)}, the network has {', '.join(names)}: expected the "
-            "same. Give the network with --network, or write a TOML file with links of its own ([[link]])"
+            f"{path} has times of {', '.join(columns)}, the topology has {', '.join(names)}: expected the "
+            "same. Choose the topology with --network, or write a TOML file with links of its own ([[link]])"
         )
-    if not layers or not names or len(set(names)) < len(names):
+    if not table.layer or not names or len(set(names)) < len(names):
         raise InputError(f"{path} needs one layer or more, and devices of different names")
-    tau_NM = np.array([_times(entry, columns or names, path) for entry in layers])
+    tau_NM = np.array([_times(layer, columns or names, path) for layer in table.layer])
     tau_NM = tau_NM[:, [columns.index(name) for name in names]] if columns else tau_NM
-    units = tuple(str(entry["name"]) for entry in layers)
-    costs = SplitProblem(
-        network=str(document.get("name", path.stem)),
-        units=units,
-        devices=devices,
+    problem = SplitProblem(
+        model=table.name or path.stem,
+        units=tuple(layer.name for layer in table.layer),
+        devices=topology.devices,
         tau_NM=tau_NM,
         low_NM=tau_NM,
         high_NM=tau_NM,
-        output_bytes_N=np.array([_bytes(entry["bytes"]) for entry in layers]),
-        input_bytes={str(name): _bytes(size) for name, size in document["inputs"].items()},
-        links=links,
-        inputs=_takes(layers, units, path),
-        weight_bytes_N=np.array([_bytes(entry.get("weights", 0)) for entry in layers]),
-        peak_bytes_N=np.array([_bytes(entry.get("peak", 0)) for entry in layers]),
+        output_bytes_N=_sizes([layer.bytes for layer in table.layer]),
+        input_bytes=dict(zip(table.inputs, _sizes(table.inputs.values()).tolist(), strict=True)),
+        links=topology.links,
+        inputs=_inputs(table.layer, path),
+        weight_bytes_N=_sizes([layer.weights for layer in table.layer]),
+        peak_bytes_N=_sizes([layer.peak for layer in table.layer]),
         provenance={name: f"given in {path.name}" for name in names},
-        tree=given.tree if given else _tree(document, path, devices, links),
-        returns=bool(document.get("return", given.returns if given else False)),
+        tree=topology.tree,
+        returns=topology.returns if table.returns is None else table.returns,
     )
-    if "tree" in document and not costs.fork:
+    if table.tree and not problem.fork:
         raise InputError(
             f"{path} has a [tree]: expected layers that fork once, into two branches or more and as many as "
             "children at most, and one layer `after` the ends of all branches"
         )
-    if not costs.fork and not np.isfinite(tau_NM).all():
-        raise InputError(f"{path} leaves out times: expected one a device, unless there is a [tree]")
-    return costs
+    if not problem.fork and not np.isfinite(tau_NM).all():
+        raise InputError(f"{path} leaves out times: expected one per device, unless there is a [tree]")
+    return problem
 
 
-def _tree(
-    document: Mapping[str, Any], path: Path, devices: tuple[Device, ...], links: tuple[Link, ...]
-) -> MeshTree | None:
-    if "tree" not in document:
-        return None
-    tree = document["tree"]
-    refuse_unknown_keys(tree, ("root", "children"), f"{path} [tree]", InputError)
-    root, children = str(tree["root"]), tuple(str(name) for name in tree["children"])
-    fan_out = str(document.get("fan_out", "broadcast"))
-    return mesh_tree(Topology(path.stem, devices, links, root, children, policy="relay", fan_out=fan_out))
+def _own_topology(table: _Table, path: Path) -> GeneralTopology:
+    try:
+        devices = tuple(device_from_toml(entry, str(path)) for entry in table.device)
+        links = tuple(link_from_toml(entry, str(path)) for entry in table.link or ())
+    except KeyError as error:
+        raise InputError(f"{path} lacks the key {error}: see docs/split.md") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path} has a value of the wrong kind: {error}") from error
+    if table.tree is None:
+        return GeneralTopology(devices, links)
+    mesh = Topology(
+        name=path.stem,
+        devices=devices,
+        links=links,
+        root=table.tree.root,
+        children=table.tree.children,
+        policy="relay",
+        fan_out=table.fan_out,
+    )
+    return GeneralTopology(devices, links, tree=mesh_tree(mesh))
 
 
-def _times(entry: Mapping[str, Any], devices: Sequence[str], path: Path) -> list[float]:
-    times = entry["tau"]
-    if isinstance(times, dict):
-        refuse_unknown_keys(times, devices, f"{path}: tau of layer {entry['name']}", InputError)
-        return [parse_duration(str(times[name])) if name in times else math.inf for name in devices]
-    if len(times) != len(devices):
+def _times(layer: _Layer, devices: Sequence[str], path: Path) -> list[float]:
+    if isinstance(layer.tau, dict):
+        refuse_unknown_keys(layer.tau, devices, f"{path}: tau of layer {layer.name}", InputError)
+        return [parse_duration(layer.tau[name]) if name in layer.tau else math.inf for name in devices]
+    if len(layer.tau) != len(devices):
         raise InputError(
-            f"{path}: layer {entry['name']} has {len(times)} times, expected one for each of "
+            f"{path}: layer {layer.name} has {len(layer.tau)} times, expected one for each of "
             f"{', '.join(devices)}"
         )
-    return [parse_duration(str(time)) for time in times]
+    return [parse_duration(time) for time in layer.tau]
 
 
-def _takes(
-    layers: Sequence[Mapping[str, Any]], names: tuple[str, ...], path: Path
-) -> tuple[tuple[int, ...], ...]:
-    inputs: list[tuple[int, ...]] = []
-    for n, entry in enumerate(layers):
-        before = {name: k for k, name in enumerate(names[:n], 1)} | {"input": 0}
-        after = entry.get("after")
-        if after is None:
-            inputs.append((n,))
-            continue
-        unknown = [str(name) for name in after if name not in before]
-        if unknown or not after:
-            raise InputError(
-                f"{path}: layer {names[n]} comes after {', '.join(unknown) or 'nothing'}: expected `input` "
-                "or layers above it"
-            )
-        inputs.append(tuple(dict.fromkeys(before[str(name)] for name in after)))
-    return tuple(inputs)
+def _inputs(layers: Sequence[_Layer], path: Path) -> tuple[tuple[int, ...], ...]:
+    """Outputs that each layer reads, by number; without `after` that of the layer above."""
+    found: list[tuple[int, ...]] = []
+    known = {"input": 0}
+    for n, layer in enumerate(layers):
+        if layer.after is None:
+            found.append((n,))
+        else:
+            unknown = [name for name in layer.after if name not in known]
+            if unknown or not layer.after:
+                raise InputError(
+                    f"{path}: layer {layer.name} comes after {', '.join(unknown) or 'nothing'}: expected "
+                    "`input` or layers above it"
+                )
+            found.append(tuple(dict.fromkeys(known[name] for name in layer.after)))
+        known = {**known, layer.name: n + 1, "input": 0}
+    return tuple(found)
 
 
-def _bytes(value: Any) -> float:
+def _sizes(values: Iterable[float | str]) -> FloatArray:
+    return np.array([_size(value) for value in values], dtype=float)
+
+
+def _size(value: float | str) -> float:
     try:
         size = float(value)
     except ValueError:
-        size = parse_bytes(value)
+        size = parse_bytes(str(value))
     if not (size >= 0 and math.isfinite(size)):
-        raise InputError(f"a size of {value} bytes: expected a number of 0 or more")
+        raise InputError(f"a size of {size:g} bytes: expected a number of 0 or more")
     return size

@@ -1,22 +1,42 @@
-"""What a network costs over devices, and on what that rests: U(.), its own profile, or published figures.
+"""Split problem of a model: latency of each unit on each device, and sizes of outputs and weights.
 
-What each device's seconds rest on is unit_latency.py's to say.
+Latencies are those of the model's own profile; else U(.) of the device's latency table, measured, simulated
+or published, as in a search; else the roofline of a simulated device. Anything else is refused with the
+command that measures it.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
+from jmsnas.arrays import FloatArray
 from jmsnas.cost import Operator
 from jmsnas.device import Device
-from jmsnas.nas.graph.model import Model
+from jmsnas.errors import EstimatorError
+from jmsnas.estimators.external import external_folder
+from jmsnas.estimators.lookup import DeviceModel, device_model_of, load_device_model
+from jmsnas.estimators.prediction import extrapolated
+from jmsnas.estimators.store.current import current_estimator
+from jmsnas.nas.graph.model import Model, Unit
+from jmsnas.nas.graph.unit_profile import read_profile
 from jmsnas.nas.split.problem import SplitProblem
-from jmsnas.nas.split.unit_latency import UnitLatency, unit_latency
+from jmsnas.profiler.simulation.roofline import (
+    load_simulated_device,
+    operators_latency_s,
+    serving_key,
+    simulated_device_names,
+)
+from jmsnas.profiler.table.latency_table import LatencyTable
+from jmsnas.profiler.table.parquet import read_table
 from jmsnas.progress import Progress, no_progress
 from jmsnas.topology import INPUT_BYTES, Link
 from jmsnas.workspace import Workspace
 
 _FLOAT32_BYTES = 4
+# A 90 % interval wider than this factor either way is too uncertain to compare plans.
+_MAX_UNCERTAINTY = 1.5
 
 
 def problem_of_model(
@@ -27,56 +47,177 @@ def problem_of_model(
     jpeg_bytes: float | None = None,
     progress: Progress = no_progress,
 ) -> SplitProblem:
-    """Put together what a network costs.
+    """Make the split problem of a model over devices and links.
 
     Parameters
     ----------
     devices, links
-        In the order data meets them.
-    place
-        The workspace that holds tables, estimators and profiles.
+        In the order that data passes them.
+    workspace
+        Holds tables, estimators and profiles.
     jpeg_bytes
-        Bytes of an encoded image, where that is known.
+        Bytes of an encoded image, where known.
 
     Raises
     ------
     EstimatorError
-        Naming what nobody has measured and the command that does.
+        Naming what has not been measured, and the command that measures it.
     """
     columns: dict[tuple[str, str], UnitLatency] = {}
     for n, device in enumerate(devices):
-        progress(n, len(devices), f"costs on {device.name}")
+        progress(n, len(devices), f"latencies on {device.name}")
         if (device.table, device.runtime) not in columns:
             columns[device.table, device.runtime] = unit_latency(model, device, workspace)
     own = [columns[device.table, device.runtime] for device in devices]
-    inputs: dict[str, float] = {
-        name: float(size * model.input_elements) for name, size in INPUT_BYTES.items()
-    }
-    if jpeg_bytes is not None:
-        inputs["jpeg"] = jpeg_bytes
+    input_bytes = {name: float(size * model.input_elements) for name, size in INPUT_BYTES.items()}
     return SplitProblem(
-        network=model.name,
+        model=model.name,
         units=tuple(unit.name for unit in model.units),
         devices=devices,
         tau_NM=np.stack([column.tau_N for column in own], axis=1),
         low_NM=np.stack([column.low_N for column in own], axis=1),
         high_NM=np.stack([column.high_N for column in own], axis=1),
         output_bytes_N=np.array([float(_FLOAT32_BYTES * unit.output_elements) for unit in model.units]),
-        input_bytes=inputs,
+        input_bytes=input_bytes if jpeg_bytes is None else {**input_bytes, "jpeg": jpeg_bytes},
         links=links,
         inputs=tuple(unit.inputs for unit in model.units),
         weight_bytes_N=np.array([float(_FLOAT32_BYTES * unit.parameters) for unit in model.units]),
-        peak_bytes_N=np.array([_peak(unit.operators) for unit in model.units]),
-        simulated=_of("simulated", devices, own),
-        published=_of("published", devices, own),
+        peak_bytes_N=np.array([_peak_bytes(unit.operators) for unit in model.units]),
+        simulated=_devices_of("simulated", devices, own),
+        published=_devices_of("published", devices, own),
         provenance={d.name: column.provenance for d, column in zip(devices, own, strict=True)},
     )
 
 
-def _of(origin: str, devices: Sequence[Device], columns: Sequence[UnitLatency]) -> tuple[str, ...]:
+@dataclass(frozen=True, slots=True)
+class UnitLatency:
+    """Seconds of each unit on one device, with an interval, (N,) each, and where they come from.
+
+    `provenance` is a summary for people, `origin` one of `jmsnas.origin.ORIGINS`.
+    """
+
+    tau_N: FloatArray
+    low_N: FloatArray
+    high_N: FloatArray
+    provenance: str
+    origin: str = "measured"
+
+
+def _devices_of(origin: str, devices: Sequence[Device], columns: Sequence[UnitLatency]) -> tuple[str, ...]:
     pairs = zip(devices, columns, strict=True)
     return tuple(device.name for device, column in pairs if column.origin == origin)
 
 
-def _peak(operators: tuple[Operator, ...]) -> float:
+def _peak_bytes(operators: Sequence[Operator]) -> float:
     return float(_FLOAT32_BYTES * max((its.read + its.written for its in operators), default=0))
+
+
+def unit_latency(model: Model, device: Device, workspace: Workspace) -> UnitLatency:
+    """Predict or look up the latency of each unit of a model on a device.
+
+    U(.) predicts blocks as in a search; the roofline of a simulated device is used for blocks outside its
+    table, and for units that are not blocks.
+
+    Raises
+    ------
+    EstimatorError
+        Naming what has not been measured, and the command that measures it.
+    """
+    runtimes = dict.fromkeys((device.runtime, "onnxruntime", "torch"))
+    profiles = (read_profile(workspace, device.table, model, runtime) for runtime in runtimes)
+    if profile := next((its for its in profiles if its), None):
+        return UnitLatency(
+            np.array(profile.median_s),
+            np.array(profile.low_s),
+            np.array(profile.high_s),
+            f"measured: the model's own {model.N} units, {profile.runtime}, {profile.measured_at}",
+        )
+    external, path = external_folder(workspace, device.table, device.runtime), workspace.table(device.table)
+    table = read_table(path) if path.exists() else None
+    if all(unit.block for unit in model.units):
+        estimator = load_device_model(external) if external else _own_estimator(device, workspace, table)
+        if estimator:
+            return _predicted(model, device, estimator)
+    if device.table in simulated_device_names() and not external and (table is None or table.simulated):
+        seconds = _roofline(model, device, model.units)
+        provenance = f"SIMULATED: roofline of {device.table}, {device.runtime}"
+        return UnitLatency(seconds, seconds, seconds, provenance, "simulated")
+    raise EstimatorError(
+        f"{model.name} has not been measured on {device.name}: expected a profile of its own units. Run, on "
+        f"that machine: {_command(model, device)}"
+    )
+
+
+def _command(model: Model, device: Device) -> str:
+    size = f" --size {model.input_shape[1]}" if model.input_shape[1:2] != (224,) else ""
+    return f"jmsnas profile --model {model.name} --device {device.table}{size}"
+
+
+def _own_estimator(device: Device, workspace: Workspace, table: LatencyTable | None) -> DeviceModel | None:
+    """U(.) of a device's own table; None without a table, or with a simulated one without rows of the key."""
+    if table is None:
+        return None
+    key = serving_key(device.table, device.runtime, table.keys)
+    if table.simulated and key not in table.keys:
+        return None
+    return device_model_of(current_estimator(workspace, device.table, table, key), table.for_key(key))
+
+
+def _predicted(model: Model, device: Device, device_model: DeviceModel) -> UnitLatency:
+    """Predict the blocks of a model by U(.), and refuse blocks outside the training range.
+
+    On a simulated device such a block has its roofline. On a published table, which cannot be measured
+    further, its interval is wider, and it is refused where the interval is too wide.
+    """
+    estimator, blocks = device_model.estimator, [unit.block for unit in model.units if unit.block]
+    origin, far_N = estimator.origin, extrapolated(device_model, blocks)
+    tau_N, (low_N, high_N) = estimator.predict_s(blocks), estimator.interval_s(blocks)
+    uncertain_N = far_N & (high_N > _MAX_UNCERTAINTY**2 * low_N)
+    _refuse_unknown_blocks(model, device, origin, uncertain_N if origin == "published" else far_N)
+    known = sum(block in estimator.rows for block in blocks)
+    others = len(blocks) - known
+    beyond = ""
+    if origin == "simulated" and far_N.any():
+        units = [unit for unit, far in zip(model.units, far_N, strict=True) if far]
+        tau_N[far_N] = low_N[far_N] = high_N[far_N] = _roofline(model, device, units)
+        others -= len(units)
+        beyond = f", {len(units)} by the roofline"
+    elif far_N.any():
+        beyond = f", {far_N.sum()} of them beyond its table by wider intervals"
+    by_others = f"{origin} by others: {device_model.setting or device.table}; "
+    provenance = {"measured": "", "simulated": "SIMULATED: "}.get(origin, by_others)
+    provenance += f"U(.): {known} blocks by their own rows, {others} predicted{beyond}"
+    return UnitLatency(tau_N, low_N, high_N, provenance, origin)
+
+
+def _refuse_unknown_blocks(model: Model, device: Device, origin: str, unknown_N: NDArray[np.bool_]) -> None:
+    if origin == "simulated" or not unknown_N.any():
+        return
+    published = origin == "published"
+    factor = (
+        f", with an uncertainty of more than a factor {_MAX_UNCERTAINTY:g} either way" if published else ""
+    )
+    raise EstimatorError(
+        f"{unknown_N.sum()} blocks of {model.name} are outside the training range of {device.name}{factor}, "
+        f"as {model.units[int(unknown_N.argmax())].block}. Run{', on that machine' * published}: "
+        f"{_command(model, device)}"
+    )
+
+
+def _roofline(model: Model, device: Device, units: Sequence[Unit]) -> FloatArray:
+    """Seconds by published figures; a unit without operators takes the bare call as a block, else nothing."""
+    simulated = load_simulated_device(device.table)
+    unknown = {name for unit in units for name in unit.unknown}
+    if unknown:
+        raise EstimatorError(
+            f"no figures of {', '.join(sorted(unknown))} are published for {device.name}: {model.name} "
+            f"cannot be simulated there. Run, on that machine: {_command(model, device)}"
+        )
+    return np.array(
+        [
+            operators_latency_s(simulated, device.runtime, unit.operators)
+            if unit.operators or unit.block
+            else 0.0
+            for unit in units
+        ]
+    )

@@ -1,38 +1,38 @@
-"""The best split of equation (1) with limits a device, exactly: the states are (device, cut).
+"""Optimal split of a chain by equation (1), with limits per device: dynamic programming over (device, cut).
 
 N layers, M devices, L = N + 1 cuts (cut c: the first c layers are done; cut 0 is the raw input). Device m,
 from cut b to cut c, takes S_m[c] - S_m[b], the difference of prefix sums: so the least over b is a running
 minimum, O(N M) in all; with limits it is a minimum over a window, O(N M log N).
-Pure functions over arrays: nothing here knows of spaces or networks.
+Pure functions of arrays.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from jmsnas.arrays import FloatArray, IntArray
 from jmsnas.errors import InfeasibleError
 from jmsnas.nas.split.placement import Placement
 
-# Sums of the same numbers in another order differ in the last digits: a limit met exactly is met.
+# Sums of the same numbers in another order differ in the last digits: a limit reached exactly is met.
 _ROUNDING = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
 class ResourceBudget:
-    """A resource no device may use more of than it has: bytes of memory, joules.
+    """A limited resource of each device: bytes of memory or joules.
 
     Layers b+1 .. c on device m use the sum of `use_NM` over them, plus the largest `peak_NM` among them, plus
-    `sent_LM[c, m]` for sending output c; at most `limit_M[m]` (infinite: no limit).
+    `sent_LM[c, m]` for sending output c; at most `limit_M[m]` (infinite: unlimited).
     """
 
-    use_NM: NDArray[np.float64]
-    peak_NM: NDArray[np.float64]
-    sent_LM: NDArray[np.float64]
-    limit_M: NDArray[np.float64]
+    use_NM: FloatArray
+    peak_NM: FloatArray
+    sent_LM: FloatArray
+    limit_M: FloatArray
 
-    def used_M(self, placement: Placement, stop_early: bool = False) -> NDArray[np.float64]:
-        """What each device uses under a placement; with `stop_early` nothing is sent behind layer N."""
+    def used_M(self, placement: Placement, stop_early: bool = False) -> FloatArray:
+        """Use of each device under a placement, (M,); with `stop_early` nothing is sent after layer N."""
         N = len(self.use_NM)
         used_M = np.zeros(len(self.limit_M))
         for m, (layers, cut) in enumerate(zip(placement.layers, placement.cuts, strict=True)):
@@ -42,11 +42,11 @@ class ResourceBudget:
         return used_M
 
     def holds(self, placement: Placement, stop_early: bool = False) -> bool:
-        """Whether no device uses more than it has."""
+        """Whether a placement is within the limit of every device."""
         return bool((self.used_M(placement, stop_early) <= self.limit_M * (1 + _ROUNDING)).all())
 
-    def earliest_start(self, m: int, stop_early: bool = False) -> NDArray[np.intp]:
-        """Give, for each cut c, the least cut from which device m may run up to c; (L,), c + 1 where none."""
+    def earliest_start(self, m: int, stop_early: bool = False) -> IntArray:
+        """Least cut from which device m may run up to each cut c; (L,), c + 1 where there is none."""
         N = len(self.use_NM)
         cuts = np.arange(N + 1)
         if np.isinf(self.limit_M[m]):
@@ -55,7 +55,7 @@ class ResourceBudget:
         free_L = self.limit_M[m] * (1 + _ROUNDING) - self.sent_LM[:, m]
         if stop_early:
             free_L[N] = self.limit_M[m] * (1 + _ROUNDING)
-        # What a start at b uses never grows with b: halve the interval in which the first that fits lies.
+        # The use from a start at b never grows with b: bisect for the first b within the limit.
         peaks = range_min_table(-np.append(self.peak_NM[:, m], 0.0))
         low, high = np.zeros(N + 1, dtype=np.intp), cuts.astype(np.intp)
         while (low < high).any():
@@ -68,21 +68,21 @@ class ResourceBudget:
 
 @dataclass(frozen=True, slots=True)
 class DeviceLimits:
-    """How many layers each device runs at least and at most, and what they may use."""
+    """Fewest and most layers of each device, and its limited resources."""
 
-    min_layers_M: NDArray[np.int64]
-    max_layers_M: NDArray[np.int64]
+    min_layers_M: IntArray
+    max_layers_M: IntArray
     budgets: tuple[ResourceBudget, ...] = ()
 
 
 def policy_limits(policy: str, N: int, M: int) -> DeviceLimits:
-    """Give the limits a policy alone sets: `strict` one layer a device or more, the others none."""
+    """Make the limits of a policy alone: `strict` at least one layer per device, the others none."""
     least = 1 if policy == "strict" else 0
     return DeviceLimits(np.full(M, least), np.full(M, N))
 
 
-def range_min_table(values: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """Make the table behind `range_min`: level k holds the least of 2^k values from each place on."""
+def range_min_table(values: FloatArray) -> list[FloatArray]:
+    """Make the sparse table of `range_min`: level k holds the minimum of 2^k values from each index on."""
     levels, span = [values], 1
     while 2 * span <= len(values):
         levels.append(np.minimum(levels[-1][:-span], levels[-1][span:]))
@@ -90,10 +90,8 @@ def range_min_table(values: NDArray[np.float64]) -> list[NDArray[np.float64]]:
     return levels
 
 
-def range_min(
-    levels: list[NDArray[np.float64]], first: NDArray[np.intp], last: NDArray[np.intp]
-) -> NDArray[np.float64]:
-    """Least of the values first .. last, both included, for arrays of windows; infinite where empty."""
+def range_min(levels: list[FloatArray], first: IntArray, last: IntArray) -> FloatArray:
+    """Minimum of the values first .. last, both included, for arrays of windows; infinite where empty."""
     least = np.full(len(first), np.inf)
     length = last - first + 1
     level = np.frexp(np.maximum(length, 1))[1] - 1
@@ -104,44 +102,44 @@ def range_min(
 
 
 def solve_chain(
-    tau_NM: NDArray[np.float64],
-    epsilon_LM: NDArray[np.float64],
+    tau_NM: FloatArray,
+    epsilon_LM: FloatArray,
     policy: str = "strict",
     limits: DeviceLimits | None = None,
-    return_M: NDArray[np.float64] | None = None,
+    return_M: FloatArray | None = None,
 ) -> tuple[float, Placement]:
-    """Find the least T of equation (1) over all splits that policy and limits allow, and one that reaches it.
+    """Find the split of least T by equation (1) among those that the policy and the limits allow.
 
     Parameters
     ----------
     tau_NM
         Seconds of layer n on device m.
     epsilon_LM
-        Seconds to send output n (row 0: the raw input) over the link behind device m; last column 0.
+        Seconds to send output n (row 0: the raw input) over the link after device m; last column 0.
     policy
         `strict`, `relay` or `stop-early`.
     limits
-        Layers and resources a device, beside what the policy asks; None for the policy alone.
+        Layers and resources of each device, in addition to the policy; None for the policy alone.
     return_M
-        Seconds to bring the result back from device m; None where it stays.
+        Seconds to send the result back from device m; None where it stays.
 
     Returns
     -------
-    T in seconds, and the placement. Exact.
+    T in seconds, and the placement; optimal.
 
     Raises
     ------
-    TargetError
+    InfeasibleError
         When no split is allowed.
     """
     N, M = tau_NM.shape
     stop_early = policy == "stop-early"
     limits = limits or policy_limits(policy, N, M)
     least_M = np.maximum(limits.min_layers_M, 1 if policy == "strict" else 0)
-    back_M = np.zeros(M) if return_M is None else return_M
+    return_M = np.zeros(M) if return_M is None else return_M
     cuts = np.arange(N + 1)
     arrived_L = np.where(cuts == 0, 0.0, np.inf)
-    starts: list[tuple[NDArray[np.float64], NDArray[np.intp], NDArray[np.intp]]] = []
+    starts: list[tuple[FloatArray, IntArray, IntArray]] = []
     ends_M = np.full(M, np.inf)
     for m in range(M):
         sums_L = np.concatenate([[0.0], np.cumsum(tau_NM[:, m])])
@@ -158,7 +156,7 @@ def solve_chain(
             running_L = np.minimum.accumulate(left_L)
             done_L[least_M[m] :] = running_L[: N + 1 - least_M[m]] + sums_L[least_M[m] :]
         if (stop_early and not least_M[m + 1 :].any()) or m == M - 1:
-            ends_M[m] = done_L[N] + back_M[m]
+            ends_M[m] = done_L[N] + return_M[m]
         arrived_L = done_L + epsilon_LM[:, m]
     device = int(ends_M.argmin())
     if not np.isfinite(ends_M[device]):

@@ -1,35 +1,32 @@
-"""Join the stretches of a network: the shortest path over the devices of the outputs that all passes through.
+"""Optimal split of any model (a DAG) over any topology, proven or with the optimality gap stated.
 
-The path is found by bounds from below; wherever a pair of ends on it is not known exactly, that pair is
-solved (dag_segment.py) and the path found again. When all of it is known, no other can be shorter.
+The model is cut at its articulation points into segments, which share only the device of the output between
+them. The least latency of a segment for each pair of end devices is bounded first: from below by the longest
+of all paths without waiting, from above by any placement. A shortest path over the end devices is found by
+the lower bounds; each pair of ends on it that is not exact yet is solved, by enumeration or as a
+mixed-integer linear program (dag_milp.py), and the path found again. When all of it is exact, it is optimal.
 """
 
 import math
 import time
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
+from jmsnas.arrays import FloatArray, IntArray
 from jmsnas.nas.split.dag import (
     Dag,
     DagSplit,
     articulation_points,
     dag_latency,
     finish_times,
-    refuse_unplaced,
+    refuse_infinite,
 )
 from jmsnas.nas.split.dag_milp import normalised, solve_milp
-from jmsnas.nas.split.dag_segment import (
-    Segment,
-    enumerate_placements,
-    feasible_devices,
-    keep_faster,
-    make_segment,
-)
-from jmsnas.nas.split.links import Array
 
-# More placements than this go to the integer program.
-_MOST_TRIED = 200_000
+# A segment with more placements than this goes to the integer program.
+_MAX_ENUMERATED = 200_000
 _SLACK = 1 + 1e-12
 
 
@@ -38,78 +35,63 @@ def solve_dag(
     source: int = 0,
     target: int | None = None,
     time_limit_s: float = 30.0,
-    back_M: Array | None = None,
+    return_M: FloatArray | None = None,
 ) -> DagSplit:
-    """Find the placement of least T of a network over a graph of devices.
+    """Find the placement of least T of a model over a topology.
 
     Parameters
     ----------
     dag
         See `make_dag`.
     source, target
-        Devices that hold the raw input and need the result; None where it may stay.
-    back_M
-        Seconds from the device where the result is in the end to where it goes back to.
+        Devices that hold the raw input and need the result; None where the result may stay.
+    return_M
+        Seconds to send the result back from the device where it ends up.
     time_limit_s
-        After it the best that was found is given, with the bound that holds by then.
+        After it the best placement found is returned with its lower bound.
 
     Raises
     ------
-    TargetError
-        When no way leads through all units.
+    InfeasibleError
+        When no route leads through all units.
     """
     deadline = time.monotonic() + time_limit_s
     ends = articulation_points(dag)
-    stretches = [make_segment(dag, entry, exit_) for entry, exit_ in zip(ends, ends[1:], strict=False)]
+    segments = [make_segment(dag, entry, exit_) for entry, exit_ in zip(ends, ends[1:], strict=False)]
 
-    back_M = np.zeros(dag.M) if back_M is None else back_M
-    final_M = back_M if target is None else dag.routed_LMM[-1, :, target] + back_M[target]
+    return_M = np.zeros(dag.M) if return_M is None else return_M
+    final_M = return_M if target is None else dag.routed_LMM[-1, :, target] + return_M[target]
     known: set[tuple[int, int, int]] = set()
     while True:
-        bound_s, path = _shortest([stretch.low_MM for stretch in stretches], source, final_M)
-        refuse_unplaced(bound_s, dag)
+        bound_s, path = _shortest_path([segment.low_MM for segment in segments], source, final_M)
+        refuse_infinite(bound_s, dag)
         open_ = [
             (k, a, b)
-            for k, (stretch, a, b) in enumerate(zip(stretches, path, path[1:], strict=False))
-            if stretch.high_MM[a, b] > stretch.low_MM[a, b] * _SLACK and (k, a, b) not in known
+            for k, (segment, a, b) in enumerate(zip(segments, path, path[1:], strict=False))
+            if segment.high_MM[a, b] > segment.low_MM[a, b] * _SLACK and (k, a, b) not in known
         ]
         if not open_ or time.monotonic() > deadline:
             break
         for k, a, b in open_:
-            _solve(stretches[k], a, b, deadline - time.monotonic())
+            _solve_ends(segments[k], a, b, deadline - time.monotonic())
             known.add((k, a, b))
-    _, path = _shortest([stretch.high_MM for stretch in stretches], source, final_M)
-    placed = [s.best_MMN[a, b] for s, a, b in zip(stretches, path, path[1:], strict=False)]
+    _, path = _shortest_path([segment.high_MM for segment in segments], source, final_M)
+    placed = [s.best_MMN[a, b] for s, a, b in zip(segments, path, path[1:], strict=False)]
     devices = tuple(int(m) for m in np.concatenate(placed))
     end = devices[-1] if target is None else target
-    latency_s = dag_latency(dag, devices, source, target) + float(back_M[end])
+    latency_s = dag_latency(dag, devices, source, target) + float(return_M[end])
     return DagSplit(latency_s, min(bound_s, latency_s), devices)
 
 
-def _solve(stretch: Segment, a: int, b: int, left_s: float) -> None:
-    """Work out one pair of ends: by trying all that is affordable, else by the integer program."""
-    devices = feasible_devices(stretch, a, b)
-    if math.prod(len(its) for its in devices) <= _MOST_TRIED:
-        enumerate_placements(stretch, a, b, devices)
-        return
-    small, unit_s = normalised(stretch.dag)
-    bound, placed = solve_milp(small, a, devices, stretch.high_MM[a, b] / unit_s, max(left_s, 0.1))
-    if placed is not None:
-        devices_KN, a_K = np.array([placed], dtype=np.intp), np.array([a])
-        finish_K = finish_times(stretch.dag, devices_KN, a_K)[:, -1]
-        keep_faster(stretch.high_MM, stretch.best_MMN, devices_KN, a_K, finish_K)
-    # HiGHS is sure of its bound to about 10^-9 of what is largest.
-    bound_s = min(bound * unit_s, stretch.high_MM[a, b])
-    stretch.low_MM[a, b] = max(stretch.low_MM[a, b], bound_s)
-
-
-def _shortest(costs_MM: Sequence[Array], source: int, final_M: Array) -> tuple[float, list[int]]:
-    """Least sum along the stretches from `source`, and the device of each output between them."""
+def _shortest_path(
+    seconds_MM: Sequence[FloatArray], source: int, final_M: FloatArray
+) -> tuple[float, list[int]]:
+    """Least sum along the segments from `source`, and the device of each output between them."""
     M = len(final_M)
     best_M = np.where(np.arange(M) == source, 0.0, np.inf)
     came_from = []
-    for cost_MM in costs_MM:
-        reached_MM = best_M[:, None] + cost_MM
+    for segment_MM in seconds_MM:
+        reached_MM = best_M[:, None] + segment_MM
         came_from.append(reached_MM.argmin(axis=0))
         best_M = reached_MM.min(axis=0)
     ends_M = best_M + final_M
@@ -117,3 +99,94 @@ def _shortest(costs_MM: Sequence[Array], source: int, final_M: Array) -> tuple[f
     for origin_M in reversed(came_from):
         path.append(int(origin_M[path[-1]]))
     return float(ends_M.min()), path[::-1]
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """The units after output `entry` up to unit `exit` as a DAG of their own, the exit last.
+
+    Attributes
+    ----------
+    low_MM, high_MM
+        Bounds of the seconds from the entry's end on device a to the exit's end on device b.
+    through_NMMM
+        The least seconds of a path through unit n on device m, for each pair of ends: (units, m, a, b).
+    best_MMN
+        The placement that reaches `high_MM`.
+    """
+
+    dag: Dag
+    low_MM: FloatArray
+    high_MM: FloatArray
+    through_NMMM: FloatArray
+    best_MMN: IntArray
+
+
+def make_segment(whole: Dag, entry: int, exit_: int) -> Segment:
+    """Cut the units entry + 1 .. exit_ out of a DAG, and bound their latency."""
+    inputs = tuple(tuple(i - entry for i in outputs) for outputs in whole.inputs[entry:exit_])
+    dag = Dag(whole.tau_NM[entry:exit_], whole.routed_LMM[entry : exit_ + 1], inputs)
+    through_NMMM, low_MM = _path_bounds(dag)
+    M, N = dag.M, dag.N
+    high_MM, best_MMN = np.full((M, M), np.inf), np.zeros((M, M, N), dtype=np.intp)
+    segment = Segment(dag, low_MM, high_MM, through_NMMM, best_MMN)
+    # Every placement of the inner units on one device.
+    a, inner, b = np.stack(np.meshgrid(range(M), range(M), range(M), indexing="ij")).reshape(3, -1)
+    devices_KN = np.repeat(inner[:, None], N, axis=1)
+    devices_KN[:, -1] = b
+    _keep_faster(segment, devices_KN, a)
+    return segment
+
+
+def _keep_faster(segment: Segment, devices_KN: IntArray, a_K: IntArray) -> None:
+    """Time K placements from end device `a_K`, and keep the fastest of each pair of ends in the segment."""
+    finish_K = finish_times(segment.dag, devices_KN, a_K)[:, -1]
+    order, b_K = np.argsort(-finish_K, kind="stable"), devices_KN[:, -1]
+    order = order[finish_K[order] < segment.high_MM[a_K[order], b_K[order]]]
+    segment.high_MM[a_K[order], b_K[order]] = finish_K[order]  # the last one written is the least
+    segment.best_MMN[a_K[order], b_K[order]] = devices_KN[order]
+
+
+def _path_bounds(dag: Dag) -> tuple[FloatArray, FloatArray]:
+    """Least seconds of the longest path through each unit on each device, and of the longest path."""
+    N, M = dag.N, dag.M
+    # head[n][a, m]: from the entry on a to the end of unit n on m; tail[n][m, b]: from there to the exit.
+    head = np.zeros((N + 1, M, M))
+    head[0] = np.where(np.eye(M, dtype=bool), 0.0, np.inf)
+    for n, outputs in enumerate(dag.inputs, 1):
+        arrivals = [_min_plus(head[i], dag.routed_LMM[i]) for i in outputs]
+        head[n] = np.max(arrivals, axis=0) + dag.tau_NM[n - 1]
+    tail = np.full((N + 1, M, M), -np.inf)
+    tail[N] = np.where(np.eye(M, dtype=bool), 0.0, np.inf)
+    for n in range(N, 0, -1):
+        onward = dag.tau_NM[n - 1][:, None] + tail[n]
+        for i in dag.inputs[n - 1]:
+            tail[i] = np.maximum(tail[i], _min_plus(dag.routed_LMM[i], onward))
+    through_NMMM = head[1:].transpose(0, 2, 1)[:, :, :, None] + tail[1:, :, None, :]
+    return through_NMMM, through_NMMM.min(axis=1).max(axis=0)
+
+
+def _min_plus(first_MM: FloatArray, second_MM: FloatArray) -> FloatArray:
+    """Min-plus matrix product."""
+    least_MM: FloatArray = (first_MM[:, :, None] + second_MM[None]).min(axis=1)
+    return least_MM
+
+
+def _solve_ends(segment: Segment, a: int, b: int, left_s: float) -> None:
+    """Solve one pair of end devices: by enumeration of the feasible devices, else by the integer program."""
+    most_s = segment.high_MM[a, b] * _SLACK
+    devices = [np.flatnonzero(row <= most_s) for row in segment.through_NMMM[:, :, a, b]]
+    devices[-1] = np.array([b])
+    if math.prod(len(its) for its in devices) <= _MAX_ENUMERATED:
+        grid = np.meshgrid(*devices, indexing="ij")
+        devices_KN = np.stack([axis.ravel() for axis in grid], axis=1)
+        _keep_faster(segment, devices_KN, np.full(len(devices_KN), a))
+        segment.low_MM[a, b] = segment.high_MM[a, b]
+        return
+    small, unit_s = normalised(segment.dag)
+    bound, placed = solve_milp(small, a, devices, segment.high_MM[a, b] / unit_s, max(left_s, 0.1))
+    if placed is not None:
+        _keep_faster(segment, np.array([placed], dtype=np.intp), np.array([a]))
+    # The bound of HiGHS is accurate to about 10^-9 of the largest number.
+    bound_s = min(bound * unit_s, segment.high_MM[a, b])
+    segment.low_MM[a, b] = max(segment.low_MM[a, b], bound_s)

@@ -1,8 +1,8 @@
-"""The best split of equation (2), exactly: it separates into the line of devices and the branches.
+"""Optimal split of a mesh by equation (2): trunk and tail as chains, branches by bottleneck assignment.
 
-``T = T(line) + max over branches``: the line (trunk up to the root, tail behind the join) is a chain, and the
-branches are given to children so that the slowest is as fast as can be, a bottleneck assignment.
-B branches, K children. Pure functions over arrays.
+``T = T(trunk) + T(tail) + max over branches``: the trunk (up to the root) and the tail (after the join) are
+chains, and the branches are assigned to children so that the slowest branch is as fast as possible.
+B branches, K children. Pure functions of arrays.
 """
 
 import functools
@@ -10,42 +10,42 @@ import math
 from itertools import combinations, permutations
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
+from jmsnas.arrays import FloatArray, IntArray
 from jmsnas.errors import InfeasibleError
 from jmsnas.nas.split.placement import Placement
 from jmsnas.nas.split.solve_chain import DeviceLimits, ResourceBudget, solve_chain
 
-# So many ways to give branches their children are looked at one by one.
-_FEW_WAYS = 120
+# Up to so many assignments are enumerated.
+_MAX_ENUMERATED = 120
 
 
-def bottleneck_assignment(cost_BK: NDArray[np.float64]) -> tuple[float, tuple[int, ...]]:
-    """Give each branch a child of its own so that the greatest cost is least.
+def bottleneck_assignment(cost_BK: FloatArray) -> tuple[float, tuple[int, ...]]:
+    """Assign each branch a child of its own so that the greatest cost is least (bottleneck assignment).
 
     Returns
     -------
-    The greatest cost, and the child of each branch. Exact: every way where they are few, else the least
-    threshold at which a perfect matching exists, found by halving over the distinct costs.
+    The greatest cost, and the child of each branch; optimal. Few assignments are enumerated; otherwise the
+    least threshold at which a perfect matching exists is found by bisection over the distinct costs.
 
     Raises
     ------
-    TargetError
-        When no assignment has a finite cost (more branches than children, say).
+    InfeasibleError
+        When no assignment has a finite cost, for example with more branches than children.
     """
     B, K = cost_BK.shape
     if B == 0:
         return 0.0, ()
     none = f"no way to give each of {B} branches one of {K} children is allowed"
-    if B <= K and math.perm(K, B) <= _FEW_WAYS:
-        ways_PB = _every_way(B, K)
-        greatest_P = cost_BK[np.arange(B), ways_PB].max(axis=1)
+    if B <= K and math.perm(K, B) <= _MAX_ENUMERATED:
+        children_PB = _all_assignments(B, K)
+        greatest_P = cost_BK[np.arange(B), children_PB].max(axis=1)
         best = int(greatest_P.argmin())
         if not np.isfinite(greatest_P[best]):
             raise InfeasibleError(none)
-        return float(greatest_P[best]), tuple(ways_PB[best].tolist())
+        return float(greatest_P[best]), tuple(children_PB[best].tolist())
     levels = np.unique(cost_BK[np.isfinite(cost_BK)])
     low, high = 0, len(levels)
     found: tuple[int, ...] = ()
@@ -62,17 +62,15 @@ def bottleneck_assignment(cost_BK: NDArray[np.float64]) -> tuple[float, tuple[in
 
 
 @functools.cache
-def _every_way(B: int, K: int) -> NDArray[np.intp]:
-    """List the children of each branch, every way; (P, B)."""
+def _all_assignments(B: int, K: int) -> IntArray:
+    """List all assignments of B branches to K children, (P, B)."""
     return np.array(list(permutations(range(K), B)), dtype=np.intp)
 
 
-def arrivals_s(
-    epsilon_root_K: NDArray[np.float64], used: tuple[int, ...], fan_out: str
-) -> NDArray[np.float64]:
-    """Seconds until the trunk's output is at each child, the children `used` being sent to; (K,).
+def arrivals_s(epsilon_root_K: FloatArray, used: tuple[int, ...], fan_out: str) -> FloatArray:
+    """Seconds until the trunk's output arrives at each child, when it is sent to the children `used`; (K,).
 
-    `broadcast`: all at once. `serial`: one copy after the other, in the order of the children.
+    `broadcast`: to all at once. `serial`: one copy after the other, in the order of the children.
     """
     if fan_out == "broadcast":
         return epsilon_root_K
@@ -82,26 +80,26 @@ def arrivals_s(
 
 
 def assign_branches(
-    tau_BK: NDArray[np.float64],
-    epsilon_root_K: NDArray[np.float64],
-    epsilon_K: NDArray[np.float64],
+    tau_BK: FloatArray,
+    epsilon_root_K: FloatArray,
+    epsilon_K: FloatArray,
     fan_out: str = "broadcast",
 ) -> tuple[float, tuple[int, ...]]:
-    """Give each branch its child: the least of the max term of equation (2) without tau_D^r.
+    """Assign the branches to children so that the max term of equation (2) (without tau_D^r) is least.
 
     Parameters
     ----------
     tau_BK
-        Seconds of branch b on child k; infinite where it must not run there.
+        Seconds of branch b on child k; infinite where it may not run there.
     epsilon_root_K, epsilon_K
         eps^{r->k} and eps^k, seconds.
     fan_out
-        `broadcast` or `serial`; with `serial` a child without a branch is sent nothing, so every choice of
-        used children is tried.
+        `broadcast` or `serial`; with `serial` nothing is sent to a child without a branch, so every choice
+        of used children is tried.
 
     Returns
     -------
-    Seconds, and the child of each branch. Raises TargetError.
+    Seconds, and the child of each branch. Raises InfeasibleError.
     """
     B, K = tau_BK.shape
     if fan_out == "broadcast" or B == K:
@@ -123,17 +121,17 @@ def assign_branches(
 
 
 def solve_trunk_and_tail(
-    tau_NM: NDArray[np.float64],
-    epsilon_LM: NDArray[np.float64],
+    tau_NM: FloatArray,
+    epsilon_LM: FloatArray,
     policy: str,
     limits: DeviceLimits,
-    return_M: NDArray[np.float64] | None = None,
+    return_M: FloatArray | None = None,
     joint: tuple[int, int] | None = None,
 ) -> tuple[float, Placement]:
-    """Split the line of a mesh as `solve_chain` does a chain: the trunk ends on the root, the tail behind it.
+    """Split trunk and tail of a mesh as two chains: the trunk ends on the root, the tail runs after it.
 
-    `joint`: how many layers the trunk has, and how many devices up to the root; None for a plain chain. The
-    result may stop early in the tail only. Raises TargetError.
+    `joint`: layers of the trunk, and devices up to the root; None for a plain chain. The result may stop
+    early in the tail only. Returns T and the placement. Raises InfeasibleError.
     """
     if joint is None:
         return solve_chain(tau_NM, epsilon_LM, policy, limits, return_M)
@@ -142,9 +140,9 @@ def solve_trunk_and_tail(
     trunk_s, trunk = solve_chain(
         tau_NM[:n, :m], epsilon_LM[: n + 1, :m], trunk_policy, _limits_of(limits, slice(0, n), slice(0, m))
     )
-    back_M = None if return_M is None else return_M[m:]
-    behind = _limits_of(limits, slice(n, None), slice(m, None))
-    tail_s, tail = solve_chain(tau_NM[n:, m:], epsilon_LM[n:, m:], policy, behind, back_M)
+    return_M = None if return_M is None else return_M[m:]
+    after = _limits_of(limits, slice(n, None), slice(m, None))
+    tail_s, tail = solve_chain(tau_NM[n:, m:], epsilon_LM[n:, m:], policy, after, return_M)
     return trunk_s + tail_s, Placement((*trunk.cuts, *(n + cut for cut in tail.cuts)))
 
 
@@ -152,10 +150,10 @@ def _limits_of(limits: DeviceLimits, layers: slice, devices: slice) -> DeviceLim
     outputs = slice(layers.start, None if layers.stop is None else layers.stop + 1)
     budgets = tuple(
         ResourceBudget(
-            budget.use_NM[layers, devices],
-            budget.peak_NM[layers, devices],
-            budget.sent_LM[outputs, devices],
-            budget.limit_M[devices],
+            use_NM=budget.use_NM[layers, devices],
+            peak_NM=budget.peak_NM[layers, devices],
+            sent_LM=budget.sent_LM[outputs, devices],
+            limit_M=budget.limit_M[devices],
         )
         for budget in limits.budgets
     )

@@ -1,32 +1,32 @@
-"""The split of a chain that answers most images a second: the least period, exactly.
+"""Optimal split of a chain for throughput: the least period between two images.
 
-While images follow one another each device and each link works on another one, so a new image may come
-every ``max over m of max(tau_D^m, epsilon_{d(m)}^m)`` seconds. Whether a period can be met is one pass over
-the cuts: among those that device m-1 can end at, the last one leaves device m the least to do. O(N M) a
-period tried.
+In a pipeline each device and each link works on another image, so a new image may start every
+``max over m of max(tau_D^m, epsilon_{d(m)}^m)`` seconds. Whether a period is feasible takes one pass over the
+cuts: among those that device m-1 can end at, the last one leaves device m the least work. O(N M) per period.
 """
 
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
+from jmsnas.arrays import FloatArray, IntArray
 from jmsnas.errors import InfeasibleError
-from jmsnas.nas.split.links import Array
 from jmsnas.nas.split.placement import Placement, chain_terms
 from jmsnas.nas.split.solve_chain import DeviceLimits, ResourceBudget, policy_limits, solve_chain
 
 
-def chain_period(tau_NM: Array, epsilon_LM: Array, placement: Placement, stop_early: bool = False) -> float:
-    """Seconds between two images of a placement: the slowest device or link (see `chain_latency`)."""
+def chain_period(
+    tau_NM: FloatArray, epsilon_LM: FloatArray, placement: Placement, stop_early: bool = False
+) -> float:
+    """Seconds between two images of a placement: the time of its slowest device or link."""
     tau_s, epsilon_s = chain_terms(tau_NM, epsilon_LM, placement, stop_early)
     return max(*tau_s, *epsilon_s)
 
 
 def solve_throughput(
-    tau_NM: Array, epsilon_LM: Array, policy: str, limits: DeviceLimits | None = None
+    tau_NM: FloatArray, epsilon_LM: FloatArray, policy: str, limits: DeviceLimits | None = None
 ) -> tuple[float, Placement]:
-    """Find the least period over all splits that policy and limits allow; among those, one of least T.
+    """Find the split of least period, and among those one of least T, that the policy and the limits allow.
 
     Parameters
     ----------
@@ -35,18 +35,18 @@ def solve_throughput(
 
     Returns
     -------
-    Seconds between two images, and the placement. Proven: nothing below it is feasible.
+    Seconds between two images, and the placement; optimal.
 
     Raises
     ------
-    TargetError
+    InfeasibleError
         When no split is allowed.
     """
     N, M = tau_NM.shape
     limits = limits or policy_limits(policy, N, M)
     early = policy == "stop-early"
     _, found = solve_chain(tau_NM, epsilon_LM, policy, limits)
-    tries = _Tries(
+    test = _PeriodTest(
         np.vstack([np.zeros((1, M)), np.cumsum(tau_NM, axis=0)]),
         np.vstack([epsilon_LM[:-1], np.zeros((1, M))]) if early else epsilon_LM,
         np.stack([_first_start(limits, m, N, early) for m in range(M)], axis=1),
@@ -55,9 +55,9 @@ def solve_throughput(
     period_s, lowest_s = chain_period(tau_NM, epsilon_LM, found, early), 0.0
     while True:
         middle_s = (period_s + lowest_s) / 2
-        # Few plans are left in a narrow interval: it is quicker to ask whether anything is faster at all.
+        # Few plans are left in a narrow interval: it is quicker to test whether any is faster at all.
         last = middle_s >= period_s * (1 - 1e-6)
-        better = tries.below(period_s * (1 - 1e-13) if last else middle_s)
+        better = test.below(period_s * (1 - 1e-13) if last else middle_s)
         if better is not None:
             period_s = min(period_s, chain_period(tau_NM, epsilon_LM, better, early))
         elif last:
@@ -67,21 +67,21 @@ def solve_throughput(
 
 
 def min_latency_within_period(
-    tau_NM: Array,
-    epsilon_LM: Array,
+    tau_NM: FloatArray,
+    epsilon_LM: FloatArray,
     policy: str,
     period_s: float,
     limits: DeviceLimits | None = None,
-    return_M: Array | None = None,
+    return_M: FloatArray | None = None,
 ) -> tuple[float, Placement]:
-    """Find the least T among the splits that take an image every `period_s` seconds; T and the placement.
+    """Find the split of least T among those that can start an image every `period_s` seconds.
 
-    `return_M`: seconds to bring the result back from each device.
+    `return_M`: seconds to send the result back from each device. Returns T and the placement.
 
     Raises
     ------
-    TargetError
-        When no split has such a period.
+    InfeasibleError
+        When no split has such a period or a shorter one.
     """
     N, M = tau_NM.shape
     limits = limits or policy_limits(policy, N, M)
@@ -100,29 +100,29 @@ def min_latency_within_period(
         ) from None
 
 
-def _first_start(limits: DeviceLimits, m: int, N: int, early: bool) -> NDArray[np.intp]:
-    """Give the first cut from which device m may run up to each cut, by its limits; (L,)."""
-    first_L: NDArray[np.intp] = np.maximum(np.arange(N + 1) - limits.max_layers_M[m], 0)
+def _first_start(limits: DeviceLimits, m: int, N: int, early: bool) -> IntArray:
+    """First cut from which device m may run up to each cut, by its limits; (L,)."""
+    first_L: IntArray = np.maximum(np.arange(N + 1) - limits.max_layers_M[m], 0)
     for budget in limits.budgets:
         first_L = np.maximum(first_L, budget.earliest_start(m, early))
     return first_L
 
 
 @dataclass(frozen=True, slots=True)
-class _Tries:
-    """What stays from one period tried to the next: sums of tau, epsilon, first cuts, fewest layers."""
+class _PeriodTest:
+    """Arrays of the feasibility test of a period: prefix sums of tau, epsilon, first cuts, fewest layers."""
 
-    sums_LM: Array
-    epsilon_LM: Array
-    first_LM: NDArray[np.intp]
-    least_M: NDArray[np.int64]
+    sums_LM: FloatArray
+    epsilon_LM: FloatArray
+    first_LM: IntArray
+    least_M: IntArray
 
     def below(self, period_s: float) -> Placement | None:
-        """Give a placement whose period is below `period_s`, or None where there is none."""
+        """Find a placement whose period is below `period_s`; None where there is none."""
         L, M = self.sums_LM.shape
         cuts_L = np.arange(L)
         fits_LM = self.epsilon_LM < period_s
-        last_LM: NDArray[np.intp] = np.empty((L, M), dtype=np.intp)
+        last_LM: IntArray = np.empty((L, M), dtype=np.intp)
         at_L = cuts_L == 0
         for m, least in enumerate(self.least_M.tolist()):
             last_L = np.maximum.accumulate(np.where(at_L, cuts_L, -1))

@@ -21,7 +21,7 @@ def test_a_network_is_measured_then_split(tmp_path: Path) -> None:
     asked = ["split", "alexnet", "--size", "64", "--network", "desk", "--json", "--policy", "relay", *folder]
     result = runner.invoke(app, asked)
     found = json.loads(result.stdout)
-    assert found["devices"][0]["rests_on"].startswith("measured: the network's own 12 units")
+    assert found["devices"][0]["rests_on"].startswith("measured: the model's own 12 units")
     assert [device["simulated"] for device in found["devices"]] == [False, True, True, True]
 
 
@@ -29,7 +29,7 @@ def test_a_network_is_measured_then_split(tmp_path: Path) -> None:
     ("words", "message"),
     [
         (["--model", "alexnet", "--device", "jetson"], "this host is not jetson: a network's own units are"),
-        (["--model", "alexnext"], "unknown network 'alexnext': nearest are alexnet"),
+        (["--model", "alexnext"], "unknown model 'alexnext': nearest are alexnet"),
     ],
 )
 def test_bad_input_is_one_line(tmp_path: Path, words: list[str], message: str) -> None:

@@ -132,7 +132,7 @@ def test_a_mobilenet_over_simulated_devices(tmp_path: Path) -> None:
     ("words", "message"),
     [
         ((), "expected a NETWORK or --costs FILE, one of them"),
-        (("resnet5O",), "unknown network 'resnet5O': nearest are resnet50"),
+        (("resnet5O",), "unknown model 'resnet5O': nearest are resnet50"),
         (("mobilenet_v2", "--policy", "kind"), "unknown --policy 'kind'"),
         (
             ("mobilenet_v2", "--policy", "strict", "--min-layers", "17"),
@@ -142,11 +142,11 @@ def test_a_mobilenet_over_simulated_devices(tmp_path: Path) -> None:
         (("resnet18", "--width", "2"), "--width belongs to mobilenet_v1"),
         (("mobilenet_v2", "--input", "png"), "size of a raw input as png is not known"),
         (("mobilenet_v2", "--network", "ring"), "unknown topology 'ring'"),
-        (("mobilenet_v2", "--network", "desk"), "nobody has measured mobilenet_v2 on local"),
+        (("mobilenet_v2", "--network", "desk"), "mobilenet_v2 has not been measured on local"),
         (("mobilenet_v2", "--sweep", "rate=0..5Mbit/s"), "expected 0 < low < high"),
         (
             ("mobilenet_v2", "--network", "mesh", "--sweep", "rate=1..5Mbit/s"),
-            "a sweep needs a chain of layers over two or more devices in line, or a network with a branch",
+            "a sweep needs a chain of layers on a chain of two devices or more, or a model with a branch",
         ),
         (("mobilenet_v2", "--image", "/nowhere.jpg"), "cannot read the image /nowhere.jpg"),
         (("missing.onnx",), "cannot read missing.onnx: No such file"),

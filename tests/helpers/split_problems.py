@@ -14,12 +14,12 @@ from jmsnas.topology import Link
 NAMES = ("ue", "sbs", "mbs", "cloud")
 
 
-def worked_costs(power: bool = False) -> SplitProblem:
+def worked_problem(power: bool = False) -> SplitProblem:
     tau_NM = np.array(TAU_MS) * 1e-3
     watts = ((4.0, 1.0), (40.0, 2.0), (None, None), (None, None)) if power else ((None, None),) * 4
     hops = zip(NAMES, NAMES[1:], RATE_MBPS, strict=False)
     return SplitProblem(
-        network="worked",
+        model="worked",
         units=tuple(f"layer {n}" for n in range(1, 10)),
         devices=tuple(
             Device(n, n, "", power_w=w, send_power_w=s) for n, (w, s) in zip(NAMES, watts, strict=True)
@@ -36,11 +36,11 @@ def worked_costs(power: bool = False) -> SplitProblem:
     )
 
 
-def random_costs(rng: np.random.Generator, inputs: tuple[tuple[int, ...], ...], M: int) -> SplitProblem:
+def random_problem(rng: np.random.Generator, inputs: tuple[tuple[int, ...], ...], M: int) -> SplitProblem:
     N, names = len(inputs), [f"d{m}" for m in range(M)]
     tau_NM = rng.uniform(0.1, 1, (N, M)) * rng.uniform(0.1, 1, M)
     return SplitProblem(
-        network="random",
+        model="random",
         units=tuple(f"u{n}" for n in range(N)),
         devices=tuple(
             Device(name, name, "", power_w=1.0 + m, send_power_w=0.5) for m, name in enumerate(names)
@@ -63,7 +63,7 @@ def random_costs(rng: np.random.Generator, inputs: tuple[tuple[int, ...], ...], 
 MESH = ("ue", "root", "a", "b", "c", "behind", "cloud")
 
 
-def mesh_costs(rng: np.random.Generator, fan_out: str, branches: int = 2) -> SplitProblem:
+def mesh_problem(rng: np.random.Generator, fan_out: str, branches: int = 2) -> SplitProblem:
     """Three layers, branches of one layer and of two, three layers; three children, two devices behind."""
     lengths = [1, 2, 1][:branches]
     begins = np.cumsum([3, *lengths]).tolist()
@@ -80,7 +80,7 @@ def mesh_costs(rng: np.random.Generator, fan_out: str, branches: int = 2) -> Spl
         ("behind", "cloud"),
     ]
     return SplitProblem(
-        network="random",
+        model="random",
         units=tuple(f"u{n}" for n in range(N)),
         devices=tuple(Device(name, name, "") for name in MESH),
         tau_NM=tau_NM,

@@ -43,7 +43,7 @@ def test_units_run_apart_give_what_the_network_gives(name: str) -> None:
 
 
 def test_what_cannot_be_traced() -> None:
-    with pytest.raises(InputError, match="unknown network 'resnet5': nearest are resnet50, resnet152"):
+    with pytest.raises(InputError, match="unknown model 'resnet5': nearest are resnet50, resnet152"):
         model_from_torchvision("resnet5")
     with pytest.raises(InputError, match="cannot trace vit_b_16 for an input of 3x64x64: Wrong image height"):
         model_from_torchvision("vit_b_16", 64)

@@ -3,14 +3,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from split_problems import random_costs, worked_costs
+from split_problems import random_problem, worked_problem
 
 from jmsnas.device import Device
 from jmsnas.errors import InfeasibleError, InputError, TopologyError
 from jmsnas.nas.split.dag import Dag
 from jmsnas.nas.split.methods import METHODS, SplitRequest, objective_value, split
 from jmsnas.nas.split.problem import SplitProblem, as_chain
-from jmsnas.nas.split.timeline import result_device, timeline
+from jmsnas.nas.split.timeline import compute_timeline, result_device
 from jmsnas.topology import Link
 
 DIAMOND = ((0,), (1,), (1,), (2, 3), (4,))
@@ -37,15 +37,15 @@ CHAIN = tuple((n,) for n in range(5))
     ],
 )
 def test_the_worked_numbers(encoding: str, policy: str, method: str, t_ms: float) -> None:
-    answer = split(worked_costs(), SplitRequest(encoding, policy, method=method))
-    assert answer.timeline.latency_s * 1e3 == pytest.approx(t_ms, abs=5e-7)
-    assert answer.proven == (method == "optimal")
+    result = split(worked_problem(), SplitRequest(encoding, policy, method=method))
+    assert result.timeline.latency_s * 1e3 == pytest.approx(t_ms, abs=5e-7)
+    assert result.proven == (method == "optimal")
 
 
 def test_a_layer_stays_on_the_ue() -> None:
-    answer = split(worked_costs(), SplitRequest("uint8", "relay", min_layers=1))
-    assert answer.timeline.latency_s * 1e3 == pytest.approx(148.262640, abs=5e-7)
-    assert answer.devices == (0, 0, 0, 0, 1, 1, 1, 1, 1) and answer.allowed
+    result = split(worked_problem(), SplitRequest("uint8", "relay", min_layers=1))
+    assert result.timeline.latency_s * 1e3 == pytest.approx(148.262640, abs=5e-7)
+    assert result.devices == (0, 0, 0, 0, 1, 1, 1, 1, 1) and result.allowed
 
 
 def plans(N: int, M: int) -> list[tuple[int, ...]]:
@@ -59,11 +59,11 @@ def test_ours_is_never_worse_and_others_are_what_they_say(
 ) -> None:
     rng = np.random.default_rng(9)
     for _ in range(12):
-        costs = random_costs(rng, inputs, 3)
-        found = {name: split(costs, SplitRequest("uint8", policy, method=name)) for name in METHODS}
-        target, ours = result_device(costs, policy), found["optimal"].timeline.latency_s
+        problem = random_problem(rng, inputs, 3)
+        found = {name: split(problem, SplitRequest("uint8", policy, method=name)) for name in METHODS}
+        target, ours = result_device(problem, policy), found["optimal"].timeline.latency_s
         every = {
-            its: timeline(costs, "uint8", its, target).latency_s
+            its: compute_timeline(problem, "uint8", its, target).latency_s
             for its in plans(5, 3)
             if all((0, *its)[i] <= m for m, outputs in zip(its, inputs, strict=True) for i in outputs)
         }
@@ -83,8 +83,8 @@ def test_dads_is_the_least_sum_over_two_devices() -> None:
     """All times and transfers added, an output sent once, nothing sent back: as the paper's graph has it."""
     rng = np.random.default_rng(10)
     for _ in range(40):
-        costs = random_costs(rng, DIAMOND, 2)
-        dag = costs.dag("uint8")
+        problem = random_problem(rng, DIAMOND, 2)
+        dag = problem.dag("uint8")
 
         def total(plan: tuple[int, ...], dag: Dag = dag) -> float:
             place, sent = (0, *plan), set()
@@ -97,7 +97,7 @@ def test_dads_is_the_least_sum_over_two_devices() -> None:
             return float(runs + sum(dag.routed_LMM[i, 0, 1] for i in sent))
 
         least = min(total(plan) for plan in plans(5, 2))
-        found = split(costs, SplitRequest("uint8", "stop-early", method="dads"))
+        found = split(problem, SplitRequest("uint8", "stop-early", method="dads"))
         assert total(found.devices) == pytest.approx(least, rel=1e-6)
 
 
@@ -105,64 +105,68 @@ def test_dads_is_the_least_sum_over_two_devices() -> None:
 def test_energy_and_throughput_by_brute_force(objective: str) -> None:
     rng = np.random.default_rng(11)
     for _ in range(20):
-        costs = random_costs(rng, CHAIN, 3)
-        answer = split(costs, SplitRequest("uint8", "relay", objective=objective))
-        told = [timeline(costs, "uint8", its, 2) for its in plans(5, 3) if its == tuple(sorted(its))]
-        least = min(objective_value(its, objective) for its in told)
-        assert objective_value(answer.timeline, objective) == pytest.approx(least, rel=1e-9) and answer.proven
+        problem = random_problem(rng, CHAIN, 3)
+        result = split(problem, SplitRequest("uint8", "relay", objective=objective))
+        timeline = [
+            compute_timeline(problem, "uint8", its, 2) for its in plans(5, 3) if its == tuple(sorted(its))
+        ]
+        least = min(objective_value(its, objective) for its in timeline)
+        assert objective_value(result.timeline, objective) == pytest.approx(least, rel=1e-9) and result.proven
 
 
 def test_an_energy_limit_binds() -> None:
     rng = np.random.default_rng(12)
-    costs = random_costs(rng, CHAIN, 3)
-    free = split(costs, SplitRequest("uint8", "relay"))
-    told = [timeline(costs, "uint8", its, 2) for its in plans(5, 3) if its == tuple(sorted(its))]
-    cheapest = min(its.energy_j or 0 for its in told)
+    problem = random_problem(rng, CHAIN, 3)
+    free = split(problem, SplitRequest("uint8", "relay"))
+    timeline = [
+        compute_timeline(problem, "uint8", its, 2) for its in plans(5, 3) if its == tuple(sorted(its))
+    ]
+    cheapest = min(its.energy_j or 0 for its in timeline)
     limit = ((free.timeline.energy_j or 0) + cheapest) / 2
-    held = split(costs, SplitRequest("uint8", "relay", budget_j=limit))
-    best = min(its.latency_s for its in told if (its.energy_j or 0) <= limit)
+    held = split(problem, SplitRequest("uint8", "relay", budget_j=limit))
+    best = min(its.latency_s for its in timeline if (its.energy_j or 0) <= limit)
     assert (held.timeline.energy_j or 0) <= limit * (1 + 1e-9)
     assert best * (1 - 1e-9) <= held.timeline.latency_s <= 1.01 * best
     with pytest.raises(
-        InfeasibleError, match="no placement costs .* or less. Expected a larger --energy-limit"
+        InfeasibleError, match="no placement costs .* or less: expected a larger --energy-limit"
     ):
-        split(costs, SplitRequest("uint8", "relay", budget_j=cheapest / 2))
+        split(problem, SplitRequest("uint8", "relay", budget_j=cheapest / 2))
 
 
 def test_memory_by_hand() -> None:
     # Each layer is 1 MB. Where the SBS has room for 5, it cannot take all 9 (the best plan without limits).
-    costs = worked_costs()
-    small = replace(costs.devices[1], memory_bytes=5e6)
-    held = replace(costs, devices=(costs.devices[0], small, *costs.devices[2:]))
-    answer = split(held, SplitRequest("uint8", "relay"))
-    assert answer.devices.count(1) <= 5 and answer.timeline.latency_s > 0.05837896 and answer.allowed
+    problem = worked_problem()
+    small = replace(problem.devices[1], memory_bytes=5e6)
+    held = replace(problem, devices=(problem.devices[0], small, *problem.devices[2:]))
+    result = split(held, SplitRequest("uint8", "relay"))
+    assert result.devices.count(1) <= 5 and result.timeline.latency_s > 0.05837896 and result.allowed
     assert not split(held, SplitRequest("uint8", "relay", method="hivemind")).allowed
-    tiny = tuple(replace(device, memory_bytes=1e6) for device in costs.devices)
+    tiny = tuple(replace(device, memory_bytes=1e6) for device in problem.devices)
     with pytest.raises(
         InfeasibleError, match=r"worked \(9 MB of weights\) fits no split .* memory \(ue 1 MB, sbs"
     ):
-        split(replace(costs, devices=tiny), SplitRequest("uint8", "relay"))
+        split(replace(problem, devices=tiny), SplitRequest("uint8", "relay"))
 
 
 def test_intervals_and_periods_are_told() -> None:
-    costs = worked_costs()
-    wide = replace(costs, low_NM=0.9 * costs.tau_NM, high_NM=1.1 * costs.tau_NM)
-    told = split(wide, SplitRequest("uint8", "relay", method="cloud")).timeline
+    problem = worked_problem()
+    wide = replace(problem, low_NM=0.9 * problem.tau_NM, high_NM=1.1 * problem.tau_NM)
+    timeline = split(wide, SplitRequest("uint8", "relay", method="cloud")).timeline
     # 78.274560 ms of links and 4.17 ms on the cloud.
-    assert told.low_s * 1e3 == pytest.approx(78.27456 + 0.9 * 4.17)
-    assert told.high_s * 1e3 == pytest.approx(78.27456 + 1.1 * 4.17)
-    assert told.period_s * 1e3 == pytest.approx(8 * 150528 / 25e3)
+    assert timeline.low_s * 1e3 == pytest.approx(78.27456 + 0.9 * 4.17)
+    assert timeline.high_s * 1e3 == pytest.approx(78.27456 + 1.1 * 4.17)
+    assert timeline.period_s * 1e3 == pytest.approx(8 * 150528 / 25e3)
 
 
 def test_chained_joins_what_branches() -> None:
-    costs = random_costs(np.random.default_rng(0), DIAMOND, 2)
-    chain, counts = as_chain(costs)
+    problem = random_problem(np.random.default_rng(0), DIAMOND, 2)
+    chain, counts = as_chain(problem)
     assert counts == (1, 3, 1) and chain.is_chain and chain.units[1] == "u1 to u3"
-    assert chain.tau_NM[1] == pytest.approx(costs.tau_NM[1:4].sum(axis=0))
+    assert chain.tau_NM[1] == pytest.approx(problem.tau_NM[1:4].sum(axis=0))
 
 
 def test_what_cannot_be_asked() -> None:
-    costs = worked_costs()
+    problem = worked_problem()
     for wrong, words in (
         ({"policy": "lenient"}, "unknown --policy 'lenient': expected one of strict, relay, stop-early"),
         ({"method": "magic"}, "unknown --method 'magic': expected one of optimal, hivemind"),
@@ -174,74 +178,72 @@ def test_what_cannot_be_asked() -> None:
     with pytest.raises(
         InputError, match="size of a raw input as jpeg is not known: expected --input uint8 or"
     ):
-        split(costs, SplitRequest("jpeg", "relay"))
-    with pytest.raises(InfeasibleError, match="--min-layers 10 of a network of 9: expected fewer"):
-        split(costs, SplitRequest("uint8", "relay", min_layers=10))
-    with pytest.raises(InputError, match="no device of worked says its power: expected power = '5W'"):
-        split(costs, SplitRequest("uint8", "relay", objective="energy"))
-    powered = worked_costs(power=True)
+        split(problem, SplitRequest("jpeg", "relay"))
+    with pytest.raises(InfeasibleError, match="--min-layers 10 of a model of 9 layers: expected fewer"):
+        split(problem, SplitRequest("uint8", "relay", min_layers=10))
+    with pytest.raises(InputError, match="no device of worked has a power: expected power = '5W'"):
+        split(problem, SplitRequest("uint8", "relay", objective="energy"))
+    powered = worked_problem(power=True)
     with pytest.raises(InputError, match="got --objective energy and --energy-limit: expected one of them"):
         split(powered, SplitRequest("uint8", "relay", objective="energy", budget_j=1.0))
-    graph = replace(costs, links=(*costs.links, Link("ue", "cloud", 1e6)))
-    with pytest.raises(TopologyError, match="policy strict gives every device of a line a layer of a chain"):
+    graph = replace(problem, links=(*problem.links, Link("ue", "cloud", 1e6)))
+    with pytest.raises(TopologyError, match="policy strict gives every device a layer: expected a chain"):
         split(graph, SplitRequest("uint8", "strict"))
-    with pytest.raises(TopologyError, match="hivemind splits over devices in line, got links ue -> sbs"):
+    with pytest.raises(TopologyError, match="hivemind needs a chain of devices, got links ue -> sbs"):
         split(graph, SplitRequest("uint8", "relay", method="hivemind"))
-    with pytest.raises(TopologyError, match="throughput needs devices in line"):
+    with pytest.raises(TopologyError, match="throughput needs a chain of devices"):
         split(graph, SplitRequest("uint8", "relay", objective="throughput"))
-    limited = replace(graph, devices=(Device("ue", "ue", "", memory_bytes=1.0), *graph.devices[1:]))
+    has_limits = replace(graph, devices=(Device("ue", "ue", "", memory_bytes=1.0), *graph.devices[1:]))
     with pytest.raises(
-        TopologyError, match="limits of devices .* hold for a chain of layers over devices in line"
+        TopologyError, match="limits of devices .* need a chain of layers on a chain of devices"
     ):
-        split(limited, SplitRequest("uint8", "relay"))
-    with pytest.raises(
-        TopologyError, match="the device graph is disconnected: no way leads from ue to cloud"
-    ):
-        replace(costs, links=costs.links[:2])
-    short = random_costs(np.random.default_rng(0), ((0,),), 2)
+        split(has_limits, SplitRequest("uint8", "relay"))
+    with pytest.raises(TopologyError, match="the topology is disconnected: no route leads from ue to cloud"):
+        replace(problem, links=problem.links[:2])
+    short = random_problem(np.random.default_rng(0), ((0,),), 2)
     with pytest.raises(InfeasibleError, match="policy strict gives each of 2 devices a layer, random has 1"):
         split(short, SplitRequest("uint8", "strict"))
     with pytest.raises(InputError, match="costs of worked: got times"):
-        replace(costs, output_bytes_N=np.ones(3))
+        replace(problem, output_bytes_N=np.ones(3))
     with pytest.raises(InputError, match="costs of worked hold a time or size below 0"):
-        replace(costs, tau_NM=-costs.tau_NM)
+        replace(problem, tau_NM=-problem.tau_NM)
 
 
 def test_hermes_wants_trees() -> None:
     shared = ((0,), (1,), (2,), (2,), (1, 3, 4))
-    costs = random_costs(np.random.default_rng(0), shared, 2)
+    problem = random_problem(np.random.default_rng(0), shared, 2)
     with pytest.raises(
-        TopologyError, match="hermes needs branches that share only their beginning, got an output"
+        TopologyError, match="hermes needs branches that share only their first input, got an output"
     ):
-        split(costs, SplitRequest("uint8", "relay", method="hermes"))
+        split(problem, SplitRequest("uint8", "relay", method="hermes"))
 
 
 @pytest.mark.parametrize("policy", ["strict", "relay", "stop-early"])
 def test_the_way_back_counts_in_every_plan(policy: str) -> None:
     rng = np.random.default_rng(21)
     for _ in range(6):
-        costs = replace(random_costs(rng, tuple((n,) for n in range(5)), 3), returns=True)
+        problem = replace(random_problem(rng, tuple((n,) for n in range(5)), 3), returns=True)
         # Over the same links the other way: the result's bytes as float32 on each link.
-        hops = [link.delay_s + 8 * costs.output_bytes_N[-1] / link.capacity_bps for link in costs.links]
+        hops = [link.delay_s + 8 * problem.output_bytes_N[-1] / link.capacity_bps for link in problem.links]
         back_s = [0.0, hops[0], hops[0] + hops[1]]
         every = [its for its in itertools.product(range(3), repeat=5) if list(its) == sorted(its)]
         every = [its for its in every if policy != "strict" or set(its) == {0, 1, 2}]
         target = None if policy == "stop-early" else 2
-        alone = replace(costs, returns=False)
+        alone = replace(problem, returns=False)
         least_s = min(
-            timeline(alone, "uint8", its, target).latency_s + back_s[its[-1] if target is None else 2]
+            compute_timeline(alone, "uint8", its, target).latency_s + back_s[its[-1] if target is None else 2]
             for its in every
         )
-        found = split(costs, SplitRequest("uint8", policy))
+        found = split(problem, SplitRequest("uint8", policy))
         assert found.timeline.latency_s == pytest.approx(least_s, rel=1e-12) and found.proven
         assert sum(step.seconds for step in found.timeline.critical_path) == pytest.approx(least_s, rel=1e-12)
-        # Any graph of devices, and a network with branches, count it too.
-        ring = replace(costs, links=(*costs.links, Link("d2", "d0", 1.0)))
+        # Any graph of devices, and a model with branches, count it too.
+        ring = replace(problem, links=(*problem.links, Link("d2", "d0", 1.0)))
         if policy != "strict":
             assert split(ring, SplitRequest("uint8", policy)).proven
-            hive = split(costs, SplitRequest("uint8", policy, method="hivemind"))
+            hive = split(problem, SplitRequest("uint8", policy, method="hivemind"))
             least_any = min(
-                timeline(costs, "uint8", its, target).latency_s
+                compute_timeline(problem, "uint8", its, target).latency_s
                 for its in itertools.product(range(3), repeat=5)
                 if list(its) == sorted(its)
             )
@@ -253,18 +255,18 @@ def test_the_way_back_with_branches_by_brute_force() -> None:
     inputs = ((0,), (1,), (1,), (2, 3))
     for policy in ("relay", "stop-early"):
         for _ in range(4):
-            costs = replace(random_costs(rng, inputs, 3), returns=True)
+            problem = replace(random_problem(rng, inputs, 3), returns=True)
             target = None if policy == "stop-early" else 2
             least_s = min(
-                timeline(costs, "uint8", its, target).latency_s
+                compute_timeline(problem, "uint8", its, target).latency_s
                 for its in itertools.product(range(3), repeat=4)
-                if _reached(costs, its)
+                if _reached(problem, its)
             )
-            found = split(costs, SplitRequest("uint8", policy))
+            found = split(problem, SplitRequest("uint8", policy))
             assert found.timeline.latency_s == pytest.approx(least_s, rel=1e-9) and found.proven
 
 
-def _reached(costs: SplitProblem, placed: tuple[int, ...]) -> bool:
-    """Whether every output can go where it is taken: devices in line send onward only."""
+def _reached(problem: SplitProblem, placed: tuple[int, ...]) -> bool:
+    """Whether every output can reach its readers: a chain of devices sends onward only."""
     places = (0, *placed)
-    return all(places[i] <= places[n] for n, outputs in enumerate(costs.inputs, 1) for i in outputs)
+    return all(places[i] <= places[n] for n, outputs in enumerate(problem.inputs, 1) for i in outputs)

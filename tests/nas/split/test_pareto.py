@@ -3,12 +3,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from split_problems import mesh_costs, random_costs
+from split_problems import mesh_problem, random_problem
 
 from jmsnas.errors import TopologyError
 from jmsnas.nas.split.methods import SplitRequest, split
 from jmsnas.nas.split.pareto import latency_throughput_front
-from jmsnas.nas.split.timeline import timeline
+from jmsnas.nas.split.timeline import compute_timeline
 from jmsnas.topology import Link
 
 
@@ -26,31 +26,35 @@ def unbeaten(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 @pytest.mark.parametrize("fan_out", ["broadcast", "serial"])
 def test_the_front_of_a_mesh_by_brute_force(fan_out: str) -> None:
     for seed in range(6):
-        costs = mesh_costs(np.random.default_rng(seed), fan_out, 3)
+        problem = mesh_problem(np.random.default_rng(seed), fan_out, 3)
         every = [
-            timeline(costs, "uint8", (*(0,) * a, *(1,) * (3 - a), *way, *(5,) * b, *(6,) * (3 - b)), 6)
+            compute_timeline(
+                problem, "uint8", (*(0,) * a, *(1,) * (3 - a), *way, *(5,) * b, *(6,) * (3 - b)), 6
+            )
             for a in (1, 2)
             for b in (1, 2)
             # Branches of one, two and one layers.
             for x, y, z in itertools.permutations((2, 3, 4))
             for way in [(x, y, y, z)]
         ]
-        found = latency_throughput_front(costs, SplitRequest("uint8", "strict"))
-        wanted = unbeaten([(told.period_s, told.latency_s) for told in every])
+        found = latency_throughput_front(problem, SplitRequest("uint8", "strict"))
+        wanted = unbeaten([(timeline.period_s, timeline.latency_s) for timeline in every])
         assert [p for p, _ in found] == pytest.approx([p for p, _ in wanted], rel=1e-9)
         assert [t for _, t in found] == pytest.approx([t for _, t in wanted], rel=1e-9)
 
 
-def test_the_front_of_a_line_ends_at_the_least_period_and_at_the_least_T() -> None:
-    costs = replace(random_costs(np.random.default_rng(1), tuple((n,) for n in range(6)), 3), returns=True)
+def test_the_front_of_a_chain_ends_at_the_least_period_and_at_the_least_T() -> None:
+    problem = replace(
+        random_problem(np.random.default_rng(1), tuple((n,) for n in range(6)), 3), returns=True
+    )
     for policy in ("strict", "relay", "stop-early"):
-        found = latency_throughput_front(costs, SplitRequest("uint8", policy))
-        least_s = split(costs, SplitRequest("uint8", policy, objective="throughput")).timeline.period_s
+        found = latency_throughput_front(problem, SplitRequest("uint8", policy))
+        least_s = split(problem, SplitRequest("uint8", policy, objective="throughput")).timeline.period_s
         assert found[0][0] == pytest.approx(least_s, rel=1e-9)
         assert found[-1][1] == pytest.approx(
-            split(costs, SplitRequest("uint8", policy)).timeline.latency_s, rel=1e-9
+            split(problem, SplitRequest("uint8", policy)).timeline.latency_s, rel=1e-9
         )
         assert [t for _, t in found] == sorted((t for _, t in found), reverse=True)
-    graph = replace(costs, links=(*costs.links, Link("d0", "d2", 1e6)))
-    with pytest.raises(TopologyError, match="no line and no mesh of branches"):
+    graph = replace(problem, links=(*problem.links, Link("d0", "d2", 1e6)))
+    with pytest.raises(TopologyError, match="expected a chain of layers on a chain of devices"):
         latency_throughput_front(graph, SplitRequest("uint8", "relay"))

@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from split_problems import NAMES, worked_costs, worked_mesh_toml, worked_toml
+from split_problems import NAMES, worked_mesh_toml, worked_problem, worked_toml
 from worked_example import OUT_BYTES, TAU_MS
 
 from jmsnas.device import Device
@@ -13,23 +13,23 @@ from jmsnas.nas.split.general_topology import GeneralTopology
 from jmsnas.nas.split.methods import SplitRequest, split
 from jmsnas.nas.split.problem_file import read_problem
 
-TOPOLOGY = GeneralTopology(tuple(Device(n, n, "") for n in NAMES), worked_costs().links)
+TOPOLOGY = GeneralTopology(tuple(Device(n, n, "") for n in NAMES), worked_problem().links)
 
 
 def test_toml_and_json_are_one_table(tmp_path: Path) -> None:
     path = worked_toml(tmp_path / "worked.toml")
-    costs, own = read_problem(path)
-    assert own == {"policy": "strict"} and costs.units[0] == "layer 1" and costs.weight_bytes_N[0] == 1e6
-    assert (costs.tau_NM == worked_costs().tau_NM).all() and costs.links == worked_costs().links
+    problem, own = read_problem(path)
+    assert own == {"policy": "strict"} and problem.units[0] == "layer 1" and problem.weight_bytes_N[0] == 1e6
+    assert (problem.tau_NM == worked_problem().tau_NM).all() and problem.links == worked_problem().links
     other = tmp_path / "worked.json"
     other.write_text(json.dumps(tomllib.loads(path.read_text())))
     again, _ = read_problem(other)
-    assert (again.tau_NM == costs.tau_NM).all() and again.input_bytes == costs.input_bytes
+    assert (again.tau_NM == problem.tau_NM).all() and again.input_bytes == problem.input_bytes
 
 
-def test_csv_takes_its_links_from_a_network(tmp_path: Path) -> None:
+def test_csv_takes_its_links_from_a_topology(tmp_path: Path) -> None:
     path = tmp_path / "worked.csv"
-    # The columns stand in another order than the network's devices.
+    # The columns stand in another order than the topology's devices.
     order = [2, 0, 3, 1]
     with path.open("w", newline="") as file:
         writer = csv.writer(file)
@@ -38,10 +38,10 @@ def test_csv_takes_its_links_from_a_network(tmp_path: Path) -> None:
         writer.writerow(["input:float32", 602112, "", *[""] * 4])
         for n, (size, times) in enumerate(zip(OUT_BYTES[1:], TAU_MS, strict=True)):
             writer.writerow([f"layer {n}", size, "1MB" if n else "", *(f"{times[m]}ms" for m in order)])
-    costs, own = read_problem(path, TOPOLOGY)
-    answer = split(costs, SplitRequest("float32", "relay"))
-    assert answer.timeline.latency_s * 1e3 == pytest.approx(148.262640, abs=5e-7) and own == {}
-    assert costs.weight_bytes_N[:2].tolist() == [0, 1e6]
+    problem, own = read_problem(path, TOPOLOGY)
+    result = split(problem, SplitRequest("float32", "relay"))
+    assert result.timeline.latency_s * 1e3 == pytest.approx(148.262640, abs=5e-7) and own == {}
+    assert problem.weight_bytes_N[:2].tolist() == [0, 1e6]
 
 
 def test_branches_and_graphs(tmp_path: Path) -> None:
@@ -54,15 +54,15 @@ def test_branches_and_graphs(tmp_path: Path) -> None:
         'tau = ["1ms", "1ms"]\nafter = ["fork"]\n[[layer]]\nname = "join"\nbytes = 10\n'
         'tau = ["1ms", "1ms"]\nafter = ["left", "right"]\n'
     )
-    costs, _ = read_problem(path)
+    problem, _ = read_problem(path)
     assert (
-        costs.inputs == ((0,), (1,), (1,), (2, 3))
-        and not costs.is_chain_topology
-        and costs.devices[0].power_w == 4.0
+        problem.inputs == ((0,), (1,), (1,), (2, 3))
+        and not problem.is_chain_topology
+        and problem.devices[0].power_w == 4.0
     )
     # Everything on a: 4 ms, and the energy of it: 16 mJ.
-    told = split(costs, SplitRequest("uint8", "stop-early")).timeline
-    assert told.latency_s == pytest.approx(4e-3) and told.energy_j == pytest.approx(16e-3)
+    timeline = split(problem, SplitRequest("uint8", "stop-early")).timeline
+    assert timeline.latency_s == pytest.approx(4e-3) and timeline.energy_j == pytest.approx(16e-3)
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,12 @@ def test_branches_and_graphs(tmp_path: Path) -> None:
     [
         ('rate = "25Mbit/s"', 'rate = "0Mbit/s"', "link ue -> sbs has rate 0 Mbit/s: expected more than 0"),
         ('rate = "25Mbit/s"', 'rate = "fast"', "'fast' is not a link rate"),
-        ('to = "cloud"', 'to = "sbs"', "the device graph is disconnected: no way leads from ue to cloud"),
-        ('to = "cloud"', 'to = "moon"', "link mbs -> moon ends at no device: expected ue, sbs, mbs, cloud"),
+        ('to = "cloud"', 'to = "sbs"', "the topology is disconnected: no route leads from ue to cloud"),
+        (
+            'to = "cloud"',
+            'to = "moon"',
+            "link mbs -> moon names the unknown device moon: expected one of ue, sbs, mbs, cloud",
+        ),
         (
             'tau = ["12.4ms", ',
             "tau = [",
@@ -79,17 +83,25 @@ def test_branches_and_graphs(tmp_path: Path) -> None:
         ),
         ('"12.4ms"', '"-1ms"', "'-1ms' is not a duration"),
         ("bytes = 4000", "bytes = -4000", "a size of -4000 bytes: expected a number of 0 or more"),
-        ("bytes = 4000", "size = 4000", r"\[\[layer\]\] has unknown keys size"),
-        ("bytes = 4000", "", "lacks the key 'bytes'"),
+        (
+            "bytes = 4000",
+            "size = 4000",
+            r"Object contains unknown field `size` - at `\$.layer\[8\]`. See docs/split.md",
+        ),
+        (
+            "bytes = 4000",
+            "",
+            r"Object missing required field `bytes` - at `\$.layer\[8\]`. See docs/split.md",
+        ),
         (
             "bytes = 4000",
             'bytes = 4000\nafter = ["layer 12"]',
             "comes after layer 12: expected `input` or layers",
         ),
-        ("bytes = 4000", 'bytes = 4000\nafter = ["input"]', "nobody takes output 8: expected the last unit"),
+        ("bytes = 4000", 'bytes = 4000\nafter = ["input"]', "no unit reads output 8: expected readers"),
         ('name = "worked"', "name = [", "is not a TOML file"),
-        ('name = "worked"', 'nme = "worked"', "has unknown keys nme"),
-        ("inputs = {", "inputs = 3 #", "has a value of the wrong kind"),
+        ('name = "worked"', 'nme = "worked"', "Object contains unknown field `nme`"),
+        ("inputs = {", "inputs = 3 #", r"Expected `object`, got `int` - at `\$.inputs`"),
         ('name = "sbs"', 'name = "ue"', "devices of different names"),
     ],
 )
@@ -99,8 +111,8 @@ def test_what_no_table_can_be(tmp_path: Path, old: str, new: str, words: str) ->
     assert old in text
     path.write_text(text.replace(old, new, 1))
     with pytest.raises(InputError, match=words) as caught:
-        costs, _ = read_problem(path)
-        split(costs, SplitRequest("uint8", "relay"))
+        problem, _ = read_problem(path)
+        split(problem, SplitRequest("uint8", "relay"))
     assert "\n" not in str(caught.value)
 
 
@@ -110,13 +122,13 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot read .*: No such file"):
         read_problem(tmp_path / "nothing.json")
     for name, content, words in (
-        ("a.json", b"[1]", "holds list: expected an object"),
+        ("a.json", b"[1]", "Expected `object`, got `array`"),
         ("b.json", b"{", "is not a JSON file"),
         ("c.csv", b"a,b\n1,2\n", "lacks a column layer or bytes"),
         ("d.csv", b"layer,bytes,ue\nx,1\n", "a row that is longer or shorter than its first line"),
         ("e.csv", b"\xff\xfe\x00", "is not text"),
         ("g.csv", b"layer,bytes,ue,sbs,mbs,cloud\nx,many,1ms,1ms,1ms,1ms\n", "'many' is not a size"),
-        ("f.csv", b"layer,bytes,ue\nx,1,1ms\n", "has times of ue, the network has ue, sbs, mbs, cloud"),
+        ("f.csv", b"layer,bytes,ue\nx,1,1ms\n", "has times of ue, the topology has ue, sbs, mbs, cloud"),
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(InputError, match=words):
@@ -129,7 +141,7 @@ def test_a_tree_needs_branches(tmp_path: Path) -> None:
     for old, new, message in (
         ("after = ['layer 5']", "after = ['layer 4']", "has a .tree.: expected layers that fork once"),
         ('root = "sbs"', 'root = "server"', "has a tree of root 'server'"),
-        ('root = "sbs"', 'root = "sbs"\nleaf = 1', "unknown"),
+        ('root = "sbs"', 'root = "sbs"\nleaf = 1', "unknown field `leaf`"),
         ('{ mbs1 = "1.4ms" }', '{ mbs9 = "1.4ms" }', "mbs9"),
     ):
         assert old in text
@@ -140,5 +152,5 @@ def test_a_tree_needs_branches(tmp_path: Path) -> None:
     chain.write_text(
         chain.read_text().replace('tau = ["12.4ms", "0.42ms", "0.71ms", "0.21ms"]', 'tau = { ue = "1ms" }')
     )
-    with pytest.raises(InputError, match="leaves out times: expected one a device"):
+    with pytest.raises(InputError, match="leaves out times: expected one per device"):
         read_problem(path)

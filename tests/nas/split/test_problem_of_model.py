@@ -1,4 +1,5 @@
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,20 +10,31 @@ from synthetic_published import records, write_published
 from jmsnas.device import Device
 from jmsnas.errors import EstimatorError, InputError
 from jmsnas.estimators.fit_tables import fit_tables
+from jmsnas.estimators.lookup import find_device_model
 from jmsnas.mobilenets import mobilenet
-from jmsnas.nas.graph.model import Model, Unit, model_of_part
-from jmsnas.nas.graph.unit_profile import ModelProfile, digest, profile_path, read_profile, write_profile
-from jmsnas.nas.load_model import load_model
-from jmsnas.nas.search.run import Run
+from jmsnas.nas.graph.fork_join import fork_join_inputs, mesh_tree
+from jmsnas.nas.graph.model import Model, Unit, model_of_blocks, model_of_part
+from jmsnas.nas.graph.unit_profile import (
+    ModelProfile,
+    profile_path,
+    read_profile,
+    units_digest,
+    write_profile,
+)
+from jmsnas.nas.latency.build_lut import build_lut
+from jmsnas.nas.load_model import load_model, topology_of_run
+from jmsnas.nas.search.run import Run, prepare_search
 from jmsnas.nas.split.jpeg_size import jpeg_bytes
-from jmsnas.nas.split.problem_of_model import problem_of_model
+from jmsnas.nas.split.methods import SplitRequest, split
+from jmsnas.nas.split.problem_of_model import problem_of_model, unit_latency
 from jmsnas.profiler.simulation.roofline import block_latency_s, load_simulated_device
 from jmsnas.profiler.table.parquet import read_table, write_table
-from jmsnas.space import Block, Part
+from jmsnas.space import IDENTITY, Block, Layer, Part
 from jmsnas.space_file import load_space
 from jmsnas.topology import Link, load_topology
 from jmsnas.workspace import Workspace
 
+PI4 = Device("pi4", "pi4", "UE")
 TWO = (Device("local", "local", ""), Device("cloud", "cloud", ""))
 HOP = (Link("local", "cloud", 25e6),)
 TINY = Model(
@@ -35,8 +47,8 @@ TINY = Model(
 
 def profile(model: Model) -> ModelProfile:
     return ModelProfile(
-        1, model.name, "local", "torch", 1, digest(model), (1e-3, 2e-3), (0.9e-3, 1.9e-3), (1.1e-3, 2.2e-3),
-        3e-3, 2, "2026-11-24", {},
+        1, model.name, "local", "torch", 1, units_digest(model), (1e-3, 2e-3), (0.9e-3, 1.9e-3),
+        (1.1e-3, 2.2e-3), 3e-3, 2, "2026-11-24", {},
     )  # fmt: skip
 
 
@@ -44,18 +56,20 @@ def test_a_simulated_device_is_its_roofline(tmp_path: Path) -> None:
     part = mobilenet("mobilenet_v2", (3, 64, 64))
     topology = load_topology("chain")
     model = model_of_part(part, "mobilenet_v2", "")
-    costs = problem_of_model(model, topology.devices, topology.links, Workspace(tmp_path))
+    problem = problem_of_model(model, topology.devices, topology.links, Workspace(tmp_path))
     pi4 = load_simulated_device("pi4")
-    assert costs.tau_NM[:, 0] == pytest.approx(
+    assert problem.tau_NM[:, 0] == pytest.approx(
         [block_latency_s(pi4, "onnxruntime", block) for block in part.blocks]
     )
-    assert costs.simulated == ("pi4", "laptop", "jetson", "cloud") and costs.provenance["pi4"].startswith(
+    assert problem.simulated == ("pi4", "laptop", "jetson", "cloud") and problem.provenance["pi4"].startswith(
         "SIMULATED"
     )
-    assert costs.input_bytes == {"uint8": 12288.0, "float32": 49152.0}
+    assert problem.input_bytes == {"uint8": 12288.0, "float32": 49152.0}
     # The stem gives 32 maps of 32 x 32, four bytes a number.
-    assert costs.output_bytes_N[0] == 4 * 32 * 32 * 32 and costs.weight_bytes_N.sum() == 4 * model.parameters
-    assert costs.is_chain and costs.is_chain_topology
+    assert (
+        problem.output_bytes_N[0] == 4 * 32 * 32 * 32 and problem.weight_bytes_N.sum() == 4 * model.parameters
+    )
+    assert problem.is_chain and problem.is_chain_topology
 
 
 def test_a_profile_of_the_networks_own_units_counts(tmp_path: Path) -> None:
@@ -63,36 +77,36 @@ def test_a_profile_of_the_networks_own_units_counts(tmp_path: Path) -> None:
     known = replace(TINY, units=(TINY.units[0], replace(TINY.units[1], unknown=())))
     write_profile(profile_path(place, "local", known, "torch"), profile(known))
     assert read_profile(place, "local", known, "torch") == profile(known)
-    costs = problem_of_model(known, TWO, HOP, place)
-    assert costs.tau_NM[:, 0].tolist() == [1e-3, 2e-3] and costs.high_NM[1, 0] == 2.2e-3
-    assert costs.provenance["local"].startswith("measured: the network's own 2 units, torch")
-    assert costs.simulated == ("cloud",)
+    problem = problem_of_model(known, TWO, HOP, place)
+    assert problem.tau_NM[:, 0].tolist() == [1e-3, 2e-3] and problem.high_NM[1, 0] == 2.2e-3
+    assert problem.provenance["local"].startswith("measured: the model's own 2 units, torch")
+    assert problem.simulated == ("cloud",)
 
 
-def test_u_speaks_for_blocks_it_knows_and_for_no_others(
+def test_blocks_outside_the_training_range_are_refused(
     simulated_workspace: Workspace, tmp_path: Path
 ) -> None:
     place = Workspace(tmp_path)
     table = read_table(simulated_workspace.table("pi4"))
-    # The simulated rows under another kind: as good as measured ones for who asks U(.).
+    # The simulated rows under another kind: U(.) treats them as measured.
     rows = tuple(replace(row, device="local", kind="measured") for row in table.rows)
     write_table(place.table("local"), replace(table, device="local", rows=rows))
     blocks = load_space("digits")
     part = Part(
         tuple(Block(choices[0], layer) for choices, layer in zip(blocks.choices, blocks.layers, strict=True))
     )
-    costs = problem_of_model(model_of_part(part, "ours", ""), TWO, HOP, place)
+    problem = problem_of_model(model_of_part(part, "ours", ""), TWO, HOP, place)
     medians = {row.block: row.median_s for row in rows}
-    assert costs.provenance["local"] == "U(.): 12 blocks by their own rows, 0 predicted"
-    assert costs.tau_NM[:, 0] == pytest.approx([medians[block] for block in part.blocks])
+    assert problem.provenance["local"] == "U(.): 12 blocks by their own rows, 0 predicted"
+    assert problem.tau_NM[:, 0] == pytest.approx([medians[block] for block in part.blocks])
     far = model_of_part(mobilenet("mobilenet_v1", (3, 224, 224)), "mobilenet_v1", "")
     with pytest.raises(
-        EstimatorError, match="blocks of mobilenet_v1 lie outside all that was measured on local"
+        EstimatorError, match="blocks of mobilenet_v1 are outside the training range of local"
     ):
         problem_of_model(far, TWO, HOP, place)
 
 
-def test_a_published_table_widens_and_is_refused_where_it_says_nothing(tmp_path: Path) -> None:
+def test_wide_intervals_of_a_published_table_are_refused(tmp_path: Path) -> None:
     place = Workspace(tmp_path / "workspace")
     rows = records(24)
     noisy = [
@@ -103,16 +117,17 @@ def test_a_published_table_widens_and_is_refused_where_it_says_nothing(tmp_path:
     fit_tables(place, tables=tables, warn=lambda text: None)
     model = model_of_part(mobilenet("mobilenet_v2", (3, 32, 32)), "mobilenet_v2", "")
     devices = (Device("board", "some-board-cpu-2-threads", ""), TWO[1])
-    costs = problem_of_model(model, devices, (Link("board", "cloud", 25e6),), place)
-    assert (costs.published, costs.simulated) == (("board",), ("cloud",))
-    assert costs.provenance["board"].startswith(
+    problem = problem_of_model(model, devices, (Link("board", "cloud", 25e6),), place)
+    assert (problem.published, problem.simulated) == (("board",), ("cloud",))
+    assert problem.provenance["board"].startswith(
         "published by others: Some board, CPU, 2 threads, TensorFlow Lite; U"
     )
-    assert costs.provenance["board"].endswith("of them beyond its table by wider intervals")
+    assert problem.provenance["board"].endswith("of them beyond its table by wider intervals")
     with pytest.raises(
         EstimatorError,
-        match="blocks of mobilenet_v2 lie outside all that was measured on board, by more than a factor 1.5 "
-        "either way in doubt, as .* Run, on that machine: jmsnas profile --model mobilenet_v2",
+        match="blocks of mobilenet_v2 are outside the training range of board, with an uncertainty of "
+        "more than a factor 1.5 "
+        "either way, as .* Run, on that machine: jmsnas profile --model mobilenet_v2",
     ):
         wide = replace(devices[0], table="noisy-cpu-2-threads")
         problem_of_model(model, (wide, TWO[1]), (Link("board", "cloud", 25e6),), place)
@@ -121,7 +136,7 @@ def test_a_published_table_widens_and_is_refused_where_it_says_nothing(tmp_path:
 def test_nothing_is_guessed(tmp_path: Path) -> None:
     place = Workspace(tmp_path)
     with pytest.raises(
-        EstimatorError, match="nobody has measured tiny on local: .* jmsnas profile --model tiny"
+        EstimatorError, match="tiny has not been measured on local: .* jmsnas profile --model tiny"
     ):
         problem_of_model(TINY, TWO, HOP, place)
     with pytest.raises(EstimatorError, match="no figures of fft are published for cloud: tiny cannot"):
@@ -148,7 +163,7 @@ def test_a_runs_network_is_the_same_by_name_and_by_folder(short_run: tuple[Works
 def test_names_and_sizes(tmp_path: Path) -> None:
     place = Workspace(tmp_path)
     assert load_model(place, "mobilenet_v3_large", 96, 0.5).source == "mobilenet_v3_large, width 0.5, 96x96"
-    with pytest.raises(InputError, match="network nothing computes nothing: expected one operator or more"):
+    with pytest.raises(InputError, match="model nothing has no operators: expected one or more"):
         Model("nothing", (3, 8, 8), (), "")
     (tmp_path / "runs" / "broken").mkdir(parents=True)
     (tmp_path / "runs" / "broken" / "result.json").write_text('{"schema_version": 1}')
@@ -168,3 +183,65 @@ def test_jpeg_is_encoded(tmp_path: Path) -> None:
     assert jpeg_bytes(48, flat) < jpeg_bytes(48, noisy)
     with pytest.raises(InputError, match="cannot read the image"):
         jpeg_bytes(48, tmp_path / "none.png")
+
+
+def first_blocks() -> tuple[Block, ...]:
+    space = load_space("digits")
+    return tuple(Block(cs[0], layer) for cs, layer in zip(space.choices, space.layers, strict=True))
+
+
+def test_split_and_search_agree_on_a_run(short_run: tuple[Workspace, Run]) -> None:
+    place, run = short_run
+    model, topology = load_model(place, run.folder.name), topology_of_run(run.document, run.folder)
+    result = split(
+        problem_of_model(model, topology.devices, topology.links, place), SplitRequest("uint8", "strict")
+    )
+    assert result.timeline.latency_s == pytest.approx(run.document["derived"]["latency_s"], rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("name", "policy"), [("chain", "strict"), ("chain", "stop-early"), ("mesh", "relay")]
+)
+def test_split_and_search_agree_on_any_operations(
+    name: str, policy: str, simulated_workspace: Workspace, tmp_path: Path
+) -> None:
+    place = Workspace(Path(shutil.copytree(simulated_workspace.folder, tmp_path / "workspace")))
+    setting = prepare_search(place, name, "digits", "digits", seed=0, warn=lambda text: None)
+    # The result goes back to the first device in both.
+    space, topology = setting.space, replace(setting.topology, policy=policy, returns=True)
+    lut = build_lut(space, topology, setting.estimators)
+    draw = np.random.default_rng(0)
+    # The last candidate is Identity where a layer keeps its shape: it launches no operator, and is called.
+    every = [tuple(int(draw.integers(len(choices))) for choices in space.choices) for _ in range(5)]
+    for indices in (*every, tuple(len(choices) - 1 for choices in space.choices)):
+        blocks = [Block(space.choices[n][i], space.layers[n]) for n, i in enumerate(indices)]
+        inputs = fork_join_inputs(space.N, [list(branch) for branch in space.branches])
+        model = model_of_blocks(blocks, inputs, "any", "")
+        problem = problem_of_model(model, topology.devices, topology.links, place)
+        problem = replace(problem, tree=mesh_tree(topology), returns=True)
+        timeline = split(problem, SplitRequest(topology.input_encoding, topology.policy)).timeline
+        assert timeline.latency_s == pytest.approx(lut.best(indices)[0], rel=1e-9)
+
+
+def test_a_simulated_table_and_its_roofline_beyond_it(simulated_workspace: Workspace) -> None:
+    table = read_table(simulated_workspace.table("pi4"))
+    model = model_of_part(Part(first_blocks()), "ours", "")
+    column = unit_latency(model, PI4, simulated_workspace)
+    assert column.origin == "simulated"
+    assert column.provenance == "SIMULATED: U(.): 12 blocks by their own rows, 0 predicted"
+    rows = {row.block: row.median_s for row in table.rows}
+    assert column.tau_N.tolist() == [rows[block] for block in first_blocks()]
+    # `predict` uses the same U(.).
+    assert find_device_model(simulated_workspace, "pi4").estimator.predict_s(first_blocks()).tolist() == list(
+        column.tau_N
+    )
+    far = Block(first_blocks()[1].candidate, Layer(64, 64, 1, 112, 112))
+    column = unit_latency(model_of_part(Part((far,)), "far", ""), PI4, simulated_workspace)
+    assert column.provenance.endswith("0 blocks by their own rows, 0 predicted, 1 by the roofline")
+    assert column.tau_N[0] == block_latency_s(load_simulated_device("pi4"), "onnxruntime", far)
+
+
+def test_identity_costs_the_bare_call_without_a_table_too(tmp_path: Path) -> None:
+    block = Block(IDENTITY, Layer(16, 16, 1, 8, 8))
+    column = unit_latency(model_of_part(Part((block,)), "nothing", ""), PI4, Workspace(tmp_path))
+    assert column.tau_N[0] == block_latency_s(load_simulated_device("pi4"), "onnxruntime", block) > 0

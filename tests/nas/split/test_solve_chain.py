@@ -46,11 +46,11 @@ def test_the_worked_splits(
 
 def test_the_way_back_of_the_result() -> None:
     # 4000 bytes of logits over 200, 50 and 25 Mbit/s: 0.16 + 0.64 + 1.28 = 2.08 ms.
-    back_M = np.array([0, 1.28, 1.92, 2.08])
-    latency_ms, placement = solve_chain(TAU_NM, worked_epsilon(150528), "relay", None, back_M)
+    return_M = np.array([0, 1.28, 1.92, 2.08])
+    latency_ms, placement = solve_chain(TAU_NM, worked_epsilon(150528), "relay", None, return_M)
     assert placement.cuts == (0, 9, 9, 9) and latency_ms == pytest.approx(58.378960 + 2.08, abs=5e-7)
     # Stopping early on the SBS saves sending the logits on (0.8 ms) and two links of the way back.
-    latency_ms, placement = solve_chain(TAU_NM, worked_epsilon(150528), "stop-early", None, back_M)
+    latency_ms, placement = solve_chain(TAU_NM, worked_epsilon(150528), "stop-early", None, return_M)
     assert placement.cuts == (0, 9, 9, 9) and latency_ms == pytest.approx(58.378960 - 0.8 + 1.28, abs=5e-7)
 
 
@@ -98,27 +98,29 @@ def brute_force(
     st.sampled_from([0.01, 1.0, 100.0]),
     st.booleans(),
 )
-def test_brute_force_agrees(N: int, M: int, policy: str, seed: int, link: float, limited: bool) -> None:
+def test_brute_force_agrees(N: int, M: int, policy: str, seed: int, link: float, has_limits: bool) -> None:
     random = np.random.default_rng(seed)
     tau_NM = random.uniform(0.1, 1, (N, M)) * random.uniform(0.1, 1, M)
     epsilon_LM = link * random.uniform(0, 1, (N + 1, M))
     epsilon_LM[:, M - 1] = 0
-    back_M = np.concatenate([[0.0], np.cumsum(random.uniform(0, link, M - 1))])
-    limits = random_limits(random, N, M) if limited else DeviceLimits(np.zeros(M, dtype=int), np.full(M, N))
-    best = brute_force(tau_NM, epsilon_LM, policy, limits, back_M)
+    return_M = np.concatenate([[0.0], np.cumsum(random.uniform(0, link, M - 1))])
+    limits = (
+        random_limits(random, N, M) if has_limits else DeviceLimits(np.zeros(M, dtype=int), np.full(M, N))
+    )
+    best = brute_force(tau_NM, epsilon_LM, policy, limits, return_M)
     if np.isinf(best):
         with pytest.raises(InfeasibleError, match=f"no split of {N} layers over {M} devices is allowed"):
-            solve_chain(tau_NM, epsilon_LM, policy, limits, back_M)
+            solve_chain(tau_NM, epsilon_LM, policy, limits, return_M)
         return
-    latency_s, placement = solve_chain(tau_NM, epsilon_LM, policy, limits, back_M)
+    latency_s, placement = solve_chain(tau_NM, epsilon_LM, policy, limits, return_M)
     early = policy == "stop-early"
     end = placement.cuts.index(N) if early else M - 1
     assert latency_s == pytest.approx(best, rel=1e-9)
     assert latency_s == pytest.approx(
-        chain_latency(tau_NM, epsilon_LM, placement, early) + back_M[end], rel=1e-9
+        chain_latency(tau_NM, epsilon_LM, placement, early) + return_M[end], rel=1e-9
     )
     assert all(budget.holds(placement, early) for budget in limits.budgets)
-    if not limited:
+    if not has_limits:
         layer_by_layer = best_split(tau_NM, move_latencies_s(epsilon_LM, policy))[0]
         alone = solve_chain(tau_NM, epsilon_LM, policy)[0]
         assert alone == pytest.approx(layer_by_layer, rel=1e-9)

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from jmsnas.errors import InfeasibleError, TopologyError
 from jmsnas.latency import Branch, completion_latency
-from jmsnas.nas.split import solve_dag as split_best_dag
+from jmsnas.nas.split import solve_dag as solve_dag_module
 from jmsnas.nas.split.dag import Dag, articulation_points, dag_latency, finish_times, make_dag
 from jmsnas.nas.split.links import LinkArrays
 from jmsnas.nas.split.solve_dag import solve_dag
@@ -38,8 +38,8 @@ def least(dag: Dag, target: int | None) -> float:
 
 @pytest.mark.parametrize(("cases", "tried"), [(2000, 200_000), (60, 0)])
 def test_brute_force_agrees(cases: int, tried: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Once by trying what is affordable, once by the integer program alone."""
-    monkeypatch.setattr(split_best_dag, "_MOST_TRIED", tried)
+    """Once by enumeration, once by the integer program alone."""
+    monkeypatch.setattr(solve_dag_module, "_MAX_ENUMERATED", tried)
     rng = np.random.default_rng(5)
     for _ in range(cases):
         dag = random_dag(rng, int(rng.integers(1, 6)), int(rng.integers(1, 4)))
@@ -92,11 +92,13 @@ def test_a_time_limit_states_its_gap() -> None:
 def test_what_no_dag_can_be() -> None:
     ones, moves = np.ones((2, 1)), np.zeros((3, 1, 1))
     with pytest.raises(
-        TopologyError, match=r"unit 1 takes outputs \(1,\): expected one or more of 0 .* to 0"
+        TopologyError, match=r"unit 1 reads outputs \(1,\): expected one or more of 0 .* to 0"
     ):
         Dag(ones, moves, ((1,), (0,)))
-    with pytest.raises(TopologyError, match="nobody takes output 1: expected the last unit to be the only"):
+    with pytest.raises(TopologyError, match="no unit reads output 1: expected readers of all but"):
         Dag(ones, moves, ((0,), (0,)))
     nowhere = Dag(np.full((1, 1), np.inf), moves[:2], ((0,),))
-    with pytest.raises(InfeasibleError, match="no split of 1 units over 1 devices: no way leads through all"):
+    with pytest.raises(
+        InfeasibleError, match="no split of 1 units over 1 devices: no route leads through all"
+    ):
         solve_dag(nowhere)

@@ -62,7 +62,7 @@ def test_brute_force_agrees() -> None:
         if not np.isfinite(totals_K.min()):
             unreachable += 1
             with pytest.raises(
-                InfeasibleError, match=f"no split of {N} layers over {M} devices: no way leads"
+                InfeasibleError, match=f"no split of {N} layers over {M} devices: no route leads"
             ):
                 solve_device_graph(tau_NM, sent_bytes_L, links, target=target)
             continue
@@ -113,10 +113,10 @@ def test_wire_formats_and_what_no_graph_can_be() -> None:
     assert links.epsilon_MM(1000)[0, 1] == pytest.approx(1.5e-3)
     assert links.epsilon_MM(1000, raw_input=True)[0, 1] == pytest.approx(2e-3)
     assert np.isinf(links.epsilon_MM(1000)[1, 0])
-    with pytest.raises(TopologyError, match="no way leads from a to c, d. Add the missing"):
+    with pytest.raises(TopologyError, match="no route leads from a to c, d. Add the missing"):
         refuse_unreachable(link_arrays(("a", "b", "c", "d"), [Link("a", "b", 1e6)]), ("a", "b", "c", "d"))
     refuse_unreachable(links, ("a", "b"))
-    with pytest.raises(TopologyError, match="link a -> z ends at no device: expected a, b"):
+    with pytest.raises(TopologyError, match="link a -> z names the unknown device z: expected one of a, b"):
         link_arrays(("a", "b"), [Link("a", "z", 1e6)])
     with pytest.raises(TopologyError, match="two links a -> b: expected one"):
         link_arrays(("a", "b"), [Link("a", "b", 1e6), Link("a", "b", 2e6)])
