@@ -32,7 +32,7 @@ from jmsnas.deploy.leader.leader import Leader
 from jmsnas.deploy.loopback import leader_certs, loopback_agents
 from jmsnas.deploy.transport.devices_file import AgentAddress
 from jmsnas.profiler.host.environment import describe_host
-from jmsnas.profiler.profile import profile
+from jmsnas.profiler.profile import ProfileOptions, update_table
 from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.space import BlockOrPart
 
@@ -104,15 +104,18 @@ def main() -> int:
 
 def profiled(subjects: Sequence[BlockOrPart], place: Path, arguments: Any) -> Tau:
     """Measure U(.) of this host."""
-    table = profile(
+    table = update_table(
         "local",
         list(subjects),
         [RuntimeKey()],
         place / "local.parquet",
-        cache=place / "cache",
-        seed=arguments.seed,
-        budget_s=arguments.budget,
-        warn=lambda text: print(text, file=sys.stderr),
+        place / "cache",
+        ProfileOptions(
+            seed=arguments.seed,
+            budget_s=arguments.budget,
+            warn=lambda text: print(text, file=sys.stderr),
+            read_host=None,
+        ),
     )
     return {row.block: row.median_s for row in table.all_rows}
 

@@ -26,8 +26,7 @@ import numpy as np
 
 from jmsnas.files import write_json
 from jmsnas.profiler.host.environment import describe_host
-from jmsnas.profiler.host.host_monitor import read_host
-from jmsnas.profiler.profile import profile
+from jmsnas.profiler.profile import ProfileOptions, update_table
 from jmsnas.profiler.table.latency_table import REFERENCE_BLOCK, RUNTIMES, BlockRow, RuntimeKey
 from jmsnas.profiler.table.measurement import Measurement
 from jmsnas.profiler.table.trust import is_disturbed
@@ -60,9 +59,8 @@ def sweep(
     path: Path, blocks: Sequence[Block], key: RuntimeKey, cache: Path, seed: int
 ) -> dict[Block, BlockRow]:
     """Rows of a fresh table; a worker of its own measures it, and another its noise floor."""
-    table = profile(
-        "local", blocks, [key], path, cache=cache, seed=seed, warn=lambda line: None, watch=read_host
-    )
+    options = ProfileOptions(seed=seed, warn=lambda line: None)
+    table = update_table("local", blocks, [key], path, cache, options)
     return {row.block: row for row in table.rows}
 
 

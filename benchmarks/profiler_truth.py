@@ -20,9 +20,8 @@ from scipy.stats import spearmanr
 from jmsnas.estimators.networks.sum_correction import fit_sum_correction
 from jmsnas.files import write_json
 from jmsnas.profiler.host.environment import describe_host
-from jmsnas.profiler.host.host_monitor import read_host
 from jmsnas.profiler.plan import sample_models
-from jmsnas.profiler.profile import profile
+from jmsnas.profiler.profile import ProfileOptions, update_table
 from jmsnas.profiler.table.latency_table import RUNTIMES, LatencyTable, RuntimeKey
 from jmsnas.space import Part
 from jmsnas.space_file import load_space
@@ -37,15 +36,13 @@ def figures(space_name: str, runtime: str, folder: Path, seed: int) -> dict[str,
     fitted = sample_models(space, FITTED, seed)
     judged = [part for part in sample_models(space, JUDGED + FITTED, seed + 1) if part not in fitted]
     judged, cut = judged[:JUDGED], cut_out(sample_models(space, CUT, seed + 2), seed)
-    table = profile(
+    table = update_table(
         "local",
         [*space.blocks(), *fitted, *judged, *cut],
         [RuntimeKey(runtime)],
         folder / f"{space_name}-{runtime}.parquet",
-        cache=folder / "cache",
-        seed=seed,
-        warn=lambda line: None,
-        watch=read_host,
+        folder / "cache",
+        ProfileOptions(seed=seed, warn=lambda line: None),
     )
     fit = fit_sum_correction(*seconds(table, fitted))
     sums_s, counts, truth_s = map(np.array, seconds(table, judged))

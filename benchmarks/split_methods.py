@@ -22,7 +22,7 @@ from jmsnas.nas.split.methods import METHODS, SplitRequest, split
 from jmsnas.nas.split.problem import SplitProblem
 from jmsnas.nas.split.problem_of_model import problem_of_model
 from jmsnas.profiler.host.environment import describe_host
-from jmsnas.profiler.profile import profile_device
+from jmsnas.profiler.profile import ProfileOptions, profile_device
 from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.topology import POLICIES, load_topology
 from jmsnas.workspace import Workspace
@@ -35,7 +35,9 @@ def costs_over(network_name: str, workspace: Workspace, budget_s: float) -> Spli
     topology, model = load_topology(network_name), load_model(workspace, "mobilenet_v2", SIZE)
     if any(device.table == "local" for device in topology.devices):
         blocks = tuple(dict.fromkeys(unit.block for unit in model.units if unit.block))
-        profile_device("local", blocks, [RuntimeKey("onnxruntime")], workspace, budget_s=budget_s)
+        profile_device(
+            "local", blocks, [RuntimeKey("onnxruntime")], workspace, ProfileOptions(budget_s=budget_s)
+        )
     return problem_of_model(model, topology.devices, topology.links, workspace, jpeg_bytes(SIZE))
 
 

@@ -1,4 +1,4 @@
-"""The data sets by name."""
+"""Load a data set by name."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -11,7 +11,7 @@ DATASETS = ("digits", "fashion-mnist", "cifar10", "imagenette", "imagenet")
 
 
 def check_dataset(name: str) -> None:
-    """Refuse a data set nobody knows, before anything is loaded. Raises DatasetError."""
+    """Check the name of a data set without loading it. Raises DatasetError when it is unknown."""
     if name not in DATASETS:
         raise DatasetError(f"unknown data set {name!r}: expected one of {', '.join(DATASETS)}")
 
@@ -19,20 +19,20 @@ def check_dataset(name: str) -> None:
 def load_dataset(
     name: str, space: SearchSpace, seed: int, folder: Path = Path("data"), workers: int = 0
 ) -> DatasetSplits:
-    """Load a data set for a space.
+    """Load a data set for a search space.
 
     Parameters
     ----------
     name
         One of `DATASETS`.
     space
-        What images it takes: photographs are scaled to its input, the others must have its size.
+        Sets the input size: imagenet and imagenette are resized to it, the others must have it.
     seed
-        Draws which images are kept for the architecture.
+        Seed of the split: which images are held out for the architecture.
     folder
-        Where its files lie, or are downloaded to; digits need none.
+        Folder of the data set's files, and where they are downloaded to; not used for digits.
     workers
-        Processes that decode photographs.
+        Processes that decode image files.
 
     Raises
     ------
@@ -44,7 +44,7 @@ def load_dataset(
     if name in ("imagenette", "imagenet") and (channels != 3 or height != width):
         size = f"{channels}x{height}x{width}"
         raise DatasetError(
-            f"data set {name} has square images in colour, space {space.name} takes {size}: "
+            f"data set {name} has square colour images, space {space.name} takes {size}: "
             "choose another --space or --dataset"
         )
     splits = _load(name, seed, folder, height, workers)
@@ -57,9 +57,9 @@ def load_dataset(
     return splits
 
 
-@lru_cache(maxsize=1)  # a command asks once to check and once to train
+@lru_cache(maxsize=1)  # a command loads it once to check it and once to train on it
 def _load(name: str, seed: int, folder: Path, size: int, workers: int) -> DatasetSplits:
-    # torchvision and scikit-learn take seconds to load: each only where it is needed.
+    # torchvision and scikit-learn take seconds to import: each only where it is needed.
     if name == "digits":
         from jmsnas.datasets.digits import digits
 

@@ -1,6 +1,6 @@
-"""Data sets that fit into memory as uint8: Fashion-MNIST and CIFAR-10, from their makers' own files.
+"""Fashion-MNIST and CIFAR-10, read from their publishers' files into memory as uint8.
 
-Neither needs a pickle to be opened: IDX files, and the binary version of CIFAR-10.
+Both are read without pickle: from IDX files, and from the binary version of CIFAR-10.
 """
 
 import gzip
@@ -16,22 +16,22 @@ from jmsnas.datasets.fetch import PublishedFile, fetch
 from jmsnas.datasets.splits import DatasetSplits, InMemoryImages, hold_out_images
 from jmsnas.errors import DatasetError
 
-# The binary version; torchvision knows the pickled one only.
+# Of the binary version; torchvision has the checksum of the pickled one only.
 _CIFAR_MD5 = "c32a1d4ab5d03f1284b67883e8d87530"
 _CIFAR_BYTES = 10_000 * (1 + 3 * 32 * 32)
 
 
 def fashion_mnist(seed: int, folder: Path) -> DatasetSplits:
-    """Zalando's 28x28 grey clothing (arXiv 1708.07747): 45,000 train, 15,000 arch, 10,000 test images.
+    """Load Fashion-MNIST (arXiv 1708.07747), 28x28 grey: 45,000 train, 15,000 arch, 10,000 test images.
 
-    Augmented by shifts of up to two pixels and mirroring. Raises DatasetError.
+    Augmentation: shifts of up to two pixels and horizontal flips. Raises DatasetError.
     """
     from torchvision.datasets import FashionMNIST
 
     mirror = FashionMNIST.mirrors[0]
     files = [PublishedFile(name, md5, mirror + name) for name, md5 in FashionMNIST.resources]
     train_x, train_y, test_x, test_y = (
-        _idx(path) for path in fetch("fashion-mnist", files, folder, "FashionMNIST/raw")
+        _read_idx(path) for path in fetch("fashion-mnist", files, folder, "FashionMNIST/raw")
     )
     train, test = (
         InMemoryImages(x[:, None], y.to(torch.int64), 2, True, (0.286,), (0.353,))
@@ -40,7 +40,7 @@ def fashion_mnist(seed: int, folder: Path) -> DatasetSplits:
     return hold_out_images("fashion-mnist", train, test, (1, 28, 28), 10, seed, 15_000)
 
 
-def _idx(path: Path) -> Tensor:
+def _read_idx(path: Path) -> Tensor:
     """Read an IDX file of bytes: magic 0x0800 + dimensions, sizes, values; big-endian."""
     try:
         content = gzip.decompress(path.read_bytes())
@@ -53,9 +53,9 @@ def _idx(path: Path) -> Tensor:
 
 
 def cifar10(seed: int, folder: Path) -> DatasetSplits:
-    """CIFAR-10 (A. Krizhevsky), 32x32 in colour: 37,500 train, 12,500 arch, 10,000 test images.
+    """Load CIFAR-10 (A. Krizhevsky), 32x32 colour: 37,500 train, 12,500 arch, 10,000 test images.
 
-    Augmented by shifts of up to four pixels and mirroring. Raises DatasetError.
+    Augmentation: shifts of up to four pixels and horizontal flips. Raises DatasetError.
     """
     from torchvision.datasets import CIFAR10
 

@@ -1,4 +1,4 @@
-"""Files of published data sets: found where the user put them, else downloaded; their checksums compared."""
+"""Find the files of a published data set in a folder, or download them, and verify their checksums."""
 
 import hashlib
 from collections.abc import Sequence
@@ -8,25 +8,28 @@ from pathlib import Path
 from jmsnas.errors import DatasetError
 from jmsnas.files import make_folder
 
-_SECONDS_TO_ANSWER = 10.0
+_TIMEOUT_S = 10.0
 
 
 @dataclass(frozen=True, slots=True)
 class PublishedFile:
-    """A file of a data set: its name, its MD5 as its makers publish it, and where it can be had."""
+    """A file of a data set: its name, its published MD5 and its URL."""
 
     name: str
     md5: str
-    address: str
+    url: str
 
 
 def fetch(dataset: str, files: Sequence[PublishedFile], folder: Path, inner: str = "") -> list[Path]:
-    """Find the files in `folder` (or `inner` of it, as torchvision lays them out), else download them there.
+    """Find the files in `folder` or its subfolder `inner` (torchvision's layout), else download them.
 
-    Raises DatasetError: one line that names every file that is missing, its MD5, and the folder.
+    Raises
+    ------
+    DatasetError
+        When a file cannot be downloaded (the message names every missing file, its MD5 and the folder), or
+        its MD5 differs.
     """
-    places = [_place(file, folder, inner) for file in files]
-    missing = [file for file, place in zip(files, places, strict=True) if place is None]
+    missing = [file for file in files if _find(file, folder, inner) is None]
     try:
         for file in missing:
             _download(file, make_folder(folder))
@@ -36,7 +39,7 @@ def fetch(dataset: str, files: Sequence[PublishedFile], folder: Path, inner: str
             f"data set {dataset} is not in {folder} and could not be downloaded ({_reason(error)}). "
             f"Place there: {wanted}; or name another folder with --data-dir"
         ) from error
-    found = [_place(file, folder, inner) or folder / file.name for file in files]
+    found = [_find(file, folder, inner) or folder / file.name for file in files]
     for file, path in zip(files, found, strict=True):
         md5 = _md5(path)
         if md5 != file.md5:
@@ -47,7 +50,7 @@ def fetch(dataset: str, files: Sequence[PublishedFile], folder: Path, inner: str
     return found
 
 
-def _place(file: PublishedFile, folder: Path, inner: str) -> Path | None:
+def _find(file: PublishedFile, folder: Path, inner: str) -> Path | None:
     return next((path for path in (folder / file.name, folder / inner / file.name) if path.is_file()), None)
 
 
@@ -57,9 +60,9 @@ def _download(file: PublishedFile, folder: Path) -> None:
     from torchvision.datasets.utils import download_url
 
     before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(_SECONDS_TO_ANSWER)
+    socket.setdefaulttimeout(_TIMEOUT_S)
     try:
-        download_url(file.address, str(folder), f"{file.name}.part")
+        download_url(file.url, str(folder), f"{file.name}.part")
     except RuntimeError as error:
         raise OSError(str(error)) from error
     finally:

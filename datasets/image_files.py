@@ -1,8 +1,7 @@
-"""Photographs as files: decoded, cropped and scaled when a batch is made, by processes of their own.
+"""Images stored as files, decoded, cropped and resized by data loader workers.
 
-Augmentation as the field trains on ImageNet (Inception's random resized crop, and mirroring); evaluation on
-the centre of the image, 8/7 of the input's size. What is drawn for an image depends on (seed, row) alone, so
-that the number of processes changes nothing.
+Training uses Inception's random resized crop and a horizontal flip, evaluation the centre crop (7/8 of the
+shorter side). The augmentation of an image depends on (seed, row) only, not on the number of workers.
 """
 
 import io
@@ -24,55 +23,69 @@ from jmsnas.datasets.splits import BatchRows
 from jmsnas.errors import DatasetError
 
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
-_LEAST_AREA, _MOST_ASPECT, _TRIES = 0.08, 4 / 3, 10
+_MIN_AREA, _MAX_ASPECT, _TRIES = 0.08, 4 / 3, 10
 Box = tuple[float, float, float, float]
 
 
 @dataclass(frozen=True, slots=True)
 class ImageFiles:
-    """Images as files or as the bytes of files.
+    """Images as paths of files or as the bytes of files.
 
-    `size`: height and width a network takes. `least_area`: the smallest share of an image that a random crop
-    shows. `workers`: processes that decode (0: the training's own).
+    Attributes
+    ----------
+    files, labels
+        The images, and their classes: (count,) int64.
+    size
+        Height and width of the model's input.
+    min_area
+        Smallest share of an image's area that a random crop covers.
+    workers
+        Processes that decode; 0 decodes in the training process.
     """
 
     files: Sequence[Path | bytes]
     labels: Tensor
     size: int
-    least_area: float = _LEAST_AREA
+    min_area: float = _MIN_AREA
     workers: int = 0
 
     def __len__(self) -> int:
-        """How many images there are."""
+        """Return the number of images."""
         return len(self.labels)
 
     def subset(self, rows: Tensor) -> Self:
-        """Give the images of these rows."""
+        """Return the images of these rows."""
         return replace(self, files=[self.files[row] for row in rows.tolist()], labels=self.labels[rows])
 
     def plain(self, rows: BatchRows) -> Iterator[Tensor]:
         """See `ImageSet.plain`."""
-        return self._loaded(rows, None)
+        return self._batches(rows, None)
 
     def augmented(self, rows: BatchRows, seed: int, first: int = 0) -> Iterator[Tensor]:
         """See `ImageSet.augmented`."""
-        return self._loaded(rows, seed)
+        return self._batches(rows, seed)
 
-    def _loaded(self, rows: BatchRows, seed: int | None) -> Iterator[Tensor]:
+    def _batches(self, rows: BatchRows, seed: int | None) -> Iterator[Tensor]:
         loader: DataLoader[Tensor] = DataLoader(
-            _Decoded(self, seed),
+            _DecodedImages(self, seed),
             batch_sampler=[chosen.tolist() for chosen in rows],
             num_workers=self.workers,
             multiprocessing_context="forkserver" if self.workers else None,
             pin_memory=torch.cuda.is_available(),
-            generator=torch.Generator(),  # else the global one is drawn from
+            generator=torch.Generator(),  # without it the loader draws from the global generator
         )
         mean, deviation = (torch.tensor(by)[:, None, None] for by in (_MEAN, _DEVIATION))
         for x_NCHW in loader:
             yield (x_NCHW / 255 - mean) / deviation
 
-    def decoded(self, row: int, seed: int | None) -> Tensor:
-        """Decode one image: its centre, or a random part of it drawn from a seed; (3, size, size) uint8."""
+    def decode(self, row: int, seed: int | None) -> Tensor:
+        """Decode one image to (3, size, size) uint8: its centre crop, or with a seed a random crop.
+
+        Raises
+        ------
+        DatasetError
+            When the file cannot be read or decoded.
+        """
         file = self.files[row]
         try:
             with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as opened:
@@ -80,44 +93,40 @@ class ImageFiles:
         except (OSError, ValueError) as error:
             name = f"image {row}" if isinstance(file, bytes) else file
             raise DatasetError(f"cannot read {name}: {error}") from error
-        mirror, box = False, _centre(image.width, image.height)
+        flip, box = False, _centre_crop_box(image.width, image.height)
         if seed is not None:
-            draw = np.random.default_rng([derive_seed(seed, "crop", row)])
-            box, mirror = (
-                random_crop_box(image.width, image.height, draw, self.least_area),
-                draw.random() < 0.5,
-            )
-        small = image.resize((self.size, self.size), Image.Resampling.BILINEAR, box, reducing_gap=2.0)
-        pixels: NDArray[np.uint8] = np.array(small)[:, ::-1] if mirror else np.array(small)
+            rng = np.random.default_rng([derive_seed(seed, "crop", row)])
+            box, flip = (random_crop_box(image.width, image.height, rng, self.min_area), rng.random() < 0.5)
+        resized = image.resize((self.size, self.size), Image.Resampling.BILINEAR, box, reducing_gap=2.0)
+        pixels: NDArray[np.uint8] = np.array(resized)[:, ::-1] if flip else np.array(resized)
         return torch.from_numpy(np.ascontiguousarray(pixels.transpose(2, 0, 1)))
 
 
-class _Decoded(Dataset[Tensor]):
-    def __init__(self, pictures: ImageFiles, seed: int | None) -> None:
-        self.pictures, self.seed = pictures, seed
+class _DecodedImages(Dataset[Tensor]):
+    def __init__(self, images: ImageFiles, seed: int | None) -> None:
+        self.images, self.seed = images, seed
 
     def __getitem__(self, row: int) -> Tensor:
-        return self.pictures.decoded(row, self.seed)
+        return self.images.decode(row, self.seed)
 
 
-def _centre(width: int, height: int) -> Box:
+def _centre_crop_box(width: int, height: int) -> Box:
     side = min(width, height) * 7 / 8
     left, top = (width - side) / 2, (height - side) / 2
     return left, top, left + side, top + side
 
 
-def random_crop_box(
-    width: int, height: int, draw: np.random.Generator, least_area: float = _LEAST_AREA
-) -> tuple[float, float, float, float]:
-    """Draw a part of an image: `least_area` to all of it, 3/4 to 4/3 as wide as high (arXiv 1409.4842)."""
+def random_crop_box(width: int, height: int, rng: np.random.Generator, min_area: float = _MIN_AREA) -> Box:
+    """Draw a crop box (left, top, right, bottom) as Inception does (arXiv 1409.4842).
+
+    Its area is `min_area` to 1 of the image's, its aspect ratio 3/4 to 4/3.
+    """
     for _ in range(_TRIES):
-        area = draw.uniform(least_area, 1) * width * height
-        aspect = math.exp(draw.uniform(-math.log(_MOST_ASPECT), math.log(_MOST_ASPECT)))
+        area = rng.uniform(min_area, 1) * width * height
+        aspect = math.exp(rng.uniform(-math.log(_MAX_ASPECT), math.log(_MAX_ASPECT)))
         wide, high = round(math.sqrt(area * aspect)), round(math.sqrt(area / aspect))
         if 0 < wide <= width and 0 < high <= height:
-            left, top = (
-                draw.integers(0, width - wide, endpoint=True),
-                draw.integers(0, height - high, endpoint=True),
-            )
+            left = rng.integers(0, width - wide, endpoint=True)
+            top = rng.integers(0, height - high, endpoint=True)
             return float(left), float(top), float(left + wide), float(top + high)
-    return _centre(width, height)
+    return _centre_crop_box(width, height)

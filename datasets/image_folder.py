@@ -1,4 +1,4 @@
-"""Imagenette and ImageNet: folders of photographs, one a class, or Imagenette as Parquet files of JPEGs."""
+"""ImageNet and Imagenette: folders of image files, one folder a class, or Imagenette as Parquet files."""
 
 import tarfile
 from pathlib import Path
@@ -11,39 +11,38 @@ from jmsnas.datasets.splits import DatasetSplits, hold_out_images
 from jmsnas.errors import DatasetError
 
 _SUFFIXES = (".jpeg", ".jpg", ".png")
-# A small crop of a small photograph shows nothing: Imagenette's own baselines take 0.35 and more.
-_IMAGENETTE_LEAST_AREA = 0.35
-
-
-def imagenet(seed: int, folder: Path, size: int, workers: int, arch_count: int = 50_000) -> DatasetSplits:
-    """ImageNet (ILSVRC 2012) as folders `train/<class>/` and `val/<class>/`; `val` is the test.
-
-    50,000 of the training images are kept for the architecture (section V-B). Raises DatasetError.
-    """
-    train, test, classes = _tree("imagenet", folder, size, workers, _NOT_TO_BE_HAD)
-    count = min(arch_count, len(train) // 4)  # a cut of ImageNet keeps a quarter
-    return hold_out_images("imagenet", train, test, (3, size, size), classes, seed, count)
-
-
-_NOT_TO_BE_HAD = (
+# Smaller crops of these 160-pixel images show no object: Imagenette's own baselines use 0.35 and more.
+_IMAGENETTE_MIN_AREA = 0.35
+_NO_DOWNLOAD = (
     "it may not be downloaded by a program: get ILSVRC2012_img_train.tar (MD5 "
     "1d675b47d978889d74fa0da5fadfb00e) and ILSVRC2012_img_val.tar (MD5 29b22e2961454d5413ddabcf34fc5622) "
-    "from its makers and unpack them"
+    "from its publishers and unpack them"
 )
 
 
-def imagenette(seed: int, folder: Path, size: int, workers: int) -> DatasetSplits:
-    """Ten classes of ImageNet (fast.ai), 9,469 training images, a fifth of them for the architecture.
+def imagenet(seed: int, folder: Path, size: int, workers: int, arch_count: int = 50_000) -> DatasetSplits:
+    """Load ImageNet (ILSVRC 2012) from folders `train/<class>/` and `val/<class>/`; `val` is the test set.
 
-    As folders `train/<class>/` and `val/<class>/` (also below `imagenette2-160`), as the archive of that
-    name, or as Parquet files with the columns `image` (a JPEG file) and `label`. Raises DatasetError.
+    50,000 training images are held out for the architecture (section V-B). Raises DatasetError.
+    """
+    train, test, classes = _train_and_val("imagenet", folder, size, workers, _NO_DOWNLOAD)
+    count = min(arch_count, len(train) // 4)  # of a subset of ImageNet, a quarter
+    return hold_out_images("imagenet", train, test, (3, size, size), classes, seed, count)
+
+
+def imagenette(seed: int, folder: Path, size: int, workers: int) -> DatasetSplits:
+    """Load Imagenette (fast.ai): ten classes of ImageNet, 9,469 training images.
+
+    A fifth of them is held out for the architecture. Read from folders `train/<class>/` and `val/<class>/`
+    (also below `imagenette2-160`), from the archive of that name, or from Parquet files with the columns
+    `image` (a JPEG file) and `label`. Raises DatasetError.
     """
     if any(folder.glob("*.parquet")):
-        train, test = (_parquet(folder, part, size, workers) for part in ("train", "test"))
+        train, test = (_parquet_files(folder, part, size, workers) for part in ("train", "test"))
         classes = 10
     else:
-        train, test, classes = _tree(
-            "imagenette", _unpacked(folder), size, workers, "take what is there away to have it downloaded"
+        train, test, classes = _train_and_val(
+            "imagenette", _unpacked(folder), size, workers, "remove the files there to have it downloaded"
         )
     return hold_out_images("imagenette", train, test, (3, size, size), classes, seed, len(train) // 5)
 
@@ -51,21 +50,21 @@ def imagenette(seed: int, folder: Path, size: int, workers: int) -> DatasetSplit
 def _unpacked(folder: Path) -> Path:
     from torchvision.datasets import Imagenette
 
-    address, md5 = map(str, Imagenette._ARCHIVES["160px"])
-    name = address.rsplit("/", 1)[1]
-    for place in (folder, folder / name.removesuffix(".tgz")):
-        if (place / "train").is_dir():
-            return place
-    (path,) = fetch("imagenette", [PublishedFile(name, md5, address)], folder)
+    url, md5 = map(str, Imagenette._ARCHIVES["160px"])
+    name = url.rsplit("/", 1)[1]
+    for candidate in (folder, folder / name.removesuffix(".tgz")):
+        if (candidate / "train").is_dir():
+            return candidate
+    (path,) = fetch("imagenette", [PublishedFile(name, md5, url)], folder)
     with tarfile.open(path) as archive:
         archive.extractall(folder, filter="data")
     return folder / name.removesuffix(".tgz")
 
 
-def _tree(
+def _train_and_val(
     dataset: str, folder: Path, size: int, workers: int, otherwise: str
 ) -> tuple[ImageFiles, ImageFiles, int]:
-    """Read `train` and `val` of a folder, which must name the same classes."""
+    """Read `train` and `val` of a folder, which must have the same classes."""
     names = []
     for part in ("train", "val"):
         inner = folder / part
@@ -79,11 +78,11 @@ def _tree(
     if names[0] != names[1]:
         other = sorted(set(names[0]) ^ set(names[1]))[0]
         raise DatasetError(f"{folder}: train and val hold different classes: {other} is in one of them only")
-    train, test = (_part(folder / part, names[0], size, workers) for part in ("train", "val"))
+    train, test = (_class_folders(folder / part, names[0], size, workers) for part in ("train", "val"))
     return train, test, len(names[0])
 
 
-def _part(folder: Path, classes: list[str], size: int, workers: int) -> ImageFiles:
+def _class_folders(folder: Path, classes: list[str], size: int, workers: int) -> ImageFiles:
     files: list[Path | bytes] = []
     labels: list[int] = []
     for label, name in enumerate(classes):
@@ -95,7 +94,7 @@ def _part(folder: Path, classes: list[str], size: int, workers: int) -> ImageFil
     return ImageFiles(files, torch.tensor(labels), size, workers=workers)
 
 
-def _parquet(folder: Path, part: str, size: int, workers: int) -> ImageFiles:
+def _parquet_files(folder: Path, part: str, size: int, workers: int) -> ImageFiles:
     import pyarrow
     from pyarrow import parquet
 
@@ -112,4 +111,4 @@ def _parquet(folder: Path, part: str, size: int, workers: int) -> ImageFiles:
             f"{folder}: {part}-*.parquet cannot be read as images and labels: {reason}"
         ) from error
     labels = torch.tensor(table["label"].to_pylist())
-    return ImageFiles(table["image"].to_pylist(), labels, size, _IMAGENETTE_LEAST_AREA, workers)
+    return ImageFiles(table["image"].to_pylist(), labels, size, _IMAGENETTE_MIN_AREA, workers)

@@ -1,7 +1,7 @@
-"""What is drawn, and from what: a generator for every purpose, epoch and image, from one seed.
+"""Seeds and torch generators derived from one seed, a purpose and further numbers such as the epoch.
 
-An order that is a function of (seed, purpose, epoch) needs no state of its own: a search that goes on after
-a kill draws what it would have drawn.
+An order that is a function of (seed, purpose, epoch) needs no state: a search that is resumed after a kill
+draws the same numbers as one that was not interrupted.
 """
 
 import hashlib
@@ -10,11 +10,11 @@ import torch
 
 
 def derive_seed(seed: int, purpose: str, *numbers: int) -> int:
-    """Hash a seed, a purpose and further numbers to 63 bits: the seed of whatever is drawn for it."""
+    """Hash a seed, a purpose and further numbers to a 63-bit seed."""
     text = " ".join([str(seed), purpose, *map(str, numbers)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 def seeded_generator(seed: int, purpose: str, *numbers: int) -> torch.Generator:
-    """Make the generator of a seed, a purpose and further numbers."""
+    """Make a torch generator from a seed, a purpose and further numbers."""
     return torch.Generator().manual_seed(derive_seed(seed, purpose, *numbers))

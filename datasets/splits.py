@@ -1,4 +1,4 @@
-"""Images split three ways: for the weights, for the architecture parameters, and for the last figure."""
+"""Image data sets split into training (weights), architecture and test images."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -15,42 +15,50 @@ BatchRows = Sequence[Tensor]
 
 
 class ImageSet(Protocol):
-    """Images with labels, in memory or as files: all that training and evaluation ask of them."""
+    """Labelled images, in memory or as files: the interface that training and evaluation use."""
 
     @property
     def labels(self) -> Tensor:
         """(count,) int64."""
 
     def __len__(self) -> int:
-        """How many images there are."""
+        """Return the number of images."""
 
     def subset(self, rows: Tensor) -> Self:
-        """Give the images of these rows."""
+        """Return the images of these rows."""
 
     def plain(self, rows: BatchRows) -> Iterator[Tensor]:
-        """Give each batch of rows as it is, (count, channels, height, width) float32, about unit variance."""
+        """Yield each batch of rows unaugmented, normalised: (count, channels, height, width) float32."""
 
     def augmented(self, rows: BatchRows, seed: int, first: int = 0) -> Iterator[Tensor]:
-        """Give each batch of rows changed at random, by a seed for the epoch; `first` counts the first batch.
+        """Yield each batch of rows with random augmentation.
 
-        What is drawn for a batch depends on nothing but the seed, its number and its rows.
+        Parameters
+        ----------
+        rows
+            Row indices of each batch.
+        seed
+            Seed of the epoch. The augmentation of a batch depends on the seed, the batch's number and its
+            rows only.
+        first
+            Number of the first batch in `rows`.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class InMemoryImages:
-    """Images held in memory.
+    """Images held in memory as one tensor.
 
     Attributes
     ----------
     pixels
-        (count, channels, height, width), float32 as a network takes them, or uint8.
+        (count, channels, height, width): float32 that is normalised already, or uint8.
     labels
         (count,) int64.
     shift, flip
-        Augmentation: moved by up to so many pixels each way, zeros moving in; mirrored or not.
+        Augmentation: largest shift in pixels in each direction, zero-padded; whether to flip horizontally.
     mean, deviation
-        Of the channels of uint8 pixels, from 0 to 1.
+        Mean and standard deviation per channel of uint8 pixels scaled to 0 .. 1.
     """
 
     pixels: Tensor
@@ -61,53 +69,53 @@ class InMemoryImages:
     deviation: tuple[float, ...] = (0.5,)
 
     def __len__(self) -> int:
-        """How many images there are."""
+        """Return the number of images."""
         return len(self.labels)
 
     def subset(self, rows: Tensor) -> Self:
-        """Give the images of these rows."""
+        """Return the images of these rows."""
         return replace(self, pixels=self.pixels[rows], labels=self.labels[rows])
 
     def plain(self, rows: BatchRows) -> Iterator[Tensor]:
         """See `ImageSet.plain`."""
-        return (self._floats(self.pixels[chosen]) for chosen in rows)
+        return (self._normalised(self.pixels[chosen]) for chosen in rows)
 
     def augmented(self, rows: BatchRows, seed: int, first: int = 0) -> Iterator[Tensor]:
         """See `ImageSet.augmented`."""
         for number, x_NCHW in enumerate(self.plain(rows), first):
-            draw = seeded_generator(seed, "augmentation", number)
-            x_NCHW = random_shift(x_NCHW, draw, self.shift) if self.shift else x_NCHW
-            yield random_flip(x_NCHW, draw) if self.flip else x_NCHW
+            generator = seeded_generator(seed, "augmentation", number)
+            x_NCHW = random_shift(x_NCHW, generator, self.shift) if self.shift else x_NCHW
+            yield random_flip(x_NCHW, generator) if self.flip else x_NCHW
 
-    def _floats(self, pixels: Tensor) -> Tensor:
+    def _normalised(self, pixels: Tensor) -> Tensor:
         if pixels.dtype != torch.uint8:
             return pixels
         mean, deviation = (torch.tensor(by)[:, None, None] for by in (self.mean, self.deviation))
         return (pixels / 255 - mean) / deviation
 
 
-def random_shift(x_NCHW: Tensor, draw: torch.Generator, most: int = 1) -> Tensor:
-    """Shift each image by -most .. most pixels up or down and left or right, zeros moving in."""
+def random_shift(x_NCHW: Tensor, generator: torch.Generator, max_shift: int = 1) -> Tensor:
+    """Shift each image at random by up to `max_shift` pixels vertically and horizontally, zero-padded."""
     count, _, height, width = x_NCHW.shape
-    padded = F.pad(x_NCHW, (most,) * 4)
-    by_N2 = torch.randint(0, 2 * most + 1, (count, 2), generator=draw)
-    rows = by_N2[:, :1] + torch.arange(height)
-    columns = by_N2[:, 1:] + torch.arange(width)
+    padded = F.pad(x_NCHW, (max_shift,) * 4)
+    shift_N2 = torch.randint(0, 2 * max_shift + 1, (count, 2), generator=generator)
+    rows = shift_N2[:, :1] + torch.arange(height)
+    columns = shift_N2[:, 1:] + torch.arange(width)
     index = torch.arange(count)[:, None, None]
     return padded.permute(0, 2, 3, 1)[index, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
 
 
-def random_flip(x_NCHW: Tensor, draw: torch.Generator) -> Tensor:
-    """Mirror each image, left to right, with a chance of a half."""
-    mirror_N = torch.rand(len(x_NCHW), generator=draw) < 0.5
-    return torch.where(mirror_N[:, None, None, None], x_NCHW.flip(3), x_NCHW)
+def random_flip(x_NCHW: Tensor, generator: torch.Generator) -> Tensor:
+    """Flip each image horizontally with probability 0.5."""
+    flip_N = torch.rand(len(x_NCHW), generator=generator) < 0.5
+    return torch.where(flip_N[:, None, None, None], x_NCHW.flip(3), x_NCHW)
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetSplits:
-    """A data set: `train` for the weights, `arch` for the architecture, `test` for the last figure only.
+    """A data set: `train` for the weights, `arch` for the architecture parameters, `test` for evaluation.
 
-    `train_and_arch`: all images but the test's, which the second stage trains on.
+    `train_and_arch` holds all images except the test images; the second stage trains on it.
     """
 
     name: str
@@ -122,9 +130,10 @@ class DatasetSplits:
 def split_images(
     name: str, images: InMemoryImages, classes: int, seed: int, test: float = 0.2, arch: float = 0.25
 ) -> DatasetSplits:
-    """Split at random: `test` of all images held out, then `arch` of the rest.
+    """Split images at random into train, architecture and test images.
 
-    The test images are the same for every seed, so that figures can be compared; `seed` draws the rest.
+    `test` is the share of all images, `arch` the share of the remaining ones. The test images are the same
+    for every seed, so that accuracies are comparable; `seed` sets the rest.
     """
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     test_count = math.ceil(test * len(images))
@@ -134,12 +143,12 @@ def split_images(
     channels, height, width = images.pixels.shape[1:]
     return DatasetSplits(
         name,
-        images.subset(rest[arch_count:]),
-        images.subset(rest[:arch_count]),
-        images.subset(order[:test_count]),
-        images.subset(torch.cat([rest[arch_count:], rest[:arch_count]])),
-        (channels, height, width),
-        classes,
+        train=images.subset(rest[arch_count:]),
+        arch=images.subset(rest[:arch_count]),
+        test=images.subset(order[:test_count]),
+        train_and_arch=images.subset(torch.cat([rest[arch_count:], rest[:arch_count]])),
+        shape=(channels, height, width),
+        classes=classes,
     )
 
 
@@ -152,7 +161,7 @@ def hold_out_images(
     seed: int,
     arch_count: int,
 ) -> DatasetSplits:
-    """Keep `arch_count` of a data set's training images for the architecture; its test images are given."""
+    """Hold out `arch_count` random training images for the architecture; the test images are given."""
     order = torch.randperm(len(images), generator=seeded_generator(seed, "images for the architecture"))
-    kept, rest = images.subset(order[:arch_count]), images.subset(order[arch_count:])
-    return DatasetSplits(name, rest, kept, test, images, shape, classes)
+    arch, train = images.subset(order[:arch_count]), images.subset(order[arch_count:])
+    return DatasetSplits(name, train, arch, test, images, shape, classes)

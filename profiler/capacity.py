@@ -1,4 +1,4 @@
-"""What this host can run at all: said before anything is measured, not found out by swapping for hours."""
+"""Check before measuring that this host has the threads and the memory that a profile needs."""
 
 import math
 import os
@@ -16,21 +16,21 @@ _NUMBER_BYTES = {"float32": 4, "float16": 2}
 def check_host_capacity(
     subjects: Sequence[BlockOrPart], keys: Sequence[RuntimeKey], root: Path = Path("/")
 ) -> None:
-    """Refuse more threads than cores, which would wait for each other, and a batch that memory cannot hold.
+    """Check that the host has a core for every thread, and memory for all blocks at once.
 
-    The memory of a GPU is not looked at: what does not fit there fails as one block, and the others go on.
+    GPU memory is not checked: a block that does not fit fails, and the others are measured.
 
     Parameters
     ----------
     subjects, keys
-        What is to be measured, all of it held ready at once, and how it is run.
+        Everything to be measured, all of it in memory at once, and the runtime keys.
     root
-        Where `proc` lies.
+        The folder that holds `proc`.
 
     Raises
     ------
     InputError
-        Naming the key that asks too much, and what this host has.
+        When a key needs more than the host has; the message gives both.
     """
     cores, free_bytes = usable_cores(), _free_bytes(root)
     for key in keys:
@@ -48,12 +48,12 @@ def check_host_capacity(
 
 
 def usable_cores() -> int:
-    """How many cores this process may run on."""
+    """Return the number of cores this process may run on."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def required_bytes(subjects: Sequence[BlockOrPart], key: RuntimeKey) -> int:
-    """Bytes of all parameters, inputs and outputs, and of what the largest operator reads and writes."""
+    """Return the bytes of all parameters, inputs and outputs, and of the largest operator's tensors."""
     numbers, largest = 0, 0
     for subject in subjects:
         blocks = (subject,) if isinstance(subject, Block) else subject.blocks

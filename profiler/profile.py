@@ -1,12 +1,12 @@
-"""Profile a device: measure every block that its table lacks, or simulate a device that is not at hand.
+"""Profile a device: measure the blocks that its latency table lacks, or simulate another machine.
 
-The same call again goes on where the last one ended, however it ended: finished rows are in the journal.
+A call that was stopped is continued by the same call: finished rows are in the journal.
 """
 
+import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 
 from jmsnas.errors import DeviceError
@@ -31,17 +31,49 @@ from jmsnas.progress import Progress, no_progress
 from jmsnas.space import Block, BlockOrPart
 from jmsnas.workspace import Workspace
 
-# Enough on a noisy shared host for 19 of 20 rows of the digits space to end within 1 %.
+# Enough on a noisy shared host for 19 of 20 rows of the digits space to reach 1 %.
 BUDGET_PER_BLOCK_S = 0.6
-# Of a budget that is given: measuring first, the rest for the blocks repeated in a second process.
+# Share of a given budget for the first measurement; the rest is for the blocks repeated in a second process.
 _FIRST_SHARE = 0.85
-# A narrower interval than this says nothing: two processes lie further apart.
+# Narrower intervals are of no use: two processes differ by more.
 _FINEST = 0.002
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProfileOptions:
+    """How a device is profiled.
+
+    Attributes
+    ----------
+    seed
+        Seed of the order within rounds, of weights and inputs, and of which blocks are repeated.
+    budget_s
+        Seconds of sampling per runtime key. None: 0.6 s for each block that the table lacks, less when all
+        reach 1 % before. A given budget is spent completely: on blocks that the table lacks and rows that
+        did not reach 1 %, else on the rows with the widest intervals, which become narrower.
+    progress, warn
+        Called with the number of blocks done, and with each warning for the user.
+    read_host
+        Reads the host's state before, during and after the measurement of each key, for warnings and for
+        fault notes in the rows; None: it is not monitored.
+    run_job
+        Measures a job, in a worker process or in this one.
+    """
+
+    seed: int = 0
+    budget_s: float | None = None
+    progress: Progress = no_progress
+    warn: Warn = warnings.warn
+    read_host: HostReader | None = read_host
+    run_job: JobRunner = run_in_subprocess
+
+
+DEFAULT_OPTIONS = ProfileOptions()
 
 
 @dataclass(frozen=True, slots=True)
 class ProfileResult:
-    """A device's table, where it lies, and whether this call measured, simulated or kept it as it was."""
+    """A device's latency table, its file, and the outcome: `measured`, `simulated` or `kept`."""
 
     table: LatencyTable
     path: Path
@@ -53,34 +85,29 @@ def profile_device(
     subjects: Sequence[BlockOrPart],
     keys: Sequence[RuntimeKey],
     workspace: Workspace,
+    options: ProfileOptions = DEFAULT_OPTIONS,
     *,
     measured_only: bool = False,
-    seed: int = 0,
-    budget_s: float | None = None,
-    progress: Progress = no_progress,
-    warn: Warn = warnings.warn,
-    watch: HostReader | None = read_host,
-    sit: JobRunner = run_in_subprocess,
 ) -> ProfileResult:
-    """Bring a device's table up to date: measured if this host is that device, else simulated.
+    """Bring a device's latency table up to date: measured if this host is that device, else simulated.
 
     Parameters
     ----------
     device
         `local` (this host) or a built-in device.
     subjects, keys
-        What to profile and how it is run. Of a simulated device the blocks alone are made.
+        Blocks and parts, and the runtime keys. Of a simulated device only the blocks are added.
     workspace
-        Where tables and exported models lie.
+        Workspace of the table and of exported models.
+    options
+        Seed, budget and callbacks.
     measured_only
-        Refuse rather than simulate.
-    seed, budget_s, progress, tell, watch, sit
-        As in `profile`.
+        Raise an error instead of simulating.
 
     Returns
     -------
-    The table with `outcome` `measured`, `simulated`, or `kept`: a measured or imported table is never
-    replaced by a simulated one.
+    ProfileResult
+        Its outcome is `kept` where a measured or imported table exists, which a simulated one never replaces.
 
     Raises
     ------
@@ -90,38 +117,25 @@ def profile_device(
     check_device(device, keys, measured_only=measured_only)
     path = workspace.table(device)
     if is_this_host(device):
-        table = profile(
-            device,
-            subjects,
-            keys,
-            path,
-            cache=workspace.folder / "cache" / "onnx",
-            seed=seed,
-            budget_s=budget_s,
-            progress=progress,
-            warn=warn,
-            watch=watch,
-            sit=sit,
-        )
-        return ProfileResult(table, path, "measured")
-    return _simulate(
-        device, [subject for subject in subjects if isinstance(subject, Block)], keys, path, warn
-    )
+        cache = workspace.folder / "cache" / "onnx"
+        return ProfileResult(update_table(device, subjects, keys, path, cache, options), path, "measured")
+    blocks = [subject for subject in subjects if isinstance(subject, Block)]
+    return _simulate(device, blocks, keys, path, options.warn)
 
 
 def check_device(device: str, keys: Sequence[RuntimeKey], *, measured_only: bool = False) -> None:
-    """Refuse a device that cannot be profiled so.
+    """Check that a device can be profiled under these runtime keys.
 
     Raises
     ------
     DeviceError
-        For a device nobody knows; for a key of the other processor than a built-in device's name stands for;
-        with `measured_only` for one that this host is not.
+        For an unknown device; for a key of another processor than a built-in device's name stands for; with
+        `measured_only` for a device that this host is not.
     """
     known = ("local", *simulated_device_names())
     if device not in known:
         raise DeviceError(f"unknown device {device!r}: expected one of {', '.join(known)}")
-    own, others = processor_of(device), [key for key in keys if key.processor != processor_of(device)]
+    own, others = (processor_of(device), [key for key in keys if key.processor != processor_of(device)])
     if others and device != "local":
         other = device.removesuffix("-cpu") + ("-cpu" if own == "cuda" else "")
         instead = f", or --device {other}" if other != device else ""
@@ -136,104 +150,99 @@ def check_device(device: str, keys: Sequence[RuntimeKey], *, measured_only: bool
         )
 
 
-def profile(
+def update_table(
     device: str,
     subjects: Sequence[BlockOrPart],
     keys: Sequence[RuntimeKey],
-    table_path: Path,
-    *,
+    path: Path,
     cache: Path,
-    seed: int = 0,
-    budget_s: float | None = None,
-    progress: Progress = no_progress,
-    warn: Warn = warnings.warn,
-    watch: HostReader | None = None,
-    sit: JobRunner = run_in_subprocess,
+    options: ProfileOptions = DEFAULT_OPTIONS,
     host: dict[str, str] | None = None,
 ) -> LatencyTable:
-    """Measure on this host every block that the table lacks under a key, and return the whole table.
+    """Measure every block that a latency table lacks under a runtime key, and return the whole table.
 
-    A second process then measures a tenth of them again: how far the two lie apart is the table's noise
-    floor. A block that fails or hangs is told, left out, and the others go on.
+    A second process then measures a tenth of the blocks again: the difference between the two processes is
+    the table's noise floor. A block that fails or hangs is skipped with a warning.
 
     Parameters
     ----------
     device
         Name that the rows carry.
     subjects, keys
-        Blocks and parts to measure, and how they are run; rows measured before are kept, simulated and
-        imported ones are replaced.
-    table_path
+        Blocks and parts, and the runtime keys. Rows measured before are kept, simulated and imported ones
+        are replaced.
+    path
         The Parquet file; its journal and lock lie beside it.
     cache
         Folder of exported models.
-    seed
-        Seed of the order within rounds, of weights and inputs, and of which blocks are repeated.
-    budget_s
-        Seconds of sampling a key. None: 0.6 s a block that the table lacks, less where all are within 1 %
-        before. Given, all of it is spent: on what the table lacks and rows that did not reach 1 %, else on
-        the rows with the widest intervals; they become narrower.
-    progress, tell
-        Called with how far it is (in blocks), and with what the user should know.
-    watch
-        Reads the host before, during and after each key's blocks, for warnings and for what rows must say;
-        not done where None.
-    sit
-        Measures a job: in a process of its own, or in this one.
+    options
+        Seed, budget and callbacks.
     host
-        What the host that measures says of itself; this one where None.
+        Description of the host that measures; None: this host.
 
     Raises
     ------
     InputError
         For more threads or memory than this host has.
     MeasurementError
-        When another process writes this table, or a run time cannot run here.
+        When another process writes this table, or a runtime is not available.
     StorageError
-        When a row cannot be kept; the table on disk is as it was.
+        When a row cannot be stored; the table on disk is not changed.
     TableError
-        When the file at `table_path` is damaged or foreign.
+        When the file at `path` is damaged or no latency table.
     """
     check_host_capacity(subjects, keys)
-    with table_lock(table_path):
-        table = merge_journal(device, table_path, warn)
-        values = describe_host() if host is None else host
-        campaign = ProfilingSession(device, table_path, values, cache, seed, warn, watch, sit)
-        work = {key: select_to_measure(table, key, subjects, refine=budget_s is not None) for key in keys}
-        total, before = sum(map(len, work.values())), 0
-        for key, wanted in work.items():
-            shown = partial(_shown, progress, key, before, len(wanted), total)
-            seconds = BUDGET_PER_BLOCK_S * len(wanted) if budget_s is None else _FIRST_SHARE * budget_s
-            config = TimingConfig(budget_s=seconds) if wanted else TimingConfig()
-            if budget_s is not None:
-                config = replace(config, finest=_FINEST)
+    with table_lock(path):
+        table = merge_journal(device, path, options.warn)
+        environment = describe_host() if host is None else host
+        session = ProfilingSession(
+            device=device,
+            path=path,
+            environment=environment,
+            cache=cache,
+            seed=options.seed,
+            warn=options.warn,
+            read_host=options.read_host,
+            run_job=options.run_job,
+        )
+        refine = options.budget_s is not None
+        missing = {key: select_to_measure(table, key, subjects, refine=refine) for key in keys}
+        total, done = sum(map(len, missing.values())), 0
+        for key, wanted in missing.items():
+            end = done + len(wanted)
+            repeat_start = done + 0.9 * len(wanted)
             if wanted:
-                table = campaign.measure(key, wanted, config, partial(shown, 0.0, 0.9))
-            again = select_to_repeat(table, key, environment_id(values), seed)
-            if again:
-                seconds = BUDGET_PER_BLOCK_S * len(again)
-                if budget_s is not None:
-                    seconds = min(seconds, (1 - _FIRST_SHARE) * budget_s)
-                config = TimingConfig(budget_s=seconds)
-                table = campaign.measure(key, again, config, partial(shown, 0.9, 1.0))
-            before += len(wanted)
+                config = _timing_config(len(wanted), options.budget_s)
+                progress = _scaled(options.progress, key.label, done, repeat_start, total)
+                table = session.measure(key, wanted, config, progress)
+            repeated = select_to_repeat(table, key, environment_id(environment), options.seed)
+            if repeated:
+                config = _repeat_config(len(repeated), options.budget_s)
+                progress = _scaled(options.progress, key.label, repeat_start, end, total)
+                table = session.measure(key, repeated, config, progress)
+            done = end
     return table
 
 
-def _shown(
-    progress: Progress,
-    key: RuntimeKey,
-    before: int,
-    blocks: int,
-    total: int,
-    start: float,
-    end: float,
-    done: float,
-    of: float,
-    what: str,
-) -> None:
-    share = start + (end - start) * done / of
-    progress(before + blocks * share, total, f"{key.label}: {what}") if total else None
+def _timing_config(blocks: int, budget_s: float | None) -> TimingConfig:
+    if budget_s is None:
+        return TimingConfig(budget_s=BUDGET_PER_BLOCK_S * blocks)
+    return TimingConfig(budget_s=_FIRST_SHARE * budget_s, finest=_FINEST)
+
+
+def _repeat_config(blocks: int, budget_s: float | None) -> TimingConfig:
+    rest_s = math.inf if budget_s is None else (1 - _FIRST_SHARE) * budget_s
+    return TimingConfig(budget_s=min(BUDGET_PER_BLOCK_S * blocks, rest_s))
+
+
+def _scaled(progress: Progress, label: str, start: float, end: float, total: int) -> Progress:
+    """Map the progress of one job to the blocks `start` to `end` of `total`."""
+
+    def scaled(done: float, of: float, text: str) -> None:
+        if total:
+            progress(start + (end - start) * done / of, total, f"{label}: {text}")
+
+    return scaled
 
 
 def _simulate(
@@ -241,10 +250,10 @@ def _simulate(
 ) -> ProfileResult:
     with table_lock(path):
         table = merge_journal(device, path, warn)
-        others = {row.kind for row in table.rows} - {"simulated"}
+        others = {row.kind for row in table.all_rows} - {"simulated"}
         if others:
-            was = " and ".join(sorted(others))
-            warn(f"{path} was {was} and is kept: a simulated table never takes its place")
+            kinds = " and ".join(sorted(others))
+            warn(f"{path} was {kinds} and is kept: a simulated table never replaces it")
             return ProfileResult(table, path, "kept")
         simulated = simulated_table(device, blocks, keys)
         environments = table.environments | simulated.environments

@@ -1,4 +1,4 @@
-"""Which blocks a sweep measures next: those that are missing, those known worst, those to repeat."""
+"""Select the blocks to measure next: missing rows, rows with the widest intervals, and rows to repeat."""
 
 import math
 from collections.abc import Sequence
@@ -10,36 +10,38 @@ from jmsnas.profiler.table.latency_table import AnyRow, LatencyTable, RuntimeKey
 from jmsnas.profiler.table.trust import is_disturbed
 from jmsnas.space import BlockOrPart, Part
 
-# A tenth, but no fewer than give the noise floor a 90th percentile.
-_REPEATED_SHARE, _FEWEST_REPEATED = 0.1, 8
+# A tenth, but at least as many as give the noise floor a 90th percentile.
+_REPEATED_SHARE, _MIN_REPEATED = 0.1, 8
 
 
 def select_to_measure(
     table: LatencyTable, key: RuntimeKey, subjects: Sequence[BlockOrPart], *, refine: bool
 ) -> list[BlockOrPart]:
-    """Blocks and parts to measure under a key, in the order given.
+    """Select the blocks and parts to measure under a runtime key, in the order given.
 
-    What the table lacks and what was disturbed when it was measured; with `refine` also rows that did not
-    converge, or where there is none of all these the wider half of the rows. Identity runs no operator, so
-    torchprof, which sees operators, is not asked for it, nor for networks with one.
+    These are the ones without a row or whose row was disturbed; with `refine` also those that did not
+    converge, or where there are none of all these the half of the rows with the widest intervals. Under
+    torchprof, blocks without operators (Identity) and models that contain one are left out.
     """
     if key.timer == "torchprof":
-        subjects = [subject for subject in subjects if _seen_by_torchprof(subject)]
-    have = {row.block: row for row in _measured(table, key)}
+        subjects = [subject for subject in subjects if _has_operators(subject)]
+    rows = {row.block: row for row in _measured(table, key)}
     wanted = [
-        s for s in subjects if s not in have or is_disturbed(have[s]) or (refine and not have[s].converged)
+        subject
+        for subject in subjects
+        if subject not in rows or is_disturbed(rows[subject]) or (refine and not rows[subject].converged)
     ]
     if wanted or not refine:
         return wanted
-    widest = sorted((s for s in subjects), key=lambda s: -have[s].half_width)[: math.ceil(len(subjects) / 2)]
+    widest = sorted(subjects, key=lambda subject: -rows[subject].half_width)[: math.ceil(len(subjects) / 2)]
     return [subject for subject in subjects if subject in set(widest)]
 
 
 def select_to_repeat(table: LatencyTable, key: RuntimeKey, environment: str, seed: int) -> list[BlockOrPart]:
-    """Blocks to measure in a second process, so that a tenth of a key's rows have been: a random choice."""
+    """Select random blocks to repeat in a second process, until a tenth of a key's rows are repeated."""
     rows = [row for row in _measured(table, key) if row.environment == environment]
     once = [row.block for row in rows if len(row.process_rounds) == 1]
-    enough = min(len(rows), max(_FEWEST_REPEATED, math.ceil(_REPEATED_SHARE * len(rows))))
+    enough = min(len(rows), max(_MIN_REPEATED, math.ceil(_REPEATED_SHARE * len(rows))))
     missing = enough - (len(rows) - len(once))
     if missing <= 0:
         return []
@@ -47,7 +49,7 @@ def select_to_repeat(table: LatencyTable, key: RuntimeKey, environment: str, see
     return [once[index] for index in sorted(chosen.tolist())]
 
 
-def _seen_by_torchprof(subject: BlockOrPart) -> bool:
+def _has_operators(subject: BlockOrPart) -> bool:
     return all(operators(block) for block in (subject.blocks if isinstance(subject, Part) else (subject,)))
 
 

@@ -122,7 +122,7 @@ def profile_command(
     )
     from jmsnas.cli.profile_remote import AGENT_RUNTIMES, devices_with_agents, profile_by_agent
     from jmsnas.profiler.plan import make_profile_plan
-    from jmsnas.profiler.profile import check_device, profile_device
+    from jmsnas.profiler.profile import ProfileOptions, check_device, profile_device
     from jmsnas.profiler.simulation.roofline import processor_of
     from jmsnas.profiler.table.latency_table import RUNTIMES, RuntimeKey
     from jmsnas.space_file import load_space
@@ -183,24 +183,16 @@ def profile_command(
         if name in away:
             log(f"{name}: its agent measures")
         with progress_bar() as progress:
+            # Cached: the jobs of a device repeat the same warnings.
+            options = ProfileOptions(seed=seed, budget_s=budget_s, progress=progress, warn=cache(warn))
             if name in away:
-                profile = partial(profile_by_agent, name, workspace=place, seed=seed, progress=progress)
+                profile = partial(profile_by_agent, name, workspace=place)
             else:
-                profile = partial(
-                    profile_device,
-                    name,
-                    workspace=place,
-                    measured_only=measured_only,
-                    seed=seed,
-                    progress=progress,
-                    warn=cache(warn),  # one sitting after the other says the same
-                )
+                profile = partial(profile_device, name, workspace=place, measured_only=measured_only)
             if few:
-                found, sure = profile_few_shot(
-                    few, name, keys[name], place, profile, seed, budget_s, progress
-                )
+                found, sure = profile_few_shot(few, name, keys[name], place, profile, options)
             else:
-                found, sure = profile(plan.subjects, keys[name], budget_s=budget_s), []
+                found, sure = profile(plan.subjects, keys[name], options=options), []
         if found.table.simulated:
             warn_simulated([name])
         documents.append({**device_document(found, keys[name]), "few": sure})

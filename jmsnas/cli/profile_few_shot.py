@@ -1,7 +1,7 @@
 """`jmsnas profile --blocks` and `--until-mape`: the few blocks that teach most, and how sure U(.) is then."""
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Any
 
@@ -13,9 +13,8 @@ from jmsnas.estimators.fit_tables import FittedEstimator
 from jmsnas.estimators.store.estimator import load_estimator
 from jmsnas.estimators.store.layout import CARD, PICTURES
 from jmsnas.profiler.plan import max_duration_s
-from jmsnas.profiler.profile import BUDGET_PER_BLOCK_S, ProfileResult
+from jmsnas.profiler.profile import BUDGET_PER_BLOCK_S, ProfileOptions, ProfileResult
 from jmsnas.profiler.table.latency_table import RuntimeKey
-from jmsnas.progress import Progress
 from jmsnas.space import BlockOrPart
 from jmsnas.workspace import Workspace
 
@@ -26,9 +25,7 @@ def profile_few_shot(
     keys: Sequence[RuntimeKey],
     workspace: Workspace,
     profile: "partial[ProfileResult]",
-    seed: int,
-    budget_s: float | None,
-    progress: Progress,
+    options: ProfileOptions,
 ) -> tuple[ProfileResult, list[dict[str, Any]]]:
     """Measure a few blocks; `profile` is `profile_device` of the device, less what is measured and how long.
 
@@ -39,16 +36,16 @@ def profile_few_shot(
     def measure(
         subjects: Sequence[BlockOrPart], keys: Sequence[RuntimeKey], seconds: float | None
     ) -> ProfileResult:
-        return profile(subjects, keys, budget_s=seconds)
+        return profile(subjects, keys, options=replace(options, budget_s=seconds))
 
     found, sureties = measure_few_shot(
         plan,
         keys,
         measure,
         lambda key: workspace.estimator(device, key.label),
-        seed=seed,
-        budget_s=budget_s,
-        progress=progress,
+        seed=options.seed,
+        budget_s=options.budget_s,
+        progress=options.progress,
     )
     for surety in sureties:
         draw_evaluation(FittedEstimator(surety.folder, load_estimator(surety.folder)))

@@ -31,14 +31,13 @@ def profile_model(
     model = load_model(workspace, name, size)
     with progress_bar() as progress:
         if all(unit.block for unit in model.units):
-            from jmsnas.profiler.profile import profile_device
+            from jmsnas.profiler.profile import ProfileOptions, profile_device
             from jmsnas.profiler.table.latency_table import RuntimeKey
 
             blocks = tuple(dict.fromkeys(unit.block for unit in model.units if unit.block))
             keys = [RuntimeKey("onnxruntime", threads), RuntimeKey("torch", threads)]
-            found = profile_device(
-                device, blocks, keys, workspace, seed=seed, budget_s=budget_s, progress=progress, warn=warn
-            )
+            options = ProfileOptions(seed=seed, budget_s=budget_s, progress=progress, warn=warn)
+            found = profile_device(device, blocks, keys, workspace, options)
             rows = [row for row in found.table.rows if row.block in set(blocks)]
             return {
                 "model": name,

@@ -2,11 +2,9 @@
 
 from collections.abc import Sequence
 
-from jmsnas.cli.terminal import warn
 from jmsnas.profiler.host.environment import is_this_host
-from jmsnas.profiler.profile import ProfileResult
+from jmsnas.profiler.profile import ProfileOptions, ProfileResult
 from jmsnas.profiler.table.latency_table import RuntimeKey
-from jmsnas.progress import Progress
 from jmsnas.space import BlockOrPart
 from jmsnas.workspace import Workspace
 
@@ -32,14 +30,9 @@ def profile_by_agent(
     subjects: Sequence[BlockOrPart],
     keys: Sequence[RuntimeKey],
     workspace: Workspace,
-    seed: int,
-    budget_s: float | None,
-    progress: Progress,
+    options: ProfileOptions,
 ) -> ProfileResult:
     """Have a device's agent measure; raises as `profile_remote` does."""
     from jmsnas.deploy.remote_profile import profile_remote
 
-    leader = workspace.certs / "leader"
-    return profile_remote(
-        device, subjects, keys, workspace, leader, seed=seed, budget_s=budget_s, progress=progress, warn=warn
-    )
+    return profile_remote(device, subjects, keys, workspace, workspace.certs / "leader", options)

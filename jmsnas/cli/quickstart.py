@@ -44,13 +44,14 @@ def quickstart_command(
     began, place = time.monotonic(), workspace(folder)
     run_name = dated_name("desk", "digits", seed)
     log("1/5 profile: every block of space digits on this host, in onnxruntime")
-    from jmsnas.profiler.profile import profile_device
+    from jmsnas.profiler.profile import ProfileOptions, profile_device
     from jmsnas.profiler.table.latency_table import RuntimeKey
     from jmsnas.space_file import load_space
 
     blocks = load_space("digits", place.spaces).blocks()
     with progress_bar() as progress:
-        profile_device("local", blocks, [RuntimeKey()], place, seed=seed, progress=progress, warn=warn)
+        options = ProfileOptions(seed=seed, progress=progress, warn=warn)
+        profile_device("local", blocks, [RuntimeKey()], place, options)
     log("2/5 fit-estimator: U(.) of this host, a laptop, a Jetson and a cloud server")
     from jmsnas.nas.search.config import SearchConfig
     from jmsnas.nas.search.run import RunOptions, prepare_search, run_search

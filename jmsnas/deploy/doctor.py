@@ -18,7 +18,7 @@ from pathlib import Path
 from jmsnas.deploy.transport.devices_file import read_devices_file
 from jmsnas.deploy.transport.identity import days_left, read_identity
 from jmsnas.errors import JmsnasError
-from jmsnas.profiler.host.sensors import governor
+from jmsnas.profiler.host.sensors import read_governor
 from jmsnas.workspace import Workspace
 
 # What an agent needs, and what the leader needs beside it.
@@ -114,7 +114,7 @@ def _clock(synchronised: Path = Path("/run/systemd/timesync/synchronized")) -> C
 
 
 def _governor(root: Path = Path("/")) -> CheckResult:
-    found = governor(root)
+    found = read_governor(root)
     if found is None:
         return CheckResult("governor", "note", "this host does not tell (most virtual machines)")
     if found in ("performance", "fixed"):

@@ -1,7 +1,7 @@
-"""Profile a device that is not at hand: its agent times the blocks, the rows are kept here as they come."""
+"""Profile a device by its agent, which times the blocks; each row is stored here as it is received."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,13 +10,12 @@ from jmsnas.deploy.leader.agent_client import printable
 from jmsnas.deploy.leader.leader import Leader
 from jmsnas.deploy.transport.devices_file import AgentAddress, read_devices_file
 from jmsnas.errors import DeviceError, MeasurementError
-from jmsnas.profiler.profile import ProfileResult, profile
+from jmsnas.profiler.profile import DEFAULT_OPTIONS, ProfileOptions, ProfileResult, update_table
 from jmsnas.profiler.session.job import EventHandler, ProfileJob
 from jmsnas.profiler.session.run_job import REFERENCE_COPIES
 from jmsnas.profiler.table.latency_table import REFERENCE_BLOCK, RuntimeKey
 from jmsnas.profiler.table.merge_journal import Warn
 from jmsnas.profiler.timing.onnx_export import export_to_onnx
-from jmsnas.progress import Progress, no_progress
 from jmsnas.space import BlockOrPart
 from jmsnas.workspace import Workspace
 
@@ -27,20 +26,20 @@ def profile_remote(
     keys: Sequence[RuntimeKey],
     workspace: Workspace,
     certs: Path,
-    *,
-    seed: int = 0,
-    budget_s: float | None = None,
-    progress: Progress = no_progress,
-    warn: Warn = print,
+    options: ProfileOptions = DEFAULT_OPTIONS,
 ) -> ProfileResult:
-    """Bring the table of a device in `devices.toml` up to date, by its agent; the same call again goes on.
+    """Bring the latency table of a device in `devices.toml` up to date by its agent.
+
+    A call that was stopped is continued by the same call.
 
     Parameters
     ----------
+    device, subjects, keys, workspace
+        As in `jmsnas.profiler.profile.profile_device`.
     certs
         The leader's folder of certificates.
-    device, subjects, keys, workspace, seed, budget_s, progress, tell
-        As in `jmsnas.profiler.profile.profile_device`.
+    options
+        Seed, budget and callbacks; the agent monitors its own host.
 
     Raises
     ------
@@ -49,22 +48,18 @@ def profile_remote(
     MeasurementError
         For a key that an agent does not serve.
     LostDevice, DeployError
-        When it does not answer; rows that came are kept.
+        When it does not answer; rows that were received are kept.
     """
     leader, path = Leader(certs, {device: _address(device, keys, workspace)}), workspace.table(device)
     try:
         host = leader.clients[device].describe()["host"]
-        table = profile(
+        table = update_table(
             device,
             subjects,
             keys,
             path,
-            cache=workspace.folder / "cache" / "onnx",
-            seed=seed,
-            budget_s=budget_s,
-            progress=progress,
-            warn=warn,
-            sit=partial(_sit, leader, device, warn),
+            workspace.folder / "cache" / "onnx",
+            replace(options, read_host=None, run_job=partial(_run_job, leader, device, options.warn)),
             host={str(name): str(value) for name, value in host.items()},
         )
     finally:
@@ -73,7 +68,7 @@ def profile_remote(
 
 
 def _address(device: str, keys: Sequence[RuntimeKey], workspace: Workspace) -> AgentAddress:
-    """Where the agent of a device is, that is to time these keys."""
+    """Return the address of a device's agent, after a check that it can time these keys."""
     fleet = read_devices_file(workspace.devices_file)
     if device not in fleet:
         raise DeviceError(f"{workspace.devices_file} has no device {device}: add its agent's address")
@@ -86,24 +81,24 @@ def _address(device: str, keys: Sequence[RuntimeKey], workspace: Workspace) -> A
     return fleet[device]
 
 
-def _sit(
-    leader: Leader, device: str, warn: Warn, job: ProfileJob, report: EventHandler, tick: Callable[[], None]
+def _run_job(
+    leader: Leader, device: str, warn: Warn, job: ProfileJob, on_event: EventHandler, tick: Callable[[], None]
 ) -> None:
-    """Do a sitting on another device: export here, time there."""
+    """Run a job on another device: export the blocks here, time them there."""
     models = export_to_onnx([REFERENCE_BLOCK, *job.subjects], job.key.batch, job.cache, job.seed)
     ended: list[Any] = []
 
-    def passed(event: dict[str, Any]) -> None:
+    def received(event: dict[str, Any]) -> None:
         tick()
         for name in {"row", "failed"} & set(event):
             if type(event[name]) is not int or not 0 <= event[name] < len(job.subjects):
-                raise ValueError  # a block that was not asked for
+                raise ValueError  # a block that was not requested
         if "tell" in event:
             warn(f"{device}: {printable(event['tell'])}")
         elif "done" in event or "ended" in event:
             ended.append(event)
         elif "faults" not in event or "row" in event:
-            report(event)
+            on_event(event)
 
     work = {
         "references": REFERENCE_COPIES,
@@ -111,9 +106,9 @@ def _sit(
         "seed": job.seed,
         "config": asdict(job.config),
     }
-    leader.time_blocks(device, [models[0]] * REFERENCE_COPIES + models[1:], work, passed)
+    leader.time_blocks(device, [models[0]] * REFERENCE_COPIES + models[1:], work, received)
     if not any("done" in event for event in ended):
         raise MeasurementError(
-            f"the process that measures on {device} ended early: run the same command again; what was "
-            "finished is kept"
+            f"the process that measures on {device} ended early: run the same command again; finished "
+            "rows are kept"
         )

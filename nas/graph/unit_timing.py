@@ -66,7 +66,7 @@ def profile_units(
         ]
         timed = [wall_clock(call) for call in calls]
         config = TimingConfig(budget_s=budget_s)
-        measure(timed, references, found.__setitem__, config, seed, progress)
+        measure(timed, references, found.__setitem__, config, seed, progress=progress)
     profile = _profile(model, device, key, [found[n] for n in range(model.N + 1)])
     write_profile(profile_path(workspace, device, model, key.runtime), profile)
     return profile

@@ -12,7 +12,7 @@ from jmsnas.estimators.lookup import DeviceModel, load_device_model
 from jmsnas.estimators.prediction import extrapolated
 from jmsnas.estimators.store.current import current_estimator
 from jmsnas.estimators.store.estimator import Estimator
-from jmsnas.profiler.profile import profile_device
+from jmsnas.profiler.profile import ProfileOptions, profile_device
 from jmsnas.profiler.simulation.roofline import processor_of, serving_key, simulated_device_names
 from jmsnas.profiler.table.latency_table import LatencyTable, RuntimeKey
 from jmsnas.profiler.table.parquet import read_table
@@ -68,7 +68,7 @@ def _table(
             f"device {device.name} has no latency table {path}. Run: jmsnas profile --device {device.table}, "
             "or fit one that others published: jmsnas fit-estimator --table FILE"
         )
-    return profile_device(device.table, blocks, [key], workspace, warn=warn).table
+    return profile_device(device.table, blocks, [key], workspace, ProfileOptions(warn=warn)).table
 
 
 def _words(device: Device, basis: DeviceModel, space: SearchSpace) -> str:

@@ -1,4 +1,4 @@
-"""Which cores a process that measures stays on. No torch here: an agent needs it too."""
+"""Bind a measuring process to idle cores; does not import torch, as agents use it too."""
 
 import os
 import time
@@ -9,32 +9,33 @@ from pathlib import Path
 
 @contextmanager
 def on_idlest_cores(threads: int) -> Iterator[None]:
-    """Stay on as many cores as there are threads, the idlest now, where the operating system can do that."""
+    """Bind to as many cores as there are threads, the idlest ones, where the operating system supports it."""
     if not hasattr(os, "sched_setaffinity"):
         yield
         return
     cores = os.sched_getaffinity(0)
-    _stay_on(idlest_cores(cores, threads), threads)
+    _bind(idlest_cores(cores, threads), threads)
     try:
         yield
     finally:
-        _stay_on(cores, threads)
+        _bind(cores, threads)
 
 
-def _stay_on(cores: set[int], threads: int) -> None:
-    """Keep this thread on these cores; where a block runs in several, all of this process."""
-    known = Path("/proc/self/task")
-    # The run time made its threads before. One alone shares its core with none that shows progress.
-    ids = [path.name for path in known.iterdir()] if threads > 1 and known.is_dir() else ["0"]
+def _bind(cores: set[int], threads: int) -> None:
+    """Bind this thread to cores; for a block that runs in several threads, all threads of the process."""
+    tasks = Path("/proc/self/task")
+    # The runtime has created its threads already. A block of one thread needs this thread only: the one that
+    # shows progress must not share its core.
+    ids = [path.name for path in tasks.iterdir()] if threads > 1 and tasks.is_dir() else ["0"]
     for thread in ids:
-        with suppress(ProcessLookupError):  # it ended meanwhile
+        with suppress(ProcessLookupError):  # it has ended
             os.sched_setaffinity(int(thread), cores)
 
 
 def idlest_cores(
     cores: set[int], count: int = 1, watch_s: float = 0.05, stat: Path = Path("/proc/stat")
 ) -> set[int]:
-    """Which of `cores` had most idle time while watched; those of the highest numbers where nothing tells."""
+    """Select the cores with most idle time over `watch_s` seconds; the highest numbers where unknown."""
     before = _idle_ticks(stat)
     time.sleep(watch_s)
     after = _idle_ticks(stat)

@@ -1,4 +1,4 @@
-"""What counts energy: RAPL in a processor, NVML for a GPU.
+"""Energy meters: RAPL of a processor and NVML of a GPU.
 
 RAPL counts microjoules (the kernel's Documentation/power/powercap/powercap.rst), NVML millijoules since the
 driver was loaded (nvmlDeviceGetTotalEnergyConsumption).
@@ -12,30 +12,29 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
-# Each power domain tells its name: psys and dram hold other things, core and uncore are in package already.
+# Of the power domains, psys and dram cover other hardware, and core and uncore are included in package.
 _PACKAGE = re.compile(r"package-\d")
 _RAPL_UPDATE_S = 1e-3
-# Observed on current GPUs: the counter moves every 20 to 100 ms.
+# Observed on current GPUs: the counter is updated every 20 to 100 ms.
 _NVML_UPDATE_S = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class EnergyMeter:
-    """What counts the energy of a processor.
+    """A counter of the energy that a processor consumes.
 
     Attributes
     ----------
     name
         What is read, such as `RAPL package-0`.
     counts
-        Whose energy that is, in words.
+        Description of the hardware whose energy it counts.
     update_s
-        How old a reading may be, seconds.
+        Largest age of a reading, seconds.
     read_j
-        Joules since an arbitrary moment, never falling; NaN where a reading fails.
+        Joules since an arbitrary moment, never decreasing; NaN where a reading fails.
     awake
-        A context around the readings that are compared with each other: what tells power alone is sampled
-        only inside.
+        A context around readings that are compared with each other; a power sensor is sampled only inside.
     """
 
     name: str
@@ -46,10 +45,10 @@ class EnergyMeter:
 
 
 def rapl_meter(root: Path) -> EnergyMeter | str | None:
-    """Make the meter of all processor packages; why it cannot be read, or None where there is none."""
+    """Make the meter of all processor packages; the reason it cannot be read, or None without RAPL."""
     folder = root / "sys/class/powercap"
     try:
-        # AMD's have the same names.
+        # AMD's domains have the same names.
         domains = sorted(folder.glob("intel-rapl:*"))
         names = [(domain / "name").read_text().strip() for domain in domains]
         packages = {name: domain for name, domain in zip(names, domains, strict=True) if _PACKAGE.match(name)}
@@ -69,8 +68,8 @@ def rapl_meter(root: Path) -> EnergyMeter | str | None:
 
 
 def _unwrapped(package: Path) -> Callable[[], float]:
-    """Make a reader, in joules, of a counter that starts again at 0 when it reaches its range."""
-    range_uj, last_uj = _number(package / "max_energy_range_uj"), _number(package / "energy_uj")
+    """Make a reader in joules of a counter that wraps around to 0 at the end of its range."""
+    range_uj, last_uj = (_number(package / "max_energy_range_uj"), _number(package / "energy_uj"))
     total_uj = 0
 
     def read_j() -> float:
@@ -91,20 +90,20 @@ def _number(path: Path) -> int:
 
 
 def nvml_meter() -> EnergyMeter | str:
-    """Make the meter of the GPU that CUDA uses, or say why there is none."""
+    """Make the meter of the GPU that CUDA uses, or return the reason why there is none."""
     try:
         import pynvml
     except ImportError:
         return "nvidia-ml-py is not installed. Run: pip install 'jmsnas[power]'"
-    chosen = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     try:
         pynvml.nvmlInit()
-        if chosen.startswith("GPU-"):
-            gpu = pynvml.nvmlDeviceGetHandleByUUID(chosen.partition(",")[0])
+        if visible.startswith("GPU-"):
+            gpu = pynvml.nvmlDeviceGetHandleByUUID(visible.partition(",")[0])
         elif pynvml.nvmlDeviceGetCount() > 1:
-            # An index is of no use: CUDA counts the GPUs in another order than NVML does.
+            # An index would not identify it: CUDA numbers the GPUs in another order than NVML.
             return (
-                "several GPUs, and no word which of them runs the blocks. "
+                "several GPUs, and it is not known which of them runs the blocks. "
                 "Run: export CUDA_VISIBLE_DEVICES=GPU-..., one of those that nvidia-smi -L lists"
             )
         else:
@@ -112,7 +111,7 @@ def nvml_meter() -> EnergyMeter | str:
         pynvml.nvmlDeviceGetTotalEnergyConsumption(gpu)
         name = pynvml.nvmlDeviceGetName(gpu)
     except pynvml.NVMLError as error:
-        return f"NVML says {error}. Check that nvidia-smi shows the GPU"
+        return f"NVML reports {error}. Check that nvidia-smi shows the GPU"
 
     def read_j() -> float:
         try:

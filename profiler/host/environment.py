@@ -1,4 +1,4 @@
-"""What this host is: recorded beside every measured row, and asked before a device's name is given to one."""
+"""Description of this host (processor, clocks, memory, versions), stored with every measured row."""
 
 import hashlib
 import json
@@ -10,7 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 _PACKAGES = ("jmsnas", "torch", "onnxruntime", "numpy")
-# 64-bit Arm tells numbers instead of a name; these are the kernel's (arch/arm64/include/asm/cputype.h).
+# 64-bit Arm has numbers instead of a name; these are the kernel's (arch/arm64/include/asm/cputype.h).
 _ARM_CORES = {
     ("0x41", "0xd03"): "Cortex-A53",
     ("0x41", "0xd07"): "Cortex-A57",
@@ -25,11 +25,11 @@ _ARM_CORES = {
 
 
 def describe_host(root: Path = Path("/")) -> dict[str, str]:
-    """Describe what could change a latency: processor, clocks, memory, system, versions.
+    """Describe what can change a latency on this host: processor, clocks, memory, system, versions.
 
-    `root` is where `proc`, `sys`, `etc` and `var` lie. What the host does not tell is left out; only what
-    stands still while it runs is told, as an environment is named by its content. `boost` and `smt` are 1
-    where on; `power_mode` is a Jetson's (nvpmodel).
+    `root` is the folder that holds `proc`, `sys`, `etc` and `var`. Values that are not available are left
+    out. Only values that are constant while the host runs are included, as the environment's id depends on
+    them. `boost` and `smt` are 1 where on; `power_mode` is a Jetson's (nvpmodel).
     """
     frequency = "sys/devices/system/cpu/cpu0/cpufreq"
     found = {
@@ -60,30 +60,30 @@ def describe_host(root: Path = Path("/")) -> dict[str, str]:
 
 
 def environment_id(environment: dict[str, str]) -> str:
-    """Name an environment by its content: twelve hexadecimal digits."""
+    """Hash an environment to an id of twelve hexadecimal digits."""
     return hashlib.sha256(json.dumps(environment, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def cpu_model(root: Path = Path("/")) -> str:
-    """Name of the processor; empty where the host does not tell."""
-    told = _cpuinfo(root)
-    if "model name" in told:
-        return told["model name"]
-    part = (told.get("CPU implementer", ""), told.get("CPU part", ""))
+    """Return the name of the processor; empty where unknown."""
+    cpuinfo = _cpuinfo(root)
+    if "model name" in cpuinfo:
+        return cpuinfo["model name"]
+    part = (cpuinfo.get("CPU implementer", ""), cpuinfo.get("CPU part", ""))
     if any(part):
         return _ARM_CORES.get(part, f"Arm implementer {part[0]} part {part[1]}")
     if sys.platform == "darwin":
-        answer = subprocess.run(
+        brand = subprocess.run(
             ["sysctl", "-n", "machdep.cpu.brand_string"], capture_output=True, text=True, check=False
         )
-        return answer.stdout.strip()
+        return brand.stdout.strip()
     return platform.processor()
 
 
 def is_this_host(device: str, root: Path = Path("/")) -> bool:
-    """Whether this host is one of the built-in devices; `local` always, an unknown name never.
+    """Return whether this host is a built-in device: `local` always, an unknown name never.
 
-    pi4 and jetson by their board's own word, laptop and cloud by the processor (the paper, section V-A).
+    pi4 and jetson are recognised by their board, laptop and cloud by the processor (the paper, section V-A).
     """
     name = device.removesuffix("-cpu")
     if name == "pi4":
@@ -107,7 +107,7 @@ def _text(path: Path) -> str:
 
 def _cpuinfo(root: Path) -> dict[str, str]:
     pairs = [line.partition(":") for line in _text(root / "proc/cpuinfo").splitlines()]
-    # Reversed: what the first core says stands, as boards of unlike cores list the small ones first.
+    # Reversed, so that the first core's value is kept: boards of unlike cores list the small ones first.
     return {name.strip(): value.strip() for name, _, value in reversed(pairs)}
 
 
@@ -133,7 +133,7 @@ def _memory_bytes(root: Path) -> str:
 
 
 def _gpu(root: Path) -> str:
-    """Name of an NVIDIA card, by its driver: asking torch would load it, which takes seconds."""
+    """Return the name of an NVIDIA card from its driver: importing torch would take seconds."""
     for file in sorted((root / "proc/driver/nvidia/gpus").glob("*/information")):
         for line in _text(file).splitlines():
             if line.startswith("Model:"):

@@ -1,7 +1,7 @@
-"""How the host fares while it measures, and what of it the user should know.
+"""State of the host (clocks, temperature, throttling, load), and the warnings and faults between two states.
 
-Two rules are those of roboflow/single_artifact_benchmarking, pull request 14: a governor that clocks an idle
-core down does not throttle, and a watcher that died certifies nothing.
+Two rules are from roboflow/single_artifact_benchmarking, pull request 14: a governor that lowers the clock of
+an idle core is no throttling, and a failed monitor proves nothing.
 """
 
 import os
@@ -15,46 +15,46 @@ from jmsnas.profiler.host.sensors import (
     CpuTicks,
     Throttling,
     busy_cores,
-    clocks_hz,
     cores_used_by_others,
-    governor,
-    gpu_clock_hz,
+    read_clocks_hz,
+    read_cpu_ticks,
+    read_governor,
+    read_gpu_clock_hz,
+    read_temperature_c,
     read_throttling,
-    temperature_c,
-    ticks,
 )
 
 _Value = TypeVar("_Value")
-# Long enough for a governor to answer to load, and for 20 ticks of /proc/stat.
+# Long enough for a governor to react to load, and for 20 ticks of /proc/stat.
 _WORK_S = 0.2
-_CLOCK_SHARE = 0.05
-_HOT_C = 80.0
+_MAX_CLOCK_CHANGE = 0.05
+_MAX_C = 80.0
 # A quarter of a core: two readings 0.2 s apart are off by a tick (0.05 cores) a core.
-_OTHERS_CORES = 0.25
+_MAX_OTHERS_CORES = 0.25
 
 
 @dataclass(frozen=True, slots=True)
 class HostState:
-    """What a host told at one moment; None where it does not tell, or where a reading failed.
+    """State of a host at one moment; None where it is not available, or where a reading failed.
 
     Attributes
     ----------
     clocks_hz
         Clock of every core by name (`cpu0`), Hz.
     busy_cores
-        Cores that worked during the reading: only their clocks say how fast a block would run.
+        Cores that were busy during the reading: only their clocks show how fast a block would run.
     governor
-        What sets the clocks, several joined by a comma; `fixed` where lowest and highest are the same.
+        cpufreq governors, joined by commas; `fixed` where the lowest and highest clock are the same.
     gpu_clock_hz
-        Clock of the board's own GPU, Hz: recorded, never judged, as an idle one clocks down.
+        Clock of the board's own GPU, Hz: recorded, not checked, as an idle GPU lowers it.
     temperature_c
-        The hottest sensor of what computes, degrees Celsius.
+        The hottest processor sensor, degrees Celsius.
     throttle
-        What holds the clocks down, or did since the host started.
+        Signs of throttling, now or since the host started.
     others_busy
-        Cores that other processes kept busy during the reading.
+        Number of cores that other processes kept busy during the reading.
     ticks
-        Processor time so far: two states tell what others took between them.
+        Processor time so far; between two states, the time that other processes used.
     """
 
     clocks_hz: dict[str, int] | None = None
@@ -68,10 +68,10 @@ class HostState:
 
 
 def busy_wait() -> None:
-    """Work for 0.2 s on one core, the lowest of those allowed, so that its clock is that of a busy core."""
+    """Keep the lowest allowed core busy for 0.2 s, so that its clock is that of a busy core."""
     cores = os.sched_getaffinity(0) if hasattr(os, "sched_setaffinity") else set[int]()
     try:
-        if cores:  # always the same core: clocks of different ones may differ for good
+        if cores:  # always the same core: different cores may have different clocks
             os.sched_setaffinity(0, {min(cores)})
         end = time.perf_counter() + _WORK_S
         while time.perf_counter() < end:
@@ -82,24 +82,24 @@ def busy_wait() -> None:
 
 
 def read_host_state(root: Path = Path("/"), work: Callable[[], None] = busy_wait) -> HostState:
-    """Read how the host fares; never raises, what cannot be read is None.
+    """Read the state of the host; never raises, and gives None for values that cannot be read.
 
     Parameters
     ----------
     root
-        Where `proc` and `sys` lie.
+        The folder that holds `proc` and `sys`.
     work
         Called between two readings of the processor time; clocks are read right after it.
     """
-    before = _or_none(ticks, root)
+    before = _or_none(read_cpu_ticks, root)
     work()
-    clocks, after = _or_none(clocks_hz, root), _or_none(ticks, root)
+    clocks, after = _or_none(read_clocks_hz, root), _or_none(read_cpu_ticks, root)
     return HostState(
         clocks_hz=clocks,
         busy_cores=busy_cores(before, after) if before and after else None,
-        governor=_or_none(governor, root),
-        gpu_clock_hz=_or_none(gpu_clock_hz, root),
-        temperature_c=_or_none(temperature_c, root),
+        governor=_or_none(read_governor, root),
+        gpu_clock_hz=_or_none(read_gpu_clock_hz, root),
+        temperature_c=_or_none(read_temperature_c, root),
         throttle=_or_none(read_throttling, root),
         others_busy=cores_used_by_others(before, after),
         ticks=after,
@@ -114,23 +114,23 @@ def _or_none(read: Callable[[Path], _Value | None], root: Path) -> _Value | None
 
 
 def host_warnings(before: HostState, after: HostState) -> tuple[str, ...]:
-    """Tell what makes a measurement between two readings doubtful, a line each with what to do about it.
+    """Describe what makes a measurement between two states unreliable, a line each with what to do about it.
 
-    Give one reading twice to judge a moment. A clock is judged only where its core was busy at both readings.
+    Give one state twice to check a moment. A clock is checked only where its core was busy in both states.
     """
-    judges = (_moved, _throttled, _hot, _crowded, _blind)
-    found = [_governed(after), *(judge(before, after) for judge in judges)]
+    checks = (_clock_changed, _throttled, _hot, _loaded, _unknown)
+    found = [_governed(after), *(check(before, after) for check in checks)]
     return tuple(line for line in found if line)
 
 
 def host_faults_between(before: HostState, after: HostState) -> tuple[str, ...]:
-    """Name what makes rows measured between two readings doubtful, in words; none of it is cured by pairing.
+    """Describe what makes rows measured between two states unreliable in spite of paired timing.
 
-    Other processes and the governor are left out: they are told, while `Measurement.interrupted` and the
-    clock say whether they did harm. A reading that ended is a fault: a dead watcher certifies nothing.
+    Other processes and the governor are only warned of: `Measurement.interrupted` and the clock show whether
+    they had an effect. A value that is no longer available is a fault, as it proves nothing.
     """
-    found = [judge(before, after) for judge in (_moved, _throttled, _hot)]
-    return tuple(line.partition(":")[0] for line in (*found, _vanished(before, after)) if line)
+    found = [check(before, after) for check in (_clock_changed, _throttled, _hot)]
+    return tuple(line.partition(":")[0] for line in (*found, _lost(before, after)) if line)
 
 
 def _governed(state: HostState) -> str:
@@ -142,17 +142,17 @@ def _governed(state: HostState) -> str:
     )
 
 
-def _judged(before: HostState, after: HostState) -> list[tuple[str, int, int]]:
-    """Cores busy at both readings, each with its two clocks."""
+def _busy_clocks(before: HostState, after: HostState) -> list[tuple[str, int, int]]:
+    """Return the cores busy in both states, each with its two clocks."""
     old, new = before.clocks_hz or {}, after.clocks_hz or {}
     busy = {*(before.busy_cores or ())} & {*(after.busy_cores or ())} & old.keys() & new.keys()
     return [(core, old[core], new[core]) for core in sorted(busy)]
 
 
-def _moved(before: HostState, after: HostState) -> str:
-    moves = [(abs(new / old - 1), core, old, new) for core, old, new in _judged(before, after) if old]
-    share, core, old, new = max(moves, default=(0.0, "", 0, 0))
-    if share <= _CLOCK_SHARE:
+def _clock_changed(before: HostState, after: HostState) -> str:
+    changes = [(abs(new / old - 1), core, old, new) for core, old, new in _busy_clocks(before, after) if old]
+    change, core, old, new = max(changes, default=(0.0, "", 0, 0))
+    if change <= _MAX_CLOCK_CHANGE:
         return ""
     return (
         f"the clock of {core}, busy both times, went from {old / 1e9:.2f} to {new / 1e9:.2f} GHz: expected "
@@ -162,11 +162,11 @@ def _moved(before: HostState, after: HostState) -> str:
 
 def _throttled(before: HostState, after: HostState) -> str:
     old, new = before.throttle or Throttling(), after.throttle or Throttling()
-    signs = [*old.now, *new.now, *(word for word in new.since_start if word not in old.since_start)]
+    signs = [*old.now, *new.now, *(reason for reason in new.since_start if reason not in old.since_start)]
     rises: dict[str, int] = {}
     for counter, count in new.counts.items():
-        # The cores of a package share its count, so the largest rise of a kind is told, not the sum.
-        kind, rise = counter.partition(" of ")[0], count - old.counts.get(counter, count)
+        # The cores of a package share its count: the largest rise of a kind counts, not the sum.
+        kind, rise = (counter.partition(" of ")[0], count - old.counts.get(counter, count))
         rises[kind] = max(rises.get(kind, 0), rise)
     signs += [f"{kind} rose by {rise}" for kind, rise in rises.items() if rise > 0]
     if not signs:
@@ -179,50 +179,50 @@ def _throttled(before: HostState, after: HostState) -> str:
 
 def _hot(before: HostState, after: HostState) -> str:
     found_c = max(before.temperature_c or 0.0, after.temperature_c or 0.0)
-    if found_c <= _HOT_C:
+    if found_c <= _MAX_C:
         return ""
-    return f"the host is at {found_c:.0f} C: expected at most {_HOT_C:.0f} C. Cool it, then measure again"
+    return f"the host is at {found_c:.0f} C: expected at most {_MAX_C:.0f} C. Cool it, then measure again"
 
 
-def _crowded(before: HostState, after: HostState) -> str:
+def _loaded(before: HostState, after: HostState) -> str:
     found = cores_used_by_others(before.ticks, after.ticks)
-    if found is None:  # no time has passed between them
+    if found is None:  # no time has passed between the states
         found = max(before.others_busy or 0.0, after.others_busy or 0.0)
-    if found <= _OTHERS_CORES:
+    if found <= _MAX_OTHERS_CORES:
         return ""
     cores = f" of {len(after.ticks.total)}" if after.ticks else ""
     return (
-        f"other processes keep {found:.1f}{cores} cores busy: expected at most {_OTHERS_CORES}. "
+        f"other processes keep {found:.1f}{cores} cores busy: expected at most {_MAX_OTHERS_CORES}. "
         "End them, or give a longer --budget"
     )
 
 
-def _blind(before: HostState, after: HostState) -> str:
-    unknown = [] if _judged(before, after) else ["clocks"]
+def _unknown(before: HostState, after: HostState) -> str:
+    unknown = [] if _busy_clocks(before, after) else ["clocks"]
     old, new = before.throttle, after.throttle
-    if old is None or new is None or {*old.sources} - {*new.sources} or _fell(old.counts, new.counts):
+    if old is None or new is None or {*old.sources} - {*new.sources} or _decreased(old.counts, new.counts):
         unknown.append("throttling")
     if before.temperature_c is not None and after.temperature_c is None:
         unknown.append("temperature")
     if unknown:
         reason = f"no reading of {' and '.join(unknown)}"
     elif old and old.since_start and not _throttled(before, after):
-        # The firmware's bits stay set until the next start: a second event leaves no trace.
+        # The firmware's bits stay set until the next start, so that a second event cannot be detected.
         reason = f"{' and '.join(old.since_start)} since the start hides any later one. Restart the host"
     else:
         return ""
     return f"cannot tell whether the clock was steady: {reason}. Measure twice and compare"
 
 
-def _vanished(before: HostState, after: HostState) -> str:
+def _lost(before: HostState, after: HostState) -> str:
     names = ("clocks_hz", "temperature_c", "throttle")
     lost = [name for name in names if getattr(before, name) is not None and getattr(after, name) is None]
     old, new = before.throttle, after.throttle
-    if old and new and ({*old.sources} - {*new.sources} or _fell(old.counts, new.counts)):
+    if old and new and ({*old.sources} - {*new.sources} or _decreased(old.counts, new.counts)):
         lost.append("throttle")
-    words = ", ".join(name.partition("_")[0] for name in lost)
-    return f"the host stopped telling its {words}: it may have throttled unseen" if lost else ""
+    values = ", ".join(name.partition("_")[0] for name in lost)
+    return f"the host no longer reports its {values}: it may have throttled unnoticed" if lost else ""
 
 
-def _fell(old: dict[str, int], new: dict[str, int]) -> bool:
+def _decreased(old: dict[str, int], new: dict[str, int]) -> bool:
     return any(new.get(counter, count) < count for counter, count in old.items())

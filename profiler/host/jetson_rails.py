@@ -1,6 +1,6 @@
-"""The supply rails of a Jetson: an INA3221 tells their voltage and current, which become energy here.
+"""Energy meter of a Jetson from the power of its supply rails, measured by an INA3221.
 
-The kernel's Documentation/hwmon/ina3221.rst; before JetPack 5 an iio driver tells the power itself.
+See the kernel's Documentation/hwmon/ina3221.rst; before JetPack 5 an iio driver reports the power directly.
 """
 
 import math
@@ -13,43 +13,43 @@ from threading import Event, Lock, Thread
 
 from jmsnas.profiler.host.energy_meters import EnergyMeter
 
-# The chip's own mean is over some milliseconds, and a sample takes two transfers on a slow bus.
+# The chip averages over some milliseconds, and a sample takes two transfers on a slow bus.
 _SAMPLE_S = 0.02
 
 
 def rail_meter(processor: str, root: Path) -> EnergyMeter | str | None:
-    """Make the meter of the rail that names a processor, else of the whole module.
+    """Make the meter of the rail that feeds a processor, else of the whole module.
 
     Parameters
     ----------
     processor
-        `CPU` or `GPU`, as the labels of the rails have it.
+        `CPU` or `GPU`, as in the rails' labels.
     root
-        Where `sys` lies.
+        The folder that holds `sys`.
 
     Returns
     -------
-    Meter, str or None
-        Why the rail cannot be read; None where no rail is there.
+    EnergyMeter, str or None
+        The reason where the rail cannot be read; None where there is no rail.
     """
     try:
         rails = sorted(_rails(root))
         own = [rail for rail in rails if processor in rail[0].split("_")]
-        whole = [rail for rail in rails if rail[0].endswith("_IN")]
-        if not own + whole:
+        module = [rail for rail in rails if rail[0].endswith("_IN")]
+        if not own + module:
             return None
-        label, files = (own + whole)[0]
+        label, files = (own + module)[0]
         power_w = partial(_power_w, files)
         power_w()
     except (OSError, ValueError) as error:
         return f"an INA3221 cannot be read ({error})"
-    sampled = PowerIntegrator(power_w)
+    integrator = PowerIntegrator(power_w)
     return EnergyMeter(
         name=f"INA3221 rail {label}",
         counts="all that this rail feeds, as its name says" if own else "the whole module, memory included",
         update_s=_SAMPLE_S,
-        read_j=sampled.read_j,
-        awake=sampled.awake,
+        read_j=integrator.read_j,
+        awake=integrator.awake,
     )
 
 
@@ -59,29 +59,29 @@ def _power_w(files: tuple[Path, ...]) -> float:
 
 
 def _rails(root: Path) -> Iterator[tuple[str, tuple[Path, ...]]]:
-    """Every rail's label, and the files whose product is its power."""
+    """Yield every rail's label, and the files whose product is its power."""
     for name in (root / "sys/class/hwmon").glob("*/name"):
         if name.read_text().strip() == "ina3221":
             # Channels 4 and up repeat these in other units, and their sum.
             for label in name.parent.glob("in[123]_label"):
                 channel = label.name[2]
                 files = (f"in{channel}_input", f"curr{channel}_input")
-                yield label.read_text().strip(), tuple(name.with_name(file) for file in files)
+                yield (label.read_text().strip(), tuple(name.with_name(file) for file in files))
     for label in (root / "sys/bus/i2c/drivers/ina3221x").glob("*/iio*/rail_name_*"):
-        yield label.read_text().strip(), (label.with_name(f"in_power{label.name[-1]}_input"),)
+        yield (label.read_text().strip(), (label.with_name(f"in_power{label.name[-1]}_input"),))
 
 
 class PowerIntegrator:
-    """Energy of what tells its power only: samples on a thread of their own, summed by the trapezoid rule.
+    """Energy from sampled power: a thread samples it, the trapezoidal rule integrates it.
 
     Parameters
     ----------
     power_w
-        The power now, watts; OSError or ValueError where it cannot be read.
+        Returns the present power, watts; raises OSError or ValueError where it cannot be read.
     period_s
         Time between two samples, seconds.
     clock
-        Seconds that never step back.
+        Monotonic time in seconds.
     """
 
     def __init__(
@@ -95,7 +95,7 @@ class PowerIntegrator:
         self._last: tuple[float, float] | None = None
 
     def read_j(self) -> float:
-        """Take a sample and give the joules so far; NaN where it fails."""
+        """Take a sample and return the joules so far; NaN where it fails."""
         try:
             return self._sample()
         except (OSError, ValueError):
@@ -103,19 +103,19 @@ class PowerIntegrator:
 
     @contextmanager
     def awake(self) -> Iterator[None]:
-        """Take samples on a thread until the end; the time before does not count."""
-        self._last, over = None, Event()
-        thread = Thread(target=self._sample_until, args=(over,), name="power", daemon=True)
+        """Sample on a thread until the context ends; the time before it does not count."""
+        self._last, ended = None, Event()
+        thread = Thread(target=self._sample_until, args=(ended,), name="power", daemon=True)
         thread.start()
         try:
             yield
         finally:
-            over.set()
+            ended.set()
             thread.join()
 
-    def _sample_until(self, over: Event) -> None:
-        while not over.wait(self.period_s):
-            # The next sample spans the gap that one which failed leaves.
+    def _sample_until(self, ended: Event) -> None:
+        while not ended.wait(self.period_s):
+            # After a sample that failed, the next one spans the gap.
             with suppress(OSError, ValueError):
                 self._sample()
 

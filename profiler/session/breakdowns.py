@@ -1,10 +1,8 @@
-"""Breakdowns of many blocks, the JSON file that keeps them, and the rows of a latency table that show them.
+"""Profile blocks stage by stage with torchprof, and store the result as JSON and in the latency table.
 
-Schema history: 1 (2026-11) first version. docs/torchprof.md tells what the numbers are.
+Schema history: 1 (2026-11) first version. docs/torchprof.md describes the values.
 """
 
-import json
-import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from jmsnas.blocks import example_input
-from jmsnas.errors import MeasurementError, SpaceError, TableError
+from jmsnas.errors import MeasurementError
 from jmsnas.files import write_json
 from jmsnas.profiler.host.environment import describe_host, environment_id
 from jmsnas.profiler.table.journal import journal_path, table_lock
@@ -30,12 +28,10 @@ from jmsnas.space import Block
 
 SCHEMA_VERSION = 1
 TIMER = "torchprof 0.3.0 (hooks add to every layer)"
-# Every stage there is, in the order a table and a legend name them.
+# All stages, in the order of tables and legends.
 STAGES = ("expand", "depthwise", "project", "add", "stem", "head_conv", "head_pool", "head_dense")
-# What torchprof saw is of these rows: its own, and wall clock of the same run time.
+# A breakdown belongs to rows of eager torch: those of torchprof, and wall clock of the same runtime.
 _KEYS = (RuntimeKey("torch"), RuntimeKey("torch", timer="torchprof"))
-# A thousand blocks are half a megabyte; more is a mistake or an attack.
-_MAX_BYTES = 16 << 20
 
 
 def profile_breakdowns(
@@ -46,25 +42,27 @@ def profile_breakdowns(
     progress: Progress = no_progress,
     warn: Callable[[str], object] = warnings.warn,
 ) -> tuple[Breakdown, ...]:
-    """Break every block down that runs operators (Identity runs none): eager torch, one thread, batch 1.
+    """Profile the stages of blocks with torchprof in eager torch, one thread, batch 1.
 
-    Rounds over all blocks in random order, so that a host that changes its speed hits all alike.
+    Blocks run in rounds in random order, so that changes of the host's speed affect all alike. Identity runs
+    no operator and is skipped.
 
     Parameters
     ----------
     blocks
-        What to profile.
+        Blocks to profile.
     runs
-        Rounds to take the median over, 1 or more; a warm-up comes on top.
+        Rounds to take the median over, 1 or more; warm-up rounds come on top.
     seed
         Seed of weights, inputs and the order.
-    progress, tell
-        Called with how far it is (in rounds), and with a line for each block that torchprof refuses: it is
-        left out.
+    progress, warn
+        Called with the number of rounds done, and with a line for each block that torchprof refuses and
+        that is skipped.
 
     Returns
     -------
-    One for each block, in the order given.
+    tuple of Breakdown
+        One for each block, in the order given.
 
     Raises
     ------
@@ -74,17 +72,17 @@ def profile_breakdowns(
         When no block is left.
     """
     wanted = [block for block in dict.fromkeys(blocks) if block.candidate.op != "identity"]
-    ready = [(block, seeded_module(block, seed), example_input(block, 1, seed)) for block in wanted]
+    prepared = [(block, seeded_module(block, seed), example_input(block, 1, seed)) for block in wanted]
     found: dict[Block, list[dict[str, float]]] = {block: [] for block in wanted}
     generator, rounds = np.random.default_rng(seed), warm_up_schedule(runs)
     with pinned(RuntimeKey("torch")):
         for done, counts in enumerate(rounds):
             progress(done, len(rounds), "torchprof: rounds over all blocks")
-            for index in generator.permutation(len(ready)):
-                block, module, x_NCHW = ready[index]
+            for index in generator.permutation(len(prepared)):
+                block, module, x_NCHW = prepared[index]
                 try:
                     if block in found:
-                        module(x_NCHW)  # not counted: the caches hold the block before
+                        module(x_NCHW)  # not counted: the caches hold the previous block
                         seconds = stage_latency_s(block, module, x_NCHW)
                         found[block] += [seconds] if counts else []
                 except MeasurementError as error:
@@ -105,27 +103,32 @@ def _medians(block: Block, runs: Sequence[Mapping[str, float]]) -> Breakdown:
 
 
 def add_stages_to_table(device: str, path: Path, found: Sequence[Breakdown], warn: Warn) -> int:
-    """Write breakdowns into the rows of a device's table that eager torch gave here; return into how many.
+    """Add breakdowns to the rows of a latency table that eager torch gave on this host.
 
     Parameters
     ----------
     device, path
-        Whose table, and where it lies; there need be none.
+        Device and file of the table; it need not exist.
     found
-        What `profile_breakdowns` gave; rows of other blocks keep what they have.
-    tell
-        As in `jmsnas.profiler.table.merge_journal.fold_journal`, whose errors these are too.
+        Breakdowns; rows of other blocks are not changed.
+    warn
+        As in `jmsnas.profiler.table.merge_journal.merge_journal`, whose errors are raised too.
+
+    Returns
+    -------
+    int
+        Number of rows changed.
 
     Raises
     ------
     MeasurementError
-        When a profiler writes this table.
+        When another profiler is writing this table.
     """
-    stages, here = {each.block: each.stages for each in found}, environment_id(describe_host())
+    stages, here = ({each.block: each.stages for each in found}, environment_id(describe_host()))
 
-    def noted(row: BlockRow) -> BlockRow:
-        measured_so = row.kind == "measured" and row.key in _KEYS and row.environment == here
-        if not measured_so or row.block not in stages:
+    def with_stages(row: BlockRow) -> BlockRow:
+        matches = row.kind == "measured" and row.key in _KEYS and row.environment == here
+        if not matches or row.block not in stages:
             return row
         names, seconds = zip(*stages[row.block], strict=True)
         return replace(row, stages=names, stages_s=seconds)
@@ -134,7 +137,7 @@ def add_stages_to_table(device: str, path: Path, found: Sequence[Breakdown], war
         return 0
     with table_lock(path):
         table = merge_journal(device, path, warn)
-        rows = tuple(map(noted, table.rows))
+        rows = tuple(map(with_stages, table.rows))
         changed = sum(row is not before for row, before in zip(rows, table.rows, strict=True))
         if changed:
             write_table(path, replace(table, rows=rows))
@@ -142,28 +145,28 @@ def add_stages_to_table(device: str, path: Path, found: Sequence[Breakdown], war
 
 
 def sum_of_stages_s(found: Breakdown) -> float:
-    """Sum of all stages, seconds: with the addition, which `total_s` leaves out."""
+    """Sum all stages in seconds, including the addition, which `total_s` excludes."""
     return sum(seconds for _, seconds in found.stages)
 
 
 def write_breakdowns(
     path: Path, device: str, found: Sequence[Breakdown], environment: dict[str, str]
 ) -> dict[str, Any]:
-    """Write breakdowns as JSON, in seconds; gives the document that was written.
+    """Write breakdowns as JSON, in seconds, and return the written document.
 
     Parameters
     ----------
     path
         `tables/<device>.breakdown.json`.
     device, environment
-        What was profiled, by name and as `describe_host` tells.
+        Name and description (`describe_host`) of the device.
     found
-        What `profile_breakdowns` gave.
+        Breakdowns.
 
     Raises
     ------
     StorageError
-        When it cannot be written; the old file is untouched.
+        When it cannot be written; an existing file is not changed.
     """
     document = {
         "schema_version": SCHEMA_VERSION,
@@ -176,53 +179,3 @@ def write_breakdowns(
     }
     write_json(path, document)
     return document
-
-
-def read_breakdowns(path: Path) -> tuple[Breakdown, ...]:
-    """Read the breakdowns of a file, in the order written.
-
-    Raises
-    ------
-    TableError
-        When it cannot be read, is no such file, is of another schema version, or makes no sense.
-    """
-    again = f"Make it with: jmsnas profile --device {path.name.partition('.')[0]} --breakdown"
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise TableError(f"cannot read {path}: {error.strerror or error}. {again}") from error
-    try:
-        if len(content) > _MAX_BYTES:
-            raise ValueError(f"it is larger than {_MAX_BYTES} bytes")
-        document = json.loads(content)
-        if not isinstance(document, dict) or "schema_version" not in document:
-            raise ValueError("expected an object with a schema_version")
-    except (ValueError, RecursionError) as error:
-        raise TableError(f"{path} is not a file of breakdowns: {error}. {again}") from error
-    if document["schema_version"] != SCHEMA_VERSION:
-        raise TableError(
-            f"{path} has schema {document['schema_version']}, this version reads {SCHEMA_VERSION}. {again}"
-        )
-    try:
-        return tuple(_breakdown(record) for record in document["blocks"])
-    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, SpaceError) as error:
-        raise TableError(f"{path} has a field that is missing or wrong: {error}. {again}") from error
-
-
-def _breakdown(record: Mapping[str, Any]) -> Breakdown:
-    block, stages = Block.parse(record["block"]), record["stages"]
-    unknown = [name for name in stages if name not in STAGES]
-    if unknown or not stages:
-        raise ValueError(f"{block} has the stages {', '.join(stages)}, expected some of {', '.join(STAGES)}")
-    return Breakdown(
-        block,
-        tuple((name, _above_0(seconds, f"{name} of {block}")) for name, seconds in stages.items()),
-        _above_0(record["total_s"], f"total_s of {block}"),
-    )
-
-
-def _above_0(seconds: Any, what: str) -> float:
-    if not (isinstance(seconds, int | float) and math.isfinite(seconds) and seconds > 0):
-        raise ValueError(f"{what} is {seconds!r}, expected seconds above 0")
-    return float(seconds)

@@ -1,6 +1,6 @@
-"""What one sitting measures, and what it tells, as plain JSON: a sitting can have a process of its own.
+"""A profiling job (blocks, runtime key, timing options) and its JSON form, which a worker process reads.
 
-No torch here: who starts that process need not load it.
+This module does not import torch, so that the process that starts a worker need not load it.
 """
 
 from collections.abc import Callable
@@ -12,17 +12,29 @@ from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.profiler.timing.paired_timing import TimingConfig
 from jmsnas.space import Block, BlockOrPart, Part
 
-# What is told: {"progress": [done, of, what]}, {"row": index, ...}, {"energy": index, "j": joules},
-# {"failed": index, "why": text}.
+# Receives the events of a job: {"progress": [done, total, text]}, {"row": index, and the fields of a
+# Measurement}, {"energy": index, "j": joules}, {"failed": index, "why": reason}.
 EventHandler = Callable[[dict[str, Any]], None]
 
 
 @dataclass(frozen=True, slots=True)
 class ProfileJob:
-    """What one sitting measures: blocks and parts under a key, and how long.
+    """Blocks and parts to measure under one runtime key in one process.
 
-    `one_by_one` makes blocks ready each on its own, slower, so that one that kills the process is known;
-    `energy` reads the meter, where the host has one, after the timing.
+    Attributes
+    ----------
+    key, subjects
+        Runtime key; blocks and parts.
+    cache
+        Folder of exported models.
+    seed
+        Seed of weights, inputs and the block order.
+    config
+        Timing options.
+    one_by_one
+        Prepare each block separately, which is slower, so that a block that ends the process is identified.
+    energy
+        Measure energy after the timing, where the host has a meter.
     """
 
     key: RuntimeKey
@@ -34,10 +46,10 @@ class ProfileJob:
     energy: bool = True
 
     def document(self) -> dict[str, Any]:
-        """Give it as plain JSON."""
+        """Convert the job to JSON types."""
         return {
             "key": asdict(self.key),
-            "subjects": [_texts(subject) for subject in self.subjects],
+            "subjects": [_subject_to_text(subject) for subject in self.subjects],
             "cache": str(self.cache),
             "seed": self.seed,
             "config": asdict(self.config),
@@ -47,21 +59,21 @@ class ProfileJob:
 
 
 def job_from_document(document: dict[str, Any]) -> ProfileJob:
-    """Make the job of a document that `Job.document` gave."""
+    """Build the job that `ProfileJob.document` converted."""
     return ProfileJob(
-        RuntimeKey(**document["key"]),
-        tuple(_subject(texts) for texts in document["subjects"]),
-        Path(document["cache"]),
-        document["seed"],
-        TimingConfig(**document["config"]),
-        document["one_by_one"],
-        document["energy"],
+        key=RuntimeKey(**document["key"]),
+        subjects=tuple(_subject_from_text(text) for text in document["subjects"]),
+        cache=Path(document["cache"]),
+        seed=document["seed"],
+        config=TimingConfig(**document["config"]),
+        one_by_one=document["one_by_one"],
+        energy=document["energy"],
     )
 
 
-def _texts(subject: BlockOrPart) -> str | list[str]:
+def _subject_to_text(subject: BlockOrPart) -> str | list[str]:
     return str(subject) if isinstance(subject, Block) else [str(block) for block in subject.blocks]
 
 
-def _subject(texts: str | list[str]) -> BlockOrPart:
-    return Block.parse(texts) if isinstance(texts, str) else Part(tuple(Block.parse(text) for text in texts))
+def _subject_from_text(text: str | list[str]) -> BlockOrPart:
+    return Block.parse(text) if isinstance(text, str) else Part(tuple(Block.parse(block) for block in text))

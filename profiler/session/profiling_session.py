@@ -1,39 +1,69 @@
-"""The sittings of one call of the profiler: each row is kept the moment it is finished."""
+"""Run the jobs of one profiler call, and append each row to the journal as soon as it is measured."""
 
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from jmsnas.profiler.host.environment import environment_id
 from jmsnas.profiler.host.host_monitor import HostMonitor, HostReader
-from jmsnas.profiler.session.event_row import event_row
 from jmsnas.profiler.session.job import EventHandler, ProfileJob
 from jmsnas.profiler.table.journal import append_record, journal_path
-from jmsnas.profiler.table.latency_table import SCHEMA_VERSION, AnyRow, LatencyTable, RuntimeKey
+from jmsnas.profiler.table.latency_table import (
+    SCHEMA_VERSION,
+    AnyRow,
+    BlockRow,
+    LatencyTable,
+    PartRow,
+    RuntimeKey,
+)
 from jmsnas.profiler.table.merge_journal import Warn, merge_journal
 from jmsnas.profiler.table.schema import row_to_record
 from jmsnas.profiler.timing.paired_timing import TimingConfig
-from jmsnas.space import BlockOrPart
+from jmsnas.space import Block, BlockOrPart
 
-# Measures a job, tells results, calls its third argument often: `run_in_subprocess` or `run_job`.
+# Measures a job, reports its events, and calls its third argument often, as `run_in_subprocess` does.
 JobRunner = Callable[[ProfileJob, EventHandler, Callable[[], None]], None]
 
 
 @dataclass(frozen=True, slots=True)
 class ProfilingSession:
-    """What all sittings of one call have in common."""
+    """What all jobs of one profiler call share.
+
+    Attributes
+    ----------
+    device
+        Name that the rows carry.
+    path
+        The Parquet file of the table; its journal lies beside it.
+    environment
+        Description of the host, from `describe_host`.
+    cache, seed
+        As in `ProfileJob`.
+    warn
+        Called with each warning for the user.
+    read_host
+        Reads the host's state; None: the host is not monitored.
+    run_job
+        Measures a job.
+    warned
+        Warnings of the host monitor that were given already.
+    """
 
     device: str
     path: Path
-    values: dict[str, str]
+    environment: dict[str, str]
     cache: Path
     seed: int
     warn: Warn
-    watch: HostReader | None
-    sit: JobRunner
-    told: set[str] = field(default_factory=set)
+    read_host: HostReader | None
+    run_job: JobRunner
+    warned: set[str] = field(default_factory=set)
 
     def measure(
         self,
@@ -42,41 +72,84 @@ class ProfilingSession:
         config: TimingConfig,
         progress: Callable[[float, float, str], None],
     ) -> LatencyTable:
-        """Measure in one sitting, keeping each row the moment it is finished, and return the whole table."""
+        """Measure blocks in one job, append each row to the journal at once, and return the merged table."""
         journal, process = journal_path(self.path), uuid.uuid4().hex
-        header = {"schema": SCHEMA_VERSION, "device": self.device, "environment": self.values}
-        watch = HostMonitor(self.watch, self.warn, self.told)
+        header = {"schema": SCHEMA_VERSION, "device": self.device, "environment": self.environment}
+        monitor = HostMonitor(self.read_host, self.warn, self.warned)
         rows: dict[int, AnyRow] = {}
 
-        def report(event: dict[str, Any]) -> None:
+        def keep(index: int, row: AnyRow) -> None:
+            rows[index] = row
+            append_record(journal, {"row": row_to_record(row), "process": process})
+
+        def on_event(event: dict[str, Any]) -> None:
             if "progress" in event:
                 progress(*event["progress"])
             elif "failed" in event:
                 self.warn(
                     f"{subjects[event['failed']]} cannot be measured in {key.label}: {event['why']}. "
-                    "It is left out; the others go on"
+                    "It is skipped; the other blocks are measured"
                 )
+            elif "row" in event:
+                index, faults = (event["row"], (*monitor.faults, *event.get("faults", ())))
+                environment = environment_id(self.environment)
+                keep(index, event_to_row(event, self.device, key, subjects[index], environment, faults))
             else:
-                index = event["row"] if "row" in event else event["energy"]
-                if "row" in event:
-                    environment = environment_id(self.values)
-                    faults = (*watch.faults, *event.get("faults", ()))
-                    row = event_row(event, self.device, key, subjects[index], environment, faults)
-                else:
-                    row = replace(rows[index], energy_j=event["j"])
-                rows[index] = row
-                append_record(journal, {"row": row_to_record(row), "process": process})
+                keep(event["energy"], replace(rows[event["energy"]], energy_j=event["j"]))
 
         try:
             append_record(journal, header)
-            self.sit(ProfileJob(key, tuple(subjects), self.cache, self.seed, config), report, watch.look)
+            self.run_job(
+                ProfileJob(key, tuple(subjects), self.cache, self.seed, config), on_event, monitor.look
+            )
         finally:
             try:
-                for fault in watch.end():
-                    # It came after the last look: any row may have been measured under it.
+                for fault in monitor.end():
+                    # It occurred after the last reading: any row may have been measured under it.
                     for index, row in rows.items():
-                        rows[index] = row = replace(row, host_faults=(*row.host_faults, fault))
-                        append_record(journal, {"row": row_to_record(row), "process": process})
+                        keep(index, replace(row, host_faults=(*row.host_faults, fault)))
             finally:
                 table = merge_journal(self.device, self.path, self.warn)
         return table
+
+
+def event_to_row(
+    event: dict[str, Any],
+    device: str,
+    key: RuntimeKey,
+    subject: BlockOrPart,
+    environment: str,
+    host_faults: tuple[str, ...],
+) -> AnyRow:
+    """Convert the timing event of one block into a row of the latency table.
+
+    `event` has the fields of `jmsnas.profiler.table.measurement.Measurement`. The common level of the rows
+    and their trust are set when the journal is merged.
+    """
+    level_s, samples = event["reference_s"], tuple(event["samples"])
+    make = BlockRow if isinstance(subject, Block) else PartRow
+    return make(
+        device=device,
+        key=key,
+        block=subject,  # type: ignore[arg-type]  # the type that `make` takes
+        kind="measured",
+        median_s=event["ratio"] * level_s,
+        low_s=event["ratio_low"] * level_s,
+        high_s=event["ratio_high"] * level_s,
+        ratio=event["ratio"],
+        ratio_low=event["ratio_low"],
+        ratio_high=event["ratio_high"],
+        reference_s=level_s,
+        min_s=min(samples) * level_s,
+        p90_s=float(np.quantile(samples, 0.9)) * level_s,
+        rounds=len(samples),
+        converged=event["converged"],
+        environment=environment,
+        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        source=f"jmsnas {version('jmsnas')}",
+        samples=samples,
+        process_rounds=(len(samples),),
+        drift=event["drift"],
+        interrupted=event["interrupted"],
+        host_faults=host_faults,
+    )

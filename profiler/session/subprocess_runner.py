@@ -1,4 +1,4 @@
-"""A sitting in a process of its own, so that a block that hangs or kills the process costs only itself."""
+"""Run a profiling job in a worker process, so that a block that hangs or crashes costs only itself."""
 
 import json
 import os
@@ -20,14 +20,14 @@ from jmsnas.profiler.session.job import EventHandler, ProfileJob
 from jmsnas.profiler.session.worker import HEARTBEAT
 
 WORKER_COMMAND = (sys.executable, "-m", "jmsnas.profiler.session.worker")
-# No sample of a block that can be searched takes that long; an export of many on a small board may.
-_PATIENCE_S, _PREPARING_PATIENCE_S = 60.0, 900.0
-_LINE_BYTES = 16 << 20
+# No sample of a block of a search space takes that long; an export of many on a small board may.
+_TIMEOUT_S, _PREPARING_TIMEOUT_S = 60.0, 900.0
+_MAX_LINE_BYTES = 16 << 20
 
 
 @dataclass(frozen=True, slots=True)
-class _End:
-    """How a worker ended: well, or with what its last words or its exit say, at which block."""
+class _WorkerExit:
+    """How a worker ended: `done`, or the reason and the index of the block that ran (-1 for none)."""
 
     done: bool
     why: str
@@ -36,29 +36,31 @@ class _End:
 
 def run_in_subprocess(
     job: ProfileJob,
-    report: EventHandler,
+    on_event: EventHandler,
     tick: Callable[[], None] = lambda: None,
     worker: Sequence[str] = WORKER_COMMAND,
-    patience_s: float = _PATIENCE_S,
+    timeout_s: float = _TIMEOUT_S,
 ) -> None:
-    """Measure the blocks of a job in a fresh process, and tell what it tells.
+    """Measure the blocks of a job in a worker process and pass on its events.
 
-    A block in which the process dies, raises or makes no progress for `patience_s` is told as failed, with
-    the reason, and a new process goes on with those that are left.
+    A block during which the process dies, raises or makes no progress for `timeout_s` is reported as failed
+    with the reason, and a new process continues with the remaining blocks.
 
     Parameters
     ----------
-    job, report
-        As in `jmsnas.profiler.session.run_job.sit`.
+    job, on_event
+        As in `jmsnas.profiler.session.run_job.run_job`.
     tick
         Called about every 0.2 s meanwhile.
     worker
-        Command line of the process; `python -m jmsnas.profiler.session.worker`.
+        Command line of the process.
+    timeout_s
+        Longest time without a heartbeat, seconds.
 
     Raises
     ------
     MeasurementError
-        When the process fails twice outside any block, or the run time cannot run here.
+        When the process fails twice outside any block, or the runtime is not available.
     StorageError
         When the process cannot write its cache.
     """
@@ -72,65 +74,66 @@ def run_in_subprocess(
             config=replace(job.config, budget_s=max(budget_s * share, 1e-3)),
             one_by_one=one_by_one,
         )
-        settled: set[int] = set()
-        end = _run(part, _translated(report, left, settled), tick, worker, patience_s)
+        finished: set[int] = set()
+        end = _run_worker(part, _reindexed(on_event, left, finished), tick, worker, timeout_s)
         if end.done:
             return
         if end.index >= 0:
-            if end.index not in settled:  # else it has its row, and died while that was refined
-                report({"failed": left[end.index], "why": end.why})
-            settled.add(end.index)
+            if end.index not in finished:  # otherwise it has a row, and failed while that was refined
+                on_event({"failed": left[end.index], "why": end.why})
+            finished.add(end.index)
         elif one_by_one:
             raise MeasurementError(
                 f"the process that measures {job.key.label} failed twice: {end.why}. "
-                "Run the same command again; what was finished is kept"
+                "Run the same command again; finished rows are kept"
             )
         one_by_one = True
-        left = [index for position, index in enumerate(left) if position not in settled]
+        left = [index for position, index in enumerate(left) if position not in finished]
 
 
-def _translated(report: EventHandler, left: Sequence[int], settled: set[int]) -> EventHandler:
-    """Report with the indices of the whole job, noting which blocks have their answer."""
+def _reindexed(on_event: EventHandler, left: Sequence[int], finished: set[int]) -> EventHandler:
+    """Map block indices of the remaining job to those of the whole job, and collect the finished ones."""
 
-    def translated(event: dict[str, Any]) -> None:
+    def reindexed(event: dict[str, Any]) -> None:
         for name in ("row", "failed", "energy"):
             if name in event:
                 if name != "energy":
-                    settled.add(event[name])
+                    finished.add(event[name])
                 event = {**event, name: left[event[name]]}
-        report(event)
+        on_event(event)
 
-    return translated
+    return reindexed
 
 
-def _run(
-    job: ProfileJob, report: EventHandler, tick: Callable[[], None], worker: Sequence[str], patience_s: float
-) -> _End:
+def _run_worker(
+    job: ProfileJob, on_event: EventHandler, tick: Callable[[], None], worker: Sequence[str], timeout_s: float
+) -> _WorkerExit:
     with tempfile.TemporaryDirectory(prefix="jmsnas-") as folder:
-        beat, log = Path(folder, "beat"), Path(folder, "log")
-        beat.write_bytes(HEARTBEAT.pack(0, -1))
-        with log.open("wb") as said, _started(worker, said) as process:
-            with suppress(BrokenPipeError):  # it died at once; how is told below
-                process.stdin.write(json.dumps({"job": job.document(), "beat": str(beat)}).encode() + b"\n")
+        heartbeat, log = Path(folder, "heartbeat"), Path(folder, "log")
+        heartbeat.write_bytes(HEARTBEAT.pack(0, -1))
+        with log.open("wb") as stderr, _started(worker, stderr) as process:
+            with suppress(BrokenPipeError):  # it died at once; the reason is reported below
+                document = {"job": job.document(), "heartbeat": str(heartbeat)}
+                process.stdin.write(json.dumps(document).encode() + b"\n")
                 process.stdin.flush()
-            end = _follow(process, beat, report, tick, patience_s)
-        last_words = log.read_text(errors="replace").strip().rpartition("\n")[2][:200]
-    if end.done or not last_words:
+            end = _follow(process, heartbeat, on_event, tick, timeout_s)
+        last_line = log.read_text(errors="replace").strip().rpartition("\n")[2][:200]
+    if end.done or not last_line:
         return end
-    return replace(end, why=f"{end.why} ({last_words})")
+    return replace(end, why=f"{end.why} ({last_line})")
 
 
 @contextmanager
-def _started(worker: Sequence[str], said: Any) -> Iterator[Any]:
+def _started(worker: Sequence[str], stderr: Any) -> Iterator[Any]:
     try:
-        # A session of its own: Ctrl-C at the terminal reaches this process alone, which then ends the other.
+        # In its own session: Ctrl-C at the terminal reaches this process only, which then ends the worker.
         process: Any = subprocess.Popen(
-            worker, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=said, start_new_session=True
+            worker, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=stderr, start_new_session=True
         )
     except OSError as error:
         raise MeasurementError(
             f"cannot start {worker[0]} to measure in: {error.strerror or error}. "
-            "Free some memory or processes, then run the same command again; what was finished is kept"
+            "Free some memory or processes, then run the same command again; finished rows are kept"
         ) from error
     try:
         yield process
@@ -143,45 +146,48 @@ def _started(worker: Sequence[str], said: Any) -> Iterator[Any]:
 
 
 def _follow(
-    process: Any, beat: Path, report: EventHandler, tick: Callable[[], None], patience_s: float
-) -> _End:
-    """Pass on what the process tells until it ends, or shows no life for too long."""
-    lines, seen, alive = b"", HEARTBEAT.unpack(beat.read_bytes()), time.monotonic()
+    process: Any, heartbeat: Path, on_event: EventHandler, tick: Callable[[], None], timeout_s: float
+) -> _WorkerExit:
+    """Pass on the events of a worker until it ends, or its heartbeat stops for too long."""
+    buffer, beat, alive = (b"", HEARTBEAT.unpack(heartbeat.read_bytes()), time.monotonic())
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
         while True:
             ready = selector.select(0.2)
             tick()
-            now = HEARTBEAT.unpack(beat.read_bytes())
-            if ready or now != seen:
-                seen, alive = now, time.monotonic()
-            elif time.monotonic() - alive > (patience_s if seen[0] else _PREPARING_PATIENCE_S):
-                return _End(False, f"no sign of life for {time.monotonic() - alive:.0f} s", seen[1])
+            now = HEARTBEAT.unpack(heartbeat.read_bytes())
+            if ready or now != beat:
+                beat, alive = now, time.monotonic()
+            elif time.monotonic() - alive > (timeout_s if beat[0] else _PREPARING_TIMEOUT_S):
+                return _WorkerExit(False, f"no heartbeat for {time.monotonic() - alive:.0f} s", beat[1])
             if not ready:
                 continue
             chunk = os.read(process.stdout.fileno(), 1 << 16)
             if not chunk:
-                return _End(False, _exit_words(process.wait()), HEARTBEAT.unpack(beat.read_bytes())[1])
-            *whole, lines = (lines + chunk).split(b"\n")
-            if len(lines) > _LINE_BYTES:
+                why = _exit_reason(process.wait())
+                return _WorkerExit(False, why, HEARTBEAT.unpack(heartbeat.read_bytes())[1])
+            *lines, buffer = (buffer + chunk).split(b"\n")
+            if len(buffer) > _MAX_LINE_BYTES:
                 raise MeasurementError("the process that measures sent a line without end: run it again")
-            for line in whole:
-                event = json.loads(line)
-                if "done" in event:
-                    return _End(True, "", -1)
-                if "error" in event:
-                    kind = getattr(errors, event["error"], MeasurementError)
-                    raise (
-                        kind(event["why"])
-                        if issubclass(kind, JmsnasError)
-                        else MeasurementError(event["why"])
-                    )
-                if "raised" in event:
-                    return _End(False, event["raised"], HEARTBEAT.unpack(beat.read_bytes())[1])
-                report(event)
+            for line in lines:
+                if end := _handle(json.loads(line), on_event, heartbeat):
+                    return end
 
 
-def _exit_words(code: int) -> str:
+def _handle(event: dict[str, Any], on_event: EventHandler, heartbeat: Path) -> _WorkerExit | None:
+    """Pass on one event; return the exit when it ends the worker, and raise the worker's JmsnasError."""
+    if "done" in event:
+        return _WorkerExit(True, "", -1)
+    if "error" in event:
+        kind = getattr(errors, event["error"], MeasurementError)
+        raise (kind if issubclass(kind, JmsnasError) else MeasurementError)(event["why"])
+    if "raised" in event:
+        return _WorkerExit(False, event["raised"], HEARTBEAT.unpack(heartbeat.read_bytes())[1])
+    on_event(event)
+    return None
+
+
+def _exit_reason(code: int) -> str:
     if code < 0:
         return f"its process was ended by {signal.Signals(-code).name}"
     return f"its process ended with exit code {code}"

@@ -1,6 +1,6 @@
-"""The process that measures: a job comes on stdin as one JSON line, results leave on stdout, a line each.
+"""Worker process that runs one profiling job: a JSON line on stdin, events as JSON lines on stdout.
 
-It ends when stdin closes, that is with the process that started it, whatever way that one ends.
+It ends when stdin closes, and so with its parent process, however that ends.
 """
 
 import json
@@ -14,46 +14,49 @@ from typing import Any
 
 from jmsnas.errors import JmsnasError, MeasurementError
 
-# (beats so far, index of the block that runs, -1 for none): written before every sample, read from outside.
+# (number of heartbeats, index of the running block or -1): written before every sample, read by the parent.
 HEARTBEAT = struct.Struct("<qq")
 
 
 def main() -> None:
-    """Do one job; what goes wrong is told in a line, and the exit code is 0 all the same."""
-    # What a library prints must not fall between the lines: they leave by a descriptor of their own.
+    """Run one job; errors are events as well, and the exit code is 0."""
+    # Events use a descriptor of their own, so that text a library prints cannot mix with them.
     out = os.fdopen(os.dup(1), "w", buffering=1)
     os.dup2(2, 1)
     document = json.loads(sys.stdin.readline())
-    threading.Thread(target=_end_with_caller, daemon=True).start()
+    threading.Thread(target=_exit_with_parent, daemon=True).start()
 
-    def report(event: dict[str, Any]) -> None:
+    def on_event(event: dict[str, Any]) -> None:
         out.write(json.dumps(event, allow_nan=False) + "\n")
 
-    with Path(document["beat"]).open("r+b") as file, mmap.mmap(file.fileno(), HEARTBEAT.size) as beat:
+    with (
+        Path(document["heartbeat"]).open("r+b") as file,
+        mmap.mmap(file.fileno(), HEARTBEAT.size) as heartbeat,
+    ):
         count, running = 0, -1
 
-        def starting(index: int) -> None:
+        def on_start(index: int) -> None:
             nonlocal count, running
             count, running = count + 1, index
-            HEARTBEAT.pack_into(beat, 0, count, index)
+            HEARTBEAT.pack_into(heartbeat, 0, count, index)
 
         try:
             from jmsnas.profiler.session.job import job_from_document
             from jmsnas.profiler.session.run_job import run_job
 
-            run_job(job_from_document(document["job"]), report, starting)
-            report({"done": True})
+            run_job(job_from_document(document["job"]), on_event, on_start)
+            on_event({"done": True})
         except JmsnasError as error:
             if isinstance(error, MeasurementError) and running >= 0:
-                report({"raised": str(error)})  # one block's fault, not the run time's
+                on_event({"raised": str(error)})  # an error of one block, not of the runtime
             else:
-                report({"error": type(error).__name__, "why": str(error)})
-        except Exception as error:  # a run time's own; the caller knows which block ran
+                on_event({"error": type(error).__name__, "why": str(error)})
+        except Exception as error:  # an exception of the runtime; the parent knows which block ran
             reason = str(error).partition("\n")[0]
-            report({"raised": f"{type(error).__name__}: {reason}"})
+            on_event({"raised": f"{type(error).__name__}: {reason}"})
 
 
-def _end_with_caller() -> None:
+def _exit_with_parent() -> None:
     sys.stdin.read()
     os._exit(3)
 

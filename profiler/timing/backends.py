@@ -1,8 +1,7 @@
-"""What runs a block. docs/runtimes.md tells how to add one: a file with `prepare`, and a line below.
+"""The runtimes that can time a block; docs/runtimes.md describes how to add one.
 
-A block becomes a `TimedLoop` under a key (run time, threads, batch, dtype, processor, layout, timer): a
-function
-that runs it so many times in a row and gives the seconds that took.
+A block becomes a `TimedLoop` under a runtime key (runtime, threads, batch, dtype, processor, layout, timer):
+a function that runs it a number of times in a row and returns the seconds of all runs together.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,13 +12,12 @@ import torch
 
 from jmsnas.profiler.host.affinity import on_idlest_cores
 from jmsnas.profiler.table.latency_table import RuntimeKey
-from jmsnas.profiler.timing import onnxruntime_backend as run_onnxruntime
-from jmsnas.profiler.timing import torch_backend as run_torch
+from jmsnas.profiler.timing import onnxruntime_backend, torch_backend
 from jmsnas.profiler.timing.paired_timing import TimedLoop
 from jmsnas.progress import Progress, no_progress
 from jmsnas.space import BlockOrPart
 
-_PREPARE = {"onnxruntime": run_onnxruntime.prepare, "torch": run_torch.prepare}
+_PREPARE = {"onnxruntime": onnxruntime_backend.prepare, "torch": torch_backend.prepare}
 
 
 def prepare(
@@ -29,25 +27,23 @@ def prepare(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> list[TimedLoop]:
-    """Make blocks or whole parts ready to be timed under a key.
-
-    Run what is returned inside `pinned(key)`.
+    """Prepare blocks or parts for timing under a runtime key; run the result inside `pinned(key)`.
 
     Parameters
     ----------
     subjects, key
-        What to run, and how.
+        Blocks and parts to time; runtime and its options.
     cache
         Folder of exported models (onnxruntime).
     seed
         Seed of weights and inputs.
     progress
-        Called with the number of blocks that are ready.
+        Called with the number of blocks prepared.
 
     Raises
     ------
     MeasurementError
-        When the run time cannot run here, or refuses a block.
+        When the runtime is not available on this host, or refuses a block.
     StorageError
         When the cache cannot be written.
     """
@@ -56,10 +52,11 @@ def prepare(
 
 @contextmanager
 def pinned(key: RuntimeKey) -> Iterator[None]:
-    """Hold the process still while blocks are timed: threads, cores, no gradients, denormals are zero.
+    """Set up this process for timing: threads, cores, no gradients, denormals flushed to zero.
 
-    It stays on as many cores as the key has threads, those that are idlest now, where the operating system
-    can do that. All is put back at the end, but torch's denormal mode, which none can ask for, ends as off.
+    The process is bound to as many cores as the key has threads, the idlest ones, where the operating system
+    supports it. Everything is restored at the end, except torch's denormal mode, which cannot be queried and
+    ends as off.
     """
     with ExitStack() as stack:
         stack.enter_context(torch.inference_mode())

@@ -1,6 +1,6 @@
-"""Joules of a block: a meter read before and after many calls, without what the idle host draws.
+"""Energy of one call of a block, in joules above idle, from an energy meter of the host.
 
-Nothing is estimated: where nothing counts energy there is no number, and one line that says why.
+Nothing is estimated: on a host without a meter there is no value, and one line says why.
 """
 
 import time
@@ -11,30 +11,30 @@ from jmsnas.profiler.host.energy_meters import EnergyMeter, nvml_meter, rapl_met
 from jmsnas.profiler.host.jetson_rails import rail_meter
 from jmsnas.profiler.timing.paired_timing import TimedLoop
 
-# At RAPL's update of 1 ms the two readings are then off by 0.2 % of what is drawn.
+# At RAPL's update interval of 1 ms the age of the two readings is then 0.2 % of the energy.
 MIN_DURATION_S = 0.5
-# Where a meter is slow the time is stretched to so many of its updates: the readings are off by 5 % at most.
+# A slow meter is read over so many of its updates: the age of the readings is then 5 % at most.
 _UPDATES = 20
-# Calls between two looks at the clock take this long, so that looking costs nothing.
-_LOOK_S = 0.02
+# Least time between two readings of the clock, so that reading it costs nothing.
+_CLOCK_EVERY_S = 0.02
 
 
 def find_meter(processor: str, root: Path = Path("/")) -> EnergyMeter | None:
-    """Find what counts the energy of a processor, `cpu` or `cuda`; None where nothing does.
+    """Find an energy meter for a processor, `cpu` or `cuda`; None where there is none.
 
-    `root` is where `sys` lies.
+    `root` is the folder that holds `sys`.
     """
-    found = _meter_or_why(processor, root)
+    found = _meter_or_reason(processor, root)
     return found if isinstance(found, EnergyMeter) else None
 
 
 def no_meter_reason(processor: str, root: Path = Path("/")) -> str:
-    """Say in one line why `find_meter` finds none, and what to do; empty where it finds one."""
-    found = _meter_or_why(processor, root)
+    """Explain in one line why `find_meter` finds no meter, and what to do; empty where it finds one."""
+    found = _meter_or_reason(processor, root)
     return "" if isinstance(found, EnergyMeter) else f"no meter: {found}"
 
 
-def _meter_or_why(processor: str, root: Path) -> EnergyMeter | str:
+def _meter_or_reason(processor: str, root: Path) -> EnergyMeter | str:
     if processor == "cpu":
         return (
             rapl_meter(root)
@@ -43,9 +43,9 @@ def _meter_or_why(processor: str, root: Path) -> EnergyMeter | str:
             "(virtual machines and a Raspberry Pi have neither)"
         )
     if processor == "cuda":
-        # First the rail: where a Jetson has NVML too, that does not know the module's own GPU well.
+        # The rail first: NVML, where a Jetson has it, does not measure the module's own GPU well.
         return rail_meter("GPU", root) or nvml_meter()
-    return f"what counts the energy of {processor!r} is not known, only of cpu and cuda"
+    return f"no energy meter is known for processor {processor!r}: expected cpu or cuda"
 
 
 def measure_idle_power_w(
@@ -54,22 +54,22 @@ def measure_idle_power_w(
     sleep: Callable[[float], None] = time.sleep,
     clock: Callable[[], float] = time.monotonic,
 ) -> float:
-    """Watts that the meter counts while this process sleeps; NaN where a reading fails.
+    """Measure the power in watts while this process sleeps; NaN where a reading fails.
 
     Parameters
     ----------
     meter
-        What to read.
+        The meter to read.
     seconds
-        How long to sleep; longer where the meter is slow. At least as long as the energy is measured for.
+        Time to sleep, extended for a slow meter. At least as long as the energy is measured for.
     sleep, clock
-        What waits so many seconds; seconds that never step back.
+        Sleep for a number of seconds; monotonic time in seconds.
     """
     with meter.awake():
-        began_s, began_j = clock(), meter.read_j()
-        sleep(_stretched_s(seconds, meter))
-        passed_s, drawn_j = clock() - began_s, meter.read_j() - began_j
-    return drawn_j / passed_s
+        start_s, start_j = clock(), meter.read_j()
+        sleep(_duration_s(seconds, meter))
+        elapsed_s, energy_j = clock() - start_s, meter.read_j() - start_j
+    return energy_j / elapsed_s
 
 
 def measure_energy_j(
@@ -79,46 +79,45 @@ def measure_energy_j(
     seconds: float = MIN_DURATION_S,
     clock: Callable[[], float] = time.monotonic,
 ) -> float | None:
-    """Net joules of one call: (gross - idle power x time) / calls.
+    """Measure the net energy of one call in joules: (gross energy - idle power x time) / calls.
 
-    Gross is all that the meter counted while the block ran in a row. What the same host draws while nothing
-    runs is taken away: net is what the call costs a host that is on anyway. Gross joules of a call are net
-    plus `idle_power_w` times its latency.
+    Gross energy is the meter's count while the block ran in a row; net energy is what the call costs a host
+    that is on anyway. Gross joules of one call are net plus `idle_power_w` times its latency.
 
     Parameters
     ----------
     meter
-        What to read.
+        The meter to read.
     run
-        Runs the block so many times in a row and gives the seconds that took.
+        The block.
     idle_power_w
-        From `idle_w`, of the same meter.
+        From `measure_idle_power_w` with the same meter.
     seconds
-        How long to run at least; longer where the meter is slow.
+        Least time to run, extended for a slow meter.
     clock
-        Seconds that never step back.
+        Monotonic time in seconds.
 
     Returns
     -------
     float or None
-        None where net is not above what the age of the readings can account for (`update_s` times the power
-        under load and the idle power together), or where a reading fails.
+        None where the net energy does not exceed the error from the age of the readings (`update_s` times
+        the sum of power under load and idle power), or where a reading fails.
     """
-    run(1)  # the first call pays for memory and lazy set-up
-    calls, loops, least_s = 0, 1, _stretched_s(seconds, meter)
+    run(1)  # the first call allocates memory and initialises lazily
+    calls, loops, least_s = 0, 1, _duration_s(seconds, meter)
     with meter.awake():
-        began_s, began_j = clock(), meter.read_j()
-        while clock() - began_s < least_s:
-            took_s = run(loops)
+        start_s, start_j = clock(), meter.read_j()
+        while clock() - start_s < least_s:
+            loop_s = run(loops)
             calls += loops
-            if took_s < _LOOK_S:
+            if loop_s < _CLOCK_EVERY_S:
                 loops *= 2
-        passed_s, gross_j = clock() - began_s, meter.read_j() - began_j
-    net_j = gross_j - idle_power_w * passed_s
-    doubt_j = (gross_j / passed_s + idle_power_w) * meter.update_s
-    # NaN is not above anything.
-    return net_j / calls if net_j > doubt_j else None
+        elapsed_s, gross_j = clock() - start_s, meter.read_j() - start_j
+    net_j = gross_j - idle_power_w * elapsed_s
+    error_j = (gross_j / elapsed_s + idle_power_w) * meter.update_s
+    # A comparison with NaN is False.
+    return net_j / calls if net_j > error_j else None
 
 
-def _stretched_s(seconds: float, meter: EnergyMeter) -> float:
+def _duration_s(seconds: float, meter: EnergyMeter) -> float:
     return max(seconds, _UPDATES * meter.update_s)

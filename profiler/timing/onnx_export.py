@@ -1,7 +1,7 @@
-"""Blocks as ONNX models: many in one export, cut apart, and kept on disk by content.
+"""Export blocks and parts to ONNX: many in one export, split into one model each, cached by content.
 
-`torch.onnx.export` takes about a second whatever it is given and about 0.1 s a block on top, so a few dozen
-blocks go through it as one module with an input and an output each.
+`torch.onnx.export` takes about a second per call plus 0.1 s per block, so a few dozen blocks are exported
+as one module with one input and one output each.
 """
 
 import hashlib
@@ -22,25 +22,25 @@ from jmsnas.files import make_folder, write_atomic
 from jmsnas.progress import Progress, no_progress
 from jmsnas.space import BlockOrPart, Part
 
-# Large enough that the fixed second does not matter, small enough that progress is seen.
-_BLOCKS_AN_EXPORT = 32
+# Large enough that the constant second per export is small, small enough that progress is shown.
+_BLOCKS_PER_EXPORT = 32
 
 
 def seeded_module(block: BlockOrPart, seed: int = 0) -> nn.Module:
-    """Make the module of a block or a part for timing: evaluation mode, weights that keep activations near 1.
+    """Build the module of a block or part for timing, in evaluation mode with seeded weights.
 
-    Values that fade to denormal numbers would be timed ten times too slow. The global generator of torch is
-    left as it was.
+    The weights keep activations near 1: values that vanish to denormal numbers would be ten times slower.
+    The global generator of torch is not changed.
     """
     with torch.random.fork_rng(devices=[]):
         module = build_module(block).eval()
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
-        for part in module.modules():
-            if isinstance(part, nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(part.weight, generator=generator)
-            if isinstance(part, nn.BatchNorm2d) and part.running_mean is not None:
-                part.running_mean.normal_(0.0, 0.1, generator=generator)
+        for layer in module.modules():
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(layer.weight, generator=generator)
+            if isinstance(layer, nn.BatchNorm2d) and layer.running_mean is not None:
+                layer.running_mean.normal_(0.0, 0.1, generator=generator)
     return module.requires_grad_(False)
 
 
@@ -52,22 +52,22 @@ def export_to_onnx(
     progress: Progress = no_progress,
     dtype: str = "float32",
 ) -> list[bytes]:
-    """ONNX models of blocks or parts, one input and one output each, static shapes.
+    """Export blocks or parts to ONNX models with one input, one output and static shapes.
 
     Parameters
     ----------
     blocks
-        What to export; weights as `seeded_module` draws them.
+        Blocks and parts; weights as in `seeded_module`.
     batch
-        Images a call.
+        Batch size.
     cache
-        Folder of exported models, named by the SHA-256 of all that they depend on.
+        Folder of exported models, named by the SHA-256 of everything they depend on.
     seed
         Seed of the weights.
     progress
-        Called with the number of blocks that are ready.
+        Called with the number of blocks exported.
     dtype
-        Of weights, input and output: `float32` or `float16`.
+        Type of weights, input and output: `float32` or `float16`.
 
     Raises
     ------
@@ -78,7 +78,7 @@ def export_to_onnx(
     missing = [index for index, path in enumerate(paths) if not path.exists()]
     make_folder(cache)
     done = len(blocks) - len(missing)
-    for chosen in _batches(missing, blocks):
+    for chosen in _export_groups(missing, blocks):
         progress(done, len(blocks), "exporting blocks to ONNX")
         models = _export([blocks[index] for index in chosen], batch, seed, dtype)
         for index, model in zip(chosen, models, strict=True):
@@ -88,32 +88,32 @@ def export_to_onnx(
     return [path.read_bytes() for path in paths]
 
 
-def _batches(missing: Sequence[int], blocks: Sequence[BlockOrPart]) -> Iterator[list[int]]:
-    """Cut the indices so that no piece, but one of a single part, has more than 32 blocks."""
-    piece: list[int] = []
-    held = 0
+def _export_groups(missing: Sequence[int], blocks: Sequence[BlockOrPart]) -> Iterator[list[int]]:
+    """Group the indices so that no group has more than 32 blocks, unless it is a single larger part."""
+    group: list[int] = []
+    count = 0
     for index in missing:
         subject = blocks[index]
         size = len(subject.blocks) if isinstance(subject, Part) else 1
-        if piece and held + size > _BLOCKS_AN_EXPORT:
-            yield piece
-            piece, held = [], 0
-        piece.append(index)
-        held += size
-    if piece:
-        yield piece
+        if group and count + size > _BLOCKS_PER_EXPORT:
+            yield group
+            group, count = [], 0
+        group.append(index)
+        count += size
+    if group:
+        yield group
 
 
 def _digest(block: BlockOrPart, batch: int, seed: int, dtype: str) -> str:
     versions = "|".join(f"{name} {version(name)}" for name in ("torch", "onnxscript", "onnx"))
-    # The files that decide what is exported: a change there must not meet an old model.
+    # The source files that determine the exported model: a change in them must invalidate the cache.
     files = (blocks_file.__file__, operations.__file__, __file__)
     sources = b"".join(Path(str(file)).read_bytes() for file in files)
     return hashlib.sha256(f"{block!r}|{batch}|{seed}|{dtype}|{versions}|".encode() + sources).hexdigest()
 
 
 class _SideBySide(nn.Module):
-    """Blocks that share nothing: as many outputs as inputs."""
+    """Independent modules as one, with one input and one output each."""
 
     def __init__(self, modules: list[nn.Module]) -> None:
         super().__init__()
@@ -124,21 +124,21 @@ class _SideBySide(nn.Module):
 
 
 def _export(blocks: Sequence[BlockOrPart], batch: int, seed: int, dtype: str) -> list[bytes]:
-    together = _SideBySide([seeded_module(block, seed) for block in blocks]).eval()
-    together = together.to(getattr(torch, dtype))
+    joined = _SideBySide([seeded_module(block, seed) for block in blocks]).eval()
+    joined = joined.to(getattr(torch, dtype))
     inputs = [example_input(block, batch, seed).to(getattr(torch, dtype)) for block in blocks]
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the exporter deprecates its own inner calls
-        program = torch.onnx.export(together, (inputs,), dynamo=True, verbose=False)
-    assert program is not None  # dynamo=True always gives a program
+        warnings.simplefilter("ignore")  # the exporter calls its own deprecated functions
+        program = torch.onnx.export(joined, (inputs,), dynamo=True, verbose=False)
+    assert program is not None  # dynamo=True always returns a program
     model = program.model
     return [
-        _cut(model, entry, leaving)
+        _extract(model, entry, leaving)
         for entry, leaving in zip(model.graph.inputs, model.graph.outputs, strict=True)
     ]
 
 
-def _cut(model: ir.Model, entry: ir.Value, leaving: ir.Value) -> bytes:
+def _extract(model: ir.Model, entry: ir.Value, leaving: ir.Value) -> bytes:
     graph = ir.convenience.extract(model.graph, [entry], [leaving])
     for node in graph:
         node.metadata_props.clear()  # stack traces of this machine, larger than small blocks

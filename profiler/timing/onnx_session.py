@@ -1,4 +1,4 @@
-"""An onnxruntime session as it is timed on the bench and as it serves in the field. No torch here."""
+"""Open onnxruntime sessions, and time them; used by the profiler and by agents, without torch."""
 
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 def open_session(model: bytes, threads: int, processor: str = "cpu") -> Any:
-    """Open a session on an ONNX file's bytes; onnxruntime's own errors pass."""
+    """Open an onnxruntime session on an ONNX model; onnxruntime's own exceptions are passed on."""
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
@@ -25,17 +25,18 @@ def open_session(model: bytes, threads: int, processor: str = "cpu") -> Any:
 
 
 def timed_session(session: Any, x: NDArray[Any], processor: str = "cpu") -> TimedLoop:
-    """Make a session ready to be timed, its input and output bound once.
+    """Prepare a session for timing, with its input and output bound once.
 
-    `run` on arrays adds 4 to 6 us a call for copies that a part of many blocks pays once.
+    `run` on arrays adds 4 to 6 us a call for copies, a third to a half of the latency of a small block; a
+    part of many blocks pays that once.
     """
-    entering = x.astype({"tensor(float16)": "float16"}.get(session.get_inputs()[0].type, "float32"))
-    leaving = np.zeros(session.get_outputs()[0].shape, entering.dtype)
+    inputs = x.astype({"tensor(float16)": "float16"}.get(session.get_inputs()[0].type, "float32"))
+    outputs = np.zeros(session.get_outputs()[0].shape, inputs.dtype)
     binding = session.io_binding()
     for bind, value, array in (
-        (binding.bind_ortvalue_input, session.get_inputs()[0], entering),
-        (binding.bind_ortvalue_output, session.get_outputs()[0], leaving),
+        (binding.bind_ortvalue_input, session.get_inputs()[0], inputs),
+        (binding.bind_ortvalue_output, session.get_outputs()[0], outputs),
     ):
         bind(value.name, ort.OrtValue.ortvalue_from_numpy(array, processor, 0))
-    # On CUDA a run ends with the device waited for, so the wall clock is right there too.
+    # On CUDA a run waits for the device, so the wall clock is valid there too.
     return wall_clock(partial(session.run_with_iobinding, binding))

@@ -1,8 +1,4 @@
-"""onnxruntime as a run time: on the CPU, or on CUDA where the installed build has it.
-
-Input and output are bound once: `run` on arrays adds 4 to 6 us a call for copies that a part of many
-blocks pays once, which is a third to a half of the time of a small block.
-"""
+"""Prepare blocks for timing in onnxruntime, on the CPU or on CUDA."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -26,7 +22,7 @@ def prepare(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> list[TimedLoop]:
-    """Make blocks ready to be timed in onnxruntime. See `runtimes.prepare`.
+    """Prepare blocks for timing in onnxruntime; see `backends.prepare`.
 
     Raises
     ------
@@ -48,7 +44,7 @@ def prepare(
 def _timed(subject: BlockOrPart, model: bytes, key: RuntimeKey, cache: Path, seed: int) -> TimedLoop:
     try:
         session = open_session(model, key.threads, key.processor)
-    except Exception as error:  # onnxruntime's own classes share no base
+    except Exception as error:  # onnxruntime's exceptions have no common base class
         reason = str(error).partition("\n")[0]
         raise MeasurementError(
             f"onnxruntime refuses {subject}: {reason}. Delete {cache} and run the same command again"

@@ -1,8 +1,8 @@
-"""Time blocks so that drift cancels: short samples, each between two equally short ones of a reference block.
+"""Paired timing of blocks: each short sample lies between two of a reference block, so that drift cancels.
 
-A shared host changes its speed by half for milliseconds up to minutes; the ratio of a block to a reference
-timed right before and right after it stands still. So the ratio is what is measured, over rounds through all
-blocks in random order, and the reference's own level in seconds is reported apart.
+The speed of a shared host changes by half for milliseconds up to minutes, but the ratio of a block to a
+reference timed right before and after it is stable. So the ratio is measured, in rounds over all blocks in
+random order, and the reference's own latency in seconds is reported separately.
 """
 
 import gc
@@ -21,35 +21,35 @@ from jmsnas.progress import Progress, no_progress
 
 Call = Callable[[], object]
 Clock = Callable[[], int]
-# What is measured: runs so many times in a row and gives the seconds that all of it took.
+# Runs a block the given number of times in a row and returns the seconds of all runs together.
 TimedLoop = Callable[[int], float]
 
-# Looking seldom keeps the stopping rule from picking the moment at which the interval is luckily narrow.
-_LOOK_EVERY = 5
-_WINDOW = 25
-# A round in which the process lost more of its core than this was disturbed; kernels take a percent or two.
+# Checking the stopping rule rarely avoids stopping at a moment at which an interval is narrow by chance.
+_CHECK_EVERY_ROUNDS = 5
+_WARM_UP_SAMPLES = 25
+# A round in which the process lost more of its core than this was interrupted; the kernel takes 1 or 2 %.
 _LOST_SHARE = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class TimingConfig:
-    """How long to sample and when a block is done.
+    """Stopping rule and sample length of a measurement.
 
     Attributes
     ----------
     sample_s
-        Length of one sample, seconds; a faster block is called several times in a row.
+        Length of one sample, seconds; a faster block is run several times in a row.
     target
-        Half width of the ratio's 95 % interval, as a share of the ratio, at which a block is done.
+        Half width of the ratio's 95 % interval, as a share of the ratio, at which a block is finished.
     finest
-        Where all blocks reached `target` before the time is spent, the widest go on, to a half of it, and
-        again, down to this half width.
+        When all blocks have reached `target` before the budget is spent, those with the widest intervals
+        continue to half of it, and again, down to this half width.
     min_rounds, max_rounds
-        Fewest samples before a block may be done; most before it is handed out as it is.
+        Least number of samples before a block may finish; number at which it is finished in any case.
     budget_s
-        Seconds of sampling after which what is left is handed out as it is.
+        Seconds of sampling after which all blocks are finished.
     warm_up_s
-        Longest wait for a steady level, seconds; on a restless host none may come.
+        Longest wait for a steady reference latency, seconds; on a busy host it may never be steady.
     """
 
     sample_s: float = 2e-4
@@ -61,7 +61,7 @@ class TimingConfig:
     warm_up_s: float = 2.0
 
     def __post_init__(self) -> None:
-        """Refuse limits that no measurement can keep."""
+        """Validate the limits."""
         if not (self.sample_s > 0 and self.target > 0 and self.budget_s > 0):
             raise InputError(
                 f"cannot measure in samples of {self.sample_s} s to {self.target} of the ratio within "
@@ -69,14 +69,31 @@ class TimingConfig:
             )
 
 
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """Clocks of a measurement, in nanoseconds.
+
+    Attributes
+    ----------
+    wall
+        Monotonic time.
+    core
+        Time that this thread spent on a core, to detect interruptions; None where the work is not done on
+        a core (CUDA).
+    """
+
+    wall: Clock = time.perf_counter_ns
+    core: Clock | None = None
+
+
 def wall_clock(call: Call, clock: Clock = time.perf_counter_ns) -> TimedLoop:
-    """Time a call that is over when it returns."""
+    """Time a synchronous call with a monotonic clock."""
 
     def timed(loops: int) -> float:
-        began = clock()
+        start = clock()
         for _ in repeat(None, loops):
             call()
-        return (clock() - began) * 1e-9
+        return (clock() - start) * 1e-9
 
     return timed
 
@@ -87,101 +104,129 @@ def measure(
     finished: Callable[[int, Measurement], None],
     config: TimingConfig,
     seed: int = 0,
+    *,
     progress: Progress = no_progress,
-    clock: Clock = time.perf_counter_ns,
-    core_clock: Clock | None = None,
-    starting: Callable[[int], None] = lambda index: None,
+    clocks: Clocks = Clocks(),  # noqa: B008 - frozen
+    on_start: Callable[[int], None] = lambda index: None,
 ) -> None:
-    """Time every block against the reference, and hand each out the moment it is done.
+    """Time every block against the reference block, and report each as soon as it is finished.
 
     Parameters
     ----------
     blocks, references
-        The blocks, and copies of the reference block that take turns, a sample each; ready to run. Where a
-        copy lies in memory makes it a percent faster or slower for as long as the process lives. For a block
-        that is its noise floor; one reference alone would shift every ratio of the process alike.
+        The blocks, and copies of the reference block that are used in turn, one a sample. The memory
+        addresses of a copy make it about 1 % faster or slower for the life of the process. For a block that
+        is part of its noise floor; a single reference would shift all ratios of the process.
     finished
-        Called for each block with its index and measurement: when it reaches the target, again when it
-        reaches a finer one, and at the time cap or the last round, with `converged=False` where the target
-        was not reached. The last call of a block counts.
+        Called with a block's index and measurement: when it reaches the target, again when it reaches a
+        finer one, and at the end of the budget or the last round, with `converged=False` where the target
+        was not reached. The last call of a block is its result.
     config, seed
-        When to stop; what the order within the rounds is drawn from.
+        Stopping rule; seed of the block order within the rounds.
     progress
-        Called after every round with how many of the blocks' worth of sampling is done.
-    clock
-        Nanoseconds that never step back.
-    core_clock
-        Nanoseconds that this thread held a core; None where a core is not what works (CUDA).
-    starting
-        Called with a block's index before every sample of it, so that who watches knows what hangs.
+        Called when the stopping rule is checked, with the number of blocks done (a fraction counts partly).
+    clocks
+        What measures elapsed time and interruptions.
+    on_start
+        Called with a block's index before every sample of it, so that a supervisor knows which block hangs.
 
     Raises
     ------
     MeasurementError
-        When a block takes no time at all on its clock.
+        When a block takes no time on its clock.
     """
-    generator = np.random.default_rng(seed)
     with _no_garbage_collection():
-        loops = []
-        for index, block in enumerate(blocks):
-            starting(index)
-            loops.append(_calibrate(block, config.sample_s))
-        reference, reference_loops = cycle(references), _calibrate(references[0], config.sample_s)
-        _warm_up(references[0], reference_loops, config.warm_up_s, clock)
-        host = _Host(clock, core_clock)
-        samples: list[list[float]] = [[] for _ in blocks]
-        widths, target = [math.inf] * len(blocks), config.target
-        left, done = list(range(len(blocks))), 0.0
-        while left:
-            levels = [_sample(next(reference), reference_loops)]
-            for index in generator.permutation(left).tolist():
-                starting(index)
-                sample_s = _sample(blocks[index], loops[index])
-                levels.append(_sample(next(reference), reference_loops))
-                samples[index].append(sample_s / math.sqrt(levels[-2] * levels[-1]))
-            host.end_round(levels)
-            spent = host.spent_s / config.budget_s
-            last = host.rounds >= MIN_ROUNDS and (spent >= 1 or host.rounds >= config.max_rounds)
-            if not last and (host.rounds < config.min_rounds or host.rounds % _LOOK_EVERY):
+        timing = _PairedTiming(blocks, references, config, clocks, on_start)
+        generator = np.random.default_rng(seed)
+        done = 0.0
+        while timing.left:
+            timing.sample_round(generator.permutation(timing.left).tolist())
+            rounds, spent = timing.host.rounds, timing.host.elapsed_s / config.budget_s
+            last = rounds >= MIN_ROUNDS and (spent >= 1 or rounds >= config.max_rounds)
+            if not last and (rounds < config.min_rounds or rounds % _CHECK_EVERY_ROUNDS):
                 continue
-            shares = 0.0
-            for index in tuple(left):
-                found = summarise(samples[index], host.level_s, config.target, host.drift, host.interrupted)
-                widths[index] = found.half_width
-                if last or (found.half_width <= target and len(found.samples) >= MIN_ROUNDS):
-                    left.remove(index)
-                    finished(index, found)
-                else:  # widths fall with the root of the rounds; a share of a block's work is done
-                    shares += min(1.0, (target / found.half_width) ** 2)
-            if not left and not last and target > config.finest:
-                target = max(target / 2, config.finest)
-                left = [index for index, width in enumerate(widths) if width > target]
-            done = max(done, len(blocks) - len(left) + shares, min(spent, 1.0) * len(blocks))
+            shares = timing.finish_blocks(finished, last)
+            done = max(done, len(blocks) - len(timing.left) + shares, min(spent, 1.0) * len(blocks))
             progress(done, len(blocks), "measuring")
 
 
-class _Host:
-    """How the host fared over the rounds so far."""
+class _PairedTiming:
+    """State of a measurement between two rounds."""
 
-    def __init__(self, clock: Clock, core_clock: Clock | None) -> None:
-        self.clock, self.core_clock = clock, core_clock
-        self.began = self.mark = clock()
-        self.core_mark = core_clock() if core_clock else 0
-        self.rounds, self.disturbed = 0, 0
+    def __init__(
+        self,
+        blocks: Sequence[TimedLoop],
+        references: Sequence[TimedLoop],
+        config: TimingConfig,
+        clocks: Clocks,
+        on_start: Callable[[int], None],
+    ) -> None:
+        self.blocks, self.config, self.on_start = blocks, config, on_start
+        self.loops: list[int] = []
+        for index, block in enumerate(blocks):
+            on_start(index)
+            self.loops.append(_calibrate(block, config.sample_s))
+        self.reference, self.reference_loops = (cycle(references), _calibrate(references[0], config.sample_s))
+        _warm_up(references[0], self.reference_loops, config.warm_up_s, clocks.wall)
+        self.host = _HostSpeed(clocks)
+        self.samples: list[list[float]] = [[] for _ in blocks]
+        self.half_widths, self.target = [math.inf] * len(blocks), config.target
+        self.left = list(range(len(blocks)))
+
+    def sample_round(self, order: Sequence[int]) -> None:
+        """Take one sample of each block in `order`, each between two samples of the reference."""
+        levels = [_sample(next(self.reference), self.reference_loops)]
+        for index in order:
+            self.on_start(index)
+            sample_s = _sample(self.blocks[index], self.loops[index])
+            levels.append(_sample(next(self.reference), self.reference_loops))
+            self.samples[index].append(sample_s / math.sqrt(levels[-2] * levels[-1]))
+        self.host.end_round(levels)
+
+    def finish_blocks(self, finished: Callable[[int, Measurement], None], last: bool) -> float:
+        """Report the blocks that reached the target, or all; return how many blocks' work the others did.
+
+        When none is left and a finer target is wanted, the blocks with wider intervals go on to that.
+        """
+        shares, host = 0.0, self.host
+        for index in tuple(self.left):
+            found = summarise(
+                self.samples[index], host.level_s, self.config.target, host.drift, host.interrupted
+            )
+            self.half_widths[index] = found.half_width
+            if last or (found.half_width <= self.target and len(found.samples) >= MIN_ROUNDS):
+                self.left.remove(index)
+                finished(index, found)
+            else:  # interval widths fall with the square root of the rounds
+                shares += min(1.0, (self.target / found.half_width) ** 2)
+        if not self.left and not last and self.target > self.config.finest:
+            self.target = max(self.target / 2, self.config.finest)
+            self.left = [index for index, width in enumerate(self.half_widths) if width > self.target]
+        return shares
+
+
+class _HostSpeed:
+    """Speed and interruptions of the host over the rounds so far."""
+
+    def __init__(self, clocks: Clocks) -> None:
+        self.clocks = clocks
+        self.start = self.mark = clocks.wall()
+        self.core_mark = clocks.core() if clocks.core else 0
+        self.rounds, self.interrupted_rounds = 0, 0
         self.levels: list[float] = []
 
     def end_round(self, levels: Sequence[float]) -> None:
-        now, self.rounds = self.clock(), self.rounds + 1
+        now, self.rounds = self.clocks.wall(), self.rounds + 1
         self.levels.append(float(np.median(levels)))
-        if self.core_clock:
-            core = self.core_clock()
-            self.disturbed += core - self.core_mark < (1 - _LOST_SHARE) * (now - self.mark)
+        if self.clocks.core:
+            core = self.clocks.core()
+            self.interrupted_rounds += core - self.core_mark < (1 - _LOST_SHARE) * (now - self.mark)
             self.core_mark = core
         self.mark = now
 
     @property
-    def spent_s(self) -> float:
-        return (self.mark - self.began) * 1e-9
+    def elapsed_s(self) -> float:
+        return (self.mark - self.start) * 1e-9
 
     @property
     def level_s(self) -> float:
@@ -194,13 +239,12 @@ class _Host:
 
     @property
     def interrupted(self) -> float:
-        return self.disturbed / self.rounds
+        return self.interrupted_rounds / self.rounds
 
 
 def _sample(timed: TimedLoop, loops: int) -> float:
-    timed(
-        1
-    )  # not counted: caches still hold the block before, which would cost a share that falls with `loops`
+    # Not counted: caches still hold the previous block, whose cost would depend on `loops`.
+    timed(1)
     seconds = timed(loops)
     if seconds <= 0:
         raise MeasurementError(
@@ -211,22 +255,24 @@ def _sample(timed: TimedLoop, loops: int) -> float:
 
 
 def _calibrate(timed: TimedLoop, sample_s: float) -> int:
-    timed(1)  # the first call pays for memory and lazy set-up
+    """Return the number of runs in a row that take about `sample_s`."""
+    timed(1)  # the first call allocates memory and initialises lazily
     loops = 1
     while True:
         seconds = _sample(timed, loops)
         if seconds * loops >= sample_s:
-            # The fastest of four: a sample that was interrupted must not set the length of all others.
+            # The fastest of four: an interrupted sample must not set the length of all others.
             seconds = min(seconds, *(_sample(timed, loops) for _ in range(3)))
         if seconds * loops >= sample_s:
             return max(1, round(sample_s / seconds))
         loops *= 2
 
 
-def _warm_up(reference: TimedLoop, loops: int, longest_s: float, clock: Clock) -> None:
-    began, before = clock(), math.inf
-    while (clock() - began) * 1e-9 < longest_s:
-        level = float(np.median([_sample(reference, loops) for _ in range(_WINDOW)]))
+def _warm_up(reference: TimedLoop, loops: int, max_s: float, clock: Clock) -> None:
+    """Run the reference until its latency is steady within 2 %, or for `max_s` seconds."""
+    start, before = clock(), math.inf
+    while (clock() - start) * 1e-9 < max_s:
+        level = float(np.median([_sample(reference, loops) for _ in range(_WARM_UP_SAMPLES)]))
         if abs(level / before - 1) <= 0.02:
             return
         before = level
@@ -234,10 +280,10 @@ def _warm_up(reference: TimedLoop, loops: int, longest_s: float, clock: Clock) -
 
 @contextmanager
 def _no_garbage_collection() -> Iterator[None]:
-    was_on = gc.isenabled()
+    was_enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if was_on:
+        if was_enabled:
             gc.enable()

@@ -1,4 +1,4 @@
-"""Eager torch as a run time: on the CPU by the wall clock, on CUDA by device events, or through torchprof."""
+"""Prepare blocks for timing in eager torch: wall clock on the CPU, device events on CUDA, or torchprof."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -24,12 +24,12 @@ def prepare(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> list[TimedLoop]:
-    """Make blocks ready to be timed in eager torch; `cache` is not used. See `runtimes.prepare`.
+    """Prepare blocks for timing in eager torch; `cache` is not used. See `backends.prepare`.
 
     Raises
     ------
     MeasurementError
-        Where the key asks for CUDA and torch finds none.
+        For CUDA where torch finds no device.
     """
     if key.processor == "cuda" and not torch.cuda.is_available():
         raise MeasurementError(
@@ -54,19 +54,19 @@ def _timed(subject: BlockOrPart, key: RuntimeKey, seed: int) -> TimedLoop:
 
 
 def device_events(call: Call) -> TimedLoop:
-    """Time work on a CUDA device by its own clock: an event before, an event behind, then wait for it.
+    """Time CUDA work with device events, and wait for its end.
 
-    The host's clock would stop when the work is queued, not when it is done.
+    A host clock would stop when the work is queued, not when it is done.
     """
 
     def timed(loops: int) -> float:
-        began, ended = _event(), _event()
-        began.record()
+        start, end = _event(), _event()
+        start.record()
         for _ in repeat(None, loops):
             call()
-        ended.record()
-        ended.synchronize()
-        return float(began.elapsed_time(ended)) * 1e-3
+        end.record()
+        end.synchronize()
+        return float(start.elapsed_time(end)) * 1e-3
 
     return timed
 

@@ -1,12 +1,12 @@
-"""What each layer of a block costs as torchprof 0.3.0 sees it: the paper's way of profiling (section V-A).
+"""Latency of the layers and stages of a block by torchprof 0.3.0, the paper's profiler (section V-A).
 
-torchprof (https://github.com/awwong1/torchprof) runs every leaf module of a network under torch's autograd
-profiler. Its release 0.3.0, the last that does not ask for torch < 2, meets three changes in torch:
-`profile` takes `use_device` for `use_cuda`, `EventList` builds its tree itself and has no
-`populate_cpu_children`, and Kineto prints two lines each time a profiler runs. The bridge stands between the
-two while a block is profiled; nothing of torch is ever replaced, and torchprof's own hooks run as they are.
+torchprof (https://github.com/awwong1/torchprof) runs every leaf module under torch's autograd profiler. Its
+release 0.3.0, the last that does not require torch < 2, is incompatible with current torch in three ways:
+`profile` takes `use_device` instead of `use_cuda`, `EventList` has no `populate_cpu_children` because it
+builds its tree itself, and Kineto prints two lines each time a profiler runs. `patched_torchprof` adapts
+them while a block is profiled; torch itself is not changed, and torchprof's hooks run as they are.
 
-Time is torchprof's column "Self CPU total". Its "CPU total" adds nested operators to those that called them
+The latency is torchprof's column "Self CPU total". Its "CPU total" adds nested operators to their callers
 (conv2d, convolution, _convolution, mkldnn_convolution), so one microsecond counts about four times.
 """
 
@@ -17,7 +17,6 @@ import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from statistics import median
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,34 +24,30 @@ from torch import Tensor, nn
 from torch.autograd import profiler
 from torch.autograd.profiler_util import FunctionEvent
 
-from jmsnas.blocks import example_input
 from jmsnas.errors import InputError, MeasurementError
-from jmsnas.profiler.table.latency_table import RuntimeKey
-from jmsnas.profiler.timing.backends import pinned
-from jmsnas.profiler.timing.onnx_export import seeded_module
 from jmsnas.space import Block
 
-# The first profiled runs pay for Kineto's start and torch's choice of kernels.
+# The first profiled runs include Kineto's start and torch's selection of kernels.
 _WARM_UP_RUNS = 5
-# A stage is a module of these kinds with what follows it: its normalisation, activation, flattening.
-_STAGE_BEGINS = (nn.Conv2d, nn.AdaptiveAvgPool2d, nn.Linear)
+# A stage starts with a module of these types and includes its normalisation, activation and flattening.
+_STAGE_STARTS = (nn.Conv2d, nn.AdaptiveAvgPool2d, nn.Linear)
 _ADVICE = "Expected torchprof 0.3.0 and a torch that JMSNAS was tested with: reinstall jmsnas"
 
 
 @dataclass(frozen=True, slots=True)
 class Breakdown:
-    """Where the time of a block goes, as torchprof sees it.
+    """Latency of a block by stage, as torchprof measures it.
 
     Attributes
     ----------
     block
-        What was profiled.
+        The block.
     stages
-        (name, median seconds over the runs) in the order they run: expand, depthwise and project, each with
-        its normalisation and activation, and add behind a shortcut; stem; head_conv, head_pool, head_dense.
+        (name, median seconds over the runs) in execution order: expand, depthwise and project, each with its
+        normalisation and activation, and add for a shortcut; stem; head_conv, head_pool, head_dense.
     total_s
         Median over the runs of the sum over torchprof's layers, seconds. An addition is no layer, so `add`
-        is not in it; medians of parts need not sum to the median of the sum.
+        is not included; medians of parts need not sum to the median of the sum.
     """
 
     block: Block
@@ -61,69 +56,68 @@ class Breakdown:
 
 
 class _Events(list[FunctionEvent]):
-    """The events of a layer, with the method torchprof asks of them."""
+    """The events of a layer, with the method that torchprof calls."""
 
     def populate_cpu_children(self) -> None:
-        """Leave all as it is: current torch has built the tree when it hands the events out."""
+        """Do nothing: current torch returns events whose tree is built."""
 
 
 class _Profile(profiler.profile):
-    """torch's profiler, made with the argument that torchprof gives it."""
+    """torch's profiler with the constructor argument that torchprof passes."""
 
     def __init__(self, use_cuda: bool) -> None:
         super().__init__(use_device="cuda" if use_cuda else None)
 
     @property
     def function_events(self) -> _Events:
-        """The events of the layer that just ran."""
+        """The events of the layer that ran last."""
         return _Events(super().function_events or ())
 
 
 @contextmanager
 def patched_torchprof() -> Iterator[Any]:
-    """Give torchprof's module `profile`, able to run on current torch inside this context.
+    """Provide the module `torchprof.profile`, patched to run on current torch inside this context.
 
-    The name `tprofiler` in that module is replaced and put back at the end, so one thread at a time may be
-    inside. Kineto's log stays silent where the environment does not set KINETO_LOG_LEVEL.
+    The name `tprofiler` in that module is replaced and restored at the end, so only one thread at a time may
+    be inside. Kineto's log is silenced unless the environment sets KINETO_LOG_LEVEL.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SyntaxWarning)  # torchprof 0.3.0 compares with `is ""`
         wrapper: Any = importlib.import_module("torchprof.profile")
-    kept, silenced = wrapper.tprofiler, "KINETO_LOG_LEVEL" not in os.environ
+    original, silenced = wrapper.tprofiler, "KINETO_LOG_LEVEL" not in os.environ
     wrapper.tprofiler = SimpleNamespace(profile=_Profile)
     if silenced:
         os.environ["KINETO_LOG_LEVEL"] = "99"  # read once, when the first profiler of the process starts
     try:
         yield wrapper
     finally:
-        wrapper.tprofiler = kept
+        wrapper.tprofiler = original
         if silenced:
             del os.environ["KINETO_LOG_LEVEL"]
 
 
 def self_cpu_s(events: Iterable[FunctionEvent]) -> float:
-    """Seconds of operators, each without those it calls: torchprof's "Self CPU total", counted once."""
+    """Sum the self CPU time of operators (without their callees), seconds: torchprof's "Self CPU total"."""
     return float(sum(event.self_cpu_time_total for event in events)) * 1e-6
 
 
 def layer_latency_s(module: nn.Module, x_NCHW: Tensor) -> dict[str, float]:
-    """Run `module` once under torchprof and give the seconds of every layer, in the order of the module.
+    """Run `module` once under torchprof and return the seconds of every layer, in module order.
 
-    A layer is a leaf module under its name in `named_modules`. Run it inside `pinned` and after a warm-up;
-    gradients, evaluation mode and threads are the caller's. What `forward` raises goes through, and is not
-    run again.
+    A layer is a leaf module, by its name in `named_modules`. Run it inside `pinned` and after a warm-up;
+    gradients, evaluation mode and threads are left to the caller. An exception of `forward` is passed on.
 
     Parameters
     ----------
     module
-        What to run; after the call its layers run without hooks again.
+        The module to run; its hooks are removed after the call.
     x_NCHW
         Its input, (batch, channels, height, width).
 
     Raises
     ------
     MeasurementError
-        When torchprof gives no time above 0 for a layer.
+        When torchprof reports no time above 0 for a layer.
     """
     found = _run(module, x_NCHW, None)
     seconds = {name: self_cpu_s(events) for name, events in found.items()}
@@ -131,49 +125,38 @@ def layer_latency_s(module: nn.Module, x_NCHW: Tensor) -> dict[str, float]:
         if not (math.isfinite(layer_s) and layer_s > 0):
             label = name or type(module).__name__
             raise MeasurementError(
-                f"torchprof saw {layer_s:g} s in layer {label}: expected a time above 0. Profile only what "
-                f"runs operators (an Identity has none). {_ADVICE}"
+                f"torchprof measured {layer_s:g} s in layer {label}: expected a time above 0. Profile only "
+                f"modules that run operators (an Identity has none). {_ADVICE}"
             )
     return seconds
 
 
 def stage_latency_s(block: Block, module: nn.Module, x_NCHW: Tensor) -> dict[str, float]:
-    """Run a block once under torchprof and give the seconds of its stages, in the order they run.
+    """Run a block once under torchprof and return the seconds of its stages, in execution order.
 
-    Parameters and conditions are those of `layer_latency_s`; `module` is what `blocks.build` made of `block`.
-    With a shortcut it runs a second time: the addition is no layer, and profilers cannot be nested.
+    Parameters and conditions are those of `layer_latency_s`; `module` is `blocks.build_module(block)`. A
+    block with a shortcut runs a second time, as the addition is no layer and profilers cannot be nested.
 
     Raises
     ------
     MeasurementError
-        For Identity, and when torchprof gives no time above 0 for a layer or for the addition.
+        For Identity, and when torchprof reports no time above 0 for a layer or for the addition.
     """
     stages = layer_stages(block, module)
     seconds = layer_latency_s(module, x_NCHW)
     found = dict.fromkeys(stages.values(), 0.0)
     for layer, stage in stages.items():
         found[stage] += seconds[layer]
-    return {**found, "add": _add_seconds(block, module, x_NCHW)} if block.candidate.shortcut else found
-
-
-def torchprof_s(block: Block, runs: int, seed: int) -> float:
-    """Latency of a block the paper's way, seconds: the sum over torchprof's layers, median over runs.
-
-    Eager torch on one thread, batch 1. Raises InputError for fewer runs than 1, else as `layer_latency_s`.
-    """
-    module, x_NCHW = seeded_module(block, seed), example_input(block, 1, seed)
-    with pinned(RuntimeKey("torch")):
-        found = [(warm, sum(layer_latency_s(module, x_NCHW).values())) for warm in warm_up_schedule(runs)]
-    return median(total_s for warm, total_s in found if warm)
+    return {**found, "add": _add_s(block, module, x_NCHW)} if block.candidate.shortcut else found
 
 
 def layer_stages(block: Block, module: nn.Module) -> dict[str, str]:
-    """Stage of every layer of `module`, which `blocks.build` made of `block`; as `Breakdown.stages` has them.
+    """Map every layer of `module`, which is `blocks.build_module(block)`, to its stage in `Breakdown.stages`.
 
     Raises
     ------
     MeasurementError
-        When the module has other parts than a block of this kind.
+        When the module has other layers than a block of this kind.
     """
     expansion = block.candidate.expansion
     names: Sequence[str] = {
@@ -182,30 +165,30 @@ def layer_stages(block: Block, module: nn.Module) -> dict[str, str]:
         "head": ("head_conv", "head_pool", "head_dense"),
     }.get(block.candidate.op, ())
     found: dict[str, str] = {}
-    begun = 0
+    started = 0
     for layer, part in module.named_modules():
         if next(part.children(), None) is not None:
             continue
-        begun += isinstance(part, _STAGE_BEGINS)
-        if names and 0 < begun <= len(names):
-            found[layer] = names[begun - 1]
-    if not names or begun != len(names):
+        started += isinstance(part, _STAGE_STARTS)
+        if names and 0 < started <= len(names):
+            found[layer] = names[started - 1]
+    if not names or started != len(names):
         raise MeasurementError(
-            f"cannot break {block} down: found {begun} parts that begin a stage, expected "
+            f"cannot break {block} down: found {started} layers that start a stage, expected "
             f"{', '.join(names) or 'an MBConv, stem or head: an Identity does not run'}"
         )
     return found
 
 
 def warm_up_schedule(runs: int) -> list[bool]:
-    """Five runs that do not count, then `runs` that do, 1 or more. Raises InputError for fewer."""
+    """Return for each run whether it counts: five warm-up runs, then `runs`. Raises InputError below 1."""
     if runs < 1:
         raise InputError(f"cannot take the median of {runs} runs: expected 1 or more")
     return [False] * _WARM_UP_RUNS + [True] * runs
 
 
 def _run(module: nn.Module, x_NCHW: Tensor, paths: Sequence[tuple[str, ...]] | None) -> dict[str, _Events]:
-    """Give events by layer, of the modules at `paths` or, for None, of all leaves; empty where none ran."""
+    """Return events by layer, of the modules at `paths` or, for None, of all leaves; empty if unused."""
     with patched_torchprof() as wrapper:
         with wrapper.Profile(module, paths=paths) as profiled:
             module(x_NCHW)
@@ -217,15 +200,15 @@ def _run(module: nn.Module, x_NCHW: Tensor, paths: Sequence[tuple[str, ...]] | N
     }
 
 
-def _add_seconds(block: Block, module: nn.Module, x_NCHW: Tensor) -> float:
-    """Seconds of the shortcut's addition, seen only where the whole block is torchprof's path."""
+def _add_s(block: Block, module: nn.Module, x_NCHW: Tensor) -> float:
+    """Return the seconds of the shortcut's addition, which only a trace of the whole block contains."""
     (events,) = _run(module, x_NCHW, [(type(module).__name__,)]).values()
     found = [event for event in events if event.cpu_parent is None and event.name == "aten::add"]
-    # Top-level: all that runs inside belongs to the addition.
+    # Total time of a top-level event: all operators called inside belong to the addition.
     seconds = float(sum(event.cpu_time_total for event in found)) * 1e-6
     if not (len(found) == 1 and math.isfinite(seconds) and seconds > 0):
         raise MeasurementError(
-            f"torchprof saw {len(found)} additions of {seconds:g} s in {block}: expected one, above 0 s. "
-            f"{_ADVICE}"
+            f"torchprof measured {len(found)} additions of {seconds:g} s in {block}: expected one, above "
+            f"0 s. {_ADVICE}"
         )
     return seconds

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from profiling_jobs import sit_here
+from profiling_jobs import run_job_here
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
-from jmsnas.profiler.profile import profile_device
+from jmsnas.profiler.profile import ProfileOptions
 from jmsnas.profiler.table.journal import table_lock
 from jmsnas.profiler.table.latency_table import LatencyTable
 from jmsnas.profiler.table.parquet import read_table, write_table
@@ -45,7 +45,7 @@ def place(tmp_path: Path) -> Path:
 @pytest.fixture
 def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     """Measure without processes of their own, which take seconds to start."""
-    monkeypatch.setitem(profile_device.__kwdefaults__, "sit", sit_here)
+    monkeypatch.setitem(ProfileOptions.__init__.__kwdefaults__, "run_job", run_job_here)
 
 
 def typed(place: Path, *words: str) -> tuple[int, str, str]:

@@ -3,11 +3,11 @@ from pathlib import Path
 
 import pytest
 from deployments import fleet
-from profiling_jobs import sit_here
+from profiling_jobs import run_job_here
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
-from jmsnas.profiler.profile import profile_device
+from jmsnas.profiler.profile import ProfileOptions
 from jmsnas.profiler.table.parquet import read_table
 from jmsnas.workspace import Workspace
 
@@ -61,7 +61,7 @@ def test_plan_is_shown_and_nothing_measured(tmp_path: Path) -> None:
 
 
 def test_measured_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(profile_device.__kwdefaults__, "sit", sit_here)
+    monkeypatch.setitem(ProfileOptions.__init__.__kwdefaults__, "run_job", run_job_here)
     code, out, err = typed(tmp_path, "--blocks", "6", "--off-grid", "0", "--parts", "3", "--budget", "300ms")
     assert code == 0 and "local: to measure 9 in torch-t1-b1-f32" in err
     assert "U(.) from 6 blocks of " in out and "47 of the blocks to choose from" in out

@@ -59,4 +59,4 @@ def test_an_image_that_is_none_is_named(tmp_path: Path) -> None:
     broken = ImageFiles([tmp_path / "x.jpeg", b"nor this"], torch.zeros(2), 32)
     for row, name in ((0, "x.jpeg"), (1, "image 1")):
         with pytest.raises(DatasetError, match=f"cannot read .*{name}: cannot identify image file"):
-            broken.decoded(row, None)
+            broken.decode(row, None)

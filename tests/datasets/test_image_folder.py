@@ -43,7 +43,7 @@ def test_imagenette_as_a_tree_as_its_archive_unpacks_and_as_parquet(tmp_path: Pa
     again = imagenette(0, flat, 32, 0)
     assert isinstance(splits.train_and_arch, ImageFiles) and isinstance(again.train_and_arch, ImageFiles)
     whole, other = splits.train_and_arch, again.train_and_arch
-    assert (whole.decoded(7, None) == other.decoded(7, None)).all()
+    assert (whole.decode(7, None) == other.decode(7, None)).all()
     assert whole.labels.tolist() == other.labels.tolist()
 
 

@@ -10,6 +10,7 @@ from deployments import Fleet, fleet
 from jmsnas.deploy.agent import remote_timing as bench
 from jmsnas.deploy.remote_profile import profile_remote
 from jmsnas.errors import DeployError, DeviceError, MeasurementError
+from jmsnas.profiler.profile import ProfileOptions
 from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.space import Block
 from jmsnas.workspace import Workspace
@@ -30,10 +31,8 @@ def test_a_device_is_profiled_by_its_agent_and_goes_on(tmp_path: Path) -> None:
         devices(place, one)
 
         def profile(budget_s: float | None) -> Any:
-            certs = place.certs / "leader"
-            return profile_remote(
-                "jetson", BLOCKS, [RuntimeKey()], place, certs, budget_s=budget_s, warn=told.append
-            )
+            options = ProfileOptions(budget_s=budget_s, warn=told.append)
+            return profile_remote("jetson", BLOCKS, [RuntimeKey()], place, place.certs / "leader", options)
 
         both = profile(0.3)
         again = profile(None)
@@ -92,8 +91,7 @@ def test_a_lost_caller_ends_the_measuring(tmp_path: Path, monkeypatch: pytest.Mo
                 [RuntimeKey()],
                 place,
                 place.certs / "leader",
-                budget_s=60.0,
-                warn=lambda text: None,
+                ProfileOptions(budget_s=60.0, warn=lambda text: None),
             )
         thread.join()
         began = time.monotonic()

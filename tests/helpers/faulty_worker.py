@@ -1,8 +1,8 @@
-"""A worker in which blocks go wrong as their kernel size says.
+"""A worker in which blocks fail depending on their kernel size.
 
-3 is sound; 5 raises when it is made ready; when they run, 7 raises, 9 hangs and 11 kills its process.
+3 works; 5 raises while it is prepared; when they run, 7 raises, 9 hangs and 11 kills its process.
 
-Arguments: `real` (blocks run in the run time) or `made-up` (nothing does); at which call a block goes wrong.
+Arguments: `real` (blocks run in the runtime) or `synthetic` (nothing runs); the call at which a block fails.
 """
 
 import os
@@ -12,23 +12,22 @@ import time
 from pathlib import Path
 from typing import Any
 
-if sys.argv[1] == "made-up":
+if sys.argv[1] == "synthetic":
     import synthetic_runtime  # noqa: F401
 
-from jmsnas.profiler.session import run_job as sitting
-from jmsnas.profiler.session import worker
+from jmsnas.profiler.session import run_job, worker
 from jmsnas.space import Block
 
-whole = sitting.prepare
+real_prepare = run_job.prepare
 
 
 def prepare(subjects: Any, key: Any, cache: Path, *more: Any) -> list[Any]:
-    print("this line is no answer", flush=True)
+    print("this line is no event", flush=True)
     os.write(1, b"nor is this\n")
     sizes = [subject.candidate.kernel_size if isinstance(subject, Block) else 3 for subject in subjects]
     if 5 in sizes:
         raise RuntimeError("no such kernel\nfile x, line y")
-    ready = whole(subjects, key, cache, *more)
+    ready = real_prepare(subjects, key, cache, *more)
     return [_faulty(timed, kernel_size) for timed, kernel_size in zip(ready, sizes, strict=True)]
 
 
@@ -50,5 +49,5 @@ def _faulty(timed: Any, kernel_size: int) -> Any:
     return run
 
 
-sitting.prepare = prepare  # type: ignore[assignment]
+run_job.prepare = prepare  # type: ignore[assignment]
 worker.main()

@@ -1,4 +1,4 @@
-"""Sittings for tests, real ones in this process and made-up ones that run nothing, and rows as they give."""
+"""Job runners for tests, a real one in this process and one with synthetic results, and synthetic rows."""
 
 import zlib
 from collections.abc import Callable, Sequence
@@ -26,28 +26,28 @@ EAGER = RuntimeKey("torch")
 Tick = Callable[[], None]
 
 
-def sit_here(job: ProfileJob, report: EventHandler, tick: Tick) -> None:
+def run_job_here(job: ProfileJob, on_event: EventHandler, tick: Tick) -> None:
     """Measure in this process, without the wait for a steady level and without energy."""
     config = replace(job.config, warm_up_s=1e-3)
-    run_job(replace(job, config=config, energy=False), lambda event: (report(event), tick())[0])
+    run_job(replace(job, config=config, energy=False), lambda event: (on_event(event), tick())[0])
 
 
 @dataclass
-class MadeUpSit:
-    """Tells a row of every block and runs none; its n-th sitting finds all of them n per cent slower."""
+class SyntheticRunner:
+    """Reports a synthetic row of every block; in its n-th job all blocks are n per cent slower."""
 
     half_width: float = 0.005
     interrupted: float = 0.0
     jobs: list[ProfileJob] = field(default_factory=list)
 
-    def __call__(self, job: ProfileJob, report: EventHandler, tick: Tick) -> None:
+    def __call__(self, job: ProfileJob, on_event: EventHandler, tick: Tick) -> None:
         self.jobs.append(job)
         for index, subject in enumerate(job.subjects):
             ratio = 1 + zlib.crc32(str(subject).encode()) % 100
             found = a_measurement(ratio * (1 + 0.01 * len(self.jobs)), self.half_width)
-            report({"row": index, **asdict(replace(found, interrupted=self.interrupted))})
+            on_event({"row": index, **asdict(replace(found, interrupted=self.interrupted))})
             tick()
-            report({"progress": [index + 1, len(job.subjects), "measuring"]})
+            on_event({"progress": [index + 1, len(job.subjects), "measuring"]})
 
 
 def samples_of(ratio: float, half_width: float = 0.005) -> tuple[float, ...]:

@@ -1,4 +1,4 @@
-"""A run time that runs nothing, put in the place of torch and onnxruntime: a process with it starts at once.
+"""A synthetic runtime that replaces torch and onnxruntime, so that a process with it starts at once.
 
 Import it first, and never in the process that runs the tests.
 """
@@ -21,7 +21,7 @@ def prepare(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> list[Callable[[int], float]]:
-    """A call takes 0.1 ms, says the clock."""
+    """Return blocks whose call takes 0.1 ms by the clock."""
     return [lambda loops: loops * 1e-4 for _ in subjects]
 
 
@@ -30,6 +30,6 @@ def pinned(key: RuntimeKey) -> Iterator[None]:
     yield
 
 
-runtimes = ModuleType("jmsnas.profiler.timing.backends")
-runtimes.__dict__.update(prepare=prepare, pinned=pinned)
-sys.modules["jmsnas.profiler.timing.backends"] = runtimes
+backends = ModuleType("jmsnas.profiler.timing.backends")
+backends.__dict__.update(prepare=prepare, pinned=pinned)
+sys.modules["jmsnas.profiler.timing.backends"] = backends

@@ -38,7 +38,7 @@ def test_groups_are_shown_and_subjects_are_measured_once() -> None:
 @pytest.mark.parametrize("wrong", [{"off_grid": -1}, {"parts": -3}])
 def test_negative_numbers(wrong: dict[str, int]) -> None:
     with pytest.raises(
-        InputError, match=r"cannot measure -?\d+ off-grid blocks and -?\d+ networks: expected 0"
+        InputError, match=r"cannot measure -?\d+ off-grid blocks and -?\d+ models: expected 0"
     ):
         make_profile_plan(SPACE, **wrong)
 

@@ -4,11 +4,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from profiling_jobs import BLOCKS, EAGER, PART, MadeUpSit, sit_here
+from profiling_jobs import BLOCKS, EAGER, PART, SyntheticRunner, run_job_here
 
 from jmsnas.errors import DeviceError, JmsnasError
 from jmsnas.profiler.host.host_state import HostState
-from jmsnas.profiler.profile import BUDGET_PER_BLOCK_S, profile, profile_device
+from jmsnas.profiler.profile import BUDGET_PER_BLOCK_S, ProfileOptions, profile_device, update_table
 from jmsnas.profiler.session.profiling_session import JobRunner
 from jmsnas.profiler.simulation.roofline import simulated_table
 from jmsnas.profiler.table.journal import journal_path, table_lock
@@ -24,14 +24,13 @@ MANY = load_space("digits").blocks()
 def profiled(
     folder: Path,
     subjects: tuple[BlockOrPart, ...] = BLOCKS,
-    sit: JobRunner | None = None,
+    runner: JobRunner | None = None,
     budget_s: float | None = None,
     seed: int = 0,
 ) -> LatencyTable:
-    path, sit = folder / "local.parquet", sit or MadeUpSit()
-    return profile(
-        "local", subjects, [EAGER], path, cache=folder / "cache", sit=sit, budget_s=budget_s, seed=seed
-    )
+    runner = runner or SyntheticRunner()
+    options = ProfileOptions(seed=seed, budget_s=budget_s, read_host=None, run_job=runner)
+    return update_table("local", subjects, [EAGER], folder / "local.parquet", folder / "cache", options)
 
 
 def samples(table: LatencyTable) -> dict[BlockOrPart, tuple[float, ...]]:
@@ -39,17 +38,11 @@ def samples(table: LatencyTable) -> dict[BlockOrPart, tuple[float, ...]]:
 
 
 @pytest.mark.parametrize("key", [EAGER, RuntimeKey()], ids=lambda key: key.label)
-def test_measured_in_processes_of_their_own(tmp_path: Path, key: RuntimeKey) -> None:
+def test_measured_in_worker_processes(tmp_path: Path, key: RuntimeKey) -> None:
     told: list[tuple[float, float, str]] = []
-    table = profile(
-        "local",
-        (*BLOCKS[:2], PART),
-        [key],
-        tmp_path / "local.parquet",
-        cache=tmp_path / "cache",
-        budget_s=0.2,
-        progress=lambda *how_far: told.append(how_far),
-    )
+    options = ProfileOptions(budget_s=0.2, progress=lambda *how_far: told.append(how_far), read_host=None)
+    path = tmp_path / "local.parquet"
+    table = update_table("local", (*BLOCKS[:2], PART), [key], path, tmp_path / "cache", options)
     assert len(table.rows) == 2 and [row.block for row in table.parts] == [PART]
     assert read_table(tmp_path / "local.parquet") == table
     assert not journal_path(tmp_path / "local.parquet").exists()
@@ -67,44 +60,44 @@ def test_measured_in_processes_of_their_own(tmp_path: Path, key: RuntimeKey) -> 
 
 
 def test_real_blocks_in_this_process(tmp_path: Path) -> None:
-    table = profiled(tmp_path, (*BLOCKS, PART), sit_here, budget_s=0.1)
+    table = profiled(tmp_path, (*BLOCKS, PART), run_job_here, budget_s=0.1)
     assert {*samples(table)} == {*BLOCKS, PART}
     seconds = {row.block: row.median_s for row in table.all_rows}
     assert seconds[PART] > seconds[BLOCKS[0]] > seconds[BLOCKS[2]], "Identity is the least work"
 
 
-def test_tenth_is_measured_in_a_second_sitting(tmp_path: Path) -> None:
-    sit = MadeUpSit()
-    table = profiled(tmp_path, MANY, sit)
-    assert [len(job.subjects) for job in sit.jobs] == [53, 8]
+def test_tenth_is_measured_in_a_second_job(tmp_path: Path) -> None:
+    runner = SyntheticRunner()
+    table = profiled(tmp_path, MANY, runner)
+    assert [len(job.subjects) for job in runner.jobs] == [53, 8]
     repeated = {row.block for row in table.rows if len(row.process_rounds) == 2}
-    assert repeated == {*sit.jobs[1].subjects}
+    assert repeated == {*runner.jobs[1].subjects}
     assert "another process finds blocks" in table.rows[0].trust_reason
     # 53 blocks and 8 repeated at 0.6 s each.
-    assert [job.config.budget_s for job in sit.jobs] == pytest.approx([53 * BUDGET_PER_BLOCK_S, 8 * 0.6])
+    assert [job.config.budget_s for job in runner.jobs] == pytest.approx([53 * BUDGET_PER_BLOCK_S, 8 * 0.6])
 
 
 def test_second_call_measures_only_what_is_missing(tmp_path: Path) -> None:
-    sit = MadeUpSit()
-    first = profiled(tmp_path, BLOCKS[:2], sit)
-    assert [job.subjects for job in sit.jobs] == [BLOCKS[:2], BLOCKS[:2]]
-    sit.jobs.clear()
-    second = profiled(tmp_path, (*BLOCKS, PART), sit)
-    assert sit.jobs[0].subjects == (*BLOCKS[2:], PART)
-    assert [{*job.subjects} for job in sit.jobs] == [{*BLOCKS[2:], PART}] * 2
+    runner = SyntheticRunner()
+    first = profiled(tmp_path, BLOCKS[:2], runner)
+    assert [job.subjects for job in runner.jobs] == [BLOCKS[:2], BLOCKS[:2]]
+    runner.jobs.clear()
+    second = profiled(tmp_path, (*BLOCKS, PART), runner)
+    assert runner.jobs[0].subjects == (*BLOCKS[2:], PART)
+    assert [{*job.subjects} for job in runner.jobs] == [{*BLOCKS[2:], PART}] * 2
     assert {block: samples(second)[block] for block in BLOCKS[:2]} == samples(first)
     when = (tmp_path / "local.parquet").stat().st_mtime_ns
-    sit.jobs.clear()
-    assert profiled(tmp_path, (*BLOCKS, PART), sit) == second and sit.jobs == []
+    runner.jobs.clear()
+    assert profiled(tmp_path, (*BLOCKS, PART), runner) == second and runner.jobs == []
     assert (tmp_path / "local.parquet").stat().st_mtime_ns == when, "written although nothing was new"
 
 
 def test_budget_goes_to_the_wider_half_of_a_whole_table(tmp_path: Path) -> None:
-    sit = MadeUpSit()
-    before = profiled(tmp_path, BLOCKS[:4], sit)
-    sit.jobs.clear()
-    after = profiled(tmp_path, BLOCKS[:4], sit, budget_s=10.0)
-    (job,) = sit.jobs
+    runner = SyntheticRunner()
+    before = profiled(tmp_path, BLOCKS[:4], runner)
+    runner.jobs.clear()
+    after = profiled(tmp_path, BLOCKS[:4], runner, budget_s=10.0)
+    (job,) = runner.jobs
     assert len(job.subjects) == 2 and job.config.budget_s == pytest.approx(8.5)
     assert job.config.finest < job.config.target
     counts = {row.block: len(row.process_rounds) for row in after.rows}
@@ -113,39 +106,39 @@ def test_budget_goes_to_the_wider_half_of_a_whole_table(tmp_path: Path) -> None:
 
 
 def test_part_of_a_budget_is_for_the_second_process(tmp_path: Path) -> None:
-    sit = MadeUpSit()
-    profiled(tmp_path, BLOCKS, sit, budget_s=10.0)
-    assert [job.config.budget_s for job in sit.jobs] == pytest.approx([8.5, 1.5])
+    runner = SyntheticRunner()
+    profiled(tmp_path, BLOCKS, runner, budget_s=10.0)
+    assert [job.config.budget_s for job in runner.jobs] == pytest.approx([8.5, 1.5])
     # No longer than a first measurement takes, however long the budget.
-    sit = MadeUpSit()
-    profiled(tmp_path / "other", BLOCKS, sit, budget_s=1000.0)
-    assert [job.config.budget_s for job in sit.jobs] == pytest.approx([850.0, 6 * 0.6])
+    runner = SyntheticRunner()
+    profiled(tmp_path / "other", BLOCKS, runner, budget_s=1000.0)
+    assert [job.config.budget_s for job in runner.jobs] == pytest.approx([850.0, 6 * 0.6])
 
 
 def test_unconverged_rows_are_what_more_time_is_for(tmp_path: Path) -> None:
-    profiled(tmp_path, BLOCKS[:2], MadeUpSit(half_width=0.05))
-    profiled(tmp_path, BLOCKS[:4], MadeUpSit())
-    sit = MadeUpSit()
-    profiled(tmp_path, BLOCKS[:4], sit, budget_s=1.0)
-    assert sit.jobs[0].subjects == BLOCKS[:2]
+    profiled(tmp_path, BLOCKS[:2], SyntheticRunner(half_width=0.05))
+    profiled(tmp_path, BLOCKS[:4], SyntheticRunner())
+    runner = SyntheticRunner()
+    profiled(tmp_path, BLOCKS[:4], runner, budget_s=1.0)
+    assert runner.jobs[0].subjects == BLOCKS[:2]
 
 
 def test_disturbed_rows_are_measured_again_without_being_asked_for(tmp_path: Path) -> None:
-    table = profiled(tmp_path, BLOCKS[:2], MadeUpSit(interrupted=0.5))
+    table = profiled(tmp_path, BLOCKS[:2], SyntheticRunner(interrupted=0.5))
     assert {row.trust for row in table.rows} == {"red"}
-    sit = MadeUpSit()
-    table = profiled(tmp_path, BLOCKS[:2], sit)
-    assert sit.jobs[0].subjects == BLOCKS[:2]
+    runner = SyntheticRunner()
+    table = profiled(tmp_path, BLOCKS[:2], runner)
+    assert runner.jobs[0].subjects == BLOCKS[:2]
     assert {row.interrupted for row in table.rows} == {0.0} and {row.rounds for row in table.rows} == {42}
 
 
 def test_seed_chooses_the_order_and_what_is_repeated(tmp_path: Path) -> None:
     chosen = []
     for seed in (1, 1, 2):
-        sit = MadeUpSit()
-        profiled(tmp_path / str(len(chosen)), MANY, sit, seed=seed)
-        assert {job.seed for job in sit.jobs} == {seed}
-        chosen.append(sit.jobs[1].subjects)
+        runner = SyntheticRunner()
+        profiled(tmp_path / str(len(chosen)), MANY, runner, seed=seed)
+        assert {job.seed for job in runner.jobs} == {seed}
+        chosen.append(runner.jobs[1].subjects)
     assert chosen[0] == chosen[1] != chosen[2]
 
 
@@ -157,23 +150,18 @@ def test_second_profiler_is_refused(tmp_path: Path) -> None:
         profiled(tmp_path)
 
 
-def test_progress_over_keys_and_sittings_rises_to_the_end(tmp_path: Path) -> None:
+def test_progress_over_keys_and_jobs_rises_to_the_end(tmp_path: Path) -> None:
     told: list[tuple[float, float, str]] = []
-    profile(
-        "local",
-        BLOCKS,
-        [EAGER, RuntimeKey()],
-        tmp_path / "local.parquet",
-        cache=tmp_path,
-        sit=MadeUpSit(),
-        progress=lambda *how_far: told.append(how_far),
+    options = ProfileOptions(
+        progress=lambda *how_far: told.append(how_far), read_host=None, run_job=SyntheticRunner()
     )
+    update_table("local", BLOCKS, [EAGER, RuntimeKey()], tmp_path / "local.parquet", tmp_path, options)
     done = [done for done, _, _ in told]
     assert done == sorted(done) and done[-1] == pytest.approx(12) and {of for _, of, _ in told} == {12}
     assert {what for _, _, what in told} == {"torch-t1-b1-f32: measuring", "onnxruntime-t1-b1-f32: measuring"}
 
 
-def test_device_that_is_not_at_hand_is_simulated(tmp_path: Path) -> None:
+def test_device_that_is_not_this_host_is_simulated(tmp_path: Path) -> None:
     place = Workspace(tmp_path)
     found = profile_device("pi4", (*BLOCKS, PART), [EAGER], place)
     assert found.outcome == "simulated" and found.path == place.table("pi4")
@@ -193,9 +181,8 @@ def test_measured_only_and_unknown_devices(tmp_path: Path) -> None:
 
 
 def as_pi4(workspace: Workspace) -> LatencyTable:
-    return profile(
-        "pi4", BLOCKS[:1], [EAGER], workspace.table("pi4"), cache=workspace.folder, sit=MadeUpSit()
-    )
+    options = ProfileOptions(read_host=None, run_job=SyntheticRunner())
+    return update_table("pi4", BLOCKS[:1], [EAGER], workspace.table("pi4"), workspace.folder, options)
 
 
 def test_name_of_one_processor_is_not_for_another(tmp_path: Path) -> None:
@@ -230,7 +217,7 @@ def test_measurement_takes_the_place_of_a_simulation(tmp_path: Path) -> None:
     assert simulated_table("pi4", BLOCKS, [EAGER]).simulated
 
 
-def test_local_is_measured_and_what_the_host_does_is_told_once(tmp_path: Path) -> None:
+def test_local_is_measured_and_host_warnings_are_given_once(tmp_path: Path) -> None:
     lines, place, readings = list[str](), Workspace(tmp_path), 0
 
     def heating(work: Callable[[], None]) -> HostState:
@@ -244,14 +231,12 @@ def test_local_is_measured_and_what_the_host_does_is_told_once(tmp_path: Path) -
             BLOCKS[:2],
             [EAGER, RuntimeKey()],
             place,
-            warn=lines.append,
-            watch=heating,
-            sit=MadeUpSit(),
+            ProfileOptions(warn=lines.append, read_host=heating, run_job=SyntheticRunner()),
         )
         assert found.outcome == "measured" and not found.table.simulated
 
     once()
-    # Two keys, two sittings each: a reading before, one meanwhile, one after: hot at the very end.
+    # Two keys, two jobs each: a reading before, one meanwhile, one after: hot at the very end.
     assert readings == 12 and [line.partition(":")[0] for line in lines] == [
         "the governor is ondemand, which moves the clock",
         "cannot tell whether the clock was steady",

@@ -1,6 +1,7 @@
-"""The promises of docs/promises.md: a hard limit a test, and a table at the end.
+"""Fixtures of the tests behind docs/promises.md: a time limit per test, and a summary table at the end.
 
-`JMSNAS_PROVE` says how much is tried: unset for `make test`, `prove` and `long` for the targets of that name.
+`JMSNAS_PROVE` sets the number of trials: unset in `make test`, `prove` in `make prove`, `long` in
+`make prove-long`.
 """
 
 import faulthandler
@@ -19,7 +20,7 @@ _proofs: dict[str, Proof] = {}
 
 @pytest.fixture
 def proof(request: pytest.FixtureRequest) -> Iterator[Proof]:
-    """The promise a test belongs to: what its file says of itself, `P3: a changed bit is noticed`."""
+    """The promise of a test: the docstring of its file, such as `P3: every changed bit is detected`."""
     name = Path(request.fspath).name
     promise = " ".join((request.module.__doc__ or name).partition("\n\n")[0].split()).rstrip(".")
     found = _proofs.setdefault(name, Proof(promise))
@@ -30,7 +31,7 @@ def proof(request: pytest.FixtureRequest) -> Iterator[Proof]:
 
 @pytest.fixture(autouse=True)
 def hard_limit() -> Iterator[None]:
-    """End a test that hangs; one that no signal ends takes the whole run with it, half a minute later."""
+    """Fail a test that hangs; if a signal cannot end it, abort the whole run half a minute later."""
 
     def end(number: int, frame: object) -> None:
         pytest.fail(f"still running after {_LIMIT_S} s")
@@ -48,7 +49,7 @@ def hard_limit() -> Iterator[None]:
 def nothing_leaks(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[None]:
-    """A18 in every test of an agent: neither its words nor its log hold a path, a key or a traceback."""
+    """Check A18 in every test of an agent: its errors and its log hold no path, key or traceback."""
     if not Path(request.fspath).name.startswith("test_a"):
         yield
         return

@@ -1,4 +1,4 @@
-"""A host whose time passes only while something runs: nothing of what is measured on it is left to chance."""
+"""A fake host whose clock advances only while a block runs, so that measurements are deterministic."""
 
 from collections.abc import Callable
 
@@ -8,14 +8,14 @@ from jmsnas.profiler.timing.paired_timing import TimedLoop
 
 
 class FakeHost:
-    """Calls take what they are said to, times noise (a share) and the `pace` at that moment."""
+    """Host on which a call takes a given time, multiplied by noise (a share) and the present `pace`."""
 
     def __init__(self, seed: int, noise: float, pace: Callable[[float], float] = lambda seconds: 1.0) -> None:
         self.seconds, self.noise, self.pace = 0.0, noise, pace
         self.generator = np.random.default_rng(seed)
 
     def clock(self) -> int:
-        """Nanoseconds, for `jmsnas.profiler.timing.paired_timing.measure`."""
+        """Return nanoseconds, for `jmsnas.profiler.timing.paired_timing.measure`."""
         return round(self.seconds * 1e9)
 
     def timed(self, call_s: float) -> TimedLoop:

@@ -1,4 +1,4 @@
-"""Let the n-th call that touches a file fail, and count the calls: every n is then tried in turn."""
+"""Fault injection: make the n-th file system call fail and count the calls, so that every n can be tried."""
 
 import errno
 import io
@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 CALLS = ("open", "write", "pwrite", "fsync", "close", "rename", "replace", "unlink", "mkdir", "ftruncate")
-# What works without room on the disk.
+# Calls that work on a full disk.
 _NEEDS_NO_ROOM = ("close", "unlink", "ftruncate", "open to read")
 
 
 @dataclass
 class Faults:
-    """Fails the call numbered `at` (from 1; 0: none), or with `full` it and every later one that needs room.
+    """Fails call number `at` (from 1; 0: none), or with `full` it and every later one that needs disk space.
 
-    A write that fails writes the first half of what it was given, as one on a disk that just became full.
+    A failing write writes the first half of its data, as on a disk that becomes full.
     """
 
     at: int = 0
@@ -42,7 +42,7 @@ class Faults:
 
 
 class _File:
-    """A file of Python's own whose writes can fail."""
+    """A Python file object whose writes can fail."""
 
     def __init__(self, file: Any, faults: Faults) -> None:
         self._file, self._faults = file, faults
@@ -64,7 +64,7 @@ class _File:
 
 
 def inject(monkeypatch: pytest.MonkeyPatch, folder: Path, faults: Faults) -> None:
-    """Put the faults in the way of every call to a file below `folder`, by path or by descriptor."""
+    """Apply the faults to every call on a file below `folder`, by path or by descriptor."""
     ours: set[int] = set()
 
     def concerns(argument: Any) -> bool:
@@ -77,7 +77,7 @@ def inject(monkeypatch: pytest.MonkeyPatch, folder: Path, faults: Faults) -> Non
             if not concerns(arguments[0]):
                 return real(*arguments, **named)
             failing = faults.due(name)
-            if name == "close":  # a descriptor is gone even where closing fails
+            if name == "close":  # a descriptor is closed even where closing fails
                 ours.discard(arguments[0])
                 real(*arguments)
             if failing:

@@ -1,6 +1,6 @@
-"""Mutated frames, manifests and settings: whatever they are, they are read, or refused by our own error.
+"""Fuzz frames, manifests and settings: mutated input is read, or refused by a JmsnasError.
 
-The same on one core and on two: `on_both` halves the work, each half with a seed of its own.
+`on_both` runs large counts on two cores, each half with its own seed.
 """
 
 import multiprocessing
@@ -24,7 +24,7 @@ _ALONE = 100_000
 
 
 def on_both(work: Work, seed: int, count: int, corpus: Sequence[bytes]) -> int:
-    """Do `count` mutations, on two cores where they are many; give how many were still whole."""
+    """Try `count` mutations, on two cores where they are many, and return how many could be read."""
     if count < _ALONE:
         return work(seed, count, corpus)
     halves = [(seed, count // 2, corpus), (seed + 1, count - count // 2, corpus)]

@@ -1,7 +1,7 @@
-"""A process that is the one writer of a table: says its id, then holds on until its stdin closes.
+"""A process that holds the lock of a table: it prints its id and holds the lock until its stdin closes.
 
-With a number behind the path it races: it takes the lock so many times, makes a file that must not be there
-yet, and removes it before it lets go; then says how often it was refused.
+With a number after the path it races instead: it takes the lock that many times, each time creates a file
+that must not exist and removes it before releasing the lock, and then prints how often it was refused.
 """
 
 import os

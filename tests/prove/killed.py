@@ -1,7 +1,7 @@
-"""For every `<seed> <folder>` on stdin: fork a profiler that writes rows without end, and kill it.
+"""For every `<seed> <folder>` on stdin, fork a profiler that writes rows endlessly, and kill it.
 
-Loaded once, forked often: torch alone takes seconds to load. A confirmed row is noted in `<folder>/confirmed`
-by one write, which outlives the process.
+The parent imports torch once, as that takes seconds. A confirmed row is appended to `<folder>/confirmed` by
+one write, which survives the process.
 """
 
 import json
@@ -14,42 +14,42 @@ import time
 from pathlib import Path
 
 from profiling_jobs import EAGER
-from prove.synthetic_blocks import Samples, Sit, synthetic_blocks
+from prove.synthetic_blocks import ConfirmingRunner, Samples, synthetic_blocks
 
-from jmsnas.profiler.profile import profile
+from jmsnas.profiler.profile import ProfileOptions, update_table
 
 
 def main() -> None:
-    # What fsync does is seen after a power cut alone, and a profiler would be killed in little else.
+    # fsync matters only after a power cut, and most kills would hit it.
     os.fsync = lambda file: None
-    with tempfile.TemporaryDirectory() as folder:  # what is slow the first time
-        write(Path(folder), random.Random(), sittings=1)
+    with tempfile.TemporaryDirectory() as folder:  # warm up
+        write(Path(folder), random.Random(), jobs=1)
     for line in sys.stdin:
         seed, folder = line.split()
         generator = random.Random(int(seed))
         child = os.fork()
         if child == 0:
-            write(Path(folder), generator, sittings=500)
+            write(Path(folder), generator, jobs=500)
         time.sleep(generator.uniform(0, 0.3))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         print("killed", flush=True)
 
 
-def write(folder: Path, generator: random.Random, sittings: int) -> None:
+def write(folder: Path, generator: random.Random, jobs: int) -> None:
     notes = os.open(folder / "confirmed", os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
 
     def confirm(block: str, samples: Samples) -> None:
         os.write(notes, json.dumps([block, samples]).encode() + b"\n")
 
-    sit, path = Sit(confirm, generator), folder / "local.parquet"
-    # Two blocks more each time, so that there is a fold to be killed in every few milliseconds.
-    for known in range(2, 2 * sittings + 1, 2):
-        profile("local", synthetic_blocks(known), [EAGER], path, cache=folder, warn=ignored, sit=sit)
+    options = ProfileOptions(warn=ignored, read_host=None, run_job=ConfirmingRunner(confirm, generator))
+    # Two more blocks each time, so that the journal is merged every few milliseconds.
+    for known in range(2, 2 * jobs + 1, 2):
+        update_table("local", synthetic_blocks(known), [EAGER], folder / "local.parquet", folder, options)
 
 
 def ignored(text: str) -> None:
-    """Do not print it: stdout is the parent's."""
+    """Discard a warning: stdout belongs to the protocol with the parent."""
 
 
 if __name__ == "__main__":

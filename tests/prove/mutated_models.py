@@ -1,4 +1,4 @@
-"""Read and run mutated ONNX models within 1 GB: SEED COUNT, an honest model on stdin; what came of them."""
+"""Read and run mutated ONNX models within 1 GB: SEED COUNT and a valid model on stdin, outcomes on stdout."""
 
 import json
 import random
@@ -25,7 +25,7 @@ def mutated(rng: random.Random, honest: bytes) -> bytes:
             content[at] = rng.randrange(256)
         elif kind == 2:
             del content[at : at + rng.randrange(1, 9)]
-        else:  # a piece of it stands where another stood
+        else:  # one piece of it overwrites another
             other = rng.randrange(len(content))
             content[at : at + 8] = content[other : other + 8]
     return bytes(content)
@@ -40,7 +40,7 @@ def tried(model: bytes) -> str:
         session = open_session(model, 1)
         (entry,) = session.get_inputs()
         session.run(None, {entry.name: np.zeros(entry.shape, np.float32)})
-    except Exception:  # onnxruntime's own classes share no base
+    except Exception:  # onnxruntime's exceptions have no common base class
         return "refused by onnxruntime"
     return "ran, changed"
 

@@ -1,4 +1,4 @@
-"""Agents in processes of their own, a leader, and what their answers must be, bit for bit."""
+"""Agents in separate processes, a leader, and the reference logits of a plan, bit for bit."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -40,7 +40,7 @@ def own_agents(folder: Path, devices: Sequence[str] = DEVICES) -> Iterator[Own]:
 
 
 class Reference:
-    """The logits of a plan, by the same parts in this process."""
+    """Logits of a plan, computed by the same parts in this process."""
 
     def __init__(self, seed: int, cuts: Sequence[int]) -> None:
         models = [exported(seed).cut(first + 1, last) for first, last in zip((0, *cuts), cuts, strict=False)]

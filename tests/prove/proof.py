@@ -1,4 +1,4 @@
-"""How much of a promise is tried, and what it showed."""
+"""Number of trials of a promise, and the results that its tests report."""
 
 import os
 from dataclasses import dataclass, field
@@ -9,14 +9,14 @@ LEVEL = LEVELS.index(os.environ.get("JMSNAS_PROVE", ""))
 
 @dataclass
 class Proof:
-    """What the tests of a file showed of their promise: `figures`, in words, and the seconds they took."""
+    """Results of the tests of one file for their promise: `figures` (texts), and the seconds they took."""
 
     promise: str
     figures: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
     def count(self, test: int, long: int, prove: int = 0) -> int:
-        """How many to try; `make prove` tries as many as `make test` where nothing else is said."""
+        """Return the number of trials of this level; `make prove` uses that of `make test` by default."""
         return (test, prove or test, long)[LEVEL]
 
     def show(self, figure: str) -> None:

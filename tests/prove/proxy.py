@@ -1,4 +1,4 @@
-"""A link that can be cut: a TCP proxy that forwards, stands still, keeps answers back or drops them."""
+"""A TCP proxy that forwards, and can freeze the link, delay answers, drop them or close connections."""
 
 import contextlib
 import socket
@@ -6,7 +6,7 @@ import threading
 
 
 class Proxy:
-    """Forwards to an address until told otherwise."""
+    """Forwards to an address until its flags are set."""
 
     def __init__(self, target: str) -> None:
         host, _, port = target.rpartition(":")
@@ -47,7 +47,7 @@ class Proxy:
                 end.close()
 
     def cut(self) -> None:
-        """End every connection; new ones are taken."""
+        """Close every connection; new ones are accepted."""
         for end in self._pairs:
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)

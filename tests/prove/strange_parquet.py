@@ -1,4 +1,4 @@
-"""Parquet files that mean harm: bombs, lies about sizes, odd types and cells, bytes spliced at random."""
+"""Malicious Parquet files: decompression bombs, false sizes, unusual types and cells, random splices."""
 
 import io
 import pickle
@@ -25,12 +25,12 @@ RECORD: dict[str, Any] = {
     **{"n_runs": 100, "latency_var_ms2": 0.01, "arch": None, "latency_ms": 0.5},
 }
 BILLION, MOST = 10**9, 2**31 - 1
-# Found nowhere else in a file, so that all claims of it can be changed.
+# A number that occurs nowhere else in a file, so that it can be replaced everywhere.
 ODD = 123_457
 
 
 def published(rows: int = 3, **columns: Any) -> pa.Table:
-    """A table as others publish them, with columns put in the place of its own."""
+    """Return a published latency table with some columns replaced."""
     table = pa.Table.from_pylist([RECORD] * rows)
     for name, values in columns.items():
         table = table.set_column(table.schema.get_field_index(name), name, values)
@@ -38,7 +38,7 @@ def published(rows: int = 3, **columns: Any) -> pa.Table:
 
 
 def ours(path: Path) -> bytes:
-    """A table of this program, in which nothing is wrong."""
+    """Return the bytes of a valid latency table of JMSNAS."""
     rows = tuple(a_row(block, (0.7, 0.71)) for block in synthetic_blocks(3))
     part = replace(a_row(PART), energy_j=1e-4, host_faults=("hot",))
     write_table(path, LatencyTable("local", rows, {"abc": {"cpu": "a test's"}}, (part,)))  # type: ignore[arg-type]
@@ -52,7 +52,7 @@ def packed(table: pa.Table, **options: Any) -> bytes:
 
 
 def varint(value: int) -> bytes:
-    """A whole number as Thrift's compact protocol writes it."""
+    """Encode an integer as in Thrift's compact protocol."""
     value = (value << 1) ^ (value >> 63)
     found = bytearray()
     while value > 127:
@@ -62,14 +62,14 @@ def varint(value: int) -> bytes:
 
 
 def reclaimed(content: bytes, old: int, new: int) -> bytes:
-    """Change every claim of a number in the footer."""
+    """Replace a number everywhere in the footer."""
     length = int.from_bytes(content[-8:-4], "little")
     footer = content[-8 - length : -8].replace(varint(old), varint(new))
     return content[: -8 - length] + footer + len(footer).to_bytes(4, "little") + b"PAR1"
 
 
 def lying_page(what: str, value: int, dictionary: bool) -> bytes:
-    """A published table in which the header of the last column's first page says `value` of `what`."""
+    """Return a published table whose last column's first page header has `value` for `what`."""
     table = published().select([name for name in RECORD if name != "arch"])
     content = packed(table, write_statistics=False, use_dictionary=dictionary)
     chunk = pq.read_metadata(io.BytesIO(content)).row_group(0).column(table.num_columns - 1)
@@ -81,7 +81,7 @@ def lying_page(what: str, value: int, dictionary: bool) -> bytes:
 
 
 class Canary:
-    """Unpickled, it leaves a file behind."""
+    """Creates a file when it is unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -95,7 +95,7 @@ def same(value: Any, rows: int, kind: pa.DataType | None = None) -> pa.Array:
 
 
 def strange_cells() -> Iterator[tuple[str, bytes]]:
-    """Published tables of three rows with cells that are no numbers, or hardly any."""
+    """Yield published tables of three rows with cells of wrong types and extreme values."""
     huge = Decimal(10) ** 70
     for name, column in {
         "infinite batch": ("batch", pa.array([float("inf")] * 3)),
@@ -128,7 +128,7 @@ def strange_cells() -> Iterator[tuple[str, bytes]]:
 
 
 def extension_types(canary: Path) -> Iterator[tuple[str, bytes]]:
-    """Types that a reader may want to build by running something, one of them as CVE-2023-47248 did."""
+    """Yield tables with extension types whose deserialisation may run code, as in CVE-2023-47248."""
     evil = pickle.dumps(Canary(canary))
     for name, said in {
         "arrow.py_extension_type": evil,
@@ -148,7 +148,7 @@ def extension_types(canary: Path) -> Iterator[tuple[str, bytes]]:
 
 
 def bombs(of_ours: bytes) -> Iterator[tuple[str, bytes]]:
-    """Small files that unpack to gigabytes, and claims of more than there is."""
+    """Yield small files that unpack to gigabytes, and files with false sizes."""
     table = pq.read_table(io.BytesIO(of_ours))
     text, zeros = "x" * (8 << 20), np.zeros(20_000_001)
 
@@ -163,7 +163,7 @@ def bombs(of_ours: bytes) -> Iterator[tuple[str, bytes]]:
         "1 MB of text in every row of ours",
         put("trust_reason", same(text[: 1 << 20], 300).cast(pa.string())),
     )
-    # Written as a dictionary of one, so that it is never unpacked here.
+    # Written as a dictionary of one value, so that it is not unpacked here.
     words = pa.DictionaryArray.from_arrays(pa.array(np.zeros(100_000, np.int32)), pa.array([text]))
     yield "8 MB of text in every row", packed(published(100_000, op=words))
     yield "100 MB of text", packed(published(1, op=pa.array(["x" * (100 << 20)])), use_dictionary=False)
@@ -184,7 +184,7 @@ def bombs(of_ours: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def odd_metadata(of_ours: bytes) -> Iterator[tuple[str, bytes]]:
-    """Tables of ours whose checksum holds, and whose metadata makes no sense."""
+    """Yield JMSNAS tables with a valid checksum and invalid metadata."""
     table = pq.read_table(io.BytesIO(of_ours))
     known = {key.decode(): value.decode() for key, value in table.schema.metadata.items()}
     for name, environment in {
@@ -218,14 +218,14 @@ def no_parquet() -> Iterator[tuple[str, bytes]]:
 
 
 def good_files(of_ours: bytes) -> list[bytes]:
-    """What splices are made of: with checksums and without, packed and plain."""
+    """Return valid files to splice: with and without checksums, compressed and not."""
     plain = {"compression": "none", "use_dictionary": False}
     table = pq.read_table(io.BytesIO(of_ours))
     return [of_ours, packed(table, **plain), packed(published()), packed(published(40), **plain)]
 
 
 def spliced(content: bytes, generator: random.Random) -> bytes:
-    """Put bytes where they do not belong, one to four times; half of it in the footer, where sizes stand."""
+    """Overwrite or insert bytes one to four times, half of the time in the footer, which holds the sizes."""
     found = bytearray(content)
     length = int.from_bytes(content[-8:-4], "little")
     for _ in range(generator.randint(1, 4)):

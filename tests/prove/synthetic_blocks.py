@@ -1,4 +1,4 @@
-"""Blocks without end, a sitting that makes up a row of each at once, and what must be left of its rows."""
+"""Synthetic blocks, a job runner that reports synthetic rows at once, and a check that they were kept."""
 
 import random
 from collections.abc import Callable, Iterable
@@ -10,7 +10,7 @@ from jmsnas.profiler.table.measurement import TARGET_HALF_WIDTH, summarise
 from jmsnas.space import Block, Candidate, Layer
 
 Samples = tuple[float, ...]
-Told = Callable[[str, Samples], None]
+Confirm = Callable[[str, Samples], None]
 
 
 def synthetic_blocks(count: int) -> list[Block]:
@@ -18,39 +18,39 @@ def synthetic_blocks(count: int) -> list[Block]:
 
 
 @dataclass
-class Sit:
-    """Reports each block twice, the second time with more samples, as a block that goes on to a finer target.
+class ConfirmingRunner:
+    """Job runner that reports each block twice, the second time with more samples, as when it is refined.
 
-    No sample is ever drawn twice, so that each can be counted. `confirm` is called with a block and its
-    samples when `report` has returned, that is when the journal has confirmed the row.
+    Samples are distinct, so that each can be counted. `confirm` is called with a block and its samples when
+    `on_event` has returned, that is when the row is in the journal.
     """
 
-    confirm: Told
+    confirm: Confirm
     generator: random.Random = field(default_factory=random.Random)
 
-    def __call__(self, job: ProfileJob, report: EventHandler, tick: Callable[[], None]) -> None:
+    def __call__(self, job: ProfileJob, on_event: EventHandler, tick: Callable[[], None]) -> None:
         for index, subject in enumerate(job.subjects):
             samples: Samples = ()
             for _ in range(2):
                 samples += tuple(1 + 1e-3 * self.generator.random() for _ in range(6))
-                report({"row": index, **asdict(summarise(samples, 1e-4, TARGET_HALF_WIDTH))})
+                on_event({"row": index, **asdict(summarise(samples, 1e-4, TARGET_HALF_WIDTH))})
                 self.confirm(str(subject), samples)
             tick()
 
 
 class Confirmed:
-    """What the journal has confirmed: blocks and their samples, in order."""
+    """Blocks and samples that the journal has confirmed, in order."""
 
-    def __init__(self, told: Iterable[tuple[str, Samples]] = ()) -> None:
-        self.told = list(told)
+    def __init__(self, confirmed: Iterable[tuple[str, Samples]] = ()) -> None:
+        self.confirmed = list(confirmed)
 
     def __call__(self, block: str, samples: Samples) -> None:
-        self.told.append((block, samples))
+        self.confirmed.append((block, samples))
 
     def check(self, rows: Iterable[AnyRow]) -> None:
-        """Fail where a confirmed sample is not in its row, or any sample stands there twice."""
+        """Fail where a confirmed sample is missing from its row, or a sample is duplicated."""
         found = {str(row.block): row.samples for row in rows}
         for block, samples in found.items():
-            assert len(set(samples)) == len(samples), f"{block}: a sample stands twice"
-        for block, samples in self.told:
+            assert len(set(samples)) == len(samples), f"{block}: a sample is duplicated"
+        for block, samples in self.confirmed:
             assert set(samples) <= set(found.get(block, ())), f"{block}: confirmed samples are lost"

@@ -1,4 +1,4 @@
-"""A10: whatever is signed as a manifest, or stands in devices.toml, the one error is ours."""
+"""A10: a malformed manifest or devices.toml raises a JmsnasError and nothing else."""
 
 import time
 from pathlib import Path

@@ -1,6 +1,6 @@
-"""A11: tampered, unsigned, replayed, misaddressed and foreign parts are refused; the old part serves on.
+"""A11: tampered, unsigned, replayed, misaddressed and foreign parts are refused; the old part keeps serving.
 
-Every attack is a file in `tests/helpers/attacks/`: the change to an honest part, and the expected refusal.
+Every attack is a file in `tests/helpers/attacks/`: the change to a valid part, and the expected error.
 """
 
 import json
@@ -32,7 +32,7 @@ FILES = MODELS | WEIGHTS
 @pytest.fixture(scope="module")
 def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with fleet(tmp_path_factory.mktemp("fleet"), ("pi4",)) as found:
-        for _ in range(3):  # so that there are plans to be played again
+        for _ in range(3):  # so that there are plans to replay
             found.leader.ship(pieces((6,), ("pi4",)), segments())
         yield found
 
@@ -54,11 +54,11 @@ def send(one: Fleet, content: bytes, signature: bytes, blobs: dict[str, bytes], 
 
 
 def attack(one: Fleet, file: dict[str, Any]) -> None:
-    """Send an honest part with the file's changes."""
+    """Send a valid part with the file's changes."""
     import hashlib
 
     epoch = one.agents["pi4"].parts.epoch + file.get("epoch_ahead", 1)
-    # Another golden input each time: a blob that is there already would not travel.
+    # Another golden input each time: a blob that the agent has would not be sent.
     shipment = honest(one, epoch, seed=epoch + len(file["why"]), runtime=file.get("runtime", "onnxruntime"))
     manifest, blobs = shipment.manifest, dict(shipment.blobs)
     assert manifest.model is not None
@@ -92,7 +92,7 @@ def test_attack(one: Fleet, proof: Proof, path: Path) -> None:
     with pytest.raises(DeployError, match=file["refused"]):
         attack(one, file)
     assert one.leader.infer(x).logits.tobytes() == before
-    proof.show("attack refused, the old part serves on")
+    proof.show("attack refused, the old part keeps serving")
 
 
 def test_every_kind_is_there() -> None:
@@ -117,7 +117,7 @@ def test_flipped_bytes_of_a_manifest(one: Fleet, proof: Proof) -> None:
 
 
 def test_mutated_models_end_no_process(proof: Proof) -> None:
-    """What no leader signs gets nowhere near; in the process where parts are tried it ends nothing."""
+    """Mutated models, which no leader would sign, do not end the process in which parts are checked."""
     honest, count = exported().cut(1, 6), proof.count(100, prove=2000, long=1_000_000)
     assert honest is not None
     run = subprocess.run(

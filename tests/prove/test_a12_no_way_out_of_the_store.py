@@ -1,4 +1,4 @@
-"""A12: no name that comes from outside leads out of the store."""
+"""A12: no name from outside (path traversal, symbolic link) leads out of the agent's store."""
 
 import hashlib
 import random
@@ -28,7 +28,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 
 def digest_of(folder: Path) -> str:
-    """What lies in a folder, names and contents."""
+    """Return the digest of a folder's names and contents."""
     lines = [f"{path} {path.stat().st_size}" for path in sorted(folder.rglob("*"))]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
@@ -38,7 +38,7 @@ def names(count: int) -> Iterator[str]:
     for _ in range(count):
         name = rng.choice(_BASES)
         made = rng.choice(("", "/", "../", "a")) + name + rng.choice(("", "/..", "\0", ".part"))
-        yield f"../{made}" if made in ("a", "a-rf") else made  # by themselves these two are names
+        yield f"../{made}" if made in ("a", "a-rf") else made  # without `../` these two are valid names
 
 
 def test_names_that_lead_elsewhere(one: Fleet, proof: Proof) -> None:

@@ -1,4 +1,4 @@
-"""A13: pickles and archives are refused by what they are, whatever their names; none of their code runs."""
+"""A13: pickles and archives are refused by their content, whatever their names; none of their code runs."""
 
 import pytest
 from attacks.models import CANARY, MODELS

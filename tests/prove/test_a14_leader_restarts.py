@@ -1,4 +1,4 @@
-"""A14: a leader that is killed while it ships: agents keep what is whole, nothing of it travels again."""
+"""A14: when a leader is killed while it ships, agents keep complete parts, which are not sent again."""
 
 import multiprocessing
 import os
@@ -13,15 +13,15 @@ from prove.shipper import ship
 
 ANSWERS_S, SEEDS = 2.0, 3
 
-# Leaders are forked from a process that has imported all and run nothing.
+# Leaders are forked from a process that has imported everything and run nothing.
 CLEAN = multiprocessing.get_context("forkserver")
 CLEAN.set_forkserver_preload(["prove.shipper", "torch._dynamo"])
 
 
 def leader(own: Own, seed: int, after_s: float | None = None) -> tuple[float, dict[str, int]]:
-    """Start a leader; without `after_s` give the seconds to its first answer and the bytes that travelled.
+    """Start a leader; without `after_s` return the seconds to its first answer and the bytes sent.
 
-    With it, kill the leader so long after its start.
+    With it, kill the leader so many seconds after its start.
     """
     near, far = CLEAN.Pipe()
     addresses = {name: agent.address for name, agent in own.agents.items()}
@@ -43,10 +43,10 @@ def leader(own: Own, seed: int, after_s: float | None = None) -> tuple[float, di
 
 
 def test_killed_while_shipping(tmp_path: Path, proof: Proof, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # else it finds nothing to import beforehand
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # so that the fork server can import them
     kills, answered, again, whole = proof.count(3, prove=20, long=500), list[float](), 0, 0
     with own_agents(tmp_path) as own:
-        # Each plan once, so that it is exported; the last of them says how long a deployment takes.
+        # Each plan once, so that it is exported; the last one gives the duration of a deployment.
         lasts_s = [leader(own, seed)[0] for seed in range(SEEDS)][-1]
         for n in range(kills):
             for blob in (tmp_path / "agents").glob("*/blobs/*"):
@@ -60,10 +60,10 @@ def test_killed_while_shipping(tmp_path: Path, proof: Proof, monkeypatch: pytest
             answered.append(seconds)
             whole += sum(sent.values())
     assert whole == 0, "parts that were there travelled again"
-    # `make test` runs beside others: there it is the median that must hold.
+    # `make test` may run beside other work: there the median must hold.
     assert (max if LEVEL else median)(answered) < ANSWERS_S
     proof.show(
         f"{kills} kills, spread over a deployment: first answer of the next leader in {min(answered):.2f} to "
-        f"{max(answered):.2f} s after its imports, {again} of {3 * kills} parts were there already, of whole "
-        "plans 0 bytes travelled again"
+        f"{max(answered):.2f} s after its imports, {again} of {3 * kills} parts were complete, of complete "
+        "plans 0 bytes were sent again"
     )

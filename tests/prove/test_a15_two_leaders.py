@@ -1,4 +1,4 @@
-"""A15: of two leaders the one with the lower epoch is refused, loudly, and what serves goes on."""
+"""A15: of two leaders the one with the lower epoch is refused with an error, and the other keeps serving."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +18,7 @@ Two = tuple[Leader, Leader]
 
 @pytest.fixture
 def two(tmp_path: Path) -> Iterator[Two]:
-    """An older leader and a newer one, each with its plan shipped; what the newer serves goes on."""
+    """An older and a newer leader, each with its plan shipped; the newer one serves."""
     with fleet(tmp_path) as three:
         older, newer = three.leader, three.new_leader()
         older.ship(pieces(), segments(0))
@@ -31,7 +31,7 @@ def two(tmp_path: Path) -> Iterator[Two]:
 
 
 def offer(leader: Leader, device: str, epoch: int) -> list[str]:
-    """Have a leader offer a device its part of plan `epoch`, rightly signed."""
+    """Offer a device its part of plan `epoch` from a leader, with a valid signature."""
     made = make_shipments(pieces(), segments(0), leader.agents, leader._cluster, leader._fingerprint, epoch)
     content = manifest_bytes(made[device].manifest)
     return leader.clients[device].offer(content, sign(content, leader._key))
@@ -40,13 +40,15 @@ def offer(leader: Leader, device: str, epoch: int) -> list[str]:
 def test_the_lower_and_the_same_epoch_are_refused(two: Two, proof: Proof) -> None:
     older, newer = two
     assert older.epoch < newer.epoch
-    # The second is what two leaders that count on from the same plan come to: the number is taken.
+    # The second case is two leaders that continue from the same plan: the number is in use.
     for epoch in (older.epoch, newer.epoch):
         words = f"plan {epoch} is not newer than plan {newer.epoch}.*another leader"
         for device in DEVICES:
             with pytest.raises(DeployError, match=f"{device}: {words}"):
                 offer(older, device, epoch)
-    proof.show("plans of a lower and of the same number, offered to 3 devices by the older leader: refused")
+    proof.show(
+        "plans with a lower and with the same number, offered to 3 devices by the older leader: refused"
+    )
 
 
 def test_requests_by_a_plan_that_has_ended(two: Two, proof: Proof) -> None:

@@ -1,4 +1,4 @@
-"""A16: a request that is sent again, as its answer was lost, gets the same answer and is not run again."""
+"""A16: a request that is retried because its answer was lost gets the same answer and is run once."""
 
 import secrets
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_lost_answers(tmp_path: Path, proof: Proof, monkeypatch: pytest.MonkeyPa
         runs[0] = 0
         for n, x in enumerate(sent):
             request, before = secrets.token_hex(16), runs[0]
-            # Most answers come too late; of every tenth request the connection ends before its answer.
+            # Most answers are late; for every tenth request the connection closes before its answer.
             if n % 10:
                 proxy.late_answers.set()
             else:
@@ -49,7 +49,7 @@ def test_lost_answers(tmp_path: Path, proof: Proof, monkeypatch: pytest.MonkeyPa
                 leader.start(x, LATE_S if n % 10 else 1.0, request=request)()
             proxy.late_answers.clear()
             proxy.drop_answers = False
-            lost += runs[0] - before  # a request that never arrived is not run, and then it is
+            lost += runs[0] - before  # a request that did not arrive is run by its retry
             first = three.leader.start(x, 5.0, request=request)()
             again = three.leader.start(x, 5.0, request=request)()
             assert first.logits.tobytes() == again.logits.tobytes() and first.trail == again.trail
@@ -71,4 +71,4 @@ def test_the_window_has_bounds(proof: Proof) -> None:
     assert not window.claim(1999)[1] and window.claim(100)[1]
     now[0] = 61.0
     assert window.claim(1999)[1]
-    proof.show("window: 1,024 answers, 60 s")
+    proof.show("answer cache: 1,024 answers, 60 s")

@@ -1,4 +1,4 @@
-"""A17: a steady load is held: no error, memory flat, answers in time."""
+"""A17: a steady load is served without errors, with constant memory and answers in time."""
 
 import threading
 import time
@@ -14,7 +14,7 @@ RATE_PER_S, P99_S, SLOPE = 500, 0.010, 1 << 20
 
 def test_a_steady_load(tmp_path: Path, proof: Proof) -> None:
     seconds, clients = proof.count(3, prove=30, long=3600), 4
-    # `make test` runs beside others: there the rate is lower, and what must hold is that nothing fails.
+    # `make test` may run beside other work: there the rate is lower, and only errors fail the test.
     strict = seconds >= 30
     rate = RATE_PER_S if strict else 100
     taken: list[float] = []
@@ -31,7 +31,7 @@ def test_a_steady_load(tmp_path: Path, proof: Proof) -> None:
                 sent = time.monotonic()
                 try:
                     leader.infer(x)
-                except Exception as error:  # each counts, whatever it is
+                except Exception as error:  # any error counts
                     errors.append(error)
                 taken.append(time.monotonic() - sent)
 

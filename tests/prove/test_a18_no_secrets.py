@@ -1,4 +1,4 @@
-"""A18: no path, no key and no content in what an agent says, to its caller or to its log."""
+"""A18: an agent's errors and its log hold no path, no key and no content."""
 
 import subprocess
 import sys
@@ -17,7 +17,7 @@ from jmsnas.errors import DeployError
 
 
 def wrong_calls(own: Own) -> list[str]:
-    """What is said to callers who ask wrongly, in every way there is."""
+    """Return the errors of every kind of wrong call."""
     said = []
     identity = read_identity(own.folder / "certs" / "leader")
     address = own.agents["pi4"].address
@@ -42,7 +42,7 @@ def wrong_calls(own: Own) -> list[str]:
         with pytest.raises(DeployError) as refused:
             own.leader.clients["pi4"].put(digest, b"x")
         said.append(str(refused.value))
-    # The disk is taken away under the agent.
+    # The agent's disk becomes unavailable.
     for blob in (own.folder / "agents" / "pi4" / "blobs").iterdir():
         blob.unlink()
     own.agents["pi4"].restart()
@@ -72,7 +72,7 @@ def test_nothing_leaks(tmp_path: Path, proof: Proof, capfd: pytest.CaptureFixtur
 
 
 def test_no_pickle_in_what_is_deployed(proof: Proof) -> None:
-    """The tree's deployment imports no pickle, and an agent's process loads none of torch and its like."""
+    """Deployment code imports no pickle, and an agent loads neither torch nor other large packages."""
     script = (
         "import sys, jmsnas.deploy.agent.agent; "
         "heavy = ('torch', 'sklearn', 'pandas', 'matplotlib', 'torchvision', 'onnx', 'pyarrow', 'google'); "

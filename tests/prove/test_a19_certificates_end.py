@@ -1,4 +1,4 @@
-"""A19: an expiring certificate warns from fourteen days on, and is renewed without a lost request."""
+"""A19: an expiring certificate is warned of from 14 days before, and is renewed without a lost request."""
 
 import threading
 import time
@@ -19,7 +19,7 @@ def test_it_warns_in_time(tmp_path: Path, proof: Proof) -> None:
     (folder,) = make_certificates(tmp_path, ("pi4",), days=100)
     identity, now = read_identity(folder), datetime.now(UTC)
     warned = [bool(expiry_warning(identity, now + timedelta(days=day, minutes=1))) for day in range(101)]
-    # The certificate began a day ago by its own word, and ends 100 days from now.
+    # The certificate is valid from a day ago until 100 days from now.
     assert warned == [False] * 86 + [True] * 15
     proof.show("warns from 14 days before the end, not before")
 
@@ -35,7 +35,7 @@ def test_renewed_under_load(tmp_path: Path, proof: Proof, monkeypatch: pytest.Mo
                 try:
                     three.leader.infer(x)
                     answers[0] += 1
-                except Exception as error:  # each counts, whatever it is
+                except Exception as error:  # any error counts
                     errors.append(error)
 
         threads = [threading.Thread(target=load) for _ in range(2)]
@@ -46,7 +46,7 @@ def test_renewed_under_load(tmp_path: Path, proof: Proof, monkeypatch: pytest.Mo
             time.sleep(0.4)
             make_certificates(tmp_path / "certs", tuple(three.agents))
         time.sleep(0.4)
-        # Who comes now meets the new certificates, and is known by the old fingerprint.
+        # New connections use the new certificates, and the old fingerprint is still accepted.
         newcomer = Leader(tmp_path / "certs" / "leader", three.leader.agents)
         newcomer.ship(pieces(), segments())
         newcomer.infer(x)

@@ -1,6 +1,6 @@
-"""A1: each answered request equals bit for bit the logits of exactly one plan, whatever is killed or cut.
+"""A1: each answer equals bit for bit the logits of exactly one plan, whatever is killed or disconnected.
 
-Every plan has weights of its own, so that any mix of old and new parts would be seen.
+Every plan has its own weights, so that any mix of old and new parts is detected.
 """
 
 import random
@@ -27,7 +27,7 @@ Plans = dict[int, tuple[int, tuple[int, ...]]]
 
 
 class Load:
-    """Clients that ask by whatever leader is there, and the history of what they were told."""
+    """Clients that send requests by the current leader, and the history of their answers."""
 
     def __init__(self, leader: Leader) -> None:
         self.leader = leader
@@ -44,7 +44,7 @@ class Load:
             try:
                 answer = self.leader.infer(IMAGES[n], timeout_s=1.0)
                 self.history.append((n, answer.epoch, answer.logits.tobytes()))
-            except (JmsnasError, ValueError):  # a closed channel of a leader that is gone
+            except (JmsnasError, ValueError):  # a closed channel of a leader that has ended
                 self.errors += 1
                 time.sleep(0.005)
             self.slowest_s = max(self.slowest_s, time.monotonic() - began)
@@ -62,7 +62,7 @@ class Load:
 
 
 def ship(load: Load, plans: Plans, rng: random.Random, tries: int = 40) -> None:
-    """Ship a plan with other weights, until it serves."""
+    """Ship a plan with other weights, and wait until it serves."""
     seed, cuts = len(plans) % 3, CUTS[rng.randrange(len(CUTS))]
     for _ in range(tries):
         try:
@@ -76,7 +76,7 @@ def ship(load: Load, plans: Plans, rng: random.Random, tries: int = 40) -> None:
 
 
 def through(own: Own, proxy: Proxy) -> Leader:
-    """A leader by whose plans the last link leads through the proxy."""
+    """Return a leader whose plans use the proxy for the last link."""
     leader = own.new_leader()
     last = leader.agents["cloud"]
     leader.agents["cloud"] = AgentAddress("cloud", proxy.address, last.fingerprint)

@@ -1,4 +1,4 @@
-"""A2: an answer or an error by the deadline and a few milliseconds; none after it."""
+"""A2: every request ends with an answer or an error within milliseconds of its deadline."""
 
 import gc
 import time
@@ -23,7 +23,7 @@ def test_the_deadline_is_kept_behind_a_slow_device(tmp_path: Path, proof: Proof)
     with fleet(tmp_path) as three:
         three.leader.ship(slow, segments())
         three.leader.infer(x)  # the devices have connected
-        gc.collect()  # what the export left behind
+        gc.collect()  # garbage of the export
 
         def overshoot(_: int) -> float:
             began = time.monotonic()
@@ -33,7 +33,7 @@ def test_the_deadline_is_kept_behind_a_slow_device(tmp_path: Path, proof: Proof)
 
         with ThreadPoolExecutor(CLIENTS) as pool:
             late = list(pool.map(overshoot, range(calls)))
-    # `make test` runs beside others: of a hundred calls one may have waited for the core.
+    # `make test` may run beside other work: one of a hundred calls may have waited for a core.
     p99, worst = float(np.quantile(late, 0.99 if calls >= 500 else 0.9)), max(late)
     assert p99 <= P99_S and (worst <= MAX_S or calls < 500)
     over = f"overshoot p99 {1e3 * float(np.quantile(late, 0.99)):.1f}, max {1e3 * worst:.1f} ms"

@@ -1,4 +1,4 @@
-"""A3: an agent killed mid-inference is told at once, and a plan without it serves within seconds."""
+"""A3: an agent killed during inference is reported at once, and a plan without it serves within seconds."""
 
 import threading
 import time
@@ -44,6 +44,6 @@ def test_kill_mid_inference(tmp_path: Path, proof: Proof) -> None:
             own.leader.clients["laptop"].healthy(5.0)
     assert max(told) < TOLD_S and max(served) < SERVES_S
     proof.show(
-        f"{kills} kills: told in {1e3 * min(told):.1f} to {1e3 * max(told):.0f} ms, new plan serves in "
+        f"{kills} kills: reported in {1e3 * min(told):.1f} to {1e3 * max(told):.0f} ms, new plan serves in "
         f"{min(served):.2f} to {max(served):.2f} s"
     )

@@ -1,4 +1,4 @@
-"""A5: ten times the load: the queue is bounded, what does not fit is refused at once, memory stays flat."""
+"""A5: at ten times the load the queue is bounded, excess requests are refused at once, memory is constant."""
 
 import secrets
 import time
@@ -25,7 +25,7 @@ def test_waves_of_ten_times_the_capacity(tmp_path: Path, proof: Proof) -> None:
         alone = pieces((6,), ("pi4",))
         own.leader.ship(tuple(replace(piece, hold_s=0.05) for piece in alone), segments())
         own.leader.infer(x)
-        # Streams of one connection wait for each other: each of the others has its own.
+        # Streams of one connection wait for each other: each client has its own connection.
         leaders = [own.leader, *(own.new_leader() for _ in range(9))]
         for leader in leaders:
             leader._plan = own.leader._plan
@@ -53,7 +53,7 @@ def test_waves_of_ten_times_the_capacity(tmp_path: Path, proof: Proof) -> None:
     assert refused > 5 * answered / 2 and answered >= 9 * waves and not late
     assert more < MORE_BYTES
     middle, p99 = (float(np.quantile(quick, q)) for q in (0.5, 0.99))
-    # `make test` runs beside others: there it is the median that must hold.
+    # `make test` may run beside other work: there the median must hold.
     assert (p99 if LEVEL else middle) < REFUSED_S
     proof.show(
         f"{waves} waves of 90: {answered} answered in time, {refused} refused (p50 {1e3 * middle:.0f}, p99 "

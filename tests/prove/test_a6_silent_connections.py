@@ -1,4 +1,4 @@
-"""A6: hundreds of silent or half-open connections hold nothing up, and are closed in seconds."""
+"""A6: hundreds of silent or half-open connections delay no request, and are closed within seconds."""
 
 import selectors
 import socket
@@ -23,18 +23,18 @@ def test_silent_connections(tmp_path: Path, proof: Proof) -> None:
         sockets = []
         for n in range(count):
             connection = socket.create_connection((host, int(port)), 5)
-            # Every second one begins a TLS handshake and says no more.
+            # Every second one starts a TLS handshake and sends nothing more.
             if n % 2:
                 connection.sendall(b"\x16\x03\x01\x02\x00\x01\x00")
             sockets.append(connection)
         opened = time.monotonic()
         with ThreadPoolExecutor(1) as pool:
-            closing = pool.submit(_all_closed, sockets)  # beside the requests, however long these take
+            closing = pool.submit(_all_closed, sockets)  # concurrently with the requests
             beside_s = _p99(own)
             closed_s = closing.result() - opened
         assert own.leader.clients["pi4"].healthy(5)
     assert closed_s <= CLOSED_S
-    # `make test` runs beside others: a hundredth of its requests may wait for the core.
+    # `make test` may run beside other work: 1 % of the requests may wait for a core.
     assert beside_s < SLOWER * alone_s + NOISE_S[LEVEL]
     proof.show(
         f"{count} silent connections: closed after {closed_s:.1f} s, p99 {1e3 * alone_s:.1f} -> "
@@ -43,7 +43,7 @@ def test_silent_connections(tmp_path: Path, proof: Proof) -> None:
 
 
 def _all_closed(sockets: list[socket.socket]) -> float:
-    """Wait until the other side has closed them all, and give the moment; ten bars later at the latest."""
+    """Wait until the other side has closed them all, at most ten times the limit, and return the time."""
     end = time.monotonic() + 10 * CLOSED_S
     with selectors.DefaultSelector() as selector:
         for connection in sockets:
@@ -55,7 +55,7 @@ def _all_closed(sockets: list[socket.socket]) -> float:
                     over = not key.fileobj.recv(100)  # type: ignore[union-attr]
                 except ConnectionError:
                     over = True
-                if over:  # else a TLS alert, which comes first
+                if over:  # otherwise a TLS alert, which comes first
                     selector.unregister(key.fileobj)
                     key.fileobj.close()  # type: ignore[union-attr]
     return time.monotonic()
@@ -63,7 +63,7 @@ def _all_closed(sockets: list[socket.socket]) -> float:
 
 def _p99(own: Own) -> float:
     (x,), taken = images(1), []
-    for _ in range(1000):  # of a hundred the 99th percentile would be the slowest but one
+    for _ in range(1000):  # the 99th percentile of a hundred would be the second slowest
         began = time.monotonic()
         own.leader.infer(x)
         taken.append(time.monotonic() - began)

@@ -1,4 +1,4 @@
-"""A7: peers without the right certificate are refused, and no handler is entered."""
+"""A7: peers without a valid certificate are refused before any handler runs."""
 
 import datetime
 from collections.abc import Callable, Iterator
@@ -30,7 +30,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 @pytest.fixture(autouse=True)
 def handlers(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Note what is reached behind the guard."""
+    """Record the handlers that are called."""
     entered.clear()
     for owner, name in ((AgentParts, "offer"), (RequestHandler, "_answer"), (service, "measure_link")):
         monkeypatch.setattr(owner, name, lambda *_, name=name: entered.append(name))
@@ -49,7 +49,7 @@ def own_identity(three: Fleet, name: str) -> Identity:
 
 
 def expired(three: Fleet) -> Identity:
-    """A certificate of our own CA whose time is over."""
+    """An expired certificate of our own CA."""
     from jmsnas.deploy.transport.certificates import _authority, _builder, _key
 
     folder = three.folder / "certs"
@@ -107,7 +107,7 @@ def test_no_certificate_at_all(three: Fleet, proof: Proof, how: str) -> None:
 
 
 def test_an_agent_of_another_name_gets_nothing(three: Fleet, proof: Proof) -> None:
-    # The leader wants cloud, and finds pi4 at its address.
+    # The leader connects to cloud, and pi4 is at its address.
     channel = open_channel(three.leader.agents["pi4"].address, "cloud", own_identity(three, "leader"))
     with pytest.raises(grpc.RpcError) as refused:
         channel.unary_unary(f"/{SERVICE}/Describe")(pack_message({}), timeout=3)
@@ -117,7 +117,7 @@ def test_an_agent_of_another_name_gets_nothing(three: Fleet, proof: Proof) -> No
 
 
 def test_data_from_a_device_that_is_no_neighbour(three: Fleet, proof: Proof) -> None:
-    # pi4 sends to laptop alone: cloud must not take data from it.
+    # pi4 sends to laptop only: cloud must not accept data from it.
     channel = open_channel(three.leader.agents["cloud"].address, "cloud", own_identity(three, "pi4"))
     (x,) = images(1)
     header = TensorHeader("0" * 32, three.leader.epoch, "f4", x.shape)
@@ -131,7 +131,7 @@ def test_data_from_a_device_that_is_no_neighbour(three: Fleet, proof: Proof) -> 
 
 
 def test_a_revoked_leader(three: Fleet, proof: Proof) -> None:
-    # A certificate of our CA for the leader's name with another key: as good as any other device's.
+    # A certificate of our CA for the leader's name with another key.
     from jmsnas.deploy.transport.certificates import _authority, _certify
 
     folder = three.folder / "certs"

@@ -1,4 +1,4 @@
-"""A8: garbage on the port never ends the process, and those with a certificate are still served."""
+"""A8: garbage on the port does not end the process, and clients with a certificate are still served."""
 
 import contextlib
 import random
@@ -16,14 +16,14 @@ from jmsnas.deploy.transport.certificates import make_certificates
 from jmsnas.errors import DeployError
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-MORE_BYTES, MORE_LOG = 128 << 20, 10_000  # of memory, and of log, for which strangers are no reason
+MORE_BYTES, MORE_LOG = 128 << 20, 10_000  # most growth of memory and log that unauthenticated peers may cause
 
 
 def garbage(rng: random.Random) -> bytes:
     kind = rng.randrange(4)
     if kind == 0:
         return rng.randbytes(rng.randrange(1, 400))
-    if kind == 1:  # a TLS record that lies about its length
+    if kind == 1:  # a TLS record with a false length
         return b"\x16\x03\x01" + rng.randbytes(2) + rng.randbytes(rng.randrange(100))
     if kind == 2:  # HTTP/2 frames without TLS
         frames = (rng.randbytes(3) + bytes([rng.randrange(12)]) + rng.randbytes(5) for _ in range(20))
@@ -45,7 +45,7 @@ def test_garbage_on_the_port(tmp_path: Path, proof: Proof, capfd: pytest.Capture
         assert own.agents["pi4"].process.poll() is None
         assert own.leader.infer(x).logits.tobytes() == before.logits.tobytes()
     assert more < MORE_BYTES and len(capfd.readouterr().err) < MORE_LOG
-    proof.show(f"{count} connections of garbage: it serves on, memory {more / 2**20:+.0f} MB")
+    proof.show(f"{count} connections of garbage: the agent keeps serving, memory {more / 2**20:+.0f} MB")
 
 
 def test_streams_opened_and_reset_at_once(tmp_path: Path, proof: Proof) -> None:
@@ -53,7 +53,9 @@ def test_streams_opened_and_reset_at_once(tmp_path: Path, proof: Proof) -> None:
     with own_agents(tmp_path, ("pi4",)) as own:
         own.leader.ship(pieces((6,), ("pi4",)), segments())
         before = own.leader.infer(x)
-        make_certificates(tmp_path / "certs", ("other",))  # any device of ours: without a certificate none is
+        make_certificates(
+            tmp_path / "certs", ("other",)
+        )  # another device of ours, as resets need a valid certificate
         agent, answers, refused = own.agents["pi4"], 0, 0
         rss = rss_bytes(agent.process.pid)
         with ThreadPoolExecutor(1) as pool:
@@ -64,7 +66,7 @@ def test_streams_opened_and_reset_at_once(tmp_path: Path, proof: Proof) -> None:
                 try:
                     assert own.leader.infer(x).logits.tobytes() == before.logits.tobytes()
                     answers += 1
-                except DeployError as error:  # a flood from a device of ours may take all places: SECURITY.md
+                except DeployError as error:  # a flood from a device of ours may fill the queue: SECURITY.md
                     assert "RESOURCE_EXHAUSTED" in str(error)
                     refused += 1
         more = rss_bytes(agent.process.pid) - rss

@@ -1,4 +1,4 @@
-"""A9: whatever comes as a frame, the one error is ours. The corpus is mutated, the seed printed."""
+"""A9: a malformed frame raises a FrameError and nothing else; frames are mutated, the seed is printed."""
 
 import time
 
@@ -23,4 +23,4 @@ def test_only_our_error(proof: Proof) -> None:
     read = on_both(frames, seed, count, CORPUS)
     assert 0 < read < count
     rate = count / (time.monotonic() - began)
-    proof.show(f"{count:,} mutated frames ({rate:,.0f}/s, seed {seed}): {read:,} still whole, 0 other errors")
+    proof.show(f"{count:,} mutated frames ({rate:,.0f}/s, seed {seed}): {read:,} still valid, 0 other errors")

@@ -1,4 +1,4 @@
-"""P2: disk full, read-only or over quota: the old table is intact, one line, exit 1; with room it goes on."""
+"""P2: with a full, read-only or over-quota disk the table is intact and the command exits with one line."""
 
 import errno
 import os
@@ -12,14 +12,14 @@ from pathlib import Path
 import pytest
 from prove.faults import Faults, inject
 from prove.proof import Proof
-from prove.synthetic_blocks import Confirmed, Sit
+from prove.synthetic_blocks import Confirmed, ConfirmingRunner
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
-from jmsnas.profiler.profile import profile_device
+from jmsnas.profiler.profile import ProfileOptions
 from jmsnas.profiler.table.parquet import read_table
 
-# Five blocks: every file call of a run that measures them can be tried.
+# Five blocks, so that every file call of a run that measures them can be tried.
 SPACE = """
 name = "tiny"
 input = [1, 4, 4]
@@ -33,16 +33,17 @@ head = {channels = 8}
 
 @pytest.fixture(autouse=True)
 def confirmed(monkeypatch: pytest.MonkeyPatch) -> Confirmed:
-    """Let the command line make rows up, at once; what the journal confirms of them."""
+    """Make the command line report synthetic rows, and return those that the journal confirms."""
     found = Confirmed()
-    assert profile_device.__kwdefaults__ is not None
-    monkeypatch.setitem(profile_device.__kwdefaults__, "sit", Sit(found))
-    monkeypatch.setitem(profile_device.__kwdefaults__, "watch", None)
+    defaults = ProfileOptions.__init__.__kwdefaults__
+    assert defaults is not None
+    monkeypatch.setitem(defaults, "run_job", ConfirmingRunner(found))
+    monkeypatch.setitem(defaults, "read_host", None)
     return found
 
 
 def typed(place: Path, *words: str) -> tuple[int, str]:
-    """Exit code and what was said on stderr."""
+    """Run a command, and return its exit code and stderr."""
     command = ["profile", "--runtime", "torch", "--parts", "0", "--workspace", str(place), *words]
     found = CliRunner().invoke(app, command)
     assert isinstance(found.exception, SystemExit | None), found.exception
@@ -50,8 +51,8 @@ def typed(place: Path, *words: str) -> tuple[int, str]:
 
 
 def refused(place: Path, confirmed: Confirmed, *words: str) -> str:
-    """Run a command for which there is no room, and return what it says."""
-    before = Confirmed(confirmed.told)
+    """Run a command without enough disk space, and return its stderr."""
+    before = Confirmed(confirmed.confirmed)
     code, said = typed(place, *words)
     check_refusal(place, before, code, said)
     return said
@@ -65,7 +66,7 @@ def check_refusal(place: Path, before: Confirmed, code: int, said: str) -> None:
 
 
 def goes_on(place: Path, confirmed: Confirmed, *words: str) -> None:
-    """Run the same command when there is room."""
+    """Run the same command with enough disk space."""
     assert typed(place, *words)[0] == 0
     confirmed.check(read_table(place / "tables" / "local.parquet").all_rows)
 
@@ -79,10 +80,10 @@ def test_every_file_call_of_the_command_line(
     first = ("--space", str(tmp_path / "tiny.toml"), "--off-grid", "0")
     second = ("--space", str(tmp_path / "tiny.toml"), "--off-grid", "1")
     assert typed(tmp_path / "before", *first)[0] == 0
-    at, before = 0, list(confirmed.told)
+    at, before = 0, list(confirmed.confirmed)
     while True:
         at += 1
-        place, confirmed.told[:] = tmp_path / str(at), before
+        place, confirmed.confirmed[:] = tmp_path / str(at), before
         shutil.copytree(tmp_path / "before", place)
         faults = Faults(at, number, full=True)
         with monkeypatch.context() as patched:
@@ -92,12 +93,14 @@ def test_every_file_call_of_the_command_line(
             break
         check_refusal(place, Confirmed(before), code, said)
     assert code == 0
-    proof.show(f"{errno.errorcode[number]} from every file call on, {at - 1} points: table intact, exit 1")
+    proof.show(
+        f"{errno.errorcode[number]} from every file call on, {at - 1} points: table intact, exit code 1"
+    )
 
 
 @contextmanager
 def small_disk(folder: Path) -> Iterator[Path]:
-    """A disk of 1 MB of its own."""
+    """Mount a file system of 1 MB."""
     if os.geteuid():
         pytest.skip("only root can mount a small disk")
     folder.mkdir()
@@ -115,10 +118,10 @@ def small_disk(folder: Path) -> Iterator[Path]:
 def test_full_disk(tmp_path: Path, confirmed: Confirmed, proof: Proof) -> None:
     with small_disk(tmp_path / "disk") as disk:
         assert typed(tmp_path / "before", "--off-grid", "0")[0] == 0
-        told, ballast = list(confirmed.told), disk / "ballast"
-        # The journal takes about 180 kB, the table 60: room ends in one or in the other.
+        told, ballast = list(confirmed.confirmed), disk / "ballast"
+        # The journal takes about 180 kB, the table 60 kB: space ends in one or in the other.
         for left_kb in (0, 40, 150, 200):
-            confirmed.told[:] = told
+            confirmed.confirmed[:] = told
             place = disk / str(left_kb)
             shutil.copytree(tmp_path / "before", place)
             with ballast.open("wb", buffering=0) as file:
@@ -129,7 +132,7 @@ def test_full_disk(tmp_path: Path, confirmed: Confirmed, proof: Proof) -> None:
             ballast.unlink()
             goes_on(place, confirmed, "--space", "imagenet", "--off-grid", "0")
             shutil.rmtree(place)
-    proof.show("disk of 1 MB with 0, 40, 150 and 200 kB left: exit 1, then goes on")
+    proof.show("disk of 1 MB with 0, 40, 150 and 200 kB left: exit code 1, then resumes")
 
 
 def test_disk_that_is_read_only_now(tmp_path: Path, confirmed: Confirmed, proof: Proof) -> None:
@@ -139,12 +142,12 @@ def test_disk_that_is_read_only_now(tmp_path: Path, confirmed: Confirmed, proof:
         assert "Read-only file system" in refused(disk, confirmed, "--off-grid", "3")
         subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
         goes_on(disk, confirmed, "--off-grid", "3")
-    proof.show("disk that turns read-only: exit 1, then goes on")
+    proof.show("disk that turns read-only: exit code 1, then resumes")
 
 
 @contextmanager
 def nobody(folder: Path) -> Iterator[None]:
-    """Be a user whom permissions bind, in a folder of its own: root may write into every folder."""
+    """Become an unprivileged user who owns the folder: root may write into every folder."""
     if os.geteuid():
         yield
         return
@@ -160,7 +163,7 @@ def nobody(folder: Path) -> Iterator[None]:
 def test_read_only_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, confirmed: Confirmed, proof: Proof
 ) -> None:
-    # Relative: the folders above are not for others to enter.
+    # Relative: other users may not enter the folders above.
     monkeypatch.chdir(tmp_path)
     place = Path("place")
     assert typed(place, "--off-grid", "0")[0] == 0
@@ -171,17 +174,17 @@ def test_read_only_folder(
         finally:
             (place / "tables").chmod(0o700)
         goes_on(place, confirmed, "--off-grid", "3")
-    proof.show("read-only folder: exit 1, then goes on")
+    proof.show("read-only folder: exit code 1, then resumes")
 
 
 def test_limit_of_file_size(tmp_path: Path, confirmed: Confirmed, proof: Proof) -> None:
     assert typed(tmp_path / "before", "--off-grid", "0")[0] == 0
-    told, before = list(confirmed.told), resource.getrlimit(resource.RLIMIT_FSIZE)
+    told, before = list(confirmed.confirmed), resource.getrlimit(resource.RLIMIT_FSIZE)
     for limit_kb in (1, 8, 48):
-        confirmed.told[:] = told
+        confirmed.confirmed[:] = told
         place = tmp_path / str(limit_kb)
         shutil.copytree(tmp_path / "before", place)
-        # Of this process: what is over it fails with EFBIG, as Python ignores the signal.
+        # Limit of this process: a larger file fails with EFBIG, as Python ignores the signal.
         resource.setrlimit(resource.RLIMIT_FSIZE, (1024 * limit_kb, before[1]))
         try:
             said = refused(place, confirmed, "--space", "imagenet", "--off-grid", "0")
@@ -189,4 +192,4 @@ def test_limit_of_file_size(tmp_path: Path, confirmed: Confirmed, proof: Proof) 
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
         assert "File too large" in said
         goes_on(place, confirmed, "--space", "imagenet", "--off-grid", "0")
-    proof.show("no file above 1, 8 and 48 kB: exit 1, then goes on")
+    proof.show("no file above 1, 8 and 48 kB: exit code 1, then resumes")

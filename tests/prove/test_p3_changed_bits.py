@@ -1,4 +1,4 @@
-"""P3: a changed bit is noticed, and so is a missing end."""
+"""P3: a changed bit and a missing end of a table are detected."""
 
 import random
 from dataclasses import replace
@@ -29,7 +29,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def noticed(read: Reader, path: Path, whole: str, what: str) -> bool:
-    """Whether a changed table was refused; fails where it gives another table, or kills who reads it."""
+    """Return whether a changed table was refused; fails where it gives another table or kills the reader."""
     try:
         found = read("read_table", path)
     except AssertionError as error:

@@ -1,4 +1,4 @@
-"""P4: a Parquet file of a stranger can hurt nobody: it is read, or refused by a TableError, within 1 GB."""
+"""P4: an untrusted Parquet file is read, or refused by a TableError, within 1 GB of memory."""
 
 import random
 from pathlib import Path

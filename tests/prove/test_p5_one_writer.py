@@ -1,4 +1,4 @@
-"""P5: of two profilers of one table the second is refused at once, with the first's process id."""
+"""P5: of two profilers of one table the second is refused at once with the first's process id."""
 
 import os
 import re
@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 from profiling_jobs import EAGER
 from prove.proof import Proof
-from prove.synthetic_blocks import Sit, synthetic_blocks
+from prove.synthetic_blocks import ConfirmingRunner, synthetic_blocks
 
 from jmsnas.errors import MeasurementError
-from jmsnas.profiler.profile import profile
+from jmsnas.profiler.profile import ProfileOptions, update_table
 from jmsnas.profiler.table.journal import table_lock
 
 AT_ONCE_S = 0.1
@@ -37,18 +37,19 @@ def started(*words: object) -> Iterator[Any]:
 
 @contextmanager
 def holder(path: Path) -> Iterator[Any]:
-    """Another process that is writing the table."""
+    """Another process that holds the lock of the table."""
     with started(path) as process:
         assert process.stdout.readline() == f"{process.pid}\n"
         yield process
 
 
 def refused(path: Path, pid: int) -> float:
-    """Try to profile, and give the seconds until it was refused."""
-    sit, blocks = Sit(lambda block, samples: pytest.fail("it measured")), synthetic_blocks(1)
+    """Try to profile, and return the seconds until it was refused."""
+    runner = ConfirmingRunner(lambda block, samples: pytest.fail("it measured"))
+    options, blocks = ProfileOptions(read_host=None, run_job=runner), synthetic_blocks(1)
     began = time.monotonic()
     with pytest.raises(MeasurementError, match=re.escape(f"another profiler (process {pid})")):
-        profile("local", blocks, [EAGER], path, cache=path.parent, sit=sit)
+        update_table("local", blocks, [EAGER], path, path.parent, options)
     return time.monotonic() - began
 
 
@@ -64,7 +65,7 @@ def path(tmp_path: Path) -> Path:
 
 def test_second_is_refused_at_once(path: Path, proof: Proof) -> None:
     with holder(path) as first:
-        # The fastest: that another process held the core meanwhile says nothing about the lock.
+        # The fastest one: other processes may have held the core during the others.
         seconds = min(refused(path, first.pid) for _ in range(5))
     assert seconds < AT_ONCE_S
     is_free(path)
@@ -91,7 +92,7 @@ def test_dead_holder_frees_it(path: Path, proof: Proof, ending: signal.Signals) 
 def test_left_over_file_holds_nothing(path: Path, proof: Proof) -> None:
     path.with_name(f".{path.name}.lock").write_text(f"{os.getppid()}\n")
     is_free(path)
-    proof.show("lock file of a process that lives, but holds nothing: free")
+    proof.show("lock file of a running process that does not hold the lock: free")
 
 
 def test_races(path: Path, proof: Proof) -> None:

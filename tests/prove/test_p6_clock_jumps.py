@@ -1,4 +1,4 @@
-"""P6: a wall clock that jumps changes no ratio, no row and no order; the date is a label."""
+"""P6: a wall clock that jumps changes no ratio, row or order."""
 
 import time
 from collections.abc import Callable
@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from profiling_jobs import BLOCKS, EAGER, sit_here
+from profiling_jobs import BLOCKS, EAGER, run_job_here
 from prove.fake_clock import FakeHost
 from prove.proof import Proof
 from prove.synthetic_blocks import synthetic_blocks
 
-from jmsnas.profiler.profile import profile
+from jmsnas.profiler.profile import ProfileOptions, update_table
 from jmsnas.profiler.session.job import EventHandler, ProfileJob
 from jmsnas.profiler.table.journal import journal_path
 from jmsnas.profiler.table.latency_table import LatencyTable
 from jmsnas.profiler.table.parquet import read_table
-from jmsnas.profiler.timing.paired_timing import measure
+from jmsnas.profiler.timing.paired_timing import Clocks, measure
 
 HOUR_S, DAY_S = 3600, 86400
 START = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -26,7 +26,7 @@ START = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 @dataclass
 class WallClock:
-    """What `time.time` and `datetime.now` tell: `steps_s` further at each look, in turn."""
+    """Fake wall clock: each call of `time.time` or `datetime.now` is one of `steps_s` later, in turn."""
 
     steps_s: tuple[float, ...]
     looks: int = 0
@@ -47,24 +47,25 @@ class WallClock:
 
         monkeypatch.setattr(time, "time", self.time)
         monkeypatch.setattr(time, "time_ns", lambda: int(self.time() * 1e9))
-        monkeypatch.setattr("jmsnas.profiler.session.event_row.datetime", Jumping)
+        monkeypatch.setattr("jmsnas.profiler.session.profiling_session.datetime", Jumping)
 
 
-def sit_on_a_fake_host(job: ProfileJob, report: EventHandler, tick: Callable[[], None]) -> None:
-    """Measure by the real timing code on a host in which nothing is left to chance."""
+def run_on_a_fake_host(job: ProfileJob, on_event: EventHandler, tick: Callable[[], None]) -> None:
+    """Measure with the real timing code on a deterministic host."""
     host = FakeHost(seed=7, noise=0.02)
     blocks = [host.timed(2e-5 * (1 + index)) for index in range(len(job.subjects))]
 
     def finished(index: int, found: Any) -> None:
-        report({"row": index, **asdict(found)})
+        on_event({"row": index, **asdict(found)})
         tick()
 
-    measure(blocks, [host.timed(1e-4)], finished, job.config, job.seed, clock=host.clock)
+    measure(blocks, [host.timed(1e-4)], finished, job.config, job.seed, clocks=Clocks(host.clock))
 
 
 def table_of(folder: Path) -> LatencyTable:
     path = folder / "local.parquet"
-    return profile("local", synthetic_blocks(12), [EAGER], path, cache=folder, sit=sit_on_a_fake_host)
+    options = ProfileOptions(read_host=None, run_job=run_on_a_fake_host)
+    return update_table("local", synthetic_blocks(12), [EAGER], path, folder, options)
 
 
 def without_dates(table: LatencyTable) -> list[dict[str, Any]]:
@@ -97,10 +98,13 @@ def test_real_measurement_on_a_jumping_clock(
     clock, path, began = WallClock((-DAY_S, HOUR_S)), tmp_path / "local.parquet", time.monotonic()
     with monkeypatch.context() as patched:
         clock.set(patched)
-        table = profile("local", BLOCKS, [EAGER], path, cache=tmp_path, budget_s=0.4, sit=sit_here)
+        options = ProfileOptions(budget_s=0.4, read_host=None, run_job=run_job_here)
+        table = update_table("local", BLOCKS, [EAGER], path, tmp_path, options)
     spent_s = time.monotonic() - began
     assert clock.looks and [row.block for row in table.rows] == sorted(BLOCKS)
     assert all(row.kind == "measured" and 0 < row.ratio < 100 and row.rounds >= 6 for row in table.rows)
     assert all(datetime.fromisoformat(row.measured_at) < START - timedelta(hours=1) for row in table.rows)
     assert 0.4 < spent_s < 10 and not journal_path(path).exists()
-    proof.show(f"6 ways to jump at every look: tables equal; a real measurement: {len(table.rows)} rows")
+    proof.show(
+        f"6 patterns of jumps at every reading: tables equal; a real measurement: {len(table.rows)} rows"
+    )

@@ -1,4 +1,4 @@
-"""P9: Ctrl-C ends within a second, keeps the rows, leaves no process; the same command goes on."""
+"""P9: Ctrl-C ends the profiler within a second and keeps its rows; the same command resumes."""
 
 import os
 import random
@@ -19,13 +19,13 @@ from jmsnas.profiler.table.schema import row_from_record
 from jmsnas.profiler.table.trust import is_disturbed
 
 BLOCKS = 53
-# A budget is spent to its end, so that rows come in for seconds.
+# A given budget is spent completely, so that rows are reported for seconds.
 WORDS = (
     *("profile", "--space", "digits", "--runtime", "torch"),
     *("--off-grid", "0", "--parts", "0", "--budget", "8s"),
 )
-# It says when its verb is about to begin: before that, Ctrl-C ends the start of Python.
-# A shell's background job ignores Ctrl-C, and so would what it starts.
+# It prints a line before the command starts: before that, Ctrl-C would end the start of Python.
+# A shell's background job ignores SIGINT, and its children would too.
 COMMAND = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -34,17 +34,17 @@ print('begins', flush=True)
 app()
 """
 
-# Called with the table's path and the seconds since the verb began: whether to press Ctrl-C now.
+# Returns whether to press Ctrl-C, given the table's path and the seconds since the command started.
 Moment = Callable[[Path, float], bool]
 
 
 def waiting(path: Path) -> int:
-    """How many rows the journal holds."""
+    """Return the number of rows in the journal."""
     return sum("row" in record for record in read_journal(journal_path(path)).records)
 
 
 def rows_of(path: Path) -> list[AnyRow]:
-    """All rows in table and journal."""
+    """Return all rows of the table and the journal."""
     records = read_journal(journal_path(path)).records
     waiting = [row_from_record(record["row"]) for record in records if "row" in record]
     return [*read_table(path).all_rows, *waiting] if path.exists() else waiting
@@ -54,7 +54,7 @@ def check_kept(before: list[AnyRow], after: list[AnyRow]) -> None:
     kept = {(row.block, sample) for row in after for sample in row.samples}
     for row in before:
         assert any(row.block == other.block for other in after), f"{row.block} is lost"
-        # A row that was disturbed gives way to one that was not.
+        # A disturbed row is replaced by one that is not.
         if not is_disturbed(row):
             assert all((row.block, sample) in kept for sample in row.samples), (
                 f"{row.block}: samples are lost"
@@ -73,7 +73,7 @@ MOMENTS: dict[str, Moment] = {
 
 
 def left_over(mark: str) -> list[str]:
-    """Processes of this run that still live, by what stands in their environment."""
+    """Return the running processes of this test, identified by an environment variable."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -85,7 +85,7 @@ def left_over(mark: str) -> list[str]:
 
 
 def stopped(place: Path, moment: Moment) -> float | None:
-    """Start the command, press Ctrl-C at a moment, and give the seconds until it ended; None if it had."""
+    """Start the command, press Ctrl-C, and return the seconds until it ended; None if it had ended before."""
     mark, path = uuid.uuid4().hex, place / "tables" / "local.parquet"
     process = subprocess.Popen(
         [sys.executable, "-c", COMMAND, *WORDS, "--workspace", str(place)],
@@ -93,7 +93,7 @@ def stopped(place: Path, moment: Moment) -> float | None:
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "JMSNAS_PROVE_RUN": mark},
-        start_new_session=True,  # a group of its own: Ctrl-C reaches all of it, and not the tests
+        start_new_session=True,  # its own process group, so that Ctrl-C does not reach the tests
     )
     try:
         assert process.stdout and process.stdout.readline() == "begins\n"
@@ -120,7 +120,7 @@ def stopped(place: Path, moment: Moment) -> float | None:
 
 
 def test_moments_in_a_row(tmp_path: Path, proof: Proof) -> None:
-    # One after the other in one workspace: each goes on where the one before was stopped.
+    # One after the other in one workspace: each resumes where the one before was stopped.
     names = list(MOMENTS)[: proof.count(1, prove=5, long=5)]
     took = {name: stopped(tmp_path, MOMENTS[name]) for name in names}
     assert None not in took.values(), f"it ended before: {took}"
@@ -140,11 +140,11 @@ def test_random_moments(tmp_path: Path, proof: Proof) -> None:
     check(proof, took, "random moments")
 
 
-# A quarter of an hour.
+# Takes a quarter of an hour.
 test_random_moments.__test__ = LEVELS.index("long") == LEVEL  # type: ignore[attr-defined]
 
 
 def check(proof: Proof, took: list[float], what: str) -> None:
-    limit_s = 1 if LEVEL else 3  # `make test` may have other work beside it
+    limit_s = 1 if LEVEL else 3  # `make test` may run beside other work
     assert took and max(took) < limit_s, what
-    proof.show(f"{len(took)} moments: ended in {max(took):.2f} s at most, rows kept, no process left")
+    proof.show(f"{len(took)} moments: ended within {max(took):.2f} s at most, rows kept, no process left")

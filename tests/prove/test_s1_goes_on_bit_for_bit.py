@@ -1,4 +1,4 @@
-"""S1: a search that is killed at any moment and started again ends in the same bits as one that never was."""
+"""S1: a search that is killed and resumed ends bit for bit as an uninterrupted one."""
 
 import multiprocessing
 import os
@@ -18,26 +18,26 @@ from jmsnas.nas.search.session import Callbacks, SearchResult
 from jmsnas.nas.supernet.checkpoint import StateDict
 
 TESTS = Path(__file__).parents[1]
-# What the next epoch of stage one depends on. A search that forgets one of them must end elsewhere.
+# The state that the next epoch of stage one depends on: a search that loses a piece must end differently.
 PIECES = ("weights", "optimizer", "alpha", "adam", "paths", "held_out")
 
 
 @pytest.fixture(scope="module")
 def whole() -> tuple[SearchResult, list[StateDict]]:
-    """An uninterrupted search and its state after each epoch."""
+    """Run an uninterrupted search, and keep its state after each epoch."""
     states: list[StateDict] = []
     hooks = Callbacks(save=lambda state: states.append(copied(state)))
     return search(CONFIG, SPACE, LUT, tiny_splits(), hooks), states
 
 
-# A process that has imported all and run nothing: what is forked from this one, where torch's threads have
-# run before, would wait for them for ever.
+# A process that has imported everything and run nothing: a fork of this one, in which torch's threads have
+# run, would wait for them for ever.
 CLEAN = multiprocessing.get_context("forkserver")
-CLEAN.set_forkserver_preload(["prove.searched", "torch._dynamo"])  # an optimiser loads the latter
+CLEAN.set_forkserver_preload(["prove.searched", "torch._dynamo"])  # an optimiser imports the latter
 
 
 def killed(folder: Path, after_s: float) -> bool:
-    """Start a search, and kill it after so long; give whether it had not ended."""
+    """Start a search and kill it after some time; return whether it was still running."""
     child = CLEAN.Process(target=finish_without_fsync, args=(folder,))
     child.start()
     child.join(after_s)
@@ -52,9 +52,9 @@ def test_kill_at_random_moments(
     whole: tuple[SearchResult, list[StateDict]],
     proof: Proof,
 ) -> None:
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # else it finds nothing to import beforehand
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(sys.path))  # so that the fork server can import them
     kills, met, begun = proof.count(8, prove=20, long=200), 0, 0
-    for name in ("first", "timed"):  # the first waits for the process it is forked from
+    for name in ("first", "timed"):  # the first one includes the start of the fork server
         (tmp_path / name).mkdir()
         began = time.monotonic()
         assert not killed(tmp_path / name, 60)
@@ -63,14 +63,14 @@ def test_kill_at_random_moments(
         folder = tmp_path / str(seed)
         folder.mkdir()
         generator = random.Random(seed)
-        times = generator.randint(1, 3)  # killed once, or again when it goes on
+        times = generator.randint(1, 3)  # kills in a row before it runs to the end
         met += sum(killed(folder, generator.random() * lasts_s) for _ in range(times))
         begun += (folder / "checkpoint.pt").exists()
         assert finish(folder) == digest(whole[0]), f"seed {seed}"
         if met >= kills:
             break
     assert met >= kills and begun > seed / 3, "too little was going on to show anything"
-    proof.show(f"{met} kills of {seed + 1} searches, {begun} of them after an epoch: 0 ended in other bits")
+    proof.show(f"{met} kills of {seed + 1} searches, {begun} of them after an epoch: 0 ended differently")
 
 
 @pytest.mark.parametrize("piece", PIECES)
@@ -78,12 +78,12 @@ def test_a_piece_that_is_not_saved_is_missed(
     piece: str, whole: tuple[SearchResult, list[StateDict]], proof: Proof
 ) -> None:
     result, states = whole
-    saved = states[1]  # after the first epoch in which the alphas moved
+    saved = states[1]  # after the first epoch that changed the alphas
     forgotten = search(CONFIG, SPACE, LUT, tiny_splits(), Callbacks(saved=without(copied(saved), piece)))
     assert digest(forgotten) != digest(result)
     kept = search(CONFIG, SPACE, LUT, tiny_splits(), Callbacks(saved=copied(saved)))
     assert digest(kept) == digest(result)
-    proof.show("a piece was left out, and it was seen")
+    proof.show("a missing piece of the checkpoint was detected")
 
 
 def test_s2_the_same_seed_in_two_processes(

@@ -1,4 +1,4 @@
-"""S3: whatever is wrong with a search, it is one sentence, exit code 2 or 1, and no trace."""
+"""S3: any error of a search is one sentence with exit code 2 or 1, without a traceback."""
 
 import errno
 import os
@@ -25,7 +25,7 @@ SHORT = SearchConfig(warmup_epochs=1, search_epochs=1, final_epochs=1, best=1)
 EMPTY = 'name = "mine"\n[[device]]\nname = "a"\ntable = "nobody"\n[[device]]\nname = "b"\ntable = "cloud"\n'
 LINK = '[[link]]\nfrom = "a"\nto = "b"\nrate = "1Mbit/s"\n'
 FILES = {
-    "empty.toml": EMPTY + LINK,  # a device that nobody has profiled and nobody knows
+    "empty.toml": EMPTY + LINK,  # a device without a table that is not built in
     "policy.toml": 'policy = "any"\n' + EMPTY + LINK,
     "loose.toml": EMPTY,  # no link between its devices
     "unknown.toml": "speed = 3\n" + EMPTY + LINK,
@@ -33,7 +33,7 @@ FILES = {
     "space.toml": 'name = "s"\n',
 }
 
-# What was typed, and what is said.
+# Command line arguments, and the expected message.
 INPUT = [
     (["--t-const", "1us"], "no network meets T_const 1 us on pi4 .*feasible range is .*Try --t-const"),
     (["--t-const", "2ms", "--t-const", "1us"], "no network meets T_const 1 us"),
@@ -78,7 +78,7 @@ INPUT = [
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """One epoch a stage; nothing can be downloaded; files to name lie in the working folder."""
+    """Set one epoch per stage, block downloads, and write the files that the arguments name."""
     monkeypatch.setitem(RECIPES, "first-run", Recipe("digits", "digits", SHORT))
 
     def unreachable(*_: object, **__: object) -> None:
@@ -92,7 +92,7 @@ def no_network(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def workspace(simulated_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A workspace with fitted devices, a run of other settings, and one whose checkpoint is damaged."""
+    """Make a workspace with fitted devices, a run of other settings, and one with a damaged checkpoint."""
     here = Workspace(tmp_path_factory.mktemp("s3") / "workspace")
     here.folder.mkdir()
     for name in ("tables", "estimators"):
@@ -105,7 +105,7 @@ def workspace(simulated_workspace: Workspace, tmp_path_factory: pytest.TempPathF
 
 
 def said(workspace: Workspace, words: list[str], code: int) -> str:
-    """Run the search; check its exit code, and that it says one sentence; give that."""
+    """Run the search, check its exit code and that its message is one sentence, and return that."""
     done = CliRunner().invoke(app, ["search", *words, "--workspace", str(workspace.folder)])
     lines = [line for line in done.stderr.splitlines() if line.startswith("jmsnas: ")]
     assert done.exit_code == code and len(lines) == 1 and done.stdout == "", done.stderr
@@ -161,7 +161,7 @@ def test_what_fails_on_the_way(
     assert re.search(message, said(workspace, ["--name", name], 1))
     saved = read_checkpoint(workspace.run(name) / "checkpoint.pt")
     assert saved is not None and saved["one"]["epoch"] == 1
-    proof.show("a fault amid training: one sentence, exit code 1, the last checkpoint intact")
+    proof.show("a fault during training: one sentence, exit code 1, the last checkpoint intact")
 
 
 def test_a_full_disk(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, proof: Proof) -> None:
@@ -182,10 +182,10 @@ def test_a_full_disk(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, proo
     assert saved is not None and saved["one"]["epoch"] == 1
     done = CliRunner().invoke(app, ["search", "--name", "full", "--workspace", str(workspace.folder)])
     assert done.exit_code == 0 and "Next: jmsnas report full" in done.stdout
-    proof.show("full disk: one sentence, exit code 1, and the same command goes on when there is room")
+    proof.show("full disk: one sentence, exit code 1, and the same command resumes with enough space")
 
 
-# A shell's background job ignores Ctrl-C, and so would what it starts.
+# A shell's background job ignores SIGINT, and its children would too.
 _STOPPED = """
 import signal
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -211,4 +211,4 @@ def test_ctrl_c_ends_with_the_line_that_goes_on(workspace: Workspace, proof: Pro
     assert process.returncode == 130 and out == "", err
     assert err.endswith(f"Go on with: jmsnas {' '.join(words)}\n") and "Traceback" not in err
     assert read_checkpoint(path) is not None
-    proof.show("Ctrl-C amid training: exit code 130, the line that goes on, the checkpoint intact")
+    proof.show("Ctrl-C during training: exit code 130, the command to resume, the checkpoint intact")

@@ -22,7 +22,7 @@ KEY = RuntimeKey()
 
 
 def bent(row: BlockRow, generator: np.random.Generator) -> BlockRow:
-    """A row as if measured within 1 %, and slower the larger its kernel, so that a residual is kept."""
+    """A row measured within 1 %, slower for larger kernels, so that a residual model is selected."""
     factor = (1 + 0.1 * row.block.candidate.kernel_size) * float(np.exp(generator.normal(0, 0.01)))
     middle_s, ratio = row.median_s * factor, row.ratio * factor
     return replace(

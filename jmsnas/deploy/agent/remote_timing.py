@@ -106,7 +106,7 @@ def main() -> None:
     from jmsnas.profiler.host.affinity import on_idlest_cores
     from jmsnas.profiler.host.host_monitor import HostMonitor, read_host
     from jmsnas.profiler.table.measurement import Measurement
-    from jmsnas.profiler.timing.paired_timing import TimingConfig, measure
+    from jmsnas.profiler.timing.paired_timing import Clocks, TimingConfig, measure
 
     job = json.loads(sys.stdin.buffer.readline())
     references = job["references"]
@@ -131,8 +131,8 @@ def main() -> None:
             finished,
             TimingConfig(**job["config"]),
             job["seed"],
-            progress,
-            core_clock=time.thread_time_ns,
+            progress=progress,
+            clocks=Clocks(core=time.thread_time_ns),
         )
     _tell({"faults": watch.end()})
     _tell({"done": True})

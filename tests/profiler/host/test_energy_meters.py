@@ -138,7 +138,7 @@ def test_nvml_counts_millijoules(tmp_path: Path, cards: dict[str, int | None]) -
 def test_nvml_that_does_not_count_says_so(tmp_path: Path, cards: dict[str, int | None]) -> None:
     cards["GPU-a"] = None
     assert find_meter("cuda", tmp_path) is None
-    assert no_meter_reason("cuda", tmp_path) == f"no meter: NVML says Not Supported. {CHECK}"
+    assert no_meter_reason("cuda", tmp_path) == f"no meter: NVML reports Not Supported. {CHECK}"
 
 
 def test_of_several_gpus_the_one_that_cuda_sees(
@@ -152,7 +152,7 @@ def test_of_several_gpus_the_one_that_cuda_sees(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-b,GPU-a")
     assert meter_of("cuda", tmp_path).read_j() == pytest.approx(2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-c")
-    assert no_meter_reason("cuda", tmp_path) == f"no meter: NVML says Not Found. {CHECK}"
+    assert no_meter_reason("cuda", tmp_path) == f"no meter: NVML reports Not Found. {CHECK}"
 
 
 def test_nvml_without_its_package_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

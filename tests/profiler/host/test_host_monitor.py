@@ -106,9 +106,9 @@ def test_once_a_second_at_most(seconds: list[float]) -> None:
     [
         (HOT, "the host is at 91 C"),
         (THROTTLED, "the host throttles (under-voltage)"),
-        (HostState(), "the host stopped telling its temperature"),
-        (OSError("gone"), "the host could not be watched (OSError)"),
-        (ZeroDivisionError(), "the host could not be watched (ZeroDivisionError)"),
+        (HostState(), "the host no longer reports its temperature"),
+        (OSError("gone"), "the host could not be monitored (OSError)"),
+        (ZeroDivisionError(), "the host could not be monitored (ZeroDivisionError)"),
     ],
 )
 def test_what_is_wrong_meanwhile_is_a_fault_from_then_on(
@@ -122,7 +122,7 @@ def test_what_is_wrong_meanwhile_is_a_fault_from_then_on(
 
 def test_faults_are_kept_once_each_in_order(seconds: list[float]) -> None:
     watch = HostMonitor(states(COOL, COOL, HOT, OSError(), HOT, OSError()), quiet, set())
-    assert looked(watch, seconds, 5) == ("the host is at 91 C", "the host could not be watched (OSError)")
+    assert looked(watch, seconds, 5) == ("the host is at 91 C", "the host could not be monitored (OSError)")
 
 
 def test_clock_is_judged_against_the_first_look(tmp_path: Path, seconds: list[float]) -> None:

@@ -239,7 +239,7 @@ def test_watcher_that_died_is_a_fault(tmp_path: Path, board: Board, victim: str,
     before = host.read()
     path = tmp_path / victim
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    assert host_faults_between(before, host.read()) == (f"the host stopped telling its {lost}",)
+    assert host_faults_between(before, host.read()) == (f"the host no longer reports its {lost}",)
 
 
 def test_host_that_never_told_is_no_fault() -> None:

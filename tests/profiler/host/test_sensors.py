@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 from jmsnas.profiler.host.sensors import (
     CpuTicks,
     busy_cores,
-    clocks_hz,
     cores_used_by_others,
-    governor,
-    gpu_clock_hz,
+    read_clocks_hz,
+    read_cpu_ticks,
+    read_governor,
+    read_gpu_clock_hz,
+    read_temperature_c,
     read_throttling,
-    temperature_c,
-    ticks,
 )
 
 CPU = "sys/devices/system/cpu"
@@ -28,10 +28,16 @@ def tree(root: Path, files: dict[str, object]) -> Path:
 
 
 def test_nothing_there_is_none(tmp_path: Path) -> None:
-    readings = (clocks_hz, governor, gpu_clock_hz, temperature_c, read_throttling)
+    readings = (
+        read_clocks_hz,
+        read_governor,
+        read_gpu_clock_hz,
+        read_temperature_c,
+        read_throttling,
+    )
     assert [read(tmp_path) for read in readings] == [None] * 5
     with pytest.raises(FileNotFoundError):
-        ticks(tmp_path)
+        read_cpu_ticks(tmp_path)
 
 
 def test_ticks_by_hand(tmp_path: Path) -> None:
@@ -39,7 +45,7 @@ def test_ticks_by_hand(tmp_path: Path) -> None:
         "cpu  9 9 9 9 9 9 9 9 9 9\ncpu0 10 1 5 100 20 2 3 4 7 0\ncpu12 1 0 0 9 0 0 0 0 0 0\nintr 5 0\nctxt 7"
     )
     own = "17 (a name) of (two)) S 1 2 3 4 5 6 7 8 9 10 30 8 2 1 20 0"
-    found = ticks(tree(tmp_path, {"proc/stat": stat, "proc/self/stat": own}))
+    found = read_cpu_ticks(tree(tmp_path, {"proc/stat": stat, "proc/self/stat": own}))
     # cpu0: 10 + 1 + 5 + 2 + 3 + 4 (stolen) = 25 busy, and 100 idle + 20 waiting for a disk; the 7 of guests
     # are in the 10 already. Own: 30 + 8, and 2 + 1 of children.
     assert found == CpuTicks({"cpu0": 25, "cpu12": 1}, {"cpu0": 145, "cpu12": 10}, 41)
@@ -82,8 +88,8 @@ def test_clocks_and_governor(tmp_path: Path) -> None:
     core = f"{CPU}/cpu%d/cpufreq/scaling_%s"
     root = tree(tmp_path, {core % (0, "cur_freq"): 1500000, core % (0, "governor"): "ondemand"})
     tree(root, {core % (1, "cur_freq"): 600000, core % (1, "governor"): "schedutil"})
-    assert clocks_hz(root) == {"cpu0": 1_500_000_000, "cpu1": 600_000_000}
-    assert governor(root) == "ondemand, schedutil"
+    assert read_clocks_hz(root) == {"cpu0": 1_500_000_000, "cpu1": 600_000_000}
+    assert read_governor(root) == "ondemand, schedutil"
 
 
 def test_one_clock_to_choose_from_is_fixed(tmp_path: Path) -> None:
@@ -91,21 +97,21 @@ def test_one_clock_to_choose_from_is_fixed(tmp_path: Path) -> None:
     for number in (0, 1):
         files = {"governor": "schedutil", "min_freq": 2265600, "max_freq": 2265600}
         tree(tmp_path, {core % (number, name): value for name, value in files.items()})
-    assert governor(tmp_path) == "fixed"
+    assert read_governor(tmp_path) == "fixed"
     tree(tmp_path, {core % (1, "min_freq"): 115200})
-    assert governor(tmp_path) == "schedutil"
+    assert read_governor(tmp_path) == "schedutil"
 
 
 def test_clock_in_words_is_an_error(tmp_path: Path) -> None:
     tree(tmp_path, {f"{CPU}/cpu0/cpufreq/scaling_cur_freq": "<unknown>"})
     with pytest.raises(ValueError, match="<unknown>"):
-        clocks_hz(tmp_path)
+        read_clocks_hz(tmp_path)
 
 
 def test_gpu_among_other_devices(tmp_path: Path) -> None:
     rates = {"17000000.gv11b": 1377000000, "15340000.vic": 115200000}
     tree(tmp_path, {f"sys/class/devfreq/{name}/cur_freq": rate for name, rate in rates.items()})
-    assert gpu_clock_hz(tmp_path) == 1_377_000_000
+    assert read_gpu_clock_hz(tmp_path) == 1_377_000_000
 
 
 def test_hottest_of_what_computes(tmp_path: Path) -> None:
@@ -118,12 +124,12 @@ def test_hottest_of_what_computes(tmp_path: Path) -> None:
                 f"{THERMAL}/thermal_zone{number}/temp": temp,
             },
         )
-    assert temperature_c(tmp_path) == 41.0
+    assert read_temperature_c(tmp_path) == 41.0
     sensors = {"hwmon0/name": "nvme", "hwmon0/temp1_input": 95000, "hwmon1/name": "k10temp"}
     tree(tmp_path, {f"sys/class/hwmon/{name}": value for name, value in sensors.items()})
-    assert temperature_c(tmp_path) == 41.0
+    assert read_temperature_c(tmp_path) == 41.0
     tree(tmp_path, {"sys/class/hwmon/hwmon1/temp1_input": 62125})
-    assert temperature_c(tmp_path) == 62.125
+    assert read_temperature_c(tmp_path) == 62.125
 
 
 @pytest.mark.parametrize("folder", ["soc/soc:firmware", "soc@107c000000/soc@107c000000:firmware"])

@@ -1,23 +1,18 @@
 import json
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from profiling_jobs import EAGER, a_row
 
-from jmsnas.errors import InputError, MeasurementError, TableError
-from jmsnas.files import write_json
+from jmsnas.errors import InputError, MeasurementError
 from jmsnas.profiler.host.environment import describe_host, environment_id
 from jmsnas.profiler.session import breakdowns as breakdowns_of
 from jmsnas.profiler.session.breakdowns import (
     STAGES,
     add_stages_to_table,
     profile_breakdowns,
-    read_breakdowns,
     sum_of_stages_s,
     write_breakdowns,
 )
@@ -63,7 +58,7 @@ def test_medians_over_rounds_in_another_order_each_time(monkeypatch: pytest.Monk
         order.append(block)
         return {"expand": order.count(block) * 1e-6, "add": 1e-6}
 
-    monkeypatch.setattr(breakdowns_of, "stage_seconds", seen)
+    monkeypatch.setattr(breakdowns_of, "stage_latency_s", seen)
     found = profile_breakdowns([SKIP, PLAIN, HEAD_BLOCK], runs=3, seed=1)
     # Runs 6, 7 and 8 count.
     assert [dict(each.stages) for each in found] == [{"expand": 7e-6, "add": 1e-6}] * 3
@@ -101,7 +96,7 @@ def test_refused_block_is_told_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPa
         HEAD_BLOCK
     ]
     (line,) = told
-    assert line.startswith(f"{SKIP} is left out of the breakdown: torchprof saw 0 additions")
+    assert line.startswith(f"{SKIP} is left out of the breakdown: torchprof measured 0 additions")
     assert "\n" not in line
 
 
@@ -130,88 +125,3 @@ def test_the_file_holds_what_a_reader_needs(tmp_path: Path) -> None:
     }
     stages = {"head_conv": 1e-5, "head_pool": 2e-5, "head_dense": 3e-5}
     assert blocks[1] == {"block": "head 8->10 2x2 h16", "total_s": 6e-5, "stages": stages}
-
-
-seconds = st.floats(1e-9, 1e3)
-
-
-@st.composite
-def breakdowns(draw: st.DrawFn) -> Breakdown:
-    width, size, kernel = (
-        draw(st.integers(1, 64)),
-        draw(st.integers(1, 224)),
-        draw(st.sampled_from([3, 5, 7])),
-    )
-    candidate = Candidate(kernel, draw(st.integers(1, 6)), draw(st.booleans()))
-    names = draw(st.lists(st.sampled_from(STAGES), min_size=1, unique=True))
-    stages = tuple((name, draw(seconds)) for name in names)
-    return Breakdown(Block(candidate, Layer(width, width, 1, size, size)), stages, draw(seconds))
-
-
-@given(st.lists(breakdowns(), max_size=5))
-def test_what_was_written_is_read(found: list[Breakdown]) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "local.breakdown.json")
-        write_breakdowns(path, "local", found, {})
-        assert read_breakdowns(path) == tuple(found)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "is not a file of breakdowns: Expecting value"),
-        (b'{"\xff"}', "is not a file of breakdowns: 'utf-8' codec can't decode byte 0xff"),
-        (b"[" * 100_000, "is not a file of breakdowns: maximum recursion"),
-        (b"[1]", "is not a file of breakdowns: expected an object with a schema_version"),
-        (b'{"blocks": []}', "is not a file of breakdowns: expected an object with a schema_version"),
-        (b" " * (16 << 20) + b"{}", "is not a file of breakdowns: it is larger than 16777216 bytes"),
-        (b'{"schema_version": 7}', "has schema 7, this version reads 1"),
-        (b'{"schema_version": 1}', "has a field that is missing or wrong: 'blocks'"),
-    ],
-)
-def test_another_file_is_refused_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
-    path = tmp_path / "pi4.breakdown.json"
-    path.write_bytes(content)
-    with pytest.raises(TableError, match=message) as error:
-        read_breakdowns(path)
-    assert str(error.value).endswith(". Make it with: jmsnas profile --device pi4 --breakdown")
-    assert "\n" not in str(error.value)
-
-
-def test_missing_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(
-        TableError, match=r"cannot read .*local.breakdown.json: No such file or directory\. Make"
-    ):
-        read_breakdowns(tmp_path / "local.breakdown.json")
-
-
-@pytest.mark.parametrize(
-    ("field", "value", "message"),
-    [
-        ("block", "mb_k4_e3 8->8 4x4", "odd kernel_size|unknown candidate"),
-        ("block", "nonsense", "cannot read the block 'nonsense'"),
-        ("block", 3, "expected string"),
-        ("total_s", 0, "total_s of mb_k3_e3_skip 8->8 4x4 is 0, expected seconds above 0"),
-        ("total_s", 10**400, "missing or wrong: int too large"),
-        ("total_s", "fast", "total_s of .* is 'fast', expected seconds above 0"),
-        ("stages", {"add": -1e-6}, "add of .* is -1e-06, expected seconds above 0"),
-        ("stages", {"squeeze": 1e-6}, "has the stages squeeze, expected some of expand, depthwise,"),
-        ("stages", {}, "has the stages , expected some of"),
-        ("stages", [1], "field that is missing or wrong"),
-    ],
-)
-def test_a_wrong_field_is_named(tmp_path: Path, field: str, value: object, message: str) -> None:
-    path = tmp_path / "pi4.breakdown.json"
-    document = written(path)
-    document["blocks"][0][field] = value
-    write_json(path, document)
-    with pytest.raises(TableError, match=message):
-        read_breakdowns(path)
-
-
-def test_a_time_that_is_no_number_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "pi4.breakdown.json"
-    written(path)
-    path.write_text(path.read_text().replace("5e-05", "NaN"))
-    with pytest.raises(TableError, match="total_s of .* is nan, expected seconds above 0"):
-        read_breakdowns(path)

@@ -11,7 +11,7 @@ from profiling_jobs import BLOCKS, EAGER, PART
 
 from jmsnas.errors import MeasurementError, StorageError
 from jmsnas.profiler.host.energy_meters import EnergyMeter
-from jmsnas.profiler.session import run_job as sitting
+from jmsnas.profiler.session import run_job as run_job_file
 from jmsnas.profiler.session.job import ProfileJob, job_from_document
 from jmsnas.profiler.session.run_job import run_job
 from jmsnas.profiler.table.latency_table import REFERENCE_BLOCK, RuntimeKey
@@ -28,9 +28,9 @@ def a_job(
     return ProfileJob(key, subjects, folder / "cache", 3, QUICK, one_by_one, energy=False)
 
 
-def told(job: ProfileJob, starting: Callable[[int], None] = lambda index: None) -> list[dict[str, Any]]:
+def events_of(job: ProfileJob, on_start: Callable[[int], None] = lambda index: None) -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = []
-    run_job(job, lambda event: events.append(json.loads(json.dumps(event, allow_nan=False))), starting)
+    run_job(job, lambda event: events.append(json.loads(json.dumps(event, allow_nan=False))), on_start)
     return events
 
 
@@ -58,7 +58,7 @@ def test_job_and_its_document_say_the_same(job: ProfileJob) -> None:
 
 
 def test_every_block_and_part_is_told(tmp_path: Path) -> None:
-    events = told(a_job(tmp_path, *BLOCKS[:3], PART))
+    events = events_of(a_job(tmp_path, *BLOCKS[:3], PART))
     found = rows(events)
     assert {*found} == {0, 1, 2, 3} and not any("failed" in event for event in events)
     assert found[3]["ratio"] > found[0]["ratio"] > found[2]["ratio"], "Identity is the least work"
@@ -72,27 +72,27 @@ def test_every_block_and_part_is_told(tmp_path: Path) -> None:
 
 def test_who_watches_knows_which_block_runs_and_when_none_does(tmp_path: Path) -> None:
     started: list[int] = []
-    told(a_job(tmp_path, *BLOCKS[:3]), started.append)
+    events_of(a_job(tmp_path, *BLOCKS[:3]), started.append)
     assert started[:3] == [0, 1, 2] and {*started[3:-1]} == {0, 1, 2} and started[-1] == -1
     started.clear()
-    told(a_job(tmp_path, *BLOCKS[:3], one_by_one=True), started.append)
+    events_of(a_job(tmp_path, *BLOCKS[:3], one_by_one=True), started.append)
     assert started[:4] == [0, 1, 2, -1] and started[-1] == -1
 
 
 def refusing(monkeypatch: pytest.MonkeyPatch, when: str) -> None:
-    """Let the run time refuse one block: when it is made ready, or when it runs."""
-    whole = sitting.prepare
+    """Make the runtime refuse one block: when it is prepared, or when it runs."""
+    real_prepare = run_job_file.prepare
 
     def prepare(subjects: Sequence[BlockOrPart], *more: Any) -> list[TimedLoop]:
         if when == "ready" and BAD in subjects:
             raise RuntimeError("no such kernel\nfile x, line y")
-        found = whole(subjects, *more)
+        found = real_prepare(subjects, *more)
         return [refuse if subject == BAD else timed for timed, subject in zip(found, subjects, strict=True)]
 
     def refuse(loops: int) -> float:
         raise ValueError
 
-    monkeypatch.setattr(sitting, "prepare", prepare)
+    monkeypatch.setattr(run_job_file, "prepare", prepare)
 
 
 @pytest.mark.parametrize(("when", "why"), [("ready", "no such kernel"), ("run", "ValueError")])
@@ -101,7 +101,7 @@ def test_block_that_is_refused_is_told_and_the_others_go_on(
 ) -> None:
     refusing(monkeypatch, when)
     started: list[int] = []
-    events = told(a_job(tmp_path, *BLOCKS[:3], one_by_one=when == "run"), started.append)
+    events = events_of(a_job(tmp_path, *BLOCKS[:3], one_by_one=when == "run"), started.append)
     assert [event for event in events if "failed" in event] == [{"failed": 1, "why": why}]
     assert {*rows(events)} == {0, 2}
     assert {*started[4:]} == {0, 2, -1}, "numbers are those of the job, not of what is left"
@@ -110,48 +110,52 @@ def test_block_that_is_refused_is_told_and_the_others_go_on(
 def test_run_time_that_cannot_run_here(tmp_path: Path) -> None:
     cuda = a_job(tmp_path, *BLOCKS[:2], key=RuntimeKey("torch", processor="cuda"))
     with pytest.raises(MeasurementError, match="finds no CUDA device here"):
-        told(cuda)
+        events_of(cuda)
 
 
 def test_cache_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("")
     with pytest.raises(StorageError, match="cannot write"):
-        told(a_job(tmp_path, *BLOCKS[:2], key=RuntimeKey()))
+        events_of(a_job(tmp_path, *BLOCKS[:2], key=RuntimeKey()))
 
 
 @pytest.mark.parametrize("one_by_one", [False, True])
 def test_disk_that_fills_up_is_no_blocks_fault(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_by_one: bool
 ) -> None:
-    whole = sitting.prepare
+    real_prepare = run_job_file.prepare
 
     def prepare(subjects: Sequence[BlockOrPart], *more: Any) -> list[TimedLoop]:
         if BAD in subjects:
             raise StorageError("the disk is full")
-        return whole(subjects, *more)
+        return real_prepare(subjects, *more)
 
-    monkeypatch.setattr(sitting, "prepare", prepare)
+    monkeypatch.setattr(run_job_file, "prepare", prepare)
     with pytest.raises(StorageError, match="the disk is full"):
-        told(a_job(tmp_path, *BLOCKS[:3], one_by_one=one_by_one))
+        events_of(a_job(tmp_path, *BLOCKS[:3], one_by_one=one_by_one))
 
 
 def test_reference_is_several_copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     prepared: list[Sequence[BlockOrPart]] = []
-    whole = sitting.prepare
+    real_prepare = run_job_file.prepare
     monkeypatch.setattr(
-        sitting, "prepare", lambda subjects, *more: (prepared.append(subjects), whole(subjects, *more))[1]
+        run_job_file,
+        "prepare",
+        lambda subjects, *more: (prepared.append(subjects), real_prepare(subjects, *more))[1],
     )
-    told(a_job(tmp_path, BLOCKS[0]))
-    assert [*prepared[0]] == [REFERENCE_BLOCK] * sitting.REFERENCE_COPIES and [*prepared[1]] == [BLOCKS[0]]
+    events_of(a_job(tmp_path, BLOCKS[0]))
+    assert [*prepared[0]] == [REFERENCE_BLOCK] * run_job_file.REFERENCE_COPIES and [*prepared[1]] == [
+        BLOCKS[0]
+    ]
 
 
 def counting(joules: Callable[[], float]) -> EnergyMeter:
-    return EnergyMeter("made up", "nothing", 1e-3, joules)
+    return EnergyMeter("synthetic", "nothing", 1e-3, joules)
 
 
 def with_meter(monkeypatch: pytest.MonkeyPatch, meter: EnergyMeter | None) -> None:
-    monkeypatch.setattr(sitting, "find_meter", lambda processor: meter)
-    monkeypatch.setattr(sitting, "idle_w", lambda meter, seconds: 0.0)
+    monkeypatch.setattr(run_job_file, "find_meter", lambda processor: meter)
+    monkeypatch.setattr(run_job_file, "measure_idle_power_w", lambda meter, seconds: 0.0)
 
 
 def test_energy_is_told_after_the_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,14 +170,14 @@ def test_energy_is_told_after_the_rows(tmp_path: Path, monkeypatch: pytest.Monke
 
         return [run for _ in subjects]
 
-    monkeypatch.setattr(sitting, "prepare", prepare)
+    monkeypatch.setattr(run_job_file, "prepare", prepare)
     # Two millijoules a call, whatever runs.
     with_meter(monkeypatch, counting(lambda: 2e-3 * calls))
-    events = told(replace(a_job(tmp_path, *BLOCKS[:2]), energy=True))
+    events = events_of(replace(a_job(tmp_path, *BLOCKS[:2]), energy=True))
     energies = [event for event in events if "energy" in event]
     assert energies == [{"energy": index, "j": pytest.approx(2e-3)} for index in (0, 1)]
     assert events.index(energies[0]) > max(events.index(row) for row in rows(events).values())
-    assert "energy by made up" in {event["progress"][2] for event in events if "progress" in event}
+    assert "energy by synthetic" in {event["progress"][2] for event in events if "progress" in event}
 
 
 @pytest.mark.parametrize("meter", [None, counting(lambda: math.nan)])
@@ -181,10 +185,10 @@ def test_no_energy_where_nothing_counts_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meter: EnergyMeter | None
 ) -> None:
     with_meter(monkeypatch, meter)
-    events = told(replace(a_job(tmp_path, BLOCKS[2]), energy=True))
+    events = events_of(replace(a_job(tmp_path, BLOCKS[2]), energy=True))
     assert {*rows(events)} == {0} and not any("energy" in event for event in events)
 
 
 def test_energy_is_not_measured_unasked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sitting, "find_meter", lambda processor: pytest.fail(processor))
-    told(a_job(tmp_path, BLOCKS[2]))
+    monkeypatch.setattr(run_job_file, "find_meter", lambda processor: pytest.fail(processor))
+    events_of(a_job(tmp_path, BLOCKS[2]))

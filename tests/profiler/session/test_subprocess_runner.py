@@ -1,4 +1,4 @@
-"""Sittings in real processes; in most of them the run time is made up, as loading torch takes seconds."""
+"""Jobs in worker processes; most of them have a synthetic runtime, as loading torch takes seconds."""
 
 import json
 import os
@@ -32,31 +32,31 @@ def job(folder: Path, *subjects: BlockOrPart) -> ProfileJob:
     return ProfileJob(EAGER, subjects, folder / "cache", 0, config, energy=False)
 
 
-def faulty(runtime: str = "made-up", call: int = 1) -> tuple[str, ...]:
+def faulty(runtime: str = "synthetic", call: int = 1) -> tuple[str, ...]:
     return (sys.executable, str(HELPERS / "faulty_worker.py"), runtime, str(call))
 
 
-def told_by(
-    job: ProfileJob, worker: Sequence[str] = WORKER_COMMAND, patience_s: float = 1.5
+def results_of(
+    job: ProfileJob, worker: Sequence[str] = WORKER_COMMAND, timeout_s: float = 1.5
 ) -> dict[str, dict[int, Any]]:
-    """What is told of each block at last, by its index: rows and failures."""
+    """Return the last row and failure of each block, by its index."""
     found: dict[str, dict[int, Any]] = {"row": {}, "failed": {}}
 
-    def report(event: dict[str, Any]) -> None:
+    def on_event(event: dict[str, Any]) -> None:
         for name in found:
             if name in event:
                 found[name][event[name]] = event["why"] if name == "failed" else event["ratio"]
 
-    run_in_subprocess(job, report, worker=worker, patience_s=patience_s)
+    run_in_subprocess(job, on_event, worker=worker, timeout_s=timeout_s)
     return found
 
 
-def test_blocks_that_go_wrong_cost_only_themselves(tmp_path: Path) -> None:
-    found = told_by(job(tmp_path, UNREADY, SOUND, RAISES, HANGS, DIES, OTHER), faulty("real"), 2.0)
+def test_blocks_that_fail_cost_only_themselves(tmp_path: Path) -> None:
+    found = results_of(job(tmp_path, UNREADY, SOUND, RAISES, HANGS, DIES, OTHER), faulty("real"), 2.0)
     assert [*found["failed"]] == [0, 2, 3, 4] and sorted(found["row"]) == [1, 5]
     why = found["failed"]
     assert why[0] == "no such kernel" and why[2] == "not enough memory"
-    assert why[3].startswith("no sign of life for 2 s") and why[4].startswith(SEGFAULT)
+    assert why[3].startswith("no heartbeat for 2 s") and why[4].startswith(SEGFAULT)
     assert all(ratio > 0 for ratio in found["row"].values())
 
 
@@ -64,42 +64,42 @@ def test_blocks_that_go_wrong_cost_only_themselves(tmp_path: Path) -> None:
     ("bad", "why"),
     [
         (RAISES, "RuntimeError: not enough memory"),
-        (HANGS, "no sign of life for 2 s"),
+        (HANGS, "no heartbeat for 2 s"),
         (DIES, SEGFAULT),
     ],
 )
-def test_block_that_goes_wrong_between_others(tmp_path: Path, bad: Block, why: str) -> None:
-    # The twentieth call: all are ready, and the rounds are on. The next process makes them ready one by one.
-    found = told_by(job(tmp_path, SOUND, bad, PART), faulty(call=20))
+def test_block_that_fails_between_others(tmp_path: Path, bad: Block, why: str) -> None:
+    # The twentieth call is in the rounds. The next process prepares the blocks one by one.
+    found = results_of(job(tmp_path, SOUND, bad, PART), faulty(call=20))
     assert [*found["failed"]] == [1] and found["failed"][1].startswith(why)
     assert found["row"] == {0: 1.0, 2: 1.0}
 
 
-def test_nothing_but_blocks_that_go_wrong(tmp_path: Path) -> None:
-    found = told_by(job(tmp_path, DIES, RAISES, UNREADY), faulty())
+def test_nothing_but_blocks_that_fail(tmp_path: Path) -> None:
+    found = results_of(job(tmp_path, DIES, RAISES, UNREADY), faulty())
     assert found["row"] == {} and sorted(found["failed"]) == [0, 1, 2]
 
 
 def test_what_is_printed_is_no_answer_but_the_reason_of_an_end(tmp_path: Path) -> None:
-    found = told_by(job(tmp_path, DIES), faulty())
+    found = results_of(job(tmp_path, DIES), faulty())
     assert found["failed"][0] == f"{SEGFAULT} (nor is this)"
 
 
-# Notes the job it is given; of three blocks it settles two and ends, of fewer it says that it is done.
-_NOTING = """
+# Records its job; of three blocks it finishes two and ends, for fewer it reports that it is done.
+_RECORDING_WORKER = """
 import json, sys
 job = json.loads(sys.stdin.readline())["job"]
 with open(sys.argv[1], "a") as file:
     print(json.dumps(job), file=file)
-settles_two = [{"row": 2, "ratio": 1.0}, {"failed": 0, "why": "no"}]
-for answer in settles_two if len(job["subjects"]) == 3 else [{"done": True}]:
+finish_two = [{"row": 2, "ratio": 1.0}, {"failed": 0, "why": "no"}]
+for answer in finish_two if len(job["subjects"]) == 3 else [{"done": True}]:
     print(json.dumps(answer), flush=True)
 """
 
 
 def test_next_process_gets_what_is_left_and_its_share_of_the_time(tmp_path: Path) -> None:
     given = job(tmp_path, SOUND, OTHER, PART)
-    found = told_by(given, (sys.executable, "-c", _NOTING, str(tmp_path / "jobs")))
+    found = results_of(given, (sys.executable, "-c", _RECORDING_WORKER, str(tmp_path / "jobs")))
     assert found == {"row": {2: 1.0}, "failed": {0: "no"}}
     first, second = (
         job_from_document(json.loads(line)) for line in (tmp_path / "jobs").read_text().splitlines()
@@ -119,32 +119,32 @@ def test_next_process_gets_what_is_left_and_its_share_of_the_time(tmp_path: Path
 )
 def test_worker_that_cannot_start(tmp_path: Path, worker: tuple[str, ...], message: str) -> None:
     with pytest.raises(MeasurementError, match=message) as refused:
-        told_by(job(tmp_path, SOUND), worker)
-    assert "un the same command again; what was finished is kept" in str(refused.value)
+        results_of(job(tmp_path, SOUND), worker)
+    assert "un the same command again; finished rows are kept" in str(refused.value)
 
 
 def test_run_time_that_cannot_run_here_is_said_as_it_is(tmp_path: Path) -> None:
     cuda = replace(job(tmp_path, SOUND), key=replace(EAGER, processor="cuda"))
     with pytest.raises(MeasurementError, match="finds no CUDA device here. Check nvidia-smi"):
-        told_by(cuda)
+        results_of(cuda)
     (tmp_path / "cache").write_text("")
     onnx = replace(job(tmp_path, SOUND), key=replace(EAGER, runtime="onnxruntime"))
     with pytest.raises(StorageError, match="cannot write"):
-        told_by(onnx)
+        results_of(onnx)
 
 
 def test_line_without_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jmsnas.profiler.session.subprocess_runner._LINE_BYTES", 1000)
+    monkeypatch.setattr("jmsnas.profiler.session.subprocess_runner._MAX_LINE_BYTES", 1000)
     worker = (sys.executable, "-c", "import time; print('x' * 2000, end='', flush=True); time.sleep(60)")
     with pytest.raises(MeasurementError, match="sent a line without end: run it again"):
-        told_by(job(tmp_path, SOUND), worker)
+        results_of(job(tmp_path, SOUND), worker)
 
 
 def children(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
 
 
-def test_process_is_ended_with_whatever_ends_the_sitting(tmp_path: Path) -> None:
+def test_worker_is_ended_with_its_job(tmp_path: Path) -> None:
     before, met, ticks = children(os.getpid()), list[int](), 0
 
     def tick() -> None:
@@ -162,13 +162,13 @@ def test_process_is_ended_with_whatever_ends_the_sitting(tmp_path: Path) -> None
 _CALLER = """
 import synthetic_runtime, sys
 from pathlib import Path
-from jmsnas.profiler.session.subprocess_runner import sit_apart
-from jmsnas.profiler.session.job import Job, job_from
-from jmsnas.profiler.table.latency_table import Key
+from jmsnas.profiler.session.subprocess_runner import run_in_subprocess
+from jmsnas.profiler.session.job import ProfileJob
+from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.profiler.timing.paired_timing import TimingConfig
 from jmsnas.space import Block
-job = Job(Key("torch"), (Block.parse(sys.argv[1]),), Path("."), 0, TimingConfig(), energy=False)
-sit_apart(job, print, lambda: print("tick", flush=True), sys.argv[2:])
+job = ProfileJob(RuntimeKey("torch"), (Block.parse(sys.argv[1]),), Path("."), 0, TimingConfig(), energy=False)
+run_in_subprocess(job, print, lambda: print("tick", flush=True), sys.argv[2:])
 """
 
 

@@ -97,7 +97,7 @@ def test_bare_host_says_what_was_looked_for(tmp_path: Path) -> None:
 
 def test_unknown_processor_is_no_meter(tmp_path: Path) -> None:
     assert find_meter("tpu", tmp_path) is None
-    assert no_meter_reason("tpu", tmp_path).endswith("'tpu' is not known, only of cpu and cuda")
+    assert no_meter_reason("tpu", tmp_path).endswith("processor 'tpu': expected cpu or cuda")
 
 
 @pytest.mark.parametrize("processor", ["cpu", "cuda"])

@@ -10,7 +10,7 @@ import pytest
 
 from jmsnas.errors import InputError, MeasurementError
 from jmsnas.profiler.table.measurement import Measurement
-from jmsnas.profiler.timing.paired_timing import TimedLoop, TimingConfig, measure, wall_clock
+from jmsnas.profiler.timing.paired_timing import Clocks, TimedLoop, TimingConfig, measure, wall_clock
 
 LONG = TimingConfig(budget_s=1e9, target=1e-12, max_rounds=200)
 # Enough that no block reaches the target of LONG, too little to be seen elsewhere.
@@ -58,7 +58,7 @@ def run(host: Host, seconds: list[float], config: TimingConfig, seed: int = 0) -
         found[index] = measurement
 
     blocks = [host.timed(s) for s in seconds]
-    measure(blocks, [host.timed(1e-4)], finished, config, seed, clock=host.clock, core_clock=host.core_clock)
+    measure(blocks, [host.timed(1e-4)], finished, config, seed, clocks=Clocks(host.clock, host.core_clock))
     return found
 
 
@@ -123,9 +123,8 @@ def test_share_of_rounds_that_were_interrupted() -> None:
         [host.timed(1e-4)],
         lambda index, m: found.append(m),
         LONG,
-        clock=host.clock,
-        core_clock=host.core_clock,
-        starting=starting,
+        clocks=Clocks(host.clock, host.core_clock),
+        on_start=starting,
     )
     # Rounds 151 to 200 of 200.
     assert found[0].interrupted == 0.25
@@ -134,7 +133,11 @@ def test_share_of_rounds_that_were_interrupted() -> None:
 def test_without_a_core_clock_nothing_is_interrupted() -> None:
     host, found = Host(lost=0.9), list[Measurement]()
     measure(
-        [host.timed(1e-4)], [host.timed(1e-4)], lambda i, m: found.append(m), TimingConfig(), clock=host.clock
+        [host.timed(1e-4)],
+        [host.timed(1e-4)],
+        lambda i, m: found.append(m),
+        TimingConfig(),
+        clocks=Clocks(host.clock),
     )
     assert found[0].interrupted == 0
 
@@ -155,7 +158,13 @@ def handed_out(config: TimingConfig) -> list[tuple[int, Measurement]]:
     """What is handed out of a quiet block (0.1 % noise) and a loud one (5 %), in order."""
     host, found = Host(), list[tuple[int, Measurement]]()
     blocks = [host.timed(1e-4, sigma) for sigma in (0.001, 0.05)]
-    measure(blocks, [host.timed(1e-4)], lambda index, m: found.append((index, m)), config, clock=host.clock)
+    measure(
+        blocks,
+        [host.timed(1e-4)],
+        lambda index, m: found.append((index, m)),
+        config,
+        clocks=Clocks(host.clock),
+    )
     return found
 
 
@@ -212,7 +221,9 @@ def test_seed_decides_the_order() -> None:
     def order(seed: int) -> list[int]:
         host, met = Host(), list[int]()
         blocks = [watched(host, index, met) for index in range(5)]
-        measure(blocks, [host.timed(3e-4)], lambda i, m: None, TimingConfig(), seed, clock=host.clock)
+        measure(
+            blocks, [host.timed(3e-4)], lambda i, m: None, TimingConfig(), seed, clocks=Clocks(host.clock)
+        )
         return met
 
     assert order(1) == order(1) != order(2)
@@ -227,7 +238,14 @@ def test_who_watches_knows_which_block_runs() -> None:
 
     blocks = [block(index) for index in range(3)]
     config = TimingConfig(max_rounds=40, target=1e-12)
-    measure(blocks, [host.timed(3e-4)], lambda i, m: None, config, clock=host.clock, starting=started.append)
+    measure(
+        blocks,
+        [host.timed(3e-4)],
+        lambda i, m: None,
+        config,
+        clocks=Clocks(host.clock),
+        on_start=started.append,
+    )
     assert all(index == said for index, said in ran)
     # Once when it is calibrated, then before each of 40 samples.
     assert [started.count(index) for index in range(3)] == [41] * 3 and started[:3] == [0, 1, 2]
@@ -237,7 +255,7 @@ def test_garbage_collection_is_off_meanwhile_and_on_again() -> None:
     host, seen = Host(), list[bool]()
     spend = host.timed(1e-4)
     block: TimedLoop = lambda loops: (seen.append(gc.isenabled()), spend(loops))[1]  # noqa: E731
-    measure([block], [host.timed(1e-4)], lambda index, m: None, TimingConfig(), clock=host.clock)
+    measure([block], [host.timed(1e-4)], lambda index, m: None, TimingConfig(), clocks=Clocks(host.clock))
     assert gc.isenabled() and not any(seen)
 
 
@@ -254,7 +272,7 @@ def test_progress_rises_to_the_end(finest: float) -> None:
         lambda index, m: None,
         TimingConfig(budget_s=1.0, finest=finest),
         progress=lambda done, total, what: told.append((done, total)),
-        clock=host.clock,
+        clocks=Clocks(host.clock),
     )
     done = [done for done, _ in told]
     assert told[-1] == (3, 3) and min(done) >= 0 and done == sorted(done)
@@ -265,7 +283,7 @@ def test_standing_clock_is_refused() -> None:
     with pytest.raises(
         MeasurementError, match=r"moved by 0 s over 1 calls: expected more than 0\. Check the"
     ):
-        measure([still], [still], lambda i, m: None, TimingConfig(), clock=lambda: 5)
+        measure([still], [still], lambda i, m: None, TimingConfig(), clocks=Clocks(lambda: 5))
 
 
 @pytest.mark.parametrize("wrong", [{"budget_s": 0}, {"target": 0}, {"sample_s": -1}, {"budget_s": math.nan}])
@@ -285,7 +303,11 @@ def test_references_take_turns_a_sample_each() -> None:
 
     found: list[Measurement] = []
     measure(
-        [host.timed(1e-4)], [copy(0), copy(1)], lambda i, m: found.append(m), TimingConfig(), clock=host.clock
+        [host.timed(1e-4)],
+        [copy(0), copy(1)],
+        lambda i, m: found.append(m),
+        TimingConfig(),
+        clocks=Clocks(host.clock),
     )
     assert found[0].ratio == pytest.approx(1 / math.sqrt(1.04))
     # A sample is an untimed call and a timed one: both of the same copy.

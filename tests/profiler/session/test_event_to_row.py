@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from profiling_jobs import BLOCKS, EAGER, PART, a_measurement
 
-from jmsnas.profiler.session.event_row import event_row
+from jmsnas.profiler.session.profiling_session import event_to_row
 from jmsnas.profiler.table.latency_table import BlockRow, PartRow
 from jmsnas.space import BlockOrPart
 
@@ -15,7 +15,7 @@ EVENT = json.loads(json.dumps({"row": 5, **asdict(FOUND)}))
 
 @pytest.mark.parametrize(("subject", "kind"), [(BLOCKS[0], BlockRow), (PART, PartRow)])
 def test_row_of_what_a_process_told(subject: BlockOrPart, kind: type) -> None:
-    row = event_row(EVENT, "local", EAGER, subject, "abc", ("hot",))
+    row = event_to_row(EVENT, "local", EAGER, subject, "abc", ("hot",))
     assert type(row) is kind and (row.device, row.key, row.block) == ("local", EAGER, subject)
     assert (row.kind, row.environment, row.host_faults) == ("measured", "abc", ("hot",))
     assert (row.ratio, row.ratio_low, row.ratio_high) == pytest.approx((3.0, 2.985, 3.015))
@@ -28,6 +28,6 @@ def test_row_of_what_a_process_told(subject: BlockOrPart, kind: type) -> None:
 
 
 def test_row_says_when_and_by_what_it_was_measured() -> None:
-    row = event_row(EVENT, "local", EAGER, BLOCKS[0], "abc", ())
+    row = event_to_row(EVENT, "local", EAGER, BLOCKS[0], "abc", ())
     assert abs(datetime.now(UTC) - datetime.fromisoformat(row.measured_at)) < timedelta(minutes=1)
     assert row.source.startswith("jmsnas ")
