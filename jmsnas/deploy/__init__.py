@@ -1,7 +1,7 @@
-"""Run the parts on the devices: parts, agents, the leader, and prediction beside measurement."""
+"""Deploy a split model on devices: parts, agents, the leader, and predicted against measured latency."""
 
 import os
 
-# gRPC, which reads this as it is imported, writes a line for every handshake that fails: strangers would fill
-# an agent's disk.
+# gRPC reads this when it is imported. It logs a line for every failed handshake, which anybody who can reach
+# an agent could use to fill its disk.
 os.environ.setdefault("GRPC_VERBOSITY", "NONE")

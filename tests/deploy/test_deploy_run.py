@@ -21,7 +21,7 @@ from jmsnas.deploy.leader.predicted_vs_measured import (
     quantise_images,
 )
 from jmsnas.deploy.leader.solve_split import without_devices
-from jmsnas.deploy.parts.pieces import segment_layers
+from jmsnas.deploy.parts.shipment import segment_layers
 from jmsnas.deploy.perfetto import TRACE_FILE
 from jmsnas.errors import DeployError, DeviceError, InputError
 from jmsnas.nas.search.run import Run

@@ -59,7 +59,7 @@ def test_only_signed_blocks_are_timed(tmp_path: Path) -> None:
         job = {"models": ["ab" * 32] * 3, "references": 1, "threads": 1, "seed": 0, "config": {}}
         with pytest.raises(DeployError, match="a block that is not on the leader's list"):
             peer.bench(job, print)
-        with pytest.raises(DeployError, match="a job that cannot be read"):
+        with pytest.raises(DeployError, match="a timing job is not valid"):
             peer.bench({**job, "shell": "id"}, print)
 
 

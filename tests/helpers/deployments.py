@@ -13,7 +13,7 @@ from torch import nn
 from jmsnas.deploy.agent.agent import Agent, AgentSettings
 from jmsnas.deploy.leader.leader import Leader
 from jmsnas.deploy.parts.export import ExportedModel, export_model
-from jmsnas.deploy.parts.shipment import PartSpec, chain_pieces
+from jmsnas.deploy.parts.shipment import NextHop, PartSpec
 from jmsnas.deploy.transport.certificates import LEADER, make_certificates
 from jmsnas.deploy.transport.devices_file import AgentAddress
 from jmsnas.deploy.transport.identity import fingerprint, read_identity
@@ -61,8 +61,15 @@ def images(count: int, seed: int = 0) -> list[NDArray[np.float32]]:
     return [drawn[n] for n in range(count)]
 
 
-def pieces(cuts: Sequence[int] = (2, 4, 6), devices: Sequence[str] = DEVICES) -> tuple[PartSpec, ...]:
-    return chain_pieces(tuple(devices), tuple(cuts), ("float32",) * len(cuts))
+def pieces(
+    cuts: Sequence[int] = (2, 4, 6), devices: Sequence[str] = DEVICES, wires: Sequence[str] = ()
+) -> tuple[PartSpec, ...]:
+    """Return the parts of a chain; `wires` are the number formats of what leaves each device."""
+    starts, wires, last = (0, *cuts[:-1]), wires or ("float32",) * len(cuts), len(cuts) - 1
+    return tuple(
+        PartSpec(device, "chain", start + 1, cut, (NextHop(devices[m + 1], wires[m]),) if m < last else ())
+        for m, (device, start, cut) in enumerate(zip(devices, starts, cuts, strict=True))
+    )
 
 
 @contextmanager
@@ -100,8 +107,8 @@ def segments(seed: int = 0) -> Mapping[str, ExportedModel]:
 # The agent where nothing can be imported but what requirements-agent.txt names.
 RESTRICTED_AGENT = """
 import importlib.abc, sys
-allowed = {'jmsnas', 'numpy', 'onnxruntime', 'grpc', 'cryptography', 'flatbuffers', 'cython_runtime',
-    'typing_extensions'}
+allowed = {'jmsnas', 'numpy', 'onnxruntime', 'grpc', 'cryptography', 'msgspec', 'flatbuffers',
+    'cython_runtime', 'typing_extensions'}
 class Block(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
         top = name.partition('.')[0]

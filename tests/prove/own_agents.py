@@ -43,7 +43,9 @@ class Reference:
     """Logits of a plan, computed by the same parts in this process."""
 
     def __init__(self, seed: int, cuts: Sequence[int]) -> None:
-        models = [exported(seed).cut(first + 1, last) for first, last in zip((0, *cuts), cuts, strict=False)]
+        models = [
+            exported(seed).onnx_part(first + 1, last) for first, last in zip((0, *cuts), cuts, strict=False)
+        ]
         self._sessions = [open_session(model, 1) for model in models if model is not None]
 
     def __call__(self, x: NDArray[np.float32]) -> bytes:

@@ -9,7 +9,7 @@ from deployments import images, network, pieces
 
 from jmsnas.deploy.leader.leader import Leader
 from jmsnas.deploy.loopback import leader_certs
-from jmsnas.deploy.parts.export_cache import cached_export
+from jmsnas.deploy.parts.export import cached_export
 from jmsnas.deploy.transport.devices_file import AgentAddress
 
 

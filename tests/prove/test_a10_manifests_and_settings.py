@@ -3,19 +3,19 @@
 import time
 from pathlib import Path
 
-from deployments import exported
+from deployments import exported, pieces
 from prove.fuzz import manifests, on_both, settings
 from prove.proof import Proof
 
 from jmsnas.deploy.parts.manifest import manifest_bytes, parse_manifest
-from jmsnas.deploy.parts.shipment import chain_pieces, make_shipments
+from jmsnas.deploy.parts.shipment import make_shipments
 from jmsnas.deploy.transport.devices_file import AgentAddress, read_devices_file
 
 
 def test_manifests(proof: Proof) -> None:
     agents = {name: AgentAddress(name, "127.0.0.1:7070", "ab" * 32) for name in ("pi4", "cloud")}
     made = make_shipments(
-        chain_pieces(("pi4", "cloud"), (2, 6), ("float32",) * 2),
+        pieces((2, 6), ("pi4", "cloud")),
         {"chain": exported()},
         agents,
         "cd" * 32,

@@ -17,9 +17,10 @@ from attacks.models import MODELS
 from attacks.weights import WEIGHTS
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from deployments import Fleet, exported, fleet, images, pieces, segments
+from msgspec import structs
 from prove.proof import Proof
 
-from jmsnas.deploy.parts.manifest import MAX_BYTES, manifest_bytes, sign
+from jmsnas.deploy.parts.manifest import MAX_BYTES, Blob, manifest_bytes, sign
 from jmsnas.deploy.parts.shipment import Shipment, make_shipments
 from jmsnas.deploy.transport.identity import read_signing_key
 from jmsnas.errors import DeployError
@@ -66,7 +67,7 @@ def attack(one: Fleet, file: dict[str, Any]) -> None:
         model = FILES[file["model"]](blobs[manifest.model.sha256])
         digest = hashlib.sha256(model).hexdigest()
         blobs[digest] = model
-        manifest = replace(manifest, model=replace(manifest.model, sha256=digest, size_bytes=len(model)))
+        manifest = structs.replace(manifest, model=Blob(digest, len(model)))
     document = json.loads(manifest_bytes(manifest))
     document |= file.get("manifest", {})
     content = json.dumps(document).encode() + b" " * file.get("padding", 0)
@@ -118,7 +119,7 @@ def test_flipped_bytes_of_a_manifest(one: Fleet, proof: Proof) -> None:
 
 def test_mutated_models_end_no_process(proof: Proof) -> None:
     """Mutated models, which no leader would sign, do not end the process in which parts are checked."""
-    honest, count = exported().cut(1, 6), proof.count(100, prove=2000, long=1_000_000)
+    honest, count = exported().onnx_part(1, 6), proof.count(100, prove=2000, long=1_000_000)
     assert honest is not None
     run = subprocess.run(
         [sys.executable, "-m", "prove.mutated_models", "11", str(count)],

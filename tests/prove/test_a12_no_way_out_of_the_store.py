@@ -10,7 +10,7 @@ from deployments import Fleet, fleet, pieces, segments
 from prove.proof import Proof
 
 from jmsnas.deploy.agent.part_store import PartStore
-from jmsnas.deploy.parts.manifest_fields import Blob
+from jmsnas.deploy.parts.manifest import Blob
 from jmsnas.errors import DeployError, DeviceError, PartError
 from jmsnas.workspace import check_name
 

@@ -12,7 +12,7 @@ from jmsnas.errors import PartError
 @pytest.mark.parametrize("name", [n for n in MODELS if n != "other weights" and "than signed" not in n])
 def test_refused_by_content(proof: Proof, name: str) -> None:
     CANARY.unlink(missing_ok=True)
-    honest = exported().cut(1, 6)
+    honest = exported().onnx_part(1, 6)
     assert honest is not None
     with pytest.raises(PartError, match="not an ONNX file|an ONNX file"):
         scan_onnx(MODELS[name](honest))

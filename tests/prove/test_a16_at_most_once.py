@@ -62,11 +62,11 @@ def test_lost_answers(tmp_path: Path, proof: Proof, monkeypatch: pytest.MonkeyPa
 
 def test_the_window_has_bounds(proof: Proof) -> None:
     now = [0.0]
-    window: ResponseCache[int] = ResponseCache(most=1024, keep_s=60.0, clock=lambda: now[0])
+    window: ResponseCache[int] = ResponseCache(max_entries=1024, max_age_s=60.0, clock=lambda: now[0])
     for n in range(2000):
         claim, mine = window.claim(n)
         assert mine
-        window.answer(claim, n)
+        window.complete(claim, n)
     assert len(window._claims) == 1024
     assert not window.claim(1999)[1] and window.claim(100)[1]
     now[0] = 61.0

@@ -32,7 +32,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 def handlers(monkeypatch: pytest.MonkeyPatch) -> None:
     """Record the handlers that are called."""
     entered.clear()
-    for owner, name in ((AgentParts, "offer"), (RequestHandler, "_answer"), (service, "measure_link")):
+    for owner, name in ((AgentParts, "offer"), (RequestHandler, "_respond"), (service, "measure_link")):
         monkeypatch.setattr(owner, name, lambda *_, name=name: entered.append(name))
 
 
@@ -124,7 +124,7 @@ def test_data_from_a_device_that_is_no_neighbour(three: Fleet, proof: Proof) -> 
     with pytest.raises(grpc.RpcError) as refused:
         channel.unary_unary(f"/{SERVICE}/Run")(pack_tensor(header, x.tobytes()), timeout=3)
     assert refused.value.code() == grpc.StatusCode.PERMISSION_DENIED
-    assert "no neighbour here" in refused.value.details()
+    assert "not a sender of this part" in refused.value.details()
     channel.close()
     assert not entered
     proof.show("data from a device that is no neighbour: refused")

@@ -1,1 +1,1 @@
-"""The device's side: answers requests by the parts it was given."""
+"""The agent: a server on each device that runs its part of the model."""

@@ -1,10 +1,9 @@
-"""One computation at a time, a bounded queue before it, and the tensors that are joined behind branches."""
+"""Admission control of requests: one computation at a time, a bounded queue, and sums of branch outputs."""
 
 import threading
 import time
 from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 
 import grpc
 import numpy as np
@@ -16,31 +15,31 @@ Array = NDArray[np.float32]
 
 
 class RequestRefusedError(Exception):
-    """A request that is not served: a gRPC code, and words without paths or content."""
+    """A request that is not served: a gRPC status code, and a text without paths or content."""
 
-    def __init__(self, code: grpc.StatusCode, words: str) -> None:
-        super().__init__(words)
-        self.code, self.words = code, words
+    def __init__(self, code: grpc.StatusCode, text: str) -> None:
+        super().__init__(text)
+        self.code, self.text = code, text
 
 
 class AdmissionQueue:
-    """Lets one computation in; at most `queue` wait, the next is refused at once."""
+    """Runs one computation at a time; at most `max_queued` wait, further ones are refused at once."""
 
-    def __init__(self, queue: int = MAX_QUEUED) -> None:
-        self._queue, self._waiting = queue, 0
+    def __init__(self, max_queued: int = MAX_QUEUED) -> None:
+        self._max_queued, self._waiting = max_queued, 0
         self._count, self._busy = threading.Lock(), threading.Lock()
 
     @contextmanager
-    def enter(self, ends_s: float) -> Iterator[None]:
-        """Wait for the processor until the deadline, on the monotonic clock. Raises Refused."""
+    def enter(self, deadline_s: float) -> Iterator[None]:
+        """Wait for the processor until the deadline (monotonic clock). Raises RequestRefusedError."""
         with self._count:
-            if self._waiting > self._queue:
+            if self._waiting > self._max_queued:
                 raise RequestRefusedError(
-                    grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full: send less, or later"
+                    grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full: send fewer requests, or later"
                 )
             self._waiting += 1
         try:
-            entered = self._busy.acquire(timeout=max(0.0, ends_s - time.monotonic()))
+            entered = self._busy.acquire(timeout=max(0.0, deadline_s - time.monotonic()))
         finally:
             with self._count:
                 self._waiting -= 1
@@ -52,42 +51,35 @@ class AdmissionQueue:
             self._busy.release()
 
 
-@dataclass(slots=True, eq=False)
-class Meeting:
-    """The tensors of one request that have come so far, by branch."""
-
-    tensors: dict[int, Array] = field(default_factory=dict)
-
-
 class BranchSum:
-    """Tensors of several branches meet here and are added up, always in the order of their branches."""
+    """Sums the tensors of a request's branches, always in branch order."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._meetings: dict[Hashable, Meeting] = {}
+        self._tensors: dict[Hashable, dict[int, Array]] = {}
 
-    def bring(self, key: Hashable, branch: int, x: Array, expected: int) -> Array | None:
-        """Bring one tensor; who brings the last one gets the sum, all others None.
+    def add(self, key: Hashable, branch: int, x: Array, expected: int) -> Array | None:
+        """Add one tensor; return the sum to the caller that completes it, None to the others.
 
-        Floats do not add up alike in any order, and the same request must give the same bits.
+        Floating-point addition is not associative: the fixed order gives the same request the same bits.
         """
         with self._lock:
-            meeting = self._meetings.setdefault(key, Meeting())
-            meeting.tensors[branch] = x
-            if len(meeting.tensors) < expected:
+            tensors = self._tensors.setdefault(key, {})
+            tensors[branch] = x
+            if len(tensors) < expected:
                 return None
-            del self._meetings[key]
-        first, *others = (meeting.tensors[n] for n in sorted(meeting.tensors))
+            del self._tensors[key]
+        first, *others = (tensors[n] for n in sorted(tensors))
         total = first.copy()
         for other in others:
             total += other
         return total
 
-    def leave(self, key: Hashable, branch: int) -> bool:
-        """Take a tensor away whose request gave up waiting; say whether it was the last one there."""
+    def withdraw(self, key: Hashable, branch: int) -> bool:
+        """Remove the tensor of a branch that stopped waiting; return whether it was the last one."""
         with self._lock:
-            meeting = self._meetings.get(key)
-            if meeting is None or meeting.tensors.pop(branch, None) is None or meeting.tensors:
+            tensors = self._tensors.get(key)
+            if tensors is None or tensors.pop(branch, None) is None or tensors:
                 return False
-            del self._meetings[key]
+            del self._tensors[key]
             return True

@@ -1,6 +1,6 @@
-"""A device's one process: it says what it is, takes parts from its leader, runs them and forwards.
+"""The agent process of a device: a gRPC server that receives parts from its leader, runs and forwards.
 
-No torch, no pandas, no typer: numpy, onnxruntime, grpcio and cryptography are enough on a small board.
+It needs numpy, onnxruntime, grpcio, cryptography and msgspec only: no torch, pandas or typer.
 """
 
 import argparse
@@ -40,20 +40,20 @@ GRACE_S = 10.0
 
 @dataclass(frozen=True, slots=True)
 class AgentSettings:
-    """How an agent is started.
+    """Settings of an agent process.
 
     Attributes
     ----------
     certs
-        A device's folder that `jmsnas certs` made.
+        The device's folder made by `jmsnas certs`.
     store
-        Where parts are kept.
+        Folder of the parts.
     listen
-        Address and port; port 0 takes any that is free.
+        ADDRESS:PORT; port 0 chooses a free one.
     emulate
-        Name of the device whose times it is to keep; empty where it answers as fast as it can.
+        Name of a device whose compute times are emulated; empty for none.
     plain
-        No TLS, on loopback alone.
+        No TLS; on loopback only.
     """
 
     certs: Path
@@ -63,32 +63,32 @@ class AgentSettings:
     plain: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse to speak in the clear beyond this host."""
+        """Raise InputError for unencrypted connections from other hosts."""
         host = self.listen.rpartition(":")[0]
         if self.plain and host not in _LOOPBACK:
             raise InputError(
                 f"--plain on {self.listen}: expected a loopback address such as 127.0.0.1:7070. "
-                "Leave out --plain: devices then speak mutual TLS"
+                "Without --plain, devices use mutual TLS"
             )
 
 
 class ReloadingIdentity:
-    """The identity on disk, read again every 10 s: a renewed certificate is met without a restart."""
+    """The identity on disk, read again every 10 s: a renewed certificate needs no restart."""
 
     def __init__(self, folder: Path, log: Callable[[str], None]) -> None:
-        self._folder, self._say = folder, log
+        self._folder, self._log = folder, log
         self._lock = threading.Lock()
         self._identity, self._read_s = read_identity(folder), time.monotonic()
         self._warn()
 
     def __call__(self) -> Identity:
-        """Give the newest identity that could be read."""
+        """Return the newest identity that could be read."""
         with self._lock:
             if time.monotonic() - self._read_s > _IDENTITY_KEPT_S:
                 self._read_s = time.monotonic()
                 try:
                     found = read_identity(self._folder)
-                except CertificateError:  # half copied: the old one is good until the next look
+                except CertificateError:  # half copied: use the old one until the next time
                     return self._identity
                 if found != self._identity:
                     self._identity = found
@@ -97,22 +97,22 @@ class ReloadingIdentity:
 
     def _warn(self) -> None:
         if warning := expiry_warning(self._identity):
-            self._say(warning)
+            self._log(warning)
 
 
 class Agent:
-    """The server of one device; `start` it, then `wait` until `stop`."""
+    """The gRPC server of one device: `start`, `stop`."""
 
     def __init__(self, settings: AgentSettings, log: Callable[[str], None] | None = None) -> None:
-        self.settings, self.log = settings, log or _say
+        self.settings, self.log = settings, log or _log
         self.identity = ReloadingIdentity(settings.certs, self.log)
         self.name = self.identity().name
-        self.hops = Forwarder(lambda: None if settings.plain else self.identity())
+        self.forwarder = Forwarder(lambda: None if settings.plain else self.identity())
         own = fingerprint(self.identity().certificate_pem)
         self.parts = AgentParts(self.name, own, read_leader_key(settings.certs), PartStore(settings.store))
         leader = "" if settings.plain else read_leader_fingerprint(settings.certs)
         self.health = Health()
-        requests = RequestHandler(self.name, self.parts, self.hops, self.health)
+        requests = RequestHandler(self.name, self.parts, self.forwarder, self.health)
         self._pool = ThreadPoolExecutor(MAX_IN_FLIGHT + 8, "rpc")
         self._server = grpc.server(
             self._pool, handlers=(), options=SERVER_OPTIONS, maximum_concurrent_rpcs=MAX_IN_FLIGHT + 4
@@ -123,9 +123,9 @@ class Agent:
         self.address = ""
 
     def start(self) -> str:
-        """Take up the parts kept on disk, listen, and give the address."""
-        for trouble in self.parts.reload():
-            self.log(trouble)
+        """Load the parts on disk, listen, and return the address."""
+        for warning in self.parts.reload():
+            self.log(warning)
         host = self.settings.listen.rpartition(":")[0]
         try:
             port = (
@@ -144,25 +144,21 @@ class Agent:
         return self.address
 
     def stop(self, grace_s: float = GRACE_S) -> None:
-        """Drain: refuse what is new, finish what is under way, end."""
+        """Shut down: refuse new requests, finish those in flight, stop the server."""
         self.health.serving = False
         self._server.stop(grace_s).wait()
-        self.hops.close()
+        self.forwarder.close()
         self.parts.close()
-
-    def wait(self) -> None:
-        """Wait until the server has ended."""
-        self._server.wait_for_termination()
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run an agent until SIGTERM or Ctrl-C: the light way to `jmsnas agent`."""
+    """Run the `jmsnas-agent` command: `jmsnas agent` with fewer dependencies, until SIGTERM or Ctrl-C."""
     parser = argparse.ArgumentParser(prog="jmsnas-agent", description=__doc__.partition("\n")[0])
     parser.add_argument("--certs", type=Path, required=True, help="this device's folder from jmsnas certs")
-    parser.add_argument("--store", type=Path, default=Path("jmsnas-agent"), help="where parts are kept")
-    parser.add_argument("--listen", default=DEFAULT_LISTEN, help="address:port (default: %(default)s)")
-    parser.add_argument("--emulate", default="", metavar="DEVICE", help="answer no sooner than DEVICE would")
-    parser.add_argument("--plain", action="store_true", help="no TLS; on loopback alone")
+    parser.add_argument("--store", type=Path, default=Path("jmsnas-agent"), help="folder of the parts")
+    parser.add_argument("--listen", default=DEFAULT_LISTEN, help="ADDRESS:PORT (default: %(default)s)")
+    parser.add_argument("--emulate", default="", metavar="DEVICE", help="emulate the compute times of DEVICE")
+    parser.add_argument("--plain", action="store_true", help="no TLS; on loopback only")
     parser.add_argument(
         "--until-stdin-ends", action="store_true", help="end with the process that started it"
     )
@@ -171,12 +167,12 @@ def main(arguments: list[str] | None = None) -> int:
         settings = AgentSettings(given.certs, given.store, given.listen, given.emulate, given.plain)
         return run(settings, given.until_stdin_ends)
     except JmsnasError as error:
-        _say(f"jmsnas-agent: {error}")
+        _log(f"jmsnas-agent: {error}")
         return error.exit_code
 
 
 def run(settings: AgentSettings, until_stdin_ends: bool = False) -> int:
-    """Serve until a signal, or the end of stdin; the address is the one line on stdout."""
+    """Serve until a signal, or the end of stdin; print the address as one line."""
     agent = Agent(settings)
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -190,11 +186,11 @@ def run(settings: AgentSettings, until_stdin_ends: bool = False) -> int:
 
 
 def _stop_at_end(stopping: threading.Event) -> None:
-    os.read(0, 1)  # nothing is ever written: it returns when the other end is closed
+    os.read(0, 1)  # nothing is written to it: returns when the other end is closed
     stopping.set()
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 

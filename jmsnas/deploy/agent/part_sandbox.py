@@ -1,10 +1,9 @@
-"""Parse and run a part for the first time in a child process, with limits on memory and processor time.
+"""Check a part in a child process, with limits on memory and processor time, before it is served.
 
-What a damaged model does to a parser, it does to the child. Parent: `PartSandbox`; child: this module,
-whose stdin holds the manifest's bytes, the model and the golden numbers, each behind its length.
+A damaged model can then crash only the child. Parent: `PartSandbox`; child: this module, whose stdin has the
+manifest, the model and the golden values, each after its length.
 """
 
-import json
 import math
 import struct
 import subprocess
@@ -13,24 +12,34 @@ import time
 from contextlib import suppress
 from typing import IO, TYPE_CHECKING
 
+import msgspec
+
+from jmsnas.deploy.transport.strict_json import decode_json
 from jmsnas.errors import PartError
 
 if TYPE_CHECKING:
     from jmsnas.deploy.parts.manifest import Manifest
 
 LIMIT_S = 10
-# Importing torch takes a small board that long, and is not the part's doing.
-_TORCH_S = 30
+# Importing torch takes that long on a small board.
+_TORCH_IMPORT_S = 30
 _LENGTH = struct.Struct(">I")
-# What the run time itself takes beyond a part's own memory.
-_ROOM_BYTES = 768 << 20
+# Memory of the runtime itself, beyond that of the part.
+_RUNTIME_BYTES = 768 << 20
+
+
+class _Verdict(msgspec.Struct):
+    """Result of the child: why the part is refused, or empty, and its largest error on the golden input."""
+
+    refused: str
+    error: float
 
 
 class PartSandbox:
-    """A fresh process that waits for one part to check: started early, so that its imports hold nobody up."""
+    """A child process that checks one part; started early, so that its imports delay no shipment."""
 
     def __init__(self) -> None:
-        # A fresh interpreter, never a fork: gRPC's threads would not survive one.
+        # A new interpreter, not a fork: gRPC's threads do not survive a fork.
         self._process = subprocess.Popen(
             [sys.executable, "-m", "jmsnas.deploy.agent.part_sandbox"],
             stdin=subprocess.PIPE,
@@ -39,33 +48,31 @@ class PartSandbox:
         )
 
     def check(self, manifest: bytes, model: bytes, golden: bytes, runtime: str = "onnxruntime") -> float:
-        """Check a part, and give its largest error on the golden input.
+        """Check a part, and return its largest error on the golden input.
 
         Raises
         ------
         PartError
             When the child refuses it, crashes, takes too long, or its output is not the leader's.
         """
-        pieces = b"".join(_LENGTH.pack(len(piece)) + piece for piece in (manifest, model, golden))
-        limit_s = LIMIT_S + (_TORCH_S if runtime == "torch" else 0)
+        content = b"".join(_LENGTH.pack(len(item)) + item for item in (manifest, model, golden))
+        limit_s = LIMIT_S + (_TORCH_IMPORT_S if runtime == "torch" else 0)
         try:
-            told, _ = self._process.communicate(pieces, timeout=limit_s)
+            output, _ = self._process.communicate(content, timeout=limit_s)
         except subprocess.TimeoutExpired:
-            raise PartError(f"a part that is not ready after {limit_s} s in a process of its own") from None
+            raise PartError(f"a part that is not ready after {limit_s} s in its test process") from None
         finally:
             self.end()
-        try:
-            answer = json.loads(told)
-            refused, error = answer["refused"], float(answer["error"])
-        except (ValueError, KeyError, TypeError):
+        if not output:
             code = self._process.returncode
-            raise PartError(f"a part that ends the process it is tried in (exit code {code})") from None
-        if refused:
-            raise PartError(refused)
-        return error
+            raise PartError(f"a part that crashes its test process (exit code {code})")
+        verdict = decode_json(output, _Verdict, PartError, "the result of the test process")
+        if verdict.refused:
+            raise PartError(verdict.refused)
+        return verdict.error
 
     def end(self) -> None:
-        """End the process, whether it has checked or not."""
+        """End the process."""
         self._process.kill()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
@@ -75,39 +82,38 @@ class PartSandbox:
 
 
 def main() -> None:
-    """Check the part that comes on stdin; the answer is one JSON line."""
+    """Check the part on stdin, and print the result as one JSON line."""
     from jmsnas.deploy.parts.manifest import parse_manifest  # the parent has verified the signature
     from jmsnas.deploy.parts.runtime import GOLDEN_TOLERANCE, PartRunner, golden_arrays, golden_error
 
-    content, model, golden = (_piece(sys.stdin.buffer) for _ in range(3))  # all is imported by now
+    content, model, golden = (_read(sys.stdin.buffer) for _ in range(3))  # all imports are done by now
     manifest = parse_manifest(content)
     refused, error = "", 0.0
     try:
         _prepare(manifest, model)
         error = golden_error(PartRunner(manifest, model), *golden_arrays(manifest, golden))
         if not error <= GOLDEN_TOLERANCE:
-            refused = "a part whose output for the golden input is not the leader's"
-            error = 0.0
+            refused, error = ("a part whose output for the golden input is not the leader's", 0.0)
     except PartError as reason:
         refused = str(reason)
     except Exception as reason:  # onnxruntime's own
         refused = f"a part that cannot run ({type(reason).__name__})"
-    print(json.dumps({"refused": refused, "error": error}))
+    print(msgspec.json.encode(_Verdict(refused, error)).decode())
 
 
 def _prepare(manifest: "Manifest", model: bytes) -> None:
-    """Limit this process to what the part may take; what torch takes to be imported is not the part's."""
+    """Limit this process to the memory of the part; torch is imported before, and does not count."""
     if manifest.runtime == "torch":
         from jmsnas.deploy.parts.safetensors_scan import scan_safetensors
         from jmsnas.deploy.parts.torch_architecture import parse_architecture
 
         known = parse_architecture(manifest.blocks, manifest.input_shape, manifest.output_shape)
-        scan_safetensors(model, known.weights_bytes)  # what is no such file needs no torch to be refused
+        scan_safetensors(model, known.weights_bytes)  # a malformed file is refused without torch
         import jmsnas.deploy.parts.torch_runtime  # noqa: F401
     _limit(manifest.peak_bytes + 2 * len(model), memory=manifest.processor == "cpu")
 
 
-def _piece(stream: IO[bytes]) -> bytes:
+def _read(stream: IO[bytes]) -> bytes:
     (length,) = _LENGTH.unpack(stream.read(_LENGTH.size))
     return stream.read(length)
 
@@ -115,12 +121,12 @@ def _piece(stream: IO[bytes]) -> bytes:
 def _limit(more_bytes: int, memory: bool) -> None:
     try:
         import resource
-    except ImportError:  # no such limits on this system; the process apart and the clock remain
+    except ImportError:  # no such limits on this system; the child process and the timeout remain
         return
     with open("/proc/self/statm") as file:
         now = int(file.read().split()[0]) * resource.getpagesize()
-    if memory:  # CUDA reserves more addresses than there is memory: no limit would hold it
-        resource.setrlimit(resource.RLIMIT_AS, (now + more_bytes + _ROOM_BYTES,) * 2)
+    if memory:  # CUDA reserves more address space than there is memory, above any useful limit
+        resource.setrlimit(resource.RLIMIT_AS, (now + more_bytes + _RUNTIME_BYTES,) * 2)
     resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time()) + LIMIT_S,) * 2)
 
 

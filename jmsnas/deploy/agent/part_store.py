@@ -1,34 +1,38 @@
-"""What an agent keeps on disk: blobs under their SHA-256, the plans it accepted, the highest epoch.
+"""Files that an agent keeps on disk: blobs by SHA-256, accepted plans, and the highest epoch.
 
-A name that came from outside never becomes a path: files are named by 64 hexadecimal digits that were
-checked, or by a number.
+A name from outside never becomes a path: file names are 64 checked hexadecimal digits, or a number.
 """
 
 import errno
 import hashlib
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from jmsnas.deploy.parts.manifest import MAX_BYTES
-from jmsnas.deploy.parts.manifest_fields import Blob
+import msgspec
+
+from jmsnas.deploy.parts.manifest import MAX_BYTES, Blob
+from jmsnas.deploy.transport.strict_json import decode_json
 from jmsnas.errors import PartError, StorageError
 from jmsnas.files import make_folder, storage_error, write_atomic
 
-# Plans whose manifests stay: the one that serves and the one before, while requests of it are under way.
+# Manifests that are kept: of the plan that serves, and of the one before, while its requests are in flight.
 KEPT_PLANS = 2
 _DIGEST, _PLAN = re.compile(r"[0-9a-f]{64}"), re.compile(r"[1-9][0-9]{0,15}")
 
 
+class _EpochFile(msgspec.Struct):
+    epoch: int
+
+
 class PartStore:
-    """The folder of one agent, private to its user."""
+    """The folder of one agent, readable by its user only."""
 
     def __init__(self, folder: Path) -> None:
         old = os.umask(0o077)
         try:
-            self._blobs, self._plans = make_folder(folder / "blobs"), make_folder(folder / "plans")
+            self._blobs, self._plans = (make_folder(folder / "blobs"), make_folder(folder / "plans"))
         finally:
             os.umask(old)
         self._epoch_file = folder / "epoch.json"
@@ -38,44 +42,41 @@ class PartStore:
 
     def _read_epoch(self) -> int:
         try:
-            epoch = json.loads(self._epoch_file.read_bytes())["epoch"]
-            if type(epoch) is not int:
-                raise ValueError
+            return decode_json(self._epoch_file.read_bytes(), _EpochFile, StorageError, "the epoch").epoch
         except FileNotFoundError:
             return 0
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        except (OSError, StorageError) as error:
             raise StorageError(
-                f"{self._epoch_file} is damaged: without it old plans could be played again. Delete the "
-                "agent's whole store to begin anew"
+                f"{self._epoch_file} is damaged: without it an old plan could be replayed. Delete the "
+                "agent's whole store, and ship again"
             ) from error
-        return epoch
 
     def missing(self, blobs: Iterable[Blob]) -> list[str]:
-        """Which of the blobs are not here yet, by digest."""
+        """Return the digests of the blobs that are not stored yet."""
         return [blob.sha256 for blob in blobs if not self._path(blob.sha256).is_file()]
 
-    def receive(self, blob: Blob, pieces: Iterable[bytes | memoryview]) -> None:
-        """Take a blob: never more than its size, kept only if its digest is right.
+    def receive(self, blob: Blob, chunks: Iterable[bytes | memoryview]) -> None:
+        """Store a blob: at most its size is written, and it is kept only if its digest is right.
 
         Raises
         ------
         PartError
-            When it is longer, shorter, or something else.
+            When the content has another size or digest.
         StorageError
             When it cannot be written.
         """
         path = self._path(blob.sha256)
-        temporary = path.with_name(f".{blob.sha256}.{os.getpid()}.{id(pieces)}.part")
+        temporary = path.with_name(f".{blob.sha256}.{os.getpid()}.{id(chunks)}.part")
         digest, size = hashlib.sha256(), 0
         try:
             flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_NOFOLLOW", 0)
             with open(os.open(temporary, flags, 0o600), "wb") as file:
-                for piece in pieces:
-                    size += len(piece)
+                for chunk in chunks:
+                    size += len(chunk)
                     if size > blob.size_bytes:
                         raise PartError(f"a blob longer than the {blob.size_bytes} bytes that were signed")
-                    digest.update(piece)
-                    file.write(piece)
+                    digest.update(chunk)
+                    file.write(chunk)
                 if size != blob.size_bytes or digest.hexdigest() != blob.sha256:
                     raise PartError("a blob that is not the one that was signed: send it again")
                 file.flush()
@@ -87,14 +88,14 @@ class PartStore:
             temporary.unlink(missing_ok=True)
 
     def read(self, blob: Blob) -> bytes:
-        """Read a blob, its digest checked again. Raises PartError, and deletes it, when it has changed."""
+        """Read a blob, and check its digest again. Raises PartError, and deletes it, when it has changed."""
         path = self._path(blob.sha256)
         try:
             descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
             with open(descriptor, "rb") as file:
                 content = file.read(blob.size_bytes + 1)
         except OSError as error:
-            if error.errno == errno.ELOOP:  # a link; what else fails, descriptors for one, may pass
+            if error.errno == errno.ELOOP:  # a symbolic link; other errors, such as EMFILE, may be transient
                 path.unlink(missing_ok=True)
             raise PartError("a blob that cannot be read: send it again") from error
         if hashlib.sha256(content).hexdigest() != blob.sha256:
@@ -103,34 +104,36 @@ class PartStore:
         return content
 
     def accept(self, epoch: int, manifest: bytes, signature: bytes) -> None:
-        """Keep a plan, and from now on refuse older ones. Raises PartError, StorageError.
+        """Keep a plan, and refuse older ones from now on.
 
         Raises
         ------
         PartError
-            When a newer plan was accepted before, or another of the same number.
+            When a newer plan was accepted before, or another one of the same number.
+        StorageError
+            When it cannot be written.
         """
         file = self._plans / f"{epoch}.plan"
         if epoch == self.epoch and file.exists() and file.read_bytes() == signature + manifest:
             return
         if epoch <= self.epoch:
             raise PartError(
-                f"plan {epoch} is not newer than plan {self.epoch}, which this device has: another leader is "
-                "at work, or an old plan was played again"
+                f"plan {epoch} is not newer than plan {self.epoch} of this device: another leader uses it, "
+                "or an old plan was replayed"
             )
         write_atomic(file, signature + manifest)
-        write_atomic(self._epoch_file, json.dumps({"epoch": epoch}).encode())
+        write_atomic(self._epoch_file, msgspec.json.encode(_EpochFile(epoch)))
         self.epoch = epoch
 
     def plans(self) -> Iterator[tuple[int, bytes, bytes]]:
-        """Give the plans that are kept, newest first: epoch, manifest, signature."""
+        """Yield the plans that are kept, newest first: epoch, manifest, signature."""
         for epoch in self._epochs():
             with (self._plans / f"{epoch}.plan").open("rb") as file:
                 content = file.read(MAX_BYTES + 65)
             yield epoch, content[64:], content[:64]
 
-    def forget(self, blobs: Iterable[Blob]) -> None:
-        """Delete plans but the newest two, and blobs that none of `blobs` is."""
+    def delete_unused(self, blobs: Iterable[Blob]) -> None:
+        """Delete all plans but the newest two, and all blobs that are not in `blobs`."""
         for epoch in self._epochs()[KEPT_PLANS:]:
             (self._plans / f"{epoch}.plan").unlink()
         wanted = {blob.sha256 for blob in blobs}

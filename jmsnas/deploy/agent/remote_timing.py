@@ -1,9 +1,11 @@
-"""Time blocks on a device, with the same code as at home, in a process apart that ends with its caller.
+"""Time blocks on a device for a remote profiling session, in a child process that ends with its caller.
 
-Agent: `bench`. Child: this module; stdin holds the job's JSON line and the models behind their lengths.
+Agent: `run_timing_job`. Child: this module, whose stdin has the job as one JSON line, then each model after
+its length. The blocks are timed by the same code as in a local session.
 """
 
 import json
+import os
 import queue
 import struct
 import subprocess
@@ -13,9 +15,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+from msgspec import Meta
 
 from jmsnas.deploy.transport.frame import pack_message, unpack_message
+from jmsnas.deploy.transport.strict_json import decode_json
 from jmsnas.errors import FrameError
 
 if TYPE_CHECKING:
@@ -23,21 +29,33 @@ if TYPE_CHECKING:
     from jmsnas.profiler.timing.paired_timing import TimedLoop
 
 _LENGTH = struct.Struct(">I")
-_MOST_BLOCKS = 5000
-_LOOK_S = 0.2
+_MAX_BLOCKS = 5000
+_POLL_S = 0.2
+
+
+class _TimingJob(msgspec.Struct, forbid_unknown_fields=True):
+    """Blocks by digest, the first `references` of them reference blocks, and the settings of `measure`."""
+
+    models: Annotated[list[str], Meta(max_length=_MAX_BLOCKS)]
+    references: Annotated[int, Meta(ge=1)]
+    threads: int
+    seed: int
+    config: dict[str, Any]
 
 
 def run_timing_job(parts: "AgentParts", message: bytes, context: Any) -> Iterator[bytes]:
-    """Run a job that the leader sent, and tell each event the moment it is there.
+    """Run a timing job of the leader, and yield each event as it happens.
 
-    The caller's end, or its loss, ends the child at once. Raises FrameError, PartError.
+    The child ends when the caller does, or is lost. Raises FrameError, PartError.
     """
-    job = _job(bytes(unpack_message(message)[1]))
-    models = [parts.block(digest) for digest in job.pop("models")]
-    with _child({**job, "blocks": len(models)}, models) as (process, lines):
+    job = decode_json(unpack_message(message)[1], _TimingJob, FrameError, "a timing job")
+    if job.references >= len(job.models):
+        raise FrameError(f"a timing job of {len(job.models)} models and {job.references} references")
+    models = [parts.read_block(digest) for digest in job.models]
+    with _child(job, models) as (process, lines):
         while context.is_active():
             try:
-                line = lines.get(timeout=_LOOK_S)
+                line = lines.get(timeout=_POLL_S)
             except queue.Empty:
                 continue
             if line:
@@ -49,8 +67,8 @@ def run_timing_job(parts: "AgentParts", message: bytes, context: Any) -> Iterato
 
 
 @contextmanager
-def _child(job: dict[str, Any], models: list[bytes]) -> Iterator[tuple[Any, "queue.Queue[bytes]"]]:
-    """Start a child on a job, and give it and the lines that it tells; an empty one is the last."""
+def _child(job: _TimingJob, models: list[bytes]) -> Iterator[tuple[Any, "queue.Queue[bytes]"]]:
+    """Start a child on a job; yield it and the queue of its lines, the last of which is empty."""
     process: Any = subprocess.Popen(
         [sys.executable, "-m", "jmsnas.deploy.agent.remote_timing"],
         stdin=subprocess.PIPE,
@@ -61,10 +79,10 @@ def _child(job: dict[str, Any], models: list[bytes]) -> Iterator[tuple[Any, "que
 
     def feed() -> None:
         with suppress(OSError):
-            process.stdin.write(json.dumps(job).encode() + b"\n")
+            process.stdin.write(msgspec.json.encode(job) + b"\n")
             for model in models:
                 process.stdin.write(_LENGTH.pack(len(model)) + model)
-            process.stdin.flush()  # it stays open: its end is the child's end
+            process.stdin.flush()  # left open: the child ends when it closes
 
     def follow() -> None:
         for line in process.stdout:
@@ -86,93 +104,75 @@ def _child(job: dict[str, Any], models: list[bytes]) -> Iterator[tuple[Any, "que
             process.stdin.close()
 
 
-def _job(content: bytes) -> dict[str, Any]:
-    try:
-        job = json.loads(content)
-        models, references = job["models"], job["references"]
-        fine = len(models) <= _MOST_BLOCKS and 0 < references < len(models)
-        if not fine or not all(isinstance(digest, str) for digest in models) or set(job) != _KEYS:
-            raise ValueError
-    except (ValueError, KeyError, TypeError, RecursionError):
-        raise FrameError("a job that cannot be read: update jmsnas here or on the leader") from None
-    return dict(job)
-
-
-_KEYS = {"models", "references", "threads", "seed", "config"}
-
-
 def main() -> None:
-    """Time the blocks that come on stdin; events leave on stdout, a JSON line each."""
+    """Time the blocks on stdin, and print each event as one JSON line."""
     from jmsnas.profiler.host.affinity import on_idlest_cores
     from jmsnas.profiler.host.host_monitor import HostMonitor, read_host
     from jmsnas.profiler.table.measurement import Measurement
     from jmsnas.profiler.timing.paired_timing import Clocks, TimingConfig, measure
 
-    job = json.loads(sys.stdin.buffer.readline())
-    references = job["references"]
-    ready = _ready(job)
-    indices, timed = [index for index, _ in ready], [call for _, call in ready]
+    job = msgspec.json.decode(sys.stdin.buffer.readline(), type=_TimingJob)
+    prepared = _prepare(job)
+    indices, timed = [index for index, _ in prepared], [loop for _, loop in prepared]
     threading.Thread(target=_end_with_caller, daemon=True).start()
-    watch, looked = HostMonitor(read_host, lambda line: _tell({"tell": line}), set()), [0.0]
+    monitor, looked = HostMonitor(read_host, lambda line: _send({"tell": line}), set()), [0.0]
 
     def finished(position: int, found: Measurement) -> None:
-        _tell({"row": indices[references + position], **asdict(found), "faults": watch.faults})
+        _send({"row": indices[job.references + position], **asdict(found), "faults": monitor.faults})
 
     def progress(done: float, of: float, what: str) -> None:
         if time.monotonic() - looked[0] > 1:
             looked[0] = time.monotonic()
-            watch.look()
-            _tell({"progress": [0.3 + 0.7 * done / of, 1.0, what]})
+            monitor.look()
+            _send({"progress": [0.3 + 0.7 * done / of, 1.0, what]})
 
-    with on_idlest_cores(job["threads"]):
+    with on_idlest_cores(job.threads):
         measure(
-            timed[references:],
-            timed[:references],
+            timed[job.references :],
+            timed[: job.references],
             finished,
-            TimingConfig(**job["config"]),
-            job["seed"],
+            TimingConfig(**job.config),
+            job.seed,
             progress=progress,
             clocks=Clocks(core=time.thread_time_ns),
         )
-    _tell({"faults": watch.end()})
-    _tell({"done": True})
+    _send({"faults": monitor.end()})
+    _send({"done": True})
 
 
-def _ready(job: dict[str, Any]) -> list[tuple[int, "TimedLoop"]]:
-    """Make blocks ready, each with its place in the job; the references, whose places are negative, first."""
+def _prepare(job: _TimingJob) -> list[tuple[int, "TimedLoop"]]:
+    """Load the blocks, each with its index in the job; the references come first, with negative indices."""
     import numpy as np
 
     from jmsnas.deploy.parts.onnx_scan import scan_onnx
     from jmsnas.profiler.timing.onnx_session import open_session, timed_session
 
-    stdin, rng = sys.stdin.buffer, np.random.default_rng(job["seed"])
+    stdin, rng = sys.stdin.buffer, np.random.default_rng(job.seed)
     found = []
-    for position in range(job["blocks"]):
+    for position in range(len(job.models)):
         (length,) = _LENGTH.unpack(stdin.read(_LENGTH.size))
-        model, index = stdin.read(length), position - job["references"]
+        model, index = stdin.read(length), position - job.references
         try:
             scan_onnx(model)
-            session = open_session(model, job["threads"])
+            session = open_session(model, job.threads)
             timed = timed_session(session, rng.standard_normal(session.get_inputs()[0].shape))
             timed(1)
-        except Exception as error:  # whatever a run time throws at one block must not end the sweep
+        except Exception as error:  # one block that a runtime refuses must not end the session
             if index < 0:
                 raise
             why = str(error).partition("\n")[0][:200] or type(error).__name__
-            _tell({"failed": index, "why": why})
+            _send({"failed": index, "why": why})
             continue
         found.append((index, timed))
-        _tell({"progress": [0.3 * position / job["blocks"], 1.0, "making blocks ready"]})
+        _send({"progress": [0.3 * position / len(job.models), 1.0, "preparing blocks"]})
     return found
 
 
-def _tell(event: dict[str, Any]) -> None:
+def _send(event: dict[str, Any]) -> None:
     print(json.dumps(event, allow_nan=False), flush=True)
 
 
 def _end_with_caller() -> None:
-    import os
-
     sys.stdin.buffer.read()
     os._exit(3)
 

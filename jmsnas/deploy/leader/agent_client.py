@@ -15,7 +15,7 @@ from jmsnas.deploy.transport.devices_file import AgentAddress
 from jmsnas.deploy.transport.frame import pack_message, unpack_message
 from jmsnas.deploy.transport.health import SERVICE as HEALTH
 from jmsnas.deploy.transport.health import SERVING
-from jmsnas.deploy.transport.link_probe import clock_offset, timed_exchange
+from jmsnas.deploy.transport.link import clock_offset, timed_exchange
 from jmsnas.errors import DeployError, FrameError, PartError
 
 # Long enough for a small board to parse a part in a process of its own; the link's size adds to it.
@@ -99,7 +99,7 @@ class AgentClient:
         self._call("Retire", pack_message({"below": below}), _USUAL_S)
 
     def link(self, target: AgentAddress, sizes: Sequence[int], clock: bool = False) -> dict[str, Any]:
-        """Have the device send to a neighbour; see `jmsnas.deploy.transport.link_probe.measure_link`."""
+        """Have the device send to a neighbour; see `jmsnas.deploy.transport.link.measure_link`."""
         fields = {"address": target.address, "name": target.name, "sizes": sizes, "clock": clock}
         with self._reading("Link"):
             _, body = self._call("Link", pack_message(fields), _LINK_S)

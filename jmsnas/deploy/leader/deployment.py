@@ -24,9 +24,8 @@ from jmsnas.deploy.leader.solve_split import (
     solve_split,
     without_devices,
 )
-from jmsnas.deploy.parts.export import ExportedModel
-from jmsnas.deploy.parts.export_cache import cached_export
-from jmsnas.deploy.parts.pieces import segment_layers
+from jmsnas.deploy.parts.export import ExportedModel, cached_export
+from jmsnas.deploy.parts.shipment import segment_layers
 from jmsnas.deploy.transport.link import MeasuredLink
 from jmsnas.errors import DeployError
 from jmsnas.nas.latency.build_lut import Predictor

@@ -20,13 +20,12 @@ from numpy.typing import NDArray
 
 from jmsnas.deploy.leader.agent_client import AgentClient, DeviceLostError
 from jmsnas.deploy.parts.export import ExportedModel
-from jmsnas.deploy.parts.manifest import blob_list_bytes, manifest_bytes, sign
-from jmsnas.deploy.parts.manifest_fields import Blob
+from jmsnas.deploy.parts.manifest import Blob, blob_list_bytes, manifest_bytes, sign
 from jmsnas.deploy.parts.shipment import PartSpec, Shipment, make_shipments
 from jmsnas.deploy.transport.channel import Identity
 from jmsnas.deploy.transport.devices_file import AgentAddress
 from jmsnas.deploy.transport.encoding import decode_tensor, encode_tensor, raw_bytes
-from jmsnas.deploy.transport.frame import DeviceSpan, TensorHeader, pack_tensor, unpack_tensor
+from jmsnas.deploy.transport.frame import DeviceSpan, TensorHeader, WireDtype, pack_tensor, unpack_tensor
 from jmsnas.deploy.transport.identity import fingerprint, read_identity, read_signing_key
 from jmsnas.deploy.transport.link import MeasuredLink, fit_measured_link
 from jmsnas.errors import DeployError, FrameError
@@ -48,7 +47,7 @@ class Response:
 class ImageEncoding:
     """The raw image on the wire: `u1` is `scale * value + zero`, `f4` as it is."""
 
-    dtype: str = "f4"
+    dtype: WireDtype = "f4"
     scale: float = 1.0
     zero: float = 0.0
 

@@ -104,7 +104,7 @@ def measure_deployment(
         "epoch": deployment.leader.epoch,
         "lost": deployment.lost,
         "pieces": [
-            {"device": part_spec.device, "layers": part_spec.words, "runtime": _runtime(part_spec.key)}
+            {"device": part_spec.device, "layers": part_spec.layer_range, "runtime": _runtime(part_spec.key)}
             for part_spec in solved.part_specs
         ],
         "cuts": list(solved.placement.cuts),

@@ -18,8 +18,7 @@ from jmsnas.deploy.leader.leader import Leader, Response
 from jmsnas.deploy.leader.measured_terms import measured_terms
 from jmsnas.deploy.leader.serving_overhead import ServingOverhead, fit_serving_overhead
 from jmsnas.deploy.parts.export import ExportedModel, export_model
-from jmsnas.deploy.parts.pieces import segment_layers
-from jmsnas.deploy.parts.shipment import PartSpec
+from jmsnas.deploy.parts.shipment import PartSpec, segment_layers
 from jmsnas.deploy.transport.encoding import WIRE_DTYPES
 from jmsnas.deploy.transport.frame import DTYPES
 from jmsnas.deploy.transport.link import MeasuredLink
@@ -146,5 +145,7 @@ def _links(
         count = math.prod(segments[part_spec.segment].shapes[part_spec.last])
         for target in part_spec.next_hops:
             pair, size = (part_spec.device, target.device), count * DTYPES[WIRE_DTYPES[target.wire]]
-            found[pair] = found[pair].at(size, float(np.mean(seen["send", f"{pair[0]} -> {pair[1]}"])))
+            found[pair] = found[pair].with_point(
+                size, float(np.mean(seen["send", f"{pair[0]} -> {pair[1]}"]))
+            )
     return found

@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 
 from jmsnas.deploy.leader.serving_overhead import ServingOverhead
-from jmsnas.deploy.parts.pieces import segment_layers, split_part_specs
-from jmsnas.deploy.parts.shipment import PartSpec
+from jmsnas.deploy.parts.shipment import PartSpec, segment_layers, split_part_specs
 from jmsnas.deploy.transport.link import MeasuredLink
 from jmsnas.errors import DeployError
 from jmsnas.latency import Branch, completion_latency

@@ -1,1 +1,1 @@
-"""What is shipped: exported parts, their signed manifests, and how they are run."""
+"""Parts of a model: export, signed manifests, file checks, and runtimes."""

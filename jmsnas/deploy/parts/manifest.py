@@ -1,65 +1,119 @@
-"""A part's manifest: a small signed JSON document that names blobs by their SHA-256. No archive, no code.
+"""A part's manifest: a small signed JSON document that refers to files by their SHA-256. No archive, no code.
 
-The order in which an agent believes it: size, signature, epoch, digests, a parse in a child process, the
-golden input, and only then requests (docs/deploy.md).
+An agent checks, in this order: size, signature, fields, epoch, digests, a first parse in a child process, the
+output for the golden input; only then it serves requests (docs/deploy.md).
 """
 
-import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
 
+import msgspec
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
-from jmsnas.deploy.parts.manifest_fields import DIGEST, FIELDS, NAME, Blob, Hop, read_blob
-from jmsnas.deploy.parts.torch_architecture import MAX_WEIGHTS_HEADER_BYTES, parse_architecture
+from jmsnas.deploy.parts.torch_architecture import (
+    MAX_FILE_BYTES,
+    MAX_WEIGHTS_HEADER_BYTES,
+    parse_architecture,
+)
+from jmsnas.deploy.transport.frame import WireDtype
+from jmsnas.deploy.transport.strict_json import decode_json
 from jmsnas.errors import PartError
 from jmsnas.profiler.table.latency_table import LAYOUTS, PROCESSORS
 
 SCHEMA_VERSION = 1
 MAX_BYTES, MAX_LIST_BYTES = 64 << 10, 1 << 20
-_OP = re.compile(r"[A-Z][A-Za-z0-9]{0,63}")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
+_DIGEST = re.compile(r"[0-9a-f]{64}")
+_ADDRESS = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:]{2,45}\]):[0-9]{1,5}")
+_OPERATOR = re.compile(r"[A-Z][A-Za-z0-9]{0,63}")
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
-    """What a device must know to run its part.
+class Blob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Reference to a file by its SHA-256, and its size in bytes. Raises PartError where either is invalid."""
+
+    sha256: str
+    size_bytes: int
+
+    def __post_init__(self) -> None:
+        """Check the digest and the size."""
+        _require(_DIGEST.fullmatch(self.sha256), "digest")
+        _require(0 < self.size_bytes <= MAX_FILE_BYTES, "file size")
+
+
+class Hop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A device that the output of a part is sent to. Raises PartError where a field is invalid.
+
+    Attributes
+    ----------
+    name, address
+        The device, and HOST:PORT of its agent.
+    wire
+        Number format on the link.
+    branch
+        Index of this tensor among those that are summed there; 0 where none are.
+    pace_bps, pace_delay_s
+        A paced link takes at least `pace_delay_s + 8 b / pace_bps` seconds for b bytes; `pace_bps` is 0 where
+        it is not paced.
+    """
+
+    name: str
+    address: str
+    wire: WireDtype
+    branch: int
+    pace_bps: float
+    pace_delay_s: float
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        _require(_NAME.fullmatch(self.name), "hop name")
+        _require(_ADDRESS.fullmatch(self.address), "hop address")
+        _require(0 <= self.branch < 64, "hop branch")
+        _require(0 <= self.pace_bps < math.inf and 0 <= self.pace_delay_s < 3600, "hop pace")
+
+
+class Manifest(
+    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="schema", tag=1
+):
+    """Description of a device's part: its files, shapes, runtime, senders and next hops.
 
     Attributes
     ----------
     cluster, device, fingerprint
-        Whose network, for which device, and the SHA-256 of its public key.
+        Digest of the leader's signing key, the device, and the SHA-256 of the device's public key.
     epoch
-        Number of the plan, which only rises.
+        Number of the plan; numbers only rise.
     layers
-        First and last layer, in words; empty for a device that only passes on.
+        First and last layer, as text; empty for a device that only forwards.
     runtime, processor, layout
-        What runs it, `onnxruntime` or `torch`; where, `cpu` or `cuda`; how its activations lie in memory.
-        The last two are for torch.
+        `onnxruntime` or `torch`; `cpu` or `cuda`; memory format of the activations (the last two for torch).
     blocks
-        The architecture of a torch part: each block as `str` writes it, in the order they run.
+        Architecture of a torch part: each block as `str(block)`, in execution order.
     model, golden
-        The ONNX file, or the safetensors file of a torch part; an input and the leader's output for it,
-        float32, one behind the other. Both None where there is no layer.
+        The ONNX file, or the safetensors file of a torch part; a test input followed by the leader's output
+        for it, float32. Both None where there is no layer.
     input_shape, output_shape
-        Of one call, the batch first.
+        Of one call, batch first.
     opset, ops
-        What the ONNX file needs, as the leader saw it.
+        Opset and operators of the ONNX file, as the leader found them.
     threads, peak_bytes
-        How it is run, and the memory it may take.
+        Threads of the runtime, and the memory it may use.
     joined
-        How many tensors are added up at its input; 0 where one comes alone.
+        Number of tensors that are summed at the input; 0 where there is one.
     sources
-        Fingerprints that may send data.
+        Fingerprints of the devices that may send data.
     hops
-        Where the output goes; none on the last device.
+        Where the output goes; empty on the last device.
     hold_s
-        An emulated device answers no sooner than this; 0 where nothing is held.
+        Least time of one call on an emulated device; 0 where it is not emulated.
     versions
-        What made it, for the reader.
+        Versions of the packages that made the part, for information.
+
+    Raises
+    ------
+    PartError
+        When a field is out of range, or the size of the weights is not the one that the blocks need.
     """
 
     cluster: str
@@ -86,27 +140,27 @@ class Manifest:
     versions: dict[str, str]
 
     def __post_init__(self) -> None:
-        """Refuse what no leader of ours would say."""
-        for ok, what in (
-            (DIGEST.fullmatch(self.cluster), "cluster"),
-            (NAME.fullmatch(self.device), "device"),
-            (DIGEST.fullmatch(self.fingerprint), "fingerprint"),
+        """Check every field."""
+        for valid, field in (
+            (_DIGEST.fullmatch(self.cluster), "cluster"),
+            (_NAME.fullmatch(self.device), "device"),
+            (_DIGEST.fullmatch(self.fingerprint), "fingerprint"),
             (1 <= self.epoch < 1 << 53, "epoch"),
             (len(self.layers) <= 200, "layers"),
-            (_runtime_ok(self), "runtime"),
+            (_runtime_valid(self), "runtime"),
             ((self.model is None) == (self.golden is None), "golden"),
-            (all(_shape_ok(shape) for shape in (self.input_shape, self.output_shape)), "shape"),
+            (all(_shape_valid(shape) for shape in (self.input_shape, self.output_shape)), "shape"),
             (0 <= self.opset < 1000, "opset"),
-            (len(self.ops) <= 64 and all(_OP.fullmatch(op) for op in self.ops), "ops"),
+            (len(self.ops) <= 64 and all(_OPERATOR.fullmatch(op) for op in self.ops), "ops"),
             (1 <= self.threads <= 1024, "threads"),
             (0 <= self.peak_bytes < 1 << 40, "peak_bytes"),
             (self.joined == 0 or 2 <= self.joined <= 64, "joined"),
-            (len(self.sources) <= 64 and all(DIGEST.fullmatch(pin) for pin in self.sources), "sources"),
+            (len(self.sources) <= 64 and all(_DIGEST.fullmatch(pin) for pin in self.sources), "sources"),
             (len(self.hops) <= 64 and len({hop.name for hop in self.hops}) == len(self.hops), "hops"),
             (0 <= self.hold_s < 3600, "hold_s"),
+            (len(self.versions) <= 16 and all(len(v) <= 100 for v in self.versions.values()), "versions"),
         ):
-            if not ok:
-                raise PartError(f"a manifest whose {what} cannot be: send the part again from the leader")
+            _require(valid, field)
         if self.blocks and self.model:
             known = parse_architecture(self.blocks, self.input_shape, self.output_shape)
             if not 0 <= self.model.size_bytes - known.weights_bytes <= 8 + MAX_WEIGHTS_HEADER_BYTES:
@@ -116,95 +170,92 @@ class Manifest:
                 )
 
 
+class _BlobList(msgspec.Struct, forbid_unknown_fields=True, tag_field="schema", tag=1):
+    blobs: list[tuple[str, int]]
+
+
+class _Versioned(msgspec.Struct):
+    """The fields that a manifest of any schema has."""
+
+    epoch: int
+    schema: msgspec.Raw = msgspec.Raw()
+
+
 def manifest_bytes(manifest: Manifest) -> bytes:
-    """Write a manifest as canonical JSON. Raises PartError when it is larger than 64 KiB."""
-    document = {"schema": SCHEMA_VERSION, **asdict(manifest)}
-    content = json.dumps(document, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-    if len(content) > MAX_BYTES:
-        raise PartError(f"a manifest of {len(content)} bytes: expected at most {MAX_BYTES}")
+    """Encode a manifest as JSON with sorted keys. Raises PartError when it is larger than 64 KiB."""
+    content = msgspec.json.encode(manifest, order="sorted")
+    _check_size(content, MAX_BYTES)
     return content
 
 
 def sign(content: bytes, key: Ed25519PrivateKey) -> bytes:
-    """Sign a manifest's bytes: Ed25519, 64 bytes."""
+    """Sign bytes with Ed25519; the signature has 64 bytes."""
     return key.sign(content)
 
 
 def verify_manifest(content: bytes, signature: bytes, key: Ed25519PublicKey) -> Manifest:
-    """Read a manifest that the holder of `key` signed: size, then signature, then every field.
+    """Check the size, the signature and every field of a manifest, in this order.
 
     Raises
     ------
     PartError
-        When it is too large, not signed by the leader, or has a field that cannot be.
+        When it is too large, not signed by `key`, or has an invalid field.
     """
-    if len(content) > MAX_BYTES:
-        raise PartError(f"a manifest of {len(content)} bytes: expected at most {MAX_BYTES}")
-    try:
-        key.verify(signature, content)
-    except InvalidSignature:
-        raise PartError("a manifest that the leader did not sign: send it from the leader") from None
+    _check_size(content, MAX_BYTES)
+    _check_signature(content, signature, key)
     return parse_manifest(content)
 
 
 def signed_epoch(content: bytes, signature: bytes, key: Ed25519PublicKey) -> int:
-    """Read the epoch of a manifest that the holder of `key` signed, of whatever schema. Raises PartError."""
-    try:
-        key.verify(signature, content)
-        return int(json.loads(content)["epoch"])
-    except (InvalidSignature, ValueError, TypeError, KeyError, RecursionError):
-        raise PartError("a plan that the leader did not sign") from None
+    """Read the epoch of a manifest of any schema version that `key` signed. Raises PartError."""
+    _check_signature(content, signature, key)
+    return decode_json(content, _Versioned, PartError, "a manifest").epoch
 
 
 def blob_list_bytes(blobs: Sequence[Blob]) -> bytes:
-    """Write a list of blobs, for `sign`: blocks that an agent is to time."""
-    document = {"schema": SCHEMA_VERSION, "blobs": [[blob.sha256, blob.size_bytes] for blob in blobs]}
-    return json.dumps(document, separators=(",", ":")).encode()
+    """Encode a list of blobs, to be signed: blocks that an agent shall time."""
+    return msgspec.json.encode(_BlobList([(blob.sha256, blob.size_bytes) for blob in blobs]))
 
 
 def verify_blob_list(content: bytes, signature: bytes, key: Ed25519PublicKey) -> list[Blob]:
-    """Read a list of blobs that the holder of `key` signed. Raises PartError."""
-    if len(content) > MAX_LIST_BYTES:
-        raise PartError(f"a list of {len(content)} bytes: expected at most {MAX_LIST_BYTES}")
-    try:
-        key.verify(signature, content)
-        pairs = json.loads(content)["blobs"]
-        blobs = [read_blob({"sha256": digest, "size_bytes": size}) for digest, size in pairs]
-    except InvalidSignature:
-        raise PartError("a list that the leader did not sign: send it from the leader") from None
-    except (ValueError, TypeError, KeyError, RecursionError):
-        raise PartError("a list with a value of the wrong kind: send it again") from None
-    return [blob for blob in blobs if blob]
+    """Read a list of blobs that `key` signed. Raises PartError."""
+    _check_size(content, MAX_LIST_BYTES)
+    _check_signature(content, signature, key)
+    return [Blob(*pair) for pair in decode_json(content, _BlobList, PartError, "a list of blocks").blobs]
 
 
 def parse_manifest(content: bytes) -> Manifest:
-    """Read a manifest whose signature was verified, every field checked. Raises PartError."""
+    """Decode a manifest whose signature was verified, and check every field. Raises PartError."""
+    if bytes(decode_json(content, _Versioned, PartError, "a manifest").schema) != b"%d" % SCHEMA_VERSION:
+        raise PartError(f"a manifest of another schema: this version reads {SCHEMA_VERSION}, update jmsnas")
+    return decode_json(content, Manifest, PartError, "a manifest")
+
+
+def _check_size(content: bytes, most: int) -> None:
+    if len(content) > most:
+        raise PartError(f"a signed document of {len(content)} bytes: expected at most {most}")
+
+
+def _check_signature(content: bytes, signature: bytes, key: Ed25519PublicKey) -> None:
     try:
-        document = json.loads(content, parse_constant=_no_constant)
-        if not isinstance(document, dict) or set(document) != {"schema", *Manifest.__slots__}:
-            raise PartError("a manifest with keys missing or unknown: update jmsnas on this device")
-        schema = document.pop("schema")
-        if schema != SCHEMA_VERSION or type(schema) is not int:
-            raise PartError(
-                f"a manifest of another schema: this version reads {SCHEMA_VERSION}, update jmsnas"
-            )
-        return Manifest(**{name: FIELDS[name](value) for name, value in document.items()})
-    except (ValueError, TypeError, KeyError, RecursionError, OverflowError):
-        raise PartError("a manifest with a value of the wrong kind: send the part again") from None
+        key.verify(signature, content)
+    except InvalidSignature:
+        raise PartError("a document that the leader did not sign: send it from the leader") from None
 
 
-def _no_constant(text: str) -> Any:
-    raise ValueError(text)
+def _require(valid: object, field: str) -> None:
+    if not valid:
+        raise PartError(f"a signed document with an invalid value of {field}: send it again from the leader")
 
 
-def _runtime_ok(manifest: Manifest) -> bool:
+def _runtime_valid(manifest: Manifest) -> bool:
     if manifest.runtime == "torch":
         known = manifest.processor in PROCESSORS and manifest.layout in LAYOUTS
-        alone = not manifest.opset and not manifest.ops
-        return known and alone and (manifest.model is None) == (not manifest.blocks)
+        no_onnx = not manifest.opset and not manifest.ops
+        return known and no_onnx and (manifest.model is None) == (not manifest.blocks)
     usual = (manifest.processor, manifest.layout) == ("cpu", "contiguous")
     return manifest.runtime == "onnxruntime" and usual and not manifest.blocks
 
 
-def _shape_ok(shape: tuple[int, ...]) -> bool:
+def _shape_valid(shape: tuple[int, ...]) -> bool:
     return len(shape) <= 6 and all(1 <= size < 1 << 24 for size in shape) and math.prod(shape) < 1 << 30

@@ -1,7 +1,7 @@
-"""What an ONNX file holds, read from its protobuf fields by a small walk, without the onnx package.
+"""Read the operators and opset of an ONNX file from its protobuf fields, without the onnx package.
 
-Only what decides whether it may be run: operators, opset, and whether it points outside itself. Field
-numbers are those of onnx.proto (ONNX 1.21); anything not on the list below is refused.
+Used by agents to refuse unsupported operators and references to other files. Field numbers are those of
+onnx.proto (ONNX 1.21); operators that are not in the list below are refused.
 """
 
 from collections.abc import Iterator
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from jmsnas.errors import PartError
 
-# What the blocks of `jmsnas.blocks` are exported to, with BatchNorm folded.
+# Operators of exported `jmsnas.blocks`, with BatchNorm folded.
 ALLOWED_OPERATORS = frozenset(
     {
         "Add",
@@ -30,26 +30,26 @@ ALLOWED_OPERATORS = frozenset(
     }
 )
 ALLOWED_OPSETS = range(17, 26)
-_MOST_NODES = 20_000
+_MAX_NODES = 20_000
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 
 
 @dataclass(frozen=True, slots=True)
 class OnnxRequirements:
-    """Operators of a model, each once and sorted, and the opset of the one domain it uses."""
+    """Opset of the standard domain, and the operators of a model: each once, sorted."""
 
     opset: int
     ops: tuple[str, ...]
 
 
 def scan_onnx(model: bytes) -> OnnxRequirements:
-    """Read a model's operators and refuse what may not be run.
+    """Read the opset and operators of a model, and check that it may be run.
 
     Raises
     ------
     PartError
-        For what is no ONNX file, an operator or opset that is not allowed, another domain, functions,
-        training information, graphs inside nodes, or data outside the file.
+        For another kind of file, an operator or opset that is not allowed, another domain, functions,
+        training information, subgraphs, sparse tensors, or external data.
     """
     view, opsets, graphs = memoryview(model), list[int](), list[memoryview]()
     for number, value in _fields(view):
@@ -58,7 +58,7 @@ def scan_onnx(model: bytes) -> OnnxRequirements:
         elif number == 8:
             opsets.append(_opset(_message(value)))
         elif number in (20, 25):
-            raise PartError("an ONNX file with functions or training information: expected operators alone")
+            raise PartError("an ONNX file with functions or training information: expected operators only")
     if len(graphs) != 1 or len(opsets) != 1:
         raise PartError("not an ONNX file with one graph and one opset")
     if opsets[0] not in ALLOWED_OPSETS:
@@ -68,7 +68,7 @@ def scan_onnx(model: bytes) -> OnnxRequirements:
     ops = sorted(set(_ops(graphs[0])))
     foreign = [op for op in ops if op not in ALLOWED_OPERATORS]
     if foreign:
-        raise PartError(f"an ONNX file with operators that no part has: {', '.join(foreign[:5])[:100]}")
+        raise PartError(f"an ONNX file with unsupported operators: {', '.join(foreign[:5])[:100]}")
     return OnnxRequirements(opsets[0], tuple(ops))
 
 
@@ -77,13 +77,13 @@ def _ops(graph: memoryview) -> Iterator[str]:
     for number, value in _fields(graph):
         if number == 1:
             nodes += 1
-            if nodes > _MOST_NODES:
-                raise PartError(f"an ONNX file of more than {_MOST_NODES} nodes")
+            if nodes > _MAX_NODES:
+                raise PartError(f"an ONNX file of more than {_MAX_NODES} nodes")
             yield _op(_message(value))
         elif number == 5:
             _refuse_external(_message(value))
         elif number == 15:
-            raise PartError("an ONNX file with sparse tensors: expected plain ones")
+            raise PartError("an ONNX file with sparse tensors: expected dense ones")
 
 
 def _op(node: memoryview) -> str:
@@ -101,17 +101,17 @@ def _op(node: memoryview) -> str:
 def _check_attribute(attribute: memoryview) -> None:
     for number, value in _fields(attribute):
         if number in (6, 11):
-            raise PartError("an ONNX file with a graph inside an operator: expected none")
+            raise PartError("an ONNX file with a subgraph inside an operator")
         if number in (5, 10):
             _refuse_external(_message(value))
         if number in (22, 23):
-            raise PartError("an ONNX file with sparse tensors: expected plain ones")
+            raise PartError("an ONNX file with sparse tensors: expected dense ones")
 
 
 def _refuse_external(tensor: memoryview) -> None:
     for number, value in _fields(tensor):
         if number == 13 or (number == 14 and value != 0):
-            raise PartError("an ONNX file whose data lies outside it: expected all in one file")
+            raise PartError("an ONNX file with external data: expected all data in the file")
 
 
 def _opset(message: memoryview) -> int:
@@ -131,7 +131,7 @@ def _message(value: int | memoryview) -> memoryview:
 
 
 def _fields(view: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Walk over the fields of one message: (number, value)."""
+    """Yield the fields of one message: (number, value)."""
     at = 0
     while at < len(view):
         tag, at = _varint(view, at)

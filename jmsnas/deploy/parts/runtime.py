@@ -1,4 +1,4 @@
-"""Run a part: one onnxruntime session, modules in torch, or nothing where the device only passes on."""
+"""Run a part: by onnxruntime, by torch, or not at all where the device only forwards."""
 
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -12,16 +12,16 @@ from jmsnas.errors import PartError
 from jmsnas.profiler.timing.onnx_session import open_session
 
 Array = NDArray[np.float32]
-# Part of the largest output: the leader may have another processor and another version.
+# Relative to the largest output: the leader may have another processor and other package versions.
 GOLDEN_TOLERANCE = 1e-4
 
 
 class PartRunner:
-    """A part that is ready: arrays in, arrays out."""
+    """A loaded part: a callable from array to array."""
 
     def __init__(self, manifest: Manifest, model: bytes | None) -> None:
         self.manifest = manifest
-        self._call = _ready(manifest, model) if model is not None else None
+        self._call = _load(manifest, model) if model is not None else None
 
     def __call__(self, x: Array) -> Array:
         """Run the part once. Raises PartError when the output has another shape than was signed."""
@@ -33,22 +33,22 @@ class PartRunner:
         return np.ascontiguousarray(y)
 
 
-def _ready(manifest: Manifest, model: bytes) -> Callable[[Array], Array]:
+def _load(manifest: Manifest, model: bytes) -> Callable[[Array], Array]:
     if manifest.runtime == "onnxruntime":
         return _onnx_call(manifest, model)
     require_torch(manifest)
     from jmsnas.deploy.parts.torch_runtime import (
-        torch_callable,  # seconds, and memory that only torch parts need
+        torch_callable,  # takes seconds, and memory that only torch parts need
     )
 
     try:
         return torch_callable(manifest, model)
-    except RuntimeError as error:  # torch's own: no memory on the GPU, say
-        raise PartError("a torch part that torch refuses: see the memory that is free") from error
+    except RuntimeError as error:  # of torch, such as no memory on the GPU
+        raise PartError("a torch part that torch cannot load: check the free memory") from error
 
 
 def require_torch(manifest: Manifest) -> None:
-    """Refuse a torch part where torch is not installed; it is not imported for that. Raises PartError."""
+    """Raise PartError for a torch part where torch is not installed; torch is not imported for this."""
     try:
         found = manifest.runtime != "torch" or find_spec("torch") is not None
     except ImportError:
@@ -56,7 +56,7 @@ def require_torch(manifest: Manifest) -> None:
     if not found:
         raise PartError(
             "a torch part, and this device has no torch: python -m pip install torch, or serve it by "
-            "onnxruntime (runtime of the device in the network's file)"
+            "onnxruntime (runtime of the device in the topology file)"
         )
 
 
@@ -64,8 +64,8 @@ def _onnx_call(manifest: Manifest, model: bytes) -> Callable[[Array], Array]:
     check_onnx(manifest, model)
     try:
         session = open_session(model, manifest.threads)
-    except Exception as error:  # onnxruntime's own classes share no base
-        raise PartError("an ONNX file that onnxruntime refuses: send the part again") from error
+    except Exception as error:  # onnxruntime's exceptions have no common base
+        raise PartError("an ONNX file that onnxruntime cannot load: send the part again") from error
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1 or len(outputs) != 1:
         raise PartError("a part with several inputs or outputs: expected one of each")
@@ -80,24 +80,24 @@ def _onnx_call(manifest: Manifest, model: bytes) -> Callable[[Array], Array]:
 
 
 def check_onnx(manifest: Manifest, model: bytes) -> None:
-    """Refuse a model that is not what its manifest says, or holds what may not be run. Raises PartError."""
+    """Raise PartError for an ONNX file that differs from its manifest, or may not be run."""
     facts = scan_onnx(model)
     if (facts.opset, facts.ops) != (manifest.opset, manifest.ops):
         raise PartError("an ONNX file whose operators or opset are not those that were signed")
 
 
 def golden_arrays(manifest: Manifest, golden: bytes) -> tuple[Array, Array]:
-    """Take the golden input and output apart. Raises PartError."""
+    """Split the golden values into input and output. Raises PartError."""
     sizes = [int(np.prod(shape)) for shape in (manifest.input_shape, manifest.output_shape)]
     if len(golden) != 4 * sum(sizes):
-        raise PartError("a golden input and output of another size than was signed")
+        raise PartError("golden values of another size than was signed")
     numbers = np.frombuffer(golden, "<f4").astype(np.float32)
     x, y = numbers[: sizes[0]], numbers[sizes[0] :]
     return x.reshape(manifest.input_shape), y.reshape(manifest.output_shape)
 
 
 def golden_error(runner: PartRunner, x: Array, y: Array) -> float:
-    """Largest difference from the leader's output, as a share of its largest number."""
+    """Return the largest difference from the leader's output, relative to its largest value (at least 1)."""
     found = runner(x)
     if not np.isfinite(found).all():
         return float("inf")

@@ -1,6 +1,7 @@
-"""What goes where: the pieces of a network, and the signed manifests and blobs they become."""
+"""Plan and build what is sent to each device: the parts of a split, as signed manifests and blobs."""
 
 import hashlib
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -8,21 +9,30 @@ from importlib.metadata import version
 import numpy as np
 
 from jmsnas.deploy.parts.export import ExportedModel
-from jmsnas.deploy.parts.manifest import Manifest
-from jmsnas.deploy.parts.manifest_fields import Blob, Hop
+from jmsnas.deploy.parts.manifest import Blob, Hop, Manifest
 from jmsnas.deploy.parts.onnx_scan import OnnxRequirements, scan_onnx
 from jmsnas.deploy.transport.devices_file import AgentAddress
 from jmsnas.deploy.transport.encoding import WIRE_DTYPES
+from jmsnas.nas.split.placement import Placement
 from jmsnas.profiler.table.latency_table import RuntimeKey
+from jmsnas.space import SearchSpace
+from jmsnas.topology import Topology
 
 _VERSIONS = ("jmsnas", "torch", "onnx", "numpy")
 
 
 @dataclass(frozen=True, slots=True)
 class NextHop:
-    """A piece's next device: its name, the number format on the way, and which tensor of its join this is.
+    """A device that receives a part's output.
 
-    `pace_bps` and `pace_delay_s` hold the transfer back as a link of that rate would; 0 where it is not held.
+    Attributes
+    ----------
+    device, wire
+        Its name, and the number format on the link.
+    branch
+        Index of the tensor among those that are summed there.
+    pace_bps, pace_delay_s
+        Rate and delay to which the transfer is slowed down, to emulate a link; 0 where it is not.
     """
 
     device: str
@@ -34,11 +44,22 @@ class NextHop:
 
 @dataclass(frozen=True, slots=True)
 class PartSpec:
-    """Layers first .. last (from 1) of a segment on a device; last = first - 1 where it only passes on.
+    """The part of a device: layers first .. last (from 1) of a segment; last = first - 1 if it only forwards.
 
-    `segment` names the network or the branch they are of; `joined` is how many tensors are added up before
-    them; `hold_s` how long an emulated device takes at least; `key` what runs it and how: its run time,
-    processor and layout.
+    Attributes
+    ----------
+    device, segment
+        The device, and the segment of the model: `chain`, or `trunk`, `branch1` ..., `tail`.
+    first, last
+        Its layers.
+    next_hops
+        Where the output goes.
+    joined
+        Number of tensors that are summed before the part; 0 where there is one.
+    hold_s
+        Least time of one call on an emulated device.
+    key
+        Runtime, processor and layout.
     """
 
     device: str
@@ -51,8 +72,8 @@ class PartSpec:
     key: RuntimeKey = RuntimeKey()
 
     @property
-    def words(self) -> str:
-        """Which layers, for people."""
+    def layer_range(self) -> str:
+        """Its layers as text, such as `3-5` or `trunk 1-4`; empty where it only forwards."""
         if self.last < self.first:
             return ""
         span = f"{self.first}" if self.first == self.last else f"{self.first}-{self.last}"
@@ -61,10 +82,59 @@ class PartSpec:
 
 @dataclass(frozen=True, slots=True)
 class Shipment:
-    """A device's manifest and the blobs it names, by digest."""
+    """A device's manifest, and the blobs it names, by digest."""
 
     manifest: Manifest
     blobs: Mapping[str, bytes]
+
+
+def split_part_specs(space: SearchSpace, topology: Topology, placement: Placement) -> tuple[PartSpec, ...]:
+    """Return the parts of a split of a chain or a mesh, in the order of the data flow.
+
+    Devices behind the one that runs the last layer are left out: the result stays there.
+    """
+    line, cuts = topology.main_path, placement.cuts
+    starts = (0, *cuts[:-1])
+    last = max(m for m, (start, cut) in enumerate(zip(starts, cuts, strict=True)) if cut > start)
+    root = line.index(topology.root) if topology.root else len(line)
+    last = max(last, root + 1) if topology.root else last
+    specs: list[PartSpec] = []
+    for m in range(last + 1):
+        segment, offset = ("chain", 0) if not topology.root else ("trunk", 0)
+        if m > root:
+            segment, offset = "tail", space.trunk
+        joined = len(space.branches) if m == root + 1 and len(space.branches) > 1 else 0
+        next_hops: tuple[NextHop, ...] = ()
+        if m == root:
+            order = [topology.children[k] for k in placement.children]
+            next_hops = tuple(NextHop(child, topology.link(line[m], child).wire) for child in order)
+        elif m < last:
+            wire = topology.input_encoding if cuts[m] == 0 else topology.link(line[m], line[m + 1]).wire
+            next_hops = (NextHop(line[m + 1], wire),)
+        specs.append(PartSpec(line[m], segment, starts[m] - offset + 1, cuts[m] - offset, next_hops, joined))
+        if m == root:
+            specs += _branch_part_specs(space, topology, placement, line[m + 1])
+    return tuple(specs)
+
+
+def _branch_part_specs(
+    space: SearchSpace, topology: Topology, placement: Placement, join: str
+) -> list[PartSpec]:
+    specs = []
+    for b, (layers, k) in enumerate(zip(space.branches, placement.children, strict=True)):
+        child = topology.children[k]
+        next_hop = NextHop(join, topology.link(child, join).wire, b)
+        specs.append(PartSpec(child, f"branch{b + 1}", 1, len(layers), (next_hop,)))
+    return specs
+
+
+def segment_layers(space: SearchSpace) -> dict[str, tuple[int, ...]]:
+    """Return the layer indices of each segment of a space: one chain, or trunk, branches and tail."""
+    if not space.branches:
+        return {"chain": tuple(range(space.N))}
+    branches = {f"branch{b + 1}": layers for b, layers in enumerate(space.branches)}
+    tail = tuple(n for n in space.main_path if n >= space.trunk)
+    return {"trunk": tuple(range(space.trunk)), **branches, "tail": tail}
 
 
 def make_shipments(
@@ -74,114 +144,84 @@ def make_shipments(
     cluster: str,
     leader: str,
     epoch: int,
-    threads: int = 1,
     seed: int = 0,
 ) -> dict[str, Shipment]:
-    """Make each device's shipment.
+    """Build each device's shipment.
 
     Parameters
     ----------
-    pieces
-        In the order data meets them; the first is the one that images are sent to.
+    part_specs
+        In the order of the data flow; images are sent to the first one.
     segments
-        What their segments were exported to.
+        The exported segments, by name.
     agents
-        Where the devices are.
+        Addresses of the devices.
     cluster, leader
-        Digest of the leader's signing key, fingerprint of its certificate.
+        Digest of the leader's signing key, and fingerprint of its certificate.
     epoch
         Number of the plan.
-    threads
-        A part runs with.
     seed
         Of the golden inputs.
     """
-    senders = {part_spec.device: [leader] if n == 0 else [] for n, part_spec in enumerate(part_specs)}
-    for part_spec in part_specs:
-        for target in part_spec.next_hops:
-            senders[target.device].append(agents[part_spec.device].fingerprint)
-    found = {}
-    for part_spec in part_specs:
-        exported = segments[part_spec.segment]
-        blobs, facts = _contents(part_spec, exported, seed)
-        named = [Blob(digest, len(content)) for digest, content in blobs.items()]
-        found[part_spec.device] = Shipment(
-            Manifest(
-                cluster=cluster,
-                device=part_spec.device,
-                fingerprint=agents[part_spec.device].fingerprint,
-                epoch=epoch,
-                layers=part_spec.words,
-                runtime=part_spec.key.runtime,
-                processor=part_spec.key.processor,
-                layout=part_spec.key.layout,
-                blocks=exported.words(part_spec.first, part_spec.last)
-                if named and part_spec.key.runtime == "torch"
-                else (),
-                model=named[0] if named else None,
-                golden=named[1] if named else None,
-                input_shape=exported.shapes[part_spec.first - 1],
-                output_shape=exported.shapes[part_spec.last],
-                opset=facts.opset,
-                ops=facts.ops,
-                threads=threads,
-                peak_bytes=16 * sum(int(np.prod(shape)) for shape in exported.shapes) * 8 + (64 << 20),
-                joined=part_spec.joined,
-                sources=tuple(sorted(set(senders[part_spec.device]))),
-                hops=tuple(_hop(target, agents) for target in part_spec.next_hops),
-                hold_s=part_spec.hold_s,
-                versions={name: version(name) for name in _VERSIONS},
-            ),
-            blobs,
+    senders: defaultdict[str, set[str]] = defaultdict(set, {part_specs[0].device: {leader}})
+    for spec in part_specs:
+        for next_hop in spec.next_hops:
+            senders[next_hop.device].add(agents[spec.device].fingerprint)
+    shipments = {}
+    for spec in part_specs:
+        exported = segments[spec.segment]
+        blobs, required = _blobs(spec, exported, seed)
+        model, golden = [Blob(digest, len(content)) for digest, content in blobs.items()] or (None, None)
+        manifest = Manifest(
+            cluster=cluster,
+            device=spec.device,
+            fingerprint=agents[spec.device].fingerprint,
+            epoch=epoch,
+            layers=spec.layer_range,
+            runtime=spec.key.runtime,
+            processor=spec.key.processor,
+            layout=spec.key.layout,
+            blocks=exported.block_texts(spec.first, spec.last)
+            if model and spec.key.runtime == "torch"
+            else (),
+            model=model,
+            golden=golden,
+            input_shape=exported.shapes[spec.first - 1],
+            output_shape=exported.shapes[spec.last],
+            opset=required.opset,
+            ops=required.ops,
+            threads=1,
+            peak_bytes=16 * sum(int(np.prod(shape)) for shape in exported.shapes) * 8 + (64 << 20),
+            joined=spec.joined,
+            sources=tuple(sorted(senders[spec.device])),
+            hops=tuple(_hop(next_hop, agents) for next_hop in spec.next_hops),
+            hold_s=spec.hold_s,
+            versions={name: version(name) for name in _VERSIONS},
         )
-    return found
+        shipments[spec.device] = Shipment(manifest, blobs)
+    return shipments
 
 
-def _contents(
-    part_spec: PartSpec, exported: ExportedModel, seed: int
-) -> tuple[dict[str, bytes], OnnxRequirements]:
-    """Give a piece's ONNX or safetensors file and golden numbers, by digest, and what an ONNX file needs."""
-    torch = part_spec.key.runtime == "torch"
-    made = exported.weights if torch else exported.cut
-    model = made(part_spec.first, part_spec.last) if part_spec.last >= part_spec.first else None
+def _blobs(spec: PartSpec, exported: ExportedModel, seed: int) -> tuple[dict[str, bytes], OnnxRequirements]:
+    """Return a part's model file and golden values, by digest, and what an ONNX file requires."""
+    torch = spec.key.runtime == "torch"
+    export = exported.weights_file if torch else exported.onnx_part
+    model = export(spec.first, spec.last) if spec.last >= spec.first else None
     if model is None:
         return {}, OnnxRequirements(0, ())
-    shape = exported.shapes[part_spec.first - 1]
-    x = np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-    y = exported.run(x, part_spec.first, part_spec.last)
+    x = np.random.default_rng(seed).standard_normal(exported.shapes[spec.first - 1]).astype(np.float32)
+    y = exported.run(x, spec.first, spec.last)
     golden = np.concatenate([x.ravel(), y.ravel()]).astype("<f4").tobytes()
-    return {hashlib.sha256(content).hexdigest(): content for content in (model, golden)}, (
-        OnnxRequirements(0, ()) if torch else scan_onnx(model)
-    )
+    required = OnnxRequirements(0, ()) if torch else scan_onnx(model)
+    return {hashlib.sha256(content).hexdigest(): content for content in (model, golden)}, required
 
 
-def chain_pieces(
-    devices: tuple[str, ...], cuts: tuple[int, ...], wires: tuple[str, ...]
-) -> tuple[PartSpec, ...]:
-    """Make the pieces of a chain's split: `cuts` as in a `Placement`, `wires` of what leaves each device.
-
-    Devices behind the one that ran the last layer are left out: the result stays where it is.
-    """
-    starts = (0, *cuts[:-1])
-    last = max(m for m, (start, cut) in enumerate(zip(starts, cuts, strict=True)) if cut > start)
-    return tuple(
-        PartSpec(
-            devices[m],
-            "chain",
-            starts[m] + 1,
-            cuts[m],
-            (NextHop(devices[m + 1], wires[m]),) if m < last else (),
-        )
-        for m in range(last + 1)
-    )
-
-
-def _hop(target: NextHop, agents: Mapping[str, AgentAddress]) -> Hop:
+def _hop(next_hop: NextHop, agents: Mapping[str, AgentAddress]) -> Hop:
     return Hop(
-        target.device,
-        agents[target.device].address,
-        WIRE_DTYPES[target.wire],
-        target.branch,
-        target.pace_bps,
-        target.pace_delay_s,
+        next_hop.device,
+        agents[next_hop.device].address,
+        WIRE_DTYPES[next_hop.wire],
+        next_hop.branch,
+        next_hop.pace_bps,
+        next_hop.pace_delay_s,
     )

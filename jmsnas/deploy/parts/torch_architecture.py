@@ -1,34 +1,34 @@
-"""A torch part's architecture as its manifest tells it: blocks in words, as data. No torch here.
+"""Architecture of a torch part, parsed from the block texts of its manifest, without torch.
 
-All that can be refused by arithmetic is refused before a byte of weights travels.
+Whatever can be refused by arithmetic is refused before any weights are sent.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jmsnas.cost import operators
-from jmsnas.deploy.parts.manifest_fields import MAX_BLOB_BYTES
 from jmsnas.errors import PartError, SpaceError
 from jmsnas.space import Block, Part
 
-MAX_BLOCKS, _MOST_WORDS = 256, 80
-# Names, shapes and places of the weights, in JSON before them: about 100 bytes a tensor.
+MAX_FILE_BYTES = 1 << 30
+MAX_BLOCKS, _MAX_TEXT = 256, 80
+# JSON header of a weights file: about 100 bytes a tensor.
 MAX_WEIGHTS_HEADER_BYTES = 1 << 20
-# No tensor between two operators is larger, numbers.
-_MOST_NUMBERS = 1 << 28
+# Largest tensor between two operators.
+_MAX_ELEMENTS = 1 << 28
 
 
 @dataclass(frozen=True, slots=True)
 class PartArchitecture:
-    """The blocks of a part, in the order they run, and what their weights take.
+    """Blocks of a part in execution order, and the size of their weights.
 
     Attributes
     ----------
     part
-        The blocks, each taking what the one before gives.
+        The blocks; each takes the output of the one before.
     weights_bytes
-        Of all tensors that `jmsnas.blocks.build` makes for them: float32, and a counter of eight bytes a
-        BatchNorm.
+        Of all tensors that `jmsnas.blocks.build_module` makes for them: float32, and a counter of eight bytes
+        for each BatchNorm.
     """
 
     part: Part
@@ -36,45 +36,45 @@ class PartArchitecture:
 
 
 def parse_architecture(
-    words: Sequence[str], input_shape: tuple[int, ...], output_shape: tuple[int, ...]
+    texts: Sequence[str], input_shape: tuple[int, ...], output_shape: tuple[int, ...]
 ) -> PartArchitecture:
-    """Read blocks as `str` writes them, such as `mb_k5_e6 16->24 8x8 /2`.
+    """Parse block texts such as `mb_k5_e6 16->24 8x8 /2` (`str(block)`), and check shapes and sizes.
 
     Parameters
     ----------
-    words
-        A block each.
+    texts
+        One for each block.
     input_shape, output_shape
-        Of one call, the batch first: what the blocks must take and give.
+        Of one call, batch first: the shapes that the blocks must have.
 
     Raises
     ------
     PartError
-        For too many blocks, one that cannot be, blocks that do not follow one another, other shapes than
-        these, or weights and tensors larger than any part has.
+        For too many blocks, an unknown block, blocks that do not fit together, other shapes than these, or
+        weights and tensors above the limits.
     """
-    if not 0 < len(words) <= MAX_BLOCKS:
-        raise PartError(f"a torch part of {len(words)} blocks: expected 1 to {MAX_BLOCKS}")
-    if any(len(text) > _MOST_WORDS for text in words):
-        raise PartError("a torch part with a block that nobody knows: update jmsnas on this device")
+    if not 0 < len(texts) <= MAX_BLOCKS:
+        raise PartError(f"a torch part of {len(texts)} blocks: expected 1 to {MAX_BLOCKS}")
+    if any(len(text) > _MAX_TEXT for text in texts):
+        raise PartError("a torch part with an unknown block: update jmsnas on this device")
     try:
-        part = Part(tuple(Block.parse(text) for text in words))
+        part = Part(tuple(Block.parse(text) for text in texts))
     except SpaceError:
         raise PartError(
-            "a torch part with a block that nobody knows, or that cannot follow the one before: send it again"
+            "a torch part with an unknown block, or one that does not fit the block before: send it again"
         ) from None
     if (input_shape[1:], output_shape[1:]) != (part.input_shape, part.output_shape) or (
         input_shape[0] != output_shape[0]
     ):
-        raise PartError("a torch part whose blocks take or give another shape than was signed")
+        raise PartError("a torch part whose blocks have another input or output shape than was signed")
     found = operators(part)
     if not found:
-        raise PartError("a torch part that computes nothing: a device that passes on has no part")
-    if input_shape[0] * max(max(op.read, op.written) for op in found) > _MOST_NUMBERS:
-        raise PartError(f"a torch part with a tensor of more than {_MOST_NUMBERS} numbers inside")
+        raise PartError("a torch part that computes nothing: a device that only forwards has no part")
+    if input_shape[0] * max(max(op.read, op.written) for op in found) > _MAX_ELEMENTS:
+        raise PartError(f"a torch part with a tensor of more than {_MAX_ELEMENTS} elements inside")
     # A BatchNorm has as many statistics as parameters, and counts its batches.
     norms = [op.parameters for op in found if op.kind == "norm"]
     weights_bytes = 4 * (sum(op.parameters for op in found) + sum(norms)) + 8 * len(norms)
-    if weights_bytes > MAX_BLOB_BYTES:
-        raise PartError(f"a torch part whose weights take more than {MAX_BLOB_BYTES} bytes")
+    if weights_bytes > MAX_FILE_BYTES:
+        raise PartError(f"a torch part whose weights take more than {MAX_FILE_BYTES} bytes")
     return PartArchitecture(part, weights_bytes)

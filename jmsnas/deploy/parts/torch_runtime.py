@@ -1,6 +1,6 @@
-"""Run a part in torch: the project's own blocks, built from words, with weights from a safetensors file.
+"""Run a part in torch: the blocks of its manifest, with weights from a safetensors file.
 
-The only file of the agent that imports torch; it is imported where a torch part is served, and nowhere else.
+The only module of the agent that imports torch; it is imported only where a torch part is served.
 """
 
 from collections.abc import Callable
@@ -23,10 +23,10 @@ _LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channe
 
 
 def load_torch_part(architecture: PartArchitecture, weights: bytes) -> nn.Module:
-    """Build the modules of a part and give them the weights of a file, in evaluation mode.
+    """Build the modules of a part with the weights of a file, in evaluation mode.
 
-    They are built without memory first: what the file says is compared with what they need, tensor by tensor,
-    before any number is read.
+    They are built on the meta device first: names, dtypes and shapes of the file are compared with those of
+    the modules before any value is read.
 
     Raises
     ------
@@ -53,23 +53,23 @@ def _tensor(weights: bytes, place: TensorEntry) -> Tensor:
 
 
 def torch_callable(manifest: Manifest, weights: bytes) -> Callable[[Array], Array]:
-    """Make a torch part ready: arrays in, arrays out, one call at a time (`deploy.agent.admission`).
+    """Load a torch part as a callable from array to array, for one call at a time.
 
     Raises
     ------
     PartError
-        When the weights are not those of its blocks, or it is for CUDA and torch finds none.
+        When the weights are not those of its blocks, or it is for CUDA and torch has none.
     """
     if manifest.processor == "cuda" and not torch.cuda.is_available():
         raise PartError(
-            "a part for CUDA, and torch finds none on this device: see nvidia-smi, and install a torch that "
-            "was built for CUDA"
+            "a part for CUDA, and torch finds no GPU on this device: see nvidia-smi, and install a torch "
+            "that was built for CUDA"
         )
     architecture = parse_architecture(manifest.blocks, manifest.input_shape, manifest.output_shape)
     module = load_torch_part(architecture, weights).to(manifest.processor)
     shapes = manifest.input_shape, manifest.output_shape
     call = module_callable(module, *shapes, manifest.processor, manifest.layout, manifest.threads)
-    call(np.zeros(manifest.input_shape, np.float32))  # what the first call alone takes, nobody waits for
+    call(np.zeros(manifest.input_shape, np.float32))  # warm-up: the first call is slower
     return call
 
 
@@ -81,10 +81,10 @@ def module_callable(
     layout: str = "contiguous",
     threads: int = 1,
 ) -> Callable[[Array], Array]:
-    """Make a module in evaluation mode, which is on `processor` already, take and give arrays."""
+    """Wrap a module in evaluation mode, already on `processor`, as a callable from array to array."""
     module = module.to(memory_format=_LAYOUTS[layout])
     if processor == "cuda":
-        # Rounded to TF32 the logits would be off by a thousandth: the leader's come from float32.
+        # TF32 would change the logits by a thousandth: the leader computes in float32.
         torch.backends.cudnn.allow_tf32 = False
         return _on_cuda(module, input_shape, output_shape, _LAYOUTS[layout])
     return _on_cpu(module, input_shape, _LAYOUTS[layout], threads)
@@ -97,7 +97,7 @@ def _on_cpu(
     entering = x_NCHW.numpy()
 
     def call(x: Array) -> Array:
-        # Both are settings of this process or thread, and gRPC chooses the thread: as `profiler.runtimes`.
+        # Settings of this process or thread, and gRPC chooses the thread; as in the profiler's torch backend.
         torch.set_num_threads(threads)
         torch.set_flush_denormal(True)
         try:
@@ -106,7 +106,7 @@ def _on_cpu(
                 y: Tensor = module(x_NCHW)
                 return np.asarray(y.numpy())
         finally:
-            torch.set_flush_denormal(False)  # the thread is another's in the next moment
+            torch.set_flush_denormal(False)  # the thread is shared
 
     return call
 
@@ -117,7 +117,7 @@ def _on_cuda(
     output_shape: tuple[int, ...],
     layout: torch.memory_format,
 ) -> Callable[[Array], Array]:
-    """Copy through page-locked memory, so that the copies wait for the device alone."""
+    """Return a callable that copies through page-locked memory, so that copies are asynchronous."""
     x_NCHW = torch.empty(input_shape, pin_memory=True)
     y_host = torch.empty(output_shape, pin_memory=True)
     entering, leaving = x_NCHW.numpy(), y_host.numpy()

@@ -1,1 +1,1 @@
-"""What leader and agents share: frames, encodings, certificates, addresses, links."""
+"""Communication between leader and agents: messages, tensor encodings, certificates, addresses, links."""

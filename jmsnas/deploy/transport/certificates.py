@@ -1,10 +1,10 @@
-"""A small CA, a certificate a device, and the leader's signing key: `jmsnas certs`.
+"""Create a CA, a certificate for each device, and the leader's signing key: `jmsnas certs`.
 
-certs/ca.pem, ca.key                 the CA; its key stays here
-certs/leader/                        the leader's own: as a device's, and signing.key
-certs/<device>/                      all that device needs: copy it there
+certs/ca.pem, ca.key                 the CA; never copy its key
+certs/leader/                        as a device's, and signing.key
+certs/<device>/                      copy this folder to the device
     ca.pem  device.pem  device.key   its certificate
-    leader.pub  leader.sha256        whose parts and work it accepts
+    leader.pub  leader.sha256        the leader from which it accepts parts and work
 """
 
 import os
@@ -30,23 +30,23 @@ from jmsnas.workspace import check_name
 
 LEADER = "leader"
 _CA_DAYS, _DEVICE_DAYS = 3650, 365
-# Clocks of boards without a battery lag.
+# Clocks of boards without a battery are late.
 _SLACK = timedelta(days=1)
 
 
 def make_certificates(folder: Path, devices: tuple[str, ...], days: int = _DEVICE_DAYS) -> tuple[Path, ...]:
-    """Make the CA and the leader's keys where they are missing, and a new certificate for each device.
+    """Create the CA and the leader's keys if they are missing, and a new certificate for each device.
 
-    A device that has a key keeps it: its fingerprint stays, only the certificate is new.
+    A device that has a key keeps it, and so its fingerprint; only the certificate is new.
 
     Parameters
     ----------
     folder
-        Where all lie; private.
+        The folder of all certificates; created readable by its owner only.
     devices
-        Names; `leader` is always made.
+        Their names; `leader` is always created.
     days
-        How long the certificates are good.
+        Validity of the certificates.
 
     Returns
     -------
@@ -55,7 +55,7 @@ def make_certificates(folder: Path, devices: tuple[str, ...], days: int = _DEVIC
     Raises
     ------
     CertificateError
-        When a key that is there can be read by others, or is no key.
+        When an existing key can be read by others, or is not a key.
     StorageError
         When a file cannot be written.
     """
@@ -162,12 +162,12 @@ def _private_pem(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) ->
 def _key(path: Path) -> ec.EllipticCurvePrivateKey:
     key = read_private_key(path)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise CertificateError(f"{path} is no ECDSA key: delete it and run jmsnas certs again")
+        raise CertificateError(f"{path} is not an ECDSA key: delete it and run jmsnas certs again")
     return key
 
 
 def _write_private(path: Path, content: bytes) -> None:
-    """Write a key that only the owner can read, from its first byte on."""
+    """Write a key to a file that is created readable by its owner only."""
     make_folder(path.parent)
     try:
         with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:

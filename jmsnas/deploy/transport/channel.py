@@ -1,6 +1,6 @@
-"""The one set of gRPC settings and credentials: agents, leader and tests all take them from here.
+"""gRPC channel and server options, message limits, and mutual TLS credentials.
 
-grpcio's `keepalive_timeout_ms` alone does nothing: a frozen peer is noticed by `http2.ping_timeout_ms`.
+grpcio's `keepalive_timeout_ms` alone has no effect: a frozen peer is detected by `http2.ping_timeout_ms`.
 """
 
 from collections.abc import Callable
@@ -11,9 +11,9 @@ import grpc
 
 SERVICE = "jmsnas.Agent"
 MAX_MESSAGE_BYTES = 16 << 20
-# A blob travels in pieces: well under the limit of one message, and few enough that calls cost nothing.
+# Blobs are sent in chunks: well below the limit of one message, and large enough that calls cost little.
 CHUNK_BYTES = 4 << 20
-# Requests that wait for the processor; requests under way in all, those waiting for the next device included.
+# Requests that wait for the processor; requests in flight, those that wait for the next device included.
 MAX_QUEUED, MAX_IN_FLIGHT = 8, 32
 
 _BOTH: tuple[tuple[str, int], ...] = (
@@ -29,15 +29,15 @@ _BOTH: tuple[tuple[str, int], ...] = (
 SERVER_OPTIONS = (
     *_BOTH,
     ("grpc.max_concurrent_streams", 16),
-    # It counts calls that were cancelled until Python has freed them, and refuses others in their place.
+    # It counts cancelled calls until Python has freed them, and refuses others instead.
     ("grpc.http.overload_protection", 0),
-    # Connections that say nothing are closed within three seconds.
+    # Connections without a handshake are closed within three seconds.
     ("grpc.server_handshake_timeout_ms", 2500),
-    # Below the client's interval, else the server ends the connection with "too_many_pings"; a host that
-    # stands still for seconds sends its pings in a bunch, so that none is counted.
+    # Below the client's interval, else the server ends the connection with "too_many_pings". A host that
+    # freezes for seconds sends its pings at once, so that none is counted.
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 500),
     ("grpc.http2.max_ping_strikes", 0),
-    # So that a renewed certificate is met by every peer within the hour.
+    # Every peer sees a renewed certificate within an hour.
     ("grpc.max_connection_age_ms", 3_600_000),
     ("grpc.max_connection_age_grace_ms", 60_000),
     ("grpc.so_reuseport", 0),
@@ -54,7 +54,7 @@ CLIENT_OPTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who a process is on the network: its name, its certificate and key, and the CA it trusts (PEM)."""
+    """Name, certificate and key of a process, and the CA it trusts (PEM)."""
 
     name: str
     ca_pem: bytes
@@ -63,9 +63,9 @@ class Identity:
 
 
 def open_channel(address: str, name: str, identity: Identity | None) -> Any:
-    """Open a channel to the device `name`: mutual TLS, its certificate must be of that name.
+    """Open a channel to the device `name` with mutual TLS; its certificate must have that name.
 
-    Without an identity the channel is plain, which only loopback may be.
+    Without an identity the channel is not encrypted; for loopback only.
     """
     if identity is None:
         return grpc.insecure_channel(address, CLIENT_OPTIONS)
@@ -75,7 +75,7 @@ def open_channel(address: str, name: str, identity: Identity | None) -> Any:
 
 
 def server_credentials(read: Callable[[], Identity]) -> Any:
-    """Server side of mutual TLS; `read` is asked at each handshake, so that a renewed certificate is met."""
+    """Return server credentials for mutual TLS; `read` is called at each handshake."""
     current = read()
 
     def configuration(identity: Identity) -> Any:
@@ -96,5 +96,5 @@ def server_credentials(read: Callable[[], Identity]) -> Any:
 
 
 def server_name(name: str) -> str:
-    """Give the name in the certificate of a device."""
+    """Return the DNS name in the certificate of a device."""
     return f"{name.replace('_', '-')}.jmsnas"

@@ -1,4 +1,4 @@
-"""Where the devices' agents are: `devices.toml` of the workspace."""
+"""Addresses and certificate fingerprints of the agents: `devices.toml` of the workspace."""
 
 import re
 from collections.abc import Mapping
@@ -15,14 +15,14 @@ _PORT = re.compile(r"[0-9]{1,5}")
 
 @dataclass(frozen=True, slots=True)
 class AgentAddress:
-    """A device's agent: its name, where it listens, and the fingerprint of its certificate."""
+    """An agent: name of its device, HOST:PORT, and fingerprint of its certificate. Raises DeviceError."""
 
     name: str
     address: str
     fingerprint: str
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be reached or known."""
+        """Check name, address and fingerprint."""
         check_name(self.name)
         host, _, port = self.address.rpartition(":")
         if not host or not _PORT.fullmatch(port) or not 0 < int(port) < 1 << 16:
@@ -38,18 +38,18 @@ class AgentAddress:
 
 
 def read_devices_file(path: Path) -> dict[str, AgentAddress]:
-    """Read `devices.toml`; empty where there is none. Raises DeviceError."""
+    """Read `devices.toml`; empty where it does not exist. Raises DeviceError."""
     if not path.exists():
         return {}
     return devices_from_toml(read_toml(path, DeviceError), path)
 
 
 def devices_from_toml(table: Mapping[str, Any], path: Path) -> dict[str, AgentAddress]:
-    """Read the content of a `devices.toml` that lies at `path`. Raises DeviceError."""
+    """Check the content of a `devices.toml`; `path` is for messages. Raises DeviceError."""
     refuse_unknown_keys(table, ("device",), str(path), DeviceError)
     entries = table.get("device", [])
     if not isinstance(entries, list):
-        raise DeviceError(f"{path} has a device that is no [[device]]: expected one for each agent")
+        raise DeviceError(f"{path} has an invalid device: expected one [[device]] for each agent")
     found = [_address(entry, path) for entry in entries]
     names = [address.name for address in found]
     if len(set(names)) < len(names):
@@ -60,7 +60,7 @@ def devices_from_toml(table: Mapping[str, Any], path: Path) -> dict[str, AgentAd
 
 
 def agents_for(names: tuple[str, ...], path: Path) -> dict[str, AgentAddress]:
-    """Give the agents of these devices. Raises DeviceError naming those that `devices.toml` lacks."""
+    """Return the agents of these devices. Raises DeviceError with the names that `devices.toml` lacks."""
     fleet = read_devices_file(path)
     missing = [name for name in names if name not in fleet]
     if missing:

@@ -1,4 +1,4 @@
-"""grpc.health.v1, whose two messages are two bytes long: no protobuf is needed to speak it."""
+"""The gRPC health checking protocol (grpc.health.v1), without protobuf: its two responses are constants."""
 
 import threading
 from collections.abc import Iterator
@@ -9,12 +9,12 @@ import grpc
 SERVICE = "grpc.health.v1.Health"
 # HealthCheckResponse { status = 1 }: SERVING is 1, NOT_SERVING 2.
 SERVING, NOT_SERVING = b"\x08\x01", b"\x08\x02"
-# A watcher holds a thread for as long as it likes; any device with a certificate may watch.
+# A watcher occupies a server thread for an unlimited time, and any device with a certificate may watch.
 MAX_WATCHERS = 4
 
 
 class Health:
-    """Whether this agent serves, for `Check` and `HostMonitor`."""
+    """Serving status of an agent, and its `Check` and `Watch` methods."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -23,7 +23,7 @@ class Health:
 
     @property
     def serving(self) -> bool:
-        """Whether new requests are taken."""
+        """Whether new requests are accepted."""
         return self._serving
 
     @serving.setter
@@ -40,25 +40,27 @@ class Health:
 
     def _watch(self, request: bytes, context: Any) -> Iterator[bytes]:
         if not self._watchers.acquire(blocking=False):
-            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{MAX_WATCHERS} watch already: use Check")
+            context.abort(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, f"there are {MAX_WATCHERS} watchers already: use Check"
+            )
         try:
             yield from self._changes(context)
         finally:
             self._watchers.release()
 
     def _changes(self, context: Any) -> Iterator[bytes]:
-        said = b""
+        sent = b""
         while context.is_active():
             with self._changed:
-                if self._content() == said:
+                if self._content() == sent:
                     self._changed.wait(1.0)
                 now = self._content()
-            if now != said:
-                said = now
+            if now != sent:
+                sent = now
                 yield now
 
     def handlers(self) -> tuple[Any, ...]:
-        """Handlers for a server."""
+        """Return the gRPC handlers, for a server."""
         methods = {
             "Check": grpc.unary_unary_rpc_method_handler(self._check),
             "Watch": grpc.unary_stream_rpc_method_handler(self._watch),

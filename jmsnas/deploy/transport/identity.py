@@ -1,6 +1,6 @@
-"""Who a process is: its certificate, its key, and whose fingerprints it knows.
+"""Read certificates, keys and fingerprints of a process, and check their expiry.
 
-A fingerprint is the SHA-256 of a certificate's public key: a renewed certificate keeps it.
+A fingerprint is the SHA-256 of a certificate's public key: a renewed certificate has the same.
 """
 
 import hashlib
@@ -25,25 +25,25 @@ from cryptography.x509.oid import NameOID
 from jmsnas.deploy.transport.channel import Identity
 from jmsnas.errors import CertificateError
 
-# From here on an expiring certificate is warned of.
+# Days before expiry from which on a warning is given.
 WARN_DAYS = 14
 _MAX_BYTES = 64 << 10
 
 
 @lru_cache(maxsize=256)
 def fingerprint(certificate_pem: bytes) -> str:
-    """SHA-256 of the public key of a certificate, 64 hexadecimal digits. Raises CertificateError."""
+    """Return the SHA-256 of a certificate's public key, 64 hexadecimal digits. Raises CertificateError."""
     public = _certificate(certificate_pem).public_key()
     return hashlib.sha256(public.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)).hexdigest()
 
 
 def read_identity(folder: Path) -> Identity:
-    """Read `ca.pem`, `device.pem` and `device.key` of a device's folder.
+    """Read `ca.pem`, `device.pem` and `device.key` from a device's folder.
 
     Raises
     ------
     CertificateError
-        When one is missing or damaged, or the key can be read by others.
+        When a file is missing or damaged, or the key can be read by others.
     """
     certificate = _read(folder / "device.pem")
     names = _certificate(certificate).subject.get_attributes_for_oid(NameOID.COMMON_NAME)
@@ -53,25 +53,25 @@ def read_identity(folder: Path) -> Identity:
 
 
 def days_left(identity: Identity, now: datetime | None = None) -> float:
-    """Days until the certificate expires; negative when it has."""
+    """Return the days until the certificate expires; negative when it has expired."""
     ends = _certificate(identity.certificate_pem).not_valid_after_utc
     return (ends - (now or datetime.now(UTC))).total_seconds() / 86400
 
 
 def expiry_warning(identity: Identity, now: datetime | None = None) -> str:
-    """Say that the certificate expires soon, from 14 days on, and what to do; else empty."""
+    """Return a warning if the certificate expires within 14 days; else an empty text."""
     days = days_left(identity, now)
     if days > WARN_DAYS:
         return ""
     ends = f"expires in {days:.1f} days" if days > 0 else "has expired"
     return (
         f"the certificate of {identity.name} {ends}: run jmsnas certs --device {identity.name} "
-        "where the CA lies, and copy device.pem"
+        "where the CA is, and copy device.pem"
     )
 
 
 def read_private_key(path: Path) -> PrivateKeyTypes:
-    """Read a private key. Raises CertificateError when others can read it, or it is none."""
+    """Read a private key. Raises CertificateError when others can read it, or it is not a key."""
     content = _read(path)
     mode = path.stat().st_mode
     if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
@@ -88,12 +88,12 @@ def read_signing_key(folder: Path) -> ed25519.Ed25519PrivateKey:
     """Read the leader's `signing.key`. Raises CertificateError."""
     key = read_private_key(folder / "signing.key")
     if not isinstance(key, ed25519.Ed25519PrivateKey):
-        raise CertificateError(f"{folder / 'signing.key'} is no Ed25519 key: run jmsnas certs again")
+        raise CertificateError(f"{folder / 'signing.key'} is not an Ed25519 key: run jmsnas certs again")
     return key
 
 
 def read_leader_key(folder: Path) -> ed25519.Ed25519PublicKey:
-    """Read the `leader.pub` of a device's folder: whose parts it accepts. Raises CertificateError."""
+    """Read `leader.pub`, the key that must have signed parts. Raises CertificateError."""
     path = folder / "leader.pub"
     try:
         key = load_pem_public_key(_read(path))
@@ -102,12 +102,12 @@ def read_leader_key(folder: Path) -> ed25519.Ed25519PublicKey:
             f"{path} is not a public key: copy the folder from the leader again"
         ) from error
     if not isinstance(key, ed25519.Ed25519PublicKey):
-        raise CertificateError(f"{path} is no Ed25519 key: copy the folder from the leader again")
+        raise CertificateError(f"{path} is not an Ed25519 key: copy the folder from the leader again")
     return key
 
 
 def read_leader_fingerprint(folder: Path) -> str:
-    """Read the `leader.sha256` of a device's folder: whose work it accepts. Raises CertificateError."""
+    """Read `leader.sha256`, the only caller from which work is accepted. Raises CertificateError."""
     text = _read(folder / "leader.sha256").decode("ascii", "replace").strip()
     if len(text) != 64 or not set(text) <= set("0123456789abcdef"):
         raise CertificateError(
@@ -123,10 +123,10 @@ def _read(path: Path) -> bytes:
             content = file.read(_MAX_BYTES + 1)
     except OSError as error:
         raise CertificateError(
-            f"cannot read {path}: {error.strerror or error}. Make it with: jmsnas certs --device NAME"
+            f"cannot read {path}: {error.strerror or error}. Create it with: jmsnas certs --device NAME"
         ) from error
     if len(content) > _MAX_BYTES:
-        raise CertificateError(f"{path} is larger than {_MAX_BYTES} bytes: this is no certificate or key")
+        raise CertificateError(f"{path} is larger than {_MAX_BYTES} bytes: not a certificate or key")
     return content
 
 

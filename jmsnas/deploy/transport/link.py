@@ -1,20 +1,40 @@
-"""A link as it was measured between two agents."""
+"""Measured links between agents: transfer times by size, a fitted latency line, and clock offsets.
 
+Clock offset: the exchange with the shortest round trip bounds the error by half of it (as NTP does).
+Transfer: seconds from packing a message to its arrival, fitted by a_s + b_s * bytes.
+"""
+
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from jmsnas.deploy.transport.link_probe import fit_latency_line
+from jmsnas.deploy.transport.encoding import encode_tensor, raw_bytes
+from jmsnas.deploy.transport.frame import TensorHeader, pack_tensor, unpack_message
+
+_CLOCK_EXCHANGES = 40
+_TIMEOUT_S = 20.0
+_NO_ID = "0" * 32
+_SMALL = np.zeros(1, np.float32)
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredLink:
-    """A link between neighbours, as a request sees it: seconds = a_s + b_s * bytes.
+    """A link between two devices as measured: seconds = a_s + b_s * bytes.
 
-    `offset_ns` is the target's clock less the source's, `round_trip_ns` bounds its error; `sizes` and
-    `medians_s` are what the line was fitted to.
+    Attributes
+    ----------
+    source, target
+        Names of the devices.
+    a_s, b_s
+        The fitted line: seconds, and seconds a byte.
+    offset_ns, round_trip_ns
+        Clock of the target minus clock of the source, and the bound of its error.
+    sizes, medians_s
+        The points of the fit: bytes and median seconds.
     """
 
     source: str
@@ -28,23 +48,76 @@ class MeasuredLink:
 
     @property
     def capacity_bps(self) -> float:
-        """Bits a second; as good as endless where bytes cost nothing."""
+        """Bits a second; 1e15 where the fitted cost of a byte is 0."""
         return 8 / self.b_s if self.b_s > 0 else 1e15
 
     def epsilon_s(self, sent_bytes: float) -> float:
-        """Seconds to send so many bytes: between measured sizes on the line from one to the next, else a + b.
+        """Seconds to send a message: interpolated between measured sizes, by the fitted line beyond them.
 
-        A shaped link lets the first bytes pass free, and its times are on no single line.
+        A traffic-shaped link sends its first bytes at full speed, so that no single line fits its times.
         """
         if self.sizes and self.sizes[0] <= sent_bytes <= self.sizes[-1]:
             return float(np.interp(sent_bytes, self.sizes, self.medians_s))
         return max(0.0, self.a_s + self.b_s * sent_bytes)
 
-    def at(self, sent_bytes: int, seconds: float) -> "MeasuredLink":
-        """Give the link with what was seen at a size in the place of what was measured there."""
+    def with_point(self, sent_bytes: int, seconds: float) -> "MeasuredLink":
+        """Return the link with the time of one size set, and the fitted line unchanged."""
         points = {**dict(zip(self.sizes, self.medians_s, strict=True)), sent_bytes: seconds}
         sizes, medians_s = zip(*sorted(points.items()), strict=True)
         return replace(self, sizes=sizes, medians_s=medians_s)
+
+
+def measure_link(method: Any, sizes: Sequence[int], clock: bool) -> dict[str, Any]:
+    """Send one tensor of each size to a neighbour, and return the times.
+
+    Parameters
+    ----------
+    method
+        The neighbour's `Exchange`, bytes in and bytes out.
+    sizes
+        Bytes of the tensors.
+    clock
+        Whether to measure the clock offset too, by 40 small messages.
+
+    Returns
+    -------
+    `arrival_ns`: for each size arrival minus departure, each by its own clock; with `clock` also `offset_ns`
+    (the neighbour's clock minus this one) and `round_trip_ns` (the shortest).
+    """
+    found: dict[str, Any] = {}
+    if clock:
+        exchanges = [timed_exchange(method) for _ in range(_CLOCK_EXCHANGES)]
+        found["offset_ns"], found["round_trip_ns"] = clock_offset(exchanges)
+    times = [timed_exchange(method, np.zeros(max(1, size // 4), np.float32)) for size in sizes]
+    found["arrival_ns"] = [arrived - sent for sent, arrived, _, _ in times]
+    return found
+
+
+def timed_exchange(method: Any, x: NDArray[np.float32] = _SMALL) -> tuple[int, int, int, int]:
+    """Send a tensor; return (sent, arrived, answered, returned) in ns, two and three by the other clock."""
+    sent = time.monotonic_ns()
+    values, scale, zero = encode_tensor(x, "f4")
+    message = pack_tensor(TensorHeader(_NO_ID, 0, "f4", x.shape, scale, zero), raw_bytes(values))
+    fields, _ = unpack_message(method(message, timeout=_TIMEOUT_S))
+    return sent, int(fields["received"]), int(fields["sent"]), time.monotonic_ns()
+
+
+def clock_offset(exchanges: Sequence[tuple[int, int, int, int]]) -> tuple[int, int]:
+    """Return the other clock's offset and the shortest round trip, ns, from results of `timed_exchange`."""
+    sent, arrived, answered, back = min(exchanges, key=lambda e: (e[3] - e[0]) - (e[2] - e[1]))
+    return ((arrived - sent) + (answered - back)) // 2, (back - sent) - (answered - arrived)
+
+
+def fit_latency_line(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[float, float]:
+    """Fit seconds = a + b * bytes by least squares of relative errors, b at least 0; return (a, b)."""
+    x, y = (np.asarray(sizes, dtype=float), np.maximum(np.asarray(seconds, dtype=float), 1e-7))
+    if len(set(x.tolist())) < 2:
+        return float(np.median(y)), 0.0
+    columns: NDArray[np.float64] = np.stack([1 / y, x / y], axis=1)
+    (a, b), *_ = np.linalg.lstsq(columns, np.ones(len(y)), rcond=None)
+    if b < 0:
+        return float(1 / np.mean(1 / y)), 0.0
+    return float(a), float(b)
 
 
 def fit_measured_link(
@@ -52,22 +125,22 @@ def fit_measured_link(
     sizes: Sequence[int],
     arrival_ns: Sequence[Sequence[int]],
     clock: Mapping[str, Any],
-    same: bool,
+    same_host: bool,
 ) -> MeasuredLink:
-    """Make a link of what was measured.
+    """Fit a link to the results of `measure_link`.
 
     Parameters
     ----------
     pair
         Source and target.
     sizes, arrival_ns
-        Bytes, and a row of arrival less departure for each round.
+        Bytes, and for each round a row of arrival minus departure.
     clock
         `offset_ns` and `round_trip_ns` of the two clocks.
-    same
-        Whether the two are one start of one host: it has one steady clock, and nothing is estimated.
+    same_host
+        Whether both agents share one boot of one host, and so one monotonic clock: the offset is then 0.
     """
-    offset_ns, round_trip_ns = (0, 0) if same else (int(clock["offset_ns"]), int(clock["round_trip_ns"]))
+    offset_ns, round_trip_ns = (0, 0) if same_host else (int(clock["offset_ns"]), int(clock["round_trip_ns"]))
     medians = [max(1e-7, float(ns - offset_ns) * 1e-9) for ns in np.median(arrival_ns, axis=0)]
     a_s, b_s = fit_latency_line(sizes, medians)
     return MeasuredLink(*pair, a_s, b_s, offset_ns, round_trip_ns, tuple(sizes), tuple(medians))

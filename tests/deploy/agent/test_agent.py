@@ -92,7 +92,7 @@ def test_it_runs_with_what_the_requirements_name(tmp_path: Path) -> None:
         for line in (ROOT / "requirements-agent.txt").read_text().splitlines()
         if line and not line.startswith("#")
     }
-    assert names == {"numpy", "onnxruntime", "grpcio", "cryptography"}
+    assert names == {"numpy", "onnxruntime", "grpcio", "cryptography", "msgspec"}
     (certs,) = make_certificates(tmp_path / "certs", ("pi4",))
     words = ["--certs", str(certs), "--store", str(tmp_path / "store"), "--listen", "127.0.0.1:0"]
     with subprocess.Popen(
@@ -131,17 +131,17 @@ def test_wrong_input_is_one_line(tmp_path: Path) -> None:
 
 
 def test_a_caller_without_a_deadline_is_not_served_for_ever(one: Fleet) -> None:
-    from jmsnas.deploy.agent import request_handler as serve
+    from jmsnas.deploy.agent import request_handler
 
-    assert serve._USUAL_S <= 60 and serve._MOST_S <= 600
+    assert request_handler._DEFAULT_DEADLINE_S <= 60 and request_handler._MAX_DEADLINE_S <= 600
     with pytest.raises(grpc.RpcError):
         grpc.insecure_channel("127.0.0.1:1").unary_unary("/x/y")(b"", timeout=1)
 
 
-def test_local_agents_end_with_whoever_started_them(tmp_path: Path) -> None:
+def test_loopback_agents_end_with_whoever_started_them(tmp_path: Path) -> None:
     script = (
-        "import sys, time; from pathlib import Path; from jmsnas.deploy.loopback import local_agents\n"
-        "with local_agents(('pi4',), Path(sys.argv[1])) as agents:\n"
+        "import sys, time; from pathlib import Path; from jmsnas.deploy.loopback import loopback_agents\n"
+        "with loopback_agents(('pi4',), Path(sys.argv[1])) as agents:\n"
         "    print(agents['pi4'].process.pid, flush=True); time.sleep(60)"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]

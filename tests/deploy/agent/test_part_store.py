@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from jmsnas.deploy.agent.part_store import PartStore
-from jmsnas.deploy.parts.manifest_fields import Blob
+from jmsnas.deploy.parts.manifest import Blob
 from jmsnas.errors import PartError, StorageError
 
 BLOB = Blob(hashlib.sha256(b"content").hexdigest(), 7)

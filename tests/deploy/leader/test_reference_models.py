@@ -74,5 +74,6 @@ def test_a_rehearsal_measures_devices_and_the_links_own_sizes(tmp_path: Path) ->
 
 def test_a_link_takes_a_point_up() -> None:
     link = MeasuredLink("a", "b", 0.0, 1e-6, 0, 0, (1000, 3000), (1e-3, 3e-3))
-    assert link.at(2000, 5e-3).medians_s == (1e-3, 5e-3, 3e-3)
-    assert link.at(3000, 4e-3).medians_s == (1e-3, 4e-3) and ServingOverhead() == ServingOverhead(0.0, 1.0)
+    assert link.with_point(2000, 5e-3).medians_s == (1e-3, 5e-3, 3e-3)
+    assert link.with_point(3000, 4e-3).medians_s == (1e-3, 4e-3)
+    assert ServingOverhead() == ServingOverhead(0.0, 1.0)

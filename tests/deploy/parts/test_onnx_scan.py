@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from jmsnas.deploy.parts.onnx_scan import ALLOWED_OPERATORS, scan_onnx
 from jmsnas.errors import PartError
 
-MODEL = exported().cut(1, 6) or b""
+MODEL = exported().onnx_part(1, 6) or b""
 
 
 def test_it_reads_what_onnx_reads() -> None:

@@ -14,7 +14,7 @@ from jmsnas.errors import PartError
 
 
 def honest() -> tuple[bytes, int]:
-    blob = exported().weights(1, 6)
+    blob = exported().weights_file(1, 6)
     assert blob is not None
     return blob, sum(tensor.nbytes for tensor in load(blob).values())
 
@@ -55,11 +55,11 @@ def test_refused_by_content(name: str) -> None:
         (b"\x80\x04", "ends within its first number"),
         (
             struct.pack("<Q", MAX_WEIGHTS_HEADER_BYTES + 1) + bytes(2 * MAX_WEIGHTS_HEADER_BYTES),
-            "longer than it, or than",
+            "longer than the file, or than",
         ),
-        (struct.pack("<Q", 2) + b"[]", "a header that cannot be read"),
-        (struct.pack("<Q", 4) + b"null", "a header that cannot be read"),
-        (struct.pack("<Q", 2) + b"{}" + bytes(8), "8 bytes of numbers: its blocks have 0"),
+        (struct.pack("<Q", 2) + b"[]", "the header of a safetensors file is not valid"),
+        (struct.pack("<Q", 4) + b"null", "the header of a safetensors file is not valid"),
+        (struct.pack("<Q", 2) + b"{}" + bytes(8), "8 bytes of values: its blocks have 0"),
     ],
 )
 def test_what_is_no_such_file(blob: bytes, refused: str) -> None:
@@ -68,7 +68,7 @@ def test_what_is_no_such_file(blob: bytes, refused: str) -> None:
 
 
 def test_bytes_without_a_tensor() -> None:
-    with pytest.raises(PartError, match="bytes that no tensor names"):
+    with pytest.raises(PartError, match="bytes that belong to no tensor"):
         scan_safetensors(struct.pack("<Q", 2) + b"{}" + bytes(8), 8)
 
 

@@ -14,7 +14,7 @@ from jmsnas.deploy.leader.leader import Leader
 from jmsnas.deploy.parts.export import export_model
 from jmsnas.deploy.parts.manifest import Manifest, manifest_bytes, parse_manifest
 from jmsnas.deploy.parts.runtime import PartRunner, golden_arrays, golden_error
-from jmsnas.deploy.parts.shipment import PartSpec, Shipment, chain_pieces, make_shipments
+from jmsnas.deploy.parts.shipment import PartSpec, Shipment, make_shipments
 from jmsnas.deploy.transport.certificates import make_certificates
 from jmsnas.deploy.transport.devices_file import AgentAddress
 from jmsnas.deploy.transport.identity import fingerprint, read_identity
@@ -79,7 +79,7 @@ def test_mobilenet_v3_with_its_squeezes_and_classifier() -> None:
     part = mobilenet("mobilenet_v3_small", (3, 32, 32), 10, 0.25)
     model = torch.nn.Sequential(*(seeded_module(block) for block in part.blocks))
     made = replace(export_model(model, (1, 3, 32, 32)), blocks=part.blocks)
-    (piece,) = served(chain_pieces(("pi4",), (made.N,), ("float32",)), TORCH)
+    (piece,) = served(pieces((made.N,), ("pi4",)), TORCH)
     agents = {"pi4": AgentAddress("pi4", "127.0.0.1:7070", "ab" * 32)}
     found = make_shipments((piece,), {"chain": made}, agents, "cd" * 32, "ab" * 32, 1)["pi4"]
     assert error_of(found) < 1e-5
@@ -101,18 +101,18 @@ def test_weights_of_other_blocks(name: str, refused: str) -> None:
 @pytest.mark.parametrize(
     ("changes", "refused"),
     [
-        ({"runtime": "tensorrt"}, "whose runtime cannot be"),
-        ({"processor": "tpu"}, "whose runtime cannot be"),
-        ({"layout": "diagonal"}, "whose runtime cannot be"),
-        ({"blocks": ()}, "whose runtime cannot be"),
-        ({"opset": 20}, "whose runtime cannot be"),
-        ({"runtime": "onnxruntime"}, "whose runtime cannot be"),
-        ({"blocks": ("stem 1->16 8x8",)}, "take or give another shape"),
+        ({"runtime": "tensorrt"}, "an invalid value of runtime"),
+        ({"processor": "tpu"}, "an invalid value of runtime"),
+        ({"layout": "diagonal"}, "an invalid value of runtime"),
+        ({"blocks": ()}, "an invalid value of runtime"),
+        ({"opset": 20}, "an invalid value of runtime"),
+        ({"runtime": "onnxruntime"}, "an invalid value of runtime"),
+        ({"blocks": ("stem 1->16 8x8",)}, "another input or output shape"),
     ],
 )
 def test_manifests_that_cannot_be(changes: dict[str, object], refused: str) -> None:
     honest = shipment().manifest
-    fields = {name: getattr(honest, name) for name in Manifest.__slots__}
+    fields = {name: getattr(honest, name) for name in Manifest.__struct_fields__}
     with pytest.raises(PartError, match=refused):
         Manifest(**(fields | changes))
 
@@ -122,14 +122,14 @@ def test_cuda_or_its_absence() -> None:
     if torch.cuda.is_available():
         assert error_of(found) < 1e-4
         return
-    with pytest.raises(PartError, match="for CUDA, and torch finds none on this device"):
+    with pytest.raises(PartError, match="for CUDA, and torch finds no GPU on this device"):
         PartRunner(found.manifest, blob_of(found))
 
 
 def test_a_network_of_no_blocks_has_no_torch_parts() -> None:
     made = replace(exported(), blocks=())
     with pytest.raises(DeployError, match="has no torch parts: serve it by onnxruntime"):
-        made.weights(1, 6)
+        made.weights_file(1, 6)
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def test_a_chain_of_both_run_times_answers_as_the_whole(three: Fleet) -> None:
 
 @pytest.mark.parametrize(("wire", "off"), [("float16", 2e-2), ("uint8", 0.5)])
 def test_wires_between_them(three: Fleet, wire: str, off: float) -> None:
-    found = chain_pieces(DEVICES, (2, 4, 6), (wire,) * 3)
+    found = pieces(wires=(wire,) * 3)
     three.leader.ship(served(found, RuntimeKey(), TORCH, RuntimeKey()), segments())
     (x,) = images(1)
     difference = np.abs(three.leader.infer(x).logits - exported().run(x)).max()

@@ -86,7 +86,7 @@ def test_what_is_missing_or_no_certificate_is_said(tmp_path: Path) -> None:
     with pytest.raises(CertificateError, match="larger than 65536 bytes"):
         read_identity(folder)
     (tmp_path / "leader" / "signing.key").write_bytes((tmp_path / "ca.key").read_bytes())
-    with pytest.raises(CertificateError, match="no Ed25519 key"):
+    with pytest.raises(CertificateError, match="is not an Ed25519 key"):
         read_signing_key(tmp_path / "leader")
 
 

@@ -29,7 +29,7 @@ def test_devices_are_read(tmp_path: Path) -> None:
         (ENTRY.format("../pi4", "10.0.0.2:7070", PIN), "must be 1 to 64 of a-z"),
         (ENTRY.format("pi4", "h:1", PIN) * 2, "names a device twice: expected each of pi4 once"),
         ('[[device]]\nname = "pi4"\n', "has a .*device.* without 'address'"),
-        ("device = 3", "a device that is no"),
+        ("device = 3", "has an invalid device"),
         ('[[device]]\nurl = "x"\n', "has unknown keys url"),
         ("[[device", "is not a TOML file"),
     ],

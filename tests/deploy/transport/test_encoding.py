@@ -49,6 +49,6 @@ def test_one_value_alone() -> None:
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_uint8_refuses_what_is_not_finite(value: float) -> None:
-    with pytest.raises(FrameError, match="not finite cannot travel as uint8"):
+    with pytest.raises(FrameError, match="not finite cannot be sent as uint8"):
         encode_tensor(np.array([1.0, value], np.float32), "u1")
     assert not np.isfinite(back(np.array([value], np.float32), "f4")[0])

@@ -4,9 +4,8 @@ import pytest
 import torch
 from deployments import network
 
-from jmsnas.deploy.parts import export_cache as file
-from jmsnas.deploy.parts.export import export_model
-from jmsnas.deploy.parts.export_cache import cached_export
+from jmsnas.deploy.parts import export
+from jmsnas.deploy.parts.export import cached_export, export_model
 
 SHAPE = (1, 1, 8, 8)
 
@@ -14,16 +13,16 @@ SHAPE = (1, 1, 8, 8)
 def test_what_was_kept_is_cut_into_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fresh = cached_export(network(0), SHAPE, tmp_path)
     cuts = [(first, last) for first in range(1, 7) for last in range(first, 7)]
-    expected = [fresh.cut(*cut) for cut in cuts]
-    assert [export_model(network(0), SHAPE).cut(*cut) for cut in cuts] == expected
+    expected = [fresh.onnx_part(*cut) for cut in cuts]
+    assert [export_model(network(0), SHAPE).onnx_part(*cut) for cut in cuts] == expected
 
     def never(*_: object) -> None:
         raise AssertionError("exported again")
 
     with monkeypatch.context() as patched:
-        patched.setattr(file, "export_network", never)
+        patched.setattr(export, "export_model", never)
         kept = cached_export(network(0), SHAPE, tmp_path)
-    assert [kept.cut(*cut) for cut in cuts] == expected and kept.shapes == fresh.shapes
+    assert [kept.onnx_part(*cut) for cut in cuts] == expected and kept.shapes == fresh.shapes
     assert len(list(tmp_path.iterdir())) == 1
 
 

@@ -5,8 +5,7 @@ from hypothesis import strategies as st
 
 from jmsnas.deploy.leader.leader import Response
 from jmsnas.deploy.leader.measured_terms import hop_timings, measured_latency_s, measured_terms
-from jmsnas.deploy.transport.link import MeasuredLink
-from jmsnas.deploy.transport.link_probe import clock_offset, fit_latency_line
+from jmsnas.deploy.transport.link import MeasuredLink, clock_offset, fit_latency_line
 
 
 def link(source: str, target: str, offset_ns: int = 0) -> MeasuredLink:
