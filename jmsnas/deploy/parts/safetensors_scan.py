@@ -52,8 +52,7 @@ def scan_safetensors(blob: bytes, weights_bytes: int) -> dict[str, TensorEntry]:
     (length,) = _LENGTH.unpack_from(blob)
     if length > min(MAX_WEIGHTS_HEADER_BYTES, len(blob) - _LENGTH.size):
         raise PartError(
-            "not a safetensors file: its header would be longer than the file, or than "
-            f"{MAX_WEIGHTS_HEADER_BYTES} bytes"
+            f"not a safetensors file: its header exceeds its size, or {MAX_WEIGHTS_HEADER_BYTES} bytes"
         )
     begin = _LENGTH.size + length
     if len(blob) - begin != weights_bytes:

@@ -55,7 +55,7 @@ def test_refused_by_content(name: str) -> None:
         (b"\x80\x04", "ends within its first number"),
         (
             struct.pack("<Q", MAX_WEIGHTS_HEADER_BYTES + 1) + bytes(2 * MAX_WEIGHTS_HEADER_BYTES),
-            "longer than the file, or than",
+            "its header exceeds its size, or",
         ),
         (struct.pack("<Q", 2) + b"[]", "the header of a safetensors file is not valid"),
         (struct.pack("<Q", 4) + b"null", "the header of a safetensors file is not valid"),

@@ -81,7 +81,7 @@ WEIGHTS: dict[str, Callable[[bytes], bytes]] = {
     "shape of a terabyte": _changed(lambda header: _first(header).update(shape=[1 << 20, 1 << 20])),
     "transposed shape": _changed(_transposed),
     "tensor renamed": _changed(_renamed),
-    "tensors over one another": _changed(_over_another),
+    "overlapping tensors": _changed(_over_another),
     "cut short, padded": lambda honest: honest[:-64] + b"{}" * 64,
     "other numbers": _other_numbers,
 }
