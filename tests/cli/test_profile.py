@@ -116,7 +116,7 @@ def test_plan_is_shown_and_nothing_measured(place: Path) -> None:
     code, out, _ = typed(place, "--dry-run", "--device", "local", "--device", "pi4", "--mobilenets")
     assert code == 0 and not (place / "tables").exists()
     assert "    5  every candidate of every distinct layer of tiny\n" in out
-    assert "   50  blocks of MobileNet V1, V2 and V3\n" in out and "    2  whole networks" in out
+    assert "   50  blocks of MobileNet V1, V2 and V3\n" in out and "    2  whole models" in out
     assert "local: to measure 57 in onnxruntime-t1-b1-f32, 57 in torch-t1-b1-f32; about" in out
     assert "pi4: not this host, so to simulate 57 in" in out and "Nothing was measured." in out
     code, out, _ = typed(place, "--dry-run", "--json", "--runtime", "torch", "--budget", "60s")
@@ -149,7 +149,7 @@ def test_table_of_an_older_version_is_set_aside(place: Path) -> None:
         (["--processor", "tpu"], "unknown processor 'tpu': expected one of cpu, cuda"),
         (["--dtype", "float16"], "cannot measure float16 on the cpu: expected float32, or --processor cuda"),
         (["--timer", "torchprof", "--runtime", "onnxruntime"], "both are for --runtime torch"),
-        (["--parts", "-1"], "cannot measure 0 off-grid blocks and -1 networks: expected 0 or more of each"),
+        (["--parts", "-1"], "cannot measure 0 off-grid blocks and -1 models: expected 0 or more of each"),
         (["--runtime", "tflite"], "expected a run time of onnxruntime, torch"),
         (["--threads", "0"], "with 0 threads"),
         (["--threads", "4096"], "cannot measure 4096 threads on the "),

@@ -9,7 +9,7 @@ from jmsnas.space import Candidate, Part
 PAGE = Path(__file__).parents[2] / "docs" / "runtimes.md"
 
 
-def test_run_time_of_the_guide_runs(tmp_path: Path) -> None:
+def test_runtime_of_the_guide_runs(tmp_path: Path) -> None:
     (source,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL)
     guide = types.ModuleType("guide")
     exec(compile(source, str(PAGE), "exec"), guide.__dict__)
@@ -18,7 +18,7 @@ def test_run_time_of_the_guide_runs(tmp_path: Path) -> None:
     subjects = [REFERENCE_BLOCK, larger, Part((REFERENCE_BLOCK, larger))]
     calls = guide.prepare(subjects, key, tmp_path, 0, lambda done, of, what: told.append(done))
     with pinned(key):
-        # In rounds: a host that changes its speed hits all three.
+        # In rounds, so that changes of the host's speed affect all three.
         rounds = [[timed(20) for timed in calls] for _ in range(60)]
     small_s, large_s, both_s = (min(seconds) for seconds in zip(*rounds, strict=True))
     assert told == [0, 1, 2] and 0 < small_s < large_s < both_s
