@@ -10,11 +10,10 @@ from jmsnas.estimators.published.estimator import fit_published
 from jmsnas.estimators.published.table import PublishedRows, read_published
 from jmsnas.estimators.store.estimator import Estimator, fit_estimator
 from jmsnas.estimators.store.layout import is_published
-from jmsnas.profiler.quality.gate import check_quality
+from jmsnas.profiler.quality.gate import check_quality, suspicious_unit
 from jmsnas.profiler.quality.latency_entry import LatencyEntry
 from jmsnas.profiler.quality.read_published import read_entries
 from jmsnas.profiler.quality.rules import copied
-from jmsnas.profiler.quality.unit_check import suspicious_unit
 from jmsnas.profiler.table.latency_table import LatencyTable
 from jmsnas.profiler.table.parquet import read_metadata, read_table
 from jmsnas.progress import Progress, no_progress

@@ -75,13 +75,13 @@ def import_command(
     if as_json:
         findings = [asdict(entry) for entry in found.findings]
         print_json(
-            {"table": str(found.path), "rows": rows, "keys": keys, "left_out": dict(found.left_out)}
+            {"table": str(found.path), "rows": rows, "keys": keys, "left_out": dict(found.skipped)}
             | {"setting": found.setting, "findings": findings}
         )
         return
     print(f"{found.path}: {rows} imported rows of {device} ({', '.join(keys)})")
     if found.setting:
         print(f"the file says: {found.setting}")
-    for why, count in found.left_out.items():
+    for why, count in found.skipped.items():
         print(f"left out, no block here is one: {count} x {why}")
     print(f"\nNext: jmsnas fit-estimator --device {device}")

@@ -1,1 +1,1 @@
-"""Latency tables of others, in and out: look-up tables, CSV, published Parquet."""
+"""Import and export of latency tables: look-up tables in YAML, CSV, published Parquet."""

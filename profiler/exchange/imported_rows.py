@@ -1,6 +1,6 @@
-"""What others say of blocks, as rows of a kind of their own: `imported`.
+"""Rows of kind `imported` of a latency table, from latencies of another tool.
 
-They are not simulated, but nothing is known of how they were measured: no row is green, and none converged.
+How they were measured is unknown: no row is green, and none is converged.
 """
 
 from collections import Counter
@@ -16,21 +16,21 @@ from jmsnas.space import Block
 from jmsnas.units import format_duration
 
 IMPORTED_ENVIRONMENT = "imported"
-_UNKNOWN = "imported: nothing is known of how it was measured"
+_UNKNOWN = "imported: how it was measured is unknown"
 
 
 @dataclass(frozen=True, slots=True)
 class ImportTarget:
-    """What imported rows stand under.
+    """Common fields of imported rows.
 
     Attributes
     ----------
     device, key
-        Whose they are, and how the blocks are said to have been run.
+        Device name and runtime key.
     source
-        Where they come from: the file, a digest of it, and what it says of itself.
+        Origin: the file, a digest of it, and the device it names.
     force
-        Whether a block with two latencies is taken, as their mean; else it is refused.
+        Whether the latencies of a duplicate block are averaged; otherwise it is an error.
     """
 
     device: str
@@ -39,103 +39,105 @@ class ImportTarget:
     force: bool
 
 
-# Rows, and why entries of a file are in none.
+# Rows, and the number of skipped entries by reason.
 ImportedRows = tuple[list[AnyRow], Counter[str]]
 
 
 def imported_rows(entries: Sequence[LutEntry], target: ImportTarget) -> ImportedRows:
-    """Make rows of blocks, put heads together of their pieces, and count the pieces that stand in none.
+    """Convert look-up table entries to rows, join the pieces of heads, and count the pieces left over.
 
     Raises
     ------
     TableError
-        When a block stands twice with different latencies and `target.force` is not set, or there are more
-        pieces of heads than a table has.
+        When a block occurs twice with different latencies and `target.force` is not set, or there are too
+        many pieces of heads.
     """
-    by_meaning: dict[Block | HeadPiece, list[MeanLatency]] = {}
-    for meanings, figure in entries:
-        for meaning in meanings:
-            told = by_meaning.setdefault(meaning, [])
-            if figure not in told:
-                told.append(figure)
-    twice = {meaning: told for meaning, told in by_meaning.items() if len(told) > 1}
-    if twice and not target.force:
-        raise TableError(_said_twice(twice))
+    by_block: dict[Block | HeadPiece, list[MeanLatency]] = {}
+    for blocks, latency in entries:
+        for block in blocks:
+            latencies = by_block.setdefault(block, [])
+            if latency not in latencies:
+                latencies.append(latency)
+    duplicates = {block: latencies for block, latencies in by_block.items() if len(latencies) > 1}
+    if duplicates and not target.force:
+        raise TableError(_duplicates_message(duplicates))
     rows: list[AnyRow] = []
     pieces: dict[HeadPiece, MeanLatency] = {}
-    for meaning, told in by_meaning.items():
-        if isinstance(meaning, HeadPiece):
-            pieces[meaning] = _mean(told)
+    for block, latencies in by_block.items():
+        if isinstance(block, HeadPiece):
+            pieces[block] = _mean(latencies)
         else:
-            row = _row(target, meaning, _mean(told))
-            rows.append(_red(row, "stands twice in the file, this is the mean") if len(told) > 1 else row)
+            row = _imported_row(target, block, _mean(latencies))
+            rows.append(
+                _red(row, "occurs twice in the file, this is the mean") if len(latencies) > 1 else row
+            )
     joined: set[Block | HeadPiece] = set()
-    for chain, head, figure in join_heads(pieces):
-        words = " + ".join(piece.word for piece in chain)
-        rows.append(_row(replace(target, source=f"{target.source}; {words}"), head, figure))
+    for chain, head, latency in join_heads(pieces):
+        names = " + ".join(piece.word for piece in chain)
+        rows.append(_imported_row(replace(target, source=f"{target.source}; {names}"), head, latency))
         joined |= set(chain)
     alone = (of[0] for of, _ in entries if isinstance(of[0], HeadPiece) and of[0] not in joined)
     return rows, Counter(f"{piece.word} alone" for piece in alone)
 
 
-def _said_twice(twice: dict[Block | HeadPiece, list[MeanLatency]]) -> str:
-    apart = {each: _most_s(told) / _least_s(told) - 1 for each, told in twice.items()}
-    worst = max(apart, key=lambda each: apart[each])
-    both = f"{format_duration(_least_s(twice[worst]))} and {format_duration(_most_s(twice[worst]))}"
-    count = f"{len(twice)} blocks stand" if len(twice) > 1 else "a block stands"
+def _duplicates_message(duplicates: dict[Block | HeadPiece, list[MeanLatency]]) -> str:
+    spread = {block: _max_s(latencies) / _min_s(latencies) - 1 for block, latencies in duplicates.items()}
+    worst = max(spread, key=lambda block: spread[block])
+    both = f"{format_duration(_min_s(duplicates[worst]))} and {format_duration(_max_s(duplicates[worst]))}"
+    count = f"{len(duplicates)} blocks occur" if len(duplicates) > 1 else "a block occurs"
     return (
-        f"{count} twice with different latencies; at worst {worst}: {both}, {apart[worst]:.0%} apart. Keep "
-        "one of each, or take their mean, those rows marked red: --force"
+        f"{count} twice with different latencies; worst: {worst}: {both}, {spread[worst]:.0%} more. Keep "
+        "one of each, or import their mean with those rows marked red: --force"
     )
 
 
-def _least_s(told: Sequence[MeanLatency]) -> float:
-    return min(figure.mean_s for figure in told)
+def _min_s(latencies: Sequence[MeanLatency]) -> float:
+    return min(latency.mean_s for latency in latencies)
 
 
-def _most_s(told: Sequence[MeanLatency]) -> float:
-    return max(figure.mean_s for figure in told)
+def _max_s(latencies: Sequence[MeanLatency]) -> float:
+    return max(latency.mean_s for latency in latencies)
 
 
-def _mean(told: Sequence[MeanLatency]) -> MeanLatency:
-    """Take the mean of what is said of one block, wide enough to hold each."""
-    if len(told) == 1:
-        return told[0]
-    mean_s = fmean(figure.mean_s for figure in told)
-    reach = (abs(figure.mean_s - mean_s) + (figure.half_s or 0.0) for figure in told)
-    return MeanLatency(mean_s, max(reach), sum(figure.runs for figure in told))
+def _mean(latencies: Sequence[MeanLatency]) -> MeanLatency:
+    """Mean of the latencies of one block, with an interval that contains all of them."""
+    if len(latencies) == 1:
+        return latencies[0]
+    mean_s = fmean(latency.mean_s for latency in latencies)
+    reach = (abs(latency.mean_s - mean_s) + (latency.half_s or 0.0) for latency in latencies)
+    return MeanLatency(mean_s, max(reach), sum(latency.runs for latency in latencies))
 
 
-def _row(target: ImportTarget, block: Block, figure: MeanLatency) -> BlockRow:
-    share = (figure.half_s or 0.0) / figure.mean_s
-    low_s, high_s = figure.mean_s / (1 + share), figure.mean_s * (1 + share)
-    # Nothing was measured beside it: the reference stands for one second, so that a ratio is its seconds.
+def _imported_row(target: ImportTarget, block: Block, latency: MeanLatency) -> BlockRow:
+    relative = (latency.half_s or 0.0) / latency.mean_s
+    low_s, high_s = latency.mean_s / (1 + relative), latency.mean_s * (1 + relative)
+    # There is no reference measurement: a reference of one second makes the ratio equal to the seconds.
     return BlockRow(
         device=target.device, key=target.key, block=block, kind="imported",
-        median_s=figure.mean_s, low_s=low_s, high_s=high_s,
-        ratio=figure.mean_s, ratio_low=low_s, ratio_high=high_s, reference_s=1.0,
-        min_s=figure.mean_s, p90_s=figure.mean_s, rounds=figure.runs, converged=False,
+        median_s=latency.mean_s, low_s=low_s, high_s=high_s,
+        ratio=latency.mean_s, ratio_low=low_s, ratio_high=high_s, reference_s=1.0,
+        min_s=latency.mean_s, p90_s=latency.mean_s, rounds=latency.runs, converged=False,
         environment=IMPORTED_ENVIRONMENT, measured_at="unknown", source=target.source,
         trust="yellow", trust_reason=_UNKNOWN,
     )  # fmt: skip
 
 
 def import_exported_row(row: AnyRow, name: str, target: ImportTarget) -> AnyRow:
-    """Make a row of our own export an imported one: it is as good as it says, and never green.
+    """Convert a row of an exported JMSNAS table to an imported row, which is never green.
 
     Raises
     ------
     TableError
-        When it is simulated, or another device's; `name` is what messages call the file.
+        When it is simulated or of another device; `name` is the file's name in messages.
     """
     if row.kind == "simulated":
         raise TableError(
-            f"{name} holds simulated rows ({row.block}), which are no latencies of a device: export a "
+            f"{name} has simulated rows ({row.block}), which are no measurements of a device: export a "
             "measured table, or simulate here with jmsnas profile"
         )
     if row.device not in (target.device, "local"):
         raise TableError(f"{name} is a table of {row.device}, got --device {target.device}: give that name")
-    measured = f"imported; where it was measured {row.trust}: {row.trust_reason}"
+    measured = f"imported; rated {row.trust} where it was measured: {row.trust_reason}"
     return replace(
         row,
         device=target.device,
@@ -150,14 +152,14 @@ def import_exported_row(row: AnyRow, name: str, target: ImportTarget) -> AnyRow:
 
 
 def mark_red(rows: Sequence[BlockRow], errors: Sequence[QualityFinding], table: str) -> tuple[BlockRow, ...]:
-    """Mark the rows red that errors are about; a finding numbers the rows of `table` from 1."""
+    """Set the trust level of rows with errors to red; findings number the rows of `table` from 1."""
     rules: dict[int, list[str]] = {}
     for entry in errors:
         for name, number in entry.rows:
             if name == table:
                 rules.setdefault(number, []).append(entry.rule)
     return tuple(
-        _red(row, f"against the quality gate: {', '.join(rules[number])}") if number in rules else row
+        _red(row, f"fails the quality gate: {', '.join(rules[number])}") if number in rules else row
         for number, row in enumerate(rows, 1)
     )
 

@@ -1,4 +1,4 @@
-"""Latencies in CSV: what `jmsnas table export` wrote, and published tables (docs/own_tables.md)."""
+"""Read latencies from CSV: exports of `jmsnas table export`, and published tables (docs/own_tables.md)."""
 
 import csv
 import io
@@ -19,9 +19,9 @@ from jmsnas.profiler.table.schema import SCHEMA, row_from_record
 from jmsnas.space import IDENTITY, STEM, Block, Candidate, Layer
 
 CsvRecord = Mapping[str, str]
-# Each is a dictionary of dozens of cells; the largest table that is published has a few thousand.
-_MOST_ROWS = 50_000
-_OURS = tuple(name for name in SCHEMA.names if name != "samples")
+# Each row is a dictionary of dozens of cells; the largest published table has a few thousand rows.
+_MAX_ROWS = 50_000
+_EXPORTED = tuple(name for name in SCHEMA.names if name != "samples")
 _NEEDED = (
     *("device", "runtime", "batch", "latency_ms", "op", "kernel_size", "expansion", "stride", "shortcut"),
     *("in_channels", "out_channels", "height", "width"),
@@ -32,30 +32,30 @@ _TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0
 
 
 def read_csv_records(text: str, name: str) -> tuple[CsvRecord, ...]:
-    """Read the lines of a CSV file by the names of its header. Raises TableError."""
+    """Read the rows of a CSV file as dictionaries by column name. Raises TableError."""
     try:
         reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, restval="")
-        records = tuple(itertools.islice(reader, _MOST_ROWS + 1))
+        records = tuple(itertools.islice(reader, _MAX_ROWS + 1))
     except csv.Error as error:
         raise TableError(f"{name} is not a CSV file: {error}") from error
     names = reader.fieldnames or ()
-    wanted = _OURS if "candidate" in names else _NEEDED
+    wanted = _EXPORTED if "candidate" in names else _NEEDED
     missing = [column for column in wanted if column not in names]
     if missing or not records:
-        what = f"it lacks the columns {', '.join(missing)}" if missing else "it has no rows"
-        raise TableError(f"{name} is no latency table: {what}. Expected those of docs/own_tables.md")
-    if len(records) > _MOST_ROWS:
-        raise TableError(f"{name} has more than {_MOST_ROWS} rows: expected a latency table")
+        why = f"it lacks the columns {', '.join(missing)}" if missing else "it has no rows"
+        raise TableError(f"{name} is not a latency table: {why}. Expected those of docs/own_tables.md")
+    if len(records) > _MAX_ROWS:
+        raise TableError(f"{name} has more than {_MAX_ROWS} rows: expected a latency table")
     if len(set(names)) < len(names):
-        raise TableError(f"{name} has a column twice: expected each once")
+        raise TableError(f"{name} has duplicate columns: expected each once")
     for number, record in enumerate(records, 1):
         if None in record:
-            raise TableError(f"{name} row {number} has more cells than the header has names")
+            raise TableError(f"{name} row {number} has more cells than the header")
     return records
 
 
 def to_csv_records(records: Sequence[Mapping[str, object]]) -> tuple[CsvRecord, ...]:
-    """Give plain records, as of a Parquet file, as the texts they would be in CSV."""
+    """Convert plain records, as of a Parquet file, to strings as in CSV."""
     return tuple(
         {name: "" if value is None else str(value) for name, value in record.items()} for record in records
     )
@@ -67,14 +67,14 @@ def is_exported_table(records: Sequence[CsvRecord]) -> bool:
 
 
 def rows_of_export(records: Sequence[CsvRecord], name: str) -> tuple[AnyRow, ...]:
-    """Make the rows of our own export again, without their samples. Raises TableError."""
+    """Read the rows of an exported JMSNAS table, which have no samples. Raises TableError."""
     found = []
     for number, record in enumerate(records, 1):
         try:
-            values = {column: _value(record[column], SCHEMA.field(column)) for column in _OURS}
+            values = {column: _value(record[column], SCHEMA.field(column)) for column in _EXPORTED}
             found.append(row_from_record({**values, "samples": []}))
         except (ValueError, TableError) as error:
-            raise TableError(f"{name} row {number} makes no sense: {error}") from error
+            raise TableError(f"{name} row {number} is invalid: {error}") from error
     return tuple(found)
 
 
@@ -91,11 +91,11 @@ def _value(cell: str, field: pa.Field) -> object:
     if pa.types.is_integer(kind):
         number = int(cell)
         if abs(number) >= 2**31:
-            raise ValueError(f"{cell} is too large a number")
+            raise ValueError(f"{cell} is too large")
         return number
     if pa.types.is_floating(kind):
         if not math.isfinite(float(cell)):
-            raise ValueError(f"{cell} is no finite number")
+            raise ValueError(f"{cell} is not a finite number")
         return float(cell)
     return cell
 
@@ -109,9 +109,9 @@ def _truth(cell: str, name: str) -> bool:
 def select_setting(
     records: Sequence[CsvRecord], name: str, only: str | None
 ) -> tuple[PublishedSetting, dict[int, CsvRecord]]:
-    """Choose the rows of one device, processor, run time and campaign, by their number, and say which.
+    """Select the rows of one device, processor, runtime and campaign: the setting, and rows by number.
 
-    `only` is part of what it says, in any case, for tables of several. Raises TableError.
+    `only` is a case-insensitive part of its name, for tables of several. Raises TableError.
     """
     by_setting: dict[PublishedSetting, dict[int, CsvRecord]] = {}
     for number, record in enumerate(records, 1):
@@ -120,42 +120,42 @@ def select_setting(
     if len(found) != 1:
         several = "; ".join(sorted(map(str, found or by_setting))[:4])
         have = f"{len(found)} settings" if found else f"no setting with {only!r}"
-        raise TableError(f"{name} holds {have} ({several}): name one of them, in part, with --only")
+        raise TableError(f"{name} has {have} ({several}): select one by a part of its name with --only")
     return found[0], by_setting[found[0]]
 
 
 def published_entries(
     records: Mapping[int, CsvRecord], name: str
 ) -> tuple[dict[int, list[LutEntry]], Counter[str]]:
-    """Read the entries of a published table by their batch, and count rows that no block here is, by reason.
+    """Read the entries of a published table by batch, and count the skipped rows by reason.
 
     Parameters
     ----------
     records
-        Rows by their number, which messages name.
+        Rows by their number, which is used in messages.
 
     Raises
     ------
     TableError
-        When a cell makes no sense, or a latency is no number above 0.
+        When a cell is invalid, or a latency is not a number above 0.
     """
-    # FBNet's blocks, the only ones with grouped convolutions, expand even where that widens nothing.
+    # FBNet's blocks, the only ones with grouped convolutions, expand even by a ratio of 1.
     always = any(record.get("pw_groups", "") not in ("", "1", "1.0") for record in records.values())
     found: dict[int, list[LutEntry]] = {}
-    left_out: Counter[str] = Counter()
+    skipped: Counter[str] = Counter()
     for number, record in records.items():
         try:
-            figure, why = _figure(record), _why_not(record, always)
+            latency, why = _latency(record), _skip_reason(record, always)
             if why:
-                left_out[why] += 1
+                skipped[why] += 1
             else:
-                found.setdefault(_whole(record, "batch", 1), []).append((_meanings(record), figure))
+                found.setdefault(_whole(record, "batch", 1), []).append((_blocks_of(record), latency))
         except (ValueError, ArithmeticError, SpaceError, TableError) as error:
-            raise TableError(f"{name} row {number} makes no sense: {error}") from error
-    return found, left_out
+            raise TableError(f"{name} row {number} is invalid: {error}") from error
+    return found, skipped
 
 
-def _figure(record: CsvRecord) -> MeanLatency:
+def _latency(record: CsvRecord) -> MeanLatency:
     mean_s = parse_ms(record["latency_ms"], "latency_ms")
     runs = _whole(record, "n_runs", 0)
     spread = record.get("latency_var_ms2")
@@ -176,15 +176,15 @@ def _whole(record: CsvRecord, name: str, default: int) -> int:
     return int(number)
 
 
-def _why_not(record: CsvRecord, always_expands: bool) -> str:
-    """Why no block here is that of a row, empty where one is."""
+def _skip_reason(record: CsvRecord, always_expands: bool) -> str:
+    """Reason why a row is no block of JMSNAS; empty if it is one."""
     op, activation = record["op"], record.get("activation", "")
     if op not in _OPS:
         raise ValueError(f"op is {op[:40]!r}, expected one of {', '.join(_OPS)}")
     if record.get("pw_groups", "") not in ("", "1", "1.0"):
         return "grouped 1x1 convolutions"
     if op == "mbconv" and always_expands and _middle(record) == _whole(record, "in_channels", 0):
-        return "an expansion that widens nothing"
+        return "an expansion by 1"
     if activation not in (*_CLIPPED, *_HARD) or (op == "head_conv1x1" and activation in _HARD):
         return f"{op} with activation {activation}"
     squeezed = _whole(record, "se_channels", 0)
@@ -198,8 +198,8 @@ def _middle(record: CsvRecord) -> int:
     return _whole(record, "mid_channels", 0) or round(wide * float(record["expansion"] or 1))
 
 
-def _meanings(record: CsvRecord) -> tuple[Block | HeadPiece, ...]:
-    """Blocks and pieces that a row stands for, as those of a key in `jmsnas.profiler.exchange.lut_keys`."""
+def _blocks_of(record: CsvRecord) -> tuple[Block | HeadPiece, ...]:
+    """Blocks or pieces that a row can mean, as for `lut_keys.parse_key`."""
     wide, out, height, width = (
         _whole(record, name, 0) for name in ("in_channels", "out_channels", "height", "width")
     )
@@ -220,7 +220,7 @@ def _meanings(record: CsvRecord) -> tuple[Block | HeadPiece, ...]:
     kernel_size, middle = _whole(record, "kernel_size", 0), _middle(record)
     shortcut, squeeze = _truth(record["shortcut"], "shortcut"), _truth(record.get("se", ""), "se")
     if hard or squeeze or middle % wide:
-        # MobileNetV3's blocks are MBConvs of any width in the middle.
+        # MobileNetV3 blocks are MBConvs of any hidden width.
         candidate = Candidate(
             kernel_size, 0, shortcut, f"mbv3_{'hs' if hard else 're'}{'_se' if squeeze else ''}"
         )

@@ -1,11 +1,11 @@
-"""Blocks as the keys of the look-up tables of ProxylessNAS and Once-for-All, and back.
+"""Convert blocks to and from the keys of the latency look-up tables of ProxylessNAS and Once-for-All.
 
     expanded_conv-input:56x56x24-output:28x28x40-expand:6-kernel:5-stride:2-idskip:0
     expanded_conv-input:56x56x24-output:28x28x40-expand:72-kernel:5-stride:2-idskip:0-se:1-hs:0
 
-Shapes are height x width x channels. The first is ProxylessNAS's: MBConv, `expand` a ratio. The second is
-Once-for-All's: a block of MobileNetV3, `expand` the width in the middle, then squeeze-and-excitation and
-hard_swish. `v3` tells the two forms apart below. Source: mit-han-lab/once-for-all,
+Shapes are height x width x channels. The first form is that of ProxylessNAS: an MBConv, `expand` is a ratio.
+The second is that of Once-for-All: a MobileNetV3 block, `expand` is the hidden width, followed by flags for
+squeeze-and-excitation and hard_swish; `v3` selects it below. Source: mit-han-lab/once-for-all,
 ofa/nas/efficiency_predictor/latency_lookup_table.py.
 """
 
@@ -25,18 +25,18 @@ _WORDS = ("expanded_conv", "Conv", "Conv_1", "Conv_2", "AvgPool2D", "Logits")
 _EXAMPLE = "expanded_conv-input:56x56x24-output:28x28x40-expand:6-kernel:5-stride:2-idskip:0"
 _STEM_HS, _CONV_HS = Candidate(3, 0, op="stem_hs"), Candidate(1, 0, op="conv_hs")
 _CLASSIFIER = Candidate(0, 0, op="classifier")
-# What those tables time in pieces and a head here runs as one call.
+# Those tables time the pieces of a head separately; in JMSNAS a head is one block.
 _HEADS = {
     ("Conv_1", "Logits"): Candidate(1, 0, op="head"),
     ("AvgPool2D", "Conv_2", "Logits"): Candidate(0, 0, op="classifier_hs"),
 }
-# Three resolutions of a supernet have ten; chains of thousands would not end.
-_MOST_PIECES = 300
+# Three resolutions of a supernet have ten pieces; chains of thousands would take too long.
+_MAX_PIECES = 300
 
 
 @dataclass(frozen=True, slots=True)
 class HeadPiece:
-    """A stretch of a head that is no block alone; shapes are (height, width, channels)."""
+    """Part of a head that is timed separately; shapes are (height, width, channels)."""
 
     word: str
     before: tuple[int, int, int]
@@ -49,16 +49,16 @@ class HeadPiece:
 
 @dataclass(frozen=True, slots=True)
 class MeanLatency:
-    """What a look-up table says of one key.
+    """Mean latency of one key of a look-up table, with its interval.
 
     Attributes
     ----------
     mean_s
         Seconds of one call.
     half_s
-        Half width of the 95 % interval of the mean, seconds; None where the table does not tell.
+        Half width of the 95 % interval of the mean, seconds; None if unknown.
     runs
-        How many calls it is the mean of; 0 where the table does not tell.
+        Number of calls averaged; 0 if unknown.
     """
 
     mean_s: float
@@ -66,27 +66,27 @@ class MeanLatency:
     runs: int = 0
 
 
-# What an entry stands for, and what it says.
+# Blocks or pieces that an entry can mean, and its latency.
 LutEntry = tuple[tuple[Block | HeadPiece, ...], MeanLatency]
 
 
 def is_mobilenetv3_key(key: str) -> bool:
-    """Whether a key is of the form of Once-for-All's MobileNetV3."""
+    """Whether a key has the form of Once-for-All's MobileNetV3 tables."""
     return "-se:" in key
 
 
 def parse_key(key: str, v3: bool) -> tuple[Block | HeadPiece, ...]:
-    """Say what a key stands for: a block, a piece of a head, or (ProxylessNAS's `Logits`) either.
+    """Parse a key: a block, a piece of a head, or (`Logits` of ProxylessNAS) either of the two.
 
     Raises
     ------
     TableError
-        When it is no such key, of the other form, or describes no block that can be.
+        When the key is malformed, of the other form, or describes an impossible block.
     """
     match = _KEY.fullmatch(key)
     if not match or match[1] not in _WORDS:
         raise TableError(
-            f"{key[:120]!r} is no key of a look-up table: expected one such as {_EXAMPLE!r}, beginning with "
+            f"{key[:120]!r} is not a look-up table key: expected one such as {_EXAMPLE!r}, starting with "
             f"{', '.join(_WORDS)}"
         )
     word = match[1]
@@ -106,7 +106,7 @@ def parse_key(key: str, v3: bool) -> tuple[Block | HeadPiece, ...]:
         if word == "Logits" and not v3:
             return Block(_CLASSIFIER, Layer(channels, out, 1, height, width, "head")), piece
     except SpaceError as error:
-        raise TableError(f"{key!r} describes no block that can be: {error}") from error
+        raise TableError(f"{key!r} describes an impossible block: {error}") from error
     return (piece,)
 
 
@@ -135,7 +135,7 @@ def _checked(candidate: Candidate, piece: HeadPiece, stride: int, hidden: int = 
 
 
 def key_of_block(block: Block, v3: bool) -> str | None:
-    """Give the key of a block; None where the form has no word for it."""
+    """Look-up table key of a block; None if the format cannot express it."""
     layer, candidate = block.layer, block.candidate
     word = {True: _V3_WORDS, False: _PLAIN_WORDS}[v3].get(candidate.op)
     if word is None:
@@ -164,12 +164,12 @@ _V3_WORDS = {
 def join_heads(
     pieces: Mapping[HeadPiece, MeanLatency],
 ) -> Iterator[tuple[tuple[HeadPiece, ...], Block, MeanLatency]]:
-    """Put pieces that follow one another together to heads: the pieces, the block, the sum of their times.
+    """Join consecutive pieces to heads: the pieces, the block, and the sum of their latencies.
 
-    Raises TableError where there are more than 300 pieces.
+    Raises TableError for more than 300 pieces.
     """
-    if len(pieces) > _MOST_PIECES:
-        raise TableError(f"it has {len(pieces)} pieces of heads: expected at most {_MOST_PIECES}")
+    if len(pieces) > _MAX_PIECES:
+        raise TableError(f"it has {len(pieces)} pieces of heads: expected at most {_MAX_PIECES}")
     for words, candidate in _HEADS.items():
         chains: list[tuple[HeadPiece, ...]] = [(piece,) for piece in pieces if piece.word == words[0]]
         for word in words[1:]:
@@ -181,9 +181,9 @@ def join_heads(
             yield chain, Block(candidate, layer), _total([pieces[piece] for piece in chain])
 
 
-def _total(figures: list[MeanLatency]) -> MeanLatency:
-    halves = [figure.half_s for figure in figures if figure.half_s is not None]
-    half_s = math.hypot(*halves) if len(halves) == len(figures) else None
+def _total(latencies: list[MeanLatency]) -> MeanLatency:
+    halves = [latency.half_s for latency in latencies if latency.half_s is not None]
+    half_s = math.hypot(*halves) if len(halves) == len(latencies) else None
     return MeanLatency(
-        sum(figure.mean_s for figure in figures), half_s, min(figure.runs for figure in figures)
+        sum(latency.mean_s for latency in latencies), half_s, min(latency.runs for latency in latencies)
     )

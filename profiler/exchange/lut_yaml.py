@@ -1,6 +1,6 @@
-"""Look-up tables of ProxylessNAS and Once-for-All as YAML (or JSON): key -> count, mean, std or var, in ms.
+"""Read and write look-up tables of ProxylessNAS and Once-for-All: YAML, key -> count, mean, std or var in ms.
 
-Milliseconds become seconds and back in decimal, so that a table written and read has the same floats.
+Milliseconds are converted in decimal, so that a table written and read again has the same floats.
 """
 
 import math
@@ -15,46 +15,46 @@ from jmsnas.profiler.table.latency_table import BlockRow, LatencyTable
 from jmsnas.profiler.table.parquet import first_line
 from jmsnas.units import format_duration
 
-# A normal variable lies within 1.96 standard deviations in 95 % of cases.
+# Half width of a 95 % interval in standard deviations of a normal distribution.
 Z_95 = 1.96
-_MOST_RUNS = 2**31 - 1
+_MAX_RUNS = 2**31 - 1
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-_PASSED = (
+_IGNORED = (
     *(yaml.StreamStartEvent, yaml.StreamEndEvent),
     *(yaml.DocumentStartEvent, yaml.DocumentEndEvent),
 )
 
 
 def read_lut(text: str, name: str, field: str = "mean") -> dict[str, MeanLatency]:
-    """Read the entries of a look-up table; `name` is what messages call it.
+    """Read the entries of a look-up table; `name` is its name in messages.
 
-    `field` is which number of an entry is the latency; `std` and `var` are those of `mean`.
+    `field` selects the number of an entry that is the latency; `std` and `var` belong to `mean`.
 
     Raises
     ------
     TableError
-        When it is no YAML, no such table, or an entry has no latency above 0 or stands twice and differs.
+        When it is not YAML, not a look-up table, an entry has no latency above 0, or duplicates differ.
     """
     found: dict[str, MeanLatency] = {}
     try:
         for key, fields in _entries(text):
-            figure = _figure(fields, key, field)
-            if found.setdefault(key, figure) != figure:
-                both = (format_duration(one.mean_s) for one in (found[key], figure))
-                raise TableError(f"{key!r} stands twice: {' and '.join(both)}. Keep one")
+            latency = _latency(fields, key, field)
+            if found.setdefault(key, latency) != latency:
+                both = (format_duration(one.mean_s) for one in (found[key], latency))
+                raise TableError(f"{key!r} occurs twice: {' and '.join(both)}. Keep one")
     except yaml.YAMLError as error:
         raise TableError(f"{name} is not a YAML file: {first_line(error)}") from error
     except TableError as error:
         raise TableError(f"{name}: {error}") from error
     if not found:
-        raise TableError(f"{name} holds no entries: expected a look-up table, key -> count, mean, std")
+        raise TableError(f"{name} has no entries: expected a look-up table, key -> count, mean, std")
     return found
 
 
 def _entries(text: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """Give key and fields of each entry.
+    """Key and fields of each entry.
 
-    The parser's events are read as they come: nothing is made of tags, aliases, or what is nested deeper.
+    Parser events are read directly: tags, aliases and deeper nesting are not supported.
     """
     depth = 0
     key: str | None = None
@@ -76,20 +76,20 @@ def _entries(text: str) -> Iterator[tuple[str, dict[str, str]]]:
             if field in fields:
                 raise TableError(f"{key!r} has {field} twice")
             fields[field], field = event.value, None
-        elif not isinstance(event, _PASSED):
+        elif not isinstance(event, _IGNORED):
             line = event.start_mark.line + 1 if event.start_mark else "unknown"
             raise TableError(
-                f"line {line} is no entry of a look-up table: expected a key, and below it count, mean and "
+                f"line {line} is not a look-up table entry: expected a key, and below it count, mean and "
                 "std or var"
             )
 
 
-def _figure(fields: dict[str, str], key: str, field: str) -> MeanLatency:
+def _latency(fields: dict[str, str], key: str, field: str) -> MeanLatency:
     if field not in fields:
         raise TableError(f"{key!r} has no {field}: expected milliseconds. It has {', '.join(fields)}")
     mean_s = parse_ms(fields[field], f"{field} of {key!r}")
     runs = _number(fields.get("count", "0"), f"count of {key!r}")
-    if not 0 <= runs <= _MOST_RUNS or runs != int(runs):
+    if not 0 <= runs <= _MAX_RUNS or runs != int(runs):
         raise TableError(f"count of {key!r} is {fields['count']!r}: expected a number of runs")
     spread = next((name for name in ("std", "var") if name in fields), None)
     if spread is None or not runs or field != "mean":
@@ -102,7 +102,7 @@ def _figure(fields: dict[str, str], key: str, field: str) -> MeanLatency:
 
 
 def parse_ms(text: str, what: str) -> float:
-    """Give the seconds of a latency written in milliseconds, exactly. Raises TableError naming `what`."""
+    """Convert milliseconds as text to seconds, exactly. Raises TableError naming `what`."""
     try:
         seconds = float(Decimal(text).scaleb(-3))
     except (ArithmeticError, ValueError) as error:
@@ -123,26 +123,26 @@ def _number(text: str, what: str) -> float:
 
 
 def table_to_lut(table: LatencyTable) -> tuple[str, int]:
-    """Give the rows of one key as a look-up table, and how many of its rows it has a word for.
+    """Convert a table of one key to a look-up table: its text, and the number of rows that it can express.
 
     A table without MBConvs is written in the form of Once-for-All, any other in that of ProxylessNAS. `mean`
-    is the median, and `std` what gives the interval: its half width * sqrt(count) / 1.96.
+    is the median, and `std` is derived from the interval: its half width * sqrt(count) / 1.96.
 
     Raises
     ------
     TableError
-        When a row is simulated, since the form cannot say so, or none can be expressed.
+        When a row is simulated, which the format cannot express, or no row can be expressed.
     """
     simulated = sum(row.kind == "simulated" for row in table.all_rows)
     if simulated:
         raise TableError(
-            f"{simulated} of {len(table.all_rows)} rows of {table.device} are simulated, and a look-up "
-            "table cannot say so: write them with --csv, or measure with jmsnas profile"
+            f"{simulated} of {len(table.all_rows)} rows of {table.device} are simulated, which a "
+            "look-up table cannot express: write them with --csv, or measure with jmsnas profile"
         )
     v3 = not any(row.block.candidate.op == "mb" for row in table.rows)
     entries = [(key, row) for row in table.rows if (key := key_of_block(row.block, v3))]
     if not entries:
-        raise TableError(f"the table of {table.device} has no block that a look-up table has a word for")
+        raise TableError(f"the table of {table.device} has no block that a look-up table can express")
     lines = [line for key, row in sorted(entries, key=lambda entry: entry[0]) for line in _lines(key, row)]
     return "\n".join(lines) + "\n", len(entries)
 
@@ -157,5 +157,5 @@ def _lines(key: str, row: BlockRow) -> Iterator[str]:
 
 
 def _ms(seconds: float) -> str:
-    # Never 1E-7, which readers of YAML 1.1 take for a text.
+    # Never 1E-7, which readers of YAML 1.1 parse as a string.
     return format(Decimal(repr(seconds)).scaleb(3), "f")

@@ -1,1 +1,1 @@
-"""The quality gate: whether a latency table is worth fitting to."""
+"""Quality checks of latency tables, before an estimator is fitted to them."""

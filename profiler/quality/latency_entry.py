@@ -1,6 +1,6 @@
-"""Latencies as the quality gate sees them, whoever measured them.
+"""Latency of a block from any source, as input of the quality checks.
 
-Nothing is refused for its value: a negative or missing latency is what the gate is there to find.
+Values are not validated here: finding negative or missing latencies is the purpose of the checks.
 """
 
 from dataclasses import dataclass
@@ -11,36 +11,35 @@ from jmsnas.profiler.table.latency_table import BlockRow, LatencyTable
 
 @dataclass(frozen=True, slots=True)
 class LatencyEntry:
-    """One latency of one block on one device, whatever it is worth.
+    """One latency of one block on one device, from a table of any format; not validated.
 
     Attributes
     ----------
     table, row
-        The file's path as it was given, and the row's number in it, from 1.
+        Path of the file, and number of the row in it, from 1.
     device, setting
-        What ran it (processor included), and how: run time, threads, batch, number format.
+        Device (with processor), and runtime, threads, batch and number format.
     campaign
-        Which of several measurement campaigns of one table, empty where there is one.
+        Name of the measurement campaign, empty for a table of one campaign.
     op, kernel_size, expansion, shortcut, in_channels, out_channels, stride, height, width
-        The block; `op` is mb, identity, stem, head, network, or another table's own word.
+        The block; `op` is mb, identity, stem, head, network, or a name used by the published table.
     variant
-        Whatever else sets the block apart: groups, squeeze-and-excite, activation, architecture.
+        Other properties of the block: groups, squeeze-and-excitation, activation, architecture.
     macs, moved
-        Multiply-accumulates and numbers moved of one call, batch included; 0 where not known. They leave
-        out what a table does not tell, so that a throughput made of them is never too high.
+        Multiply-accumulates and numbers moved of one call, batch included; 0 where not known. Work that the
+        table does not describe is not counted, so that a throughput computed from them is never too high.
     median_s, low_s, high_s
-        Seconds of one call and a 95 % interval; without an interval `low_s` and `high_s` are None.
+        Seconds of one call and its 95 % interval; `low_s` and `high_s` are None without an interval.
     converged
-        None where the table does not say.
+        None where the table has no such information.
     simulated
-        Whether the number is a model's.
-    distrust
-        Why a measured row is not to be trusted (its mark is red); empty where it is, or the table does not
-        say.
-    moment
-        What rows sort by in time; equal values keep the order of the file.
+        Whether the latency was simulated.
+    red_reason
+        Reason why a measured row has trust level red, otherwise empty.
+    measured_at
+        Sort key of rows in time; equal values keep the order of the file.
     threads
-        Threads, 1 where the table does not say.
+        Number of threads, 1 where the table has no such information.
     """
 
     table: str
@@ -65,24 +64,24 @@ class LatencyEntry:
     high_s: float | None = None
     converged: bool | None = None
     simulated: bool = False
-    distrust: str = ""
-    moment: str = ""
+    red_reason: str = ""
+    measured_at: str = ""
     threads: int = 1
 
     @property
     def block(self) -> tuple[str | float, ...]:
-        """What was run: equal for two readings of one block, on whatever device."""
+        """Operation and geometry: equal for two entries of one block on any devices."""
         geometry = (self.in_channels, self.out_channels, self.stride, self.height, self.width)
         return (self.op, self.kernel_size, self.expansion, self.shortcut, *geometry, self.variant)
 
     @property
-    def sweep(self) -> tuple[str, ...]:
-        """What it may be compared within: one device, one setting, one campaign of one table."""
+    def group(self) -> tuple[str, ...]:
+        """Entries of equal `group` are comparable: one device, setting and campaign of one table."""
         return (self.table, self.device, self.setting, self.campaign)
 
     @property
-    def text(self) -> str:
-        """Print as `mb_k5_e6_skip 24->24 8x8 /2`; a network by its architecture."""
+    def label(self) -> str:
+        """Short name for messages: `mb_k5_e6_skip 24->24 8x8 /2`; a network by its architecture."""
         if self.op == "network":
             return f"network {self.variant[:60]}"
         name = f"mb_k{self.kernel_size}_e{self.expansion:.3g}" if self.op == "mb" else self.op
@@ -94,11 +93,11 @@ class LatencyEntry:
 
 
 def entries_of_table(table: LatencyTable, name: str) -> tuple[LatencyEntry, ...]:
-    """Give the rows of one of our tables as readings; `name` is what findings call it."""
-    return tuple(_own(row, name, number) for number, row in enumerate(table.rows, 1))
+    """Convert the rows of a JMSNAS table to entries; `name` is the table's name in findings."""
+    return tuple(_entry(row, name, number) for number, row in enumerate(table.rows, 1))
 
 
-def _own(row: BlockRow, table: str, number: int) -> LatencyEntry:
+def _entry(row: BlockRow, table: str, number: int) -> LatencyEntry:
     candidate, layer, found = row.block.candidate, row.block.layer, operators(row.block)
     moved = sum(row.key.batch * (op.read + op.written) + op.parameters for op in found)
     return LatencyEntry(
@@ -123,7 +122,7 @@ def _own(row: BlockRow, table: str, number: int) -> LatencyEntry:
         high_s=row.high_s,
         converged=None if row.kind == "imported" else row.converged,
         simulated=row.kind == "simulated",
-        distrust=row.trust_reason if (row.kind, row.trust) == ("measured", "red") else "",
-        moment=row.measured_at,
+        red_reason=row.trust_reason if (row.kind, row.trust) == ("measured", "red") else "",
+        measured_at=row.measured_at,
         threads=row.key.threads,
     )

@@ -1,4 +1,4 @@
-"""Tables that others published, and ours, as readings for the quality gate.
+"""Read published latency tables, and JMSNAS tables, as entries for the quality gate.
 
 A published table is a Parquet or CSV file with one row a block (or a whole network): `device`, `runtime`,
 `batch`, `latency_ms` and either the geometry columns of docs/table.md or `arch`.
@@ -35,12 +35,12 @@ _Z_95 = 1.96
 
 
 def read_entries(path: Path) -> tuple[LatencyEntry, ...]:
-    """Read one of our tables, or a published one.
+    """Read a JMSNAS table or a published table as entries.
 
     Raises
     ------
     TableError
-        When the file cannot be read, is no Parquet file, or is no table of latencies.
+        When the file cannot be read, is not a Parquet file, or is not a latency table.
     """
     if read_metadata(path, "jmsnas.schema"):
         return entries_of_table(read_table(path), str(path))
@@ -48,18 +48,18 @@ def read_entries(path: Path) -> tuple[LatencyEntry, ...]:
 
 
 def read_published_records(path: Path) -> list[dict[str, Any]]:
-    """Read the rows of a published table as plain records, of those columns that docs/table.md names.
+    """Read the rows of a published table as plain records of the columns in docs/table.md.
 
     Raises
     ------
     TableError
-        When the file cannot be read, is neither Parquet nor CSV, or is no table of latencies.
+        When the file cannot be read, is neither Parquet nor CSV, or is not a latency table.
     """
     try:
         with path.open("rb") as stream:
             content = stream.read(_MAX_BYTES + 1)
         if path.suffix.lower() == ".csv" and len(content) <= _MAX_BYTES:
-            return _of_csv(content, path)
+            return _read_csv(content, path)
         file = open_parquet(content) if len(content) <= _MAX_BYTES else None
         if file is None or file.metadata.num_rows > _MAX_ROWS:
             raise TableError(
@@ -75,66 +75,65 @@ def read_published_records(path: Path) -> list[dict[str, Any]]:
         ) from error
 
 
-def _of_csv(content: bytes, path: Path) -> list[dict[str, Any]]:
-    # One piece, so that a column is read as what suits all of its cells.
+def _read_csv(content: bytes, path: Path) -> list[dict[str, Any]]:
+    # One block, so that the type of a column is inferred from all of its cells.
     whole = pc.ReadOptions(use_threads=False, block_size=_MAX_BYTES)
     try:
         found = pc.read_csv(pa.BufferReader(content), whole)
         records: list[dict[str, Any]] = found.select(_columns(found.schema, path)).to_pylist()
     except PARQUET_ERRORS as error:
-        said = "".join(letter if letter.isprintable() else "?" for letter in first_line(error))
-        raise TableError(f"{path} is no CSV table: {said}. Expected a latency table") from error
+        printable = "".join(letter if letter.isprintable() else "?" for letter in first_line(error))
+        raise TableError(f"{path} is not a CSV table: {printable}. Expected a latency table") from error
     return records
 
 
 def _columns(schema: pa.Schema, path: Path) -> list[str]:
-    """Names of the columns that are read: those of docs/table.md, if they are numbers and texts."""
+    """Names of the columns to read: those of docs/table.md, which must be numbers or strings."""
     _check_columns(schema.names, path)
     wanted = (*_ALWAYS, *_GEOMETRY, *_VARIANTS, *_OTHERS)
     fields = [field for field in schema if field.name in wanted]
     for field in fields:
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
         if not any(is_plain(kind) for is_plain in _PLAIN):
-            raise TableError(f"{path} has {field.name} of type {kind}: expected numbers or texts")
+            raise TableError(f"{path} has {field.name} of type {kind}: expected numbers or strings")
     return [field.name for field in fields]
 
 
 def _check_columns(names: Sequence[str], path: Path) -> None:
     if "latency_minus_skip_ms" in names and "latency_ms" not in names:
         raise TableError(
-            f"{path} holds differences to a skip operator (latency_minus_skip_ms), not latencies: "
-            "there is nothing to check. Expected a column latency_ms"
+            f"{path} has differences to a skip operator (latency_minus_skip_ms), not latencies. "
+            "Expected a column latency_ms"
         )
     wanted = _ALWAYS if "arch" in names else (*_ALWAYS, *_GEOMETRY)
     missing = [name for name in wanted if name not in names]
     if missing:
         raise TableError(
-            f"{path} is no latency table: it lacks the columns {', '.join(missing)}. Expected a table of "
+            f"{path} is not a latency table: it lacks the columns {', '.join(missing)}. Expected a table of "
             "jmsnas profile, or a published one with the columns of docs/table.md"
         )
 
 
 def entries_of_records(records: Sequence[Mapping[str, Any]], table: str) -> tuple[LatencyEntry, ...]:
-    """Give the rows of a published table, as plain records, as readings.
+    """Convert plain records of a published table to entries.
 
     Raises
     ------
     TableError
-        When a cell is of the wrong kind.
+        When a cell has the wrong type.
     """
     found = []
     for number, record in enumerate(records, 1):
         try:
-            found.append(_foreign(record, table, number))
+            found.append(_entry(record, table, number))
         except (TypeError, ValueError, KeyError, ArithmeticError) as error:
             raise TableError(
-                f"{table} row {number} makes no sense: {first_line(error)}. "
-                "Expected the columns of docs/table.md"
+                f"{table} row {number} is invalid: {first_line(error)}. Expected the columns of docs/table.md"
             ) from error
     return tuple(found)
 
 
-def _foreign(record: Mapping[str, Any], table: str, number: int) -> LatencyEntry:
+def _entry(record: Mapping[str, Any], table: str, number: int) -> LatencyEntry:
     latency = record["latency_ms"]
     median_s = math.nan if latency is None else float(latency) * 1e-3
     low_s, high_s = _interval_s(record, median_s)
@@ -181,7 +180,7 @@ def _interval_s(record: Mapping[str, Any], mean_s: float) -> tuple[float | None,
 
 
 def _work(record: Mapping[str, Any], op: str, sizes: Mapping[str, int], stride: int) -> tuple[float, float]:
-    """MACs and activations moved of one image: expand, depthwise, project; nothing for an unknown op."""
+    """MACs and numbers moved of one image: expand, depthwise, project; 0 for an unknown op."""
     wide, out = sizes["in_channels"], sizes["out_channels"]
     pixels = sizes["height"] * sizes["width"]
     after = -(-sizes["height"] // stride) * -(-sizes["width"] // stride)
@@ -189,7 +188,7 @@ def _work(record: Mapping[str, Any], op: str, sizes: Mapping[str, int], stride: 
     if op == "mbconv":
         expansion, groups = float(record.get("expansion") or 1.0), int(record.get("pw_groups") or 1)
         middle = int(record.get("mid_channels") or round(wide * expansion))
-        # Some run time's graphs leave the first convolution out where it widens nothing; not counted then.
+        # Some runtimes omit the first convolution where it does not widen; not counted then.
         expand = pixels * wide * middle / groups if middle > wide else 0.0
         project = after * middle * out / groups
         return expand + after * middle * square + project, float(

@@ -1,1 +1,1 @@
-"""Devices that are not at hand: a roofline of published figures."""
+"""Simulated devices: block latencies from a roofline of published figures."""

@@ -1,1 +1,1 @@
-"""Latency tables: rows, Parquet files, the journal, and how far a row can be trusted."""
+"""Latency tables: rows, Parquet files, write-ahead journal, noise floor and trust levels."""

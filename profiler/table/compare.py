@@ -1,4 +1,4 @@
-"""Two latency tables side by side: a ratio with an interval for each block, and one verdict."""
+"""Compare two latency tables block by block: ratios with intervals, and whether the median differs."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from jmsnas.profiler.table.latency_table import BlockRow, LatencyTable, RuntimeK
 from jmsnas.space import Block
 
 _FIELDS = ("runtime", "threads", "batch", "dtype", "processor", "layout", "timer")
-# How a host is set up, and what of it says nothing where the processors are two anyway.
+# Environment entries that must agree; the second line only where both tables are of the same processor.
 _SET_UP = ("governor", "power_mode", "boost", "smt")
 _SET_UP_OF_ONE_CPU = ("min_frequency_khz", "max_frequency_khz")
 _UNKNOWN = "unknown"
@@ -17,9 +17,9 @@ _UNKNOWN = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class BlockRatio:
-    """Seconds of a block in the second table over the first's; `apart`: their intervals do not overlap.
+    """Latency ratio of a block, second table over first; `disjoint` if their intervals do not overlap.
 
-    The interval goes from the least to the largest ratio that the two 95 % intervals allow.
+    The interval goes from the smallest to the largest ratio that the two 95 % intervals allow.
     """
 
     key: RuntimeKey
@@ -32,25 +32,25 @@ class BlockRatio:
 
 @dataclass(frozen=True, slots=True)
 class TableComparison:
-    """What two tables say of the blocks they share.
+    """Comparison of two latency tables over the blocks they share.
 
     Attributes
     ----------
     ratios
-        One for each block and key that both have.
+        One for each block and key that both tables have.
     median_ratio
-        Median of the ratios: above 1 the second table is slower.
+        Median of the ratios; above 1 the second table is slower.
     apart_share
-        Share of blocks whose intervals do not overlap.
+        Fraction of blocks whose intervals do not overlap.
     level_ratio
-        The reference block's own level, second over first (median): how much of `median_ratio` is the speed
-        of the host at that moment and not of single blocks.
+        Median latency ratio of the reference block, second over first: the part of `median_ratio` that is due
+        to the host's momentary speed rather than to single blocks.
     only_first, only_second
-        Number of rows without a partner.
+        Number of rows that only one table has.
     environment
-        What changed of the hosts: name to (first, second).
+        Entries in which the environments differ: name to (first, second).
     tolerance
-        What `median_ratio` may differ from 1 by, either way.
+        Accepted relative difference of `median_ratio` from 1, either way.
     """
 
     ratios: tuple[BlockRatio, ...]
@@ -69,28 +69,28 @@ class TableComparison:
 
 
 def compare_tables(first: LatencyTable, second: LatencyTable, tolerance: float = 0.05) -> TableComparison:
-    """Set two tables side by side, block by block, under every key they share.
+    """Compare two tables block by block, under every key they share.
 
     Parameters
     ----------
     first, second
-        Tables, of one device or of two; rows under a key that only one has are counted, not compared.
+        Tables of one device or of two; rows under a key that only one has are counted, not compared.
     tolerance
-        Above 0: by which share the median ratio may differ from 1.
+        Accepted relative difference of the median ratio from 1, above 0.
 
     Raises
     ------
     TableError
-        When no key is common, when one table measured what the other simulated, when they share no block,
-        or when the hosts were set up differently (governor, power mode): such numbers do not compare.
+        When no key is common, when one table is measured where the other is simulated, when they share no
+        block, or when the hosts were set up differently (governor, power mode).
     """
     if not 0 < tolerance < 1:
-        raise TableError(f"got tolerance {tolerance}: expected a share between 0 and 1, such as 0.05")
+        raise TableError(f"got tolerance {tolerance}: expected a fraction between 0 and 1, such as 0.05")
     common = [key for key in first.keys if key in second.keys]
     if not common:
         raise TableError(_no_common_key(first, second))
     left, right = ({(row.key, row.block): row for row in table.rows} for table in (first, second))
-    pairs = [(left[place], right[place]) for place in left if place in right]
+    pairs = [(left[index], right[index]) for index in left if index in right]
     if not pairs:
         raise TableError(
             f"the tables of {first.device} and {second.device} share no block under "
@@ -113,8 +113,10 @@ def compare_tables(first: LatencyTable, second: LatencyTable, tolerance: float =
 
 
 def _ratio(a: BlockRow, b: BlockRow) -> BlockRatio:
-    apart = a.high_s < b.low_s or b.high_s < a.low_s
-    return BlockRatio(a.key, a.block, b.median_s / a.median_s, b.low_s / a.high_s, b.high_s / a.low_s, apart)
+    disjoint = a.high_s < b.low_s or b.high_s < a.low_s
+    return BlockRatio(
+        a.key, a.block, b.median_s / a.median_s, b.low_s / a.high_s, b.high_s / a.low_s, disjoint
+    )
 
 
 def _no_common_key(first: LatencyTable, second: LatencyTable) -> str:
@@ -125,9 +127,9 @@ def _no_common_key(first: LatencyTable, second: LatencyTable) -> str:
             differing.append(f"{name} ({', '.join(sides[0])} against {', '.join(sides[1])})")
     have = " and ".join(", ".join(key.label for key in table.keys) or "none" for table in (first, second))
     return (
-        f"the tables do not compare: no key is common, they have {have}; they differ in "
-        f"{', '.join(differing) or 'how these go together'}. "
-        "Profile both in the same way (--runtime, --threads)"
+        f"the tables cannot be compared: no key is common, they have {have}; they differ in "
+        f"{', '.join(differing) or 'the combination of these settings'}. "
+        "Profile both with the same settings (--runtime, --threads)"
     )
 
 
@@ -136,7 +138,7 @@ def _refuse_kinds(pairs: Sequence[tuple[BlockRow, BlockRow]], first: str, second
     if mixed:
         a, b = mixed[0]
         raise TableError(
-            f"the tables do not compare: {a.block} under {a.key.label} is {a.kind} in the first ({first}) "
+            f"the tables cannot be compared: {a.block} for {a.key.label} is {a.kind} in the first ({first}) "
             f"and {b.kind} in the second ({second}), as are {len(mixed)} of {len(pairs)} rows. Measure both: "
             "jmsnas profile --measured-only, on that machine"
         )
@@ -148,8 +150,8 @@ def _refuse_set_ups(environment: dict[str, tuple[str, str]]) -> None:
     known = [f"{name} {was} against {now}" for name, was, now in differing if _UNKNOWN not in (was, now)]
     if known:
         raise TableError(
-            f"the tables do not compare: their hosts were set up differently ({', '.join(known)}). "
-            "Set both alike, then profile again"
+            f"the tables cannot be compared: their hosts were set up differently ({', '.join(known)}). "
+            "Set both up in the same way, then profile again"
         )
 
 
@@ -162,11 +164,11 @@ def _environment_changes(
         (sides[1], second, [b for _, b in pairs]),
     ):
         for name in dict.fromkeys(row.environment for row in rows):
-            for what, value in table.environments.get(name, {}).items():
-                side.setdefault(what, set()).add(value)
+            for entry, value in table.environments.get(name, {}).items():
+                side.setdefault(entry, set()).add(value)
     changed = {}
-    for what in sorted(sides[0].keys() | sides[1].keys()):
-        was, now = (" or ".join(sorted(side.get(what, {_UNKNOWN}))) for side in sides)
+    for entry in sorted(sides[0].keys() | sides[1].keys()):
+        was, now = (" or ".join(sorted(side.get(entry, {_UNKNOWN}))) for side in sides)
         if was != now:
-            changed[what] = (was, now)
+            changed[entry] = (was, now)
     return changed

@@ -1,4 +1,4 @@
-"""A latency table as flat CSV text, for spreadsheets and other programs."""
+"""Export of a latency table as flat CSV text, for spreadsheets and other programs."""
 
 import csv
 import io
@@ -7,18 +7,18 @@ from typing import Any
 from jmsnas.profiler.table.latency_table import LatencyTable
 from jmsnas.profiler.table.schema import SCHEMA, row_to_record
 
-# A list has no place in a flat file; the Parquet table keeps it.
-_LEFT_OUT = ("samples",)
+# Thousands of raw samples a row; the Parquet table has them.
+_OMITTED = ("samples",)
 
 
 def table_to_csv(table: LatencyTable) -> str:
-    """Give a table as CSV: a header, then one line a row, the columns of docs/table.md without `samples`.
+    """Convert a table to CSV with a header: the columns of docs/table.md without `samples`.
 
-    Numbers are written so that reading them gives the same float; truth values as `true` and `false`,
-    lists with ` | ` between their items.
+    Floats are written exactly (they read back equal), booleans as `true` and `false`, lists with ` | `
+    between their items.
     """
     text = io.StringIO()
-    names = [name for name in SCHEMA.names if name not in _LEFT_OUT]
+    names = [name for name in SCHEMA.names if name not in _OMITTED]
     writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for row in table.all_rows:

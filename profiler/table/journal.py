@@ -1,7 +1,7 @@
-"""Finished rows on disk the moment they are finished: one checksummed line each, and one writer at a time.
+"""Write-ahead journal of a latency table: one checksummed JSON line per row, and a lock for its only writer.
 
-Parquet cannot be appended to, and written in place it is lost when the process is killed. So a row goes to
-`<table>.journal` first (append, fsync), and the journal is folded into the table at the end of a run.
+Parquet cannot be appended to, and a file written in place is lost when the process is killed. So a row is
+first appended to `<table>.journal` (fsync), and the journal is merged into the table at the end of a run.
 """
 
 import fcntl
@@ -14,22 +14,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from jmsnas.errors import MeasurementError, TableError
 from jmsnas.files import make_folder, storage_error
 
 
 def journal_path(table_path: Path) -> Path:
-    """Where the journal of a table lies: beside it, `<table>.journal`."""
+    """Path of a table's journal: beside the table, `<table>.journal`."""
     return table_path.with_name(f"{table_path.name}.journal")
 
 
 def append_record(path: Path, record: dict[str, Any]) -> None:
-    """Add one line, `<CRC-32 of the JSON> <JSON>`, and return when it is on the disk.
+    """Append one line, `<CRC-32 of the JSON> <JSON>`, and fsync.
 
     Raises
     ------
     StorageError
-        When it cannot be written; what was there before is untouched.
+        When it cannot be written; earlier lines are untouched.
     """
     text = json.dumps(record, allow_nan=False).encode()
     line = b"%08x %s\n" % (zlib.crc32(text), text)
@@ -49,17 +51,17 @@ def append_record(path: Path, record: dict[str, Any]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """The records of a journal; `broken_line` numbers a damaged line in its middle, or is 0."""
+    """Records of a journal; `broken_line` is the number of the first damaged line, 0 if there is none."""
 
     records: tuple[dict[str, Any], ...]
     broken_line: int = 0
 
 
 def read_journal(path: Path) -> Journal:
-    """Read the records of a journal up to the first line that is not whole; none where there is no file.
+    """Read the records of a journal up to the first damaged line; empty if there is no file.
 
-    A last line without its end is what a killed writer leaves, and is dropped; any other broken line is
-    damage, and named. Raises TableError when the file cannot be read.
+    An unterminated last line is left by a killed writer and is dropped. Raises TableError when the file
+    cannot be read.
     """
     try:
         content = path.read_bytes()
@@ -83,22 +85,21 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     try:
         if int(line[:8], 16) != zlib.crc32(line[9:]) or line[8:9] != b" ":
             return None
-        record = json.loads(line[9:])
+        return msgspec.json.decode(line[9:], type=dict[str, Any])
     except (ValueError, RecursionError):
         return None
-    return record if isinstance(record, dict) else None
 
 
 @contextmanager
 def table_lock(table_path: Path) -> Iterator[None]:
-    """Be the one process that writes a table; the lock falls with the process, however it ends.
+    """Hold the exclusive lock for writing a table; the lock is released when the process ends in any way.
 
     Raises
     ------
     MeasurementError
-        At once, when another process holds it; the message has that process's id.
+        Immediately, when another process holds the lock; the message has its process id.
     StorageError
-        When the lock's file cannot be made.
+        When the lock file cannot be created.
     """
     path = table_path.with_name(f".{table_path.name}.lock")
     make_folder(path.parent)
@@ -113,7 +114,7 @@ def table_lock(table_path: Path) -> Iterator[None]:
             holder = os.read(file, 20).decode(errors="replace").strip() or "unknown"
             raise MeasurementError(
                 f"another profiler (process {holder}) is writing {table_path}. "
-                "Wait until it ends, or choose another place with --workspace"
+                "Wait until it ends, or choose another folder with --workspace"
             ) from error
         os.ftruncate(file, 0)
         os.pwrite(file, f"{os.getpid()}\n".encode(), 0)

@@ -1,6 +1,7 @@
-"""Bring journal and table together: one table of rows, on one level, judged, written whole."""
+"""Merge the journal of a profiling run into its latency table: pool, rescale, rate and write the rows."""
 
 import hashlib
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -15,26 +16,29 @@ from jmsnas.files import storage_error
 from jmsnas.profiler.host.environment import environment_id
 from jmsnas.profiler.table.journal import journal_path, read_journal
 from jmsnas.profiler.table.latency_table import SCHEMA_VERSION, AnyRow, LatencyTable, R, RuntimeKey
+from jmsnas.profiler.table.measurement import TARGET_HALF_WIDTH, summarise
 from jmsnas.profiler.table.noise_floor import NoiseFloor, noise_floor, widened_interval
 from jmsnas.profiler.table.parquet import read_metadata, read_table, write_table
-from jmsnas.profiler.table.pool_rows import pool_rows
 from jmsnas.profiler.table.schema import row_from_record, separate_parts
-from jmsnas.profiler.table.trust import rate_trust
+from jmsnas.profiler.table.trust import is_disturbed, rate_trust
 from jmsnas.space import BlockOrPart
 
 Warn = Callable[[str], None]
 
+# More processes and samples do not sharpen a row further, and a table must be read in a moment.
+_MAX_PROCESSES, _MAX_SAMPLES = 8, 4000
+
 
 def merge_journal(device: str, path: Path, warn: Warn) -> LatencyTable:
-    """Put the journal of the table at `path` into that table, remove it, and return the table.
+    """Merge the journal of the table at `path` into that table, remove the journal, and return the table.
 
-    The caller is the only writer. Measured rows take the place of all others; what several processes
-    measured is pooled. A table of another schema version is set aside under another name, and `tell` called.
+    The caller must hold `table_lock`. Measured rows replace all others; rows of several processes are pooled.
+    A table of another schema version is renamed, and `warn` called.
 
     Raises
     ------
     TableError
-        When the table or the journal is damaged, foreign or another device's.
+        When the table or the journal is damaged or of another device.
     StorageError
         When the table cannot be written; it and the journal are as they were.
     """
@@ -44,14 +48,14 @@ def merge_journal(device: str, path: Path, warn: Warn) -> LatencyTable:
     if journal.broken_line:
         warn(
             f"line {journal.broken_line} of {waiting} is damaged: the {journal.broken_line - 1} lines before "
-            "it are kept, what came after is measured again"
+            "it are kept, later rows are measured again"
         )
     environments = dict(table.environments)
     latest: dict[tuple[str, RuntimeKey, BlockOrPart], AnyRow] = {}
     for record in journal.records:
         if "row" in record:
             row = row_from_record(record["row"])
-            # A process hands a block out again when it knows it better: its last word counts.
+            # A process reports a block again with more samples: its last report replaces earlier ones.
             latest[str(record.get("process", "")), row.key, row.block] = row
         elif record.get("schema") == SCHEMA_VERSION and record.get("device") == device:
             environments[environment_id(record["environment"])] = record["environment"]
@@ -60,10 +64,9 @@ def merge_journal(device: str, path: Path, warn: Warn) -> LatencyTable:
                 f"{waiting} is of schema {record.get('schema')} and device {record.get('device')!r}: "
                 f"expected schema {SCHEMA_VERSION} and {device!r}. Move it away, then run the same command"
             )
-    # A process killed between writing the table and removing the journal leaves both.
+    # A process killed between writing the table and removing the journal leaves the merged journal behind.
     sha256 = hashlib.sha256(repr(journal.records).encode()).hexdigest()
     if latest and read_metadata(path, "jmsnas.journal_sha256") != sha256:
-        # What was measured takes the place of all that was only simulated, or that others measured.
         kept = [row for row in table.all_rows if row.kind == "measured"]
         table = merge_rows(device, [*kept, *latest.values()], environments)
         write_table(path, table, sha256)
@@ -86,8 +89,8 @@ def _existing(device: str, path: Path, warn: Warn) -> LatencyTable:
         except OSError as error:
             raise storage_error(path, error) from error
         warn(
-            f"{path} has schema {schema}, this version writes {SCHEMA_VERSION}: it now lies at {aside.name}, "
-            "and all is measured anew"
+            f"{path} has schema {schema}, this version writes {SCHEMA_VERSION}: it was renamed to "
+            f"{aside.name}, and all rows are measured again"
         )
         return LatencyTable(device, (), {})
     table = read_table(path)
@@ -99,30 +102,33 @@ def _existing(device: str, path: Path, warn: Warn) -> LatencyTable:
 
 
 def merge_rows(device: str, rows: Iterable[AnyRow], environments: dict[str, dict[str, str]]) -> LatencyTable:
-    """Make one table of rows in the order of time: pooled, on one level, widened and judged.
+    """Merge rows in order of time into one table: pooled, on one reference latency, widened and rated.
 
-    A host's speed jumps while its ratios stand still, so seconds of rows that ended at different moments
-    do not compare. Measured rows of one key and environment therefore share a level: the median of their
-    `reference_s`.
+    A host's speed jumps while its ratios stay constant, so seconds of rows that were measured at different
+    moments are not comparable. Measured rows of one key and environment therefore share a reference latency:
+    the median of their `reference_s`.
     """
     blocks, parts = separate_parts(rows)
     pool = LatencyTable(device, _pooled(blocks), environments, _pooled(parts))
-    settings = pool.settings
-    levels = {setting: median(row.reference_s for row in of) for setting, of in settings.items()}
-    floors = {setting: noise_floor(of) for setting, of in settings.items()}
+    groups = pool.measured_groups
+    levels_s = {group: median(row.reference_s for row in members) for group, members in groups.items()}
+    floors = {group: noise_floor(members) for group, members in groups.items()}
 
-    def settled(row: R) -> R:
+    def rescaled_and_rated(row: R) -> R:
+        group = row.key, row.environment
         if row.kind == "measured":
-            row = _at_level(row, levels[row.key, row.environment], floors[row.key, row.environment])
-        mark, reason = rate_trust(row, floors.get((row.key, row.environment)))
-        return replace(row, trust=mark, trust_reason=reason)
+            row = _at_level(row, levels_s[group], floors[group])
+        trust, reason = rate_trust(row, floors.get(group))
+        return replace(row, trust=trust, trust_reason=reason)
 
     used = {row.environment for row in pool.all_rows}
     return LatencyTable(
         device,
-        tuple(settled(row) for row in sorted(pool.rows, key=lambda row: (row.key, row.block))),
+        tuple(rescaled_and_rated(row) for row in sorted(pool.rows, key=lambda row: (row.key, row.block))),
         {name: values for name, values in environments.items() if name in used},
-        tuple(settled(row) for row in sorted(pool.parts, key=lambda row: (row.key, str(row.block)))),
+        tuple(
+            rescaled_and_rated(row) for row in sorted(pool.parts, key=lambda row: (row.key, str(row.block)))
+        ),
     )
 
 
@@ -132,6 +138,43 @@ def _pooled(rows: Sequence[R]) -> tuple[R, ...]:
         before = found.get((row.key, row.block))
         found[row.key, row.block] = pool_rows(before, row) if before else row
     return tuple(found.values())
+
+
+def pool_rows(before: R, after: R) -> R:
+    """Pool two rows of one key and block; the ratio is the median over the samples of both.
+
+    Returns the later row alone if they cannot be pooled (another environment, a simulated row, the same
+    samples again), and the undisturbed one alone if the host disturbed exactly one of them.
+    """
+    differ = before.kind != after.kind or before.environment != after.environment
+    if not differ and not after.stages:
+        after = replace(after, stages=before.stages, stages_s=before.stages_s)
+    if differ or before.samples == after.samples or not before.samples:
+        return after
+    if is_disturbed(before) != is_disturbed(after):
+        return after if is_disturbed(before) else before
+    rounds = (*before.process_rounds, *after.process_rounds)[-_MAX_PROCESSES:]
+    while sum(rounds) > _MAX_SAMPLES and len(rounds) > 2:
+        rounds = rounds[1:]
+    samples = (*before.samples, *after.samples)[-sum(rounds) :]
+    # Geometric mean: the levels differ by a factor, and neither is known to be the true one.
+    level_s = math.sqrt(before.reference_s * after.reference_s)
+    found = summarise(samples, level_s, TARGET_HALF_WIDTH)
+    return replace(
+        after,
+        ratio=found.ratio,
+        ratio_low=found.ratio_low,
+        ratio_high=found.ratio_high,
+        reference_s=level_s,
+        rounds=len(samples),
+        converged=found.converged,
+        samples=samples,
+        process_rounds=rounds,
+        drift=max(before.drift, after.drift),
+        interrupted=max(before.interrupted, after.interrupted),
+        host_faults=tuple(dict.fromkeys((*before.host_faults, *after.host_faults))),
+        energy_j=before.energy_j if after.energy_j is None else after.energy_j,
+    )
 
 
 def _at_level(row: R, level_s: float, floor: NoiseFloor | None) -> R:

@@ -1,4 +1,4 @@
-"""A row as plain columns: the schema of the Parquet file, of the journal and of the CSV export."""
+"""Schema of a latency table, and conversion of rows to and from plain records (Parquet, journal, CSV)."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -56,7 +56,7 @@ SCHEMA = pa.schema([pa.field(name, kind, nullable=name in _NULLABLE) for name, k
 
 
 def row_to_record(row: AnyRow) -> dict[str, Any]:
-    """Give a row as its columns: plain numbers and strings, as in the file and in the journal."""
+    """Convert a row to a record of plain numbers and strings, as in the Parquet file and in the journal."""
     values = {name: getattr(row, name) for name in _PLAIN}
     lists = {name: list(getattr(row, name)) for name in _LISTS}
     keyed = {"device": row.device, **{name: getattr(row.key, name) for name in _KEY}}
@@ -67,27 +67,27 @@ def _subject_record(subject: BlockOrPart) -> dict[str, Any]:
     if isinstance(subject, Block):
         candidate, layer, blocks = subject.candidate, subject.layer, []
         name = candidate.name
-        described = {key: getattr(candidate, key) for key in _CANDIDATE}
+        columns = {key: getattr(candidate, key) for key in _CANDIDATE}
     else:
-        # The geometry columns of a part are those of its first block; `part_blocks` says all.
+        # The geometry columns of a part are those of its first block; `part_blocks` lists all blocks.
         layer, blocks = subject.blocks[0].layer, [str(block) for block in subject.blocks]
         name = "part"
-        described = {"op": "part", "kernel_size": 0, "expansion": 0, "shortcut": False}
+        columns = {"op": "part", "kernel_size": 0, "expansion": 0, "shortcut": False}
     return {
         "candidate": name,
-        **described,
+        **columns,
         **{key: getattr(layer, key) for key in _LAYER},
         "part_blocks": blocks,
     }
 
 
 def row_from_record(record: dict[str, Any]) -> AnyRow:
-    """Make a row from its columns.
+    """Convert a record to a row.
 
     Raises
     ------
     TableError
-        When a column is missing or the values make no sense together.
+        When a column is missing or the values are inconsistent.
     """
     try:
         key = RuntimeKey(*(record[name] for name in _KEY))
@@ -98,17 +98,19 @@ def row_from_record(record: dict[str, Any]) -> AnyRow:
             return PartRow(record["device"], key, part, **values)
         candidate = Candidate(*(record[name] for name in ("kernel_size", "expansion", "shortcut", "op")))
         if candidate.name != record["candidate"]:
-            raise TableError(f"a row says it is {record['candidate']!r} but describes {candidate.name!r}")
+            raise TableError(
+                f"a row is named {record['candidate']!r} but has the columns of {candidate.name!r}"
+            )
         layer = Layer(*(record[name] for name in _LAYER))
         return BlockRow(record["device"], key, Block(candidate, layer), **values)
     except KeyError as error:
         raise TableError(f"a row lacks the column {error}") from error
     except (JmsnasError, TypeError, ValueError) as error:
-        raise TableError(f"a row makes no sense: {error}") from error
+        raise TableError(f"a row is invalid: {error}") from error
 
 
 def separate_parts(rows: Iterable[AnyRow]) -> tuple[tuple[BlockRow, ...], tuple[PartRow, ...]]:
-    """Sort rows into those of blocks and those of parts."""
+    """Separate rows of blocks from rows of parts."""
     blocks: list[BlockRow] = []
     parts: list[PartRow] = []
     for row in rows:

@@ -1,24 +1,24 @@
-"""Thrift's compact protocol, as far as the footer and the page headers of a Parquet file need it.
+"""Reader of Thrift's compact protocol, for the footer and the page headers of a Parquet file.
 
-Strict, so that no other reader can understand the same bytes in another way.
+Strict, so that no other reader can interpret the same bytes differently.
 """
 
 from dataclasses import dataclass
 from typing import Any
 
 TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(1, 13)
-# Numbers and nesting of parquet.thrift are far below.
-_MOST_FIELDS, _DEEPEST = 100, 12
+# Field numbers and nesting of parquet.thrift are far below.
+_MAX_FIELDS, _MAX_DEPTH = 100, 12
 
-# By field number and type: a field of another type than expected is another field.
+# By (field number, type): a field of an unexpected type is not found.
 Fields = dict[tuple[int, int], Any]
 
 
 @dataclass(slots=True)
 class CompactReader:
-    """Reads `content` from `at`, and nothing from `end` on.
+    """Reader of Thrift structures in `content`, from `at` up to `end`.
 
-    Raises ValueError where the bytes are not what the protocol allows.
+    Raises ValueError for bytes that the protocol does not allow.
     """
 
     content: bytes
@@ -26,14 +26,14 @@ class CompactReader:
     end: int
 
     def struct(self, depth: int = 0) -> Fields:
-        """Read a structure: its integers, booleans, structures and lists of them; all else as None."""
+        """Read a structure: integers, booleans, structures and lists of structures; other values as None."""
         found: Fields = {}
         number, seen = 0, set[int]()
         while head := self._byte():
             step, kind = head >> 4, head & 15
             number = number + step if step else self._integer()
-            if number in seen or not 0 < number < _MOST_FIELDS:
-                raise ValueError("a field stands twice or has no number")
+            if number in seen or not 0 < number < _MAX_FIELDS:
+                raise ValueError("a field occurs twice or has an invalid number")
             seen.add(number)
             found[number, kind] = self._value(kind, depth) if kind > FALSE else kind == TRUE
         return found
@@ -41,9 +41,9 @@ class CompactReader:
     def _value(self, kind: int, depth: int) -> Any:
         if kind in (I16, I32, I64):
             return self._integer()
-        if kind == STRUCT and depth < _DEEPEST:
+        if kind == STRUCT and depth < _MAX_DEPTH:
             return self.struct(depth + 1)
-        if kind in (LIST, SET) and depth < _DEEPEST:
+        if kind in (LIST, SET) and depth < _MAX_DEPTH:
             head = self._byte()
             count, kind = head >> 4, head & 15
             values = [self._value(kind, depth + 1) for _ in range(self._varint() if count == 15 else count)]
@@ -56,14 +56,14 @@ class CompactReader:
         elif kind in (TRUE, FALSE, BYTE):
             self.at += 1
         else:
-            raise ValueError(f"a value of type {kind}")
+            raise ValueError(f"unexpected value type {kind}")
         if self.at > self.end:
             raise ValueError("a value ends outside the file")
         return None
 
     def _byte(self) -> int:
         if not 0 <= self.at < self.end:
-            raise ValueError("a value lies outside the file")
+            raise ValueError("a value is outside the file")
         self.at += 1
         return self.content[self.at - 1]
 
@@ -74,7 +74,7 @@ class CompactReader:
             value |= (byte & 127) << shift
             if byte < 128:
                 return value
-        raise ValueError("a number of more than 64 bits")
+        raise ValueError("a number has more than 64 bits")
 
     def _integer(self) -> int:
         value = self._varint()

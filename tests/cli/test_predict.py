@@ -67,7 +67,7 @@ def test_a_block_that_was_measured(place: Path) -> None:
     median_s = local_table().rows[1].median_s
     assert code == 0 and out.startswith(f"{BLOCKS[1]}\nlocal, torch-t1-b1-f32\n")
     assert f"  {median_s * 1e6:.4g} us, 95 % interval of the median {0.99 * median_s * 1e6:.4g} us to" in out
-    assert "this very block was measured here: yellow, never judged" in out
+    assert "this very block was measured here: yellow, not rated" in out
 
 
 def test_a_block_that_others_measured(place: Path) -> None:

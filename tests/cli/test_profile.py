@@ -136,7 +136,7 @@ def test_table_of_an_older_version_is_set_aside(place: Path) -> None:
     pq.write_table(old.replace_schema_metadata({**old.schema.metadata, b"jmsnas.schema": b"1"}), table)
     code, out, err = typed(place, "--runtime", "torch", "--budget", "50ms")
     assert code == 0 and "torch-t1-b1-f32             5 rows" in out
-    assert "has schema 1, this version writes 3: it now lies at local.parquet.schema1-1" in err
+    assert "has schema 1, this version writes 3: it was renamed to local.parquet.schema1-1" in err
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_table_of_an_older_version_is_set_aside(place: Path) -> None:
         (["--dtype", "float16"], "cannot measure float16 on the cpu: expected float32, or --processor cuda"),
         (["--timer", "torchprof", "--runtime", "onnxruntime"], "both are for --runtime torch"),
         (["--parts", "-1"], "cannot measure 0 off-grid blocks and -1 models: expected 0 or more of each"),
-        (["--runtime", "tflite"], "expected a run time of onnxruntime, torch"),
+        (["--runtime", "tflite"], "expected a runtime of onnxruntime, torch"),
         (["--threads", "0"], "with 0 threads"),
         (["--threads", "4096"], "cannot measure 4096 threads on the "),
         (["--batch", "1000000000"], "a batch of 1000000000 needs "),

@@ -25,9 +25,7 @@ def test_the_look_up_table_of_the_page_is_one(tmp_path: Path) -> None:
     (tmp_path / "lut.yaml").write_text(example("yaml"))
     found = import_table(tmp_path / "lut.yaml", ImportRequest("phone"), Workspace(tmp_path / "workspace"))
     blocks = [str(row.block) for row in found.table.rows]
-    assert (
-        "mb_k5_e6 24->40 56x56 /2" in blocks and "head 320->1000 7x7 h1280" in blocks and not found.left_out
-    )
+    assert "mb_k5_e6 24->40 56x56 /2" in blocks and "head 320->1000 7x7 h1280" in blocks and not found.skipped
 
 
 def test_every_field_that_is_read_is_described(tmp_path: Path) -> None:

@@ -32,7 +32,7 @@ def changed(rows: Sequence[LatencyEntry], index: int, factor: float) -> list[Lat
 
 
 def place(rows: Sequence[LatencyEntry], text: str) -> int:
-    return next(i for i, row in enumerate(rows) if row.text == text)
+    return next(i for i, row in enumerate(rows) if row.label == text)
 
 
 def only(found: Sequence[QualityFinding], rule: str) -> QualityFinding:
@@ -51,7 +51,7 @@ def cold(slow: float, head: int = 8) -> list[LatencyEntry]:
     factors = 1 + 0.01 * generator.standard_normal(len(rows))
     factors[: sum(1 for _ in rows[:head])] *= 1 + slow
     return [
-        replace(r, row=i, median_s=r.median_s * f, moment=f"2026-11-23T00:00:{i:02}")
+        replace(r, row=i, median_s=r.median_s * f, measured_at=f"2026-11-23T00:00:{i:02}")
         for i, (r, f) in enumerate(zip(rows, factors, strict=True), 1)
     ]
 
@@ -72,7 +72,7 @@ def larger_image(factor: float) -> list[LatencyEntry]:
 def one_float() -> list[LatencyEntry]:
     rows = without_intervals(a_table())
     names = [f"mb_k{k}_e{e} 32->32 2x2" for k, e in ((3, 3), (5, 6), (7, 6))]
-    return [replace(row, median_s=2e-4) if row.text in names else row for row in rows]
+    return [replace(row, median_s=2e-4) if row.label in names else row for row in rows]
 
 
 # For every rule a table that trips it: the defects of published tables, and those of a careless sweep.
@@ -89,6 +89,6 @@ SPOILED: dict[str, Callable[[], list[LatencyEntry]]] = {
     "monotone-resolution": lambda: larger_image(0.9),
     "cold-start": lambda: cold(0.3, head=10),
     "unconverged": lambda: [replace(row, converged=row.row > 8) for row in a_table()],
-    "distrusted": lambda: [replace(r, distrust="it throttles" * (r.row < 4)) for r in a_table()],
+    "distrusted": lambda: [replace(r, red_reason="it throttles" * (r.row < 4)) for r in a_table()],
     "simulated": lambda: [replace(row, simulated=True) for row in a_table()],
 }

@@ -53,7 +53,7 @@ def test_measured_in_worker_processes(tmp_path: Path, key: RuntimeKey) -> None:
         assert row.converged == (row.half_width <= 0.01)
         assert row.min_s <= row.median_s <= row.p90_s
         assert row.environment in table.environments and row.source.startswith("jmsnas ")
-        assert row.trust_reason != "never judged"
+        assert row.trust_reason != "not rated"
     assert told[-1][:2] == (3, 3) and {of for _, of, _ in told} == {3}
     assert [done for done, _, _ in told] == sorted(done for done, _, _ in told)
     assert told[-1][2].startswith(f"{key.label}: ")
@@ -72,7 +72,7 @@ def test_tenth_is_measured_in_a_second_job(tmp_path: Path) -> None:
     assert [len(job.subjects) for job in runner.jobs] == [53, 8]
     repeated = {row.block for row in table.rows if len(row.process_rounds) == 2}
     assert repeated == {*runner.jobs[1].subjects}
-    assert "another process finds blocks" in table.rows[0].trust_reason
+    assert "median difference between processes" in table.rows[0].trust_reason
     # 53 blocks and 8 repeated at 0.6 s each.
     assert [job.config.budget_s for job in runner.jobs] == pytest.approx([53 * BUDGET_PER_BLOCK_S, 8 * 0.6])
 

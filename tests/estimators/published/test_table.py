@@ -76,7 +76,10 @@ def test_blocks_of_a_space_with_groups_always_expand(tmp_path: Path) -> None:
             [{"device": "x", "runtime": "y", "batch": 1, "latency_ms": 1.0, "arch": "01"}],
             "holds latencies of whole",
         ),
-        ([{"device": "x", "latency_ms": 1.0}], "t.parquet is no latency table: it lacks the columns runtime"),
+        (
+            [{"device": "x", "latency_ms": 1.0}],
+            "t.parquet is not a latency table: it lacks the columns runtime",
+        ),
     ],
 )
 def test_what_is_no_table_of_blocks_is_one_line(

@@ -53,7 +53,7 @@ def test_a_look_up_table_of_proxylessnas(tmp_path: Path, workspace: Workspace) -
     assert found.path == workspace.table("pixel1") and read_table(found.path) == found.table
     assert (
         found.table.keys == (RuntimeKey(),)
-        and not found.left_out
+        and not found.skipped
         and not found.findings
         and found.setting == ""
     )
@@ -76,7 +76,7 @@ def test_a_look_up_table_of_once_for_all(tmp_path: Path, workspace: Workspace) -
         "mbv3_k3_re 16->24 16x16 /2 h64",
         "classifier_hs 96->10 8x8 h128",
     ]
-    assert found.left_out == {"Conv_2 alone": 1} and found.table.keys == (RuntimeKey(threads=4),)
+    assert found.skipped == {"Conv_2 alone": 1} and found.table.keys == (RuntimeKey(threads=4),)
 
 
 def test_what_is_exported_as_a_look_up_table_comes_back(tmp_path: Path, workspace: Workspace) -> None:
@@ -106,7 +106,7 @@ def test_a_published_table_gives_its_own_key(tmp_path: Path, workspace: Workspac
     found = import_table(path, ImportRequest("board"), workspace)
     assert found.setting == "Some board, CPU, 2 threads, TensorFlow Lite"
     assert [key.label for key in found.table.keys] == ["onnxruntime-t2-b1-f32", "onnxruntime-t2-b8-f32"]
-    assert len(found.table.rows) == 9 and found.left_out == {"mbconv with activation swish": 1}
+    assert len(found.table.rows) == 9 and found.skipped == {"mbconv with activation swish": 1}
     assert found.table.rows[0].median_s == pytest.approx(rows[0]["latency_ms"] / 1e3)
     assert found.table.rows[0].source.endswith("; Some board, CPU, 2 threads, TensorFlow Lite")
     stated = import_table(path, ImportRequest("board", {"runtime": "torch", "threads": 1}), workspace)
@@ -116,7 +116,9 @@ def test_a_published_table_gives_its_own_key(tmp_path: Path, workspace: Workspac
 def test_one_of_several_settings(tmp_path: Path, workspace: Workspace) -> None:
     text = csv_text([*records(6), *records(3, processor="GPU")])
     path = file(tmp_path, "p.csv", text)
-    with pytest.raises(TableError, match="p.csv holds 2 settings .*: name one of them, in part, with --only"):
+    with pytest.raises(
+        TableError, match="p.csv has 2 settings .*: select one by a part of its name with --only"
+    ):
         import_table(path, ImportRequest("board"), workspace)
     assert len(import_table(path, ImportRequest("board", only="gpu"), workspace).table.rows) == 3
 
@@ -138,8 +140,8 @@ def spoiled(workspace: Workspace, tmp_path: Path, name: str, text: str | list[di
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("t.txt", "", "t.txt has no known ending: expected .csv, .parquet or .yaml, .yml, .json"),
-        ("t.yaml", "a: {mean: 1}", "t.yaml: 'a' is no key of a look-up table"),
+        ("t.txt", "", "t.txt has an unknown suffix: expected .csv, .parquet or .yaml, .yml, .json"),
+        ("t.yaml", "a: {mean: 1}", "t.yaml: 'a' is not a look-up table key"),
         (
             "t.yaml",
             "AvgPool2D-input:8x8x9-output:1x1x9: {mean: 1}",
@@ -148,17 +150,17 @@ def spoiled(workspace: Workspace, tmp_path: Path, name: str, text: str | list[di
         ("t.yaml", LUT.replace("1.5", "-1.5"), "is '-1.5' ms: expected a number above 0"),
         ("t.yaml", LUT + V3_LUT, "t.yaml: "),
         ("t.parquet", "no", "t.parquet is damaged, or not a Parquet file"),
-        ("t.parquet", [], "t.parquet is no latency table: it lacks the columns"),
+        ("t.parquet", [], "t.parquet is not a latency table: it lacks the columns"),
         ("t.csv", csv_text([a_record(activation="swish")]), "(1 x mbconv with activation swish): see docs"),
         (
             "t.csv",
             csv_text([a_record(), a_record(latency_ms="nan")]),
-            "t.csv row 2 makes no sense: latency_ms is",
+            "t.csv row 2 is invalid: latency_ms is",
         ),
         (
             "t.csv",
             csv_text([a_record(), a_record(latency_ms=9)]),
-            "t.csv: a block stands twice with different",
+            "t.csv: a block occurs twice with different",
         ),
     ],
 )
@@ -170,9 +172,7 @@ def test_what_cannot_be_is_one_line_and_leaves_no_table(
 
 def test_published_networks_are_no_blocks(tmp_path: Path, workspace: Workspace) -> None:
     network = {"device": "x", "runtime": "y", "batch": 1, "latency_ms": 1.0, "arch": "0123"}
-    assert "t.parquet holds whole networks, not blocks" in spoiled(
-        workspace, tmp_path, "t.parquet", [network]
-    )
+    assert "t.parquet has whole models, not blocks" in spoiled(workspace, tmp_path, "t.parquet", [network])
 
 
 def test_files_that_are_not_there_too_large_or_no_text(tmp_path: Path, workspace: Workspace) -> None:
@@ -182,13 +182,13 @@ def test_files_that_are_not_there_too_large_or_no_text(tmp_path: Path, workspace
     with pytest.raises(TableError, match="large.csv is larger than 8388608 bytes: expected a latency table"):
         import_table(tmp_path / "large.csv", ImportRequest("board"), workspace)
     (tmp_path / "t.csv").write_bytes(b"a,b\n\xff\xfe")
-    with pytest.raises(TableError, match="t.csv is not a text in UTF-8: invalid start byte at byte 4"):
+    with pytest.raises(TableError, match="t.csv is not UTF-8 text: invalid start byte at byte 4"):
         import_table(tmp_path / "t.csv", ImportRequest("board"), workspace)
 
 
 def test_a_table_of_ours_need_not_be_imported(tmp_path: Path, workspace: Workspace) -> None:
     write_table(tmp_path / "t.parquet", LatencyTable("local", (a_row(),), {}))
-    with pytest.raises(TableError, match="is a table of JMSNAS already: fit to it with jmsnas fit-estimator"):
+    with pytest.raises(TableError, match="is a table of JMSNAS already. Fit to it with jmsnas fit-estimator"):
         import_table(tmp_path / "t.parquet", ImportRequest("board"), workspace)
 
 
@@ -207,7 +207,7 @@ def test_other_units_are_refused_and_forced_rows_are_red(tmp_path: Path, workspa
     with pytest.raises(
         TableError,
         match="t.parquet does not pass the quality gate, nothing was written. .*units: 1 rows are over 300 "
-        "times off the roofline of their own table: another unit.*: --force",
+        "times off the roofline fitted to their table, probably in another unit.*: --force",
     ):
         import_table(path, ImportRequest("board"), workspace)
     assert not workspace.table("board").exists()
@@ -242,15 +242,11 @@ def test_a_measured_table_is_never_replaced(tmp_path: Path, workspace: Workspace
     path = file(tmp_path, "lut.yaml", LUT)
     write_table(workspace.table("board"), LatencyTable("board", (replace(a_row(), device="board"),), {}))
     before = workspace.table("board").read_bytes()
-    with pytest.raises(
-        TableError, match="holds 1 measured rows, which an import never replaces. Give another"
-    ):
+    with pytest.raises(TableError, match="has 1 measured rows, which an import never replaces. Give another"):
         import_table(path, ImportRequest("board", force=True), workspace)
     assert workspace.table("board").read_bytes() == before
     journal_path(workspace.table("new")).write_text("")
-    with pytest.raises(
-        TableError, match="holds what jmsnas profile has begun to measure, which an import never"
-    ):
+    with pytest.raises(TableError, match="has an unfinished run of jmsnas profile, which an import never"):
         import_table(path, ImportRequest("new"), workspace)
 
 

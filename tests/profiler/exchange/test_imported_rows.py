@@ -31,7 +31,7 @@ def test_a_row_says_that_nothing_is_known_of_it() -> None:
     assert (row.device, row.key, row.block, row.kind) == ("board", RuntimeKey("torch", 4), BLOCK, "imported")
     assert row.median_s == row.low_s == row.high_s == row.ratio == 2e-3
     assert (row.reference_s, row.rounds, row.converged) == (1.0, 0, False)
-    assert row.trust == "yellow" and "nothing is known of how it was measured" in row.trust_reason
+    assert row.trust == "yellow" and "how it was measured is unknown" in row.trust_reason
     assert row.source == TARGET.source
 
 
@@ -50,11 +50,11 @@ def test_two_figures_of_one_block_are_refused_with_the_worst() -> None:
     entries = [entry(BLOCK, 1e-3), entry(OTHER, 1e-3), entry(OTHER, 3e-3), entry(BLOCK, 1.1e-3)]
     with pytest.raises(
         TableError,
-        match="2 blocks stand twice with different latencies; at worst mb_k5_e3 16->24 8x8 /2: 1 ms and 3 ms"
-        ", 200% apart. Keep one of each, or take their mean, those rows marked red: --force",
+        match="2 blocks occur twice with different latencies; worst: mb_k5_e3 16->24 8x8 /2: 1 ms and 3 ms"
+        ", 200% more. Keep one of each, or import their mean with those rows marked red: --force",
     ):
         imported_rows(entries, TARGET)
-    with pytest.raises(TableError, match="a block stands twice with different latencies; at worst mb_k3_e3"):
+    with pytest.raises(TableError, match="a block occurs twice with different latencies; worst: mb_k3_e3"):
         imported_rows([entries[0], entries[3]], TARGET)
 
 
@@ -63,7 +63,7 @@ def test_forced_their_mean_holds_both_and_is_red() -> None:
     # mean 2 ms; the farther end of the two is 3.2 ms: a factor of 1.6
     assert row.median_s == pytest.approx(2e-3)
     assert (row.low_s, row.high_s) == pytest.approx((2e-3 / 1.6, 3.2e-3))
-    assert (row.trust, row.trust_reason) == ("red", "imported; stands twice in the file, this is the mean")
+    assert (row.trust, row.trust_reason) == ("red", "imported; occurs twice in the file, this is the mean")
 
 
 def test_pieces_become_heads_and_what_is_left_is_counted() -> None:
@@ -87,7 +87,7 @@ def test_our_own_rows_become_imported_ones_and_never_green() -> None:
     green = replace(a_row(), trust="green", trust_reason="")
     found = import_exported_row(green, "t.csv", TARGET)
     assert (found.device, found.kind, found.trust) == ("board", "imported", "yellow")
-    assert found.trust_reason == "imported; where it was measured green: "
+    assert found.trust_reason == "imported; rated green where it was measured: "
     assert found.source == f"{TARGET.source}; {green.source}"
     assert (found.median_s, found.key) == (green.median_s, green.key)
     red = import_exported_row(replace(green, trust="red", trust_reason="throttled"), "t.csv", TARGET)
@@ -95,7 +95,7 @@ def test_our_own_rows_become_imported_ones_and_never_green() -> None:
     # A second time nothing is lost of what was said the first time.
     assert (
         import_exported_row(red, "t.csv", TARGET).trust_reason
-        == "imported; where it was measured red: throttled"
+        == "imported; rated red where it was measured: throttled"
     )
 
 
@@ -104,7 +104,7 @@ def test_rows_of_another_device_and_simulated_ones_are_refused() -> None:
         import_exported_row(replace(a_row(), device="phone"), "t.csv", TARGET)
     simulated = simulated_table("pi4", [BLOCK], [RuntimeKey()]).rows[0]
     with pytest.raises(
-        TableError, match=r"t.csv holds simulated rows \(mb_k3_e3 16->24 8x8 /2\), which are no"
+        TableError, match=r"t.csv has simulated rows \(mb_k3_e3 16->24 8x8 /2\), which are no"
     ):
         import_exported_row(simulated, "t.csv", TARGET)
 
@@ -119,5 +119,5 @@ def test_rows_the_gate_speaks_against_are_red() -> None:
     assert first == rows[0]
     assert (second.trust, second.trust_reason) == (
         "red",
-        "imported; against the quality gate: units, throughput",
+        "imported; fails the quality gate: units, throughput",
     )

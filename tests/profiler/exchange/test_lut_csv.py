@@ -54,14 +54,14 @@ def test_numbers_of_our_export_are_exact(median_s: float, energy_j: float) -> No
 @pytest.mark.parametrize(
     ("column", "cell", "message"),
     [
-        ("median_s", "", "t row 1 makes no sense: median_s is empty"),
-        ("median_s", "nan", "t row 1 makes no sense: nan is no finite number"),
-        ("median_s", "-1", "t row 1 makes no sense: .*expected 0 < low <= median"),
-        ("converged", "maybe", "t row 1 makes no sense: converged is 'maybe', expected true or false"),
-        ("rounds", "1e3", "t row 1 makes no sense: invalid literal"),
-        ("batch", "99999999999", "t row 1 makes no sense: 99999999999 is too large a number"),
-        ("candidate", "mb_k9_e9", "a row says it is 'mb_k9_e9' but describes"),
-        ("stride", "7", "t row 1 makes no sense: .*stride 1 or 2"),
+        ("median_s", "", "t row 1 is invalid: median_s is empty"),
+        ("median_s", "nan", "t row 1 is invalid: nan is not a finite number"),
+        ("median_s", "-1", "t row 1 is invalid: .*expected 0 < low <= median"),
+        ("converged", "maybe", "t row 1 is invalid: converged is 'maybe', expected true or false"),
+        ("rounds", "1e3", "t row 1 is invalid: invalid literal"),
+        ("batch", "99999999999", "t row 1 is invalid: 99999999999 is too large"),
+        ("candidate", "mb_k9_e9", "a row is named 'mb_k9_e9' but has the columns of"),
+        ("stride", "7", "t row 1 is invalid: .*stride 1 or 2"),
     ],
 )
 def test_our_export_that_was_edited_wrongly(column: str, cell: str, message: str) -> None:
@@ -73,12 +73,12 @@ def test_our_export_that_was_edited_wrongly(column: str, cell: str, message: str
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "t is no latency table: it lacks the columns device, runtime, batch"),
+        ("", "t is not a latency table: it lacks the columns device, runtime, batch"),
         ("a,b\n1,2\n", "it lacks the columns device, .*Expected those of docs/own_tables.md"),
-        ("candidate,device\nmb_k3_e3,x\n", "t is no latency table: it lacks the columns runtime, threads"),
-        (csv_text([a_record()]).splitlines()[0] + "\n", "t is no latency table: it has no rows"),
-        (csv_text([a_record()]).replace("source", "se", 1), "t has a column twice: expected each once"),
-        (csv_text([a_record()]).rstrip() + ",1,2\n", "t row 1 has more cells than the header has names"),
+        ("candidate,device\nmb_k3_e3,x\n", "t is not a latency table: it lacks the columns runtime, threads"),
+        (csv_text([a_record()]).splitlines()[0] + "\n", "t is not a latency table: it has no rows"),
+        (csv_text([a_record()]).replace("source", "se", 1), "t has duplicate columns: expected each once"),
+        (csv_text([a_record()]).rstrip() + ",1,2\n", "t row 1 has more cells than the header"),
         ("a\n" + "x" * 200_000 + "\n", "t is not a CSV file: field larger than field limit"),
         ('a\n"x\n', "t is not a CSV file: unexpected end of data"),
     ],
@@ -141,29 +141,29 @@ def test_what_no_block_here_is_stays_out_and_is_counted() -> None:
     # Blocks of the space that has grouped convolutions expand by 1 with a convolution, ours without.
     grouped, plain = a_record(pw_groups=2), a_record(expansion=1.0)
     found, left_out = figures(grouped, plain)
-    assert left_out == {"grouped 1x1 convolutions": 1, "an expansion that widens nothing": 1} and not found
+    assert left_out == {"grouped 1x1 convolutions": 1, "an expansion by 1": 1} and not found
     assert not figures(plain)[1]
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"latency_ms": None}, "t row 2 makes no sense: latency_ms is '': expected milliseconds"),
+        ({"latency_ms": None}, "t row 2 is invalid: latency_ms is '': expected milliseconds"),
         (
             {"latency_ms": float("nan")},
-            "t row 2 makes no sense: latency_ms is 'nan' ms: expected a number above 0",
+            "t row 2 is invalid: latency_ms is 'nan' ms: expected a number above 0",
         ),
-        ({"latency_ms": 0}, "t row 2 makes no sense: latency_ms is '0' ms: expected a number above 0"),
-        ({"latency_ms": -0.5}, "t row 2 makes no sense: latency_ms is '-0.5' ms: expected a number above 0"),
-        ({"op": "conv7x7"}, "t row 2 makes no sense: op is 'conv7x7', expected one of mbconv, identity"),
-        ({"kernel_size": 4}, "t row 2 makes no sense: mb needs an odd kernel_size"),
-        ({"kernel_size": 2.5}, "t row 2 makes no sense: kernel_size is '2.5', expected a whole number"),
-        ({"in_channels": "many"}, "t row 2 makes no sense: in_channels is 'many', expected a whole number"),
-        ({"in_channels": 0, "mid_channels": 8}, "t row 2 makes no sense"),
-        ({"shortcut": "perhaps"}, "t row 2 makes no sense: shortcut is 'perhaps', expected true or false"),
-        ({"shortcut": True}, "t row 2 makes no sense: mb_k3_e3_skip needs a layer that keeps its shape"),
+        ({"latency_ms": 0}, "t row 2 is invalid: latency_ms is '0' ms: expected a number above 0"),
+        ({"latency_ms": -0.5}, "t row 2 is invalid: latency_ms is '-0.5' ms: expected a number above 0"),
+        ({"op": "conv7x7"}, "t row 2 is invalid: op is 'conv7x7', expected one of mbconv, identity"),
+        ({"kernel_size": 4}, "t row 2 is invalid: mb needs an odd kernel_size"),
+        ({"kernel_size": 2.5}, "t row 2 is invalid: kernel_size is '2.5', expected a whole number"),
+        ({"in_channels": "many"}, "t row 2 is invalid: in_channels is 'many', expected a whole number"),
+        ({"in_channels": 0, "mid_channels": 8}, "t row 2 is invalid"),
+        ({"shortcut": "perhaps"}, "t row 2 is invalid: shortcut is 'perhaps', expected true or false"),
+        ({"shortcut": True}, "t row 2 is invalid: mb_k3_e3_skip needs a layer that keeps its shape"),
         ({"n_runs": 5, "latency_var_ms2": -1}, "latency_var_ms2 is -1, expected 0 or more"),
-        ({"stride": 3}, "t row 2 makes no sense: .*stride 1 or 2"),
+        ({"stride": 3}, "t row 2 is invalid: .*stride 1 or 2"),
     ],
 )
 def test_rows_that_make_no_sense_are_one_line(changes: dict[str, Any], message: str) -> None:
@@ -179,10 +179,10 @@ def test_one_setting_is_chosen_by_a_part_of_its_words() -> None:
     assert str(words) == "Some board, GPU, TensorFlow Lite, campaign 1" and found == {3: records[2]}
     assert select_setting(records[:1], "t", None)[1] == {1: records[0]}
     with pytest.raises(
-        TableError, match=r"t holds 3 settings \(.*campaign 0; .*\): name one of them, in part, with"
+        TableError, match=r"t has 3 settings \(.*campaign 0; .*\): select one by a part of its name with"
     ):
         select_setting(records, "t", None)
-    with pytest.raises(TableError, match=r"t holds no setting with 'NPU' \(.*GPU.*\): name one of them"):
+    with pytest.raises(TableError, match=r"t has no setting with 'NPU' \(.*GPU.*\): select one by"):
         select_setting(records, "t", "NPU")
 
 

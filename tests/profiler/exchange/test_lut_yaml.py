@@ -63,17 +63,17 @@ def test_the_same_entry_twice_is_one() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "t holds no entries: expected a look-up table"),
-        ("just words", "t: line 1 is no entry of a look-up table"),
-        ("- 1\n- 2\n", "t: line 1 is no entry of a look-up table"),
-        (f"{KEY}: 2.5\n", "t: line 1 is no entry of a look-up table: expected a key, and below it count"),
-        (f"{KEY}: {{mean: [2.5]}}\n", "t: line 1 is no entry"),
-        (f"{KEY}: {{mean: {{a: 1}}}}\n", "t: line 1 is no entry"),
-        ("a: &x {mean: 1}\nb: *x\n", "t: line 2 is no entry"),
+        ("", "t has no entries: expected a look-up table"),
+        ("just words", "t: line 1 is not a look-up table entry"),
+        ("- 1\n- 2\n", "t: line 1 is not a look-up table entry"),
+        (f"{KEY}: 2.5\n", "t: line 1 is not a look-up table entry: expected a key, and below it count"),
+        (f"{KEY}: {{mean: [2.5]}}\n", "t: line 1 is not a look-up table entry"),
+        (f"{KEY}: {{mean: {{a: 1}}}}\n", "t: line 1 is not a look-up table entry"),
+        ("a: &x {mean: 1}\nb: *x\n", "t: line 2 is not a look-up table entry"),
         (f"{KEY}: {{mean: 2.5\n", "t is not a YAML file: "),
         (f"{KEY}: {{count: 3}}\n", "t: .* has no mean: expected milliseconds. It has count"),
         (f"{KEY}: {{mean: 1, mean: 2}}\n", "has mean twice"),
-        (f"{KEY}: {{mean: 1}}\n{KEY}: {{mean: 2}}\n", "stands twice: 1 ms and 2 ms. Keep one"),
+        (f"{KEY}: {{mean: 1}}\n{KEY}: {{mean: 2}}\n", "occurs twice: 1 ms and 2 ms. Keep one"),
         (f"{KEY}: {{mean: fast}}\n", "t: mean of .* is 'fast': expected milliseconds"),
         (f"{KEY}: {{mean: 0}}\n", "is '0' ms: expected a number above 0"),
         (f"{KEY}: {{mean: -1.5}}\n", "is '-1.5' ms: expected a number above 0"),
@@ -97,7 +97,7 @@ def test_what_is_no_look_up_table_is_one_line(text: str, message: str) -> None:
 def test_tags_make_nothing() -> None:
     apply = "!!python/object/apply:os.system ['true']: {mean: 1}\n"
     text = f"{apply}{KEY}: {{mean: !!python/name:os.system 2.5}}\n"
-    with pytest.raises(TableError, match="is no entry"):
+    with pytest.raises(TableError, match="is not a look-up table entry"):
         read_lut(text, "t")
     assert read_lut(text.splitlines()[1], "t") == {KEY: MeanLatency(2.5e-3)}
 
@@ -106,7 +106,7 @@ def test_a_bomb_of_aliases_is_not_unfolded() -> None:
     bomb = "a: &a {mean: 1}\n" + "".join(
         f"{c}: [*{b}, *{b}]\n" for b, c in zip("abcdef", "bcdefg", strict=True)
     )
-    with pytest.raises(TableError, match="line 2 is no entry"):
+    with pytest.raises(TableError, match="line 2 is not a look-up table entry"):
         read_lut(bomb, "t")
 
 
@@ -147,14 +147,14 @@ def test_mobilenet_v3_is_written_in_the_form_of_once_for_all() -> None:
 def test_simulated_rows_are_never_written_as_a_look_up_table() -> None:
     table = simulated_table("pi4", load_space("digits").blocks(), [RuntimeKey()])
     with pytest.raises(
-        TableError, match="53 of 53 rows of pi4 are simulated, and a look-up table cannot say"
+        TableError, match="53 of 53 rows of pi4 are simulated, which a look-up table cannot express"
     ):
         table_to_lut(table)
 
 
 def test_a_table_of_nothing_that_has_a_word_is_refused() -> None:
     head = Block(HEAD, Layer(8, 3, 1, 4, 4, "head", 16))
-    with pytest.raises(TableError, match="the table of local has no block that a look-up table has a word"):
+    with pytest.raises(TableError, match="the table of local has no block that a look-up table can express"):
         table_to_lut(LatencyTable("local", (measured(head, 1e-3),), {}))
 
 

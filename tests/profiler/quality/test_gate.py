@@ -47,10 +47,10 @@ def test_every_rule_of_the_docs_is_tried() -> None:
 def test_cold_start() -> None:
     assert "cold-start" not in [entry.rule for entry in check_quality(cold(0.0))]
     found = only(check_quality(cold(0.3, head=10)), "cold-start")
-    assert found.severity == "warning" and "was the device warm?" in found.message
+    assert found.severity == "warning" and "the device may have been cold" in found.message
     assert "the first 8 rows of onnxruntime-t1-b1-f32 are" in found.message
     # Ours lie sorted by block in the file: the order of measurement counts.
-    shuffled = sorted(cold(0.3, head=10), key=lambda row: row.text)
+    shuffled = sorted(cold(0.3, head=10), key=lambda row: row.label)
     assert only(check_quality(shuffled), "cold-start").rows == found.rows
     assert "cold-start" not in [entry.rule for entry in check_quality(cold(0.3, head=10)[:31])], (
         "too few to tell"
@@ -95,12 +95,12 @@ def test_unconverged_share() -> None:
 
 def test_distrusted_share() -> None:
     # 53 rows: 2 are 3.8 %, 3 are 5.7 %.
-    rows, why = a_table(), "something else held its core in 52% of the rounds"
-    assert check_quality([replace(row, distrust=why if i < 2 else "") for i, row in enumerate(rows)]) == ()
-    (found,) = check_quality([replace(row, distrust=why if i < 3 else "") for i, row in enumerate(rows)])
+    rows, why = a_table(), "another process held its core in 52% of the rounds"
+    assert check_quality([replace(row, red_reason=why if i < 2 else "") for i, row in enumerate(rows)]) == ()
+    (found,) = check_quality([replace(row, red_reason=why if i < 3 else "") for i, row in enumerate(rows)])
     assert (found.rule, found.severity, len(found.rows)) == ("distrusted", "warning", 3)
     assert "3 of 53 rows of onnxruntime-t1-b1-f32 are red (6%, expected at most 5%)" in found.message
-    assert f"first row 1, {rows[0].text}: {why}. Run jmsnas profile again on a quiet" in found.message
+    assert f"first row 1, {rows[0].label}: {why}. Run jmsnas profile again on a quiet" in found.message
 
 
 def test_errors_come_first() -> None:

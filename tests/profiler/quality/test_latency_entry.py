@@ -17,7 +17,7 @@ def test_row_of_our_table() -> None:
     assert (found.table, found.row, found.device, found.setting) == (
         "pi4.parquet", 1, "pi4", "torch-t1-b1-f32",
     )  # fmt: skip
-    assert found.text == "mb_k5_e6_skip 24->24 4x4" and found.simulated and found.converged
+    assert found.label == "mb_k5_e6_skip 24->24 4x4" and found.simulated and found.converged
     # expand 16 * 24 * 144 + depthwise 16 * 144 * 25 + project 16 * 144 * 24
     assert found.macs == 55296 + 57600 + 55296
     assert found.low_s == found.median_s == found.high_s
@@ -26,7 +26,7 @@ def test_row_of_our_table() -> None:
 def test_head_says_how_wide_it_is_inside() -> None:
     head = Block(HEAD, Layer(32, 10, 1, 2, 2, "head", 128))
     (found,) = entries_of_table(simulated_table("pi4", [head], [RuntimeKey()]), "t")
-    assert found.text == "head 32->10 2x2 (hidden 128)"
+    assert found.label == "head 32->10 2x2 (hidden 128)"
 
 
 @pytest.mark.parametrize(
@@ -37,23 +37,23 @@ def test_head_says_how_wide_it_is_inside() -> None:
     ],
 )
 def test_text(changes: dict[str, object], text: str) -> None:
-    assert LatencyEntry("t", 1, "d", "s", **({"op": "mb", "median_s": 1.0} | changes)).text == text  # type: ignore[arg-type]
+    assert LatencyEntry("t", 1, "d", "s", **({"op": "mb", "median_s": 1.0} | changes)).label == text  # type: ignore[arg-type]
 
 
 def test_whole_parts_are_no_blocks_to_compare() -> None:
     table = LatencyTable("local", (a_row(),), {}, (a_row(PART),))
-    assert [found.text for found in entries_of_table(table, "t")] == ["mb_k3_e3_skip 8->8 4x4"]
+    assert [found.label for found in entries_of_table(table, "t")] == ["mb_k3_e3_skip 8->8 4x4"]
 
 
 def test_only_a_red_measured_row_is_distrusted() -> None:
     red, green = (replace(a_row(block), trust=mark, trust_reason=mark) for block, mark in MARKS)
     found = entries_of_table(LatencyTable("local", (red, green), {}), "t")  # type: ignore[arg-type]
-    assert [reading.distrust for reading in found] == ["red", ""]
-    assert entries_of_table(simulated_table("pi4", [MB], [RuntimeKey()]), "t")[0].distrust == ""
+    assert [entry.red_reason for entry in found] == ["red", ""]
+    assert entries_of_table(simulated_table("pi4", [MB], [RuntimeKey()]), "t")[0].red_reason == ""
 
 
 def test_block_is_the_same_on_another_device() -> None:
     one, other = (
         entries_of_table(simulated_table(name, [MB], [RuntimeKey()]), name)[0] for name in ("pi4", "cloud")
     )
-    assert one.block == other.block and one.sweep != other.sweep
+    assert one.block == other.block and one.group != other.group

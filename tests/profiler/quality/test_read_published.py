@@ -43,7 +43,7 @@ def test_block_of_a_published_table() -> None:
     (found,) = entries_of_records([RECORD], "t")
     assert found.median_s == pytest.approx(5e-4)
     assert (found.device, found.setting) == ("Some board, GPU", "TensorFlow Lite, batch 1")
-    assert (found.text, found.variant, found.row) == ("mb_k5_e3 8->16 7x7 /2", "", 1)
+    assert (found.label, found.variant, found.row) == ("mb_k5_e3 8->16 7x7 /2", "", 1)
     # 7x7 at stride 2 gives 4x4: 49 * 8 * 24 + 16 * 24 * 25 + 16 * 24 * 16
     assert found.macs == 9408 + 9600 + 6144
     # 49 * (8 + 2 * 24) + 16 * (2 * 24 + 16)
@@ -100,7 +100,7 @@ def test_interval_needs_runs_and_variance() -> None:
 
 
 def test_cell_of_the_wrong_kind() -> None:
-    with pytest.raises(TableError, match=r"t row 2 makes no sense: .*Expected the columns of docs/table\.md"):
+    with pytest.raises(TableError, match=r"t row 2 is invalid: .*Expected the columns of docs/table\.md"):
         entries_of_records([RECORD, RECORD | {"height": "tall"}], "t")
 
 
@@ -143,16 +143,14 @@ def test_too_large(tmp_path: Path) -> None:
 def test_missing_columns(tmp_path: Path) -> None:
     pq.write_table(pa.table({"device": ["x"], "latency_ms": [1.0]}), tmp_path / "t")
     with pytest.raises(
-        TableError, match="no latency table: it lacks the columns runtime, batch, op, kernel_size"
+        TableError, match="not a latency table: it lacks the columns runtime, batch, op, kernel_size"
     ):
         read_entries(tmp_path / "t")
 
 
 def test_differences_are_not_latencies(tmp_path: Path) -> None:
     pq.write_table(pa.table({"latency_minus_skip_ms": [1.0]}), tmp_path / "t")
-    with pytest.raises(
-        TableError, match="holds differences to a skip operator.*Expected a column latency_ms"
-    ):
+    with pytest.raises(TableError, match="has differences to a skip operator.*Expected a column latency_ms"):
         read_entries(tmp_path / "t")
 
 
@@ -176,10 +174,10 @@ def test_a_csv_file_is_read_as_the_same_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "t.csv is no CSV table: Empty CSV file. Expected a latency table"),
-        (b"device,runtime\nx\n", "t.csv is no CSV table: CSV parse error: .* Expected 2 columns, got 1"),
-        (b"device,runtime\nx,y\n", "t.csv is no latency table: it lacks the columns batch, latency_ms"),
-        (b"\x00\x01,\xff\n\n\x02\x03\xfe\n", "t.csv is no "),
+        (b"", "t.csv is not a CSV table: Empty CSV file. Expected a latency table"),
+        (b"device,runtime\nx\n", "t.csv is not a CSV table: CSV parse error: .* Expected 2 columns, got 1"),
+        (b"device,runtime\nx,y\n", "t.csv is not a latency table: it lacks the columns batch, latency_ms"),
+        (b"\x00\x01,\xff\n\n\x02\x03\xfe\n", "t.csv is not a "),
     ],
 )
 def test_a_csv_file_that_is_no_table_is_one_line(tmp_path: Path, content: bytes, message: str) -> None:

@@ -50,7 +50,7 @@ def test_larger_expansion_that_is_faster() -> None:
 
 def test_larger_resolution_that_is_faster() -> None:
     rows = a_table()
-    stem = place(rows, next(row.text for row in rows if row.op == "stem"))
+    stem = place(rows, next(row.label for row in rows if row.op == "stem"))
     larger = replace(rows[stem], row=99, height=16, width=16, macs=4 * rows[stem].macs)
     assert check_quality([*rows, *changed([larger], 0, 1.01)]) == ()
     found = only(check_quality([*rows, *changed([larger], 0, 0.9)]), "monotone-resolution")
@@ -101,8 +101,8 @@ def test_block_measured_twice() -> None:
     (again,) = changed([replace(rows[3], row=54)], 0, 2.18)
     found = only(check_quality([*rows, again]), "duplicate")
     assert found.severity == "error" and found.rows == (("t", 4), ("t", 54))
-    assert "1 of 1 blocks measured more than once are over 5% apart" in found.message
-    assert "118% apart" in found.message
+    assert "1 of 1 blocks measured more than once differ by over 5%" in found.message
+    assert "118% more" in found.message
     assert check_quality([*rows, *changed([again], 0, 1.04 / 2.18)]) == ()
     assert "duplicate" not in [entry.rule for entry in check_quality([*rows, replace(again, device="other")])]
 
@@ -112,7 +112,7 @@ def test_campaigns_that_disagree() -> None:
     second = [replace(r, row=r.row + 100, campaign="campaign 1", median_s=r.median_s * 1.19) for r in rows]
     found = check_quality([*(replace(r, campaign="campaign 0") for r in rows), *without_intervals(second)])
     assert [entry.rule for entry in found] == ["duplicate"]
-    assert f"{len(rows)} of {len(rows)} blocks" in found[0].message and "19% apart" in found[0].message
+    assert f"{len(rows)} of {len(rows)} blocks" in found[0].message and "19% more" in found[0].message
 
 
 def test_copy_of_another_devices_table() -> None:

@@ -24,7 +24,7 @@ def test_row_of_what_a_process_told(subject: BlockOrPart, kind: type) -> None:
     assert (row.min_s, row.p90_s) == pytest.approx((5.97e-4, 6.03e-4))
     assert row.samples == FOUND.samples and row.process_rounds == (21,) and row.rounds == 21
     assert (row.reference_s, row.drift, row.interrupted, row.converged) == (2e-4, 0.2, 0.1, True)
-    assert (row.trust, row.trust_reason, row.energy_j) == ("yellow", "never judged", None)
+    assert (row.trust, row.trust_reason, row.energy_j) == ("yellow", "not rated", None)
 
 
 def test_row_says_when_and_by_what_it_was_measured() -> None:

@@ -86,7 +86,7 @@ def test_rows_and_hosts_that_only_one_has() -> None:
     ],
 )
 def test_other_set_up_is_refused(key: RuntimeKey, message: str) -> None:
-    with pytest.raises(TableError, match=f"no key is common.*{message}.*Profile both in the same way"):
+    with pytest.raises(TableError, match=f"no key is common.*{message}.*Profile both with the same settings"):
         compare_tables(FIRST, a_table(1e-4, key=key))
 
 
@@ -94,7 +94,7 @@ def test_keys_that_go_together_otherwise() -> None:
     def of(*keys: RuntimeKey) -> LatencyTable:
         return LatencyTable("local", tuple(a_row(BLOCKS[0], 1e-4, key) for key in keys), {})
 
-    with pytest.raises(TableError, match="they differ in how these go together"):
+    with pytest.raises(TableError, match="they differ in the combination of these settings"):
         compare_tables(
             of(RuntimeKey("torch", 1), RuntimeKey("onnxruntime", 2)),
             of(RuntimeKey("torch", 2), RuntimeKey("onnxruntime", 1)),
@@ -116,7 +116,10 @@ def hosted(**environment: str) -> LatencyTable:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"governor": "performance"}, r"\(governor powersave against performance\)\. Set both alike"),
+        (
+            {"governor": "performance"},
+            r"\(governor powersave against performance\)\. Set both up in the same way",
+        ),
         ({"cpu": "two", "governor": "performance"}, "governor powersave against performance"),
         ({"power_mode": "MODE_15W"}, "power_mode MAXN against MODE_15W"),
         ({"max_frequency_khz": "1200000"}, "max_frequency_khz 1800000 against 1200000"),
@@ -142,7 +145,7 @@ def test_no_common_block() -> None:
 
 @pytest.mark.parametrize("tolerance", [0.0, 1.0, float("nan")])
 def test_impossible_tolerance(tolerance: float) -> None:
-    with pytest.raises(TableError, match="expected a share between 0 and 1, such as 0.05"):
+    with pytest.raises(TableError, match="expected a fraction between 0 and 1, such as 0.05"):
         compare_tables(FIRST, FIRST, tolerance)
 
 

@@ -35,7 +35,7 @@ def test_parts_and_lists_and_what_was_not_measured() -> None:
     assert whole["candidate"] == "part" and whole["part_blocks"] == " | ".join(map(str, PART.blocks))
     assert (whole["process_rounds"], whole["host_faults"]) == ("21 | 21", "hot | throttles")
     assert float(whole["energy_j"]) == 2.5e-4 and float(whole["ratio"]) == part.ratio
-    assert (block["trust"], block["trust_reason"]) == ("yellow", "never judged")
+    assert (block["trust"], block["trust_reason"]) == ("yellow", "not rated")
 
 
 def test_table_without_rows_is_a_header() -> None:

@@ -141,8 +141,8 @@ def test_kill_at_random_loses_no_acknowledged_record(tmp_path: Path) -> None:
 _HOLDER = """
 import sys, time
 from pathlib import Path
-from jmsnas.profiler.table.journal import only_writer
-with only_writer(Path(sys.argv[1])):
+from jmsnas.profiler.table.journal import table_lock
+with table_lock(Path(sys.argv[1])):
     print("held", flush=True)
     time.sleep(60)
 """

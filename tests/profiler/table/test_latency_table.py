@@ -48,7 +48,7 @@ def test_label_of_a_key(key: RuntimeKey, label: str) -> None:
 
 @pytest.mark.parametrize("wrong", [("tflite", 1, 1), ("torch", 0, 1), ("torch", 1, 0)])
 def test_impossible_key(wrong: tuple[str, int, int]) -> None:
-    with pytest.raises(TableError, match="expected a run time of onnxruntime, torch, and threads and batch"):
+    with pytest.raises(TableError, match="expected a runtime of onnxruntime, torch, and threads and batch"):
         RuntimeKey(*wrong)
 
 
@@ -68,7 +68,7 @@ def test_impossible_key(wrong: tuple[str, int, int]) -> None:
             "onnxruntime chooses its own layout .*got layout channels_last and timer wall: both are for "
             "--runtime torch",
         ),
-        ({"timer": "torchprof"}, "torchprof cannot see into it, got layout contiguous and timer torchprof"),
+        ({"timer": "torchprof"}, "cannot be timed by torchprof, got layout contiguous and timer torchprof"),
     ],
 )
 def test_way_of_running_that_does_not_exist(wrong: dict[str, str], message: str) -> None:
@@ -90,7 +90,7 @@ def test_impossible_seconds(change: dict[str, float]) -> None:
 
 def test_samples_that_no_process_took() -> None:
     assert replace(ROW, samples=(1.9, 2.0, 2.1), process_rounds=(1, 2)).samples
-    with pytest.raises(TableError, match="has 3 samples, but its processes took 2: expected as many"):
+    with pytest.raises(TableError, match="has 3 samples, but `process_rounds` sum to 2: expected the same"):
         replace(ROW, samples=(1.9, 2.0, 2.1), process_rounds=(2,))
 
 
@@ -101,7 +101,7 @@ def test_impossible_trust() -> None:
 
 @pytest.mark.parametrize("stages_s", [(), (1e-5,), (1e-5, 0.0), (1e-5, float("nan"))])
 def test_stages_without_their_seconds(stages_s: tuple[float, ...]) -> None:
-    with pytest.raises(TableError, match="has the stages expand, add of .*: expected as many seconds"):
+    with pytest.raises(TableError, match="has the stages expand, add of .*: expected one latency per stage"):
         replace(ROW, stages=("expand", "add"), stages_s=stages_s)
     assert replace(ROW, stages=("expand", "add"), stages_s=(1e-5, 1e-6)).stages == ("expand", "add")
 
@@ -112,14 +112,14 @@ def test_impossible_ratio() -> None:
 
 
 def test_rows_of_another_device_and_twice() -> None:
-    with pytest.raises(TableError, match="a table of pi4 holds rows of local"):
+    with pytest.raises(TableError, match="a table of pi4 has rows of local"):
         LatencyTable("pi4", (ROW,), {})
-    with pytest.raises(TableError, match="holds a block twice under one key"):
+    with pytest.raises(TableError, match="has a block twice under one key"):
         LatencyTable("local", (ROW, ROW), {})
     part = a_row(PART)
-    with pytest.raises(TableError, match="a table of pi4 holds rows of local"):
+    with pytest.raises(TableError, match="a table of pi4 has rows of local"):
         LatencyTable("pi4", (), {}, (part,))
-    with pytest.raises(TableError, match="holds a block twice under one key"):
+    with pytest.raises(TableError, match="has a block twice under one key"):
         LatencyTable("local", (), {}, (part, part))
 
 
@@ -153,7 +153,7 @@ def test_rows_that_share_a_level() -> None:
     )
     part = replace(a_row(PART, key=RuntimeKey()), environment="abc")
     elsewhere = replace(a_row(PART, key=RuntimeKey(threads=2)), environment="def")
-    assert LatencyTable("local", rows, {}, (part, elsewhere)).settings == {
+    assert LatencyTable("local", rows, {}, (part, elsewhere)).measured_groups == {
         (RuntimeKey(), "abc"): (ROW, part),
         (RuntimeKey(threads=2), "abc"): (rows[2],),
         (RuntimeKey(threads=2), "def"): (elsewhere,),

@@ -32,7 +32,7 @@ TOLD = {
     "interrupted": 0.05,
     "host_faults": ("the host is at 91 C", "the clock of cpu0 went from 2.00 to 1.00 GHz"),
     "trust": "red",
-    "trust_reason": "known within 20% only",
+    "trust_reason": "95 % interval of +-20%",
     "energy_j": 3e-5,
 }
 MB = SUBJECTS[1]
@@ -76,24 +76,24 @@ def spoilt(changes: dict[str, Any], subject: BlockOrPart = MB) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"median_s": -1.0}, "makes no sense: .*expected 0 < low <= median <= high"),
+        ({"median_s": -1.0}, "is invalid: .*expected 0 < low <= median <= high"),
         (
             {"ratio": math.nan},
-            "makes no sense: .*expected one of measured, simulated, imported and 0 < low <= ratio",
+            "is invalid: .*expected one of measured, simulated, imported and 0 < low <= ratio",
         ),
         ({"kind": "guessed"}, "'guessed' with ratio"),
-        ({"runtime": "tflite"}, "cannot run in 'tflite'.*expected a run time of onnxruntime, torch"),
+        ({"runtime": "tflite"}, "cannot run in 'tflite'.*expected a runtime of onnxruntime, torch"),
         (
             {"layout": "upside_down"},
             "unknown layout 'upside_down': expected one of contiguous, channels_last",
         ),
         ({"kernel_size": 4}, "needs an odd kernel_size"),
-        ({"candidate": "mb_k3_e3"}, "says it is 'mb_k3_e3' but describes 'mb_k5_e6_skip'"),
+        ({"candidate": "mb_k3_e3"}, "named 'mb_k3_e3' but has the columns of 'mb_k5_e6_skip'"),
         ({"stride": 2}, "needs a layer that keeps its shape"),
-        ({"samples": None}, "makes no sense"),
-        ({"process_rounds": [20]}, "has 21 samples, but its processes took 20: expected as many"),
+        ({"samples": None}, "is invalid"),
+        ({"process_rounds": [20]}, "has 21 samples, but `process_rounds` sum to 20: expected"),
         ({"trust": "blue"}, "has trust 'blue': expected one of green, yellow, red"),
-        ({"threads": "two"}, "makes no sense"),
+        ({"threads": "two"}, "is invalid"),
     ],
 )
 def test_record_that_makes_no_sense(changes: dict[str, Any], message: str) -> None:
@@ -105,7 +105,7 @@ def test_record_that_makes_no_sense(changes: dict[str, Any], message: str) -> No
     ("blocks", "message"),
     [
         ([], "a part needs one block or more"),
-        (None, "makes no sense"),
+        (None, "is invalid"),
         (["no block"], "cannot read the block 'no block'"),
         ([str(BLOCKS[0]), str(MB)], "cannot follow"),
     ],

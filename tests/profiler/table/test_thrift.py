@@ -84,16 +84,16 @@ def test_footer_of_a_real_file() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "a value lies outside the file"),
-        (b"\x15", "a value lies outside the file"),
+        (b"", "a value is outside the file"),
+        (b"\x15", "a value is outside the file"),
         (bytes([0x10 | BINARY]) + b"\x7f", "a value ends outside the file"),
         (bytes([0x10 | DOUBLE]) + bytes(7), "a value ends outside the file"),
-        (bytes([0x10 | I32, 0, I32, 2, 0, 0]), "a field stands twice or has no number"),
-        (bytes([I32, 0, 0, 0]), "a field stands twice or has no number"),
-        (bytes([I32]) + varint(100) + bytes(2), "a field stands twice or has no number"),
-        (bytes([0x10 | MAP, 0, 0]), "a value of type 11"),
-        (bytes([0x10 | I64]) + b"\xff" * 11, "a number of more than 64 bits"),
-        (bytes([0x10 | STRUCT]) * 20, "a value of type 12"),
+        (bytes([0x10 | I32, 0, I32, 2, 0, 0]), "a field occurs twice or has an invalid number"),
+        (bytes([I32, 0, 0, 0]), "a field occurs twice or has an invalid number"),
+        (bytes([I32]) + varint(100) + bytes(2), "a field occurs twice or has an invalid number"),
+        (bytes([0x10 | MAP, 0, 0]), "unexpected value type 11"),
+        (bytes([0x10 | I64]) + b"\xff" * 11, "a number has more than 64 bits"),
+        (bytes([0x10 | STRUCT]) * 20, "unexpected value type 12"),
     ],
 )
 def test_what_is_refused(content: bytes, message: str) -> None:

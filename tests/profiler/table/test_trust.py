@@ -12,7 +12,7 @@ FLOOR = NoiseFloor(8, 0.004, 0.011, 0.015)
 ROW = replace(a_row(), median_s=1e-4, low_s=0.98e-4, high_s=1.02e-4)
 THROTTLES = "the host throttles (under-voltage)"
 HOT = "the host is at 91 C"
-GREEN = "within 2.0%; another process finds blocks 0.4% apart"
+GREEN = "95 % interval of +-2.0%; 0.4% median difference between processes"
 
 
 def within(share: float) -> dict[str, Any]:
@@ -23,34 +23,34 @@ def within(share: float) -> dict[str, Any]:
     ("changes", "floor", "mark", "reason"),
     [
         ({}, FLOOR, "green", GREEN),
-        (within(0.049), FLOOR, "green", "within 4.9%; another process finds blocks 0.4% apart"),
+        (within(0.049), FLOOR, "green", "95 % interval of +-4.9%; 0.4% median difference between processes"),
         ({"interrupted": 0.2, "drift": 0.6}, FLOOR, "green", GREEN),
         ({"kind": "simulated"}, FLOOR, "red", "simulated, not measured"),
         ({"kind": "simulated"}, None, "red", "simulated, not measured"),
         ({"host_faults": (THROTTLES,)}, FLOOR, "red", THROTTLES),
-        ({"interrupted": 0.21}, FLOOR, "red", "something else held its core in 21% of the rounds"),
-        (within(0.11), FLOOR, "red", "known within 11% only"),
+        ({"interrupted": 0.21}, FLOOR, "red", "another process held its core in 21% of the rounds"),
+        (within(0.11), FLOOR, "red", "95 % interval of +-11%"),
         (
             {"host_faults": (HOT, THROTTLES), "interrupted": 0.5} | within(0.2),
             None,
             "red",
-            f"{THROTTLES}; something else held its core in 50% of the rounds; known within 20% only",
+            f"{THROTTLES}; another process held its core in 50% of the rounds; 95 % interval of +-20%",
         ),
         ({"host_faults": (HOT,)}, FLOOR, "yellow", HOT),
-        ({"drift": 0.61}, FLOOR, "yellow", "the host's speed moved by 61% meanwhile"),
+        ({"drift": 0.61}, FLOOR, "yellow", "the host's speed changed by 61% meanwhile"),
         (
             {"converged": False, "ratio_low": 0.97, "ratio_high": 1.03},
             FLOOR,
             "yellow",
             "half width 3.0%, expected 1 %: give a longer --budget",
         ),
-        (within(0.06), FLOOR, "yellow", "known within 6%, expected 5%"),
+        (within(0.06), FLOOR, "yellow", "95 % interval of +-6%, expected 5%"),
         ({}, None, "yellow", "no block was measured in a second process"),
         (
             {"host_faults": (HOT,), "drift": 0.7},
             None,
             "yellow",
-            f"{HOT}; the host's speed moved by 70% meanwhile; no block was measured in a second process",
+            f"{HOT}; the host's speed changed by 70% meanwhile; no block was measured in a second process",
         ),
     ],
 )  # fmt: skip
