@@ -1,1 +1,1 @@
-"""JMSNAS: joint model split and neural architecture search over devices that were measured."""
+"""JMSNAS: joint model split and neural architecture search on measured devices."""

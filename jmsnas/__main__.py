@@ -1,4 +1,4 @@
-"""`python -m jmsnas`: the command line, for torchrun and wherever the script is not on the path."""
+"""Entry point of `python -m jmsnas`, for torchrun and for environments without the `jmsnas` script."""
 
 from jmsnas.cli import app
 

@@ -1,4 +1,4 @@
-"""One network of a search space: a candidate a layer. No torch here."""
+"""An architecture of a search space: one candidate for each layer. Does not import torch."""
 
 from dataclasses import dataclass
 
@@ -8,17 +8,17 @@ from jmsnas.space import Candidate, SearchSpace
 
 @dataclass(frozen=True, slots=True)
 class Architecture:
-    """One candidate a layer, stem and head among them."""
+    """A model of a search space, given as one candidate per layer, including stem and head."""
 
     candidates: tuple[Candidate, ...]
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The candidates by name."""
+        """Names of the candidates, layer by layer."""
         return tuple(candidate.name for candidate in self.candidates)
 
     def indices(self, space: SearchSpace) -> tuple[int, ...]:
-        """Column of each layer's candidate in `space.choices`. Raises SpaceError."""
+        """Index of each layer's candidate in `space.choices`. Raises SpaceError."""
         if len(self.candidates) != space.N:
             raise SpaceError(
                 f"an architecture of space {space.name} has {space.N} layers, got {len(self.candidates)}"

@@ -1,8 +1,8 @@
-"""What a block costs in arithmetic: operators, MACs, parameters, numbers moved. Pure functions of shapes.
+"""Count operators, MACs, parameters and memory traffic of a block from its shapes.
 
 Only multiply-accumulates of convolutions and dense layers count as MACs; normalisation, activation,
-pooling, addition and the scaling of channels count as numbers moved. A batch of one; a number is
-whatever dtype it is run in.
+pooling, addition and channel scaling count as memory traffic. Batch size is 1; traffic is counted in
+elements, of whatever dtype the block runs in.
 """
 
 import math
@@ -15,11 +15,10 @@ from jmsnas.space import Block, BlockOrPart, Part
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """One operator as an eager framework launches it.
+    """One operator (kernel launch) of an eager framework.
 
-    `kind` is conv, pointwise, depthwise, dense, norm, activation, add, multiply or pool; `macs`
-    multiply-accumulates; `parameters` learned numbers; `read` and `written` numbers of activations that
-    cross memory.
+    `kind` is conv, pointwise, depthwise, dense, norm, activation, add, multiply or pool; `macs` counts
+    multiply-accumulates, `parameters` weights, `read` and `written` activation elements.
     """
 
     kind: str
@@ -31,19 +30,19 @@ class Operator:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Totals of a block: MACs, parameters, and numbers moved (activations and parameters)."""
+    """MACs, parameters, and elements moved (activations and parameters) of a block."""
 
     macs: int
     parameters: int
     moved: int
 
     def moved_bytes(self, bytes_per_number: int = 4) -> int:
-        """Bytes moved where a number takes `bytes_per_number`."""
+        """Bytes moved, at `bytes_per_number` bytes per element."""
         return self.moved * bytes_per_number
 
 
 def _normalised(kind: str, macs: int, weights: int, read: int, channels: int, pixels: int) -> list[Operator]:
-    """Count a convolution without bias and the batch normalisation behind it."""
+    """Count a convolution without bias and the batch normalisation after it."""
     out = channels * pixels
     return [Operator(kind, macs, weights, read, out), Operator("norm", 0, 2 * channels, out, out)]
 
@@ -62,7 +61,7 @@ def _pointwise(in_channels: int, out_channels: int, pixels: int) -> list[Operato
 
 
 def _squeeze(channels: int, pixels: int) -> list[Operator]:
-    """Count squeeze-and-excitation: the mean of each channel, two dense layers, and the multiplication."""
+    """Count squeeze-and-excitation: global pooling, two dense layers and channel scaling."""
     squeezed, out = squeezed_channels(channels), channels * pixels
     return [
         Operator("pool", 0, 0, out, channels),
@@ -73,7 +72,7 @@ def _squeeze(channels: int, pixels: int) -> list[Operator]:
 
 
 def _bottleneck(block: Block) -> list[Operator]:
-    layer, candidate, own = block.layer, block.candidate, block.candidate.operation
+    layer, candidate, operation = block.layer, block.candidate, block.candidate.operation
     pixels_in, pixels_out = layer.height * layer.width, layer.output_elements // layer.out_channels
     middle = block.middle_channels
     found: list[Operator] = []
@@ -83,9 +82,9 @@ def _bottleneck(block: Block) -> list[Operator]:
     found += _activated(
         _normalised("depthwise", weights * pixels_out, weights, middle * pixels_in, middle, pixels_out)
     )
-    found += _squeeze(middle, pixels_out) if own.squeeze else []
+    found += _squeeze(middle, pixels_out) if operation.squeeze else []
     project = _pointwise(middle, layer.out_channels, pixels_out)
-    found += project if own.linear else _activated(project)
+    found += project if operation.linear else _activated(project)
     out = layer.output_elements
     return [*found, Operator("add", 0, 0, 2 * out, out)] if candidate.shortcut else found
 
@@ -99,13 +98,13 @@ def _conv(block: Block) -> list[Operator]:
 
 
 def _logits(block: Block) -> list[Operator]:
-    layer, own = block.layer, block.candidate.operation
+    layer, operation = block.layer, block.candidate.operation
     pixels, found = layer.height * layer.width, list[Operator]()
-    pooled = block.middle_channels if own.form == "head" else layer.in_channels
-    if own.form == "head":
+    pooled = block.middle_channels if operation.form == "head" else layer.in_channels
+    if operation.form == "head":
         found += _activated(_pointwise(layer.in_channels, pooled, pixels))
     found.append(Operator("pool", 0, 0, pooled * pixels, pooled))
-    if own.form == "classifier" and own.hidden:
+    if operation.form == "classifier" and operation.hidden:
         found += _activated([_dense(pooled, block.middle_channels)])
     return [*found, _dense(block.middle_channels, layer.out_channels)]
 
@@ -120,13 +119,16 @@ _FORMS: dict[str, Callable[[Block], list[Operator]]] = {
 
 
 def operators(subject: BlockOrPart) -> tuple[Operator, ...]:
-    """Operators of a block or a part in order; Identity has none. Geometry as `blocks.build` makes it."""
+    """List the operators of a block or a part in execution order, as `blocks.build_module` builds them.
+
+    Identity has none.
+    """
     blocks = subject.blocks if isinstance(subject, Part) else (subject,)
     return tuple(op for block in blocks for op in _FORMS[block.candidate.operation.form](block))
 
 
 def cost(subject: BlockOrPart) -> Cost:
-    """MACs, parameters and numbers moved of a block or a part."""
+    """Count MACs, parameters and elements moved of a block or a part."""
     found = operators(subject)
     parameters = sum(op.parameters for op in found)
     return Cost(

@@ -1,4 +1,4 @@
-"""A device of the network: what speaks for it, and what it allows."""
+"""A device of a topology: its latency table and its limits on layers, memory and energy."""
 
 import math
 from dataclasses import dataclass
@@ -8,18 +8,20 @@ from jmsnas.errors import TopologyError
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """A place in the network: `table` names the latency table (and estimator) that speaks for it.
+    """A device of a topology.
 
     Attributes
     ----------
+    table
+        Name of the latency table and estimator that predict its latencies.
     min_layers, max_layers
-        How many layers it may run; `min_layers` on the UE keeps the raw input from leaving it.
+        Bounds on the layers it runs; `min_layers` >= 1 on the UE keeps the raw input from leaving it.
     layers
-        How many it runs where the split is fixed; None: an equal part.
+        Layers it runs when the split is fixed; None: an equal share.
     memory_bytes, energy_j
-        What its layers may take of it, an inference; None: no limit.
+        Limits on the memory of its layers and on their energy per inference; None: no limit.
     power_w, send_power_w
-        What it draws while computing and while sending, watts; None: not known.
+        Power while computing and while sending, watts; None: unknown.
     """
 
     name: str
@@ -35,7 +37,7 @@ class Device:
     send_power_w: float | None = None
 
     def __post_init__(self) -> None:
-        """Refuse limits that contradict one another."""
+        """Raise TopologyError for contradictory limits."""
         most = math.inf if self.max_layers is None else self.max_layers
         if not 0 <= self.min_layers <= most:
             raise TopologyError(
@@ -49,6 +51,6 @@ class Device:
             )
         if self.energy_j is not None and self.power_w is None:
             raise TopologyError(
-                f"device {self.name} has an energy limit and no power: state its power while computing, "
+                f"device {self.name} has an energy limit but no power: add its power while computing, "
                 'as in power = "5W"'
             )

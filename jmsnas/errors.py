@@ -1,16 +1,16 @@
-"""Every error JMSNAS raises on purpose; each says what was got, what was expected, what to do.
+"""Exception hierarchy of JMSNAS; every message is one line with the value, what was expected and a remedy.
 
 * JmsnasError
-  + InputError (exit code 2: the input was wrong)
+  + InputError (exit code 2: invalid input)
     - UnitError
     - SpaceError
-    - NetworkError
+    - TopologyError
     - DeviceError
     - TableError
     - EstimatorError
     - DatasetError
-    - TargetError
-      * UndecidedError
+    - InfeasibleError
+      * SearchLimitError
     - FrameError
     - PartError
     - CertificateError
@@ -23,35 +23,35 @@
 
 
 class JmsnasError(Exception):
-    """Base of all; `exit_code` is what the command line ends with."""
+    """Base class of all JMSNAS errors; `exit_code` is the exit code of the command line."""
 
     exit_code = 1
 
 
 class InputError(JmsnasError):
-    """What was given cannot be used; nothing was changed."""
+    """Invalid input; nothing was changed."""
 
     exit_code = 2
 
 
 class UnitError(InputError):
-    """A duration or a rate that cannot be read."""
+    """A duration, rate, size, power or energy that cannot be parsed."""
 
 
 class SpaceError(InputError):
-    """A search space, a layer or a candidate that cannot be."""
+    """An invalid search space, layer, block or candidate."""
 
 
 class TopologyError(InputError):
-    """A network of devices and links that cannot be, or whose file is wrong."""
+    """An invalid topology of devices and links, or an invalid topology file."""
 
 
 class DeviceError(InputError):
-    """A device nobody knows, or one that may not be used as asked."""
+    """An unknown device, or a device that does not support the request."""
 
 
 class TableError(InputError):
-    """A latency table that is broken, foreign, or of another schema version."""
+    """A latency table that is damaged, not of JMSNAS, or of another schema version."""
 
 
 class EstimatorError(InputError, ValueError):
@@ -59,31 +59,31 @@ class EstimatorError(InputError, ValueError):
 
 
 class DatasetError(InputError):
-    """A data set nobody knows, or one that does not fit the space."""
+    """An unknown data set, or one that does not fit the search space."""
 
 
 class InfeasibleError(InputError):
-    """A latency target that no network meets."""
+    """No model or split satisfies the latency target and the constraints."""
 
 
 class SearchLimitError(InfeasibleError):
-    """A search ended at its limit before it found a network, or the proof that there is none."""
+    """The exact search reached its node limit without a solution or a proof of infeasibility."""
 
 
 class FrameError(InputError):
-    """A message from another device that cannot be read."""
+    """A network message that cannot be decoded."""
 
 
 class PartError(InputError):
-    """A part that is not signed, not for this device, too old, damaged, or not what it says it is."""
+    """A model part that is unsigned, for another device, outdated, damaged, or unlike its manifest."""
 
 
 class CertificateError(InputError):
-    """A certificate or key that is missing, expired, foreign, or readable by others."""
+    """A certificate or key that is missing, expired, of another CA, or readable by other users."""
 
 
 class RunError(JmsnasError):
-    """The input was right, the run failed."""
+    """The input was valid, but the run failed."""
 
 
 class StorageError(RunError):
@@ -95,8 +95,8 @@ class MeasurementError(RunError):
 
 
 class TrainingError(RunError):
-    """Training left the numbers it can work with (NaN or infinite loss)."""
+    """Training diverged (NaN or infinite loss) or lost its GPU."""
 
 
 class DeployError(RunError):
-    """A device was lost, refused its part or a request, or did not answer in time."""
+    """A device was lost, refused a part or a request, or did not answer in time."""

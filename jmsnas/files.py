@@ -1,4 +1,4 @@
-"""Files that are whole or not there: bounded reading, and writing by temporary name and rename."""
+"""Read settings files of bounded size, and write files atomically."""
 
 import json
 import os
@@ -10,21 +10,21 @@ from typing import Any
 
 from jmsnas.errors import InputError, StorageError
 
-# A space, network or device file is a page of text; more is a mistake or an attack.
+# A space, topology or device file is a page of text; a larger one is a mistake or an attack.
 _MAX_TOML_BYTES = 1 << 20
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:
-    """Say which file could not be written and what to do; the old file, if any, is as it was."""
+    """Make the StorageError of a failed write: the file, the reason and the remedy."""
     reason = error.strerror or type(error).__name__
     return StorageError(
         f"cannot write {path}: {reason}. Nothing was overwritten. "
-        "Free some space or choose another place with --workspace, then run the same command again"
+        "Free some disk space or choose another folder with --workspace, then run the same command again"
     )
 
 
 def make_folder(path: Path) -> Path:
-    """Make a folder and its parents, and return it. Raises StorageError."""
+    """Create a folder and its parents, and return it. Raises StorageError."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -33,12 +33,12 @@ def make_folder(path: Path) -> Path:
 
 
 def write_atomic(path: Path, content: bytes) -> None:
-    """Write `content` to `path` by temporary name, fsync and rename: a reader sees the old or the new file.
+    """Write `content` to `path` atomically (temporary file, fsync, rename).
 
     Raises
     ------
     StorageError
-        When the disk is full or the folder cannot be written; the old file is untouched.
+        When the disk is full or the folder is not writable; an existing file is left unchanged.
     """
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -54,24 +54,24 @@ def write_atomic(path: Path, content: bytes) -> None:
 
 
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
-    """Write a JSON document atomically, indented, keys in the order given."""
+    """Write a JSON document atomically, indented, with keys in the given order."""
     write_atomic(path, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
 
 
 def read_toml(path: Path, error: type[InputError]) -> dict[str, Any]:
-    """Read a TOML file of at most 1 MiB; anything wrong with it is raised as `error`, in one line."""
+    """Read a TOML file of at most 1 MiB; every failure is raised as `error` with a one-line message."""
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_TOML_BYTES + 1)
     except OSError as reason:
         raise error(f"cannot read {path}: {reason.strerror or reason}") from reason
     if len(content) > _MAX_TOML_BYTES:
-        raise error(f"{path} is larger than {_MAX_TOML_BYTES} bytes: this is not a settings file")
+        raise error(f"{path} is larger than {_MAX_TOML_BYTES} bytes: expected a settings file")
     return parse_toml(content, path, error)
 
 
 def parse_toml(content: bytes, path: Path, error: type[InputError]) -> dict[str, Any]:
-    """Read what a TOML file holds; anything wrong with it is raised as `error`, in one line."""
+    """Parse the content of a TOML file; every failure is raised as `error` with a one-line message."""
     try:
         return tomllib.loads(content.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as reason:
@@ -81,7 +81,7 @@ def parse_toml(content: bytes, path: Path, error: type[InputError]) -> dict[str,
 def refuse_unknown_keys(
     table: Mapping[str, Any], known: Iterable[str], where: str, error: type[InputError]
 ) -> None:
-    """Raise `error` naming every key of `table` that is not `known`."""
+    """Raise `error` with the names of all keys of `table` that are not in `known`."""
     known = tuple(known)
     unknown = sorted(set(table) - set(known))
     if unknown:
@@ -89,13 +89,13 @@ def refuse_unknown_keys(
 
 
 def preset_names(kind: str) -> tuple[str, ...]:
-    """Names of the built-in presets of a kind: `spaces`, `topologies` or `devices`."""
+    """List the built-in presets of a kind: `spaces`, `topologies` or `devices`."""
     files = resources.files("jmsnas").joinpath("presets", kind).iterdir()
     return tuple(sorted(file.name.removesuffix(".toml") for file in files if file.name.endswith(".toml")))
 
 
 def preset_path(kind: str, name: str) -> Path:
-    """Where a built-in preset lies."""
+    """Return the path of a built-in preset."""
     return Path(str(resources.files("jmsnas").joinpath("presets", kind, f"{name}.toml")))
 
 
@@ -103,15 +103,19 @@ _SINGULAR = {"spaces": "space", "topologies": "topology"}
 
 
 def find_toml(kind: str, name: str, user_folder: Path | None, error: type[InputError]) -> Path:
-    """Find a settings file by name: a path that ends in .toml, else the user's own, else a built-in one.
+    """Find a settings file: a path ending in .toml, else NAME.toml in `user_folder`, else a built-in preset.
 
     `kind` is `spaces` or `topologies`; an unknown name is raised as `error`.
     """
     if name.endswith(".toml"):
         return Path(name)
-    own = user_folder / f"{name}.toml" if user_folder else None
-    if own and own.exists():
-        return own
+    if user_folder:
+        user_file = user_folder / f"{name}.toml"
+        old_file = user_folder.with_name("networks") / user_file.name
+        if user_file.exists():
+            return user_file
+        if kind == "topologies" and old_file.exists():  # the folder of version 0.1
+            raise error(f"{old_file} is in a folder that is no longer read: move it to {user_folder}")
     known = preset_names(kind)
     if name not in known:
         raise error(

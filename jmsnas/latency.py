@@ -1,6 +1,6 @@
-"""Equations (1) and (2) of the paper, once, for anything that adds and compares.
+"""Completion latency T of a split model: equations (1) and (2) of the paper.
 
-Floats give seconds, numpy arrays give many plans at once, torch tensors give a gradient.
+Takes floats (one split), numpy arrays (many splits at once) or torch tensors (differentiable).
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ from jmsnas.errors import TopologyError
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """One child m of the tree: eps^{r->m}, tau_D^m and eps^m, all in seconds."""
+    """Terms of child m of the tree in equation (2): eps^{r->m}, tau_D^m and eps^m, in seconds."""
 
     epsilon_root_s: Any
     tau_s: Any
@@ -23,7 +23,7 @@ class Branch:
 
 
 def maximum(a: Any, b: Any) -> Any:
-    """Take the larger of two numbers, element by element for arrays and tensors."""
+    """Return the maximum of two numbers, elementwise for arrays and tensors."""
     if hasattr(a, "maximum") or hasattr(b, "maximum"):  # torch tensors; torch is not imported for floats
         tensor, other = (a, b) if hasattr(a, "maximum") else (b, a)
         return tensor.maximum(other if hasattr(other, "maximum") else tensor.new_tensor(other))
@@ -37,7 +37,7 @@ def completion_latency(
     branches: Sequence[Branch] = (),
     fan_out: str = "broadcast",
 ) -> Any:
-    r"""Completion latency T of a split network, in seconds.
+    r"""Compute the completion latency T of a split model, in seconds.
 
     Equation (1), chain (no branches):
     ``T = sum_m (tau_D^m + eps^m)``, with ``tau_D^m`` the sum of tau_n^m over n in D^m, ``eps^m`` the
@@ -49,22 +49,22 @@ def completion_latency(
     Parameters
     ----------
     tau_chain_s, epsilon_chain_s
-        One number a device of C: tau_D^m and eps^m.
+        tau_D^m and eps^m of each device of C.
     tau_root_s
-        tau_D^r of the tree's root, counted once.
+        tau_D^r of the root of the tree.
     branches
-        One for each child with layers; empty on a chain.
+        One for each child that runs layers; empty on a chain.
     fan_out
-        `broadcast` (the paper): all children receive at once. `serial`: the root sends one copy after
-        the other, in the order given.
+        `broadcast` (the paper): all children receive at once. `serial`: the root sends to one child after
+        the other, in the order of `branches`.
 
     Returns
     -------
-    T, of the kind that was given (float, array, tensor).
+    T, of the type of the inputs (float, array or tensor).
     """
     if len(tau_chain_s) != len(epsilon_chain_s):
         raise TopologyError(
-            f"got {len(tau_chain_s)} tau for {len(epsilon_chain_s)} epsilon: expected one each a device"
+            f"got {len(tau_chain_s)} tau for {len(epsilon_chain_s)} epsilon: expected one of each per device"
         )
     total = tau_root_s
     for tau_s, epsilon_s in zip(tau_chain_s, epsilon_chain_s, strict=True):

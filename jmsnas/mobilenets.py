@@ -1,7 +1,7 @@
-"""MobileNet V1, V2 and V3 block by block, as data: baselines to measure and to split. No torch here.
+"""Block specifications of MobileNet V1, V2 and V3, the baseline models. Does not import torch.
 
 Sources: V1, arXiv 1704.04861, table 1; V2, arXiv 1801.04381, table 2; V3, arXiv 1905.02244, tables 1 and 2.
-V2 and V3 are torchvision's layer by layer, without their dropout.
+V2 and V3 match torchvision layer by layer, without dropout.
 """
 
 import difflib
@@ -13,7 +13,7 @@ from jmsnas.space import Block, Candidate, Layer, Part
 
 _MAX_WIDTH = 16.0
 
-# A row is one block: candidate, hidden channels (0 where it has none), output channels, stride.
+# One row per block: candidate, hidden channels (0: none), output channels, stride.
 _Row = tuple[str, int, int, int]
 _V1: list[_Row] = [
     ("ds_k3", 0, 64, 1),
@@ -76,27 +76,27 @@ NAMES = tuple(_BODIES)
 def mobilenet(
     name: str, input_shape: tuple[int, int, int] = (3, 224, 224), classes: int = 1000, width: float = 1.0
 ) -> Part:
-    """Lay out a MobileNet: its blocks in the order they run.
+    """Make the blocks of a MobileNet, in execution order.
 
     Parameters
     ----------
     name
         One of `NAMES`.
     input_shape
-        (channels, height, width) of one image; the maps of a small one shrink to 1x1 and stay there.
+        (channels, height, width) of one image; feature maps of a small image stop shrinking at 1x1.
     classes
-        How many logits it ends in.
+        Number of logits.
     width
-        Multiplier of all widths, each rounded to a multiple of 8.
+        Multiplier of all channel counts, each rounded to a multiple of 8.
 
     Raises
     ------
     SpaceError
-        For a name nobody knows, or sizes that no layer can have.
+        For an unknown name, or sizes that no layer can have.
     """
     if name not in NAMES:
         near = difflib.get_close_matches(name, NAMES, len(NAMES), 0.8) or NAMES
-        raise SpaceError(f"unknown network {name!r}: expected {' or '.join(near)}")
+        raise SpaceError(f"unknown model {name!r}: expected {' or '.join(near)}")
     if not 0 < width <= _MAX_WIDTH:
         raise SpaceError(f"expected a width above 0 and up to {_MAX_WIDTH:g}, as in 0.5, got {width:g}")
 
@@ -113,7 +113,7 @@ def mobilenet(
 
 
 def _rows(name: str, classes: int, width: float) -> list[_Row]:
-    """Scale the rows of a network and put its first and last layers around them."""
+    """Scale the rows of a model to a width, and add its stem and classifier."""
     body = [
         (candidate, make_divisible(width * hidden) if hidden else 0, make_divisible(width * out), stride)
         for candidate, hidden, out, stride in _BODIES[name]
@@ -121,7 +121,7 @@ def _rows(name: str, classes: int, width: float) -> list[_Row]:
     if name == "mobilenet_v1":
         return [("stem", 0, make_divisible(width * 32), 2), *body, ("classifier", 0, classes, 1)]
     if name == "mobilenet_v2":
-        # Narrow networks keep the full width behind the last block (V2, section 6.1).
+        # Below width 1 the last convolution keeps its full width (V2, section 6.1).
         head = make_divisible(max(width, 1) * 1280)
         return [("stem", 0, make_divisible(width * 32), 2), *body, ("head", head, classes, 1)]
     hidden = make_divisible(width * (1024 if name == "mobilenet_v3_small" else 1280))

@@ -1,6 +1,6 @@
-"""What a block can be, as data: one line an operation, and how candidates are named after them.
+"""Operations of the search spaces and MobileNets, and the naming of candidates.
 
-Sources: MobileNetV1 (arXiv 1704.04861), V2 (1801.04381), V3 (1905.02244); docs/blocks.md draws each.
+Sources: MobileNetV1 (arXiv 1704.04861), V2 (1801.04381), V3 (1905.02244); diagrams in docs/blocks.md.
 """
 
 import re
@@ -11,29 +11,29 @@ from jmsnas.errors import SpaceError
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """What all blocks of one operation have in common.
+    """Properties shared by all blocks of one operation.
 
     Attributes
     ----------
     form
-        What is built: `identity`, `conv` (one convolution), `bottleneck` (expand, depthwise, project),
+        Structure: `identity`, `conv` (one convolution), `bottleneck` (expand, depthwise, project),
         `head` (1x1 convolution, pool, dense) or `classifier` (pool, dense).
     role
-        The role of the layers it can stand at: `stem`, `block` or `head`.
+        Role of the layers that can use it: `stem`, `block` or `head`.
     kernel_size, expansion
-        The one value there is, or None where each candidate has its own and its name says it.
+        The only allowed value, or None where the candidate name gives it.
     shortcut
         Whether the input may be added to the output.
     hidden
-        Whether the width in the middle is the layer's `hidden_channels`; other layers have 0 there.
+        Whether the intermediate width is the layer's `hidden_channels`, which is 0 otherwise.
     activation
         `relu6`, `relu` or `hard_swish`.
     linear
-        Whether nothing is activated behind the last convolution of a bottleneck.
+        Whether a bottleneck has no activation after its last convolution.
     squeeze
-        Whether squeeze-and-excitation stands behind the depthwise convolution.
+        Whether squeeze-and-excitation follows the depthwise convolution.
     epsilon
-        What batch normalisation adds to the variance: torch's default, 1e-3 in MobileNetV3.
+        Epsilon of batch normalisation: torch's default, 1e-3 in MobileNetV3.
     """
 
     form: str
@@ -75,38 +75,41 @@ _NAME = re.compile(r"([a-z]+3?)(?:_k(\d{1,2}))?(?:_e(\d{1,2}))?((?:_(?:re|hs|se)
 
 
 def check_operation(op: str, kernel_size: int, expansion: int, shortcut: bool) -> None:
-    """Refuse what no candidate of an operation can be. Raises SpaceError."""
+    """Raise SpaceError for values that no candidate of the operation can have."""
     if op not in OPERATIONS:
         raise SpaceError(f"unknown operation {op!r}: expected one of {', '.join(OPERATIONS)}")
-    own = OPERATIONS[op]
-    kernel_sizes = range(1, 32, 2) if own.kernel_size is None else (own.kernel_size,)
-    expansions = range(1, 100) if own.expansion is None else (own.expansion,)
-    if kernel_size not in kernel_sizes or expansion not in expansions or shortcut > own.shortcut:
+    operation = OPERATIONS[op]
+    kernel_sizes = range(1, 32, 2) if operation.kernel_size is None else (operation.kernel_size,)
+    expansions = range(1, 100) if operation.expansion is None else (operation.expansion,)
+    if kernel_size not in kernel_sizes or expansion not in expansions or shortcut > operation.shortcut:
         needed = "an odd kernel_size up to 31" if len(kernel_sizes) > 1 else f"kernel_size {kernel_sizes[0]}"
         needed += " and " + ("an expansion up to 99" if len(expansions) > 1 else f"expansion {expansions[0]}")
         raise SpaceError(
-            f"{op} needs {needed}{'' if own.shortcut else ' and no shortcut'}, got kernel_size "
+            f"{op} needs {needed}{'' if operation.shortcut else ' and no shortcut'}, got kernel_size "
             f"{kernel_size}, expansion {expansion}, shortcut {shortcut}"
         )
 
 
 def candidate_name(op: str, kernel_size: int, expansion: int, shortcut: bool) -> str:
-    """Name a candidate: family, own kernel size, own expansion, the rest of `op`, shortcut."""
+    """Make the name of a candidate, such as `mb_k5_e6_skip` or `mbv3_k5_hs_se`."""
     family, *rest = op.split("_", 1)
-    own = OPERATIONS[op]
-    kernel = [f"k{kernel_size}"] if own.kernel_size is None else []
-    ratio = [f"e{expansion}"] if own.expansion is None else []
+    operation = OPERATIONS[op]
+    kernel = [f"k{kernel_size}"] if operation.kernel_size is None else []
+    ratio = [f"e{expansion}"] if operation.expansion is None else []
     return "_".join([family, *kernel, *ratio, *rest, *(["skip"] if shortcut else [])])
 
 
 def parse_candidate_name(name: str) -> tuple[int, int, bool, str]:
-    """Read a candidate's (kernel_size, expansion, shortcut, op) from its name. Raises SpaceError."""
+    """Parse a candidate name into (kernel_size, expansion, shortcut, op). Raises SpaceError."""
     match = _NAME.fullmatch(name)
     op = match[1] + match[4] if match else ""
     if match and op in OPERATIONS:
-        own = OPERATIONS[op]
-        kernel_size, expansion = int(match[2] or own.kernel_size or 0), int(match[3] or own.expansion or 0)
-        # Told apart by the name it would have: mb_k05_e6, mb_k5 and stem_k3 are nobody's.
+        operation = OPERATIONS[op]
+        kernel_size, expansion = (
+            int(match[2] or operation.kernel_size or 0),
+            int(match[3] or operation.expansion or 0),
+        )
+        # Accept canonical names only: not mb_k05_e6, mb_k5 or stem_k3.
         if candidate_name(op, kernel_size, expansion, match[5] is not None) == name:
             return kernel_size, expansion, match[5] is not None, op
     raise SpaceError(
@@ -115,12 +118,12 @@ def parse_candidate_name(name: str) -> tuple[int, int, bool, str]:
 
 
 def squeezed_channels(channels: int) -> int:
-    """Give the width inside the squeeze-and-excitation of MobileNetV3: a quarter, in multiples of 8."""
+    """Return the hidden width of MobileNetV3's squeeze-and-excitation: a quarter, in multiples of 8."""
     return make_divisible(channels // 4)
 
 
 def make_divisible(channels: float, divisor: int = 8) -> int:
-    """Round a width to the nearest multiple of `divisor` that is not below nine tenths of it.
+    """Round a channel count to the nearest multiple of `divisor` that is at least 0.9 times the count.
 
     Source: `_make_divisible` of the MobileNets' authors (tensorflow/models, slim).
     """

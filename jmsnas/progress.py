@@ -1,4 +1,4 @@
-"""How long work says how far it is: a function called with (done, total, what is being done)."""
+"""Progress callback of long-running functions: called with (done, total, description)."""
 
 from collections.abc import Callable
 
@@ -6,4 +6,4 @@ Progress = Callable[[float, float, str], None]
 
 
 def no_progress(done: float, total: float, what: str) -> None:
-    """Say nothing: the default of every library function."""
+    """Ignore progress; the default of library functions."""

@@ -1,6 +1,6 @@
-"""The search space as data: candidates, layer geometry, presets. No torch here.
+"""Search space: layers, their candidates, and blocks. Does not import torch.
 
-N layers (stem and head among them, one candidate each), R candidates at most a layer.
+N layers (including stem and head, which have one candidate each), at most R candidates per layer.
 Source: JMSNAS paper, section IV-A; MBConv of MobileNetV2 (arXiv 1801.04381).
 """
 
@@ -20,10 +20,10 @@ _ROLES = ("stem", "block", "head")
 
 @dataclass(frozen=True, slots=True, order=True)
 class Candidate:
-    """One operation a layer may be: an MBConv, Identity, a fixed stem or head, or a block of a MobileNet.
+    """A candidate operation of a layer: an MBConv, Identity, a fixed stem or head, or a MobileNet block.
 
-    `kernel_size` is odd (0 where nothing is convolved), `expansion` the ratio of the depthwise width to the
-    input width (0 where there is none), `shortcut` whether the input is added to the output, `op` a key of
+    `kernel_size` is odd (0: no convolution), `expansion` the ratio of the depthwise width to the input width
+    (0: none), `shortcut` whether the input is added to the output, `op` a key of
     `OPERATIONS`.
     """
 
@@ -33,22 +33,22 @@ class Candidate:
     op: str = "mb"
 
     def __post_init__(self) -> None:
-        """Refuse what no block can be."""
+        """Raise SpaceError for values that no candidate can have."""
         check_operation(self.op, self.kernel_size, self.expansion, self.shortcut)
 
     @property
     def operation(self) -> Operation:
-        """What all candidates of its `op` have in common."""
+        """Properties shared by all candidates of its `op`."""
         return OPERATIONS[self.op]
 
     @property
     def name(self) -> str:
-        """The one name it has everywhere: `mb_k5_e6_skip`, `identity`, `stem`, `mbv3_k5_hs_se_skip`."""
+        """Canonical name, such as `mb_k5_e6_skip`, `identity`, `stem` or `mbv3_k5_hs_se_skip`."""
         return candidate_name(self.op, self.kernel_size, self.expansion, self.shortcut)
 
     @staticmethod
     def parse(name: str) -> "Candidate":
-        """Read a name back. Raises SpaceError."""
+        """Parse a candidate name. Raises SpaceError."""
         return Candidate(*parse_candidate_name(name))
 
 
@@ -57,10 +57,10 @@ IDENTITY, STEM, HEAD = Candidate(0, 0, op="identity"), Candidate(3, 0, op="stem"
 
 @dataclass(frozen=True, slots=True, order=True)
 class Layer:
-    """The geometry of a layer; height and width are the input's.
+    """Geometry of a layer; height and width are those of its input.
 
-    `hidden_channels` is the width in the middle where it is no multiple of the input's (that of a head's
-    1x1 convolution, say), else 0; a head ends in `out_channels` logits.
+    `hidden_channels` is the intermediate width if it is no multiple of the input width (for example that of
+    a head's 1x1 convolution), else 0; a head has `out_channels` logits.
     """
 
     in_channels: int
@@ -72,7 +72,7 @@ class Layer:
     hidden_channels: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what no layer can be."""
+        """Raise SpaceError for values that no layer can have."""
         sizes = (self.in_channels, self.out_channels, self.height, self.width)
         wrong = min(sizes) < 1 or max(*sizes, self.hidden_channels) > 1 << 16 or self.hidden_channels < 0
         if wrong or self.stride not in (1, 2) or self.role not in _ROLES:
@@ -90,23 +90,23 @@ class Layer:
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """(channels, height, width) of one output image; (classes,) behind a head."""
+        """(channels, height, width) of one output image; (classes,) for a head."""
         if self.role == "head":
             return (self.out_channels,)
         return (self.out_channels, -(-self.height // self.stride), -(-self.width // self.stride))
 
     @property
     def output_elements(self) -> int:
-        """How many numbers one output image holds."""
+        """Number of elements of one output image."""
         return math.prod(self.output_shape)
 
     @property
     def keeps_shape(self) -> bool:
-        """Whether output and input have the same shape, so that a shortcut or Identity can be."""
+        """Whether output and input have the same shape, as a shortcut and Identity need."""
         return self.role == "block" and self.stride == 1 and self.in_channels == self.out_channels
 
     def __str__(self) -> str:
-        """Print as `16->24 8x8 /2`, with ` h128` behind it where there are hidden channels."""
+        """Format as `16->24 8x8 /2`, followed by ` h128` if there are hidden channels."""
         stride = f" /{self.stride}" if self.stride > 1 else ""
         hidden = f" h{self.hidden_channels}" if self.hidden_channels else ""
         return f"{self.in_channels}->{self.out_channels} {self.height}x{self.width}{stride}{hidden}"
@@ -114,25 +114,25 @@ class Layer:
 
 @dataclass(frozen=True, slots=True, order=True)
 class Block:
-    """A candidate at a layer's geometry: what is timed, predicted, trained and sent."""
+    """A candidate at the geometry of a layer: the unit of timing, prediction, training and deployment."""
 
     candidate: Candidate
     layer: Layer
 
     def __post_init__(self) -> None:
-        """Refuse a candidate that cannot stand at the layer."""
+        """Raise SpaceError for a candidate that the layer cannot have."""
         reason = _refusal(self.candidate, self.layer)
         if reason:
             raise SpaceError(reason)
 
     @property
     def middle_channels(self) -> int:
-        """Width of the depthwise convolution, or of what stands before a head's logits."""
+        """Width of the depthwise convolution, or of the input of a head's last dense layer."""
         return self.layer.hidden_channels or self.layer.in_channels * max(self.candidate.expansion, 1)
 
     @staticmethod
     def parse(text: str) -> "Block":
-        """Read back what `str` gives of a block. Raises SpaceError."""
+        """Parse the text that `str` gives for a block. Raises SpaceError."""
         match = _BLOCK.fullmatch(text)
         if not match:
             raise SpaceError(f"cannot read the block {text!r}: expected one such as 'mb_k5_e6 16->24 8x8 /2'")
@@ -142,24 +142,24 @@ class Block:
         return Block(candidate, Layer(in_channels, out_channels, stride or 1, height, width, role, hidden))
 
     def __str__(self) -> str:
-        """Print as `mb_k5_e6 16->24 8x8 /2`, which `parse` reads back."""
+        """Format as `mb_k5_e6 16->24 8x8 /2`, which `parse` reads."""
         return f"{self.candidate.name} {self.layer}"
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Part:
-    """Several blocks in a row, run as one call; each takes what the one before it gives."""
+    """Consecutive blocks, run as one call; each takes the output of the one before."""
 
     blocks: tuple[Block, ...]
 
     def __post_init__(self) -> None:
-        """Refuse blocks that cannot follow one another."""
+        """Raise SpaceError for blocks whose shapes do not match."""
         if not self.blocks:
             raise SpaceError("a part needs one block or more, got none")
         for one, after in itertools.pairwise(self.blocks):
             if one.layer.output_shape != after.layer.input_shape:
                 raise SpaceError(
-                    f"{after} cannot follow {one}, which gives {one.layer.output_shape}: it takes "
+                    f"{after} cannot follow {one}: expected input shape {one.layer.output_shape}, got "
                     f"{after.layer.input_shape}"
                 )
 
@@ -170,11 +170,11 @@ class Part:
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """Shape of one output image, as of the last block's layer."""
+        """Shape of one output image, that of the last block."""
         return self.blocks[-1].layer.output_shape
 
     def __str__(self) -> str:
-        """Print as `12 blocks, stem 1->16 8x8 to head 32->10 2x2 h128 (3f2a91c0)`, a hash of all blocks."""
+        """Format as `12 blocks, stem 1->16 8x8 to head 32->10 2x2 h128 (3f2a91c0)`, with a hash of all."""
         digits = hashlib.sha256("\n".join(str(block) for block in self.blocks).encode()).hexdigest()[:8]
         count = len(self.blocks)
         ends = f"{self.blocks[0]} to {self.blocks[-1]}" if count > 1 else f"{self.blocks[0]}"
@@ -186,10 +186,11 @@ BlockOrPart = Block | Part
 
 @dataclass(frozen=True, slots=True)
 class SearchSpace:
-    """N layers and, at each, the candidates it may be: `choices[n][i]` is column i of layer n.
+    """N layers and the candidates of each: `choices[n][i]` is candidate i of layer n.
 
-    For a mesh `branches` holds the places of each branch's layers: the layers before them are the trunk,
-    whose output each branch gets, those behind are the tail, which gets the sum of the branches' outputs.
+    On a mesh `branches` holds the layer indices of each branch. The layers before the branches are the trunk,
+    whose output is the input of each branch; those after are the tail, whose input is the sum of the branch
+    outputs.
     """
 
     name: str
@@ -201,49 +202,49 @@ class SearchSpace:
 
     @property
     def main_path(self) -> tuple[int, ...]:
-        """Places of the layers in no branch: trunk and tail."""
+        """Indices of the layers in no branch: trunk and tail."""
         inside = {n for branch in self.branches for n in branch}
         return tuple(n for n in range(self.N) if n not in inside)
 
     @property
     def trunk(self) -> int:
-        """How many layers the trunk has; all of them where there is no branch."""
+        """Number of layers in the trunk; all layers if there are no branches."""
         return self.branches[0][0] if self.branches else self.N
 
     @property
     def N(self) -> int:
-        """Number of layers, stem and head among them."""
+        """Number of layers, including stem and head."""
         return len(self.layers)
 
     @property
     def R(self) -> int:
-        """Largest number of candidates a layer has."""
+        """Largest number of candidates of a layer."""
         return max(len(choices) for choices in self.choices)
 
     @property
     def input_elements(self) -> int:
-        """How many numbers one input image holds."""
+        """Number of elements of one input image."""
         return math.prod(self.input_shape)
 
     def blocks(self) -> tuple[Block, ...]:
-        """Every distinct (candidate, geometry), in order of first appearance."""
+        """List the distinct (candidate, geometry) pairs, in order of first appearance."""
         pairs = ((c, layer) for layer, cs in zip(self.layers, self.choices, strict=True) for c in cs)
         return tuple(dict.fromkeys(Block(candidate, layer) for candidate, layer in pairs))
 
 
 def valid_candidates(layer: Layer, candidates: tuple[Candidate, ...]) -> tuple[Candidate, ...]:
-    """Those of `candidates` that can stand at `layer`: 13 of the paper's where it keeps its shape, else 6."""
+    """Return the candidates that `layer` can have: of the paper's, all 13 if it keeps its shape, else 6."""
     return tuple(candidate for candidate in candidates if not _refusal(candidate, layer))
 
 
 def _refusal(candidate: Candidate, layer: Layer) -> str:
-    """Why a candidate cannot stand at a layer, empty where it can."""
-    own = candidate.operation
+    """Return why a layer cannot have a candidate; empty if it can."""
+    operation = candidate.operation
     if (candidate.shortcut or candidate.op == "identity") and not layer.keeps_shape:
         return f"{candidate.name} needs a layer that keeps its shape, got {layer}"
-    if layer.role != own.role:
-        return f"{candidate.name} cannot stand at a layer whose role is {layer.role}"
-    if own.hidden != (layer.hidden_channels > 0):
-        needed = "hidden_channels of 1 or more" if own.hidden else "no hidden_channels"
+    if layer.role != operation.role:
+        return f"{candidate.name} needs a layer of role {operation.role}, got role {layer.role}"
+    if operation.hidden != (layer.hidden_channels > 0):
+        needed = "hidden_channels of 1 or more" if operation.hidden else "no hidden_channels"
         return f"{candidate.name} needs {needed}, got {layer.hidden_channels}"
     return ""

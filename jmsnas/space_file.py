@@ -1,4 +1,4 @@
-"""Search spaces as TOML: the built-in ones, and those a user writes."""
+"""Load search spaces from TOML: builder-in ones and those of a user."""
 
 import itertools
 from collections.abc import Mapping
@@ -11,9 +11,9 @@ from jmsnas.space import HEAD, IDENTITY, STEM, Candidate, Layer, SearchSpace, va
 
 
 def load_space(name: str, user_folder: Path | None = None, branches: int = 0) -> SearchSpace:
-    """Load a space: a `.toml` file, else one of `user_folder`, else a built-in one.
+    """Load a search space: a `.toml` file, else NAME.toml in `user_folder`, else a builder-in one.
 
-    `branches`: 0 for a chain; else as many parallel branches as the file's [mesh] describes for a mesh.
+    `branches`: 0 for a chain; for a mesh the number of parallel branches, made from the file's [mesh].
     Raises SpaceError.
     """
     path = find_toml("spaces", name, user_folder, SpaceError)
@@ -21,17 +21,17 @@ def load_space(name: str, user_folder: Path | None = None, branches: int = 0) ->
 
 
 def space_from_toml(table: Mapping[str, Any], where: str, branches: int = 0) -> SearchSpace:
-    """Make a space from a TOML document; docs/files.md describes its keys. Raises SpaceError."""
+    """Make a search space from a TOML document; docs/files.md lists its keys. Raises SpaceError."""
     refuse_unknown_keys(table, _SPACE_KEYS, where, SpaceError)
     if branches and "mesh" not in table:
         raise SpaceError(
-            f"{where} has no [mesh]: a mesh needs its layers as [[mesh.trunk]], [[mesh.branch]] and "
-            "[[mesh.tail]], see docs/files.md"
+            f"{where} has no [mesh]: expected the layers of a mesh as [[mesh.trunk]], [[mesh.branch]] and "
+            "[[mesh.tail]]; see docs/files.md"
         )
     try:
         return _space(table, where, branches)
     except KeyError as error:
-        raise SpaceError(f"{where} lacks the key {error}: a space has {', '.join(_SPACE_KEYS)}") from error
+        raise SpaceError(f"{where} lacks the key {error}: expected {', '.join(_SPACE_KEYS)}") from error
     except (TypeError, ValueError, AttributeError) as error:
         raise SpaceError(f"{where} has a value of the wrong kind: {error}") from error
 
@@ -41,7 +41,7 @@ _STAGE_KEYS = ("layers", "channels", "stride", "candidates")
 
 
 class _Builder:
-    """Layers as they are added, each behind the one before or behind `shape`."""
+    """Appends layers, each with the input shape `self.shape`."""
 
     def __init__(self, candidates: tuple[Candidate, ...], where: str, first: Layer) -> None:
         self.candidates, self.where = candidates, where
@@ -57,12 +57,12 @@ class _Builder:
     def add_stage(self, stage: Mapping[str, Any]) -> None:
         refuse_unknown_keys(stage, _STAGE_KEYS, f"{self.where} [[stage]]", SpaceError)
         named = stage.get("candidates")
-        own = self.candidates if named is None else tuple(Candidate.parse(name) for name in named)
+        candidates = self.candidates if named is None else tuple(Candidate.parse(name) for name in named)
         for index in range(int(stage["layers"])):
             in_channels, height, width = self.shape
             stride = int(stage["stride"]) if index == 0 else 1
             layer = Layer(in_channels, int(stage["channels"]), stride, height, width)
-            choices = valid_candidates(layer, own)
+            choices = valid_candidates(layer, candidates)
             if not choices or len(set(choices)) < len(choices):
                 names = ", ".join(c.name for c in choices) or "none"
                 raise SpaceError(
@@ -79,42 +79,42 @@ def _space(table: Mapping[str, Any], where: str, branches: int) -> SearchSpace:
     refuse_unknown_keys(stem, ("channels", "stride"), f"{where} [stem]", SpaceError)
     refuse_unknown_keys(head, ("channels",), f"{where} [head]", SpaceError)
     first = Layer(channels, int(stem["channels"]), int(stem["stride"]), height, width, "stem")
-    built, places = _Builder(candidates, where, first), tuple[tuple[int, ...], ...]()
+    builder, branch_layers = _Builder(candidates, where, first), tuple[tuple[int, ...], ...]()
     if branches:
-        places = _add_mesh(built, table["mesh"], where, branches)
+        branch_layers = _add_mesh(builder, table["mesh"], where, branches)
     else:
         for stage in table["stage"]:
-            built.add_stage(stage)
-    in_channels, in_height, in_width = built.shape
-    built.add(Layer(in_channels, classes, 1, in_height, in_width, "head", int(head["channels"])), (HEAD,))
-    shape, layers, choices = (channels, height, width), tuple(built.layers), tuple(built.choices)
-    return SearchSpace(str(table["name"]), shape, classes, layers, choices, places)
+            builder.add_stage(stage)
+    in_channels, in_height, in_width = builder.shape
+    builder.add(Layer(in_channels, classes, 1, in_height, in_width, "head", int(head["channels"])), (HEAD,))
+    shape, layers, choices = (channels, height, width), tuple(builder.layers), tuple(builder.choices)
+    return SearchSpace(str(table["name"]), shape, classes, layers, choices, branch_layers)
 
 
 def _add_mesh(
-    built: _Builder, mesh: Mapping[str, Any], where: str, branches: int
+    builder: _Builder, mesh: Mapping[str, Any], where: str, branches: int
 ) -> tuple[tuple[int, ...], ...]:
-    """Add trunk, branches and tail; gives the places of each branch's layers."""
+    """Add trunk, branches and tail; returns the layer indices of each branch."""
     refuse_unknown_keys(mesh, ("trunk", "branch", "tail"), f"{where} [mesh]", SpaceError)
     for stage in mesh.get("trunk", ()):
-        built.add_stage(stage)
-    fork, places, shapes = built.shape, [], []
+        builder.add_stage(stage)
+    trunk_shape, branch_layers, shapes = builder.shape, [], []
     for number in range(1, branches + 1):
-        built.shape, begin = fork, len(built.layers)
+        builder.shape, start = trunk_shape, len(builder.layers)
         for stage in mesh["branch"]:
             if number in stage.get("only", (number,)):
-                built.add_stage({key: value for key, value in stage.items() if key != "only"})
-        places.append(tuple(range(begin, len(built.layers))))
-        shapes.append(built.shape)
-    if not all(places) or len(set(shapes)) > 1:
+                builder.add_stage({key: value for key, value in stage.items() if key != "only"})
+        branch_layers.append(tuple(range(start, len(builder.layers))))
+        shapes.append(builder.shape)
+    if not all(branch_layers) or len(set(shapes)) > 1:
         ends = ", ".join(str(shape) for shape in shapes)
         raise SpaceError(
-            f"{where}: every branch needs one layer or more and all branches the same output shape, since "
-            f"their outputs are summed: got {ends}"
+            f"{where}: every branch needs one layer or more, and all branches the same output shape, since "
+            f"their outputs are summed; got {ends}"
         )
     for stage in mesh.get("tail", ()):
-        built.add_stage(stage)
-    return tuple(places)
+        builder.add_stage(stage)
+    return tuple(branch_layers)
 
 
 def _candidates(table: Mapping[str, Any], where: str) -> tuple[Candidate, ...]:
@@ -129,7 +129,7 @@ def _candidates(table: Mapping[str, Any], where: str) -> tuple[Candidate, ...]:
 def mbconv_candidates(
     kernel_sizes: tuple[int, ...] = (3, 5, 7), expansions: tuple[int, ...] = (3, 6), identity: bool = True
 ) -> tuple[Candidate, ...]:
-    """Kernel sizes x expansions x (shortcut or not), then Identity: the paper's 6 x 2 + 1 = 13."""
+    """List kernel sizes x expansions x (shortcut or not), then Identity: by default the paper's 13."""
     grid = itertools.product((True, False), kernel_sizes, expansions)
     found = tuple(Candidate(k, e, shortcut) for shortcut, k, e in grid)
     return found + ((IDENTITY,) if identity else ())

@@ -1,8 +1,9 @@
-"""The devices and the links between them: a chain (Fig. 2(a) of the paper) or a mesh (Fig. 2(b)).
+"""Topology of devices and links: a chain (Fig. 2(a) of the paper) or a mesh (Fig. 2(b)).
 
-C is the set of devices in line, T the tree (its root r and r's children, which run in parallel).
+C is the set of devices in series, T the tree (its root r and the children of r, which run in parallel).
 """
 
+import itertools
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -24,7 +25,7 @@ FAN_OUTS = ("broadcast", "serial")
 class Link:
     """A directed link; sending b bytes takes epsilon = delay_s + 8 b / capacity_bps.
 
-    `wire` is the number format of activations on it. The paper's links have delay 0 (Table I).
+    `wire` is the number format of activations on the link. The paper's links have delay 0 (Table I).
     """
 
     source: str
@@ -34,7 +35,7 @@ class Link:
     wire: str = "float32"
 
     def __post_init__(self) -> None:
-        """Refuse a link that cannot carry anything."""
+        """Raise TopologyError for an invalid rate or number format."""
         if not (self.capacity_bps > 0 and math.isfinite(self.capacity_bps)):
             raise TopologyError(
                 f"link {self.source} -> {self.target} has rate {format_rate(self.capacity_bps)}: "
@@ -47,27 +48,27 @@ class Link:
             )
 
     def epsilon_s(self, sent_bytes: float) -> float:
-        """Seconds to send `sent_bytes` (epsilon of equations (1) and (2))."""
+        """Return the seconds to send `sent_bytes` (epsilon of equations (1) and (2))."""
         return self.delay_s + 8 * sent_bytes / self.capacity_bps
 
 
 @dataclass(frozen=True, slots=True)
 class Topology:
-    """Devices in the order data meets them, the links between neighbours, and how splits may be made.
+    """Devices in the order of the data flow, the links between neighbours, and the constraints on splits.
 
     Attributes
     ----------
     root, children
         The tree of equation (2): both empty on a chain.
     input_encoding
-        What the raw image is on the wire when no layer runs before a link: `uint8` or `float32`.
+        Format of the raw image on a link that no layer runs before: `uint8` or `float32`.
     policy
-        `strict`: every device runs at least one layer (the paper); `relay`: a device may only pass on;
-        `stop-early`: the result may stay where the last layer ran.
+        `strict`: every device runs at least one layer (the paper); `relay`: a device may run none and
+        forward only; `stop-early`: the result may stay where the last layer ran.
     fan_out
-        How the root reaches its children: one `broadcast` (the paper) or copies one after the other.
+        How the root sends to its children: one `broadcast` (the paper), or `serial` copies.
     returns
-        Whether the result goes back to the first device, over the same links the other way.
+        Whether the result returns to the first device, over the same links in reverse.
     """
 
     name: str
@@ -81,7 +82,7 @@ class Topology:
     returns: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse devices, links and choices that do not fit together."""
+        """Raise TopologyError for inconsistent devices, links or settings."""
         for what, value, known in (
             ("input", self.input_encoding, INPUT_BYTES),
             ("policy", self.policy, POLICIES),
@@ -89,17 +90,17 @@ class Topology:
         ):
             if value not in known:
                 raise TopologyError(
-                    f"network {self.name} has {what} {value!r}: expected one of {', '.join(known)}"
+                    f"topology {self.name} has {what} {value!r}: expected one of {', '.join(known)}"
                 )
         names = [device.name for device in self.devices]
         if not names or len(set(names)) < len(names):
             raise TopologyError(
-                f"network {self.name} needs devices with different names, got {', '.join(names) or 'none'}"
+                f"topology {self.name} needs devices with different names, got {', '.join(names) or 'none'}"
             )
         unknown = {self.root, *self.children} - {"", *names}
         if unknown or bool(self.root) != bool(self.children) or self.root in self.children:
             raise TopologyError(
-                f"network {self.name} has a tree of root {self.root!r} and children {self.children!r}: "
+                f"topology {self.name} has a tree of root {self.root!r} and children {self.children!r}: "
                 f"expected a root and its children among the devices {', '.join(names)}"
             )
         for device in self.devices:
@@ -112,25 +113,25 @@ class Topology:
             self.link(source, target)
         if len(self.links) != len(self._hops()):
             raise TopologyError(
-                f"network {self.name} has {len(self.links)} links, expected one for each of "
+                f"topology {self.name} has {len(self.links)} links, expected one for each of "
                 + ", ".join(f"{source} -> {target}" for source, target in self._hops())
             )
 
     def _hops(self) -> list[tuple[str, str]]:
-        line = self.main_path
-        hops = list(zip(line, line[1:], strict=False))
+        path = self.main_path
+        hops = list(itertools.pairwise(path))
         if not self.root:
             return hops
-        behind = line[line.index(self.root) + 1 :]
-        if not behind:
+        after = path[path.index(self.root) + 1 :]
+        if not after:
             raise TopologyError(
-                f"network {self.name} needs a device behind its tree, where the branches are joined"
+                f"topology {self.name} needs a device after its tree, which joins the branches"
             )
-        hops.remove((self.root, behind[0]))
+        hops.remove((self.root, after[0]))
         return (
             hops
             + [(self.root, child) for child in self.children]
-            + [(child, behind[0]) for child in self.children]
+            + [(child, after[0]) for child in self.children]
         )
 
     @property
@@ -140,7 +141,7 @@ class Topology:
 
     @property
     def main_path(self) -> tuple[str, ...]:
-        """The devices but the children, in order: all of a chain; C and the root of a mesh."""
+        """All devices except the children, in order: all of a chain; C and the root of a mesh."""
         return tuple(device.name for device in self.devices if device.name not in self.children)
 
     @property
@@ -150,30 +151,30 @@ class Topology:
 
     @property
     def chain(self) -> tuple[str, ...]:
-        """C: the devices that are not in the tree, in order."""
+        """C: the devices outside the tree, in order."""
         return tuple(device.name for device in self.devices if device.name not in self.tree)
 
     def device(self, name: str) -> Device:
-        """Find a device by name. Raises NetworkError."""
+        """Find a device by name. Raises TopologyError."""
         for device in self.devices:
             if device.name == name:
                 return device
         known = ", ".join(device.name for device in self.devices)
-        raise TopologyError(f"network {self.name} has no device {name!r}: expected one of {known}")
+        raise TopologyError(f"topology {self.name} has no device {name!r}: expected one of {known}")
 
     def link(self, source: str, target: str) -> Link:
-        """Find the link from `source` to `target`. Raises NetworkError."""
+        """Find the link from `source` to `target`. Raises TopologyError."""
         for link in self.links:
             if (link.source, link.target) == (source, target):
                 return link
-        raise TopologyError(f"network {self.name} lacks a link {source} -> {target}")
+        raise TopologyError(f"topology {self.name} lacks a link {source} -> {target}")
 
 
 TOPOLOGY_KEYS = ("name", "input", "policy", "fan_out", "return", "device", "link", "tree")
 
 
 def topology_from_toml(table: Mapping[str, Any], where: str) -> Topology:
-    """Make a network from a TOML document; docs/files.md describes its keys. Raises NetworkError."""
+    """Make a topology from a TOML document; docs/files.md lists its keys. Raises TopologyError."""
     refuse_unknown_keys(table, TOPOLOGY_KEYS, where, TopologyError)
     tree = table.get("tree", {})
     try:
@@ -205,7 +206,10 @@ _DEVICE_UNITS: dict[str, tuple[str, Callable[[str], float]]] = {
 
 
 def device_from_toml(entry: Mapping[str, Any], where: str) -> Device:
-    """Make a device from a [[device]] of a file. Raises what is wrong with it."""
+    """Make a device from a [[device]] table.
+
+    Raises TopologyError, UnitError, KeyError, TypeError, ValueError.
+    """
     known = ("name", "table", "role", "runtime", *_DEVICE_COUNTS, *_DEVICE_UNITS)
     refuse_unknown_keys(entry, known, f"{where} [[device]]", TopologyError)
     name = str(entry["name"])
@@ -218,7 +222,10 @@ def device_from_toml(entry: Mapping[str, Any], where: str) -> Device:
 
 
 def link_from_toml(entry: Mapping[str, Any], where: str) -> Link:
-    """Make a link from a [[link]] of a file. Raises what is wrong with it."""
+    """Make a link from a [[link]] table.
+
+    Raises TopologyError, UnitError, KeyError, AttributeError.
+    """
     refuse_unknown_keys(entry, ("from", "to", "rate", "delay", "wire"), f"{where} [[link]]", TopologyError)
     return Link(
         source=str(entry["from"]),
@@ -230,6 +237,9 @@ def link_from_toml(entry: Mapping[str, Any], where: str) -> Link:
 
 
 def load_topology(name: str, user_folder: Path | None = None) -> Topology:
-    """Load a network: a `.toml` file, else one of `user_folder`, else a built-in one. Raises NetworkError."""
+    """Load a topology: a `.toml` file, else NAME.toml in `user_folder`, else a built-in one.
+
+    Raises TopologyError, UnitError.
+    """
     path = find_toml("topologies", name, user_folder, TopologyError)
     return topology_from_toml(read_toml(path, TopologyError), str(path))

@@ -1,4 +1,4 @@
-"""Units as people type and read them: `120ms`, `25Mbit/s`, `10m`. Inside: seconds, bits per second."""
+"""Parse and format quantities with units, such as `120ms` and `25Mbit/s`; SI base units internally."""
 
 import math
 import re
@@ -29,32 +29,32 @@ def _parse(text: str, units: dict[str, float], what: str, example: str) -> float
 
 
 def parse_duration(text: str) -> float:
-    """Read a duration such as `120ms`, `1.5s`, `10m`; seconds. Raises UnitError."""
+    """Parse a duration such as `120ms`, `1.5s` or `10m` into seconds. Raises UnitError."""
     return _parse(text, _SECONDS, "duration", "120ms")
 
 
 def parse_rate(text: str) -> float:
-    """Read a link rate such as `25Mbit/s` (decimal: 1 Mbit = 10^6 bit); bits per second. Raises UnitError."""
+    """Parse a link rate such as `25Mbit/s` (1 Mbit = 10^6 bit) into bits per second. Raises UnitError."""
     return _parse(text, _BITS_PER_SECOND, "link rate", "25Mbit/s")
 
 
 def parse_bytes(text: str) -> float:
-    """Read a size such as `512MB` (decimal) or `1GiB`; bytes. Raises UnitError."""
+    """Parse a size such as `512MB` (decimal) or `1GiB` into bytes. Raises UnitError."""
     return _parse(text, _BYTES, "size", "512MB")
 
 
 def parse_power(text: str) -> float:
-    """Read a power such as `5W` or `300mW`; watts. Raises UnitError."""
+    """Parse a power such as `5W` or `300mW` into watts. Raises UnitError."""
     return _parse(text, _WATTS, "power", "5W")
 
 
 def parse_energy(text: str) -> float:
-    """Read an energy such as `0.2J` or `35mJ`; joules. Raises UnitError."""
+    """Parse an energy such as `0.2J` or `35mJ` into joules. Raises UnitError."""
     return _parse(text, _JOULES, "energy", "35mJ")
 
 
 def format_duration(seconds: float) -> str:
-    """Print seconds with the unit a person would choose, four digits: `1.234 ms`, `85.2 us`."""
+    """Format seconds in s, ms or us with four significant digits: `1.234 ms`, `85.2 us`."""
     for unit, factor in (("s", 1.0), ("ms", 1e-3)):
         if abs(seconds) >= factor:
             return f"{seconds / factor:.4g} {unit}"
@@ -62,5 +62,5 @@ def format_duration(seconds: float) -> str:
 
 
 def format_rate(bits_per_second: float) -> str:
-    """Print a link rate in Mbit/s."""
+    """Format a link rate in Mbit/s."""
     return f"{bits_per_second / 1e6:g} Mbit/s"

@@ -41,7 +41,7 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
 
 def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(StorageError, match="cannot write .*file.*choose another place with --workspace"):
+    with pytest.raises(StorageError, match="cannot write .*file.*choose another folder with --workspace"):
         make_folder(tmp_path / "file" / "below")
     with pytest.raises(StorageError, match="cannot write"):
         write_atomic(tmp_path / "file" / "a", b"")

@@ -140,9 +140,9 @@ def test_onnxruntime_computes_the_same(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be() -> None:
-    with pytest.raises(SpaceError, match="unknown network 'mobilnet_v3_larg': expected mobilenet_v3_large"):
+    with pytest.raises(SpaceError, match="unknown model 'mobilnet_v3_larg': expected mobilenet_v3_large"):
         mobilenet("mobilnet_v3_larg")
-    with pytest.raises(SpaceError, match="unknown network 'resnet18': expected mobilenet_v1 or .*v3_large"):
+    with pytest.raises(SpaceError, match="unknown model 'resnet18': expected mobilenet_v1 or .*v3_large"):
         mobilenet("resnet18")
     with pytest.raises(SpaceError, match="width above 0 and up to 16, as in 0.5, got -1"):
         mobilenet("mobilenet_v2", width=-1)

@@ -23,7 +23,7 @@ def test_only_what_was_not_measured_here_is_named() -> None:
     kinds = {"ue": "measured", "phone": "published", "pi": "published", "cloud": "simulated"}
     devices = [{"name": n, "origin": o, "simulated": o == "simulated"} for n, o in kinds.items()]
     assert origin_notes([*devices, *devices]) == (
-        "T rests on SIMULATED latencies of cloud.",
-        "T rests on published latencies of phone, pi, measured by others.",
+        "T is based on SIMULATED latencies of cloud.",
+        "T is based on published latencies of phone, pi, measured by others.",
     )
     assert origin_notes(devices[:1]) == ()

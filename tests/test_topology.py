@@ -55,7 +55,7 @@ def test_the_users_file_goes_first(tmp_path: Path, chain: dict[str, Any]) -> Non
     assert load_topology(str(tmp_path / "chain.toml")).links[0].capacity_bps == 100e6
 
 
-def test_an_unknown_network() -> None:
+def test_an_unknown_topology() -> None:
     with pytest.raises(TopologyError, match="unknown topology 'star': expected one of chain, desk"):
         load_topology("star")
 
@@ -64,7 +64,7 @@ def wrong(table: dict[str, Any], **changes: Any) -> dict[str, Any]:
     return {**table, **changes}
 
 
-def test_what_no_network_can_be(chain: dict[str, Any]) -> None:
+def test_what_no_topology_can_be(chain: dict[str, Any]) -> None:
     links, devices = chain["link"], chain["device"]
     with pytest.raises(TopologyError, match="unknown keys speed"):
         topology_from_toml(wrong(chain, speed=3), "n.toml")
@@ -95,7 +95,7 @@ def test_what_no_network_can_be(chain: dict[str, Any]) -> None:
 def test_what_no_tree_can_be() -> None:
     with pytest.raises(TopologyError, match="expected a root and its children among the devices ue, sbs"):
         topology_from_toml(wrong(MESH, tree={"root": "sbs", "children": ["x"]}), "n.toml")
-    with pytest.raises(TopologyError, match="needs a device behind its tree"):
+    with pytest.raises(TopologyError, match="needs a device after its tree"):
         topology_from_toml(wrong(MESH, device=MESH["device"][:-1]), "n.toml")
 
 
@@ -130,7 +130,7 @@ def test_limits_that_contradict_one_another(chain: dict[str, Any]) -> None:
         with_ue(min_layers=3, max_layers=2)
     with pytest.raises(TopologyError, match="pi4 has layers = 1, min_layers 2 and max_layers None: expected"):
         with_ue(layers=1, min_layers=2)
-    with pytest.raises(TopologyError, match="pi4 has an energy limit and no power: state its power while"):
+    with pytest.raises(TopologyError, match="pi4 has an energy limit but no power: add its power while"):
         with_ue(energy="1J")
     with pytest.raises(TopologyError, match="policy strict gives every device a layer, device pi4 has max_l"):
         with_ue(max_layers=0)

@@ -1,22 +1,34 @@
-"""The command line: one file a verb; each parses, calls one library function, prints."""
+"""Command line of JMSNAS: one module per command, which parses, calls the library and prints."""
 
+import sys
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
 
-class _InOrder(TyperGroup):
-    """Verbs and groups of verbs in the order a person meets them."""
+class _Commands(TyperGroup):
+    """Commands in the order of a typical workflow."""
 
     def list_commands(self, ctx: Any) -> list[str]:
         return sorted(super().list_commands(ctx), key=_ORDER.index)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args[0] in ("search", "sweep", "split") and any(
+            arg == "--network" or arg.startswith("--network=") for arg in args
+        ):
+            print(
+                "jmsnas: there is no option --network: name devices and links with --topology NAME or "
+                "--topology FILE.toml",
+                file=sys.stderr,
+            )
+            raise typer.Exit(2)
+        return super().resolve_command(ctx, args)
+
 
 app = typer.Typer(
     name="jmsnas",
-    cls=_InOrder,
-    help="From a measured device to a searched and split neural network. Start with: jmsnas quickstart",
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -26,10 +38,10 @@ app = typer.Typer(
 
 @app.callback()
 def _root() -> None:
-    """From a measured device to a searched and split neural network. Start with: jmsnas quickstart."""
+    """Profile devices; search, split and deploy neural networks on them. Start with: jmsnas quickstart."""
 
 
-from jmsnas.cli import (  # noqa: E402 - each registers its verb on app
+from jmsnas.cli import (  # noqa: E402 - each registers its command on app
     agent,  # noqa: F401
     certs,  # noqa: F401
     compare,  # noqa: F401
@@ -48,7 +60,6 @@ from jmsnas.cli import (  # noqa: E402 - each registers its verb on app
     table_import,  # noqa: F401
 )
 
-# In the order a person meets them; `table` is a group of verbs.
 _ORDER = (
     "quickstart",
     "devices",

@@ -6,14 +6,9 @@ from typing import Annotated
 import typer
 
 from jmsnas.cli import app
-from jmsnas.cli.terminal import (
-    DEFAULT_WORKSPACE,
-    JsonOption,
-    WorkspaceOption,
-    one_line_errors,
-    print_json,
-    workspace,
-)
+from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
+from jmsnas.cli.terminal import one_line_errors, print_json
+from jmsnas.workspace import Workspace
 
 _HELP = """Make a small CA and a certificate a device, so that devices know each other (mutual TLS).
 
@@ -43,7 +38,7 @@ def certs_command(
     from jmsnas.deploy.transport.certificates import make_certificates
     from jmsnas.deploy.transport.identity import fingerprint
 
-    place = out or workspace(folder).certs
+    place = out or Workspace(folder).certs
     made = make_certificates(place, tuple(dict.fromkeys(device)), days)
     prints = {own.name: fingerprint((own / "device.pem").read_bytes()) for own in made}
     if as_json:

@@ -6,16 +6,9 @@ from typing import Annotated
 import typer
 
 from jmsnas.cli import app
-from jmsnas.cli.terminal import (
-    DEFAULT_WORKSPACE,
-    JsonOption,
-    WorkspaceOption,
-    log,
-    one_line_errors,
-    print_json,
-    progress_bar,
-    workspace,
-)
+from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
+from jmsnas.cli.terminal import log, one_line_errors, print_json, progress_bar
+from jmsnas.workspace import Workspace
 
 _HELP = """Put searched networks beside MobileNet V1, V2 and V3: accuracy, T, bytes, parameters, MACs, energy.
 
@@ -58,7 +51,7 @@ def compare_command(
     from jmsnas.cli.compare_output import comparison_entries, select_runs, table_lines
     from jmsnas.report.comparison_page import write_comparison
 
-    place = workspace(folder)
+    place = Workspace(folder)
     found = select_runs(place, runs or ())
     with progress_bar() as progress:
         entries = comparison_entries(place, found, train, data_dir, progress, log)

@@ -6,18 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from jmsnas.cli import app
-from jmsnas.cli.terminal import (
-    DEFAULT_WORKSPACE,
-    JsonOption,
-    WorkspaceOption,
-    log,
-    one_line_errors,
-    print_json,
-    progress_bar,
-    warn,
-    warn_simulated,
-    workspace,
-)
+from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
+from jmsnas.cli.terminal import log, one_line_errors, print_json, progress_bar, warn, warn_simulated
+from jmsnas.workspace import Workspace
 
 _HELP = """Send a run's parts to its devices, run images through them, and print predicted beside measured.
 
@@ -69,7 +60,7 @@ def deploy_command(
     from jmsnas.deploy.leader.calibration import calibrate as keep_calibration
     from jmsnas.report.run_page import find_run
 
-    place = workspace(folder)
+    place = Workspace(folder)
     own_cuts = parse_cuts(cuts) if cuts else None
     with ExitStack() as stack:
         progress = stack.enter_context(progress_bar())

@@ -5,15 +5,10 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from jmsnas.cli import app
-from jmsnas.cli.terminal import (
-    DEFAULT_WORKSPACE,
-    JsonOption,
-    WorkspaceOption,
-    one_line_errors,
-    print_json,
-    workspace,
-)
+from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
+from jmsnas.cli.terminal import one_line_errors, print_json
 from jmsnas.origin import origin_label
+from jmsnas.workspace import Workspace
 
 if TYPE_CHECKING:
     from jmsnas.profiler.table.latency_table import BlockRow
@@ -35,7 +30,7 @@ Next: jmsnas profile --device NAME, or for a table of others: jmsnas fit-estimat
 @one_line_errors
 def devices_command(folder: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
     """Parse, look, print."""
-    document = describe_devices(workspace(folder), datetime.now(UTC))
+    document = describe_devices(Workspace(folder), datetime.now(UTC))
     if as_json:
         print_json(document)
         return

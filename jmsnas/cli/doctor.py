@@ -3,14 +3,9 @@
 import typer
 
 from jmsnas.cli import app
-from jmsnas.cli.terminal import (
-    DEFAULT_WORKSPACE,
-    JsonOption,
-    WorkspaceOption,
-    one_line_errors,
-    print_json,
-    workspace,
-)
+from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
+from jmsnas.cli.terminal import one_line_errors, print_json
+from jmsnas.workspace import Workspace
 
 _HELP = """Look at this host: libraries, processor, clock, governor, certificates, agents of devices.toml.
 
@@ -27,7 +22,7 @@ def doctor_command(folder: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOpt
 
     from jmsnas.deploy.doctor import check_host
 
-    found = check_host(workspace(folder))
+    found = check_host(Workspace(folder))
     if as_json:
         print_json({"findings": [asdict(finding) for finding in found]})
     else:

@@ -6,18 +6,9 @@ from typing import Annotated
 import typer
 
 from jmsnas.cli import app
-from jmsnas.cli.terminal import (
-    DEFAULT_WORKSPACE,
-    JsonOption,
-    SeedOption,
-    WorkspaceOption,
-    one_line_errors,
-    print_json,
-    progress_bar,
-    warn,
-    warn_simulated,
-    workspace,
-)
+from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, SeedOption, WorkspaceOption
+from jmsnas.cli.terminal import one_line_errors, print_json, progress_bar, warn, warn_simulated
+from jmsnas.workspace import Workspace
 
 _HELP = """Fit a latency estimator U(.) to every profiled device and run time, and judge it.
 
@@ -57,7 +48,7 @@ def fit_estimator_command(
     from jmsnas.cli.fit_estimator_output import draw_evaluation, fitted_document, print_fitted
     from jmsnas.estimators.fit_tables import fit_tables
 
-    place = workspace(folder)
+    place = Workspace(folder)
     with progress_bar() as progress:
         found = fit_tables(place, device or (), table or (), seed, force, progress, warn)
     warn_simulated(list(dict.fromkeys(each.estimator.device for each in found if each.estimator.simulated)))

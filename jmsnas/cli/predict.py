@@ -5,17 +5,9 @@ from typing import Annotated
 import typer
 
 from jmsnas.cli import app
-from jmsnas.cli.terminal import (
-    DEFAULT_WORKSPACE,
-    JsonOption,
-    SeedOption,
-    WorkspaceOption,
-    one_line_errors,
-    print_json,
-    progress_bar,
-    warn_simulated,
-    workspace,
-)
+from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, SeedOption, WorkspaceOption
+from jmsnas.cli.terminal import one_line_errors, print_json, progress_bar, warn_simulated
+from jmsnas.workspace import Workspace
 
 _HELP = """Predict the seconds of a block, an architecture or a run's network on a device.
 
@@ -78,7 +70,7 @@ def predict_command(
     """Parse, predict on each device, print."""
     from jmsnas.cli.predict_input import prediction_columns, requested_blocks
 
-    place = workspace(folder)
+    place = Workspace(folder)
     part, cuts = requested_blocks(place, block or (), (input_shape, out, stride), arch, space, run)
 
     from jmsnas.cli.predict_output import device_document, print_predictions

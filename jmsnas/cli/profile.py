@@ -6,19 +6,9 @@ from typing import Annotated, Any
 import typer
 
 from jmsnas.cli import app
-from jmsnas.cli.terminal import (
-    DEFAULT_WORKSPACE,
-    JsonOption,
-    SeedOption,
-    WorkspaceOption,
-    log,
-    one_line_errors,
-    print_json,
-    progress_bar,
-    warn,
-    warn_simulated,
-    workspace,
-)
+from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, SeedOption, WorkspaceOption
+from jmsnas.cli.terminal import log, one_line_errors, print_json, progress_bar, warn, warn_simulated
+from jmsnas.workspace import Workspace
 
 _EXAMPLES = """Measure every block of a search space on a device, into tables/DEVICE.parquet.
 
@@ -128,7 +118,7 @@ def profile_command(
     from jmsnas.space_file import load_space
     from jmsnas.units import parse_duration
 
-    place, devices = workspace(folder), list(dict.fromkeys(device or ["local"]))
+    place, devices = Workspace(folder), list(dict.fromkeys(device or ["local"]))
     budget_s = parse_duration(budget) if budget is not None else None
     if model is not None:
         from jmsnas.cli.profile_model import print_model, profile_model

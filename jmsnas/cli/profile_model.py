@@ -73,4 +73,4 @@ def print_model(document: dict[str, Any]) -> None:
             f"  {document['converged']} within 1 %; their sum {ms(document['sum_s'])}, the whole as one call "
             f"{ms(document['whole_s'])} ({document['runtime']})"
         )
-    print(f"\nNext: jmsnas split {document['model']} --network desk")
+    print(f"\nNext: jmsnas split {document['model']} --topology desk")

@@ -6,21 +6,11 @@ from typing import Annotated
 import typer
 
 from jmsnas.cli import app
+from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, SeedOption, WorkspaceOption
 from jmsnas.cli.search import dated_name
 from jmsnas.cli.search_output import print_result, simulated_devices
-from jmsnas.cli.terminal import (
-    DEFAULT_WORKSPACE,
-    JsonOption,
-    SeedOption,
-    WorkspaceOption,
-    log,
-    one_line_errors,
-    print_json,
-    progress_bar,
-    warn,
-    warn_simulated,
-    workspace,
-)
+from jmsnas.cli.terminal import log, one_line_errors, print_json, progress_bar, warn, warn_simulated
+from jmsnas.workspace import Workspace
 
 _HELP = """The whole way on this machine, under five minutes: profile, fit, search, split, deploy, report.
 
@@ -41,7 +31,7 @@ def quickstart_command(
     as_json: JsonOption = False,
 ) -> None:
     """Run the five steps, each one library call, and print what was found."""
-    began, place = time.monotonic(), workspace(folder)
+    began, place = time.monotonic(), Workspace(folder)
     run_name = dated_name("desk", "digits", seed)
     log("1/5 profile: every block of space digits on this host, in onnxruntime")
     from jmsnas.profiler.profile import ProfileOptions, profile_device
@@ -80,4 +70,4 @@ def quickstart_command(
     print()
     print_deployment(deployed.document)
     print(f"\nReport: {page.resolve().as_uri()}\nThe whole took {time.monotonic() - began:.0f} s.")
-    print("Next: jmsnas search --topology chain --network desk --t-const 1ms, or: jmsnas profile --help")
+    print("Next: jmsnas search --topology desk --t-const 1ms, or: jmsnas profile --help")

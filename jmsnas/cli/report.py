@@ -5,15 +5,9 @@ from typing import Annotated
 import typer
 
 from jmsnas.cli import app
-from jmsnas.cli.terminal import (
-    DEFAULT_WORKSPACE,
-    JsonOption,
-    WorkspaceOption,
-    one_line_errors,
-    print_json,
-    progress_bar,
-    workspace,
-)
+from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
+from jmsnas.cli.terminal import one_line_errors, print_json, progress_bar
+from jmsnas.workspace import Workspace
 
 _HELP = """Write report.html and PNG pictures into the folder of a finished run.
 
@@ -44,7 +38,7 @@ def report_command(
     """Parse, write each page, say where it lies."""
     from jmsnas.report.run_page import find_run, newest_run, write_report
 
-    place = workspace(folder)
+    place = Workspace(folder)
     found = [find_run(place, text) for text in runs or ()] or [newest_run(place)]
     pages = []
     for run in found:

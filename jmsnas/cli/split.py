@@ -1,115 +1,115 @@
-"""`jmsnas split`: the best split of a fixed network, by any method, and what would change it."""
+"""`jmsnas split`: find the best split of a model over a topology, and explain it."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from jmsnas.cli import app
-from jmsnas.cli.terminal import (
-    DEFAULT_WORKSPACE,
-    JsonOption,
-    WorkspaceOption,
-    log,
-    one_line_errors,
-    print_json,
-    progress_bar,
-    warn,
-    workspace,
-)
+from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, PolicyOption, WorkspaceOption, options_from
+from jmsnas.cli.terminal import log, one_line_errors, print_json, progress_bar, warn
+from jmsnas.workspace import Workspace
 
-_HELP = """Find the best split of a fixed network over devices and links: proven, in milliseconds.
+_HELP = """Find the best split of a model over devices and links, proven optimal, in milliseconds.
 
-NETWORK is a finished run, mobilenet_v1, _v2, _v3_small or _v3_large, any classifier of torchvision by name,
-or a file ending in .onnx. Or give a table of your own times and sizes with --costs.
+MODEL is a finished run, mobilenet_v1, _v2, _v3_small or _v3_large, any classifier of torchvision by name,
+or a file ending in .onnx. Or give a table of your own latencies and sizes with --costs.
 
 [bold]Examples[/bold]
 
-  jmsnas split mobilenet_v2                             over the paper's chain of devices (SIMULATED)
+  jmsnas split mobilenet_v2 --topology chain            over the paper's chain of devices (SIMULATED)
 
-  jmsnas split resnet50 --policy relay --explain        what T is made of, and what would make it shorter
+  jmsnas split resnet50 --policy relay --explain        the terms of T, and changes that would reduce it
 
   jmsnas split --costs mine.toml --input float32        your own table (docs/split.md)
 
-  jmsnas split mobilenet_v2 --policy relay --sweep rate=1..200Mbit/s      plans by link rate
+  jmsnas split mobilenet_v2 --policy relay --sweep rate=1..200Mbit/s      best splits by link rate
 
-  jmsnas split first --method hivemind                  a run's network, as another method cuts it
+  jmsnas split first --method hivemind                  a run's model, split by another method
 
-Next: jmsnas split NETWORK --pictures FOLDER
+Next: jmsnas split MODEL --pictures FOLDER
 """
 
 
-@app.command("split", help=_HELP)
-@one_line_errors
-def split_command(
-    network: Annotated[str | None, typer.Argument(help="Run, network by name, or .onnx file.")] = None,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SplitArguments:
+    """Command-line arguments of `jmsnas split`."""
+
+    model: Annotated[
+        str | None, typer.Argument(metavar="[MODEL]", help="Run, model by name, or .onnx file.")
+    ] = None
     costs: Annotated[
-        Path | None, typer.Option("--costs", help="Table of given times and sizes: .toml, .json or .csv.")
-    ] = None,
-    devices: Annotated[
+        Path | None, typer.Option("--costs", help="Table of given latencies and sizes: .toml, .json or .csv.")
+    ] = None
+    topology: Annotated[
         str | None,
         typer.Option(
-            "--network", help="chain, desk, mesh, or a .toml file. Default: the run's own, else chain."
+            "--topology", help="chain, mesh, desk, or a .toml file. Default: that of the run, else chain."
         ),
-    ] = None,
+    ] = None
     method: Annotated[
         str,
         typer.Option(
             "--method", help="optimal, hivemind, neurosurgeon, dads, hermes, cloud, device, or all."
         ),
-    ] = "optimal",
-    objective: Annotated[str, typer.Option("--objective", help="latency, throughput or energy.")] = "latency",
-    policy: Annotated[
-        str | None, typer.Option("--policy", help="strict, relay or stop-early. Default: the network's.")
-    ] = None,
+    ] = "optimal"
+    objective: Annotated[str, typer.Option("--objective", help="latency, throughput or energy.")] = "latency"
+    policy: PolicyOption = None
     min_layers: Annotated[
-        int, typer.Option("--min-layers", help="Layers that stay on the first device at least.")
-    ] = 0,
+        int, typer.Option("--min-layers", help="Minimum number of layers on the first device.")
+    ] = 0
     encoding: Annotated[
-        str | None, typer.Option("--input", help="uint8, float32 or jpeg. Default: the network's.")
-    ] = None,
+        str | None, typer.Option("--input", help="uint8, float32 or jpeg. Default: the topology's.")
+    ] = None
     image: Annotated[
         Path | None,
-        typer.Option("--image", help="Photograph whose JPEG bytes count. Default: two known ones."),
-    ] = None,
-    size: Annotated[int, typer.Option("--size", help="Pixels a side of the input.")] = 224,
-    width: Annotated[float, typer.Option("--width", help="Multiplier of a MobileNet's widths.")] = 1.0,
+        typer.Option("--image", help="Photo to take the JPEG size from. Default: mean of two sample photos."),
+    ] = None
+    size: Annotated[int, typer.Option("--size", help="Input height and width in pixels.")] = 224
+    width: Annotated[float, typer.Option("--width", help="Width multiplier of a MobileNet.")] = 1.0
     energy_limit: Annotated[
-        str | None, typer.Option("--energy-limit", help="Joules an image may cost, as 0.5J.")
-    ] = None,
+        str | None, typer.Option("--energy-limit", help="Maximum energy per image, as 0.5J.")
+    ] = None
     deadline: Annotated[
         str | None,
-        typer.Option("--deadline", help="What T should be, as 100ms; --explain says what it takes."),
-    ] = None,
+        typer.Option("--deadline", help="Latency target, as 100ms; explains which changes would meet it."),
+    ] = None
     sweep: Annotated[
-        str | None, typer.Option("--sweep", help="Plans over a range, as rate=1..200Mbit/s.")
-    ] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Terms, bottleneck, what must change.")] = False,
+        str | None, typer.Option("--sweep", help="Best splits over a range, as rate=1..200Mbit/s.")
+    ] = None
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Print terms, bottleneck and break-even rate.")
+    ] = False
     pictures: Annotated[
-        Path | None, typer.Option("--pictures", help="Draw the trade-offs into this folder.")
-    ] = None,
+        Path | None, typer.Option("--pictures", help="Folder for plots of the trade-offs.")
+    ] = None
     time_limit: Annotated[
-        float, typer.Option("--time-limit", help="Seconds to think about a network with branches.")
-    ] = 30.0,
-    folder: WorkspaceOption = DEFAULT_WORKSPACE,
-    as_json: JsonOption = False,
-) -> None:
-    """Parse, split, print."""
-    from jmsnas.cli.split_input import SplitArguments, given_problem, split_requests
-    from jmsnas.cli.split_output import draw_trade_offs, finite_json, print_split, split_document
+        float, typer.Option("--time-limit", help="Solver time for a model with branches, seconds.")
+    ] = 30.0
+    folder: WorkspaceOption = DEFAULT_WORKSPACE
+    as_json: JsonOption = False
 
-    asked = SplitArguments(
-        network, costs, devices, method, objective, policy, min_layers, encoding, image, size, width
-    )
+
+@app.command("split", help=_HELP)
+@one_line_errors
+@options_from(SplitArguments)
+def split_command(args: SplitArguments) -> None:
+    """Parse, split, print."""
+    from jmsnas.cli.split_input import load_problem, split_requests
+    from jmsnas.cli.split_output import finite_json, print_split, split_document
+
     with progress_bar() as progress:
-        found, own = given_problem(asked, workspace(folder), progress)
-    for name in found.simulated:
+        problem, defaults = load_problem(args, Workspace(args.folder), progress)
+    for name in problem.simulated:
         warn(f"SIMULATED: {name} was not measured; its latencies are a roofline of published figures.")
-    for name in found.published:
-        warn(f"PUBLISHED: {name} was not measured here; U(.) of a table of others speaks for it.")
-    questions = split_requests(asked, own, energy_limit, time_limit)
-    document = split_document(found, questions, deadline, sweep, explain)
-    if pictures:
-        for path in draw_trade_offs(found, questions[0], pictures):
+    for name in problem.published:
+        warn(f"PUBLISHED: {name} was not measured here; its U(.) is fitted to a table published by others.")
+    requests = split_requests(args, defaults)
+    document = split_document(problem, requests, args)
+    if args.pictures:
+        from jmsnas.report.tradeoff_plots import write_pictures
+
+        for path in write_pictures(problem, requests[0], args.pictures):
             log(f"drawn: {path}")
-    print_json(finite_json(document)) if as_json else print_split(document)
+    print_json(finite_json(document)) if args.as_json else print_split(document)

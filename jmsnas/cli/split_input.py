@@ -1,9 +1,9 @@
-"""What `jmsnas split` is asked for, as costs and questions."""
+"""Make the split problem and the split requests of `jmsnas split` from its arguments."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
+from jmsnas.cli.split import SplitArguments
 from jmsnas.errors import InputError
 from jmsnas.nas.load_model import find_run_folder, load_model, topology_of_run
 from jmsnas.nas.search.run_folder import read_result
@@ -18,69 +18,51 @@ from jmsnas.units import parse_energy
 from jmsnas.workspace import Workspace
 
 
-@dataclass(frozen=True, slots=True)
-class SplitArguments:
-    """The options as they were typed; None where they were not."""
-
-    network: str | None
-    costs: Path | None
-    devices: str | None
-    method: str
-    objective: str
-    policy: str | None
-    min_layers: int
-    encoding: str | None
-    image: Path | None
-    size: int
-    width: float
-
-
-def given_problem(
-    asked: SplitArguments, workspace: Workspace, progress: Progress
+def load_problem(
+    args: SplitArguments, workspace: Workspace, progress: Progress
 ) -> tuple[SplitProblem, Mapping[str, str]]:
-    """Read or put together the costs; and the input encoding and policy that come with them.
+    """Load the split problem, and the default `input` and `policy` of its topology or file.
 
     Raises
     ------
     InputError
-        For none or both of NETWORK and --costs, and for what is wrong with them.
+        For none or both of MODEL and --costs, or an invalid model, topology or costs file.
     """
-    if (asked.network is None) == (asked.costs is None):
-        raise InputError("expected a NETWORK or --costs FILE, one of them. Examples: jmsnas split --help")
-    topology = _topology(asked, workspace)
-    own = {"input": topology.input_encoding, "policy": topology.policy}
-    if asked.costs is not None:
-        costs, given = read_problem(asked.costs, topology)
-        return costs, {**own, **given}
-    model = load_model(workspace, str(asked.network), asked.size, asked.width)
-    square = len(model.input_shape) == 3 and model.input_shape[0] == 3
-    jpeg = jpeg_bytes(model.input_shape[1], asked.image) if square else None
-    costs = problem_of_model(model, topology.devices, topology.links, workspace, jpeg, progress)
-    costs = replace(costs, tree=topology.tree, returns=topology.returns)
-    if own["policy"] == "strict" and not (costs.is_chain and costs.is_chain_topology) and not costs.fork:
-        own["policy"] = "relay"  # a default that fits; asked for by name, strict is refused
-    return costs, own
+    if (args.model is None) == (args.costs is None):
+        raise InputError("expected a MODEL or --costs FILE, one of them. Examples: jmsnas split --help")
+    topology = _topology(args, workspace)
+    defaults = {"input": topology.input_encoding, "policy": topology.policy}
+    if args.costs is not None:
+        problem, given = read_problem(args.costs, topology)
+        return problem, {**defaults, **given}
+    model = load_model(workspace, str(args.model), args.size, args.width)
+    is_image = len(model.input_shape) == 3 and model.input_shape[0] == 3
+    jpeg = jpeg_bytes(model.input_shape[1], args.image) if is_image else None
+    problem = problem_of_model(model, topology.devices, topology.links, workspace, jpeg, progress)
+    problem = replace(problem, tree=topology.tree, returns=topology.returns)
+    strict_fits = (problem.is_chain and problem.is_chain_topology) or problem.fork
+    if defaults["policy"] == "strict" and not strict_fits:
+        defaults["policy"] = "relay"  # as a default only: --policy strict is refused by the solver
+    return problem, defaults
 
 
-def _topology(asked: SplitArguments, workspace: Workspace) -> GeneralTopology:
-    """Find the devices and links: those asked for, else the run's own, else the paper's chain."""
-    folder = find_run_folder(workspace, asked.network) if asked.network and asked.devices is None else None
+def _topology(args: SplitArguments, workspace: Workspace) -> GeneralTopology:
+    """Load --topology; by default the topology of the run MODEL, else the paper's chain."""
+    folder = find_run_folder(workspace, args.model) if args.model and args.topology is None else None
     if folder is None:
-        return load_general_topology(asked.devices or "chain", workspace.topologies)
+        return load_general_topology(args.topology or "chain", workspace.topologies)
     return topology_of_run(read_result(folder), folder)
 
 
-def split_requests(
-    asked: SplitArguments, own: Mapping[str, str], energy_limit: str | None, time_limit_s: float
-) -> tuple[SplitRequest, ...]:
-    """Make the questions: one, or one a method for --method all. Raises InputError, UnitError."""
-    question = SplitRequest(
-        encoding=asked.encoding or own["input"],
-        policy=asked.policy or own["policy"],
-        min_layers=asked.min_layers,
-        objective=asked.objective,
-        method="optimal" if asked.method == "all" else asked.method,
-        budget_j=parse_energy(energy_limit) if energy_limit is not None else None,
-        time_limit_s=time_limit_s,
+def split_requests(args: SplitArguments, defaults: Mapping[str, str]) -> tuple[SplitRequest, ...]:
+    """Make one request, or one per method for --method all. Raises InputError, UnitError."""
+    request = SplitRequest(
+        encoding=args.encoding or defaults["input"],
+        policy=args.policy or defaults["policy"],
+        min_layers=args.min_layers,
+        objective=args.objective,
+        method="optimal" if args.method == "all" else args.method,
+        budget_j=parse_energy(args.energy_limit) if args.energy_limit is not None else None,
+        time_limit_s=args.time_limit,
     )
-    return tuple(replace(question, method=name) for name in METHODS) if asked.method == "all" else (question,)
+    return tuple(replace(request, method=name) for name in METHODS) if args.method == "all" else (request,)

@@ -1,154 +1,145 @@
-"""What `jmsnas split` says: one JSON document, or lines for people."""
+"""Results of `jmsnas split`: one JSON document, printed as text."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
-from pathlib import Path
 from typing import Any
 
-from jmsnas.cli.split_words import explanation_lines, rate_text, step_text
+from jmsnas.cli.split import SplitArguments
 from jmsnas.errors import InfeasibleError, JmsnasError
 from jmsnas.nas.split.explain import explain_split
 from jmsnas.nas.split.methods import SplitRequest, SplitResult, split
 from jmsnas.nas.split.problem import SplitProblem, as_chain
 from jmsnas.nas.split.rate_sweep import RateLine, RateSweep, parse_rate_sweep, sweep_rate
 from jmsnas.units import format_duration as ms
-from jmsnas.units import parse_duration
+from jmsnas.units import format_rate, parse_duration
 
 
 def split_document(
-    costs: SplitProblem,
-    questions: Sequence[SplitRequest],
-    deadline: str | None,
-    swept: str | None,
-    explained: bool,
+    problem: SplitProblem, requests: Sequence[SplitRequest], args: SplitArguments
 ) -> dict[str, Any]:
-    """Answer the questions and put all of it into one document; seconds, bytes, bits per second, joules.
+    """Solve the requests and describe the results; seconds, bytes, bits per second, joules.
 
     Raises
     ------
     InputError
-        When a question cannot be answered. With several, those that do not fit the network say why instead.
+        When the only request cannot be solved; one of several has its error message as `refused` instead.
     """
-    deadline_s = parse_duration(deadline) if deadline is not None else None
-    answers = [_answer(costs, request, len(questions) > 1) for request in questions]
-    clouds = {name: _cloud_s(costs, questions[0], name) for name in costs.input_bytes}
+    deadline_s = parse_duration(args.deadline) if args.deadline is not None else None
+    first, results = requests[0], [_solve(problem, request, len(requests) > 1) for request in requests]
+    cloud_s = {name: _cloud_s(problem, first, name) for name in problem.input_bytes}
     document: dict[str, Any] = {
-        "network": costs.model,
-        "units": list(costs.units),
+        "network": problem.model,
+        "units": list(problem.units),
         "devices": [
             {
                 "name": d.name,
-                "simulated": d.name in costs.simulated,
-                "published": d.name in costs.published,
-                "rests_on": costs.provenance.get(d.name, ""),
+                "simulated": d.name in problem.simulated,
+                "published": d.name in problem.published,
+                "rests_on": problem.provenance.get(d.name, ""),
             }
-            for d in costs.devices
+            for d in problem.devices
         ],
-        "links": [asdict(link) for link in costs.links],
-        "input": questions[0].encoding,
-        "input_bytes": dict(costs.input_bytes),
-        "policy": questions[0].policy,
-        "objective": questions[0].objective,
-        "cloud_only_s": {name: seconds for name, seconds in clouds.items() if seconds is not None},
-        "energy_not_counted": list(costs.unpowered),
-        "answers": [its if isinstance(its, dict) else _plan(costs, its) for its in answers],
+        "links": [asdict(link) for link in problem.links],
+        "input": first.encoding,
+        "input_bytes": dict(problem.input_bytes),
+        "policy": first.policy,
+        "objective": first.objective,
+        "cloud_only_s": {name: seconds for name, seconds in cloud_s.items() if seconds is not None},
+        "energy_not_counted": list(problem.unpowered),
+        "answers": [
+            {"method": request.method, "refused": result}
+            if isinstance(result, str)
+            else _result_document(problem, result)
+            for request, result in zip(requests, results, strict=True)
+        ],
     }
-    first = answers[0]
-    if isinstance(first, SplitResult) and (explained or deadline_s is not None):
-        document["explanation"] = asdict(explain_split(costs, first, deadline_s)) | {"deadline_s": deadline_s}
-    if swept is not None:
-        chain, counts = (costs, (1,)) if costs.fork else as_chain(costs)
-        found = sweep_rate(chain, questions[0], *parse_rate_sweep(swept, chain))
-        document["sweep"] = _sweep(chain, found) | {"joined_units": max(counts) > 1}
+    if isinstance(results[0], SplitResult) and (args.explain or deadline_s is not None):
+        explanation = asdict(explain_split(problem, results[0], deadline_s))
+        document["explanation"] = explanation | {"deadline_s": deadline_s}
+    if args.sweep is not None:
+        chain, counts = (problem, (1,)) if problem.fork else as_chain(problem)
+        sweep = sweep_rate(chain, first, *parse_rate_sweep(args.sweep, chain))
+        document["sweep"] = _sweep_document(chain, sweep) | {"joined_units": max(counts) > 1}
     return document
 
 
-def _answer(costs: SplitProblem, request: SplitRequest, several: bool) -> SplitResult | dict[str, Any]:
+def _solve(problem: SplitProblem, request: SplitRequest, several: bool) -> SplitResult | str:
+    """Solve a request; of several, an error is returned as its message."""
     try:
-        return split(costs, request)
+        return split(problem, request)
     except JmsnasError as error:
         if not several:
             raise
-        return {"method": request.method, "refused": str(error)}
+        return str(error)
 
 
-def _cloud_s(costs: SplitProblem, request: SplitRequest, encoding: str) -> float | None:
-    """T of cloud only; None where the cloud cannot run every unit."""
+def _cloud_s(problem: SplitProblem, request: SplitRequest, encoding: str) -> float | None:
+    """Return T of cloud only; None if the cloud cannot run every unit."""
+    request = replace(request, method="cloud", encoding=encoding, min_layers=0)
     try:
-        return split(
-            costs, replace(request, method="cloud", encoding=encoding, min_layers=0)
-        ).timeline.latency_s
+        return split(problem, request).timeline.latency_s
     except InfeasibleError:
         return None
 
 
 def finite_json(document: dict[str, Any]) -> dict[str, Any]:
-    """Give the document as JSON can hold it: null for what is infinite."""
+    """Replace infinities by null, which JSON can represent."""
     found: dict[str, Any] = json.loads(json.dumps(document), parse_constant=lambda name: None)
     return found
 
 
-def _plan(costs: SplitProblem, answer: SplitResult) -> dict[str, Any]:
-    told = answer.timeline
+def _result_document(problem: SplitProblem, result: SplitResult) -> dict[str, Any]:
+    timeline = result.timeline
     return {
-        "method": answer.request.method,
-        "latency_s": told.latency_s,
-        "low_s": told.low_s,
-        "high_s": told.high_s,
-        "period_s": told.period_s,
-        "energy_j": told.energy_j,
-        "proven": answer.proven,
-        "bound": answer.bound,
-        "allowed": answer.allowed,
-        "devices": [costs.names[m] for m in answer.devices],
-        "cuts": _cuts(costs, answer.devices),
-        "steps": [asdict(step) for step in told.steps],
-        "critical": [asdict(step) for step in told.critical_path],
-        "back": [asdict(step) for step in told.return_steps],
+        "method": result.request.method,
+        "latency_s": timeline.latency_s,
+        "low_s": timeline.low_s,
+        "high_s": timeline.high_s,
+        "period_s": timeline.period_s,
+        "energy_j": timeline.energy_j,
+        "proven": result.proven,
+        "bound": result.bound,
+        "allowed": result.allowed,
+        "devices": [problem.names[m] for m in result.devices],
+        "cuts": _cuts(problem, result.devices),
+        "steps": [asdict(step) for step in timeline.steps],
+        "critical": [asdict(step) for step in timeline.critical_path],
+        "back": [asdict(step) for step in timeline.return_steps],
     }
 
 
-def _cuts(costs: SplitProblem, placed: Sequence[int]) -> list[int] | None:
-    """Cuts of equation (1) where the devices stand in line and no layer goes back."""
-    devices = list(placed)
-    if not costs.is_chain_topology or not costs.is_chain or devices != sorted(devices):
+def _cuts(problem: SplitProblem, devices: Sequence[int]) -> list[int] | None:
+    """Return the cuts of equation (1); None unless model and topology are chains and no layer goes back."""
+    if not problem.is_chain_topology or not problem.is_chain or list(devices) != sorted(devices):
         return None
-    return [sum(device <= m for device in devices) for m in range(costs.M)]
+    return [sum(device <= m for device in devices) for m in range(problem.M)]
 
 
-def _sweep(costs: SplitProblem, found: RateSweep) -> dict[str, Any]:
-    def line(its: RateLine) -> dict[str, Any]:
-        layers = {costs.names[m]: its.devices.count(m) for m in dict.fromkeys(its.devices)}
-        ends = {"low_s": its.latency_s(found.low_bps), "high_s": its.latency_s(found.high_bps)}
+def _sweep_document(problem: SplitProblem, sweep: RateSweep) -> dict[str, Any]:
+    def plan(line: RateLine) -> dict[str, Any]:
         return {
-            "cuts": _cuts(costs, its.devices),
-            "layers": layers,
-            "at_low_s": ends["low_s"],
-            "at_high_s": ends["high_s"],
+            "cuts": _cuts(problem, line.devices),
+            "layers": {problem.names[m]: line.devices.count(m) for m in dict.fromkeys(line.devices)},
+            "at_low_s": line.latency_s(sweep.low_bps),
+            "at_high_s": line.latency_s(sweep.high_bps),
         }
 
     return {
-        "link": found.link,
-        "low_bps": found.low_bps,
-        "high_bps": found.high_bps,
+        "link": sweep.link,
+        "low_bps": sweep.low_bps,
+        "high_bps": sweep.high_bps,
         "plans": [
-            {"from_bps": rate, "latency_s": its.latency_s(rate)} | line(its) for rate, its in found.switches
+            {"from_bps": rate, "latency_s": line.latency_s(rate)} | plan(line)
+            for rate, line in sweep.switches
         ],
-        "least_worst_case": line(found.worst_case),
-        "least_regret": line(found.least_regret) | {"regret_s": found.regret_s},
+        "least_worst_case": plan(sweep.worst_case),
+        "least_regret": plan(sweep.least_regret) | {"regret_s": sweep.regret_s},
     }
 
 
-def draw_trade_offs(costs: SplitProblem, request: SplitRequest, folder: Path) -> list[Path]:
-    """Draw the trade-offs into a folder; gives the files."""
-    from jmsnas.report.tradeoff_plots import write_pictures
-
-    return write_pictures(costs, request, folder)
-
-
 def print_split(document: dict[str, Any]) -> None:
-    """Print what `split_document` gave."""
+    """Print the document of `split_document`."""
     for line in _lines(document):
         print(line)
 
@@ -163,61 +154,133 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
         yield f"  {device['name']:<10}{device['rests_on']}"
     answers = document["answers"]
     if len(answers) == 1:
-        yield from _answer_lines(document, answers[0])
+        yield from _result_lines(document, answers[0])
     else:
-        yield from _table(answers)
+        yield from _method_table(answers)
     clouds = ", ".join(f"{name} {ms(seconds)}" for name, seconds in document["cloud_only_s"].items())
     yield f"Cloud only, by input: {clouds or 'the last device cannot run all layers'}"
     if "explanation" in document:
-        yield from explanation_lines(document, document["explanation"])
+        yield from _explanation_lines(document, document["explanation"])
     if "sweep" in document:
         yield from _sweep_lines(document["sweep"])
 
 
-def _answer_lines(document: dict[str, Any], plan: dict[str, Any]) -> Iterator[str]:
-    for step in plan["steps"]:
-        yield f"  {step_text(step)}"
-    for step in plan["back"]:
-        yield f"  {step_text(step)}, back"
-    interval = f" ({ms(plan['low_s'])} to {ms(plan['high_s'])})" if plan["low_s"] < plan["high_s"] else ""
-    yield f"T = {ms(plan['latency_s'])}{interval}, an image every {ms(plan['period_s'])}"
-    if plan["energy_j"] is not None:
+def _result_lines(document: dict[str, Any], result: dict[str, Any]) -> Iterator[str]:
+    for step in result["steps"]:
+        yield f"  {_step_text(step)}"
+    for step in result["back"]:
+        yield f"  {_step_text(step)}, return path"
+    interval = (
+        f" ({ms(result['low_s'])} to {ms(result['high_s'])})" if result["low_s"] < result["high_s"] else ""
+    )
+    yield f"T = {ms(result['latency_s'])}{interval}, an image every {ms(result['period_s'])}"
+    if result["energy_j"] is not None:
         without = document["energy_not_counted"]
-        yield f"Energy {plan['energy_j'] * 1e3:.4g} mJ" + (
-            f", not of {', '.join(without)}" if without else ""
+        yield f"Energy {result['energy_j'] * 1e3:.4g} mJ" + (
+            f", without {', '.join(without)}" if without else ""
         )
-    if plan["method"] == "optimal":
-        if plan["proven"]:
-            yield "Proven: no split the policy allows is better."
-        elif plan["bound"] is not None:
-            yield f"Not proven in time: no split is below {plan['bound']:.6g}"
+    if result["method"] == "optimal":
+        if result["proven"]:
+            yield "Proven optimal: no split that the policy allows is better."
+        elif result["bound"] is not None:
+            yield f"Not proven within the time limit: no split is below {result['bound']:.6g}"
         else:
-            yield "Not proven: the best found where all of the network passes through one output."
-    if not plan["allowed"]:
-        yield f"Not a split of policy {document['policy']}."
+            yield "Not proven: the best split found among cuts of a single tensor."
+    if not result["allowed"]:
+        yield f"This split violates policy {document['policy']}."
 
 
-def _table(answers: list[dict[str, Any]]) -> Iterator[str]:
+def _method_table(answers: list[dict[str, Any]]) -> Iterator[str]:
     yield f"  {'method':<14}{'T':>12}{'image every':>14}  layers by device"
     for plan in answers:
         if "refused" in plan:
             yield f"  {plan['method']:<14}{'-':>12}  {plan['refused']}"
             continue
-        names = list(dict.fromkeys(plan["devices"]))
-        layers = ", ".join(f"{name} {plan['devices'].count(name)}" for name in names)
-        marks = ("  proven" if plan["proven"] else "") + ("" if plan["allowed"] else "  (not of this policy)")
-        yield f"  {plan['method']:<14}{ms(plan['latency_s']):>12}{ms(plan['period_s']):>14}  {layers}{marks}"
+        layers = {name: plan["devices"].count(name) for name in dict.fromkeys(plan["devices"])}
+        notes = ("  proven" if plan["proven"] else "") + (
+            "" if plan["allowed"] else "  (violates the policy)"
+        )
+        yield (
+            f"  {plan['method']:<14}{ms(plan['latency_s']):>12}{ms(plan['period_s']):>14}  "
+            f"{_layers_text(layers)}{notes}"
+        )
 
 
-def _sweep_lines(found: dict[str, Any]) -> Iterator[str]:
-    yield f"Plans by the rate of {found['link']}:"
-    for plan in found["plans"]:
-        layers = ", ".join(f"{name} {count}" for name, count in plan["layers"].items())
-        yield f"  from {rate_text(plan['from_bps']):>14}: {ms(plan['latency_s'])} there, {layers}"
-    for key, words in (("least_worst_case", "Least worst case"), ("least_regret", "Least regret")):
-        plan = found[key]
-        layers = ", ".join(f"{name} {count}" for name, count in plan["layers"].items())
-        lost = f", loses {ms(plan['regret_s'])} at most" if "regret_s" in plan else ""
-        yield f"{words}: {layers}; {ms(plan['at_low_s'])} to {ms(plan['at_high_s'])}{lost}"
-    if found["joined_units"]:
-        yield "  cuts where all of the network passes through one output"
+def _sweep_lines(sweep: dict[str, Any]) -> Iterator[str]:
+    yield f"Best splits by the rate of {sweep['link']}:"
+    for plan in sweep["plans"]:
+        start = f"{_rate_text(plan['from_bps']):>14}: {ms(plan['latency_s'])}"
+        yield f"  from {start} there, {_layers_text(plan['layers'])}"
+    for key, title in (("least_worst_case", "Minimax latency"), ("least_regret", "Minimax regret")):
+        plan = sweep[key]
+        regret = f", regret at most {ms(plan['regret_s'])}" if "regret_s" in plan else ""
+        span = f"{ms(plan['at_low_s'])} to {ms(plan['at_high_s'])}"
+        yield f"{title}: {_layers_text(plan['layers'])}; {span}{regret}"
+    if sweep["joined_units"]:
+        yield "  among cuts of a single tensor"
+
+
+def _layers_text(layers: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} {count}" for name, count in layers.items())
+
+
+def _step_text(step: dict[str, Any]) -> str:
+    """Format a computing or sending step and its duration."""
+    first, last = step["units"][0], step["units"][-1]
+    if step["target"]:
+        what = f"output {first}" if first else "the raw input"
+        return (
+            f"{step['device']} -> {step['target']}: {what}, {step['sent_bytes']:.0f} B, {ms(step['seconds'])}"
+        )
+    layers = f"layer {first}" if first == last else f"layers {first} to {last}"
+    interval = f" ({ms(step['low_s'])} to {ms(step['high_s'])})" if step["low_s"] < step["high_s"] else ""
+    return f"{step['device']}: {layers}, {ms(step['seconds'])}{interval}"
+
+
+def _explanation_lines(document: dict[str, Any], explanation: dict[str, Any]) -> Iterator[str]:
+    """Format the terms of T, the bottleneck, the comparison with cloud only, and changes for a deadline."""
+    terms = (
+        f"{term['device']}{' -> ' * bool(term['target'])}{term['target']} {ms(term['seconds'])}"
+        for term in document["answers"][0]["critical"]
+    )
+    yield f"T is the sum of {' + '.join(terms)}"
+    step, share = explanation["bottleneck"]
+    yield f"Bottleneck: {_step_text(step)}, {share:.0%} of T"
+    yield from _cloud_lines(explanation)
+    if explanation["deadline_s"] is None:
+        return
+    t_s = document["answers"][0]["latency_s"]
+    if t_s <= explanation["deadline_s"]:
+        yield f"The deadline of {ms(explanation['deadline_s'])} is met."
+        return
+    late = ms(t_s - explanation["deadline_s"])
+    deadline = f"The deadline of {ms(explanation['deadline_s'])}"
+    yield f"{deadline} is missed by {late}. Any one of these would meet it:"
+    for change in explanation["changes"]:
+        factor = change["factor"]
+        yield f"  {change['what']}: " + (f"{factor:.3g} times as fast" if factor else "no speed is enough")
+    units = ", ".join(f"{n} on {name} ({ms(seconds)})" for n, name, seconds in explanation["units"])
+    yield f"  layers that take as much together: {units}" if units else "  no layers take as much together"
+
+
+def _cloud_lines(explanation: dict[str, Any]) -> Iterator[str]:
+    rate, cloud_s = explanation["break_even_bps"], explanation["cloud_s"]
+    if cloud_s == float("inf"):
+        yield "The model must be split: the last device cannot run all layers."
+        return
+    if rate is None:
+        where = ""
+    elif rate in (0.0, float("inf")):
+        where = f" at {'any' if rate else 'no'} rate of the first link"
+    else:
+        where = f" below {_rate_text(rate)} on the first link"
+    verdict, verb = ("faster", "are") if explanation["pays"] else ("not faster", "would be")
+    yield (
+        f"Splits with layers on the first device are {verdict} than cloud only, {ms(cloud_s)}."
+        + (f" They {verb} faster{where}." if where else "")
+    )
+
+
+def _rate_text(bits_per_second: float) -> str:
+    """Format a rate with four significant digits."""
+    return format_rate(float(f"{bits_per_second:.4g}"))

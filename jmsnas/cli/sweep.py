@@ -1,82 +1,80 @@
-"""`jmsnas sweep`: searches over networks, seeds and targets, in parallel."""
+"""`jmsnas sweep`: search over topologies, seeds and latency targets, in parallel."""
 
-from pathlib import Path
+from dataclasses import dataclass, replace
 from typing import Annotated
 
 import typer
 
 from jmsnas.cli import app
-from jmsnas.cli.search import (
+from jmsnas.cli.options import (
+    DEFAULT_WORKSPACE,
     ConstraintOption,
     DataDirOption,
     DatasetOption,
     DeriveOption,
+    JsonOption,
     RecipeOption,
     SpaceOption,
     TargetsOption,
-    dated_name,
-)
-from jmsnas.cli.search_output import print_points, simulated_devices
-from jmsnas.cli.terminal import (
-    DEFAULT_WORKSPACE,
-    JsonOption,
     WorkspaceOption,
-    one_line_errors,
-    print_json,
-    progress_bar,
-    warn,
-    warn_simulated,
-    workspace,
+    options_from,
 )
+from jmsnas.cli.search import dated_name
+from jmsnas.cli.search_output import print_summary_table, simulated_devices
+from jmsnas.cli.terminal import one_line_errors, print_json, progress_bar, warn, warn_simulated
+from jmsnas.workspace import Workspace
 
-_HELP = """Search for every network, seed and deadline given, in parallel; each point a run of its own.
+_HELP = """Search for every given topology, seed and latency target, in parallel; each point is a run.
 
-One warm-up a network and seed; then runs NAME-a-1, NAME-a-2 ... A point that was finished is read, one that
-was stopped goes on: the same command with the same --name.
+One warm-up per topology and seed, then runs NAME-a-1, NAME-a-2 ... The same command with the same --name
+reads finished points and resumes stopped ones.
 
 [bold]Examples[/bold]
 
   jmsnas sweep --seed 0 --seed 1 --t-const 2ms --t-const 3ms --jobs 2
 
-  jmsnas sweep --network chain --network mine.toml --levels 3 --name levels --dask tcp://host:8786
+  jmsnas sweep --topology chain --topology mine.toml --levels 3 --name levels --dask tcp://host:8786
 
 Next: jmsnas report NAME-a-1
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SweepArguments:
+    """Command-line options of `jmsnas sweep`."""
+
+    topology: Annotated[
+        list[str] | None,
+        typer.Option("--topology", help="chain, mesh, desk, or a .toml file; repeatable. Default: chain."),
+    ] = None
+    seed: Annotated[list[int] | None, typer.Option("--seed", help="Seed; repeatable. Default: 0.")] = None
+    t_const: TargetsOption = None
+    levels: Annotated[
+        int, typer.Option("--levels", min=1, help="Without --t-const: targets in each feasible range.")
+    ] = 1
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes on this machine.")] = 1
+    dask: Annotated[
+        str | None, typer.Option("--dask", help="Address of a Dask scheduler whose workers run the points.")
+    ] = None
+    recipe: RecipeOption = "first-run"
+    space: SpaceOption = None
+    dataset: DatasetOption = None
+    data_dir: DataDirOption = None
+    constraint: ConstraintOption = "penalty"
+    derive: DeriveOption = "constrained"
+    name: Annotated[str | None, typer.Option("--name", help="Name of the sweep. Default: dated.")] = None
+    folder: WorkspaceOption = DEFAULT_WORKSPACE
+    as_json: JsonOption = False
+
+
 @app.command("sweep", help=_HELP)
 @one_line_errors
-def sweep_command(
-    network: Annotated[
-        list[str] | None, typer.Option("--network", help="Network; repeatable. Default: chain.")
-    ] = None,
-    seed: Annotated[list[int] | None, typer.Option("--seed", help="Seed; repeatable. Default: 0.")] = None,
-    t_const: TargetsOption = None,
-    levels: Annotated[
-        int, typer.Option("--levels", min=1, help="Without --t-const: so many inside each feasible range.")
-    ] = 1,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes on this machine.")] = 1,
-    dask: Annotated[
-        str | None, typer.Option("--dask", help="Address of a Dask scheduler, whose workers run the points.")
-    ] = None,
-    recipe: RecipeOption = "first-run",
-    space: SpaceOption = None,
-    dataset: DatasetOption = None,
-    data_dir: DataDirOption = None,
-    constraint: ConstraintOption = "penalty",
-    derive: DeriveOption = "constrained",
-    name: Annotated[
-        str | None, typer.Option("--name", help="Name of the sweep. Default: from the date.")
-    ] = None,
-    folder: WorkspaceOption = DEFAULT_WORKSPACE,
-    as_json: JsonOption = False,
-) -> None:
+@options_from(SweepArguments)
+def sweep_command(args: SweepArguments) -> None:
     """Parse, search, print."""
-    from dataclasses import replace
-
     from jmsnas.units import parse_duration
 
-    targets_s = [parse_duration(text) for text in t_const or ()]
+    targets_s = [parse_duration(text) for text in args.t_const or ()]
 
     from jmsnas.nas.derivation.target import targets_in_range
     from jmsnas.nas.search.multi_target import ParallelOptions, SearchGroup, run_groups, targets_group
@@ -84,24 +82,26 @@ def sweep_command(
     from jmsnas.nas.search.run import RunOptions, prepare_search
     from jmsnas.nas.search.run_folder import DatasetOptions
 
-    found, place, groups = find_recipe(recipe), workspace(folder), list[SearchGroup]()
-    space, dataset = space or found.space, dataset or found.dataset
-    name = place.run(name or dated_name("sweep", space, 0)).name
-    data = DatasetOptions((data_dir or place.folder / "data").resolve())
+    recipe, groups = find_recipe(args.recipe), list[SearchGroup]()
+    # An absolute path, since Dask workers may have another working directory.
+    workspace = Workspace(args.folder.resolve())
+    space, dataset = args.space or recipe.space, args.dataset or recipe.dataset
+    name = workspace.run(args.name or dated_name("sweep", space, 0)).name
+    data = DatasetOptions((args.data_dir or workspace.folder / "data").resolve())
     with progress_bar() as progress:
-        for topology_name in network or ["chain"]:
-            setting = prepare_search(place, topology_name, space, dataset, 0, progress, warn, data)
-            warn_simulated(simulated_devices(setting))
-            for one in seed or [0]:
-                config = replace(found.config, seed=one, constraint=constraint, derive=derive)
+        for topology in args.topology or ["chain"]:
+            setup = prepare_search(workspace, topology, space, dataset, 0, progress, warn, data)
+            warn_simulated(simulated_devices(setup))
+            for seed in args.seed or [0]:
+                config = replace(recipe.config, seed=seed, constraint=args.constraint, derive=args.derive)
+                targets = targets_s or targets_in_range(setup.lut, args.levels)
                 group_name = f"{name}-{chr(ord('a') + len(groups))}"
-                targets = targets_s or targets_in_range(setting.lut, levels)
-                groups.append(targets_group(group_name, setting, config, targets))
-        place = replace(place, folder=Path(place.folder).resolve())  # others' working folder may be another
-        runs = run_groups(place, groups, RunOptions(progress), ParallelOptions(jobs, dask))
-    documents = [run.document for of_group in runs for run in of_group]
-    if as_json:
+                groups.append(targets_group(group_name, setup, config, targets))
+        parallel = ParallelOptions(args.jobs, args.dask)
+        runs = run_groups(workspace, groups, RunOptions(progress), parallel)
+    documents = [run.document for group in runs for run in group]
+    if args.as_json:
         print_json({"name": name, "runs": documents})
         return
-    print_points(documents)
-    print(f"\nRuns: {place.folder / 'runs'}\nNext: jmsnas report {documents[0]['name']}")
+    print_summary_table(documents)
+    print(f"\nRuns: {workspace.folder / 'runs'}\nNext: jmsnas report {documents[0]['name']}")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from jmsnas.cli import app
-from jmsnas.cli.terminal import JsonOption, one_line_errors, print_json
+from jmsnas.cli.options import JsonOption
+from jmsnas.cli.terminal import one_line_errors, print_json
 
 if TYPE_CHECKING:
     from jmsnas.profiler.table.compare import TableComparison

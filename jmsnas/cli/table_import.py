@@ -5,16 +5,10 @@ from typing import Annotated
 
 import typer
 
+from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 from jmsnas.cli.table import table_app
-from jmsnas.cli.terminal import (
-    DEFAULT_WORKSPACE,
-    JsonOption,
-    WorkspaceOption,
-    one_line_errors,
-    print_json,
-    warn,
-    workspace,
-)
+from jmsnas.cli.terminal import one_line_errors, print_json, warn
+from jmsnas.workspace import Workspace
 
 _KEY = ("runtime", "threads", "batch", "dtype", "processor", "layout")
 _IMPORT = """Bring in latencies that others measured, as the table of a device: tables/NAME.parquet.
@@ -68,7 +62,7 @@ def import_command(
 
     said = (runtime, threads, batch, dtype, processor, layout)
     stated = {name: value for name, value in zip(_KEY, said, strict=True) if value is not None}
-    found = import_table(file, ImportRequest(device, stated, only, column, force), workspace(folder))
+    found = import_table(file, ImportRequest(device, stated, only, column, force), Workspace(folder))
     for entry in found.findings:
         warn(f"{entry.severity}: {entry.rule}: {entry.message}")
     rows, keys = len(found.table.all_rows), [key.label for key in found.table.keys]

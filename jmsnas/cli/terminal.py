@@ -9,25 +9,15 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 import typer
 
 from jmsnas.errors import JmsnasError
 from jmsnas.progress import Progress, no_progress
-from jmsnas.workspace import Workspace
 
 P = ParamSpec("P")
 T = TypeVar("T")
-
-WorkspaceOption = Annotated[
-    Path,
-    typer.Option("--workspace", envvar="JMSNAS_WORKSPACE", help="Folder for tables, estimators and runs."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document on stdout.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Seed of everything drawn.")]
-DEFAULT_WORKSPACE = Path("jmsnas-workspace")
 
 
 def log(text: str = "") -> None:
@@ -84,7 +74,7 @@ def one_line_errors(verb: Callable[P, T]) -> Callable[P, T]:
                 raise
             log(
                 f"jmsnas: {error.strerror}: {error.filename or 'a file'}. "
-                "Free some space or choose another place with --workspace"
+                "Free some disk space or choose another folder with --workspace"
             )
             raise typer.Exit(1) from None
 
@@ -94,11 +84,6 @@ def one_line_errors(verb: Callable[P, T]) -> Callable[P, T]:
 def command_line() -> str:
     """Give the command as it was typed."""
     return " ".join(["jmsnas", *sys.argv[1:]])
-
-
-def workspace(folder: Path) -> Workspace:
-    """Make the workspace of a command from its --workspace."""
-    return Workspace(folder)
 
 
 @contextmanager

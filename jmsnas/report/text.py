@@ -243,8 +243,7 @@ def commands_next(facts: ReportData) -> tuple[Command, ...]:
 
 def _search(facts: ReportData, network: str = "") -> str:
     config, settings = facts.config, facts.settings
-    words = ["jmsnas", "search", "--topology", "mesh" if facts.tree else "chain"]
-    words += ["--network", network or str(config["network"])]
+    words = ["jmsnas", "search", "--topology", network or str(config["network"])]
     words += ["--space", str(config["space"]), "--dataset", str(config["dataset"])]
     words += ["--seed", str(settings.seed), "--threads", str(settings.threads)]
     return shlex.join([*words, "--train-on", str(settings.train_on)])

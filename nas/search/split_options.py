@@ -1,12 +1,8 @@
 """How the split of a search may be made, beside what the network's file says."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
-from jmsnas.errors import TopologyError
-from jmsnas.topology import Topology, load_topology
-
-TOPOLOGIES = ("chain", "mesh")
+from jmsnas.topology import Topology
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,20 +37,3 @@ class SplitOptions:
 
 
 AS_IN_FILE = SplitOptions()
-
-
-def topology_name(kind: str, name: str | None, user_folder: Path) -> str:
-    """Give the name of the network to search on: `name`, else the built-in one of the topology.
-
-    Raises NetworkError for a topology nobody knows, or a network of the other one.
-    """
-    if kind not in TOPOLOGIES:
-        raise TopologyError(f"unknown topology {kind!r}: expected {' or '.join(TOPOLOGIES)}")
-    topology = load_topology(name or kind, user_folder)
-    own = "mesh" if topology.tree else "chain"
-    if own != kind:
-        raise TopologyError(
-            f"topology {topology.name} is a {own}, --topology {kind} was asked for: take --topology {own}, "
-            "or another --network"
-        )
-    return name or kind

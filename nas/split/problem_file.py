@@ -150,7 +150,7 @@ def _problem(table: _Table, path: Path, given: GeneralTopology | None) -> SplitP
     if columns and sorted(columns) != sorted(names):
         raise InputError(
             f"{path} has times of {', '.join(columns)}, the topology has {', '.join(names)}: expected the "
-            "same. Choose the topology with --network, or write a TOML file with links of its own ([[link]])"
+            "same. Choose the topology with --topology, or write a TOML file with links of its own ([[link]])"
         )
     if not table.layer or not names or len(set(names)) < len(names):
         raise InputError(f"{path} needs one layer or more, and devices of different names")

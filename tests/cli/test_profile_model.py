@@ -18,7 +18,7 @@ def test_a_network_is_measured_then_split(tmp_path: Path) -> None:
     # Five convolutions, three poolings, one more before the dense layers, which are three.
     assert document["units"] == 12 and 0 < document["sum_s"] < 1 and document["runtime"] == "torch"
     assert Path(document["file"]) == tmp_path / "models" / "local" / "alexnet-3x64x64-torch.json"
-    asked = ["split", "alexnet", "--size", "64", "--network", "desk", "--json", "--policy", "relay", *folder]
+    asked = ["split", "alexnet", "--size", "64", "--topology", "desk", "--json", "--policy", "relay", *folder]
     result = runner.invoke(app, asked)
     found = json.loads(result.stdout)
     assert found["devices"][0]["rests_on"].startswith("measured: the model's own 12 units")

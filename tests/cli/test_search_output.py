@@ -19,16 +19,16 @@ def said(capsys: pytest.CaptureFixture[str], run: Path, drop: tuple[str, ...] = 
 
 def test_a_proof_that_was_given_up_says_its_bound(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = said(capsys, run, in_band=True, optimal=False, score=-20.0, gap=1.5)
-    assert "not proven the likeliest in the band; bound: none has sum of log p above -18.50, this" in words
+    assert "not proven the likeliest in the band; no model has a sum of log p above -18.50, this" in words
     assert "not proven" not in said(capsys, run, in_band=True, optimal=True, gap=0.0)
 
 
 @pytest.mark.parametrize(
     ("band", "words"),
     [
-        ("empty", "no network's T lies within 3 % below T_const: this is the best below it"),
-        ("undecided", "none was found with T within 3 % below T_const, though there may be one"),
-        (None, "argmax does not look at T_const: --derive constrained does"),
+        ("empty", "no model has T within 3 % below T_const: this is the best one below"),
+        ("undecided", "no model with T within 3 % below T_const was found within the search limit"),
+        (None, "--derive argmax ignores T_const; --derive constrained does not"),
     ],
 )
 def test_why_t_is_not_in_the_band(
@@ -42,6 +42,6 @@ def test_a_run_of_an_earlier_version_says_what_it_holds(
 ) -> None:
     earlier = ("band", "gap")
     words = said(capsys, run, earlier, in_band=False, optimal=False)
-    assert "  T does not lie within 3 % below T_const\n" in words
+    assert "  T is not within 3 % below T_const\n" in words
     words = said(capsys, run, earlier, in_band=True, optimal=False)
     assert "  not proven the likeliest in the band\n" in words

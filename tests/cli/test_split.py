@@ -65,7 +65,7 @@ def test_the_worked_mesh(tmp_path: Path, fan_out: str, t_ms: float) -> None:
         else "sbs -> mbs2 8.028 ms + mbs2 3.813 ms"
     )
     assert branch in out and "+ cloud 540 us" in out
-    assert "the last device cannot run all layers" in out and "A split has to be" in out
+    assert "the last device cannot run all layers" in out and "The model must be split" in out
     assert "--method cloud puts layer 1 on cloud, where no time of it is given" in out
 
 
@@ -84,12 +84,12 @@ def test_a_mesh_run_over_its_own_network(tmp_path: Path) -> None:
     assert document["cloud_only_s"]["uint8"] == pytest.approx(result["cloud_only"]["latency_s"], rel=1e-9)
     told = ("tree", "--sweep", "rate:laptop:mbs1=1..200Mbit/s", "--pictures", str(tmp_path / "drawn"))
     code, out, err = run(*told, "--workspace", str(tmp_path))
-    assert code == 0 and "Plans by the rate of laptop -> mbs1:" in out and "Least regret: pi4" in out
+    assert code == 0 and "Best splits by the rate of laptop -> mbs1:" in out and "Minimax regret: pi4" in out
     assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == [
         f"tree-{name}.png" for name in ("branch-rates", "cuts", "inputs", "rates", "throughput")
     ]
     # Over a chain it is a network with branches, cut anywhere.
-    code, out, _ = run("tree", "--network", "chain", "--json", "--workspace", str(tmp_path))
+    code, out, _ = run("tree", "--topology", "chain", "--json", "--workspace", str(tmp_path))
     assert code == 0 and json.loads(out)["policy"] == "relay"
 
 
@@ -101,18 +101,18 @@ def test_words_for_people(tmp_path: Path) -> None:
     for words in (
         "optimal           58.38 ms      48.17 ms  sbs 9  proven",
         "Cloud only, by input: uint8 82.44 ms, float32 317.3 ms",
-        "A split does not pay here: cloud only takes 82.44 ms. It would, below 7.23 Mbit/s on",
+        "are not faster than cloud only, 82.44 ms. They would be faster below 7.23 Mbit/s on the first link.",
         "link ue -> sbs: 1.21 times as fast",
         "from   5.942 Mbit/s: 212.9 ms there, sbs 9",
-        "Least regret: ue 7, sbs 2",
+        "Minimax regret: ue 7, sbs 2",
     ):
         assert words in out
     back = worked_toml(tmp_path / "back.toml", "return = true")
     _, out, _ = run("--costs", str(back), "--policy", "relay", "--explain")
     # 4000 bytes back over 200, 50 and 25 Mbit/s: 0.16 + 0.64 + 1.28 = 2.08 ms beside 58.37896.
-    assert "sbs -> ue: output 9, 4000 B, 1.28 ms, back" in out and "T = 60.46 ms" in out
+    assert "sbs -> ue: output 9, 4000 B, 1.28 ms, return path" in out and "T = 60.46 ms" in out
     code, out, _ = run("--costs", str(path))
-    assert "ue -> sbs: output 4, 100352 B, 32.11 ms" in out and "Proven: no split the policy allows" in out
+    assert "ue -> sbs: output 4, 100352 B, 32.11 ms" in out and "Proven optimal: no split" in out
 
 
 def test_a_mobilenet_over_simulated_devices(tmp_path: Path) -> None:
@@ -131,7 +131,7 @@ def test_a_mobilenet_over_simulated_devices(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "expected a NETWORK or --costs FILE, one of them"),
+        ((), "expected a MODEL or --costs FILE, one of them"),
         (("resnet5O",), "unknown model 'resnet5O': nearest are resnet50"),
         (("mobilenet_v2", "--policy", "kind"), "unknown --policy 'kind'"),
         (
@@ -141,11 +141,11 @@ def test_a_mobilenet_over_simulated_devices(tmp_path: Path) -> None:
         (("mobilenet_v2", "--size", "0"), "got --size 0: expected 1 to 4096"),
         (("resnet18", "--width", "2"), "--width belongs to mobilenet_v1"),
         (("mobilenet_v2", "--input", "png"), "size of a raw input as png is not known"),
-        (("mobilenet_v2", "--network", "ring"), "unknown topology 'ring'"),
-        (("mobilenet_v2", "--network", "desk"), "mobilenet_v2 has not been measured on local"),
+        (("mobilenet_v2", "--topology", "ring"), "unknown topology 'ring'"),
+        (("mobilenet_v2", "--topology", "desk"), "mobilenet_v2 has not been measured on local"),
         (("mobilenet_v2", "--sweep", "rate=0..5Mbit/s"), "expected 0 < low < high"),
         (
-            ("mobilenet_v2", "--network", "mesh", "--sweep", "rate=1..5Mbit/s"),
+            ("mobilenet_v2", "--topology", "mesh", "--sweep", "rate=1..5Mbit/s"),
             "a sweep needs a chain of layers on a chain of two devices or more, or a model with a branch",
         ),
         (("mobilenet_v2", "--image", "/nowhere.jpg"), "cannot read the image /nowhere.jpg"),

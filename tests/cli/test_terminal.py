@@ -31,7 +31,7 @@ def raising(error: BaseException) -> Callable[[], None]:
         (
             OSError(errno.EROFS, "Read-only file system"),
             1,
-            "Read-only file system: a file. Free some space or",
+            "Read-only file system: a file. Free some disk space or",
         ),
         (KeyboardInterrupt(), 130, "what was finished is kept. Go on with: jmsnas"),
     ],

@@ -61,7 +61,7 @@ def refused(place: Path, confirmed: Confirmed, *words: str) -> str:
 def check_refusal(place: Path, before: Confirmed, code: int, said: str) -> None:
     (line,) = (line for line in said.splitlines() if line.startswith("jmsnas: "))
     assert code == 1 and said.endswith(f"{line}\n"), said
-    assert "Free some space or choose another place with --workspace" in line
+    assert "Free some disk space or choose another folder with --workspace" in line
     before.check(read_table(place / "tables" / "local.parquet").all_rows)
 
 

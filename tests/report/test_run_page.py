@@ -198,4 +198,4 @@ def test_a_mesh_has_a_page(tmp_path: Path) -> None:
     assert "Every term of equation (2)" in text and "sum with the slowest branch" in text
     assert text.count("side by side") > 6 and "eps^{2->3}" in text
     assert "The branches run side by side and are summed on cloud; T waits for the one on mbs" in text
-    assert "jmsnas search --topology mesh --network mesh" in text and "--network desk" not in text
+    assert "jmsnas search --topology mesh" in text and "--topology desk" not in text

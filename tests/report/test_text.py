@@ -85,7 +85,7 @@ def test_commands(facts: ReportData) -> None:
     assert again[0] == f"jmsnas profile {devices} --space digits"
     assert again[1] == f"jmsnas fit-estimator {devices}"
     assert again[2] == (
-        "jmsnas search --topology chain --network chain --space digits --dataset digits --seed 0 "
+        "jmsnas search --topology chain --space digits --dataset digits --seed 0 "
         f"--threads 1 --train-on auto --t-const {facts.target.t_const_s!r}s"
     )
     assert again[3] == "jmsnas report tiny"
@@ -98,11 +98,11 @@ def test_commands(facts: ReportData) -> None:
     assert "SearchConfig(warmup_epochs = 1, search_epochs = 1, final_epochs = 1)" in searches
     following = [command.line for command in words.commands_next(facts)]
     assert "jmsnas profile --device jetson --space digits --measured-only" in following
-    assert any("--network desk" in line for line in following)
+    assert any("--topology desk" in line for line in following)
 
 
 def test_names_are_quoted_for_the_shell(facts: ReportData) -> None:
     changed = replace(facts, config=facts.config | {"network": "a; rm -rf b", "space": "$(x)"})
     search = words.commands_again(changed)[2]
-    assert "--network 'a; rm -rf b' --space '$(x)'" in search.line
+    assert "--topology 'a; rm -rf b' --space '$(x)'" in search.line
     assert "the network is your own file" in search.does

@@ -139,5 +139,5 @@ def test_policies_that_contradict_the_space() -> None:
         chain(with_device(TOPOLOGY, "cloud", min_layers=4), "fixed")
     with pytest.raises(TopologyError, match=r"the fixed split gives \[0, 4, 4, 4\] layers to pi4, laptop"):
         chain(with_device(TOPOLOGY, "pi4", layers=0), "fixed")
-    with pytest.raises(TopologyError, match="network chain has no device 'toaster': expected one of pi4, l"):
+    with pytest.raises(TopologyError, match="topology chain has no device 'toaster': expected one of pi4, l"):
         TOPOLOGY.device("toaster")
