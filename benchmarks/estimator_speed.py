@@ -7,16 +7,15 @@ from typing import Any
 
 import numpy as np
 
+from jmsnas.arrays import FloatArray
 from jmsnas.estimators.regression.regressor import LatencyRegressor
 from jmsnas.estimators.regression.residual_models import MAX_RIDGE_ROWS, candidate_models
-
-Array = np.ndarray[Any, np.dtype[np.float64]]
 
 FIT_ROWS, MAX_FIT_S, PREDICTED_ROWS, MAX_PREDICT_S = 1500, 60.0, 100_000, 1.0
 REPEATS = 5
 
 
-def speed(name: str, X: Array, y: Array, seed: int = 0) -> dict[str, Any]:
+def speed(name: str, X: FloatArray, y: FloatArray, seed: int = 0) -> dict[str, Any]:
     """Seconds to choose and fit 1,500 rows (or what there is), and to predict 100,000 by any model there is.
 
     Each model, and the mean of all, is asked; so they are once more where kernel ridge is among them, which
@@ -59,7 +58,7 @@ def print_speed(timed: dict[str, Any]) -> None:
         print(f"  MISSED {', '.join(timed['missed'])}")
 
 
-def _predicting(regressor: LatencyRegressor, X: Array) -> float:
+def _predicting(regressor: LatencyRegressor, X: FloatArray) -> float:
     times = []
     for _ in range(REPEATS):
         start = time.perf_counter()

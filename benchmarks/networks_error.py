@@ -19,9 +19,10 @@ from typing import Any
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
-from published_networks import Array, Networks, read_networks
+from published_networks import Networks, read_networks
 from scipy.stats import spearmanr
 
+from jmsnas.arrays import FloatArray
 from jmsnas.estimators.networks.regressor import NetworkRegressor
 
 SEED = 0
@@ -53,7 +54,7 @@ class Result:
     spearman: Score
 
 
-def predictions(table: Networks, seen: Array, unseen: Array) -> dict[str, Array]:
+def predictions(table: Networks, seen: FloatArray, unseen: FloatArray) -> dict[str, FloatArray]:
     """Seconds of the networks `unseen` by each of MODELS, fitted to those `seen`."""
     regressor = NetworkRegressor(table.kinds, SEED).fit(table.counts[seen], table.measured_s[seen])
     found = {"model": regressor.predict(table.counts[unseen])}

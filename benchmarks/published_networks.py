@@ -13,11 +13,10 @@ import numpy as np
 import pandas as pd
 from published_tables import mbconv
 
+from jmsnas.arrays import FloatArray
 from jmsnas.cost import Operator, cost, operators
 from jmsnas.estimators.networks.block_kinds import BlockKinds, block_kinds_of, count_blocks
 from jmsnas.space import Block, Candidate, Layer, Part
-
-Array = np.ndarray[Any, np.dtype[np.float64]]
 
 # Kernel size, expansion and groups of the 1x1 convolutions of digits 0 to 7; 8 is a skip.
 FBNET_OPS = ((3, 1, 1), (3, 1, 2), (3, 3, 1), (3, 6, 1), (5, 1, 1), (5, 1, 2), (5, 3, 1), (5, 6, 1))
@@ -50,10 +49,10 @@ class Networks:
 
     name: str
     kinds: BlockKinds
-    counts: Array
-    macs: Array
-    blocks: Array
-    measured_s: Array
+    counts: FloatArray
+    macs: FloatArray
+    blocks: FloatArray
+    measured_s: FloatArray
     end_to_end: bool
 
 

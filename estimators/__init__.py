@@ -1,1 +1,1 @@
-"""Predict: U(.), the latency of a block on a device, fitted to a table."""
+"""Latency estimators U(.): the latency of a block on a device, fitted to a latency table."""

@@ -1,4 +1,4 @@
-"""Fit U(.) to tables of every origin: those of the workspace, ours from elsewhere, and published ones."""
+"""Fit estimators to latency tables of the workspace, to copied ones, and to published ones."""
 
 import warnings
 from collections.abc import Callable, Sequence
@@ -19,13 +19,13 @@ from jmsnas.profiler.table.parquet import read_metadata, read_table
 from jmsnas.progress import Progress, no_progress
 from jmsnas.workspace import Workspace
 
-# What these rules call an error cannot be a latency of the device; what others do is a few rows among many.
+# Errors of these rules mean that the table is not of this device; those of others concern single rows.
 _REFUSED = ("units", "throughput", "copied")
 
 
 @dataclass(frozen=True, slots=True)
 class FittedEstimator:
-    """An estimator and where it lies; `setting` is what a published table says ran its blocks, else empty."""
+    """A fitted estimator and its folder; `setting` is that of a published table, else empty."""
 
     folder: Path
     estimator: Estimator
@@ -41,25 +41,25 @@ def fit_tables(
     progress: Progress = no_progress,
     warn: Callable[[str], None] = warnings.warn,
 ) -> list[FittedEstimator]:
-    """Fit U(.) of every key of the tables named, or of every table of the workspace when none is.
+    """Fit U(.) of every key of the given tables, or of all tables of the workspace.
 
     Parameters
     ----------
     devices
-        Names of devices whose tables lie in the workspace.
+        Devices whose tables in the workspace are fitted.
     tables
-        Table files: ours from elsewhere, or published ones (docs/own_tables.md).
+        Table files: ours from another workspace, or published ones (docs/own_tables.md).
     force
-        Fit to a published table that the quality gate refuses.
-    tell
-        Told what is left out of published tables, and what the quality gate says of them.
+        Fit to a published table even where the quality gate refuses it.
+    warn
+        Called with messages on rows left out of published tables and findings of the quality gate.
 
     Raises
     ------
     EstimatorError
         When there is no table, or one cannot be fitted.
     TableError
-        When a table is damaged or foreign, or a published one does not pass the quality gate.
+        When a table is damaged or of another format, or a published one fails the quality gate.
     StorageError
         When an estimator cannot be written.
     """
@@ -77,18 +77,18 @@ def fit_tables(
     for rows in settings:
         folder = workspace.estimator(rows.origin.name, rows.origin.key.label)
         if workspace.table(rows.origin.name).exists():
-            warn(f"{rows.origin.name} has a table of its own here: where it was measured, that speaks")
+            warn(f"{rows.origin.name} has a table in the workspace, whose measurements are used instead")
         found.append(FittedEstimator(folder, fit_published(rows, folder, seed, step), rows.setting))
     for table, key in keys:
         folder = workspace.estimator(table.device, key.label)
         if is_published(folder):
-            warn(f"{table.device}: takes the place of a published table's U(.), as its own rows are here now")
+            warn(f"{table.device}: replaces the estimator of a published table, as it has its own table now")
         found.append(FittedEstimator(folder, fit_estimator(table, key, folder, seed, step)))
     return found
 
 
 def _ours(workspace: Workspace, devices: Sequence[str], paths: Sequence[Path]) -> list[LatencyTable]:
-    """Read tables of ours, by device and from elsewhere: where none is named, all of the workspace."""
+    """Read the tables of given devices and files, or all tables of the workspace."""
     named = devices if devices or paths else workspace.tables
     if not (named or paths):
         raise EstimatorError(f"no tables in {workspace.folder / 'tables'}: run jmsnas profile --device local")
@@ -103,20 +103,20 @@ def _ours(workspace: Workspace, devices: Sequence[str], paths: Sequence[Path]) -
 def _checked(
     path: Path, workspace: Workspace, force: bool, warn: Callable[[str], None]
 ) -> tuple[PublishedRows, ...]:
-    """Read a published table and say what speaks against it; raises TableError where that is too much."""
-    settings, readings = read_published(path), read_entries(path)
-    findings = (*check_quality(readings), *suspicious_unit(readings))
+    """Read a published table and check its quality; raises TableError where the gate refuses it."""
+    settings, entries = read_published(path), read_entries(path)
+    findings = (*check_quality(entries), *suspicious_unit(entries))
     refused = [entry for entry in findings if entry.severity == "error" and entry.rule in _REFUSED]
     if refused and not force:
-        said = "; ".join(dict.fromkeys(f"{entry.rule}: {entry.message}" for entry in refused))
+        errors = "; ".join(dict.fromkeys(f"{entry.rule}: {entry.message}" for entry in refused))
         raise TableError(
-            f"{path} does not pass the quality gate, nothing was fitted. {said}. Put it right, or fit to it "
+            f"{path} does not pass the quality gate, nothing was fitted. {errors}. Correct it, or fit to it "
             "as it is: --force"
         )
-    # The same figures here under a name that a person gave them are told of, and no more.
-    others = (reading for name in workspace.tables for reading in _readings(workspace.table(name)))
-    beside = (entry for entry in copied([*readings, *others]) if str(path) in dict(entry.rows))
-    for entry in dict.fromkeys((*findings, *beside)):
+    # A copy of the rows under another name in the workspace is a warning only.
+    others = (entry for name in workspace.tables for entry in _entries(workspace.table(name)))
+    copies = (entry for entry in copied([*entries, *others]) if str(path) in dict(entry.rows))
+    for entry in dict.fromkeys((*findings, *copies)):
         warn(f"quality gate: {entry.rule}: {entry.message}")
     for rows in settings:
         if rows.left_out:
@@ -124,8 +124,8 @@ def _checked(
     return settings
 
 
-def _readings(path: Path) -> tuple[LatencyEntry, ...]:
+def _entries(path: Path) -> tuple[LatencyEntry, ...]:
     try:
         return read_entries(path)
-    except TableError:  # told of where the table is used
+    except TableError:  # reported where the table is used
         return ()

@@ -1,17 +1,27 @@
-"""What speaks for a device under one key: U(.), the rows it was fitted to, and whole networks."""
+"""Find the latency estimator of a device: fitted to its own table, or to a table from elsewhere.
+
+Search, split, compare, deploy and predict all use this module, so that they predict the same seconds of the
+same block.
+"""
 
 import difflib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from jmsnas.errors import DeviceError, EstimatorError
-from jmsnas.estimators.external import external_estimators, single_image_key
 from jmsnas.estimators.networks.sum_correction import SumCorrection, table_correction
 from jmsnas.estimators.published.estimator import load_published, published_layers, published_table
-from jmsnas.estimators.store.current import current_estimator
-from jmsnas.estimators.store.estimator import Estimator, load_estimator
-from jmsnas.estimators.store.layout import TABLE, fitted_devices, is_published
+from jmsnas.estimators.store.estimator import Estimator, estimator_is_current, fit_estimator, load_estimator
+from jmsnas.estimators.store.fit_record import read_fit_record
+from jmsnas.estimators.store.layout import (
+    FIT_RECORD,
+    TABLE,
+    estimator_folders,
+    fitted_devices,
+    is_published,
+)
 from jmsnas.profiler.simulation.roofline import processor_of, simulated_device_names
 from jmsnas.profiler.table.latency_table import LatencyTable, RuntimeKey
 from jmsnas.profiler.table.parquet import read_table
@@ -22,20 +32,20 @@ from jmsnas.workspace import Workspace
 
 @dataclass(frozen=True, slots=True)
 class DeviceModel:
-    """What speaks for a device under one key.
+    """Latency estimator of a device under one key, with the rows that it was fitted to.
 
     Attributes
     ----------
     estimator
         U(.) of the key.
     table
-        Rows of blocks and of whole parts, of that key alone.
+        Rows of blocks and of parts, of that key alone.
     layers
-        The geometries that U(.) was fitted to; more than the table's where others published their own blocks.
+        Layer geometries that U(.) was fitted to; of a published table more than those in `table`.
     correction
-        From sums of blocks to whole networks; None where fewer than 3 were measured.
+        Correction from sums of blocks to whole models; None where fewer than 3 were measured.
     setting
-        What a published table says ran its blocks; empty for a table of ours.
+        Setting that a published table gives; empty for other tables.
     """
 
     estimator: Estimator
@@ -53,48 +63,46 @@ def find_device_model(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> DeviceModel:
-    """Load U(.) of a device, fitted anew (and kept) where it is missing or its table has moved on.
+    """Load U(.) of a device, and fit and save it first where it is missing or older than its table.
 
-    A device that has an estimator and no table here, or a simulated one only, was fitted to a table from
-    elsewhere: it speaks.
+    For a device without a table in the workspace, or with a simulated one only, an estimator fitted to a
+    table from elsewhere is used.
 
     Parameters
     ----------
     runtime, label
-        Which key: all of its label, or its run time in 1 thread, batch 1, float32; without either the usual
-        one, else the only one there is.
+        Key to use: its label, or its run time with 1 thread, batch 1, float32; without either the default
+        key, else the only one there is.
 
     Raises
     ------
     DeviceError
-        For a device nobody knows.
+        When the device is unknown.
     EstimatorError
-        When it has neither table nor estimator here, none for the key, or no fit can be made.
+        When it has neither table nor estimator, none for the key, or cannot be fitted.
     TableError
         When its table is damaged.
     StorageError
         When a new fit cannot be written.
     """
     path, wanted = workspace.table(device), label
-    whole = read_table(path) if path.exists() else None
-    alone = external_estimators(workspace, device, whole)
+    table = read_table(path) if path.exists() else None
+    external = external_estimators(workspace, device, table)
     if runtime and not label:
-        usual = RuntimeKey(runtime, processor=processor_of(device)).label
-        wanted = single_image_key(alone, usual) or usual
-    if whole and (wanted not in alone if wanted else not alone):
-        key = {key.label: key for key in whole.keys}[
-            _chosen(device, [key.label for key in whole.keys], wanted)
-        ]
-        return device_model_of(
-            current_estimator(workspace, device, whole, key, seed, progress), whole.for_key(key)
-        )
-    if not alone:
-        raise _nothing_speaks_for(device, workspace)
-    return load_device_model(alone[_chosen(device, list(alone), wanted)])
+        default = RuntimeKey(runtime, processor=processor_of(device)).label
+        wanted = single_image_key(external, default) or default
+    if table and (wanted not in external if wanted else not external):
+        keys = {key.label: key for key in table.keys}
+        key = keys[_choose_label(device, list(keys), wanted)]
+        estimator = current_estimator(workspace, device, table, key, seed, progress)
+        return device_model_of(estimator, table.for_key(key))
+    if not external:
+        raise _no_estimator(device, workspace)
+    return load_device_model(external[_choose_label(device, list(external), wanted)])
 
 
 def load_device_model(folder: Path) -> DeviceModel:
-    """Load U(.) as it lies in a folder, of a table of ours or a published one.
+    """Load U(.) from a folder, fitted to a table of ours or to a published one.
 
     Raises
     ------
@@ -108,23 +116,111 @@ def load_device_model(folder: Path) -> DeviceModel:
     return DeviceModel(estimator, published_table(rows), published_layers(rows), setting=rows.setting)
 
 
-def _chosen(device: str, labels: Sequence[str], wanted: str | None) -> str:
-    """Find the key asked for; without one the usual, else the only one. Raises EstimatorError."""
-    usual = RuntimeKey(processor=processor_of(device)).label
-    found = wanted or (usual if usual in labels or len(labels) != 1 else labels[0])
-    if found not in labels:
-        have = " or ".join(labels) or "none"
-        raise EstimatorError(f"{device} has no rows for {found}: expected {have}, with --key")
-    return found
-
-
 def device_model_of(estimator: Estimator, table: LatencyTable) -> DeviceModel:
-    """Put U(.) of one key beside the rows of that key."""
+    """Make the device model of an estimator and the rows of its key."""
     layers = tuple(dict.fromkeys(row.block.layer for row in table.rows))
     return DeviceModel(estimator, table, layers, table_correction(table))
 
 
-def _nothing_speaks_for(device: str, workspace: Workspace) -> DeviceError | EstimatorError:
+def current_estimator(
+    workspace: Workspace,
+    device: str,
+    table: LatencyTable,
+    key: RuntimeKey,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> Estimator:
+    """Load U(.) of a device under a key, and fit and save it first where its table has changed.
+
+    Parameters
+    ----------
+    table
+        The device's present table.
+    seed
+        Seed of a new fit, as in `fit_estimator`.
+
+    Raises
+    ------
+    TableError, EstimatorError, StorageError
+        As `fit_estimator`.
+    """
+    folder = workspace.estimator(device, key.label)
+    if estimator_is_current(folder, table):
+        return load_estimator(folder)
+    return fit_estimator(table, key, folder, seed, progress)
+
+
+def external_estimators(workspace: Workspace, device: str, table: LatencyTable | None) -> dict[str, Path]:
+    """List the folders of a device's estimators that are used in place of its own table, by key label.
+
+    Parameters
+    ----------
+    table
+        The device's own table in the workspace, if any. A measured table is always used itself; a simulated
+        one is replaced by estimators that are not simulated.
+    """
+    if table and not table.simulated:
+        return {}
+    folders = estimator_folders(workspace, device)
+    return {folder.name: folder for folder in folders if table is None or is_measured(folder)}
+
+
+def is_measured(folder: Path) -> bool:
+    """Whether a folder has an estimator without simulated rows."""
+    with suppress(EstimatorError):
+        return not read_fit_record(folder / FIT_RECORD, "").simulated
+    return False
+
+
+def single_image_key(labels: Collection[str], default: str) -> str | None:
+    """Choose the key label for single images: the default one, else the only one of its run time.
+
+    The settings of a published table (threads, a GPU) are part of its device name, so that such a device has
+    one key. None where no key, or more than one, is for single images.
+    """
+    runtime = default.partition("-")[0]
+    found = [label for label in labels if label.startswith(f"{runtime}-t") and "-b1-" in label]
+    return default if default in found else found[0] if len(found) == 1 else None
+
+
+def external_folder(workspace: Workspace, device: str, runtime: str) -> Path | None:
+    """Find the external estimator of a topology's device, for single images under a run time.
+
+    None where its own table is used, or it is a simulated device, which has a row of every block.
+
+    Raises
+    ------
+    EstimatorError
+        When it has estimators, but none for single images under the run time.
+    TableError
+        When its table is damaged.
+    """
+    path, built_in = workspace.table(device), device in simulated_device_names()
+    table = read_table(path) if path.exists() else None
+    external = external_estimators(workspace, device, table)
+    if built_in:
+        external = {label: folder for label, folder in external.items() if is_measured(folder)}
+    found = single_image_key(external, RuntimeKey(runtime, processor=processor_of(device)).label)
+    if found is None and external and not (table or built_in):
+        raise EstimatorError(
+            f"{device} was fitted for {' and '.join(external)}, the topology needs one image per call under "
+            f'{runtime}: expected runtime = "{next(iter(external)).partition("-")[0]}" in the topology '
+            "file, or a device with such a table"
+        )
+    return external[found] if found else None
+
+
+def _choose_label(device: str, labels: Sequence[str], wanted: str | None) -> str:
+    """Choose the wanted key label, else the default, else the only one; raises EstimatorError."""
+    default = RuntimeKey(processor=processor_of(device)).label
+    found = wanted or (default if default in labels or len(labels) != 1 else labels[0])
+    if found not in labels:
+        known = " or ".join(labels) or "none"
+        raise EstimatorError(f"{device} has no rows for {found}: expected {known}, with --key")
+    return found
+
+
+def _no_estimator(device: str, workspace: Workspace) -> DeviceError | EstimatorError:
     known = sorted({"local", *simulated_device_names(), *workspace.tables, *fitted_devices(workspace)})
     if device not in known:
         near = [name for name in known if device in name] or difflib.get_close_matches(device, known) or known

@@ -1,12 +1,12 @@
-"""What U(.) of a device says of a block or of several in a row, and what that rests on."""
+"""Predict the latency of blocks and of parts on a device, with intervals and the rows behind them."""
 
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from jmsnas.arrays import BoolArray
 from jmsnas.estimators.lookup import DeviceModel
 from jmsnas.profiler.table.latency_table import BlockRow, PartRow
 from jmsnas.space import Block, Layer, Part
@@ -14,20 +14,20 @@ from jmsnas.space import Block, Layer, Part
 
 @dataclass(frozen=True, slots=True)
 class BlockPrediction:
-    """Seconds of one call of a block, and what they rest on.
+    """Latency of one call of a block, measured or predicted.
 
     Attributes
     ----------
     latency_s, low_s, high_s
-        Seconds and their interval: 95 % of the median where a row answers, else 90 % of blocks like it.
+        Seconds and their interval: the 95 % interval of a measured median, else the 90 % prediction interval.
     row
-        The table's row of this very block, None where there is none.
+        The table's row of the block, None where there is none.
     from_row
-        Whether that row answers; one in more doubt than a prediction does not.
+        Whether the row is used; one with a wider interval than the prediction is not.
     nearest
-        Of the layer geometries that were fitted the one most like the block's, None where there is none.
-    outside
-        Whether the block is beyond all that was fitted, so that its seconds are extrapolated.
+        The nearest fitted layer geometry, None where there is none.
+    extrapolated
+        Whether the block has no row and is outside the training range.
     """
 
     block: Block
@@ -41,7 +41,7 @@ class BlockPrediction:
 
     @property
     def kind(self) -> str:
-        """What answers: a `measured`, `imported` or `simulated` row, or U(.): `predicted`, `outside`."""
+        """Kind of the row used (`measured`, `imported`, `simulated`), else `predicted` or `extrapolated`."""
         if self.row and self.from_row:
             return self.row.kind
         return "extrapolated" if self.extrapolated else "predicted"
@@ -49,10 +49,10 @@ class BlockPrediction:
 
 @dataclass(frozen=True, slots=True)
 class CorrectedSum:
-    """Seconds of a whole part, from the sum of its blocks by what whole networks show (sum_correction.py).
+    """Latency of a part from the sum of its blocks, by the correction fitted to whole models.
 
-    The interval is that of the sum on the line, and the line's own mean error beyond it. `outside` says
-    that the networks behind the line were all faster, or all slower.
+    The interval is that of the sum, corrected, and widened by the mean error of the correction.
+    `extrapolated` is whether the latency is outside the range of the measured whole models.
     """
 
     latency_s: float
@@ -63,19 +63,19 @@ class CorrectedSum:
 
 @dataclass(frozen=True, slots=True)
 class PartPrediction:
-    """Seconds of several blocks in a row.
+    """Latency of a part: of its blocks, their sum, and the sum corrected by whole models.
 
     Attributes
     ----------
     blocks
-        Each by itself.
+        Prediction of each block.
     sum_s, low_s, high_s
-        Their sum, and the sums of their bounds: errors of blocks on one device are not independent, so they
-        are added as if all were off the same way, the widest they can be.
+        Sum of the blocks' seconds, and of their bounds: errors of blocks of one device are not independent,
+        so that intervals are added as if all errors had one sign.
     corrected
-        The sum corrected by whole networks, where the table has enough.
+        The corrected sum; None where the table has too few whole models.
     row
-        The table's row of this very part, measured as one call; None where there is none.
+        The table's row of the part, measured as one call; None where there is none.
     """
 
     blocks: tuple[BlockPrediction, ...]
@@ -86,12 +86,12 @@ class PartPrediction:
     row: PartRow | None
 
 
-def predict_blocks(basis: DeviceModel, blocks: Sequence[Block]) -> tuple[BlockPrediction, ...]:
-    """Predict each block by itself, and say what its seconds rest on."""
-    estimator = basis.estimator
+def predict_blocks(model: DeviceModel, blocks: Sequence[Block]) -> tuple[BlockPrediction, ...]:
+    """Predict the latency of each block."""
+    estimator = model.estimator
     latency_s, (low_s, high_s) = estimator.predict_s(blocks), estimator.interval_s(blocks)
-    rows = {row.block: row for row in basis.table.rows}
-    beyond = extrapolated(basis, blocks)
+    rows = {row.block: row for row in model.table.rows}
+    outside = extrapolated(model, blocks)
     return tuple(
         BlockPrediction(
             block,
@@ -100,45 +100,45 @@ def predict_blocks(basis: DeviceModel, blocks: Sequence[Block]) -> tuple[BlockPr
             float(high_s[n]),
             rows.get(block),
             block in estimator.rows,
-            nearest_layer(block.layer, basis.layers),
-            bool(beyond[n]),
+            nearest_layer(block.layer, model.layers),
+            bool(outside[n]),
         )
         for n, block in enumerate(blocks)
     )
 
 
-def extrapolated(basis: DeviceModel, blocks: Sequence[Block]) -> NDArray[np.bool_]:
-    """Say which blocks have no row and are beyond all sizes, or of a role, that was fitted, (blocks,)."""
-    roles, rows = {layer.role for layer in basis.layers}, basis.estimator.rows
-    pairs = zip(blocks, basis.estimator.extrapolated(blocks), strict=True)
+def extrapolated(model: DeviceModel, blocks: Sequence[Block]) -> BoolArray:
+    """Mark the blocks without a row that are outside the training range or of another role, (blocks,)."""
+    roles, rows = {layer.role for layer in model.layers}, model.estimator.rows
+    pairs = zip(blocks, model.estimator.extrapolated(blocks), strict=True)
     return np.array(
         [(far or block.layer.role not in roles) and block not in rows for block, far in pairs], dtype=bool
     )
 
 
-def predict_part(basis: DeviceModel, part: Part) -> PartPrediction:
-    """Predict blocks that follow one another: each, their sum, and the sum corrected by whole networks."""
-    blocks = predict_blocks(basis, part.blocks)
+def predict_part(model: DeviceModel, part: Part) -> PartPrediction:
+    """Predict the latency of a part: each block, their sum, and the corrected sum."""
+    blocks = predict_blocks(model, part.blocks)
     sum_s, low_s, high_s = (
         math.fsum(getattr(block, name) for block in blocks) for name in ("latency_s", "low_s", "high_s")
     )
-    row = next((row for row in basis.table.parts if row.block == part), None)
+    row = next((row for row in model.table.parts if row.block == part), None)
     corrected = None
-    if basis.correction:
-        line, wholes_s = basis.correction, [row.median_s for row in basis.table.parts]
+    if model.correction:
+        correction, wholes_s = model.correction, [row.median_s for row in model.table.parts]
         count = len(blocks)
-        latency_s = line.apply(sum_s, count)
+        latency_s = correction.apply(sum_s, count)
         corrected = CorrectedSum(
             latency_s,
-            line.apply(low_s, count) / (1 + line.error),
-            line.apply(high_s, count) * (1 + line.error),
+            correction.apply(low_s, count) / (1 + correction.error),
+            correction.apply(high_s, count) * (1 + correction.error),
             not min(wholes_s) <= latency_s <= max(wholes_s),
         )
     return PartPrediction(blocks, sum_s, low_s, high_s, corrected, row)
 
 
 def nearest_layer(layer: Layer, layers: Iterable[Layer]) -> Layer | None:
-    """Find the geometry most like `layer`: of its role if there is one, then by the ratios of their sizes."""
+    """Find the layer nearest to `layer`: of the same role if possible, then by log ratios of sizes."""
     sizes = _sizes(layer)
 
     def distance(other: Layer) -> tuple[bool, float]:

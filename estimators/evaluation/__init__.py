@@ -1,1 +1,1 @@
-"""How good U(.) is on blocks it never saw, beside simpler predictors."""
+"""Evaluation of latency estimators on held-out blocks, beside baseline predictors."""

@@ -1,19 +1,17 @@
-"""How good U(.) is on blocks it never saw, beside simpler predictors.
+"""Evaluate U(.) on held-out blocks: errors, rank correlation and interval coverage, beside baselines.
 
-Rows are held out in several ways (cross_validation.py);
-the choice of the model is made anew inside every fold, so
-that nothing about a held-out row, not even which model suits it, was known. Blocks that do no work, which
-no model answers for, do not count: they would flatter the estimator and shame a line. Shares are of one:
-0.05 is 5 %.
+Rows are held out in several ways (`regression.cross_validation`); model selection is repeated inside every
+fold, so that it uses nothing of the held-out rows. Blocks without work are not scored: the estimator predicts
+them by a rule, and baselines cannot. Shares are of one: 0.05 is 5 %.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
+from jmsnas.arrays import FloatArray
 from jmsnas.errors import EstimatorError
 from jmsnas.estimators.evaluation.hold_out import LINE, MODEL, ROOFLINE, HeldOutPredictions, predict_held_out
 from jmsnas.estimators.regression.block_shape import BlockShape
@@ -25,12 +23,10 @@ from jmsnas.estimators.regression.cross_validation import (
     group_folds,
     random_folds,
 )
-from jmsnas.estimators.regression.features import features, group_ids
+from jmsnas.estimators.regression.features import TrainingRows, features, group_ids
 from jmsnas.estimators.regression.roofline import rows_to_score
 from jmsnas.progress import Progress, no_progress
 from jmsnas.space import Block
-
-Array = NDArray[np.float64]
 
 MIN_GEOMETRIES = 3
 UNSEEN_GEOMETRY, UNSEEN_CHANNELS, RANDOM = "unseen geometry", "unseen channels", "random"
@@ -39,7 +35,7 @@ _FEW = (20, 50, 100)
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Errors of one predictor over all rows, each predicted without its geometry having been seen.
+    """Errors of one predictor over held-out rows.
 
     Attributes
     ----------
@@ -60,7 +56,7 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class PredictedRow:
-    """A row as measured, and as predicted (with its 90 % interval) while its geometry was held out."""
+    """Measured seconds of a block, and its prediction with 90 % interval while its geometry was held out."""
 
     block: str
     measured_s: float
@@ -71,20 +67,20 @@ class PredictedRow:
 
 @dataclass(frozen=True, slots=True)
 class SplitScores:
-    """Scores of all predictors on rows held out in one way.
+    """Scores of all predictors on one kind of train/test split.
 
     Attributes
     ----------
     split
-        How: `unseen geometry`, `unseen channels`, `random`, `20 rows`.
+        `unseen geometry`, `unseen channels`, `random` or the number of training rows: `20 rows`.
     fits, rows
-        How often a model was fitted, and how many rows it then predicted, over all fits.
+        Number of fits, and of predicted rows over all fits.
     scores
-        By predictor, as `HeldOut.said_s`.
+        By predictor, as in `HeldOutPredictions.predicted_s`.
     coverage
         Share of rows inside the estimator's 90 % interval.
     fit_s
-        Mean seconds of a fit, the choice of the model among them.
+        Mean wall time of a fit, model selection included.
     """
 
     split: str
@@ -97,21 +93,21 @@ class SplitScores:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """How good an estimator is on blocks it never saw.
+    """Cross-validated errors of an estimator.
 
     Attributes
     ----------
     rows, geometries, folds, seed
-        How many rows of how many layer geometries, held out in how many parts, drawn how.
+        Number of rows, of layer geometries and of folds over geometries; seed of the folds.
     model, roofline, flops
-        On unseen geometries: scores of the whole estimator, of the roofline alone, of a least-squares line
-        over MACs.
+        Scores on held-out geometries: of the estimator, of the roofline alone, of a least-squares line over
+        MACs.
     coverage
-        Share of rows of unseen geometries inside the estimator's 90 % interval.
+        Share of rows of held-out geometries inside the estimator's 90 % interval.
     splits
-        The same with more baselines, and other ways to hold rows out.
+        Scores of all baselines, on all kinds of splits.
     pairs
-        Every row, for pictures, predicted while its geometry was held out.
+        Every row, for plots, predicted while its geometry was held out.
     """
 
     rows: int
@@ -126,8 +122,8 @@ class Evaluation:
     pairs: tuple[PredictedRow, ...]
 
 
-def scores(measured_s: Array, predicted_s: Array) -> Scores:
-    """Compare predicted with measured seconds, each (rows,)."""
+def scores(measured_s: FloatArray, predicted_s: FloatArray) -> Scores:
+    """Compute the scores of predicted against measured seconds, each (rows,)."""
     errors = np.abs(predicted_s / measured_s - 1)
     ranked = np.ptp(measured_s) > 0 and np.ptp(predicted_s) > 0
     return Scores(
@@ -142,72 +138,71 @@ def scores(measured_s: Array, predicted_s: Array) -> Scores:
 def evaluate_split(
     split: str,
     folds: Sequence[Fold],
-    X: Array,
-    measured_s: Array,
+    rows: TrainingRows,
     seed: int = 0,
-    noise: Array | None = None,
     progress: Progress = no_progress,
 ) -> SplitScores:
-    """Predict the unseen rows of every fold by models fitted to the seen ones.
+    """Score predictions for the test rows of every fold by models fitted to its training rows.
 
     Parameters
     ----------
     split
-        What to call it.
-    X, measured_s
-        Features (rows, features) and seconds (rows,).
-    seed, noise
-        As in `LatencyRegressor`: how much each row counts where a model is fitted; all are judged alike.
+        Name of the split.
+    rows
+        All rows; their noise weighs them in fits only, not in the scores.
+    seed
+        As in `LatencyRegressor`.
 
     Raises
     ------
     EstimatorError
-        When the seen rows of a fold are of fewer than two layer geometries.
+        When the training rows of a fold have fewer than two layer geometries.
     """
-    return _judged(split, folds, X, measured_s, predict_held_out(folds, X, measured_s, seed, noise, progress))
+    return _split_scores(split, folds, rows, predict_held_out(folds, rows, seed, progress))
 
 
 def evaluate(
     blocks: Sequence[Block | BlockShape],
-    measured_s: Array,
+    measured_s: FloatArray,
     seed: int = 0,
     progress: Progress = no_progress,
-    noise: Array | None = None,
+    noise: FloatArray | None = None,
 ) -> Evaluation:
-    """Predict every block by a model that never saw its layer geometry, and some in other ways.
+    """Cross-validate U(.) over layer geometries, and over channel pairs and random rows.
 
     Parameters
     ----------
     blocks, measured_s
         Blocks and their seconds, (rows,).
     seed, noise
-        As in `judge`.
+        As in `LatencyRegressor`.
 
     Raises
     ------
     EstimatorError
-        When the blocks are of fewer than three layer geometries.
+        When the blocks have fewer than three layer geometries.
     """
     X = features(blocks)
     geometries = len(set(group_ids(X))) if len(X) else 0
     if geometries < MIN_GEOMETRIES:
         raise EstimatorError(
             f"got {len(X)} rows of {geometries} layer geometries: expected {MIN_GEOMETRIES} geometries "
-            "or more, since an estimator is judged on geometries it never saw. Profile more blocks"
+            "or more, since an estimator is evaluated on held-out geometries. Profile more blocks"
         )
-    ways = {UNSEEN_GEOMETRY: group_folds(X, seed=seed), **_other_ways(X, seed)}
-    total, done, judged = sum(len(folds) for folds in ways.values()), 0, []
-    for split, folds in ways.items():
+    rows = TrainingRows(X, measured_s, noise)
+    splits = {UNSEEN_GEOMETRY: group_folds(X, seed=seed), **_other_splits(X, seed)}
+    total, done, scored = sum(len(folds) for folds in splits.values()), 0, []
+    for split, folds in splits.items():
 
         def part(fold: float, folds: float, what: str, done: int = done) -> None:
             progress(done + fold, total, what)
 
-        found = predict_held_out(folds, X, measured_s, seed, noise, part)
-        judged.append(_judged(split, folds, X, measured_s, found))
+        found = predict_held_out(folds, rows, seed, part)
+        scored.append(_split_scores(split, folds, rows, found))
         done += len(folds)
         if split == UNSEEN_GEOMETRY:
             held_out = found
-    first = judged[0]
+    first = scored[0]
     return Evaluation(
         rows=len(X),
         geometries=geometries,
@@ -217,37 +212,37 @@ def evaluate(
         roofline=first.scores[ROOFLINE],
         flops=first.scores[LINE],
         coverage=first.coverage,
-        splits=tuple(judged),
-        pairs=_pairs(blocks, measured_s, held_out),
+        splits=tuple(scored),
+        pairs=_predicted_rows(blocks, measured_s, held_out),
     )
 
 
-def _other_ways(X: Array, seed: int) -> dict[str, list[Fold]]:
-    """Hold rows out in the ways that need few fits, so that a small table is judged in seconds.
+def _other_splits(X: FloatArray, seed: int) -> dict[str, list[Fold]]:
+    """Make the splits other than by geometry, of few folds each, so that small tables take seconds.
 
-    A way that would leave a model one layer geometry to learn from, as in a table of few, is left out.
+    A split with a training set of a single layer geometry, as in small tables, is skipped.
     """
-    ways = {UNSEEN_CHANNELS: channel_folds(X, seed, folds=3), RANDOM: random_folds(len(X), seed)[:1]}
-    ways |= {f"{few} rows": few_row_folds(X, few, 1, seed) for few in _FEW}
-    return {split: folds for split, folds in ways.items() if can_fit(X, folds)}
+    splits = {UNSEEN_CHANNELS: channel_folds(X, seed, folds=3), RANDOM: random_folds(len(X), seed)[:1]}
+    splits |= {f"{few} rows": few_row_folds(X, few, 1, seed) for few in _FEW}
+    return {split: folds for split, folds in splits.items() if can_fit(X, folds)}
 
 
-def _judged(
-    split: str, folds: Sequence[Fold], X: Array, measured_s: Array, found: HeldOutPredictions
+def _split_scores(
+    split: str, folds: Sequence[Fold], rows: TrainingRows, found: HeldOutPredictions
 ) -> SplitScores:
-    true_s, busy = measured_s[found.rows], rows_to_score(X[found.rows])
+    true_s, scored = rows.y[found.rows], rows_to_score(rows.X[found.rows])
     return SplitScores(
-        split,
-        len(folds),
-        int(busy.sum()),
-        {name: scores(true_s[busy], predicted_s[busy]) for name, predicted_s in found.predicted_s.items()},
-        float(((found.low_s <= true_s) & (true_s <= found.high_s))[busy].mean()),
-        found.fit_s,
+        split=split,
+        fits=len(folds),
+        rows=int(scored.sum()),
+        scores={name: scores(true_s[scored], its_s[scored]) for name, its_s in found.predicted_s.items()},
+        coverage=float(((found.low_s <= true_s) & (true_s <= found.high_s))[scored].mean()),
+        fit_s=found.fit_s,
     )
 
 
-def _pairs(
-    blocks: Sequence[Block | BlockShape], measured_s: Array, found: HeldOutPredictions
+def _predicted_rows(
+    blocks: Sequence[Block | BlockShape], measured_s: FloatArray, found: HeldOutPredictions
 ) -> tuple[PredictedRow, ...]:
     order = np.argsort(found.rows)
     numbers = np.stack([measured_s[found.rows], found.predicted_s[MODEL], found.low_s, found.high_s])[

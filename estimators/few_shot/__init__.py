@@ -1,1 +1,1 @@
-"""U(.) from a few measured blocks: which to measure, and when it is enough."""
+"""Estimators from a few measured blocks: which blocks to measure, and when to stop."""

@@ -1,4 +1,4 @@
-"""Which few blocks of a plan to measure, and until what error to go on."""
+"""Plan of a few-shot profile: the most informative blocks first, and the error at which to stop."""
 
 from dataclasses import dataclass
 
@@ -7,23 +7,23 @@ from jmsnas.estimators.few_shot.experimental_design import informative_order
 from jmsnas.profiler.plan import ProfilePlan
 from jmsnas.space import Block, BlockOrPart, Part
 
-# Fewer hold no geometries to leave out and others to learn from.
+# Fewer have too few geometries for cross-validation.
 MIN_BLOCKS = 5
 DEFAULT_BLOCKS = 20
 
 
 @dataclass(frozen=True, slots=True)
 class FewShotPlan:
-    """The blocks to choose from, those that teach most first, and what is asked for.
+    """Blocks in the order in which to measure them, and when to stop.
 
     Attributes
     ----------
     order, parts
-        All blocks of a plan in teaching order; its whole networks, which are all measured.
+        All blocks of a plan, the most informative first; its whole models, which are all measured.
     blocks
-        How many of the blocks to measure whatever they show.
+        Number of blocks to measure first.
     until_mape
-        The mean error, as a share, until which more are measured; None: no more.
+        Mean error, as a share, at which to stop measuring more; None: measure no more.
     """
 
     order: tuple[Block, ...]
@@ -33,41 +33,41 @@ class FewShotPlan:
 
     @property
     def initial(self) -> tuple[BlockOrPart, ...]:
-        """What is measured whatever it shows."""
+        """The blocks and whole models that are measured first."""
         return (*self.order[: self.blocks], *self.parts)
 
     @property
     def as_plan(self) -> ProfilePlan:
-        """The same as a plan, to show."""
+        """The blocks and whole models that are measured first as a plan, for printing."""
         groups: dict[str, tuple[BlockOrPart, ...]] = {
-            f"the blocks that teach most, of {len(self.order)}": self.order[: self.blocks],
-            "whole networks, to correct sums by": self.parts,
+            f"the most informative blocks, of {len(self.order)}": self.order[: self.blocks],
+            "whole models, to correct sums of blocks": self.parts,
         }
-        return ProfilePlan(tuple((what, group) for what, group in groups.items() if group))
+        return ProfilePlan(tuple((title, group) for title, group in groups.items() if group))
 
 
 def make_few_shot_plan(
     plan: ProfilePlan, blocks: int | None = None, until_percent: float | None = None
 ) -> FewShotPlan:
-    """Put the blocks of a plan in teaching order.
+    """Order the blocks of a plan by information, the most informative first.
 
     Parameters
     ----------
     plan
-        What could be measured.
+        All blocks and whole models that can be measured.
     blocks
-        How many to measure, 5 or more; None: 20. All, where there are no more.
+        Number of blocks to measure first, 5 or more; None: 20. All, where the plan has fewer.
     until_percent
-        Largest mean error in percent, until which more are measured.
+        Mean error in percent at which to stop measuring more; None: measure no more.
 
     Raises
     ------
     InputError
-        When either makes no sense, or there are too many blocks to choose from.
+        When `blocks` or `until_percent` is out of range, or there are too many blocks to choose from.
     """
     if blocks is not None and blocks < MIN_BLOCKS:
         raise InputError(
-            f"cannot fit U(.) to {blocks} blocks and say how sure it is: expected --blocks {MIN_BLOCKS} "
+            f"cannot fit U(.) to {blocks} blocks and estimate its error: expected --blocks {MIN_BLOCKS} "
             "or more"
         )
     if until_percent is not None and not 0 < until_percent < 100:

@@ -1,1 +1,1 @@
-"""From blocks to whole networks."""
+"""Latency of whole models: from measured models, and from sums of blocks."""

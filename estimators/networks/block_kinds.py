@@ -1,35 +1,33 @@
-"""Networks as counts of the kinds of block they are made of, and what is known of each kind."""
+"""Models as counts of distinct blocks (kinds), and the features of each kind."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from jmsnas.arrays import FloatArray, IntArray
 from jmsnas.errors import EstimatorError
 from jmsnas.estimators.regression.features import ROOFLINE, columns, features
 from jmsnas.space import Block, Part
 
-Array = NDArray[np.float64]
-
-# The size of the image is a choice: blocks of neighbouring sizes are alike.
+# The image size is a choice, not part of the layer: blocks of similar sizes are similar.
 _LAYER = ("in_channels", "out_channels", "stride")
 _CHOSEN = ("log_kernel_size", "log_expansion", "shortcut", "identity", "log_pixels")
 
 
 @dataclass(frozen=True, slots=True)
 class BlockKinds:
-    """The kinds of block that networks are made of.
+    """Features of the distinct blocks that models are made of.
 
     Attributes
     ----------
     work
         (kinds, amounts) MACs, bytes, launches and so on, each >= 0, in any unit.
     layer
-        (kinds,) number of the layer it stands at; blocks of different layers share nothing but rates.
+        (kinds,) layer number; blocks of different layers share nothing but rates.
     choices
-        (kinds, choices) what was chosen there, as numbers that are close where blocks are alike: logarithms
-        of kernel size and expansion, say.
+        (kinds, choices) the choices at the layer as numbers that are close for similar blocks, as logarithms
+        of kernel size and expansion.
 
     Raises
     ------
@@ -37,12 +35,12 @@ class BlockKinds:
         For shapes that do not fit, or work that is negative or not finite.
     """
 
-    work: Array
-    layer: NDArray[np.int64]
-    choices: Array
+    work: FloatArray
+    layer: IntArray
+    choices: FloatArray
 
     def __post_init__(self) -> None:
-        """Refuse what does not describe blocks."""
+        """Raise EstimatorError for shapes that do not fit or invalid numbers."""
         kinds = len(self.layer)
         if self.work.shape[:1] != (kinds,) or self.choices.shape[:1] != (kinds,) or self.layer.ndim != 1:
             raise EstimatorError(
@@ -54,19 +52,19 @@ class BlockKinds:
 
 
 def block_kinds_of(blocks: Sequence[Block]) -> BlockKinds:
-    """Describe the blocks of a search space, in their order."""
+    """Make the features of the blocks of a search space, in their order."""
     table = features(blocks)
     _, layer = np.unique(table[:, columns(_LAYER)], axis=0, return_inverse=True)
     return BlockKinds(table[:, columns(ROOFLINE)], layer.reshape(-1), table[:, columns(_CHOSEN)])
 
 
-def count_blocks(networks: Sequence[Part], blocks: Sequence[Block]) -> Array:
-    """Count how often each of `blocks` stands in each network: (networks, blocks).
+def count_blocks(networks: Sequence[Part], blocks: Sequence[Block]) -> FloatArray:
+    """Count each of `blocks` in each network, (networks, blocks).
 
     Raises
     ------
     EstimatorError
-        For a network with a block that is none of them.
+        For a network with any other block.
     """
     column = {block: index for index, block in enumerate(blocks)}
     counts = np.zeros((len(networks), len(blocks)))

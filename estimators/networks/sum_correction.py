@@ -1,9 +1,9 @@
-"""From blocks to parts: the sum over blocks, corrected by whole networks that were measured.
+"""Correct the sum of block latencies to the latency of a part, fitted to measured whole models.
 
-Blocks one by one pay for a call each, start with other caches than within a part, and keep a run time from
-fusing across their borders. So each of the n - 1 junctions of a part of n blocks is worth some seconds, and
-all is off by a factor, which a few whole networks show: T = slope * sum + junction * (n - 1). A constant
-instead fits networks of one depth as well, and parts of them not at all (docs/estimators.md).
+Blocks measured one by one pay for a call each, start with other caches than inside a part, and prevent
+fusion across their borders: T = slope * sum + junction * (n - 1) for a part of n blocks with n - 1 junctions.
+A constant in place of the junctions fits models of one depth as well, but not parts of them
+(docs/estimators.md).
 """
 
 import math
@@ -11,36 +11,35 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import lsq_linear
 
+from jmsnas.arrays import FloatArray
 from jmsnas.errors import EstimatorError
 from jmsnas.profiler.table.latency_table import LatencyTable
 from jmsnas.space import Block
 
-Array = NDArray[np.float64]
 # Seconds of one call of each block, (blocks,).
-Predict = Callable[[Sequence[Block]], Array]
+Predict = Callable[[Sequence[Block]], FloatArray]
 
-# A fit to fewer says nothing of its own error.
+# Fewer leave no error to estimate.
 MIN_PARTS = 3
 
 
 @dataclass(frozen=True, slots=True)
 class SumCorrection:
-    """The plane from sums of blocks to whole parts.
+    """Linear correction from sums of block latencies to latencies of parts.
 
     Attributes
     ----------
     slope, junction_s
-        Whole = slope * sum of blocks + junction_s * (blocks - 1); the slope is above 0, a junction below it
-        where it saves a call.
+        Whole = slope * sum of blocks + junction_s * (blocks - 1); slope > 0, and junction_s < 0 where it
+        saves a call.
     parts
-        How many measured parts it rests on.
+        Number of measured parts it was fitted to.
     gap
         Mean of sum / whole - 1 before the correction: above 0 where sums are too large.
     error
-        Mean |corrected / whole - 1| of each part by a fit to the others.
+        Leave-one-out mean of |corrected / whole - 1|.
     """
 
     slope: float
@@ -50,19 +49,19 @@ class SumCorrection:
     error: float
 
     def apply(self, sum_s: float, blocks: int) -> float:
-        """Seconds of a part whose blocks, so many, sum to `sum_s`; never less than a tenth of the sum."""
+        """Predict seconds of a part from the sum and number of its blocks; at least a tenth of the sum."""
         return max(self.slope * sum_s + self.junction_s * (blocks - 1), sum_s / 10)
 
 
 def fit_sum_correction(
     sums_s: Sequence[float], blocks: Sequence[int], wholes_s: Sequence[float]
 ) -> SumCorrection:
-    """Fit by least squares of relative errors.
+    """Fit the correction by least squares of relative errors.
 
     Parameters
     ----------
     sums_s, blocks, wholes_s
-        Of each measured part: the sum over its blocks in seconds, how many they are, its own seconds.
+        Of each measured part: sum of its blocks in seconds, number of its blocks, measured seconds.
 
     Raises
     ------
@@ -73,7 +72,7 @@ def fit_sum_correction(
     if not len(x) == len(y) == len(blocks) >= MIN_PARTS or not min(x.min(), y.min()) > 0:
         raise EstimatorError(
             f"got {len(x)} sums and {len(y)} whole parts: expected {MIN_PARTS} or more of each, "
-            "above 0 s. Measure whole networks with: jmsnas profile --parts 10"
+            "above 0 s. Measure whole models with: jmsnas profile --parts 10"
         )
     work = np.stack([x, np.asarray(blocks, dtype=float) - 1], axis=1)
     slope, junction_s = _plane(work, y)
@@ -85,12 +84,12 @@ def fit_sum_correction(
 
 
 def table_correction(table: LatencyTable, predict_s: Predict | None = None) -> SumCorrection | None:
-    """Fit the correction of a table of one key; None where there are fewer than 3 parts.
+    """Fit the correction to a table of one key; None where there are fewer than 3 parts.
 
     Parameters
     ----------
     predict_s
-        Seconds of blocks that have no row; None: parts with such blocks do not count.
+        Predicts blocks that have no row; None: parts with such blocks are skipped.
     """
     median_s = {row.block: row.median_s for row in table.rows}
     others = {block for row in table.parts for block in row.block.blocks} - {*median_s}
@@ -106,6 +105,6 @@ def table_correction(table: LatencyTable, predict_s: Predict | None = None) -> S
     )
 
 
-def _plane(work: Array, y: Array) -> Array:
+def _plane(work: FloatArray, y: FloatArray) -> FloatArray:
     found = lsq_linear(work / y[:, None], np.ones(len(y)), ([1e-6, -np.inf], np.inf))
     return np.asarray(found.x)

@@ -1,1 +1,1 @@
-"""U(.) of latency tables that others published."""
+"""Latency estimators fitted to latency tables that others published."""

@@ -1,7 +1,7 @@
-"""U(.) of a published table: fitted to every block in it, ours or not, and kept as any other is.
+"""Fit, save and load latency estimators of published latency tables.
 
-The folder holds the files of `estimators.store.estimator`; in it `table.parquet` are the rows as they were
-published, so that blocks which are none of ours are still there when it is fitted again.
+The folder has the files of `jmsnas.estimators.store.estimator`, but `table.parquet` holds the rows as they
+were published, so that blocks outside our search spaces are there when it is fitted again.
 """
 
 import hashlib
@@ -15,18 +15,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jmsnas.errors import EstimatorError, SpaceError, TableError
-from jmsnas.estimators.evaluation.evaluate import MIN_GEOMETRIES, evaluate
-from jmsnas.estimators.evaluation.evaluation_file import evaluation_from
+from jmsnas.estimators.evaluation.evaluate import MIN_GEOMETRIES, Evaluation
 from jmsnas.estimators.evaluation.hold_out import COVERAGE
 from jmsnas.estimators.published.model_card import published_card
 from jmsnas.estimators.published.table import PublishedRows, read_published
-from jmsnas.estimators.regression.features import group_ids, shape_features
+from jmsnas.estimators.regression.features import TrainingRows, group_ids, shape_features
 from jmsnas.estimators.regression.regressor import LatencyRegressor
-from jmsnas.estimators.store.estimator import Estimator
+from jmsnas.estimators.store.estimator import Estimator, evaluate_and_fit
 from jmsnas.estimators.store.fit_record import (
+    FitRecord,
     make_fit_record,
     read_fit_record,
-    read_json_object,
+    read_json,
     write_fit_record,
 )
 from jmsnas.estimators.store.layout import EVALUATION, FIT_RECORD, TABLE, write_card
@@ -44,14 +44,14 @@ from jmsnas.space import Layer
 def fit_published(
     rows: PublishedRows, folder: Path, seed: int = 0, progress: Progress = no_progress
 ) -> Estimator:
-    """Fit U(.) to the rows of one setting, judge it on unseen geometries, and keep it in `folder`.
+    """Fit U(.) to the rows of one setting, evaluate it on held-out geometries, and save it in `folder`.
 
     Raises
     ------
     EstimatorError
-        When the rows are of fewer than three layer geometries, or all have one latency.
+        When the rows have fewer than three layer geometries, or all have one latency.
     TableError
-        When a row makes no sense.
+        When a row is invalid.
     StorageError
         When the folder cannot be written.
     """
@@ -60,33 +60,26 @@ def fit_published(
     if geometries < MIN_GEOMETRIES:
         raise EstimatorError(
             f"cannot fit U(.) of {origin}: got {len(X)} MBConvs and identities of {geometries} layer "
-            f"geometries, expected {MIN_GEOMETRIES} geometries or more, since an estimator is judged on "
-            "geometries it never saw"
+            f"geometries, expected {MIN_GEOMETRIES} geometries or more, since an estimator is evaluated on "
+            "held-out geometries"
         )
     if not np.ptp(rows.measured_s):
         raise EstimatorError(
-            f"cannot fit U(.) of {origin}: all {len(X)} rows have the same latency, which is no measurement "
+            f"cannot fit U(.) of {origin}: all {len(X)} rows have the same latency, expected measurements "
             "of different blocks"
         )
-    evaluation = evaluate(
-        rows.shapes, rows.measured_s, seed, lambda done, total, what: progress(done, total + 1, what)
-    )
-    fits = sum(judged.fits for judged in evaluation.splits)
-    progress(fits, fits + 1, "fitting all rows")
-    regressor = LatencyRegressor(seed).fit(X, rows.measured_s)
-    recipe = make_fit_record(origin.name, origin.key, False, regressor, _sha256(rows))
+    evaluation, regressor = evaluate_and_fit(rows.shapes, TrainingRows(X, rows.measured_s), seed, progress)
+    record = make_fit_record(origin.name, origin.key, False, regressor, _sha256(rows))
     margins = regressor.margins(COVERAGE).tolist()
     write_atomic(folder / TABLE, _parquet(rows))
     write_json(folder / EVALUATION, asdict(evaluation))
-    write_card(folder, published_card(rows, recipe, evaluation, margins))
-    write_fit_record(folder / FIT_RECORD, recipe)
-    table = published_table(rows)
-    answers = {row.block: row for row in table.rows if row.trust != "red"}
-    return Estimator(origin.name, origin.key, "published", regressor, answers, evaluation)
+    write_card(folder, published_card(rows, record, evaluation, margins))
+    write_fit_record(folder / FIT_RECORD, record)
+    return _estimator(record, published_table(rows), regressor, evaluation)
 
 
 def load_published(folder: Path) -> tuple[Estimator, PublishedRows]:
-    """Fit a stored estimator of a published table again, as it was; and give the rows it rests on.
+    """Load a saved estimator of a published table, and the rows that it was fitted to.
 
     Raises
     ------
@@ -94,35 +87,33 @@ def load_published(folder: Path) -> tuple[Estimator, PublishedRows]:
         When it is missing, damaged, of another schema version, or its table is not the one it was fitted to.
     """
     again = "jmsnas fit-estimator --table FILE, with the table it came from"
-    recipe, document = (
-        read_fit_record(folder / FIT_RECORD, again),
-        read_json_object(folder / EVALUATION, again),
-    )
-    try:
-        evaluation = evaluation_from(document)
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise EstimatorError(
-            f"{folder / EVALUATION} has a field that is missing or wrong: {error}. Run: {again}"
-        ) from error
+    record = read_fit_record(folder / FIT_RECORD, again)
+    evaluation = read_json(folder / EVALUATION, Evaluation, again)
     try:
         (rows,) = read_published(folder / TABLE)
         table = published_table(rows)
     except (TableError, ValueError) as error:
         raise EstimatorError(
-            f"the estimator in {folder} has no sound table: {error}. Run: {again}"
+            f"the estimator in {folder} has no valid table: {error}. Run: {again}"
         ) from error
-    if _sha256(rows) != recipe.table_sha256:
+    if _sha256(rows) != record.table_sha256:
         raise EstimatorError(f"{folder / TABLE} is not the table that was fitted. Run: {again}")
     X = shape_features(rows.shapes)
-    regressor = LatencyRegressor(recipe.seed).refit(X, rows.measured_s, recipe.choice)
-    answers = {row.block: row for row in table.rows if row.trust != "red"}
-    return Estimator(recipe.device, recipe.key, "published", regressor, answers, evaluation), rows
+    regressor = LatencyRegressor(record.seed).refit(X, rows.measured_s, record.choice)
+    return _estimator(record, table, regressor, evaluation), rows
+
+
+def _estimator(
+    record: FitRecord, table: LatencyTable, regressor: LatencyRegressor, evaluation: Evaluation
+) -> Estimator:
+    trusted = {row.block: row for row in table.rows if row.trust != "red"}
+    return Estimator(record.device, record.key, "published", regressor, trusted, evaluation)
 
 
 def published_table(rows: PublishedRows) -> LatencyTable:
-    """Give those rows that are blocks of ours as imported ones, red where something speaks against them.
+    """Convert the rows whose blocks our search spaces have to imported rows, red where the gate finds errors.
 
-    A block that stands twice with different latencies is their mean, and red. Raises TableError.
+    Repeated blocks of different latencies become one red row of their mean. Raises TableError.
     """
     origin = rows.origin
     cells = dict(enumerate(lut_csv.to_csv_records(rows.records), 1))
@@ -138,13 +129,12 @@ def published_table(rows: PublishedRows) -> LatencyTable:
 
 
 def published_layers(rows: PublishedRows) -> tuple[Layer, ...]:
-    """Give the layer geometries of the rows that a layer of ours can have."""
+    """List the distinct layer geometries of the rows that are valid layers of our search spaces."""
     found: dict[Layer, None] = {}
     for shape in rows.shapes:
         with suppress(SpaceError):
-            found[Layer(shape.in_channels, shape.out_channels, shape.stride, shape.height, shape.width)] = (
-                None
-            )
+            layer = Layer(shape.in_channels, shape.out_channels, shape.stride, shape.height, shape.width)
+            found[layer] = None
     return tuple(found)
 
 

@@ -1,4 +1,4 @@
-"""The model card of an estimator that was fitted to a table others published."""
+"""Model card, in Markdown, of an estimator fitted to a published latency table."""
 
 from collections.abc import Sequence
 
@@ -9,32 +9,33 @@ from jmsnas.estimators.store.model_card import errors_section, model_section
 
 
 def published_card(
-    rows: PublishedRows, recipe: FitRecord, evaluation: Evaluation, margins: Sequence[float]
+    rows: PublishedRows, record: FitRecord, evaluation: Evaluation, margins: Sequence[float]
 ) -> str:
     """Write the card in Markdown; `margins` as in `jmsnas.estimators.store.model_card.model_card`."""
-    origin, key = rows.origin, recipe.key
+    origin, key = rows.origin, record.key
     facts = [
-        f"- device: {', '.join(word for word in (origin.device, origin.processor) if word)}",
-        f"- run time, as the table calls it: {origin.runtime or 'not said'}; batch {origin.batch}",
+        f"- device: {', '.join(name for name in (origin.device, origin.processor) if name)}",
+        f"- run time, as named in the table: {origin.runtime or 'not given'}; batch {origin.batch}",
         f"- {len(rows.shapes)} rows of MBConvs and identities",
         *([f"- left out: {rows.left_out_summary}"] if rows.left_out else []),
         *([f"- from: {'; '.join(sources)}"] if (sources := _sources(rows)) else []),
     ]
-    versions = ", ".join(f"{name} {text}" for name, text in recipe.versions.items())
+    versions = ", ".join(f"{name} {text}" for name, text in record.versions.items())
     parts = [
         f"# Latency estimator U(.) of {origin}",
-        "**PUBLISHED: all rows were measured by others**, and nothing is known of how but what the table "
-        "says. The errors below say how well the estimator follows that table.",
+        "**PUBLISHED: all rows were measured by others**, and only what the table states is known of the "
+        "measurements. The errors below are those against that table.",
         "\n".join(facts),
-        f"It answers with the seconds of one call of a block, and stands here as `{recipe.device}` under the "
-        f"key `{key.label}`, the one most like what the table says. A row that is a block of JMSNAS answers "
-        "as it stands, unless the quality gate finds an error in it; other blocks are predicted.",
+        f"It predicts the seconds of one call of a block. Its device name here is `{record.device}`, its key "
+        f"`{key.label}`, the one closest to the table's setting. For a block of JMSNAS that is in the table "
+        "it returns the table's latency, unless the quality gate finds an error in it; other blocks are "
+        "predicted.",
         errors_section(evaluation, margins),
-        model_section(recipe),
+        model_section(record),
         _limits(rows),
-        f"## To fit it again\n\n```\njmsnas fit-estimator --table FILE --seed {recipe.seed}\n```\n\n"
-        "`table.parquet` (the rows as they were published) and `recipe.json` beside this card are what it is "
-        f"loaded from; rows' SHA-256 `{recipe.table_sha256}`. First fitted with {versions}.",
+        f"## To fit it again\n\n```\njmsnas fit-estimator --table FILE --seed {record.seed}\n```\n\n"
+        "It is loaded from `table.parquet` (the rows as they were published) and `recipe.json` beside this "
+        f"card; SHA-256 of the rows: `{record.table_sha256}`. First fitted with {versions}.",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -51,9 +52,9 @@ def _limits(rows: PublishedRows) -> str:
         [
             "## Not good for",
             "",
-            f"- blocks far from what it saw: {min(channels)} to {max(channels)} channels, {min(sizes)} to "
-            f"{max(sizes)} pixels a side;",
-            "- stems, heads and poolings, of which it saw none;",
+            f"- blocks outside its training range: {min(channels)} to {max(channels)} channels, {min(sizes)} "
+            f"to {max(sizes)} pixels a side;",
+            "- stems, heads and poolings, of which it has no rows;",
             "- another device, run time, batch, clock or cooling than the table's.",
         ]
     )

@@ -1,6 +1,6 @@
-"""Rows of published tables as shapes: what is counted of a block that need not be one of ours.
+"""Convert rows of published latency tables to block shapes, with their launched operators.
 
-A row that is a block of ours gives the features that the block gives.
+A row whose block our search spaces have gets the same features as that block.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,38 +11,46 @@ from jmsnas.cost import Operator
 from jmsnas.estimators.regression.block_shape import BlockShape
 from jmsnas.operations import squeezed_channels
 
-# What an eager framework launches for an activation: numbers read for each one written, a launch each.
+# Launches of an activation in an eager framework: numbers read per number written, for each launch.
 _READS = {"swish": (1, 2)}
 _ONCE = (1,)
-# Each group is launched by itself and counted so.
-_LARGEST, _WIDEST, _GROUPS = 1 << 16, 1 << 22, 64
+# Upper limits of sizes and widths, and of groups, each of which is counted as a launch.
+_MAX_SIZE, _MAX_WIDTH, _MAX_GROUPS = 1 << 16, 1 << 22, 64
 _SMOOTH = ("swish", "h_swish", "hard_swish")
 
 
 def published_shape(record: Mapping[str, Any], always_expands: bool = False) -> BlockShape:
-    """Describe an `mbconv` or `identity` row; `always_expands`: even to the width that is there already.
+    """Make the shape of an `mbconv` or `identity` row.
 
-    Raises TypeError or ValueError where a cell makes no sense.
+    Parameters
+    ----------
+    always_expands
+        Whether there is an expansion even where the middle width is the input's.
+
+    Raises
+    ------
+    TypeError, ValueError
+        When a cell is invalid.
     """
     wide, out, height, width = (
         int(record[name] or 0) for name in ("in_channels", "out_channels", "height", "width")
     )
     stride = int(record["stride"] or 1)
     sizes = (wide, out, height, width, stride)
-    if min(sizes) < 1 or max(sizes) > _LARGEST:
+    if min(sizes) < 1 or max(sizes) > _MAX_SIZE:
         raise ValueError(
-            f"got {wide}->{out} channels, {height}x{width}, stride {stride}: expected 1 to {_LARGEST}"
+            f"got {wide}->{out} channels, {height}x{width}, stride {stride}: expected 1 to {_MAX_SIZE}"
         )
     if record["op"] == "identity":
         return BlockShape(wide, out, height, width, stride, wide, 0, 1.0, (), identity=True)
     kernel_size, groups = int(record["kernel_size"] or 0), int(record.get("pw_groups") or 1)
     middle = int(record.get("mid_channels") or round(wide * float(record["expansion"] or 1)))
     squeezed = int(record.get("se_channels") or (squeezed_channels(middle) if record.get("se") else 0))
-    inner = (kernel_size, middle, groups)
-    if min(inner) < 1 or max(kernel_size, middle, squeezed) > _WIDEST or groups > _GROUPS or squeezed < 0:
+    too_small = min(kernel_size, middle, groups) < 1 or squeezed < 0
+    if too_small or max(kernel_size, middle, squeezed) > _MAX_WIDTH or groups > _MAX_GROUPS:
         raise ValueError(
             f"got kernel size {kernel_size}, {middle} channels in the middle, {groups} groups, {squeezed} "
-            f"squeezed channels: expected 1 (squeezed: 0) to {_WIDEST}, and at most {_GROUPS} groups"
+            f"squeezed channels: expected 1 (squeezed: 0) to {_MAX_WIDTH}, and at most {_MAX_GROUPS} groups"
         )
     activation = str(record.get("activation") or "relu")
     shape = BlockShape(
@@ -65,7 +73,7 @@ def published_shape(record: Mapping[str, Any], always_expands: bool = False) -> 
 
 
 def _operators(shape: BlockShape, reads: Sequence[int], expands: bool) -> tuple[Operator, ...]:
-    """Count expand, depthwise, squeeze-and-excitation, project, addition, of one image."""
+    """List the operators of one image: expand, depthwise, squeeze-and-excitation, project, addition."""
     before = shape.height * shape.width
     after = -(-shape.height // shape.stride) * -(-shape.width // shape.stride)
     middle, out, squeezed = shape.middle_channels, shape.out_channels, shape.squeezed_channels
@@ -91,7 +99,7 @@ def _operators(shape: BlockShape, reads: Sequence[int], expands: bool) -> tuple[
 
 
 def _pointwise(channels: int, out: int, pixels: int, groups: int) -> list[Operator]:
-    """Count a 1x1 convolution and its normalisation; frameworks of those tables launch one a group."""
+    """List a 1x1 convolution, launched once per group in the tables' frameworks, and its normalisation."""
     weights, read, written = channels * out // groups**2, channels * pixels // groups, out * pixels // groups
     return [*[Operator("pointwise", weights * pixels, weights, read, written)] * groups, _norm(out, pixels)]
 

@@ -1,1 +1,1 @@
-"""The regressor behind U(.): features, roofline, residual models, their choice, their intervals."""
+"""The latency regressor of one block: features, roofline, residual models, model selection, intervals."""

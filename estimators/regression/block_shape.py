@@ -1,7 +1,7 @@
-"""A block as a predictor sees it, whoever timed it: geometry, and operators as they are launched.
+"""Geometry and launched operators of a block, the input of feature extraction.
 
-A block of ours gives one, and so does a row of a published table, whose blocks need not be ours: other
-widths in the middle, grouped convolutions, squeeze-and-excitation of any width.
+Made from a block of a search space, or from a row of a published table, whose blocks need not be in any
+search space: other middle widths, grouped convolutions, squeeze-and-excitation of any width.
 """
 
 from dataclasses import dataclass
@@ -20,21 +20,21 @@ class BlockShape:
     in_channels, out_channels, height, width, stride
         The layer's geometry.
     middle_channels
-        Width of the depthwise convolution, or of what stands in the middle of a head.
+        Width of the depthwise convolution, or of the hidden layer of a head.
     kernel_size
         0 where nothing is convolved.
     expansion
-        Width in the middle over that of the input; 1 where nothing is expanded.
+        Middle width over input width; 1 where nothing is expanded.
     operators
-        In order, of all images of one call.
+        In launch order, for all images of one call.
     shortcut, identity
-        Whether the input is added to the output; whether the block does nothing at all.
+        Whether the input is added to the output; whether the block is an identity.
     groups
-        Of the 1x1 convolutions.
+        Groups of the 1x1 convolutions.
     squeezed_channels
-        Width inside squeeze-and-excitation, 0 where there is none.
+        Inner width of squeeze-and-excitation, 0 where there is none.
     swish
-        Whether the activation is more than a clipping: swish, hard swish.
+        Whether the activation is swish or hard swish rather than a clipping (ReLU, ReLU6).
     """
 
     in_channels: int
@@ -53,21 +53,21 @@ class BlockShape:
     swish: bool = False
 
     def __str__(self) -> str:
-        """Print as a block of ours is, with more behind it: `mb_k3_e1.5 16->24 8x8 (se 8, swish)`."""
+        """Format as a block, with the variant in parentheses: `mb_k3_e1.5 16->24 8x8 (se 8, swish)`."""
         skip = "_skip" if self.shortcut else ""
         name = "identity" if self.identity else f"mb_k{self.kernel_size}_e{self.expansion:.4g}{skip}"
         stride = f" /{self.stride}" if self.stride > 1 else ""
         more = {"se": self.squeezed_channels, "groups": self.groups if self.groups > 1 else 0}
-        words = [f"{word} {number}" for word, number in more.items() if number]
-        words += ["swish"] if self.swish else []
-        variant = f" ({', '.join(words)})" if words else ""
+        details = [f"{label} {number}" for label, number in more.items() if number]
+        details += ["swish"] if self.swish else []
+        variant = f" ({', '.join(details)})" if details else ""
         return f"{name} {self.in_channels}->{self.out_channels} {self.height}x{self.width}{stride}{variant}"
 
 
 def shape_of_block(block: Block) -> BlockShape:
-    """Describe a block of ours; the stem and the head are convolutions without a depthwise stage."""
+    """Make the shape of a block; the stem and the head are convolutions without a depthwise stage."""
     layer, candidate, own = block.layer, block.candidate, block.candidate.operation
-    # Where a bottleneck's width is given outright, the expansion is whatever ratio that makes.
+    # Where a bottleneck's middle width is given explicitly, the expansion is the resulting ratio.
     expansion = block.middle_channels / layer.in_channels if own.form == "bottleneck" else 1.0
     return BlockShape(
         in_channels=layer.in_channels,

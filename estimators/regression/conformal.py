@@ -1,56 +1,53 @@
-"""How far off a prediction may be: by how near to the table the block is, learned from rows held out.
+"""Conformal prediction intervals of block latency, by the distance of a block from the training rows.
 
-Split conformal prediction (Vovk, Gammerman and Shafer, 2005), class by class (Mondrian): a block whose
-layer geometry was measured is surer than one whose geometry is new, and that one than a block of channels
-that were never seen together. Outside the table's range an interval widens with every doubling.
+Split conformal prediction (Vovk, Gammerman and Shafer, 2005) with Mondrian classes: intervals are narrowest
+for a measured layer geometry, wider for a new geometry, widest for a new pair of channels. Outside the
+training range an interval widens with every doubling.
 """
 
 import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from jmsnas.arrays import FloatArray, IntArray
 from jmsnas.errors import EstimatorError
 from jmsnas.estimators.regression.features import CHANNEL_PAIR, GEOMETRY, RESIDUAL, columns
 
-Array = NDArray[np.float64]
-Flags = NDArray[np.bool_]
-
 LEVELS = ("known geometry", "new geometry", "new channels")
-# Fewer errors than these say little about one in ten: then those of the next level are taken.
-_FEWEST = 20
-# How much an interval widens (as a share of its logarithm) with each doubling beyond the table.
-_A_DOUBLING = 0.5
-# A factor of a million either way: nothing wider says more.
-_WIDEST = 14.0
+# Too few errors for a 90 % quantile below this: those of the next level are used.
+_MIN_ERRORS = 20
+# Widening of an interval (as a share of its logarithm) per doubling beyond the training range.
+_WIDENING_PER_DOUBLING = 0.5
+# Largest half-width: a factor of a million either way.
+_MAX_HALF_WIDTH = 14.0
 _HULL = tuple(name for name in RESIDUAL if name not in ("log_expansion", "log_aligned_width"))
 _MACS = ("expand_macs", "depthwise_macs", "project_macs")
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRange:
-    """What a table holds: geometries, pairs of channels, and the range of each size.
+    """Layer geometries, channel pairs and ranges of sizes in the training rows.
 
     Attributes
     ----------
     geometries, pairs
         Layer geometries and (in, out) channels.
     low, high
-        Least and largest logarithm of each size, flags among them.
+        Least and largest logarithm of each size and flag, (sizes,).
     least_work, most_work
         Least and largest logarithm of MACs, of blocks that have any.
     """
 
     geometries: frozenset[tuple[float, ...]]
     pairs: frozenset[tuple[float, ...]]
-    low: Array
-    high: Array
+    low: FloatArray
+    high: FloatArray
     least_work: float
     most_work: float
 
-    def level(self, X: Array) -> NDArray[np.int64]:
-        """Which of `LEVELS` each row is, (rows,)."""
+    def level(self, X: FloatArray) -> IntArray:
+        """Return the index in `LEVELS` of each row, (rows,)."""
         found = np.full(len(X), 2)
         for n, row in enumerate(X[:, columns(GEOMETRY)].tolist()):
             if tuple(row) in self.geometries:
@@ -59,11 +56,11 @@ class TrainingRange:
                 found[n] = 1
         return found
 
-    def doublings(self, X: Array) -> Array:
-        """How often a size must double, or halve, from the table's range to the row's, (rows,).
+    def doublings(self, X: FloatArray) -> FloatArray:
+        """Count the doublings or halvings of sizes from the training range to each row, (rows,).
 
-        Or the work where that is further off: few channels on few pixels, each of them in range, make a block
-        that is smaller than any.
+        Or those of the MACs where these are more: few channels on few pixels, both in range, can be a smaller
+        block than any in training.
         """
         sizes = X[:, columns(_HULL)]
         beyond = np.maximum(np.maximum(self.low - sizes, sizes - self.high), 0).sum(axis=1)
@@ -71,13 +68,13 @@ class TrainingRange:
         off = np.nan_to_num(np.maximum(self.least_work - work, work - self.most_work), neginf=0)
         return np.asarray(np.maximum(beyond, off) / math.log(2))
 
-    def widening(self, X: Array) -> Array:
-        """What an interval's logarithm is multiplied by, (rows,): 1 within the table's range."""
-        return 1 + _A_DOUBLING * self.doublings(X)
+    def widening(self, X: FloatArray) -> FloatArray:
+        """Compute the factor on an interval's logarithm, (rows,): 1 within the training range."""
+        return 1 + _WIDENING_PER_DOUBLING * self.doublings(X)
 
 
-def training_range(X: Array) -> TrainingRange:
-    """Note what a table holds."""
+def training_range(X: FloatArray) -> TrainingRange:
+    """Compute the training range of a feature matrix."""
     geometries = frozenset(map(tuple, X[:, columns(GEOMETRY)].tolist()))
     pairs = frozenset(geometry[: len(CHANNEL_PAIR)] for geometry in geometries)
     sizes, work = X[:, columns(_HULL)], _work(X)
@@ -86,22 +83,22 @@ def training_range(X: Array) -> TrainingRange:
     return TrainingRange(geometries, pairs, sizes.min(axis=0), sizes.max(axis=0), float(least), float(most))
 
 
-def _work(X: Array) -> Array:
-    """Logarithm of MACs, (rows,), NaN where there are none."""
+def _work(X: FloatArray) -> FloatArray:
+    """Compute the logarithm of MACs, (rows,), NaN where there are none."""
     macs = X[:, columns(_MACS)].sum(axis=1)
     return np.asarray(np.log(macs, out=np.full(len(X), np.nan), where=macs > 0))
 
 
-def conformal_margins(errors: tuple[tuple[float, ...], ...], coverage: float) -> Array:
-    """Give the |log error| that a share `coverage` of rows of each level stays within, (levels,).
+def conformal_margins(errors: tuple[tuple[float, ...], ...], coverage: float) -> FloatArray:
+    """Compute the conformal quantile of |log error| of each level, (levels,).
 
-    The ceil((n + 1) coverage)-th smallest of n; the largest where n rows cannot promise that much. A level
-    of few errors takes those of the next; none is surer than the level before it.
+    The ceil((n + 1) coverage)-th smallest of n errors, or the largest where that exceeds n. A level with few
+    errors uses those of the next; margins never decrease from one level to the next.
 
     Parameters
     ----------
     errors
-        Sorted |log errors| of each level, at least one of them not empty.
+        Sorted |log errors| of each level, not all of them empty.
 
     Raises
     ------
@@ -113,12 +110,12 @@ def conformal_margins(errors: tuple[tuple[float, ...], ...], coverage: float) ->
     pooled = tuple(sorted(error for level in errors for error in level))
     found: list[float] = []
     for n in range(len(errors)):
-        own = next((level for level in errors[n:] if len(level) >= _FEWEST), pooled)
+        own = next((level for level in errors[n:] if len(level) >= _MIN_ERRORS), pooled)
         rank = min(math.ceil((len(own) + 1) * coverage), len(own)) - 1
         found.append(max(own[rank], *found[-1:], 0.0))
     return np.array(found)
 
 
-def half_widths(X: Array, seen: TrainingRange, margins: Array) -> Array:
-    """Give the logarithm of the factor that each row's interval reaches either way, (rows,)."""
-    return np.minimum(margins[seen.level(X)] * seen.widening(X), _WIDEST)
+def half_widths(X: FloatArray, observed: TrainingRange, margins: FloatArray) -> FloatArray:
+    """Compute the half-width of each row's interval in log seconds, (rows,)."""
+    return np.minimum(margins[observed.level(X)] * observed.widening(X), _MAX_HALF_WIDTH)

@@ -1,59 +1,66 @@
-"""Ways to divide rows into (seen, unseen), for choosing a model and for judging it.
+"""Train/test folds of latency rows: at random, by layer geometry, by channel pair, or a few rows of many.
 
-Rows of one layer geometry are alike: a random split asks only for what lies between them, so a model is
-chosen, and judged first of all, on whole geometries it never saw.
+Rows of one layer geometry are correlated: random folds test interpolation only, so models are selected, and
+primarily evaluated, on whole geometries that are not in the training set.
 """
 
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.model_selection import GroupKFold, KFold
 
+from jmsnas.arrays import FloatArray, IntArray
 from jmsnas.estimators.regression.features import CHANNEL_PAIR, GEOMETRY, group_ids
 
-Array = NDArray[np.float64]
-Fold = tuple[NDArray[np.int64], NDArray[np.int64]]
+# Row indices of the training and of the test set.
+Fold = tuple[IntArray, IntArray]
 
 FOLDS = 5
 
 
 def random_folds(rows: int, seed: int = 0, folds: int = FOLDS) -> list[Fold]:
-    """Split rows blindly; at most `folds` splits, which together leave out each row once."""
+    """Make at most `folds` random folds; each row is in one test set."""
     splitter = KFold(min(folds, rows), shuffle=True, random_state=seed)
-    return [(seen, unseen) for seen, unseen in splitter.split(np.empty(rows))]
+    return [(train, test) for train, test in splitter.split(np.empty(rows))]
 
 
-def group_folds(X: Array, names: Sequence[str] = GEOMETRY, seed: int = 0, folds: int = FOLDS) -> list[Fold]:
-    """Split rows so that no layer geometry, or no value of other named columns, is on both sides.
+def group_folds(
+    X: FloatArray, names: Sequence[str] = GEOMETRY, seed: int = 0, folds: int = FOLDS
+) -> list[Fold]:
+    """Make at most `folds` folds so that no layer geometry is in both the training and the test set.
+
+    Parameters
+    ----------
+    names
+        Columns whose values are the groups; the default is the layer geometry.
 
     Returns
     -------
-    At most `folds` splits, which together leave out each row once; none where all rows are of one group.
+    Folds in which each row is in one test set; none where all rows are of one group.
     """
     found = group_ids(X, names)
     count = int(found.max()) + 1 if len(found) else 0
     if count < 2:
         return []
     splitter = GroupKFold(min(folds, count), shuffle=True, random_state=seed)
-    return [(seen, unseen) for seen, unseen in splitter.split(X, groups=found)]
+    return [(train, test) for train, test in splitter.split(X, groups=found)]
 
 
-def channel_folds(X: Array, seed: int = 0, folds: int = FOLDS) -> list[Fold]:
-    """Split rows so that no pair of channels in and out is on both sides, as `group_folds`."""
+def channel_folds(X: FloatArray, seed: int = 0, folds: int = FOLDS) -> list[Fold]:
+    """Make folds as `group_folds`, by pairs of input and output channels."""
     return group_folds(X, CHANNEL_PAIR, seed, folds)
 
 
-def can_fit(X: Array, folds: Sequence[Fold]) -> bool:
-    """Say whether there are folds, and the seen rows of each are of two layer geometries or more."""
+def can_fit(X: FloatArray, folds: Sequence[Fold]) -> bool:
+    """Whether there are folds, and each training set has two layer geometries or more."""
     geometries = group_ids(X)
-    return bool(folds) and all(len(set(geometries[seen].tolist())) > 1 for seen, _ in folds)
+    return bool(folds) and all(len(set(geometries[train].tolist())) > 1 for train, _ in folds)
 
 
-def few_row_folds(X: Array, few: int, times: int, seed: int = 0) -> list[Fold]:
-    """Draw `few` rows to see, `times` times; the rest is unseen.
+def few_row_folds(X: FloatArray, few: int, times: int, seed: int = 0) -> list[Fold]:
+    """Make `times` folds with `few` random training rows each; all other rows are the test set.
 
-    None where that would leave less than a third of the rows; draws of a single layer geometry are left out.
+    None where the test set would be less than a third of the rows; draws of one layer geometry are skipped.
     """
     if 3 * few > 2 * len(X):
         return []

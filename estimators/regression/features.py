@@ -1,16 +1,17 @@
-"""What a predictor of latency is told about a block: named numbers, one row a block.
+"""Feature matrix of blocks for latency regression: geometry, amounts of work, logarithms of sizes.
 
-Three groups of columns. GEOMETRY says which layer it is; ROOFLINE holds amounts of work, which a
+Three groups of columns. GEOMETRY identifies the layer; ROOFLINE holds amounts of work, which a
 non-negative sum turns into seconds (Williams et al., Roofline, CACM 52(4), 2009, summed over stages
-because a batch of one overlaps little); RESIDUAL holds logarithms, for what the sum does not explain.
+because a batch of one overlaps little); RESIDUAL holds the logarithms that the residual models use.
 """
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from jmsnas.arrays import FloatArray, IntArray
 from jmsnas.cost import Operator
 from jmsnas.estimators.regression.block_shape import BlockShape, shape_of_block
 from jmsnas.space import Block
@@ -18,13 +19,13 @@ from jmsnas.space import Block
 GEOMETRY = ("in_channels", "out_channels", "height", "width", "stride")
 CHANNEL_PAIR = ("in_channels", "out_channels")
 _STAGES = ("expand", "depthwise", "project")
-# Additions stand apart from other elementwise work: run times that fuse normalisation and activation
-# into the convolution before them (onnxruntime) still launch the addition of a shortcut, and so the
-# multiplication of squeeze-and-excitation, which counts as one.
+# Additions are separate from other elementwise work: run times that fuse normalisation and activation
+# into the convolution before them (onnxruntime) still launch the addition of a shortcut, and also the
+# multiplication of squeeze-and-excitation, which is counted as an addition.
 ROOFLINE = (
     *(f"{stage}_macs" for stage in _STAGES),
     # Where a kernel's padding is wider than a row of its output (7x7 on 2x2) oneDNN's vectorised depthwise
-    # convolution steps back for a slow one: `l_pad > ur_w` in jit_uni_dw_conv_kernel_utils.hpp.
+    # convolution falls back to a slow one: `l_pad > ur_w` in jit_uni_dw_conv_kernel_utils.hpp.
     "overpadded_macs",
     *(f"{stage}_bytes" for stage in _STAGES),
     "elementwise_bytes",
@@ -35,8 +36,8 @@ ROOFLINE = (
     "elementwise_operators",
     "additions",
 )
-# Geometry alone: MACs and bytes are products of it, so their logarithms are sums of these, and with
-# them the length scales of the Gaussian process were worse placed on layers it never saw.
+# Geometry only: MACs and bytes are products of it, so their logarithms are sums of these. With them the
+# fitted length scales of the Gaussian process generalised worse to layers that were not measured.
 RESIDUAL = (
     "log_in_channels",
     "log_out_channels",
@@ -45,8 +46,8 @@ RESIDUAL = (
     "log_stride",
     "log_kernel_size",
     "log_expansion",
-    # Rows of 16 or 32 numbers take other paths than rows of 14 or 28: whole vectors, but also lines that
-    # fall on the same place of a cache.
+    # Rows of 16 or 32 numbers run differently from rows of 14 or 28: whole vectors, but also lines that
+    # map to the same cache set.
     "log_aligned_width",
     "log_groups",
     "log_squeezed_channels",
@@ -57,9 +58,8 @@ RESIDUAL = (
 )
 FEATURES = GEOMETRY + ROOFLINE + RESIDUAL
 
-Array = NDArray[np.float64]
 
-# What launching costs differs more between these than what they compute, where blocks are small.
+# For small blocks the launch cost differs more between these classes than the cost of their arithmetic.
 _LAUNCHES = {
     "conv": "convolutions",
     "pointwise": "convolutions",
@@ -69,20 +69,45 @@ _LAUNCHES = {
     "multiply": "additions",
 }
 
-# Float32; another number format changes all rows of a key alike, which the fitted rates take in.
+# Float32; another number format scales all rows of a key alike, which the fitted rates absorb.
 _BYTES = 4
-# Numbers; the lines of a cache and the widest vectors hold fewer.
+# In numbers; cache lines and the widest vectors hold fewer.
 _LONGEST_ALIGNMENT = 64
 
 
-def features(blocks: Sequence[Block | BlockShape]) -> Array:
-    """Describe blocks by numbers.
+@dataclass(frozen=True, slots=True)
+class TrainingRows:
+    """Rows to fit a latency model to.
+
+    Attributes
+    ----------
+    X
+        Features, (rows, features).
+    y
+        Measured seconds, (rows,).
+    noise
+        Relative standard deviation of each latency, (rows,); None: all are exact.
+    """
+
+    X: FloatArray
+    y: FloatArray
+    noise: FloatArray | None = None
+
+    def select(self, indices: IntArray) -> "TrainingRows":
+        """Return the rows of given indices."""
+        return TrainingRows(
+            self.X[indices], self.y[indices], None if self.noise is None else self.noise[indices]
+        )
+
+
+def features(blocks: Sequence[Block | BlockShape]) -> FloatArray:
+    """Compute the feature matrix of blocks.
 
     Parameters
     ----------
     blocks
-        Any blocks, of any spaces or published tables; the stem's convolution and the head's 1x1 count as
-        `expand`, dense layers as `project`, so that they share rates with their like.
+        Blocks of any search space or published table; the stem's convolution and the head's 1x1 count as
+        `expand`, dense layers as `project`, so that they share rates with similar operators.
 
     Returns
     -------
@@ -91,20 +116,20 @@ def features(blocks: Sequence[Block | BlockShape]) -> Array:
     return shape_features([each if isinstance(each, BlockShape) else shape_of_block(each) for each in blocks])
 
 
-def shape_features(shapes: Sequence[BlockShape]) -> Array:
-    """Describe shapes, of our blocks or of published ones, by the same numbers as `features`."""
+def shape_features(shapes: Sequence[BlockShape]) -> FloatArray:
+    """Compute the feature matrix of block shapes, as `features` does for blocks."""
     if not shapes:
         return np.empty((0, len(FEATURES)))
     return np.array([_row(shape) for shape in shapes], dtype=np.float64)
 
 
 def columns(names: Sequence[str]) -> list[int]:
-    """Positions of named columns in what `features` returns."""
+    """Return the indices of named columns in the matrix that `features` returns."""
     return [FEATURES.index(name) for name in names]
 
 
-def group_ids(X: Array, names: Sequence[str] = GEOMETRY) -> NDArray[np.int64]:
-    """Number what each row shares with its like, (rows,): its layer geometry, or other named columns."""
+def group_ids(X: FloatArray, names: Sequence[str] = GEOMETRY) -> IntArray:
+    """Number the distinct layer geometries (or values of other named columns) of the rows, (rows,)."""
     _, found = np.unique(X[:, columns(names)], axis=0, return_inverse=True)
     return np.asarray(found, dtype=np.int64).reshape(-1)
 

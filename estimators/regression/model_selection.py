@@ -1,15 +1,15 @@
-"""Which model suits a table: tried on whole layer geometries left out, the simplest of equals taken.
+"""Select the latency model of a table by cross-validation over whole layer geometries.
 
-Never on rows left out at random: their neighbours of the same geometry would tell the answer, and a model
-that remembers would win over one that understands.
+Folds are never random rows: other rows of the same geometry would be in the training set, and a model that
+overfits would score best. Of models that are equally good the simplest is taken.
 """
 
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from jmsnas.arrays import FloatArray, IntArray
 from jmsnas.estimators.regression.conformal import LEVELS, training_range
 from jmsnas.estimators.regression.cross_validation import (
     FOLDS,
@@ -18,7 +18,7 @@ from jmsnas.estimators.regression.cross_validation import (
     group_folds,
     random_folds,
 )
-from jmsnas.estimators.regression.features import group_ids
+from jmsnas.estimators.regression.features import TrainingRows, group_ids
 from jmsnas.estimators.regression.gaussian_process import MAX_SEARCH_ROWS
 from jmsnas.estimators.regression.residual_models import ResidualModel, candidate_models, fit_residual_model
 from jmsnas.estimators.regression.roofline import (
@@ -29,38 +29,39 @@ from jmsnas.estimators.regression.roofline import (
     rows_to_score,
 )
 
-Array = NDArray[np.float64]
 T = TypeVar("T")
 ModelNames = tuple[str, ...]
 
-# A less simple model must earn its keep: by a thousandth of latency, and by some of its gain's own doubt; the
-# first to be more than a roofline by a part of the roofline's error too, or noise would be modelled.
-_MIN_GAIN, _ROOFLINE_DOUBTS, _RESIDUAL_DOUBTS, _FIRST_GAIN = 1e-3, 1.0, 0.25, 0.05
-# How much of what residual models say is believed: of those that know little, a part.
+# Prefer the simpler model unless the mean error falls by more than 0.1 % of latency and by more than a
+# multiple of the gain's standard error. The first residual model must also lower the roofline's error by 5 %,
+# or noise would be fitted.
+_MIN_GAIN, _ROOFLINE_ERRORS, _RESIDUAL_ERRORS, _FIRST_GAIN = 1e-3, 1.0, 0.25, 0.05
+# Shrinkage factors tried for residual models: with few rows a correction by half may predict better.
 _SHARES = (0.5, 1.0)
-# Few rows are of few geometries: with more folds what is left resembles the whole. With more rows a rate for
-# each stage is never worse than one for all.
+# Few rows have few geometries: with more folds the training sets resemble the whole table. With more rows a
+# rate for each stage is never worse than a merged one.
 _FEW_ROWS, _FOLDS_OF_FEW = 200, 10
 
 
 @dataclass(frozen=True, slots=True)
 class ModelChoice:
-    """What cross-validation chose, so that a fit of the same rows needs no search.
+    """Result of model selection: all that is needed to fit the same rows again without a search.
 
     Attributes
     ----------
     roofline
         One of `ROOFLINE_KINDS`.
     residual, share
-        Of `residuals.MODELS`, none of them for the roofline alone, and how much of their mean is believed.
+        Keys of `residual_models.MODELS` (empty: the roofline alone), and the factor that their mean is
+        multiplied by (shrinkage).
     theta
-        Hyper-parameters of the Gaussian process (`gaussian.search_theta`); empty without one.
+        Hyper-parameters of the Gaussian process (`gaussian_process.search_theta`); empty without one.
     mapes
-        (models that were tried, mean absolute relative error on geometries they had not seen), the simplest
-        first: the roofline alone.
+        (models, mean absolute relative error on held-out geometries) of all candidates, the simplest, the
+        roofline alone, first.
     log_errors
-        For each of `doubt.LEVELS`, sorted |log(measured / predicted)| of rows left out, over what the
-        interval widens there.
+        For each of `conformal.LEVELS`, sorted |log(measured / predicted)| of held-out rows, divided by the
+        widening of their intervals.
     """
 
     roofline: str
@@ -73,41 +74,35 @@ class ModelChoice:
 
 @dataclass(frozen=True, slots=True)
 class FittedModel:
-    """A roofline and the residual on top of it.
+    """A fitted roofline times the exponential of a fitted residual model.
 
-    `rates` are seconds per unit of `ROOFLINE`, then the constant; no roofline answers less than `floor_s`, a
-    tenth of the fastest row. A block that does no work takes `idle_s`, whatever its sizes: the median of
-    those that were measured, else the constant.
+    Attributes
+    ----------
+    rates
+        Seconds per unit of each column of `ROOFLINE`, then the constant in seconds.
+    floor_s
+        Lower bound of the roofline: a tenth of the fastest row.
+    idle_s
+        Latency of any block without work: the median of the measured ones, else the constant.
+    residual
+        The residual model.
     """
 
-    rates: Array
+    rates: FloatArray
     floor_s: float
     idle_s: float
     residual: ResidualModel
 
-    def roofline_s(self, X: Array) -> Array:
-        """Seconds by the roofline alone, (rows,)."""
-        busy_s = np.maximum(roofline_s(X, self.rates), self.floor_s)
-        return np.where(has_work(X), busy_s, self.idle_s)
+    def roofline_s(self, X: FloatArray) -> FloatArray:
+        """Predict seconds by the roofline alone, (rows,)."""
+        working_s = np.maximum(roofline_s(X, self.rates), self.floor_s)
+        return np.where(has_work(X), working_s, self.idle_s)
 
-    def predict_s(self, X: Array) -> Array:
-        """Seconds, (rows,)."""
+    def predict_s(self, X: FloatArray) -> FloatArray:
+        """Predict seconds, (rows,)."""
         base_s = self.roofline_s(X)
         correction = np.where(has_work(X), self.residual.correction(X, base_s), 0.0)
         return np.asarray(base_s * np.exp(correction))
-
-
-@dataclass(frozen=True, slots=True)
-class TrainingRows:
-    """What is fitted to: features (rows, features), seconds (rows,), noise as a share of them or None."""
-
-    X: Array
-    y: Array
-    noise: Array | None
-
-    def part(self, some: NDArray[np.int64]) -> "TrainingRows":
-        """Some of the rows."""
-        return TrainingRows(self.X[some], self.y[some], None if self.noise is None else self.noise[some])
 
 
 def fit_model(
@@ -118,96 +113,100 @@ def fit_model(
     seed: int = 0,
     share: float = 1.0,
 ) -> FittedModel:
-    """Fit one model to all rows. Raises ValueError when `theta` does not suit them."""
+    """Fit one model to all rows; raises ValueError when `theta` does not suit them."""
     rates, floor_s = fit_roofline(rows.X, rows.y, rows.noise, roofline), float(rows.y.min()) / 10
     base_s, idle_s = np.maximum(roofline_s(rows.X, rates), floor_s), rows.y[~has_work(rows.X)]
     return FittedModel(
         rates,
         floor_s,
         float(np.median(idle_s)) if len(idle_s) else max(float(rates[-1]), floor_s),
-        fit_residual_model(residual, rows.X, base_s, rows.y, rows.noise, theta, seed, share),
+        fit_residual_model(residual, rows, base_s, theta, seed, share),
     )
 
 
 def select_model(
     rows: TrainingRows, seed: int = 0, residual: ModelNames | None = None
 ) -> tuple[ModelChoice, FittedModel]:
-    """Try the models on geometries left out, and fit the best to all rows.
+    """Choose among the models by cross-validation over geometries, and fit the best to all rows.
 
-    Rows must be of 2 layer geometries or more. `residual` names the residual models to take, if not the best.
-    Errors of blocks that do no work, which no model answers, count neither here nor for intervals.
+    Rows must have 2 layer geometries or more. Errors of blocks without work, which no model predicts, count
+    neither for the choice nor for the intervals.
+
+    Parameters
+    ----------
+    residual
+        Residual models to take without a choice among them; None: choose.
     """
-    busy = rows_to_score(rows.X)
-    geometries = group_ids(rows.X)[busy]
+    scored = rows_to_score(rows.X)
+    geometries = group_ids(rows.X)[scored]
     few = len(rows.y) <= _FEW_ROWS
     folds = group_folds(rows.X, seed=seed, folds=_FOLDS_OF_FEW if few else FOLDS)
-    rooflines = ROOFLINE_KINDS if few else ("stages",)
-    alone = {kind: _left_out(rows, folds, kind, (), seed)[busy] for kind in rooflines}
-    tried_alone = {kind: _errors(logs) for kind, logs in alone.items()}
-    roofline = _roofline(tried_alone, geometries)
-    logs: dict[ModelNames, Array] = {(): alone[roofline]}
-    # Where less is left than a residual model must gain there is nothing to try.
+    kinds = ROOFLINE_KINDS if few else ("stages",)
+    roofline_logs = {kind: _held_out_logs(rows, folds, kind, (), seed)[scored] for kind in kinds}
+    roofline = _choose_roofline({kind: _errors(logs) for kind, logs in roofline_logs.items()}, geometries)
+    logs: dict[ModelNames, FloatArray] = {(): roofline_logs[roofline]}
+    # A roofline with less error than a residual model would have to gain leaves nothing to try.
     tried = candidate_models(len(rows.y)) if _errors(logs[()]).mean() > _MIN_GAIN else ()
     for models in [(name,) for name in tried] if residual is None else [residual]:
-        logs[models] = _left_out(rows, folds, roofline, models, seed)[busy]
+        logs[models] = _held_out_logs(rows, folds, roofline, models, seed)[scored]
     if residual is None and len(tried) > 1:
         logs[tried] = np.mean([logs[name,] for name in tried], axis=0)
     errors = {
-        (models, share): _errors((1 - share) * logs[()] + share * said)
-        for models, said in logs.items()
+        (models, share): _errors((1 - share) * logs[()] + share * of_models)
+        for models, of_models in logs.items()
         for share in (_SHARES if models else (1.0,))
     }
     best, share = residual or (), 1.0
     if residual is None:
-        best, share = _simplest_of_the_best(errors, geometries, _RESIDUAL_DOUBTS, _FIRST_GAIN)
+        best, share = _simplest_of_the_best(errors, geometries, _RESIDUAL_ERRORS, _FIRST_GAIN)
     fit = fit_model(rows, roofline, best, (), seed, share)
     return ModelChoice(
         roofline,
         best,
         share,
         fit.residual.theta,
-        tuple((models, float(_errors(said).mean())) for models, said in logs.items()),
+        tuple((models, float(_errors(of_models).mean())) for models, of_models in logs.items()),
         _log_errors(rows, roofline, fit.residual, seed),
     ), fit
 
 
-def _roofline(errors: dict[str, Array], geometries: NDArray[np.int64]) -> str:
-    """Choose a roofline: one rate more is soon believed, a rate for each stage only beyond doubt."""
+def _choose_roofline(errors: dict[str, FloatArray], geometries: IntArray) -> str:
+    """Choose a roofline: a quarter of a standard error for one rate more, a whole one for all stages."""
     if "merged" not in errors:
         return "stages"
     few = {kind: errors[kind] for kind in ("merged", "padded")}
-    best = _simplest_of_the_best(few, geometries, _RESIDUAL_DOUBTS)
+    best = _simplest_of_the_best(few, geometries, _RESIDUAL_ERRORS)
     return _simplest_of_the_best(
-        {kind: errors[kind] for kind in (best, "stages")}, geometries, _ROOFLINE_DOUBTS
+        {kind: errors[kind] for kind in (best, "stages")}, geometries, _ROOFLINE_ERRORS
     )
 
 
-def _errors(logs: Array) -> Array:
-    """Absolute relative errors of logarithms of predicted / measured."""
+def _errors(logs: FloatArray) -> FloatArray:
+    """Convert log(predicted / measured) to absolute relative errors."""
     return np.abs(np.expm1(logs))
 
 
 def _simplest_of_the_best(
-    errors: dict[T, Array], geometries: NDArray[np.int64], doubts: float, first_gain: float = 0.0
+    errors: dict[T, FloatArray], geometries: IntArray, standard_errors: float, first_gain: float = 0.0
 ) -> T:
-    """Walk from the simplest on; a gain counts where it is more than `doubts` of its standard errors.
+    """Choose the best model, in order from the simplest, by gains of more than `standard_errors`.
 
-    The first step, away from the simplest, must gain a share `first_gain` of its error too.
+    The first step away from the simplest must also gain a share `first_gain` of its error.
     """
     simplest, *others = errors
     best = simplest
     for kind in others:
         gain = errors[best] - errors[kind]
-        # Rows of one geometry go wrong together: their sums, not they, are the independent draws.
+        # Errors of rows of one geometry are correlated: only sums over a geometry are independent.
         sums = np.bincount(geometries, gain - gain.mean())
-        doubt = float(np.sqrt((sums**2).sum())) / len(gain)
+        standard_error = float(np.sqrt((sums**2).sum())) / len(gain)
         least = first_gain * errors[best].mean() if best == simplest else 0.0
-        if gain.mean() > max(_MIN_GAIN, doubts * doubt, least):
+        if gain.mean() > max(_MIN_GAIN, standard_errors * standard_error, least):
             best = kind
     return best
 
 
-def _left_out(
+def _held_out_logs(
     rows: TrainingRows,
     folds: list[Fold],
     roofline: str,
@@ -215,21 +214,21 @@ def _left_out(
     seed: int,
     theta: tuple[float, ...] = (),
     share: float = 1.0,
-) -> Array:
-    """Logarithm of predicted / measured of each row, by a model fitted without its fold, (rows,)."""
+) -> FloatArray:
+    """Compute log(predicted / measured) of each row by a model fitted without its fold, (rows,)."""
     logs = np.empty(len(rows.y))
-    for seen, unseen in folds:
-        fit = fit_model(rows.part(seen), roofline, residual, theta, seed, share)
-        logs[unseen] = np.log(fit.predict_s(rows.X[unseen]) / rows.y[unseen])
+    for train, test in folds:
+        fit = fit_model(rows.select(train), roofline, residual, theta, seed, share)
+        logs[test] = np.log(fit.predict_s(rows.X[test]) / rows.y[test])
     return logs
 
 
 def _log_errors(
     rows: TrainingRows, roofline: str, residual: ResidualModel, seed: int
 ) -> tuple[tuple[float, ...], ...]:
-    """Sort |log errors| of rows left out in three ways into the levels they were then at."""
+    """Collect sorted |log errors| by level, of rows held out in three ways."""
     found: list[list[float]] = [[] for _ in LEVELS]
-    busy = np.flatnonzero(rows_to_score(rows.X))
+    scored = np.flatnonzero(rows_to_score(rows.X))
     known = residual.theta if len(rows.y) > MAX_SEARCH_ROWS else ()
     count = _FOLDS_OF_FEW if len(rows.y) <= _FEW_ROWS else FOLDS
     for folds in (
@@ -239,11 +238,11 @@ def _log_errors(
     ):
         if not folds:
             continue
-        logs = _left_out(rows, folds, roofline, residual.names, seed, known, residual.share)
-        for fold_seen, left_out in folds:
-            unseen = np.intersect1d(left_out, busy)
-            seen, X = training_range(rows.X[fold_seen]), rows.X[unseen]
-            errors = np.abs(logs[unseen]) / seen.widening(X)
-            for level, error in zip(seen.level(X).tolist(), errors.tolist(), strict=True):
+        logs = _held_out_logs(rows, folds, roofline, residual.names, seed, known, residual.share)
+        for train, left_out in folds:
+            test = np.intersect1d(left_out, scored)
+            observed, X = training_range(rows.X[train]), rows.X[test]
+            errors = np.abs(logs[test]) / observed.widening(X)
+            for level, error in zip(observed.level(X).tolist(), errors.tolist(), strict=True):
                 found[level].append(error)
     return tuple(tuple(sorted(errors)) for errors in found)

@@ -1,8 +1,7 @@
-"""What a roofline leaves: models of log(measured / roofline) that a fit may choose from.
+"""Residual models of log(measured / roofline): kernel ridge, boosted trees, Gaussian process, their mean.
 
-Each learns from the logarithms of geometry and of the roofline's own answer (small blocks fall short of a
-processor's rates by how small they are). Several together answer with their mean: they are wrong in
-different places.
+Inputs are the logarithms of geometry and of the roofline's own prediction (the smaller a block, the further
+it stays below a processor's rates). The mean of several models has smaller errors than each alone.
 """
 
 import math
@@ -10,29 +9,28 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from sklearn.ensemble import GradientBoostingRegressor
 from sklearn.kernel_ridge import KernelRidge
 
-from jmsnas.estimators.regression.features import RESIDUAL, columns
+from jmsnas.arrays import FloatArray
+from jmsnas.estimators.regression.features import RESIDUAL, TrainingRows, columns
 from jmsnas.estimators.regression.gaussian_process import fit_gaussian_process, search_theta
 
-Array = NDArray[np.float64]
-Model = Callable[[Array], Array]
+Model = Callable[[FloatArray], FloatArray]
 
-# From the simplest to the least simple; where two do equally well the first is taken. Names for people.
+# From the simplest to the most complex: where two are equally good the first is taken. Values are printed.
 MODELS = {
     "kernel_ridge": "kernel ridge",
     "boosting": "boosted trees",
     "gaussian_process": "Gaussian process",
 }
-# Below this a residual model has less to learn from than it has to learn; trees ask for more.
+# Fewer rows than parameters to fit below this; trees need more.
 MIN_ROWS, MIN_TREE_ROWS = 10, 40
-# The ridge has one length scale for all inputs: no match for one each where rows can tell, and slow.
+# The ridge has one length scale for all inputs: with more rows it is slow, and worse than one for each.
 MAX_RIDGE_ROWS = 250
-# How much a row is off by its own kind, as a share: a row known worse than that counts less.
-_OWN_ERROR = 0.05
-# Rows at once: a kernel holds a number for each of them and each row that was fitted.
+# Error of a residual model itself, as a share: rows with more noise than this weigh less.
+_MODEL_ERROR = 0.05
+# Rows predicted at once, to bound the memory of the kernel (these rows x fitted rows).
 _CHUNK = 2000
 
 
@@ -43,32 +41,32 @@ class ResidualModel:
     Attributes
     ----------
     names, share
-        Of `MODELS`, and how much of their mean is believed.
+        Keys of `MODELS`, and the factor that their mean is multiplied by (shrinkage).
     theta
-        Hyper-parameters of the Gaussian process (`gaussian.search_theta`), empty where there is none.
+        Hyper-parameters of the Gaussian process (`search_theta`), empty where there is none.
     mean, scale
-        How the inputs were standardised, (inputs,).
+        Standardisation of the inputs, (inputs,).
     offset, unit
-        How the target was.
+        Standardisation of the target.
     lowest, highest
-        Least and largest correction that was seen: beyond them is extrapolation.
+        Range of the target in the training rows: corrections are clipped to it.
     models
-        As functions of standardised inputs.
+        Functions of standardised inputs.
     """
 
     names: tuple[str, ...]
     share: float
     theta: tuple[float, ...]
-    mean: Array
-    scale: Array
+    mean: FloatArray
+    scale: FloatArray
     offset: float
     unit: float
     lowest: float
     highest: float
     models: tuple[Model, ...]
 
-    def correction(self, X: Array, roofline_s: Array) -> Array:
-        """Give log(seconds / roofline), (rows,), never beyond what was seen."""
+    def correction(self, X: FloatArray, roofline_s: FloatArray) -> FloatArray:
+        """Predict log(seconds / roofline), (rows,), clipped to the range of the training rows."""
         if not self.models or not len(X):
             return np.zeros(len(X))
         Z = (_inputs(X, roofline_s) - self.mean) / self.scale
@@ -78,76 +76,80 @@ class ResidualModel:
 
 
 def candidate_models(rows: int) -> tuple[str, ...]:
-    """Name the models that are worth a try on so many rows."""
+    """Return the keys of `MODELS` that suit a number of training rows."""
     if rows < MIN_ROWS:
         return ()
-    wrong = ("boosting",) if rows < MIN_TREE_ROWS else ("kernel_ridge",) if rows > MAX_RIDGE_ROWS else ()
-    return tuple(name for name in MODELS if name not in wrong)
+    unsuited = ("boosting",) if rows < MIN_TREE_ROWS else ("kernel_ridge",) if rows > MAX_RIDGE_ROWS else ()
+    return tuple(name for name in MODELS if name not in unsuited)
 
 
 def model_names(names: Sequence[str]) -> str:
-    """Name one model, or the mean of several, for people."""
+    """Format the names of one model, or of the mean of several, for printing."""
     *others, last = (MODELS[name] for name in names)
     return f"mean of {', '.join(others)} and {last}" if others else last
 
 
 def fit_residual_model(
     names: Sequence[str],
-    X: Array,
-    roofline_s: Array,
-    y: Array,
-    noise: Array | None = None,
+    rows: TrainingRows,
+    roofline_s: FloatArray,
     theta: tuple[float, ...] = (),
     seed: int = 0,
     share: float = 1.0,
 ) -> ResidualModel:
-    """Fit residual models, one or several or none.
+    """Fit zero or more residual models to the ratio of measured and roofline latency.
 
     Parameters
     ----------
     names, share
-        Of `MODELS`, and how much of their mean is believed.
-    X, roofline_s, y
-        Features (rows, features), the roofline's seconds and the measured ones, each (rows,).
-    noise
-        (rows,) standard deviation of each row as a share of it; None: all are exact.
+        Keys of `MODELS`, and the factor that their mean is multiplied by (shrinkage).
+    roofline_s
+        Seconds of the rows by the roofline, (rows,).
     theta
-        Hyper-parameters of the Gaussian process when they are known, else they are searched.
+        Hyper-parameters of the Gaussian process; empty: search for them.
     seed
-        Draws the rows that a search looks at, and what each tree sees.
+        Seed of the rows that the search uses, and of the trees' subsamples.
 
     Raises
     ------
     ValueError
         When `theta` does not suit the rows.
     """
-    logs, inputs = np.log(y / roofline_s), _inputs(X, roofline_s)
+    logs, inputs = np.log(rows.y / roofline_s), _inputs(rows.X, roofline_s)
     mean, spread = inputs.mean(axis=0), inputs.std(axis=0)
-    # Rounding leaves a spread of 1e-16 where all rows are alike.
+    # Rounding leaves a spread of 1e-16 where all rows are equal.
     scale = np.where(spread > 1e-9, spread, 1.0)
     offset, unit = float(logs.mean()), float(logs.std()) or 1.0
     Z, z = (inputs - mean) / scale, (logs - offset) / unit
-    known = np.zeros(len(y)) if noise is None else noise
+    noise = np.zeros(len(rows.y)) if rows.noise is None else rows.noise
     models: list[Model] = []
     if "gaussian_process" in names:
-        variance = (known / unit) ** 2
+        variance = (noise / unit) ** 2
         if not theta:
             theta = tuple(search_theta(Z, z, variance, seed).tolist())
         models.append(fit_gaussian_process(Z, z, variance, np.array(theta)).predict)
-    say = 1 / (1 + (known / _OWN_ERROR) ** 2)
+    weights = 1 / (1 + (noise / _MODEL_ERROR) ** 2)
     if "boosting" in names:
-        models.append(_trees(seed).fit(Z, z, say).predict)
+        models.append(_trees(seed).fit(Z, z, weights).predict)
     if "kernel_ridge" in names:
         ridge = KernelRidge(alpha=0.1, kernel="laplacian", gamma=1 / Z.shape[1])
-        models.append(ridge.fit(Z, z, say).predict)
-    lowest, highest = float(logs.min()), float(logs.max())
+        models.append(ridge.fit(Z, z, weights).predict)
     return ResidualModel(
-        tuple(names), share, theta, mean, scale, offset, unit, lowest, highest, tuple(models)
+        names=tuple(names),
+        share=share,
+        theta=theta,
+        mean=mean,
+        scale=scale,
+        offset=offset,
+        unit=unit,
+        lowest=float(logs.min()),
+        highest=float(logs.max()),
+        models=tuple(models),
     )
 
 
 def _trees(seed: int) -> GradientBoostingRegressor:
-    """Make gradient boosting of shallow trees, each on part of the rows and of the inputs."""
+    """Return gradient-boosted shallow trees, each fitted to a subsample of the rows and inputs."""
     return GradientBoostingRegressor(
         n_estimators=120,
         learning_rate=0.15,
@@ -158,5 +160,5 @@ def _trees(seed: int) -> GradientBoostingRegressor:
     )
 
 
-def _inputs(X: Array, roofline_s: Array) -> Array:
+def _inputs(X: FloatArray, roofline_s: FloatArray) -> FloatArray:
     return np.column_stack([X[:, columns(RESIDUAL)], np.log(roofline_s)])

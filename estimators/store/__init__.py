@@ -1,1 +1,1 @@
-"""A fitted estimator on disk, and its model card."""
+"""Fitted estimators on disk: table, fit record, evaluation and model card of each."""

@@ -1,18 +1,19 @@
-"""How an estimator was fitted, in a JSON file that a person can read and that is enough to fit it again.
+"""JSON record of how an estimator was fitted, enough to fit it again to its table.
 
 Schema history: 1 (2026-11) first version; 2 (2026-11) residual models of several kinds, one roofline of two,
-errors by how near a row was to the table. docs/estimators.md describes every field.
+errors by distance from the training rows. docs/estimators.md describes every field.
 """
 
 import hashlib
 import json
 import math
 import platform
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
+
+import msgspec
 
 from jmsnas.errors import EstimatorError, TableError
 from jmsnas.estimators.regression.conformal import LEVELS
@@ -25,30 +26,36 @@ from jmsnas.files import write_json
 from jmsnas.profiler.table.latency_table import BlockRow, LatencyTable, RuntimeKey
 
 SCHEMA_VERSION = 2
-# A million rows' worth; more is a mistake or an attack.
+# Enough for a million rows; more is a mistake or an attack.
 _MAX_BYTES = 256 << 20
+T = TypeVar("T")
 _LIBRARIES = ("jmsnas", "numpy", "scipy", "scikit-learn")
 
 
 @dataclass(frozen=True, slots=True)
+class _Schema:
+    schema_version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class FitRecord:
-    """What, with the table beside it, makes the estimator again.
+    """Settings and results of a fit that, with the table, reproduce the estimator.
 
     Attributes
     ----------
     device, key, simulated
-        What the estimator speaks for, and whether any row is simulated.
+        Device and key of the estimator, and whether any row is simulated.
     seed, choice
-        Seed of the search, and what it chose.
+        Seed and result of model selection.
     features
-        Names of the features, in order; another version's may differ.
+        Names of the features, in order; other versions may have others.
     table_sha256
         Digest of the rows it was fitted to.
-    rates
-        Seconds per unit of each roofline column and the constant, and `lengths` the length scales of the
-        Gaussian process in standard deviations of each input: for people, both follow from the rest.
+    rates, lengths
+        Seconds per unit of each roofline column and the constant; length scales of the Gaussian process in
+        standard deviations of each input. For information: both follow from the other fields.
     versions
-        Of Python and the libraries it was first fitted with.
+        Versions of Python and of libraries at the first fit.
     """
 
     device: str
@@ -66,7 +73,7 @@ class FitRecord:
 def make_fit_record(
     device: str, key: RuntimeKey, simulated: bool, regressor: LatencyRegressor, table_sha256: str
 ) -> FitRecord:
-    """Write down how a fitted regressor came about."""
+    """Make the record of a fitted regressor."""
     choice = regressor.choice_
     lengths = (math.exp(theta) for theta in choice.theta[1:-1])
     return FitRecord(
@@ -83,13 +90,24 @@ def make_fit_record(
     )
 
 
-def write_fit_record(path: Path, recipe: FitRecord) -> None:
-    """Write a recipe as JSON. Raises StorageError."""
-    write_json(path, {"schema_version": SCHEMA_VERSION, **asdict(recipe)})
+def write_fit_record(path: Path, record: FitRecord) -> None:
+    """Write a fit record as JSON; raises StorageError."""
+    write_json(path, {"schema_version": SCHEMA_VERSION, **asdict(record)})
 
 
-def read_json_object(path: Path, again: str) -> dict[str, Any]:
-    """Read a JSON object; `again` is the command that would make the file anew. Raises EstimatorError."""
+def read_json(path: Path, of: type[T], again: str) -> T:
+    """Decode a JSON file of an estimator into a dataclass, strictly.
+
+    Parameters
+    ----------
+    again
+        Command that writes the file anew, for messages.
+
+    Raises
+    ------
+    EstimatorError
+        When the file is missing, cannot be read, is too large, or does not fit the dataclass.
+    """
     try:
         with path.open("rb") as file:
             content = file.read(_MAX_BYTES + 1)
@@ -102,44 +120,45 @@ def read_json_object(path: Path, again: str) -> dict[str, Any]:
     try:
         if len(content) > _MAX_BYTES:
             raise ValueError(f"it is larger than {_MAX_BYTES} bytes")
-        document = json.loads(content)
-        if not isinstance(document, dict):
-            raise ValueError(f"expected an object, got {type(document).__name__}")
+        return msgspec.json.decode(content, type=of)
+    except (msgspec.ValidationError, TableError) as error:
+        raise EstimatorError(f"{path} has a field that is missing or wrong: {error}. Run: {again}") from error
     except (ValueError, RecursionError) as error:
         raise EstimatorError(
             f"{path} is not a JSON document of an estimator: {error}. Run: {again}"
         ) from error
-    return document
 
 
 def read_fit_record(path: Path, again: str) -> FitRecord:
-    """Read a recipe; `again` is the command that would make it anew.
+    """Read a fit record; `again` is the command that writes it anew.
 
     Raises
     ------
     EstimatorError
         When it is missing, damaged, of another schema version or of other features.
     """
-    document = read_json_object(path, again)
-    schema = document.get("schema_version")
+    schema = read_json(path, _Schema, again).schema_version
     if schema != SCHEMA_VERSION:
         raise EstimatorError(f"{path} has schema {schema}, this version reads {SCHEMA_VERSION}. Run: {again}")
+    record = read_json(path, FitRecord, again)
     try:
-        recipe = _recipe(document)
-    except (KeyError, TypeError, ValueError, OverflowError, TableError) as error:
+        _check_choice(record.choice)
+    except ValueError as error:
         raise EstimatorError(f"{path} has a field that is missing or wrong: {error}. Run: {again}") from error
-    if recipe.features != FEATURES:
+    if record.features != FEATURES:
         raise EstimatorError(f"{path} was fitted to features that this version does not make. Run: {again}")
-    return recipe
+    return record
 
 
 def table_sha256(table: LatencyTable) -> str:
-    """Digest of what an estimator rests on: the rows' keys, blocks, latencies and standing, in any order."""
-    records = sorted(json.dumps([asdict(row.key), asdict(row.block), _standing(row)]) for row in table.rows)
+    """Compute the digest of the keys, blocks, latencies and trust of a table's rows, in any order."""
+    records = sorted(
+        json.dumps([asdict(row.key), asdict(row.block), _latency_fields(row)]) for row in table.rows
+    )
     return hashlib.sha256("\n".join([table.device, *records]).encode()).hexdigest()
 
 
-def _standing(row: BlockRow) -> list[str | float | bool]:
+def _latency_fields(row: BlockRow) -> list[str | float | bool]:
     return [
         *(row.kind, row.median_s, row.low_s, row.high_s),
         *(row.ratio, row.ratio_low, row.ratio_high, row.converged),
@@ -147,52 +166,23 @@ def _standing(row: BlockRow) -> list[str | float | bool]:
     ]
 
 
-def _recipe(document: Mapping[str, Any]) -> FitRecord:
-    key = document["key"]
-    return FitRecord(
-        device=str(document["device"]),
-        key=RuntimeKey(
-            str(key["runtime"]),
-            int(key["threads"]),
-            int(key["batch"]),
-            *(str(key[name]) for name in ("dtype", "processor", "layout", "timer")),
-        ),
-        simulated=bool(document["simulated"]),
-        seed=int(document["seed"]),
-        choice=_choice(document["choice"]),
-        features=tuple(str(name) for name in document["features"]),
-        table_sha256=str(document["table_sha256"]),
-        rates={str(name): float(rate) for name, rate in document["rates"].items()},
-        lengths={str(name): float(length) for name, length in document["lengths"].items()},
-        versions={str(name): str(text) for name, text in document["versions"].items()},
-    )
-
-
-def _choice(document: Mapping[str, Any]) -> ModelChoice:
-    theta = tuple(float(number) for number in document["theta"])
-    if not all(-50 <= number <= 50 for number in theta):
+def _check_choice(choice: ModelChoice) -> None:
+    """Raise ValueError for values that no model selection returns."""
+    if not all(-50 <= number <= 50 for number in choice.theta):
         raise ValueError("theta must be numbers from -50 to 50")
-    roofline, share = str(document["roofline"]), float(document["share"])
-    residual = _models(document["residual"])
-    if roofline not in ROOFLINE_KINDS:
-        raise ValueError(f"no such roofline: {roofline}")
-    if not 0 < share <= 1:
-        raise ValueError(f"share must be more than 0 and at most 1, got {share}")
-    # The signal, a length scale an input (the roofline's answer is one), the noise.
-    expected = len(RESIDUAL) + 3 if "gaussian_process" in residual else 0
-    if len(theta) != expected:
-        raise ValueError(f"theta must be {expected} numbers, got {len(theta)}")
-    errors = tuple(tuple(sorted(float(error) for error in level)) for level in document["log_errors"])
-    if len(errors) != len(LEVELS) or not any(errors):
+    if choice.roofline not in ROOFLINE_KINDS:
+        raise ValueError(f"no such roofline: {choice.roofline}")
+    if not 0 < choice.share <= 1:
+        raise ValueError(f"share must be more than 0 and at most 1, got {choice.share}")
+    for names in (choice.residual, *(names for names, _ in choice.mapes)):
+        if not set(names) <= set(MODELS):
+            raise ValueError(f"no such residual models: {', '.join(names)}")
+    # The signal, a length scale per input (the roofline's prediction is one), the noise.
+    expected = len(RESIDUAL) + 3 if "gaussian_process" in choice.residual else 0
+    if len(choice.theta) != expected:
+        raise ValueError(f"theta must be {expected} numbers, got {len(choice.theta)}")
+    if len(choice.log_errors) != len(LEVELS) or not any(choice.log_errors):
         raise ValueError(f"log_errors must be {len(LEVELS)} lists, not all of them empty")
-    if not all(0 <= error <= 100 for level in errors for error in level):
-        raise ValueError("log_errors must be numbers from 0 to 100")
-    mapes = tuple((_models(names), float(mape)) for names, mape in document["mapes"])
-    return ModelChoice(roofline, residual, share, theta, mapes, errors)
-
-
-def _models(names: Sequence[object]) -> tuple[str, ...]:
-    found = tuple(str(name) for name in names)
-    if not set(found) <= set(MODELS):
-        raise ValueError(f"no such residual models: {', '.join(found)}")
-    return found
+    for level in choice.log_errors:
+        if list(level) != sorted(level) or not all(0 <= error <= 100 for error in level):
+            raise ValueError("log_errors must be sorted numbers from 0 to 100")

@@ -1,4 +1,4 @@
-"""What lies in the folder of an estimator, and which folders are of published tables. Loads no model."""
+"""File names in an estimator's folder, and the estimator folders of a workspace; loads no model."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ from jmsnas.profiler.table.parquet import read_metadata
 from jmsnas.workspace import Workspace, check_name
 
 TABLE, FIT_RECORD, EVALUATION, CARD = "table.parquet", "recipe.json", "evaluation.json", "card.md"
-# Drawn once it is fitted, by the command; what each shows.
+# Plots that the command line draws after a fit, with their titles.
 PICTURES = {"predicted.png": "Predicted against measured", "geometries.png": "Errors by layer geometry"}
 
 
@@ -17,7 +17,7 @@ def is_published(folder: Path) -> bool:
 
 
 def write_card(folder: Path, card: str) -> None:
-    """Write the card of an estimator fitted anew, take the last one's pictures away. Raises StorageError."""
+    """Write the card of a new fit and delete the plots of the last one; raises StorageError."""
     try:
         for name in PICTURES:
             (folder / name).unlink(missing_ok=True)
@@ -27,22 +27,19 @@ def write_card(folder: Path, card: str) -> None:
 
 
 def embed_pictures(folder: Path) -> None:
-    """Put the pictures that lie beside a card into it, before the model is told. Raises StorageError."""
-    shown = "".join(f"![{what}]({name})\n\n" for name, what in PICTURES.items())
+    """Embed the plots in a folder in its model card, before the section Model; raises StorageError."""
+    images = "".join(f"![{title}]({name})\n\n" for name, title in PICTURES.items())
     card = (folder / CARD).read_text()
-    write_atomic(folder / CARD, card.replace("## Model\n", f"{shown}## Model\n", 1).encode())
+    write_atomic(folder / CARD, card.replace("## Model\n", f"{images}## Model\n", 1).encode())
 
 
 def estimator_folders(workspace: Workspace, device: str) -> tuple[Path, ...]:
-    """Folders of a device's estimators, by the labels of their keys. Raises DeviceError for no such name."""
-    every = (workspace.folder / "estimators" / check_name(device)).glob(f"*/{FIT_RECORD}")
-    return tuple(sorted(found.parent for found in every))
+    """List the folders of a device's estimators, named by key labels; raises DeviceError for a bad name."""
+    records = (workspace.folder / "estimators" / check_name(device)).glob(f"*/{FIT_RECORD}")
+    return tuple(sorted(record.parent for record in records))
 
 
 def fitted_devices(workspace: Workspace) -> tuple[str, ...]:
-    """Devices that have an estimator here."""
-    return tuple(
-        sorted(
-            {found.parents[1].name for found in (workspace.folder / "estimators").glob(f"*/*/{FIT_RECORD}")}
-        )
-    )
+    """List the devices that have an estimator in a workspace."""
+    records = (workspace.folder / "estimators").glob(f"*/*/{FIT_RECORD}")
+    return tuple(sorted({record.parents[1].name for record in records}))

@@ -9,8 +9,7 @@ from jmsnas.cost import cost
 from jmsnas.device import Device
 from jmsnas.errors import InputError
 from jmsnas.estimators.evaluation.evaluate import Evaluation
-from jmsnas.estimators.external import external_folder
-from jmsnas.estimators.lookup import DeviceModel, load_device_model
+from jmsnas.estimators.lookup import DeviceModel, external_folder, load_device_model
 from jmsnas.estimators.prediction import predict_blocks
 from jmsnas.nas.split.placement import LatencyTerm
 from jmsnas.origin import origin_of

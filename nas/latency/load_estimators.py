@@ -7,10 +7,8 @@ import numpy as np
 
 from jmsnas.device import Device
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators.external import external_folder
-from jmsnas.estimators.lookup import DeviceModel, load_device_model
+from jmsnas.estimators.lookup import DeviceModel, current_estimator, external_folder, load_device_model
 from jmsnas.estimators.prediction import extrapolated
-from jmsnas.estimators.store.current import current_estimator
 from jmsnas.estimators.store.estimator import Estimator
 from jmsnas.profiler.profile import ProfileOptions, profile_device
 from jmsnas.profiler.simulation.roofline import processor_of, serving_key, simulated_device_names

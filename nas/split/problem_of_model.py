@@ -15,10 +15,14 @@ from jmsnas.arrays import FloatArray
 from jmsnas.cost import Operator
 from jmsnas.device import Device
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators.external import external_folder
-from jmsnas.estimators.lookup import DeviceModel, device_model_of, load_device_model
+from jmsnas.estimators.lookup import (
+    DeviceModel,
+    current_estimator,
+    device_model_of,
+    external_folder,
+    load_device_model,
+)
 from jmsnas.estimators.prediction import extrapolated
-from jmsnas.estimators.store.current import current_estimator
 from jmsnas.nas.graph.model import Model, Unit
 from jmsnas.nas.graph.unit_profile import read_profile
 from jmsnas.nas.split.problem import SplitProblem

@@ -109,7 +109,7 @@ def test_a_published_table_that_cannot_be_is_one_line_and_exit_2(tmp_path: Path)
             [{**row, "latency_ms": -1.0} for row in records(9)],
             "got 0 MBConvs and identities of 0 layer geometries",
         ),
-        ([{**row, "kernel_size": 0} for row in records(9)], "row 1 makes no sense: got kernel size 0"),
+        ([{**row, "kernel_size": 0} for row in records(9)], "row 1 is invalid: got kernel size 0"),
     ):
         path = write_published(tmp_path / "p.parquet", rows)
         code, out, err = typed(tmp_path / "ws", "--table", str(path))

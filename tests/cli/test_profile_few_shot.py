@@ -50,7 +50,7 @@ def test_until_an_error_is_reached(tmp_path: Path) -> None:
 def test_plan_is_shown_and_nothing_measured(tmp_path: Path) -> None:
     code, out, _ = typed(tmp_path, "--blocks", "20", "--until-mape", "4.5", "--parts", "2", "--dry-run")
     assert code == 0 and not (tmp_path / "tables").exists()
-    assert "   20  the blocks that teach most, of 69\n    2  whole networks" in out
+    assert "   20  the most informative blocks, of 69\n    2  whole models" in out
     assert "local: to measure 22 in torch-t1-b1-f32" in out
     # 49 blocks at 0.6 s, a tenth again.
     assert "until U(.) is 4.5 % off on layers it never saw: 49 at most, 32 s a run time" in out

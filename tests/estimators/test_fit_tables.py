@@ -158,7 +158,7 @@ def test_it_tells_when_one_takes_the_place_of_the_other(tmp_path: Path, workspac
     import_table(path, ImportRequest(name), workspace)
     told: list[str] = []
     (own,) = fit_tables(workspace, [name], warn=told.append)
-    assert told == [f"{name}: takes the place of a published table's U(.), as its own rows are here now"]
+    assert told == [f"{name}: replaces the estimator of a published table, as it has its own table now"]
     ((again,), told) = fit(workspace, path)
     assert again.folder == own.folder
-    assert f"{name} has a table of its own here: where it was measured, that speaks" in told
+    assert f"{name} has a table in the workspace, whose measurements are used instead" in told

@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -6,7 +7,13 @@ from synthetic_published import a_record, records, write_published
 
 from jmsnas.errors import DeviceError, EstimatorError
 from jmsnas.estimators.fit_tables import fit_tables
-from jmsnas.estimators.lookup import find_device_model
+from jmsnas.estimators.lookup import (
+    current_estimator,
+    external_estimators,
+    external_folder,
+    find_device_model,
+    single_image_key,
+)
 from jmsnas.profiler.simulation.roofline import simulated_table
 from jmsnas.profiler.table.latency_table import LatencyTable, RuntimeKey
 from jmsnas.profiler.table.parquet import read_table, write_table
@@ -25,7 +32,7 @@ def table(*keys: RuntimeKey) -> LatencyTable:
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """Has a table of pi4, and of a board a published table was fitted to. Do not write to it."""
-    folder = tmp_path_factory.mktemp("basis")
+    folder = tmp_path_factory.mktemp("lookup")
     found = Workspace(folder / "workspace")
     write_table(found.table("pi4"), table())
     rows = [*records(9), a_record(activation="swish")]
@@ -104,3 +111,97 @@ def test_what_is_unknown_is_one_line(workspace: Workspace) -> None:
         EstimatorError, match="pi4 has no rows for ../../x: expected torch-t1-b1-f32, with --key"
     ):
         find_device_model(workspace, "pi4", label="../../x")
+
+
+def test_it_is_fitted_anew_where_the_table_moved_on(simulated_workspace: Workspace, tmp_path: Path) -> None:
+    workspace = Workspace(Path(shutil.copytree(simulated_workspace.folder, tmp_path / "workspace")))
+    table = read_table(workspace.table("pi4"))
+    (key,) = table.keys
+    record = workspace.estimator("pi4", key.label) / "recipe.json"
+    before = record.stat().st_mtime_ns
+    block = table.rows[0].block
+    known = current_estimator(workspace, "pi4", table, key).rows[block].median_s
+    assert record.stat().st_mtime_ns == before
+    slower = replace(table.rows[0], median_s=2 * known, low_s=2 * known, high_s=2 * known)
+    moved = replace(table, rows=(slower, *table.rows[1:]))
+    assert current_estimator(workspace, "pi4", moved, key).predict_s([block])[0] == 2 * known
+    assert record.stat().st_mtime_ns > before
+
+
+@pytest.fixture(scope="module")
+def external(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+    """Has U(.) of published tables: of a board, and of a Pi 4 as a built-in device is named. Do not write."""
+    folder = tmp_path_factory.mktemp("external")
+    found = Workspace(folder / "workspace")
+    pi4 = records(9, device="pi4", processor=None)
+    tables = [write_published(folder / "a.parquet", records(9)), write_published(folder / "b.parquet", pi4)]
+    fit_tables(found, tables=tables)
+    return found
+
+
+def of_kind(kind: str, device: str = "pi4") -> LatencyTable:
+    table = simulated_table("pi4", load_space("digits").blocks()[:60:6], [RuntimeKey()])
+    rows = tuple(replace(row, kind=kind, device=device) for row in table.rows)
+    return LatencyTable(device, rows, table.environments)
+
+
+def test_the_one_key_of_a_published_device_answers_for_single_images(external: Workspace) -> None:
+    folder = external_folder(external, PUBLISHED, "onnxruntime")
+    assert folder == external.estimator(PUBLISHED, "onnxruntime-t2-b1-f32")
+    with pytest.raises(
+        EstimatorError,
+        match="some-board-cpu-2-threads was fitted for onnxruntime-t2-b1-f32, the "
+        "topology needs one image per "
+        'call under torch: expected runtime = "onnxruntime" in the topology file',
+    ):
+        external_folder(external, PUBLISHED, "torch")
+
+
+def test_what_was_published_comes_before_what_is_simulated(external: Workspace) -> None:
+    own = external.estimator("pi4", RuntimeKey().label)
+    assert external_folder(external, "pi4", "onnxruntime") == own
+    assert external_estimators(external, "pi4", of_kind("simulated")) == {RuntimeKey().label: own}
+    # Nobody published it for torch: that is simulated.
+    assert external_folder(external, "pi4", "torch") is None
+
+
+def test_what_was_measured_here_speaks_for_itself(external: Workspace) -> None:
+    assert (
+        external_estimators(external, "pi4", of_kind("measured"))
+        == external_estimators(external, "pi4", of_kind("imported"))
+        == {}
+    )
+
+
+def test_a_simulated_estimator_gives_way_to_a_new_simulation(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    for name in ("pi4", "board"):
+        write_table(tmp_path / f"{name}.parquet", of_kind("simulated", name))
+    fit_tables(workspace, tables=[tmp_path / "pi4.parquet", tmp_path / "board.parquet"])
+    assert external_folder(workspace, "pi4", "onnxruntime") is None
+    # Of a device that cannot be simulated here it speaks, and is marked.
+    assert external_folder(workspace, "board", "onnxruntime") == workspace.estimator(
+        "board", RuntimeKey().label
+    )
+
+
+def test_nothing_is_there(external: Workspace) -> None:
+    assert (
+        external_folder(external, "cloud", "onnxruntime") is external_folder(external, "new", "torch") is None
+    )
+    with pytest.raises(DeviceError, match="device name '../x' must be"):
+        external_folder(external, "../x", "torch")
+
+
+@pytest.mark.parametrize(
+    ("labels", "found"),
+    [
+        (["onnxruntime-t1-b1-f32", "onnxruntime-t4-b1-f32"], "onnxruntime-t1-b1-f32"),
+        (["onnxruntime-t4-b1-f32", "torch-t1-b1-f32"], "onnxruntime-t4-b1-f32"),
+        (["onnxruntime-t4-b1-f32", "onnxruntime-t2-b1-f32"], None),
+        (["onnxruntime-t1-b8-f32", "onnxruntime-t1-b16-f32"], None),
+        (["onnxruntime-t1-b1-f32-cuda"], "onnxruntime-t1-b1-f32-cuda"),
+    ],
+)
+def test_which_key(labels: list[str], found: str | None) -> None:
+    assert single_image_key(labels, "onnxruntime-t1-b1-f32") == found

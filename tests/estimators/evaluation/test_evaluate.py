@@ -18,6 +18,7 @@ from jmsnas.estimators.evaluation.evaluate import (
 )
 from jmsnas.estimators.evaluation.hold_out import LINE, MODEL, ROOFLINE
 from jmsnas.estimators.regression.cross_validation import random_folds
+from jmsnas.estimators.regression.features import TrainingRows
 from jmsnas.estimators.regression.roofline import has_work
 from jmsnas.space import IDENTITY
 
@@ -44,7 +45,7 @@ def test_rank_of_latencies_all_alike_is_not_a_number_but_none() -> None:
     assert scores(np.array([1.0, 2.0, 3.0]), np.ones(3)).spearman is None
 
 
-def test_judged_beside_the_baselines_on_unseen_geometries() -> None:
+def test_split_beside_the_baselines_on_unseen_geometries() -> None:
     found = noisy()
     assert (found.rows, found.geometries, found.folds, found.seed) == (len(SOME), 12, 5, 0)
     assert found.model.mape < 0.07 < found.flops.mape
@@ -61,13 +62,13 @@ def test_judged_beside_the_baselines_on_unseen_geometries() -> None:
 
 
 def test_the_ways_to_hold_out_are_kept_with_every_predictor() -> None:
-    splits = {judged.split: judged for judged in noisy().splits}
+    splits = {split.split: split for split in noisy().splits}
     # 57 rows: 20 leave more than a third, 50 do not.
     assert list(splits) == [UNSEEN_GEOMETRY, UNSEEN_CHANNELS, RANDOM, "20 rows"]
     busy = sum(block.candidate != IDENTITY for block in SOME)
     assert len(SOME) - 20 - (len(SOME) - busy) <= splits["20 rows"].rows <= len(SOME) - 20
     assert splits[UNSEEN_GEOMETRY].rows == busy < len(SOME)
-    assert all(list(judged.scores) == [MODEL, ROOFLINE, *BASELINES] for judged in splits.values())
+    assert all(list(split.scores) == [MODEL, ROOFLINE, *BASELINES] for split in splits.values())
     first = splits[UNSEEN_GEOMETRY].scores
     assert (first[MODEL], first[ROOFLINE], first[LINE]) == (
         noisy().model, noisy().roofline, noisy().flops
@@ -76,7 +77,7 @@ def test_the_ways_to_hold_out_are_kept_with_every_predictor() -> None:
 
 def test_a_way_of_ones_own() -> None:
     X, folds = table(), random_folds(len(table()))[:1]
-    found, again = (evaluate_split("mine", folds, X, noisy_s(X, 0.05)) for _ in range(2))
+    found, again = (evaluate_split("mine", folds, TrainingRows(X, noisy_s(X, 0.05))) for _ in range(2))
     assert (found.split, found.fits, found.rows) == ("mine", 1, int(has_work(X[folds[0][1]]).sum()))
     assert found.scores[MODEL].mape < 0.07 and 0.7 <= found.coverage <= 1 and found.fit_s > 0
     assert again == replace(found, fit_s=again.fit_s)
@@ -101,6 +102,6 @@ def test_too_few_geometries_are_refused() -> None:
 def test_ways_that_teach_nothing_are_left_out() -> None:
     # 32 rows of three geometries and two pairs of channels: without the first pair one geometry is left.
     X, some = table()[:32], BLOCKS[:32]
-    assert [judged.split for judged in evaluate(some, noisy_s(X, 0.05)).splits] == [
+    assert [split.split for split in evaluate(some, noisy_s(X, 0.05)).splits] == [
         UNSEEN_GEOMETRY, RANDOM, "20 rows"
     ]  # fmt: skip

@@ -6,16 +6,17 @@ from jmsnas.errors import EstimatorError
 from jmsnas.estimators.evaluation.baselines import BASELINES
 from jmsnas.estimators.evaluation.hold_out import MODEL, ROOFLINE, predict_held_out
 from jmsnas.estimators.regression.cross_validation import group_folds
+from jmsnas.estimators.regression.features import TrainingRows
 from jmsnas.estimators.regression.regressor import LatencyRegressor
-from jmsnas.progress import no_progress
 
 X = table()[::3]
 Y = noisy_s(X, 0.05)
+ROWS = TrainingRows(X, Y)
 
 
 def test_rows_are_predicted_by_fits_that_never_saw_them() -> None:
     folds = group_folds(X)[:2]
-    found = predict_held_out(folds, X, Y, 0, None, no_progress)
+    found = predict_held_out(folds, ROWS, 0)
     assert found.rows.tolist() == [*folds[0][1], *folds[1][1]]
     assert set(found.predicted_s) == {MODEL, ROOFLINE, *BASELINES}
     seen, unseen = folds[0]
@@ -31,19 +32,19 @@ def test_rows_are_predicted_by_fits_that_never_saw_them() -> None:
 def test_noise_weighs_where_models_are_fitted() -> None:
     folds = group_folds(X)[:1]
     noise = np.where(np.arange(len(X)) % 2, 0.5, 0.0)
-    told, untold = (
-        predict_held_out(folds, X, Y, 0, known, no_progress).predicted_s for known in (noise, None)
+    weighted, unweighted = (
+        predict_held_out(folds, TrainingRows(X, Y, known), 0).predicted_s for known in (noise, None)
     )
-    assert (told[ROOFLINE] != untold[ROOFLINE]).any()
-    assert (told["line over MACs"] == untold["line over MACs"]).all()
+    assert (weighted[ROOFLINE] != unweighted[ROOFLINE]).any()
+    assert (weighted["line over MACs"] == unweighted["line over MACs"]).all()
 
 
 def test_progress_is_told() -> None:
     told: list[tuple[float, float]] = []
-    predict_held_out(group_folds(X)[:2], X, Y, 0, None, lambda done, total, what: told.append((done, total)))
+    predict_held_out(group_folds(X)[:2], ROWS, 0, lambda done, total, what: told.append((done, total)))
     assert told == [(0, 2), (1, 2)]
 
 
 def test_a_fold_of_one_geometry_is_refused() -> None:
     with pytest.raises(EstimatorError, match="got 3 rows of 1 layer geometry: expected 2 geometries or more"):
-        predict_held_out([(np.arange(3), np.arange(3, 6))], X, Y, 0, None, no_progress)
+        predict_held_out([(np.arange(3), np.arange(3, 6))], ROWS, 0)

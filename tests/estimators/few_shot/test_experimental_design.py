@@ -6,8 +6,7 @@ from synthetic_latencies import BLOCKS, exact_s, table
 
 from jmsnas.errors import EstimatorError
 from jmsnas.estimators.few_shot import experimental_design as design
-from jmsnas.estimators.few_shot.experimental_design import few_chosen, informative_order, informative_rows
-from jmsnas.estimators.regression.features import group_ids
+from jmsnas.estimators.few_shot.experimental_design import informative_order, informative_rows
 from jmsnas.estimators.regression.regressor import LatencyRegressor
 from jmsnas.space_file import load_space
 
@@ -61,7 +60,7 @@ def test_blocks_in_order() -> None:
     assert len({block.layer for block in order[:5]}) >= 4 > len({block.layer for block in blocks[:5]})
 
 
-def test_chosen_rows_teach_more_than_rows_drawn() -> None:
+def test_chosen_rows_predict_better_than_random_rows() -> None:
     X = table()
     y = exact_s(X) * np.exp(0.2 * X[:, -10] - 0.1 * X[:, -11])  # what no roofline explains
     chosen = informative_rows(X, 20)
@@ -77,14 +76,3 @@ def test_chosen_rows_teach_more_than_rows_drawn() -> None:
 def test_too_many_blocks() -> None:
     with pytest.raises(EstimatorError, match=r"got 4001 blocks to choose from: expected 4000 or fewer\."):
         informative_rows(np.zeros((4001, table().shape[1])), 1)
-
-
-def test_few_chosen_from_another_half_each_time() -> None:
-    X = table()
-    splits = few_chosen(X, 20, 3)
-    assert [len(seen) for seen, _ in splits] == [20, 20, 20]
-    for seen, unseen in splits:
-        assert sorted([*seen, *unseen]) == [*range(len(X))] and len(set(group_ids(X[seen]))) > 5
-    assert len({tuple(sorted(seen)) for seen, _ in splits}) == 3
-    assert [[*seen] for seen, _ in few_chosen(X, 20, 3)] == [[*seen] for seen, _ in splits]
-    assert few_chosen(X, 58, 3) == [], "more than half of 114 rows"

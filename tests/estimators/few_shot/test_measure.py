@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from profiling_jobs import a_row
 
+from jmsnas.estimators.few_shot import measure
 from jmsnas.estimators.few_shot.measure import FewShotResult, cross_validated_error, measure_few_shot
 from jmsnas.estimators.few_shot.plan import FewShotPlan, make_few_shot_plan
 from jmsnas.estimators.store.estimator import load_estimator
@@ -71,10 +72,10 @@ def measured(
     budget_s: float | None = None,
     keys: Sequence[RuntimeKey] = (KEY,),
 ) -> tuple[FewShotResult, ...]:
-    _, sureties = measure_few_shot(
-        plan, keys, bench, lambda key: folder / key.label, budget_s=budget_s, clock=lambda: bench.now_s
-    )
-    return sureties
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(measure, "monotonic", lambda: bench.now_s)
+        _, results = measure_few_shot(plan, keys, bench, lambda key: folder / key.label, budget_s=budget_s)
+    return results
 
 
 def test_first_blocks_are_measured_fitted_and_judged(tmp_path: Path) -> None:
@@ -96,70 +97,73 @@ def test_first_blocks_are_measured_fitted_and_judged(tmp_path: Path) -> None:
 
 def test_goes_on_until_the_error_is_reached(tmp_path: Path) -> None:
     bench, plan = Bench(), few(6, 0.05, SPACE.blocks()[::3])
-    (surety,) = measured(tmp_path, bench, plan)
-    assert surety.reached and surety.why == "5 % is reached" and surety.mape <= 0.05
-    assert 6 < surety.rows < len(plan.order)
+    (result,) = measured(tmp_path, bench, plan)
+    assert result.reached and result.why == "5 % is reached" and result.mape <= 0.05
+    assert 6 < result.rows < len(plan.order)
     # 4 more at a time while a quarter of what is known is less.
     sizes = [len(subjects) for subjects, _ in bench.asked]
     assert sizes == [6 + 3, *[4] * (len(sizes) - 1)] and len(sizes) > 1
     assert [block for subjects, _ in bench.asked for block in subjects if isinstance(block, Block)] == [
-        *plan.order[: surety.rows]
+        *plan.order[: result.rows]
     ]
     # Again: nothing is measured that is there.
     again = Bench(rows=bench.rows)
-    assert measured(tmp_path, again, plan) == (surety,) and len(again.asked) == 1
+    assert measured(tmp_path, again, plan) == (result,) and len(again.asked) == 1
 
 
 def test_all_are_measured_and_it_is_not_enough(tmp_path: Path) -> None:
     bench = Bench(spread=0.4)
-    (surety,) = measured(tmp_path, bench, few(6, 0.01))
-    assert surety.reached is False and surety.left == 0
-    assert surety.why.startswith("all 9 blocks to choose from are measured: give it more with")
-    assert surety.why.endswith("as in --off-grid 18") and [len(of) for of, _ in bench.asked] == [6 + 3, 3]
+    (result,) = measured(tmp_path, bench, few(6, 0.01))
+    assert result.reached is False and result.left == 0
+    assert result.why.startswith("all 9 blocks to choose from are measured: add blocks with a larger")
+    assert result.why.endswith("as in --off-grid 18") and [len(of) for of, _ in bench.asked] == [6 + 3, 3]
 
 
 def test_blocks_that_cannot_be_measured_end_it(tmp_path: Path) -> None:
     plan = few(5, 0.01)
     bench = Bench(spread=0.4, refused=frozenset(plan.order[3:4]))
-    (surety,) = measured(tmp_path, bench, plan)
-    assert surety.why == "1 of 9 blocks could not be measured, all others are" and surety.left == 1
+    (result,) = measured(tmp_path, bench, plan)
+    assert result.why == "1 of 9 blocks could not be measured, all others are" and result.left == 1
     assert len({block for subjects, _ in bench.asked for block in subjects}) == 9 + 3
 
 
 def test_budget_ends_it(tmp_path: Path) -> None:
     bench = Bench(spread=0.4)
-    (surety,) = measured(tmp_path, bench, few(5, 0.01, SPACE.blocks()[::4]), budget_s=12.0)
+    (result,) = measured(tmp_path, bench, few(5, 0.01, SPACE.blocks()[::4]), budget_s=12.0)
     # 8 subjects take 1.1 * 0.6 * 8 = 5.3 s at most, 4 blocks 2.6 s: more than the 2 s that 10 s leave.
     assert [budget_s for _, budget_s in bench.asked] == [None, pytest.approx(2.0)]
-    assert surety.reached is False and surety.why == "the budget is spent: the same command goes on"
+    assert result.reached is False and result.why == "the budget is used up: the same command continues"
 
 
 def test_no_model_is_better_than_the_rows_it_is_judged_by(tmp_path: Path) -> None:
     bench = Bench(spread=0.4, half_width=0.1)
-    (surety,) = measured(tmp_path, bench, few(7, 0.03))
+    (result,) = measured(tmp_path, bench, few(7, 0.03))
     # A half width of 10 % is a standard deviation of 5.1 %, and 4.1 % off in the mean of a normal law.
-    assert surety.why.startswith("the rows themselves are 4.1% off in the mean") and len(bench.asked) == 1
+    assert (
+        result.why.startswith("the mean error of the measurements themselves is 4.1%")
+        and len(bench.asked) == 1
+    )
 
 
 def test_rows_that_were_disturbed_are_no_judge(tmp_path: Path) -> None:
     bench = Bench(spread=0.4, trust=("red", "something else held its core"))
-    (surety,) = measured(tmp_path, bench, few(7, 0.03))
-    assert surety.why == (
-        "7 of 7 rows are marked red (as: something else held its core), too doubtful to judge 3 % by: end "
-        "what runs beside, and the same command measures them again"
+    (result,) = measured(tmp_path, bench, few(7, 0.03))
+    assert result.why == (
+        "7 of 7 rows are marked red (as: something else held its core), too uncertain to check "
+        "an error of 3 %: end other programs, and the same command measures them again"
     )
-    assert surety.reached is False and len(bench.asked) == 1
+    assert result.reached is False and len(bench.asked) == 1
 
 
-def test_stated_error_is_that_of_the_evaluation(tmp_path: Path) -> None:
+def test_cross_validated_error_is_that_of_the_evaluation(tmp_path: Path) -> None:
     bench = Bench(spread=0.1)
-    (surety,) = measured(tmp_path, bench, few(8))
+    (result,) = measured(tmp_path, bench, few(8))
     table = LatencyTable("local", separate_parts(bench.rows.values())[0], {"abc": {}})
     assert cross_validated_error(table, roles=frozenset({"block"})) == pytest.approx(
-        (surety.mape, surety.doubt)
+        (result.mape, result.doubt)
     )
     assert cross_validated_error(table)[0] == pytest.approx(
-        load_estimator(surety.folder).evaluation.model.mape
+        load_estimator(result.folder).evaluation.model.mape
     )
     assert cross_validated_error(table, roles=frozenset({"classifier"})) == cross_validated_error(table)
 

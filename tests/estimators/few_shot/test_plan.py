@@ -19,8 +19,8 @@ def test_blocks_in_teaching_order_and_all_parts() -> None:
 def test_shown_as_a_plan() -> None:
     shown = make_few_shot_plan(PLAN, 20).as_plan
     assert [(what, len(group)) for what, group in shown.groups] == [
-        ("the blocks that teach most, of 57", 20),
-        ("whole networks, to correct sums by", 3),
+        ("the most informative blocks, of 57", 20),
+        ("whole models, to correct sums of blocks", 3),
     ]
     assert shown.subjects == make_few_shot_plan(PLAN, 20).initial
     assert len(make_few_shot_plan(make_profile_plan(load_space("digits"))).as_plan.groups) == 1

@@ -2,16 +2,14 @@ import functools
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 from sklearn.base import clone
 
+from jmsnas.arrays import FloatArray
 from jmsnas.errors import EstimatorError
 from jmsnas.estimators.networks.block_kinds import BlockKinds, block_kinds_of
 from jmsnas.estimators.networks.regressor import SCALES, NetworkRegressor
 from jmsnas.space import Block, Layer, valid_candidates
 from jmsnas.space_file import mbconv_candidates
-
-Array = NDArray[np.float64]
 
 # Four layers of 13, 6, 13 and 6 choices; a network is one of each.
 LAYERS = [Layer(8, 8, 1, 16, 16), Layer(8, 16, 2, 16, 16), Layer(16, 16, 1, 8, 8), Layer(16, 32, 2, 8, 8)]
@@ -19,7 +17,7 @@ CHOICES = [[Block(c, layer) for c in valid_candidates(layer, mbconv_candidates()
 KINDS = block_kinds_of([block for choices in CHOICES for block in choices])
 
 
-def networks(count: int, seed: int) -> Array:
+def networks(count: int, seed: int) -> FloatArray:
     generator, starts = np.random.default_rng(seed), np.cumsum([0, *map(len, CHOICES)])
     counts = np.zeros((count, starts[-1]))
     for row in counts:
@@ -28,7 +26,7 @@ def networks(count: int, seed: int) -> Array:
     return counts
 
 
-def true_s(counts: Array) -> Array:
+def true_s(counts: FloatArray) -> FloatArray:
     """100 us; of each block 0.1 ns a MAC of its projection and 30 us a convolution, times 0.9 to 1.1."""
     block_s = 1e-10 * KINDS.work[:, 2] + 3e-5 * KINDS.work[:, 9]
     odd = np.random.default_rng(7).uniform(0.9, 1.1, len(block_s))
@@ -126,7 +124,7 @@ def test_it_clones() -> None:
         (-networks(3, 0), np.ones(3), "got a network that holds a negative or unknown number of some block"),
     ],
 )
-def test_what_cannot_be_learned_is_refused(counts: Array, measured_s: Array, message: str) -> None:
+def test_what_cannot_be_learned_is_refused(counts: FloatArray, measured_s: FloatArray, message: str) -> None:
     with pytest.raises(EstimatorError, match=message):
         NetworkRegressor(KINDS).fit(counts, measured_s)
 

@@ -121,10 +121,10 @@ def test_what_is_missing_changed_or_damaged_is_one_line_with_the_command(copy: P
     with pytest.raises(EstimatorError, match=f"table.parquet is not the table that was fitted. {again}"):
         load_published(copy)
     write_published(copy / "table.parquet", [*rows, a_record(processor="GPU")])
-    with pytest.raises(EstimatorError, match=f"has no sound table: .*{again}"):
+    with pytest.raises(EstimatorError, match=f"has no valid table: .*{again}"):
         load_published(copy)
     (copy / "table.parquet").write_bytes(b"no")
-    with pytest.raises(EstimatorError, match=f"has no sound table: .*not a Parquet file.*{again}"):
+    with pytest.raises(EstimatorError, match=f"has no valid table: .*not a Parquet file.*{again}"):
         load_published(copy)
     document = json.loads((copy / "evaluation.json").read_text())
     (copy / "evaluation.json").write_text(json.dumps({**document, "model": {}}))
@@ -152,7 +152,7 @@ def test_too_few_geometries_are_one_line_and_leave_no_file(tmp_path: Path, count
 
 def test_rows_of_one_latency_are_refused(tmp_path: Path) -> None:
     rows = rows_of(tmp_path, [{**record, "latency_ms": 1.5} for record in records(12)])
-    with pytest.raises(EstimatorError, match="all 12 rows have the same latency, which is no measurement of"):
+    with pytest.raises(EstimatorError, match="all 12 rows have the same latency, expected measurements of"):
         fit_published(rows, tmp_path / "none")
 
 

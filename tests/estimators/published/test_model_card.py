@@ -19,14 +19,14 @@ def test_a_card_says_whose_figures_they_are(tmp_path: Path) -> None:
         "# Latency estimator U(.) of Some board, CPU, 2 threads, TensorFlow Lite\n",
         "**PUBLISHED: all rows were measured by others**",
         "- device: Some board, CPU, 2 threads\n",
-        "- run time, as the table calls it: TensorFlow Lite; batch 1\n",
+        "- run time, as named in the table: TensorFlow Lite; batch 1\n",
         "- 9 rows of MBConvs and identities\n",
         "- left out: 1 x pool_fc (no MBConv)\n",
         "- from: place 30; place 31; place 32; and 4 more\n",
-        "stands here as `some-board-cpu-2-threads` under the key `onnxruntime-t2-b1-f32`",
+        "Its device name here is `some-board-cpu-2-threads`, its key `onnxruntime-t2-b1-f32`",
         "| held out | MAPE |",
         "## Model",
-        "- blocks far from what it saw: 16 to 24 channels, 7 to 35 pixels a side;",
+        "- blocks outside its training range: 16 to 24 channels, 7 to 35 pixels a side;",
         "jmsnas fit-estimator --table FILE --seed 7",
     ):
         assert words in card

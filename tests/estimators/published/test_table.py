@@ -67,10 +67,10 @@ def test_blocks_of_a_space_with_groups_always_expand(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([a_record(), a_record() | {"kernel_size": 0}], "t.parquet row 2 makes no sense: got kernel size 0"),
+        ([a_record(), a_record() | {"kernel_size": 0}], "t.parquet row 2 is invalid: got kernel size 0"),
         (
             [a_record(), a_record() | {"in_channels": -1}],
-            "t.parquet row 2 makes no sense: got -1->24 channels",
+            "t.parquet row 2 is invalid: got -1->24 channels",
         ),
         (
             [{"device": "x", "runtime": "y", "batch": 1, "latency_ms": 1.0, "arch": "01"}],
@@ -89,10 +89,10 @@ def test_what_is_no_table_of_blocks_is_one_line(
         read(tmp_path, rows)
 
 
-def test_a_batch_or_a_width_in_words_makes_no_sense(tmp_path: Path) -> None:
-    with pytest.raises(TableError, match="row 1 makes no sense: invalid literal for int"):
+def test_a_batch_or_a_width_as_text_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match="row 1 is invalid: invalid literal for int"):
         read(tmp_path, [a_record(batch="one")])
-    with pytest.raises(TableError, match="row 1 makes no sense: invalid literal for int"):
+    with pytest.raises(TableError, match="row 1 is invalid: invalid literal for int"):
         read(tmp_path, [a_record(mid_channels=48) | {"in_channels": "wide"}])
 
 

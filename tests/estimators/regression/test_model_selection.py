@@ -3,9 +3,9 @@ import pytest
 from synthetic_latencies import bent, bent_s, exact_s, noisy_s, table
 from threadpoolctl import threadpool_limits
 
-from jmsnas.estimators.regression.features import columns, features
-from jmsnas.estimators.regression.model_selection import TrainingRows, fit_model, select_model
+from jmsnas.estimators.regression.features import TrainingRows, columns, features
 from jmsnas.estimators.regression.model_selection import _simplest_of_the_best as best
+from jmsnas.estimators.regression.model_selection import fit_model, select_model
 from jmsnas.estimators.regression.residual_models import MODELS
 from jmsnas.space_file import load_space
 
@@ -21,7 +21,7 @@ def test_a_residual_is_kept_where_it_helps() -> None:
 
 
 def test_a_residual_is_left_out_where_there_is_only_noise() -> None:
-    choice, _ = select_model(TrainingRows(X, noisy_s(X, 0.05, seed=3), None))
+    choice, _ = select_model(TrainingRows(X, noisy_s(X, 0.05, seed=3)))
     mapes = dict(choice.mapes)
     assert choice.residual == () and choice.share == 1 and len(mapes) == 5
     # 5 % of noise: mean |error| is 0.05 sqrt(2 / pi) = 4.0 %, and the roofline may do little worse.
@@ -29,7 +29,7 @@ def test_a_residual_is_left_out_where_there_is_only_noise() -> None:
 
 
 def test_half_of_a_residual_is_half_of_its_logarithm() -> None:
-    rows = TrainingRows(X, bent_s(X), None)
+    rows = TrainingRows(X, bent_s(X))
     whole, half = (fit_model(rows, "stages", ("boosting",), share=share) for share in (1.0, 0.5))
     assert half.predict_s(X) ** 2 == pytest.approx(whole.predict_s(X) * whole.roofline_s(X))
 
@@ -58,21 +58,21 @@ def test_the_first_step_must_gain_more() -> None:
 
 def test_an_exact_roofline_leaves_nothing_to_try_and_is_recovered() -> None:
     table = features(load_space("imagenet").blocks())
-    choice, fit = select_model(TrainingRows(table, exact_s(table), None))
+    choice, fit = select_model(TrainingRows(table, exact_s(table)))
     assert [models for models, _ in choice.mapes] == [()]
     assert np.abs(fit.predict_s(table) / exact_s(table) - 1).max() < 1e-6
 
 
 def test_few_rows_are_not_asked_for_a_residual() -> None:
     some = np.arange(0, len(X), 13)[:9]
-    choice, _ = select_model(TrainingRows(X[some], bent_s(X[some]), None))
+    choice, _ = select_model(TrainingRows(X[some], bent_s(X[some])))
     assert [models for models, _ in choice.mapes] == [()]
 
 
 @pytest.mark.parametrize("models", [(), ("kernel_ridge",), ("boosting", "gaussian_process")])
 def test_models_that_are_asked_for_are_taken(models: tuple[str, ...]) -> None:
     some = slice(0, None, 4)
-    choice, fit = select_model(TrainingRows(X[some], noisy_s(X[some], 0.05), None), residual=models)
+    choice, fit = select_model(TrainingRows(X[some], noisy_s(X[some], 0.05)), residual=models)
     assert choice.residual == fit.residual.names == models and choice.share == fit.residual.share == 1
     assert [tried for tried, _ in choice.mapes] == list(dict.fromkeys([(), models]))
 
@@ -91,27 +91,24 @@ def test_errors_are_kept_by_how_near_the_rows_were() -> None:
 def test_blocks_that_do_no_work_have_a_rule_of_their_own() -> None:
     idle = X[:, columns(["identity"])[0]] > 0
     measured_s = np.where(idle, 5e-7, bent_s(X))
-    choice, fit = select_model(TrainingRows(X, measured_s, None))
+    choice, fit = select_model(TrainingRows(X, measured_s))
     # Whatever their sizes, and whatever a residual model says of the others.
     assert choice.residual and fit.predict_s(X[idle]) == pytest.approx(5e-7)
     # None was seen: the constant, which all blocks pay, and no less than a tenth of the fastest.
     macs_s = X[~idle][:, columns(["expand_macs", "project_macs"])].sum(axis=1) / 1e9
-    alone = fit_model(TrainingRows(X[~idle], 4e-5 + macs_s, None), "merged")
+    alone = fit_model(TrainingRows(X[~idle], 4e-5 + macs_s), "merged")
     assert alone.idle_s == pytest.approx(4e-5, rel=1e-6) and (alone.predict_s(X[idle]) == alone.idle_s).all()
-    alone = fit_model(TrainingRows(X[~idle], macs_s, None), "merged")
+    alone = fit_model(TrainingRows(X[~idle], macs_s), "merged")
     assert alone.idle_s == alone.floor_s == macs_s.min() / 10
 
 
 def test_errors_of_blocks_that_do_no_work_count_nowhere() -> None:
     idle = X[:, columns(["identity"])[0]] > 0
     strange_s = np.where(idle, np.geomspace(1e-9, 1, len(X)), noisy_s(X, 0.02))
-    choice, _ = select_model(TrainingRows(X, strange_s, None))
+    choice, _ = select_model(TrainingRows(X, strange_s))
     assert dict(choice.mapes)[()] < 0.05 and max(map(max, choice.log_errors)) < 0.5
     # Where there are no others they are all there is.
-    assert (
-        select_model(TrainingRows(X[idle], np.linspace(1e-6, 2e-6, int(idle.sum())), None))[0].mapes[0][1]
-        > 0.1
-    )
+    assert select_model(TrainingRows(X[idle], np.linspace(1e-6, 2e-6, int(idle.sum()))))[0].mapes[0][1] > 0.1
 
 
 def test_rows_can_be_taken_apart() -> None:
@@ -120,11 +117,11 @@ def test_rows_can_be_taken_apart() -> None:
     assert (
         np.array_equal(some.X, X[[3, 1]]) and some.noise is not None and some.noise.tolist() == [0.03, 0.01]
     )
-    assert TrainingRows(X, exact_s(X), None).part(np.array([3])).noise is None
+    assert TrainingRows(X, exact_s(X)).part(np.array([3])).noise is None
 
 
 def test_the_same_seed_makes_the_same_choice() -> None:
-    rows = TrainingRows(X, bent_s(X), None)
+    rows = TrainingRows(X, bent_s(X))
     # One thread, as the regressor takes: sums in another order differ in the last digits.
     with threadpool_limits(1, user_api="blas"):
         assert select_model(rows)[0] == bent().choice_

@@ -7,7 +7,6 @@ import pytest
 from block_strategies import any_block
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, GroupKFold, cross_val_score
@@ -16,6 +15,7 @@ from sklearn.preprocessing import FunctionTransformer
 from sklearn.utils.estimator_checks import check_estimator
 from synthetic_latencies import BLOCKS, bent, bent_s, exact_s, noisy_s, table
 
+from jmsnas.arrays import FloatArray
 from jmsnas.errors import EstimatorError
 from jmsnas.estimators.regression.features import FEATURES, RESIDUAL, ROOFLINE, columns, features, group_ids
 from jmsnas.estimators.regression.model_selection import ModelChoice
@@ -24,8 +24,6 @@ from jmsnas.profiler.simulation.roofline import simulated_table
 from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.space import Block
 from jmsnas.space_file import load_space
-
-Array = NDArray[np.float64]
 
 
 def test_a_bent_table_is_predicted() -> None:
@@ -161,7 +159,7 @@ def test_rows_known_badly_are_not_followed() -> None:
 class AnyTable(LatencyRegressor):
     """The regressor with inputs of any meaning and number, as scikit-learn's checks make them."""
 
-    def _features(self, X: Array) -> Array:
+    def _features(self, X: FloatArray) -> FloatArray:
         found, width = np.zeros((len(X), len(FEATURES))), X.shape[1]
         found[:, columns(ROOFLINE[:width])] = np.abs(X[:, : len(ROOFLINE)])
         found[:, columns(RESIDUAL[:width])] = X[:, : len(RESIDUAL)]

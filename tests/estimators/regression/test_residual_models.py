@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from synthetic_latencies import bent_s, exact_s, table
 
+from jmsnas.estimators.regression.features import TrainingRows
 from jmsnas.estimators.regression.residual_models import (
     MODELS,
     candidate_models,
@@ -11,6 +12,7 @@ from jmsnas.estimators.regression.residual_models import (
 
 X = table()
 SLOW_S, BASE_S = bent_s(X), exact_s(X)
+ROWS = TrainingRows(X, SLOW_S)
 
 
 KINDS = [(), *((name,) for name in MODELS), tuple(MODELS)]
@@ -18,7 +20,7 @@ KINDS = [(), *((name,) for name in MODELS), tuple(MODELS)]
 
 @pytest.mark.parametrize("names", KINDS)
 def test_each_learns_what_the_roofline_leaves(names: tuple[str, ...]) -> None:
-    found = fit_residual_model(names, X, BASE_S, SLOW_S)
+    found = fit_residual_model(names, ROWS, BASE_S)
     errors = np.abs(BASE_S * np.exp(found.correction(X, BASE_S)) / SLOW_S - 1)
     # Without a model the bend is left: 0.2 log 7 - 0.1 log 16 = 0.11 at most above, -0.42 below.
     assert errors.mean() < 0.02 if names else errors.mean() > 0.1
@@ -29,16 +31,16 @@ def test_each_learns_what_the_roofline_leaves(names: tuple[str, ...]) -> None:
 @pytest.mark.parametrize("names", KINDS)
 def test_never_beyond_what_was_seen(names: tuple[str, ...]) -> None:
     some = slice(0, 40)
-    found = fit_residual_model(names, X[some], BASE_S[some], SLOW_S[some])
+    found = fit_residual_model(names, ROWS.select(np.arange(40)), BASE_S[some])
     logs = np.log(SLOW_S[some] / BASE_S[some])
-    said = found.correction(X * 50, BASE_S * 50)
-    assert (said >= min(logs.min(), 0)).all() and (said <= max(logs.max(), 0)).all()
+    predicted = found.correction(X * 50, BASE_S * 50)
+    assert (predicted >= min(logs.min(), 0)).all() and (predicted <= max(logs.max(), 0)).all()
 
 
 def test_several_are_the_mean_of_each() -> None:
-    said = [fit_residual_model([name], X, BASE_S, SLOW_S).correction(X, BASE_S) for name in MODELS]
-    together = fit_residual_model(tuple(MODELS), X, BASE_S, SLOW_S).correction(X, BASE_S)
-    assert together == pytest.approx(np.mean(said, axis=0), abs=1e-3)
+    predicted = [fit_residual_model([name], ROWS, BASE_S).correction(X, BASE_S) for name in MODELS]
+    together = fit_residual_model(tuple(MODELS), ROWS, BASE_S).correction(X, BASE_S)
+    assert together == pytest.approx(np.mean(predicted, axis=0), abs=1e-3)
 
 
 @pytest.mark.parametrize(
@@ -57,17 +59,17 @@ def test_what_suits_so_many_rows(rows: int, names: tuple[str, ...]) -> None:
 
 
 def test_half_is_half() -> None:
-    whole, half = (fit_residual_model(["boosting"], X, BASE_S, SLOW_S, share=share) for share in (1.0, 0.5))
+    whole, half = (fit_residual_model(["boosting"], ROWS, BASE_S, share=share) for share in (1.0, 0.5))
     assert half.correction(X, BASE_S) == pytest.approx(whole.correction(X, BASE_S) / 2)
 
 
 def test_known_lengths_are_not_searched_again() -> None:
-    found = fit_residual_model(["gaussian_process"], X, BASE_S, SLOW_S)
-    again = fit_residual_model(["gaussian_process"], X, BASE_S, SLOW_S, theta=found.theta)
+    found = fit_residual_model(["gaussian_process"], ROWS, BASE_S)
+    again = fit_residual_model(["gaussian_process"], ROWS, BASE_S, theta=found.theta)
     assert again.theta == found.theta
     assert (again.correction(X, BASE_S) == found.correction(X, BASE_S)).all()
     with pytest.raises(ValueError, match="expected 17 numbers in theta, got 1"):
-        fit_residual_model(["gaussian_process"], X, BASE_S, SLOW_S, theta=(0.0,))
+        fit_residual_model(["gaussian_process"], ROWS, BASE_S, theta=(0.0,))
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -78,17 +80,17 @@ def test_rows_known_badly_say_less(name: str) -> None:
     others = np.arange(len(X)) % 5 != 0
 
     def off(known: np.ndarray | None) -> float:
-        said = fit_residual_model([name], X, BASE_S, wrong, known).correction(X, BASE_S)
-        return float(np.abs(BASE_S * np.exp(said) / SLOW_S - 1)[others].mean())
+        predicted = fit_residual_model([name], TrainingRows(X, wrong, known), BASE_S).correction(X, BASE_S)
+        return float(np.abs(BASE_S * np.exp(predicted) / SLOW_S - 1)[others].mean())
 
     assert off(noise) < 0.7 * off(None)
 
 
 def test_rows_all_alike_need_no_correction() -> None:
     for names in KINDS:
-        assert fit_residual_model(names, X, BASE_S, BASE_S).correction(X, BASE_S) == pytest.approx(
-            0, abs=1e-12
-        )
+        assert fit_residual_model(names, TrainingRows(X, BASE_S), BASE_S).correction(
+            X, BASE_S
+        ) == pytest.approx(0, abs=1e-12)
 
 
 def test_named_for_people() -> None:

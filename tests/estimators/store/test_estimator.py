@@ -148,12 +148,13 @@ def test_what_is_missing_or_damaged_is_one_line_with_the_command(copy: Path) -> 
     document = json.loads(evaluation.read_text())
     evaluation.write_text(json.dumps({**document, "model": {}}))
     with pytest.raises(
-        EstimatorError, match="evaluation.json has a field that is missing or wrong: 'mape'. Run"
+        EstimatorError,
+        match="evaluation.json has a field that is missing or wrong: .*required field `mape`",
     ):
         load_estimator(copy)
     evaluation.write_text(json.dumps(document))
     (copy / "table.parquet").write_bytes(b"no")
-    with pytest.raises(EstimatorError, match="has no sound table: .*Run: jmsnas fit-estimator --device pi4"):
+    with pytest.raises(EstimatorError, match="has no valid table: .*Run: jmsnas fit-estimator --device pi4"):
         load_estimator(copy)
 
 

@@ -17,7 +17,7 @@ from jmsnas.estimators.store.fit_record import (
     FitRecord,
     make_fit_record,
     read_fit_record,
-    read_json_object,
+    read_json,
     table_sha256,
     write_fit_record,
 )
@@ -62,15 +62,19 @@ def test_a_process_has_its_lengths_told(tmp_path: Path) -> None:
             "has schema 1, this version reads 2. Run: jmsnas fit-estimator",
         ),
         (lambda d: d.pop("schema_version"), "has schema None, this version reads 2"),
-        (lambda d: d.pop("seed"), "has a field that is missing or wrong: 'seed'. Run: jmsnas fit-estimator"),
+        (
+            lambda d: d.pop("seed"),
+            "missing or wrong: Object missing required field `seed`. Run: jmsnas",
+        ),
         (lambda d: d.update(features=["speed"]), "features that this version does not make. Run"),
         (lambda d: d["choice"].update(log_errors=[]), "log_errors must be 3 lists, not all of them empty"),
         (lambda d: d["choice"].update(log_errors=[[], [], []]), "log_errors must be 3 lists, not all"),
-        (lambda d: d["choice"].update(log_errors=[[0.1], [], [1e9]]), "log_errors must be numbers from 0 to"),
         (
-            lambda d: d["choice"].update(log_errors=[[math.nan], [], []]),
-            "log_errors must be numbers from 0 to",
+            lambda d: d["choice"].update(log_errors=[[0.1], [], [1e9]]),
+            "log_errors must be sorted numbers from 0 to",
         ),
+        (lambda d: d["choice"].update(log_errors=[[math.nan], [], []]), "is not a JSON document of an est"),
+        (lambda d: d["choice"].update(log_errors=[[0.2, 0.1], [], []]), "log_errors must be sorted numbers"),
         (lambda d: d["choice"].update(theta=[1e9]), "theta must be numbers from -50 to 50"),
         (lambda d: d["choice"].update(residual=["boosting"], theta=[1.0]), "theta must be 0 numbers, got 1"),
         (
@@ -80,7 +84,10 @@ def test_a_process_has_its_lengths_told(tmp_path: Path) -> None:
         (lambda d: d["choice"].update(residual=["forest"]), "no such residual models: forest"),
         (lambda d: d["choice"].update(roofline="attic"), "no such roofline: attic"),
         (lambda d: d["choice"].update(share=0), "share must be more than 0 and at most 1, got 0.0"),
-        (lambda d: d["choice"].update(share=math.nan), "share must be more than 0 and at most 1, got nan"),
+        (
+            lambda d: d["choice"].update(share="1"),
+            "Expected `float`, got `str` - at `..choice.share`",
+        ),
         (lambda d: d["choice"].update(mapes=[["none"]]), "has a field that is missing or wrong"),
         (lambda d: d["choice"].update(theta="abc"), "has a field that is missing or wrong"),
         (lambda d: d.update(key=[]), "has a field that is missing or wrong"),
@@ -106,25 +113,25 @@ def test_what_is_no_document_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         EstimatorError, match="no estimator in .*: recipe.json is missing. Run: jmsnas fit-est"
     ):
-        read_json_object(tmp_path / "recipe.json", AGAIN)
+        read_json(tmp_path / "recipe.json", FitRecord, AGAIN)
     for content, reason in (
-        (b"{", "is not a JSON document of an estimator: Expecting"),
-        (b"[]", "expected an object, got list"),
+        (b"{", "is not a JSON document of an estimator: Input data was trunc"),
+        (b"[]", "has a field that is missing or wrong: Expected `object`, got `array`"),
         (b"\xff\xfe\x00", "is not a JSON document"),
-        (b"[" * 100_000, "is not a JSON document"),
+        (b'{"unknown":' + b"[" * 100_000, "is not a JSON document"),
     ):
         (tmp_path / "recipe.json").write_bytes(content)
         with pytest.raises(EstimatorError, match=reason):
-            read_json_object(tmp_path / "recipe.json", AGAIN)
+            read_json(tmp_path / "recipe.json", FitRecord, AGAIN)
     with pytest.raises(EstimatorError, match="cannot read .*directory"):
-        read_json_object(tmp_path, AGAIN)
+        read_json(tmp_path, FitRecord, AGAIN)
 
 
 def test_a_file_is_bounded_before_it_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recipe_module, "_MAX_BYTES", 100)
     (tmp_path / "recipe.json").write_text(json.dumps({"long": "x" * 100}))
     with pytest.raises(EstimatorError, match="it is larger than 100 bytes. Run: jmsnas fit-estimator"):
-        read_json_object(tmp_path / "recipe.json", AGAIN)
+        read_json(tmp_path / "recipe.json", FitRecord, AGAIN)
 
 
 def test_the_digest_follows_the_rows_and_not_their_order() -> None:

@@ -31,11 +31,9 @@ def card_of(table: LatencyTable) -> str:
 def test_a_simulated_card_says_so_first_and_says_all() -> None:
     card = card_of(SIMULATED)
     assert card.split("\n")[2].startswith("**SIMULATED: 53 of 53 rows are not measurements of this device**")
-    assert "53 rows of 7 geometries (" in card and "whole geometries held out 5 ways" in card
-    assert (
-        "it was 2.0% off on the mean, 99% of them were predicted within 10 %, and its 90 % interval" in card
-    )
-    assert "1 thread, batch 1, float32" in card and "no model of the rest was shown to help" in card
+    assert "53 rows of 7 geometries (" in card and "in 5 folds of whole geometries" in card
+    assert "its mean error is 2.0%; 99% of them are predicted within 10 %, 91% are in its 90 % int" in card
+    assert "1 thread, batch 1, float32" in card and "no residual model: none improves" in card
     # exp(m) - 1 = 25 % above is 1 - 1 / 1.25 = 20 % below.
     assert "| new geometry | -20.0% to +25.0% |" in card
     assert "| this estimator | 2.0% | 3.0% | 90.0% | 99.0% | 0.980 |" in card
@@ -58,12 +56,12 @@ def test_a_measured_card_says_how_it_was_measured() -> None:
     assert card.split("\n")[2] == "MEASURED on the device."
     assert "SIMULATED" not in card
     assert "environment simulated: cpu Cortex-A72" in card
-    assert "median of 40 rounds a row" in card and "100% of rows reached" in card
-    assert "half width 1.00%" in card
+    assert "median of 40 rounds per row" in card and "100% of rows reached" in card
+    assert "half-width 1.00%" in card
     held = {"trust": "red", "trust_reason": "something held its core"}
     half = tuple(replace(row, **held if n % 2 else {"trust": "green"}) for n, row in enumerate(rows))
-    told = "- trust: 27 green, 26 red (mostly: something held its core); each counts by how far it"
-    assert told in card_of(LatencyTable("pi4", half, environment))
+    expected = "- trust: 27 green, 26 red (mostly: something held its core); rows are weighted by their trust"
+    assert expected in card_of(LatencyTable("pi4", half, environment))
     green = tuple(replace(row, trust="green") for row in rows)
     assert "- trust: 53 green\n" in card_of(LatencyTable("pi4", green, environment))
 
@@ -71,7 +69,7 @@ def test_a_measured_card_says_how_it_was_measured() -> None:
 def test_a_residual_that_is_believed_in_part_is_named() -> None:
     recipe = make_fit_record("pi4", RuntimeKey("torch"), False, bent(), "digest")
     card = model_section(replace(recipe, choice=replace(bent().choice_, residual=tuple(MODELS), share=0.5)))
-    assert "a model of the logarithm of the rest: mean of kernel ridge, boosted trees and Gaussian" in card
-    assert "of which 50% is believed" in card
+    assert "a residual model of its logarithmic error: mean of kernel ridge, boosted trees and G" in card
+    assert "shrunk to 50%" in card
     whole = model_section(replace(recipe, choice=replace(bent().choice_, residual=("boosting",), share=1.0)))
-    assert "the rest: boosted trees. Tried on geometries left out" in whole
+    assert "error: boosted trees. Candidates and their errors on held-out geometries" in whole
