@@ -1,7 +1,7 @@
-"""Searched networks beside MobileNets under other split methods: what the paper's Fig. 5 and Fig. 6 show.
+"""Compare searched models with MobileNets under other split methods (Fig. 5 and Fig. 6 of the paper).
 
-Every accuracy was reached here on the same images, with the same recipe and as many epochs, or there is none.
-Cloud only is the searched chain network sent whole to the cloud, as the paper has it (section V-B).
+Accuracies are of models trained here on the same images, with the same recipe and epochs; None otherwise.
+Cloud only runs every layer of the model searched for a chain in the cloud, as in section V-B.
 """
 
 from collections.abc import Sequence
@@ -26,17 +26,17 @@ from jmsnas.topology import WIRE_BYTES
 from jmsnas.workspace import Workspace
 
 BASELINE_METHODS = ("hivemind", "neurosurgeon", "device")
-# The paper's images; there only latencies are compared.
+# Image size of the paper; only latencies are compared at it.
 PAPER_SIZE = 224
 
 
 @dataclass(frozen=True, slots=True)
 class ComparisonEntry:
-    """One network under one method; what is not known is None, and `missing` says why.
+    """One model under one split method; unknown values are None, with the reason in `missing`.
 
-    `accuracy` is of the test images, `sent_bytes` what crosses all links, `energy_j` of the devices whose
-    watts are known. `t_const_s` is the target of a searched network, `run` its name. `simulated` says whether
-    any device of T is, `published` whether any is of a table that others published.
+    `accuracy` is of the test images, `sent_bytes` of all links, `energy_j` of the devices with a known power.
+    `t_const_s` is the latency target of a searched model, `run` the name of its run. `simulated` and
+    `published` tell whether any device of T has simulated latencies, or those of a published table.
     """
 
     network: str
@@ -57,7 +57,7 @@ class ComparisonEntry:
 
     @property
     def marks(self) -> str:
-        """What is to be said of T beside it: `SIMULATED, published`, one of them, or nothing."""
+        """Label of T: `SIMULATED, published`, one of them, or empty."""
         given = {"simulated": self.simulated, "published": self.published}
         return ", ".join(origin_label(origin) for origin, given_here in given.items() if given_here)
 
@@ -78,7 +78,7 @@ class SearchedRun:
 
     @property
     def topology(self) -> str:
-        """`mesh` where the network has a tree, else `chain`."""
+        """`mesh` where the topology has a tree, else `chain`."""
         return "mesh" if self.document["network"].get("tree", {}).get("root") else "chain"
 
     @property
@@ -117,7 +117,7 @@ def read_run(folder: Path) -> SearchedRun:
 
 
 def refuse_incomparable(runs: Sequence[SearchedRun]) -> None:
-    """Refuse runs that cannot stand in one table. Raises InputError."""
+    """Refuse runs that differ in data set, epochs or seed. Raises InputError."""
     if not runs:
         raise InputError("nothing to compare: expected one finished run or more. Run: jmsnas search")
     for what, values in (
@@ -130,7 +130,7 @@ def refuse_incomparable(runs: Sequence[SearchedRun]) -> None:
 
 
 def searched_entries(run: SearchedRun) -> list[ComparisonEntry]:
-    """Give a run's own entry and, of a chain, the same network in the cloud only."""
+    """Make the entry of a run and, on a chain, that of the same model as cloud only."""
     document, derived = run.document, run.document["derived"]
     terms = derived["terms"]
     energies = [term.get("energy_j") for term in terms]
@@ -165,7 +165,7 @@ def searched_entries(run: SearchedRun) -> list[ComparisonEntry]:
 
 
 def _fanned_out_bytes(run: SearchedRun) -> float:
-    """Bytes from the root of a mesh to the children that run a branch: the terms hold eps^{r->m} alone."""
+    """Bytes from the root of a mesh to the children that run a branch; terms hold only its seconds."""
     topology = topology_of_run(run.document, run.folder)
     units = model_of_run(run.document, run.folder).units
     fork = find_fork_join([unit.inputs for unit in units])
@@ -177,13 +177,25 @@ def _fanned_out_bytes(run: SearchedRun) -> float:
 
 
 def resized_entries(workspace: Workspace, run: SearchedRun, size: int = PAPER_SIZE) -> list[ComparisonEntry]:
-    """Give T of a run's operations over larger images, split anew; of a chain, in the cloud too."""
+    """Make the entries of a run's operations at another image size; on a chain, cloud only too."""
     topology, document = topology_of_run(run.document, run.folder), run.document
     model = model_of_run(document, run.folder, size)
     base = ComparisonEntry(
-        "JMSNAS", "searched", run.topology, size, None, None, None, model.parameters, model.macs, None,
-        run.simulated, document["target"]["t_const_s"], run.name, published=run.published,
-    )  # fmt: skip
+        network="JMSNAS",
+        method="searched",
+        topology=run.topology,
+        size=size,
+        accuracy=None,
+        latency_s=None,
+        sent_bytes=None,
+        parameters=model.parameters,
+        macs=model.macs,
+        energy_j=None,
+        simulated=run.simulated,
+        t_const_s=document["target"]["t_const_s"],
+        run=run.name,
+        published=run.published,
+    )
     methods = {"searched": "optimal"} | ({"cloud": "cloud"} if run.topology == "chain" else {})
     try:
         problem = problem_of_model(model, topology.devices, topology.links, workspace)
@@ -198,7 +210,7 @@ def resized_entries(workspace: Workspace, run: SearchedRun, size: int = PAPER_SI
 def _under(
     base: ComparisonEntry, problem: SplitProblem, topology: GeneralTopology, method: str
 ) -> ComparisonEntry:
-    """Fill in T, bytes and joules of a method; baselines may relay, and the device keeps its result."""
+    """Fill in T, bytes and energy of a method; baselines may relay, `device` keeps its result."""
     policies = {"optimal": topology.policy, "device": "stop-early"}
     request = SplitRequest(topology.input_encoding, policies.get(method, "relay"), method=method)
     timeline = split(problem, request).timeline
@@ -213,15 +225,24 @@ def mobilenet_entries(
     classes: int,
     accuracies: dict[str, float],
 ) -> list[ComparisonEntry]:
-    """Give every MobileNet under every baseline method over the devices of a chain run, relays allowed."""
+    """Make the entries of every MobileNet under every baseline method on the devices of a chain run."""
     topology, found = topology_of_run(run.document, run.folder), []
     for name in mobilenets.NAMES:
         part = mobilenets.mobilenet(name, shape, classes)
         totals = cost(part)
-        known, size = accuracies.get(name), shape[1]
-        counts = (totals.parameters, totals.macs)
         base = ComparisonEntry(
-            name, "", "chain", size, known, None, None, *counts, None, run.simulated, published=run.published
+            network=name,
+            method="",
+            topology="chain",
+            size=shape[1],
+            accuracy=accuracies.get(name),
+            latency_s=None,
+            sent_bytes=None,
+            parameters=totals.parameters,
+            macs=totals.macs,
+            energy_j=None,
+            simulated=run.simulated,
+            published=run.published,
         )
         try:
             problem = problem_of_model(
@@ -238,14 +259,14 @@ def mobilenet_entries(
 
 
 def training_config(run: SearchedRun) -> SearchConfig:
-    """Give what a MobileNet is trained with: the run's recipe, all of its epochs as one stage."""
+    """Configuration to train a MobileNet: the run's recipe, with all of its epochs as one stage."""
     names = {its.name for its in fields(SearchConfig)}
     given = {key: value for key, value in run.config.items() if key in names}
     return SearchConfig(**{**given, "warmup_epochs": 0, "search_epochs": 0, "final_epochs": run.total_epochs})
 
 
 def input_shape_and_classes(run: SearchedRun) -> tuple[tuple[int, int, int], int]:
-    """Shape of the images of a run's space, and its classes. Raises InputError."""
+    """Input shape and number of classes of a run's search space. Raises InputError."""
     model = model_of_run(run.document, run.folder)
     channels, height, width = model.input_shape
     return (channels, height, width), model.units[-1].output_elements

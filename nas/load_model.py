@@ -1,4 +1,4 @@
-"""The network a person names, as a `Model`: a run, a MobileNet, a torchvision classifier, an ONNX file."""
+"""Load a model by name: a finished run, a MobileNet, a torchvision classifier, or an ONNX file."""
 
 from dataclasses import fields, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ _SIZES = range(1, 4097)
 def load_model(
     workspace: Workspace, name: str, size: int = 224, width: float = 1.0, classes: int = 1000
 ) -> Model:
-    """Find a network.
+    """Load a model by name as a graph of units.
 
     Parameters
     ----------
@@ -29,17 +29,17 @@ def load_model(
         A run of the workspace or its folder, `mobilenet_v1`, `_v2`, `_v3_small` or `_v3_large`, a classifier
         of torchvision, or a file ending in .onnx.
     size
-        Pixels a side of the input, of a MobileNet or a torchvision network.
+        Pixels per side of the input, for a MobileNet or a torchvision classifier.
     width
-        Multiplier of a MobileNet's widths.
+        Width multiplier of a MobileNet.
 
     Raises
     ------
     InputError
-        For a name nobody knows (the nearest names are given), or a network that cannot be read.
+        For an unknown name (with the nearest known names), or a model that cannot be read.
     """
     if size not in _SIZES:
-        raise InputError(f"got --size {size}: expected 1 to {_SIZES.stop - 1} pixels a side")
+        raise InputError(f"got --size {size}: expected 1 to {_SIZES.stop - 1} pixels per side")
     if name.endswith(".onnx"):
         from jmsnas.nas.graph.from_onnx import model_from_onnx
 

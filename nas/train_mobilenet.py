@@ -1,8 +1,9 @@
-"""Train a MobileNet as the searched networks were trained: the same images, recipe, epochs and seed."""
+"""Train a MobileNet like a searched model: on the same images, with the same recipe, epochs and seed."""
 
-import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import msgspec
 import torch
 
 from jmsnas.blocks import build_module
@@ -17,23 +18,46 @@ from jmsnas.progress import Progress, no_progress
 from jmsnas.workspace import Workspace
 
 
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    optimizer: str
+    lr: float
+    batch_size: int
+    lambda1: float
+    seed: int
+    epochs: int
+
+
+@dataclass(frozen=True, slots=True)
+class _TrainedMobileNet:
+    schema_version: int
+    network: str
+    dataset: str
+    test_accuracy: float
+    recipe: _Recipe
+
+
+def _recipe(config: SearchConfig) -> _Recipe:
+    return _Recipe(
+        config.optimizer, config.lr, config.batch_size, config.lambda1, config.seed, config.final_epochs
+    )
+
+
 def accuracy_path(workspace: Workspace, name: str, dataset: str, config: SearchConfig) -> Path:
-    """Where the accuracy of a MobileNet lies: `compare/<data set>/<network>-e<epochs>-s<seed>.json`."""
+    """Path of the accuracy of a MobileNet: `compare/<data set>/<model>-e<epochs>-s<seed>.json`."""
     return workspace.folder / "compare" / dataset / f"{name}-e{config.final_epochs}-s{config.seed}.json"
 
 
 def known_accuracy(workspace: Workspace, name: str, dataset: str, config: SearchConfig) -> float | None:
-    """Read the test accuracy of a MobileNet that was trained here, or None. Raises InputError."""
+    """Read the test accuracy of a MobileNet trained with this recipe, or None. Raises InputError."""
     path = accuracy_path(workspace, name, dataset, config)
     if not path.exists():
         return None
     try:
-        document = json.loads(path.read_bytes())
-        held = {key: document["recipe"][key] for key in ("optimizer", "lr", "batch_size", "lambda1")}
-        asked = {key: getattr(config, key) for key in held}
-        return float(document["test_accuracy"]) if held == asked else None
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        trained = msgspec.json.decode(path.read_bytes(), type=_TrainedMobileNet)
+    except (OSError, msgspec.MsgspecError, RecursionError) as error:
         raise InputError(f"{path} is damaged ({error}): remove it and run the same command again") from error
+    return trained.test_accuracy if trained.recipe == _recipe(config) else None
 
 
 def train_mobilenet(
@@ -44,7 +68,7 @@ def train_mobilenet(
     config: SearchConfig,
     progress: Progress = no_progress,
 ) -> float:
-    """Train a MobileNet and keep its test accuracy. Raises TrainingError, StorageError."""
+    """Train a MobileNet and write its test accuracy. Raises TrainingError, StorageError."""
     device = training_device(config.train_on)
     torch.set_num_threads(config.threads)
     with torch.random.fork_rng(devices=[]):
@@ -56,8 +80,6 @@ def train_mobilenet(
         told = stage.run_epoch()
         progress(epoch + 1, config.final_epochs, f"{name}: {told.words}")
     found = accuracy(model, splits.test, device)
-    recipe = {key: getattr(config, key) for key in ("optimizer", "lr", "batch_size", "lambda1", "seed")}
-    document = {"schema_version": 1, "network": name, "dataset": dataset, "test_accuracy": found}
-    document["recipe"] = {**recipe, "epochs": config.final_epochs}
-    write_json(accuracy_path(workspace, name, dataset, config), document)
+    trained = _TrainedMobileNet(1, name, dataset, found, _recipe(config))
+    write_json(accuracy_path(workspace, name, dataset, config), asdict(trained))
     return found

@@ -28,8 +28,9 @@ def test_runs_beside_mobilenets(workspace: Workspace, short_run: tuple[Workspace
     # One MobileNet was trained before; the others' cells stay empty.
     path = workspace.folder / "compare" / "digits" / "mobilenet_v2-e3-s0.json"
     path.parent.mkdir(parents=True)
-    recipe = {"optimizer": "sgd", "lr": 0.1, "batch_size": 64, "lambda1": 5e-4}
-    path.write_text(json.dumps({"test_accuracy": 0.5, "recipe": recipe}))
+    recipe = {"optimizer": "sgd", "lr": 0.1, "batch_size": 64, "lambda1": 5e-4, "seed": 0, "epochs": 3}
+    trained = {"schema_version": 1, "network": "mobilenet_v2", "dataset": "digits", "test_accuracy": 0.5}
+    path.write_text(json.dumps({**trained, "recipe": recipe}))
     result = runner.invoke(app, asked)
     assert result.exit_code == 0, result.stderr
     document = json.loads(result.stdout)
