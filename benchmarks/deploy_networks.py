@@ -167,7 +167,7 @@ Predicted = tuple[float, dict[str, float], dict[tuple[str, str], float]]
 
 def predict(wanted: Split, tau: Tau, served: Mapping[str, ServingOverhead], links: Links) -> Predicted:
     """T by equation (1) or (2), and its terms: of each device, and of each link."""
-    tau_s = {device: served[device].seconds(bare_s) for device, bare_s in wanted.tau_s(tau).items()}
+    tau_s = {device: served[device].served_s(bare_s) for device, bare_s in wanted.tau_s(tau).items()}
     epsilon_s = {pair: links[pair].epsilon_s(size) for pair, size in wanted.sent_bytes().items()}
     if wanted.topology == "chain":
         sends = [*(epsilon_s[pair] for pair in PAIRS["chain"]), 0.0]
@@ -182,7 +182,7 @@ def evaluate(name: str, wanted: Split, tau: Tau, leader: Leader, requests: int) 
     """Predict a network, then ship and measure it."""
     sizes = sorted({1024, *wanted.sent_bytes().values()})
     links = leader.measure_links(PAIRS[wanted.topology], sizes)
-    calls = {device: ServingOverhead(told["call_s"]) for device, told in leader.collect().items()}
+    calls = {device: ServingOverhead(info.call_s) for device, info in leader.describe().items()}
     bare_s, *_ = predict(wanted, tau, calls, links)
     others = [wanted.like(size) for size in (FAST, SLOW)]
     references = [ReferenceModel(other.exported(), other.tau_s(tau)) for other in others]

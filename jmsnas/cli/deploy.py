@@ -1,6 +1,5 @@
 """`jmsnas deploy RUN`: send the parts, run images through, predicted beside measured."""
 
-from contextlib import ExitStack
 from typing import Annotated, Any
 
 import typer
@@ -56,27 +55,21 @@ def deploy_command(
 ) -> None:
     """Parse, deploy, print."""
     from jmsnas.cli.deploy_output import print_deployment
-    from jmsnas.deploy.deploy_run import deploy_run, parse_cuts
+    from jmsnas.deploy.deploy_run import DeployOptions, deploy_run, parse_cuts
     from jmsnas.deploy.leader.calibration import calibrate as keep_calibration
     from jmsnas.report.run_page import find_run
 
     place = Workspace(folder)
-    own_cuts = parse_cuts(cuts) if cuts else None
-    with ExitStack() as stack:
-        progress = stack.enter_context(progress_bar())
-        found = deploy_run(
-            place,
-            find_run(place, run),
-            loopback,
-            own_cuts,
-            requests,
-            replan,
-            emulate,
-            progress,
-            log,
-            warn,
-            runtime or (),
-        )
+    options = DeployOptions(
+        loopback=loopback,
+        cuts=parse_cuts(cuts) if cuts else None,
+        requests=requests,
+        replan=replan,
+        emulate=emulate,
+        runtimes=tuple(runtime or ()),
+    )
+    with progress_bar() as progress:
+        found = deploy_run(place, find_run(place, run), options, progress, log, warn)
     warn_simulated(found.simulated)
     document: dict[str, Any] = found.document
     if calibrate:

@@ -1,4 +1,4 @@
-"""`jmsnas doctor`: what works on this host, and what to do about the rest."""
+"""`jmsnas doctor`: check this host and its agents, and suggest remedies."""
 
 import typer
 

@@ -55,10 +55,10 @@ def quickstart_command(
         run = run_search(place, run_name, setting, config, RunOptions(progress))
     log("4/5 deploy: four agents on loopback, predicted beside measured on this machine")
     from jmsnas.cli.deploy_output import print_deployment
-    from jmsnas.deploy.deploy_run import deploy_run
+    from jmsnas.deploy.deploy_run import DeployOptions, deploy_run
 
     with progress_bar() as progress:
-        deployed = deploy_run(place, run.folder, loopback=True, progress=progress, log=log, warn=warn)
+        deployed = deploy_run(place, run.folder, DeployOptions(loopback=True), progress, log, warn)
     log("5/5 report")
     from jmsnas.report.run_page import write_report
 

@@ -1,17 +1,17 @@
-"""`jmsnas deploy` as one call: load the run, reach or start the agents, plan, run, compare, write."""
+"""Deploy a finished run: start or reach the agents, plan, ship, run images, write `deploy.json`."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from jmsnas.deploy.leader.calibration import load_calibrated_estimators
-from jmsnas.deploy.leader.deployment import Deployment, prepare_deployment, run_images
+from jmsnas.deploy.leader.deployment import Deployment, Emulation, prepare_deployment, run_images
 from jmsnas.deploy.leader.leader import Leader
 from jmsnas.deploy.leader.load_run import TrainedRun, load_run, with_tables
-from jmsnas.deploy.leader.measured_terms import HopTiming, hop_timings
+from jmsnas.deploy.leader.measured_terms import HopTiming, end_s, hop_timings
 from jmsnas.deploy.leader.predicted_vs_measured import measure_deployment
 from jmsnas.deploy.leader.runtime_choice import choose_torch_runtimes, with_runtimes
 from jmsnas.deploy.loopback import leader_certs, loopback_agents
@@ -24,13 +24,41 @@ from jmsnas.topology import Topology
 from jmsnas.workspace import Workspace
 
 DEPLOYMENT_FILE = "deploy.json"
-_LEG = ("source", "device", "sent_s", "received_s", "begun_s", "ended_s")
-Say = Callable[[str], None]
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class DeployOptions:
+    """Options of `deploy_run`.
+
+    Attributes
+    ----------
+    loopback
+        Start an agent for each device on this machine, and use U(.) of this machine for all of them.
+    cuts
+        A given split of the main path, instead of the best one.
+    requests
+        Number of timed requests sent one by one.
+    replan
+        Plan again without a device that is lost, instead of raising.
+    emulate
+        With `loopback`: each agent responds no sooner than its device would by its table, and links are paced
+        to the rates of the topology. Emulated terms are marked and enter no error.
+    runtimes
+        Runtimes of the parts, where they differ from the topology file: see `with_runtimes`.
+    """
+
+    loopback: bool = False
+    cuts: tuple[int, ...] | None = None
+    requests: int = 200
+    replan: bool = False
+    emulate: bool = False
+    runtimes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class DeployResult:
-    """What `jmsnas deploy` found, where it is written, and what it rests on."""
+    """Result of a deployment: the content of `deploy.json`, its path, the topology, the simulated devices."""
 
     document: dict[str, Any]
     path: Path
@@ -41,109 +69,90 @@ class DeployResult:
 def deploy_run(
     workspace: Workspace,
     folder: Path,
-    loopback: bool = False,
-    cuts: Sequence[int] | None = None,
-    requests: int = 200,
-    replan: bool = False,
-    emulate: bool = False,
+    options: DeployOptions = DeployOptions(),  # noqa: B008 - frozen
     progress: Progress = no_progress,
-    log: Say = lambda text: None,
-    warn: Say = lambda text: None,
-    runtimes: Sequence[str] = (),
+    log: Log = lambda text: None,
+    warn: Log = lambda text: None,
 ) -> DeployResult:
     """Deploy a finished run and write `deploy.json` into its folder.
 
     Parameters
     ----------
-    place, folder
+    workspace, folder
         The workspace, and the run's folder.
-    loopback
-        Start an agent for each device here; U(.) of this host then speaks for all of them.
-    cuts
-        A split that is given.
-    requests
-        Images that are timed one by one.
-    replan
-        Go on without a device that is lost.
-    emulate
-        On loopback: each agent answers no sooner than its device would by its table, and links are paced to
-        the network's rates. Such terms are held, and enter no error.
-    runtimes
-        What runs the parts, where it is not what the network's file says: as of `with_runtimes`.
+    log, warn
+        Called with each line of progress, and each warning.
 
     Raises
     ------
     InputError
-        For a run or a device that cannot be used.
+        For a run, a device or an option that cannot be used.
     DeployError
         When a device is lost, or refuses its part.
     """
     run = load_run(workspace, folder)
-    _refuse(run, cuts, emulate and not loopback)
+    _check_options(run, options)
     names = tuple(device.name for device in run.topology.devices)
     own = {device.name: device.table for device in run.topology.devices if device.table != "local"}
-    with _leader(workspace, names, loopback, own if emulate else {}) as leader:
-        told = leader.collect()
-        emulated = {name: str(told[name]["emulate"]) for name in names if told[name]["emulate"]}
-        tables = {**(dict.fromkeys(names, "local") if loopback else {}), **emulated}
-        topology = with_runtimes(with_tables(run.topology, tables), runtimes)
-        predictors, origins = load_calibrated_estimators(topology, run.space, workspace, warn, progress)
+    with _leader(workspace, names, options.loopback, own if options.emulate else {}) as leader:
+        infos = leader.describe()
+        emulated = {name: infos[name].emulate for name in names if infos[name].emulate}
+        tables = {**(dict.fromkeys(names, "local") if options.loopback else {}), **emulated}
+        run = replace(run, topology=with_runtimes(with_tables(run.topology, tables), options.runtimes))
+        predictors, origins = load_calibrated_estimators(run.topology, run.space, workspace, warn, progress)
+        torch = choose_torch_runtimes(run.topology, predictors, leader, infos, warn)
+        emulation = Emulation(frozenset(emulated), options.emulate)
         cache = workspace.folder / "cache" / "onnx"
-        torch = choose_torch_runtimes(topology, predictors, leader, told, warn)
-        deployment = prepare_deployment(
-            run, leader, topology, predictors, cache, log, frozenset(emulated), emulate, torch
-        )
-        _plan(deployment, cuts, replan)
-        if replan:
+        deployment = prepare_deployment(run, leader, predictors, cache, log, emulation, torch)
+        _plan(deployment, options)
+        if options.replan:
             run_images(deployment, [run.pixels[:1]] * len(names), 1, replan=True)
-        document, answers = measure_deployment(deployment, run.pixels, run.labels, requests, progress)
-    document |= {"loopback": loopback, "simulated": _of("simulated", origins)}
-    document["published"] = _of("published", origins)
-    _write(folder, document, [hop_timings(answer.trail, deployment.links) for answer in answers])
+        document, responses = measure_deployment(
+            deployment, run.pixels, run.labels, options.requests, progress
+        )
+    document |= {"loopback": options.loopback, "simulated": _of_origin("simulated", origins)}
+    document["published"] = _of_origin("published", origins)
+    _write(folder, document, [hop_timings(response.trail, deployment.links) for response in responses])
     return DeployResult(document, folder / DEPLOYMENT_FILE, deployment.topology, document["simulated"])
 
 
-def _of(origin: str, origins: Mapping[str, str]) -> list[str]:
-    return [name for name, its in origins.items() if its == origin]
+def _of_origin(origin: str, origins: Mapping[str, str]) -> list[str]:
+    return [name for name, own in origins.items() if own == origin]
 
 
-def _refuse(run: TrainedRun, cuts: Sequence[int] | None, emulated_elsewhere: bool) -> None:
-    if emulated_elsewhere:
+def _check_options(run: TrainedRun, options: DeployOptions) -> None:
+    if options.emulate and not options.loopback:
         raise InputError(
             "--emulate is for --loopback: on a device of its own, start jmsnas agent --emulate DEVICE"
         )
-    if cuts is not None and (
-        len(cuts) != len(run.topology.main_path) or cuts[-1] != len(run.space.main_path)
-    ):
+    cuts, devices, layers = options.cuts, run.topology.main_path, len(run.space.main_path)
+    if cuts is not None and (len(cuts) != len(devices) or cuts[-1] != layers):
         raise InputError(
-            f"--cuts {','.join(map(str, cuts))}: expected {len(run.topology.main_path)} numbers that do not "
-            f"fall, the last {len(run.space.main_path)}, one for each of {', '.join(run.topology.main_path)}"
+            f"--cuts {','.join(map(str, cuts))}: expected {len(devices)} non-decreasing numbers, "
+            f"the last {layers}, one for each of {', '.join(devices)}"
         )
 
 
 def _write(folder: Path, document: dict[str, Any], requests: Sequence[Sequence[HopTiming]]) -> None:
-    """Write the document with the timeline of the request of median T, and a trace of the last ones."""
-    found = sorted(requests, key=_end_s)
-    document["timeline"] = [dict(zip(_LEG, leg, strict=True)) for leg in found[len(found) // 2]]
+    """Write the document with the timeline of the request of median T, and a trace of the last requests."""
+    by_latency = sorted(requests, key=end_s)
+    document["timeline"] = [timing._asdict() for timing in by_latency[len(by_latency) // 2]]
     write_json(folder / DEPLOYMENT_FILE, document)
     write_atomic(folder / TRACE_FILE, perfetto_tar(requests[-20:]))
 
 
-def _plan(deployment: Deployment, cuts: Sequence[int] | None, replan: bool) -> None:
-    if replan and deployment.leader.lost():
+def _plan(deployment: Deployment, options: DeployOptions) -> None:
+    if options.replan and deployment.leader.lost():
         deployment.replan()
     else:
-        deployment.plan(cuts)
-
-
-def _end_s(found: Sequence[HopTiming]) -> float:
-    return max(leg[5] for leg in found)
+        deployment.plan(options.cuts)
 
 
 @contextmanager
 def _leader(
     workspace: Workspace, names: tuple[str, ...], loopback: bool, emulate: dict[str, str]
 ) -> Iterator[Leader]:
+    """Connect to the agents of `devices.toml`, or to new ones on loopback."""
     if not loopback:
         leader = Leader(workspace.certs / "leader", agents_for(names, workspace.devices_file))
         try:
@@ -163,11 +172,11 @@ def _leader(
 
 
 def parse_cuts(text: str) -> tuple[int, ...]:
-    """Read `2,4,9,12`. Raises InputError."""
+    """Parse the cuts of a split, as in `2,4,9,12`. Raises InputError."""
     try:
-        cuts = tuple(int(word) for word in text.split(","))
+        cuts = tuple(int(number) for number in text.split(","))
     except ValueError:
         cuts = ()
     if not cuts or list(cuts) != sorted(cuts) or cuts[0] < 0:
-        raise InputError(f"--cuts {text}: expected whole numbers that do not fall, as in 2,4,9,12")
+        raise InputError(f"--cuts {text}: expected non-decreasing whole numbers, as in 2,4,9,12")
     return cuts

@@ -1,6 +1,6 @@
-"""What works on this host and what to do about the rest. Each library is imported in a process of its own.
+"""Check libraries, host settings, certificates and agents, and suggest a remedy for each problem.
 
-A wheel for another processor ends Python with SIGILL: that must be a line of a report, not the report's end.
+Each library is imported in a subprocess: a wheel for another processor kills Python with SIGILL.
 """
 
 import json
@@ -15,13 +15,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from jmsnas.deploy.transport.devices_file import read_devices_file
+from jmsnas.deploy.transport.devices_file import AgentAddress, read_devices_file
 from jmsnas.deploy.transport.identity import days_left, read_identity
 from jmsnas.errors import JmsnasError
 from jmsnas.profiler.host.sensors import read_governor
 from jmsnas.workspace import Workspace
 
-# What an agent needs, and what the leader needs beside it.
+# Modules that an agent needs, and those that only the leader needs.
 AGENT = ("numpy", "onnxruntime", "grpc", "cryptography")
 LEADER = ("torch", "onnx", "onnxscript", "pyarrow", "pandas", "sklearn", "scipy", "matplotlib", "torchprof")
 _IMPORT_S = 120.0
@@ -29,7 +29,7 @@ _IMPORT_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class CheckResult:
-    """One thing that was looked at: `level` is ok, note or trouble; `remedy` what to type, where there is."""
+    """Result of one check: `level` is ok, note or trouble; `remedy` is a command or advice, or empty."""
 
     what: str
     level: str
@@ -38,36 +38,37 @@ class CheckResult:
 
 
 def check_host(workspace: Workspace, modules: Sequence[str] = (*AGENT, *LEADER)) -> list[CheckResult]:
-    """Look at everything: libraries, processor, clock, governor, certificates, agents."""
-    found = [_import(module) for module in modules]
-    found += [_word_size(), _clock(), _governor()]
-    return [*found, *_certificates(workspace), *_agents(workspace)]
+    """Check libraries, processor, clock, governor, certificates and agents."""
+    host = [*(_import(module) for module in modules), _word_size(), _clock(), _governor()]
+    return [*host, *_certificates(workspace), *_agents(workspace)]
 
 
 def _import(
     module: str, run: Callable[..., "subprocess.CompletedProcess[str]"] = subprocess.run
 ) -> CheckResult:
     script = (
-        f"import json, {module} as m; told = {{'version': getattr(m, '__version__', '')}}; "
-        "told['providers'] = m.get_available_providers() if hasattr(m, 'get_available_providers') else []; "
-        "print(json.dumps(told))"
+        f"import json, {module} as m; info = {{'version': getattr(m, '__version__', '')}}; "
+        "info['providers'] = m.get_available_providers() if hasattr(m, 'get_available_providers') else []; "
+        "print(json.dumps(info))"
     )
     try:
         done = run(
             [sys.executable, "-c", script], capture_output=True, text=True, timeout=_IMPORT_S, check=False
         )
     except subprocess.TimeoutExpired:
-        return CheckResult(module, "trouble", f"is not there after {_IMPORT_S:.0f} s", "free some memory")
+        return CheckResult(
+            module, "trouble", f"import takes longer than {_IMPORT_S:.0f} s", "free some memory"
+        )
     if done.returncode == 0:
-        told = json.loads(done.stdout.splitlines()[-1])
-        gpu = ", with CUDA" if "CUDAExecutionProvider" in told["providers"] else ""
-        return CheckResult(module, "ok", f"{told['version']}{gpu}")
-    return _why_not(module, done.returncode, done.stderr)
+        info = json.loads(done.stdout.splitlines()[-1])
+        gpu = ", with CUDA" if "CUDAExecutionProvider" in info["providers"] else ""
+        return CheckResult(module, "ok", f"{info['version']}{gpu}")
+    return _failed_import(module, done.returncode, done.stderr)
 
 
-def _why_not(module: str, code: int, words: str) -> CheckResult:
-    """Name the cause of a failed import, and the remedy."""
-    last = words.strip().rpartition("\n")[2][:160]
+def _failed_import(module: str, code: int, stderr: str) -> CheckResult:
+    """Find the cause of a failed import, and a remedy."""
+    last = stderr.strip().rpartition("\n")[2][:160]
     if code == -signal.SIGILL:
         return CheckResult(
             module,
@@ -78,51 +79,54 @@ def _why_not(module: str, code: int, words: str) -> CheckResult:
         )
     if code < 0:
         return CheckResult(
-            module, "trouble", f"ends Python with {signal.Signals(-code).name}", _again(module)
+            module, "trouble", f"kills Python with {signal.Signals(-code).name}", _reinstall(module)
         )
-    if "GLIBC" in words or "GLIBCXX" in words:
+    if "GLIBC" in stderr:
         return CheckResult(module, "trouble", f"needs a newer system: {last}", "upgrade the operating system")
-    if "No module named" in words:
+    if "No module named" in stderr:
         level = "trouble" if module in AGENT else "note"
         return CheckResult(module, level, "is not installed", f"python -m pip install {_package(module)}")
-    return CheckResult(module, "trouble", f"cannot be imported: {last}", _again(module))
+    return CheckResult(module, "trouble", f"cannot be imported: {last}", _reinstall(module))
 
 
 def _package(module: str) -> str:
     return {"grpc": "grpcio", "sklearn": "scikit-learn"}.get(module, module)
 
 
-def _again(module: str) -> str:
+def _reinstall(module: str) -> str:
     return f"python -m pip install --force-reinstall {_package(module)}"
 
 
 def _word_size() -> CheckResult:
     if sys.maxsize < 1 << 32:
         return CheckResult(
-            "processor", "trouble", "32-bit Python: onnxruntime has none", "install a 64-bit system"
+            "processor",
+            "trouble",
+            "32-bit Python: onnxruntime has no 32-bit build",
+            "install a 64-bit system",
         )
     return CheckResult("processor", "ok", f"{platform.machine()}, {os.cpu_count()} cores, Python 64 bit")
 
 
 def _clock(synchronised: Path = Path("/run/systemd/timesync/synchronized")) -> CheckResult:
-    """Say whether the clock is right: certificates are judged by it (latencies are not)."""
+    """Check the system clock: certificates are validated with it (latencies are not measured with it)."""
     if time.time() < 1_700_000_000:
-        return CheckResult("clock", "trouble", "says a year long past", "sudo timedatectl set-ntp true")
+        return CheckResult("clock", "trouble", "is years in the past", "sudo timedatectl set-ntp true")
     if synchronised.exists():
         return CheckResult("clock", "ok", "synchronised")
-    return CheckResult("clock", "note", "cannot tell whether it is synchronised", "timedatectl")
+    return CheckResult("clock", "note", "unknown whether it is synchronised", "timedatectl")
 
 
 def _governor(root: Path = Path("/")) -> CheckResult:
     found = read_governor(root)
     if found is None:
-        return CheckResult("governor", "note", "this host does not tell (most virtual machines)")
+        return CheckResult("governor", "note", "not available on this host (most virtual machines)")
     if found in ("performance", "fixed"):
         return CheckResult("governor", "ok", found)
     return CheckResult(
         "governor",
         "note",
-        f"{found}: clocks move while blocks are timed",
+        f"{found}: clock rates change while blocks are timed",
         "sudo cpupower frequency-set -g performance",
     )
 
@@ -137,44 +141,45 @@ def _certificates(workspace: Workspace) -> list[CheckResult]:
             found.append(CheckResult(what, "trouble", str(error)))
             continue
         level = "ok" if days > 14 else "note" if days > 0 else "trouble"
-        again = "" if level == "ok" else f"jmsnas certs --device {folder.name}"
-        found.append(CheckResult(what, level, f"good for {days:.0f} days", again))
+        renew = "" if level == "ok" else f"jmsnas certs --device {folder.name}"
+        found.append(CheckResult(what, level, f"valid for {days:.0f} days", renew))
     return found
 
 
 def _agents(workspace: Workspace) -> list[CheckResult]:
-    """Knock at each agent of devices.toml, and ask those that open what they are."""
+    """Connect to each agent of devices.toml, and request its description."""
     try:
-        fleet = read_devices_file(workspace.devices_file)
+        addresses = read_devices_file(workspace.devices_file)
     except JmsnasError as error:
         return [CheckResult("devices.toml", "trouble", str(error))]
-    found = []
-    for name, address in fleet.items():
-        host, _, port = address.address.rpartition(":")
-        try:
-            socket.create_connection((host.strip("[]"), int(port)), 2).close()
-        except OSError as error:
-            words = f"{address.address}: {error.strerror or error}"
-            found.append(CheckResult(f"agent of {name}", "trouble", words, "start jmsnas agent there"))
-            continue
-        found.append(_ask(workspace, name))
-    return found
+    return [_agent(workspace, address) for address in addresses.values()]
 
 
-def _ask(workspace: Workspace, name: str) -> CheckResult:
+def _agent(workspace: Workspace, address: AgentAddress) -> CheckResult:
     from jmsnas.deploy.leader.leader import Leader
 
-    what = f"agent of {name}"
+    what, renew = f"agent of {address.name}", f"jmsnas certs --device {address.name}"
+    host, _, port = address.address.rpartition(":")
     try:
-        leader = Leader(workspace.certs / "leader", {name: read_devices_file(workspace.devices_file)[name]})
-    except JmsnasError as error:
-        return CheckResult(what, "trouble", str(error), f"jmsnas certs --device {name}")
+        socket.create_connection((host.strip("[]"), int(port)), 2).close()
+    except OSError as error:
+        return CheckResult(
+            what, "trouble", f"{address.address}: {error.strerror or error}", "start jmsnas agent there"
+        )
     try:
-        told = leader.clients[name].describe()
-        offset_ns, round_trip_ns = leader.clients[name].clock()
+        leader = Leader(workspace.certs / "leader", {address.name: address})
     except JmsnasError as error:
-        return CheckResult(what, "trouble", str(error), f"jmsnas certs --device {name}, copy it there")
+        return CheckResult(what, "trouble", str(error), renew)
+    client = leader.clients[address.name]
+    try:
+        info, (_, round_trip_ns) = client.describe(), client.clock()
+    except JmsnasError as error:
+        return CheckResult(what, "trouble", str(error), f"{renew}, and copy it there")
     finally:
         leader.close()
-    words = f"onnxruntime {told['versions']['onnxruntime']}, round trip {round_trip_ns / 1e6:.2f} ms"
-    return CheckResult(what, "ok", f"{words}, its steady clock known to {round_trip_ns / 2e6:.2f} ms")
+    return CheckResult(
+        what,
+        "ok",
+        f"onnxruntime {info.versions.get('onnxruntime', '?')}, round trip {round_trip_ns / 1e6:.2f} ms, "
+        f"clock offset known to {round_trip_ns / 2e6:.2f} ms",
+    )

@@ -1,4 +1,4 @@
-"""Agents on this machine's loopback, each a process of its own: to try a deployment without devices."""
+"""Start agents on this machine's loopback interface, one process each, to deploy without devices."""
 
 import os
 import selectors
@@ -17,23 +17,23 @@ from jmsnas.deploy.transport.devices_file import AgentAddress
 from jmsnas.deploy.transport.identity import fingerprint, read_identity
 from jmsnas.errors import DeployError
 
-_STARTED_WITHIN_S = 60.0
+_START_TIMEOUT_S = 60.0
 
 
 @dataclass(slots=True)
 class LoopbackAgent:
-    """An agent that this process started."""
+    """An agent process on this machine, with its address and command line."""
 
     address: AgentAddress
     process: Any
     command: tuple[str, ...]
 
     def kill(self, number: signal.Signals = signal.SIGKILL) -> None:
-        """Send its process a signal."""
+        """Send a signal to the process."""
         self.process.send_signal(number)
 
     def restart(self) -> None:
-        """Start it again on the same port and store. Raises DeployError."""
+        """Restart the process on the same port and store. Raises DeployError."""
         self.process.kill()
         self.process.wait()
         self.process.stdout.close()
@@ -51,46 +51,46 @@ def loopback_agents(
     emulate: Mapping[str, str] | None = None,
     host: str = "127.0.0.1",
 ) -> Iterator[dict[str, LoopbackAgent]]:
-    """Start an agent for each name, and end them all.
+    """Start an agent for each name, and stop them at the end.
 
     Parameters
     ----------
     names
-        Their devices.
+        Names of the devices.
     folder
-        For certificates (kept) and stores: `certs/` and `agents/<name>/`.
+        Folder of certificates (kept) and stores: `certs/` and `agents/<name>/`.
     plain
-        No TLS.
+        Listen without TLS.
     prefix
-        Words before each command, such as `ip netns exec NAME`.
+        Arguments before each command, such as `ip netns exec NAME`.
     host
-        Where they listen.
+        Address to listen on.
     emulate
-        The device whose times each of them is to keep; those that are not named answer as fast as they can.
+        Device whose latency an agent emulates, by agent; the others respond as fast as they can.
 
     Raises
     ------
     DeployError
-        When one does not start within a minute.
+        When an agent does not start within a minute.
     """
     make_certificates(folder / "certs", tuple(names))
-    more = {name: ("--emulate", emulate[name]) if emulate and name in emulate else () for name in names}
-    plainly = ("--plain",) if plain else ()
-    commands = {name: (*prefix, *_command(folder, name, host), *plainly, *more[name]) for name in names}
+    options = {name: ("--emulate", emulate[name]) if emulate and name in emulate else () for name in names}
+    no_tls = ("--plain",) if plain else ()
+    commands = {name: (*prefix, *_command(folder, name, host), *no_tls, *options[name]) for name in names}
     processes: dict[str, Any] = {}
     agents: dict[str, LoopbackAgent] = {}
     try:
         processes = {name: _start(command) for name, command in commands.items()}
         for name, process in processes.items():
-            where = _address(process, name)
+            address = _address(process, name)
             pin = fingerprint(read_identity(folder / "certs" / name).certificate_pem)
-            again = tuple(where if word == f"{host}:0" else word for word in commands[name])
-            agents[name] = LoopbackAgent(AgentAddress(name, where, pin), process, again)
+            restart = tuple(address if part == f"{host}:0" else part for part in commands[name])
+            agents[name] = LoopbackAgent(AgentAddress(name, address, pin), process, restart)
         yield agents
     finally:
         for agent in agents.values():
             processes[agent.address.name] = agent.process
-        _end(list(processes.values()))
+        _stop(list(processes.values()))
 
 
 def _command(folder: Path, name: str, host: str) -> tuple[str, ...]:
@@ -103,8 +103,8 @@ def _command(folder: Path, name: str, host: str) -> tuple[str, ...]:
     )
 
 
-def _end(processes: Sequence[Any]) -> None:
-    """End all, those that were stopped too; 5 s each, then by force."""
+def _stop(processes: Sequence[Any]) -> None:
+    """Terminate all processes, paused ones included; after 5 s each is killed."""
     for process in processes:
         process.send_signal(signal.SIGCONT)
         process.terminate()
@@ -119,27 +119,27 @@ def _end(processes: Sequence[Any]) -> None:
 
 
 def leader_certs(folder: Path) -> Path:
-    """Where the leader's keys lie that `loopback_agents` made."""
+    """Return the folder of the leader's keys that `loopback_agents` made."""
     return folder / "certs" / LEADER
 
 
 def _start(command: Sequence[str]) -> Any:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    # A session of its own: Ctrl-C at the terminal reaches this process alone, which then ends the agents.
+    # A session of its own: Ctrl-C at the terminal reaches only this process, which then stops the agents.
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stdin=subprocess.PIPE, env=environment, start_new_session=True
     )
 
 
 def _address(process: Any, name: str) -> str:
-    """Read where an agent listens from its first line."""
-    ends_s = time.monotonic() + _STARTED_WITHIN_S
+    """Read the address of an agent from its first line of output."""
+    deadline_s = time.monotonic() + _START_TIMEOUT_S
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
-        ready = selector.select(max(0.0, ends_s - time.monotonic()))
+        ready = selector.select(max(0.0, deadline_s - time.monotonic()))
     line = process.stdout.readline().decode().strip() if ready else ""
     if " listens on " not in line:
         raise DeployError(
-            f"the agent of {name} did not start on loopback: see jmsnas doctor, and its words above"
+            f"the agent of {name} did not start on loopback: see its output above, and jmsnas doctor"
         )
     return line.rpartition(" ")[2]

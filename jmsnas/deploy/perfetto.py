@@ -1,8 +1,8 @@
-"""Requests as a Perfetto trace: a file a device, and the manifest that merges them, in one tar.
+"""Export requests as a Perfetto trace: one trace file for each device and a manifest, in one tar.
 
-All times are on the first device's clock already: the manifest pins every other file, whose format has no
-clock of its own, to the first's with no offset (https://perfetto.dev/docs/reference/perfetto-manifest).
-Events are asynchronous, by request, so that requests of a pipeline may overlap. Open it at ui.perfetto.dev.
+All times are of the first device's clock. The manifest pins every other file to the first with no offset, as
+the format has no clock of its own (https://perfetto.dev/docs/reference/perfetto-manifest). Events are
+asynchronous, one track for each request, so that pipelined requests may overlap. Open at ui.perfetto.dev.
 """
 
 import io
@@ -11,32 +11,32 @@ import tarfile
 from collections.abc import Sequence
 from typing import Any
 
-from jmsnas.deploy.leader.measured_terms import HopTiming
+from jmsnas.deploy.leader.measured_terms import HopTiming, end_s
 
 TRACE_FILE = "deploy.trace.tar"
 
 
 def perfetto_tar(requests: Sequence[Sequence[HopTiming]]) -> bytes:
-    """Make the tar: `perfetto_manifest.json` first, then `<device>.json` for each device.
+    """Write the tar: `perfetto_manifest.json` first, then `<device>.json` for each device.
 
     Parameters
     ----------
     requests
-        The legs of each request, seconds since its image was there; they are laid one behind the other.
+        Timings of each request, each counted from its own start; they are placed one after another.
     """
     events: dict[str, list[dict[str, Any]]] = {}
     origin_us = 0.0
-    for number, legs in enumerate(requests):
-        for source, device, sent, received, begun, ended in legs:
-            own = events.setdefault(device, [_named(device)])
+    for number, timings in enumerate(requests):
+        for source, device, sent_s, received_s, begun_s, ended_s in timings:
+            own = events.setdefault(device, [_process_name(device)])
             if source:
-                own += _pair(f"receive from {source}", number, origin_us, sent, received)
-            own += _pair("wait", number, origin_us, received, begun)
-            own += _pair("compute", number, origin_us, begun, ended)
-        origin_us += 1e6 * max(leg[5] for leg in legs) + 100
+                own += _begin_end(f"receive from {source}", number, origin_us, sent_s, received_s)
+            own += _begin_end("wait", number, origin_us, received_s, begun_s)
+            own += _begin_end("compute", number, origin_us, begun_s, ended_s)
+        origin_us += 1e6 * end_s(timings) + 100
     contents: dict[str, Any] = {"perfetto_manifest.json": _manifest(list(events))}
-    for device, (head, *found) in events.items():
-        contents[f"{device}.json"] = {"traceEvents": [head, *sorted(found, key=lambda event: event["ts"])]}
+    for device, (head, *others) in events.items():
+        contents[f"{device}.json"] = {"traceEvents": [head, *sorted(others, key=lambda event: event["ts"])]}
     content = io.BytesIO()
     with tarfile.open(fileobj=content, mode="w", format=tarfile.USTAR_FORMAT) as archive:
         for name, document in contents.items():
@@ -53,15 +53,17 @@ def _manifest(devices: Sequence[str]) -> dict[str, Any]:
     return {"perfetto_manifest": {"version": 1, "files": [first, *pinned]}}
 
 
-def _named(device: str) -> dict[str, Any]:
+def _process_name(device: str) -> dict[str, Any]:
     return {"ph": "M", "pid": 1, "tid": 1, "name": "process_name", "args": {"name": device}}
 
 
-def _pair(name: str, request: int, origin_us: float, begins_s: float, ends_s: float) -> list[dict[str, Any]]:
+def _begin_end(
+    name: str, request: int, origin_us: float, begin_s: float, finish_s: float
+) -> list[dict[str, Any]]:
     common = {"name": name, "cat": "request", "id": request, "pid": 1, "tid": 1}
-    # Clocks of two devices are known to within a round trip: a transfer must not end before it began.
-    ends_s = max(begins_s, ends_s)
+    # Clock offsets are known to within a round trip only: a transfer must not end before it began.
+    finish_s = max(begin_s, finish_s)
     return [
-        {**common, "ph": "b", "ts": round(origin_us + 1e6 * begins_s, 3)},
-        {**common, "ph": "e", "ts": round(origin_us + 1e6 * ends_s, 3)},
+        {**common, "ph": "b", "ts": round(origin_us + 1e6 * begin_s, 3)},
+        {**common, "ph": "e", "ts": round(origin_us + 1e6 * finish_s, 3)},
     ]

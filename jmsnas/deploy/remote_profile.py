@@ -47,12 +47,12 @@ def profile_remote(
         When `devices.toml` has no such device.
     MeasurementError
         For a key that an agent does not serve.
-    LostDevice, DeployError
-        When it does not answer; rows that were received are kept.
+    DeviceLostError, DeployError
+        When the device does not respond; finished rows are kept.
     """
     leader, path = Leader(certs, {device: _address(device, keys, workspace)}), workspace.table(device)
     try:
-        host = leader.clients[device].describe()["host"]
+        host = leader.clients[device].describe().host
         table = update_table(
             device,
             subjects,
@@ -60,7 +60,7 @@ def profile_remote(
             path,
             workspace.folder / "cache" / "onnx",
             replace(options, read_host=None, run_job=partial(_run_job, leader, device, options.warn)),
-            host={str(name): str(value) for name, value in host.items()},
+            host=host,
         )
     finally:
         leader.close()
@@ -69,8 +69,8 @@ def profile_remote(
 
 def _address(device: str, keys: Sequence[RuntimeKey], workspace: Workspace) -> AgentAddress:
     """Return the address of a device's agent, after a check that it can time these keys."""
-    fleet = read_devices_file(workspace.devices_file)
-    if device not in fleet:
+    addresses = read_devices_file(workspace.devices_file)
+    if device not in addresses:
         raise DeviceError(f"{workspace.devices_file} has no device {device}: add its agent's address")
     for key in keys:
         if key != RuntimeKey(threads=key.threads, batch=key.batch):
@@ -78,7 +78,7 @@ def _address(device: str, keys: Sequence[RuntimeKey], workspace: Workspace) -> A
                 f"the agent of {device} times onnxruntime on its processor, not {key.label}: expected "
                 "--runtime onnxruntime"
             )
-    return fleet[device]
+    return addresses[device]
 
 
 def _run_job(

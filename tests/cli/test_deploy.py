@@ -31,7 +31,7 @@ def test_a_run_that_is_not_there(tmp_path: Path) -> None:
     done = RUNNER.invoke(app, ["deploy", "nothing", "--workspace", str(tmp_path)])
     assert done.exit_code == 2 and "holds no finished run" in done.stderr
     done = RUNNER.invoke(app, ["deploy", "nothing", "--cuts", "3,2", "--workspace", str(tmp_path)])
-    assert done.exit_code == 2 and "whole numbers that do not fall" in done.stderr
+    assert done.exit_code == 2 and "non-decreasing whole numbers" in done.stderr
 
 
 def test_held_terms_are_printed_as_held(capsys: pytest.CaptureFixture[str]) -> None:

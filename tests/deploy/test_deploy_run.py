@@ -10,7 +10,7 @@ import torch
 from deployments import CHAIN, fleet, write_devices
 
 from jmsnas.blocks import build_module
-from jmsnas.deploy.deploy_run import deploy_run, parse_cuts
+from jmsnas.deploy.deploy_run import DeployOptions, deploy_run, parse_cuts
 from jmsnas.deploy.leader.calibration import calibrate, load_calibrated_estimators, read_factor
 from jmsnas.deploy.leader.deployment import Deployment, prepare_deployment
 from jmsnas.deploy.leader.leader import ImageEncoding
@@ -43,11 +43,11 @@ def deployed(short_run: tuple[Workspace, Run], tmp_path_factory: pytest.TempPath
     shutil.copytree(short_run[0].folder, place.folder, dirs_exist_ok=True)
     with fleet(place.folder, CHAIN) as four:
         write_devices(place, four)
-        found = deploy_run(place, place.run("short"), requests=30)
+        found = deploy_run(place, place.run("short"), DeployOptions(requests=30))
     return place, place.run("short"), found.document
 
 
-def test_prediction_stands_beside_measurement(deployed: Found) -> None:
+def test_every_term_has_a_prediction_and_a_measurement(deployed: Found) -> None:
     _, folder, document = deployed
     assert json.loads((folder / "deploy.json").read_text()) == json.loads(json.dumps(document))
     predicted = [term for term in document["terms"] if term["predicted_s"] is not None]
@@ -63,7 +63,7 @@ def test_prediction_stands_beside_measurement(deployed: Found) -> None:
     assert document["simulated"] == list(CHAIN) and not document["published"] and not document["loopback"]
 
 
-def test_accuracy_is_that_of_the_undivided_network(deployed: Found, short_run: tuple[Workspace, Run]) -> None:
+def test_accuracy_is_that_of_the_undivided_model(deployed: Found, short_run: tuple[Workspace, Run]) -> None:
     accuracy = deployed[2]["accuracy"]
     assert accuracy["equal"] and accuracy["largest_difference"] <= 1e-4
     assert accuracy["divided"] == accuracy["undivided"] == short_run[1].document["accuracy"]["test"]
@@ -79,7 +79,7 @@ def test_the_timeline_begins_and_ends_with_the_request(
     assert times == sorted(times)
 
 
-def test_a_trace_a_device_and_the_manifest_that_merges_them(
+def test_the_trace_has_a_file_for_each_device_and_a_manifest(
     deployed: Found,
 ) -> None:
     with tarfile.open(fileobj=io.BytesIO((deployed[1] / TRACE_FILE).read_bytes())) as archive:
@@ -107,7 +107,7 @@ def test_a_trace_a_device_and_the_manifest_that_merges_them(
     assert not begun, "a span that never ends"
 
 
-def test_what_was_learnt_is_kept(deployed: Found, tmp_path: Path) -> None:
+def test_calibration_factors_are_kept(deployed: Found, tmp_path: Path) -> None:
     place = Workspace(tmp_path)
     compute = [term for term in deployed[2]["terms"] if term["kind"] == "compute"]
     factors = calibrate(deployed[2], load_topology("chain"), place)
@@ -115,7 +115,7 @@ def test_what_was_learnt_is_kept(deployed: Found, tmp_path: Path) -> None:
     assert factors == {term["where"]: term["ratio"] for term in compute if term["ratio"] is not None}
     assert read_factor(place, "pi4") == pytest.approx(factors["pi4"]) and read_factor(place, "other") == 1.0
     (tmp_path / "calibration" / "pi4.json").write_text("{}")
-    with pytest.raises(InputError, match="is no calibration: delete it"):
+    with pytest.raises(InputError, match="is not a calibration .*: delete it"):
         read_factor(place, "pi4")
 
 
@@ -124,18 +124,20 @@ def test_a_device_without_an_agent_is_named(short_run: tuple[Workspace, Run]) ->
         deploy_run(short_run[0], short_run[1].folder)
 
 
-@pytest.mark.parametrize(("text", "words"), [("2,x", "expected whole numbers"), ("4,2", "that do not fall")])
-def test_cuts_that_cannot_be(text: str, words: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "words"), [("2,x", "non-decreasing whole numbers"), ("4,2", "non-decreasing")]
+)
+def test_invalid_cuts(text: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
         parse_cuts(text)
     assert parse_cuts("2,4,9") == (2, 4, 9)
 
 
 def test_cuts_of_another_network(short_run: tuple[Workspace, Run]) -> None:
-    with pytest.raises(InputError, match="expected 4 numbers that do not fall, the last 12"):
-        deploy_run(short_run[0], short_run[1].folder, cuts=(2, 12))
+    with pytest.raises(InputError, match="expected 4 non-decreasing numbers, the last 12"):
+        deploy_run(short_run[0], short_run[1].folder, DeployOptions(cuts=(2, 12)))
     with pytest.raises(InputError, match="--emulate is for --loopback"):
-        deploy_run(short_run[0], short_run[1].folder, emulate=True)
+        deploy_run(short_run[0], short_run[1].folder, DeployOptions(emulate=True))
 
 
 def test_a_damaged_run(short_run: tuple[Workspace, Run], tmp_path: Path) -> None:
@@ -148,13 +150,13 @@ def test_a_damaged_run(short_run: tuple[Workspace, Run], tmp_path: Path) -> None
         load_run(short_run[0], folder)
 
 
-def test_images_travel_on_their_own_grid() -> None:
+def test_images_are_encoded_on_their_own_grid() -> None:
     topology = load_topology("chain")
     digits = np.random.default_rng(0).integers(0, 17, (4, 1, 8, 8)).astype(np.float32) / 8 - 1
     encoding = choose_image_encoding(digits, topology)
     assert encoding == ImageEncoding("u1", 0.125, -1.0)
     np.testing.assert_array_equal(quantise_images(digits, encoding), digits)
-    # Pixels on no grid: the affine one over their range, off by half a step at most.
+    # Pixels on no grid are quantised over their range: the error is half a step at most.
     rough = np.random.default_rng(0).standard_normal((4, 1, 8, 8)).astype(np.float32)
     found = choose_image_encoding(rough, topology)
     assert np.abs(quantise_images(rough, found) - rough).max() <= found.scale / 2 * 1.001
@@ -178,7 +180,7 @@ def mesh_run(tmp_path: Path) -> TrainedRun:
 def mesh(
     simulated_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Deployment, dict[str, Any]]:
-    """A mesh over six agents: planned, rehearsed, run, compared."""
+    """A mesh over six agents: planned, measured with reference models, run, compared."""
     import shutil
 
     place = Workspace(tmp_path_factory.mktemp("mesh"))
@@ -187,7 +189,7 @@ def mesh(
     names = tuple(device.name for device in run.topology.devices)
     with fleet(place.folder, names) as six:
         predictors, _ = load_calibrated_estimators(run.topology, run.space, place, lambda text: None)
-        deployment = prepare_deployment(run, six.leader, run.topology, predictors, place.folder / "cache")
+        deployment = prepare_deployment(run, six.leader, predictors, place.folder / "cache")
         deployment.plan()
         document, _ = measure_deployment(deployment, run.pixels, run.labels, 20)
     return deployment, document
@@ -210,14 +212,16 @@ def test_branches_of_a_mesh_meet_and_are_summed(mesh: tuple[Deployment, dict[str
     assert all(term["predicted_s"] for term in document["terms"] if term["kind"] != "wait")
 
 
-def test_a_mesh_is_rehearsed_on_every_device_and_link(mesh: tuple[Deployment, dict[str, Any]]) -> None:
+def test_overhead_of_a_mesh_is_measured_on_every_device_and_link(
+    mesh: tuple[Deployment, dict[str, Any]],
+) -> None:
     deployment, document = mesh
     devices = {device.name for device in deployment.topology.devices}
-    assert set(deployment.served) == devices == {"pi4", "laptop", "mbs1", "mbs2", "mbs3", "cloud"}
+    assert set(deployment.overheads) == devices == {"pi4", "laptop", "mbs1", "mbs2", "mbs3", "cloud"}
     solved = deployment.planned
     assert solved is not None
     for (source, target), link in deployment.links.items():
-        # What a reference sent took a place among the sizes; what is meant sends the same bytes.
+        # The size that the reference models sent is among the sizes; the deployed model sends the same bytes.
         assert link.epsilon_s(link.sizes[-1]) > 0 and solved.epsilon_s[source, target] in {
             link.epsilon_s(size) for size in link.sizes
         }
@@ -232,10 +236,10 @@ def test_a_mesh_is_predicted_by_its_longest_branch(mesh: tuple[Deployment, dict[
     assert document["latency"]["predicted_s"] == pytest.approx(expected, rel=1e-9)
 
 
-def test_devices_are_taken_out() -> None:
+def test_topology_without_lost_devices() -> None:
     chain, mesh = load_topology("chain"), load_topology("mesh")
     shorter = without_devices(chain, ["jetson"])
     assert [link.target for link in shorter.links] == ["laptop", "cloud"]
     assert without_devices(mesh, ["mbs2"]).children == ("mbs1", "mbs3")
-    with pytest.raises(DeployError, match="a mesh can go on without a child, not without a device in line"):
+    with pytest.raises(DeployError, match="a mesh can continue without a child"):
         without_devices(mesh, ["laptop"])

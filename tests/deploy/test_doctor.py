@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from deployments import fleet
 
-from jmsnas.deploy.doctor import _governor, _import, _why_not, check_host
+from jmsnas.deploy.doctor import _failed_import, _governor, _import, check_host
 from jmsnas.deploy.transport.certificates import make_certificates
 from jmsnas.workspace import Workspace
 
 
-def test_a_library_that_works_and_one_that_is_not_there() -> None:
+def test_installed_and_missing_libraries() -> None:
     numpy, missing = _import("numpy"), _import("no_such_module")
     assert numpy.level == "ok" and numpy.words[0].isdigit()
     assert missing.words == "is not installed" and "pip install no_such_module" in missing.remedy
@@ -25,7 +25,7 @@ def test_a_library_that_works_and_one_that_is_not_there() -> None:
             "Illegal instruction: this wheel was built for a newer processor",
             "--upgrade onnxruntime",
         ),
-        (-signal.SIGSEGV, "", "ends Python with SIGSEGV", "--force-reinstall"),
+        (-signal.SIGSEGV, "", "kills Python with SIGSEGV", "--force-reinstall"),
         (
             1,
             "ImportError: /lib/libm.so.6: version `GLIBC_2.38' not found",
@@ -35,12 +35,12 @@ def test_a_library_that_works_and_one_that_is_not_there() -> None:
         (1, "ImportError: broken", "cannot be imported: ImportError: broken", "--force-reinstall"),
     ],
 )
-def test_the_cause_is_named(code: int, words: str, expected: str, remedy: str) -> None:
-    found = _why_not("onnxruntime", code, words)
+def test_causes_of_failed_imports(code: int, words: str, expected: str, remedy: str) -> None:
+    found = _failed_import("onnxruntime", code, words)
     assert found.level == "trouble" and expected in found.words and remedy in found.remedy
 
 
-def test_a_process_that_dies_is_a_line_of_the_report() -> None:
+def test_a_killed_process_is_reported() -> None:
     def run(*args: object, **more: object) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(["sh", "-c", "kill -ILL $$"], capture_output=True, text=True, check=False)
 
@@ -48,7 +48,7 @@ def test_a_process_that_dies_is_a_line_of_the_report() -> None:
 
 
 def test_governors(tmp_path: Path) -> None:
-    assert "does not tell" in _governor(tmp_path).words
+    assert "not available" in _governor(tmp_path).words
 
 
 def test_agents_and_certificates(tmp_path: Path) -> None:

@@ -15,18 +15,16 @@ from jmsnas.nas.search.run import Run
 from jmsnas.workspace import Workspace
 
 
-def test_images_go_on_without_a_lost_device(short_run: tuple[Workspace, Run], tmp_path: Path) -> None:
+def test_images_are_answered_after_a_device_is_lost(short_run: tuple[Workspace, Run], tmp_path: Path) -> None:
     place = short_run[0]
     run = load_run(place, short_run[1].folder)
     images = [run.pixels[n % 100 : n % 100 + 1] for n in range(400)]
     with fleet(tmp_path, CHAIN) as four:
         write_devices(Workspace(tmp_path), four)
         predictors, _ = load_calibrated_estimators(run.topology, run.space, place, lambda text: None)
-        said: list[str] = []
-        deployment = prepare_deployment(
-            run, four.leader, run.topology, predictors, tmp_path / "cache", said.append
-        )
-        deployment.plan(rehearsed=False)
+        lines: list[str] = []
+        deployment = prepare_deployment(run, four.leader, predictors, tmp_path / "cache", lines.append)
+        deployment.plan(measure_overhead=False)
 
         def kill() -> None:
             time.sleep(0.2)
@@ -34,12 +32,12 @@ def test_images_go_on_without_a_lost_device(short_run: tuple[Workspace, Run], tm
 
         thread = threading.Thread(target=kill)
         thread.start()
-        answers = run_images(deployment, images, 4, replan=True)
+        responses = run_images(deployment, images, 4, replan=True)
         thread.join()
-    assert "lost: laptop; solving again without" in said and deployment.lost == ["laptop"]
-    # None is lost, none doubled, each is the answer to its own image; before and after by different plans.
-    assert len(answers) == 400 and len({answer.epoch for answer in answers}) == 2
-    logits = np.concatenate([answer.logits for answer in answers])
+    assert "lost: laptop; solving the split again without" in lines and deployment.lost == ["laptop"]
+    # No response is lost or doubled, each belongs to its own image; two plans, before and after the loss.
+    assert len(responses) == 400 and len({response.epoch for response in responses}) == 2
+    logits = np.concatenate([response.logits for response in responses])
     np.testing.assert_allclose(logits, run_undivided(run, np.concatenate(images)), atol=1e-4)
 
 
@@ -48,8 +46,8 @@ def test_without_replan_the_device_is_named(short_run: tuple[Workspace, Run], tm
     run = load_run(place, short_run[1].folder)
     with fleet(tmp_path, CHAIN) as four:
         predictors, _ = load_calibrated_estimators(run.topology, run.space, place, lambda text: None)
-        deployment = prepare_deployment(run, four.leader, run.topology, predictors, tmp_path / "cache")
-        deployment.plan(rehearsed=False)
+        deployment = prepare_deployment(run, four.leader, predictors, tmp_path / "cache")
+        deployment.plan(measure_overhead=False)
         four.agents["jetson"].stop(0)
         with pytest.raises(DeviceLostError, match="device jetson"):
             run_images(deployment, [run.pixels[:1]] * 3, 1)

@@ -55,13 +55,13 @@ def nothing_leaks(
         return
     from jmsnas.deploy.leader import agent_client as peer
 
-    told, error = list[str](), peer._error
+    told, error = list[str](), peer._rpc_error
 
     def heard(name: str, method: str, raised: object) -> object:
         told.append(str(found := error(name, method, raised)))
         return found
 
-    monkeypatch.setattr(peer, "_error", heard)
+    monkeypatch.setattr(peer, "_rpc_error", heard)
     capfd: pytest.CaptureFixture[str] = request.getfixturevalue("capfd")
     yield
     log = capfd.readouterr()

@@ -1,1 +1,1 @@
-"""The leader's side: plans, ships parts, sends images, puts prediction beside measurement."""
+"""Leader of a deployment: solve the split, ship parts, send images, compare predicted and measured times."""

@@ -1,11 +1,12 @@
-"""The leader's side of one agent: each method of the service as a function, each error one line."""
+"""Client of one agent: one method for each gRPC call, with one-line errors."""
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, NotRequired, TypedDict
 
 import grpc
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from jmsnas.deploy.parts.manifest import signed_epoch
@@ -18,67 +19,118 @@ from jmsnas.deploy.transport.health import SERVING
 from jmsnas.deploy.transport.link import clock_offset, timed_exchange
 from jmsnas.errors import DeployError, FrameError, PartError
 
-# Long enough for a small board to parse a part in a process of its own; the link's size adds to it.
-_USUAL_S, _STAGE_S, _PUT_S, _LINK_S, _BENCH_S = 5.0, 60.0, 600.0, 300.0, 86400.0
+# Timeouts. Staging lets a small board parse a part in a subprocess; sending takes longer on a slow link.
+_CALL_S, _STAGE_S, _PUT_S, _LINK_S, _BENCH_S = 5.0, 60.0, 600.0, 300.0, 86400.0
+# Errors of a malformed response, and of `report` with a malformed event.
+_MALFORMED = (
+    FrameError,
+    msgspec.DecodeError,
+    LookupError,
+    TypeError,
+    ValueError,
+    AttributeError,
+    RecursionError,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SignedPlan:
+    """The newest manifest of a device as JSON, and its signature as hexadecimal digits; empty for none."""
+
+    manifest: str
+    signature: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentInfo:
+    """Description of a device by its agent.
+
+    Attributes
+    ----------
+    epoch, plan
+        Number of its newest plan, 0 for none, and the signed manifest.
+    emulate
+        Name of the device whose latency it emulates; empty for none.
+    host, versions
+        Host properties, and versions of Python and packages.
+    boot
+        Identifier of the host's boot: agents with the same one share a monotonic clock. Empty if unknown.
+    call_s
+        Overhead of one onnxruntime call, seconds.
+    """
+
+    epoch: int
+    plan: SignedPlan
+    emulate: str
+    host: dict[str, str]
+    versions: dict[str, str]
+    boot: str
+    call_s: float
+
+
+class LinkTimes(TypedDict):
+    """Transfer times of a link: for each size arrival less departure, each by its own clock, nanoseconds."""
+
+    arrival_ns: list[int]
+    offset_ns: NotRequired[int]
+    round_trip_ns: NotRequired[int]
 
 
 class DeviceLostError(DeployError):
-    """A device that does not answer, or not in time; `device` is its name."""
+    """A device that does not respond in time; `device` is its name."""
 
-    def __init__(self, device: str, words: str) -> None:
-        super().__init__(words)
+    def __init__(self, device: str, message: str) -> None:
+        super().__init__(message)
         self.device = device
 
 
 class AgentClient:
-    """One agent, as the leader talks to it."""
+    """gRPC client of one agent, used by the leader. Calls raise DeviceLostError and DeployError."""
 
     def __init__(self, address: AgentAddress, identity: Identity | None) -> None:
         self.name, self.address = address.name, address.address
         self.fingerprint = address.fingerprint
         self._channel = open_channel(address.address, address.name, identity)
 
-    def describe(self) -> dict[str, Any]:
-        """Ask what the device is: name, epoch, serving plans, host, versions."""
-        with self._reading("Describe"):
-            fields, body = self._call("Describe", pack_message({}), _USUAL_S)
-            return {**fields, **json.loads(bytes(body))}
+    def describe(self) -> AgentInfo:
+        """Request the description of the device."""
+        with self._decoding("Describe"):
+            fields, body = self._call("Describe", pack_message({}), _CALL_S)
+            return msgspec.convert({**fields, **msgspec.json.decode(body, type=dict)}, AgentInfo)
 
     def epoch(self, key: Ed25519PublicKey) -> int:
-        """Number of the newest plan the device has, which the holder of `key` signed; 0 for none.
+        """Return the number of the device's newest plan, signed by the holder of `key`; 0 for none.
 
-        A device is not believed a number: a large one would leave none for later plans, on any device.
+        The signature is checked because a false large number would leave none for later plans of any device.
         """
-        with self._reading("Describe"):
-            told = self.describe()
-            if told["epoch"] == 0:
-                return 0
-            plan = told["plan"]
-            try:
-                signed = signed_epoch(plan["manifest"].encode(), bytes.fromhex(plan["signature"]), key)
-            except PartError:
-                signed = 0
-            if signed != told["epoch"]:
-                raise DeployError(
-                    f"device {self.name} has a plan that this leader did not sign: stop its agent, delete "
-                    "its store, start it again"
-                )
-            return signed
+        info = self.describe()
+        if info.epoch == 0:
+            return 0
+        try:
+            signed = signed_epoch(info.plan.manifest.encode(), bytes.fromhex(info.plan.signature), key)
+        except (PartError, ValueError):
+            signed = 0
+        if signed != info.epoch:
+            raise DeployError(
+                f"device {self.name} has a plan that this leader did not sign: stop its agent, delete "
+                "its store, start it again"
+            )
+        return signed
 
     def torch(self, processor: str) -> TorchInfo:
-        """Ask what torch is there, and what a call costs on `processor`."""
-        with self._reading("Torch"):
+        """Request the version of torch there, and its call overhead on `processor`."""
+        with self._decoding("Torch"):
             fields, _ = self._call("Torch", pack_message({"processor": processor}), _STAGE_S)
-            return TorchInfo(str(fields["version"]), str(fields["cuda"]), float(fields["call_s"]))
+            return msgspec.convert(fields, TorchInfo)
 
     def offer(self, content: bytes, signature: bytes) -> list[str]:
-        """Offer a signed plan, and give the digests of the blobs that the device lacks."""
-        with self._reading("Offer"):
-            fields, _ = self._call("Offer", pack_message({"signature": signature.hex()}, content), _USUAL_S)
-            return [str(digest) for digest in fields["missing"]]
+        """Send a signed manifest; returns the digests of the blobs that the device lacks."""
+        with self._decoding("Offer"):
+            fields, _ = self._call("Offer", pack_message({"signature": signature.hex()}, content), _CALL_S)
+            return msgspec.convert(fields["missing"], list[str])
 
     def put(self, sha256: str, content: bytes) -> None:
-        """Send a blob."""
+        """Send a blob in chunks."""
 
         def messages() -> Iterator[bytes]:
             yield pack_message({"sha256": sha256})
@@ -89,73 +141,68 @@ class AgentClient:
         self._answer(lambda: method(messages(), timeout=_PUT_S), "Put")
 
     def stage(self, epoch: int) -> float:
-        """Have the device check and load its part; its largest error on the golden input."""
-        with self._reading("Stage"):
+        """Make the device load and check its part; returns its largest error on the golden input."""
+        with self._decoding("Stage"):
             fields, _ = self._call("Stage", pack_message({"epoch": epoch}), _STAGE_S)
-            return float(fields["error"])
+            return msgspec.convert(fields["error"], float)
 
     def retire(self, below: int) -> None:
-        """End all plans older than `below`."""
-        self._call("Retire", pack_message({"below": below}), _USUAL_S)
+        """Remove all plans with a number below `below`."""
+        self._call("Retire", pack_message({"below": below}), _CALL_S)
 
-    def link(self, target: AgentAddress, sizes: Sequence[int], clock: bool = False) -> dict[str, Any]:
-        """Have the device send to a neighbour; see `jmsnas.deploy.transport.link.measure_link`."""
+    def link(self, target: AgentAddress, sizes: Sequence[int], clock: bool = False) -> LinkTimes:
+        """Make the device time messages of `sizes` bytes to a neighbour, and compare clocks if `clock`."""
         fields = {"address": target.address, "name": target.name, "sizes": sizes, "clock": clock}
-        with self._reading("Link"):
+        with self._decoding("Link"):
             _, body = self._call("Link", pack_message(fields), _LINK_S)
-            told = dict(json.loads(bytes(body)))
-            clocks = [int(told[name]) for name in ("offset_ns", "round_trip_ns")] if clock else []
-            if len([int(taken) for taken in told["arrival_ns"]] + clocks) != len(sizes) + len(clocks):
+            times = msgspec.json.decode(body, type=LinkTimes)
+            missing = clock and not {"offset_ns", "round_trip_ns"} <= times.keys()
+            if missing or len(times["arrival_ns"]) != len(sizes):
                 raise ValueError
-            return told
+            return times
 
     def allow(self, content: bytes, signature: bytes) -> list[str]:
-        """Give the device a signed list of blocks to time; the digests of those that it lacks."""
-        with self._reading("Allow"):
-            _, body = self._call("Allow", pack_message({"signature": signature.hex()}, content), _USUAL_S)
-            return [str(digest) for digest in json.loads(bytes(body))]
+        """Send a signed list of blocks to time; returns the digests of those that the device lacks."""
+        with self._decoding("Allow"):
+            _, body = self._call("Allow", pack_message({"signature": signature.hex()}, content), _CALL_S)
+            return msgspec.json.decode(body, type=list[str])
 
     def bench(self, job: Mapping[str, Any], report: Callable[[Any], None]) -> None:
-        """Have the device time blocks, and pass on what it tells, event by event."""
+        """Make the device time blocks; `report` is called with each event of the job."""
         method = self._channel.unary_stream(f"/{SERVICE}/Bench")
         try:
-            for message in method(pack_message({}, json.dumps(job).encode()), timeout=_BENCH_S):
-                with self._reading("Bench"):
-                    event = json.loads(bytes(unpack_message(message)[1]))
-                    report(event)
+            for message in method(pack_message({}, msgspec.json.encode(job)), timeout=_BENCH_S):
+                with self._decoding("Bench"):
+                    report(msgspec.json.decode(unpack_message(message)[1]))
         except grpc.RpcError as error:
-            raise _error(self.name, "Bench", error) from None
+            raise _rpc_error(self.name, "Bench", error) from None
 
     def clock(self, exchanges: int = 20) -> tuple[int, int]:
-        """The device's clock less this one's, and the least round trip, nanoseconds."""
+        """Measure the offset of the device's clock to this one, and the least round trip, nanoseconds."""
         method = self._channel.unary_unary(f"/{SERVICE}/Exchange")
         try:
             return clock_offset([timed_exchange(method) for _ in range(exchanges)])
         except grpc.RpcError as error:
-            raise _error(self.name, "Exchange", error) from None
+            raise _rpc_error(self.name, "Exchange", error) from None
 
     def healthy(self, timeout_s: float = 1.0) -> bool:
-        """Whether the agent answers in time that it serves."""
+        """Return whether the agent reports in time that it is serving."""
         try:
             method = self._channel.unary_unary(f"/{HEALTH}/Check")
             return bool(method(b"", timeout=timeout_s, wait_for_ready=True) == SERVING)
         except grpc.RpcError:
             return False
 
-    def run(self, message: bytes, timeout_s: float) -> bytes:
-        """Send a request to the device, and give the answer that comes back along the chain."""
-        return self.start(message, timeout_s)()
-
     def start(self, message: bytes, timeout_s: float) -> Callable[[], bytes]:
-        """Send a request; what is given back waits for its answer. Raises LostDevice, DeployError."""
+        """Send an inference request; returns a function that waits for the response."""
         call = self._channel.unary_unary(f"/{SERVICE}/Run").future(message, timeout=timeout_s)
 
         def wait() -> bytes:
             try:
                 return bytes(call.result())
             except grpc.RpcError as error:
-                raise _error(self.name, "Run", error) from None
-            except grpc.FutureCancelledError:  # what a future makes of CANCELLED: the device is going
+                raise _rpc_error(self.name, "Run", error) from None
+            except grpc.FutureCancelledError:  # a future's form of CANCELLED: the agent is stopping
                 raise DeviceLostError(self.name, f"device {self.name}: CANCELLED (Run)") from None
 
         return wait
@@ -165,13 +212,13 @@ class AgentClient:
         self._channel.close()
 
     @contextmanager
-    def _reading(self, method: str) -> Iterator[None]:
-        """Say in one line that an answer is none: a device is trusted with its own part, no further."""
+    def _decoding(self, method: str) -> Iterator[None]:
+        """Raise DeployError for a malformed response: its content is not trusted."""
         try:
             yield
-        except (FrameError, KeyError, IndexError, TypeError, ValueError, AttributeError, RecursionError):
+        except _MALFORMED:
             raise DeployError(
-                f"device {self.name}: an answer that cannot be read ({method}): update jmsnas there or here"
+                f"device {self.name}: malformed response ({method}): update jmsnas there or here"
             ) from None
 
     def _call(self, name: str, message: bytes, timeout_s: float) -> tuple[dict[str, Any], memoryview]:
@@ -182,19 +229,19 @@ class AgentClient:
         try:
             return unpack_message(call())
         except grpc.RpcError as error:
-            raise _error(self.name, name, error) from None
+            raise _rpc_error(self.name, name, error) from None
 
 
-def printable(words: str) -> str:
-    """What another device says, for a terminal: at most 300 characters, none of which moves its cursor."""
-    return "".join(letter if letter.isprintable() else "?" for letter in words[:300])
+def printable(text: str) -> str:
+    """Make text of another device safe for a terminal: at most 300 characters, no control characters."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text[:300])
 
 
-def _error(name: str, method: str, error: Any) -> DeployError:
-    code, words = error.code(), printable(error.details() or "")
-    if not words.startswith("device "):  # gRPC's own words: what it tried to reach, and why not
-        words = f"device {name}: {words}"
+def _rpc_error(name: str, method: str, error: Any) -> DeployError:
+    code, text = error.code(), printable(error.details() or "")
+    if not text.startswith("device "):  # gRPC's own text: the address, and the cause
+        text = f"device {name}: {text}"
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-        lost = words.removeprefix("device ").partition(":")[0]
-        return DeviceLostError(lost, f"{words} ({method}, {code.name}). See: jmsnas doctor")
-    return DeployError(f"{words} ({method}, {code.name})")
+        lost = text.removeprefix("device ").partition(":")[0]
+        return DeviceLostError(lost, f"{text} ({method}, {code.name}). See: jmsnas doctor")
+    return DeployError(f"{text} ({method}, {code.name})")

@@ -1,11 +1,11 @@
-"""What U(.) says of each layer on each device, corrected by what was measured there before."""
+"""Calibration of U(.) by deployments: a factor for each latency table, kept in the workspace."""
 
-import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -22,14 +22,24 @@ SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
+class _Calibration:
+    """Content of a calibration file: `terms` ratios gave the `factor` of the table `device`."""
+
+    schema_version: int
+    device: str
+    factor: float
+    terms: int
+
+
+@dataclass(frozen=True, slots=True)
 class CalibratedEstimator:
-    """U(.) of a device, times what a deployment showed."""
+    """U(.) of a device times its calibration factor."""
 
     estimator: Estimator
     factor: float
 
     def predict_s(self, blocks: Sequence[Block]) -> NDArray[np.float64]:
-        """Seconds of each block."""
+        """Predict the latency of each block, seconds."""
         seconds: NDArray[np.float64] = self.factor * self.estimator.predict_s(blocks)
         return seconds
 
@@ -41,51 +51,45 @@ def load_calibrated_estimators(
     warn: Callable[[str], None],
     progress: Progress = no_progress,
 ) -> tuple[dict[str, CalibratedEstimator], dict[str, str]]:
-    """Give each device's U(.) with its calibration, and what it rests on (`jmsnas.origin`).
+    """Load each device's U(.) with its calibration, and the origin of its latencies (`jmsnas.origin`).
 
     Raises EstimatorError where a device has no table, with the command that makes one.
     """
     estimators = load_estimators(topology, space, workspace, 0, progress, warn)
-    found = {
+    calibrated = {
         device.name: CalibratedEstimator(
             estimators[device.name], read_factor(workspace, device.table, device.runtime)
         )
         for device in topology.devices
     }
-    return found, {name: its.origin for name, its in estimators.items()}
+    return calibrated, {name: estimator.origin for name, estimator in estimators.items()}
 
 
 def calibrate(document: dict[str, Any], topology: Topology, workspace: Workspace) -> dict[str, float]:
-    """Keep, for each device's table, the ratio of measured to predicted compute: later predictions use it.
+    """Update the calibration factors by a deployment's ratios of measured to predicted compute time.
 
-    Held terms teach nothing. Devices that share a table and a run time share the median of their ratios.
+    Emulated terms are left out. Devices that share a table and a runtime share the median of their ratios.
+    Returns the factors by table.
     """
-    tables = {device.name: _kept_as(device.table, device.runtime) for device in topology.devices}
+    tables = {device.name: _calibrated_table(device.table, device.runtime) for device in topology.devices}
     ratios: dict[str, list[float]] = {}
     for term in document["terms"]:
         if term["kind"] == "compute" and term["ratio"]:
             ratios.setdefault(tables[term["where"]], []).append(float(term["ratio"]))
     factors = {}
-    for table, found in ratios.items():
-        factors[table] = _factor(workspace, table) * float(np.median(found))
-        write_json(
-            _path(workspace, table),
-            {
-                "schema_version": SCHEMA_VERSION,
-                "device": table,
-                "factor": factors[table],
-                "terms": len(found),
-            },
-        )
+    for table, own in ratios.items():
+        factors[table] = _factor(workspace, table) * float(np.median(own))
+        content = _Calibration(SCHEMA_VERSION, table, factors[table], len(own))
+        write_json(_path(workspace, table), asdict(content))
     return factors
 
 
 def read_factor(workspace: Workspace, table: str, runtime: str = "onnxruntime") -> float:
-    """Read a device's calibration: 1 where there is none. Raises InputError."""
-    return _factor(workspace, _kept_as(table, runtime))
+    """Read the calibration factor of a table; 1 if it has none. Raises InputError."""
+    return _factor(workspace, _calibrated_table(table, runtime))
 
 
-def _kept_as(table: str, runtime: str) -> str:
+def _calibrated_table(table: str, runtime: str) -> str:
     return table if runtime == "onnxruntime" else f"{table}-{runtime}"
 
 
@@ -94,15 +98,14 @@ def _factor(workspace: Workspace, table: str) -> float:
     if not path.exists():
         return 1.0
     try:
-        document = json.loads(path.read_bytes())
-        factor = float(document["factor"])
-        if document["schema_version"] != SCHEMA_VERSION or not 1e-3 < factor < 1e3:
-            raise ValueError
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        content = msgspec.json.decode(path.read_bytes(), type=_Calibration)
+        if content.schema_version != SCHEMA_VERSION or not 1e-3 < content.factor < 1e3:
+            raise ValueError(f"schema {content.schema_version}, factor {content.factor}")
+    except (OSError, ValueError, msgspec.DecodeError) as error:
         raise InputError(
-            f"{path} is no calibration: delete it, and run jmsnas deploy RUN --calibrate again"
+            f"{path} is not a calibration ({error}): delete it, and run jmsnas deploy RUN --calibrate again"
         ) from error
-    return factor
+    return content.factor
 
 
 def _path(workspace: Workspace, table: str) -> Path:

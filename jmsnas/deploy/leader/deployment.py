@@ -1,4 +1,4 @@
-"""A whole deployment as the command line runs it: collect, solve, ship, run, compare."""
+"""Run a deployment: measure links, solve the split, ship parts, send images, re-plan after a device loss."""
 
 import time
 from collections import Counter, deque
@@ -34,48 +34,69 @@ from jmsnas.progress import Progress, no_progress
 from jmsnas.space import SearchSpace
 from jmsnas.topology import Topology
 
-SCHEMA_VERSION = 1
-# Answers that the undivided network gives in torch, and the parts in onnxruntime, may differ by that much.
-TOLERANCE = 1e-4
-_WARM_UP, _TIMEOUT_S, _TRIES = 20, 10.0, 8
+_TIMEOUT_S, _TRIES = 10.0, 8
 
-Array = NDArray[np.float32]
-Say = Callable[[str], None]
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Emulation:
+    """Devices that respond no sooner than predicted, and whether links are paced to their declared rates."""
+
+    devices: frozenset[str] = frozenset()
+    paced: bool = False
 
 
 @dataclass(slots=True)
 class Deployment:
-    """A run on its devices: what was measured of them, the plan that serves, and what it was solved from.
+    """A model deployed on devices.
 
-    `predictors` is U(.) by device, `segments` the network in ONNX. `emulated` devices
-    answer no sooner than that; `paced` links take no less than the network's own say. `served` is what
-    serving adds to U(.) on each device: a call, as it measured it itself, until a rehearsal tells more.
-    `keys` says what runs the parts, where it is not onnxruntime.
+    Attributes
+    ----------
+    run, segments
+        The trained run, and its model exported to ONNX, by segment.
+    leader
+        Connection to the agents.
+    topology
+        Devices in use, and declared links.
+    predictors
+        U(.) by device.
+    emulation
+        Emulated devices and links.
+    runtime_keys
+        Runtime of a device's part, where it is not onnxruntime.
+    overheads
+        Serving overhead by device: that of one call, until `plan` measures it with reference models.
+    links
+        Measured links.
+    planned
+        The shipped split; None before `plan`.
+    lost
+        Devices lost so far.
     """
 
     run: TrainedRun
+    segments: Mapping[str, ExportedModel]
     leader: Leader
     topology: Topology
     predictors: Mapping[str, Predictor]
-    segments: Mapping[str, ExportedModel]
-    log: Say
+    log: Log
+    emulation: Emulation
+    runtime_keys: Mapping[str, RuntimeKey]
+    overheads: dict[str, ServingOverhead]
     links: dict[tuple[str, str], MeasuredLink] = field(default_factory=dict)
     planned: PlannedSplit | None = None
     lost: list[str] = field(default_factory=list)
-    emulated: frozenset[str] = frozenset()
-    paced: bool = False
-    served: dict[str, ServingOverhead] = field(default_factory=dict)
-    keys: Mapping[str, RuntimeKey] = field(default_factory=dict)
 
-    def plan(self, cuts: Sequence[int] | None = None, rehearsed: bool = True) -> PlannedSplit:
-        """Measure the links that are not known yet, solve for the split, rehearse it, ship it.
+    def plan(self, cuts: Sequence[int] | None = None, measure_overhead: bool = True) -> PlannedSplit:
+        """Measure the links not known yet, solve the split, measure the serving overhead, ship the parts.
 
-        A rehearsal takes seconds, and is left out where something is held back: it would learn that.
+        Measuring the overhead takes seconds, and is skipped for an emulation, whose delays it would include.
 
         Raises
         ------
-        LostDevice
-            When a device does not answer.
+        DeviceLostError
+            When a device does not respond.
         TargetError
             When the policy allows no split.
         """
@@ -84,29 +105,32 @@ class Deployment:
         sizes = link_probe_sizes(space, self.topology)
         new = [pair for pair in pairs if pair not in self.links]
         self.links |= self.leader.measure_links(new, sizes)
-        links = self._as_paced() if self.paced else self.links
-        solved = solve_split(space, self.topology, self.predictors, links, cuts, self.served)
-        solved = with_keys(solved, self.keys)
-        if rehearsed and not self.emulated and not self.paced:
-            solved = self._rehearse(solved, space)
-        solved = with_emulated_latency(solved, self.emulated, self.paced)
-        self.leader.ship(solved.part_specs, self.segments, self.log)
-        self.planned = solved
-        return solved
+        emulated = self.emulation.devices or self.emulation.paced
+        links = self._declared_links() if self.emulation.paced else self.links
+        split = solve_split(space, self.topology, self.predictors, links, cuts, self.overheads)
+        split = with_runtime_keys(split, self.runtime_keys)
+        if measure_overhead and not emulated:
+            split = self._with_measured_overhead(split, space)
+        split = with_emulated_latency(split, self.emulation)
+        self.leader.ship(split.part_specs, self.segments, self.log)
+        self.planned = split
+        return split
 
-    def _rehearse(self, solved: PlannedSplit, space: SearchSpace) -> PlannedSplit:
-        """Predict the split anew, by what serving reference networks taught."""
-        references = reference_models(space, self.run.blocks, solved.part_specs, self.predictors)
+    def _with_measured_overhead(self, split: PlannedSplit, space: SearchSpace) -> PlannedSplit:
+        """Measure the serving overhead with reference models, and predict the split again."""
+        references = reference_models(space, self.run.blocks, split.part_specs, self.predictors)
         if not references:
-            return solved
-        self.log("rehearsing the split with networks of the same geometry")
-        served, self.links = measure_serving_overhead(self.leader, solved.part_specs, references, self.links)
-        self.served |= served
-        again = repredict(space, solved, self.predictors, self.links, self.served)
-        return replace(again, part_specs=solved.part_specs)
+            return split
+        self.log("measuring the serving overhead with reference models of the same geometry")
+        overheads, self.links = measure_serving_overhead(
+            self.leader, split.part_specs, references, self.links
+        )
+        self.overheads |= overheads
+        again = repredict(space, split, self.predictors, self.links, self.overheads)
+        return replace(again, part_specs=split.part_specs)
 
-    def _as_paced(self) -> dict[tuple[str, str], MeasuredLink]:
-        """Give the links as the network declares them."""
+    def _declared_links(self) -> dict[tuple[str, str], MeasuredLink]:
+        """Return the links with the rates and delays of the topology file, and the measured clock offsets."""
         return {
             (link.source, link.target): replace(
                 self.links[link.source, link.target],
@@ -119,134 +143,129 @@ class Deployment:
         }
 
     def replan(self) -> None:
-        """Do without the devices that are lost. Raises DeployError when the first one is, or all are."""
+        """Plan again without lost devices. Raises DeployError when the first device or all are lost."""
         lost = self.leader.lost()
         if not lost:
-            return  # it is back: its part was on its disk
-        self.log(f"lost: {', '.join(lost)}; solving again without")
+            return  # the device is back, with its part from its disk
+        self.log(f"lost: {', '.join(lost)}; solving the split again without")
         first = self.topology.devices[0].name
         if first in lost or len(lost) == len(self.topology.devices):
-            raise DeployError(f"device {first} is lost, where the images are: nothing can go on")
+            raise DeployError(f"device {first} is lost, which receives the images: cannot continue")
         self.leader.drop(lost)
         self.lost += lost
         self.topology = without_devices(self.topology, lost)
-        self.plan(rehearsed=False)
+        self.plan(measure_overhead=False)
 
 
-def with_emulated_latency(solved: PlannedSplit, emulated: frozenset[str], paced: bool) -> PlannedSplit:
-    """Have emulated devices and paced links take as long as was predicted of them."""
-    rates = {(link.source, link.target): link for link in solved.topology.links}
+def with_emulated_latency(split: PlannedSplit, emulation: Emulation) -> PlannedSplit:
+    """Make the parts of emulated devices, and paced links, take as long as predicted."""
+    links = {(link.source, link.target): link for link in split.topology.links}
     part_specs = []
-    for part_spec in solved.part_specs:
-        links = [rates[part_spec.device, target.device] for target in part_spec.next_hops]
-        targets = tuple(
-            replace(target, pace_bps=link.capacity_bps, pace_delay_s=link.delay_s) if paced else target
-            for target, link in zip(part_spec.next_hops, links, strict=True)
-        )
-        part_specs.append(
-            replace(
-                part_spec,
-                next_hops=targets,
-                hold_s=solved.tau_s[part_spec.device] if part_spec.device in emulated else 0.0,
+    for part in split.part_specs:
+        hops = part.next_hops
+        if emulation.paced:
+            own = [links[part.device, hop.device] for hop in hops]
+            hops = tuple(
+                replace(hop, pace_bps=link.capacity_bps, pace_delay_s=link.delay_s)
+                for hop, link in zip(hops, own, strict=True)
             )
-        )
-    return replace(solved, part_specs=tuple(part_specs))
+        hold_s = split.tau_s[part.device] if part.device in emulation.devices else 0.0
+        part_specs.append(replace(part, next_hops=hops, hold_s=hold_s))
+    return replace(split, part_specs=tuple(part_specs))
 
 
-def with_keys(solved: PlannedSplit, keys: Mapping[str, RuntimeKey]) -> PlannedSplit:
-    """Have devices run their pieces as U(.) was profiled on them."""
-    part_specs = (
-        replace(part_spec, key=keys.get(part_spec.device, part_spec.key)) for part_spec in solved.part_specs
-    )
-    return replace(solved, part_specs=tuple(part_specs))
+def with_runtime_keys(split: PlannedSplit, keys: Mapping[str, RuntimeKey]) -> PlannedSplit:
+    """Set the runtime of each device's part, where `keys` has one."""
+    part_specs = (replace(part, key=keys.get(part.device, part.key)) for part in split.part_specs)
+    return replace(split, part_specs=tuple(part_specs))
 
 
 def prepare_deployment(
     run: TrainedRun,
     leader: Leader,
-    topology: Topology,
     predictors: Mapping[str, Predictor],
     cache: Path,
-    log: Say = lambda text: None,
-    emulated: frozenset[str] = frozenset(),
-    paced: bool = False,
+    log: Log = lambda text: None,
+    emulation: Emulation = Emulation(),  # noqa: B008 - frozen
     torch: Mapping[str, RuntimeChoice] | None = None,
 ) -> Deployment:
-    """Make a deployment; `plan` measures, solves and ships.
+    """Export a run's model, and prepare its deployment on the run's topology; call `plan` next.
 
-    `cache` is where exports are kept; `torch` has the devices whose parts it runs.
+    `cache` is the folder of exports; `torch` has the devices whose parts run under torch.
     """
-    told, torch = leader.collect(), torch or {}
-    call_s = {name: float(told[name]["call_s"]) for name in told}
-    call_s |= {name: serving.call_s for name, serving in torch.items()}
-    segments = export_segments(run, cache)
+    torch = torch or {}
+    call_s = {name: info.call_s for name, info in leader.describe().items()}
+    call_s |= {name: choice.call_s for name, choice in torch.items()}
     return Deployment(
-        run,
-        leader,
-        topology,
-        predictors,
-        segments,
-        log,
-        emulated=emulated,
-        paced=paced,
-        served={name: ServingOverhead(seconds) for name, seconds in call_s.items() if name not in emulated},
-        keys={name: serving.key for name, serving in torch.items()},
+        run=run,
+        segments=export_segments(run, cache),
+        leader=leader,
+        topology=run.topology,
+        predictors=predictors,
+        log=log,
+        emulation=emulation,
+        runtime_keys={name: choice.key for name, choice in torch.items()},
+        overheads={
+            name: ServingOverhead(seconds)
+            for name, seconds in call_s.items()
+            if name not in emulation.devices
+        },
     )
 
 
 def export_segments(run: TrainedRun, cache: Path) -> dict[str, ExportedModel]:
-    """Export a run's network: as one chain, or as trunk, branches and tail; kept in `cache`."""
-    found: dict[str, ExportedModel] = {}
+    """Export a run's model to ONNX, as one chain, or as trunk, branches and tail; kept in `cache`."""
+    exported: dict[str, ExportedModel] = {}
     shape: tuple[int, ...] = (1, *run.space.input_shape)
     for name, layers in segment_layers(run.space).items():
         if name.startswith("branch"):
-            shape = found["trunk"].shapes[-1]
-        found[name] = cached_export(nn.Sequential(*(run.module[n] for n in layers)), shape, cache)
-        found[name] = replace(found[name], blocks=tuple(run.blocks[n] for n in layers))
-        shape = found[name].shapes[-1]
-    return found
+            shape = exported["trunk"].shapes[-1]
+        module = nn.Sequential(*(run.module[n] for n in layers))
+        blocks = tuple(run.blocks[n] for n in layers)
+        exported[name] = replace(cached_export(module, shape, cache), blocks=blocks)
+        shape = exported[name].shapes[-1]
+    return exported
 
 
 def run_images(
     deployment: Deployment,
-    images: Sequence[Array],
+    images: Sequence[NDArray[np.float32]],
     window: int,
     replan: bool = False,
     encoding: ImageEncoding = ImageEncoding(),  # noqa: B008 - frozen
     progress: Progress = no_progress,
 ) -> list[Response]:
-    """Send images, `window` under way at once, and give their answers in order.
+    """Send images, at most `window` in flight, and return the responses in order.
 
     Parameters
     ----------
     replan
-        When a device is lost, solve again without it and send what was not answered once more; else the
-        error is raised.
+        When a device is lost, plan again without it and repeat the failed requests, instead of raising.
 
     Raises
     ------
-    LostDevice, DeployError
-        When a device is lost and `replan` is not wanted, or an image fails again and again.
+    DeviceLostError, DeployError
+        When a device is lost without `replan`, or an image fails more than eight times.
     """
-    answers: dict[int, Response] = {}
+    responses: dict[int, Response] = {}
     tries: Counter[int] = Counter()
-    left, under_way = deque(range(len(images))), deque[tuple[int, int, Callable[[], Response]]]()
-    while left or under_way:
-        while left and len(under_way) < window:
-            n = left.popleft()
+    waiting, in_flight = deque(range(len(images))), deque[tuple[int, int, Callable[[], Response]]]()
+    while waiting or in_flight:
+        while waiting and len(in_flight) < window:
+            n = waiting.popleft()
             epoch, wait = deployment.leader.epoch, deployment.leader.start(images[n], _TIMEOUT_S, encoding)
-            under_way.append((n, epoch, wait))
-        n, epoch, wait = under_way.popleft()
+            in_flight.append((n, epoch, wait))
+        n, epoch, wait = in_flight.popleft()
         try:
-            answers[n] = wait()
-            progress(len(answers), len(images), "images")
+            responses[n] = wait()
+            progress(len(responses), len(images), "images")
         except DeployError as error:
             tries[n] += 1
             if not replan or tries[n] > _TRIES:
                 raise
-            left.appendleft(n)
-            # Others that were under way by the lost plan fail too: one new plan is enough.
+            waiting.appendleft(n)
+            # Other requests in flight by the same plan fail too: plan once.
             if isinstance(error, DeviceLostError) and epoch == deployment.leader.epoch:
                 deployment.replan()
             time.sleep(0.05 * tries[n])
-    return [answers[n] for n in range(len(images))]
+    return [responses[n] for n in range(len(images))]

@@ -1,7 +1,7 @@
-"""The leader: it collects devices and links, ships the parts, and sends images through.
+"""Leader of a deployment: measure devices and links, ship the parts, send images.
 
-Plans are numbered. A request names its plan and is run by parts of that plan alone, on every device; the
-leader sends by a new plan only after all devices have it ready. So an answer is always of one plan.
+Plans are numbered. A request carries its plan's number, and only parts of that plan run it, on every device;
+the leader sends by a new plan after all devices have loaded it. So a response always belongs to one plan.
 """
 
 import hashlib
@@ -18,7 +18,7 @@ import numpy as np
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from numpy.typing import NDArray
 
-from jmsnas.deploy.leader.agent_client import AgentClient, DeviceLostError
+from jmsnas.deploy.leader.agent_client import AgentClient, AgentInfo, DeviceLostError
 from jmsnas.deploy.parts.export import ExportedModel
 from jmsnas.deploy.parts.manifest import Blob, blob_list_bytes, manifest_bytes, sign
 from jmsnas.deploy.parts.shipment import PartSpec, Shipment, make_shipments
@@ -35,17 +35,17 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Response:
-    """What came back: logits, the devices it was at, and the seconds until it was back."""
+    """Response to an image: logits, timing of each device on its way, plan number, round trip in seconds."""
 
     logits: NDArray[np.float32]
     trail: tuple[DeviceSpan, ...]
     epoch: int
-    seconds: float
+    round_trip_s: float
 
 
 @dataclass(frozen=True, slots=True)
 class ImageEncoding:
-    """The raw image on the wire: `u1` is `scale * value + zero`, `f4` as it is."""
+    """Encoding of the raw image on the wire: `u1` is uint8 with `scale * value + zero`, `f4` float32."""
 
     dtype: WireDtype = "f4"
     scale: float = 1.0
@@ -53,7 +53,10 @@ class ImageEncoding:
 
 
 class Leader:
-    """The leader of a deployment; `close` it."""
+    """Leader of a deployment: a client of every agent, and the number of the current plan.
+
+    `plain` connects without TLS. Call `close` at the end.
+    """
 
     def __init__(self, certs: Path, agents: Mapping[str, AgentAddress], plain: bool = False) -> None:
         self.agents = dict(agents)
@@ -65,48 +68,44 @@ class Leader:
         self._fingerprint = fingerprint(own.certificate_pem)
         self.clients = {name: AgentClient(address, self._identity) for name, address in agents.items()}
         self._lock = threading.Lock()
-        self._plan: tuple[int, str] = (0, "")  # epoch, first device: read and swapped together
+        self._plan: tuple[int, str] = (0, "")  # number and first device, replaced together
 
     @property
     def epoch(self) -> int:
-        """Number of the plan that requests are sent by; 0 before the first."""
+        """Number of the current plan; 0 before the first."""
         return self._plan[0]
 
-    def collect(self) -> dict[str, dict[str, Any]]:
-        """Ask every device what it is. Raises LostDevice."""
-        return self._each(lambda peer: peer.describe())
+    def describe(self) -> dict[str, AgentInfo]:
+        """Request the description of every device. Raises DeviceLostError."""
+        return self._each(AgentClient.describe)
 
     def lost(self) -> list[str]:
-        """Devices that do not answer within a second that they serve."""
-        answers = self._each(lambda peer: peer.healthy())
-        return [name for name, healthy in answers.items() if not healthy]
+        """Return the devices that do not pass a health check within a second."""
+        health = self._each(AgentClient.healthy)
+        return [name for name, healthy in health.items() if not healthy]
 
     def measure_links(
         self, pairs: Sequence[tuple[str, str]], sizes: Sequence[int], rounds: int = 15
     ) -> dict[tuple[str, str], MeasuredLink]:
-        """Measure links in turn, a message at a time, unawaited as requests are. Raises LostDevice."""
-        boots = {name: told.get("boot", "") for name, told in self.collect().items()}
+        """Measure links in turn, one message at a time, like requests. Raises DeviceLostError."""
+        boots = {name: info.boot for name, info in self.describe().items()}
         sizes = sorted(set(sizes))
-        # The first of each opens the connection and compares the clocks.
+        # The first message of each link opens the connection and compares the clocks.
         clocks = {(a, b): self.clients[a].link(self.agents[b], sizes, clock=True) for a, b in pairs}
-        taken: dict[tuple[str, str], list[list[int]]] = {pair: [] for pair in pairs}
+        arrival_ns: dict[tuple[str, str], list[list[int]]] = {pair: [] for pair in pairs}
         for _ in range(rounds):
-            found = {pair: list[int]() for pair in pairs}
+            row_ns = {pair: list[int]() for pair in pairs}
             for size in sizes:
                 for source, target in pairs:
-                    told = self.clients[source].link(self.agents[target], [size])
-                    found[source, target] += told["arrival_ns"]
+                    times = self.clients[source].link(self.agents[target], [size])
+                    row_ns[source, target] += times["arrival_ns"]
             for pair in pairs:
-                taken[pair].append(found[pair])
+                arrival_ns[pair].append(row_ns[pair])
         return {
-            pair: fit_measured_link(
-                pair,
-                sizes,
-                taken[pair],
-                clocks[pair],
-                bool(boots[pair[0]]) and boots[pair[0]] == boots[pair[1]],
+            (a, b): fit_measured_link(
+                (a, b), sizes, arrival_ns[a, b], clocks[a, b], bool(boots[a]) and boots[a] == boots[b]
             )
-            for pair in pairs
+            for a, b in pairs
         }
 
     def ship(
@@ -115,35 +114,35 @@ class Leader:
         segments: Mapping[str, ExportedModel],
         log: Callable[[str], None] = lambda text: None,
     ) -> dict[str, int]:
-        """Ship a plan, wait until every device has it ready, send by it from then on, and end older ones.
+        """Ship a plan, wait until every device has loaded it, make it current, and remove older plans.
 
         Returns
         -------
-        Bytes of blobs that had to travel, by device.
+        Bytes of blobs sent, by device.
 
         Raises
         ------
-        LostDevice, DeployError
-            When a device is lost or refuses its part; the plan before goes on.
+        DeviceLostError, DeployError
+            When a device is lost or refuses its part; the previous plan stays current.
         """
-        used = [part_spec.device for part_spec in part_specs]
-        epochs = self._each(lambda peer: peer.epoch(self._key.public_key()), used)
+        used = [part.device for part in part_specs]
+        epochs = self._each(lambda client: client.epoch(self._key.public_key()), used)
         epoch = max([self.epoch, *epochs.values()]) + 1
-        made = make_shipments(part_specs, segments, self.agents, self._cluster, self._fingerprint, epoch)
-        sent = self._each(lambda peer: self._send(peer, made[peer.name]), used)
-        self._each(lambda peer: peer.stage(epoch), used)
+        shipped = make_shipments(part_specs, segments, self.agents, self._cluster, self._fingerprint, epoch)
+        sent = self._each(lambda client: self._send(client, shipped[client.name]), used)
+        self._each(lambda client: client.stage(epoch), used)
         with self._lock:
             self._plan = epoch, part_specs[0].device
-        # What is under way by the plan before, another leader's perhaps, may end; older ones have ended.
-        self._each(lambda peer: peer.retire(epochs[peer.name] or epoch), used)
-        log(f"plan {epoch}: {sum(sent.values())} bytes of parts sent, all others were there")
+        # The previous plan, perhaps of another leader, stays loaded for requests in flight; older ones go.
+        self._each(lambda client: client.retire(epochs[client.name] or epoch), used)
+        log(f"plan {epoch}: {sum(sent.values())} bytes of parts sent, the rest was cached on the devices")
         return sent
 
-    def _send(self, peer: AgentClient, shipment: Shipment) -> int:
+    def _send(self, client: AgentClient, shipment: Shipment) -> int:
         content = manifest_bytes(shipment.manifest)
-        missing = set(peer.offer(content, sign(content, self._key))) & set(shipment.blobs)
+        missing = set(client.offer(content, sign(content, self._key))) & set(shipment.blobs)
         for digest in missing:
-            peer.put(digest, shipment.blobs[digest])
+            client.put(digest, shipment.blobs[digest])
         return sum(len(shipment.blobs[digest]) for digest in missing)
 
     def start(
@@ -153,39 +152,39 @@ class Leader:
         encoding: ImageEncoding = ImageEncoding(),  # noqa: B008 - frozen
         request: str = "",
     ) -> Callable[[], Response]:
-        """Send an image by the newest plan; what is given back waits for the answer.
+        """Send an image by the current plan; returns a function that waits for the response.
 
         Parameters
         ----------
         x
             (1, channels, height, width) float32.
         timeout_s
-            The answer, or an error, comes within it.
+            The response, or an error, arrives within it.
         encoding
             Of the raw image on the wire.
         request
-            32 hexadecimal digits: the same request again gets the same answer; a new one where empty.
+            Identifier of 32 hexadecimal digits: a repeated request gets the same response. Empty: a new one.
         """
         epoch, first = self._plan
         if not epoch:
-            raise DeployError("no plan was shipped yet: ship one first")
+            raise DeployError("no plan was shipped yet: call ship() first")
         values, scale, zero = encode_tensor(x, encoding.dtype, encoding.scale, encoding.zero)
         request = request or secrets.token_hex(16)
-        header = TensorHeader(request, epoch, encoding.dtype, x.shape, scale, zero)
-        began = time.monotonic()
-        wait = self.clients[first].start(pack_tensor(header, raw_bytes(values)), timeout_s)
+        own = TensorHeader(request, epoch, encoding.dtype, x.shape, scale, zero)
+        started_s = time.monotonic()
+        wait = self.clients[first].start(pack_tensor(own, raw_bytes(values)), timeout_s)
 
-        def answer() -> Response:
+        def wait_for_response() -> Response:
             try:
-                found, body = unpack_tensor(wait())
+                header, body = unpack_tensor(wait())
             except FrameError:
-                raise DeployError(f"device {first}: an answer that cannot be read (Run)") from None
-            seconds = time.monotonic() - began
-            if (found.id, found.epoch) != (request, epoch):
-                raise DeployError(f"device {first} answered another request than was sent")
-            return Response(decode_tensor(found, body), found.trail, epoch, seconds)
+                raise DeployError(f"device {first}: malformed response (Run)") from None
+            round_trip_s = time.monotonic() - started_s
+            if (header.id, header.epoch) != (request, epoch):
+                raise DeployError(f"device {first} responded to a different request")
+            return Response(decode_tensor(header, body), header.trail, epoch, round_trip_s)
 
-        return answer
+        return wait_for_response
 
     def infer(
         self,
@@ -193,42 +192,45 @@ class Leader:
         timeout_s: float = 10.0,
         encoding: ImageEncoding = ImageEncoding(),  # noqa: B008
     ) -> Response:
-        """Send an image and wait for its answer. Raises LostDevice, DeployError."""
+        """Send an image, (1, C, H, W) float32, and wait for the response.
+
+        Raises DeviceLostError, DeployError.
+        """
         return self.start(x, timeout_s, encoding)()
 
     def time_blocks(
         self, device: str, models: Sequence[bytes], job: Mapping[str, Any], report: Callable[[Any], None]
     ) -> None:
-        """Have a device time blocks, ONNX files that it gets by digest; see `deploy.agent.remote_timing`.
+        """Make a device time blocks, given as ONNX files; see `jmsnas.deploy.agent.remote_timing`.
 
-        Raises LostDevice, DeployError.
+        Raises DeviceLostError, DeployError.
         """
-        peer = self.clients[device]
+        client = self.clients[device]
         digests = [hashlib.sha256(model).hexdigest() for model in models]
         by_digest = dict(zip(digests, models, strict=True))
         content = blob_list_bytes([Blob(digest, len(model)) for digest, model in by_digest.items()])
-        for digest in set(peer.allow(content, sign(content, self._key))) & set(by_digest):
-            peer.put(digest, by_digest[digest])
-        peer.bench({**job, "models": digests}, report)
+        for digest in set(client.allow(content, sign(content, self._key))) & set(by_digest):
+            client.put(digest, by_digest[digest])
+        client.bench({**job, "models": digests}, report)
 
     def drop(self, names: Sequence[str]) -> None:
-        """Do without these devices."""
+        """Disconnect these devices."""
         for name in names:
             self.clients.pop(name).close()
             del self.agents[name]
 
     def close(self) -> None:
-        """Close all channels; the agents go on."""
-        for peer in self.clients.values():
-            peer.close()
+        """Close all channels; the agents keep running."""
+        for client in self.clients.values():
+            client.close()
 
     def _each(self, call: Callable[[AgentClient], T], names: Sequence[str] | None = None) -> dict[str, T]:
-        """Call every device at the same time; the first error is raised after all have ended."""
-        peers = [self.clients[name] for name in (self.clients if names is None else dict.fromkeys(names))]
-        with ThreadPoolExecutor(max(1, len(peers))) as pool:
-            calls = {peer.name: pool.submit(call, peer) for peer in peers}
+        """Call every device in parallel; the first error is raised after all calls have ended."""
+        clients = [self.clients[name] for name in (self.clients if names is None else dict.fromkeys(names))]
+        with ThreadPoolExecutor(max(1, len(clients))) as pool:
+            calls = {client.name: pool.submit(call, client) for client in clients}
         errors = [error for future in calls.values() if (error := future.exception())]
-        # A lost device says more than what others saw of it.
+        # A lost device is the cause of errors on its neighbours.
         for error in sorted(errors, key=lambda error: not isinstance(error, DeviceLostError)):
             raise error
         return {name: future.result() for name, future in calls.items()}

@@ -1,7 +1,8 @@
-"""Prediction beside measurement: each term of equations (1) and (2), from what the answers' trails say."""
+"""Measured terms of equations (1) and (2), compared with their predictions."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +16,11 @@ Links = Mapping[tuple[str, str], MeasuredLink]
 
 @dataclass(frozen=True, slots=True)
 class MeasuredTerm:
-    """One term: `compute` on a device, `send` over a link, or `wait` for the processor, which (1) has not.
+    """One latency term: `compute` on a device, `send` over a link, or `wait` for a busy processor.
 
-    `predicted_s` is None for what is not predicted; `held` says that an emulated device or link was held
-    back, so that the figure is no measurement and enters no error.
+    Seconds are the median and the 5th and 95th percentile over requests. `predicted_s` is None for `wait`,
+    which equation (1) does not have. `held`: the device or link is emulated, so the term is no measurement
+    and enters no error.
     """
 
     kind: str
@@ -31,96 +33,109 @@ class MeasuredTerm:
 
     @property
     def ratio(self) -> float | None:
-        """Measured over predicted; None where there is nothing to compare."""
+        """Measured over predicted; None for an emulated term or one without a prediction."""
         return self.measured_s / self.predicted_s if self.predicted_s and not self.held else None
 
 
-def measured_term(
-    kind: str, where: str, predicted_s: float | None, seconds: NDArray[np.float64], held: bool = False
-) -> MeasuredTerm:
-    """Make a term from what each request took: median, 5th and 95th percentile."""
-    low, median, high = (float(q) for q in np.quantile(seconds, (0.05, 0.5, 0.95)))
-    return MeasuredTerm(kind, where, predicted_s, median, low, high, held)
+class HopTiming(NamedTuple):
+    """Timing of a request on one device: seconds since the first device received the image.
 
+    `source` sent the input at `sent_s`; it is empty on the first device.
+    """
 
-HopTiming = tuple[str, str, float, float, float, float]
-"""Source, device; sent, received, begun, ended: seconds since the first device had the image."""
+    source: str
+    device: str
+    sent_s: float
+    received_s: float
+    begun_s: float
+    ended_s: float
 
 
 def hop_timings(trail: Sequence[DeviceSpan], links: Links) -> list[HopTiming]:
-    """Read a trail, one leg for each stop; the first has no source.
+    """Convert a response's trail to seconds of one clock, one entry for each device it lists.
 
-    Clocks of neighbours are set right by the offsets of their links. On a mesh the trail goes once over each
-    branch: a child's stop is followed by that of the device where branches are joined.
+    Clocks of neighbours are corrected by the measured offsets of their links. On a mesh the trail lists one
+    branch after the other: an entry of a child is followed by one of the device that joins the branches.
     """
-    found, offset_ns = [], {trail[0][0]: 0}
-    last = {trail[0][0]: trail[0]}
-    origin = trail[0][1]
-    for n, (device, received, begun, ended) in enumerate(trail):
+    timings: list[HopTiming] = []
+    first, origin_ns, _, _ = trail[0]
+    offset_ns = {first: 0}
+    sent_s = {"": 0.0}
+    for n, (device, received_ns, begun_ns, ended_ns) in enumerate(trail):
         source = "" if n == 0 else _source(trail, n, links)
         if source:
             offset_ns[device] = offset_ns[source] + links[source, device].offset_ns
-        own = offset_ns[device] + origin
-        sent = (last[source][3] - offset_ns[source] - origin) * 1e-9 if source else 0.0
-        last[device] = trail[n]
-        found.append(
-            (source, device, sent, (received - own) * 1e-9, (begun - own) * 1e-9, (ended - own) * 1e-9)
-        )
-    return found
+        zero_ns = offset_ns[device] + origin_ns
+        received_s, begun_s, ended_s = ((ns - zero_ns) * 1e-9 for ns in (received_ns, begun_ns, ended_ns))
+        timings.append(HopTiming(source, device, sent_s[source], received_s, begun_s, ended_s))
+        sent_s[device] = ended_s
+    return timings
 
 
 def _source(trail: Sequence[DeviceSpan], n: int, links: Links) -> str:
-    """Whose output came to stop n: the nearest stop before it that has a link there."""
-    for stop in reversed(trail[:n]):
-        if (stop[0], trail[n][0]) in links:
-            return stop[0]
-    raise KeyError(trail[n][0])
+    """Return the device that sent the input of entry n: the nearest one before it with a link there."""
+    target, *_ = trail[n]
+    for device, *_ in reversed(trail[:n]):
+        if (device, target) in links:
+            return device
+    raise KeyError(target)
 
 
-def measured_latency_s(answer: Response, links: Links) -> float:
-    """T as equations (1) and (2) count it: from the image's arrival at the first device to the result."""
-    return max(leg[5] for leg in hop_timings(answer.trail, links))
+def end_s(timings: Sequence[HopTiming]) -> float:
+    """Return T of one request, seconds: from the arrival of the image at the first device to the result."""
+    return max(timing.ended_s for timing in timings)
+
+
+def measured_latency_s(response: Response, links: Links) -> float:
+    """Return T of a response as equations (1) and (2) count it, seconds."""
+    return end_s(hop_timings(response.trail, links))
 
 
 def measured_terms(
-    answers: Sequence[Response],
+    responses: Sequence[Response],
     links: Links,
     tau_s: Mapping[str, float],
     epsilon_s: Mapping[tuple[str, str], float],
     held: Sequence[str] = (),
     paced: Sequence[tuple[str, str]] = (),
 ) -> tuple[MeasuredTerm, ...]:
-    """Give each term's median over the answers, beside what was predicted, in the order of the first trail.
+    """Compute every term's median over the responses, in the order of the first trail.
 
     Parameters
     ----------
-    answers
-        Of one plan.
+    responses
+        Responses of one plan.
     links
-        As measured.
+        Measured links; only the clock offsets are used.
     tau_s, epsilon_s
-        Predicted, by device and by link.
+        Predicted seconds, by device and by link.
     held, paced
-        Devices and links that were held back.
+        Emulated devices and links.
     """
-    all_legs = [hop_timings(answer.trail, links) for answer in answers]
-    seen: dict[str, None] = {}
+    requests = [hop_timings(response.trail, links) for response in responses]
+    computed: set[str] = set()
     terms: list[MeasuredTerm] = []
-    for n, (source, device, *_) in enumerate(all_legs[0]):
-        rows = np.array([found[n][2:] for found in all_legs])
+    for n, (source, device, *_) in enumerate(requests[0]):
+        sent_s, received_s, begun_s, ended_s = np.array([timings[n][2:] for timings in requests]).T
         if source:
-            predicted = epsilon_s.get((source, device))
-            where = f"{source} -> {device}"
+            pair = (source, device)
             terms.append(
-                measured_term("send", where, predicted, rows[:, 1] - rows[:, 0], (source, device) in paced)
+                _term(
+                    "send", f"{source} -> {device}", epsilon_s.get(pair), received_s - sent_s, pair in paced
+                )
             )
-        if device not in seen:
-            seen[device] = None
-            # At a join the wait of the branch that came last: the others waited for it.
-            own = [[leg for leg in found if leg[1] == device] for found in all_legs]
-            waited = np.array([min(leg[4] - leg[3] for leg in found) for found in own])
-            terms.append(measured_term("wait", device, None, waited))
-            terms.append(
-                measured_term("compute", device, tau_s.get(device), rows[:, 3] - rows[:, 2], device in held)
-            )
+        if device not in computed:
+            computed.add(device)
+            # At a join, the wait of the branch that arrived last: the others waited for it.
+            own = [[timing for timing in timings if timing.device == device] for timings in requests]
+            wait_s = np.array([min(timing.begun_s - timing.received_s for timing in one) for one in own])
+            terms.append(_term("wait", device, None, wait_s))
+            terms.append(_term("compute", device, tau_s.get(device), ended_s - begun_s, device in held))
     return tuple(terms)
+
+
+def _term(
+    kind: str, where: str, predicted_s: float | None, seconds: NDArray[np.float64], held: bool = False
+) -> MeasuredTerm:
+    low, median, high = (float(q) for q in np.quantile(seconds, (0.05, 0.5, 0.95)))
+    return MeasuredTerm(kind, where, predicted_s, median, low, high, held)

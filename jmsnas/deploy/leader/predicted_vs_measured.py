@@ -1,4 +1,4 @@
-"""Prediction beside measurement of a whole deployment, and whether it answers as the undivided network."""
+"""Compare predicted and measured latency of a deployment, and its outputs with those of the whole model."""
 
 import time
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from jmsnas.progress import Progress, no_progress
 from jmsnas.topology import Topology
 
 SCHEMA_VERSION = 1
-# Answers that the undivided network gives in torch, and the parts in onnxruntime, may differ by that much.
+# Largest difference of a logit between the undivided model in torch and the parts in onnxruntime.
 TOLERANCE = 1e-4
 _WARM_UP = 20
 
@@ -28,9 +28,9 @@ Array = NDArray[np.float32]
 
 
 def choose_image_encoding(pixels: Array, topology: Topology) -> ImageEncoding:
-    """Choose how raw images travel: float32, or the uint8 grid that they are on.
+    """Choose the wire encoding of raw images: float32, or uint8 on the grid of the pixel values.
 
-    Images that are on no grid of 256 values get the affine one over their range.
+    Values on no grid of 256 steps are quantised over their range.
     """
     if topology.input_encoding != "uint8":
         return ImageEncoding()
@@ -38,21 +38,21 @@ def choose_image_encoding(pixels: Array, topology: Topology) -> ImageEncoding:
     low, high = float(values[0]), float(values[-1])
     steps = np.diff(values)
     scale = float(steps.min()) if len(steps) else 1.0
-    places = (values - low) / scale
-    if len(values) > 256 or places[-1] > 255.5 or not np.allclose(np.rint(places), places, atol=1e-3):
+    levels = (values - low) / scale
+    if len(values) > 256 or levels[-1] > 255.5 or not np.allclose(np.rint(levels), levels, atol=1e-3):
         scale = (high - low) / 255 or 1.0
     return ImageEncoding("u1", scale, low)
 
 
 def run_undivided(run: TrainedRun, pixels: Array) -> Array:
-    """Logits of the undivided network, in torch."""
+    """Compute the logits of the undivided model, in torch."""
     with torch.inference_mode():
         logits: Array = run.module(torch.from_numpy(pixels)).numpy()
     return logits
 
 
 def quantise_images(pixels: Array, encoding: ImageEncoding) -> Array:
-    """Give images as the first layer gets them."""
+    """Round images to the values that the first layer receives after decoding."""
     if encoding.dtype != "u1":
         return pixels
     scale, zero = np.float32(encoding.scale), np.float32(encoding.zero)
@@ -67,36 +67,36 @@ def measure_deployment(
     requests: int,
     progress: Progress = no_progress,
 ) -> tuple[dict[str, Any], list[Response]]:
-    """Run images through, one by one and pipelined, and put prediction beside measurement.
+    """Send images one by one and pipelined, and compare every predicted term with its measurement.
 
     Parameters
     ----------
     pixels, labels
         (count, channels, height, width) float32, and their classes.
     requests
-        How many are sent one by one to be timed; all are sent pipelined.
+        Number of timed requests sent one by one; all images are sent pipelined.
 
     Returns
     -------
-    A document with every term, and the answers that were timed.
+    The content of `deploy.json` without its timeline, and the responses of the timed requests.
 
     Raises
     ------
-    LostDevice, DeployError
+    DeviceLostError, DeployError
         When a device is lost.
     """
-    solved = deployment.planned
-    assert solved is not None  # planned before
+    split = deployment.planned
+    assert split is not None  # plan() was called
     encoding = choose_image_encoding(pixels, deployment.topology)
     images = [pixels[n : n + 1] for n in range(len(pixels))]
     timed = [images[n % len(images)] for n in range(requests)]
     run_images(deployment, timed[:_WARM_UP], 1, encoding=encoding)
     singles = run_images(deployment, timed, 1, encoding=encoding, progress=progress)
-    began = time.monotonic()
-    piped = run_images(deployment, images, 2 * len(solved.part_specs), encoding=encoding, progress=progress)
-    per_s = len(images) / (time.monotonic() - began)
-    whole = run_undivided(deployment.run, quantise_images(pixels, encoding))
-    terms = _terms(deployment, solved, singles)
+    started_s = time.monotonic()
+    piped = run_images(deployment, images, 2 * len(split.part_specs), encoding=encoding, progress=progress)
+    per_s = len(images) / (time.monotonic() - started_s)
+    undivided = run_undivided(deployment.run, quantise_images(pixels, encoding))
+    terms = _terms(deployment, split, singles)
     return {
         "schema_version": SCHEMA_VERSION,
         "jmsnas": version("jmsnas"),
@@ -104,22 +104,22 @@ def measure_deployment(
         "epoch": deployment.leader.epoch,
         "lost": deployment.lost,
         "pieces": [
-            {"device": part_spec.device, "layers": part_spec.layer_range, "runtime": _runtime(part_spec.key)}
-            for part_spec in solved.part_specs
+            {"device": part.device, "layers": part.layer_range, "runtime": _runtime(part.key)}
+            for part in split.part_specs
         ],
-        "cuts": list(solved.placement.cuts),
+        "cuts": list(split.placement.cuts),
         "terms": [{**asdict(term), "ratio": term.ratio} for term in terms],
-        "latency": _latency(solved, terms, singles, deployment.links),
-        "round_trip": _percentiles([answer.seconds for answer in singles]),
+        "latency": _latency(split, terms, singles, deployment.links),
+        "round_trip": _percentiles([response.round_trip_s for response in singles]),
         "pipelined": {
             "images": len(images),
             "per_s": per_s,
-            "predicted_per_s": 1 / solved.period_s,
-            "bound_by": solved.bottleneck,
+            "predicted_per_s": 1 / split.period_s,
+            "bound_by": split.bottleneck,
         },
-        "accuracy": _accuracy(np.concatenate([answer.logits for answer in piped]), whole, labels),
+        "accuracy": _accuracy(np.concatenate([response.logits for response in piped]), undivided, labels),
         "links": [asdict(link) for link in deployment.links.values()],
-        "served": {device: asdict(served) for device, served in deployment.served.items()},
+        "served": {device: asdict(overhead) for device, overhead in deployment.overheads.items()},
     }, singles
 
 
@@ -127,41 +127,36 @@ def _runtime(key: RuntimeKey) -> str:
     return key.runtime + (f" on {key.processor}" if key.processor != "cpu" else "")
 
 
-def _accuracy(logits: Array, whole: Array, labels: NDArray[np.int64]) -> dict[str, Any]:
-    """Say how right the divided network is, and how far its logits are from the undivided one's."""
-    difference = float(np.abs(logits - whole).max())
+def _accuracy(logits: Array, undivided: Array, labels: NDArray[np.int64]) -> dict[str, Any]:
+    """Compare accuracy and logits of the divided with those of the undivided model."""
+    difference = float(np.abs(logits - undivided).max())
     return {
         "divided": float((logits.argmax(1) == labels).mean()),
-        "undivided": float((whole.argmax(1) == labels).mean()),
+        "undivided": float((undivided.argmax(1) == labels).mean()),
         "largest_difference": difference,
         "equal": difference <= TOLERANCE,
     }
 
 
 def _terms(
-    deployment: Deployment, solved: PlannedSplit, singles: Sequence[Response]
+    deployment: Deployment, split: PlannedSplit, singles: Sequence[Response]
 ) -> tuple[MeasuredTerm, ...]:
-    held = [part_spec.device for part_spec in solved.part_specs if part_spec.hold_s]
-    paced = [(p.device, t.device) for p in solved.part_specs for t in p.next_hops if t.pace_bps]
-    return measured_terms(singles, deployment.links, solved.tau_s, solved.epsilon_s, held, paced)
+    held = [part.device for part in split.part_specs if part.hold_s]
+    paced = [(part.device, hop.device) for part in split.part_specs for hop in part.next_hops if hop.pace_bps]
+    return measured_terms(singles, deployment.links, split.tau_s, split.epsilon_s, held, paced)
 
 
 def _latency(
-    solved: PlannedSplit,
-    terms: Sequence[MeasuredTerm],
-    singles: Sequence[Response],
-    links: Links,
+    split: PlannedSplit, terms: Sequence[MeasuredTerm], singles: Sequence[Response], links: Links
 ) -> dict[str, Any]:
-    seconds = [measured_latency_s(answer, links) for answer in singles]
+    percentiles = _percentiles([measured_latency_s(response, links) for response in singles])
     held = any(term.held for term in terms)
-    found = _percentiles(seconds)
-    ratio = None if held else found["p50"] / solved.latency_s
     return {
-        "predicted_s": solved.latency_s,
-        "measured_s": found["p50"],
-        "ratio": ratio,
+        "predicted_s": split.latency_s,
+        "measured_s": percentiles["p50"],
+        "ratio": None if held else percentiles["p50"] / split.latency_s,
         "held": held,
-        **found,
+        **percentiles,
     }
 
 

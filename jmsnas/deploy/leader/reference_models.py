@@ -1,9 +1,9 @@
-"""Rehearse a split with other networks than the one that is meant: what serving adds to U(.), and the links.
+"""Measure serving overhead with two reference models of the same layer geometry, before a model is predicted.
 
-A table's blocks run back to back on a quiet host; a request comes unawaited, with cold caches, while its
-neighbours work. What that adds is seen only in serving. So two reference networks of the same geometry, one
-quick, one slow, are served by the same pieces: each device's seconds over its U(.) of them give `a + b * U`,
-each link's seconds are those of the very sizes. The network that is meant teaches nothing here.
+U(.) sums blocks that ran back to back on a quiet host. A served part runs one request at a time, with cold
+caches, while its neighbours work. So two reference models of the same geometry, one fast, one slow, are
+served in the same split: the latency of each device is fitted by a + b * U(.), and the transfer time of each
+link is measured at the exact sizes. The deployed model itself is not used.
 """
 
 import math
@@ -15,7 +15,7 @@ import numpy as np
 from torch import nn
 
 from jmsnas.deploy.leader.leader import Leader, Response
-from jmsnas.deploy.leader.measured_terms import measured_terms
+from jmsnas.deploy.leader.measured_terms import Links, measured_terms
 from jmsnas.deploy.leader.serving_overhead import ServingOverhead, fit_serving_overhead
 from jmsnas.deploy.parts.export import ExportedModel, export_model
 from jmsnas.deploy.parts.shipment import PartSpec, segment_layers
@@ -26,22 +26,21 @@ from jmsnas.nas.latency.build_lut import Predictor
 from jmsnas.profiler.timing.onnx_export import seeded_module
 from jmsnas.space import IDENTITY, Block, Candidate, SearchSpace
 
-Links = dict[tuple[str, str], MeasuredLink]
-# Kernel size and expansion of the MBConvs of the references: the ends of what the paper's space has.
+# Kernel size and expansion of the reference models' MBConvs: the smallest and largest of the paper's space.
 FAST, SLOW = (3, 3), (7, 6)
 _WARM_UP, _TIMEOUT_S = 8, 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class ReferenceModel:
-    """A network that is served to learn from: its segments, and U(.) of each device's part of it."""
+    """A reference model: its exported segments, and U(.) of each device's part of it, seconds."""
 
     segments: Mapping[str, ExportedModel]
     tau_s: Mapping[str, float]
 
 
 def reference_blocks(blocks: Sequence[Block], size: tuple[int, int]) -> tuple[Block, ...]:
-    """Put MBConvs of one kernel size and expansion in the place of a network's own, geometry unchanged."""
+    """Replace a model's MBConvs by ones of `size` = (kernel size, expansion); geometry is unchanged."""
     return tuple(Block(_reference(block, size), block.layer) for block in blocks)
 
 
@@ -60,24 +59,21 @@ def reference_models(
     part_specs: Sequence[PartSpec],
     predictors: Mapping[str, Predictor],
 ) -> list[ReferenceModel]:
-    """Make the references of a network, weights drawn; none where no layer of it can be another one."""
-    found = []
+    """Build the reference models of a model, with random weights; none if no layer can be replaced."""
+    models = []
     for size in (FAST, SLOW):
         own = reference_blocks(blocks, size)
         if own == tuple(blocks):
             continue
-        segments = {name: [own[n] for n in layers] for name, layers in segment_layers(space).items()}
-        tau_s = {
-            part_spec.device: _tau_s(part_spec, segments[part_spec.segment], predictors)
-            for part_spec in part_specs
-        }
-        found.append(ReferenceModel({name: _exported(tuple(own)) for name, own in segments.items()}, tau_s))
-    return found
+        segments = {name: tuple(own[n] for n in layers) for name, layers in segment_layers(space).items()}
+        tau_s = {part.device: _tau_s(part, segments[part.segment], predictors) for part in part_specs}
+        models.append(ReferenceModel({name: _exported(part) for name, part in segments.items()}, tau_s))
+    return models
 
 
-def _tau_s(part_spec: PartSpec, blocks: Sequence[Block], predictors: Mapping[str, Predictor]) -> float:
-    own = blocks[part_spec.first - 1 : part_spec.last]
-    return float(predictors[part_spec.device].predict_s(own).sum()) if own else 0.0
+def _tau_s(part: PartSpec, blocks: Sequence[Block], predictors: Mapping[str, Predictor]) -> float:
+    own = blocks[part.first - 1 : part.last]
+    return float(predictors[part.device].predict_s(own).sum()) if own else 0.0
 
 
 @lru_cache(16)
@@ -90,62 +86,61 @@ def measure_serving_overhead(
     leader: Leader,
     part_specs: tuple[PartSpec, ...],
     references: Sequence[ReferenceModel],
-    links: Mapping[tuple[str, str], MeasuredLink],
+    links: Links,
     rounds: int = 2,
     requests: int = 25,
-) -> tuple[dict[str, ServingOverhead], Links]:
-    """Serve the references by the pieces, and give what each device adds to U(.), and the links as they were.
+) -> tuple[dict[str, ServingOverhead], dict[tuple[str, str], MeasuredLink]]:
+    """Serve the reference models, and fit each device's overhead and each link's transfer time.
 
     Parameters
     ----------
-    leader, pieces
-        Of the deployment; a plan is shipped for each reference.
+    leader, part_specs
+        Those of the deployment; a plan is shipped for each reference model.
     references
-        With U(.) of each piece.
+        Reference models with U(.) of each part.
     links
-        As measured before; their clocks are kept.
+        Links as measured before; their clock offsets are kept.
     rounds, requests
-        How often the references take turns, and requests sent one by one to each in a turn.
+        Number of turns of the reference models, and of requests sent one by one in each turn.
 
     Raises
     ------
-    LostDevice, DeployError
+    DeviceLostError, DeployError
         When a device is lost.
     """
-    seen: dict[tuple[str, str], list[float]] = {}
-    for reference in [*references] * rounds:  # in turns: a shared host changes its speed for seconds
+    measured_s: dict[tuple[str, str], list[float]] = {}
+    for reference in [*references] * rounds:  # in turns, as the speed of a shared host drifts
         leader.ship(part_specs, reference.segments)
-        for term in measured_terms(_answers(leader, reference, part_specs[0], requests), links, {}, {}):
-            seen.setdefault((term.kind, term.where), []).append(term.measured_s)
-    served = {}
+        for term in measured_terms(_responses(leader, reference, part_specs[0], requests), links, {}, {}):
+            measured_s.setdefault((term.kind, term.where), []).append(term.measured_s)
+    overheads = {}
     for device in references[0].tau_s:
-        taken = np.add(seen["compute", device], seen["wait", device])
+        served_s = np.add(measured_s["compute", device], measured_s["wait", device])
         tau_s = [reference.tau_s[device] for reference in references] * rounds
-        served[device] = fit_serving_overhead(tau_s, taken.tolist())
-    return served, _links(links, part_specs, references[0].segments, seen)
+        overheads[device] = fit_serving_overhead(tau_s, served_s.tolist())
+    return overheads, _links(links, part_specs, references[0].segments, measured_s)
 
 
-def _answers(leader: Leader, reference: ReferenceModel, first: PartSpec, requests: int) -> list[Response]:
+def _responses(leader: Leader, reference: ReferenceModel, first: PartSpec, requests: int) -> list[Response]:
     shape = reference.segments[first.segment].shapes[0]
     rng = np.random.default_rng(0)
     xs = [rng.standard_normal(shape).astype(np.float32) for _ in range(4)]
-    answers = [leader.infer(xs[n % 4], _TIMEOUT_S) for n in range(_WARM_UP + requests)]
-    return answers[_WARM_UP:]
+    responses = [leader.infer(xs[n % 4], _TIMEOUT_S) for n in range(_WARM_UP + requests)]
+    return responses[_WARM_UP:]
 
 
 def _links(
-    links: Mapping[tuple[str, str], MeasuredLink],
+    links: Links,
     part_specs: Sequence[PartSpec],
     segments: Mapping[str, ExportedModel],
-    seen: Mapping[tuple[str, str], Sequence[float]],
-) -> Links:
-    """Put what the references saw of each link at its size in the place of what was measured there."""
-    found = dict(links)
-    for part_spec in part_specs:
-        count = math.prod(segments[part_spec.segment].shapes[part_spec.last])
-        for target in part_spec.next_hops:
-            pair, size = (part_spec.device, target.device), count * DTYPES[WIRE_DTYPES[target.wire]]
-            found[pair] = found[pair].with_point(
-                size, float(np.mean(seen["send", f"{pair[0]} -> {pair[1]}"]))
-            )
-    return found
+    measured_s: Mapping[tuple[str, str], Sequence[float]],
+) -> dict[tuple[str, str], MeasuredLink]:
+    """Replace each link's time at the size it carries by the mean of the reference models."""
+    updated = dict(links)
+    for part in part_specs:
+        count = math.prod(segments[part.segment].shapes[part.last])
+        for hop in part.next_hops:
+            pair, size = (part.device, hop.device), count * DTYPES[WIRE_DTYPES[hop.wire]]
+            send_s = measured_s["send", f"{part.device} -> {hop.device}"]
+            updated[pair] = updated[pair].with_point(size, float(np.mean(send_s)))
+    return updated

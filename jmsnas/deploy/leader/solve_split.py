@@ -1,4 +1,4 @@
-"""The split for the devices as they are: U(.) of each, and the links as they were measured."""
+"""Solve the split of a deployed model from U(.) of each device and the measured links."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from jmsnas.deploy.leader.measured_terms import Links
 from jmsnas.deploy.leader.serving_overhead import ServingOverhead
 from jmsnas.deploy.parts.shipment import PartSpec, segment_layers, split_part_specs
-from jmsnas.deploy.transport.link import MeasuredLink
 from jmsnas.errors import DeployError
 from jmsnas.latency import Branch, completion_latency
 from jmsnas.nas.latency.build_lut import LatencyLUT, Predictor, build_lut, sent_bytes
@@ -17,22 +17,19 @@ from jmsnas.nas.split.placement import Placement
 from jmsnas.space import IDENTITY, Block, SearchSpace
 from jmsnas.topology import Topology
 
-Links = Mapping[tuple[str, str], MeasuredLink]
-Pair = tuple[str, str]
-
 
 @dataclass(frozen=True, slots=True)
 class PlannedSplit:
-    """A split, and what equations (1) and (2) say of it.
+    """A split with the predicted terms of equations (1) and (2).
 
     Attributes
     ----------
-    network, placement
-        The devices it is over, and which layers each runs.
-    pieces
-        What each runs and where it sends it, in the order data meets them.
+    topology, placement
+        Devices and measured links, and the layers of each device.
+    part_specs
+        Part and next hops of each device, in the order of the data.
     tau_s, epsilon_s
-        Of each device with a piece, and of each link that carries something.
+        Predicted seconds of each device with a part, and of each link between two of them.
     latency_s
         T.
     """
@@ -41,17 +38,17 @@ class PlannedSplit:
     placement: Placement
     part_specs: tuple[PartSpec, ...]
     tau_s: Mapping[str, float]
-    epsilon_s: Mapping[Pair, float]
+    epsilon_s: Mapping[tuple[str, str], float]
     latency_s: float
 
     @property
     def period_s(self) -> float:
-        """Longest term: seconds between answers when requests follow one another."""
+        """Longest term: seconds between responses of a pipeline."""
         return max([*self.tau_s.values(), *self.epsilon_s.values()])
 
     @property
     def bottleneck(self) -> str:
-        """Which term the period is."""
+        """Name of the longest term."""
         for device, tau_s in self.tau_s.items():
             if tau_s == self.period_s:
                 return f"compute on {device}"
@@ -59,35 +56,36 @@ class PlannedSplit:
 
 
 def single_model_space(space: SearchSpace, blocks: Sequence[Block]) -> SearchSpace:
-    """Narrow a space to one network: a single candidate a layer."""
+    """Restrict a space to one model: a single candidate in each layer."""
     return replace(space, choices=tuple((block.candidate,) for block in blocks))
 
 
 def without_devices(topology: Topology, lost: Sequence[str]) -> Topology:
-    """Take devices out; neighbours that are new to each other keep the wire of the link that led on.
+    """Remove devices; a new link between neighbours keeps the wire format of the removed device's input.
 
     Raises
     ------
     DeployError
-        When the network cannot do without them: a mesh may lose children alone.
+        For a mesh, unless only children are lost.
     """
     if topology.root and not set(lost) <= set(topology.children):
         raise DeployError(
-            f"lost {', '.join(lost)}: a mesh can go on without a child, not without a device in line"
+            f"lost {', '.join(lost)}: a mesh can continue without a child, but not without a device of its "
+            "main path"
         )
     devices = tuple(device for device in topology.devices if device.name not in lost)
     if topology.root:
         children = tuple(child for child in topology.children if child not in lost)
         links = tuple(link for link in topology.links if not {link.source, link.target} & set(lost))
         return replace(topology, devices=devices, links=links, children=children)
-    wires = {link.source: link for link in topology.links}
+    by_source = {link.source: link for link in topology.links}
     pairs = zip(devices, devices[1:], strict=False)
-    kept = tuple(replace(wires[one.name], target=after.name) for one, after in pairs)
-    return replace(topology, devices=devices, links=kept)
+    links = tuple(replace(by_source[one.name], target=after.name) for one, after in pairs)
+    return replace(topology, devices=devices, links=links)
 
 
 def link_probe_sizes(space: SearchSpace, topology: Topology) -> tuple[int, ...]:
-    """Bytes that links may have to carry: at most eight, spread over what the space's layers give."""
+    """Choose at most eight message sizes, bytes, spread over those of the space's layers."""
     sizes = np.unique(sent_bytes(space, topology)).astype(int)
     sizes = sizes[sizes > 0]
     chosen = np.unique(np.linspace(0, len(sizes) - 1, 8).round().astype(int))
@@ -100,57 +98,57 @@ def solve_split(
     predictors: Mapping[str, Predictor],
     links: Links,
     cuts: Sequence[int] | None = None,
-    served: Mapping[str, ServingOverhead] | None = None,
+    overheads: Mapping[str, ServingOverhead] | None = None,
 ) -> PlannedSplit:
-    """Find the split of least T under the network's policy and limits, exactly.
+    """Find the split of least T under the topology's policy and limits, exactly.
 
     Parameters
     ----------
     space
-        Of one network: a single candidate a layer.
-    network
-        Devices in order, wires, policy, limits; its links' rates are not looked at.
+        Space of one model: a single candidate in each layer.
+    topology
+        Devices in order, wire formats, policy, limits; its link rates are not used.
     predictors
         U(.) by device.
     links
-        As measured, between neighbours.
+        Measured links between neighbours.
     cuts
-        A split of the line that is given; it is not solved for.
-    served
-        What serving adds to U(.) on a device; it does not enter the choice of the split.
+        A given split of the main path, instead of the best one.
+    overheads
+        Serving overhead by device; it does not affect the choice of the split.
 
     Raises
     ------
-    NetworkError, TargetError
+    TopologyError, TargetError
         When the policy and the limits allow no split.
     """
-    topology, lut = _lut(space, topology, predictors, links)
+    topology, lut = _measured_lut(space, topology, predictors, links)
     placement = lut.best((0,) * space.N)[1]
     if cuts:
         placement = replace(placement, cuts=tuple(cuts))
-    return _with_terms(space, topology, lut, placement, links, served or {})
+    return _with_terms(space, topology, lut, placement, links, overheads or {})
 
 
 def repredict(
     space: SearchSpace,
-    solved: PlannedSplit,
+    split: PlannedSplit,
     predictors: Mapping[str, Predictor],
     links: Links,
-    served: Mapping[str, ServingOverhead],
+    overheads: Mapping[str, ServingOverhead],
 ) -> PlannedSplit:
-    """Predict a split once more, with what was learnt since it was solved."""
-    topology, lut = _lut(space, solved.topology, predictors, links)
-    return _with_terms(space, topology, lut, solved.placement, links, served)
+    """Predict a split again, with newly measured links and overheads."""
+    topology, lut = _measured_lut(space, split.topology, predictors, links)
+    return _with_terms(space, topology, lut, split.placement, links, overheads)
 
 
-def _lut(
+def _measured_lut(
     space: SearchSpace, topology: Topology, predictors: Mapping[str, Predictor], links: Links
 ) -> tuple[Topology, LatencyLUT]:
-    """Give the network with links as measured, and its table of terms."""
-    known = {(link.source, link.target): link for link in topology.links}
+    """Return the topology with the measured links, and the arrays of its terms."""
+    declared = {(link.source, link.target): link for link in topology.links}
     measured = tuple(
         replace(link, capacity_bps=links[pair].capacity_bps, delay_s=links[pair].a_s)
-        for pair, link in known.items()
+        for pair, link in declared.items()
     )
     topology = replace(topology, links=measured, returns=False)
     return topology, build_lut(space, topology, predictors)
@@ -162,59 +160,55 @@ def _with_terms(
     lut: LatencyLUT,
     placement: Placement,
     links: Links,
-    served: Mapping[str, ServingOverhead],
+    overheads: Mapping[str, ServingOverhead],
 ) -> PlannedSplit:
     part_specs = split_part_specs(space, topology, placement)
-    terms = {term.device: term for term in lut.terms((0,) * sum(map(len, _layers(lut))), placement)}
+    terms = {term.device: term for term in lut.terms((0,) * space.N, placement)}
     tau_s = {
-        part_spec.device: 0.0
-        if _passes_on(space, part_spec)
-        else served.get(part_spec.device, ServingOverhead()).seconds(terms[part_spec.device].tau_s)
-        for part_spec in part_specs
+        part.device: 0.0
+        if _is_relay(space, part)
+        else overheads.get(part.device, ServingOverhead()).served_s(terms[part.device].tau_s)
+        for part in part_specs
     }
     epsilon_s = {
-        (part_spec.device, target.device): _send_s(
-            topology, lut, terms, links, (part_spec.device, target.device)
-        )
-        for part_spec in part_specs
-        for target in part_spec.next_hops
+        (part.device, hop.device): _send_s(topology, lut, terms, links, (part.device, hop.device))
+        for part in part_specs
+        for hop in part.next_hops
     }
-    children = [part_spec for part_spec in part_specs if part_spec.device in topology.children]
-    line = [part_spec for part_spec in part_specs if part_spec.device not in topology.children]
+    main_path = [part for part in part_specs if part.device not in topology.children]
     branches = [
         Branch(
-            epsilon_s[topology.root, child.device],
-            tau_s[child.device],
-            epsilon_s[child.device, child.next_hops[0].device],
+            epsilon_s[topology.root, part.device],
+            tau_s[part.device],
+            epsilon_s[part.device, part.next_hops[0].device],
         )
-        for child in children
+        for part in part_specs
+        if part.device in topology.children
     ]
-    sends = [
-        epsilon_s[part_spec.device, part_spec.next_hops[0].device]
-        if part_spec.next_hops and part_spec.device != topology.root
+    send_s = [
+        epsilon_s[part.device, part.next_hops[0].device]
+        if part.next_hops and part.device != topology.root
         else 0.0
-        for part_spec in line
+        for part in main_path
     ]
-    # Broadcast: what serial fan-out makes a branch wait for is in its own term already.
-    latency_s = completion_latency([tau_s[part_spec.device] for part_spec in line], sends, 0.0, branches)
+    # fan_out stays broadcast: with serial fan-out each branch's epsilon already includes its wait.
+    latency_s = completion_latency([tau_s[part.device] for part in main_path], send_s, 0.0, branches)
     return PlannedSplit(topology, placement, part_specs, tau_s, epsilon_s, float(latency_s))
 
 
-def _passes_on(space: SearchSpace, part_spec: PartSpec) -> bool:
-    """Whether a piece of a single network has no layer that computes: such a part is no call."""
-    layers = segment_layers(space)[part_spec.segment][part_spec.first - 1 : part_spec.last]
+def _is_relay(space: SearchSpace, part: PartSpec) -> bool:
+    """Return whether a part has no layer that computes: it is passed on without a call."""
+    layers = segment_layers(space)[part.segment][part.first - 1 : part.last]
     return all(space.choices[n][0] == IDENTITY for n in layers)
 
 
-def _send_s(topology: Topology, lut: LatencyLUT, terms: Mapping[str, Any], links: Links, pair: Pair) -> float:
-    """Seconds of what a split sends over a link."""
+def _send_s(
+    topology: Topology, lut: LatencyLUT, terms: Mapping[str, Any], links: Links, pair: tuple[str, str]
+) -> float:
+    """Return the seconds of what a split sends over a link."""
     source, target = pair
     if source != topology.root:
         return links[pair].epsilon_s(terms[source].sent_bytes)
     if isinstance(lut, MeshLUT) and topology.fan_out == "broadcast":
         return links[pair].epsilon_s(lut.sent_root_bytes)
     return float(terms[target].epsilon_root_s)
-
-
-def _layers(lut: LatencyLUT) -> tuple[tuple[int, ...], ...]:
-    return (lut.main_path_layers, *lut.branch_layers)

@@ -1,9 +1,10 @@
-"""A device may lie: it harms its own part of a deployment, and the leader says so in one line."""
+"""Malformed or false responses of a device: the leader raises a one-line error."""
 
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,16 @@ from jmsnas.deploy.transport.frame import pack_message
 from jmsnas.errors import DeployError
 
 DEEP = b"[" * 100_000
-Said = Callable[[bytes, Any], bytes]
+Respond = Callable[[bytes, Any], bytes]
 
 
 @contextmanager
-def liar(said: Said) -> Iterator[str]:
-    """An agent that answers any method with what it is told to; its address."""
+def liar(respond: Respond) -> Iterator[str]:
+    """Start an agent that responds to any method by `respond`; gives its address."""
 
     class Anything(grpc.GenericRpcHandler):
         def service(self, details: Any) -> Any:
-            return grpc.unary_unary_rpc_method_handler(said)
+            return grpc.unary_unary_rpc_method_handler(respond)
 
     server = grpc.server(ThreadPoolExecutor(2), handlers=(Anything(),))
     port = server.add_insecure_port("127.0.0.1:0")
@@ -61,7 +62,7 @@ def lying(one: Fleet, where: str) -> Leader:
         pack_message({"epoch": 1}, b"[]"),
     ],
 )
-def test_what_cannot_be_read_is_one_line(one: Fleet, answer: bytes) -> None:
+def test_a_malformed_response_is_a_one_line_error(one: Fleet, answer: bytes) -> None:
     with liar(lambda message, context: answer) as where:
         leader = lying(one, where)
         for call in (
@@ -70,25 +71,25 @@ def test_what_cannot_be_read_is_one_line(one: Fleet, answer: bytes) -> None:
             lambda: leader.clients["pi4"].stage(1),
             lambda: leader.clients["pi4"].link(leader.agents["pi4"], [4, 8], clock=True),
         ):
-            with pytest.raises(DeployError, match="device pi4: an answer that cannot be read|did not sign"):
+            with pytest.raises(DeployError, match="device pi4: malformed response|did not sign"):
                 call()
         leader.close()
 
 
-def test_a_number_that_was_never_signed_is_not_believed(one: Fleet) -> None:
-    # The largest there is would leave none for any later plan, on any device.
-    truth = one.leader.clients["pi4"].describe()
-    for plan in (truth["plan"], None, {"manifest": '{"epoch": 9007199254740990}', "signature": "00" * 64}):
-        told = pack_message({"epoch": 9007199254740990}, json.dumps({"plan": plan}).encode())
-        with liar(lambda message, context, told=told: told) as where:
+def test_an_unsigned_plan_number_is_refused(one: Fleet) -> None:
+    # The largest number would leave none for any later plan, on any device.
+    info = asdict(one.leader.clients["pi4"].describe())
+    for plan in (info["plan"], None, {"manifest": '{"epoch": 9007199254740990}', "signature": "00" * 64}):
+        body = json.dumps(info | {"epoch": 9007199254740990, "plan": plan}).encode()
+        with liar(lambda message, context, body=body: pack_message({}, body)) as where:
             leader = lying(one, where)
-            with pytest.raises(DeployError, match="did not sign: stop its agent|cannot be read"):
+            with pytest.raises(DeployError, match="did not sign: stop its agent|malformed response"):
                 leader.ship(pieces((6,), ("pi4",)), segments())
             leader.close()
     assert one.leader.clients["pi4"].epoch(one.leader._key.public_key()) == one.leader.epoch
 
 
-def test_its_words_do_not_move_the_cursor(one: Fleet, tmp_path: Path) -> None:
+def test_control_characters_of_an_error_are_removed(one: Fleet, tmp_path: Path) -> None:
     def abort(message: bytes, context: Any) -> bytes:
         context.abort(grpc.StatusCode.INTERNAL, "device pi4: \x1b[2J\x1b[Hall is well" + "x" * 4000)
         raise AssertionError

@@ -72,11 +72,10 @@ def test_links_and_clocks_are_measured(three: Fleet) -> None:
     assert abs(offset_ns) <= round_trip_ns
 
 
-def test_devices_say_what_they_are(three: Fleet) -> None:
-    told = three.leader.collect()
-    assert set(told) == set(DEVICES) and told["pi4"]["name"] == "pi4"
-    assert told["pi4"]["epoch"] == three.leader.epoch and three.leader.epoch in told["pi4"]["serving"]
-    assert {"jmsnas", "onnxruntime", "numpy", "python"} <= set(told["pi4"]["versions"])
+def test_agents_describe_their_devices(three: Fleet) -> None:
+    infos = three.leader.describe()
+    assert set(infos) == set(DEVICES) and infos["pi4"].epoch == three.leader.epoch
+    assert {"jmsnas", "onnxruntime", "numpy", "python"} <= set(infos["pi4"].versions)
 
 
 def test_a_plan_that_is_over_is_refused_and_the_newest_named(three: Fleet) -> None:
@@ -90,7 +89,7 @@ def test_a_plan_that_is_over_is_refused_and_the_newest_named(three: Fleet) -> No
         leader.close()
 
 
-def test_nothing_is_asked_before_a_plan_is_there(three: Fleet) -> None:
+def test_a_request_before_the_first_plan_is_refused(three: Fleet) -> None:
     leader = three.new_leader()
     with pytest.raises(DeployError, match="no plan was shipped yet"):
         leader.infer(images(1)[0])

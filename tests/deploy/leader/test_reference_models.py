@@ -17,31 +17,31 @@ from jmsnas.space import Block
 from jmsnas.space_file import load_space
 
 
-def test_a_line_through_what_two_networks_took() -> None:
+def test_overhead_is_fitted_to_two_models() -> None:
     # U of 1 and 3 ms took 1.3 and 3.7 ms: 0.1 ms a call, and 1.2 times U.
     served = fit_serving_overhead([1e-3, 3e-3], [1.3e-3, 3.7e-3])
     assert (served.a_s, served.b) == pytest.approx((1e-4, 1.2))
-    assert served.seconds(2e-3) == pytest.approx(2.5e-3) and served.seconds(0.0) == 0.0
+    assert served.served_s(2e-3) == pytest.approx(2.5e-3) and served.served_s(0.0) == 0.0
 
 
 @pytest.mark.parametrize(
     ("tau_s", "taken_s", "added_s"),
     [
-        # 10 % apart: noise would turn the line, so what is added is their mean, 0.15 ms.
+        # 10 % apart: the slope would be noise, so the overhead is the mean, 0.15 ms.
         ([1e-3, 1.1e-3], [1.2e-3, 1.2e-3], 1.5e-4),
-        # A falling line says nothing of U.
+        # A falling line is not used.
         ([1e-3, 2e-3], [3e-3, 2.5e-3], 1.25e-3),
         ([0.0, 0.0], [1e-5, 3e-5], 2e-5),
     ],
 )
-def test_what_is_added_where_no_line_can_be_told(
+def test_constant_overhead_where_no_line_can_be_fitted(
     tau_s: list[float], taken_s: list[float], added_s: float
 ) -> None:
     served = fit_serving_overhead(tau_s, taken_s)
     assert served.b == 1.0 and served.a_s == pytest.approx(added_s)
 
 
-def test_references_keep_the_geometry() -> None:
+def test_reference_models_keep_the_geometry() -> None:
     space = load_space("digits")
     blocks = [Block(choices[-1], layer) for choices, layer in zip(space.choices, space.layers, strict=True)]
     for size in (FAST, SLOW):
@@ -52,7 +52,7 @@ def test_references_keep_the_geometry() -> None:
         assert {(candidate.kernel_size, candidate.expansion) for candidate in inner} == {size}
 
 
-def test_a_rehearsal_measures_devices_and_the_links_own_sizes(tmp_path: Path) -> None:
+def test_overhead_is_measured_on_devices_and_at_the_sizes_of_links(tmp_path: Path) -> None:
     tau_s = {"pi4": 1e-5, "laptop": 1e-5, "cloud": 1e-5}
     pairs = [("pi4", "laptop"), ("laptop", "cloud")]
     links = {pair: MeasuredLink(*pair, 1.0, 0.0, 0, 0, (1,), (1.0,)) for pair in pairs}
@@ -61,11 +61,11 @@ def test_a_rehearsal_measures_devices_and_the_links_own_sizes(tmp_path: Path) ->
         served, found = measure_serving_overhead(
             three.leader, pieces(), [reference], links, rounds=1, requests=5
         )
-        # Two rounds of plans are two plans: what is meant is shipped behind them.
+        # One plan for the reference model, then one for the deployed model.
         assert three.leader.epoch == 1
         three.leader.ship(pieces(), {"chain": exported(1)})
         assert three.leader.infer(images(1)[0]).epoch == 2
-    assert all(0 < served[device].seconds(1e-5) < 1.0 for device in tau_s)
+    assert all(0 < served[device].served_s(1e-5) < 1.0 for device in tau_s)
     shapes = exported().shapes
     for pair, cut in zip(pairs, (2, 4), strict=True):
         size = 4 * math.prod(shapes[cut])

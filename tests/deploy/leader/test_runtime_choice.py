@@ -1,11 +1,12 @@
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from deployments import CHAIN, fleet, write_devices
 
-from jmsnas.deploy.deploy_run import deploy_run
+from jmsnas.deploy.deploy_run import DeployOptions, deploy_run
 from jmsnas.deploy.leader.calibration import (
     CalibratedEstimator,
     calibrate,
@@ -23,7 +24,7 @@ from jmsnas.topology import load_topology
 from jmsnas.workspace import Workspace
 
 
-def test_run_times_by_device() -> None:
+def test_runtimes_by_device() -> None:
     topology = load_topology("chain")
     runtimes = [device.runtime for device in with_runtimes(topology, ["torch", "pi4=onnxruntime"]).devices]
     assert runtimes == ["onnxruntime", "torch", "torch", "torch"]
@@ -31,7 +32,7 @@ def test_run_times_by_device() -> None:
 
 
 @pytest.mark.parametrize("text", ["tensorrt", "phone=torch", "cloud=", ""])
-def test_run_times_that_cannot_be(text: str) -> None:
+def test_invalid_runtimes(text: str) -> None:
     with pytest.raises(
         InputError, match=f"--runtime {text}: expected onnxruntime or torch, or .*cloud=torch"
     ):
@@ -43,20 +44,29 @@ def test_one_device_by_torch_the_others_by_onnxruntime(
 ) -> None:
     place = Workspace(tmp_path)
     shutil.copytree(short_run[0].folder, place.folder, dirs_exist_ok=True)
-    folder, told = place.run("short"), list[str]()
+    folder, warnings = place.run("short"), list[str]()
     with fleet(place.folder, CHAIN) as four:
         write_devices(place, four)
         found = deploy_run(
-            place, folder, cuts=(2, 5, 8, 12), requests=20, runtimes=("jetson=torch",), warn=told.append
+            place,
+            folder,
+            DeployOptions(cuts=(2, 5, 8, 12), requests=20, runtimes=("jetson=torch",)),
+            warn=warnings.append,
         )
         topology = with_runtimes(load_topology("chain"), ["jetson=torch"])
         run = short_run[1].document
-        predictors, _ = load_calibrated_estimators(topology, short_run[1].setting.space, place, told.append)
-        serving = choose_torch_runtimes(topology, predictors, four.leader, four.leader.collect())
-        deployment = prepare_deployment(
-            load_run(place, folder), four.leader, topology, predictors, tmp_path / "cache", torch=serving
+        predictors, _ = load_calibrated_estimators(
+            topology, short_run[1].setting.space, place, warnings.append
         )
-        solved = deployment.plan((2, 5, 8, 12), rehearsed=False)
+        choices = choose_torch_runtimes(topology, predictors, four.leader, four.leader.describe())
+        deployment = prepare_deployment(
+            replace(load_run(place, folder), topology=topology),
+            four.leader,
+            predictors,
+            tmp_path / "cache",
+            torch=choices,
+        )
+        solved = deployment.plan((2, 5, 8, 12), measure_overhead=False)
     document = found.document
     runtimes = {piece["device"]: piece["runtime"] for piece in document["pieces"]}
     assert runtimes == {
@@ -67,9 +77,9 @@ def test_one_device_by_torch_the_others_by_onnxruntime(
     }
     assert document["accuracy"]["equal"] and document["accuracy"]["largest_difference"] <= 1e-4
     assert document["accuracy"]["divided"] == run["accuracy"]["test"]
-    # The simulated Jetson is a GPU, and there is none here: that is told, and the part ran on the processor.
-    assert {name: one.key for name, one in serving.items()} == {"jetson": RuntimeKey("torch")}
-    assert 0 <= serving["jetson"].call_s < 0.1 and any("jetson has no CUDA" in line for line in told)
+    # The simulated Jetson is a GPU, and there is none here: a warning, and the part runs on the CPU.
+    assert {name: one.key for name, one in choices.items()} == {"jetson": RuntimeKey("torch")}
+    assert 0 <= choices["jetson"].call_s < 0.1 and any("jetson has no CUDA" in line for line in warnings)
     # U(.) is that of torch: the sum over the blocks of its part, and what a call costs.
     names, layers = run["derived"]["candidates"], short_run[1].setting.space.layers
     blocks = [Block(Candidate.parse(names[n]), layers[n]) for n in range(5, 8)]
@@ -77,7 +87,7 @@ def test_one_device_by_torch_the_others_by_onnxruntime(
         isinstance(predictors["jetson"], CalibratedEstimator)
         and predictors["jetson"].estimator.key.runtime == "torch"
     )
-    expected_s = float(np.sum(predictors["jetson"].predict_s(blocks))) + serving["jetson"].call_s
+    expected_s = float(np.sum(predictors["jetson"].predict_s(blocks))) + choices["jetson"].call_s
     assert solved.tau_s["jetson"] == pytest.approx(expected_s)
     kept = calibrate(document, found.topology, place)
     assert set(kept) == {"pi4", "laptop", "jetson-torch", "cloud"}
