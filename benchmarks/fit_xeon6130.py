@@ -1,22 +1,24 @@
-"""Fit the eager constants of a server core to the first half of the Xeon Gold 6130's published table.
+"""Fit the roofline constants of eager torch on a server core to the Xeon Gold 6130's published table.
 
     python benchmarks/fit_xeon6130.py --data-dir DIR
 
-Prints them for the 6130; devices/cloud-cpu.toml has them times the ratio of clocks. Errors are logarithms of
-ratios, robust (soft L1), and each constant is drawn towards its start, as docs/simulated_devices.md says.
+Uses the first half of the table and prints the constants of the 6130; devices/cloud-cpu.toml has them times
+the ratio of clocks. Errors are logarithms of ratios with a robust loss (soft L1), and each constant is
+regularised towards its start (docs/simulated_devices.md).
 """
 
 import argparse
 from collections.abc import Mapping
-from dataclasses import replace
+from datetime import date
 from pathlib import Path
 
+import msgspec
 import numpy as np
 from published_tables import XEON_6130, Published
 from scipy.optimize import least_squares
 from simulated_devices import Array, as_published, in_first_half
 
-from jmsnas.profiler.simulation.device_file import OperatorClassCosts, SimulatedDevice, SourcedConstant
+from jmsnas.profiler.simulation.device_file import SimulatedDevice, device_from_toml
 from jmsnas.profiler.simulation.roofline import load_simulated_device, operators_latency_s
 
 START = {
@@ -36,27 +38,19 @@ ROBUST_FROM = 0.1
 
 
 def with_constants(values: Mapping[str, float]) -> SimulatedDevice:
-    """cloud-cpu with other constants under torch, by their names in START."""
+    """Device cloud-cpu with other constants for torch, by their names in START."""
     device = load_simulated_device("cloud-cpu")
-
-    def constant(name: str, otherwise: SourcedConstant) -> SourcedConstant:
-        return SourcedConstant(values[name], "fitted") if name in values else otherwise
-
-    costs = device.runtimes["torch"]
-    classes = {
-        name: OperatorClassCosts(
-            constant(f"{name}.macs_per_s", of_class.macs_per_s),
-            constant(f"{name}.bytes_per_s", of_class.bytes_per_s),
-            constant(f"{name}.overhead_s", of_class.overhead_s),
-        )
-        for name, of_class in costs.classes.items()
-    }
-    fitted = replace(costs, per_call_s=constant("per_call_s", costs.per_call_s), classes=classes)
-    return replace(device, runtimes={"torch": fitted})
+    document = msgspec.to_builtins(device, builtin_types=(date,))
+    for name, value in values.items():
+        *path, key = name.split(".")
+        table = document["torch"][path[0]] if path else document["torch"]
+        if key in table:
+            table[key] = {"value": float(value), "source": "fitted"}
+    return device_from_toml(document, "cloud-cpu.toml")
 
 
 def fit(published: list[Published]) -> dict[str, float]:
-    """Constants of the 6130 by their names in START, from these rows alone."""
+    """Fit the constants of the 6130, by their names in START, to published rows."""
     names, start = list(START), np.log(list(START.values()))
     measured_s = np.array([row.measured_s for row in published])
     ragged = np.array([row.ragged for row in published])

@@ -120,7 +120,9 @@ def _with_other_overheads(
     """Exchange the cost of a call and of a launch for those of the table's framework."""
     costs = load_simulated_device(comparison.device).runtimes[comparison.runtime]
     launched = np.array([len(row.launched) for row in published], dtype=float)
-    overheads_s = {of_class.overhead_s.value for of_class in costs.classes.values()}
+    overheads_s = {
+        of_class.overhead_s.value for of_class in (costs.pointwise, costs.depthwise, costs.elementwise)
+    }
     if len(overheads_s) != 1:
         raise SystemExit(f"{comparison.device} has several launch costs: they cannot be exchanged for one")
     rates_s = predicted_s - costs.per_call_s.value - overheads_s.pop() * launched

@@ -167,9 +167,8 @@ def identity_fastest(rows: Sequence[LatencyEntry]) -> Iterator[QualityFinding]:
 def _max_macs_per_s(entry: LatencyEntry) -> tuple[float, str]:
     if entry.device in simulated_device_names():
         runtimes = load_simulated_device(entry.device).runtimes.values()
-        rates = [of_class.macs_per_s.value for costs in runtimes for of_class in costs.classes.values()]
-        peak = _PEAK_OVER_RATE * max(rate for rate in rates if math.isfinite(rate))
-        return peak * entry.threads, f"the peak of {entry.device}"
+        rates = [c.macs_per_s.value for costs in runtimes for c in (costs.pointwise, costs.depthwise)]
+        return _PEAK_OVER_RATE * max(rates) * entry.threads, f"the peak of {entry.device}"
     if runs_on_gpu(entry):
         return _IMPOSSIBLE_GPU_MACS_PER_S, "any GPU"
     return _IMPOSSIBLE_THREAD_MACS_PER_S * entry.threads, f"any CPU with {entry.threads} thread(s)"

@@ -1,189 +1,104 @@
-"""A device file: the constants that a simulated device rests on, each with where it comes from.
+"""Device file of a simulated device: the constants of its roofline, each with its source.
 
-docs/simulated_devices.md describes the keys. A file is read strictly: nothing is guessed or left out.
+docs/simulated_devices.md describes the keys. Files are validated strictly: no key is optional or unknown.
 """
 
-import math
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import date
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
 
 from jmsnas.errors import DeviceError
-from jmsnas.files import refuse_unknown_keys
-from jmsnas.profiler.table.latency_table import PROCESSORS, RUNTIMES
 
-_MULTIPLYING = ("macs_per_s", "bytes_per_s", "overhead_s")
-_CLASS_KEYS = {
-    "pointwise": _MULTIPLYING,
-    "depthwise": _MULTIPLYING,
-    "elementwise": ("bytes_per_s", "overhead_s"),
-}
+_Text = Annotated[str, Meta(min_length=1)]
+_Positive = Annotated[float, Meta(gt=0, le=sys.float_info.max)]
 
 
-@dataclass(frozen=True, slots=True)
-class SourcedConstant:
-    """A number of a device file and where it comes from, in words."""
+class SourcedConstant(Struct, frozen=True, forbid_unknown_fields=True):
+    """Constant of a device file and its source, as text."""
 
-    value: float
-    source: str
+    value: _Positive
+    source: _Text
 
 
-@dataclass(frozen=True, slots=True)
-class OperatorClassCosts:
-    """What operators of one class cost: MACs a second (infinite where there are none), bytes a second, s."""
+class ElementwiseCosts(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Costs of operators without multiply-accumulates: bytes per second, and seconds per launch."""
 
-    macs_per_s: SourcedConstant
     bytes_per_s: SourcedConstant
     overhead_s: SourcedConstant
 
 
-@dataclass(frozen=True, slots=True)
-class RooflineValidation:
-    """How near a run time comes to published rows that its constants were not fitted to.
+class MultiplyingCosts(ElementwiseCosts, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Costs of operators with multiply-accumulates: also MACs per second."""
 
-    `against` says which rows, in words; `rank` is Spearman's correlation, `median_error` a fraction.
+    macs_per_s: SourcedConstant
+
+
+class RooflineValidation(Struct, frozen=True, forbid_unknown_fields=True):
+    """Agreement of a roofline with published rows that its constants were not fitted to.
+
+    `against` describes the rows; `rank` is Spearman's correlation, `median_error` a relative error.
     """
 
-    against: str
-    rows: int
-    rank: float
-    median_error: float
+    against: _Text
+    rows: Annotated[int, Meta(ge=1)]
+    rank: Annotated[float, Meta(ge=-1, le=1)]
+    median_error: Annotated[float, Meta(ge=0, le=1)]
 
 
-@dataclass(frozen=True, slots=True)
-class RuntimeCosts:
-    """The constants of one run time on a device.
+class RuntimeCosts(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Constants of one runtime on a device.
 
-    `evidence` says whether published measurements of the same processor design under a run time of the
-    same family (compiled graph, or eager) stand behind them; `basis` which ones, or why there are none.
-    `checked` is None where there is no table to hold them against.
+    `evidence` is whether the constants are based on published measurements of the same processor design with
+    a runtime of the same family (compiled graph, or eager); `basis` names them, or says why there are none.
+    `checked` is None where no published table is available for validation.
     """
 
     evidence: bool
-    basis: str
-    checked: RooflineValidation | None
+    basis: _Text
     per_call_s: SourcedConstant
-    classes: Mapping[str, OperatorClassCosts]
+    pointwise: MultiplyingCosts
+    depthwise: MultiplyingCosts
+    elementwise: ElementwiseCosts
+    checked: RooflineValidation | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a validation without evidence."""
+        if self.checked and not self.evidence:
+            raise ValueError("`checked` is given but evidence = false, expected evidence = true")
 
 
-@dataclass(frozen=True, slots=True)
-class SimulatedDevice:
-    """A device file: one thread, batch 1, float32, on its `processor` (cpu, or cuda where it is a GPU).
+class SimulatedDevice(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Simulated device: one thread, batch 1, float32, on its `processor` (cuda for a GPU).
 
-    `dated` is when its constants were written, ISO 8601.
+    `dated` is the date of its constants.
     """
 
-    name: str
-    description: str
-    processor: str
-    dated: str
-    runtimes: Mapping[str, RuntimeCosts]
+    name: _Text
+    description: _Text
+    processor: Literal["cpu", "cuda"]
+    dated: date
+    onnxruntime: RuntimeCosts
+    torch: RuntimeCosts
 
-    def constants(self) -> dict[str, SourcedConstant]:
-        """Every constant by its dotted name in the file: `torch.depthwise.macs_per_s`."""
-        found: dict[str, SourcedConstant] = {}
-        for runtime, costs in self.runtimes.items():
-            found[f"{runtime}.per_call_s"] = costs.per_call_s
-            for name, of_class in costs.classes.items():
-                for key in _CLASS_KEYS[name]:
-                    found[f"{runtime}.{name}.{key}"] = getattr(of_class, key)
-        return found
+    @property
+    def runtimes(self) -> dict[str, RuntimeCosts]:
+        """Constants by runtime."""
+        return {"onnxruntime": self.onnxruntime, "torch": self.torch}
 
 
-def device_from_toml(table: Mapping[str, Any], where: str) -> SimulatedDevice:
-    """Make a device from a TOML document; docs/simulated_devices.md describes its keys.
+def device_from_toml(document: Mapping[str, Any], where: str) -> SimulatedDevice:
+    """Convert a TOML document to a simulated device; `where` is the file's name in messages.
 
     Raises
     ------
     DeviceError
-        Naming the file and what is unknown, missing, or of the wrong kind in it.
+        For a key that is unknown, missing or of the wrong type; the message has its path in the file.
     """
-    refuse_unknown_keys(table, ("name", "description", "processor", "dated", *RUNTIMES), where, DeviceError)
     try:
-        dated = table["dated"]
-        if type(dated) is not date:
-            raise DeviceError(f"{where} has dated = {dated!r}: expected a date such as 2026-11-23")
-        if table["processor"] not in PROCESSORS:
-            raise DeviceError(
-                f"{where} has processor = {table['processor']!r}: expected one of {', '.join(PROCESSORS)}"
-            )
-        return SimulatedDevice(
-            name=_text(table, "name", where),
-            description=_text(table, "description", where),
-            processor=table["processor"],
-            dated=dated.isoformat(),
-            runtimes={
-                runtime: _runtime_costs(table[runtime], f"{where} [{runtime}]") for runtime in RUNTIMES
-            },
-        )
-    except KeyError as error:
-        raise DeviceError(f"{where} lacks the key {error}") from error
-
-
-def _runtime_costs(table: Any, where: str) -> RuntimeCosts:
-    _check_keys(table, ("evidence", "basis", "per_call_s", *_CLASS_KEYS), where, optional=("checked",))
-    if not isinstance(table["evidence"], bool):
-        raise DeviceError(f"{where} has evidence = {table['evidence']!r}: expected true or false")
-    checked = _checked(table["checked"], f"{where} checked") if "checked" in table else None
-    if checked and not table["evidence"]:
-        raise DeviceError(f"{where} has checked but evidence = false: expected evidence = true")
-    return RuntimeCosts(
-        evidence=table["evidence"],
-        basis=_text(table, "basis", where),
-        checked=checked,
-        per_call_s=_constant(table["per_call_s"], f"{where} per_call_s"),
-        classes={name: _operator_costs(table[name], name, f"{where} {name}") for name in _CLASS_KEYS},
-    )
-
-
-def _checked(table: Any, where: str) -> RooflineValidation:
-    _check_keys(table, ("against", "rows", "rank", "median_error"), where)
-    rows = table["rows"]
-    if type(rows) is not int or rows < 1:
-        raise DeviceError(f"{where} has rows = {rows!r}: expected a whole number of 1 or more")
-    return RooflineValidation(
-        against=_text(table, "against", where),
-        rows=rows,
-        rank=_fraction(table, "rank", -1.0, where),
-        median_error=_fraction(table, "median_error", 0.0, where),
-    )
-
-
-def _fraction(table: Mapping[str, Any], key: str, low: float, where: str) -> float:
-    value = table[key]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= 1:
-        raise DeviceError(f"{where} has {key} = {value!r}: expected a number from {low:g} to 1")
-    return float(value)
-
-
-def _operator_costs(table: Any, name: str, where: str) -> OperatorClassCosts:
-    keys = _CLASS_KEYS[name]
-    _check_keys(table, keys, where)
-    found = {key: _constant(table[key], f"{where} {key}") for key in keys}
-    rate = found.get("macs_per_s", SourcedConstant(math.inf, "these operators multiply nothing"))
-    return OperatorClassCosts(rate, found["bytes_per_s"], found["overhead_s"])
-
-
-def _constant(table: Any, where: str) -> SourcedConstant:
-    _check_keys(table, ("value", "source"), where)
-    value = table["value"]
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise DeviceError(f"{where} has value = {value!r}: expected a finite number above 0")
-    return SourcedConstant(float(value), _text(table, "source", where))
-
-
-def _check_keys(table: Any, keys: tuple[str, ...], where: str, optional: tuple[str, ...] = ()) -> None:
-    if not isinstance(table, dict):
-        raise DeviceError(f"{where} is {table!r}: expected a table with the keys {', '.join(keys)}")
-    refuse_unknown_keys(table, (*keys, *optional), where, DeviceError)
-    missing = [key for key in keys if key not in table]
-    if missing:
-        raise DeviceError(f"{where} lacks {', '.join(missing)}: expected the keys {', '.join(keys)}")
-
-
-def _text(table: Mapping[str, Any], key: str, where: str) -> str:
-    text = table[key]
-    if not isinstance(text, str) or not text.strip():
-        raise DeviceError(f"{where} has {key} = {text!r}: expected words")
-    return text
+        return msgspec.convert(document, SimulatedDevice, builtin_types=(date,))
+    except msgspec.ValidationError as error:
+        raise DeviceError(f"{where} is not a device file: {error}. See docs/simulated_devices.md") from error

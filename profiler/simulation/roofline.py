@@ -1,13 +1,13 @@
-"""Devices that are not at hand: block latencies from a per-operator roofline of published figures.
+"""Block latencies of simulated devices, from a per-operator roofline of published figures.
 
-A latency is the run time's cost of a call, plus for each operator it launches the launch itself, its
+A latency is the runtime's cost of a call, plus for each launched operator the cost of the launch, its
 multiply-accumulates over a rate and its bytes over a bandwidth:
 
     latency = per_call + sum over operators of (overhead + macs / rate + bytes / bandwidth)
 
 Arithmetic and memory traffic are added, not overlapped: this fits published block tables better than
 the maximum of the classic roofline (Williams et al., CACM 2009); docs/simulated_devices.md has both.
-Every constant and its source is in jmsnas/presets/devices/<name>.toml. Nothing here is a measurement.
+Every constant and its source is in jmsnas/presets/devices/<name>.toml. These are not measurements.
 """
 
 import functools
@@ -16,7 +16,12 @@ from collections.abc import Collection, Sequence
 from jmsnas.cost import Operator, operators
 from jmsnas.errors import DeviceError, TableError
 from jmsnas.files import preset_names, preset_path, read_toml
-from jmsnas.profiler.simulation.device_file import RuntimeCosts, SimulatedDevice, device_from_toml
+from jmsnas.profiler.simulation.device_file import (
+    MultiplyingCosts,
+    RuntimeCosts,
+    SimulatedDevice,
+    device_from_toml,
+)
 from jmsnas.profiler.table.latency_table import (
     LAYOUTS,
     PROCESSORS,
@@ -39,20 +44,20 @@ _CLASS_OF_KIND = {
     "multiply": "elementwise",
     "pool": "elementwise",
 }
-# onnxruntime folds normalisation into the convolution before it and fuses the activation behind it;
+# onnxruntime folds normalisation into the preceding convolution and fuses the following activation;
 # eager torch launches every operator.
 _FUSED_KINDS = {"onnxruntime": frozenset({"norm", "activation"}), "torch": frozenset[str]()}
-_NO_EVIDENCE = "no evidence for this run time"
+_NO_EVIDENCE = "no evidence for this runtime"
 
 
 def simulated_device_names() -> tuple[str, ...]:
-    """Names of the built-in devices that can be simulated, sorted."""
+    """Names of the built-in simulated devices, sorted."""
     return preset_names("devices")
 
 
 @functools.cache
 def load_simulated_device(name: str) -> SimulatedDevice:
-    """Load a built-in simulated device. Raises DeviceError for a name nobody knows or a wrong file."""
+    """Load a built-in simulated device. Raises DeviceError for an unknown name or an invalid file."""
     known = simulated_device_names()
     if name not in known:
         raise DeviceError(f"unknown simulated device {name!r}: expected one of {', '.join(known)}")
@@ -60,40 +65,40 @@ def load_simulated_device(name: str) -> SimulatedDevice:
 
 
 def processor_of(device: str) -> str:
-    """What a device's name stands for: `cuda` for the built-in GPUs, `cpu` for all other names."""
+    """Processor of a device by its name: `cuda` for the built-in GPUs, `cpu` for all other names."""
     return load_simulated_device(device).processor if device in simulated_device_names() else "cpu"
 
 
 def serving_key(device: str, runtime: str, keys: Collection[RuntimeKey]) -> RuntimeKey:
-    """Under which of a table's keys a device speaks: the processor its name stands for, else its CPU.
+    """Choose the key of a latency table that a device is predicted by: its own processor, else its CPU.
 
-    A GPU's table has its CPU alone where an agent measured it, whose onnxruntime knows no GPU. Where torch
-    was profiled on CUDA or in channels_last alone, that is how the device serves.
+    A GPU's table may have CPU rows only, if an agent measured it with an onnxruntime without GPU support. A
+    table of torch may have rows on CUDA or in channels_last only.
     """
     own = RuntimeKey(runtime, processor=processor_of(device))
-    ways = (
+    variants = (
         [(processor, layout) for processor in PROCESSORS for layout in LAYOUTS] if runtime == "torch" else []
     )
-    others = (RuntimeKey(runtime, processor=processor, layout=layout) for processor, layout in ways)
+    others = (RuntimeKey(runtime, processor=processor, layout=layout) for processor, layout in variants)
     return next((key for key in (own, RuntimeKey(runtime), *others) if key in keys), own)
 
 
 def _costs(device: SimulatedDevice, runtime: str) -> RuntimeCosts:
     if runtime not in device.runtimes:
         raise DeviceError(
-            f"simulated device {device.name} has no run time {runtime!r}: expected one of "
+            f"simulated device {device.name} has no runtime {runtime!r}: expected one of "
             f"{', '.join(device.runtimes)}"
         )
     return device.runtimes[runtime]
 
 
 def evidence_lines(device: str, runtimes: Sequence[str]) -> tuple[str, ...]:
-    """Say for people how near each run time of a simulated device is known to be, a line each.
+    """Describe the evidence for each runtime of a simulated device, one line each.
 
     Raises
     ------
     DeviceError
-        For a device nobody knows, or a run time it has no constants for.
+        For an unknown device or runtime.
     """
     return tuple(
         f"{runtime}: {_evidence(_costs(load_simulated_device(device), runtime))}" for runtime in runtimes
@@ -104,47 +109,49 @@ def _evidence(costs: RuntimeCosts) -> str:
     checked = costs.checked
     if checked:
         return (
-            f"held against {checked.rows} rows of {checked.against}: rank {checked.rank:.3f}, "
+            f"validated on {checked.rows} rows of {checked.against}: rank {checked.rank:.3f}, "
             f"median error {100 * checked.median_error:.0f} %"
         )
-    standing = "evidence, but held against no measured table" if costs.evidence else _NO_EVIDENCE
-    return f"{standing}: {costs.basis}"
+    evidence = "evidence, but not validated on a measured table" if costs.evidence else _NO_EVIDENCE
+    return f"{evidence}: {costs.basis}"
 
 
 def operators_latency_s(
     device: SimulatedDevice, runtime: str, launched: Sequence[Operator], batch: int = 1
 ) -> float:
-    """Seconds of one call that runs these operators, those that the run time fuses left out.
+    """Seconds of one call that runs these operators, without those that the runtime fuses.
 
     Numbers take four bytes (float32). `batch` multiplies MACs and activations, not parameters. Raises
-    DeviceError for a run time the device has no constants for.
+    DeviceError for an unknown runtime.
     """
     costs = _costs(device, runtime)
     total_s = costs.per_call_s.value
     for op in launched:
         if op.kind in _FUSED_KINDS[runtime]:
             continue
-        of_class = costs.classes[_CLASS_OF_KIND[op.kind]]
+        class_costs = getattr(costs, _CLASS_OF_KIND[op.kind])
         moved_bytes = _FLOAT32_BYTES * (batch * (op.read + op.written) + op.parameters)
-        total_s += of_class.overhead_s.value + batch * op.macs / of_class.macs_per_s.value
-        total_s += moved_bytes / of_class.bytes_per_s.value
+        multiplies = isinstance(class_costs, MultiplyingCosts)
+        macs_s = batch * op.macs / class_costs.macs_per_s.value if multiplies else 0.0
+        total_s += class_costs.overhead_s.value + macs_s
+        total_s += moved_bytes / class_costs.bytes_per_s.value
     return total_s
 
 
 def block_latency_s(device: SimulatedDevice, runtime: str, block: Block) -> float:
-    """Seconds of one call of a block: one thread, batch 1, float32. Identity costs the bare call."""
+    """Seconds of one call of a block: one thread, batch 1, float32. Identity takes the call cost only."""
     return operators_latency_s(device, runtime, operators(block))
 
 
 def simulated_table(device: str, blocks: Sequence[Block], keys: Sequence[RuntimeKey]) -> LatencyTable:
-    """Make the latency table of a device that is not at hand; every row says `simulated`.
+    """Make the latency table of a simulated device, with rows of kind `simulated`.
 
-    The same arguments give the same table on any day: `measured_at` is the date of the device file.
+    Deterministic: `measured_at` is the date of the device file.
 
     Raises
     ------
     DeviceError
-        For a device nobody knows.
+        For an unknown device.
     TableError
         For a key other than 1 thread, batch 1, float32, contiguous, wall clock: no constants are published.
     """
@@ -152,11 +159,11 @@ def simulated_table(device: str, blocks: Sequence[Block], keys: Sequence[Runtime
     for key in keys:
         if key != RuntimeKey(key.runtime, processor=key.processor):
             raise TableError(
-                f"simulated device {device} knows 1 thread, batch 1, float32, contiguous and wall clock "
+                f"simulated device {device} supports 1 thread, batch 1, float32, contiguous and wall clock "
                 f"only, got {key.label}. "
-                f"For others measure, on that machine: jmsnas profile --device {device} --measured-only"
+                f"For other settings, on that machine: jmsnas profile --device {device} --measured-only"
             )
-    environment = {"host": f"none: simulated {loaded.description}", "constants": loaded.dated}
+    environment = {"host": f"none: simulated {loaded.description}", "constants": loaded.dated.isoformat()}
     rows = tuple(_row(loaded, key, block) for key in keys for block in blocks)
     return LatencyTable(device, rows, {"simulated": environment})
 
@@ -168,12 +175,12 @@ def _row(device: SimulatedDevice, key: RuntimeKey, block: Block) -> BlockRow:
     )
     ratio = median_s / reference_s
     costs = device.runtimes[key.runtime]
-    standing = "evidence" if costs.evidence else _NO_EVIDENCE
+    evidence = "evidence" if costs.evidence else _NO_EVIDENCE
     return BlockRow(
         device=device.name, key=key, block=block, kind="simulated",
         median_s=median_s, low_s=median_s, high_s=median_s,
         ratio=ratio, ratio_low=ratio, ratio_high=ratio, reference_s=reference_s,
         min_s=median_s, p90_s=median_s, rounds=0, converged=True,
-        environment="simulated", measured_at=device.dated,
-        source=f"roofline of devices/{device.name}.toml; {standing}: {costs.basis}",
+        environment="simulated", measured_at=device.dated.isoformat(),
+        source=f"roofline of devices/{device.name}.toml; {evidence}: {costs.basis}",
     )  # fmt: skip

@@ -13,7 +13,7 @@ from jmsnas.profiler.simulation.device_file import RooflineValidation, device_fr
 CHECKED: dict[str, Any] = {"against": "a made-up table", "rows": 7, "rank": -0.5, "median_error": 1}
 
 
-def test_what_a_run_time_was_held_against_may_be_stated() -> None:
+def test_a_runtime_may_have_a_validation() -> None:
     document = synthetic_document()
     document["onnxruntime"]["checked"] = CHECKED
     runtimes = device_from_toml(document, "toy.toml").runtimes
@@ -22,53 +22,46 @@ def test_what_a_run_time_was_held_against_may_be_stated() -> None:
     assert TOY.runtimes["onnxruntime"].evidence and TOY.runtimes["onnxruntime"].checked is None
 
 
+_TEXT = "Expected `str` of length >= 1 - at"
 WRONG = [
-    (("colour",), "red", r"toy\.toml has unknown keys colour"),
-    (("torch", "turbo"), 1, r"toy\.toml \[torch\] has unknown keys turbo"),
-    (("torch", "depthwise", "flops"), 1, r"\[torch\] depthwise has unknown keys flops"),
-    (("torch", "elementwise", "macs_per_s"), 1, r"\[torch\] elementwise has unknown keys macs_per_s"),
-    (("torch", "per_call_s", "unit"), "s", r"\[torch\] per_call_s has unknown keys unit"),
-    (("name",), None, r"toy\.toml lacks the key 'name'"),
-    (("onnxruntime",), None, r"toy\.toml lacks the key 'onnxruntime'"),
-    (("torch", "evidence"), None, r"\[torch\] lacks evidence: expected the keys evidence, basis"),
-    (("torch", "pointwise", "overhead_s"), None, r"\[torch\] pointwise lacks overhead_s: expected the keys"),
-    (("torch", "per_call_s", "source"), None, r"\[torch\] per_call_s lacks source"),
-    (("torch",), 3, r"toy\.toml \[torch\] is 3: expected a table with the keys"),
-    (("torch", "per_call_s"), 0.1, r"\[torch\] per_call_s is 0\.1: expected a table with the keys value"),
-    (("dated",), "2026-01-02", r"toy\.toml has dated = '2026-01-02': expected a date such as"),
-    (("processor",), "gpu", r"toy\.toml has processor = 'gpu': expected one of cpu, cuda"),
-    (("processor",), None, r"toy\.toml lacks the key 'processor'"),
-    (("name",), 7, r"toy\.toml has name = 7: expected words"),
-    (("torch", "basis"), " ", r"\[torch\] has basis = ' ': expected words"),
-    (("torch", "per_call_s", "source"), "", r"\[torch\] per_call_s has source = '': expected words"),
-    (("torch", "evidence"), 1, r"\[torch\] has evidence = 1: expected true or false"),
-    (("torch", "checked"), CHECKED, r"\[torch\] has checked but evidence = false: expected evidence = true"),
-    (("onnxruntime", "checked"), 0.9, r"\[onnxruntime\] checked is 0\.9: expected a table with the keys"),
-    (("onnxruntime", "checked"), CHECKED | {"p90": 1}, r"\[onnxruntime\] checked has unknown keys p90"),
-    (("onnxruntime", "checked"), {"rank": 1}, r"checked lacks against, rows, median_error: expected the"),
-    (("onnxruntime", "checked"), CHECKED | {"against": ""}, r"checked has against = '': expected words"),
+    (("colour",), "red", "unknown field `colour`"),
+    (("torch", "turbo"), 1, r"unknown field `turbo` - at `\$\.torch`"),
+    (("torch", "depthwise", "flops"), 1, r"unknown field `flops` - at `\$\.torch\.depthwise`"),
+    (("torch", "elementwise", "macs_per_s"), 1, r"unknown field `macs_per_s` - at `\$\.torch\.elementwise`"),
+    (("torch", "per_call_s", "unit"), "s", r"unknown field `unit` - at `\$\.torch\.per_call_s`"),
+    (("name",), None, r"toy\.toml is not a device file: .*missing required field `name`\. See docs/simul"),
+    (("onnxruntime",), None, "missing required field `onnxruntime`"),
+    (("torch", "evidence"), None, r"missing required field `evidence` - at `\$\.torch`"),
+    (("torch", "pointwise", "overhead_s"), None, r"field `overhead_s` - at `\$\.torch\.pointwise`"),
+    (("torch", "per_call_s", "source"), None, r"field `source` - at `\$\.torch\.per_call_s`"),
+    (("torch",), 3, r"Expected `object`, got `int` - at `\$\.torch`"),
+    (("torch", "per_call_s"), 0.1, r"Expected `object`, got `float` - at `\$\.torch\.per_call_s`"),
+    (("dated",), "2026-01-02", r"Expected `date`, got `str` - at `\$\.dated`"),
+    (("processor",), "gpu", r"Invalid enum value 'gpu' - at `\$\.processor`"),
+    (("processor",), None, "missing required field `processor`"),
+    (("name",), 7, r"Expected `str`, got `int` - at `\$\.name`"),
+    (("torch", "basis"), "", rf"{_TEXT} `\$\.torch\.basis`"),
+    (("torch", "per_call_s", "source"), "", rf"{_TEXT} `\$\.torch\.per_call_s\.source`"),
+    (("torch", "evidence"), 1, r"Expected `bool`, got `int` - at `\$\.torch\.evidence`"),
+    (("torch", "checked"), CHECKED, r"evidence = false, expected evidence = true - at `\$\.torch`"),
+    (("onnxruntime", "checked"), 0.9, r"Expected `object \| null`, got `float` - at .*\.checked`"),
+    (("onnxruntime", "checked"), CHECKED | {"p90": 1}, r"unknown field `p90` - at .*\.checked`"),
+    (("onnxruntime", "checked"), {"rank": 1}, r"missing required field `against` - at .*\.checked`"),
+    (("onnxruntime", "checked"), CHECKED | {"against": ""}, rf"{_TEXT} .*checked\.against`"),
     *[
-        (("onnxruntime", "checked"), CHECKED | {"rows": rows}, r"has rows = .*: expected a whole number of 1")
+        (("onnxruntime", "checked"), CHECKED | {"rows": rows}, r"Expected `int`.* - at .*checked\.rows`")
         for rows in (0, -3, 1.5, True, "18")
     ],
     *[
-        (
-            ("onnxruntime", "checked"),
-            CHECKED | {"rank": rank},
-            r"has rank = .*: expected a number from -1 to 1",
-        )
+        (("onnxruntime", "checked"), CHECKED | {"rank": rank}, r"Expected `float`.* - at .*checked\.rank`")
         for rank in (1.01, -2, True, "1", math.nan)
     ],
     *[
-        (
-            ("onnxruntime", "checked"),
-            CHECKED | {"median_error": error},
-            r"has median_error = .*: expected a number from 0 to 1",
-        )
+        (("onnxruntime", "checked"), CHECKED | {"median_error": error}, r"`float`.* - at .*\.median_error`")
         for error in (-0.1, 11, False, math.inf)
     ],
     *[
-        (("torch", "per_call_s", "value"), value, r"has value = .*: expected a finite number above 0")
+        (("torch", "per_call_s", "value"), value, r"Expected `float`.* - at `\$\.torch\.per_call_s\.value`")
         for value in (0, -1.5, True, "1", math.inf, math.nan)
     ],
 ]

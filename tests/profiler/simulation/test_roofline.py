@@ -1,5 +1,4 @@
-import math
-
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -51,12 +50,15 @@ def test_a_batch_moves_its_weights_once() -> None:
 def test_every_constant_has_a_source(name: str) -> None:
     device = load_simulated_device(name)
     assert device.name == name and device.description and tuple(device.runtimes) == RUNTIMES
-    # 1 a call, 3 for each of the two classes that multiply, 2 for elementwise; two run times.
-    constants = device.constants()
-    assert len(constants) == 2 * (1 + 2 * 3 + 2)
-    for dotted, constant in constants.items():
-        assert 0 < constant.value < math.inf, dotted
-        assert len(constant.source.split()) >= 4, dotted
+    # 1 a call, 3 for each of the two classes that multiply, 2 for elementwise; two runtimes.
+    sources = [
+        constant["source"]
+        for costs in msgspec.to_builtins(list(device.runtimes.values()))
+        for group in ({"": costs["per_call_s"]}, costs["pointwise"], costs["depthwise"], costs["elementwise"])
+        for constant in group.values()
+    ]
+    assert len(sources) == 2 * (1 + 2 * 3 + 2)
+    assert all(len(source.split()) >= 4 for source in sources)
     assert all(costs.basis for costs in device.runtimes.values())
 
 
@@ -126,9 +128,9 @@ def test_a_table_says_that_it_is_simulated() -> None:
             load_simulated_device("jetson"), row.key.runtime, REFERENCE_BLOCK
         )
         assert row.half_width == 0 and row.samples == ()
-        assert row.measured_at == load_simulated_device("jetson").dated
+        assert row.measured_at == load_simulated_device("jetson").dated.isoformat()
         assert "devices/jetson.toml" in row.source
-        assert ("no evidence for this run time" in row.source) == (row.key.runtime == "onnxruntime")
+        assert ("no evidence for this runtime" in row.source) == (row.key.runtime == "onnxruntime")
 
 
 @pytest.mark.parametrize(
@@ -142,7 +144,7 @@ def test_a_table_says_that_it_is_simulated() -> None:
     ],
 )
 def test_a_key_without_constants_is_refused(key: RuntimeKey) -> None:
-    expected = rf"pi4 knows 1 thread, batch 1, float32, .* only, got {key.label}\. For others measure"
+    expected = rf"pi4 supports 1 thread, batch 1, float32, .* only, got {key.label}\. For other settings, on"
     with pytest.raises(TableError, match=expected):
         simulated_table("pi4", [SMALL], [key])
 
@@ -150,21 +152,21 @@ def test_a_key_without_constants_is_refused(key: RuntimeKey) -> None:
 def test_an_unknown_device_or_run_time_is_refused() -> None:
     with pytest.raises(DeviceError, match="unknown simulated device 'pi5': expected one of cloud, cloud-cpu"):
         simulated_table("pi5", [SMALL], [RuntimeKey()])
-    with pytest.raises(DeviceError, match="toy has no run time 'tflite': expected one of onnxruntime, torch"):
+    with pytest.raises(DeviceError, match="toy has no runtime 'tflite': expected one of onnxruntime, torch"):
         block_latency_s(TOY, "tflite", SMALL)
-    with pytest.raises(DeviceError, match="pi4 has no run time 'tflite': expected one of onnxruntime, torch"):
+    with pytest.raises(DeviceError, match="pi4 has no runtime 'tflite': expected one of onnxruntime, torch"):
         evidence_lines("pi4", ["tflite"])
 
 
 def test_evidence_is_said_a_line_each_run_time() -> None:
     assert evidence_lines("pi4", ["onnxruntime"]) == (
-        "onnxruntime: held against 18 rows of HayeonLee/HELP on a Raspberry Pi 4, TensorFlow Lite, blocks "
+        "onnxruntime: validated on 18 rows of HayeonLee/HELP on a Raspberry Pi 4, TensorFlow Lite, blocks "
         "not used for the constants: rank 0.988, median error 11 %",
     )
     assert evidence_lines("jetson", RUNTIMES) == (
-        "onnxruntime: no evidence for this run time: launch costs of TensorRT on this board, no onnxruntime; "
+        "onnxruntime: no evidence for this runtime: launch costs of TensorRT on this board, no onnxruntime; "
         "rates scaled from a V100",
-        "torch: evidence, but held against no measured table: launch costs of whole networks published "
+        "torch: evidence, but not validated on a measured table: launch costs of whole networks published "
         "with torch2trt for this board; rates scaled from a V100",
     )
 
