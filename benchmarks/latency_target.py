@@ -16,7 +16,7 @@ import itertools
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -24,9 +24,10 @@ from typing import Any
 
 from jmsnas.files import write_json
 from jmsnas.nas.derivation.target import targets_in_range
+from jmsnas.nas.run_result import RunResult
 from jmsnas.nas.search.config import SearchConfig
 from jmsnas.nas.search.multi_target import ParallelOptions, SearchGroup, run_groups, targets_group
-from jmsnas.nas.search.run import Run, RunOptions, prepare_search
+from jmsnas.nas.search.run import RunOptions, prepare_search
 from jmsnas.nas.search.run_folder import SearchSetup, read_log
 from jmsnas.nas.search.split_options import SplitOptions
 from jmsnas.nas.split.placement import Placement
@@ -49,7 +50,7 @@ def placements(setting: SearchSetup) -> Iterator[Placement]:
         yield Placement((*cuts, n, *others), way)
 
 
-def fastest_s(setting: SearchSetup, candidates: list[str]) -> float:
+def fastest_s(setting: SearchSetup, candidates: Sequence[str]) -> float:
     """T of these operations under the best of all placements there are."""
     names = [[candidate.name for candidate in choices] for choices in setting.space.choices]
     indices = tuple(own.index(name) for own, name in zip(names, candidates, strict=True))
@@ -58,21 +59,19 @@ def fastest_s(setting: SearchSetup, candidates: list[str]) -> float:
     return min(setting.lut.latency_s(indices, placement) for placement in placements(setting))
 
 
-def figures(row: dict[str, Any], run: Run) -> dict[str, Any]:
+def figures(row: dict[str, Any], run: RunResult, setup: SearchSetup) -> dict[str, Any]:
     """What one search came to; shares of T_const."""
-    document, t_const_s = run.document, run.document["target"]["t_const_s"]
-    derived = document["derived"]
-    t_s = derived["latency_s"]
+    t_const_s, t_s = run.target.t_const_s, run.derived.latency_s
     return row | {
         "t_const_s": t_const_s,
         "latency_s": t_s,
         "error": t_s / t_const_s - 1,
-        "slower_than_best": t_s / fastest_s(run.setting, derived["candidates"]) - 1,
-        "proven_optimal": derived["optimal"],
-        "expected_gap": document["expected_latency_s"] / t_s - 1,
-        "argmax_error": document["argmax"]["latency_s"] / t_const_s - 1,
-        "entropy": read_log(run.folder)[-1]["entropy"],
-        "inherited_accuracy": document["accuracy"]["inherited"],
+        "slower_than_best": t_s / fastest_s(setup, run.derived.candidates) - 1,
+        "proven_optimal": run.derived.optimal,
+        "expected_gap": run.expected_latency_s / t_s - 1,
+        "argmax_error": run.argmax.latency_s / t_const_s - 1,
+        "entropy": read_log(run.folder)[-1].entropy,
+        "inherited_accuracy": run.accuracy.inherited,
     }
 
 
@@ -133,7 +132,11 @@ def main() -> None:
         place = Workspace(Path(temporary))
         rows, groups = groups_of(place, given.seeds)
         runs = run_groups(place, groups, RunOptions(), ParallelOptions(given.jobs))
-        searches = [figures(row, run) for row, own in zip(rows, runs, strict=True) for run in own]
+        searches = [
+            figures(row, run, group.setting)
+            for row, group, own in zip(rows, groups, runs, strict=True)
+            for run in own
+        ]
     document: dict[str, Any] = {
         "seconds": time.perf_counter() - began,
         "jobs": given.jobs,

@@ -5,8 +5,7 @@ workspace. `published`: U(.) fitted to a table published by others. `simulated`:
 figures.
 """
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable
 
 ORIGINS = ("measured", "imported", "published", "simulated")
 
@@ -16,20 +15,14 @@ def origin_label(origin: str) -> str:
     return origin.upper() if origin == "simulated" else origin
 
 
-def origin_of(device: Mapping[str, Any]) -> str:
-    """Read the origin of a device's latencies from a run's result. Raises KeyError, ValueError."""
-    # Results of version 0.1 may have `simulated` only.
-    found = device.get("origin", "simulated" if device["simulated"] else "measured")
-    if found not in ORIGINS or bool(device["simulated"]) != (found == "simulated"):
-        raise ValueError(f"expected one of {', '.join(ORIGINS)}, consistent with `simulated`, got {found!r}")
-    return str(found)
+def origin_notes(origins: Iterable[tuple[str, str]]) -> tuple[str, ...]:
+    """List the devices whose latencies were not measured, a sentence per origin.
 
-
-def origin_notes(devices: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
-    """List the devices of a run's result whose latencies were not measured, a sentence per origin."""
+    `origins`: pairs of a device's name and its origin.
+    """
     names: dict[str, set[str]] = {}
-    for device in devices:
-        names.setdefault(origin_of(device), set()).add(str(device["name"]))
+    for name, origin in origins:
+        names.setdefault(origin, set()).add(name)
     by_others = {"simulated": "", "published": ", measured by others", "imported": ", measured by others"}
     return tuple(
         f"T is based on {origin_label(origin)} latencies of {', '.join(sorted(names[origin]))}{by}."

@@ -1,18 +1,14 @@
 """Load a model by name: a finished run, a MobileNet, a torchvision classifier, or an ONNX file."""
 
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from jmsnas import mobilenets
-from jmsnas.device import Device
 from jmsnas.errors import InputError
-from jmsnas.nas.graph.fork_join import MeshTree, fork_join_inputs
+from jmsnas.nas.graph.fork_join import fork_join_inputs
 from jmsnas.nas.graph.model import Model, model_of_blocks, model_of_part
-from jmsnas.nas.search.run_folder import read_result
-from jmsnas.nas.split.general_topology import GeneralTopology
+from jmsnas.nas.run_result import RunResult, finished_runs, read_result
 from jmsnas.space import Block
-from jmsnas.topology import Link
 from jmsnas.workspace import Workspace
 
 _SIZES = range(1, 4097)
@@ -45,7 +41,7 @@ def load_model(
 
         return model_from_onnx(Path(name))
     if folder := find_run_folder(workspace, name):
-        return model_of_run(read_result(folder), folder)
+        return model_of_run(read_result(folder))
     if name in mobilenets.NAMES:
         part = mobilenets.mobilenet(name, (3, size, size), classes, width)
         return model_of_part(part, name, f"{name}, width {width:g}, {size}x{size}")
@@ -53,7 +49,7 @@ def load_model(
         raise InputError(f"--width belongs to {', '.join(mobilenets.NAMES)}: leave it out for {name}")
     from jmsnas.nas.graph.from_torch import model_from_torchvision, refuse_unknown_model, torchvision_names
 
-    runs = sorted(path.parent.name for path in (workspace.folder / "runs").glob("*/result.json"))
+    runs = sorted(path.name for path in finished_runs(workspace))
     refuse_unknown_model(name, (*runs, *mobilenets.NAMES, *torchvision_names()))
     return model_from_torchvision(name, size, classes)
 
@@ -65,24 +61,16 @@ def find_run_folder(workspace: Workspace, name: str) -> Path | None:
     return workspace.run(name) if (workspace.folder / "runs" / name / "result.json").exists() else None
 
 
-def model_of_run(document: dict[str, Any], folder: Path, size: int | None = None) -> Model:
-    """Give the network of a run's result, at another input size if asked. Raises InputError."""
-    try:
-        pairs = zip(document["derived"]["candidates"], document["space"]["layers"], strict=True)
-        blocks = [Block.parse(f"{name} {layer}") for name, layer in pairs]
-        inputs = fork_join_inputs(len(blocks), _branches(document))
-        if size is not None:
-            blocks = _resized(blocks, inputs, size)
-        return model_of_blocks(blocks, inputs, folder.name, f"run {folder.name}")
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
-        raise InputError(f"{folder / 'result.json'} is damaged: {type(error).__name__} {error}") from error
-
-
-def _branches(document: dict[str, Any]) -> list[list[int]]:
-    """Places of the layers of each branch: what the children of a mesh run."""
-    children = document["network"]["tree"]["children"]
-    terms = [term for term in document["derived"]["terms"] if term["device"] in children and term["layers"]]
-    return sorted([int(n) - 1 for n in term["layers"]] for term in terms)
+def model_of_run(run: RunResult, size: int | None = None) -> Model:
+    """Give the derived architecture of a run as a model, at another input size if requested."""
+    blocks, children = list(run.blocks), run.topology.children
+    branches = sorted(
+        [n - 1 for n in t.layers] for t in run.derived.terms if t.device in children and t.layers
+    )
+    inputs = fork_join_inputs(len(blocks), branches)
+    if size is not None:
+        blocks = _resized(blocks, inputs, size)
+    return model_of_blocks(blocks, inputs, run.folder.name, f"run {run.folder.name}")
 
 
 def _resized(blocks: list[Block], inputs: tuple[tuple[int, ...], ...], size: int) -> list[Block]:
@@ -93,22 +81,3 @@ def _resized(blocks: list[Block], inputs: tuple[tuple[int, ...], ...], size: int
         found.append(Block(block.candidate, replace(block.layer, height=height, width=width)))
         shapes.append(found[-1].layer.output_shape)
     return found
-
-
-def topology_of_run(document: dict[str, Any], folder: Path) -> GeneralTopology:
-    """Give the devices, links and tree of a run's result, its input, policy and return. Raises InputError."""
-    names = {field.name for field in fields(Device)}
-    try:
-        its = document["network"]
-        devices = [{key: value for key, value in entry.items() if key in names} for entry in its["devices"]]
-        tree = its["tree"]
-        return GeneralTopology(
-            tuple(Device(**device) for device in devices),
-            tuple(Link(**link) for link in its["links"]),
-            str(its["input"]),
-            str(its["policy"]),
-            MeshTree(tree["root"], tuple(tree["children"]), tree["fan_out"]) if tree["root"] else None,
-            bool(its.get("returns", False)),
-        )
-    except (KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"{folder / 'result.json'} is damaged: {type(error).__name__} {error}") from error

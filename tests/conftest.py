@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from jmsnas.nas.run_result import RunResult
 from jmsnas.nas.search.config import SearchConfig
-from jmsnas.nas.search.run import Run, prepare_search, run_search
+from jmsnas.nas.search.run import prepare_search, run_search
 from jmsnas.workspace import Workspace
 
 # One thread: two on shared cores are slower than one. No deadline: a shared machine stalls at will.
@@ -30,7 +31,7 @@ def simulated_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 @pytest.fixture(scope="session")
 def short_run(
     simulated_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Workspace, Run]:
+) -> tuple[Workspace, RunResult]:
     """A finished search of one epoch a stage, in a workspace of its own. Do not write to it."""
     place = Workspace(tmp_path_factory.mktemp("run") / "workspace")
     shutil.copytree(simulated_workspace.folder, place.folder)

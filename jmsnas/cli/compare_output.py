@@ -17,6 +17,7 @@ from jmsnas.nas.comparison import (
     searched_entries,
     training_config,
 )
+from jmsnas.nas.run_result import finished_runs
 from jmsnas.progress import Progress
 from jmsnas.units import format_duration as ms
 from jmsnas.workspace import Workspace
@@ -27,19 +28,14 @@ def select_runs(workspace: Workspace, names: Sequence[str]) -> list[SearchedRun]
     if names:
         found = [read_run(Path(name) if "/" in name else workspace.run(name)) for name in names]
     else:
-        paths = sorted(
-            (workspace.folder / "runs").glob("*/result.json"),
-            key=lambda path: path.stat().st_mtime,
-            reverse=True,
-        )
-        every = [read_run(path.parent) for path in paths]
+        every = [read_run(folder) for folder in finished_runs(workspace)]
         found = [run for run in every if _alike(run, every[0])]
     refuse_incomparable(found)
-    return sorted(found, key=lambda run: (run.topology, run.document["target"]["t_const_s"]))
+    return sorted(found, key=lambda run: (run.topology, run.result.target.t_const_s))
 
 
 def _alike(run: SearchedRun, other: SearchedRun) -> bool:
-    asked = [(its.document["dataset"], its.total_epochs, its.config["seed"]) for its in (run, other)]
+    asked = [(its.result.dataset, its.total_epochs, its.config.seed) for its in (run, other)]
     return asked[0] == asked[1]
 
 
@@ -75,7 +71,7 @@ def _accuracies(
 ) -> dict[str, float]:
     from jmsnas.nas.train_mobilenet import known_accuracy, train_mobilenet
 
-    config, dataset = training_config(chain), str(chain.document["dataset"])
+    config, dataset = training_config(chain), chain.result.dataset
     found = {name: known_accuracy(workspace, name, dataset, config) for name in mobilenets.NAMES}
     missing = [name for name, accuracy in found.items() if accuracy is None]
     if missing and train:
@@ -85,7 +81,7 @@ def _accuracies(
         warn(
             f"training {', '.join(missing)}: {config.final_epochs} epochs each, as the searched networks had"
         )
-        space = load_space(chain.document["space"]["name"], workspace.spaces)
+        space = load_space(chain.result.space.name, workspace.spaces)
         splits = load_dataset(dataset, space, config.seed, data_dir)
         for name in missing:
             found[name] = train_mobilenet(workspace, name, dataset, splits, config, progress)

@@ -57,7 +57,7 @@ def deploy_command(
     from jmsnas.cli.deploy_output import print_deployment
     from jmsnas.deploy.deploy_run import DeployOptions, deploy_run, parse_cuts
     from jmsnas.deploy.leader.calibration import calibrate as keep_calibration
-    from jmsnas.report.run_page import find_run
+    from jmsnas.nas.run_result import find_run
 
     place = Workspace(folder)
     options = DeployOptions(

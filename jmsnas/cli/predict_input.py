@@ -1,10 +1,8 @@
 """What `jmsnas predict` is asked for, as blocks: from options, from names of candidates, from a run."""
 
-import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from jmsnas.architecture import Architecture
 from jmsnas.errors import InputError, SpaceError
@@ -123,37 +121,22 @@ def model_of_run(workspace: Workspace, text: str) -> tuple[Part, tuple[DevicePar
     InputError
         When there is no such run, or it is damaged.
     """
-    from jmsnas.nas.search.run_folder import read_result
+    from jmsnas.nas.run_result import find_run, read_result
 
-    folder = Path(text) if "/" in text else workspace.run(text)
-    finished = sorted(path.parent.name for path in (workspace.folder / "runs").glob("*/result.json"))
-    if "/" not in text and text not in finished and finished:
-        near = difflib.get_close_matches(text, finished) or finished[-5:]
-        raise InputError(f"no finished run {text!r} in {folder.parent}: expected {' or '.join(near)}")
-    document = read_result(folder)
-    try:
-        derived = document["derived"]
-        pairs = zip(derived["candidates"], document["space"]["layers"], strict=True)
-        part = Part(tuple(Block.parse(f"{name} {layer}") for name, layer in pairs))
-        layers_of = {str(term["device"]): tuple(int(n) for n in term["layers"]) for term in derived["terms"]}
-        shares = ((device, layers_of[device["name"]]) for device in document["network"]["devices"])
-        cuts = tuple(
-            DevicePart(
-                str(device["name"]),
-                str(device["table"]),
-                str(device["runtime"]),
-                layers,
-                Part(tuple(part.blocks[n - 1] for n in layers)),
-            )
-            for device, layers in shares
-            if layers
+    run = read_result(find_run(workspace, text))
+    blocks, devices = run.blocks, run.topology.devices
+    cuts = tuple(
+        DevicePart(
+            device.name,
+            device.table,
+            device.runtime,
+            term.layers,
+            Part(tuple(blocks[n - 1] for n in term.layers)),
         )
-    except (KeyError, TypeError, ValueError, InputError) as error:
-        raise InputError(
-            f"{folder / 'result.json'} is damaged, or not of a run ({type(error).__name__} {error}). "
-            "Run the search again: jmsnas search --topology chain"
-        ) from error
-    return part, cuts
+        for device, term in zip(devices, run.derived.terms, strict=True)
+        if term.layers
+    )
+    return Part(blocks), cuts
 
 
 # A device and the run time that answers for it; None: the usual one.

@@ -66,7 +66,7 @@ def quickstart_command(
     if as_json:
         print_json({**run.document, "deployment": deployed.document, "report": str(page)})
         return
-    print_result(run.document)
+    print_result(run)
     print()
     print_deployment(deployed.document)
     print(f"\nReport: {page.resolve().as_uri()}\nThe whole took {time.monotonic() - began:.0f} s.")

@@ -36,7 +36,8 @@ def report_command(
     as_json: JsonOption = False,
 ) -> None:
     """Parse, write each page, say where it lies."""
-    from jmsnas.report.run_page import find_run, newest_run, write_report
+    from jmsnas.nas.run_result import find_run, newest_run
+    from jmsnas.report.run_page import write_report
 
     place = Workspace(folder)
     found = [find_run(place, text) for text in runs or ()] or [newest_run(place)]

@@ -1,9 +1,10 @@
 """`jmsnas search`: search an architecture and its split over a topology within a latency target."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -27,6 +28,9 @@ from jmsnas.cli.options import (
 from jmsnas.cli.search_output import print_result, print_summary_table, simulated_devices
 from jmsnas.cli.terminal import log, one_line_errors, print_json, progress_bar, warn, warn_simulated
 from jmsnas.workspace import Workspace
+
+if TYPE_CHECKING:
+    from jmsnas.nas.run_result import RunResult
 
 _HELP = """Search an architecture AND its split over a topology of devices, so that T <= T_const.
 
@@ -139,19 +143,20 @@ def search_command(args: SearchArguments) -> None:
         run_options = RunOptions(progress, args.tensorboard, ranks)
         name, runs = run_request(workspace, setup, config, request, args.name, new_name, run_options)
     if ranks.first:
-        print_runs(name, [run.document for run in runs], runs[0].folder, args.as_json)
+        print_runs(name, runs, args.as_json)
 
 
-def print_runs(name: str, documents: list[dict[str, Any]], folder: Path, as_json: bool) -> None:
-    """Print one model in full or several in a table, then the next command."""
+def print_runs(name: str, runs: Sequence["RunResult"], as_json: bool) -> None:
+    """Print one run in full or several in a table, then the next command."""
     if as_json:
+        documents = [run.document for run in runs]
         print_json(documents[0] if len(documents) == 1 else {"name": name, "runs": documents})
-    elif len(documents) == 1:
-        print_result(documents[0])
-        print(f"\nRun: {folder}\nNext: jmsnas report {name}")
+    elif len(runs) == 1:
+        print_result(runs[0])
+        print(f"\nRun: {runs[0].folder}\nNext: jmsnas report {name}")
     else:
-        print_summary_table(documents)
-        print(f"\nRuns: {folder.parent}\nNext: jmsnas report {documents[0]['name']}")
+        print_summary_table(runs)
+        print(f"\nRuns: {runs[0].folder.parent}\nNext: jmsnas report {runs[0].name}")
 
 
 def dated_name(topology: str, space: str, seed: int) -> str:

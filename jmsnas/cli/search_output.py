@@ -1,11 +1,12 @@
 """Printed results of `jmsnas search`: a model and its split term by term, or a table of several runs."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from jmsnas.origin import origin_label, origin_notes, origin_of
+from jmsnas.origin import origin_label, origin_notes
 
 if TYPE_CHECKING:
+    from jmsnas.nas.run_result import DerivedResult, RunResult
     from jmsnas.nas.search.run_folder import SearchSetup
 
 
@@ -15,77 +16,65 @@ def simulated_devices(setup: "SearchSetup") -> list[str]:
     return list(dict.fromkeys(d.table for d in devices if setup.estimators[d.name].simulated))
 
 
-def print_result(document: dict[str, Any]) -> None:
+def print_result(run: "RunResult") -> None:
     """Print the derived model, every term of equation (1) or (2), and the baselines."""
     from jmsnas.units import format_duration as ms
 
-    derived, target, cloud = document["derived"], document["target"], document["cloud_only"]
-    topology = document["network"]
-    labels = {device["name"]: origin_label(origin_of(device)) for device in topology["devices"]}
-    print(f"Topology {topology['name']}, policy {topology['policy']}, layer by layer:")
-    for term in derived["terms"]:
-        names = " ".join(derived["candidates"][n - 1] for n in term["layers"]) or "(relay)"
-        sent = f" + {ms(term['epsilon_s'])} to send {term['sent_bytes']:.0f} B" if term["epsilon_s"] else ""
-        reach = f"{ms(term['epsilon_root_s'])} to receive + " if term["epsilon_root_s"] else ""
-        sent += f" + {ms(term['return_s'])} for the return path" if term["return_s"] else ""
-        energy = f", {term['energy_j'] * 1e3:.3g} mJ" if term["energy_j"] else ""
-        device = f"{term['device']:<8}  {labels[term['device']]:<10}"
-        print(f"  {device} {reach}{ms(term['tau_s'])}{sent}{energy}\n{'':>10}{names}")
-    t_s, t_const_s = derived["latency_s"], target["t_const_s"]
+    derived, target, cloud, topology = run.derived, run.target, run.cloud_only, run.topology
+    print(f"Topology {topology.name}, policy {topology.policy}, layer by layer:")
+    for term in derived.terms:
+        names = " ".join(derived.candidates[n - 1] for n in term.layers) or "(relay)"
+        sent = f" + {ms(term.epsilon_s)} to send {term.sent_bytes:.0f} B" if term.epsilon_s else ""
+        reach = f"{ms(term.epsilon_root_s)} to receive + " if term.epsilon_root_s else ""
+        sent += f" + {ms(term.return_s)} for the return path" if term.return_s else ""
+        energy = f", {term.energy_j * 1e3:.3g} mJ" if term.energy_j else ""
+        device = f"{term.device:<8}  {origin_label(run.origins[term.device]):<10}"
+        print(f"  {device} {reach}{ms(term.tau_s)}{sent}{energy}\n{'':>10}{names}")
+    t_s, t_const_s = derived.latency_s, target.t_const_s
     verdict = "<=" if t_s <= t_const_s else "EXCEEDS"
     print(
         f"T = {ms(t_s)} {verdict} T_const = {ms(t_const_s)} ({t_s / t_const_s:.1%} of it; "
-        f"feasible {ms(target['fastest_s'])} to {ms(target['slowest_s'])})"
+        f"feasible {ms(target.fastest_s)} to {ms(target.slowest_s)})"
     )
-    if not derived["in_band"]:
+    if not derived.in_band:
         print(f"  {_why_not_in_band(derived)}")
-    elif not derived["optimal"]:
-        print(f"  not proven the likeliest in the band{_bound(derived)}")
-    if topology["tree"]["children"]:
+    elif not derived.optimal:
+        print(
+            "  not proven the likeliest in the band; no model has a sum of log p above "
+            f"{derived.score + derived.gap:.2f}, this one has {derived.score:.2f}"
+        )
+    if topology.root:
         print("  the slowest branch counts; E[T] takes the max of means, a lower bound")
-    print(f"  E[T] at the end of stage one {ms(document['expected_latency_s'])}")
-    print(f"  likeliest operations (argmax)  {ms(document['argmax']['latency_s'])}")
-    print(f"  cloud only, {topology['input']} input      {ms(cloud['latency_s'])}")
-    if cloud["latency_s"] < t_s:
+    print(f"  E[T] at the end of stage one {ms(run.expected_latency_s)}")
+    print(f"  likeliest operations (argmax)  {ms(run.argmax.latency_s)}")
+    print(f"  cloud only, {topology.input_encoding} input      {ms(cloud.latency_s)}")
+    if cloud.latency_s < t_s:
         print("  Cloud only is faster: at this input size splitting does not reduce T.")
-    for sentence in origin_notes(topology["devices"]):
+    for sentence in origin_notes(run.origins.items()):
         print(f"  {sentence}")
-    print(f"Test accuracy {document['accuracy']['test']:.1%}, {document['parameters']} parameters")
+    print(f"Test accuracy {run.accuracy.test:.1%}, {run.parameters} parameters")
 
 
-def _bound(derived: dict[str, Any]) -> str:
-    """Format the bound on the likelihood of other models; empty for runs of earlier versions, without gap."""
-    score, gap = derived["score"], derived.get("gap")
-    if gap is None:
-        return ""
-    return f"; no model has a sum of log p above {score + gap:.2f}, this one has {score:.2f}"
-
-
-def _why_not_in_band(derived: dict[str, Any]) -> str:
-    """Return why T is not in the band.
-
-    `band` is None for --derive argmax, and missing in runs of earlier versions.
-    """
-    if "band" not in derived:
-        return "T is not within 3 % below T_const"
-    if derived["band"] is None:
+def _why_not_in_band(derived: "DerivedResult") -> str:
+    """Return why T is not in the band below T_const."""
+    if derived.band is None:
         return "--derive argmax ignores T_const; --derive constrained does not"
-    if derived["band"] == "undecided":
+    if derived.band == "undecided":
         return "no model with T within 3 % below T_const was found within the search limit; T is below it"
     return "no model has T within 3 % below T_const: this is the best one below"
 
 
-def print_summary_table(documents: Sequence[dict[str, Any]]) -> None:
+def print_summary_table(runs: Sequence["RunResult"]) -> None:
     """Print one line per run."""
     from jmsnas.units import format_duration as ms
 
     print(f"{'run':<28} {'T_const':>10} {'T':>10} {'of it':>7} {'accuracy':>9} {'parameters':>11}")
-    for document in documents:
-        t_s, t_const_s = document["derived"]["latency_s"], document["target"]["t_const_s"]
-        note = "" if document["derived"]["in_band"] else "  not in the band"
+    for run in runs:
+        t_s, t_const_s = run.derived.latency_s, run.target.t_const_s
+        note = "" if run.derived.in_band else "  not in the band"
         print(
-            f"{document['name']:<28} {ms(t_const_s):>10} {ms(t_s):>10} {t_s / t_const_s:>7.1%} "
-            f"{document['accuracy']['test']:>9.1%} {document['parameters']:>11}{note}"
+            f"{run.name:<28} {ms(t_const_s):>10} {ms(t_s):>10} {t_s / t_const_s:>7.1%} "
+            f"{run.accuracy.test:>9.1%} {run.parameters:>11}{note}"
         )
-    for sentence in origin_notes(d for document in documents for d in document["network"]["devices"]):
+    for sentence in origin_notes(pair for run in runs for pair in run.origins.items()):
         print(sentence)

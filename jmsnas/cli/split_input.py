@@ -5,9 +5,9 @@ from dataclasses import replace
 
 from jmsnas.cli.split import SplitArguments
 from jmsnas.errors import InputError
-from jmsnas.nas.load_model import find_run_folder, load_model, topology_of_run
-from jmsnas.nas.search.run_folder import read_result
-from jmsnas.nas.split.general_topology import GeneralTopology, load_general_topology
+from jmsnas.nas.load_model import find_run_folder, load_model
+from jmsnas.nas.run_result import read_result
+from jmsnas.nas.split.general_topology import GeneralTopology, general_topology, load_general_topology
 from jmsnas.nas.split.jpeg_size import jpeg_bytes
 from jmsnas.nas.split.methods import METHODS, SplitRequest
 from jmsnas.nas.split.problem import SplitProblem
@@ -51,7 +51,7 @@ def _topology(args: SplitArguments, workspace: Workspace) -> GeneralTopology:
     folder = find_run_folder(workspace, args.model) if args.model and args.topology is None else None
     if folder is None:
         return load_general_topology(args.topology or "chain", workspace.topologies)
-    return topology_of_run(read_result(folder), folder)
+    return general_topology(read_result(folder).topology)
 
 
 def split_requests(args: SplitArguments, defaults: Mapping[str, str]) -> tuple[SplitRequest, ...]:

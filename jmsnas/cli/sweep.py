@@ -99,9 +99,9 @@ def sweep_command(args: SweepArguments) -> None:
                 groups.append(targets_group(group_name, setup, config, targets))
         parallel = ParallelOptions(args.jobs, args.dask)
         runs = run_groups(workspace, groups, RunOptions(progress), parallel)
-    documents = [run.document for group in runs for run in group]
+    results = [run for group in runs for run in group]
     if args.as_json:
-        print_json({"name": name, "runs": documents})
+        print_json({"name": name, "runs": [run.document for run in results]})
         return
-    print_summary_table(documents)
-    print(f"\nRuns: {workspace.folder / 'runs'}\nNext: jmsnas report {documents[0]['name']}")
+    print_summary_table(results)
+    print(f"\nRuns: {workspace.folder / 'runs'}\nNext: jmsnas report {results[0].name}")

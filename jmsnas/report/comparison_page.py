@@ -15,7 +15,6 @@ from matplotlib.ticker import MaxNLocator
 
 from jmsnas.files import make_folder, write_atomic
 from jmsnas.nas.comparison import PAPER_SIZE, ComparisonEntry, SearchedRun, input_shape_and_classes
-from jmsnas.origin import origin_of
 from jmsnas.report.plot_style import (
     DEVICE_COLOURS,
     GREY,
@@ -39,11 +38,11 @@ def draw_fig5(runs: Sequence[SearchedRun]) -> Figure:
     figure = new_figure(7.5, 4.4)
     axes = figure.subplots()
     for k, run in enumerate(runs):
-        known = [its for its in run.epochs if its.get("derived_accuracy") is not None]
-        label = f"{run.topology}, T_const {milliseconds(run.document['target']['t_const_s'])}"
+        known = [its for its in run.epochs if its.derived_accuracy is not None]
+        label = f"{run.topology}, T_const {milliseconds(run.result.target.t_const_s)}"
         axes.plot(
-            [its["epoch"] for its in known],
-            [100 * its["derived_accuracy"] for its in known],
+            [its.epoch for its in known],
+            [100 * (its.derived_accuracy or 0) for its in known],
             _LINES[run.topology],
             marker="." if len(known) < 20 else None,
             color=DEVICE_COLOURS[k % len(DEVICE_COLOURS)],
@@ -131,7 +130,7 @@ def _page(runs: Sequence[SearchedRun], entries: Sequence[ComparisonEntry], pictu
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(ms=milliseconds, percent=percent)
-    devices = [device for run in runs for device in run.document["network"]["devices"]]
+    origins = [pair for run in runs for pair in run.result.origins.items()]
     sizes = sorted({its.size for its in entries})
     template = resources.files("jmsnas.report").joinpath("compare.html.jinja").read_text("utf-8")
     return environment.from_string(template).render(
@@ -140,7 +139,7 @@ def _page(runs: Sequence[SearchedRun], entries: Sequence[ComparisonEntry], pictu
         tables=[(size, [its for its in entries if its.size == size]) for size in sizes],
         channels=sorted({input_shape_and_classes(run)[0][0] for run in runs}),
         powered=any(its.energy_j is not None for its in entries),
-        simulated=sorted({device["name"] for device in devices if device["simulated"]}),
-        published=sorted({device["name"] for device in devices if origin_of(device) == "published"}),
+        simulated=sorted({name for name, origin in origins if origin == "simulated"}),
+        published=sorted({name for name, origin in origins if origin == "published"}),
         **{name: base64.b64encode(content).decode() for name, content in pictures.items()},
     )

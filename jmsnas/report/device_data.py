@@ -3,7 +3,6 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from jmsnas.cost import cost
 from jmsnas.device import Device
@@ -11,8 +10,8 @@ from jmsnas.errors import InputError
 from jmsnas.estimators.evaluation.evaluate import Evaluation
 from jmsnas.estimators.lookup import DeviceModel, external_folder, load_device_model
 from jmsnas.estimators.prediction import predict_blocks
+from jmsnas.nas.run_result import EstimatorSummary
 from jmsnas.nas.split.placement import LatencyTerm
-from jmsnas.origin import origin_of
 from jmsnas.profiler.simulation.roofline import serving_key
 from jmsnas.profiler.table.parquet import read_table
 from jmsnas.space import Block, Candidate, SearchSpace
@@ -70,24 +69,16 @@ class LayerData:
     macs: int | None
 
 
-def number(value: Any) -> float:
-    """Take a finite number as it is. Raises ValueError."""
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise ValueError(f"expected a finite number, got {value!r}")
-    return float(value)
-
-
-def read_device_data(workspace: Workspace, entry: dict[str, Any]) -> DeviceData:
-    """Read a device of a run, and U(.) of it as the workspace has it now. Raises ValueError, KeyError."""
-    name, table_name, role, runtime = (str(entry[key]) for key in ("name", "table", "role", "runtime"))
-    device = Device(name, table_name, role, runtime)
-    origin, mape = origin_of(entry), number(entry["unseen_mape"])
+def read_device_data(workspace: Workspace, device: Device, estimator: EstimatorSummary) -> DeviceData:
+    """Read U(.) of a device of a run as the workspace has it now; `estimator` is what the run used."""
+    origin, mape = estimator.origin, estimator.unseen_mape
     try:
-        folder = external_folder(workspace, table_name, runtime)
+        folder = external_folder(workspace, device.table, device.runtime)
         if folder is None:
-            table_now = workspace.table(table_name)
+            table_now = workspace.table(device.table)
             keys = read_table(table_now).keys if table_now.exists() else ()
-            folder = workspace.estimator(table_name, serving_key(table_name, runtime, keys).label)
+            key = serving_key(device.table, device.runtime, keys)
+            folder = workspace.estimator(device.table, key.label)
         basis = load_device_model(folder)
     except InputError as error:
         return DeviceData(device, origin, mape, None, str(error))

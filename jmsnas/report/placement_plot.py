@@ -78,7 +78,7 @@ def _level(place: tuple[float, float, float], branch: bool) -> float:
 
 
 def _heading(facts: ReportData) -> str:
-    t_s, t_const_s = facts.derived.latency_s, facts.target.t_const_s
+    t_s, t_const_s = facts.derived.latency_s, facts.run.target.t_const_s
     verdict = "within" if t_s <= t_const_s else "ABOVE"
     text = f"T = {milliseconds(t_s)}, {verdict} T_const = {milliseconds(t_const_s)}"
     marks = {"SIMULATED: hatched devices": facts.simulated, "published: dotted ones": facts.published}

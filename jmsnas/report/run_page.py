@@ -13,7 +13,6 @@ from typing import Any
 
 from jinja2 import Environment, StrictUndefined
 
-from jmsnas.errors import InputError
 from jmsnas.files import write_atomic
 from jmsnas.origin import origin_label
 from jmsnas.progress import Progress, no_progress
@@ -43,21 +42,6 @@ class Picture:
     def base64(self) -> str:
         """The PNG as the page holds it."""
         return base64.b64encode(self.content).decode()
-
-
-def find_run(workspace: Workspace, text: str) -> Path:
-    """Give the folder of a run from its name in the workspace, or from its path. Raises InputError."""
-    return Path(text) if "/" in text or Path(text, "result.json").exists() else workspace.run(text)
-
-
-def newest_run(workspace: Workspace) -> Path:
-    """Give the folder of the run that ended last. Raises InputError when none has."""
-    finished = list((workspace.folder / "runs").glob("*/result.json"))
-    if not finished:
-        raise InputError(
-            f"no finished run in {workspace.folder / 'runs'}. Run: jmsnas search --topology chain"
-        )
-    return max(finished, key=lambda path: (path.stat().st_mtime_ns, path.parent.name)).parent
 
 
 def write_report(workspace: Workspace, run: Path, progress: Progress = no_progress) -> Path:
@@ -123,6 +107,7 @@ def page(facts: ReportData, panels: tuple[SplitMapPanel, ...], pictures: tuple[P
     template = resources.files("jmsnas.report").joinpath("page.html.jinja").read_text("utf-8")
     return environment.from_string(template).render(
         facts=facts,
+        config=asdict(facts.config),
         words=words,
         panels=panels,
         pictures=pictures,
@@ -152,8 +137,8 @@ def numbers(facts: ReportData, panels: tuple[SplitMapPanel, ...]) -> dict[str, A
     ]
     return {
         "schema_version": SCHEMA_VERSION,
-        "result": facts.document,
-        "config": facts.config,
+        "result": facts.run.document,
+        "config": asdict(facts.config),
         "log": [asdict(epoch) for epoch in facts.epochs],
         "estimators": {name: asdict(evaluation) for name, evaluation in known if evaluation},
         "where_split_pays": maps,

@@ -36,16 +36,16 @@ def draw_search(facts: ReportData) -> Figure:
     """Draw loss, accuracy, E[T] / T_const with its band, and entropy, epoch by epoch."""
     figure = new_figure(10, 6.2)
     loss, right, expected, entropy = figure.subplots(2, 2, sharex=True).flat
-    epochs, target_s = facts.epochs, facts.target.t_const_s
+    epochs, target_s = facts.epochs, facts.run.target.t_const_s
     _curve(loss, [e.loss for e in epochs], BLUE, "-", "weights (training images)")
     _curve(loss, [e.arch_loss for e in epochs], ORANGE, "--", "architecture (its own images)")
     _curve(right, _percent([e.accuracy for e in epochs]), BLUE, "-", "weights (training images)")
     _curve(right, _percent([e.arch_accuracy for e in epochs]), ORANGE, "--", "architecture (its own images)")
     then = _percent([e.derived_accuracy for e in epochs])
     _curve(right, then, GREEN, "-", "network derived then (images kept apart)")
-    test = 100 * facts.document["accuracy"]["test"]
+    test = 100 * facts.run.accuracy.test
     right.plot([len(epochs)], [test], "*", color=RED, markersize=12, label=f"test {test:.1f} %", zorder=5)
-    band, ratio = facts.settings.band, [_over(e.expected_latency_s, target_s) for e in epochs]
+    band, ratio = facts.config.band, [_over(e.expected_latency_s, target_s) for e in epochs]
     expected.axhspan(1 - band, 1, color=GREEN, alpha=0.3, label=f"band: {1 - band:.2f} to 1")
     _curve(expected, ratio, BLUE, "-", "E[T] / T_const")
     then = [_over(e.derived_latency_s, target_s) for e in epochs]
@@ -132,7 +132,7 @@ def _estimator(axes: Axes, names: str, facts: DeviceData) -> None:
 def draw_plan_comparison(facts: ReportData) -> Figure:
     """Draw T of four plans as bars of the terms of equation (1) or (2), with T_const."""
     bars = [("derived network", facts.derived.shares), ("argmax network", facts.argmax.shares)]
-    own = str(facts.document["network"]["input"])
+    own = facts.run.topology.input_encoding
     encodings = [own, *(name for name in INPUT_BYTES if name != own)]
     for name in encodings:
         alone = shares(facts.cloud_terms(name), facts.cloud_way(name))
@@ -148,9 +148,9 @@ def draw_plan_comparison(facts: ReportData) -> Figure:
         axes.annotate(
             milliseconds(total_s), where, shift, textcoords="offset points", va="center", fontsize=9, bbox=box
         )
-    axes.axvline(facts.target.t_const_s * 1e3, color=BLACK, linestyle="--", linewidth=1.4, zorder=0.5)
-    label = f"T_const {milliseconds(facts.target.t_const_s)}  "
-    axes.text(facts.target.t_const_s * 1e3, -0.62, label, ha="right", va="center", fontsize=9)
+    axes.axvline(facts.run.target.t_const_s * 1e3, color=BLACK, linestyle="--", linewidth=1.4, zorder=0.5)
+    label = f"T_const {milliseconds(facts.run.target.t_const_s)}  "
+    axes.text(facts.run.target.t_const_s * 1e3, -0.62, label, ha="right", va="center", fontsize=9)
     axes.set_yticks(range(len(bars)), [name for name, _ in bars])
     axes.set(ylim=(len(bars) - 0.5, -0.9), xlabel="T, ms")
     axes.margins(x=0.14)

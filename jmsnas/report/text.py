@@ -5,6 +5,7 @@ import shlex
 from dataclasses import dataclass
 
 from jmsnas.files import preset_names
+from jmsnas.nas.derivation.target import BandStatus
 from jmsnas.nas.search.config import SearchConfig
 from jmsnas.nas.split.placement import LatencyTerm
 from jmsnas.report.device_data import DeviceData
@@ -29,12 +30,12 @@ class Command:
 
 def answer(facts: ReportData) -> tuple[str, ...]:
     """Say what was found, sentence by sentence: the network, T against T_const, the accuracy."""
-    document, target, t_s = facts.document, facts.target, facts.derived.latency_s
+    run, target, t_s = facts.run, facts.run.target, facts.derived.latency_s
     pairs = zip(facts.devices, facts.derived.terms, strict=True)
     runs = ", ".join(f"{with_role(device)} runs {layers(term)}" for device, term in pairs)
     found = (
         f"The search chose a network of {len(facts.derived.candidates)} layers "
-        f"({document['parameters']:,} parameters, {document['macs']:,} multiply-accumulates) and split it "
+        f"({run.parameters:,} parameters, {run.macs:,} multiply-accumulates) and split it "
         f"over {len(facts.devices)} devices: {runs}."
     )
     if facts.tree:
@@ -46,22 +47,18 @@ def answer(facts: ReportData) -> tuple[str, ...]:
         f"Networks of this space reach {milliseconds(target.fastest_s)} to {milliseconds(target.slowest_s)}, "
         "each under its best split."
     )
-    band = percent(facts.settings.band)
-    proof = (
-        "proven" if document["derived"]["optimal"] else "not proven, the search for a likelier was cut off"
-    )
+    band = percent(facts.config.band)
+    proof = "proven" if run.derived.optimal else "not proven, the search for a likelier was cut off"
     likely = f"Of all networks whose T lies within {band} below the deadline it is the likeliest: {proof}."
-    if not document["derived"]["in_band"]:
+    if not run.derived.in_band:
         likely = f"No network's T lies within {band} below the deadline: this is the best one below it."
-        if facts.settings.derive == "argmax":
+        if facts.config.derive == "argmax":
             likely = (
                 "It is the likeliest operation of each layer (argmax), which does not look at the deadline."
             )
-        elif document["derived"].get("band") == "undecided":
+        elif run.derived.band is BandStatus.UNDECIDED:
             likely = f"None was found with T within {band} below the deadline, though there may be one."
-    accuracy = (
-        f"Its accuracy on the test images of {document['dataset']}: {percent(document['accuracy']['test'])}."
-    )
+    accuracy = f"Its accuracy on the test images of {run.dataset}: {percent(run.accuracy.test)}."
     return found, deadline, likely, accuracy
 
 
@@ -107,12 +104,13 @@ def layers(term: LatencyTerm | ScheduledTerm) -> str:
 
 def cloud_sentences(facts: ReportData) -> tuple[str, ...]:
     """Say plainly whether cloud only is faster, and give the numbers for each input encoding."""
-    t_s, cloud_s, own = facts.derived.latency_s, facts.cloud_s, str(facts.document["network"]["input"])
+    t_s, cloud_s = facts.derived.latency_s, facts.run.cloud_only.latency_s
+    own = facts.run.topology.input_encoding
     terms, hops = facts.cloud_terms(own), len(facts.cloud_way(own))
     send_s = sum(term.epsilon_s for term in terms)
     back = f", {milliseconds(facts.back_s)} of it to bring the result back," if facts.back_s else ""
     parts = (
-        f"as {own} it is {facts.input_bytes:,.0f} bytes, {milliseconds(send_s)} over {hops} "
+        f"as {own} it is {facts.run.cloud_only.input_bytes:,.0f} bytes, {milliseconds(send_s)} over {hops} "
         f"links, and {terms[-1].device} then needs {milliseconds(terms[-1].tau_s)} for the whole network: "
         f"{milliseconds(cloud_s)} in all{back} against T = {milliseconds(t_s)} of the split"
     )
@@ -191,18 +189,17 @@ def commands_again(facts: ReportData) -> tuple[Command, ...]:
     tables = _once([facts_of.device.table for facts_of in facts.devices if not facts_of.published])
     published = _once([facts_of.device.table for facts_of in facts.devices if facts_of.published])
     devices = " ".join(f"--device {shlex.quote(table)}" for table in tables)
-    config, settings = facts.config, facts.settings
-    space = shlex.quote(str(config["space"]))
-    default = SearchConfig()
+    config, default = facts.config, SearchConfig()
+    space = shlex.quote(config.space)
     changed = [
-        f"{field.name} = {getattr(settings, field.name)!r}"
-        for field in dataclasses.fields(settings)
-        if field.name not in _OPTIONS and getattr(settings, field.name) != getattr(default, field.name)
+        f"{field.name} = {getattr(config, field.name)!r}"
+        for field in dataclasses.fields(default)
+        if field.name not in _OPTIONS and getattr(config, field.name) != getattr(default, field.name)
     ]
     does = "searches again, with the same seed and deadline"
     if changed:
         does += f"; from Python with SearchConfig({', '.join(changed)}), which the command line cannot set"
-    if config["network"] not in preset_names("topologies"):
+    if config.topology not in preset_names("topologies"):
         does += "; the network is your own file"
     own = (
         Command(f"jmsnas profile {devices} --space {space}", "measures, or simulates what is not at hand"),
@@ -215,14 +212,14 @@ def commands_again(facts: ReportData) -> tuple[Command, ...]:
     return (
         *(own if tables else ()),
         *((of_others,) if published else ()),
-        Command(f"{_search(facts)} --t-const {facts.target.t_const_s!r}s", does),
-        Command(f"jmsnas report {shlex.quote(str(facts.document['name']))}", "writes this page"),
+        Command(f"{_search(facts)} --t-const {facts.run.target.t_const_s!r}s", does),
+        Command(f"jmsnas report {shlex.quote(facts.run.name)}", "writes this page"),
     )
 
 
 def commands_next(facts: ReportData) -> tuple[Command, ...]:
     """Lines that are worth typing after this run."""
-    space, found = shlex.quote(str(facts.config["space"])), []
+    space, found = shlex.quote(facts.config.space), []
     for table in _once([d.device.table for d in facts.devices if d.simulated]):
         found.append(
             Command(
@@ -236,17 +233,17 @@ def commands_next(facts: ReportData) -> tuple[Command, ...]:
         if not facts.tree:
             line = _search(facts, network="desk")
             found.append(Command(line, "searches with this computer, as measured, in the place of the UE"))
-    tighter_s = (facts.target.fastest_s + min(facts.target.t_const_s, facts.target.slowest_s)) / 2
+    tighter_s = (facts.run.target.fastest_s + min(facts.run.target.t_const_s, facts.run.target.slowest_s)) / 2
     line = f"{_search(facts)} --t-const {tighter_s * 1e3:.4g}ms"
     return (*found, Command(line, "searches under a tighter deadline"))
 
 
 def _search(facts: ReportData, network: str = "") -> str:
-    config, settings = facts.config, facts.settings
-    words = ["jmsnas", "search", "--topology", network or str(config["network"])]
-    words += ["--space", str(config["space"]), "--dataset", str(config["dataset"])]
-    words += ["--seed", str(settings.seed), "--threads", str(settings.threads)]
-    return shlex.join([*words, "--train-on", str(settings.train_on)])
+    config = facts.config
+    words = ["jmsnas", "search", "--topology", network or config.topology]
+    words += ["--space", config.space, "--dataset", config.dataset]
+    words += ["--seed", str(config.seed), "--threads", str(config.threads)]
+    return shlex.join([*words, "--train-on", config.train_on])
 
 
 def _once(names: list[str]) -> list[str]:

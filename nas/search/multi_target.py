@@ -12,8 +12,9 @@ from typing import Any, TypeVar
 from jmsnas.errors import InputError
 from jmsnas.files import make_folder, write_json
 from jmsnas.nas.derivation.target import check_resource_limits, resolve_target, targets_in_range
+from jmsnas.nas.run_result import RunResult
 from jmsnas.nas.search.config import SearchConfig
-from jmsnas.nas.search.run import CHECKPOINT, Run, RunOptions, run_search, run_shared_epochs
+from jmsnas.nas.search.run import CHECKPOINT, RunOptions, run_search, run_shared_epochs
 from jmsnas.nas.search.run_folder import SearchSetup
 from jmsnas.nas.supernet.checkpoint import read_checkpoint, write_checkpoint
 from jmsnas.progress import no_progress
@@ -76,7 +77,7 @@ def run_groups(
     groups: Sequence[SearchGroup],
     how: RunOptions | None = None,
     workers: ParallelOptions = ParallelOptions(),
-) -> list[list[Run]]:
+) -> list[list[RunResult]]:
     """Run what each group shares, then all points; either in parallel. Gives the runs, group by group.
 
     Anything that was finished before is read, what was begun goes on. Raises as `run_search` does.
@@ -95,7 +96,7 @@ def run_groups(
     return found
 
 
-def front_document(group: SearchGroup, runs: Sequence[Run]) -> dict[str, Any]:
+def front_document(group: SearchGroup, runs: Sequence[RunResult]) -> dict[str, Any]:
     """Put a group's points side by side: T_const, T, accuracy, and the run that holds the rest."""
     return {
         "schema_version": 1,
@@ -103,10 +104,10 @@ def front_document(group: SearchGroup, runs: Sequence[Run]) -> dict[str, Any]:
         "points": [
             {
                 "run": run.folder.name,
-                "t_const_s": run.document["target"]["t_const_s"],
-                "latency_s": run.document["derived"]["latency_s"],
-                "in_band": run.document["derived"]["in_band"],
-                "test_accuracy": run.document["accuracy"]["test"],
+                "t_const_s": run.target.t_const_s,
+                "latency_s": run.derived.latency_s,
+                "in_band": run.derived.in_band,
+                "test_accuracy": run.accuracy.test,
             }
             for run in runs
         ],
@@ -117,7 +118,7 @@ def _run_shared(workspace: Workspace, group: SearchGroup, how: RunOptions) -> No
     run_shared_epochs(workspace, group.name, group.setting, group.config, group.shared, group.said, how)
 
 
-def _run_point(workspace: Workspace, group: SearchGroup, k: int, how: RunOptions) -> Run:
+def _run_point(workspace: Workspace, group: SearchGroup, k: int, how: RunOptions) -> RunResult:
     name = group.names[k]
     path = workspace.run(name) / CHECKPOINT
     begun = path.exists() or (path.parent / "config.json").exists()

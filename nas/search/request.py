@@ -5,9 +5,10 @@ from dataclasses import dataclass, replace
 
 from jmsnas.errors import InputError
 from jmsnas.nas.derivation.target import resolve_target, targets_in_range
+from jmsnas.nas.run_result import RunResult
 from jmsnas.nas.search.config import SearchConfig
 from jmsnas.nas.search.multi_target import SearchGroup, front_group, run_groups, targets_group
-from jmsnas.nas.search.run import Run, RunOptions, run_search
+from jmsnas.nas.search.run import RunOptions, run_search
 from jmsnas.nas.search.run_folder import SearchSetup, find_unfinished_run, run_configuration
 from jmsnas.workspace import Workspace
 
@@ -40,7 +41,7 @@ def run_request(
     name: str | None,
     new_name: str,
     how: RunOptions | None = None,
-) -> tuple[str, list[Run]]:
+) -> tuple[str, list[RunResult]]:
     """Run what was asked for: under `name`, else where the same was begun and stopped, else `new_name`.
 
     Gives the name and the runs, one a network. Raises as `run_search` does.

@@ -11,13 +11,13 @@ from jmsnas.files import make_folder
 from jmsnas.nas.derivation.target import resolve_target
 from jmsnas.nas.latency.build_lut import build_lut
 from jmsnas.nas.latency.load_estimators import load_estimators
+from jmsnas.nas.run_result import RunResult, read_result
 from jmsnas.nas.search.config import SearchConfig
 from jmsnas.nas.search.run_folder import (
     DatasetOptions,
     RunLog,
     SearchSetup,
     claim_folder,
-    read_result,
     run_configuration,
     write_result,
 )
@@ -34,15 +34,6 @@ from jmsnas.topology import load_topology
 from jmsnas.workspace import Workspace
 
 CHECKPOINT = "checkpoint.pt"
-
-
-@dataclass(frozen=True, slots=True)
-class Run:
-    """A finished run: where it lies, its `result.json` as a document, and what it ran on."""
-
-    folder: Path
-    document: dict[str, Any]
-    setting: SearchSetup
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +69,7 @@ def prepare_search(
 
 def run_search(
     workspace: Workspace, name: str, setting: SearchSetup, config: SearchConfig, how: RunOptions | None = None
-) -> Run:
+) -> RunResult:
     """Search and write `runs/<name>`: configuration first, log and checkpoint as it goes, the result last.
 
     A run of the same name and settings goes on where it was, or is read where it was finished. Raises
@@ -96,7 +87,7 @@ def run_search(
             write_result(folder, setting, result)
             (folder / CHECKPOINT).unlink(missing_ok=True)
         how.ranks.wait()
-    return Run(folder, read_result(folder), setting)
+    return read_result(folder)
 
 
 def run_shared_epochs(

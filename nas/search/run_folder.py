@@ -17,14 +17,24 @@ from jmsnas.estimators.store.estimator import Estimator
 from jmsnas.files import storage_error, write_atomic, write_json
 from jmsnas.nas.derivation.derive import DerivedArchitecture
 from jmsnas.nas.latency.build_lut import LatencyLUT
+from jmsnas.nas.run_result import (
+    SCHEMA_VERSION,
+    SEARCH_AGAIN,
+    CloudOnly,
+    DerivedResult,
+    EstimatorSummary,
+    PlacedArchitecture,
+    RunAccuracy,
+    RunResult,
+    SpaceSummary,
+    decode_json,
+)
 from jmsnas.nas.search.config import SearchConfig
 from jmsnas.nas.search.session import SearchResult
 from jmsnas.nas.search.stages import EpochRecord
 from jmsnas.nas.supernet.distributed import SINGLE_PROCESS, Ranks
 from jmsnas.space import Block, SearchSpace
 from jmsnas.topology import Topology
-
-SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +55,18 @@ class SearchSetup:
     lut: LatencyLUT
     dataset: str
     data: DatasetOptions = DatasetOptions()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunConfig(SearchConfig):
+    """Everything the result of a run depends on, as in `config.json`; a digest of space and latencies."""
+
+    schema_version: int
+    space: str
+    dataset: str
+    topology: str
+    processes: int
+    space_and_latencies: str
 
 
 class RunLog:
@@ -75,7 +97,7 @@ def run_configuration(
         "schema_version": SCHEMA_VERSION,
         "space": setting.space.name,
         "dataset": setting.dataset,
-        "network": setting.topology.name,
+        "topology": setting.topology.name,
         "processes": ranks.size,
         "space_and_latencies": _digest(setting.space, setting.lut),
         **asdict(config),
@@ -133,102 +155,75 @@ def _digest(*values: Any) -> str:
     return found.hexdigest()[:16]
 
 
-def write_result(folder: Path, setting: SearchSetup, result: SearchResult) -> dict[str, Any]:
-    """Write the derived network's weights, then `result.json`; gives the document that was written."""
+def write_result(folder: Path, setup: SearchSetup, result: SearchResult) -> None:
+    """Write the weights of the derived model, then `result.json`. Raises StorageError."""
     tensors = {name: tensor.contiguous() for name, tensor in result.model.cpu().state_dict().items()}
     write_atomic(folder / "weights.safetensors", save(tensors, {"jmsnas": version("jmsnas")}))
-    document = result_document(folder.name, setting, result)
-    write_json(folder / "result.json", document)
-    return document
+    write_json(folder / "result.json", run_result(folder, setup, result).document)
 
 
-def read_result(folder: Path) -> dict[str, Any]:
-    """Read `result.json` of a finished run. Raises InputError."""
-    path = folder / "result.json"
+def read_config(folder: Path) -> RunConfig:
+    """Read `config.json` of a run. Raises InputError."""
+    path = folder / "config.json"
+    return decode_json(_content(path), RunConfig, path)
+
+
+def read_log(folder: Path) -> tuple[EpochRecord, ...]:
+    """Read `log.jsonl` of a run, epoch by epoch. Raises InputError."""
+    path = folder / "log.jsonl"
+    return tuple(decode_json(line, EpochRecord, path) for line in _content(path).splitlines())
+
+
+def _content(path: Path) -> bytes:
     try:
-        document: dict[str, Any] = json.loads(path.read_bytes())
-        schema = document["schema_version"]
+        return path.read_bytes()
     except OSError as error:
-        raise InputError(
-            f"{folder} holds no finished run ({error.strerror}: result.json). "
-            "Run: jmsnas search --topology chain"
-        ) from error
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(f"{path} is not the result of a run: {error}") from error
-    if schema != SCHEMA_VERSION:
-        raise InputError(
-            f"{path} has schema {schema}, this version reads {SCHEMA_VERSION}. Run the search again: "
-            "jmsnas search --topology chain"
-        )
-    return document
+        raise InputError(f"cannot read {path}: {error.strerror or error}. {SEARCH_AGAIN}") from error
 
 
-def read_log(folder: Path) -> list[dict[str, Any]]:
-    """Read the epochs of a run."""
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-
-
-def result_document(name: str, setting: SearchSetup, result: SearchResult) -> dict[str, Any]:
-    """Put everything a reader needs into one JSON document; seconds, bytes, bits per second."""
-    lut, space = setting.lut, setting.space
+def run_result(folder: Path, setup: SearchSetup, result: SearchResult) -> RunResult:
+    """Make the record of a finished search that `result.json` holds."""
+    lut, space, derived = setup.lut, setup.space, result.derived
     pairs = zip(result.architecture.candidates, space.layers, strict=True)
     costs = [cost(Block(candidate, layer)) for candidate, layer in pairs]
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "name": name,
-        "jmsnas": version("jmsnas"),
-        "space": {"name": space.name, "layers": [str(layer) for layer in space.layers], "R": space.R},
-        "dataset": setting.dataset,
-        "network": _network(setting),
-        "target": asdict(result.target),
-        "expected_latency_s": result.expected_latency_s,
-        "derived": {
-            **_plan(result.derived, setting),
-            "in_band": result.in_band,
-            "band": result.band,
-            "optimal": result.derived.optimal,
-            "gap": result.derived.gap,
-        },
-        "argmax": _plan(result.argmax, setting),
-        "cloud_only": dict(
-            zip(("latency_s", "input_bytes"), lut.cloud_only(result.derived.indices), strict=True)
-        ),
-        "accuracy": {"inherited": result.inherited_accuracy, "test": result.test_accuracy},
-        "parameters": sum(c.parameters for c in costs),
-        "macs": sum(c.macs for c in costs),
-        "probabilities": np.round(result.p_NR, 6).tolist(),
+    estimators = {
+        name: EstimatorSummary(estimator.origin, estimator.evaluation.model.mape)
+        for name, estimator in ((d.name, setup.estimators[d.name]) for d in setup.topology.devices)
     }
+    return RunResult(
+        schema_version=SCHEMA_VERSION,
+        name=folder.name,
+        jmsnas=version("jmsnas"),
+        space=SpaceSummary(space.name, tuple(str(layer) for layer in space.layers), space.R),
+        dataset=setup.dataset,
+        topology=setup.topology,
+        split="fixed" if lut.main_path.fixed else "joint",
+        estimators=estimators,
+        target=result.target,
+        expected_latency_s=result.expected_latency_s,
+        derived=DerivedResult(
+            **_placed(derived, setup),
+            in_band=result.in_band,
+            band=result.band,
+            optimal=derived.optimal,
+            gap=derived.gap,
+        ),
+        argmax=PlacedArchitecture(**_placed(result.argmax, setup)),
+        cloud_only=CloudOnly(*lut.cloud_only(derived.indices)),
+        accuracy=RunAccuracy(result.inherited_accuracy, result.test_accuracy),
+        parameters=sum(c.parameters for c in costs),
+        macs=sum(c.macs for c in costs),
+        probabilities=tuple(map(tuple, np.round(result.p_NR, 6).tolist())),
+        folder=folder,
+    )
 
 
-def _plan(derived: DerivedArchitecture, setting: SearchSetup) -> dict[str, Any]:
-    terms = setting.lut.terms(derived.indices, derived.placement)
+def _placed(derived: DerivedArchitecture, setup: SearchSetup) -> dict[str, Any]:
     return {
-        "candidates": [setting.space.choices[n][i].name for n, i in enumerate(derived.indices)],
-        "cuts": list(derived.placement.cuts),
-        "children": [setting.topology.children[k] for k in derived.placement.children],
+        "candidates": tuple(setup.space.choices[n][i].name for n, i in enumerate(derived.indices)),
+        "cuts": derived.placement.cuts,
+        "children": tuple(setup.topology.children[k] for k in derived.placement.children),
         "latency_s": derived.latency_s,
         "score": derived.score,
-        "terms": [asdict(term) for term in terms],
-    }
-
-
-def _network(setting: SearchSetup) -> dict[str, Any]:
-    topology = setting.topology
-    return {
-        "name": topology.name,
-        "input": topology.input_encoding,
-        "policy": topology.policy,
-        "split": "fixed" if setting.lut.main_path.fixed else "joint",
-        "returns": topology.returns,
-        "tree": {"root": topology.root, "children": list(topology.children), "fan_out": topology.fan_out},
-        "devices": [
-            {
-                **asdict(device),
-                "simulated": setting.estimators[device.name].simulated,
-                "origin": setting.estimators[device.name].origin,
-                "unseen_mape": setting.estimators[device.name].evaluation.model.mape,
-            }
-            for device in topology.devices
-        ],
-        "links": [asdict(link) for link in topology.links],
+        "terms": setup.lut.terms(derived.indices, derived.placement),
     }

@@ -9,20 +9,20 @@ from mesh_runs import write_mesh_run
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
-from jmsnas.nas.search.run import Run
+from jmsnas.nas.run_result import RunResult
 from jmsnas.workspace import Workspace
 
 runner = CliRunner()
 
 
 @pytest.fixture(scope="module")
-def workspace(short_run: tuple[Workspace, Run], tmp_path_factory: pytest.TempPathFactory) -> Workspace:
+def workspace(short_run: tuple[Workspace, RunResult], tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     folder = tmp_path_factory.mktemp("compared") / "workspace"
     shutil.copytree(short_run[0].folder, folder)
     return Workspace(folder)
 
 
-def test_runs_beside_mobilenets(workspace: Workspace, short_run: tuple[Workspace, Run]) -> None:
+def test_runs_beside_mobilenets(workspace: Workspace, short_run: tuple[Workspace, RunResult]) -> None:
     tree = json.loads((write_mesh_run(workspace, "tree") / "result.json").read_text())
     asked = ["compare", "tree", "short", "--no-train", "--json", "--workspace", str(workspace.folder)]
     # One MobileNet was trained before; the others' cells stay empty.
@@ -34,12 +34,9 @@ def test_runs_beside_mobilenets(workspace: Workspace, short_run: tuple[Workspace
     result = runner.invoke(app, asked)
     assert result.exit_code == 0, result.stderr
     document = json.loads(result.stdout)
-    derived = short_run[1].document["derived"]
+    derived = short_run[1].derived
     own, cloud, mesh, *rest = document["entries"]
-    assert (
-        own["latency_s"] == derived["latency_s"]
-        and own["accuracy"] == short_run[1].document["accuracy"]["test"]
-    )
+    assert own["latency_s"] == derived.latency_s and own["accuracy"] == short_run[1].accuracy.test
     assert (cloud["method"], cloud["accuracy"]) == ("cloud", own["accuracy"])
     assert (mesh["run"], mesh["topology"], mesh["accuracy"]) == ("tree", "mesh", 0.8)
     assert mesh["latency_s"] == tree["derived"]["latency_s"]

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from jmsnas.cli import app
 from jmsnas.estimators.fit_tables import fit_tables
-from jmsnas.nas.search.run import Run
+from jmsnas.nas.run_result import RunResult
 from jmsnas.profiler.simulation.roofline import simulated_table
 from jmsnas.profiler.table.latency_table import LatencyTable, RuntimeKey
 from jmsnas.profiler.table.parquet import write_table
@@ -138,7 +138,7 @@ def test_everything_as_json(place: Path) -> None:
     assert (found["simulated"], found["model"]["rows"], found["correction"]) == (False, 9, None)
 
 
-def test_the_network_of_a_run(short_run: tuple[Workspace, Run]) -> None:
+def test_the_network_of_a_run(short_run: tuple[Workspace, RunResult]) -> None:
     place, _ = short_run
     code, out, err = typed(place.folder, "--run", "short")
     assert code == 0 and "SIMULATED: " in err

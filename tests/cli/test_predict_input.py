@@ -15,7 +15,7 @@ from jmsnas.cli.predict_input import (
     requested_blocks,
 )
 from jmsnas.errors import InputError, SpaceError
-from jmsnas.nas.search.run import Run
+from jmsnas.nas.run_result import RunResult
 from jmsnas.space import Part
 from jmsnas.space_file import load_space
 from jmsnas.workspace import Workspace
@@ -105,7 +105,7 @@ def test_one_thing_is_asked_at_a_time(tmp_path: Path) -> None:
         requested_blocks(place, ("mb_k3_e3 8->16 4x4 /2", "identity 8->8 2x2"), nothing, None, None, None)
 
 
-def test_the_network_of_a_run_and_who_runs_what(short_run: tuple[Workspace, Run]) -> None:
+def test_the_network_of_a_run_and_who_runs_what(short_run: tuple[Workspace, RunResult]) -> None:
     place, run = short_run
     part, cuts = model_of_run(place, "short")
     assert [str(block.layer) for block in part.blocks] == [str(layer) for layer in DIGITS.layers]
@@ -125,7 +125,7 @@ def test_a_run_over_a_mesh(tmp_path: Path) -> None:
         assert cut.part.blocks == tuple(part.blocks[n - 1] for n in cut.layers)
 
 
-def test_a_run_that_is_not_there_or_damaged(short_run: tuple[Workspace, Run], tmp_path: Path) -> None:
+def test_a_run_that_is_not_there_or_damaged(short_run: tuple[Workspace, RunResult], tmp_path: Path) -> None:
     place, run = short_run
     with pytest.raises(InputError, match="no finished run 'shrt' in .*runs: expected short"):
         model_of_run(place, "shrt")

@@ -76,9 +76,7 @@ def test_from_a_published_csv_to_a_search_and_its_split(
     assert re.search("^  board +published +", out, re.MULTILINE)
     assert "T is based on published latencies of board, measured by others." in out
     result = json.loads((tmp_path / "w" / "runs" / "mine" / "result.json").read_text())
-    assert [(d["origin"], d["simulated"]) for d in result["network"]["devices"]] == [
-        ("published", False), ("simulated", True),
-    ]  # fmt: skip
+    assert [its["origin"] for its in result["estimators"].values()] == ["published", "simulated"]
     code, out, err = jmsnas("split", "mine", "--workspace", place, "--json")
     board, cloud = json.loads(out)["devices"]
     assert (board["published"], board["simulated"], cloud["published"]) == (True, False, False)

@@ -24,7 +24,7 @@ from jmsnas.deploy.leader.solve_split import without_devices
 from jmsnas.deploy.parts.shipment import segment_layers
 from jmsnas.deploy.perfetto import TRACE_FILE
 from jmsnas.errors import DeployError, DeviceError, InputError
-from jmsnas.nas.search.run import Run
+from jmsnas.nas.run_result import RunResult
 from jmsnas.nas.supernet.supernet import DerivedModel
 from jmsnas.space import Block
 from jmsnas.space_file import load_space
@@ -35,7 +35,7 @@ Found = tuple[Workspace, Path, dict[str, Any]]
 
 
 @pytest.fixture(scope="module")
-def deployed(short_run: tuple[Workspace, Run], tmp_path_factory: pytest.TempPathFactory) -> Found:
+def deployed(short_run: tuple[Workspace, RunResult], tmp_path_factory: pytest.TempPathFactory) -> Found:
     """A finished search deployed on four agents with mutual TLS. Do not write to it."""
     import shutil
 
@@ -63,10 +63,12 @@ def test_every_term_has_a_prediction_and_a_measurement(deployed: Found) -> None:
     assert document["simulated"] == list(CHAIN) and not document["published"] and not document["loopback"]
 
 
-def test_accuracy_is_that_of_the_undivided_model(deployed: Found, short_run: tuple[Workspace, Run]) -> None:
+def test_accuracy_is_that_of_the_undivided_model(
+    deployed: Found, short_run: tuple[Workspace, RunResult]
+) -> None:
     accuracy = deployed[2]["accuracy"]
     assert accuracy["equal"] and accuracy["largest_difference"] <= 1e-4
-    assert accuracy["divided"] == accuracy["undivided"] == short_run[1].document["accuracy"]["test"]
+    assert accuracy["divided"] == accuracy["undivided"] == short_run[1].accuracy.test
     assert deployed[2]["pipelined"]["images"] == 360
 
 
@@ -119,7 +121,7 @@ def test_calibration_factors_are_kept(deployed: Found, tmp_path: Path) -> None:
         read_factor(place, "pi4")
 
 
-def test_a_device_without_an_agent_is_named(short_run: tuple[Workspace, Run]) -> None:
+def test_a_device_without_an_agent_is_named(short_run: tuple[Workspace, RunResult]) -> None:
     with pytest.raises(DeviceError, match="no agent of pi4, laptop, jetson, cloud.*--loopback"):
         deploy_run(short_run[0], short_run[1].folder)
 
@@ -133,14 +135,14 @@ def test_invalid_cuts(text: str, words: str) -> None:
     assert parse_cuts("2,4,9") == (2, 4, 9)
 
 
-def test_cuts_of_another_network(short_run: tuple[Workspace, Run]) -> None:
+def test_cuts_of_another_network(short_run: tuple[Workspace, RunResult]) -> None:
     with pytest.raises(InputError, match="expected 4 non-decreasing numbers, the last 12"):
         deploy_run(short_run[0], short_run[1].folder, DeployOptions(cuts=(2, 12)))
     with pytest.raises(InputError, match="--emulate is for --loopback"):
         deploy_run(short_run[0], short_run[1].folder, DeployOptions(emulate=True))
 
 
-def test_a_damaged_run(short_run: tuple[Workspace, Run], tmp_path: Path) -> None:
+def test_a_damaged_run(short_run: tuple[Workspace, RunResult], tmp_path: Path) -> None:
     import shutil
 
     folder = tmp_path / "run"

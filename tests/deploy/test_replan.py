@@ -11,11 +11,13 @@ from jmsnas.deploy.leader.calibration import load_calibrated_estimators
 from jmsnas.deploy.leader.deployment import prepare_deployment, run_images
 from jmsnas.deploy.leader.load_run import load_run
 from jmsnas.deploy.leader.predicted_vs_measured import run_undivided
-from jmsnas.nas.search.run import Run
+from jmsnas.nas.run_result import RunResult
 from jmsnas.workspace import Workspace
 
 
-def test_images_are_answered_after_a_device_is_lost(short_run: tuple[Workspace, Run], tmp_path: Path) -> None:
+def test_images_are_answered_after_a_device_is_lost(
+    short_run: tuple[Workspace, RunResult], tmp_path: Path
+) -> None:
     place = short_run[0]
     run = load_run(place, short_run[1].folder)
     images = [run.pixels[n % 100 : n % 100 + 1] for n in range(400)]
@@ -41,7 +43,7 @@ def test_images_are_answered_after_a_device_is_lost(short_run: tuple[Workspace, 
     np.testing.assert_allclose(logits, run_undivided(run, np.concatenate(images)), atol=1e-4)
 
 
-def test_without_replan_the_device_is_named(short_run: tuple[Workspace, Run], tmp_path: Path) -> None:
+def test_without_replan_the_device_is_named(short_run: tuple[Workspace, RunResult], tmp_path: Path) -> None:
     place = short_run[0]
     run = load_run(place, short_run[1].folder)
     with fleet(tmp_path, CHAIN) as four:

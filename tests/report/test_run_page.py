@@ -13,10 +13,11 @@ from mesh_runs import write_mesh_run
 from PIL import Image
 
 from jmsnas.errors import DeviceError, InputError, StorageError
+from jmsnas.nas.run_result import find_run, newest_run
 from jmsnas.report.placement_plot import draw_placement
 from jmsnas.report.plot_style import png
 from jmsnas.report.report_data import read_report_data
-from jmsnas.report.run_page import find_run, newest_run, page, write_report
+from jmsnas.report.run_page import page, write_report
 from jmsnas.report.run_plots import draw_estimators
 from jmsnas.report.split_map_plot import compute_split_maps
 from jmsnas.workspace import Workspace
@@ -139,6 +140,7 @@ def test_the_pictures_lie_beside_the_page_and_in_it(run: Path, written: str) -> 
 def test_a_hostile_name_does_not_become_markup(run: Path, tmp_path: Path) -> None:
     hostile = '</script><img src=x onerror="alert(1)">$\\frac{1}$ \u624b\u673a'
     text = (run / "result.json").read_text().replace('"name": "pi4"', f'"name": {json.dumps(hostile)}')
+    text = text.replace('"pi4": {', f"{json.dumps(hostile)}: {{")
     for key in ("device", "source"):
         text = text.replace(f'"{key}": "pi4"', f'"{key}": {json.dumps(hostile)}')
     folder = changed(run, tmp_path)
@@ -149,7 +151,7 @@ def test_a_hostile_name_does_not_become_markup(run: Path, tmp_path: Path) -> Non
     assert all("onerror" not in attributes for _, attributes in elements)
     assert sum(name == "img" for name, _ in elements) == len(PICTURES)
     result = numbers(page)["result"]
-    assert isinstance(result, dict) and result["network"]["devices"][0]["name"] == hostile
+    assert isinstance(result, dict) and result["topology"]["devices"][0]["name"] == hostile
 
 
 def test_a_run_whose_estimators_are_gone_still_has_a_page(run: Path, tmp_path: Path) -> None:
@@ -163,7 +165,7 @@ def test_a_run_whose_estimators_are_gone_still_has_a_page(run: Path, tmp_path: P
 def test_estimators_that_moved_on_are_told(run: Path, tmp_path: Path) -> None:
     result = json.loads((run / "result.json").read_text())
     result["derived"]["terms"][0]["tau_s"] *= 2
-    result["network"]["devices"][0]["unseen_mape"] = 0.5
+    result["estimators"]["pi4"]["unseen_mape"] = 0.5
     facts = read_report_data(Workspace(run.parents[1]), changed(run, tmp_path, **result))
     text = page(facts, compute_split_maps(), ())
     assert "U(.) of pi4 has changed since the run" in text

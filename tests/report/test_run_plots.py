@@ -73,8 +73,10 @@ def test_the_network_picture_names_devices_links_and_layers(mixed: ReportData) -
 def test_a_relay_and_a_missed_deadline_are_drawn(facts: ReportData) -> None:
     terms = (LatencyTerm("pi4", (), 0.0, 1e-4, 64.0), *facts.derived.terms[1:-1])
     last = replace(facts.derived.terms[-1], layers=tuple(range(1, 13)))
-    laid_out = shares((*terms, last), facts.links)
-    plan = replace(facts.derived, terms=(*terms, last), latency_s=2 * facts.target.t_const_s, shares=laid_out)
+    laid_out = shares((*terms, last), facts.run.topology.links)
+    plan = replace(
+        facts.derived, terms=(*terms, last), latency_s=2 * facts.run.target.t_const_s, shares=laid_out
+    )
     found = texts(draw_placement(replace(facts, derived=plan)))
     assert "relay: passes on" in found and "ABOVE T_const" in found[-1]
 
@@ -87,7 +89,7 @@ def test_bars_end_at_T(facts: ReportData) -> None:
         ends[round(patch.get_y() + 0.3)] = max(
             ends[round(patch.get_y() + 0.3)], patch.get_x() + patch.get_width()
         )
-    wanted_s = [facts.derived.latency_s, facts.argmax.latency_s, facts.cloud_s]
+    wanted_s = [facts.derived.latency_s, facts.argmax.latency_s, facts.run.cloud_only.latency_s]
     assert [ends[y] for y in range(3)] == pytest.approx([1e3 * seconds for seconds in wanted_s])
     assert ends[3] > ends[2]
     assert axes.get_title(loc="left").startswith("SIMULATED")
@@ -109,7 +111,7 @@ def test_a_mesh_is_drawn_with_its_branches_side_by_side(tmp_path: Path) -> None:
     assert len(lanes) == 3 and "equation (2)" in axes.get_title(loc="left")
     idle = replace(mesh.derived.terms[3], layers=(), tau_s=0.0, epsilon_s=0.0)
     terms = (*mesh.derived.terms[:3], idle, *mesh.derived.terms[4:])
-    plan = replace(mesh.derived, terms=terms, shares=shares(terms, mesh.links, mesh.tree, 384))
+    plan = replace(mesh.derived, terms=terms, shares=shares(terms, mesh.run.topology.links, mesh.tree, 384))
     assert "no branch" in texts(draw_placement(replace(mesh, derived=plan)))
     # Three children rest on one table: one panel.
     assert [axes.get_title(loc="left") for axes in draw_estimators(mesh).axes][2].startswith(
@@ -145,9 +147,9 @@ def test_what_others_published_is_marked_and_dotted(facts: ReportData) -> None:
 def test_the_search_picture_shows_every_epoch(facts: ReportData) -> None:
     loss, right, expected, entropy = draw_search(facts).axes
     assert list(loss.lines[0].get_ydata()) == [epoch.loss for epoch in facts.epochs]
-    assert right.lines[-1].get_ydata()[0] == 100 * facts.document["accuracy"]["test"]
+    assert right.lines[-1].get_ydata()[0] == 100 * facts.run.accuracy.test
     assert expected.lines[0].get_ydata()[-1] == pytest.approx(
-        facts.document["expected_latency_s"] / facts.target.t_const_s
+        facts.run.expected_latency_s / facts.run.target.t_const_s
     )
     assert len(entropy.lines[0].get_ydata()) == 2
     # Fig. 5 of the paper: the network that would be derived at each epoch of the search.

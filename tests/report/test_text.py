@@ -18,13 +18,17 @@ def facts(run: Path) -> ReportData:
 
 def told(facts: ReportData, latency_s: float, **derived: Any) -> str:
     """The answer for the same run with another T."""
-    document = facts.document | {"derived": facts.document["derived"] | derived}
-    changed = replace(facts, document=document, derived=replace(facts.derived, latency_s=latency_s))
+    run = replace(facts.run, derived=replace(facts.run.derived, **derived))
+    changed = replace(facts, run=run, derived=replace(facts.derived, latency_s=latency_s))
     return " ".join(words.answer(changed))
 
 
+def with_cloud_s(facts: ReportData, cloud_s: float) -> ReportData:
+    return replace(facts, run=replace(facts.run, cloud_only=replace(facts.run.cloud_only, latency_s=cloud_s)))
+
+
 def test_the_answer(facts: ReportData) -> None:
-    t_const_s = facts.target.t_const_s
+    t_const_s = facts.run.target.t_const_s
     within = told(facts, 0.99 * t_const_s, in_band=True, optimal=True)
     assert "a network of 12 layers" in within and "pi4 (UE) runs layer" in within
     assert "(99.0 % of it)" in within and ", within the deadline T_const = " in within
@@ -35,7 +39,7 @@ def test_the_answer(facts: ReportData) -> None:
     assert "No network's T lies within 3.0 % below the deadline" in told(
         facts, 0.5 * t_const_s, in_band=False
     )
-    argmax = replace(facts, settings=replace(facts.settings, derive="argmax"))
+    argmax = replace(facts, config=replace(facts.config, derive="argmax"))
     assert "(argmax), which does not look at the deadline." in told(argmax, 0.5 * t_const_s, in_band=False)
 
 
@@ -48,12 +52,12 @@ def test_layers_in_words() -> None:
 def test_cloud_only_faster_and_slower(facts: ReportData) -> None:
     # T of 2 ms against 0.8 ms: 2.5 times; against 4 ms: 50 % saved.
     split = replace(facts, derived=replace(facts.derived, latency_s=2e-3))
-    faster, other = words.cloud_sentences(replace(split, cloud_s=0.8e-3))
+    faster, other = words.cloud_sentences(with_cloud_s(split, 0.8e-3))
     assert faster.startswith("Cloud only is faster here. An 8x8 image costs nothing to send: as uint8")
     assert "0.8000 ms in all against T = 2.000 ms of the split, 2.5 times as fast" in faster
     # float32 sends four times 33.28 us: 0.8 - 0.03328 + 0.13312 = 0.89984 ms.
     assert other == "With a float32 input, cloud only would take 0.8998 ms."
-    slower, _ = words.cloud_sentences(replace(split, cloud_s=4e-3))
+    slower, _ = words.cloud_sentences(with_cloud_s(split, 4e-3))
     assert slower.startswith("The split is faster than cloud only by 50.0 %.")
 
 
@@ -86,7 +90,7 @@ def test_commands(facts: ReportData) -> None:
     assert again[1] == f"jmsnas fit-estimator {devices}"
     assert again[2] == (
         "jmsnas search --topology chain --space digits --dataset digits --seed 0 "
-        f"--threads 1 --train-on auto --t-const {facts.target.t_const_s!r}s"
+        f"--threads 1 --train-on auto --t-const {facts.run.target.t_const_s!r}s"
     )
     assert again[3] == "jmsnas report tiny"
     pi4, *others = facts.devices
@@ -102,7 +106,7 @@ def test_commands(facts: ReportData) -> None:
 
 
 def test_names_are_quoted_for_the_shell(facts: ReportData) -> None:
-    changed = replace(facts, config=facts.config | {"network": "a; rm -rf b", "space": "$(x)"})
+    changed = replace(facts, config=replace(facts.config, topology="a; rm -rf b", space="$(x)"))
     search = words.commands_again(changed)[2]
     assert "--topology 'a; rm -rf b' --space '$(x)'" in search.line
     assert "the network is your own file" in search.does

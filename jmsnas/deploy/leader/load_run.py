@@ -1,8 +1,7 @@
 """A finished run, ready to be deployed: its network with its weights, its devices, its images."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -11,16 +10,13 @@ from safetensors.torch import load
 
 from jmsnas.blocks import build_module
 from jmsnas.datasets.catalog import load_dataset
-from jmsnas.device import Device
 from jmsnas.errors import InputError
-from jmsnas.nas.search.run_folder import read_result
+from jmsnas.nas.run_result import SEARCH_AGAIN, read_result
 from jmsnas.nas.supernet.supernet import DerivedModel
-from jmsnas.space import Block, Candidate, SearchSpace
-from jmsnas.space_file import load_space
-from jmsnas.topology import Link, Topology
+from jmsnas.space import Block, SearchSpace
+from jmsnas.topology import Topology
 from jmsnas.workspace import Workspace
 
-_AGAIN = "Run the search again: jmsnas search --topology chain"
 _MAX_WEIGHTS_BYTES, _MOST_IMAGES = 1 << 30, 2000
 
 
@@ -63,22 +59,26 @@ def load_run(workspace: Workspace, folder: Path) -> TrainedRun:
     InputError
         When it holds no finished run, a file is damaged, or its space has changed.
     """
-    document = read_result(folder)
+    run = read_result(folder)
+    space = run.load_space(workspace)
+    model = DerivedModel(space, [build_module(block) for block in run.blocks])
+    weights = folder / "weights.safetensors"
     try:
-        topology = _topology(document["network"])
-        space = load_space(str(document["space"]["name"]), workspace.spaces, len(topology.children))
-        if [str(layer) for layer in space.layers] != document["space"]["layers"]:
-            raise InputError(f"space {space.name} has changed since the run {folder.name}. {_AGAIN}")
-        names = document["derived"]["candidates"]
-        pairs = zip(names, space.layers, strict=True)
-        blocks = tuple(Block(Candidate.parse(name), layer) for name, layer in pairs)
-        module = DerivedModel(space, [build_module(block) for block in blocks])
-        module.load_state_dict(_weights(folder / "weights.safetensors"))
-        pixels, labels = _test_images(str(document["dataset"]), space)
-        cuts = tuple(int(cut) for cut in document["derived"]["cuts"])
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{folder / 'result.json'} is damaged ({type(error).__name__}). {_AGAIN}") from error
-    return TrainedRun(folder.name, folder, space, blocks, topology, module.eval(), pixels, labels, cuts)
+        model.load_state_dict(_weights(weights))
+    except RuntimeError as error:
+        raise InputError(f"{weights} is damaged. {SEARCH_AGAIN}") from error
+    pixels, labels = _test_images(run.dataset, space)
+    return TrainedRun(
+        name=folder.name,
+        folder=folder,
+        space=space,
+        blocks=run.blocks,
+        topology=run.topology,
+        module=model.eval(),
+        pixels=pixels,
+        labels=labels,
+        cuts=run.derived.cuts,
+    )
 
 
 def _test_images(name: str, space: SearchSpace) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
@@ -100,33 +100,13 @@ def _weights(path: Path) -> dict[str, torch.Tensor]:
     try:
         size = path.stat().st_size
         if size > _MAX_WEIGHTS_BYTES:
-            raise InputError(f"{path} has {size} bytes: expected at most {_MAX_WEIGHTS_BYTES}. {_AGAIN}")
+            raise InputError(
+                f"{path} has {size} bytes: expected at most {_MAX_WEIGHTS_BYTES}. {SEARCH_AGAIN}"
+            )
         return dict(load(path.read_bytes()))
     except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}. {_AGAIN}") from error
+        raise InputError(f"cannot read {path}: {error.strerror or error}. {SEARCH_AGAIN}") from error
     except InputError:
         raise
     except Exception as error:  # safetensors' own class is no ValueError
-        raise InputError(f"{path} is damaged. {_AGAIN}") from error
-
-
-def _topology(entry: dict[str, Any]) -> Topology:
-    devices = tuple(
-        Device(**{part.name: device[part.name] for part in fields(Device) if part.name in device})
-        for device in entry["devices"]
-    )
-    links = tuple(Link(**link) for link in entry["links"])
-    # A device that sends to several is the root of a tree.
-    targets: dict[str, list[str]] = {}
-    for link in links:
-        targets.setdefault(link.source, []).append(link.target)
-    root = next((source for source, found in targets.items() if len(found) > 1), "")
-    return Topology(
-        name=str(entry["name"]),
-        devices=devices,
-        links=links,
-        root=root,
-        children=tuple(targets[root]) if root else (),
-        input_encoding=str(entry["input"]),
-        policy=str(entry["policy"]),
-    )
+        raise InputError(f"{path} is damaged. {SEARCH_AGAIN}") from error

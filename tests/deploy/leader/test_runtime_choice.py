@@ -17,7 +17,7 @@ from jmsnas.deploy.leader.deployment import prepare_deployment
 from jmsnas.deploy.leader.load_run import load_run
 from jmsnas.deploy.leader.runtime_choice import choose_torch_runtimes, with_runtimes
 from jmsnas.errors import InputError
-from jmsnas.nas.search.run import Run
+from jmsnas.nas.run_result import RunResult
 from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.space import Block, Candidate
 from jmsnas.topology import load_topology
@@ -40,7 +40,7 @@ def test_invalid_runtimes(text: str) -> None:
 
 
 def test_one_device_by_torch_the_others_by_onnxruntime(
-    short_run: tuple[Workspace, Run], tmp_path: Path
+    short_run: tuple[Workspace, RunResult], tmp_path: Path
 ) -> None:
     place = Workspace(tmp_path)
     shutil.copytree(short_run[0].folder, place.folder, dirs_exist_ok=True)
@@ -56,7 +56,7 @@ def test_one_device_by_torch_the_others_by_onnxruntime(
         topology = with_runtimes(load_topology("chain"), ["jetson=torch"])
         run = short_run[1].document
         predictors, _ = load_calibrated_estimators(
-            topology, short_run[1].setting.space, place, warnings.append
+            topology, short_run[1].load_space(place), place, warnings.append
         )
         choices = choose_torch_runtimes(topology, predictors, four.leader, four.leader.describe())
         deployment = prepare_deployment(
@@ -81,7 +81,7 @@ def test_one_device_by_torch_the_others_by_onnxruntime(
     assert {name: one.key for name, one in choices.items()} == {"jetson": RuntimeKey("torch")}
     assert 0 <= choices["jetson"].call_s < 0.1 and any("jetson has no CUDA" in line for line in warnings)
     # U(.) is that of torch: the sum over the blocks of its part, and what a call costs.
-    names, layers = run["derived"]["candidates"], short_run[1].setting.space.layers
+    names, layers = run["derived"]["candidates"], short_run[1].load_space(short_run[0]).layers
     blocks = [Block(Candidate.parse(names[n]), layers[n]) for n in range(5, 8)]
     assert (
         isinstance(predictors["jetson"], CalibratedEstimator)

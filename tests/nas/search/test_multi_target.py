@@ -24,7 +24,7 @@ def setting(monkeypatch: pytest.MonkeyPatch) -> SearchSetup:
 
 
 def stages(folder: Path) -> list[str]:
-    return [line["stage"] for line in read_log(folder)]
+    return [epoch.stage for epoch in read_log(folder)]
 
 
 def test_several_targets_share_one_warm_up(tmp_path: Path, setting: SearchSetup) -> None:
@@ -35,8 +35,8 @@ def test_several_targets_share_one_warm_up(tmp_path: Path, setting: SearchSetup)
     assert stages(place.run("new")) == ["warm-up"]
     assert sum(what.startswith("warm-up") for what in done) == 1  # once for both
     for run, t_const_s in zip(runs, (LOW_S, HIGH_S), strict=True):
-        assert run.document["target"]["t_const_s"] == t_const_s
-        assert 0.97 * t_const_s <= run.document["derived"]["latency_s"] <= t_const_s
+        assert run.target.t_const_s == t_const_s
+        assert 0.97 * t_const_s <= run.derived.latency_s <= t_const_s
         assert stages(run.folder) == ["warm-up", "search", "search", "final", "final"]
     # Each is what a search for its target alone would have found.
     alone = run_request(place, setting, CONFIG, SearchRequest((HIGH_S,)), "alone", "")[1][0]
@@ -47,10 +47,10 @@ def test_a_front_derives_several_networks_from_one_search(tmp_path: Path, settin
     place = Workspace(tmp_path)
     _, runs = run_request(place, setting, CONFIG, SearchRequest(front=3), "front", "")
     assert stages(place.run("front")) == ["warm-up", "search", "search"]
-    assert [run.document["target"]["t_const_s"] for run in runs] == [LOW_S, MIDDLE_S, HIGH_S]
-    latencies = [run.document["derived"]["latency_s"] for run in runs]
+    assert [run.target.t_const_s for run in runs] == [LOW_S, MIDDLE_S, HIGH_S]
+    latencies = [run.derived.latency_s for run in runs]
     assert latencies == sorted(latencies) and len(set(latencies)) == 3
-    assert len({str(run.document["probabilities"]) for run in runs}) == 1  # of one and the same search
+    assert len({run.probabilities for run in runs}) == 1  # of one and the same search
 
 
 def test_it_goes_on_where_it_was_stopped(tmp_path: Path, setting: SearchSetup) -> None:

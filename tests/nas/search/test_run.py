@@ -15,8 +15,10 @@ from jmsnas.estimators.store.estimator import estimator_is_current
 from jmsnas.nas.derivation.target import resolve_target
 from jmsnas.nas.latency.build_lut import build_lut
 from jmsnas.nas.latency.load_estimators import load_estimators
-from jmsnas.nas.search.run import Run, RunOptions, run_search, run_shared_epochs
-from jmsnas.nas.search.run_folder import read_log, read_result
+from jmsnas.nas.run_result import RunResult, read_result
+from jmsnas.nas.search.run import RunOptions, prepare_search, run_search, run_shared_epochs
+from jmsnas.nas.search.run_folder import read_log
+from jmsnas.nas.search.stages import EpochRecord
 from jmsnas.nas.supernet.checkpoint import read_checkpoint
 from jmsnas.nas.supernet.training import weight_step
 from jmsnas.profiler.simulation.roofline import load_simulated_device
@@ -30,24 +32,25 @@ from jmsnas.workspace import Workspace
 SPACE = load_space("digits")
 
 
-def test_a_run_folder_holds_all_there_is_to_know(short_run: tuple[Workspace, Run]) -> None:
+def test_a_run_folder_holds_all_there_is_to_know(short_run: tuple[Workspace, RunResult]) -> None:
     place, run = short_run
     assert run.folder == place.run("short")
     config = json.loads((run.folder / "config.json").read_text())
-    assert config["t_const_s"] == run.document["target"]["t_const_s"] and config["seed"] == 0
-    assert read_result(run.folder) == json.loads(json.dumps(run.document))
-    assert [line["stage"] for line in read_log(run.folder)] == ["warm-up", "search", "final"]
+    assert config["t_const_s"] == run.target.t_const_s and config["seed"] == 0
+    assert read_result(run.folder) == run
+    assert json.loads((run.folder / "result.json").read_text()) == json.loads(json.dumps(run.document))
+    assert [epoch.stage for epoch in read_log(run.folder)] == ["warm-up", "search", "final"]
 
 
-def test_the_terms_add_up_and_simulated_devices_are_marked(short_run: tuple[Workspace, Run]) -> None:
+def test_the_terms_add_up_and_simulated_devices_are_marked(short_run: tuple[Workspace, RunResult]) -> None:
     document = short_run[1].document
     terms = document["derived"]["terms"]
     total = sum(term["tau_s"] + term["epsilon_s"] for term in terms)
     assert total == pytest.approx(document["derived"]["latency_s"], rel=1e-12)
     assert [n for term in terms for n in term["layers"]] == list(range(1, 13))
-    assert all(device["simulated"] for device in document["network"]["devices"])
+    assert set(short_run[1].origins.values()) == {"simulated"}
     # cloud only: 64 bytes over three links, and every layer on the cloud.
-    lut = short_run[1].setting.lut
+    lut = prepare_search(short_run[0], "chain", "digits", "digits", seed=0).lut
     indices = tuple(
         SPACE.choices[n].index(Candidate.parse(name))
         for n, name in enumerate(document["derived"]["candidates"])
@@ -56,7 +59,7 @@ def test_the_terms_add_up_and_simulated_devices_are_marked(short_run: tuple[Work
     assert document["cloud_only"]["latency_s"] == pytest.approx(links + lut.tau_NM(indices)[:, 3].sum())
 
 
-def test_the_weights_are_those_of_the_named_blocks(short_run: tuple[Workspace, Run]) -> None:
+def test_the_weights_are_those_of_the_named_blocks(short_run: tuple[Workspace, RunResult]) -> None:
     document, folder = short_run[1].document, short_run[1].folder
     weights = load_file(folder / "weights.safetensors")
     expected = {
@@ -71,10 +74,10 @@ def test_a_run_that_is_missing_broken_or_of_another_schema(tmp_path: Path) -> No
     with pytest.raises(InputError, match="holds no finished run .*Run: jmsnas search --topology chain"):
         read_result(tmp_path)
     (tmp_path / "result.json").write_text("[1, 2]")
-    with pytest.raises(InputError, match="result.json is not the result of a run"):
+    with pytest.raises(InputError, match="result.json is damaged, or not of a run"):
         read_result(tmp_path)
     (tmp_path / "result.json").write_text('{"schema_version": 9}')
-    with pytest.raises(InputError, match="has schema 9, this version reads 1. Run the search again"):
+    with pytest.raises(InputError, match="has schema 9, this version reads 2. Run the search again"):
         read_result(tmp_path)
 
 
@@ -105,8 +108,8 @@ def test_a_host_that_was_not_profiled_is_never_simulated(tmp_path: Path) -> None
     assert not (tmp_path / "tables" / "local.parquet").exists()
 
 
-def logged(folder: Path) -> list[dict[str, Any]]:
-    return [{**line, "seconds": 0.0} for line in read_log(folder)]
+def logged(folder: Path) -> list[EpochRecord]:
+    return [replace(epoch, seconds=0.0) for epoch in read_log(folder)]
 
 
 def test_a_run_that_was_stopped_goes_on_and_ends_the_same(
@@ -154,7 +157,7 @@ def test_a_loss_that_explodes_leaves_the_last_checkpoint(
             run_search(place, "nan", setting, CONFIG)
     saved = read_checkpoint(place.run("nan") / "checkpoint.pt")
     assert saved is not None and saved["one"]["epoch"] == 2
-    assert run_search(place, "nan", setting, CONFIG).document["accuracy"]["test"] >= 0
+    assert run_search(place, "nan", setting, CONFIG).accuracy.test >= 0
 
 
 def test_a_folder_of_another_search_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
