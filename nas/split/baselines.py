@@ -10,7 +10,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from scipy.sparse import coo_array
@@ -127,21 +127,24 @@ class BudgetCosts:
     bring_LMM: FloatArray
 
 
-# Seconds, cost, and their placement as a linked list: (unit, device) and the placements before it.
-_Label = tuple[float, float, tuple[Any, ...]]
+class _Label(NamedTuple):
+    """A partial placement, as a linked list: ((unit, device), earlier), or (None, one, other) for a join."""
+
+    seconds: float
+    cost: float
+    placement: tuple[Any, ...]
+
+
 _Front = list[_Label]
+_EMPTY = _Label(0.0, 0.0, ())
+# Share of the least latency that the steps of time may cost.
+_EPSILON = 0.01
 
 
 def hermes(
-    dag: Dag,
-    prices: BudgetCosts,
-    budget: float,
-    target: int | None,
-    return_M: FloatArray | None = None,
-    epsilon: float = 0.01,
-    source: int = 0,
+    dag: Dag, costs: BudgetCosts, budget: float, target: int | None, return_M: FloatArray
 ) -> tuple[int, ...]:
-    """Find a placement whose latency is within a share `epsilon` of the least under the budget.
+    """Find a placement whose latency is within 1 % of the least under the budget.
 
     For each unit and device the Pareto front of (seconds, cost) is kept, one entry per step of time (the
     paper's quantisation). A unit with several inputs waits for the last and pays for all. Exact up to the
@@ -158,78 +161,83 @@ def hermes(
         When no placement is within the budget.
     """
     ends = articulation_points(dag)
-    alone_s = dag.tau_NM.sum(axis=0) + dag.routed_LMM[0, source]
-    step_s = epsilon * float(alone_s.min()) / (4 * dag.N)
-    fronts: dict[int, _Front] = {source: [(0.0, 0.0, ())]}
+    single_device_s = dag.tau_NM.sum(axis=0) + dag.routed_LMM[0, 0]
+    step_s = _EPSILON * float(single_device_s.min()) / (4 * dag.N)
+    fronts: dict[int, _Front] = {0: [_EMPTY]}
     for entry, exit_ in zip(ends, ends[1:], strict=False):
         _refuse_shared(dag, entry, exit_)
         found: dict[int, list[_Label]] = {m: [] for m in range(dag.M)}
         for a, before in fronts.items():
-            for b, front in _segment_fronts(dag, prices, entry, exit_, a, budget, step_s).items():
-                found[b] += [_combined(x, y, x[0] + y[0]) for x in before for y in front]
+            for b, front in _segment_fronts(dag, costs, entry, exit_, a, budget, step_s).items():
+                found[b] += [_combined(x, y, x.seconds + y.seconds) for x in before for y in front]
         fronts = {m: _pruned(labels, budget, step_s) for m, labels in found.items() if labels}
     last: list[_Label] = []
     for m, front in fronts.items():
-        back_s = 0.0 if return_M is None else float(return_M[m])
-        stays = [(seconds + back_s, paid, plan) for seconds, paid, plan in front]
-        last += stays if target is None else _sent(dag, prices, dag.N, m, target, front)
-    best = min((label for label in last if label[1] <= budget * (1 + 1e-12)), default=None)
+        stays = [label._replace(seconds=label.seconds + float(return_M[m])) for label in front]
+        last += stays if target is None else _sent(dag, costs, dag.N, m, target, front)
+    best = min((label for label in last if label.cost <= budget * (1 + 1e-12)), default=None)
     if best is None:
         raise InfeasibleError(f"no placement costs {budget:g} or less: expected a larger --energy-limit")
-    return _devices(best[2], dag.N)
+    return _devices(best.placement, dag.N)
 
 
 def _segment_fronts(
-    dag: Dag, prices: BudgetCosts, entry: int, exit_: int, a: int, budget: float, step_s: float
+    dag: Dag, costs: BudgetCosts, entry: int, exit_: int, a: int, budget: float, step_s: float
 ) -> dict[int, _Front]:
     """Fronts of the exit on each device, counted from when output `entry` is ready on device `a`."""
-    made: dict[int, dict[int, _Front]] = {entry: {a: [(0.0, 0.0, ())]}}
+    made: dict[int, dict[int, _Front]] = {entry: {a: [_EMPTY]}}
     for n in range(entry + 1, exit_ + 1):
         made[n] = {}
         for m in np.flatnonzero(np.isfinite(dag.tau_NM[n - 1])).tolist():
-            front: _Front = [(0.0, 0.0, ())]
+            front: _Front = [_EMPTY]
             for i in dag.inputs[n - 1]:
-                reached = (_sent(dag, prices, i, p, m, its) for p, its in made[i].items())
-                arrived = _pruned((label for labels in reached for label in labels), budget, step_s)
-                pairs = (_combined(x, y, max(x[0], y[0])) for x in front for y in arrived)
+                sent = (_sent(dag, costs, i, b, m, labels) for b, labels in made[i].items())
+                arrived = _pruned((label for labels in sent for label in labels), budget, step_s)
+                pairs = (_combined(x, y, max(x.seconds, y.seconds)) for x in front for y in arrived)
                 front = _pruned(pairs, budget, step_s)
-            tau_s, cost = float(dag.tau_NM[n - 1, m]), float(prices.run_NM[n - 1, m])
-            made[n][m] = [(time + tau_s, paid + cost, ((n, m), plan)) for time, paid, plan in front]
+            tau_s, cost = float(dag.tau_NM[n - 1, m]), float(costs.run_NM[n - 1, m])
+            made[n][m] = [
+                _Label(its.seconds + tau_s, its.cost + cost, ((n, m), its.placement)) for its in front
+            ]
     return made[exit_]
 
 
-def _sent(dag: Dag, prices: BudgetCosts, i: int, a: int, b: int, front: _Front) -> _Front:
-    seconds, cost = float(dag.routed_LMM[i, a, b]), float(prices.bring_LMM[i, a, b])
-    return [(time + seconds, paid + cost, plan) for time, paid, plan in front] if np.isfinite(seconds) else []
+def _sent(dag: Dag, costs: BudgetCosts, i: int, a: int, b: int, front: _Front) -> _Front:
+    seconds, cost = float(dag.routed_LMM[i, a, b]), float(costs.bring_LMM[i, a, b])
+    if not np.isfinite(seconds):
+        return []
+    return [_Label(its.seconds + seconds, its.cost + cost, its.placement) for its in front]
 
 
 def _combined(one: _Label, other: _Label, seconds: float) -> _Label:
-    return (seconds, one[1] + other[1], (None, one[2], other[2]))
+    return _Label(seconds, one.cost + other.cost, (None, one.placement, other.placement))
 
 
 def _pruned(labels: Iterable[_Label], budget: float, step_s: float) -> _Front:
     """Keep the Pareto-optimal labels in seconds and cost, one per step of time, within the budget."""
     kept: _Front = []
     for label in sorted(labels, key=lambda label: label[:2]):
-        if label[1] > budget * (1 + 1e-12) or (kept and label[1] >= kept[-1][1]):
+        if label.cost > budget * (1 + 1e-12) or (kept and label.cost >= kept[-1].cost):
             continue
-        if kept and step_s and kept[-1][0] // step_s == label[0] // step_s and len(kept) > 1:
+        same_step = kept and step_s and kept[-1].seconds // step_s == label.seconds // step_s
+        if same_step and len(kept) > 1:
             kept[-1] = label
         else:
             kept.append(label)
     return kept
 
 
-def _devices(plan: Sequence[Any], N: int) -> tuple[int, ...]:
+def _devices(placement: tuple[Any, ...], N: int) -> tuple[int, ...]:
+    """Collect the device of each unit from a linked list of placements."""
     found: dict[int, int] = {}
-    left: list[Sequence[Any]] = [plan]
-    while left:
-        its = left.pop()
+    open_ = [placement]
+    while open_:
+        its = open_.pop()
         if its:
             head, *rest = its
             if head is not None:
                 found[head[0]] = head[1]
-            left += rest
+            open_ += rest
     return tuple(found[n] for n in range(1, N + 1))
 
 
