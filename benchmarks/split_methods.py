@@ -1,12 +1,11 @@
-"""Every split method on MobileNetV2 at 224x224 over Table I: T, and what ours saves against cloud only.
+"""Compare split methods on MobileNetV2 at 224x224 over Table I: T, and the reduction against cloud only.
 
-    python benchmarks/split_methods.py                         the paper's machines, all SIMULATED
+    python benchmarks/split_methods.py                         the paper's devices, all SIMULATED
     python benchmarks/split_methods.py --network desk --budget 60     this host as the UE, measured now
-    python benchmarks/split_methods.py --check                 exit 1 where ours is not the best
+    python benchmarks/split_methods.py --check                 exit 1 where another method is faster
 
-Each policy and each encoding of the raw input apart: uint8, float32, and JPEG as two photographs take it. A
-method whose plan the policy does not allow is marked and not compared. The reduction against cloud only is
-stated whichever way it goes.
+For each policy and each encoding of the raw input: uint8, float32, and JPEG (mean of two photographs). A
+method whose plan the policy does not allow is marked and not compared. The reduction may be negative.
 """
 
 import argparse
@@ -30,9 +29,9 @@ from jmsnas.workspace import Workspace
 SIZE = 224
 
 
-def costs_over(network_name: str, workspace: Workspace, budget_s: float) -> SplitProblem:
-    """Costs of MobileNetV2; its blocks are measured here first where the network holds this host."""
-    topology, model = load_topology(network_name), load_model(workspace, "mobilenet_v2", SIZE)
+def mobilenet_problem(topology_name: str, workspace: Workspace, budget_s: float) -> SplitProblem:
+    """Make the problem of MobileNetV2; measures its blocks first where this host is in the topology."""
+    topology, model = load_topology(topology_name), load_model(workspace, "mobilenet_v2", SIZE)
     if any(device.table == "local" for device in topology.devices):
         blocks = tuple(dict.fromkeys(unit.block for unit in model.units if unit.block))
         profile_device(
@@ -42,7 +41,7 @@ def costs_over(network_name: str, workspace: Workspace, budget_s: float) -> Spli
 
 
 def table_of(problem: SplitProblem, policy: str, encoding: str) -> list[dict[str, Any]]:
-    """T of every method; a method that does not fit says why instead."""
+    """T of every method, or the reason why a method does not apply."""
     found = []
     for method in METHODS:
         try:
@@ -65,8 +64,8 @@ def table_of(problem: SplitProblem, policy: str, encoding: str) -> list[dict[str
     return found
 
 
-def shown(rows: list[dict[str, Any]]) -> list[str]:
-    """Print a table; gives what is wrong in it."""
+def print_table(rows: list[dict[str, Any]]) -> list[str]:
+    """Print a table; returns the missed bars."""
     ours = next(row for row in rows if row["method"] == "optimal")
     cloud = next(row for row in rows if row["method"] == "cloud")
     saved = 1 - ours["latency_s"] / cloud["latency_s"]
@@ -97,14 +96,14 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = Workspace(arguments.workspace or Path(folder))
-        problem = costs_over(arguments.network, place, arguments.budget)
+        problem = mobilenet_problem(arguments.network, place, arguments.budget)
     for name in problem.names:
         print(f"{name:10}{problem.provenance[name]}")
     rows, missed = [], []
     for policy in POLICIES:
         for encoding in problem.input_bytes:
             own = table_of(problem, policy, encoding)
-            missed += shown(own)
+            missed += print_table(own)
             rows += own
     if arguments.json:
         found = {"network": arguments.network, "host": describe_host(), "basis": dict(problem.provenance)}

@@ -1,12 +1,12 @@
-"""How long exact splits take: chains, limits, graphs, periods, meshes, whole networks; and how that grows.
+"""Time the exact split solvers: chains, limits, graphs, throughput, meshes, models; and their growth.
 
     python benchmarks/split_solver.py                       a table, about a minute
     python benchmarks/split_solver.py --check               exit 1 where a bar is missed
     python benchmarks/split_solver.py --picture FILE.png    seconds against N and M
 
-Costs are random, but for GoogLeNet and ResNet-50, whose units are torchvision's at 224x224 over six of the
-built-in SIMULATED devices, each linked to each. Every answer must be proven optimal; the least of the repeats
-is judged, since others only slow a computation down, and the median is printed beside it.
+Latencies are random, except for GoogLeNet and ResNet-50, whose units are those of torchvision at 224x224
+over six SIMULATED devices, all linked. Every split must be proven optimal. The bar is for the fastest repeat,
+since other processes only slow a computation down; the median is printed too.
 """
 
 import argparse
@@ -18,8 +18,8 @@ from statistics import median
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from jmsnas.arrays import FloatArray
 from jmsnas.device import Device
 from jmsnas.files import write_json
 from jmsnas.nas.graph.from_torch import model_from_torchvision
@@ -34,17 +34,15 @@ from jmsnas.profiler.host.environment import describe_host
 from jmsnas.topology import Link
 from jmsnas.workspace import Workspace
 
-Array = NDArray[np.float64]
-
 N, M = 1000, 100
 SIX = ("pi4", "laptop-cpu", "laptop", "jetson-cpu", "jetson", "cloud")
-# Hops of a random device graph beside the line that joins all.
+# Links per device of a random device graph, in addition to the chain through all devices.
 LINKS_A_DEVICE = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """Seconds of one problem: least, median; the bar; whether the answer was proven."""
+    """Seconds of one problem (least and median), the bar, and whether the split was proven optimal."""
 
     name: str
     least_s: float
@@ -62,7 +60,7 @@ def timed(name: str, solve: Callable[[], bool], bar_s: float | None, repeats: in
     return Result(name, min(seconds), median(seconds), bar_s, proven)
 
 
-def chain(rng: np.random.Generator, n: int, m: int) -> tuple[Array, Array]:
+def chain(rng: np.random.Generator, n: int, m: int) -> tuple[FloatArray, FloatArray]:
     tau_NM = rng.uniform(0.1, 1, (n, m)) * rng.uniform(0.1, 1, m)
     epsilon_LM = rng.uniform(0, 30, (n + 1, m))
     epsilon_LM[:, -1] = 0
@@ -70,7 +68,7 @@ def chain(rng: np.random.Generator, n: int, m: int) -> tuple[Array, Array]:
 
 
 def graph(rng: np.random.Generator, m: int, share: float) -> LinkArrays:
-    """Give links with delays: a line both ways, and others at random."""
+    """Make links with delays: a chain in both directions, and others at random."""
     there = rng.random((m, m)) < share
     for k in range(m - 1):
         there[k, k + 1] = there[k + 1, k] = True
@@ -90,7 +88,7 @@ def memory(rng: np.random.Generator, n: int, m: int) -> DeviceLimits:
 
 
 def solvers(rng: np.random.Generator, n: int, m: int) -> dict[str, Callable[[], bool]]:
-    """Problems of n layers on m devices that are proven by construction: an answer is a proof."""
+    """Make problems of n layers on m devices for solvers that return proven optima."""
     tau_NM, epsilon_LM = chain(rng, n, m)
     limits, sent_bytes_L = memory(rng, n, m), rng.uniform(0, 0.3, n + 1)
     sparse, full = graph(rng, m, LINKS_A_DEVICE / m), graph(rng, m, 1.0)
@@ -109,16 +107,16 @@ def mesh(rng: np.random.Generator) -> Callable[[], bool]:
     """Make a mesh: a trunk of 500 layers on 20 devices, 8 branches on 8 children, a tail of 500 on 20."""
     tau_NM, epsilon_LM = chain(rng, 1000, 40)
     limits = DeviceLimits(np.zeros(40, dtype=np.int64), np.full(40, 1000))
-    tau_BK, root_K, behind_K = rng.uniform(1, 5, (8, 8)), rng.uniform(0, 1, 8), rng.uniform(0, 1, 8)
+    tau_BK, root_K, join_K = rng.uniform(1, 5, (8, 8)), rng.uniform(0, 1, 8), rng.uniform(0, 1, 8)
 
     def solve() -> bool:
-        line_s, _ = solve_trunk_and_tail(tau_NM, epsilon_LM, "relay", limits, None, (500, 20))
-        return line_s + assign_branches(tau_BK, root_K, behind_K, "serial")[0] > 0
+        chains_s, _ = solve_trunk_and_tail(tau_NM, epsilon_LM, "relay", limits, None, (500, 20))
+        return chains_s + assign_branches(tau_BK, root_K, join_K, "serial")[0] > 0
 
     return solve
 
 
-def network(name: str, rate_bps: float) -> Callable[[], bool]:
+def dag_problem(name: str, rate_bps: float) -> Callable[[], bool]:
     model = model_from_torchvision(name)
     devices = tuple(Device(its, its, "") for its in SIX)
     links = tuple(
@@ -128,7 +126,7 @@ def network(name: str, rate_bps: float) -> Callable[[], bool]:
     return lambda: solve_dag(dag, 0, None).optimal
 
 
-def growth(path: Path) -> None:
+def draw_growth(path: Path) -> None:
     """Draw seconds against N at M = 100, and against M at N = 1000."""
     from jmsnas.report.plot_style import DEVICE_COLOURS, new_figure, png
 
@@ -161,7 +159,7 @@ def main() -> None:
     results.append(timed("mesh, 8 branches, 1000x40 in line", mesh(rng), 0.050, 15))
     for name in ("googlenet", "resnet50"):
         for rate in (25e6, 1e9):
-            solve = network(name, rate)
+            solve = dag_problem(name, rate)
             results.append(timed(f"{name} on 6 devices, {rate / 1e6:g} Mbit/s and up", solve, 5.0, 3))
     print(f"{'problem':48}{'least':>11}{'median':>11}{'bar':>9}  proven")
     for its in results:
@@ -176,7 +174,7 @@ def main() -> None:
         found: dict[str, Any] = {"host": describe_host(), "missed": missed}
         write_json(arguments.json, {**found, "results": [asdict(its) for its in results]})
     if arguments.picture:
-        growth(arguments.picture)
+        draw_growth(arguments.picture)
     for text in missed:
         print(f"MISSED  {text}")
     if arguments.check and missed:

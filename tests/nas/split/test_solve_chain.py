@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from worked_example import OUT_BYTES, RATE_MBPS, TAU_MS
 
+from jmsnas.arrays import FloatArray
 from jmsnas.errors import InfeasibleError
 from jmsnas.nas.latency.best_split import best_split
 from jmsnas.nas.latency.policy import move_latencies_s
@@ -16,7 +16,7 @@ from jmsnas.nas.split.solve_chain import DeviceLimits, ResourceBudget, range_min
 TAU_NM = np.array(TAU_MS)
 
 
-def worked_epsilon(input_bytes: int) -> NDArray[np.float64]:
+def worked_epsilon(input_bytes: int) -> FloatArray:
     epsilon_LM = np.zeros((10, 4))
     for m, rate in enumerate(RATE_MBPS):
         epsilon_LM[:, m] = [8 * size / rate / 1000 for size in [input_bytes, *OUT_BYTES[1:]]]
@@ -68,11 +68,11 @@ def random_limits(random: np.random.Generator, N: int, M: int) -> DeviceLimits:
 
 
 def brute_force(
-    tau_NM: NDArray[np.float64],
-    epsilon_LM: NDArray[np.float64],
+    tau_NM: FloatArray,
+    epsilon_LM: FloatArray,
     policy: str,
     limits: DeviceLimits,
-    return_M: NDArray[np.float64],
+    return_M: FloatArray,
 ) -> float:
     N, M = tau_NM.shape
     best, early = np.inf, policy == "stop-early"

@@ -2,7 +2,6 @@ import itertools
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from jmsnas.errors import InfeasibleError, TopologyError
 from jmsnas.latency import Branch, completion_latency
@@ -11,8 +10,6 @@ from jmsnas.nas.split.dag import Dag, articulation_points, dag_latency, finish_t
 from jmsnas.nas.split.links import LinkArrays
 from jmsnas.nas.split.solve_dag import solve_dag
 from jmsnas.nas.split.solve_device_graph import solve_device_graph
-
-Array = NDArray[np.float64]
 
 
 def random_dag(rng: np.random.Generator, N: int, M: int) -> Dag:

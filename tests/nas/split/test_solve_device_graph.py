@@ -2,15 +2,13 @@ import itertools
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
+from jmsnas.arrays import FloatArray
 from jmsnas.errors import InfeasibleError, TopologyError
 from jmsnas.nas.split.links import LinkArrays, link_arrays, refuse_unreachable
 from jmsnas.nas.split.solve_chain import solve_chain
 from jmsnas.nas.split.solve_device_graph import GraphSplit, solve_device_graph
 from jmsnas.topology import Link
-
-Array = NDArray[np.float64]
 
 
 def random_links(rng: np.random.Generator, M: int) -> LinkArrays:
@@ -23,7 +21,7 @@ def random_links(rng: np.random.Generator, M: int) -> LinkArrays:
     return LinkArrays(delay_MM, per_byte_MM, 0.5 * per_byte_MM)
 
 
-def fastest_ways(links: LinkArrays, sent: float, raw: bool) -> Array:
+def fastest_ways(links: LinkArrays, sent: float, raw: bool) -> FloatArray:
     """Floyd's three loops, on what is sent."""
     per_byte_MM = links.input_per_byte_MM if raw else links.per_byte_MM
     ways_MM = np.where(np.isinf(links.delay_MM), np.inf, links.delay_MM + sent * per_byte_MM)
@@ -32,7 +30,7 @@ def fastest_ways(links: LinkArrays, sent: float, raw: bool) -> Array:
     return ways_MM
 
 
-def latency_of(split: GraphSplit, tau_NM: Array, sent_bytes_L: Array, links: LinkArrays) -> float:
+def latency_of(split: GraphSplit, tau_NM: FloatArray, sent_bytes_L: FloatArray, links: LinkArrays) -> float:
     total = sum(float(tau_NM[n, m]) for n, m in enumerate(split.devices))
     for n, way in enumerate(split.routes):
         per_byte_MM = links.input_per_byte_MM if n == 0 else links.per_byte_MM
