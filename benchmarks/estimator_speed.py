@@ -1,4 +1,4 @@
-"""How long U(.) takes to be chosen and fitted, and to answer, whichever residual model was chosen."""
+"""Wall time of fitting a latency regressor, and of predicting with each residual model."""
 
 import time
 from dataclasses import replace
@@ -16,22 +16,22 @@ REPEATS = 5
 
 
 def speed(name: str, X: FloatArray, y: FloatArray, seed: int = 0) -> dict[str, Any]:
-    """Seconds to choose and fit 1,500 rows (or what there is), and to predict 100,000 by any model there is.
+    """Time a fit with model selection to 1,500 rows (or all), and 100,000 predictions by every model.
 
-    Each model, and the mean of all, is asked; so they are once more where kernel ridge is among them, which
-    larger tables do without. The median of 5 times each; the slowest is what counts.
+    Every residual model and the mean of all is timed, and once more with few enough rows for kernel ridge.
+    The median of 5 times each; the bar is on the slowest.
     """
     some = np.random.default_rng(seed).permutation(len(y))[:FIT_ROWS]
     start = time.perf_counter()
     chosen = LatencyRegressor(seed).fit(X[some], y[some])
     fit_s = time.perf_counter() - start
-    asked, predict_s = np.resize(X, (PREDICTED_ROWS, X.shape[1])), {}
+    inputs, predict_s = np.resize(X, (PREDICTED_ROWS, X.shape[1])), {}
     for rows in sorted({len(some), min(len(some), MAX_RIDGE_ROWS)}):
         tried = candidate_models(rows)
         for models in dict.fromkeys([(), *((one,) for one in tried), tried]):
             choice = replace(chosen.choice_, residual=models, theta=(), share=1.0)
             regressor = LatencyRegressor(seed).refit(X[some[:rows]], y[some[:rows]], choice)
-            predict_s[f"{regressor.name}, {rows} rows"] = _predicting(regressor, asked)
+            predict_s[f"{regressor.name}, {rows} rows"] = _predict_time_s(regressor, inputs)
     slowest = max(predict_s, key=predict_s.__getitem__)
     missed = [] if fit_s <= MAX_FIT_S else [f"fit above {MAX_FIT_S} s"]
     missed += [] if predict_s[slowest] <= MAX_PREDICT_S else [f"prediction above {MAX_PREDICT_S} s"]
@@ -47,7 +47,7 @@ def speed(name: str, X: FloatArray, y: FloatArray, seed: int = 0) -> dict[str, A
 
 
 def print_speed(timed: dict[str, Any]) -> None:
-    """Print what `speed` found, a line a model."""
+    """Print the result of `speed`, a line per model."""
     print(
         f"\n{timed['rows']} rows of {timed['table']}: chosen and fitted in {timed['fit_s']:.1f} s "
         f"({timed['model']})"
@@ -58,7 +58,7 @@ def print_speed(timed: dict[str, Any]) -> None:
         print(f"  MISSED {', '.join(timed['missed'])}")
 
 
-def _predicting(regressor: LatencyRegressor, X: FloatArray) -> float:
+def _predict_time_s(regressor: LatencyRegressor, X: FloatArray) -> float:
     times = []
     for _ in range(REPEATS):
         start = time.perf_counter()

@@ -1,11 +1,12 @@
-"""How well whole networks are predicted from a few measured ones, on tables that others published.
+"""Error of whole-model latency predicted from a few measured models, on published tables.
 
     python benchmarks/networks_error.py --tables DIR [--json FILE] [--check]
 
-DIR holds networks_fbnet.parquet and networks_ofa_v100.parquet (docs/estimators.md: their source). Of each
-device's networks 10, 100 and 1,000 are drawn, several times; all models are fitted to them and judged on the
-others: medians over the draws are printed, the worst draw in brackets. Where too few are within 10 % of what
-100 networks say, what even 2,500 leave over is told: whether it is a trait of the networks or of the runs.
+DIR holds networks_fbnet.parquet and networks_ofa_v100.parquet (docs/estimators.md names their source). Of
+each device's networks 10, 100 and 1,000 are drawn, several times; all predictors are fitted to them and
+scored on the others: medians over the draws are printed, the worst draw in brackets. Where a fit to 100
+networks predicts too few within 10 %, the residuals of a fit to 2,500 are compared between batch sizes, to
+tell properties of the networks from noise of the runs.
 """
 
 import argparse
@@ -15,20 +16,20 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-# Before numpy is loaded: the figures are those of one thread.
+# Before numpy is loaded: one thread.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
 from published_networks import Networks, read_networks
 from scipy.stats import spearmanr
 
-from jmsnas.arrays import FloatArray
+from jmsnas.arrays import FloatArray, IntArray
 from jmsnas.estimators.networks.regressor import NetworkRegressor
 
 SEED = 0
-# Networks that were measured, and how often so many are drawn: the fewer, the more draws differ.
+# Training networks, and number of draws: the fewer networks, the more draws differ.
 DRAWS = {10: 40, 100: 40, 1000: 5}
-# As many as leave enough to be judged on: what these do not teach is taken for noise of the table.
+# The largest training set that leaves enough test networks: its residuals are taken as noise of the table.
 MANY, MANY_DRAWS = 2500, 3
 MIN_WITHIN_10 = 0.99
 MODELS = ("model", "MACs", "MACs + blocks")
@@ -36,7 +37,7 @@ MODELS = ("model", "MACs", "MACs + blocks")
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A measure over all draws."""
+    """Median and worst value of a score over all draws."""
 
     median: float
     worst: float
@@ -44,7 +45,7 @@ class Score:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """One predictor, fitted to so many networks of a table and judged on the others."""
+    """Scores of one predictor, fitted to a number of networks of a table, on the others."""
 
     table: str
     networks: int
@@ -54,27 +55,27 @@ class Result:
     spearman: Score
 
 
-def predictions(table: Networks, seen: FloatArray, unseen: FloatArray) -> dict[str, FloatArray]:
-    """Seconds of the networks `unseen` by each of MODELS, fitted to those `seen`."""
-    regressor = NetworkRegressor(table.kinds, SEED).fit(table.counts[seen], table.measured_s[seen])
-    found = {"model": regressor.predict(table.counts[unseen])}
+def predictions(table: Networks, train: IntArray, test: IntArray) -> dict[str, FloatArray]:
+    """Predict the seconds of test networks by each of MODELS, fitted to training networks."""
+    regressor = NetworkRegressor(table.kinds, SEED).fit(table.counts[train], table.measured_s[train])
+    found = {"model": regressor.predict(table.counts[test])}
     ones = np.ones_like(table.macs)
     for name, columns in (("MACs", (ones, table.macs)), ("MACs + blocks", (ones, table.macs, table.blocks))):
         inputs = np.stack([column / column.mean() for column in columns], axis=1)
-        line, *_ = np.linalg.lstsq(inputs[seen], table.measured_s[seen])
-        found[name] = inputs[unseen] @ line
+        line, *_ = np.linalg.lstsq(inputs[train], table.measured_s[train])
+        found[name] = inputs[test] @ line
     return found
 
 
-def judge(table: Networks, networks: int, draws: int) -> list[Result]:
-    """Fit all of MODELS to `networks` drawn networks and score them on the others, `draws` times."""
+def evaluate(table: Networks, networks: int, draws: int) -> list[Result]:
+    """Fit all of MODELS to `networks` random networks and score them on the others, `draws` times."""
     scores: dict[str, list[tuple[float, float, float]]] = {name: [] for name in MODELS}
     for draw in range(draws):
         order = np.random.default_rng([SEED, draw]).permutation(len(table.macs))
-        seen, unseen = order[:networks], order[networks:]
-        for name, predicted_s in predictions(table, seen, unseen).items():
-            errors = np.abs(predicted_s / table.measured_s[unseen] - 1)
-            rank = float(spearmanr(predicted_s, table.measured_s[unseen]).statistic)
+        train, test = order[:networks], order[networks:]
+        for name, predicted_s in predictions(table, train, test).items():
+            errors = np.abs(predicted_s / table.measured_s[test] - 1)
+            rank = float(spearmanr(predicted_s, table.measured_s[test]).statistic)
             scores[name].append((float(errors.mean()), float((errors <= 0.1).mean()), rank))
     results = []
     for name, of_draws in scores.items():
@@ -91,7 +92,7 @@ def judge(table: Networks, networks: int, draws: int) -> list[Result]:
 
 
 def beaten(results: list[Result]) -> list[str]:
-    """Say where the median of a simpler predictor is better than the model's."""
+    """List the scores in which the median of a baseline is better than the model's."""
     model, *others = results
     found = []
     for other in others:
@@ -104,24 +105,24 @@ def beaten(results: list[Result]) -> list[str]:
 
 
 def short(with_100: Result, with_many: Result) -> list[str]:
-    """Say where 100 networks miss the share within 10 % that is asked, and what MANY reach there."""
+    """Describe a fit to 100 networks that misses the bar within 10 %, beside the fit to MANY."""
     ours, most = with_100.within_10.median, with_many.within_10.median
     if ours >= MIN_WITHIN_10:
         return []
-    # What more networks do not teach is no part of the network: runs that were slowed by something else.
-    cure = "more networks" if most >= MIN_WITHIN_10 else "no number of networks"
+    # Errors that more networks do not lower are noise of runs, not properties of networks.
+    remedy = "more networks suffice" if most >= MIN_WITHIN_10 else "no number of networks suffices"
     return [
         f"{with_100.table}: {ours:.2%} within 10 % with 100 networks, expected {MIN_WITHIN_10:.0%}; "
-        f"{MANY} reach {most:.2%}, so that {cure} would do"
+        f"{MANY} reach {most:.2%}: {remedy}"
     ]
 
 
 @dataclass(frozen=True, slots=True)
 class LeftOver:
-    """What a fit to MANY networks leaves unexplained of the others: log(measured / predicted).
+    """Residuals log(measured / predicted) of a fit to MANY networks, on the others.
 
-    `low` and `high` are its 1st and 99th percentile; `alike` its correlation with what is left over of the
-    very same networks at other batches. Were it a trait of the networks, it would be there too.
+    `low` and `high` are the 1st and 99th percentile; `alike` is the correlation with the residuals of the
+    same networks at other batch sizes, which is high where residuals are a property of the networks.
     """
 
     table: str
@@ -131,13 +132,13 @@ class LeftOver:
 
 
 def left_over(table: Networks, others: list[Networks]) -> LeftOver:
-    """Fit to MANY networks of each table, and compare what is left of the networks that all have not seen."""
+    """Fit to MANY networks of each table, and correlate the residuals of the test networks."""
     order = np.random.default_rng([SEED, 0]).permutation(len(table.macs))
-    seen, unseen = order[:MANY], order[MANY:]
+    train, test = order[:MANY], order[MANY:]
     logs = {}
     for each in (table, *others):
-        model = NetworkRegressor(each.kinds, SEED).fit(each.counts[seen], each.measured_s[seen])
-        logs[each.name] = np.log(each.measured_s[unseen] / model.predict(each.counts[unseen]))
+        model = NetworkRegressor(each.kinds, SEED).fit(each.counts[train], each.measured_s[train])
+        logs[each.name] = np.log(each.measured_s[test] / model.predict(each.counts[test]))
     own = logs[table.name]
     low, high = np.percentile(own, [1, 99]).tolist()
     alike = {other.name: float(np.corrcoef(own, logs[other.name])[0, 1]) for other in others}
@@ -178,7 +179,7 @@ def main() -> None:
     for table in tables:
         model: dict[int, Result] = {}
         for networks, draws in {**DRAWS, MANY: MANY_DRAWS}.items():
-            results = judge(table, networks, draws)
+            results = evaluate(table, networks, draws)
             print("\n".join(line(result) for result in results), flush=True)
             everything += results
             model[networks] = results[0]

@@ -1,6 +1,6 @@
-"""Published latencies of whole networks: which blocks each is made of, and how long it took.
+"""Read published latency tables of whole networks as counts of blocks and seconds.
 
-docs/estimators.md names the source. Nothing of jmsnas reads them.
+docs/estimators.md names the source. Only benchmarks read them.
 """
 
 import json
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from published_tables import mbconv
+from published_tables import MBConv
 
 from jmsnas.arrays import FloatArray
 from jmsnas.cost import Operator, cost, operators
@@ -23,7 +23,7 @@ FBNET_OPS = ((3, 1, 1), (3, 1, 2), (3, 3, 1), (3, 6, 1), (5, 1, 1), (5, 1, 2), (
 SKIP = 8
 # Output channels, stride of the first layer, number of layers.
 FBNET_STAGES = ((16, 1, 1), (24, 1, 4), (32, 2, 4), (64, 2, 4), (112, 1, 4), (184, 2, 4), (352, 1, 1))
-# Output channels, stride of the first layer, activation, squeeze-and-excite; depths are a network's own.
+# Output channels, stride of the first layer, activation, squeeze-and-excite; depths vary.
 OFA_STAGES = (
     (24, 2, "re", False),
     (40, 2, "re", True),
@@ -35,16 +35,16 @@ OFA_STAGES = (
 
 @dataclass(frozen=True, slots=True)
 class Networks:
-    """Networks of one space as measured on one device.
+    """Networks of one search space, measured on one device.
 
     Attributes
     ----------
     kinds, counts
-        As `NetworkRegressor` takes them: counts is (networks, kinds).
+        Inputs of `NetworkRegressor`; counts is (networks, kinds).
     macs, blocks, measured_s
-        MACs, how many blocks compute anything, and seconds: (networks,).
+        MACs, number of blocks with work, and seconds, (networks,).
     end_to_end
-        Whether networks were measured; else the publisher added the latencies of their blocks.
+        Whether whole networks were measured; else the publisher added the latencies of their blocks.
     """
 
     name: str
@@ -57,7 +57,7 @@ class Networks:
 
 
 def read_networks(folder: Path) -> list[Networks]:
-    """Read both tables of `folder`, one entry a device and batch."""
+    """Read both tables of `folder`, one entry per device and batch."""
     return [*_fbnet(folder / "networks_fbnet.parquet"), *_ofa(folder / "networks_ofa_v100.parquet")]
 
 
@@ -68,7 +68,7 @@ def _fbnet(path: Path) -> Iterable[Networks]:
     layers = {geometry: number for number, geometry in enumerate(dict.fromkeys(geometries))}
     column = {(geometry, op): 9 * number + op for geometry, number in layers.items() for op in range(9)}
     launched = [fbnet_operators(op, *geometry) for geometry, op in column]
-    # Stem and head are in all networks alike: the offset has them.
+    # Stem and head are the same in all networks: they are in the offset.
     kinds = BlockKinds(
         np.array([_work(found) for found in launched]),
         np.array([layers[geometry] for geometry, _ in column]),
@@ -87,7 +87,7 @@ def _fbnet(path: Path) -> Iterable[Networks]:
 
 
 def _fbnet_geometries() -> list[tuple[int, int, int, int]]:
-    """(in, out, stride, size of the input) of the 22 layers on 32x32 images."""
+    """List (in, out, stride, size of the input) of the 22 layers on 32x32 images."""
     found, c, size = [], 16, 32
     for out, first_stride, layers in FBNET_STAGES:
         for stride in (first_stride, *[1] * (layers - 1)):
@@ -97,7 +97,7 @@ def _fbnet_geometries() -> list[tuple[int, int, int, int]]:
 
 
 def fbnet_operators(op: int, c: int, out: int, stride: int, size: int) -> list[Operator]:
-    """Operators of a digit at a layer: 1x1 convolutions in groups have that much less to do."""
+    """List the operators of a digit at a layer; grouped 1x1 convolutions have fewer MACs."""
     keeps = stride == 1 and c == out
     if op == SKIP:
         pixels = (-(-size // stride)) ** 2
@@ -109,7 +109,7 @@ def fbnet_operators(op: int, c: int, out: int, stride: int, size: int) -> list[O
         replace(operator, macs=operator.macs // groups, parameters=operator.parameters // groups)
         if operator.kind == "pointwise"
         else operator
-        for operator in mbconv(c, c * expansion, out, k, stride, size, shortcut=keeps)
+        for operator in MBConv(c, c * expansion, out, k, stride, size, shortcut=keeps).operators()
     ]
 
 
@@ -119,7 +119,7 @@ def _fbnet_choices(op: int) -> tuple[float, ...]:
 
 
 def _work(launched: list[Operator]) -> list[float]:
-    """MACs, bytes and launches of each class of operators, then bytes of parameters."""
+    """Sum MACs, bytes and launches of each class of operators, then bytes of parameters."""
     found = []
     for kinds in (("pointwise",), ("depthwise",), ("norm", "activation", "add")):
         ours = [operator for operator in launched if operator.kind in kinds]

@@ -1,6 +1,6 @@
-"""Published latency tables as what was launched and how long it took.
+"""Read published latency tables of blocks as launched operators and seconds.
 
-One reader a table; docs/simulated_devices.md names their sources. Nothing of jmsnas reads them.
+One reader per table; docs/simulated_devices.md names their sources. Only benchmarks read them.
 """
 
 import json
@@ -19,11 +19,11 @@ Reader = Callable[[Path], Iterable["Published"]]
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """One published latency: operators as launched, images a call, the geometry it is of, seconds.
+    """One published latency: launched operators, images per call, group of its geometry, seconds.
 
-    `curve` is that of a table whose publisher sorted the latencies of each curve over its widths: which
-    latency belongs to which width is lost. `ragged` counts the weights of a depthwise stage whose width is
-    no multiple of 16, the floats of a vector.
+    `curve` identifies the curve of a table whose publisher sorted the latencies of each curve over its
+    widths: which latency belongs to which width is lost. `ragged` counts the weights of a depthwise stage
+    whose width is no multiple of 16, the floats of a vector.
     """
 
     launched: tuple[Operator, ...]
@@ -39,7 +39,7 @@ def _elementwise(kind: str, numbers: int, reads: int = 1) -> Operator:
 
 
 def _conv(kind: str, macs: int, weights: int, read: int, written: int, act: str = "") -> list[Operator]:
-    """Convolution and normalisation, then the operators that an eager activation launches."""
+    """List a convolution, its normalisation, and the operators that an eager activation launches."""
     found = [Operator(kind, macs, weights, read, written), _elementwise("norm", written)]
     if act in ("relu", "swish"):
         found.append(_elementwise("activation", written))
@@ -51,7 +51,7 @@ def _conv(kind: str, macs: int, weights: int, read: int, written: int, act: str 
 
 
 def _squeeze(channels: int, squeezed: int, pixels: int, act: str) -> list[Operator]:
-    """Squeeze-and-excite: pool, two dense layers, gate (three operators where it is hard), multiply."""
+    """List squeeze-and-excite: pool, two dense layers, gate (three operators if hard), multiply."""
     dense = channels * squeezed
     gate = 3 if act == "h_swish" else 1
     return [
@@ -64,25 +64,38 @@ def _squeeze(channels: int, squeezed: int, pixels: int, act: str) -> list[Operat
     ]
 
 
-def mbconv(
-    c: int, middle: int, out: int, k: int, stride: int, size: int,
-    act: str = "relu", squeezed: int = 0, expand: bool = True, shortcut: bool = False,
-) -> list[Operator]:  # fmt: skip
-    """Operators of a published MBConv of any width of its depthwise stage, on size x size inputs."""
-    pixels_in, pixels = size**2, (-(-size // stride)) ** 2
-    found = []
-    if expand:
-        weights = c * middle
-        found += _conv("pointwise", weights * pixels_in, weights, c * pixels_in, middle * pixels_in, act)
-    weights = middle * k * k
-    found += _conv("depthwise", weights * pixels, weights, middle * pixels_in, middle * pixels, act)
-    if squeezed:
-        found += _squeeze(middle, squeezed, pixels, act)
-    weights = middle * out
-    found += _conv("pointwise", weights * pixels, weights, middle * pixels, out * pixels)
-    if shortcut:
-        found.append(_elementwise("add", out * pixels, reads=2))
-    return found
+@dataclass(frozen=True, slots=True)
+class MBConv:
+    """A published MBConv with a depthwise stage of any width, on size x size inputs."""
+
+    in_channels: int
+    middle: int
+    out_channels: int
+    kernel_size: int
+    stride: int
+    size: int
+    activation: str = "relu"
+    squeezed: int = 0
+    expand: bool = True
+    shortcut: bool = False
+
+    def operators(self) -> list[Operator]:
+        """List the launched operators."""
+        pixels_in, pixels = self.size**2, (-(-self.size // self.stride)) ** 2
+        c, middle, out, act = self.in_channels, self.middle, self.out_channels, self.activation
+        found = []
+        if self.expand:
+            weights = c * middle
+            found += _conv("pointwise", weights * pixels_in, weights, c * pixels_in, middle * pixels_in, act)
+        weights = middle * self.kernel_size**2
+        found += _conv("depthwise", weights * pixels, weights, middle * pixels_in, middle * pixels, act)
+        if self.squeezed:
+            found += _squeeze(middle, self.squeezed, pixels, act)
+        weights = middle * out
+        found += _conv("pointwise", weights * pixels, weights, middle * pixels, out * pixels)
+        if self.shortcut:
+            found.append(_elementwise("add", out * pixels, reads=2))
+        return found
 
 
 def _blocks(
@@ -99,13 +112,13 @@ def _blocks(
             c, middle, out = int(row["in_channels"]), int(row["mid_channels"]), int(row["out_channels"])
             size, stride, k = int(row["height"]), int(row["stride"]), int(row["kernel_size"])
             squeezed, group = int(row.get("se_channels", 0)), (c, out, size, stride)
-            launched = mbconv(
+            block = MBConv(
                 c, middle, out, k, stride, size,
-                act=row.get("activation", "relu"), squeezed=squeezed,
+                activation=row.get("activation", "relu"), squeezed=squeezed,
                 expand=always_expands or middle > c, shortcut=bool(row["shortcut"]),
             )  # fmt: skip
             yield Published(
-                tuple(launched), 1, group, row[value] / 1e3,
+                tuple(block.operators()), 1, group, row[value] / 1e3,
                 curve=(*group, k, squeezed) if sorted_widths else None,
                 ragged=middle * k**2 if middle % 16 else 0,
             )  # fmt: skip
@@ -114,11 +127,11 @@ def _blocks(
 
 
 def ofa_operators(arch: dict[str, Any]) -> list[Operator]:
-    """Operators of a Once-for-All MobileNetV3 (arXiv 1908.09791) from its depths, kernels, expansions."""
+    """List the operators of a Once-for-All MobileNetV3 (arXiv 1908.09791) from its architecture."""
     size = -(-int(np.ravel(arch["r"])[0]) // 2)
     pixels, image = size**2, 3 * 4 * size**2
     found = _conv("conv", 432 * pixels, 432, image, 16 * pixels, "h_swish")
-    found += mbconv(16, 16, 16, 3, 1, size, expand=False, shortcut=True)
+    found += MBConv(16, 16, 16, 3, 1, size, expand=False, shortcut=True).operators()
     c = 16
     stages = zip(
         (24, 40, 80, 112, 160),
@@ -133,7 +146,7 @@ def ofa_operators(arch: dict[str, Any]) -> list[Operator]:
             stride = first_stride if index == 0 else 1
             squeezed = max(8, int(middle / 4 + 4) // 8 * 8) if squeezes else 0
             keeps = stride == 1 and c == out
-            found += mbconv(c, middle, out, k, stride, size, act, squeezed=squeezed, shortcut=keeps)
+            found += MBConv(c, middle, out, k, stride, size, act, squeezed, shortcut=keeps).operators()
             c, size = out, -(-size // stride)
     pixels = size**2
     found += _conv("pointwise", 160 * 960 * pixels, 160 * 960, 160 * pixels, 960 * pixels, "h_swish")

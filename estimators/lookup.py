@@ -102,7 +102,7 @@ def find_device_model(
 
 
 def load_device_model(folder: Path) -> DeviceModel:
-    """Load U(.) from a folder, fitted to a table of ours or to a published one.
+    """Load U(.) from a folder, fitted to a table of our profiler or to a published one.
 
     Raises
     ------

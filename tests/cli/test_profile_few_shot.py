@@ -101,7 +101,7 @@ def test_measured_by_an_agent(tmp_path: Path) -> None:
     [
         (
             ["--blocks", "3"],
-            "cannot fit U(.) to 3 blocks and say how sure it is: expected --blocks 5 or more",
+            "cannot fit U(.) to 3 blocks and estimate its error: expected --blocks 5 or more",
         ),
         (["--until-mape", "0"], "got --until-mape 0: expected a mean error in percent"),
         (["--blocks", "20", "--off-grid", "4001"], "blocks to choose from: expected 4000 or fewer"),

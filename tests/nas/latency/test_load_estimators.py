@@ -56,6 +56,8 @@ def test_a_device_with_neither_table_nor_estimator_is_told_both_ways(workspace: 
     ):
         load_estimators(topology, SPACE, workspace)
     torch = replace(TOPOLOGY, devices=(replace(BOARD, runtime="torch"), TOPOLOGY.devices[1]))
-    with pytest.raises(EstimatorError, match='under torch: expected runtime = "onnxruntime" beside it'):
+    with pytest.raises(
+        EstimatorError, match='under torch: expected runtime = "onnxruntime" in the topology file'
+    ):
         load_estimators(torch, SPACE, workspace)
     assert np.isfinite(load_estimators(TOPOLOGY, SPACE, workspace, warn=len)["board"].evaluation.model.mape)
