@@ -54,7 +54,7 @@ def test_a_device_nobody_wrote_down(tmp_path: Path) -> None:
 def test_only_signed_blocks_are_timed(tmp_path: Path) -> None:
     with fleet(tmp_path, ("jetson",)) as one:
         peer = one.leader.clients["jetson"]
-        with pytest.raises(DeployError, match="a list that the leader did not sign"):
+        with pytest.raises(DeployError, match="a document that the leader did not sign"):
             peer.allow(b'{"schema":1,"blobs":[]}', bytes(64))
         job = {"models": ["ab" * 32] * 3, "references": 1, "threads": 1, "seed": 0, "config": {}}
         with pytest.raises(DeployError, match="a block that is not on the leader's list"):

@@ -65,10 +65,12 @@ def pieces(
     cuts: Sequence[int] = (2, 4, 6), devices: Sequence[str] = DEVICES, wires: Sequence[str] = ()
 ) -> tuple[PartSpec, ...]:
     """Return the parts of a chain; `wires` are the number formats of what leaves each device."""
-    starts, wires, last = (0, *cuts[:-1]), wires or ("float32",) * len(cuts), len(cuts) - 1
+    starts, wires = (0, *cuts[:-1]), wires or ("float32",) * len(cuts)
+    last = max(m for m, (start, cut) in enumerate(zip(starts, cuts, strict=True)) if cut > start)
     return tuple(
         PartSpec(device, "chain", start + 1, cut, (NextHop(devices[m + 1], wires[m]),) if m < last else ())
         for m, (device, start, cut) in enumerate(zip(devices, starts, cuts, strict=True))
+        if m <= last
     )
 
 

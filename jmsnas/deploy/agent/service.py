@@ -3,7 +3,6 @@
 import platform
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from itertools import chain
@@ -106,7 +105,7 @@ class _LeaderMethods:
         return pack_message(fields, msgspec.json.encode(description))
 
     def torch(self, request: _TorchRequest, body: memoryview) -> bytes:
-        return pack_message(asdict(probe_torch("cuda" if request.processor == "cuda" else "cpu")))
+        return pack_message(probe_torch("cuda" if request.processor == "cuda" else "cpu"))
 
     def offer(self, request: _Signed, body: memoryview) -> bytes:
         missing = self._agent.parts.offer(bytes(body), bytes.fromhex(request.signature))
