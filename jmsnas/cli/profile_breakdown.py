@@ -1,47 +1,48 @@
-"""`jmsnas profile --breakdown`: where the time of each block goes, as a table, a file and a picture."""
+"""`jmsnas profile --breakdown`: time per stage of each block, as a table, a file and a plot."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from jmsnas.cli.terminal import progress_bar, warn
+from jmsnas.cli.profile import ProfileArguments
+from jmsnas.cli.terminal import print_json, progress_bar, warn
+from jmsnas.workspace import Workspace
 
 if TYPE_CHECKING:
     from jmsnas.profiler.timing.torchprof_backend import Breakdown
     from jmsnas.space import Block
-    from jmsnas.workspace import Workspace
 
 _NO_ROWS = (
-    "No row of eager torch was measured here, so none has its stages: jmsnas profile --runtime torch, "
-    "then the same command again"
+    "No rows were measured here in eager torch, so no stages were added to the table. To add them: "
+    "jmsnas profile --runtime torch, then the same command again"
 )
 
 
 def profile_breakdown(
-    device: str, blocks: Sequence["Block"], place: "Workspace", seed: int, as_json: bool
+    device: str, blocks: Sequence["Block"], workspace: Workspace, seed: int, as_json: bool
 ) -> dict[str, Any]:
-    """Break blocks down on this host, write `tables/<device>.breakdown.json`, `.svg` and `.png`, and print.
+    """Measure the stages of blocks on this host, print them, and write `tables/<device>.breakdown.*`.
 
-    Rows of eager torch in the device's latency table get their stages.
+    Adds the stages to rows of eager torch in the device's latency table.
 
     Parameters
     ----------
     device
-        A name that this host has: `local`, or the built-in device that it is.
-    blocks, place, seed
-        What to profile, where the files go, and the seed of weights and inputs.
+        `local`, or the built-in device that this host is.
+    seed
+        Seed of weights and inputs.
     as_json
-        Print nothing: the caller prints one document.
+        Print nothing, since the caller prints one document.
 
     Returns
     -------
-    The JSON file's content, with `table` and `pictures`, where they lie, and `rows`, how many got stages.
+    Content of the JSON file, with the paths `table` and `pictures`, and the number of `rows` with stages.
 
     Raises
     ------
     DeviceError
-        When this host is not the device.
+        If this host is not the device.
     MeasurementError
-        When torchprof can profile none of the blocks.
+        If torchprof can profile none of the blocks.
     """
     check_host_is(device)
     from jmsnas.files import write_atomic
@@ -51,7 +52,7 @@ def profile_breakdown(
     from jmsnas.report.plot_style import png
 
     table, *pictures = (
-        place.table(device).with_suffix(f".breakdown.{end}") for end in ("json", "svg", "png")
+        workspace.table(device).with_suffix(f".breakdown.{end}") for end in ("json", "svg", "png")
     )
     with progress_bar() as progress:
         found = profile_breakdowns(blocks, seed=seed, progress=progress, warn=warn)
@@ -59,30 +60,43 @@ def profile_breakdown(
     figure = draw_breakdown(device, found)
     for path, drawn in zip(pictures, (svg, png), strict=True):
         write_atomic(path, drawn(figure))
-    rows = add_stages_to_table(device, place.table(device), found, warn)
+    rows = add_stages_to_table(device, workspace.table(device), found, warn)
     if not as_json:
         print_breakdown(found)
-        print(f"{device}: broken down by torchprof, {table}; pictures {', '.join(map(str, pictures))}")
-        print(f"{rows} rows of {place.table(device)} have their stages" if rows else _NO_ROWS)
+        print(f"{device}: stages measured by torchprof, {table}; plots {', '.join(map(str, pictures))}")
+        print(f"{rows} rows of {workspace.table(device)} have stages" if rows else _NO_ROWS)
     return document | {"table": str(table), "pictures": [str(path) for path in pictures], "rows": rows}
 
 
+def profile_breakdown_command(args: ProfileArguments) -> None:
+    """Parse, measure the stages on each device, print."""
+    from jmsnas.cli.profile_space import runtime_keys
+    from jmsnas.space_file import load_space
+
+    workspace, devices = Workspace(args.folder), list(dict.fromkeys(args.device or ["local"]))
+    runtime_keys(args, devices)  # raises for unknown devices
+    blocks = load_space(args.space, workspace.spaces).blocks()
+    documents = [profile_breakdown(name, blocks, workspace, args.seed, args.as_json) for name in devices]
+    if args.as_json:
+        print_json({"space": args.space, "devices": documents})
+
+
 def check_host_is(device: str) -> None:
-    """Refuse a device that this host is not: nothing can be simulated here. Raises DeviceError."""
+    """Raise DeviceError if this host is not the device, since torchprof cannot simulate."""
     from jmsnas.errors import DeviceError
     from jmsnas.profiler.host.environment import is_this_host
 
     if not is_this_host(device):
         raise DeviceError(
-            f"this host is not {device}, and torchprof sees only the host it runs on. "
+            f"this host is not {device}, and torchprof can only measure the host it runs on. "
             f"On that machine, run: jmsnas profile --device {device} --breakdown"
         )
 
 
 def print_breakdown(found: Sequence["Breakdown"]) -> None:
-    """Print a line a block: the share of each stage in the sum of its stages, and that sum.
+    """Print one line per block: the share of each stage in the sum of stages, and the sum.
 
-    MBConvs, stems and heads have stages of their own, so each kind is a table of its own.
+    One table per operation, since MBConvs, stems and heads have different stages.
     """
     from jmsnas.profiler.session.breakdowns import STAGES, sum_of_stages_s
 

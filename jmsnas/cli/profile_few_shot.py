@@ -1,8 +1,7 @@
-"""`jmsnas profile --blocks` and `--until-mape`: the few blocks that teach most, and how sure U(.) is then."""
+"""`jmsnas profile --blocks` and `--until-mape`: measure the most informative blocks, print U(.)'s error."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from functools import partial
 from typing import Any
 
 from jmsnas.cli.fit_estimator_output import draw_evaluation
@@ -24,36 +23,35 @@ def profile_few_shot(
     device: str,
     keys: Sequence[RuntimeKey],
     workspace: Workspace,
-    profile: "partial[ProfileResult]",
+    measure: Callable[[Sequence[BlockOrPart], Sequence[RuntimeKey], ProfileOptions], ProfileResult],
     options: ProfileOptions,
 ) -> tuple[ProfileResult, list[dict[str, Any]]]:
-    """Measure a few blocks; `profile` is `profile_device` of the device, less what is measured and how long.
+    """Measure the most informative blocks of a device, fit U(.), and draw its evaluation.
 
-    Pictures are drawn beside each estimator. Returns the table as it is now, and for each key a document of
-    how sure U(.) is.
+    Returns the table, and for each key a document of the accuracy of U(.).
     """
 
-    def measure(
+    def measure_for(
         subjects: Sequence[BlockOrPart], keys: Sequence[RuntimeKey], seconds: float | None
     ) -> ProfileResult:
-        return profile(subjects, keys, options=replace(options, budget_s=seconds))
+        return measure(subjects, keys, replace(options, budget_s=seconds))
 
-    found, sureties = measure_few_shot(
+    profiled, results = measure_few_shot(
         plan,
         keys,
-        measure,
+        measure_for,
         lambda key: workspace.estimator(device, key.label),
         seed=options.seed,
         budget_s=options.budget_s,
         progress=options.progress,
     )
-    for surety in sureties:
-        draw_evaluation(FittedEstimator(surety.folder, load_estimator(surety.folder)))
-    return found, [few_shot_document(surety) for surety in sureties]
+    for result in results:
+        draw_evaluation(FittedEstimator(result.folder, load_estimator(result.folder)))
+    return profiled, [few_shot_document(result) for result in results]
 
 
 def until_mape_document(plan: FewShotPlan) -> dict[str, Any]:
-    """Describe what may follow the first blocks; empty where no error is to be reached."""
+    """Describe the blocks that --until-mape may add; empty without it."""
     if plan.until_mape is None:
         return {}
     more = len(plan.order[plan.blocks :])
@@ -61,23 +59,23 @@ def until_mape_document(plan: FewShotPlan) -> dict[str, Any]:
     return {"until_mape": plan.until_mape, "more_blocks": more, "more_at_most_s": at_most_s}
 
 
-def few_shot_document(surety: FewShotResult) -> dict[str, Any]:
-    """Describe how sure U(.) of a key is."""
-    return {**asdict(surety), "key": surety.key.label, "folder": str(surety.folder)}
+def few_shot_document(result: FewShotResult) -> dict[str, Any]:
+    """Describe the accuracy of U(.) for one runtime key."""
+    return {**asdict(result), "key": result.key.label, "folder": str(result.folder)}
 
 
 def print_few_shot(documents: Sequence[dict[str, Any]]) -> None:
-    """Print what `few_shot_document` gave, a key after the other."""
+    """Print the documents of `few_shot_document`."""
     for found in documents:
         print(
             f"  {found['key']}: U(.) from {found['rows']} blocks of {found['geometries']} layer geometries "
             f"({found['model']})\n"
-            f"    {found['left']} of the blocks to choose from are not measured: U(.) answers for them\n"
-            f"    blocks of their sort on geometries it never saw: {found['mape']:.1%} off, give or take "
-            f"{found['doubt']:.1%}; 9 of 10 blocks within {found['margin']:.0%}"
+            f"    {found['left']} blocks were not measured: U(.) predicts them\n"
+            f"    expected error (MAPE) on layer geometries that were not measured: {found['mape']:.1%} "
+            f"+- {found['doubt']:.1%}; 90 % of blocks within {found['margin']:.0%}"
         )
         if found["sums"]:
             print(f"    {correction_text(found['sums'])}")
         if found["why"]:
-            print(f"    {'' if found['reached'] else 'not reached: '}{found['why']}")
+            print(f"    {'' if found['reached'] else '--until-mape not reached: '}{found['why']}")
         print(f"    {found['folder']}: {', '.join([CARD, *PICTURES])}")

@@ -1,48 +1,54 @@
-"""`jmsnas profile --model`: the units of one network, timed one by one on this host."""
+"""`jmsnas profile --model`: measure the units of one model on this host."""
 
 from typing import Any
 
-from jmsnas.cli.terminal import progress_bar, warn
+from jmsnas.cli.profile import ProfileArguments
+from jmsnas.cli.terminal import print_json, progress_bar, warn
 from jmsnas.errors import DeviceError
 from jmsnas.units import format_duration as ms
 from jmsnas.workspace import Workspace
 
 
-def profile_model(
-    name: str, size: int, device: str, workspace: Workspace, budget_s: float | None, threads: int, seed: int
-) -> dict[str, Any]:
-    """Measure a network's own units here; gives what is printed.
+def profile_model_command(args: ProfileArguments, name: str) -> None:
+    """Parse, measure, print."""
+    document = profile_model(args, name)
+    print_json(document) if args.as_json else print_model(document)
+
+
+def profile_model(args: ProfileArguments, name: str) -> dict[str, Any]:
+    """Measure the units of a model on this host: the blocks of its latency table, else a profile of its own.
 
     Raises
     ------
     DeviceError
-        For a device that this host is not.
+        If this host is not the device.
     InputError
-        For a network nobody knows.
+        For an unknown model.
     """
     from jmsnas.nas.load_model import load_model
     from jmsnas.profiler.host.environment import is_this_host
+    from jmsnas.units import parse_duration
 
+    workspace, device = Workspace(args.folder), (args.device or ["local"])[0]
+    budget_s = parse_duration(args.budget) if args.budget is not None else None
     if device != "local" and not is_this_host(device):
         raise DeviceError(
-            f"this host is not {device}: a network's own units are measured where they run. Type the same on "
-            f"{device}, or leave out --device"
+            f"this host is not {device}: the units of a model are measured on the device itself. Run the "
+            f"same command on {device}, or leave out --device"
         )
-    model = load_model(workspace, name, size)
+    model = load_model(workspace, name, args.size)
+    document = {"model": name, "device": device, "units": model.N}
     with progress_bar() as progress:
         if all(unit.block for unit in model.units):
             from jmsnas.profiler.profile import ProfileOptions, profile_device
             from jmsnas.profiler.table.latency_table import RuntimeKey
 
             blocks = tuple(dict.fromkeys(unit.block for unit in model.units if unit.block))
-            keys = [RuntimeKey("onnxruntime", threads), RuntimeKey("torch", threads)]
-            options = ProfileOptions(seed=seed, budget_s=budget_s, progress=progress, warn=warn)
-            found = profile_device(device, blocks, keys, workspace, options)
-            rows = [row for row in found.table.rows if row.block in set(blocks)]
-            return {
-                "model": name,
-                "device": device,
-                "units": model.N,
+            keys = [RuntimeKey(runtime, args.threads) for runtime in ("onnxruntime", "torch")]
+            options = ProfileOptions(seed=args.seed, budget_s=budget_s, progress=progress, warn=warn)
+            table = profile_device(device, blocks, keys, workspace, options).table
+            rows = [row for row in table.rows if row.block in set(blocks)]
+            return document | {
                 "converged": sum(row.converged for row in rows),
                 "rows": len(rows),
                 "file": str(workspace.table(device)),
@@ -50,11 +56,8 @@ def profile_model(
         from jmsnas.nas.graph.unit_profile import profile_path
         from jmsnas.nas.graph.unit_timing import profile_units
 
-        profile = profile_units(model, workspace, device, budget_s or 60.0, threads, seed, progress)
-    return {
-        "model": name,
-        "device": device,
-        "units": model.N,
+        profile = profile_units(model, workspace, device, budget_s or 60.0, args.threads, args.seed, progress)
+    return document | {
         "converged": profile.converged,
         "sum_s": sum(profile.median_s),
         "whole_s": profile.whole_s,
@@ -64,13 +67,13 @@ def profile_model(
 
 
 def print_model(document: dict[str, Any]) -> None:
-    """Print what `profile_model` gave."""
+    """Print the document of `profile_model`."""
     print(f"{document['model']} on {document['device']}: {document['units']} units, in {document['file']}")
     if "rows" in document:
         print(f"  {document['rows']} rows of its blocks, {document['converged']} within 1 %")
     else:
         print(
-            f"  {document['converged']} within 1 %; their sum {ms(document['sum_s'])}, the whole as one call "
+            f"  {document['converged']} within 1 %; sum {ms(document['sum_s'])}, whole model as one call "
             f"{ms(document['whole_s'])} ({document['runtime']})"
         )
     print(f"\nNext: jmsnas split {document['model']} --topology desk")

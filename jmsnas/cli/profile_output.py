@@ -1,4 +1,4 @@
-"""What `jmsnas profile` says: the plan before it starts, and what each table holds after it."""
+"""Results of `jmsnas profile`: the plan and the latency tables, as JSON documents and as printed text."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,23 +18,23 @@ from jmsnas.profiler.timing.energy import find_meter, no_meter_reason
 from jmsnas.units import format_duration
 from jmsnas.workspace import Workspace
 
-# What a process takes to load torch, and an export a block, on two cores of a server; less when it is cached.
+# Time to load torch in a process, and to export a block, on two server cores; less when cached.
 _START_S, _EXPORT_S = 5.0, 0.3
 
 
 def plan_document(
-    plan: ProfilePlan, asked: Mapping[str, Sequence[RuntimeKey]], workspace: Workspace, budget_s: float | None
+    plan: ProfilePlan,
+    keys_by_device: Mapping[str, Sequence[RuntimeKey]],
+    workspace: Workspace,
+    budget_s: float | None,
 ) -> dict[str, Any]:
-    """Describe what a sweep would measure: the groups, and what each device lacks and how long that takes.
-
-    `asked` has the keys of each device.
-    """
+    """Describe what a profile would measure: the groups, and per device the missing rows and the duration."""
     found = []
-    for device, keys in asked.items():
+    for device, keys in keys_by_device.items():
         table: LatencyTable | None
         try:
             table = read_table(workspace.table(device))
-        except TableError:  # there is none yet, or one that the sweep itself sets aside or refuses
+        except TableError:  # missing, or handled by the profile itself
             table = None
         missing = [plan.missing(table, key) for key in keys]
         here = is_this_host(device)
@@ -58,7 +58,7 @@ def plan_document(
 
 
 def plan_lines(devices: Iterable[dict[str, Any]]) -> list[str]:
-    """Give a line for each of a plan's devices that has anything missing."""
+    """Format one line per device with missing rows."""
     found = []
     for device in devices:
         missing = ", ".join(f"{count} in {label}" for label, count in device["missing"].items() if count)
@@ -72,20 +72,20 @@ def plan_lines(devices: Iterable[dict[str, Any]]) -> list[str]:
 
 
 def print_plan(document: dict[str, Any]) -> None:
-    """Print what `plan_document` gave."""
+    """Print the document of `plan_document`."""
     for group in document["groups"]:
         print(f"{group['rows']:>5}  {group['what']}")
-    print(f"{document['rows']:>5}  rows a run time\n")
+    print(f"{document['rows']:>5}  rows per runtime\n")
     print("\n".join(plan_lines(document["devices"]) or ["nothing is missing"]))
     if "until_mape" in document:
         print(
-            f"then more, those that teach most first, until U(.) is {100 * document['until_mape']:.3g} % off "
-            f"on layers it never saw: {document['more_blocks']} at most, "
-            f"{_minutes(document['more_at_most_s'])} a run time"
+            f"then up to {document['more_blocks']} more, the most informative first, until the error of U(.) "
+            f"on unseen layers is {100 * document['until_mape']:.3g} %: at most "
+            f"{_minutes(document['more_at_most_s'])} per runtime"
         )
     print(
-        f"\nA block is done when its ratio is known within {document['target_half_width']:.0%} (95 %); "
-        "at the end of the time it is kept with the width it has. Nothing was measured."
+        f"\nA block is finished when the 95 % interval of its ratio is within "
+        f"{document['target_half_width']:.0%}, or when its time is spent. Nothing was measured."
     )
 
 
@@ -93,13 +93,13 @@ def _minutes(seconds: float) -> str:
     return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"
 
 
-def device_document(found: ProfileResult, asked: Sequence[RuntimeKey]) -> dict[str, Any]:
-    """Describe the table of one device as it is now; `asked` are the keys of this call."""
+def device_document(profiled: ProfileResult, requested: Sequence[RuntimeKey]) -> dict[str, Any]:
+    """Describe the latency table of one device; `requested` are the keys of this command."""
     from jmsnas.profiler.simulation.roofline import evidence_lines
 
     keys = []
-    for key in found.table.keys:
-        of = found.table.for_key(key)
+    for key in profiled.table.keys:
+        of = profiled.table.for_key(key)
         fastest, slowest = (choose(of.rows, key=lambda row: row.median_s) for choose in (min, max))
         floor = noise_floor(row for row in of.all_rows if row.kind == "measured")
         energies = [row.energy_j for row in of.rows if row.energy_j is not None]
@@ -113,7 +113,7 @@ def device_document(found: ProfileResult, asked: Sequence[RuntimeKey]) -> dict[s
                 "half_width": median(row.half_width for row in of.rows),
                 "doubt": median(row.relative_ci for row in of.rows),
                 "trust": {mark: Counter(row.trust for row in of.rows)[mark] for mark in TRUST_LEVELS},
-                "distrust": _commonest([row.trust_reason for row in of.rows if row.trust != "green"]),
+                "distrust": _most_common([row.trust_reason for row in of.rows if row.trust != "green"]),
                 "repeated": floor.rows if floor else 0,
                 "gap_median": floor.median_gap if floor else None,
                 "gap_p90": floor.p90_gap if floor else None,
@@ -125,35 +125,35 @@ def device_document(found: ProfileResult, asked: Sequence[RuntimeKey]) -> dict[s
                 "sums": asdict(line) if (line := table_correction(of)) else None,
             }
         )
-    runtimes = list(dict.fromkeys(key.runtime for key in asked))
+    runtimes = list(dict.fromkeys(key.runtime for key in requested))
     return {
-        "device": found.table.device,
-        "outcome": found.outcome,
-        "table": str(found.path),
+        "device": profiled.table.device,
+        "outcome": profiled.outcome,
+        "table": str(profiled.path),
         "keys": keys,
-        "evidence": list(evidence_lines(found.table.device, runtimes)) if found.table.simulated else [],
-        "meter": _meter_line(asked) if found.outcome == "measured" else "",
+        "evidence": list(evidence_lines(profiled.table.device, runtimes)) if profiled.table.simulated else [],
+        "meter": _meter_line(requested) if profiled.outcome == "measured" else "",
     }
 
 
-def _commonest(reasons: Sequence[str]) -> str:
-    # Numbers differ from row to row: the words before the first one tell the kind.
+def _most_common(reasons: Sequence[str]) -> str:
+    # The text before the first comma or colon has no numbers, which differ from row to row.
     kinds = Counter(reason.partition(",")[0].partition(":")[0] for reason in reasons)
     return kinds.most_common(1)[0][0] if kinds else ""
 
 
-def _meter_line(asked: Sequence[RuntimeKey]) -> str:
-    processor = asked[0].processor
+def _meter_line(requested: Sequence[RuntimeKey]) -> str:
+    processor = requested[0].processor
     meter = find_meter(processor)
     return f"energy by {meter.name}: {meter.counts}" if meter else no_meter_reason(processor)
 
 
 def print_device(document: dict[str, Any]) -> None:
-    """Print what `device_document` gave."""
+    """Print the document of `device_document`."""
     print(f"{document['device']}: {document['outcome']}, {document['table']}")
     for key in document["keys"]:
         print(
-            f"  {key['key']:<24} {key['rows']:>4} rows  {_certainty(key)}  "
+            f"  {key['key']:<24} {key['rows']:>4} rows  {_precision(key)}  "
             f"{format_duration(key['fastest_s'])} ({key['fastest']}) to "
             f"{format_duration(key['slowest_s'])} ({key['slowest']})"
         )
@@ -167,10 +167,10 @@ def print_device(document: dict[str, Any]) -> None:
             print(f"  {line}")
 
 
-def _certainty(key: dict[str, Any]) -> str:
+def _precision(key: dict[str, Any]) -> str:
     if key["kind"] != "measured":
         return "SIMULATED"
-    return f"{key['converged']:4.0%} within 1 %, half width {key['half_width']:.2%}"
+    return f"{key['converged']:4.0%} within 1 %, CI half-width {key['half_width']:.2%}"
 
 
 def _trust(key: dict[str, Any]) -> str:
@@ -180,17 +180,17 @@ def _trust(key: dict[str, Any]) -> str:
 
 def _repeated(key: dict[str, Any]) -> str:
     if not key["repeated"]:
-        return "noise floor unknown: nothing was measured in a second process"
+        return "noise floor unknown: no block was measured in a second process"
     return (
-        f"noise floor: {key['repeated']} blocks in a second process, {key['gap_median']:.2%} apart (median), "
-        f"{key['gap_p90']:.2%} (90th percentile); intervals widened to {key['doubt']:.2%}"
+        f"noise floor: {key['repeated']} blocks differ by {key['gap_median']:.2%} in a second process "
+        f"(median), {key['gap_p90']:.2%} (90th percentile); intervals widened to {key['doubt']:.2%}"
     )
 
 
 def correction_text(line: dict[str, Any]) -> str:
-    """Say what a `SumCorrection` is, given as a document."""
+    """Format the document of a `SumCorrection`."""
     way = "above" if line["gap"] > 0 else "below"
     return (
-        f"{line['parts']} whole networks: sums of blocks lie {abs(line['gap']):.1%} {way} them, "
-        f"{line['error']:.1%} off once corrected by them"
+        f"{line['parts']} whole models: sums of blocks are {abs(line['gap']):.1%} {way} them, "
+        f"{line['error']:.1%} error after correction"
     )

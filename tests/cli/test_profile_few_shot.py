@@ -24,10 +24,10 @@ def test_few_blocks_of_a_simulated_device(tmp_path: Path) -> None:
     assert code == 0 and "SIMULATED: pi4 was not measured" in err
     assert "torch-t1-b1-f32             8 rows  SIMULATED" in out
     assert "torch-t1-b1-f32: U(.) from 8 blocks of " in out
-    assert "    blocks of their sort on geometries it never saw: " in out and "% off, give or take " in out
+    assert "    expected error (MAPE) on layer geometries that were not measured: " in out and "% +- " in out
     assert out.endswith("Next: jmsnas search --topology chain\n")
     # 53 of digits and 16 off the grid, of which 8 are measured.
-    assert "61 of the blocks to choose from are not measured: U(.) answers for them" in out
+    assert "61 blocks were not measured: U(.) predicts them" in out
     assert len(read_table(tmp_path / "tables" / "pi4.parquet").rows) == 8
     folder = tmp_path / "estimators" / "pi4" / "torch-t1-b1-f32"
     assert f"    {folder}: card.md, predicted.png, geometries.png\n" in out
@@ -53,7 +53,7 @@ def test_plan_is_shown_and_nothing_measured(tmp_path: Path) -> None:
     assert "   20  the most informative blocks, of 69\n    2  whole models" in out
     assert "local: to measure 22 in torch-t1-b1-f32" in out
     # 49 blocks at 0.6 s, a tenth again.
-    assert "until U(.) is 4.5 % off on layers it never saw: 49 at most, 32 s a run time" in out
+    assert "then up to 49 more" in out and "on unseen layers is 4.5 %: at most 32 s per runtime" in out
     code, out, _ = typed(tmp_path, "--until-mape", "5", "--dry-run", "--json")
     document = json.loads(out)
     assert (document["until_mape"], document["more_blocks"]) == (0.05, 49)
@@ -64,9 +64,9 @@ def test_measured_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ProfileOptions.__init__.__kwdefaults__, "run_job", run_job_here)
     code, out, err = typed(tmp_path, "--blocks", "6", "--off-grid", "0", "--parts", "3", "--budget", "300ms")
     assert code == 0 and "local: to measure 9 in torch-t1-b1-f32" in err
-    assert "U(.) from 6 blocks of " in out and "47 of the blocks to choose from" in out
+    assert "U(.) from 6 blocks of " in out and "47 blocks were not measured" in out
     # Sums of six rows and U(.) against three whole networks.
-    assert "3 whole networks: sums of blocks lie " in out
+    assert "3 whole models: sums of blocks are " in out
     table = read_table(tmp_path / "tables" / "local.parquet")
     assert (len(table.rows), len(table.parts)) == (6, 3)
 
@@ -92,7 +92,7 @@ def test_measured_by_an_agent(tmp_path: Path) -> None:
         ]
         found = CliRunner().invoke(app, ["profile", "--workspace", str(tmp_path), *words])
     assert found.exit_code == 0, found.stderr
-    assert "jetson: its agent measures" in found.stderr and "U(.) from 6 blocks of " in found.stdout
+    assert "jetson: measured by its agent" in found.stderr and "U(.) from 6 blocks of " in found.stdout
     assert len(read_table(place.table("jetson")).rows) == 6
 
 

@@ -28,7 +28,7 @@ def test_a_network_is_measured_then_split(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["--model", "alexnet", "--device", "jetson"], "this host is not jetson: a network's own units are"),
+        (["--model", "alexnet", "--device", "jetson"], "this host is not jetson: the units of a model are"),
         (["--model", "alexnext"], "unknown model 'alexnext': nearest are alexnet"),
     ],
 )

@@ -1,0 +1,116 @@
+"""`jmsnas profile` of a search space: plan the blocks, measure or simulate them, print the tables."""
+
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any
+
+from jmsnas.cli.profile import ProfileArguments
+from jmsnas.cli.profile_few_shot import print_few_shot, profile_few_shot, until_mape_document
+from jmsnas.cli.profile_output import device_document, plan_document, plan_lines, print_device, print_plan
+from jmsnas.cli.terminal import log, print_json, progress_bar, warn, warn_simulated
+from jmsnas.estimators.few_shot.plan import make_few_shot_plan
+from jmsnas.profiler.host.environment import is_this_host
+from jmsnas.profiler.plan import make_profile_plan
+from jmsnas.profiler.profile import ProfileOptions, ProfileResult, check_device, profile_device
+from jmsnas.profiler.simulation.roofline import processor_of
+from jmsnas.profiler.table.latency_table import RUNTIMES, RuntimeKey
+from jmsnas.space import BlockOrPart
+from jmsnas.space_file import load_space
+from jmsnas.units import parse_duration
+from jmsnas.workspace import Workspace
+
+# Agents measure in onnxruntime on the CPU.
+_AGENT_RUNTIME, _AGENT_PROCESSOR = "onnxruntime", "cpu"
+
+
+def profile_space_command(args: ProfileArguments) -> None:
+    """Parse, profile each device, print."""
+    workspace, devices = Workspace(args.folder), list(dict.fromkeys(args.device or ["local"]))
+    budget_s = parse_duration(args.budget) if args.budget is not None else None
+    agents = _devices_with_agents(workspace, devices)
+    keys = runtime_keys(args, devices, agents)
+    space = load_space(args.space, workspace.spaces)
+    plan, few_shot = make_profile_plan(space, args.off_grid, args.parts, args.mobilenets, args.seed), None
+    if args.blocks is not None or args.until_mape is not None:
+        few_shot = make_few_shot_plan(plan, args.blocks, args.until_mape)
+    planned = plan_document(few_shot.as_plan if few_shot else plan, keys, workspace, budget_s)
+    if few_shot:
+        planned |= until_mape_document(few_shot)
+    if args.dry_run:
+        print_json(planned) if args.as_json else print_plan(planned)
+        return
+    for line in plan_lines(device for device in planned["devices"] if device["measured_here"]):
+        log(line)
+
+    documents: list[dict[str, Any]] = []
+    for device in devices:
+        if device in agents:
+            log(f"{device}: measured by its agent")
+        with progress_bar() as progress:
+            # Cached: the jobs of a device repeat the same warnings.
+            options = ProfileOptions(seed=args.seed, budget_s=budget_s, progress=progress, warn=cache(warn))
+            measure = _measure_function(args, device, workspace, device in agents)
+            if few_shot:
+                result, accuracy = profile_few_shot(
+                    few_shot, device, keys[device], workspace, measure, options
+                )
+            else:
+                result, accuracy = measure(plan.subjects, keys[device], options), []
+        if result.table.simulated:
+            warn_simulated([device])
+        documents.append({**device_document(result, keys[device]), "few": accuracy})
+    if args.as_json:
+        print_json({"space": args.space, "devices": documents})
+        return
+    for document in documents:
+        print_device(document)
+        print_few_shot(document["few"])
+    print(f"\nNext: {'jmsnas search --topology chain' if few_shot else 'jmsnas fit-estimator'}")
+
+
+def _measure_function(
+    args: ProfileArguments, device: str, workspace: Workspace, by_agent: bool
+) -> Callable[[Sequence[BlockOrPart], Sequence[RuntimeKey], ProfileOptions], ProfileResult]:
+    """Make a function that profiles blocks on a device: by its agent, else here or simulated."""
+
+    def measure(
+        subjects: Sequence[BlockOrPart], keys: Sequence[RuntimeKey], options: ProfileOptions
+    ) -> ProfileResult:
+        if by_agent:
+            from jmsnas.deploy.remote_profile import profile_remote
+
+            return profile_remote(device, subjects, keys, workspace, workspace.certs / "leader", options)
+        return profile_device(device, subjects, keys, workspace, options, measured_only=args.measured_only)
+
+    return measure
+
+
+def _devices_with_agents(workspace: Workspace, devices: Sequence[str]) -> tuple[str, ...]:
+    """Return the devices that an agent of `devices.toml` measures: not this host. Raises DeviceError."""
+    if not workspace.devices_file.exists():
+        return ()
+    from jmsnas.deploy.transport.devices_file import read_devices_file
+
+    known = read_devices_file(workspace.devices_file)
+    return tuple(device for device in devices if device in known and not is_this_host(device))
+
+
+def runtime_keys(
+    args: ProfileArguments, devices: Sequence[str], agents: Sequence[str] = ()
+) -> dict[str, list[RuntimeKey]]:
+    """Make and check the runtime keys of all devices. Raises DeviceError, TableError."""
+    wall = (args.timer, args.layout) == ("wall", "contiguous")
+    found: dict[str, list[RuntimeKey]] = {}
+    for device in devices:
+        if device in agents:
+            default, processor = [_AGENT_RUNTIME], args.processor or _AGENT_PROCESSOR
+        else:
+            default = [*RUNTIMES] if wall else ["torch"]
+            processor = args.processor or processor_of(device)
+        found[device] = [
+            RuntimeKey(runtime, args.threads, args.batch, args.dtype, processor, args.layout, args.timer)
+            for runtime in dict.fromkeys(args.runtime or default)
+        ]
+        if device not in agents:
+            check_device(device, found[device], measured_only=args.measured_only)
+    return found
