@@ -1,1 +1,1 @@
-"""Images to train on, split for weights, architecture and test."""
+"""Image data sets, split into training, architecture and test images."""

@@ -31,16 +31,8 @@ Box = tuple[float, float, float, float]
 class ImageFiles:
     """Images as paths of files or as the bytes of files.
 
-    Attributes
-    ----------
-    files, labels
-        The images, and their classes: (count,) int64.
-    size
-        Height and width of the model's input.
-    min_area
-        Smallest share of an image's area that a random crop covers.
-    workers
-        Processes that decode; 0 decodes in the training process.
+    `size` is the height and width of the model's input, `min_area` the smallest share of an image's area that
+    a random crop covers, `workers` the number of processes that decode (0: the training process).
     """
 
     files: Sequence[Path | bytes]

@@ -31,17 +31,9 @@ class ImageSet(Protocol):
         """Yield each batch of rows unaugmented, normalised: (count, channels, height, width) float32."""
 
     def augmented(self, rows: BatchRows, seed: int, first: int = 0) -> Iterator[Tensor]:
-        """Yield each batch of rows with random augmentation.
+        """Yield each batch of rows with random augmentation; `first` is the number of the first batch.
 
-        Parameters
-        ----------
-        rows
-            Row indices of each batch.
-        seed
-            Seed of the epoch. The augmentation of a batch depends on the seed, the batch's number and its
-            rows only.
-        first
-            Number of the first batch in `rows`.
+        The augmentation of a batch depends on the epoch's seed, the batch's number and its rows only.
         """
 
 

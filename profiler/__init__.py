@@ -1,1 +1,1 @@
-"""Measure: what every block of a search space costs on a device."""
+"""Profiler: measure the latency of every block of a search space on a device."""

@@ -41,7 +41,7 @@ _FINEST = 0.002
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProfileOptions:
-    """How a device is profiled.
+    """Options of a profile: seed, budget and callbacks.
 
     Attributes
     ----------
@@ -194,45 +194,47 @@ def update_table(
     check_host_capacity(subjects, keys)
     with table_lock(path):
         table = merge_journal(device, path, options.warn)
-        environment = describe_host() if host is None else host
         session = ProfilingSession(
             device=device,
             path=path,
-            environment=environment,
+            environment=describe_host() if host is None else host,
             cache=cache,
             seed=options.seed,
             warn=options.warn,
             read_host=options.read_host,
             run_job=options.run_job,
         )
-        refine = options.budget_s is not None
-        missing = {key: select_to_measure(table, key, subjects, refine=refine) for key in keys}
-        total, done = sum(map(len, missing.values())), 0
-        for key, wanted in missing.items():
-            end = done + len(wanted)
-            repeat_start = done + 0.9 * len(wanted)
-            if wanted:
-                config = _timing_config(len(wanted), options.budget_s)
-                progress = _scaled(options.progress, key.label, done, repeat_start, total)
-                table = session.measure(key, wanted, config, progress)
-            repeated = select_to_repeat(table, key, environment_id(environment), options.seed)
-            if repeated:
-                config = _repeat_config(len(repeated), options.budget_s)
-                progress = _scaled(options.progress, key.label, repeat_start, end, total)
-                table = session.measure(key, repeated, config, progress)
-            done = end
+        return _measure(session, table, subjects, keys, options)
+
+
+def _measure(
+    session: ProfilingSession,
+    table: LatencyTable,
+    subjects: Sequence[BlockOrPart],
+    keys: Sequence[RuntimeKey],
+    options: ProfileOptions,
+) -> LatencyTable:
+    """Measure the missing blocks of each key, then repeat a tenth of them, and return the table."""
+    budget_s = options.budget_s
+    missing = {key: select_to_measure(table, key, subjects, refine=budget_s is not None) for key in keys}
+    total, done = sum(map(len, missing.values())), 0
+    for key, wanted in missing.items():
+        end = done + len(wanted)
+        repeat_start = done + 0.9 * len(wanted)
+        if wanted:
+            config = TimingConfig(budget_s=BUDGET_PER_BLOCK_S * len(wanted))
+            if budget_s is not None:
+                config = TimingConfig(budget_s=_FIRST_SHARE * budget_s, finest=_FINEST)
+            progress = _scaled(options.progress, key.label, done, repeat_start, total)
+            table = session.measure(key, wanted, config, progress)
+        repeated = select_to_repeat(table, key, environment_id(session.environment), options.seed)
+        if repeated:
+            rest_s = math.inf if budget_s is None else (1 - _FIRST_SHARE) * budget_s
+            config = TimingConfig(budget_s=min(BUDGET_PER_BLOCK_S * len(repeated), rest_s))
+            progress = _scaled(options.progress, key.label, repeat_start, end, total)
+            table = session.measure(key, repeated, config, progress)
+        done = end
     return table
-
-
-def _timing_config(blocks: int, budget_s: float | None) -> TimingConfig:
-    if budget_s is None:
-        return TimingConfig(budget_s=BUDGET_PER_BLOCK_S * blocks)
-    return TimingConfig(budget_s=_FIRST_SHARE * budget_s, finest=_FINEST)
-
-
-def _repeat_config(blocks: int, budget_s: float | None) -> TimingConfig:
-    rest_s = math.inf if budget_s is None else (1 - _FIRST_SHARE) * budget_s
-    return TimingConfig(budget_s=min(BUDGET_PER_BLOCK_S * blocks, rest_s))
 
 
 def _scaled(progress: Progress, label: str, start: float, end: float, total: int) -> Progress:

@@ -1,1 +1,1 @@
-"""What the host is, and what disturbs a measurement on it."""
+"""Description of the host, its state during a measurement, core affinity and energy meters."""

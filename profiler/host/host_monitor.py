@@ -33,16 +33,11 @@ class HostMonitor:
         Reads the host; None disables the monitor.
     warn, warned
         Called once with each warning; warnings that were given already.
-
-    Attributes
-    ----------
-    faults
-        Faults found so far, for the rows that are measured from now on.
     """
 
     def __init__(self, read: HostReader | None, warn: Callable[[str], object], warned: set[str]) -> None:
         self.read, self.warn, self.warned = read, warn, warned
-        self.faults: tuple[str, ...] = ()
+        self.faults: tuple[str, ...] = ()  # found so far, for the rows measured from now on
         self.baseline: HostState | None = None
         self.last_look_s = -_PERIOD_S
         self.before = read(busy_wait) if read else None

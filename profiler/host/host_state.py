@@ -29,7 +29,7 @@ _Value = TypeVar("_Value")
 _WORK_S = 0.2
 _MAX_CLOCK_CHANGE = 0.05
 _MAX_C = 80.0
-# A quarter of a core: two readings 0.2 s apart are off by a tick (0.05 cores) a core.
+# A quarter of a core: over 0.2 s the error of two readings is a tick (0.05 cores) per core.
 _MAX_OTHERS_CORES = 0.25
 
 
@@ -211,7 +211,7 @@ def _unknown(before: HostState, after: HostState) -> str:
         reason = f"{' and '.join(old.since_start)} since the start hides any later one. Restart the host"
     else:
         return ""
-    return f"cannot tell whether the clock was steady: {reason}. Measure twice and compare"
+    return f"cannot determine whether the clock was steady: {reason}. Measure twice and compare"
 
 
 def _lost(before: HostState, after: HostState) -> str:

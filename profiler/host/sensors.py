@@ -27,12 +27,8 @@ _GPUS = re.compile(r"gpu|gm20b|gp10b|gv11b|ga10b|mali|v3d")
 class CpuTicks:
     """Processor time since the host started, in ticks of /proc/stat.
 
-    Attributes
-    ----------
-    busy, total
-        Ticks by core (`cpu0`); time that a hypervisor gave to other machines counts as busy.
-    own
-        Ticks of this process with its threads and the children it has waited for.
+    `busy` and `total` are by core (`cpu0`), where time that a hypervisor gave to other machines counts as
+    busy; `own` is that of this process with its threads and the children it has waited for.
     """
 
     busy: dict[str, int]

@@ -1,1 +1,1 @@
-"""A profiling session: isolated processes, each row kept as it is finished."""
+"""Profiling sessions: jobs in worker processes, with each row stored as soon as it is measured."""

@@ -124,10 +124,11 @@ def add_stages_to_table(device: str, path: Path, found: Sequence[Breakdown], war
     MeasurementError
         When another profiler is writing this table.
     """
-    stages, here = ({each.block: each.stages for each in found}, environment_id(describe_host()))
+    stages = {each.block: each.stages for each in found}
+    environment = environment_id(describe_host())
 
     def with_stages(row: BlockRow) -> BlockRow:
-        matches = row.kind == "measured" and row.key in _KEYS and row.environment == here
+        matches = row.kind == "measured" and row.key in _KEYS and row.environment == environment
         if not matches or row.block not in stages:
             return row
         names, seconds = zip(*stages[row.block], strict=True)

@@ -21,20 +21,8 @@ EventHandler = Callable[[dict[str, Any]], None]
 class ProfileJob:
     """Blocks and parts to measure under one runtime key in one process.
 
-    Attributes
-    ----------
-    key, subjects
-        Runtime key; blocks and parts.
-    cache
-        Folder of exported models.
-    seed
-        Seed of weights, inputs and the block order.
-    config
-        Timing options.
-    one_by_one
-        Prepare each block separately, which is slower, so that a block that ends the process is identified.
-    energy
-        Measure energy after the timing, where the host has a meter.
+    With `one_by_one` each block is prepared separately, which is slower, so that a block that ends the
+    process is identified; with `energy` it is measured after the timing, where the host has a meter.
     """
 
     key: RuntimeKey

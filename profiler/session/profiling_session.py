@@ -33,26 +33,10 @@ JobRunner = Callable[[ProfileJob, EventHandler, Callable[[], None]], None]
 
 @dataclass(frozen=True, slots=True)
 class ProfilingSession:
-    """What all jobs of one profiler call share.
+    """Device, table file, host description and callbacks that all jobs of one profiler call share.
 
-    Attributes
-    ----------
-    device
-        Name that the rows carry.
-    path
-        The Parquet file of the table; its journal lies beside it.
-    environment
-        Description of the host, from `describe_host`.
-    cache, seed
-        As in `ProfileJob`.
-    warn
-        Called with each warning for the user.
-    read_host
-        Reads the host's state; None: the host is not monitored.
-    run_job
-        Measures a job.
-    warned
-        Warnings of the host monitor that were given already.
+    `environment` is from `describe_host`; with `read_host` None the host is not monitored; `warned` holds the
+    warnings of the host monitor that were given already.
     """
 
     device: str

@@ -27,7 +27,7 @@ _MAX_LINE_BYTES = 16 << 20
 
 @dataclass(frozen=True, slots=True)
 class _WorkerExit:
-    """How a worker ended: `done`, or the reason and the index of the block that ran (-1 for none)."""
+    """Outcome of a worker: `done`, or the reason it failed and the index of the block that ran (-1: none)."""
 
     done: bool
     why: str

@@ -1,1 +1,1 @@
-"""How one block is timed: paired samples, under onnxruntime, torch or torchprof."""
+"""Timing and energy of single blocks: paired samples in onnxruntime, torch or torchprof."""

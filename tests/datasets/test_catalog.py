@@ -32,7 +32,7 @@ def test_no_image_is_in_two_parts() -> None:
     assert len(parts[0] | parts[1] | parts[2]) == 1797
 
 
-def test_a_data_set_nobody_knows_or_that_does_not_fit() -> None:
+def test_unknown_data_set_or_one_that_does_not_fit() -> None:
     with pytest.raises(DatasetError, match="unknown data set 'mnist': expected one of digits, fashion-mnist"):
         load_dataset("mnist", load_space("digits"), 0)
     with pytest.raises(

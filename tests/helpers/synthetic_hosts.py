@@ -1,4 +1,4 @@
-"""Made-up hosts: the files of a Raspberry Pi, a Jetson and a laptop below a folder, and passing time."""
+"""Synthetic hosts: the files of a Raspberry Pi, a Jetson and a laptop below a folder, and passing time."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -66,7 +66,7 @@ Board = Callable[[Path], int]
 
 
 class Host:
-    """A made-up host: each reading lets 20 ticks pass, core 0 works for this process, the others idle."""
+    """A synthetic host: 20 ticks pass per reading, core 0 works for this process, the others are idle."""
 
     def __init__(self, root: Path, board: Board) -> None:
         self.root, self.readings, self.cores = root, 0, board(root)

@@ -1,4 +1,4 @@
-"""Made-up meters: the files of RAPL domains and of INA3221 chips below a folder."""
+"""Synthetic meters: the files of RAPL domains and of INA3221 chips below a folder."""
 
 from pathlib import Path
 

@@ -39,8 +39,8 @@ def samples(table: LatencyTable) -> dict[BlockOrPart, tuple[float, ...]]:
 
 @pytest.mark.parametrize("key", [EAGER, RuntimeKey()], ids=lambda key: key.label)
 def test_measured_in_worker_processes(tmp_path: Path, key: RuntimeKey) -> None:
-    told: list[tuple[float, float, str]] = []
-    options = ProfileOptions(budget_s=0.2, progress=lambda *how_far: told.append(how_far), read_host=None)
+    reported: list[tuple[float, float, str]] = []
+    options = ProfileOptions(budget_s=0.2, progress=lambda *how_far: reported.append(how_far), read_host=None)
     path = tmp_path / "local.parquet"
     table = update_table("local", (*BLOCKS[:2], PART), [key], path, tmp_path / "cache", options)
     assert len(table.rows) == 2 and [row.block for row in table.parts] == [PART]
@@ -54,9 +54,9 @@ def test_measured_in_worker_processes(tmp_path: Path, key: RuntimeKey) -> None:
         assert row.min_s <= row.median_s <= row.p90_s
         assert row.environment in table.environments and row.source.startswith("jmsnas ")
         assert row.trust_reason != "not rated"
-    assert told[-1][:2] == (3, 3) and {of for _, of, _ in told} == {3}
-    assert [done for done, _, _ in told] == sorted(done for done, _, _ in told)
-    assert told[-1][2].startswith(f"{key.label}: ")
+    assert reported[-1][:2] == (3, 3) and {of for _, of, _ in reported} == {3}
+    assert [done for done, _, _ in reported] == sorted(done for done, _, _ in reported)
+    assert reported[-1][2].startswith(f"{key.label}: ")
 
 
 def test_real_blocks_in_this_process(tmp_path: Path) -> None:
@@ -151,14 +151,17 @@ def test_second_profiler_is_refused(tmp_path: Path) -> None:
 
 
 def test_progress_over_keys_and_jobs_rises_to_the_end(tmp_path: Path) -> None:
-    told: list[tuple[float, float, str]] = []
+    reported: list[tuple[float, float, str]] = []
     options = ProfileOptions(
-        progress=lambda *how_far: told.append(how_far), read_host=None, run_job=SyntheticRunner()
+        progress=lambda *how_far: reported.append(how_far), read_host=None, run_job=SyntheticRunner()
     )
     update_table("local", BLOCKS, [EAGER, RuntimeKey()], tmp_path / "local.parquet", tmp_path, options)
-    done = [done for done, _, _ in told]
-    assert done == sorted(done) and done[-1] == pytest.approx(12) and {of for _, of, _ in told} == {12}
-    assert {what for _, _, what in told} == {"torch-t1-b1-f32: measuring", "onnxruntime-t1-b1-f32: measuring"}
+    done = [done for done, _, _ in reported]
+    assert done == sorted(done) and done[-1] == pytest.approx(12) and {of for _, of, _ in reported} == {12}
+    assert {what for _, _, what in reported} == {
+        "torch-t1-b1-f32: measuring",
+        "onnxruntime-t1-b1-f32: measuring",
+    }
 
 
 def test_device_that_is_not_this_host_is_simulated(tmp_path: Path) -> None:
@@ -239,7 +242,7 @@ def test_local_is_measured_and_host_warnings_are_given_once(tmp_path: Path) -> N
     # Two keys, two jobs each: a reading before, one meanwhile, one after: hot at the very end.
     assert readings == 12 and [line.partition(":")[0] for line in lines] == [
         "the governor is ondemand, which moves the clock",
-        "cannot tell whether the clock was steady",
+        "cannot determine whether the clock was steady",
         "the host is at 81 C",
     ]
     once()

@@ -61,8 +61,8 @@ def test_refining_takes_what_did_not_converge() -> None:
 def test_refining_a_whole_table_takes_the_wider_half() -> None:
     assert select_to_measure(table(*whole()), EAGER, SUBJECTS, refine=True) == [SUBJECTS[0], SUBJECTS[1]]
     # Of an odd number the larger half; in the order given, not of width.
-    asked = (SUBJECTS[3], SUBJECTS[1], SUBJECTS[0])
-    assert select_to_measure(table(*whole()), EAGER, asked, refine=True) == [SUBJECTS[1], SUBJECTS[0]]
+    subjects = (SUBJECTS[3], SUBJECTS[1], SUBJECTS[0])
+    assert select_to_measure(table(*whole()), EAGER, subjects, refine=True) == [SUBJECTS[1], SUBJECTS[0]]
     assert select_to_measure(table(*whole()), EAGER, (), refine=True) == []
 
 

@@ -55,17 +55,17 @@ def nothing_leaks(
         return
     from jmsnas.deploy.leader import agent_client as peer
 
-    told, error = list[str](), peer._rpc_error
+    errors, error = list[str](), peer._rpc_error
 
-    def heard(name: str, method: str, raised: object) -> object:
-        told.append(str(found := error(name, method, raised)))
+    def recorded(name: str, method: str, raised: object) -> object:
+        errors.append(str(found := error(name, method, raised)))
         return found
 
-    monkeypatch.setattr(peer, "_rpc_error", heard)
+    monkeypatch.setattr(peer, "_rpc_error", recorded)
     capfd: pytest.CaptureFixture[str] = request.getfixturevalue("capfd")
     yield
     log = capfd.readouterr()
-    everything = "\n".join([*told, log.out, log.err])
+    everything = "\n".join([*errors, log.out, log.err])
     for secret in (str(tmp_path_factory.getbasetemp()), "PRIVATE KEY", "Traceback"):
         assert secret not in everything, f"{secret} in: {everything[-2000:]}"
 

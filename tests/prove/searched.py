@@ -17,7 +17,7 @@ from jmsnas.nas.search.stages import EpochRecord
 from jmsnas.nas.supernet.checkpoint import StateDict, read_checkpoint, write_checkpoint
 
 
-def say(epoch: EpochRecord) -> None:
+def print_epoch(epoch: EpochRecord) -> None:
     print(f"{epoch.stage} {epoch.epoch}", flush=True)
 
 
@@ -40,7 +40,7 @@ def finish(folder: Path, piece: str | None = None) -> str:
     saved = read_checkpoint(path)
     if saved and piece:
         saved = without(saved, piece)
-    hooks = Callbacks(say, save=lambda state: write_checkpoint(path, state), saved=saved)
+    hooks = Callbacks(print_epoch, save=lambda state: write_checkpoint(path, state), saved=saved)
     return digest(search(CONFIG, SPACE, LUT, tiny_splits(), hooks))
 
 

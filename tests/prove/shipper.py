@@ -13,13 +13,13 @@ from jmsnas.deploy.parts.export import cached_export
 from jmsnas.deploy.transport.devices_file import AgentAddress
 
 
-def ship(folder: Path, addresses: dict[str, AgentAddress], seed: int, said: Connection) -> None:
+def ship(folder: Path, addresses: dict[str, AgentAddress], seed: int, pipe: Connection) -> None:
     """Start, load cached exports, ship, send a request; report each step and the seconds since the start.
 
     The process was forked from one that had imported everything, so that imports are not included.
     """
     began = time.monotonic()
-    said.send(("begins", 0.0, None))
+    pipe.send(("begins", 0.0, None))
     made = cached_export(network(seed), (1, 1, 8, 8), folder / "cache")
     leader = Leader(leader_certs(folder), addresses)
     sent = leader.ship(pieces(), {"chain": made})
@@ -27,5 +27,5 @@ def ship(folder: Path, addresses: dict[str, AgentAddress], seed: int, said: Conn
     logits = leader.infer(x).logits
     seconds = time.monotonic() - began
     np.testing.assert_allclose(logits, made.run(x), atol=1e-4)
-    said.send(("answered", seconds, sent))
+    pipe.send(("answered", seconds, sent))
     leader.close()

@@ -130,7 +130,7 @@ def strange_cells() -> Iterator[tuple[str, bytes]]:
 def extension_types(canary: Path) -> Iterator[tuple[str, bytes]]:
     """Yield tables with extension types whose deserialisation may run code, as in CVE-2023-47248."""
     evil = pickle.dumps(Canary(canary))
-    for name, said in {
+    for name, content in {
         "arrow.py_extension_type": evil,
         "arrow.uuid": b"",
         "arrow.json": b"[" * 100_000,
@@ -140,7 +140,7 @@ def extension_types(canary: Path) -> Iterator[tuple[str, bytes]]:
         stored = (
             pa.array([b"0" * 16] * 3, pa.binary(16)) if name == "arrow.uuid" else pa.array(["mbconv"] * 3)
         )
-        metadata = {"ARROW:extension:name": name, "ARROW:extension:metadata": said}
+        metadata = {"ARROW:extension:name": name, "ARROW:extension:metadata": content}
         table = published(op=stored)
         place = table.schema.get_field_index("op")
         field = pa.field("op", stored.type, metadata=metadata)

@@ -41,16 +41,16 @@ class ConfirmingRunner:
 class Confirmed:
     """Blocks and samples that the journal has confirmed, in order."""
 
-    def __init__(self, confirmed: Iterable[tuple[str, Samples]] = ()) -> None:
-        self.confirmed = list(confirmed)
+    def __init__(self, rows: Iterable[tuple[str, Samples]] = ()) -> None:
+        self.rows = list(rows)
 
     def __call__(self, block: str, samples: Samples) -> None:
-        self.confirmed.append((block, samples))
+        self.rows.append((block, samples))
 
     def check(self, rows: Iterable[AnyRow]) -> None:
         """Fail where a confirmed sample is missing from its row, or a sample is duplicated."""
         found = {str(row.block): row.samples for row in rows}
         for block, samples in found.items():
             assert len(set(samples)) == len(samples), f"{block}: a sample is duplicated"
-        for block, samples in self.confirmed:
+        for block, samples in self.rows:
             assert set(samples) <= set(found.get(block, ())), f"{block}: confirmed samples are lost"

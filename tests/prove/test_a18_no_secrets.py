@@ -18,7 +18,7 @@ from jmsnas.errors import DeployError
 
 def wrong_calls(own: Own) -> list[str]:
     """Return the errors of every kind of wrong call."""
-    said = []
+    errors = []
     identity = read_identity(own.folder / "certs" / "leader")
     address = own.agents["pi4"].address
     channel = open_channel(address.address, "pi4", identity)
@@ -36,20 +36,20 @@ def wrong_calls(own: Own) -> list[str]:
     ):
         with pytest.raises(grpc.RpcError) as error:
             channel.unary_unary(f"/{SERVICE}/{name}")(message, timeout=5)
-        said.append(error.value.details())
+        errors.append(error.value.details())
     channel.close()
     for digest in ("ab" * 32, "../" * 20):
         with pytest.raises(DeployError) as refused:
             own.leader.clients["pi4"].put(digest, b"x")
-        said.append(str(refused.value))
+        errors.append(str(refused.value))
     # The agent's disk becomes unavailable.
     for blob in (own.folder / "agents" / "pi4" / "blobs").iterdir():
         blob.unlink()
     own.agents["pi4"].restart()
     with pytest.raises(DeployError) as refused:
         own.leader.infer(segments()["chain"].run(pieces_input()), timeout_s=3)
-    said.append(str(refused.value))
-    return said
+    errors.append(str(refused.value))
+    return errors
 
 
 def pieces_input() -> object:
@@ -61,14 +61,14 @@ def pieces_input() -> object:
 def test_nothing_leaks(tmp_path: Path, proof: Proof, capfd: pytest.CaptureFixture[str]) -> None:
     with own_agents(tmp_path) as own:
         own.leader.ship(pieces(), segments())
-        said = wrong_calls(own)
+        errors = wrong_calls(own)
     log = capfd.readouterr()
-    everything = "\n".join([*said, log.out, log.err])
+    everything = "\n".join([*errors, log.out, log.err])
     keys = [path.read_text().splitlines()[1] for path in (tmp_path / "certs").rglob("*.key")]
     for secret in (str(tmp_path), "/home", "/root", "Traceback", *keys):
         assert secret not in everything, secret
-    assert all(len(words) < 400 for words in said)
-    proof.show(f"{len(said)} refusals and the log: no path, no key, no traceback")
+    assert all(len(words) < 400 for words in errors)
+    proof.show(f"{len(errors)} refusals and the log: no path, no key, no traceback")
 
 
 def test_no_pickle_in_what_is_deployed(proof: Proof) -> None:
@@ -78,8 +78,8 @@ def test_no_pickle_in_what_is_deployed(proof: Proof) -> None:
         "heavy = ('torch', 'sklearn', 'pandas', 'matplotlib', 'torchvision', 'onnx', 'pyarrow', 'google'); "
         "print([module for module in heavy if module in sys.modules])"
     )
-    told = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert told == "[]\n"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert loaded == "[]\n"
     folder = Path(__file__).parents[2] / "jmsnas" / "deploy"
     sources = "\n".join(path.read_text() for path in folder.rglob("*.py"))
     for word in ("import pickle", "torch.load", "shell=True", "eval(", "exec(", "joblib"):

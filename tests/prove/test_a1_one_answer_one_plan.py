@@ -124,7 +124,9 @@ def test_every_answer_is_of_one_plan(tmp_path: Path, proof: Proof) -> None:
     known = {(n, epoch): expected[epoch](IMAGES[n]) for n, epoch, _ in load.history if epoch in expected}
     wrong = [(n, epoch) for n, epoch, logits in load.history if known.get((n, epoch)) != logits]
     assert not wrong
-    assert len({known[key] for key in known if key[0] == 0}) > 1, "the plans say the same: nothing is shown"
+    assert len({known[key] for key in known if key[0] == 0}) > 1, (
+        "the plans answer the same: nothing is shown"
+    )
     rate = len(load.history) / took_s
     assert load.slowest_s < 5, "a request came back long after its deadline"
     words = f"{len(load.history)} answers ({rate:.0f}/s), {load.errors} errors, {len(plans)} plans"

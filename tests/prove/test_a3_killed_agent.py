@@ -12,11 +12,11 @@ from prove.proof import Proof
 
 from jmsnas.deploy.leader.agent_client import DeviceLostError
 
-TOLD_S, SERVES_S = 0.1, 2.0
+REPORTED_S, SERVES_S = 0.1, 2.0
 
 
 def test_kill_mid_inference(tmp_path: Path, proof: Proof) -> None:
-    kills, told, served = proof.count(2, prove=30, long=1000), [], []
+    kills, reported, served = proof.count(2, prove=30, long=1000), [], []
     (x,) = images(1)
     slow = tuple(replace(piece, hold_s=0.3 if piece.device == "laptop" else 0.0) for piece in pieces())
     with own_agents(tmp_path) as own:
@@ -34,7 +34,7 @@ def test_kill_mid_inference(tmp_path: Path, proof: Proof) -> None:
             thread.start()
             with pytest.raises(DeviceLostError, match="device laptop: UNAVAILABLE"):
                 wait()
-            told.append(time.monotonic() - killed_s[0])
+            reported.append(time.monotonic() - killed_s[0])
             thread.join()
             began = time.monotonic()
             own.leader.ship(pieces((2, 6), ("pi4", "cloud")), segments())
@@ -42,8 +42,8 @@ def test_kill_mid_inference(tmp_path: Path, proof: Proof) -> None:
             served.append(time.monotonic() - began)
             own.agents["laptop"].restart()
             own.leader.clients["laptop"].healthy(5.0)
-    assert max(told) < TOLD_S and max(served) < SERVES_S
+    assert max(reported) < REPORTED_S and max(served) < SERVES_S
     proof.show(
-        f"{kills} kills: reported in {1e3 * min(told):.1f} to {1e3 * max(told):.0f} ms, new plan serves in "
-        f"{min(served):.2f} to {max(served):.2f} s"
+        f"{kills} kills: reported in {1e3 * min(reported):.1f} to {1e3 * max(reported):.0f} ms, "
+        f"new plan serves in {min(served):.2f} to {max(served):.2f} s"
     )

@@ -59,7 +59,7 @@ def test_every_file_call_fails_in_turn(
         at += 1
         folder, faults = tmp_path / str(at), Faults(at, number, full)
         shutil.copytree(tmp_path / "before", folder)
-        confirmed = Confirmed(before.confirmed)
+        confirmed = Confirmed(before.rows)
         runner = ConfirmingRunner(confirmed, random.Random(at))
         with monkeypatch.context() as patched:
             inject(patched, folder, faults)
@@ -98,7 +98,7 @@ def test_kill_at_random_moments(tmp_path: Path, proof: Proof) -> None:
                 confirmed = Confirmed(confirmed_in(folder))
                 table = run(folder, ConfirmingRunner(confirmed), known=1)
                 confirmed.check(table.all_rows)
-                rows += len(confirmed.confirmed)
+                rows += len(confirmed.rows)
         killer.stdin.close()
     assert rows > 3 * kills and left_over > kills / 10, "too little was going on to show anything"
     proof.show(

@@ -42,7 +42,7 @@ def confirmed(monkeypatch: pytest.MonkeyPatch) -> Confirmed:
     return found
 
 
-def typed(place: Path, *words: str) -> tuple[int, str]:
+def run_command(place: Path, *words: str) -> tuple[int, str]:
     """Run a command, and return its exit code and stderr."""
     command = ["profile", "--runtime", "torch", "--parts", "0", "--workspace", str(place), *words]
     found = CliRunner().invoke(app, command)
@@ -52,22 +52,22 @@ def typed(place: Path, *words: str) -> tuple[int, str]:
 
 def refused(place: Path, confirmed: Confirmed, *words: str) -> str:
     """Run a command without enough disk space, and return its stderr."""
-    before = Confirmed(confirmed.confirmed)
-    code, said = typed(place, *words)
-    check_refusal(place, before, code, said)
-    return said
+    before = Confirmed(confirmed.rows)
+    code, stderr = run_command(place, *words)
+    check_refusal(place, before, code, stderr)
+    return stderr
 
 
-def check_refusal(place: Path, before: Confirmed, code: int, said: str) -> None:
-    (line,) = (line for line in said.splitlines() if line.startswith("jmsnas: "))
-    assert code == 1 and said.endswith(f"{line}\n"), said
+def check_refusal(place: Path, before: Confirmed, code: int, stderr: str) -> None:
+    (line,) = (line for line in stderr.splitlines() if line.startswith("jmsnas: "))
+    assert code == 1 and stderr.endswith(f"{line}\n"), stderr
     assert "Free some disk space or choose another folder with --workspace" in line
     before.check(read_table(place / "tables" / "local.parquet").all_rows)
 
 
 def goes_on(place: Path, confirmed: Confirmed, *words: str) -> None:
     """Run the same command with enough disk space."""
-    assert typed(place, *words)[0] == 0
+    assert run_command(place, *words)[0] == 0
     confirmed.check(read_table(place / "tables" / "local.parquet").all_rows)
 
 
@@ -79,19 +79,19 @@ def test_every_file_call_of_the_command_line(
     (tmp_path / "tiny.toml").write_text(SPACE)
     first = ("--space", str(tmp_path / "tiny.toml"), "--off-grid", "0")
     second = ("--space", str(tmp_path / "tiny.toml"), "--off-grid", "1")
-    assert typed(tmp_path / "before", *first)[0] == 0
-    at, before = 0, list(confirmed.confirmed)
+    assert run_command(tmp_path / "before", *first)[0] == 0
+    at, before = 0, list(confirmed.rows)
     while True:
         at += 1
-        place, confirmed.confirmed[:] = tmp_path / str(at), before
+        place, confirmed.rows[:] = tmp_path / str(at), before
         shutil.copytree(tmp_path / "before", place)
         faults = Faults(at, number, full=True)
         with monkeypatch.context() as patched:
             inject(patched, place, faults)
-            code, said = typed(place, *second)
+            code, stderr = run_command(place, *second)
         if not faults.last:
             break
-        check_refusal(place, Confirmed(before), code, said)
+        check_refusal(place, Confirmed(before), code, stderr)
     assert code == 0
     proof.show(
         f"{errno.errorcode[number]} from every file call on, {at - 1} points: table intact, exit code 1"
@@ -117,18 +117,18 @@ def small_disk(folder: Path) -> Iterator[Path]:
 
 def test_full_disk(tmp_path: Path, confirmed: Confirmed, proof: Proof) -> None:
     with small_disk(tmp_path / "disk") as disk:
-        assert typed(tmp_path / "before", "--off-grid", "0")[0] == 0
-        told, ballast = list(confirmed.confirmed), disk / "ballast"
+        assert run_command(tmp_path / "before", "--off-grid", "0")[0] == 0
+        confirmed_before, ballast = list(confirmed.rows), disk / "ballast"
         # The journal takes about 180 kB, the table 60 kB: space ends in one or in the other.
         for left_kb in (0, 40, 150, 200):
-            confirmed.confirmed[:] = told
+            confirmed.rows[:] = confirmed_before
             place = disk / str(left_kb)
             shutil.copytree(tmp_path / "before", place)
             with ballast.open("wb", buffering=0) as file:
                 free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
                 assert file.write(bytes(free - 1024 * left_kb)) == free - 1024 * left_kb
-            said = refused(place, confirmed, "--space", "imagenet", "--off-grid", "0")
-            assert "No space left on device" in said
+            stderr = refused(place, confirmed, "--space", "imagenet", "--off-grid", "0")
+            assert "No space left on device" in stderr
             ballast.unlink()
             goes_on(place, confirmed, "--space", "imagenet", "--off-grid", "0")
             shutil.rmtree(place)
@@ -137,7 +137,7 @@ def test_full_disk(tmp_path: Path, confirmed: Confirmed, proof: Proof) -> None:
 
 def test_disk_that_is_read_only_now(tmp_path: Path, confirmed: Confirmed, proof: Proof) -> None:
     with small_disk(tmp_path / "disk") as disk:
-        assert typed(disk, "--off-grid", "0")[0] == 0
+        assert run_command(disk, "--off-grid", "0")[0] == 0
         subprocess.run(["mount", "-o", "remount,ro", disk], check=True)
         assert "Read-only file system" in refused(disk, confirmed, "--off-grid", "3")
         subprocess.run(["mount", "-o", "remount,rw", disk], check=True)
@@ -166,7 +166,7 @@ def test_read_only_folder(
     # Relative: other users may not enter the folders above.
     monkeypatch.chdir(tmp_path)
     place = Path("place")
-    assert typed(place, "--off-grid", "0")[0] == 0
+    assert run_command(place, "--off-grid", "0")[0] == 0
     with nobody(Path()):
         (place / "tables").chmod(0o500)
         try:
@@ -178,18 +178,18 @@ def test_read_only_folder(
 
 
 def test_limit_of_file_size(tmp_path: Path, confirmed: Confirmed, proof: Proof) -> None:
-    assert typed(tmp_path / "before", "--off-grid", "0")[0] == 0
-    told, before = list(confirmed.confirmed), resource.getrlimit(resource.RLIMIT_FSIZE)
+    assert run_command(tmp_path / "before", "--off-grid", "0")[0] == 0
+    confirmed_before, before = list(confirmed.rows), resource.getrlimit(resource.RLIMIT_FSIZE)
     for limit_kb in (1, 8, 48):
-        confirmed.confirmed[:] = told
+        confirmed.rows[:] = confirmed_before
         place = tmp_path / str(limit_kb)
         shutil.copytree(tmp_path / "before", place)
         # Limit of this process: a larger file fails with EFBIG, as Python ignores the signal.
         resource.setrlimit(resource.RLIMIT_FSIZE, (1024 * limit_kb, before[1]))
         try:
-            said = refused(place, confirmed, "--space", "imagenet", "--off-grid", "0")
+            stderr = refused(place, confirmed, "--space", "imagenet", "--off-grid", "0")
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        assert "File too large" in said
+        assert "File too large" in stderr
         goes_on(place, confirmed, "--space", "imagenet", "--off-grid", "0")
     proof.show("no file above 1, 8 and 48 kB: exit code 1, then resumes")

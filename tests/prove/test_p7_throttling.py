@@ -68,8 +68,8 @@ def changed(root: Path, files: dict[str, object]) -> None:
 
 def measured(folder: Path, runner: ConfirmingRunner, read_host: HostReader) -> LatencyTable:
     """Measure in one job, without repetition in a second process."""
-    path, said = folder / "local.parquet", list[str]()
-    session = ProfilingSession("local", path, describe_host(), folder, 0, said.append, read_host, runner)
+    path, warnings = folder / "local.parquet", list[str]()
+    session = ProfilingSession("local", path, describe_host(), folder, 0, warnings.append, read_host, runner)
     return session.measure(EAGER, synthetic_blocks(BLOCKS), TimingConfig(), lambda *how_far: None)
 
 

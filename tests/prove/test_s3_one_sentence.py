@@ -104,7 +104,7 @@ def workspace(simulated_workspace: Workspace, tmp_path_factory: pytest.TempPathF
     return here
 
 
-def said(workspace: Workspace, words: list[str], code: int) -> str:
+def message_of(workspace: Workspace, words: list[str], code: int) -> str:
     """Run the search, check its exit code and that its message is one sentence, and return that."""
     done = CliRunner().invoke(app, ["search", *words, "--workspace", str(workspace.folder)])
     lines = [line for line in done.stderr.splitlines() if line.startswith("jmsnas: ")]
@@ -113,9 +113,9 @@ def said(workspace: Workspace, words: list[str], code: int) -> str:
     return lines[0]
 
 
-def test_what_cannot_be_asked_for(workspace: Workspace, proof: Proof) -> None:
+def test_wrong_inputs(workspace: Workspace, proof: Proof) -> None:
     for words, message in INPUT:
-        assert re.search(message, said(workspace, words, 2)), words
+        assert re.search(message, message_of(workspace, words, 2)), words
     proof.show(f"{len(INPUT)} wrong inputs: one sentence, exit code 2")
 
 
@@ -158,7 +158,7 @@ def test_what_fails_on_the_way(
         return run_epoch(stage)
 
     monkeypatch.setattr(StageOne, "run_epoch", second_epoch)
-    assert re.search(message, said(workspace, ["--name", name], 1))
+    assert re.search(message, message_of(workspace, ["--name", name], 1))
     saved = read_checkpoint(workspace.run(name) / "checkpoint.pt")
     assert saved is not None and saved["one"]["epoch"] == 1
     proof.show("a fault during training: one sentence, exit code 1, the last checkpoint intact")
@@ -176,7 +176,7 @@ def test_a_full_disk(workspace: Workspace, monkeypatch: pytest.MonkeyPatch, proo
 
     with monkeypatch.context() as patched:
         patched.setattr(os, "replace", full)
-        line = said(workspace, ["--name", "full"], 1)
+        line = message_of(workspace, ["--name", "full"], 1)
     assert "cannot write" in line and "No space left on device" in line
     saved = read_checkpoint(workspace.run("full") / "checkpoint.pt")
     assert saved is not None and saved["one"]["epoch"] == 1

@@ -59,13 +59,13 @@ def loaded(folder: Path) -> Estimator:
 
 def test_positive_and_finite_for_any_block_exact_on_rows(loaded: Estimator, proof: Proof) -> None:
     rows = {row.block: row for row in measured().rows}
-    examples, asked = proof.count(2000, 1_000_000), 0
+    examples, tried = proof.count(2000, 1_000_000), 0
 
     @settings(max_examples=examples, database=None)
     @given(st.lists(any_block(), min_size=1, max_size=3), st.sampled_from(sorted(rows, key=str)))
     def holds(blocks: list[Block], known: Block) -> None:
-        nonlocal asked
-        asked += 1
+        nonlocal tried
+        tried += 1
         everything = [*blocks, known]
         seconds, (low_s, high_s) = loaded.predict_s(everything), loaded.interval_s(everything)
         assert np.isfinite(high_s).all() and (low_s > 0).all()
@@ -74,8 +74,8 @@ def test_positive_and_finite_for_any_block_exact_on_rows(loaded: Estimator, proo
         assert (seconds[-1], low_s[-1], high_s[-1]) == (row.median_s, row.low_s, row.high_s)
 
     holds()
-    proof.show(f"{asked:,} sets of blocks of any size: positive, finite, measured rows to the last bit")
-    assert asked >= examples
+    proof.show(f"{tried:,} sets of blocks of any size: positive, finite, measured rows to the last bit")
+    assert tried >= examples
 
 
 @pytest.mark.parametrize("schema", [0, 1, 3, "2", None])

@@ -61,7 +61,7 @@ def test_local_is_any_host_and_the_unknown_none(tmp_path: Path) -> None:
     assert not any(is_this_host(name, tmp_path) for name in ("toaster", "pi4", "jetson", "laptop", "cloud"))
 
 
-def test_description_of_a_made_up_host(tmp_path: Path) -> None:
+def test_description_of_a_synthetic_host(tmp_path: Path) -> None:
     board(tmp_path, "Raspberry Pi 4 Model B")
     (tmp_path / "proc/meminfo").write_text("MemTotal:        3884264 kB\nMemFree: 1 kB\n")
     folder = tmp_path / "sys/devices/system/cpu/cpu0/cpufreq"

@@ -48,18 +48,18 @@ def quiet(line: str) -> None:
 
 
 def test_lines_before_and_after_are_told_once_each(tmp_path: Path) -> None:
-    still, lines, told = Host(tmp_path, raspberry_pi).read(), list[str](), set[str]()
+    still, lines, warned = Host(tmp_path, raspberry_pi).read(), list[str](), set[str]()
     still = replace(still, governor="ondemand")
     hot, hotter = replace(still, temperature_c=85.0), replace(still, temperature_c=86.0)
-    watch = HostMonitor(states(still, hot), lines.append, told)
+    watch = HostMonitor(states(still, hot), lines.append, warned)
     assert [line.partition(" is ")[0] for line in lines] == ["the governor"]
     watch.end()
     assert len(lines) == 2 and lines[1].startswith("the host is at 85 C")
-    # The next sitting of the same call: another number is no news.
-    HostMonitor(states(hotter, still), lines.append, told).end()
+    # The next job of the same call: another number is not a new warning.
+    HostMonitor(states(hotter, still), lines.append, warned).end()
     assert len(lines) == 2
     HostMonitor(states(hotter, still), lines.append, set()).end()
-    assert len(lines) == 4, "another call tells anew"
+    assert len(lines) == 4, "another call warns again"
 
 
 def test_without_a_reader_nothing_is_told_or_found(seconds: list[float]) -> None:
@@ -125,7 +125,7 @@ def test_faults_are_kept_once_each_in_order(seconds: list[float]) -> None:
     assert looked(watch, seconds, 5) == ("the host is at 91 C", "the host could not be monitored (OSError)")
 
 
-def test_clock_is_judged_against_the_first_look(tmp_path: Path, seconds: list[float]) -> None:
+def test_clock_is_compared_with_the_first_look(tmp_path: Path, seconds: list[float]) -> None:
     # The reading before keeps one core busy that later ones need not: its clock is no measure of theirs.
     host = Host(tmp_path, laptop)
     base = host.read()

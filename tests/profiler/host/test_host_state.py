@@ -30,7 +30,7 @@ from jmsnas.profiler.host.host_state import (
 )
 from jmsnas.profiler.host.sensors import CpuTicks, Throttling
 
-BLIND = "cannot tell whether the clock was steady"
+BLIND = "cannot determine whether the clock was steady"
 
 
 @pytest.fixture(params=BOARDS)
@@ -77,13 +77,13 @@ def test_governor_that_moves_the_clock(host: Host) -> None:
     assert "Run: sudo cpupower frequency-set -g performance" in line
 
 
-@pytest.mark.parametrize(("share", "said"), [(0.94, True), (0.96, False), (1.04, False), (1.06, True)])
-def test_clock_of_a_busy_core_moves(host: Host, share: float, said: bool) -> None:
+@pytest.mark.parametrize(("share", "expected"), [(0.94, True), (0.96, False), (1.04, False), (1.06, True)])
+def test_clock_of_a_busy_core_moves(host: Host, share: float, expected: bool) -> None:
     before = host.read()
     assert before.clocks_hz is not None
     write(host.root, {CLOCK % 0: int(before.clocks_hz["cpu0"] / 1000 * share)})
     lines = host_warnings(before, host.read())
-    assert bool(lines) == said
+    assert bool(lines) == expected
     assert all("the clock of cpu0, busy both times, went from" in line for line in lines)
 
 
@@ -100,7 +100,7 @@ def test_reading_of_an_idle_host_certifies_no_clock(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("board", "sign", "said"),
+    ("board", "sign", "expected"),
     [
         (raspberry_pi, {FIRMWARE: "50005"}, "under-voltage, throttled"),
         (raspberry_pi, {FIRMWARE: "20000"}, "clock capped"),  # came and went between the readings
@@ -109,12 +109,16 @@ def test_reading_of_an_idle_host_certifies_no_clock(tmp_path: Path) -> None:
         (laptop, {COUNT % 0: 9, COUNT % 1: 9}, "package_throttle_count rose by 2"),
     ],
 )
-def test_throttled_while_measuring(tmp_path: Path, board: Board, sign: dict[str, object], said: str) -> None:
+def test_throttled_while_measuring(
+    tmp_path: Path, board: Board, sign: dict[str, object], expected: str
+) -> None:
     host = Host(tmp_path, board)
     before = host.read()
     write(tmp_path, sign)
     line = host_warnings(before, host.read())[0]
-    assert line == (f"the host throttles ({said}): cool it or give it a stronger supply, then measure again")
+    assert line == (
+        f"the host throttles ({expected}): cool it or give it a stronger supply, then measure again"
+    )
 
 
 def test_throttling_long_ago_hides_a_later_one_on_a_pi_alone(tmp_path: Path) -> None:

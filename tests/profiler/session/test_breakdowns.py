@@ -91,11 +91,11 @@ def test_rows_of_this_host_in_eager_torch_get_their_stages(tmp_path: Path) -> No
 def test_refused_block_is_told_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPatch) -> None:
     # A shortcut that adds in place runs aten::add_, which torchprof's path does not show as an addition.
     monkeypatch.setattr("jmsnas.blocks.MBConv.forward", lambda self, x: self.layers(x).add_(x))
-    told: list[str] = []
-    assert [each.block for each in profile_breakdowns([SKIP, HEAD_BLOCK], runs=1, warn=told.append)] == [
+    reported: list[str] = []
+    assert [each.block for each in profile_breakdowns([SKIP, HEAD_BLOCK], runs=1, warn=reported.append)] == [
         HEAD_BLOCK
     ]
-    (line,) = told
+    (line,) = reported
     assert line.startswith(f"{SKIP} is left out of the breakdown: torchprof measured 0 additions")
     assert "\n" not in line
 

@@ -60,8 +60,10 @@ def test_rows_say_which_process_measured_them(tmp_path: Path, monkeypatch: pytes
     for _ in range(2):
         measure(tmp_path, SyntheticRunner())
     records = read_journal(journal_path(tmp_path / "local.parquet")).records
-    said = [record["process"] for record in records if "row" in record]
-    assert len(said) == 6 and len({*said[:3]}) == len({*said[3:]}) == 1 and len({*said}) == 2
+    processes = [record["process"] for record in records if "row" in record]
+    assert (
+        len(processes) == 6 and len({*processes[:3]}) == len({*processes[3:]}) == 1 and len({*processes}) == 2
+    )
 
 
 def test_block_that_fails_is_told_and_left_out(tmp_path: Path) -> None:
@@ -70,10 +72,10 @@ def test_block_that_fails_is_told_and_left_out(tmp_path: Path) -> None:
         on_event({"failed": 1, "why": "its process was ended by SIGSEGV"})
         on_event({"row": 2, **asdict(a_measurement())})
 
-    told: list[str] = []
-    table = measure(tmp_path, runner, warn=told.append)
+    reported: list[str] = []
+    table = measure(tmp_path, runner, warn=reported.append)
     assert {row.block for row in table.rows} == {BLOCKS[0], BLOCKS[2]}
-    assert told == [
+    assert reported == [
         f"{BLOCKS[1]} cannot be measured in torch-t1-b1-f32: its process was ended by SIGSEGV. It is "
         "skipped; the other blocks are measured"
     ]

@@ -195,7 +195,7 @@ def test_worker_ends_when_its_caller_is_killed(tmp_path: Path) -> None:
 
 def alive(pid: int) -> bool:
     try:
-        # Where nobody waits for orphans it stays as a zombie, which runs no more.
+        # An orphan whose parent does not wait for it remains as a zombie.
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
         return False

@@ -10,12 +10,12 @@ from jmsnas.profiler.timing.energy import find_meter, measure_energy_j, measure_
 
 
 class Host:
-    """A made-up host: so many watts idle and more while a block runs, and time that passes by itself."""
+    """A synthetic host with idle power, more power while a block runs, and a clock that advances with it."""
 
     def __init__(self, idle_w: float, block_w: float, call_s: float, update_s: float = 1e-3) -> None:
         self.idle_w, self.block_w, self.call_s = idle_w, block_w, call_s
         self.now_s, self.joules, self.calls = 0.0, 0.0, 0
-        self.meter = EnergyMeter("made up", "all", update_s, lambda: self.joules)
+        self.meter = EnergyMeter("synthetic", "all", update_s, lambda: self.joules)
 
     def clock(self) -> float:
         return self.now_s
@@ -51,8 +51,8 @@ def test_net_joules_are_the_blocks_own_whatever_the_host_draws(
 ) -> None:
     host = Host(idle, block, call_s, update_s)
     found = host.net_j(seconds)
-    told = block > 2 * update_s / max(seconds, 20 * update_s) * (2 * idle + block)
-    assert found == pytest.approx(block * call_s, rel=1e-6) or (found is None and not told)
+    reported = block > 2 * update_s / max(seconds, 20 * update_s) * (2 * idle + block)
+    assert found == pytest.approx(block * call_s, rel=1e-6) or (found is None and not reported)
 
 
 @pytest.mark.parametrize("call_s", [1e-6, 2e-3, 3.0])
@@ -71,7 +71,7 @@ def test_slow_meter_is_read_over_more_time() -> None:
 
 @pytest.mark.parametrize("block_w", [0.0, -1.0, 0.03])
 def test_what_the_meter_cannot_tell_from_idle_is_none(block_w: float) -> None:
-    # Two readings of up to 1 ms age at 10 W: 0.02 J of doubt; the block's 0.03 W in 0.5 s are 0.015 J.
+    # Two readings of up to 1 ms age at 10 W: an error of 0.02 J; the block's 0.03 W in 0.5 s are 0.015 J.
     assert Host(10, block_w, 1e-3).net_j() is None
 
 

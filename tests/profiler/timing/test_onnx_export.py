@@ -61,9 +61,9 @@ def test_model_holds_its_own_block_only(models: list[bytes]) -> None:
 def test_second_time_comes_from_the_cache(cache: Path, models: list[bytes]) -> None:
     files = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
     assert len(files) == len(BLOCKS)
-    told: list[tuple[float, float]] = []
-    again = export_to_onnx(BLOCKS, 2, cache, 3, lambda done, total, what: told.append((done, total)))
-    assert again == models and told == [(8, 8)]
+    reported: list[tuple[float, float]] = []
+    again = export_to_onnx(BLOCKS, 2, cache, 3, lambda done, total, what: reported.append((done, total)))
+    assert again == models and reported == [(8, 8)]
     assert {path: path.stat().st_mtime_ns for path in cache.iterdir()} == files
 
 
@@ -92,12 +92,12 @@ def test_no_more_than_32_blocks_an_export_but_a_part_is_whole(
         return [str(subject).encode() for subject in of]
 
     monkeypatch.setattr(export_file, "_export", export)
-    told: list[float] = []
-    models = export_to_onnx(subjects, 1, tmp_path, progress=lambda done, of, what: told.append(done))
+    reported: list[float] = []
+    models = export_to_onnx(subjects, 1, tmp_path, progress=lambda done, of, what: reported.append(done))
     assert models == [str(subject).encode() for subject in subjects]
     assert exported == [32, 3, 40, 32, 6]
     # The short part is 3 blocks, 32 with 29 others: pieces of 32, 3, 1, 30 and 6 subjects.
-    assert told == [0, 32, 35, 36, 66, 72]
+    assert reported == [0, 32, 35, 36, 66, 72]
 
 
 def test_unwritable_cache(tmp_path: Path) -> None:

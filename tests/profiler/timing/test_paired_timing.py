@@ -212,7 +212,7 @@ def test_restless_host_does_not_hold_up_the_warm_up() -> None:
 
 
 def watched(host: Host, index: int, met: list[int]) -> TimedLoop:
-    """A block of 300 us that notes each time it is asked to run."""
+    """A block of 300 us that records each run."""
     spend = host.timed(3e-4)
     return lambda loops: (met.append(index), spend(loops))[1]
 
@@ -246,7 +246,7 @@ def test_who_watches_knows_which_block_runs() -> None:
         clocks=Clocks(host.clock),
         on_start=started.append,
     )
-    assert all(index == said for index, said in ran)
+    assert all(index == announced for index, announced in ran)
     # Once when it is calibrated, then before each of 40 samples.
     assert [started.count(index) for index in range(3)] == [41] * 3 and started[:3] == [0, 1, 2]
 
@@ -265,20 +265,20 @@ def test_nothing_to_measure() -> None:
 
 @pytest.mark.parametrize("finest", [0.01, 0.002])
 def test_progress_rises_to_the_end(finest: float) -> None:
-    host, told = Host(sigma=0.1), list[tuple[float, float]]()
+    host, reported = Host(sigma=0.1), list[tuple[float, float]]()
     measure(
         [host.timed(1e-4)] * 3,
         [host.timed(1e-4)],
         lambda index, m: None,
         TimingConfig(budget_s=1.0, finest=finest),
-        progress=lambda done, total, what: told.append((done, total)),
+        progress=lambda done, total, what: reported.append((done, total)),
         clocks=Clocks(host.clock),
     )
-    done = [done for done, _ in told]
-    assert told[-1] == (3, 3) and min(done) >= 0 and done == sorted(done)
+    done = [done for done, _ in reported]
+    assert reported[-1] == (3, 3) and min(done) >= 0 and done == sorted(done)
 
 
-def test_standing_clock_is_refused() -> None:
+def test_stopped_clock_is_refused() -> None:
     still = wall_clock(lambda: None, lambda: 5)
     with pytest.raises(
         MeasurementError, match=r"moved by 0 s over 1 calls: expected more than 0\. Check the"

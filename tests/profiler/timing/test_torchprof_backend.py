@@ -45,7 +45,7 @@ STAGES = {
 
 
 class Odd(nn.Module):
-    """Counts its runs; has a layer that runs twice, and one that runs if asked to; may raise at the end."""
+    """Counts its runs; has a layer that runs twice, and one that runs optionally; may raise at the end."""
 
     def __init__(self, both: bool = True, error: Exception | None = None) -> None:
         super().__init__()
