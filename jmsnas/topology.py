@@ -5,7 +5,8 @@ C is the set of devices in series, T the tree (its root r and the children of r,
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -177,7 +178,7 @@ def topology_from_toml(table: Mapping[str, Any], where: str) -> Topology:
     """Make a topology from a TOML document; docs/files.md lists its keys. Raises TopologyError."""
     refuse_unknown_keys(table, TOPOLOGY_KEYS, where, TopologyError)
     tree = table.get("tree", {})
-    try:
+    with toml_errors(where):
         refuse_unknown_keys(tree, ("root", "children"), f"{where} [tree]", TopologyError)
         return Topology(
             name=str(table["name"]),
@@ -190,6 +191,13 @@ def topology_from_toml(table: Mapping[str, Any], where: str) -> Topology:
             fan_out=str(table.get("fan_out", "broadcast")),
             returns=bool(table.get("return", False)),
         )
+
+
+@contextmanager
+def toml_errors(where: str) -> Iterator[None]:
+    """Raise a missing key or a value of the wrong type as a TopologyError that names the file."""
+    try:
+        yield
     except KeyError as error:
         raise TopologyError(f"{where} lacks the key {error}") from error
     except (TypeError, ValueError, AttributeError) as error:

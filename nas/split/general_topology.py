@@ -16,6 +16,7 @@ from jmsnas.topology import (
     Topology,
     device_from_toml,
     link_from_toml,
+    toml_errors,
     topology_from_toml,
 )
 
@@ -54,13 +55,9 @@ def load_general_topology(name: str, user_folder: Path | None = None) -> General
     refuse_unknown_keys(table, TOPOLOGY_KEYS, where, TopologyError)
     if table.get("tree"):
         return general_topology(topology_from_toml(table, where))
-    try:
+    with toml_errors(where):
         devices = tuple(device_from_toml(entry, where) for entry in table["device"])
         links = tuple(link_from_toml(entry, where) for entry in table.get("link", ()))
-    except KeyError as error:
-        raise TopologyError(f"{where} lacks the key {error}") from error
-    except (TypeError, ValueError, AttributeError) as error:
-        raise TopologyError(f"{where} has a value of the wrong kind: {error}") from error
     names = [device.name for device in devices]
     if not names or len(set(names)) < len(names):
         raise TopologyError(f"{where} needs devices with different names, got {', '.join(names) or 'none'}")

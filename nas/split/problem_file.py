@@ -20,7 +20,7 @@ from jmsnas.files import read_toml, refuse_unknown_keys
 from jmsnas.nas.graph.fork_join import mesh_tree
 from jmsnas.nas.split.general_topology import GeneralTopology
 from jmsnas.nas.split.problem import SplitProblem
-from jmsnas.topology import Topology, device_from_toml, link_from_toml
+from jmsnas.topology import Topology, device_from_toml, link_from_toml, toml_errors
 from jmsnas.units import parse_bytes, parse_duration
 
 _MAX_BYTES = 1 << 24
@@ -184,13 +184,9 @@ def _problem(table: _Table, path: Path, given: GeneralTopology | None) -> SplitP
 
 
 def _own_topology(table: _Table, path: Path) -> GeneralTopology:
-    try:
+    with toml_errors(str(path)):
         devices = tuple(device_from_toml(entry, str(path)) for entry in table.device)
         links = tuple(link_from_toml(entry, str(path)) for entry in table.link or ())
-    except KeyError as error:
-        raise InputError(f"{path} lacks the key {error}: see docs/split.md") from error
-    except (TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path} has a value of the wrong kind: {error}") from error
     if table.tree is None:
         return GeneralTopology(devices, links)
     mesh = Topology(
