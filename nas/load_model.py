@@ -55,14 +55,14 @@ def load_model(
 
 
 def find_run_folder(workspace: Workspace, name: str) -> Path | None:
-    """Give the folder of the run a person names; None where the name is no run's."""
+    """Find the folder of a finished run by name or path; None where there is no such run."""
     if "/" in name:
         return None if name.endswith(".onnx") else Path(name)
     return workspace.run(name) if (workspace.folder / "runs" / name / "result.json").exists() else None
 
 
 def model_of_run(run: RunResult, size: int | None = None) -> Model:
-    """Give the derived architecture of a run as a model, at another input size if requested."""
+    """Make the model of a run's derived architecture, at another input size if given."""
     blocks, children = list(run.blocks), run.topology.children
     branches = sorted(
         [n - 1 for n in t.layers] for t in run.derived.terms if t.device in children and t.layers

@@ -7,6 +7,7 @@ Pure functions of arrays.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -74,6 +75,13 @@ class DeviceLimits:
     max_layers_M: IntArray
     budgets: tuple[ResourceBudget, ...] = ()
 
+    def first_start_L(self, m: int, N: int, stop_early: bool = False) -> IntArray:
+        """First cut from which device m may run up to each of N + 1 cuts, by layers and resources."""
+        first_L: IntArray = np.maximum(np.arange(N + 1) - self.max_layers_M[m], 0)
+        for budget in self.budgets:
+            first_L = np.maximum(first_L, budget.earliest_start(m, stop_early))
+        return first_L
+
 
 def policy_limits(policy: str, N: int, M: int) -> DeviceLimits:
     """Make the limits of a policy alone: `strict` at least one layer per device, the others none."""
@@ -99,6 +107,14 @@ def range_min(levels: list[FloatArray], first: IntArray, last: IntArray) -> Floa
         here = (level == k) & (length > 0)
         least[here] = np.minimum(values[first[here]], values[last[here] - (1 << k) + 1])
     return least
+
+
+class _Starts(NamedTuple):
+    """Seconds of arrival at each cut less the device's prefix sum, and first and last cut to start from."""
+
+    left_L: FloatArray
+    first_L: IntArray
+    last_L: IntArray
 
 
 def solve_chain(
@@ -139,16 +155,14 @@ def solve_chain(
     return_M = np.zeros(M) if return_M is None else return_M
     cuts = np.arange(N + 1)
     arrived_L = np.where(cuts == 0, 0.0, np.inf)
-    starts: list[tuple[FloatArray, IntArray, IntArray]] = []
+    starts: list[_Starts] = []
     ends_M = np.full(M, np.inf)
     for m in range(M):
         sums_L = np.concatenate([[0.0], np.cumsum(tau_NM[:, m])])
-        first_L = np.maximum(cuts - limits.max_layers_M[m], 0)
-        for budget in limits.budgets:
-            first_L = np.maximum(first_L, budget.earliest_start(m, stop_early))
+        first_L = limits.first_start_L(m, N, stop_early)
         last_L = cuts - least_M[m]
         left_L = arrived_L - sums_L
-        starts.append((left_L, first_L, last_L))
+        starts.append(_Starts(left_L, first_L, last_L))
         if first_L.any():
             done_L = range_min(range_min_table(left_L), first_L, last_L) + sums_L
         else:
@@ -164,9 +178,14 @@ def solve_chain(
             f"no split of {N} layers over {M} devices is allowed by policy {policy} and the devices' limits: "
             "loosen min_layers, max_layers, memory or energy, or use policy relay"
         )
-    found = [N] * (M - device)
-    for m in range(device, 0, -1):
-        left_L, first_L, last_L = starts[m]
-        window = left_L[first_L[found[0]] : last_L[found[0]] + 1]
-        found.insert(0, int(first_L[found[0]] + window.argmin()))
-    return float(ends_M[device]), Placement(tuple(found))
+    return float(ends_M[device]), Placement((*_trace_cuts(starts[: device + 1], N), *[N] * (M - device - 1)))
+
+
+def _trace_cuts(starts: list[_Starts], N: int) -> tuple[int, ...]:
+    """Trace the cuts back from the device on which layer N ends, the last in the list."""
+    cuts = [N]
+    for start in reversed(starts[1:]):
+        first = start.first_L[cuts[-1]]
+        window = start.left_L[first : start.last_L[cuts[-1]] + 1]
+        cuts.append(int(first + window.argmin()))
+    return tuple(reversed(cuts))

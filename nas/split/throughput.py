@@ -49,7 +49,7 @@ def solve_throughput(
     test = _PeriodTest(
         np.vstack([np.zeros((1, M)), np.cumsum(tau_NM, axis=0)]),
         np.vstack([epsilon_LM[:-1], np.zeros((1, M))]) if early else epsilon_LM,
-        np.stack([_first_start(limits, m, N, early) for m in range(M)], axis=1),
+        np.stack([limits.first_start_L(m, N, early) for m in range(M)], axis=1),
         np.maximum(limits.min_layers_M, 1 if policy == "strict" else 0),
     )
     period_s, lowest_s = chain_period(tau_NM, epsilon_LM, found, early), 0.0
@@ -98,14 +98,6 @@ def min_latency_within_period(
             f"no split of {N} layers over {M} devices takes an image every {period_s * 1e3:g} ms under the "
             f"policy {policy}: expected a longer period, faster devices or links"
         ) from None
-
-
-def _first_start(limits: DeviceLimits, m: int, N: int, early: bool) -> IntArray:
-    """First cut from which device m may run up to each cut, by its limits; (L,)."""
-    first_L: IntArray = np.maximum(np.arange(N + 1) - limits.max_layers_M[m], 0)
-    for budget in limits.budgets:
-        first_L = np.maximum(first_L, budget.earliest_start(m, early))
-    return first_L
 
 
 @dataclass(frozen=True, slots=True)
