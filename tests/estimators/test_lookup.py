@@ -41,16 +41,20 @@ def workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
 
 
 def test_a_table_is_fitted_once_and_loaded_after_that(workspace: Workspace) -> None:
-    told: list[str] = []
-    first = find_device_model(workspace, "pi4", progress=lambda done, total, what: told.append(what))
-    assert told and (first.estimator.key, first.setting, first.correction) == (RuntimeKey("torch"), "", None)
+    messages: list[str] = []
+    first = find_device_model(workspace, "pi4", progress=lambda done, total, what: messages.append(what))
+    assert messages and (first.estimator.key, first.setting, first.correction) == (
+        RuntimeKey("torch"),
+        "",
+        None,
+    )
     assert first.table == table() and set(first.layers) == {block.layer for block in BLOCKS}
-    told.clear()
-    again = find_device_model(workspace, "pi4", progress=lambda done, total, what: told.append(what))
-    assert not told and again.estimator.rows == first.estimator.rows
+    messages.clear()
+    again = find_device_model(workspace, "pi4", progress=lambda done, total, what: messages.append(what))
+    assert not messages and again.estimator.rows == first.estimator.rows
 
 
-def test_a_table_that_moved_on_is_fitted_anew(tmp_path: Path) -> None:
+def test_a_changed_table_is_fitted_again(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
     write_table(workspace.table("pi4"), table())
     first = find_device_model(workspace, "pi4")
@@ -59,24 +63,24 @@ def test_a_table_that_moved_on_is_fitted_anew(tmp_path: Path) -> None:
     assert find_device_model(workspace, "pi4").estimator.rows != first.estimator.rows
 
 
-def test_an_estimator_speaks_where_there_is_no_table(tmp_path: Path) -> None:
+def test_an_estimator_is_used_where_there_is_no_table(tmp_path: Path) -> None:
     write_table(tmp_path / "far.parquet", table())
     workspace = Workspace(tmp_path / "workspace")
     fit_tables(workspace, tables=[tmp_path / "far.parquet"])
-    basis = find_device_model(workspace, "pi4", "torch")
+    model = find_device_model(workspace, "pi4", "torch")
     assert (
-        not workspace.table("pi4").exists() and basis.table.rows == read_table(tmp_path / "far.parquet").rows
+        not workspace.table("pi4").exists() and model.table.rows == read_table(tmp_path / "far.parquet").rows
     )
 
 
-def test_a_published_table_speaks_with_all_its_geometries(workspace: Workspace) -> None:
-    basis = find_device_model(workspace, PUBLISHED)
-    assert basis.setting == "Some board, CPU, 2 threads, TensorFlow Lite"
-    assert len(basis.table.rows) == 9 and Layer(16, 24, 1, 14, 14) in basis.layers
-    assert basis.correction is None and basis.estimator.key.label == "onnxruntime-t2-b1-f32"
+def test_a_published_table_is_used_with_all_its_geometries(workspace: Workspace) -> None:
+    model = find_device_model(workspace, PUBLISHED)
+    assert model.setting == "Some board, CPU, 2 threads, TensorFlow Lite"
+    assert len(model.table.rows) == 9 and Layer(16, 24, 1, 14, 14) in model.layers
+    assert model.correction is None and model.estimator.key.label == "onnxruntime-t2-b1-f32"
 
 
-def test_the_key_is_the_one_asked_for(tmp_path: Path) -> None:
+def test_the_wanted_key_is_used(tmp_path: Path) -> None:
     workspace, keys = Workspace(tmp_path), (RuntimeKey(), RuntimeKey("torch"))
     write_table(workspace.table("pi4"), table(*keys))
     assert find_device_model(workspace, "pi4").estimator.key == RuntimeKey()
@@ -113,7 +117,7 @@ def test_what_is_unknown_is_one_line(workspace: Workspace) -> None:
         find_device_model(workspace, "pi4", label="../../x")
 
 
-def test_it_is_fitted_anew_where_the_table_moved_on(simulated_workspace: Workspace, tmp_path: Path) -> None:
+def test_it_is_fitted_again_where_the_table_changed(simulated_workspace: Workspace, tmp_path: Path) -> None:
     workspace = Workspace(Path(shutil.copytree(simulated_workspace.folder, tmp_path / "workspace")))
     table = read_table(workspace.table("pi4"))
     (key,) = table.keys
@@ -157,7 +161,7 @@ def test_the_one_key_of_a_published_device_answers_for_single_images(external: W
         external_folder(external, PUBLISHED, "torch")
 
 
-def test_what_was_published_comes_before_what_is_simulated(external: Workspace) -> None:
+def test_published_estimators_come_before_simulation(external: Workspace) -> None:
     own = external.estimator("pi4", RuntimeKey().label)
     assert external_folder(external, "pi4", "onnxruntime") == own
     assert external_estimators(external, "pi4", of_kind("simulated")) == {RuntimeKey().label: own}
@@ -165,7 +169,7 @@ def test_what_was_published_comes_before_what_is_simulated(external: Workspace) 
     assert external_folder(external, "pi4", "torch") is None
 
 
-def test_what_was_measured_here_speaks_for_itself(external: Workspace) -> None:
+def test_a_measured_table_is_used_itself(external: Workspace) -> None:
     assert (
         external_estimators(external, "pi4", of_kind("measured"))
         == external_estimators(external, "pi4", of_kind("imported"))
@@ -185,7 +189,7 @@ def test_a_simulated_estimator_gives_way_to_a_new_simulation(tmp_path: Path) -> 
     )
 
 
-def test_nothing_is_there(external: Workspace) -> None:
+def test_devices_without_external_estimators(external: Workspace) -> None:
     assert (
         external_folder(external, "cloud", "onnxruntime") is external_folder(external, "new", "torch") is None
     )

@@ -23,7 +23,7 @@ LINE = SumCorrection(2.0, 1e-4, parts=5, gap=0.1, error=0.05)
 
 
 @pytest.fixture(scope="module")
-def basis(tmp_path_factory: pytest.TempPathFactory) -> DeviceModel:
+def model(tmp_path_factory: pytest.TempPathFactory) -> DeviceModel:
     """Of a published table; a record without an interval stands for KNOWN, and one with for the next."""
     folder = tmp_path_factory.mktemp("prediction")
     rows = [*records(18)]
@@ -33,15 +33,15 @@ def basis(tmp_path_factory: pytest.TempPathFactory) -> DeviceModel:
     return find_device_model(place, "some-board-cpu-2-threads")
 
 
-def test_a_row_answers_for_itself(basis: DeviceModel) -> None:
-    (found,) = predict_blocks(basis, [KNOWN])
+def test_a_measured_row_is_returned(model: DeviceModel) -> None:
+    (found,) = predict_blocks(model, [KNOWN])
     assert found.kind == "imported" and found.from_row and not found.extrapolated
     assert found.row and found.latency_s == found.row.median_s == found.low_s == found.high_s
     assert found.nearest == KNOWN.layer
 
 
-def test_a_row_with_an_interval_gives_it(basis: DeviceModel) -> None:
-    (found,) = predict_blocks(basis, [Block(Candidate(5, 6), Layer(16, 24, 1, 7, 7))])
+def test_a_row_with_an_interval_gives_it(model: DeviceModel) -> None:
+    (found,) = predict_blocks(model, [Block(Candidate(5, 6), Layer(16, 24, 1, 7, 7))])
     # 0.01 ms over sqrt(100), times 1.96
     share = 1.96e-6 / found.latency_s
     assert (found.low_s, found.high_s) == pytest.approx(
@@ -50,10 +50,10 @@ def test_a_row_with_an_interval_gives_it(basis: DeviceModel) -> None:
 
 
 def test_other_blocks_are_predicted_and_far_ones_extrapolated_with_a_wider_interval(
-    basis: DeviceModel,
+    model: DeviceModel,
 ) -> None:
     new, far, identity, stem = predict_blocks(
-        basis,
+        model,
         [NEW, FAR, Block(IDENTITY, Layer(24, 24, 1, 7, 7)), Block(STEM, Layer(16, 16, 2, 14, 14, "stem"))],
     )
     assert (new.kind, new.row, new.from_row) == ("predicted", None, False)
@@ -64,22 +64,22 @@ def test_other_blocks_are_predicted_and_far_ones_extrapolated_with_a_wider_inter
     assert identity.kind == stem.kind == "extrapolated"
 
 
-def test_a_row_in_too_much_doubt_does_not_answer(basis: DeviceModel) -> None:
-    table = replace(basis.table, rows=(replace(basis.table.rows[0], trust="red"), *basis.table.rows[1:]))
-    rows = {block: row for block, row in basis.estimator.rows.items() if block != KNOWN}
-    doubted = replace(basis, table=table, estimator=replace(basis.estimator, rows=rows))
-    (found,) = predict_blocks(doubted, [KNOWN])
+def test_a_too_uncertain_row_is_not_used(model: DeviceModel) -> None:
+    table = replace(model.table, rows=(replace(model.table.rows[0], trust="red"), *model.table.rows[1:]))
+    rows = {block: row for block, row in model.estimator.rows.items() if block != KNOWN}
+    uncertain = replace(model, table=table, estimator=replace(model.estimator, rows=rows))
+    (found,) = predict_blocks(uncertain, [KNOWN])
     assert found.kind == "predicted" and found.row and found.row.trust == "red" and not found.from_row
 
 
-def test_the_order_of_blocks_is_kept_and_none_are_none(basis: DeviceModel) -> None:
-    found = predict_blocks(basis, [NEW, KNOWN, FAR, KNOWN])
+def test_the_order_of_blocks_is_kept_and_none_are_none(model: DeviceModel) -> None:
+    found = predict_blocks(model, [NEW, KNOWN, FAR, KNOWN])
     assert [each.block for each in found] == [NEW, KNOWN, FAR, KNOWN]
-    assert predict_blocks(basis, []) == ()
+    assert predict_blocks(model, []) == ()
 
 
-def test_a_part_is_the_sum_of_its_blocks_and_of_their_bounds(basis: DeviceModel) -> None:
-    total = predict_part(basis, Part((KNOWN, AFTER)))
+def test_a_part_is_the_sum_of_its_blocks_and_of_their_bounds(model: DeviceModel) -> None:
+    total = predict_part(model, Part((KNOWN, AFTER)))
     first, second = total.blocks
     assert total.sum_s == pytest.approx(first.latency_s + second.latency_s)
     assert (total.low_s, total.high_s) == pytest.approx(
@@ -88,12 +88,12 @@ def test_a_part_is_the_sum_of_its_blocks_and_of_their_bounds(basis: DeviceModel)
     assert (total.corrected, total.row) == (None, None)
 
 
-def test_whole_networks_correct_a_sum(basis: DeviceModel) -> None:
+def test_whole_networks_correct_a_sum(model: DeviceModel) -> None:
     part = Part((KNOWN, AFTER))
     whole = replace(a_row(part), median_s=3e-4, low_s=2e-4, high_s=4e-4)
     assert isinstance(whole, PartRow)
     with_parts = replace(
-        basis, table=replace(basis.table, device="local", rows=(), parts=(whole,)), correction=LINE
+        model, table=replace(model.table, device="local", rows=(), parts=(whole,)), correction=LINE
     )
     total = predict_part(with_parts, part)
     assert total.row == whole and total.corrected

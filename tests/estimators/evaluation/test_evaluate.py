@@ -83,11 +83,11 @@ def test_a_way_of_ones_own() -> None:
     assert again == replace(found, fit_s=again.fit_s)
 
 
-def test_progress_is_told() -> None:
-    told: list[float] = []
+def test_progress_is_reported() -> None:
+    messages: list[float] = []
     some = BLOCKS[::13]
-    evaluate(some, np.linspace(1e-4, 2e-4, len(some)), progress=lambda n, all, what: told.append(n / all))
-    assert told == sorted(told) and told[0] == 0 and max(told) < 1
+    evaluate(some, np.linspace(1e-4, 2e-4, len(some)), progress=lambda n, all, what: messages.append(n / all))
+    assert messages == sorted(messages) and messages[0] == 0 and max(messages) < 1
 
 
 def test_too_few_geometries_are_refused() -> None:
@@ -99,7 +99,7 @@ def test_too_few_geometries_are_refused() -> None:
         evaluate([], np.array([]))
 
 
-def test_ways_that_teach_nothing_are_left_out() -> None:
+def test_splits_with_one_training_geometry_are_skipped() -> None:
     # 32 rows of three geometries and two pairs of channels: without the first pair one geometry is left.
     X, some = table()[:32], BLOCKS[:32]
     assert [split.split for split in evaluate(some, noisy_s(X, 0.05)).splits] == [

@@ -39,10 +39,10 @@ def test_noise_weighs_where_models_are_fitted() -> None:
     assert (weighted["line over MACs"] == unweighted["line over MACs"]).all()
 
 
-def test_progress_is_told() -> None:
-    told: list[tuple[float, float]] = []
-    predict_held_out(group_folds(X)[:2], ROWS, 0, lambda done, total, what: told.append((done, total)))
-    assert told == [(0, 2), (1, 2)]
+def test_progress_is_reported() -> None:
+    messages: list[tuple[float, float]] = []
+    predict_held_out(group_folds(X)[:2], ROWS, 0, lambda done, total, what: messages.append((done, total)))
+    assert messages == [(0, 2), (1, 2)]
 
 
 def test_a_fold_of_one_geometry_is_refused() -> None:

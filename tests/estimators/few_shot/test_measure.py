@@ -34,7 +34,7 @@ class Bench:
     trust: tuple[str, str] = ("green", "")
     refused: frozenset[Block] = frozenset()
     rows: dict[tuple[RuntimeKey, BlockOrPart], AnyRow] = field(default_factory=dict)
-    asked: list[tuple[tuple[BlockOrPart, ...], float | None]] = field(default_factory=list)
+    requests: list[tuple[tuple[BlockOrPart, ...], float | None]] = field(default_factory=list)
     now_s: float = 0.0
 
     def seconds(self, subject: BlockOrPart) -> float:
@@ -46,7 +46,7 @@ class Bench:
     def __call__(
         self, subjects: Sequence[BlockOrPart], keys: Sequence[RuntimeKey], budget_s: float | None
     ) -> ProfileResult:
-        self.asked.append((tuple(subjects), budget_s))
+        self.requests.append((tuple(subjects), budget_s))
         self.now_s += 10.0
         for subject in subjects:
             if subject not in self.refused:
@@ -78,15 +78,15 @@ def measured(
     return results
 
 
-def test_first_blocks_are_measured_fitted_and_judged(tmp_path: Path) -> None:
+def test_first_blocks_are_measured_fitted_and_evaluated(tmp_path: Path) -> None:
     bench, plan = Bench(), few(7)
     first, second = measured(tmp_path, bench, plan, 30.0, (KEY, RuntimeKey()))
-    assert bench.asked == [((*plan.order[:7], *PARTS), 30.0)]
+    assert bench.requests == [((*plan.order[:7], *PARTS), 30.0)]
     assert (first.key, second.key) == (KEY, RuntimeKey())
     assert (first.rows, first.left, first.reached, first.why) == (7, len(POOL) - 7, None, "")
     assert first.geometries == len({block.layer for block in plan.order[:7]})
     assert first.doubt > 0 and first.margin >= 0
-    # Stem and head are measured: how well they would have been known is not asked.
+    # Stem and head are measured: their errors no longer matter.
     assert {block.layer.role for block in POOL if block not in plan.order[:7]} == {"block"}
     pairs = load_estimator(first.folder).evaluation.pairs
     errors = [abs(p.predicted_s / p.measured_s - 1) for p in pairs if p.block.startswith("mb_")]
@@ -101,14 +101,14 @@ def test_goes_on_until_the_error_is_reached(tmp_path: Path) -> None:
     assert result.reached and result.why == "5 % is reached" and result.mape <= 0.05
     assert 6 < result.rows < len(plan.order)
     # 4 more at a time while a quarter of what is known is less.
-    sizes = [len(subjects) for subjects, _ in bench.asked]
+    sizes = [len(subjects) for subjects, _ in bench.requests]
     assert sizes == [6 + 3, *[4] * (len(sizes) - 1)] and len(sizes) > 1
-    assert [block for subjects, _ in bench.asked for block in subjects if isinstance(block, Block)] == [
+    assert [block for subjects, _ in bench.requests for block in subjects if isinstance(block, Block)] == [
         *plan.order[: result.rows]
     ]
     # Again: nothing is measured that is there.
     again = Bench(rows=bench.rows)
-    assert measured(tmp_path, again, plan) == (result,) and len(again.asked) == 1
+    assert measured(tmp_path, again, plan) == (result,) and len(again.requests) == 1
 
 
 def test_all_are_measured_and_it_is_not_enough(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_all_are_measured_and_it_is_not_enough(tmp_path: Path) -> None:
     (result,) = measured(tmp_path, bench, few(6, 0.01))
     assert result.reached is False and result.left == 0
     assert result.why.startswith("all 9 blocks to choose from are measured: add blocks with a larger")
-    assert result.why.endswith("as in --off-grid 18") and [len(of) for of, _ in bench.asked] == [6 + 3, 3]
+    assert result.why.endswith("as in --off-grid 18") and [len(of) for of, _ in bench.requests] == [6 + 3, 3]
 
 
 def test_blocks_that_cannot_be_measured_end_it(tmp_path: Path) -> None:
@@ -124,35 +124,35 @@ def test_blocks_that_cannot_be_measured_end_it(tmp_path: Path) -> None:
     bench = Bench(spread=0.4, refused=frozenset(plan.order[3:4]))
     (result,) = measured(tmp_path, bench, plan)
     assert result.why == "1 of 9 blocks could not be measured, all others are" and result.left == 1
-    assert len({block for subjects, _ in bench.asked for block in subjects}) == 9 + 3
+    assert len({block for subjects, _ in bench.requests for block in subjects}) == 9 + 3
 
 
 def test_budget_ends_it(tmp_path: Path) -> None:
     bench = Bench(spread=0.4)
     (result,) = measured(tmp_path, bench, few(5, 0.01, SPACE.blocks()[::4]), budget_s=12.0)
     # 8 subjects take 1.1 * 0.6 * 8 = 5.3 s at most, 4 blocks 2.6 s: more than the 2 s that 10 s leave.
-    assert [budget_s for _, budget_s in bench.asked] == [None, pytest.approx(2.0)]
+    assert [budget_s for _, budget_s in bench.requests] == [None, pytest.approx(2.0)]
     assert result.reached is False and result.why == "the budget is used up: the same command continues"
 
 
-def test_no_model_is_better_than_the_rows_it_is_judged_by(tmp_path: Path) -> None:
+def test_no_estimator_is_better_than_the_noise_of_its_rows(tmp_path: Path) -> None:
     bench = Bench(spread=0.4, half_width=0.1)
     (result,) = measured(tmp_path, bench, few(7, 0.03))
     # A half width of 10 % is a standard deviation of 5.1 %, and 4.1 % off in the mean of a normal law.
     assert (
         result.why.startswith("the mean error of the measurements themselves is 4.1%")
-        and len(bench.asked) == 1
+        and len(bench.requests) == 1
     )
 
 
-def test_rows_that_were_disturbed_are_no_judge(tmp_path: Path) -> None:
+def test_disturbed_rows_cannot_check_an_error(tmp_path: Path) -> None:
     bench = Bench(spread=0.4, trust=("red", "something else held its core"))
     (result,) = measured(tmp_path, bench, few(7, 0.03))
     assert result.why == (
         "7 of 7 rows are marked red (as: something else held its core), too uncertain to check "
         "an error of 3 %: end other programs, and the same command measures them again"
     )
-    assert result.reached is False and len(bench.asked) == 1
+    assert result.reached is False and len(bench.requests) == 1
 
 
 def test_cross_validated_error_is_that_of_the_evaluation(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from jmsnas.space_file import load_space
 PLAN = make_profile_plan(load_space("digits"), off_grid=4, parts=3)
 
 
-def test_blocks_in_teaching_order_and_all_parts() -> None:
+def test_blocks_in_informative_order_and_all_parts() -> None:
     few = make_few_shot_plan(PLAN, 20)
     assert few.order == informative_order([*PLAN.groups[0][1], *PLAN.groups[1][1]])  # type: ignore[list-item]
     assert few.parts == PLAN.groups[2][1]
@@ -26,7 +26,7 @@ def test_shown_as_a_plan() -> None:
     assert len(make_few_shot_plan(make_profile_plan(load_space("digits"))).as_plan.groups) == 1
 
 
-def test_twenty_unless_said_and_never_more_than_there_are() -> None:
+def test_twenty_by_default_and_never_more_than_there_are() -> None:
     few = make_few_shot_plan(PLAN, until_percent=5)
     assert (few.blocks, few.until_mape) == (20, 0.05)
     assert len(make_few_shot_plan(PLAN, 500).initial) == 57 + 3

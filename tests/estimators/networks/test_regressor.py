@@ -52,7 +52,7 @@ def test_the_more_networks_the_better() -> None:
 def test_the_seconds_of_a_block_are_found() -> None:
     block_s = true_s(np.eye(len(KINDS.layer))) - 1e-4
     computes = KINDS.work.any(axis=1)
-    # An offset and what all blocks of a layer take cannot be told apart: they go together, not are equal.
+    # An offset and what all blocks of a layer take cannot be separated: they go together, not are equal.
     assert np.corrcoef(learned().block_s_[computes], block_s[computes])[0, 1] > 0.9
     assert set(learned().scales_) == set(SCALES) and min(learned().scales_.values()) > 0
 
@@ -69,8 +69,8 @@ def test_runs_that_are_slow_now_and_then_count() -> None:
     seen = networks(100, 0)
     measured_s = true_s(seen) * (1 + 0.2 * (np.arange(100) % 4 == 0))
     unseen = networks(300, 1)
-    said = NetworkRegressor(KINDS).fit(seen, measured_s).predict(unseen) / true_s(unseen)
-    assert 1.02 < said.mean() < 1.06
+    ratio = NetworkRegressor(KINDS).fit(seen, measured_s).predict(unseen) / true_s(unseen)
+    assert 1.02 < ratio.mean() < 1.06
 
 
 def test_seed_and_scale_change_nothing_that_matters() -> None:

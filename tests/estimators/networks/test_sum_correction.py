@@ -79,12 +79,12 @@ def test_correction_of_a_table(tmp_path: Path) -> None:
     some = LatencyTable("pi4", lacking, table.environments, tuple(rows))
     assert table_correction(some) is None
     # Where U(.) answers for what lacks a row, all four parts count.
-    asked: list[list[Block]] = []
+    inputs: list[list[Block]] = []
 
     def predict_s(blocks: Sequence[Block]) -> np.ndarray:
-        asked.append([*blocks])
+        inputs.append([*blocks])
         return np.array([median_s[block] for block in blocks])
 
     line = table_correction(some, predict_s)
     assert line and (line.parts, line.slope) == (4, pytest.approx(0.5))
-    assert asked == [[parts[0].blocks[-1]]]
+    assert inputs == [[parts[0].blocks[-1]]]

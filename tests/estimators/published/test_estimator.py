@@ -54,7 +54,7 @@ def test_it_is_fitted_to_every_block_and_knows_who_it_is(stored: tuple[Estimator
     assert is_published(folder) and not is_published(folder / "elsewhere")
 
 
-def test_rows_that_are_blocks_of_ours_answer_unless_something_speaks_against_them(
+def test_rows_of_our_blocks_are_used_unless_the_gate_finds_errors(
     stored: tuple[Estimator, Path],
 ) -> None:
     estimator, _ = stored
@@ -95,7 +95,7 @@ def test_the_rows_that_are_blocks_of_ours(tmp_path: Path) -> None:
     assert [row.trust for row in table.rows].count("red") == 1
 
 
-def test_rows_the_gate_speaks_against_are_red(tmp_path: Path) -> None:
+def test_rows_with_gate_errors_are_red(tmp_path: Path) -> None:
     rows = records(15)
     rows[4]["latency_ms"] *= 1000
     table = published_table(rows_of(tmp_path, rows))

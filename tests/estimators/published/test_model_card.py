@@ -6,7 +6,7 @@ from jmsnas.estimators.published.estimator import fit_published
 from jmsnas.estimators.published.table import read_published
 
 
-def test_a_card_says_whose_figures_they_are(tmp_path: Path) -> None:
+def test_a_card_names_its_sources(tmp_path: Path) -> None:
     rows = [
         *records(3),
         a_record(op="pool_fc"),

@@ -21,8 +21,8 @@ def at(c: int, out: int, size: int, k: int = 3, e: int = 3) -> np.ndarray:
 
 def test_levels_are_known_geometry_new_geometry_new_channels() -> None:
     seen = training_range(np.concatenate([at(8, 8, 4), at(8, 16, 4)]))
-    asked = np.concatenate([at(8, 8, 4, k=5), at(8, 8, 8), at(16, 8, 4), at(8, 16, 4)])
-    assert [LEVELS[n] for n in seen.level(asked)] == [
+    inputs = np.concatenate([at(8, 8, 4, k=5), at(8, 8, 8), at(16, 8, 4), at(8, 16, 4)])
+    assert [LEVELS[n] for n in seen.level(inputs)] == [
         "known geometry", "new geometry", "new channels", "known geometry"
     ]  # fmt: skip
 

@@ -52,7 +52,7 @@ def test_no_folds_of_nothing() -> None:
     assert group_folds(table()[:0]) == [] and group_folds(table()[:3]) == []
 
 
-def test_few_rows_see_as_many_as_said() -> None:
+def test_few_row_folds_have_the_given_training_size() -> None:
     found = few_row_folds(table(), 20, 3)
     assert [(len(seen), len(unseen)) for seen, unseen in found] == [(20, 94)] * 3
     assert len({tuple(seen) for seen, _ in found}) == 3
@@ -71,7 +71,7 @@ def test_draws_of_one_geometry_are_left_out() -> None:
     assert 0 < len(found) < 50 and all(9 in seen for seen, _ in found)
 
 
-def test_folds_that_leave_one_geometry_to_learn_from_teach_nothing() -> None:
+def test_folds_with_one_training_geometry_cannot_be_fitted() -> None:
     # 19 rows of two geometries: each in turn is all that is left.
     assert not can_fit(table()[:26], group_folds(table()[:26]))
     assert not can_fit(table(), [])

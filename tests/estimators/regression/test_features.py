@@ -84,7 +84,7 @@ def test_a_separable_convolution_has_no_expand_stage() -> None:
     assert (found["expand_macs"], found["depthwise_macs"], found["project_macs"]) == (0, 144, 128)
 
 
-def test_every_mac_and_parameter_of_a_space_is_told() -> None:
+def test_every_mac_and_parameter_of_a_space_is_counted() -> None:
     mobilenets = tuple(block for name in NAMES for block in mobilenet(name, width=0.5).blocks)
     blocks = load_space("imagenet").blocks() + mobilenets
     found = features(blocks)

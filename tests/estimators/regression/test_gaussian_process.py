@@ -24,9 +24,9 @@ def test_one_row_worked_by_hand() -> None:
 def test_it_is_the_process_of_scikit_learn() -> None:
     kernel = ConstantKernel(1.0) * Matern([2.0, 4.0, 8.0], nu=2.5) + WhiteKernel(0.01)
     theirs = GaussianProcessRegressor(kernel, optimizer=None).fit(Z, Y)
-    asked = np.random.default_rng(1).standard_normal((130, 3))
+    inputs = np.random.default_rng(1).standard_normal((130, 3))
     ours = fit_gaussian_process(Z, Y, EXACT, THETA)
-    assert ours.predict(asked) == pytest.approx(theirs.predict(asked), abs=1e-6)
+    assert ours.predict(inputs) == pytest.approx(theirs.predict(inputs), abs=1e-6)
     # The two drop different constants: n / 2 log(2 pi).
     value, slope = gaussian._minus_log_evidence(THETA, Z, Y, EXACT)
     kernel_theta = np.log([1.0, 2.0, 4.0, 8.0, 0.01])
@@ -58,15 +58,17 @@ def test_a_row_that_the_others_contradict_is_not_followed() -> None:
     assert np.abs(fit_gaussian_process(Z, wrong, EXACT, THETA).predict(Z) - clean).max() < 0.1
 
 
-def test_rows_known_badly_say_less() -> None:
+def test_noisy_rows_weigh_less() -> None:
     wrong, variance = Y.copy(), EXACT.copy()
     wrong[::4] += 0.3
     variance[::4] = 1.0
-    told, untold = (fit_gaussian_process(Z, wrong, known, THETA).predict(Z) for known in (variance, EXACT))
-    assert np.abs(told - Y)[1::4].mean() < 0.5 * np.abs(untold - Y)[1::4].mean()
+    weighted, unweighted = (
+        fit_gaussian_process(Z, wrong, known, THETA).predict(Z) for known in (variance, EXACT)
+    )
+    assert np.abs(weighted - Y)[1::4].mean() < 0.5 * np.abs(unweighted - Y)[1::4].mean()
 
 
-def test_far_from_all_rows_it_says_nothing() -> None:
+def test_far_from_all_rows_the_prediction_is_the_mean() -> None:
     assert fit_gaussian_process(Z, Y, EXACT, THETA).predict(np.full((1, 3), 1e3)) == pytest.approx([0.0])
     assert fit_gaussian_process(Z, Y, EXACT, THETA).predict(Z[:0]).shape == (0,)
 

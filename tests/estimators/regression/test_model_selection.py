@@ -63,14 +63,14 @@ def test_an_exact_roofline_leaves_nothing_to_try_and_is_recovered() -> None:
     assert np.abs(fit.predict_s(table) / exact_s(table) - 1).max() < 1e-6
 
 
-def test_few_rows_are_not_asked_for_a_residual() -> None:
+def test_few_rows_get_no_residual_model() -> None:
     some = np.arange(0, len(X), 13)[:9]
     choice, _ = select_model(TrainingRows(X[some], bent_s(X[some])))
     assert [models for models, _ in choice.mapes] == [()]
 
 
 @pytest.mark.parametrize("models", [(), ("kernel_ridge",), ("boosting", "gaussian_process")])
-def test_models_that_are_asked_for_are_taken(models: tuple[str, ...]) -> None:
+def test_given_models_are_used(models: tuple[str, ...]) -> None:
     some = slice(0, None, 4)
     choice, fit = select_model(TrainingRows(X[some], noisy_s(X[some], 0.05)), residual=models)
     assert choice.residual == fit.residual.names == models and choice.share == fit.residual.share == 1
@@ -104,20 +104,20 @@ def test_blocks_that_do_no_work_have_a_rule_of_their_own() -> None:
 
 def test_errors_of_blocks_that_do_no_work_count_nowhere() -> None:
     idle = X[:, columns(["identity"])[0]] > 0
-    strange_s = np.where(idle, np.geomspace(1e-9, 1, len(X)), noisy_s(X, 0.02))
-    choice, _ = select_model(TrainingRows(X, strange_s))
+    outlier_s = np.where(idle, np.geomspace(1e-9, 1, len(X)), noisy_s(X, 0.02))
+    choice, _ = select_model(TrainingRows(X, outlier_s))
     assert dict(choice.mapes)[()] < 0.05 and max(map(max, choice.log_errors)) < 0.5
     # Where there are no others they are all there is.
     assert select_model(TrainingRows(X[idle], np.linspace(1e-6, 2e-6, int(idle.sum()))))[0].mapes[0][1] > 0.1
 
 
-def test_rows_can_be_taken_apart() -> None:
+def test_rows_are_selected_with_their_noise() -> None:
     rows = TrainingRows(X, exact_s(X), np.arange(len(X)) / 100)
-    some = rows.part(np.array([3, 1]))
+    some = rows.select(np.array([3, 1]))
     assert (
         np.array_equal(some.X, X[[3, 1]]) and some.noise is not None and some.noise.tolist() == [0.03, 0.01]
     )
-    assert TrainingRows(X, exact_s(X)).part(np.array([3])).noise is None
+    assert TrainingRows(X, exact_s(X)).select(np.array([3])).noise is None
 
 
 def test_the_same_seed_makes_the_same_choice() -> None:

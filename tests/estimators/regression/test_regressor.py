@@ -69,7 +69,7 @@ def test_the_interval_is_the_conformal_margin_of_its_level() -> None:
     assert high_s[0] / low_s[0] == pytest.approx(math.exp(2 * 0.33))
 
 
-def test_the_interval_holds_what_it_says_on_geometries_never_seen() -> None:
+def test_the_interval_has_its_coverage_on_new_geometries() -> None:
     measured_s = noisy_s(table(), 0.08, seed=5)
     unseen = np.isin(group_ids(table()), [0, 3, 6, 9])
     found = LatencyRegressor().fit(table()[~unseen], measured_s[~unseen])
@@ -78,7 +78,7 @@ def test_the_interval_holds_what_it_says_on_geometries_never_seen() -> None:
     assert 0.8 <= held <= 1.0
 
 
-def test_far_from_the_table_it_says_so_and_widens() -> None:
+def test_outside_the_training_range_the_interval_widens() -> None:
     X = features([Block.parse(f"mb_k3_e3 16->16 {size}x{size}") for size in (8, 16, 64)])
     assert bent().extrapolated(X).tolist() == [False, True, True]
     low_s, high_s = bent().predict_interval(X)
@@ -134,10 +134,10 @@ def test_numbers_that_are_none_are_refused(wrong: float) -> None:
         bent().predict(np.full((1, len(FEATURES)), wrong))
 
 
-def test_nothing_is_said_before_a_fit() -> None:
-    for say in ("predict", "predict_interval", "roofline_s", "outside"):
+def test_nothing_is_predicted_before_a_fit() -> None:
+    for method in ("predict", "predict_interval", "roofline_s", "extrapolated"):
         with pytest.raises(NotFittedError, match="not fitted yet"):
-            getattr(LatencyRegressor(), say)(table())
+            getattr(LatencyRegressor(), method)(table())
 
 
 def test_rows_known_badly_are_not_followed() -> None:
@@ -151,8 +151,8 @@ def test_rows_known_badly_are_not_followed() -> None:
     measured_s[bad] *= np.exp(0.5 * generator.standard_normal(len(bad)))
     noise = np.zeros(len(blocks))
     noise[bad] = 0.5
-    told, untold = (LatencyRegressor().fit(X, measured_s, n).predict(X) for n in (noise, None))
-    errors = [float(np.abs(predicted / true_s - 1).mean()) for predicted in (told, untold)]
+    weighted, unweighted = (LatencyRegressor().fit(X, measured_s, n).predict(X) for n in (noise, None))
+    errors = [float(np.abs(predicted / true_s - 1).mean()) for predicted in (weighted, unweighted)]
     assert errors[0] < 0.5 * errors[1]
 
 
@@ -167,7 +167,7 @@ class AnyTable(LatencyRegressor):
         return found
 
 
-# One check is left out: that of array APIs, which scipy has to be told to speak.
+# One check is left out: that of array APIs, which scipy supports only by a setting.
 def test_scikit_learn_finds_no_fault() -> None:
     checked = check_estimator(AnyTable(residual="kernel_ridge"), on_skip=None)
     assert {result["check_name"] for result in checked if result["status"] != "passed"} <= {

@@ -73,7 +73,7 @@ def test_known_lengths_are_not_searched_again() -> None:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_rows_known_badly_say_less(name: str) -> None:
+def test_noisy_rows_weigh_less(name: str) -> None:
     wrong, noise = SLOW_S.copy(), np.zeros(len(X))
     wrong[::5] *= 1.5
     noise[::5] = 0.5
@@ -93,6 +93,6 @@ def test_rows_all_alike_need_no_correction() -> None:
         ) == pytest.approx(0, abs=1e-12)
 
 
-def test_named_for_people() -> None:
+def test_model_names_for_printing() -> None:
     assert model_names(["boosting"]) == "boosted trees"
     assert model_names(tuple(MODELS)) == "mean of kernel ridge, boosted trees and Gaussian process"

@@ -24,7 +24,7 @@ KEY = RuntimeKey()
 OTHER = [Block(Candidate(5, 4), Layer(20, 28, 2, 6, 6)), Block(IDENTITY, Layer(48, 48, 1, 3, 3))]
 
 
-def doubted(row: BlockRow, half_width: float) -> BlockRow:
+def widened(row: BlockRow, half_width: float) -> BlockRow:
     return replace(
         row,
         kind="measured",
@@ -37,14 +37,14 @@ def doubted(row: BlockRow, half_width: float) -> BlockRow:
 
 
 def noisy_table() -> LatencyTable:
-    """A simulated table with 5 % of seeded noise; row 0 is far too doubtful to answer, row 1 is not."""
+    """A simulated table with 5 % of seeded noise; row 0 is far too uncertain to be used, row 1 is not."""
     table = simulated_table("pi4", load_space("digits").blocks(), [KEY, RuntimeKey("torch")])
     noise = np.exp(np.random.default_rng(0).normal(0, 0.05, len(table.rows)))
     rows = [
         replace(row, median_s=row.median_s * n, low_s=row.low_s * n, high_s=row.high_s * n)
         for row, n in zip(table.rows, noise.tolist(), strict=True)
     ]
-    return replace(table, rows=(doubted(rows[0], 0.9), doubted(rows[1], 0.02), *rows[2:]))
+    return replace(table, rows=(widened(rows[0], 0.9), widened(rows[1], 0.02), *rows[2:]))
 
 
 @pytest.fixture(scope="module")
@@ -139,12 +139,12 @@ def test_what_is_missing_or_damaged_is_one_line_with_the_command(copy: Path) -> 
         EstimatorError, match="no estimator in .*cloud.*Run: jmsnas fit-estimator --device cloud"
     ):
         load_estimator(copy.parent.parent / "cloud" / KEY.label)
-    recipe, evaluation = copy / "recipe.json", copy / "evaluation.json"
-    kept = recipe.read_text()
-    recipe.write_text(json.dumps({**json.loads(kept), "schema_version": 0}))
+    record, evaluation = copy / "recipe.json", copy / "evaluation.json"
+    kept = record.read_text()
+    record.write_text(json.dumps({**json.loads(kept), "schema_version": 0}))
     with pytest.raises(EstimatorError, match="has schema 0, this version reads 2. Run: jmsnas fit-estimator"):
         load_estimator(copy)
-    recipe.write_text(kept)
+    record.write_text(kept)
     document = json.loads(evaluation.read_text())
     evaluation.write_text(json.dumps({**document, "model": {}}))
     with pytest.raises(

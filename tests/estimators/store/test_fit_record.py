@@ -38,20 +38,20 @@ def fitted(residual: str = "none") -> FitRecord:
 
 
 def test_written_and_read_back(tmp_path: Path) -> None:
-    recipe = fitted()
-    write_fit_record(tmp_path / "recipe.json", recipe)
-    assert read_fit_record(tmp_path / "recipe.json", AGAIN) == recipe
-    assert recipe.seed == 3 and recipe.simulated and "scikit-learn" in recipe.versions
-    assert list(recipe.rates) == [*ROOFLINE, "constant_s"] and recipe.lengths == {}
+    record = fitted()
+    write_fit_record(tmp_path / "recipe.json", record)
+    assert read_fit_record(tmp_path / "recipe.json", AGAIN) == record
+    assert record.seed == 3 and record.simulated and "scikit-learn" in record.versions
+    assert list(record.rates) == [*ROOFLINE, "constant_s"] and record.lengths == {}
 
 
-def test_a_process_has_its_lengths_told(tmp_path: Path) -> None:
-    recipe = fitted("gaussian_process")
-    write_fit_record(tmp_path / "recipe.json", recipe)
-    assert read_fit_record(tmp_path / "recipe.json", AGAIN) == recipe
-    assert list(recipe.lengths) == [*RESIDUAL, "log_roofline"]
+def test_the_length_scales_of_a_process_are_recorded(tmp_path: Path) -> None:
+    record = fitted("gaussian_process")
+    write_fit_record(tmp_path / "recipe.json", record)
+    assert read_fit_record(tmp_path / "recipe.json", AGAIN) == record
+    assert list(record.lengths) == [*RESIDUAL, "log_roofline"]
     # The signal's variance, one length an input, the noise's variance.
-    assert recipe.choice.theta[1:-1] == pytest.approx([*map(math.log, recipe.lengths.values())])
+    assert record.choice.theta[1:-1] == pytest.approx([*map(math.log, record.lengths.values())])
 
 
 @pytest.mark.parametrize(
@@ -140,5 +140,5 @@ def test_the_digest_follows_the_rows_and_not_their_order() -> None:
     slower = replace(TABLE.rows[0], median_s=TABLE.rows[0].high_s * 1.01, high_s=TABLE.rows[0].high_s * 1.02)
     assert table_sha256(replace(TABLE, rows=(slower, *TABLE.rows[1:]))) != digest
     assert table_sha256(replace(TABLE, rows=TABLE.rows[1:])) != digest
-    doubtful = replace(TABLE.rows[0], converged=False)
-    assert table_sha256(LatencyTable("pi4", (doubtful, *TABLE.rows[1:]), {})) != digest
+    uncertain = replace(TABLE.rows[0], converged=False)
+    assert table_sha256(LatencyTable("pi4", (uncertain, *TABLE.rows[1:]), {})) != digest

@@ -33,7 +33,7 @@ def test_a_card_shows_its_own_pictures(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["card.md"]
 
 
-def test_a_picture_that_cannot_be_taken_away_is_told(tmp_path: Path) -> None:
+def test_a_picture_that_cannot_be_deleted_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "predicted.png").mkdir()
     with pytest.raises(StorageError, match="cannot write"):
         write_card(tmp_path, "# A\n")

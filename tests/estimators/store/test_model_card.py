@@ -24,11 +24,11 @@ SIMULATED = simulated_table("pi4", load_space("digits").blocks(), [RuntimeKey("t
 def card_of(table: LatencyTable) -> str:
     blocks, measured_s = [row.block for row in table.rows], np.array([row.median_s for row in table.rows])
     regressor = LatencyRegressor(residual="none").fit(features(blocks), measured_s)
-    recipe = make_fit_record("pi4", table.rows[0].key, table.simulated, regressor, table_sha256(table))
-    return model_card(table, recipe, EVALUATION, [0.1, 0.2231436, 0.3])
+    record = make_fit_record("pi4", table.rows[0].key, table.simulated, regressor, table_sha256(table))
+    return model_card(table, record, EVALUATION, [0.1, 0.2231436, 0.3])
 
 
-def test_a_simulated_card_says_so_first_and_says_all() -> None:
+def test_a_simulated_card_starts_with_its_mark() -> None:
     card = card_of(SIMULATED)
     assert card.split("\n")[2].startswith("**SIMULATED: 53 of 53 rows are not measurements of this device**")
     assert "53 rows of 7 geometries (" in card and "in 5 folds of whole geometries" in card
@@ -46,7 +46,7 @@ def test_a_simulated_card_says_so_first_and_says_all() -> None:
     assert table_sha256(SIMULATED) in card
 
 
-def test_a_measured_card_says_how_it_was_measured() -> None:
+def test_a_measured_card_describes_the_measurement() -> None:
     rows = tuple(
         replace(row, kind="measured", rounds=40, ratio_low=0.99 * row.ratio, ratio_high=1.01 * row.ratio)
         for row in SIMULATED.rows
@@ -67,9 +67,9 @@ def test_a_measured_card_says_how_it_was_measured() -> None:
 
 
 def test_a_residual_that_is_believed_in_part_is_named() -> None:
-    recipe = make_fit_record("pi4", RuntimeKey("torch"), False, bent(), "digest")
-    card = model_section(replace(recipe, choice=replace(bent().choice_, residual=tuple(MODELS), share=0.5)))
+    record = make_fit_record("pi4", RuntimeKey("torch"), False, bent(), "digest")
+    card = model_section(replace(record, choice=replace(bent().choice_, residual=tuple(MODELS), share=0.5)))
     assert "a residual model of its logarithmic error: mean of kernel ridge, boosted trees and G" in card
     assert "shrunk to 50%" in card
-    whole = model_section(replace(recipe, choice=replace(bent().choice_, residual=("boosting",), share=1.0)))
+    whole = model_section(replace(record, choice=replace(bent().choice_, residual=("boosting",), share=1.0)))
     assert "error: boosted trees. Candidates and their errors on held-out geometries" in whole
