@@ -3,6 +3,7 @@
 Every attack is a file in `tests/helpers/attacks/`: the change to a valid part, and the expected error.
 """
 
+import itertools
 import json
 import random
 import subprocess
@@ -28,6 +29,7 @@ from jmsnas.profiler.table.latency_table import RuntimeKey
 
 ATTACKS = sorted((Path(__file__).parents[1] / "helpers" / "attacks").glob("*.json"))
 FILES = MODELS | WEIGHTS
+SEEDS = itertools.count(1)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +62,7 @@ def attack(one: Fleet, file: dict[str, Any]) -> None:
 
     epoch = one.agents["pi4"].parts.epoch + file.get("epoch_ahead", 1)
     # Another golden input each time: a blob that the agent has would not be sent.
-    shipment = honest(one, epoch, seed=epoch + len(file["why"]), runtime=file.get("runtime", "onnxruntime"))
+    shipment = honest(one, epoch, seed=next(SEEDS), runtime=file.get("runtime", "onnxruntime"))
     manifest, blobs = shipment.manifest, dict(shipment.blobs)
     assert manifest.model is not None
     if "model" in file:

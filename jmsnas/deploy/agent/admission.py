@@ -6,12 +6,9 @@ from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 
 import grpc
-import numpy as np
-from numpy.typing import NDArray
 
+from jmsnas.arrays import Float32Array
 from jmsnas.deploy.transport.channel import MAX_QUEUED
-
-Array = NDArray[np.float32]
 
 
 class RequestRefusedError(Exception):
@@ -56,9 +53,9 @@ class BranchSum:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._tensors: dict[Hashable, dict[int, Array]] = {}
+        self._tensors: dict[Hashable, dict[int, Float32Array]] = {}
 
-    def add(self, key: Hashable, branch: int, x: Array, expected: int) -> Array | None:
+    def add(self, key: Hashable, branch: int, x: Float32Array, expected: int) -> Float32Array | None:
         """Add one tensor; return the sum to the caller that completes it, None to the others.
 
         Floating-point addition is not associative: the fixed order gives the same request the same bits.

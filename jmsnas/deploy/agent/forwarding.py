@@ -7,10 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
-import numpy as np
 from msgspec.structs import replace
-from numpy.typing import NDArray
 
+from jmsnas.arrays import Float32Array
 from jmsnas.deploy.agent.admission import RequestRefusedError
 from jmsnas.deploy.parts.manifest import Hop
 from jmsnas.deploy.transport.channel import MAX_IN_FLIGHT, SERVICE, Identity, open_channel
@@ -51,7 +50,7 @@ class Forwarder:
         return channel.unary_unary(path)
 
     def forward(
-        self, hops: Sequence[Hop], header: TensorHeader, y: NDArray[np.float32], deadline_s: float
+        self, hops: Sequence[Hop], header: TensorHeader, y: Float32Array, deadline_s: float
     ) -> tuple[TensorHeader, bytes | memoryview]:
         """Send `y` to every hop, and return their common response with the joined trail.
 
@@ -87,7 +86,7 @@ class Forwarder:
             return _refused(hop, error)
         return response
 
-    def _message(self, hop: Hop, header: TensorHeader, y: NDArray[np.float32]) -> tuple[bytes, float]:
+    def _message(self, hop: Hop, header: TensorHeader, y: Float32Array) -> tuple[bytes, float]:
         """Return the message for a hop, and when it is due: at once (0), or when a paced link delivers it."""
         # A tensor that is only forwarded keeps its scale, and so its bytes.
         values, scale, zero = encode_tensor(y, hop.wire, header.scale, header.zero)

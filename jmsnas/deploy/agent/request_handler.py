@@ -4,10 +4,9 @@ import time
 from typing import Any
 
 import grpc
-import numpy as np
 from msgspec.structs import replace
-from numpy.typing import NDArray
 
+from jmsnas.arrays import Float32Array
 from jmsnas.deploy.agent.admission import AdmissionQueue, BranchSum, RequestRefusedError
 from jmsnas.deploy.agent.deduplication import ResponseCache
 from jmsnas.deploy.agent.forwarding import Forwarder
@@ -21,8 +20,7 @@ from jmsnas.errors import FrameError
 # Deadline of a request that has none, and the longest one.
 _DEFAULT_DEADLINE_S, _MAX_DEADLINE_S = 30.0, 600.0
 
-Array = NDArray[np.float32]
-Response = tuple[TensorHeader, bytes | memoryview]
+TensorMessage = tuple[TensorHeader, bytes | memoryview]
 
 
 class RequestHandler:
@@ -31,8 +29,8 @@ class RequestHandler:
     def __init__(self, name: str, parts: AgentParts, forwarder: Forwarder, health: Health) -> None:
         self._name, self._parts, self._forwarder, self._health = (name, parts, forwarder, health)
         self._queue, self._sums = AdmissionQueue(), BranchSum()
-        self._responses: ResponseCache[Response] = ResponseCache()
-        self._summed: ResponseCache[Response] = ResponseCache()
+        self._responses: ResponseCache[TensorMessage] = ResponseCache()
+        self._summed: ResponseCache[TensorMessage] = ResponseCache()
 
     def run(self, message: bytes, caller: str, context: Any) -> bytes:
         """Run one request. Raises RequestRefusedError, FrameError."""
@@ -78,8 +76,8 @@ class RequestHandler:
         return part
 
     def _respond(
-        self, part: PartRunner, header: TensorHeader, x: Array, received_ns: int, deadline_s: float
-    ) -> Response:
+        self, part: PartRunner, header: TensorHeader, x: Float32Array, received_ns: int, deadline_s: float
+    ) -> TensorMessage:
         if not part.manifest.joined:
             return self._compute(part, header, x, received_ns, deadline_s)
         key = (header.epoch, header.id)
@@ -103,7 +101,7 @@ class RequestHandler:
         self._summed.complete(claim, response, len(response[1]))
         return response
 
-    def _of_branch(self, found: Response | None, received_ns: int) -> Response:
+    def _of_branch(self, found: TensorMessage | None, received_ns: int) -> TensorMessage:
         """Return the common response of all branches, with the time at which this branch arrived."""
         if found is None:
             raise RequestRefusedError(
@@ -114,8 +112,8 @@ class RequestHandler:
         return replace(header, trail=(own._replace(received_ns=received_ns), *after)), body
 
     def _compute(
-        self, part: PartRunner, header: TensorHeader, x: Array, received_ns: int, deadline_s: float
-    ) -> Response:
+        self, part: PartRunner, header: TensorHeader, x: Float32Array, received_ns: int, deadline_s: float
+    ) -> TensorMessage:
         manifest = part.manifest
         with self._queue.enter(deadline_s):
             started_ns = time.monotonic_ns()

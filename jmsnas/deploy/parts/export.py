@@ -17,17 +17,15 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import torch
-from numpy.typing import NDArray
 from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from jmsnas import blocks, operations
+from jmsnas.arrays import Float32Array
 from jmsnas.errors import DeployError
 from jmsnas.files import make_folder, write_atomic
 from jmsnas.space import Block
-
-Array = NDArray[np.float32]
 
 
 class _EveryLayer(nn.Module):
@@ -104,7 +102,7 @@ class ExportedModel:
         """Return the blocks of layers first .. last, from 1, as `Block.parse` reads them."""
         return tuple(str(block) for block in self.blocks[first - 1 : last])
 
-    def run(self, x: Array, first: int = 1, last: int | None = None) -> Array:
+    def run(self, x: Float32Array, first: int = 1, last: int | None = None) -> Float32Array:
         """Run layers first .. last of the torch model."""
         with torch.inference_mode():
             y: Tensor = self.module[first - 1 : last](torch.from_numpy(np.array(x)))

@@ -4,14 +4,13 @@ from collections.abc import Callable
 from importlib.util import find_spec
 
 import numpy as np
-from numpy.typing import NDArray
 
+from jmsnas.arrays import Float32Array
 from jmsnas.deploy.parts.manifest import Manifest
 from jmsnas.deploy.parts.onnx_scan import scan_onnx
 from jmsnas.errors import PartError
 from jmsnas.profiler.timing.onnx_session import open_session
 
-Array = NDArray[np.float32]
 # Relative to the largest output: the leader may have another processor and other package versions.
 GOLDEN_TOLERANCE = 1e-4
 
@@ -23,7 +22,7 @@ class PartRunner:
         self.manifest = manifest
         self._call = _load(manifest, model) if model is not None else None
 
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Float32Array) -> Float32Array:
         """Run the part once. Raises PartError when the output has another shape than was signed."""
         if self._call is None:
             return x
@@ -33,13 +32,12 @@ class PartRunner:
         return np.ascontiguousarray(y)
 
 
-def _load(manifest: Manifest, model: bytes) -> Callable[[Array], Array]:
+def _load(manifest: Manifest, model: bytes) -> Callable[[Float32Array], Float32Array]:
     if manifest.runtime == "onnxruntime":
         return _onnx_call(manifest, model)
     require_torch(manifest)
-    from jmsnas.deploy.parts.torch_runtime import (
-        torch_callable,  # takes seconds, and memory that only torch parts need
-    )
+    # Importing torch takes seconds, and memory.
+    from jmsnas.deploy.parts.torch_runtime import torch_callable
 
     try:
         return torch_callable(manifest, model)
@@ -60,8 +58,10 @@ def require_torch(manifest: Manifest) -> None:
         )
 
 
-def _onnx_call(manifest: Manifest, model: bytes) -> Callable[[Array], Array]:
-    check_onnx(manifest, model)
+def _onnx_call(manifest: Manifest, model: bytes) -> Callable[[Float32Array], Float32Array]:
+    required = scan_onnx(model)
+    if (required.opset, required.ops) != (manifest.opset, manifest.ops):
+        raise PartError("an ONNX file whose operators or opset are not those that were signed")
     try:
         session = open_session(model, manifest.threads)
     except Exception as error:  # onnxruntime's exceptions have no common base
@@ -69,25 +69,18 @@ def _onnx_call(manifest: Manifest, model: bytes) -> Callable[[Array], Array]:
     inputs, outputs = session.get_inputs(), session.get_outputs()
     if len(inputs) != 1 or len(outputs) != 1:
         raise PartError("a part with several inputs or outputs: expected one of each")
-    leaving, entering = [outputs[0].name], inputs[0].name
+    output_names, input_name = [outputs[0].name], inputs[0].name
 
-    def call(x: Array) -> Array:
-        (y,) = session.run(leaving, {entering: x})
-        found: Array = y
+    def call(x: Float32Array) -> Float32Array:
+        (y,) = session.run(output_names, {input_name: x})
+        found: Float32Array = y
         return found
 
     return call
 
 
-def check_onnx(manifest: Manifest, model: bytes) -> None:
-    """Raise PartError for an ONNX file that differs from its manifest, or may not be run."""
-    facts = scan_onnx(model)
-    if (facts.opset, facts.ops) != (manifest.opset, manifest.ops):
-        raise PartError("an ONNX file whose operators or opset are not those that were signed")
-
-
-def golden_arrays(manifest: Manifest, golden: bytes) -> tuple[Array, Array]:
-    """Split the golden values into input and output. Raises PartError."""
+def golden_arrays(manifest: Manifest, golden: bytes) -> tuple[Float32Array, Float32Array]:
+    """Split a golden file into test input and expected output. Raises PartError."""
     sizes = [int(np.prod(shape)) for shape in (manifest.input_shape, manifest.output_shape)]
     if len(golden) != 4 * sum(sizes):
         raise PartError("golden values of another size than was signed")
@@ -96,7 +89,7 @@ def golden_arrays(manifest: Manifest, golden: bytes) -> tuple[Array, Array]:
     return x.reshape(manifest.input_shape), y.reshape(manifest.output_shape)
 
 
-def golden_error(runner: PartRunner, x: Array, y: Array) -> float:
+def golden_error(runner: PartRunner, x: Float32Array, y: Float32Array) -> float:
     """Return the largest difference from the leader's output, relative to its largest value (at least 1)."""
     found = runner(x)
     if not np.isfinite(found).all():

@@ -163,11 +163,7 @@ def make_shipments(
     seed
         Of the golden inputs.
     """
-    senders: defaultdict[str, set[str]] = defaultdict(set, {part_specs[0].device: {leader}})
-    for spec in part_specs:
-        for next_hop in spec.next_hops:
-            senders[next_hop.device].add(agents[spec.device].fingerprint)
-    shipments = {}
+    senders, shipments = _senders(part_specs, agents, leader), {}
     for spec in part_specs:
         exported = segments[spec.segment]
         blobs, required = _blobs(spec, exported, seed)
@@ -200,6 +196,17 @@ def make_shipments(
         )
         shipments[spec.device] = Shipment(manifest, blobs)
     return shipments
+
+
+def _senders(
+    part_specs: tuple[PartSpec, ...], agents: Mapping[str, AgentAddress], leader: str
+) -> Mapping[str, set[str]]:
+    """Return for each device the fingerprints of those that send data to it."""
+    senders = defaultdict(set, {part_specs[0].device: {leader}})
+    for spec in part_specs:
+        for next_hop in spec.next_hops:
+            senders[next_hop.device].add(agents[spec.device].fingerprint)
+    return senders
 
 
 def _blobs(spec: PartSpec, exported: ExportedModel, seed: int) -> tuple[dict[str, bytes], OnnxRequirements]:

@@ -7,16 +7,15 @@ from collections.abc import Callable
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from jmsnas.arrays import Float32Array
 from jmsnas.blocks import build_module
 from jmsnas.deploy.parts.manifest import Manifest
 from jmsnas.deploy.parts.safetensors_scan import TensorEntry, scan_safetensors
 from jmsnas.deploy.parts.torch_architecture import PartArchitecture, parse_architecture
 from jmsnas.errors import PartError
 
-Array = NDArray[np.float32]
 _DTYPES = {torch.float32: "F32", torch.int64: "I64"}
 _NUMPY = {"F32": "<f4", "I64": "<i8"}
 _LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
@@ -33,26 +32,26 @@ def load_torch_part(architecture: PartArchitecture, weights: bytes) -> nn.Module
     PartError
         When a tensor is missing, unknown, or of another dtype or shape.
     """
-    places = scan_safetensors(weights, architecture.weights_bytes)
+    entries = scan_safetensors(weights, architecture.weights_bytes)
     with torch.device("meta"):
         module = build_module(architecture.part)
     needed = module.state_dict()
-    if set(places) != set(needed):
+    if set(entries) != set(needed):
         raise PartError("a safetensors file with tensors missing or unknown: send the part again")
     for name, empty in needed.items():
-        if (places[name].dtype, places[name].shape) != (_DTYPES[empty.dtype], tuple(empty.shape)):
+        if (entries[name].dtype, entries[name].shape) != (_DTYPES[empty.dtype], tuple(empty.shape)):
             raise PartError("a safetensors file with a tensor of another dtype or shape than its block has")
-    tensors = {name: _tensor(weights, place) for name, place in places.items()}
+    tensors = {name: _tensor(weights, entry) for name, entry in entries.items()}
     module.load_state_dict(tensors, assign=True)
     return module.eval().requires_grad_(False)
 
 
-def _tensor(weights: bytes, place: TensorEntry) -> Tensor:
-    numbers = np.frombuffer(weights[place.begin : place.end], _NUMPY[place.dtype])
-    return torch.from_numpy(numbers.copy()).reshape(place.shape)
+def _tensor(weights: bytes, entry: TensorEntry) -> Tensor:
+    numbers = np.frombuffer(weights[entry.begin : entry.end], _NUMPY[entry.dtype])
+    return torch.from_numpy(numbers.copy()).reshape(entry.shape)
 
 
-def torch_callable(manifest: Manifest, weights: bytes) -> Callable[[Array], Array]:
+def torch_callable(manifest: Manifest, weights: bytes) -> Callable[[Float32Array], Float32Array]:
     """Load a torch part as a callable from array to array, for one call at a time.
 
     Raises
@@ -80,7 +79,7 @@ def module_callable(
     processor: str = "cpu",
     layout: str = "contiguous",
     threads: int = 1,
-) -> Callable[[Array], Array]:
+) -> Callable[[Float32Array], Float32Array]:
     """Wrap a module in evaluation mode, already on `processor`, as a callable from array to array."""
     module = module.to(memory_format=_LAYOUTS[layout])
     if processor == "cuda":
@@ -92,16 +91,16 @@ def module_callable(
 
 def _on_cpu(
     module: nn.Module, shape: tuple[int, ...], layout: torch.memory_format, threads: int
-) -> Callable[[Array], Array]:
+) -> Callable[[Float32Array], Float32Array]:
     x_NCHW = torch.empty(shape).to(memory_format=layout)
-    entering = x_NCHW.numpy()
+    input_buffer = x_NCHW.numpy()
 
-    def call(x: Array) -> Array:
+    def call(x: Float32Array) -> Float32Array:
         # Settings of this process or thread, and gRPC chooses the thread; as in the profiler's torch backend.
         torch.set_num_threads(threads)
         torch.set_flush_denormal(True)
         try:
-            entering[...] = x
+            input_buffer[...] = x
             with torch.inference_mode():
                 y: Tensor = module(x_NCHW)
                 return np.asarray(y.numpy())
@@ -116,18 +115,18 @@ def _on_cuda(
     input_shape: tuple[int, ...],
     output_shape: tuple[int, ...],
     layout: torch.memory_format,
-) -> Callable[[Array], Array]:
+) -> Callable[[Float32Array], Float32Array]:
     """Return a callable that copies through page-locked memory, so that copies are asynchronous."""
     x_NCHW = torch.empty(input_shape, pin_memory=True)
     y_host = torch.empty(output_shape, pin_memory=True)
-    entering, leaving = x_NCHW.numpy(), y_host.numpy()
+    input_buffer, output = x_NCHW.numpy(), y_host.numpy()
 
-    def call(x: Array) -> Array:
-        entering[...] = x
+    def call(x: Float32Array) -> Float32Array:
+        input_buffer[...] = x
         with torch.inference_mode():
             on_device = x_NCHW.to("cuda", non_blocking=True).to(memory_format=layout)
             y_host.copy_(module(on_device), non_blocking=True)
             torch.cuda.current_stream().synchronize()
-        return leaving.copy()
+        return output.copy()
 
     return call

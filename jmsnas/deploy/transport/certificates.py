@@ -1,7 +1,7 @@
 """Create a CA, a certificate for each device, and the leader's signing key: `jmsnas certs`.
 
 certs/ca.pem, ca.key                 the CA; never copy its key
-certs/leader/                        as a device's, and signing.key
+certs/leader/                        as for a device, and signing.key
 certs/<device>/                      copy this folder to the device
     ca.pem  device.pem  device.key   its certificate
     leader.pub  leader.sha256        the leader from which it accepts parts and work

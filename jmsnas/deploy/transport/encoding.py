@@ -3,17 +3,17 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from jmsnas.arrays import Float32Array
 from jmsnas.deploy.transport.frame import TensorHeader, WireDtype
 from jmsnas.errors import FrameError
 
-Array = NDArray[np.float32]
 WIRE_DTYPES: dict[str, WireDtype] = {"float32": "f4", "float16": "f2", "uint8": "u1"}
 _NUMPY = {"f4": "<f4", "f2": "<f2", "u1": "u1", "i8": "<i8"}
 _LARGEST_HALF = 65504.0
 
 
 def encode_tensor(
-    x: Array, dtype: str, scale: float = 0.0, zero: float = 0.0
+    x: Float32Array, dtype: str, scale: float = 0.0, zero: float = 0.0
 ) -> tuple[NDArray[np.generic], float, float]:
     """Encode a tensor in the number format of a link.
 
@@ -52,7 +52,7 @@ def raw_bytes(values: NDArray[np.generic]) -> memoryview:
     return values.reshape(-1).view("u1").data
 
 
-def decode_tensor(header: TensorHeader, body: bytes | memoryview) -> Array:
+def decode_tensor(header: TensorHeader, body: bytes | memoryview) -> Float32Array:
     """Decode a tensor from `encode_tensor`; the result may share memory with `body`, and is read-only."""
     values = np.frombuffer(body, _NUMPY[header.dtype]).reshape(header.shape)
     if header.dtype == "f4" and (header.scale, header.zero) == (1.0, 0.0):

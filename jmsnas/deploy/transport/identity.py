@@ -107,7 +107,7 @@ def read_leader_key(folder: Path) -> ed25519.Ed25519PublicKey:
 
 
 def read_leader_fingerprint(folder: Path) -> str:
-    """Read `leader.sha256`, the only caller from which work is accepted. Raises CertificateError."""
+    """Read `leader.sha256`, the fingerprint of the leader's certificate. Raises CertificateError."""
     text = _read(folder / "leader.sha256").decode("ascii", "replace").strip()
     if len(text) != 64 or not set(text) <= set("0123456789abcdef"):
         raise CertificateError(

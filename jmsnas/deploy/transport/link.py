@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from jmsnas.arrays import Float32Array
 from jmsnas.deploy.transport.encoding import encode_tensor, raw_bytes
 from jmsnas.deploy.transport.frame import TensorHeader, pack_tensor, unpack_message
 
@@ -93,7 +94,7 @@ def measure_link(method: Any, sizes: Sequence[int], clock: bool) -> dict[str, An
     return found
 
 
-def timed_exchange(method: Any, x: NDArray[np.float32] = _SMALL) -> tuple[int, int, int, int]:
+def timed_exchange(method: Any, x: Float32Array = _SMALL) -> tuple[int, int, int, int]:
     """Send a tensor; return (sent, arrived, answered, returned) in ns, two and three by the other clock."""
     sent = time.monotonic_ns()
     values, scale, zero = encode_tensor(x, "f4")

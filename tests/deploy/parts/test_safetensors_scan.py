@@ -41,7 +41,7 @@ def test_it_agrees_with_the_safetensors_package() -> None:
 
 # The others are files whose places are right; torch_part tells them apart.
 @pytest.mark.parametrize(
-    "name", sorted(set(WEIGHTS) - {"transposed shape", "tensor renamed", "other numbers"})
+    "name", sorted(set(WEIGHTS) - {"transposed shape", "tensor renamed", "other values"})
 )
 def test_refused_by_content(name: str) -> None:
     blob, size = honest()

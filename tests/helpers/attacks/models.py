@@ -1,4 +1,4 @@
-"""Models that no agent may run, each made of an honest one."""
+"""Malicious models, each made from a valid one."""
 
 import io
 import pickle
@@ -15,7 +15,7 @@ CANARY = Path("/tmp/jmsnas-canary")
 
 
 class Canary:
-    """Unpickled, it would leave a file behind."""
+    """A pickle that creates a file when it is loaded."""
 
     def __reduce__(self) -> tuple[object, tuple[object, ...]]:
         return (Path.touch, (CANARY,))

@@ -1,4 +1,4 @@
-"""Safetensors files that no agent may load, each made of an honest one and of its length."""
+"""Malicious safetensors files, each made from a valid one, mostly of its length."""
 
 import io
 import json
@@ -13,21 +13,21 @@ from attacks.models import Canary
 Header = dict[str, Any]
 
 
-def taken_apart(blob: bytes) -> tuple[Header, bytes]:
+def split_file(blob: bytes) -> tuple[Header, bytes]:
     (length,) = struct.unpack_from("<Q", blob)
     return json.loads(blob[8 : 8 + length]), blob[8 + length :]
 
 
-def put_together(header: Header, numbers: bytes) -> bytes:
+def join_file(header: Header, numbers: bytes) -> bytes:
     content = json.dumps(header).encode()
     return struct.pack("<Q", len(content)) + content + numbers
 
 
 def _changed(change: Callable[[Header], None]) -> Callable[[bytes], bytes]:
     def make(honest: bytes) -> bytes:
-        header, numbers = taken_apart(honest)
+        header, numbers = split_file(honest)
         change(header)
-        return put_together(header, numbers)
+        return join_file(header, numbers)
 
     return make
 
@@ -56,19 +56,19 @@ def _renamed(header: Header) -> None:
 
 
 def _over_another(header: Header) -> None:
-    """Two tensors of one size in one place."""
+    """Two tensors of one size at one position."""
     header["0.1.bias"]["data_offsets"] = header["0.1.weight"]["data_offsets"]
 
 
-def _other_numbers(honest: bytes) -> bytes:
-    header, numbers = taken_apart(honest)
+def _other_values(honest: bytes) -> bytes:
+    header, numbers = split_file(honest)
     begin, end = _first(header)["data_offsets"]
-    return put_together(header, numbers[:begin] + bytes(end - begin) + numbers[end:])
+    return join_file(header, numbers[:begin] + bytes(end - begin) + numbers[end:])
 
 
 def _deep(honest: bytes) -> bytes:
     content = b"[" * 100_000
-    return struct.pack("<Q", len(content)) + content + taken_apart(honest)[1]
+    return struct.pack("<Q", len(content)) + content + split_file(honest)[1]
 
 
 WEIGHTS: dict[str, Callable[[bytes], bytes]] = {
@@ -76,12 +76,12 @@ WEIGHTS: dict[str, Callable[[bytes], bytes]] = {
     "torch.save named safetensors": _as_long(_torch_save),
     "header of a terabyte": lambda honest: struct.pack("<Q", 1 << 40) + honest[8:],
     "header without end": _deep,
-    "header with more words": _changed(lambda header: header.update(__metadata__={"code": "import os"})),
+    "header with metadata": _changed(lambda header: header.update(__metadata__={"code": "import os"})),
     "wrong dtype": _changed(lambda header: _first(header).update(dtype="F64")),
     "shape of a terabyte": _changed(lambda header: _first(header).update(shape=[1 << 20, 1 << 20])),
     "transposed shape": _changed(_transposed),
     "tensor renamed": _changed(_renamed),
     "overlapping tensors": _changed(_over_another),
     "cut short, padded": lambda honest: honest[:-64] + b"{}" * 64,
-    "other numbers": _other_numbers,
+    "other values": _other_values,
 }
