@@ -1,17 +1,18 @@
-"""`jmsnas predict`: seconds of a block, an architecture or a run's network, and what they rest on."""
+"""`jmsnas predict`: predict the latency of blocks, an architecture or a run's model on devices."""
 
+from dataclasses import dataclass
 from typing import Annotated
 
 import typer
 
 from jmsnas.cli import app
-from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, SeedOption, WorkspaceOption
+from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, SeedOption, WorkspaceOption, options_from
 from jmsnas.cli.terminal import one_line_errors, print_json, progress_bar, warn_simulated
 from jmsnas.workspace import Workspace
 
-_HELP = """Predict the seconds of a block, an architecture or a run's network on a device.
+_HELP = """Predict the latency of a block, an architecture or a run's model on a device.
 
-Prints the interval too, and what it rests on: the block's own row, or U(.) and how good that is.
+Prints the interval and its source: the block's measured row, or U(.) with its error on unseen layers.
 A device is one that was profiled, imported, or fitted with fit-estimator --table.
 
 [bold]Examples[/bold]
@@ -20,69 +21,81 @@ A device is one that was profiled, imported, or fitted with fit-estimator --tabl
 
   jmsnas predict --block mb_k5_e6 --in 32x28x28 --out 64 --stride 2 --device jetson --device local
 
-  jmsnas predict --block "mb_k5_e6 32->64 28x28 /2"            the same block, as tables print it
+  jmsnas predict --block "mb_k5_e6 32->64 28x28 /2"            the same block, as printed in tables
 
-  jmsnas predict --block "mb_k3_e3 16->24 8x8 /2" --block "identity 24->24 4x4"            a part
+  jmsnas predict --block "mb_k3_e3 16->24 8x8 /2" --block "identity 24->24 4x4"            consecutive blocks
 
-  jmsnas predict --arch "mb_k3_e3,identity,..."                a name a layer; stem and head are implied
+  jmsnas predict --arch "mb_k3_e3,identity,..."                one name per layer; stem and head are implied
 
-  jmsnas predict --run first                                   a search's network, whole and as it was cut
+  jmsnas predict --run first                                   the model of a run, whole and as split
 
 Before: jmsnas profile. Next: jmsnas search --topology chain
 """
 
 
-@app.command("predict", help=_HELP)
-@one_line_errors
-def predict_command(
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PredictArguments:
+    """Command-line options of `jmsnas predict`."""
+
     device: Annotated[
         list[str] | None,
-        typer.Option("--device", help="Profiled device; may be repeated. Default: the run's, else local."),
-    ] = None,
+        typer.Option("--device", help="Device; may be repeated. Default: those of the run, else local."),
+    ] = None
     block: Annotated[
-        list[str] | None, typer.Option("--block", help="A block; repeated: a part, one after another.")
-    ] = None,
+        list[str] | None, typer.Option("--block", help="A block; repeat for consecutive blocks.")
+    ] = None
     input_shape: Annotated[
-        str | None, typer.Option("--in", help="Channels x height x width into the block, as 32x28x28.")
-    ] = None,
+        str | None,
+        typer.Option("--in", help="Input of the block as CHANNELSxHEIGHTxWIDTH, such as 32x28x28."),
+    ] = None
     out: Annotated[
-        int | None, typer.Option("--out", help="Channels out of the block. Default: as many as in.")
-    ] = None,
-    stride: Annotated[int | None, typer.Option("--stride", help="1 or 2. Default: 1.")] = None,
+        int | None, typer.Option("--out", help="Output channels of the block. Default: the input's.")
+    ] = None
+    stride: Annotated[int | None, typer.Option("--stride", help="1 or 2. Default: 1.")] = None
     arch: Annotated[
-        str | None, typer.Option("--arch", help="Candidates of a network, with commas between.")
-    ] = None,
+        str | None, typer.Option("--arch", help="Candidates of an architecture, separated by commas.")
+    ] = None
     space: Annotated[
-        str | None, typer.Option("--space", help="Space of --arch: a name or a .toml file. Default: digits.")
-    ] = None,
-    run: Annotated[str | None, typer.Option("--run", help="Name or folder of a finished run.")] = None,
+        str | None,
+        typer.Option("--space", help="Search space of --arch: a name or a .toml file. Default: digits."),
+    ] = None
+    run: Annotated[str | None, typer.Option("--run", help="Name or folder of a finished run.")] = None
     runtime: Annotated[
         str | None,
-        typer.Option("--runtime", help="onnxruntime or torch. Default: the run's, else what there is."),
-    ] = None,
+        typer.Option("--runtime", help="onnxruntime or torch. Default: the run's, else the available one."),
+    ] = None
     key: Annotated[
-        str | None, typer.Option("--key", help="All of the key, as onnxruntime-t4-b1-f32, for --runtime.")
-    ] = None,
-    seed: SeedOption = 0,
-    folder: WorkspaceOption = DEFAULT_WORKSPACE,
-    as_json: JsonOption = False,
-) -> None:
-    """Parse, predict on each device, print."""
-    from jmsnas.cli.predict_input import prediction_columns, requested_blocks
+        str | None,
+        typer.Option("--key", help="Full runtime key, as onnxruntime-t4-b1-f32, instead of --runtime."),
+    ] = None
+    seed: SeedOption = 0
+    folder: WorkspaceOption = DEFAULT_WORKSPACE
+    as_json: JsonOption = False
 
-    place = Workspace(folder)
-    part, cuts = requested_blocks(place, block or (), (input_shape, out, stride), arch, space, run)
+
+@app.command("predict", help=_HELP)
+@one_line_errors
+@options_from(PredictArguments)
+def predict_command(args: PredictArguments) -> None:
+    """Parse, predict on each device, print."""
+    from jmsnas.cli.predict_input import devices_and_runtimes, requested_blocks
+
+    workspace = Workspace(args.folder)
+    part, device_parts = requested_blocks(args, workspace)
 
     from jmsnas.cli.predict_output import device_document, print_predictions
     from jmsnas.estimators.lookup import find_device_model
     from jmsnas.estimators.prediction import predict_part
 
     documents = []
-    for name, its in prediction_columns(device or (), runtime, cuts):
+    for device, runtime in devices_and_runtimes(args, device_parts):
         with progress_bar() as progress:
-            basis = find_device_model(place, name, its, key, seed, progress)
-        own = [cut for cut in cuts if (cut.table, runtime or cut.runtime) == (name, its)]
-        shares = [(cut, predict_part(basis, cut.part)) for cut in own]
-        documents.append(device_document(basis, predict_part(basis, part), shares))
-    warn_simulated([found["device"] for found in documents if found["simulated"]])
-    print_json({"devices": documents}) if as_json else print_predictions(documents)
+            model = find_device_model(workspace, device, runtime, args.key, args.seed, progress)
+        predicted_parts = [
+            (own, predict_part(model, own.part))
+            for own in device_parts
+            if (own.table, args.runtime or own.runtime) == (device, runtime)
+        ]
+        documents.append(device_document(model, predict_part(model, part), predicted_parts))
+    warn_simulated([document["device"] for document in documents if document["simulated"]])
+    print_json({"devices": documents}) if args.as_json else print_predictions(documents)

@@ -1,10 +1,11 @@
-"""What `jmsnas predict` is asked for, as blocks: from options, from names of candidates, from a run."""
+"""Make the blocks to predict from the options of `jmsnas predict`: block names, an architecture or a run."""
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jmsnas.architecture import Architecture
+from jmsnas.cli.predict import PredictArguments
 from jmsnas.errors import InputError, SpaceError
 from jmsnas.space import Block, Candidate, Layer, Part, SearchSpace
 from jmsnas.space_file import load_space
@@ -15,7 +16,7 @@ _SHAPE = re.compile(r"(\d{1,5})x(\d{1,5})x(\d{1,5})")
 
 @dataclass(frozen=True, slots=True)
 class DevicePart:
-    """What one device of a run has of its network; `layers` are numbers from 1."""
+    """The part of a run's model on one device; `layers` are numbered from 1."""
 
     device: str
     table: str
@@ -24,61 +25,50 @@ class DevicePart:
     part: Part
 
 
-# --in, --out and --stride as they were typed; None where they were not.
-GeometryOptions = tuple[str | None, int | None, int | None]
-
-
-def requested_blocks(
-    workspace: Workspace,
-    blocks: Sequence[str],
-    geometry: GeometryOptions,
-    arch: str | None,
-    space: str | None,
-    run: str | None,
-) -> tuple[Part, tuple[DevicePart, ...]]:
-    """Make the blocks that one of --block, --arch and --run asks for, and the cuts of a run.
+def requested_blocks(args: PredictArguments, workspace: Workspace) -> tuple[Part, tuple[DevicePart, ...]]:
+    """Make the blocks of --block, --arch or --run; with --run also the part of each device.
 
     Raises
     ------
     InputError
-        When options are missing, too many or wrong.
+        For missing, conflicting or invalid options.
     """
-    if sum(asked is not None for asked in (blocks or None, arch, run)) != 1:
+    if sum(option is not None for option in (args.block or None, args.arch, args.run)) != 1:
         raise InputError("expected one of --block, --arch and --run. Examples: jmsnas predict --help")
-    if (not blocks and any(word is not None for word in geometry)) or (arch is None and space is not None):
+    geometry = (args.input_shape, args.out, args.stride)
+    if (not args.block and geometry != (None, None, None)) or (args.arch is None and args.space is not None):
         raise InputError("--in, --out and --stride belong to --block, --space to --arch: leave it out here")
-    if run is not None:
-        return model_of_run(workspace, run)
-    if arch is not None:
-        return architecture_part(arch, load_space(space or "digits", workspace.spaces)), ()
-    return Part(tuple(parse_block(text, *geometry) for text in blocks)), ()
+    if args.run is not None:
+        return model_of_run(workspace, args.run)
+    if args.arch is not None:
+        return architecture_part(args.arch, load_space(args.space or "digits", workspace.spaces)), ()
+    return Part(tuple(parse_block(text, *geometry) for text in args.block or ())), ()
 
 
 def parse_block(text: str, input_shape: str | None, out: int | None, stride: int | None) -> Block:
-    """Make a block from its name and geometry, or from one text such as `mb_k5_e6 32->64 28x28 /2`.
+    """Make a block from a candidate name and geometry, or from a text such as `mb_k5_e6 32->64 28x28 /2`.
 
-    Raises
-    ------
-    SpaceError
-        When it cannot be read, or be.
+    Raises SpaceError.
     """
     text = text.strip()
     if " " in text:
         if (input_shape, out, stride) != (None, None, None):
-            raise SpaceError(f"--block {text!r} has its geometry in it: leave out --in, --out and --stride")
+            raise SpaceError(f"--block {text!r} includes its geometry: leave out --in, --out and --stride")
         return Block.parse(text)
     candidate = Candidate.parse(text)
     if candidate.operation.hidden:
         raise SpaceError(
-            f"{candidate.name} has a width in the middle too: give all of it in one, as in "
+            f"{candidate.name} has hidden channels: give the whole block as one text, such as "
             f"--block '{candidate.name} 32->10 2x2 h128'"
         )
     if input_shape is None:
-        raise SpaceError(f"{candidate.name} needs its input's channels, height and width: as --in 32x28x28")
+        raise SpaceError(
+            f"{candidate.name} needs its input's channels, height and width, such as --in 32x28x28"
+        )
     match = _SHAPE.fullmatch(input_shape)
     if not match:
         raise SpaceError(
-            f"cannot read --in {input_shape!r}: expected channels x height x width, as in 32x28x28"
+            f"cannot read --in {input_shape!r}: expected CHANNELSxHEIGHTxWIDTH, such as 32x28x28"
         )
     channels, height, width = (int(size) for size in match.groups())
     out_channels = channels if out is None else out
@@ -89,18 +79,12 @@ def parse_block(text: str, input_shape: str | None, out: int | None, stride: int
 
 
 def architecture_part(text: str, space: SearchSpace) -> Part:
-    """Make the network of a space from a name a layer; stem and head are implied.
-
-    Raises
-    ------
-    SpaceError
-        For another number of names, or a candidate that a layer cannot be.
-    """
+    """Make the blocks of an architecture from candidate names without stem and head. Raises SpaceError."""
     names = [name.strip() for name in text.split(",")]
     if len(names) != space.N - 2:
         raise SpaceError(
-            f"got {len(names)} names in --arch: space {space.name} has {space.N - 2} layers between stem and "
-            "head, expected a name for each"
+            f"got {len(names)} names in --arch: expected {space.N - 2}, one for each layer of space "
+            f"{space.name} between stem and head"
         )
     (stem,), *_, (head,) = space.choices
     candidates = (stem, *(Candidate.parse(name) for name in names), head)
@@ -109,23 +93,15 @@ def architecture_part(text: str, space: SearchSpace) -> Part:
 
 
 def model_of_run(workspace: Workspace, text: str) -> tuple[Part, tuple[DevicePart, ...]]:
-    """Read the network that a run found, and who runs what of it; relays run nothing.
+    """Read the model of a finished run and the part of each device that runs layers.
 
-    Parameters
-    ----------
-    text
-        Name of a run of the workspace, or the folder of one.
-
-    Raises
-    ------
-    InputError
-        When there is no such run, or it is damaged.
+    `text` is the name of a run, or its folder. Raises InputError for a missing or damaged run.
     """
     from jmsnas.nas.run_result import find_run, read_result
 
     run = read_result(find_run(workspace, text))
     blocks, devices = run.blocks, run.topology.devices
-    cuts = tuple(
+    device_parts = tuple(
         DevicePart(
             device.name,
             device.table,
@@ -136,19 +112,19 @@ def model_of_run(workspace: Workspace, text: str) -> tuple[Part, tuple[DevicePar
         for device, term in zip(devices, run.derived.terms, strict=True)
         if term.layers
     )
-    return Part(blocks), cuts
+    return Part(blocks), device_parts
 
 
-# A device and the run time that answers for it; None: the usual one.
-DeviceRuntime = tuple[str, str | None]
+def devices_and_runtimes(
+    args: PredictArguments, device_parts: Sequence[DevicePart]
+) -> list[tuple[str, str | None]]:
+    """List the devices to predict on, each with a runtime: --device, else those of the run, else this host.
 
-
-def prediction_columns(
-    devices: Sequence[str], runtime: str | None, cuts: Sequence[DevicePart]
-) -> list[DeviceRuntime]:
-    """Choose what answers: the devices named, else the run's, else this host."""
-    of_run = {cut.table: cut.runtime for cut in cuts}
-    found: list[DeviceRuntime] = [(name, runtime or of_run.get(name)) for name in devices]
-    if not devices:
-        found = [(cut.table, runtime or cut.runtime) for cut in cuts] or [("local", runtime)]
-    return list(dict.fromkeys(found))
+    A runtime of None means the default of the device.
+    """
+    run_runtime = {part.table: part.runtime for part in device_parts}
+    if args.device:
+        found = [(device, args.runtime or run_runtime.get(device)) for device in args.device]
+    else:
+        found = [(part.table, args.runtime or part.runtime) for part in device_parts]
+    return list(dict.fromkeys(found or [("local", args.runtime)]))

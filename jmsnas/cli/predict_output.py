@@ -1,4 +1,4 @@
-"""What `jmsnas predict` says: one JSON document, or columns and lines for people."""
+"""Results of `jmsnas predict`: one JSON document, printed as a table and text."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -13,52 +13,51 @@ from jmsnas.origin import origin_label
 from jmsnas.profiler.table.latency_table import AnyRow
 from jmsnas.units import format_duration as ms
 
-# What answers (Prediction.kind): its mark in columns, and what that stands for.
+# By `BlockPrediction.kind`: the mark in tables, and its meaning.
 _MARKS = {
-    "measured": ("=", "its own row, 95 % interval of the median"),
-    "imported": ("i", "its own row, measured by others, 95 % interval of the mean where they tell one"),
-    "simulated": ("s", "its own row, SIMULATED: no interval is known"),
+    "measured": ("=", "row of the table, 95 % interval of the median"),
+    "imported": ("i", "row measured by others, 95 % interval of the mean if they published one"),
+    "simulated": ("s", "SIMULATED row, without interval"),
     "predicted": ("~", "predicted, 90 % interval"),
-    "extrapolated": ("!", "predicted OUTSIDE all that was fitted, 90 % interval, widened"),
+    "extrapolated": ("!", "predicted OUTSIDE the training range, widened 90 % interval"),
 }
 _ROW_COVERAGE = 0.95
 
 
 def device_document(
-    basis: DeviceModel, whole: PartPrediction, shares: Sequence[tuple[DevicePart, PartPrediction]]
+    model: DeviceModel, whole: PartPrediction, parts: Sequence[tuple[DevicePart, PartPrediction]]
 ) -> dict[str, Any]:
-    """Describe what one device answers; `shares` are the parts that a run gave to it."""
-    estimator, found = basis.estimator, basis.estimator.evaluation
+    """Describe the predictions for one device; `parts` are the parts of a run's model on it."""
+    estimator, evaluation = model.estimator, model.estimator.evaluation
     return {
         "device": estimator.device,
         "key": estimator.key.label,
-        "setting": basis.setting,
+        "setting": model.setting,
         "simulated": estimator.simulated,
         "origin": estimator.origin,
         "model": {
             "name": estimator.regressor.name,
-            "rows": found.rows,
-            "geometries": found.geometries,
-            "unseen_mape": found.model.mape,
-            "unseen_within_10": found.model.within_10,
-            "unseen_coverage": found.coverage,
+            "rows": evaluation.rows,
+            "geometries": evaluation.geometries,
+            "unseen_mape": evaluation.model.mape,
+            "unseen_within_10": evaluation.model.within_10,
+            "unseen_coverage": evaluation.coverage,
         },
-        "correction": asdict(basis.correction) if basis.correction else None,
+        "correction": asdict(model.correction) if model.correction else None,
         "blocks": [_block(block) for block in whole.blocks],
         "total": _total(whole),
-        "cuts": [{"device": cut.device, "layers": list(cut.layers)} | _total(total) for cut, total in shares],
+        "cuts": [{"device": own.device, "layers": list(own.layers)} | _total(total) for own, total in parts],
     }
 
 
 def _block(found: BlockPrediction) -> dict[str, Any]:
-    own = found.row is not None and found.from_row
-    known = found.low_s < found.high_s
+    coverage = _ROW_COVERAGE if found.row is not None and found.from_row else COVERAGE
     return {
         "block": str(found.block),
         "latency_s": found.latency_s,
         "low_s": found.low_s,
         "high_s": found.high_s,
-        "coverage": None if not known else _ROW_COVERAGE if own else COVERAGE,
+        "coverage": coverage if found.low_s < found.high_s else None,
         "kind": found.kind,
         "row": _row(found.row),
         "nearest": str(found.nearest) if found.nearest else None,
@@ -66,8 +65,17 @@ def _block(found: BlockPrediction) -> dict[str, Any]:
 
 
 def _row(row: AnyRow | None) -> dict[str, Any] | None:
-    names = ("kind", "low_s", "high_s", "doubt", "trust", "trust_reason")
-    return {"latency_s": row.median_s} | {name: getattr(row, name) for name in names} if row else None
+    if row is None:
+        return None
+    return {
+        "latency_s": row.median_s,
+        "kind": row.kind,
+        "low_s": row.low_s,
+        "high_s": row.high_s,
+        "doubt": row.relative_ci,
+        "trust": row.trust,
+        "trust_reason": row.trust_reason,
+    }
 
 
 def _total(found: PartPrediction) -> dict[str, Any]:
@@ -79,15 +87,15 @@ def _total(found: PartPrediction) -> dict[str, Any]:
 
 
 def print_predictions(devices: Sequence[dict[str, Any]]) -> None:
-    """Print what `device_document` gave of each device: a column each, then what each rests on."""
+    """Print the documents of `device_document`: a table with a column per device, then their sources."""
     alone = len(devices[0]["blocks"]) == 1
     if len(devices) == 1 and alone:
         print(devices[0]["blocks"][0]["block"])
     else:
         _print_columns(devices)
     for found in devices:
-        said = f" ({found['setting']})" if found["setting"] else ""
-        print(f"{found['device']}, {found['key']}{_mark(found, ', ')}{said}")
+        setting = f" ({found['setting']})" if found["setting"] else ""
+        print(f"{found['device']}, {found['key']}{_origin(found, ', ')}{setting}")
         for line in _block_lines(found) if alone else _total_lines(found):
             print(f"  {line}")
 
@@ -99,7 +107,7 @@ def _print_columns(devices: Sequence[dict[str, Any]]) -> None:
         corrected = found["total"]["corrected"]
         columns.append(
             [
-                f"  {found['device']}{_mark(found, ' ')}",
+                f"  {found['device']}{_origin(found, ' ')}",
                 *(_span(block, _MARKS[block["kind"]][0]) for block in found["blocks"]),
                 _span(found["total"]["sum"]),
                 _span(corrected) if corrected else "  -",
@@ -117,15 +125,13 @@ def _print_columns(devices: Sequence[dict[str, Any]]) -> None:
     print()
 
 
-def _mark(found: dict[str, Any], before: str) -> str:
-    return "" if found["origin"] == "measured" else before + origin_label(found["origin"])
+def _origin(found: dict[str, Any], separator: str) -> str:
+    return "" if found["origin"] == "measured" else separator + origin_label(found["origin"])
 
 
-def _span(found: dict[str, Any], origin_label: str = " ") -> str:
+def _span(found: dict[str, Any], mark: str = " ") -> str:
     below, above = (found[end] / found["latency_s"] - 1 for end in ("low_s", "high_s"))
-    return f"{origin_label} {ms(found['latency_s'])}" + (
-        f"  {below:+.1%} {above:+.1%}" if below or above else ""
-    )
+    return f"{mark} {ms(found['latency_s'])}" + (f"  {below:+.1%} {above:+.1%}" if below or above else "")
 
 
 def _block_lines(found: dict[str, Any]) -> Iterator[str]:
@@ -135,23 +141,23 @@ def _block_lines(found: dict[str, Any]) -> Iterator[str]:
         f"{ms(block['low_s'])} to {ms(block['high_s'])}" if block["coverage"] else "no interval is known"
     )
     if block["kind"] == "simulated":
-        yield f"{latency}: this very block was SIMULATED; no interval is known"
+        yield f"{latency}: SIMULATED row of this block; no interval is known"
     elif block["kind"] in ("measured", "imported"):
         by, figure = ("by others", "mean") if block["kind"] == "imported" else ("here", "median")
         yield f"{latency}, {f'95 % interval of the {figure} ' if block['coverage'] else ''}{interval}"
-        yield f"this very block was measured {by}: {row['trust']}, {row['trust_reason']}"
+        yield f"measured row of this block, {by}: {row['trust']}, {row['trust_reason']}"
     else:
         yield f"{latency}, 90 % interval of a prediction {interval}"
         if row:
             yield (
-                f"its own row says {ms(row['latency_s'])}, within {row['doubt']:.0%}, and does not answer: "
+                f"row of this block not used: {ms(row['latency_s'])} +- {row['doubt']:.0%}, "
                 f"{row['trust']}, {row['trust_reason']}"
             )
         yield from _model_lines(found)
         if block["nearest"]:
             yield f"nearest geometry in the table: {block['nearest']}"
         if block["kind"] == "extrapolated":
-            yield f"OUTSIDE all that was fitted, and the interval is wider for it{_advice(found)}"
+            yield f"OUTSIDE the training range: the interval is widened{_advice(found)}"
 
 
 def _advice(found: dict[str, Any]) -> str:
@@ -160,27 +166,27 @@ def _advice(found: dict[str, Any]) -> str:
 
 def _model_lines(found: dict[str, Any]) -> Iterator[str]:
     model = found["model"]
-    against = " (judged against the simulation, not the device)" if found["simulated"] else ""
+    against = " (against the simulation, not the device)" if found["simulated"] else ""
     yield f"predicted from {model['rows']} rows of {model['geometries']} geometries by {model['name']}"
     yield (
-        f"on geometries it never saw: off by {model['unseen_mape']:.1%}, {model['unseen_within_10']:.0%} "
-        f"within 10 %, interval held {model['unseen_coverage']:.0%}{against}"
+        f"on unseen layer geometries: MAPE {model['unseen_mape']:.1%}, {model['unseen_within_10']:.0%} "
+        f"within 10 %, interval coverage {model['unseen_coverage']:.0%}{against}"
     )
 
 
 def _total_lines(found: dict[str, Any]) -> Iterator[str]:
     kinds, line = Counter(block["kind"] for block in found["blocks"]), found["correction"]
-    yield "rests on: " + ", ".join(f"{kinds[kind]} {kind}" for kind in _MARKS if kinds[kind])
+    yield "blocks: " + ", ".join(f"{kinds[kind]} {kind}" for kind in _MARKS if kinds[kind])
     if kinds["predicted"] + kinds["extrapolated"]:
         yield from _model_lines(found)
     if kinds["extrapolated"]:
-        yield f"extrapolated: OUTSIDE all that was fitted, and the interval is wider for it{_advice(found)}"
-    yield "sum: its interval adds the blocks' own, as if all were off the same way"
+        yield f"extrapolated: OUTSIDE the training range, the interval is widened{_advice(found)}"
+    yield "sum: its interval is the sum of the block intervals (fully correlated errors)"
     if line:
         yield (
-            f"corrected: {line['slope']:.3f} x sum and {ms(line['junction_s'])} a junction of blocks, from "
-            f"{line['parts']} whole networks; {line['error']:.1%} off on those left out, "
-            "which widens its interval"
+            f"corrected: {line['slope']:.3f} x sum and {ms(line['junction_s'])} per junction of blocks, from "
+            f"{line['parts']} whole models; {line['error']:.1%} error on held-out models, "
+            "which widens the interval"
         )
     else:
         yield f"not corrected: {_why_not_corrected(found)}"
@@ -189,16 +195,16 @@ def _total_lines(found: dict[str, Any]) -> Iterator[str]:
         corrected = f"; corrected{_span(cut['corrected'])}" if cut["corrected"] else ""
         first, last = cut["layers"][0], cut["layers"][-1]
         which = f"layers {first} to {last}" if first < last else f"layer {first}"
-        yield f"{which}, cut for {cut['device']}: sum{_span(cut['sum'])}{corrected}"
+        yield f"{which} on {cut['device']}: sum{_span(cut['sum'])}{corrected}"
         yield from _whole_lines(cut)
 
 
 def _why_not_corrected(found: dict[str, Any]) -> str:
     if found["simulated"]:
-        return "a simulated device has no whole networks"
+        return "a simulated device has no measured whole models"
     if found["setting"]:
-        return "the published table has no whole networks"
-    return "too few whole networks with rows of all their blocks (jmsnas profile --parts 10)"
+        return "the published table has no whole models"
+    return "too few whole models with rows of all their blocks (jmsnas profile --parts 10)"
 
 
 def _whole_lines(total: dict[str, Any]) -> Iterator[str]:
@@ -206,4 +212,4 @@ def _whole_lines(total: dict[str, Any]) -> Iterator[str]:
     if row:
         yield f"  measured as one call:{_span(row)}; {row['trust']}, {row['trust_reason']}"
     if corrected and corrected["extrapolated"]:
-        yield "  corrected beyond the whole networks that were measured: trust it less"
+        yield "  the correction is extrapolated beyond the measured whole models: less reliable"

@@ -67,7 +67,7 @@ def test_a_block_that_was_measured(place: Path) -> None:
     median_s = local_table().rows[1].median_s
     assert code == 0 and out.startswith(f"{BLOCKS[1]}\nlocal, torch-t1-b1-f32\n")
     assert f"  {median_s * 1e6:.4g} us, 95 % interval of the median {0.99 * median_s * 1e6:.4g} us to" in out
-    assert "this very block was measured here: yellow, not rated" in out
+    assert "measured row of this block, here: yellow, not rated" in out
 
 
 def test_a_block_that_others_measured(place: Path) -> None:
@@ -77,26 +77,26 @@ def test_a_block_that_others_measured(place: Path) -> None:
         and f"{BOARD}, onnxruntime-t2-b1-f32, published (Some board, CPU, 2 threads, TensorFlow Lite)" in out
     )
     assert "123.9 us, no interval is known" in out
-    assert "this very block was measured by others: yellow, imported: nothing is known of how" in out
+    assert "measured row of this block, by others: yellow, imported: how it was measured is unknown" in out
 
 
 def test_a_block_that_is_predicted_and_one_far_outside(place: Path) -> None:
     code, out, _ = typed(place, "--device", BOARD, "--block", "mb_k5_e4", "--in", "16x7x7", "--out", "24")
     assert code == 0 and "90 % interval of a prediction" in out and "OUTSIDE" not in out
     assert "predicted from 9 rows of 3 geometries by roofline" in out
-    assert "on geometries it never saw: off by " in out and "nearest geometry in the table: 16->24 7x7" in out
+    assert "on unseen layer geometries: MAPE " in out and "nearest geometry in the table: 16->24 7x7" in out
     code, out, _ = typed(place, "--device", BOARD, "--block", "mb_k5_e4", "--in", "512x200x200")
-    assert code == 0 and "OUTSIDE all that was fitted, and the interval is wider for it\n" in out
+    assert code == 0 and "OUTSIDE the training range: the interval is widened\n" in out
     code, out, _ = typed(place, "--block", "mb_k5_e4", "--in", "512x200x200")
-    assert code == 0 and "the interval is wider for it: profile a --space with such blocks" in out
+    assert code == 0 and "the interval is widened: profile a --space with such blocks" in out
 
 
 def test_a_simulated_block_says_so_loudly(place: Path) -> None:
     code, out, err = typed(place, "--device", "pi4", "--runtime", "torch", "--block", str(BLOCKS[1]))
     assert code == 0 and "SIMULATED: pi4 was not measured" in err
-    assert "pi4, torch-t1-b1-f32, SIMULATED" in out and "this very block was SIMULATED; no interval" in out
+    assert "pi4, torch-t1-b1-f32, SIMULATED" in out and "SIMULATED row of this block; no interval" in out
     code, out, _ = typed(place, "--device", "pi4", "--block", "mb_k5_e4", "--in", "16x8x8")
-    assert "(judged against the simulation, not the device)" in out
+    assert "(against the simulation, not the device)" in out
 
 
 def test_a_part_on_two_devices(place: Path) -> None:
@@ -108,10 +108,10 @@ def test_a_part_on_two_devices(place: Path) -> None:
     assert lines[4].startswith("    corrected") and lines[4].rstrip().endswith("-")
     # Parts of one block have no junctions.
     assert "corrected: 1.100 x sum and " in out
-    assert " a junction of blocks, from 4 whole networks; 0.0% off on those left out" in out
-    assert "not corrected: a simulated device has no whole networks" in out
+    assert " per junction of blocks, from 4 whole models; 0.0% error on held-out models" in out
+    assert "not corrected: a simulated device has no measured whole models" in out
     code, out, _ = typed(place, "--device", BOARD, *words)
-    assert "not corrected: the published table has no whole networks" in out
+    assert "not corrected: the published table has no whole models" in out
 
 
 def test_a_part_that_was_measured_as_one_call(place: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_part_that_was_measured_as_one_call(place: Path) -> None:
 def test_an_architecture(place: Path) -> None:
     names = ",".join(choices[0].name for choices in DIGITS.choices[1:-1])
     code, out, _ = typed(place, "--arch", names)
-    assert code == 0 and "12  head 32->10 2x2 h128" in out and "rests on: " in out
+    assert code == 0 and "12  head 32->10 2x2 h128" in out and "blocks: " in out
 
 
 def test_everything_as_json(place: Path) -> None:
@@ -142,7 +142,7 @@ def test_the_network_of_a_run(short_run: tuple[Workspace, RunResult]) -> None:
     place, _ = short_run
     code, out, err = typed(place.folder, "--run", "short")
     assert code == 0 and "SIMULATED: " in err
-    assert "cut for " in out and "  sum" in out
+    assert " on cloud: sum" in out
     code, out, _ = typed(place.folder, "--run", "short", "--json")
     devices = json.loads(out)["devices"]
     assert [n for device in devices for cut in device["cuts"] for n in cut["layers"]] == list(
@@ -154,7 +154,10 @@ def test_the_network_of_a_run(short_run: tuple[Workspace, RunResult]) -> None:
     ("words", "message"),
     [
         ((), "expected one of --block, --arch and --run. Examples: jmsnas predict --help"),
-        (("--block", "mb_k5_e6"), "mb_k5_e6 needs its input's channels, height and width: as --in 32x28x28"),
+        (
+            ("--block", "mb_k5_e6"),
+            "mb_k5_e6 needs its input's channels, height and width, such as --in 32x28x28",
+        ),
         (("--block", "mb_k5_e6", "--in", "32"), "cannot read --in '32'"),
         (("--block", "mb_k3_e3 8->8 4x4", "--device", "board"), f"unknown device 'board': expected {BOARD}"),
         (

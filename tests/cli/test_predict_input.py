@@ -6,12 +6,13 @@ from typing import Any
 import pytest
 from mesh_runs import write_mesh_run
 
+from jmsnas.cli.predict import PredictArguments
 from jmsnas.cli.predict_input import (
     DevicePart,
     architecture_part,
+    devices_and_runtimes,
     model_of_run,
     parse_block,
-    prediction_columns,
     requested_blocks,
 )
 from jmsnas.errors import InputError, SpaceError
@@ -36,11 +37,11 @@ def test_a_block_from_its_name_and_geometry() -> None:
     [
         (
             ("mb_k5_e6", None, None, None),
-            "mb_k5_e6 needs its input's channels, height and width: as --in 32x28x28",
+            "mb_k5_e6 needs its input's channels, height and width, such as --in 32x28x28",
         ),
         (
             ("mb_k5_e6", "32x28", None, None),
-            "cannot read --in '32x28': expected channels x height x width, as in",
+            "cannot read --in '32x28': expected CHANNELSxHEIGHTxWIDTH, such as",
         ),
         (("mb_k5_e6", "32x28x28x1", None, None), "cannot read --in '32x28x28x1'"),
         (("mb_k5_e6", "0x28x28", None, None), "a layer needs channels, height and width from 1 to 65536"),
@@ -54,11 +55,11 @@ def test_a_block_from_its_name_and_geometry() -> None:
         (("mb_k5_e6_skip", "32x28x28", 64, None), "mb_k5_e6_skip needs a layer that keeps its shape"),
         (
             ("head", "32x2x2", 10, None),
-            "head has a width in the middle too: give all of it in one, as in --block 'head",
+            "head has hidden channels: give the whole block as one text, such as --block 'head",
         ),
         (
             ("mb_k5_e6 32->64 28x28", "32x28x28", None, None),
-            "has its geometry in it: leave out --in, --out and",
+            "includes its geometry: leave out --in, --out and",
         ),
         (("mb_k5_e6 32 64", None, None, None), "cannot read the block 'mb_k5_e6 32 64'"),
     ],
@@ -73,36 +74,34 @@ def test_a_network_from_a_name_a_layer() -> None:
     assert len(part.blocks) == DIGITS.N
     assert (part.blocks[0].candidate.name, part.blocks[-1].candidate.name) == ("stem", "head")
     with pytest.raises(
-        SpaceError, match="got 1 names in --arch: space digits has 10 layers between stem and head"
+        SpaceError, match="got 1 names in --arch: expected 10, one for each layer of space digits"
     ):
         architecture_part("mb_k3_e3", DIGITS)
     with pytest.raises(SpaceError, match="layer 2 cannot be mb_k9_e3: expected one of mb_k3_e3_skip"):
         architecture_part(NAMES.replace(NAMES.split(",")[0], "mb_k9_e3", 1), DIGITS)
 
 
-def test_one_thing_is_asked_at_a_time(tmp_path: Path) -> None:
+def test_one_of_block_arch_and_run(tmp_path: Path) -> None:
     place = Workspace(tmp_path)
-    nothing = (None, None, None)
-    for blocks, arch, run in (((), None, None), (("a",), "b", None), ((), "b", "c")):
-        with pytest.raises(
-            InputError, match="expected one of --block, --arch and --run. Examples: jmsnas predict"
-        ):
-            requested_blocks(place, blocks, nothing, arch, None, run)
-    with pytest.raises(
-        InputError, match="--in, --out and --stride belong to --block, --space to --arch: leave"
+    for args in (
+        PredictArguments(),
+        PredictArguments(block=["a"], arch="b"),
+        PredictArguments(arch="b", run="c"),
     ):
-        requested_blocks(place, (), ("1x1x1", None, None), NAMES, None, None)
-    with pytest.raises(
-        InputError, match="--in, --out and --stride belong to --block, --space to --arch: leave"
+        with pytest.raises(InputError, match="expected one of --block, --arch and --run. Examples: jmsnas"):
+            requested_blocks(args, place)
+    for args in (
+        PredictArguments(input_shape="1x1x1", arch=NAMES),
+        PredictArguments(block=["mb_k3_e3 8->8 4x4"], space="digits"),
     ):
-        requested_blocks(place, ("mb_k3_e3 8->8 4x4",), nothing, None, "digits", None)
-    part, cuts = requested_blocks(
-        place, ("mb_k3_e3 8->16 4x4 /2", "identity 16->16 2x2"), nothing, None, None, None
-    )
-    assert len(part.blocks) == 2 and cuts == ()
-    assert len(requested_blocks(place, (), nothing, NAMES, "digits", None)[0].blocks) == DIGITS.N
+        with pytest.raises(InputError, match="--in, --out and --stride belong to --block, --space to --arch"):
+            requested_blocks(args, place)
+    first = "mb_k3_e3 8->16 4x4 /2"
+    part, parts = requested_blocks(PredictArguments(block=[first, "identity 16->16 2x2"]), place)
+    assert len(part.blocks) == 2 and parts == ()
+    assert len(requested_blocks(PredictArguments(arch=NAMES, space="digits"), place)[0].blocks) == DIGITS.N
     with pytest.raises(SpaceError, match="identity 8->8 2x2 cannot follow mb_k3_e3 8->16 4x4 /2"):
-        requested_blocks(place, ("mb_k3_e3 8->16 4x4 /2", "identity 8->8 2x2"), nothing, None, None, None)
+        requested_blocks(PredictArguments(block=[first, "identity 8->8 2x2"]), place)
 
 
 def test_the_network_of_a_run_and_who_runs_what(short_run: tuple[Workspace, RunResult]) -> None:
@@ -139,15 +138,16 @@ def test_a_run_that_is_not_there_or_damaged(short_run: tuple[Workspace, RunResul
             model_of_run(place, str(copy))
 
 
-def test_who_answers() -> None:
+def test_devices_and_runtimes() -> None:
     part = Part((parse_block("mb_k3_e3 8->8 4x4", None, None, None),))
-    cuts = [
+    parts = [
         DevicePart("ue", "pi4", "torch", (1,), part),
         DevicePart("cloud", "cloud", "onnxruntime", (2,), part),
     ]
-    assert prediction_columns((), None, ()) == [("local", None)] and prediction_columns((), "torch", ()) == [
-        ("local", "torch")
-    ]
-    assert prediction_columns((), None, cuts) == [("pi4", "torch"), ("cloud", "onnxruntime")]
-    assert prediction_columns(("pi4", "local", "pi4"), None, cuts) == [("pi4", "torch"), ("local", None)]
-    assert prediction_columns(("pi4",), "onnxruntime", cuts) == [("pi4", "onnxruntime")]
+    assert devices_and_runtimes(PredictArguments(), ()) == [("local", None)]
+    assert devices_and_runtimes(PredictArguments(runtime="torch"), ()) == [("local", "torch")]
+    assert devices_and_runtimes(PredictArguments(), parts) == [("pi4", "torch"), ("cloud", "onnxruntime")]
+    named = PredictArguments(device=["pi4", "local", "pi4"])
+    assert devices_and_runtimes(named, parts) == [("pi4", "torch"), ("local", None)]
+    other = PredictArguments(device=["pi4"], runtime="onnxruntime")
+    assert devices_and_runtimes(other, parts) == [("pi4", "onnxruntime")]

@@ -65,14 +65,14 @@ def test_a_prediction(capsys: pytest.CaptureFixture[str]) -> None:
         "board, torch-t1-b1-f32",
         "  1 ms, 90 % interval of a prediction 900 us to 1.2 ms",
         "  predicted from 69 rows of 12 geometries by roofline + trees",
-        "  on geometries it never saw: off by 6.4%, 90% within 10 %, interval held 91%",
+        "  on unseen layer geometries: MAPE 6.4%, 90% within 10 %, interval coverage 91%",
         "  nearest geometry in the table: 16->16 8x8",
     ]
 
 
 def test_a_row_that_does_not_answer_says_why(capsys: pytest.CaptureFixture[str]) -> None:
     lines = said(capsys, device(block(row=ROW, nearest=None)))
-    assert "  its own row says 2 ms, within 50%, and does not answer: red, imported; stands twice" in lines
+    assert "  row of this block not used: 2 ms +- 50%, red, imported; stands twice" in lines
     assert not any("nearest" in line for line in lines)
 
 
@@ -81,7 +81,7 @@ def test_rows_of_each_origin(capsys: pytest.CaptureFixture[str]) -> None:
     measured = said(capsys, device(block("measured", row=row)))
     assert measured[2:] == [
         "  1 ms, 95 % interval of the median 900 us to 1.2 ms",
-        "  this very block was measured here: green, within 1 %",
+        "  measured row of this block, here: green, within 1 %",
     ]
     imported = said(
         capsys,
@@ -90,23 +90,23 @@ def test_rows_of_each_origin(capsys: pytest.CaptureFixture[str]) -> None:
     assert imported[1:] == [
         "board, torch-t1-b1-f32, published (Some board, TFLite)",
         "  1 ms, no interval is known",
-        "  this very block was measured by others: green, within 1 %",
+        "  measured row of this block, by others: green, within 1 %",
     ]
     simulated = said(
         capsys, device(block("simulated", row=row, coverage=None), simulated=True, origin="simulated")
     )
     assert simulated[1:] == [
         "board, torch-t1-b1-f32, SIMULATED",
-        "  1 ms: this very block was SIMULATED; no interval is known",
+        "  1 ms: SIMULATED row of this block; no interval is known",
     ]
 
 
 def test_what_is_outside_says_so_and_what_helps(capsys: pytest.CaptureFixture[str]) -> None:
     assert said(capsys, device(block("extrapolated")))[-1] == (
-        "  OUTSIDE all that was fitted, and the interval is wider for it: profile a --space with such blocks"
+        "  OUTSIDE the training range: the interval is widened: profile a --space with such blocks"
     )
     assert said(capsys, device(block("extrapolated"), setting="Some board"))[-1] == (
-        "  OUTSIDE all that was fitted, and the interval is wider for it"
+        "  OUTSIDE the training range: the interval is widened"
     )
 
 
@@ -129,39 +129,39 @@ def test_several_blocks_are_columns_with_marks_and_a_sum(capsys: pytest.CaptureF
         " 2  identity 24->24 8x8   = 1 ms                    = 1 ms",
         "    sum                     2 ms  -10.0% +20.0%       2 ms  -10.0% +20.0%",
         "    corrected               2.3 ms  -13.0% +21.7%     -",
-        "  = its own row, 95 % interval of the median",
+        "  = row of the table, 95 % interval of the median",
         "  ~ predicted, 90 % interval",
-        "  ! predicted OUTSIDE all that was fitted, 90 % interval, widened",
+        "  ! predicted OUTSIDE the training range, widened 90 % interval",
         "",
         "board, torch-t1-b1-f32",
-        "  rests on: 1 measured, 1 predicted",
+        "  blocks: 1 measured, 1 predicted",
         "  predicted from 69 rows of 12 geometries by roofline + trees",
-        "  on geometries it never saw: off by 6.4%, 90% within 10 %, interval held 91%",
-        "  sum: its interval adds the blocks' own, as if all were off the same way",
-        "  corrected: 1.100 x sum and -100 us a junction of blocks, from 5 whole networks; 2.0% off on those "
-        "left out, which widens its interval",
+        "  on unseen layer geometries: MAPE 6.4%, 90% within 10 %, interval coverage 91%",
+        "  sum: its interval is the sum of the block intervals (fully correlated errors)",
+        "  corrected: 1.100 x sum and -100 us per junction of blocks, from 5 whole models; 2.0% error on "
+        "held-out models, which widens the interval",
         "    measured as one call:  2.2 ms  -4.5% +4.5%; red, imported; stands twice",
-        "    corrected beyond the whole networks that were measured: trust it less",
+        "    the correction is extrapolated beyond the measured whole models: less reliable",
         "pi4, torch-t1-b1-f32, SIMULATED",
-        "  rests on: 1 measured, 1 extrapolated",
+        "  blocks: 1 measured, 1 extrapolated",
         "  predicted from 69 rows of 12 geometries by roofline + trees",
-        "  on geometries it never saw: off by 6.4%, 90% within 10 %, interval held 91% (judged against the "
+        "  on unseen layer geometries: MAPE 6.4%, 90% within 10 %, interval coverage 91% (against the "
         "simulation, not the device)",
-        "  extrapolated: OUTSIDE all that was fitted, and the interval is wider for it: profile a --space "
+        "  extrapolated: OUTSIDE the training range, the interval is widened: profile a --space "
         "with such blocks",
-        "  sum: its interval adds the blocks' own, as if all were off the same way",
-        "  not corrected: a simulated device has no whole networks",
-        "  layer 2, cut for ue: sum  2 ms  -10.0% +20.0%",
+        "  sum: its interval is the sum of the block intervals (fully correlated errors)",
+        "  not corrected: a simulated device has no measured whole models",
+        "  layer 2 on ue: sum  2 ms  -10.0% +20.0%",
     ]
 
 
 def test_why_a_sum_is_not_corrected(capsys: pytest.CaptureFixture[str]) -> None:
     blocks = (block(), block())
-    assert "  not corrected: the published table has no whole networks" in said(
+    assert "  not corrected: the published table has no whole models" in said(
         capsys, device(*blocks, setting="Some board")
     )
     assert (
-        "  not corrected: too few whole networks with rows of all their blocks (jmsnas profile --parts 10)"
+        "  not corrected: too few whole models with rows of all their blocks (jmsnas profile --parts 10)"
         in said(capsys, device(*blocks))
     )
 
