@@ -42,6 +42,16 @@ class LatencyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         The fitted roofline and residual model.
     training_range_
         The `TrainingRange` of the rows, for intervals.
+
+    Examples
+    --------
+    >>> from jmsnas.estimators.regression.features import features
+    >>> from jmsnas.space_file import load_space
+    >>> X = features(load_space("digits").blocks()[::5])
+    >>> y = 1e-5 + 1e-9 * X.sum(axis=1)
+    >>> regressor = LatencyRegressor(residual="none").fit(X, y)
+    >>> regressor.name, regressor.predict(X).shape
+    ('roofline', (11,))
     """
 
     def __init__(self, seed: int = 0, residual: str = "auto") -> None:

@@ -56,6 +56,24 @@ class Estimator:
         narrower than the regressor's, without imported rows that the quality gate marks red.
     evaluation
         Cross-validated errors of the regressor.
+
+    Examples
+    --------
+    Fit to a simulated table of some blocks, and predict a block that is not in it:
+
+    >>> from tempfile import TemporaryDirectory
+    >>> from jmsnas.profiler.simulation.roofline import simulated_table
+    >>> from jmsnas.space_file import load_space
+    >>> blocks = load_space("digits").blocks()
+    >>> table = simulated_table("pi4", blocks[::5], [RuntimeKey()])
+    >>> with TemporaryDirectory() as folder:
+    ...     estimator = fit_estimator(table, RuntimeKey(), Path(folder))
+    >>> seconds = estimator.predict_s([blocks[1]])
+    >>> low_s, high_s = estimator.interval_s([blocks[1]])
+    >>> bool(low_s[0] <= seconds[0] <= high_s[0])
+    True
+    >>> estimator.simulated, estimator.extrapolated([blocks[1]]).tolist()
+    (True, [False])
     """
 
     device: str
@@ -173,6 +191,19 @@ def load_estimator(folder: Path) -> Estimator:
     ------
     EstimatorError
         When it is missing, damaged, of another schema version, or its table is not the one it was fitted to.
+
+    Examples
+    --------
+    >>> from tempfile import TemporaryDirectory
+    >>> from jmsnas.profiler.simulation.roofline import simulated_table
+    >>> from jmsnas.space_file import load_space
+    >>> blocks = load_space("digits").blocks()
+    >>> table = simulated_table("pi4", blocks[::5], [RuntimeKey()])
+    >>> with TemporaryDirectory() as folder:
+    ...     fitted = fit_estimator(table, RuntimeKey(), Path(folder))
+    ...     loaded = load_estimator(Path(folder))
+    >>> bool(np.allclose(loaded.predict_s(blocks), fitted.predict_s(blocks)))
+    True
     """
     record, evaluation, table = _read(folder)
     rows = training_rows(table)
