@@ -29,7 +29,7 @@ _NAMES = ("stem", "mb_k3_e3", "identity", "mb_k3_e3_skip", "mb_k5_e3", "mb_k3_e3
 
 @dataclass
 class Fleet:
-    """Certificates of devices, their agents in this process, and a leader."""
+    """Certificates of devices, agents in this process, and a leader."""
 
     folder: Path
     agents: dict[str, Agent]
@@ -46,13 +46,13 @@ def blocks() -> list[Block]:
 
 
 def network(seed: int = 0) -> nn.Sequential:
-    """Build them, their weights drawn from `seed`; different seeds, different logits."""
+    """Build their modules, weights drawn from `seed`."""
     return nn.Sequential(*(seeded_module(block, seed) for block in blocks()))
 
 
 @cache
 def exported(seed: int = 0) -> ExportedModel:
-    """Give it exported."""
+    """Export the model of `network`."""
     return replace(export_model(network(seed), (1, 1, 8, 8)), blocks=tuple(blocks()))
 
 
@@ -93,9 +93,9 @@ def fleet(folder: Path, devices: Sequence[str] = DEVICES, plain: bool = False) -
 def start_agent(
     folder: Path, name: str, plain: bool = False, listen: str = "127.0.0.1:0"
 ) -> tuple[Agent, AgentAddress]:
-    said: list[str] = []
+    log: list[str] = []
     settings = AgentSettings(folder / "certs" / name, folder / "agents" / name, listen, plain=plain)
-    agent = Agent(settings, said.append)
+    agent = Agent(settings, log.append)
     where = agent.start()
     return agent, AgentAddress(
         name, where, fingerprint(read_identity(folder / "certs" / name).certificate_pem)

@@ -26,7 +26,7 @@ def one(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         yield found
 
 
-def test_the_settings_that_notice_a_dead_peer() -> None:
+def test_channel_options_detect_a_dead_peer() -> None:
     client, server = dict(CLIENT_OPTIONS), dict(SERVER_OPTIONS)
     for options in (client, server):
         assert options["grpc.http2.ping_timeout_ms"] <= 5000 and options["grpc.keepalive_time_ms"] <= 10_000
@@ -34,7 +34,7 @@ def test_the_settings_that_notice_a_dead_peer() -> None:
     assert server["grpc.http2.min_recv_ping_interval_without_data_ms"] < client["grpc.keepalive_time_ms"]
 
 
-def test_the_health_service_speaks_protobuf_without_it(one: Fleet) -> None:
+def test_health_service_agrees_with_grpc_health(one: Fleet) -> None:
     identity = read_identity(one.folder / "certs" / "leader")
     channel = open_channel(one.agents["pi4"].address, "pi4", identity)
     stub = health_pb2_grpc.HealthStub(channel)
@@ -50,13 +50,14 @@ def test_the_health_service_speaks_protobuf_without_it(one: Fleet) -> None:
     channel.close()
 
 
-def test_watchers_leave_threads_for_the_others(one: Fleet) -> None:
-    # Each holds a thread for as long as it likes, and any device may watch.
+def test_number_of_watchers_is_limited(one: Fleet) -> None:
+    # A watcher occupies a thread for an unlimited time, and any device may watch.
     identity = read_identity(one.folder / "certs" / "leader")
     channel = open_channel(one.agents["pi4"].address, "pi4", identity)
     stub = health_pb2_grpc.HealthStub(channel)
     free, ends_s = one.agents["pi4"].health._watchers, time.monotonic() + 5
-    while free._value < MAX_WATCHERS and time.monotonic() < ends_s:  # who has gone is noticed in a second
+    # A cancelled watcher is noticed within a second.
+    while free._value < MAX_WATCHERS and time.monotonic() < ends_s:
         time.sleep(0.05)
     watching = [
         stub.Watch(health_pb2.HealthCheckRequest(service=""), timeout=10) for _ in range(MAX_WATCHERS)
@@ -72,12 +73,12 @@ def test_watchers_leave_threads_for_the_others(one: Fleet) -> None:
     channel.close()
 
 
-def test_plain_is_for_loopback_alone(tmp_path: Path) -> None:
+def test_plain_only_on_loopback(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--plain on 0.0.0.0:7070: expected a loopback address"):
         AgentSettings(tmp_path, tmp_path, "0.0.0.0:7070", plain=True)
 
 
-def test_a_port_that_is_taken(one: Fleet) -> None:
+def test_port_in_use(one: Fleet) -> None:
     from jmsnas.deploy.agent.agent import Agent
 
     settings = AgentSettings(one.folder / "certs" / "pi4", one.folder / "other", one.agents["pi4"].address)
@@ -85,8 +86,8 @@ def test_a_port_that_is_taken(one: Fleet) -> None:
         Agent(settings).start()
 
 
-# Blocks all imports but the standard library's and what requirements-agent.txt brings.
-def test_it_runs_with_what_the_requirements_name(tmp_path: Path) -> None:
+# Only the standard library and the packages of requirements-agent.txt can be imported.
+def test_agent_needs_only_its_requirements(tmp_path: Path) -> None:
     names = {
         line.partition(">=")[0]
         for line in (ROOT / "requirements-agent.txt").read_text().splitlines()
@@ -94,9 +95,9 @@ def test_it_runs_with_what_the_requirements_name(tmp_path: Path) -> None:
     }
     assert names == {"numpy", "onnxruntime", "grpcio", "cryptography", "msgspec"}
     (certs,) = make_certificates(tmp_path / "certs", ("pi4",))
-    words = ["--certs", str(certs), "--store", str(tmp_path / "store"), "--listen", "127.0.0.1:0"]
+    arguments = ["--certs", str(certs), "--store", str(tmp_path / "store"), "--listen", "127.0.0.1:0"]
     with subprocess.Popen(
-        [sys.executable, "-c", RESTRICTED_AGENT, *words],
+        [sys.executable, "-c", RESTRICTED_AGENT, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -109,7 +110,7 @@ def test_it_runs_with_what_the_requirements_name(tmp_path: Path) -> None:
     assert process.returncode == 0
 
 
-def test_sigterm_lets_what_is_under_way_end(tmp_path: Path) -> None:
+def test_stop_finishes_requests_in_flight(tmp_path: Path) -> None:
     from dataclasses import replace
 
     with fleet(tmp_path, ("pi4",)) as found:
@@ -123,14 +124,14 @@ def test_sigterm_lets_what_is_under_way_end(tmp_path: Path) -> None:
         assert wait().logits.size
 
 
-def test_wrong_input_is_one_line(tmp_path: Path) -> None:
+def test_input_error_is_one_line(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "jmsnas.deploy.agent.agent", "--certs", str(tmp_path / "none")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "cannot read" in done.stderr and "jmsnas certs --device NAME" in done.stderr
 
 
-def test_a_caller_without_a_deadline_is_not_served_for_ever(one: Fleet) -> None:
+def test_default_deadline_is_bounded(one: Fleet) -> None:
     from jmsnas.deploy.agent import request_handler
 
     assert request_handler._DEFAULT_DEADLINE_S <= 60 and request_handler._MAX_DEADLINE_S <= 600
@@ -138,7 +139,7 @@ def test_a_caller_without_a_deadline_is_not_served_for_ever(one: Fleet) -> None:
         grpc.insecure_channel("127.0.0.1:1").unary_unary("/x/y")(b"", timeout=1)
 
 
-def test_loopback_agents_end_with_whoever_started_them(tmp_path: Path) -> None:
+def test_loopback_agents_end_with_their_parent(tmp_path: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path; from jmsnas.deploy.loopback import loopback_agents\n"
         "with loopback_agents(('pi4',), Path(sys.argv[1])) as agents:\n"

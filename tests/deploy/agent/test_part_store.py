@@ -12,10 +12,8 @@ from jmsnas.errors import PartError, StorageError
 BLOB = Blob(hashlib.sha256(b"content").hexdigest(), 7)
 
 
-def test_a_blob_survives_a_moment_without_descriptors(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Whoever opens connections without end takes all descriptors: that must not delete what is kept.
+def test_blob_is_kept_when_descriptors_run_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A flood of connections can exhaust the descriptors; blobs must not be deleted then.
     store = PartStore(tmp_path)
     store.receive(BLOB, [b"content"])
 
@@ -30,14 +28,14 @@ def test_a_blob_survives_a_moment_without_descriptors(
 
 
 @pytest.mark.parametrize("content", [b"", b"{}", b'{"epoch": null}', b'{"epoch": 1.5}', b"[" * 100_000])
-def test_a_damaged_number_is_no_number(tmp_path: Path, content: bytes) -> None:
+def test_damaged_epoch_file_is_refused(tmp_path: Path, content: bytes) -> None:
     PartStore(tmp_path)
     (tmp_path / "epoch.json").write_bytes(content)
     with pytest.raises(StorageError, match="epoch.json is damaged: .*Delete the agent's whole store"):
         PartStore(tmp_path)
 
 
-def test_strange_names_among_the_plans_are_passed_over(tmp_path: Path) -> None:
+def test_files_with_other_names_are_ignored(tmp_path: Path) -> None:
     store = PartStore(tmp_path)
     store.accept(3, b"manifest", bytes(64))
     for name in ("\u00b2.plan", "03.plan", "x.plan", "9" * 30 + ".plan"):

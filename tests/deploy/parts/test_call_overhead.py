@@ -12,5 +12,5 @@ def test_the_model_is_a_relu() -> None:
     assert ModelProto.FromString(RELU_ONNX) == model
 
 
-def test_a_call_alone_takes_longer() -> None:
+def test_single_call_takes_longer() -> None:
     assert 0 <= call_overhead_s() < 0.05 and call_overhead_s() is call_overhead_s()

@@ -10,7 +10,7 @@ from jmsnas.deploy.parts.export import cached_export, export_model
 SHAPE = (1, 1, 8, 8)
 
 
-def test_what_was_kept_is_cut_into_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cached_export_gives_the_same_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fresh = cached_export(network(0), SHAPE, tmp_path)
     cuts = [(first, last) for first in range(1, 7) for last in range(first, 7)]
     expected = [fresh.onnx_part(*cut) for cut in cuts]
@@ -26,7 +26,7 @@ def test_what_was_kept_is_cut_into_the_same_bytes(tmp_path: Path, monkeypatch: p
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_other_weights_another_shape_and_a_damaged_file_are_exported_again(tmp_path: Path) -> None:
+def test_cache_misses_for_other_weights_shapes_and_damaged_files(tmp_path: Path) -> None:
     cached_export(network(0), SHAPE, tmp_path)
     (path,) = tmp_path.iterdir()
     other = network(0)

@@ -10,7 +10,7 @@ from jmsnas.errors import PartError
 MODEL = exported().onnx_part(1, 6) or b""
 
 
-def test_it_reads_what_onnx_reads() -> None:
+def test_scan_agrees_with_the_onnx_package() -> None:
     known = onnx.load_from_string(MODEL)
     found = scan_onnx(MODEL)
     assert set(found.ops) == {node.op_type for node in known.graph.node} <= ALLOWED_OPERATORS
@@ -18,7 +18,7 @@ def test_it_reads_what_onnx_reads() -> None:
 
 
 @given(st.integers(0, len(MODEL) - 1), st.integers(0, 255))
-def test_a_changed_byte_gives_our_error_or_none(at: int, value: int) -> None:
+def test_changed_bytes_raise_part_error_or_nothing(at: int, value: int) -> None:
     changed = bytearray(MODEL)
     changed[at] = value
     try:
@@ -34,7 +34,7 @@ def test_garbage_is_refused(content: bytes) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "text"),
     [
         (b"\x3a\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "it ends within"),
         (b"\x3b", "a field of an unknown kind"),
@@ -42,6 +42,6 @@ def test_garbage_is_refused(content: bytes) -> None:
         (b"\x38\x01", "a number where a message was expected"),
     ],
 )
-def test_broken_fields(content: bytes, words: str) -> None:
-    with pytest.raises(PartError, match=words):
+def test_broken_fields(content: bytes, text: str) -> None:
+    with pytest.raises(PartError, match=text):
         scan_onnx(content)

@@ -19,7 +19,7 @@ def honest() -> tuple[bytes, int]:
     return blob, sum(tensor.nbytes for tensor in load(blob).values())
 
 
-def test_places_by_hand() -> None:
+def test_entries_by_hand() -> None:
     blob = save({"a": torch.tensor([[1.0, 2.0]]), "n": torch.tensor(3)})
     (length,) = struct.unpack_from("<Q", blob)
     start = 8 + length
@@ -31,19 +31,19 @@ def test_places_by_hand() -> None:
     assert struct.unpack("<2f", blob[start + 8 : start + 16]) == (1.0, 2.0)
 
 
-def test_it_agrees_with_the_safetensors_package() -> None:
+def test_scan_agrees_with_the_safetensors_package() -> None:
     blob, size = honest()
-    tensors, places = load(blob), scan_safetensors(blob, size)
-    assert {n: p.shape for n, p in places.items()} == {n: tuple(t.shape) for n, t in tensors.items()}
+    tensors, entries = load(blob), scan_safetensors(blob, size)
+    assert {n: p.shape for n, p in entries.items()} == {n: tuple(t.shape) for n, t in tensors.items()}
     for name, tensor in tensors.items():
-        assert blob[places[name].begin : places[name].end] == tensor.numpy().tobytes()
+        assert blob[entries[name].begin : entries[name].end] == tensor.numpy().tobytes()
 
 
-# The others are files whose places are right; torch_part tells them apart.
+# The headers of the others are valid; torch_runtime refuses them.
 @pytest.mark.parametrize(
     "name", sorted(set(WEIGHTS) - {"transposed shape", "tensor renamed", "other values"})
 )
-def test_refused_by_content(name: str) -> None:
+def test_malicious_headers_are_refused(name: str) -> None:
     blob, size = honest()
     with pytest.raises(PartError, match="safetensors file"):
         scan_safetensors(WEIGHTS[name](blob), size)
@@ -62,7 +62,7 @@ def test_refused_by_content(name: str) -> None:
         (struct.pack("<Q", 2) + b"{}" + bytes(8), "8 bytes of values: its blocks have 0"),
     ],
 )
-def test_what_is_no_such_file(blob: bytes, refused: str) -> None:
+def test_other_files_are_refused(blob: bytes, refused: str) -> None:
     with pytest.raises(PartError, match=refused):
         scan_safetensors(blob, 0)
 
@@ -72,7 +72,7 @@ def test_bytes_without_a_tensor() -> None:
         scan_safetensors(struct.pack("<Q", 2) + b"{}" + bytes(8), 8)
 
 
-def test_whatever_is_changed_the_one_error_is_ours() -> None:
+def test_mutated_headers_raise_part_error() -> None:
     blob, size = honest()
     (length,) = struct.unpack_from("<Q", blob)
     seed = time.time_ns() % 2**32
@@ -86,8 +86,8 @@ def test_whatever_is_changed_the_one_error_is_ours() -> None:
                 (b"9" * 30, b"-1", b"null", b"[", b"}", b'"a"', b"1e9", bytes([rng.randrange(256)]))
             )
         try:
-            for place in scan_safetensors(bytes(changed), size).values():
-                assert 8 <= place.begin <= place.end <= len(changed)
+            for entry in scan_safetensors(bytes(changed), size).values():
+                assert 8 <= entry.begin <= entry.end <= len(changed)
         except PartError as error:
             refused += 1
             assert len(str(error)) < 200

@@ -10,7 +10,7 @@ from jmsnas.mobilenets import NAMES, mobilenet
 from jmsnas.space_file import load_space
 
 
-def test_what_weights_take_by_hand() -> None:
+def test_weights_bytes_by_hand() -> None:
     # stem 1->16: 3x3x16 weights; BatchNorm 16 x (weight, bias, mean, variance) and a counter of 8 bytes.
     found = parse_architecture(["stem 1->16 8x8"], (1, 1, 8, 8), (1, 16, 8, 8))
     assert found.weights_bytes == 4 * (9 * 16 + 4 * 16) + 8
@@ -18,7 +18,7 @@ def test_what_weights_take_by_hand() -> None:
 
 @given(st.sampled_from(NAMES), st.data())
 @settings(max_examples=12, deadline=None)
-def test_it_is_what_torch_makes_of_them(name: str, data: st.DataObject) -> None:
+def test_weights_bytes_agree_with_torch(name: str, data: st.DataObject) -> None:
     blocks = mobilenet(name, (3, 32, 32), 10, 0.25).blocks
     first = data.draw(st.integers(0, len(blocks) - 1))
     chosen = blocks[first : data.draw(st.integers(first + 1, len(blocks)))]
@@ -30,7 +30,7 @@ def test_it_is_what_torch_makes_of_them(name: str, data: st.DataObject) -> None:
     assert found.weights_bytes == sum(tensor.nbytes for tensor in tensors)
 
 
-def test_every_block_of_a_space_is_read_back() -> None:
+def test_every_block_of_a_space_is_parsed() -> None:
     for block in load_space("digits").blocks():
         if block.candidate.op != "identity":
             shapes = (1, *block.layer.input_shape), (1, *block.layer.output_shape)
@@ -38,7 +38,7 @@ def test_every_block_of_a_space_is_read_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "shapes", "refused"),
+    ("texts", "shapes", "refused"),
     [
         ([], ((1, 1, 8, 8), (1, 16, 8, 8)), "of 0 blocks: expected 1 to 256"),
         (["identity 8->8 8x8"] * (MAX_BLOCKS + 1), ((1, 8, 8, 8),) * 2, "of 257 blocks"),
@@ -50,6 +50,8 @@ def test_every_block_of_a_space_is_read_back() -> None:
         (["stem 1->16 8x8"], ((1 << 24, 1, 8, 8), (1 << 24, 16, 8, 8)), "a tensor of more than 268435456"),
     ],
 )
-def test_what_is_refused(words: list[str], shapes: tuple[tuple[int, ...], ...], refused: str) -> None:
+def test_invalid_architectures_are_refused(
+    texts: list[str], shapes: tuple[tuple[int, ...], ...], refused: str
+) -> None:
     with pytest.raises(PartError, match=refused):
-        parse_architecture(words, shapes[0], shapes[1])
+        parse_architecture(texts, shapes[0], shapes[1])

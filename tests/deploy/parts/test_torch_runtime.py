@@ -49,21 +49,21 @@ def error_of(found: Shipment) -> float:
     return golden_error(runner, *golden_arrays(manifest, found.blobs[manifest.golden.sha256]))
 
 
-def test_the_manifest_holds_the_architecture() -> None:
+def test_manifest_has_the_architecture() -> None:
     manifest = shipment(first=2, last=4).manifest
     assert manifest.runtime == "torch" and manifest.processor == "cpu" and manifest.ops == ()
     assert manifest.blocks == tuple(str(block) for block in exported().blocks[1:4])
-    assert [words.partition(" ")[0] for words in manifest.blocks] == ["mb_k3_e3", "identity", "mb_k3_e3_skip"]
+    assert [text.partition(" ")[0] for text in manifest.blocks] == ["mb_k3_e3", "identity", "mb_k3_e3_skip"]
     assert parse_manifest(manifest_bytes(manifest)) == manifest
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-def test_what_it_computes_is_what_the_leader_has(layout: str) -> None:
+def test_output_agrees_with_the_leader(layout: str) -> None:
     for first, last in ((1, 6), (2, 4), (3, 3 + 1)):
         assert error_of(shipment(RuntimeKey("torch", layout=layout), first, last)) < 1e-6
 
 
-def test_an_input_that_may_not_be_written_to_and_outputs_that_stay() -> None:
+def test_read_only_input_and_independent_outputs() -> None:
     found = shipment()
     runner = PartRunner(found.manifest, blob_of(found))
     one, two = images(2)
@@ -75,7 +75,7 @@ def test_an_input_that_may_not_be_written_to_and_outputs_that_stay() -> None:
     np.testing.assert_allclose(first, exported().run(one), atol=1e-5)
 
 
-def test_mobilenet_v3_with_its_squeezes_and_classifier() -> None:
+def test_mobilenet_v3_with_squeeze_and_classifier() -> None:
     part = mobilenet("mobilenet_v3_small", (3, 32, 32), 10, 0.25)
     model = torch.nn.Sequential(*(seeded_module(block) for block in part.blocks))
     made = replace(export_model(model, (1, 3, 32, 32)), blocks=part.blocks)
@@ -110,14 +110,14 @@ def test_weights_of_other_blocks(name: str, refused: str) -> None:
         ({"blocks": ("stem 1->16 8x8",)}, "another input or output shape"),
     ],
 )
-def test_manifests_that_cannot_be(changes: dict[str, object], refused: str) -> None:
+def test_invalid_manifests(changes: dict[str, object], refused: str) -> None:
     honest = shipment().manifest
     fields = {name: getattr(honest, name) for name in Manifest.__struct_fields__}
     with pytest.raises(PartError, match=refused):
         Manifest(**(fields | changes))
 
 
-def test_cuda_or_its_absence() -> None:
+def test_cuda_part() -> None:
     found = shipment(RuntimeKey("torch", processor="cuda"))
     if torch.cuda.is_available():
         assert error_of(found) < 1e-4
@@ -126,7 +126,7 @@ def test_cuda_or_its_absence() -> None:
         PartRunner(found.manifest, blob_of(found))
 
 
-def test_a_network_of_no_blocks_has_no_torch_parts() -> None:
+def test_model_without_blocks_has_no_torch_parts() -> None:
     made = replace(exported(), blocks=())
     with pytest.raises(DeployError, match="has no torch parts: serve it by onnxruntime"):
         made.weights_file(1, 6)
@@ -138,7 +138,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         yield found
 
 
-def test_a_chain_of_both_run_times_answers_as_the_whole(three: Fleet) -> None:
+def test_chain_of_both_runtimes_agrees_with_the_model(three: Fleet) -> None:
     three.leader.ship(served(pieces(), RuntimeKey(), TORCH, RuntimeKey()), segments())
     for x in images(3):
         answer = three.leader.infer(x)
@@ -147,7 +147,7 @@ def test_a_chain_of_both_run_times_answers_as_the_whole(three: Fleet) -> None:
 
 
 @pytest.mark.parametrize(("wire", "off"), [("float16", 2e-2), ("uint8", 0.5)])
-def test_wires_between_them(three: Fleet, wire: str, off: float) -> None:
+def test_wire_formats_between_runtimes(three: Fleet, wire: str, off: float) -> None:
     found = pieces(wires=(wire,) * 3)
     three.leader.ship(served(found, RuntimeKey(), TORCH, RuntimeKey()), segments())
     (x,) = images(1)
@@ -155,19 +155,19 @@ def test_wires_between_them(three: Fleet, wire: str, off: float) -> None:
     assert 0 < difference < off
 
 
-def test_another_run_time_is_another_part(three: Fleet) -> None:
-    """The same layers by onnxruntime, then by torch: another blob travels, to that device alone."""
+def test_another_runtime_needs_another_blob(three: Fleet) -> None:
+    """The same layers by onnxruntime, then by torch: another blob is sent, to that device only."""
     three.leader.ship(pieces(), segments())
     sent = three.leader.ship(served(pieces(), RuntimeKey(), RuntimeKey(), TORCH), segments())
     assert sent["cloud"] > 0 and sent["pi4"] == sent["laptop"] == 0
     assert three.agents["cloud"].parts.find(three.leader.epoch).manifest.runtime == "torch"  # type: ignore[union-attr]
 
 
-def test_a_device_without_torch_says_what_to_install(tmp_path: Path) -> None:
+def test_device_without_torch_names_what_to_install(tmp_path: Path) -> None:
     (certs,) = make_certificates(tmp_path / "certs", ("pi4",))
-    words = ["--certs", str(certs), "--store", str(tmp_path / "store"), "--listen", "127.0.0.1:0"]
+    arguments = ["--certs", str(certs), "--store", str(tmp_path / "store"), "--listen", "127.0.0.1:0"]
     with subprocess.Popen(
-        [sys.executable, "-c", RESTRICTED_AGENT, *words],
+        [sys.executable, "-c", RESTRICTED_AGENT, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -181,7 +181,7 @@ def test_a_device_without_torch_says_what_to_install(tmp_path: Path) -> None:
                 DeployError, match="device pi4: a torch part, and this device has no torch: pyth"
             ):
                 leader.ship(served(pieces((6,), ("pi4",)), TORCH), segments())
-            # It goes on: the same layers for onnxruntime are served, and torch was never imported.
+            # The agent still serves the same layers by onnxruntime; torch was never imported.
             leader.ship(pieces((6,), ("pi4",)), segments())
             (x,) = images(1)
             np.testing.assert_allclose(leader.infer(x).logits, exported().run(x), atol=1e-4)

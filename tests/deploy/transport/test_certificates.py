@@ -26,13 +26,13 @@ def certs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_no_key_and_no_folder_can_be_read_by_others(certs: Path) -> None:
+def test_keys_and_folders_are_private(certs: Path) -> None:
     files = [path for path in certs.rglob("*") if path.name != certs.name]
     assert {path.name for path in files if path.suffix == ".key"} == {"ca.key", "device.key", "signing.key"}
     assert all(stat.S_IMODE(path.stat().st_mode) & 0o077 == 0 for path in files)
 
 
-def test_a_device_gets_all_it_needs_and_nothing_else(certs: Path) -> None:
+def test_files_of_a_device(certs: Path) -> None:
     names = {path.name for path in (certs / "pi4").iterdir()}
     assert names == {"ca.pem", "device.pem", "device.key", "leader.pub", "leader.sha256"}
     assert read_identity(certs / "pi4").name == "pi4"
@@ -42,7 +42,7 @@ def test_a_device_gets_all_it_needs_and_nothing_else(certs: Path) -> None:
     read_leader_key(certs / "pi4").verify(read_signing_key(certs / "leader").sign(message), message)
 
 
-def test_a_new_certificate_keeps_the_fingerprint(tmp_path: Path) -> None:
+def test_new_certificate_keeps_the_fingerprint(tmp_path: Path) -> None:
     (folder,) = make_certificates(tmp_path, ("pi4",), days=10)
     before = read_identity(folder)
     make_certificates(tmp_path, ("pi4",), days=100)
@@ -51,7 +51,7 @@ def test_a_new_certificate_keeps_the_fingerprint(tmp_path: Path) -> None:
     assert fingerprint(before.certificate_pem) == fingerprint(after.certificate_pem)
 
 
-def test_it_warns_from_fourteen_days_before_the_end(certs: Path) -> None:
+def test_expiry_warning_from_fourteen_days(certs: Path) -> None:
     identity, now = read_identity(certs / "pi4"), datetime.now(UTC)
     assert 364 < days_left(identity) < 365.1
     assert expiry_warning(identity, now + timedelta(days=350)) == ""
@@ -59,14 +59,14 @@ def test_it_warns_from_fourteen_days_before_the_end(certs: Path) -> None:
     assert "has expired: run jmsnas certs --device pi4" in expiry_warning(identity, now + timedelta(days=366))
 
 
-def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
+def test_key_readable_by_others_is_refused(tmp_path: Path) -> None:
     (folder,) = make_certificates(tmp_path, ("pi4",))
     os.chmod(folder / "device.key", 0o640)
     with pytest.raises(CertificateError, match=r"can be read by others \(mode 640\).*Run: chmod 600"):
         read_identity(folder)
 
 
-def test_what_is_missing_or_no_certificate_is_said(tmp_path: Path) -> None:
+def test_missing_or_damaged_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CertificateError, match="cannot read .*device.pem.*jmsnas certs --device NAME"):
         read_identity(tmp_path)
     (folder,) = make_certificates(tmp_path, ("pi4",))
@@ -90,7 +90,7 @@ def test_what_is_missing_or_no_certificate_is_said(tmp_path: Path) -> None:
         read_signing_key(tmp_path / "leader")
 
 
-def test_a_name_cannot_lead_elsewhere(tmp_path: Path) -> None:
+def test_device_name_is_never_a_path(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="must be 1 to 64 of a-z"):
         make_certificates(tmp_path / "certs", ("../pi4",))
     assert not (tmp_path / "pi4").exists()

@@ -20,7 +20,7 @@ def test_devices_are_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         (ENTRY.format("pi4", "10.0.0.2", PIN), "expected HOST:PORT"),
         (ENTRY.format("pi4", "10.0.0.2:99999", PIN), "expected HOST:PORT"),
@@ -34,8 +34,8 @@ def test_devices_are_read(tmp_path: Path) -> None:
         ("[[device", "is not a TOML file"),
     ],
 )
-def test_what_cannot_be_is_said(tmp_path: Path, text: str, words: str) -> None:
+def test_invalid_files_are_refused(tmp_path: Path, text: str, message: str) -> None:
     path = tmp_path / "devices.toml"
     path.write_text(text)
-    with pytest.raises(DeviceError, match=words):
+    with pytest.raises(DeviceError, match=message):
         read_devices_file(path)

@@ -43,7 +43,7 @@ stops = st.tuples(st.just("pi4"), *[st.integers(0, 1 << 62)] * 3)
     st.integers(0, 255),
     st.lists(stops, max_size=24),
 )
-def test_what_is_packed_is_read_back(
+def test_round_trip(
     dtype: tuple[str, int], shape: list[int], zero: float, branch: int, trail: list[tuple[str, int, int, int]]
 ) -> None:
     count = 1
@@ -55,14 +55,14 @@ def test_what_is_packed_is_read_back(
 
 
 @given(st.binary(max_size=200))
-def test_garbage_is_refused_with_our_error_alone(content: bytes) -> None:
+def test_garbage_raises_frame_error(content: bytes) -> None:
     for message in (content, len(content).to_bytes(4, "big") + content):
         with contextlib.suppress(FrameError):
             unpack_tensor(message)
 
 
 @pytest.mark.parametrize(
-    ("message", "words"),
+    ("message", "error"),
     [
         (b"\x00\x00", "a message of 2 bytes: expected 4 to 16777216"),
         (b"\x00\x00\x10\x01" + bytes(5000), "a header of 4097 bytes: expected at most 4096"),
@@ -90,12 +90,12 @@ def test_garbage_is_refused_with_our_error_alone(content: bytes) -> None:
         (tensor(trail=[["p", 1, 2, 3]] * 25), r"a wrong value at \$.trail"),
     ],
 )
-def test_what_cannot_be_is_refused(message: bytes, words: str) -> None:
-    with pytest.raises(FrameError, match=words):
+def test_invalid_messages_are_refused(message: bytes, error: str) -> None:
+    with pytest.raises(FrameError, match=error):
         unpack_tensor(message)
 
 
-def test_a_header_that_is_too_long_is_not_sent() -> None:
+def test_header_too_long() -> None:
     with pytest.raises(FrameError, match="a header of 5010 bytes: expected at most 4096"):
         pack_message({"a": "x" * 5002})
     longest = pack_message({"a": "x" * (MAX_HEADER_BYTES - 8)})
