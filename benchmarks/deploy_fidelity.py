@@ -22,16 +22,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from deploy_networks import DEVICES, PAIRS, Blocks, Result, Tau, evaluate, networks, split, to_profile
+from harness import benchmark_parser, finish
 from link_namespaces import namespace, namespaces
 
 from jmsnas.deploy.leader.leader import Leader
 from jmsnas.deploy.loopback import leader_certs, loopback_agents
 from jmsnas.deploy.transport.devices_file import AgentAddress
-from jmsnas.profiler.host.environment import describe_host
 from jmsnas.profiler.profile import ProfileOptions, update_table
 from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.space import BlockOrPart
@@ -66,10 +65,10 @@ def cannot_run() -> bool:
     return missing
 
 
-def given() -> Any:
+def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--networks", type=int, default=10, help="random networks of the cifar space")
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--models", type=int, default=10, help="random models of the cifar space")
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--budget", type=float, default=60.0, help="seconds to profile this host with")
@@ -77,17 +76,15 @@ def given() -> Any:
     parser.add_argument("--work", type=Path, help="keep table and results here, and go on from them")
     parser.add_argument("--stop-after", type=float, default=1e9, help="seconds, then stop between networks")
     parser.add_argument("--terms", action="store_true", help="print every term")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--check", action="store_true")
     return parser.parse_args()
 
 
-def main() -> int:
+def main() -> None:
     """Profile, measure, print, check."""
-    arguments, began = given(), time.monotonic()
+    arguments, began = parse_arguments(), time.monotonic()
     if cannot_run():
-        return 1 if arguments.check else 0
-    nets, chosen = networks(arguments.networks, arguments.seed), arguments.topology or list(DEVICES)
+        raise SystemExit(int(arguments.check))
+    nets, chosen = networks(arguments.models, arguments.seed), arguments.topology or list(DEVICES)
     with ExitStack() as stack:
         place = arguments.work or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jmsnas-")))
         place.mkdir(parents=True, exist_ok=True)
@@ -97,12 +94,12 @@ def main() -> int:
         results = [Result(**json.loads(file.read_text())) for file in sorted(place.glob("result-*.json"))]
     results = [result for result in results if result.topology in chosen and result.network in nets]
     if len(results) < len(nets) * len(chosen):
-        print(f"{len(results)} of {len(nets) * len(chosen)} done: the same command goes on")
-        return 1 if arguments.check else 0
-    return report(arguments, results, load)
+        print(f"{len(results)} of {len(nets) * len(chosen)} done: run the same command to continue")
+        raise SystemExit(int(arguments.check))
+    report(arguments, results, load)
 
 
-def profiled(subjects: Sequence[BlockOrPart], place: Path, arguments: Any) -> Tau:
+def profiled(subjects: Sequence[BlockOrPart], place: Path, arguments: argparse.Namespace) -> Tau:
     """Measure U(.) of this host."""
     table = update_table(
         "local",
@@ -120,7 +117,9 @@ def profiled(subjects: Sequence[BlockOrPart], place: Path, arguments: Any) -> Ta
     return {row.block: row.median_s for row in table.all_rows}
 
 
-def run(topology: str, nets: dict[str, Blocks], tau: Tau, place: Path, arguments: Any, began: float) -> None:
+def run(
+    topology: str, nets: dict[str, Blocks], tau: Tau, place: Path, arguments: argparse.Namespace, began: float
+) -> None:
     """Measure what is left of the networks over a topology, each result kept in a file."""
     files = {name: place / f"result-{topology}-{name.replace(' ', '_')}.json" for name in nets}
     left = [name for name in nets if not files[name].exists()]
@@ -172,8 +171,8 @@ def terms_off(results: list[Result], kind: str) -> str:
     return f"off by {np.mean(off):.1%} on average, {low_ms:+.2f} to {high_ms:+.2f} ms (5 % to 95 %)"
 
 
-def report(arguments: Any, results: list[Result], load: tuple[float, float, float]) -> int:
-    """Print the means, write the JSON file, and name what falls short."""
+def report(arguments: argparse.Namespace, results: list[Result], load: tuple[float, float, float]) -> None:
+    """Print the means, write the JSON file, and list the bars that are missed."""
     short, means, bare = [], {}, {}
     for topology, bar in BARS.items():
         own = [result for result in results if result.topology == topology]
@@ -193,20 +192,14 @@ def report(arguments: Any, results: list[Result], load: tuple[float, float, floa
     if worst > TOLERANCE:
         short.append(f"logits differ by {worst:.1e} > {TOLERANCE:.0e}")
     print(f"load average before the requests {load[0]:.2f}, {os.cpu_count()} cores shared by all agents")
-    if arguments.json:
-        document = {
-            "schema_version": 2,
-            "machine": describe_host(),
-            "load": load,
-            "means": means,
-            "means_without_rehearsal": bare,
-            "results": [{**asdict(result), "error": result.error} for result in results],
-        }
-        arguments.json.write_text(json.dumps(document, indent=2) + "\n")
-    for line in short:
-        print(f"falls short: {line}")
-    return 1 if arguments.check and short else 0
+    figures = {
+        "load": load,
+        "means": means,
+        "means_without_rehearsal": bare,
+        "results": [{**asdict(result), "error": result.error} for result in results],
+    }
+    finish(arguments, figures, short)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

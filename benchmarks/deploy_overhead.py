@@ -5,7 +5,6 @@ machine. Also what an agent takes while it does nothing, and what its process ha
 """
 
 import argparse
-import json
 import os
 import socket
 import struct
@@ -21,6 +20,7 @@ from typing import Any
 import grpc
 import numpy as np
 import onnx_ir as ir
+from harness import benchmark_parser, finish
 from torch import nn
 
 from jmsnas.deploy.leader.leader import Leader
@@ -28,7 +28,6 @@ from jmsnas.deploy.loopback import LoopbackAgent, leader_certs, loopback_agents
 from jmsnas.deploy.parts.export import ExportedModel
 from jmsnas.deploy.parts.shipment import NextHop, PartSpec
 from jmsnas.deploy.transport.channel import CLIENT_OPTIONS, SERVER_OPTIONS
-from jmsnas.profiler.host.environment import describe_host
 
 SHAPE = (1, 1, 512, 512)
 # An agent does more than a socket: it checks, answers at most once, keeps a plan. On mutual TLS it encrypts.
@@ -154,12 +153,10 @@ def loaded() -> list[str]:
     ).stdout.split()
 
 
-def given() -> Any:
+def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=150)
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--check", action="store_true")
     parser.add_argument("--relay", choices=("raw", "grpc"), help=argparse.SUPPRESS)
     parser.add_argument("--target", default="", help=argparse.SUPPRESS)
     return parser.parse_args()
@@ -198,12 +195,12 @@ def echoed(rounds: int) -> tuple[dict[str, float], int, float]:
     return {name: float(np.median(seconds)) for name, seconds in taken.items()}, rss, cpu
 
 
-def main() -> int:
+def main() -> None:
     """Measure, print, and check."""
-    arguments = given()
+    arguments = parse_arguments()
     if arguments.relay:
         {"raw": raw_relay, "grpc": grpc_relay}[arguments.relay](arguments.target)
-        return 0
+        return
     medians, rss, cpu = echoed(arguments.rounds)
     ratios = {name: seconds / medians["raw sockets"] for name, seconds in medians.items()}
     for name, seconds in medians.items():
@@ -218,14 +215,9 @@ def main() -> int:
         ("heavy modules", len(heavy), 0),
     )
     short = [f"{what}: {value:.3g} > {bar:.3g}" for what, value, bar in found if value > bar]
-    if arguments.json:
-        document = {"schema_version": 1, "machine": describe_host(), "median_s": medians, "ratios": ratios}
-        document |= {"idle_rss_bytes": rss, "idle_cores": cpu, "heavy_modules": heavy}
-        arguments.json.write_text(json.dumps(document, indent=2) + "\n")
-    for line in short:
-        print(f"falls short: {line}")
-    return 1 if arguments.check and short else 0
+    figures = {"median_s": medians, "ratios": ratios, "idle_rss_bytes": rss}
+    finish(arguments, {**figures, "idle_cores": cpu, "heavy_modules": heavy}, short)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -5,15 +5,13 @@ rates of Table I: 25, 50 and 200 Mbit/s. Then images follow one another, eight u
 answers a second, times that period; 1 is the solver's bound. The term that bounds is named. All agents share
 the cores of this machine, which is in no equation: processor seconds an image over the cores are printed, and
 where they are more than the period, the host is what bounds. The bar, 0.85 on average, is for all others:
-random networks of the `imagenet` space and MobileNetV2 at 224; those of `cifar` send little, and show both.
+random models of the `imagenet` space and MobileNetV2 at 224; those of `cifar` send little, and show both.
 
 Needs root (namespaces). Without, it says "not run", and `--check` exits 1.
 """
 
 import argparse
-import json
 import os
-import sys
 import tempfile
 import time
 from collections import deque
@@ -26,11 +24,11 @@ from typing import Any
 import numpy as np
 from deploy_fidelity import TOLERANCE, agents, cannot_run, profiled
 from deploy_networks import CHAIN, PAIRS, Blocks, Tau, drawn, exported, networks, on_chain
+from harness import benchmark_parser, finish
 from link_namespaces import RATES_MBPS
 
 from jmsnas.deploy.leader.leader import Leader, Response
 from jmsnas.nas.split.throughput import solve_throughput
-from jmsnas.profiler.host.environment import describe_host
 
 BAR, _WINDOW, _WARM_UP, _TIMEOUT_S = 0.85, 8, 24, 30.0
 _RATES_BPS = np.array([1e6 * RATES_MBPS.get(device, 200) for device in CHAIN])
@@ -110,27 +108,25 @@ def cpu_s(pids: Sequence[int]) -> float:
     return ticks / os.sysconf("SC_CLK_TCK") + time.process_time()
 
 
-def given() -> Any:
+def parse_arguments() -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--networks", type=int, default=5, help="random networks of each space")
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--models", type=int, default=5, help="random models of each space")
     parser.add_argument("--requests", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--budget", type=float, default=60.0, help="seconds to profile this host with")
     parser.add_argument("--work", type=Path, help="keep the table here, and go on from it")
-    parser.add_argument("--json", type=Path)
-    parser.add_argument("--check", action="store_true")
     return parser.parse_args()
 
 
-def main() -> int:
+def main() -> None:
     """Profile, measure, print, check."""
-    arguments = given()
+    arguments = parse_arguments()
     if cannot_run():
-        return 1 if arguments.check else 0
+        raise SystemExit(int(arguments.check))
     nets = {
-        **networks(arguments.networks, arguments.seed),
-        **drawn("imagenet", arguments.networks, arguments.seed),
+        **networks(arguments.models, arguments.seed),
+        **drawn("imagenet", arguments.models, arguments.seed),
     }
     subjects, results = list(dict.fromkeys(block for blocks in nets.values() for block in blocks)), []
     with ExitStack() as stack:
@@ -140,7 +136,7 @@ def main() -> int:
         for name, blocks in nets.items():
             results.append(evaluate(name, blocks, tau, leader, pids, arguments.requests))
             print(line(results[-1]), flush=True)
-    return report(arguments, results, load)
+    report(arguments, results, load)
 
 
 def line(result: Result) -> str:
@@ -153,8 +149,8 @@ def line(result: Result) -> str:
     )
 
 
-def report(arguments: Any, results: list[Result], load: tuple[float, float, float]) -> int:
-    """Print the mean, write the JSON file, and name what falls short."""
+def report(arguments: argparse.Namespace, results: list[Result], load: tuple[float, float, float]) -> None:
+    """Print the mean, write the JSON file, and list the bars that are missed."""
     bound = [result.ratio for result in results if not result.by_host] or [0.0]
     mean, worst = float(np.mean(bound)), max(result.difference for result in results)
     print(
@@ -166,21 +162,9 @@ def report(arguments: Any, results: list[Result], load: tuple[float, float, floa
     print(f"load average before the requests {load[0]:.2f}, {os.cpu_count()} cores shared by all agents")
     short = [f"{mean:.2f} < {BAR}"] if mean < BAR else []
     short += [f"logits differ by {worst:.1e} > {TOLERANCE:.0e}"] if worst > TOLERANCE else []
-    if arguments.json:
-        rows = [{**asdict(result), "ratio": result.ratio, "by_host": result.by_host} for result in results]
-        document = {
-            "schema_version": 1,
-            "machine": describe_host(),
-            "load": load,
-            "mean": mean,
-            "mean_over_all": over_all,
-            "results": rows,
-        }
-        arguments.json.write_text(json.dumps(document, indent=2) + "\n")
-    for words in short:
-        print(f"falls short: {words}")
-    return 1 if arguments.check and short else 0
+    rows = [{**asdict(result), "ratio": result.ratio, "by_host": result.by_host} for result in results]
+    finish(arguments, {"load": load, "mean": mean, "mean_over_all": over_all, "results": rows}, short)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

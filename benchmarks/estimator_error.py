@@ -12,17 +12,15 @@ more often than it was measured; on the tables named in FIGURES it reaches those
 latencies of blocks are listed and skipped.
 """
 
-import argparse
-import platform
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from estimator_speed import print_speed, speed
+from harness import benchmark_parser, finish
 from threadpoolctl import threadpool_limits
 
 from jmsnas.arrays import FloatArray
@@ -48,8 +46,6 @@ from jmsnas.estimators.regression.cross_validation import (
 from jmsnas.estimators.regression.features import TrainingRows, columns, group_ids, shape_features
 from jmsnas.estimators.regression.regressor import LatencyRegressor
 from jmsnas.estimators.store.estimator import training_rows
-from jmsnas.files import write_json
-from jmsnas.profiler.host.environment import describe_host
 from jmsnas.profiler.table.parquet import read_metadata, read_table
 from jmsnas.workspace import Workspace
 
@@ -209,12 +205,10 @@ def evaluate_table(table: Table) -> list[dict[str, Any]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--tables", type=Path, help="folder of latency tables (.parquet)")
     parser.add_argument("--workspace", type=Path, help="workspace with tables of jmsnas profile")
     parser.add_argument("--speed", action="store_true", help="only time fits and predictions")
-    parser.add_argument("--json", type=Path, help="write the numbers here")
-    parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
     arguments = parser.parse_args()
     paths = sorted(arguments.tables.glob("*.parquet")) if arguments.tables else []
     if arguments.workspace:
@@ -237,13 +231,13 @@ def main() -> None:
     if timed:
         print_speed(timed)
     print(f"{time.perf_counter() - begin:.0f} s in all")
-    if arguments.json:
-        machine = {**describe_host(), "python": platform.python_version()}
-        machine |= {name: version(name) for name in ("jmsnas", "numpy", "scipy", "scikit-learn")}
-        write_json(arguments.json, {"machine": machine, "seed": SEED, "results": results, "speed": timed})
-    missed = [result for result in (*results, *([timed] if timed else [])) if result["missed"]]
-    if arguments.check and (missed or not timed):
-        raise SystemExit(f"{len(missed)} bars missed" if timed else "no table of blocks")
+    missed = [
+        f"{result['table']} {result.get('split', '')}: {', '.join(result['missed'])}"
+        for result in (*results, *([timed] if timed else []))
+        if result["missed"]
+    ]
+    figures = {"seed": SEED, "results": results, "speed": timed}
+    finish(arguments, figures, missed if timed else ["no table of blocks"])
 
 
 if __name__ == "__main__":

@@ -2,13 +2,12 @@
 
     python benchmarks/first_search.py                   five seeds on network chain, about six minutes
     python benchmarks/first_search.py --check           exit 1 where a bar is missed
-    python benchmarks/first_search.py --network desk --workspace DIR    with this host's own table
+    python benchmarks/first_search.py --topology desk --workspace DIR    with this host's own table
 
 T_const is the middle of the feasible range. That no split of the derived network is faster is checked
 against every split there is, one by one.
 """
 
-import argparse
 import itertools
 import tempfile
 import time
@@ -16,14 +15,14 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from harness import benchmark_parser, finish
+
 from jmsnas.datasets.catalog import load_dataset
-from jmsnas.files import write_json
 from jmsnas.nas.search.config import SearchConfig
 from jmsnas.nas.search.run import prepare_search
 from jmsnas.nas.search.run_folder import SearchSetup
 from jmsnas.nas.search.search import search
 from jmsnas.nas.split.placement import Placement
-from jmsnas.profiler.host.environment import describe_host
 from jmsnas.workspace import Workspace
 
 ACCURACY_BAR, SECONDS_BAR, BAND, EXPECTED_BAR = 0.97, 120.0, 0.03, 0.02
@@ -77,7 +76,7 @@ def missed_by(found: dict[str, Any]) -> list[str]:
 
 def report(document: dict[str, Any]) -> None:
     simulated = ", ".join(document["simulated"]) or "none"
-    print(f"space digits, network {document['network']}, SIMULATED devices: {simulated}")
+    print(f"space digits, topology {document['topology']}, SIMULATED devices: {simulated}")
     print(f"{'seed':>4} {'s':>6} {'CPU s':>6} {'accuracy':>9} {'T':>7} {'E[T]':>7} {'argmax':>8}  cuts")
     for found in document["seeds"]:
         print(
@@ -91,34 +90,24 @@ def report(document: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--network", default="chain")
+    parser.add_argument("--topology", default="chain")
     parser.add_argument("--workspace", type=Path, help="a temporary one by default")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--json", type=Path, help="file for the figures")
-    parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        place = Workspace(given.workspace or Path(temporary))
-        setting = prepare_search(place, given.network, "digits", "digits", seed=0, warn=print)
+        place = Workspace(arguments.workspace or Path(temporary))
+        setting = prepare_search(place, arguments.topology, "digits", "digits", seed=0, warn=print)
         document: dict[str, Any] = {
-            "network": given.network,
+            "topology": arguments.topology,
             "simulated": [name for name, estimator in setting.estimators.items() if estimator.simulated],
-            "threads": given.threads,
-            "environment": describe_host(),
-            "seeds": [one_seed(setting, seed, given.threads) for seed in range(given.seeds)],
+            "threads": arguments.threads,
+            "seeds": [one_seed(setting, seed, arguments.threads) for seed in range(arguments.seeds)],
         }
     report(document)
-    if given.json:
-        write_json(given.json, document)
     missed = [line for found in document["seeds"] for line in missed_by(found)]
-    for line in missed:
-        print(f"MISSED {line}")
-    if given.check and missed:
-        raise SystemExit(1)
+    finish(arguments, document, missed)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ mean size that the folder's own photographs have at that many pixels; whichever 
 No accuracy is claimed: that needs a GPU, or a budget that this script does not take.
 """
 
-import argparse
 import io
 import tempfile
 import tomllib
@@ -23,16 +22,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from harness import benchmark_parser, finish
 from PIL import Image
 
 from jmsnas.datasets.image_files import ImageFiles
 from jmsnas.datasets.image_folder import imagenette
-from jmsnas.files import preset_path, write_json
+from jmsnas.files import preset_path
 from jmsnas.nas.derivation.derive import DerivedArchitecture
 from jmsnas.nas.derivation.target import BandStatus, derive_for_target, resolve_target, targets_in_range
 from jmsnas.nas.latency.build_lut import LatencyLUT, build_lut
 from jmsnas.nas.latency.load_estimators import load_estimators
-from jmsnas.profiler.host.environment import describe_host
 from jmsnas.space import SearchSpace
 from jmsnas.space_file import space_from_toml
 from jmsnas.topology import INPUT_BYTES, Topology, load_topology
@@ -130,19 +129,15 @@ def missed_by(sizes: list[dict[str, Any]]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--data-dir", type=Path, required=True, help="Imagenette: folders, or Parquet files")
     parser.add_argument("--photographs", type=int, default=300, help="whose JPEG sizes are averaged")
-    parser.add_argument("--json", type=Path, help="file for the figures")
-    parser.add_argument("--check", action="store_true", help="exit 1 where a figure falls short")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
-    test = imagenette(0, given.data_dir, 160, 0).test
+    test = imagenette(0, arguments.data_dir, 160, 0).test
     assert isinstance(test, ImageFiles)
     with tempfile.TemporaryDirectory() as temporary:
-        sizes = [one_size(size, Workspace(Path(temporary)), test, given.photographs) for size in SIZES]
+        sizes = [one_size(size, Workspace(Path(temporary)), test, arguments.photographs) for size in SIZES]
     wins: dict[str, list[bool]] = {}
     for found in sizes:
         for row in found["rows"]:
@@ -151,13 +146,7 @@ def main() -> None:
     print()
     for name, won in wins.items():
         print(f"{name} input: the split is faster than cloud only in {sum(won)} of {len(won)}")
-    if given.json:
-        write_json(given.json, {"environment": describe_host(), "simulated": True, "sizes": sizes})
-    missed = missed_by(sizes)
-    for line in missed:
-        print(f"MISSED {line}")
-    if given.check and missed:
-        raise SystemExit(1)
+    finish(arguments, {"simulated": True, "sizes": sizes}, missed_by(sizes))
 
 
 if __name__ == "__main__":

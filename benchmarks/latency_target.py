@@ -11,7 +11,6 @@ their children is tried, one by one; fixed: there is one). Beside them, without 
 T of the derived network, the entropy of the choices, and T of the argmax network. Devices are SIMULATED.
 """
 
-import argparse
 import itertools
 import os
 import tempfile
@@ -22,7 +21,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from jmsnas.files import write_json
+from harness import benchmark_parser, finish
+
 from jmsnas.nas.derivation.target import targets_in_range
 from jmsnas.nas.run_result import RunResult
 from jmsnas.nas.search.config import SearchConfig
@@ -31,7 +31,6 @@ from jmsnas.nas.search.run import RunOptions, prepare_search
 from jmsnas.nas.search.run_folder import SearchSetup, read_log
 from jmsnas.nas.search.split_options import SplitOptions
 from jmsnas.nas.split.placement import Placement
-from jmsnas.profiler.host.environment import describe_host
 from jmsnas.progress import no_progress
 from jmsnas.workspace import Workspace
 
@@ -119,19 +118,15 @@ def groups_of(workspace: Workspace, seeds: int) -> tuple[list[dict[str, Any]], l
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--jobs", type=int, default=min(2, os.cpu_count() or 1))
-    parser.add_argument("--json", type=Path, help="file for the figures")
-    parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as temporary:
         place = Workspace(Path(temporary))
-        rows, groups = groups_of(place, given.seeds)
-        runs = run_groups(place, groups, RunOptions(), ParallelOptions(given.jobs))
+        rows, groups = groups_of(place, arguments.seeds)
+        runs = run_groups(place, groups, RunOptions(), ParallelOptions(arguments.jobs))
         searches = [
             figures(row, run, group.setting)
             for row, group, own in zip(rows, groups, runs, strict=True)
@@ -139,18 +134,12 @@ def main() -> None:
         ]
     document: dict[str, Any] = {
         "seconds": time.perf_counter() - began,
-        "jobs": given.jobs,
-        "environment": describe_host(),
+        "jobs": arguments.jobs,
         "searches": searches,
     }
     report(document)
-    if given.json:
-        write_json(given.json, document)
     missed = [line for found in searches for line in missed_by(found)]
-    for line in missed:
-        print(f"MISSED {line}")
-    if given.check and missed:
-        raise SystemExit(1)
+    finish(arguments, document, missed)
 
 
 if __name__ == "__main__":

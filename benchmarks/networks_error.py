@@ -9,17 +9,15 @@ networks predicts too few within 10 %, the residuals of a fit to 2,500 are compa
 tell properties of the networks from noise of the runs.
 """
 
-import argparse
-import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 # Before numpy is loaded: one thread.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 import numpy as np
+from harness import benchmark_parser, finish
 from published_networks import Networks, read_networks
 from scipy.stats import spearmanr
 
@@ -163,10 +161,8 @@ def line(result: Result) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--tables", type=Path, required=True, help="folder of the published tables")
-    parser.add_argument("--json", type=Path, help="write the numbers here")
-    parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
     arguments = parser.parse_args()
     try:
         tables = read_networks(arguments.tables)
@@ -190,17 +186,11 @@ def main() -> None:
                 same = [other for other in tables if other.kinds is table.kinds and other is not table]
                 unexplained.append(left_over(table, [other for other in same if other.end_to_end]))
             missed += lacking
-    if arguments.json:
-        found: dict[str, Any] = {"seed": SEED, "missed": missed}
-        found["results"] = [asdict(result) for result in everything]
-        found["left_over"] = [asdict(each) for each in unexplained]
-        arguments.json.write_text(json.dumps(found, indent=2) + "\n")
     for each in unexplained:
         print_left_over(each)
-    for text in missed:
-        print(f"MISSED  {text}")
-    if arguments.check and missed:
-        raise SystemExit(1)
+    found = {"results": [asdict(result) for result in everything]}
+    found["left_over"] = [asdict(each) for each in unexplained]
+    finish(arguments, {"seed": SEED, **found}, missed)
 
 
 if __name__ == "__main__":

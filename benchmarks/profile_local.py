@@ -1,13 +1,12 @@
-"""Profile a whole space on this host: time, certainty, repeatability, and what kill -9 loses.
+"""Profile a whole space on this host: duration, interval widths, repeatability, and rows lost by kill -9.
 
     python benchmarks/profile_local.py                  table of figures, in about 5 minutes
-    python benchmarks/profile_local.py --check          exit 1 where a bar is missed
+    python benchmarks/profile_local.py --check          exit with 1 if a bar is missed
     python benchmarks/profile_local.py --kills 0        without the kills
 
-Every sweep is a process of its own, as a user's is. The kills hit one sweep in onnxruntime (warm cache).
+Every run is a process of `jmsnas profile`. Runs in onnxruntime with a warm cache are killed.
 """
 
-import argparse
 import random
 import subprocess
 import sys
@@ -17,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import benchmark_parser, finish
 
-from jmsnas.files import write_json
-from jmsnas.profiler.host.environment import describe_host
+from jmsnas.profiler.host.environment import cpu_model
 from jmsnas.profiler.table.journal import journal_path, read_journal
 from jmsnas.profiler.table.latency_table import RUNTIMES, AnyRow, BlockRow
 from jmsnas.profiler.table.parquet import read_table
@@ -30,16 +29,16 @@ from jmsnas.workspace import Workspace
 SECONDS_BAR, SHARE_BAR = 90.0, 0.95
 
 
-def sweep(workspace: Workspace, space: str, runtime: str) -> subprocess.Popen[bytes]:
-    words = ["profile", "--space", space, "--runtime", runtime, "--workspace", str(workspace.folder)]
-    program = [sys.executable, "-c", "from jmsnas.cli import app; app()", *words]
+def start_profile(workspace: Workspace, space: str, runtime: str) -> subprocess.Popen[bytes]:
+    argv = ["profile", "--space", space, "--runtime", runtime, "--workspace", str(workspace.folder)]
+    program = [sys.executable, "-c", "from jmsnas.cli import app; app()", *argv]
     return subprocess.Popen(program, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-def timed_sweep(workspace: Workspace, space: str, runtime: str) -> float:
+def timed_profile(workspace: Workspace, space: str, runtime: str) -> float:
     began = time.monotonic()
-    if sweep(workspace, space, runtime).wait():
-        raise SystemExit(f"jmsnas profile --runtime {runtime} failed: run it by hand to see why")
+    if start_profile(workspace, space, runtime).wait():
+        raise SystemExit(f"jmsnas profile --runtime {runtime} failed: run it in a terminal to see the error")
     return time.monotonic() - began
 
 
@@ -48,9 +47,9 @@ def rows_of(workspace: Workspace, runtime: str) -> dict[Any, BlockRow]:
 
 
 def measure_runtime(folder: Path, space: str, runtime: str) -> dict[str, Any]:
-    """Sweep with a cold cache, then once more into another table, and compare."""
+    """Profile twice, into two workspaces with cold caches, and compare the tables."""
     places = Workspace(folder / f"{runtime}-1"), Workspace(folder / f"{runtime}-2")
-    seconds = [timed_sweep(place, space, runtime) for place in places]
+    seconds = [timed_profile(place, space, runtime) for place in places]
     first, second = (rows_of(place, runtime) for place in places)
     widths = np.array([row.half_width for row in first.values()])
     gaps = np.array([abs(row.ratio / second[block].ratio - 1) for block, row in first.items()])
@@ -68,7 +67,7 @@ def measure_runtime(folder: Path, space: str, runtime: str) -> dict[str, Any]:
 
 
 def kept_rows(workspace: Workspace) -> dict[Any, AnyRow]:
-    """Every finished row on disk, in the table or in the journal; both must be readable."""
+    """Read all finished rows on disk, from the table and the journal."""
     path = workspace.table("local")
     rows = list(read_table(path).all_rows) if path.exists() else []
     journal = read_journal(journal_path(path))
@@ -79,7 +78,7 @@ def kept_rows(workspace: Workspace) -> dict[Any, AnyRow]:
 
 
 def is_lost(before: AnyRow, after: AnyRow | None) -> bool:
-    """Whether samples are gone that no later, undisturbed measurement took the place of."""
+    """Whether samples are missing that were not replaced by a later, undisturbed measurement."""
     if after is None:
         return True
     kept = set(before.samples) <= set(after.samples) or set(after.samples) <= set(before.samples)
@@ -87,18 +86,18 @@ def is_lost(before: AnyRow, after: AnyRow | None) -> bool:
 
 
 def kill_at_random(folder: Path, space: str, kills: int, seed: int) -> dict[str, Any]:
-    """Kill sweeps at random moments; each goes on where the last was killed.
+    """Kill runs at random moments; each continues where the previous one was killed.
 
-    A sweep that ends by itself is followed by one into a new workspace, so that every kill meets work.
+    A run that ends by itself is followed by one into a new workspace, so that every kill hits a running one.
     """
     generator, lost, done, rounds = random.Random(seed), 0, 0, 0
     cache = folder / "onnxruntime-1" / "cache"
     place, before = Workspace(folder / "kills-0"), dict[Any, AnyRow]()
-    whole_s = timed_sweep(linked(folder / "kills-warm", cache), space, "onnxruntime")
+    whole_s = timed_profile(linked(folder / "kills-warm", cache), space, "onnxruntime")
     place = linked(folder / "kills-0", cache)
     most = 0
     while done < kills:
-        child = sweep(place, space, "onnxruntime")
+        child = start_profile(place, space, "onnxruntime")
         time.sleep(generator.uniform(0.05, 1.0) * whole_s)
         child.kill()
         ended = child.wait() == 0
@@ -114,16 +113,16 @@ def kill_at_random(folder: Path, space: str, kills: int, seed: int) -> dict[str,
 
 
 def linked(folder: Path, cache: Path) -> Workspace:
-    """Make a workspace that shares the exported models, so that kills meet measuring and not export."""
+    """Make a workspace that shares the exported models, so that kills hit measurements and not exports."""
     folder.mkdir(parents=True)
     (folder / "cache").symlink_to(cache.resolve())
     return Workspace(folder)
 
 
 def report(document: dict[str, Any]) -> list[str]:
-    """Print the figures, and give the bars that were missed."""
-    print(f"space {document['space']} on {document['environment'].get('cpu', 'this host')}")
-    names = ("run time", "rows", "seconds", "<= 1 %", "<= 2 %", "gap", "p90", "widened", "green")
+    """Print the figures, and return the bars that are missed."""
+    print(f"space {document['space']} on {cpu_model()}")
+    names = ("runtime", "rows", "seconds", "<= 1 %", "<= 2 %", "gap", "p90", "widened", "green")
     print("{:<12} {:>4} {:>8} {:>7} {:>7} {:>6} {:>6} {:>8} {:>6}".format(*names))
     missed = []
     for found in document["runtimes"]:
@@ -145,35 +144,25 @@ def report(document: dict[str, Any]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--space", default="digits")
     parser.add_argument("--workspace", type=Path, help="an empty folder; a temporary one by default")
-    parser.add_argument("--json", type=Path, help="file for the figures")
-    parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        folder = given.workspace or Path(temporary)
+        folder = arguments.workspace or Path(temporary)
         if folder.exists() and any(folder.iterdir()):
-            raise SystemExit(f"{folder} is not empty: the first sweep must meet a cold cache")
+            raise SystemExit(f"{folder} is not empty: the first run must have a cold cache")
         document: dict[str, Any] = {
-            "space": given.space,
-            "environment": describe_host(),
-            "runtimes": [measure_runtime(folder, given.space, runtime) for runtime in RUNTIMES],
+            "space": arguments.space,
+            "runtimes": [measure_runtime(folder, arguments.space, runtime) for runtime in RUNTIMES],
             "kills": {"kills": 0, "rows_lost": 0},
         }
-        if given.kills:
-            document["kills"] = kill_at_random(folder, given.space, given.kills, given.seed)
+        if arguments.kills:
+            document["kills"] = kill_at_random(folder, arguments.space, arguments.kills, arguments.seed)
     missed = report(document)
-    if given.json:
-        write_json(given.json, document)
-    for line in missed:
-        print(f"MISSED {line}")
-    if given.check and missed:
-        raise SystemExit(1)
+    finish(arguments, document, missed)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,6 @@ Shown where it holds: accuracy, mean over seeds, rises with the target; the mean
 mean random one of its band.
 """
 
-import argparse
 import copy
 import functools
 import io
@@ -31,6 +30,7 @@ from statistics import mean
 from typing import Any
 
 import torch
+from harness import benchmark_parser, finish
 from search_rivals import random_networks, scaled_mobilenet
 from torch import nn
 
@@ -48,7 +48,6 @@ from jmsnas.nas.supernet.checkpoint import StateDict, serialize_state
 from jmsnas.nas.supernet.subnet import extract_subnet
 from jmsnas.nas.supernet.supernet import Supernet
 from jmsnas.nas.supernet.training import accuracy
-from jmsnas.profiler.host.environment import describe_host
 from jmsnas.space import SearchSpace
 from jmsnas.workspace import Workspace
 
@@ -177,11 +176,9 @@ def missed_by(rows: list[Row]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--data-dir", type=Path, required=True, help="Fashion-MNIST's four files")
-    parser.add_argument("--networks", nargs="+", default=["chain", "mesh"])
+    parser.add_argument("--topologies", nargs="+", default=["chain", "mesh"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--levels", type=int, default=3)
     parser.add_argument("--images", type=int, default=20_000, help="of the training images")
@@ -189,55 +186,48 @@ def main() -> None:
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--search", type=int, default=5)
     parser.add_argument("--work", type=Path, help="folder that keeps the rows: a later call goes on")
-    parser.add_argument("--json", type=Path, help="file for the figures")
-    parser.add_argument("--check", action="store_true", help="exit 1 where a figure falls short")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     torch.set_num_threads(1)
     config = SearchConfig(
-        warmup_epochs=given.warmup,
-        search_epochs=given.search,
-        final_epochs=given.epochs,
+        warmup_epochs=arguments.warmup,
+        search_epochs=arguments.search,
+        final_epochs=arguments.epochs,
         batch_size=64,
         alpha_lr=0.03,
     )
     rows: list[Row] = []
-    budget = {name: getattr(given, name) for name in ("images", "epochs", "warmup", "search")}
-    print(f"space fashion-mnist, SIMULATED devices; {given.images} images, {given.epochs} epochs each")
+    budget = {name: getattr(arguments, name) for name in ("images", "epochs", "warmup", "search")}
+    print(
+        f"space fashion-mnist, SIMULATED devices; {arguments.images} images, {arguments.epochs} epochs each"
+    )
     print(
         f"{'':<6} {'seed':>4} {'T_const':>8} {'searched':>9} {'T':>7} {'argmax':>8} {'T':>7} "
         f"{'random':>8} {'least':>7} {'most':>7}  MobileNetV2"
     )
     with tempfile.TemporaryDirectory() as temporary:
-        place, data = Workspace(Path(temporary)), DatasetOptions(given.data_dir)
+        place, data = Workspace(Path(temporary)), DatasetOptions(arguments.data_dir)
         settings = {
             name: prepare_search(
                 place, name, "fashion-mnist", "fashion-mnist", 0, warn=lambda text: None, data=data
             )
-            for name in dict.fromkeys([*given.networks, "chain"])
+            for name in dict.fromkeys([*arguments.topologies, "chain"])
         }
-        for network in given.networks:
+        for network in arguments.topologies:
             setting = settings[network]
-            for seed in range(given.seeds):
-                splits = cut(load_images(setting, seed), given.images)
+            for seed in range(arguments.seeds):
+                splits = cut(load_images(setting, seed), arguments.images)
                 seeded = replace(config, seed=seed)
                 warm = functools.cache(functools.partial(shared_warm_up, setting, splits, seeded))
-                for level, t_const_s in enumerate(targets_in_range(setting.lut, given.levels), 1):
+                for level, t_const_s in enumerate(targets_in_range(setting.lut, arguments.levels), 1):
                     measure = functools.partial(
                         one_row, setting, settings["chain"], splits, seeded, t_const_s, warm
                     )
-                    row = kept(given.work, f"{network}-{seed}-{level}", budget, measure)
+                    row = kept(arguments.work, f"{network}-{seed}-{level}", budget, measure)
                     rows.append({"topology": network, "level": level, **row})
                     show(rows[-1])
     cpu_s, missed = sum(row["cpu_s"] for row in rows), missed_by(rows)
     print(f"{cpu_s:.0f} CPU s in all")
-    if given.json:
-        write_json(
-            given.json, {"environment": describe_host(), "budget": budget, "cpu_s": cpu_s, "rows": rows}
-        )
-    for line in missed:
-        print(f"MISSED {line}")
-    if given.check and missed:
-        raise SystemExit(1)
+    finish(arguments, {"budget": budget, "cpu_s": cpu_s, "rows": rows}, missed)
 
 
 if __name__ == "__main__":

@@ -15,23 +15,21 @@ have: with R = 13 candidates, and with the 7 of them that have a shortcut or are
 E[T] and derivation: see step_derivation.py; `--part derivation` measures these alone.
 """
 
-import argparse
 import copy
 import math
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import step_derivation
 import torch
+from harness import benchmark_parser, finish
 from step_derivation import Roofline
 from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 
 from jmsnas.architecture import Architecture
 from jmsnas.datasets.seeding import seeded_generator
-from jmsnas.files import write_json
 from jmsnas.nas.derivation.target import resolve_target
 from jmsnas.nas.latency.build_lut import LatencyLUT, build_lut
 from jmsnas.nas.supernet.architecture_step import ArchitectureStep
@@ -39,7 +37,6 @@ from jmsnas.nas.supernet.gates import TwoPaths, sample_two_paths
 from jmsnas.nas.supernet.latency_loss import LatencyLoss
 from jmsnas.nas.supernet.supernet import Supernet
 from jmsnas.nas.supernet.training import to_device, weight_step
-from jmsnas.profiler.host.environment import describe_host
 from jmsnas.profiler.table.measurement import median_interval
 from jmsnas.profiler.timing.paired_timing import MIN_ROUNDS
 from jmsnas.space import Candidate, SearchSpace
@@ -200,32 +197,23 @@ def training_steps(rounds: int, seed: int, document: dict[str, Any]) -> list[str
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--part", choices=("all", "steps", "derivation"), default="all")
-    parser.add_argument("--json", type=Path, help="file for the figures")
-    parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
-    given = parser.parse_args()
-    if given.rounds < max(MIN_ROUNDS, 30):
-        parser.error(f"--rounds {given.rounds}: expected 30 or more")
+    arguments = parser.parse_args()
+    if arguments.rounds < max(MIN_ROUNDS, 30):
+        parser.error(f"--rounds {arguments.rounds}: expected 30 or more")
     torch.set_num_threads(1)
-    document: dict[str, Any] = {"environment": describe_host()}
+    document: dict[str, Any] = {}
     missed: list[str] = []
-    if given.part != "derivation":
-        missed += training_steps(given.rounds, given.seed, document)
-    if given.part != "steps":
-        figures, short = step_derivation.report(given.seed)
+    if arguments.part != "derivation":
+        missed += training_steps(arguments.rounds, arguments.seed, document)
+    if arguments.part != "steps":
+        figures, short = step_derivation.report(arguments.seed)
         document |= figures
         missed += short
-    if given.json:
-        write_json(given.json, document)
-    for line in missed:
-        print(f"MISSED {line}")
-    if given.check and missed:
-        raise SystemExit(1)
+    finish(arguments, document, missed)
 
 
 if __name__ == "__main__":

@@ -1,13 +1,12 @@
-"""How near the simulated devices are to latencies that others measured and published.
+"""Validate the simulated devices on published latency tables.
 
     python benchmarks/simulated_devices.py --data-dir DIR [--json FILE] [--check]
 
-DIR holds the published tables as Parquet (docs/simulated_devices.md names their sources). Layer geometries
-are split into halves by a seeded draw: the constants were fitted to the first, the second is reported.
-The first comparison of a run time is the one that its device file states as `checked`.
+DIR has the published tables as Parquet (docs/simulated_devices.md names their sources). Layer geometries are
+split at random (seeded) into halves: the constants were fitted to the first, the second is reported. The
+first comparison of a runtime must agree with `checked` in its device file.
 """
 
-import argparse
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import benchmark_parser, finish
 from published_tables import (
     CORTEX_A73,
     RPI4_TF_EAGER,
@@ -31,8 +31,6 @@ from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from jmsnas.files import write_json
-from jmsnas.profiler.host.environment import describe_host
 from jmsnas.profiler.simulation.roofline import (
     load_simulated_device,
     operators_latency_s,
@@ -46,16 +44,15 @@ Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A published table beside a device's run time.
+    """Published table with the device and runtime that it is compared with.
 
-    `adjust` says what is fitted to the FIRST half before comparing: `none`; `factor`, one number, where
-    the processor is a relative of the device; `overheads`, seconds a call and an operator, where the
-    framework is another one and only the rates are shared. `factor` is a known ratio (clocks); `ragged_s`
-    the seconds that the table's framework spends on each weight of a ragged depthwise stage, fitted with
-    the constants; `held_out` is false where no row of the table was used for the constants, so that all
-    are reported. `choices` describes a row by the choices its publisher made: where not even a ridge
-    regression over them, fitted to the first half, ranks the second by `min_spearman`, its rank is the bar,
-    as the rest is the table's own noise.
+    `adjust` is what is fitted to the FIRST half before the comparison: `none`; `factor`, one number, for a
+    related processor; `overheads`, seconds per call and per operator, for another framework on the same
+    processor. `factor` is a known ratio (clocks); `ragged_s` the seconds that the table's framework spends on
+    each weight of a ragged depthwise stage, fitted with the constants; `held_out` is false if no row of the
+    table was used for the constants, so that all rows are reported. `choices` describes a row by its
+    publisher's design choices: if the rank of a ridge regression over them, fitted to the first half, is
+    below `min_spearman` on the second, that rank is the bar, since the rest is noise of the table.
     """
 
     table: str
@@ -72,7 +69,7 @@ class Comparison:
 
 
 def in_first_half(published: list[Published]) -> Mask:
-    """Whether each row falls in the half that constants are fitted to: a seeded draw of its groups."""
+    """Whether each row is in the half that constants are fitted to: a seeded random split of the groups."""
     groups = sorted({row.group for row in published})
     order = np.random.default_rng(SEED).permutation(len(groups))
     first = {groups[i] for i in order[: len(groups) // 2]}
@@ -80,7 +77,7 @@ def in_first_half(published: list[Published]) -> Mask:
 
 
 def as_published(published: list[Published], predicted_s: Array) -> Array:
-    """Sort the predictions of each curve whose latencies the publisher sorted; leave the others."""
+    """Sort the predictions of each curve whose latencies were published in sorted order."""
     curves: dict[tuple[Any, ...], list[int]] = {}
     for index, row in enumerate(published):
         if row.curve:
@@ -93,7 +90,7 @@ def as_published(published: list[Published], predicted_s: Array) -> Array:
 
 
 def predictions(comparison: Comparison, published: list[Published], first: Mask) -> tuple[Array, str]:
-    """Seconds predicted for each row, and what was adjusted on the first half to get there."""
+    """Predicted seconds of each row, and a description of what was adjusted on the first half."""
     device = load_simulated_device(comparison.device)
     batches_s = [
         operators_latency_s(device, comparison.runtime, row.launched, row.batch) for row in published
@@ -105,19 +102,19 @@ def predictions(comparison: Comparison, published: list[Published], first: Mask)
         return predicted_s * factor, f"times {factor:.3g}, fitted"
     if comparison.adjust == "overheads":
         return _with_other_overheads(comparison, published, predicted_s, measured_s, first)
-    words = []
+    adjustments = []
     if comparison.factor != 1:
-        words.append(f"times {comparison.factor:.3g}, clocks")
+        adjustments.append(f"times {comparison.factor:.3g}, clocks")
     if comparison.ragged_s:
         predicted_s += comparison.ragged_s * np.array([row.ragged for row in published])
-        words.append(f"{comparison.ragged_s * 1e9:.0f} ns a ragged weight")
-    return as_published(published, predicted_s), "; ".join(words) or "nothing"
+        adjustments.append(f"{comparison.ragged_s * 1e9:.0f} ns a ragged weight")
+    return as_published(published, predicted_s), "; ".join(adjustments) or "nothing"
 
 
 def _with_other_overheads(
     comparison: Comparison, published: list[Published], predicted_s: Array, measured_s: Array, first: Mask
 ) -> tuple[Array, str]:
-    """Exchange the cost of a call and of a launch for those of the table's framework."""
+    """Replace the cost of a call and of a launch by those of the table's framework."""
     costs = load_simulated_device(comparison.device).runtimes[comparison.runtime]
     launched = np.array([len(row.launched) for row in published], dtype=float)
     overheads_s = {
@@ -134,19 +131,19 @@ def _with_other_overheads(
 
 
 def ofa_choices(row: Published) -> list[float]:
-    """Which layers a Once-for-All network has, the kernel size and expansion of each, and its resolution."""
+    """Design choices of a Once-for-All model: layers, kernel sizes, expansions, resolution."""
     arch = json.loads(row.group[0])
     found = [float(np.ravel(arch["r"])[0])]
     for layer in range(20):
-        there = layer % 4 < arch["d"][layer // 4]
-        found += [float(there), float(there * arch["ks"][layer]), float(there * arch["e"][layer])]
+        present = layer % 4 < arch["d"][layer // 4]
+        found += [float(present), float(present * arch["ks"][layer]), float(present * arch["e"][layer])]
     return found
 
 
 def rank_of_choices(
     choices: Callable[[Published], list[float]], published: list[Published], first: Mask
 ) -> float:
-    """Spearman's rank, on the second half, of a ridge regression fitted to the choices of the first."""
+    """Spearman's correlation on the second half of a ridge regression fitted to the first."""
     x = np.array([choices(row) for row in published])
     y = np.log([row.measured_s for row in published])
     ridge = make_pipeline(StandardScaler(), RidgeCV(np.logspace(-2, 4, 25))).fit(x[first], y[first])
@@ -154,7 +151,7 @@ def rank_of_choices(
 
 
 def compare(comparison: Comparison, folder: Path) -> dict[str, Any]:
-    """Agreement of one device with one published table, on the second half of its geometries."""
+    """Compare one device with one published table, on the second half of its geometries."""
     published = list(comparison.rows(folder))
     first = in_first_half(published)
     predicted_s, adjusted = predictions(comparison, published, first)
@@ -183,8 +180,8 @@ def compare(comparison: Comparison, folder: Path) -> dict[str, Any]:
     }
 
 
-# What PyTorch 1.1 spends on the 6130 for each weight of a depthwise stage whose width is no multiple of 16:
-# a number of that framework, not of the device (docs/simulated_devices.md).
+# Seconds of PyTorch 1.1 on the 6130 for each weight of a depthwise stage whose width is no multiple of 16: a
+# property of that framework, not of the device (docs/simulated_devices.md).
 RAGGED_S = 1.25e-7
 COMPARISONS = (
     Comparison("Raspberry Pi 4, TensorFlow Lite", "pi4", "onnxruntime", RPI4_TFLITE),
@@ -201,15 +198,15 @@ COMPARISONS = (
 )  # fmt: skip
 
 
-def drifts(results: list[dict[str, Any]]) -> list[str]:
-    """Say where what the device files state as `checked` is not what was measured here."""
-    stated: dict[tuple[str, str], dict[str, Any]] = {}
+def outdated_validations(results: list[dict[str, Any]]) -> list[str]:
+    """List the runtimes whose `checked` in the device file differs from the results here."""
+    first: dict[tuple[str, str], dict[str, Any]] = {}
     for result in results:
-        stated.setdefault((result["device"], result["runtime"]), result)
+        first.setdefault((result["device"], result["runtime"]), result)
     found = []
     for name in simulated_device_names():
         for runtime, costs in load_simulated_device(name).runtimes.items():
-            checked, result = costs.checked, stated.get((name, runtime))
+            checked, result = costs.checked, first.get((name, runtime))
             if checked is None and result is None:
                 continue
             if checked is None or result is None:
@@ -219,19 +216,17 @@ def drifts(results: list[dict[str, Any]]) -> list[str]:
                 or abs(checked.rank - result["spearman"]) > 0.005
                 or abs(checked.median_error - result["median_error"]) > 0.01
             ):
-                found.append(f"{name} {runtime}: its file states {checked}")
+                found.append(f"{name} {runtime}: its file has {checked}")
     return found
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--data-dir", type=Path, required=True, help="folder of the published tables")
-    parser.add_argument("--json", type=Path, help="write the numbers here")
-    parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed or a file drifted")
     arguments = parser.parse_args()
     results = [compare(comparison, arguments.data_dir) for comparison in COMPARISONS]
     print(
-        f"{'device':11}{'run time':12}{'published':33}{'rows':>5}{'rho':>7}{'median':>8}{'p90':>7}  adjusted"
+        f"{'device':11}{'runtime':12}{'published':33}{'rows':>5}{'rho':>7}{'median':>8}{'p90':>7}  adjusted"
     )
     for result in results:
         print(
@@ -240,18 +235,19 @@ def main() -> None:
             f"{result['adjusted']}{'' if result['pass'] else '  MISSED'}"
         )
         if result["spearman_of_choices"] is not None:
-            print(f"{'':61}{result['spearman_of_choices']:7.3f}{'':17}a ridge regression over every choice")
+            print(f"{'':61}{result['spearman_of_choices']:7.3f}{'':17}a ridge regression over all choices")
     compared = {(comparison.device, comparison.runtime) for comparison in COMPARISONS}
     for name in simulated_device_names():
         for runtime, costs in load_simulated_device(name).runtimes.items():
             if (name, runtime) not in compared:
-                print(f"{name:11}{runtime:12}no table to compare with: {costs.basis}")
-    if arguments.json:
-        write_json(arguments.json, {"seed": SEED, "environment": describe_host(), "results": results})
-    drifted = drifts(results)
-    print("".join(f"DRIFTED  {line}\n" for line in drifted), end="")
-    if arguments.check and (drifted or not all(result["pass"] for result in results)):
-        raise SystemExit(1)
+                print(f"{name:11}{runtime:12}no table for validation: {costs.basis}")
+    missed = [
+        f"{result['device']} {result['runtime']}, {result['published']}: rank {result['spearman']:.3f}, "
+        f"median error {result['median_error']:.1%}"
+        for result in results
+        if not result["pass"]
+    ]
+    finish(arguments, {"seed": SEED, "results": results}, [*missed, *outdated_validations(results)])
 
 
 if __name__ == "__main__":

@@ -1,26 +1,25 @@
 """Compare split methods on MobileNetV2 at 224x224 over Table I: T, and the reduction against cloud only.
 
     python benchmarks/split_methods.py                         the paper's devices, all SIMULATED
-    python benchmarks/split_methods.py --network desk --budget 60     this host as the UE, measured now
+    python benchmarks/split_methods.py --topology desk --budget 60     this host as the UE, measured now
     python benchmarks/split_methods.py --check                 exit 1 where another method is faster
 
 For each policy and each encoding of the raw input: uint8, float32, and JPEG (mean of two photographs). A
 method whose plan the policy does not allow is marked and not compared. The reduction may be negative.
 """
 
-import argparse
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from harness import benchmark_parser, finish
+
 from jmsnas.errors import JmsnasError
-from jmsnas.files import write_json
 from jmsnas.nas.load_model import load_model
 from jmsnas.nas.split.jpeg_size import jpeg_bytes
 from jmsnas.nas.split.methods import METHODS, SplitRequest, split
 from jmsnas.nas.split.problem import SplitProblem
 from jmsnas.nas.split.problem_of_model import problem_of_model
-from jmsnas.profiler.host.environment import describe_host
 from jmsnas.profiler.profile import ProfileOptions, profile_device
 from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.topology import POLICIES, load_topology
@@ -87,16 +86,14 @@ def print_table(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--network", default="chain", help="chain, desk or a .toml file")
+    parser = benchmark_parser(__doc__)
+    parser.add_argument("--topology", default="chain", help="chain, desk or a .toml file")
     parser.add_argument("--budget", type=float, default=60.0, help="seconds of sampling on this host")
     parser.add_argument("--workspace", type=Path, help="keep what is measured here")
-    parser.add_argument("--json", type=Path, help="write the numbers here")
-    parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         place = Workspace(arguments.workspace or Path(folder))
-        problem = mobilenet_problem(arguments.network, place, arguments.budget)
+        problem = mobilenet_problem(arguments.topology, place, arguments.budget)
     for name in problem.names:
         print(f"{name:10}{problem.provenance[name]}")
     rows, missed = [], []
@@ -105,13 +102,8 @@ def main() -> None:
             own = table_of(problem, policy, encoding)
             missed += print_table(own)
             rows += own
-    if arguments.json:
-        found = {"network": arguments.network, "host": describe_host(), "basis": dict(problem.provenance)}
-        write_json(arguments.json, {**found, "missed": missed, "rows": rows})
-    for text in missed:
-        print(f"MISSED  {text}")
-    if arguments.check and missed:
-        raise SystemExit(1)
+    found = {"topology": arguments.topology, "provenance": dict(problem.provenance), "rows": rows}
+    finish(arguments, found, missed)
 
 
 if __name__ == "__main__":

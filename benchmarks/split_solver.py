@@ -9,19 +9,17 @@ over six SIMULATED devices, all linked. Every split must be proven optimal. The 
 since other processes only slow a computation down; the median is printed too.
 """
 
-import argparse
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 import numpy as np
+from harness import benchmark_parser, finish
 
 from jmsnas.arrays import FloatArray
 from jmsnas.device import Device
-from jmsnas.files import write_json
 from jmsnas.nas.graph.from_torch import model_from_torchvision
 from jmsnas.nas.split.links import LinkArrays
 from jmsnas.nas.split.problem_of_model import problem_of_model
@@ -30,7 +28,6 @@ from jmsnas.nas.split.solve_dag import solve_dag
 from jmsnas.nas.split.solve_device_graph import solve_device_graph
 from jmsnas.nas.split.solve_mesh import assign_branches, solve_trunk_and_tail
 from jmsnas.nas.split.throughput import solve_throughput
-from jmsnas.profiler.host.environment import describe_host
 from jmsnas.topology import Link
 from jmsnas.workspace import Workspace
 
@@ -146,10 +143,8 @@ def draw_growth(path: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="write the numbers here")
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--picture", type=Path, help="draw how seconds grow with N and M")
-    parser.add_argument("--check", action="store_true", help="exit 1 where a bar is missed")
     arguments = parser.parse_args()
     rng = np.random.default_rng(0)
     bars = (0.010, 0.150, 0.060, None, 0.500)
@@ -170,15 +165,9 @@ def main() -> None:
         for its in results
         if not its.proven or (its.bar_s and its.least_s > its.bar_s)
     ]
-    if arguments.json:
-        found: dict[str, Any] = {"host": describe_host(), "missed": missed}
-        write_json(arguments.json, {**found, "results": [asdict(its) for its in results]})
     if arguments.picture:
         draw_growth(arguments.picture)
-    for text in missed:
-        print(f"MISSED  {text}")
-    if arguments.check and missed:
-        raise SystemExit(1)
+    finish(arguments, {"results": [asdict(its) for its in results]}, missed)
 
 
 if __name__ == "__main__":

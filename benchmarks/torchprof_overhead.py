@@ -1,26 +1,24 @@
-"""What torchprof's hooks add: its total of a block against wall clock of the same module, block by block.
+"""Overhead of torchprof's hooks: its total for a block compared with wall clock of the same module.
 
     python benchmarks/torchprof_overhead.py             table, in about a minute
-    python benchmarks/torchprof_overhead.py --check     exit 1 where the total is not above wall clock
+    python benchmarks/torchprof_overhead.py --check     exit with 1 if the total is not above wall clock
 
-Eager torch, one thread, batch 1, one process. In each round, through all blocks in random order, a block
-runs under torchprof between two samples of wall clock; the ratio is torchprof / sqrt(before * after).
-Identity runs no operator, so torchprof has no time for it, and it is left out.
+Eager torch, one thread, batch 1, one process. In each round all blocks, in random order, are run under
+torchprof between two wall-clock samples; the ratio is torchprof / sqrt(before * after). Identity runs no
+operator, so that torchprof has no time for it, and is excluded.
 """
 
-import argparse
 import math
 import time
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import benchmark_parser, finish
 from torch import Tensor, nn
 
 from jmsnas.blocks import example_input
-from jmsnas.files import write_json
-from jmsnas.profiler.host.environment import describe_host
+from jmsnas.profiler.host.environment import cpu_model
 from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.profiler.table.measurement import MIN_ROUNDS, median_interval
 from jmsnas.profiler.timing.backends import pinned
@@ -30,13 +28,13 @@ from jmsnas.space import Block
 from jmsnas.space_file import load_space
 
 SHARE_BAR = 0.95
-# torchprof leaves the caches to its own work, and two calls bring the block back.
+# torchprof evicts the caches; two calls warm them up for the block.
 UNTIMED_CALLS, TIMED_CALLS, WARM_UP_ROUNDS = 2, 3, 2
 
 
 @dataclass(frozen=True, slots=True)
 class Overhead:
-    """A block's figures: medians over rounds, the ratio's 95 % interval and its middle half of rounds."""
+    """Figures of a block: medians over rounds, 95 % interval of the ratio, and quartiles over rounds."""
 
     block: str
     layers: int
@@ -60,7 +58,7 @@ def wall_s(module: nn.Module, x_NCHW: Tensor) -> float:
 
 
 def measure(blocks: list[Block], rounds: int, seed: int) -> list[Overhead]:
-    """Measure all blocks, interleaved."""
+    """Measure all blocks in interleaved rounds."""
     generator = np.random.default_rng(seed)
     ready = [(seeded_module(block, seed), example_input(block, 1, seed)) for block in blocks]
     walls, totals = np.zeros((len(blocks), rounds)), np.zeros((len(blocks), rounds))
@@ -90,9 +88,9 @@ def overhead(block: Block, layers: int, wall: Any, total: Any) -> Overhead:
     )
 
 
-def report(space: str, cpu: str, found: list[Overhead], left_out: int) -> bool:
-    """Print the figures; give whether the bar is met."""
-    print(f"space {space} on {cpu}, eager torch, 1 thread; {left_out} Identity blocks left out")
+def report(space: str, found: list[Overhead]) -> list[str]:
+    """Print the figures, and return the bars that are missed."""
+    print(f"space {space} on {cpu_model()}, eager torch, 1 thread, without Identity blocks")
     print(
         f"{'block':<30} {'wall us':>8} {'torchprof us':>12} {'ratio':>6} {'95 % interval':>14} "
         f"{'middle half':>14} {'us/layer':>8}"
@@ -108,39 +106,29 @@ def report(space: str, cpu: str, found: list[Overhead], left_out: int) -> bool:
     added = float(np.median([row.added_a_layer_s for row in found]))
     print(
         f"ratio: median {np.median(ratios):.2f}, {ratios.min():.2f} to {ratios.max():.2f} over blocks; "
-        f"{added * 1e6:.1f} us added a layer (median); above wall clock: {above:.1%} of {len(found)} blocks"
+        f"{added * 1e6:.1f} us per layer (median); above wall clock: {above:.1%} of {len(found)} blocks"
     )
     for row in found:
         if row.ratio <= 1:
             print(f"NOT ABOVE wall clock: {row.block}, ratio {row.ratio:.2f}")
-    return above >= SHARE_BAR
+    if above >= SHARE_BAR:
+        return []
+    return [f"torchprof's total is above wall clock for {above:.1%} of blocks, expected >= {SHARE_BAR:.0%}"]
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = benchmark_parser(__doc__)
     parser.add_argument("--space", default="digits")
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--json", type=Path, help="file for the figures")
-    parser.add_argument("--check", action="store_true", help="exit 1 where the bar is missed")
-    given = parser.parse_args()
-    if given.rounds < MIN_ROUNDS:
-        parser.error(f"--rounds {given.rounds}: expected {MIN_ROUNDS} or more, for an interval")
-    blocks = load_space(given.space).blocks()
-    chosen = [block for block in blocks if block.candidate.op != "identity"]
-    environment = describe_host()
-    found = measure(chosen, given.rounds, given.seed)
-    met = report(given.space, environment.get("cpu", "this host"), found, len(blocks) - len(chosen))
-    if given.json:
-        document = {"space": given.space, "rounds": given.rounds, "seed": given.seed, "met": met}
-        write_json(
-            given.json, {**document, "environment": environment, "blocks": [asdict(row) for row in found]}
-        )
-    if given.check and not met:
-        print(f"MISSED torchprof's total above wall clock: expected {SHARE_BAR:.0%} of blocks or more")
-        raise SystemExit(1)
+    arguments = parser.parse_args()
+    if arguments.rounds < MIN_ROUNDS:
+        parser.error(f"--rounds {arguments.rounds}: expected {MIN_ROUNDS} or more, for an interval")
+    blocks = [b for b in load_space(arguments.space).blocks() if b.candidate.op != "identity"]
+    found = measure(blocks, arguments.rounds, arguments.seed)
+    document = {"space": arguments.space, "rounds": arguments.rounds, "seed": arguments.seed}
+    document["blocks"] = [asdict(row) for row in found]
+    finish(arguments, document, report(arguments.space, found))
 
 
 if __name__ == "__main__":
