@@ -30,8 +30,8 @@ def test_the_page_names_what_there_is() -> None:
     assert all(f"`{kind}`" in PAGE for kind in ROOFLINE_KINDS)
     assert all(model_names([name]) in PAGE for name in MODELS)
     assert f"| `schema_version` | {SCHEMA_VERSION};" in PAGE
-    for file in re.findall(r"`(?:estimators/)?(\w+\.py)`", PAGE):
-        assert (DOCS.parent / "estimators" / file).exists()
+    for file in re.findall(r"`([\w/]+\.py)", PAGE):
+        assert (DOCS.parent / file).exists()
     for page in re.findall(r"\]\((\S+?\.md)", PAGE):
         assert (DOCS / page).exists()
 
