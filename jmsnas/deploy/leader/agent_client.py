@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
 import grpc
 import msgspec
@@ -16,7 +16,7 @@ from jmsnas.deploy.transport.devices_file import AgentAddress
 from jmsnas.deploy.transport.frame import pack_message, unpack_message
 from jmsnas.deploy.transport.health import SERVICE as HEALTH
 from jmsnas.deploy.transport.health import SERVING
-from jmsnas.deploy.transport.link import clock_offset, timed_exchange
+from jmsnas.deploy.transport.link import LinkTimes, clock_offset, timed_exchange
 from jmsnas.errors import DeployError, FrameError, PartError
 
 # Timeouts. Staging lets a small board parse a part in a subprocess; sending takes longer on a slow link.
@@ -66,14 +66,6 @@ class AgentInfo:
     versions: dict[str, str]
     boot: str
     call_s: float
-
-
-class LinkTimes(TypedDict):
-    """Transfer times of a link: for each size arrival less departure, each by its own clock, nanoseconds."""
-
-    arrival_ns: list[int]
-    offset_ns: NotRequired[int]
-    round_trip_ns: NotRequired[int]
 
 
 class DeviceLostError(DeployError):

@@ -5,9 +5,9 @@ Transfer: seconds from packing a message to its arrival, fitted by a_s + b_s * b
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NotRequired, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,7 +68,18 @@ class MeasuredLink:
         return replace(self, sizes=sizes, medians_s=medians_s)
 
 
-def measure_link(method: Any, sizes: Sequence[int], clock: bool) -> dict[str, Any]:
+class LinkTimes(TypedDict):
+    """Transfer times of a link in ns: for each size arrival minus departure, each by its own clock.
+
+    If clocks are compared: `offset_ns`, the neighbour's clock minus this one; `round_trip_ns`, the shortest.
+    """
+
+    arrival_ns: list[int]
+    offset_ns: NotRequired[int]
+    round_trip_ns: NotRequired[int]
+
+
+def measure_link(method: Any, sizes: Sequence[int], clock: bool) -> LinkTimes:
     """Send one tensor of each size to a neighbour, and return the times.
 
     Parameters
@@ -78,20 +89,14 @@ def measure_link(method: Any, sizes: Sequence[int], clock: bool) -> dict[str, An
     sizes
         Bytes of the tensors.
     clock
-        Whether to measure the clock offset too, by 40 small messages.
-
-    Returns
-    -------
-    `arrival_ns`: for each size arrival minus departure, each by its own clock; with `clock` also `offset_ns`
-    (the neighbour's clock minus this one) and `round_trip_ns` (the shortest).
+        Whether to measure the clock offset first, by 40 small messages.
     """
-    found: dict[str, Any] = {}
-    if clock:
-        exchanges = [timed_exchange(method) for _ in range(_CLOCK_EXCHANGES)]
-        found["offset_ns"], found["round_trip_ns"] = clock_offset(exchanges)
-    times = [timed_exchange(method, np.zeros(max(1, size // 4), np.float32)) for size in sizes]
-    found["arrival_ns"] = [arrived - sent for sent, arrived, _, _ in times]
-    return found
+    comparison = clock_offset([timed_exchange(method) for _ in range(_CLOCK_EXCHANGES)]) if clock else None
+    exchanges = [timed_exchange(method, np.zeros(max(1, size // 4), np.float32)) for size in sizes]
+    arrival_ns = [arrived - sent for sent, arrived, _, _ in exchanges]
+    if comparison is None:
+        return LinkTimes(arrival_ns=arrival_ns)
+    return LinkTimes(arrival_ns=arrival_ns, offset_ns=comparison[0], round_trip_ns=comparison[1])
 
 
 def timed_exchange(method: Any, x: Float32Array = _SMALL) -> tuple[int, int, int, int]:
@@ -125,7 +130,7 @@ def fit_measured_link(
     pair: tuple[str, str],
     sizes: Sequence[int],
     arrival_ns: Sequence[Sequence[int]],
-    clock: Mapping[str, Any],
+    clock: LinkTimes,
     same_host: bool,
 ) -> MeasuredLink:
     """Fit a link to the results of `measure_link`.
@@ -141,7 +146,7 @@ def fit_measured_link(
     same_host
         Whether both agents share one boot of one host, and so one monotonic clock: the offset is then 0.
     """
-    offset_ns, round_trip_ns = (0, 0) if same_host else (int(clock["offset_ns"]), int(clock["round_trip_ns"]))
+    offset_ns, round_trip_ns = (0, 0) if same_host else (clock["offset_ns"], clock["round_trip_ns"])
     medians = [max(1e-7, float(ns - offset_ns) * 1e-9) for ns in np.median(arrival_ns, axis=0)]
     a_s, b_s = fit_latency_line(sizes, medians)
     return MeasuredLink(*pair, a_s, b_s, offset_ns, round_trip_ns, tuple(sizes), tuple(medians))
