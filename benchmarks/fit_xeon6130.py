@@ -16,8 +16,9 @@ import msgspec
 import numpy as np
 from published_tables import XEON_6130, Published
 from scipy.optimize import least_squares
-from simulated_devices import Array, as_published, in_first_half
+from simulated_devices import as_published, in_first_half
 
+from jmsnas.arrays import FloatArray
 from jmsnas.profiler.simulation.device_file import SimulatedDevice, device_from_toml
 from jmsnas.profiler.simulation.roofline import load_simulated_device, operators_latency_s
 
@@ -55,7 +56,7 @@ def fit(published: list[Published]) -> dict[str, float]:
     measured_s = np.array([row.measured_s for row in published])
     ragged = np.array([row.ragged for row in published])
 
-    def residuals(logarithms: Array) -> Array:
+    def residuals(logarithms: FloatArray) -> FloatArray:
         values = dict(zip(names, np.exp(logarithms), strict=True))
         device = with_constants(values)
         predicted_s = np.array([operators_latency_s(device, "torch", row.launched) for row in published])

@@ -31,7 +31,6 @@ from jmsnas.nas.search.run import RunOptions, prepare_search
 from jmsnas.nas.search.run_folder import SearchSetup, read_log
 from jmsnas.nas.search.split_options import SplitOptions
 from jmsnas.nas.split.placement import Placement
-from jmsnas.progress import no_progress
 from jmsnas.workspace import Workspace
 
 BAND, TARGETS = 0.03, 3
@@ -107,7 +106,7 @@ def groups_of(workspace: Workspace, seeds: int) -> tuple[list[dict[str, Any]], l
     rows, groups = [], []
     for topology, split in ROWS:
         setting = prepare_search(
-            workspace, topology, "digits", "digits", 0, no_progress, print, None, SplitOptions(split)
+            workspace, topology, "digits", "digits", seed=0, warn=print, splitting=SplitOptions(split)
         )
         targets = targets_in_range(setting.lut, TARGETS)
         for seed in range(seeds):

@@ -31,6 +31,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from jmsnas.arrays import BoolArray, FloatArray
 from jmsnas.profiler.simulation.roofline import (
     load_simulated_device,
     operators_latency_s,
@@ -38,8 +39,6 @@ from jmsnas.profiler.simulation.roofline import (
 )
 
 SEED = 0
-Array = np.ndarray[Any, np.dtype[np.float64]]
-Mask = np.ndarray[Any, np.dtype[np.bool_]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +67,7 @@ class Comparison:
     max_median_error: float = 0.25
 
 
-def in_first_half(published: list[Published]) -> Mask:
+def in_first_half(published: list[Published]) -> BoolArray:
     """Whether each row is in the half that constants are fitted to: a seeded random split of the groups."""
     groups = sorted({row.group for row in published})
     order = np.random.default_rng(SEED).permutation(len(groups))
@@ -76,7 +75,7 @@ def in_first_half(published: list[Published]) -> Mask:
     return np.array([row.group in first for row in published])
 
 
-def as_published(published: list[Published], predicted_s: Array) -> Array:
+def as_published(published: list[Published], predicted_s: FloatArray) -> FloatArray:
     """Sort the predictions of each curve whose latencies were published in sorted order."""
     curves: dict[tuple[Any, ...], list[int]] = {}
     for index, row in enumerate(published):
@@ -89,7 +88,9 @@ def as_published(published: list[Published], predicted_s: Array) -> Array:
     return found
 
 
-def predictions(comparison: Comparison, published: list[Published], first: Mask) -> tuple[Array, str]:
+def predictions(
+    comparison: Comparison, published: list[Published], first: BoolArray
+) -> tuple[FloatArray, str]:
     """Predicted seconds of each row, and a description of what was adjusted on the first half."""
     device = load_simulated_device(comparison.device)
     batches_s = [
@@ -112,8 +113,12 @@ def predictions(comparison: Comparison, published: list[Published], first: Mask)
 
 
 def _with_other_overheads(
-    comparison: Comparison, published: list[Published], predicted_s: Array, measured_s: Array, first: Mask
-) -> tuple[Array, str]:
+    comparison: Comparison,
+    published: list[Published],
+    predicted_s: FloatArray,
+    measured_s: FloatArray,
+    first: BoolArray,
+) -> tuple[FloatArray, str]:
     """Replace the cost of a call and of a launch by those of the table's framework."""
     costs = load_simulated_device(comparison.device).runtimes[comparison.runtime]
     launched = np.array([len(row.launched) for row in published], dtype=float)
@@ -141,7 +146,7 @@ def ofa_choices(row: Published) -> list[float]:
 
 
 def rank_of_choices(
-    choices: Callable[[Published], list[float]], published: list[Published], first: Mask
+    choices: Callable[[Published], list[float]], published: list[Published], first: BoolArray
 ) -> float:
     """Spearman's correlation on the second half of a ridge regression fitted to the first."""
     x = np.array([choices(row) for row in published])
@@ -194,7 +199,7 @@ COMPARISONS = (
         "the same with squeeze-excite", "cloud-cpu", "torch", XEON_6130_SE,
         factor=1.08, ragged_s=RAGGED_S, held_out=False,
     ),
-    Comparison("V100, PyTorch, networks", "cloud", "torch", ofa_v100, choices=ofa_choices),
+    Comparison("V100, PyTorch, models", "cloud", "torch", ofa_v100, choices=ofa_choices),
 )  # fmt: skip
 
 

@@ -45,7 +45,7 @@ class Overhead:
     ratio_high: float
     ratio_q25: float
     ratio_q75: float
-    added_a_layer_s: float
+    added_per_layer_s: float
 
 
 def wall_s(module: nn.Module, x_NCHW: Tensor) -> float:
@@ -82,9 +82,17 @@ def overhead(block: Block, layers: int, wall: Any, total: Any) -> Overhead:
     ratios = total / wall
     ratio, low, high = median_interval(ratios.tolist())
     q25, q75 = (float(q) for q in np.quantile(ratios, (0.25, 0.75)))
-    added = float(np.median(total - wall)) / layers
     return Overhead(
-        str(block), layers, float(np.median(wall)), float(np.median(total)), ratio, low, high, q25, q75, added
+        block=str(block),
+        layers=layers,
+        wall_s=float(np.median(wall)),
+        torchprof_s=float(np.median(total)),
+        ratio=ratio,
+        ratio_low=low,
+        ratio_high=high,
+        ratio_q25=q25,
+        ratio_q75=q75,
+        added_per_layer_s=float(np.median(total - wall)) / layers,
     )
 
 
@@ -99,11 +107,11 @@ def report(space: str, found: list[Overhead]) -> list[str]:
         print(
             f"{row.block:<30} {row.wall_s * 1e6:>8.1f} {row.torchprof_s * 1e6:>12.1f} {row.ratio:>6.2f} "
             f"{f'{row.ratio_low:.2f} .. {row.ratio_high:.2f}':>14} "
-            f"{f'{row.ratio_q25:.2f} .. {row.ratio_q75:.2f}':>14} {row.added_a_layer_s * 1e6:>8.1f}"
+            f"{f'{row.ratio_q25:.2f} .. {row.ratio_q75:.2f}':>14} {row.added_per_layer_s * 1e6:>8.1f}"
         )
     ratios = np.array([row.ratio for row in found])
     above = float((ratios > 1).mean())
-    added = float(np.median([row.added_a_layer_s for row in found]))
+    added = float(np.median([row.added_per_layer_s for row in found]))
     print(
         f"ratio: median {np.median(ratios):.2f}, {ratios.min():.2f} to {ratios.max():.2f} over blocks; "
         f"{added * 1e6:.1f} us per layer (median); above wall clock: {above:.1%} of {len(found)} blocks"

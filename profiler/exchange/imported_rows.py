@@ -73,11 +73,11 @@ def imported_rows(entries: Sequence[LutEntry], target: ImportTarget) -> Imported
             )
     joined: set[Block | HeadPiece] = set()
     for chain, head, latency in join_heads(pieces):
-        names = " + ".join(piece.word for piece in chain)
+        names = " + ".join(piece.layer_type for piece in chain)
         rows.append(_imported_row(replace(target, source=f"{target.source}; {names}"), head, latency))
         joined |= set(chain)
     alone = (of[0] for of, _ in entries if isinstance(of[0], HeadPiece) and of[0] not in joined)
-    return rows, Counter(f"{piece.word} alone" for piece in alone)
+    return rows, Counter(f"{piece.layer_type} alone" for piece in alone)
 
 
 def _duplicates_message(duplicates: dict[Block | HeadPiece, list[MeanLatency]]) -> str:

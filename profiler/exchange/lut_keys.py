@@ -21,7 +21,7 @@ _N = r"([0-9]{1,5})"
 _SHAPES = rf"-input:{_N}x{_N}x{_N}-output:(?:{_N}x{_N}x)?{_N}"
 _CONV = rf"-expand:{_N}-kernel:{_N}-stride:{_N}-idskip:([01])(?:-se:([01])-hs:([01]))?"
 _KEY = re.compile(rf"(\w+){_SHAPES}({_CONV})?")
-_WORDS = ("expanded_conv", "Conv", "Conv_1", "Conv_2", "AvgPool2D", "Logits")
+_LAYER_TYPES = ("expanded_conv", "Conv", "Conv_1", "Conv_2", "AvgPool2D", "Logits")
 _EXAMPLE = "expanded_conv-input:56x56x24-output:28x28x40-expand:6-kernel:5-stride:2-idskip:0"
 _STEM_HS, _CONV_HS = Candidate(3, 0, op="stem_hs"), Candidate(1, 0, op="conv_hs")
 _CLASSIFIER = Candidate(0, 0, op="classifier")
@@ -38,13 +38,13 @@ _MAX_PIECES = 300
 class HeadPiece:
     """Part of a head that is timed separately; shapes are (height, width, channels)."""
 
-    word: str
+    layer_type: str
     before: tuple[int, int, int]
     after: tuple[int, int, int]
 
     def __str__(self) -> str:
         """Print as `Conv_1 7x7x320 -> 7x7x1280`."""
-        return f"{self.word} {'x'.join(map(str, self.before))} -> {'x'.join(map(str, self.after))}"
+        return f"{self.layer_type} {'x'.join(map(str, self.before))} -> {'x'.join(map(str, self.after))}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,26 +84,26 @@ def parse_key(key: str, v3: bool) -> tuple[Block | HeadPiece, ...]:
         When the key is malformed, of the other form, or describes an impossible block.
     """
     match = _KEY.fullmatch(key)
-    if not match or match[1] not in _WORDS:
+    if not match or match[1] not in _LAYER_TYPES:
         raise TableError(
             f"{key[:120]!r} is not a look-up table key: expected one such as {_EXAMPLE!r}, starting with "
-            f"{', '.join(_WORDS)}"
+            f"{', '.join(_LAYER_TYPES)}"
         )
-    word = match[1]
+    layer_type = match[1]
     height, width, channels, after_height, after_width, out = (int(n or 1) for n in match.groups()[1:7])
     before, after = (height, width, channels), (after_height, after_width, out)
-    piece = HeadPiece(word, before, after)
+    piece = HeadPiece(layer_type, before, after)
     try:
-        if word == "expanded_conv":
+        if layer_type == "expanded_conv":
             return (_bottleneck(key, match, piece, v3),)
         if match[8]:
-            raise SpaceError(f"{word} has no expand")
-        if word == "Conv":
+            raise SpaceError(f"{layer_type} has no expand")
+        if layer_type == "Conv":
             stride = 1 if after[:2] == before[:2] else 2
             return (_checked(_STEM_HS if v3 else STEM, piece, stride),)
-        if word == "Conv_1" and v3:
+        if layer_type == "Conv_1" and v3:
             return (_checked(_CONV_HS, piece, 1),)
-        if word == "Logits" and not v3:
+        if layer_type == "Logits" and not v3:
             return Block(_CLASSIFIER, Layer(channels, out, 1, height, width, "head")), piece
     except SpaceError as error:
         raise TableError(f"{key!r} describes an impossible block: {error}") from error
@@ -137,24 +137,24 @@ def _checked(candidate: Candidate, piece: HeadPiece, stride: int, hidden: int = 
 def key_of_block(block: Block, v3: bool) -> str | None:
     """Look-up table key of a block; None if the format cannot express it."""
     layer, candidate = block.layer, block.candidate
-    word = {True: _V3_WORDS, False: _PLAIN_WORDS}[v3].get(candidate.op)
-    if word is None:
+    layer_type = {True: _V3_LAYER_TYPES, False: _PLAIN_LAYER_TYPES}[v3].get(candidate.op)
+    if layer_type is None:
         return None
     channels, *sizes = layer.output_shape
     after = "x".join(map(str, [*sizes, channels]))
-    key = f"{word}-input:{layer.height}x{layer.width}x{layer.in_channels}-output:{after}"
-    if word == "expanded_conv":
+    key = f"{layer_type}-input:{layer.height}x{layer.width}x{layer.in_channels}-output:{after}"
+    if layer_type == "expanded_conv":
         expand = layer.hidden_channels if v3 else candidate.expansion
         key += f"-expand:{expand}-kernel:{candidate.kernel_size}-stride:{layer.stride}"
         key += f"-idskip:{candidate.shortcut:d}"
-    if word == "expanded_conv" and v3:
+    if layer_type == "expanded_conv" and v3:
         own = candidate.operation
         key += f"-se:{own.squeeze:d}-hs:{own.activation == 'hard_swish':d}"
     return key
 
 
-_PLAIN_WORDS = {"mb": "expanded_conv", "stem": "Conv", "classifier": "Logits"}
-_V3_WORDS = {
+_PLAIN_LAYER_TYPES = {"mb": "expanded_conv", "stem": "Conv", "classifier": "Logits"}
+_V3_LAYER_TYPES = {
     **dict.fromkeys(("mbv3_re", "mbv3_hs", "mbv3_re_se", "mbv3_hs_se"), "expanded_conv"),
     "stem_hs": "Conv",
     "conv_hs": "Conv_1",
@@ -170,10 +170,11 @@ def join_heads(
     """
     if len(pieces) > _MAX_PIECES:
         raise TableError(f"it has {len(pieces)} pieces of heads: expected at most {_MAX_PIECES}")
-    for words, candidate in _HEADS.items():
-        chains: list[tuple[HeadPiece, ...]] = [(piece,) for piece in pieces if piece.word == words[0]]
-        for word in words[1:]:
-            chains = [(*c, p) for c in chains for p in pieces if p.word == word and p.before == c[-1].after]
+    for (first, *others), candidate in _HEADS.items():
+        chains: list[tuple[HeadPiece, ...]] = [(piece,) for piece in pieces if piece.layer_type == first]
+        for other in others:
+            following = [piece for piece in pieces if piece.layer_type == other]
+            chains = [(*c, piece) for c in chains for piece in following if piece.before == c[-1].after]
         for chain in chains:
             height, width, channels = chain[0].before
             classes, hidden = chain[-1].after[2], chain[-1].before[2]

@@ -12,9 +12,9 @@ import math
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.optimize import nnls
 
+from jmsnas.arrays import FloatArray
 from jmsnas.profiler.quality import rules
 from jmsnas.profiler.quality.latency_entry import LatencyEntry
 from jmsnas.profiler.quality.rules import (
@@ -26,8 +26,6 @@ from jmsnas.profiler.quality.rules import (
     runs_on_gpu,
 )
 from jmsnas.units import format_duration
-
-Array = NDArray[np.float64]
 
 # Limits of plausible latencies: the cost of a call is above the first, a block is far below the second.
 _FASTEST_S, _SLOWEST_S = 1e-7, 100.0
@@ -192,7 +190,7 @@ def suspicious_unit(rows: Sequence[LatencyEntry]) -> Iterator[QualityFinding]:
             )
 
 
-def _log_residual(rows: Sequence[LatencyEntry]) -> Array:
+def _log_residual(rows: Sequence[LatencyEntry]) -> FloatArray:
     """Natural logarithm of latency over the roofline fitted to the rows without outliers."""
     y = np.array([r.median_s for r in rows])
     depthwise = np.array([_depthwise_macs(r) for r in rows])
@@ -215,7 +213,7 @@ def _depthwise_macs(entry: LatencyEntry) -> float:
     return min(after * entry.in_channels * entry.expansion * entry.kernel_size**2, entry.macs)
 
 
-def _deviation_from_line(x: Array, y: Array) -> Array:
+def _deviation_from_line(x: FloatArray, y: FloatArray) -> FloatArray:
     """Deviation of y from a robust line: medians of slopes and of offsets (Theil), breakdown point 25 %."""
     order, half = np.argsort(x, kind="stable"), len(x) // 2
     low, high = order[:half], order[len(x) - half :]
@@ -226,7 +224,7 @@ def _deviation_from_line(x: Array, y: Array) -> Array:
     return np.asarray(off - np.median(off))
 
 
-def _excess_over_similar(rows: Sequence[LatencyEntry]) -> Array:
+def _excess_over_similar(rows: Sequence[LatencyEntry]) -> FloatArray:
     """Residual of each row minus the median residual of similar blocks that were measured at other times."""
     residual = _log_residual(rows)
     shapes = np.log1p(

@@ -22,7 +22,7 @@ class LatencyEntry:
     campaign
         Name of the measurement campaign, empty for a table of one campaign.
     op, kernel_size, expansion, shortcut, in_channels, out_channels, stride, height, width
-        The block; `op` is mb, identity, stem, head, network, or a name used by the published table.
+        The block; `op` is mb, identity, stem, head, model, or a name used by the published table.
     variant
         Other properties of the block: groups, squeeze-and-excitation, activation, architecture.
     macs, moved
@@ -81,9 +81,9 @@ class LatencyEntry:
 
     @property
     def label(self) -> str:
-        """Short name for messages: `mb_k5_e6_skip 24->24 8x8 /2`; a network by its architecture."""
-        if self.op == "network":
-            return f"network {self.variant[:60]}"
+        """Short name for messages: `mb_k5_e6_skip 24->24 8x8 /2`; a model by its architecture."""
+        if self.op == "model":
+            return f"model {self.variant[:60]}"
         name = f"mb_k{self.kernel_size}_e{self.expansion:.3g}" if self.op == "mb" else self.op
         stride = f" /{self.stride}" if self.stride > 1 else ""
         variant = f" ({self.variant})" if self.variant else ""

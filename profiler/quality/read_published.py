@@ -1,6 +1,6 @@
 """Read published latency tables, and JMSNAS tables, as entries for the quality gate.
 
-A published table is a Parquet or CSV file with one row a block (or a whole network): `device`, `runtime`,
+A published table is a Parquet or CSV file with one row a block (or a whole model): `device`, `runtime`,
 `batch`, `latency_ms` and either the geometry columns of docs/table.md or `arch`.
 """
 
@@ -30,7 +30,7 @@ _PLAIN = (
     *(pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean),
     *(pa.types.is_string, pa.types.is_large_string, pa.types.is_null),
 )
-# A normal variable lies within 1.96 standard deviations in 95 % of cases.
+# Half width of a 95 % interval in standard deviations of a normal distribution.
 _Z_95 = 1.96
 
 
@@ -137,7 +137,7 @@ def _entry(record: Mapping[str, Any], table: str, number: int) -> LatencyEntry:
     latency = record["latency_ms"]
     median_s = math.nan if latency is None else float(latency) * 1e-3
     low_s, high_s = _interval_s(record, median_s)
-    op = "network" if record.get("arch") is not None else str(record["op"])
+    op = "model" if record.get("arch") is not None else str(record["op"])
     sizes = {
         name: int(record.get(name) or 0)
         for name in ("kernel_size", "in_channels", "out_channels", "height", "width")

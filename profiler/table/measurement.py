@@ -67,4 +67,13 @@ def summarise(
     """Summarise the latency ratios of a block to the reference as a `Measurement`."""
     ratio, low, high = median_interval(samples)
     converged = len(samples) >= MIN_ROUNDS and high - low <= 2 * target * ratio
-    return Measurement(ratio, low, high, reference_s, converged, tuple(samples), drift, interrupted)
+    return Measurement(
+        ratio=ratio,
+        ratio_low=low,
+        ratio_high=high,
+        reference_s=reference_s,
+        converged=converged,
+        samples=tuple(samples),
+        drift=drift,
+        interrupted=interrupted,
+    )

@@ -32,7 +32,7 @@ def test_head_says_how_wide_it_is_inside() -> None:
 @pytest.mark.parametrize(
     ("changes", "text"),
     [
-        ({"op": "network", "variant": "7" * 99}, "network " + "7" * 60),
+        ({"op": "model", "variant": "7" * 99}, "model " + "7" * 60),
         ({"op": "mb", "kernel_size": 3, "expansion": 1.5, "stride": 2}, "mb_k3_e1.5 0->0 0x0 /2"),
     ],
 )

@@ -81,7 +81,7 @@ def test_what_sets_blocks_apart() -> None:
 def test_network_is_known_by_its_architecture() -> None:
     record = {"device": "d", "runtime": "r", "batch": 32, "latency_ms": 9.0, "arch": "0123", "space": "s"}
     (found,) = entries_of_records([record], "t")
-    assert (found.op, found.variant, found.macs) == ("network", "space s arch 0123", 0.0)
+    assert (found.op, found.variant, found.macs) == ("model", "space s arch 0123", 0.0)
 
 
 @given(st.none() | st.floats())
