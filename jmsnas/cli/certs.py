@@ -1,4 +1,4 @@
-"""`jmsnas certs`: a small CA, and a certificate a device."""
+"""`jmsnas certs`: create a certificate authority (CA) and a certificate per device, for mutual TLS."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,14 +10,14 @@ from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 from jmsnas.cli.terminal import one_line_errors, print_json
 from jmsnas.workspace import Workspace
 
-_HELP = """Make a small CA and a certificate a device, so that devices know each other (mutual TLS).
+_HELP = """Create a CA and a certificate per device, so that devices authenticate each other (mutual TLS).
 
-The CA and the leader's keys are made the first time and kept. A device keeps its key, and so its fingerprint;
-its certificate is new each time.
+The CA and the leader's keys are created once and kept. A device keeps its key and fingerprint; its
+certificate is renewed by every call.
 
 [bold]Examples[/bold]
 
-  jmsnas certs --device pi4 --device jetson       into WORKSPACE/certs
+  jmsnas certs --device pi4 --device jetson       writes WORKSPACE/certs
 
 Next: copy certs/pi4 to the Pi and start jmsnas agent --certs pi4 there
 """
@@ -27,24 +27,24 @@ Next: copy certs/pi4 to the Pi and start jmsnas agent --certs pi4 there
 @one_line_errors
 def certs_command(
     device: Annotated[list[str], typer.Option("--device", help="Name of a device; may be repeated.")],
-    days: Annotated[int, typer.Option("--days", min=1, max=3650, help="How long they are good.")] = 365,
+    days: Annotated[int, typer.Option("--days", min=1, max=3650, help="Days of validity.")] = 365,
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder for them. Default: WORKSPACE/certs.")
+        Path | None, typer.Option("--out", help="Output folder. Default: WORKSPACE/certs.")
     ] = None,
     folder: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
-    """Parse, make, print."""
+    """Parse, create, print."""
     from jmsnas.deploy.transport.certificates import make_certificates
     from jmsnas.deploy.transport.identity import fingerprint
 
-    place = out or Workspace(folder).certs
-    made = make_certificates(place, tuple(dict.fromkeys(device)), days)
-    prints = {own.name: fingerprint((own / "device.pem").read_bytes()) for own in made}
+    certs = out or Workspace(folder).certs
+    made = make_certificates(certs, tuple(dict.fromkeys(device)), days)
+    prints = {path.name: fingerprint((path / "device.pem").read_bytes()) for path in made}
     if as_json:
-        print_json({"folder": str(place), "days": days, "fingerprints": prints})
+        print_json({"folder": str(certs), "days": days, "fingerprints": prints})
         return
-    print(f"CA and leader's keys: {place}. What follows goes to devices.toml, with their addresses.\n")
+    print(f"CA and leader's keys: {certs}. Add these entries to devices.toml, with addresses:\n")
     for name, digits in prints.items():
         print(f'[[device]]\nname = "{name}"\naddress = "HOST:7070"\nfingerprint = "{digits}"\n')
-    print(f"Copy {place}/DEVICE to each device, then start there: jmsnas agent --certs DEVICE")
+    print(f"Copy {certs}/DEVICE to each device, and run there: jmsnas agent --certs DEVICE")

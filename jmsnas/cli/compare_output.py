@@ -1,4 +1,4 @@
-"""What `jmsnas compare` gathers and says."""
+"""Select the runs of `jmsnas compare`, compute its table, and print it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -24,19 +24,18 @@ from jmsnas.workspace import Workspace
 
 
 def select_runs(workspace: Workspace, names: Sequence[str]) -> list[SearchedRun]:
-    """Read the runs named, or all that are like the newest. Raises InputError."""
+    """Read the named runs, or all with the data set, epochs and seed of the newest. Raises InputError."""
     if names:
         found = [read_run(Path(name) if "/" in name else workspace.run(name)) for name in names]
     else:
         every = [read_run(folder) for folder in finished_runs(workspace)]
-        found = [run for run in every if _alike(run, every[0])]
+        found = [run for run in every if _settings(run) == _settings(every[0])]
     refuse_incomparable(found)
     return sorted(found, key=lambda run: (run.topology, run.result.target.t_const_s))
 
 
-def _alike(run: SearchedRun, other: SearchedRun) -> bool:
-    asked = [(its.result.dataset, its.total_epochs, its.config.seed) for its in (run, other)]
-    return asked[0] == asked[1]
+def _settings(run: SearchedRun) -> tuple[str, int, int]:
+    return run.result.dataset, run.total_epochs, run.config.seed
 
 
 def comparison_entries(
@@ -45,14 +44,14 @@ def comparison_entries(
     train: bool,
     data_dir: Path,
     progress: Progress,
-    warn: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> list[ComparisonEntry]:
-    """Gather the entries of the table. Raises InputError, DatasetError, TrainingError."""
+    """Compute the entries of the table. Raises InputError, DatasetError, TrainingError."""
     chain = next((run for run in runs if run.topology == "chain"), None)
     if chain is None:
-        raise InputError("all runs are of a mesh: expected one of --topology chain beside them")
+        raise InputError("all runs are on a mesh: expected at least one run of --topology chain")
     shape, classes = input_shape_and_classes(chain)
-    accuracies = _accuracies(workspace, chain, train, data_dir, progress, warn)
+    accuracies = _accuracies(workspace, chain, train, data_dir, progress, log)
     entries = [entry for run in runs for entry in searched_entries(run)]
     entries += mobilenet_entries(workspace, chain, shape, classes, accuracies)
     if shape[1] == PAPER_SIZE:
@@ -67,7 +66,7 @@ def _accuracies(
     train: bool,
     data_dir: Path,
     progress: Progress,
-    warn: Callable[[str], None],
+    log: Callable[[str], None],
 ) -> dict[str, float]:
     from jmsnas.nas.train_mobilenet import known_accuracy, train_mobilenet
 
@@ -78,9 +77,7 @@ def _accuracies(
         from jmsnas.datasets.catalog import load_dataset
         from jmsnas.space_file import load_space
 
-        warn(
-            f"training {', '.join(missing)}: {config.final_epochs} epochs each, as the searched networks had"
-        )
+        log(f"training {', '.join(missing)}: {config.final_epochs} epochs each, as for the searched models")
         space = load_space(chain.result.space.name, workspace.spaces)
         splits = load_dataset(dataset, space, config.seed, data_dir)
         for name in missing:
@@ -89,17 +86,17 @@ def _accuracies(
 
 
 def table_lines(entries: Sequence[ComparisonEntry]) -> Iterator[str]:
-    """Print the table for people."""
-    head = f"{'network':<20}{'method':<14}{'on':<7}{'input':<9}{'accuracy':>9}{'T':>12}"
+    """Format the table, one line per entry."""
+    head = f"{'model':<20}{'method':<14}{'on':<7}{'input':<9}{'accuracy':>9}{'T':>12}"
     yield f"{head}{'bytes sent':>12}{'parameters':>12}"
-    for its in entries:
-        accuracy = "" if its.accuracy is None else f"{its.accuracy:.1%}"
-        latency = "-" if its.latency_s is None else ms(its.latency_s)
-        sent = "" if its.sent_bytes is None else f"{its.sent_bytes:.0f}"
-        size = f"{its.size}x{its.size}"
-        name = its.network if its.t_const_s is None else f"{its.network}, {ms(its.t_const_s)}"
-        marks = f"  {its.missing if its.latency_s is None else its.marks}"
+    for entry in entries:
+        accuracy = "" if entry.accuracy is None else f"{entry.accuracy:.1%}"
+        latency = "-" if entry.latency_s is None else ms(entry.latency_s)
+        sent = "" if entry.sent_bytes is None else f"{entry.sent_bytes:.0f}"
+        size = f"{entry.size}x{entry.size}"
+        name = entry.network if entry.t_const_s is None else f"{entry.network}, {ms(entry.t_const_s)}"
+        marks = f"  {entry.missing if entry.latency_s is None else entry.marks}"
         yield (
-            f"{name:<20}{its.method:<14}{its.topology:<7}{size:<9}{accuracy:>9}{latency:>12}{sent:>12}"
-            f"{its.parameters:>12}{marks.rstrip()}"
+            f"{name:<20}{entry.method:<14}{entry.topology:<7}{size:<9}{accuracy:>9}{latency:>12}{sent:>12}"
+            f"{entry.parameters:>12}{marks.rstrip()}"
         )

@@ -1,81 +1,92 @@
-"""`jmsnas deploy RUN`: send the parts, run images through, predicted beside measured."""
+"""`jmsnas deploy`: deploy a run's model on devices, and compare predicted with measured latency."""
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 
 from jmsnas.cli import app
-from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
+from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, options_from
 from jmsnas.cli.terminal import log, one_line_errors, print_json, progress_bar, warn, warn_simulated
 from jmsnas.workspace import Workspace
 
-_HELP = """Send a run's parts to its devices, run images through them, and print predicted beside measured.
+_HELP = """Deploy the model of a run, time images through it, and compare predicted with measured latency.
 
-The links are measured and the split is solved again with them. Each device runs jmsnas agent; devices.toml
-says where. With --loopback all run on this machine, which then speaks for every device.
+The links are measured, and the split is optimised again for them. Each device runs jmsnas agent at its
+address in devices.toml. With --loopback all agents run on this machine.
 
 [bold]Examples[/bold]
 
-  jmsnas deploy RUN                    on the devices of the run's network
+  jmsnas deploy RUN                    on the devices of the run's topology
 
   jmsnas deploy RUN --loopback         everything on this machine (profile it first)
 
-  jmsnas deploy RUN --loopback --emulate   the same, held to the devices' and links' times
+  jmsnas deploy RUN --loopback --emulate   the same, with the latencies of the devices and links emulated
 
-  jmsnas deploy RUN --runtime jetson=torch   serve a device's part by torch, CUDA where U(.) is of it
+  jmsnas deploy RUN --runtime jetson=torch   run a device's part in torch, on CUDA if U(.) is of CUDA
 
-  jmsnas deploy RUN --replan           go on without a device that is lost
+  jmsnas deploy RUN --replan           continue without a lost device
 
-  jmsnas deploy RUN --calibrate        later predictions are corrected by what was measured
+  jmsnas deploy RUN --calibrate        correct later predictions by the measurements
 
 Next: jmsnas report RUN
 """
 
 
-@app.command("deploy", help=_HELP)
-@one_line_errors
-def deploy_command(
-    run: Annotated[str, typer.Argument(help="Name of a finished run, or its folder.")],
-    loopback: Annotated[bool, typer.Option("--loopback", help="Agents on this machine.")] = False,
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeployArguments:
+    """Command-line arguments of `jmsnas deploy`."""
+
+    run: Annotated[str, typer.Argument(help="Name of a finished run, or its folder.")]
+    loopback: Annotated[bool, typer.Option("--loopback", help="Agents on this machine.")] = False
     emulate: Annotated[
-        bool, typer.Option("--emulate", help="With --loopback: hold devices and links to their tables.")
-    ] = False,
+        bool, typer.Option("--emulate", help="With --loopback: emulate the latencies of devices and links.")
+    ] = False
     cuts: Annotated[
-        str | None, typer.Option("--cuts", help="A split of your own, as 2,4,9,12. Default: the best one.")
-    ] = None,
-    requests: Annotated[int, typer.Option("--requests", min=20, help="Images timed one by one.")] = 200,
-    replan: Annotated[bool, typer.Option("--replan", help="Go on without a device that is lost.")] = False,
-    calibrate: Annotated[bool, typer.Option("--calibrate", help="Keep what was learnt of U(.).")] = False,
+        str | None, typer.Option("--cuts", help="A given split, as 2,4,9,12. Default: the best one.")
+    ] = None
+    requests: Annotated[
+        int, typer.Option("--requests", min=20, help="Number of images timed one by one.")
+    ] = 200
+    replan: Annotated[bool, typer.Option("--replan", help="Continue without a lost device.")] = False
+    calibrate: Annotated[bool, typer.Option("--calibrate", help="Save the correction factors of U(.).")] = (
+        False
+    )
     runtime: Annotated[
         list[str] | None,
-        typer.Option("--runtime", help="onnxruntime or torch, for all; or for one, as jetson=torch."),
-    ] = None,
-    folder: WorkspaceOption = DEFAULT_WORKSPACE,
-    as_json: JsonOption = False,
-) -> None:
+        typer.Option("--runtime", help="onnxruntime or torch for all devices, or for one, as jetson=torch."),
+    ] = None
+    folder: WorkspaceOption = DEFAULT_WORKSPACE
+    as_json: JsonOption = False
+
+
+@app.command("deploy", help=_HELP)
+@one_line_errors
+@options_from(DeployArguments)
+def deploy_command(args: DeployArguments) -> None:
     """Parse, deploy, print."""
     from jmsnas.cli.deploy_output import print_deployment
     from jmsnas.deploy.deploy_run import DeployOptions, deploy_run, parse_cuts
-    from jmsnas.deploy.leader.calibration import calibrate as keep_calibration
+    from jmsnas.deploy.leader.calibration import calibrate
     from jmsnas.nas.run_result import find_run
 
-    place = Workspace(folder)
+    workspace = Workspace(args.folder)
     options = DeployOptions(
-        loopback=loopback,
-        cuts=parse_cuts(cuts) if cuts else None,
-        requests=requests,
-        replan=replan,
-        emulate=emulate,
-        runtimes=tuple(runtime or ()),
+        loopback=args.loopback,
+        cuts=parse_cuts(args.cuts) if args.cuts else None,
+        requests=args.requests,
+        replan=args.replan,
+        emulate=args.emulate,
+        runtimes=tuple(args.runtime or ()),
     )
     with progress_bar() as progress:
-        found = deploy_run(place, find_run(place, run), options, progress, log, warn)
-    warn_simulated(found.simulated)
-    document: dict[str, Any] = found.document
-    if calibrate:
-        document["calibration"] = keep_calibration(document, found.topology, place)
-    if as_json:
+        deployed = deploy_run(workspace, find_run(workspace, args.run), options, progress, log, warn)
+    warn_simulated(deployed.simulated)
+    document: dict[str, Any] = deployed.document
+    if args.calibrate:
+        document["calibration"] = calibrate(document, deployed.topology, workspace)
+    if args.as_json:
         print_json(document)
         return
     print_deployment(document)
-    print(f"\nWritten: {found.path}\nNext: jmsnas report {document['run']}")
+    print(f"\nWritten: {deployed.path}\nNext: jmsnas report {document['run']}")

@@ -1,4 +1,4 @@
-"""What `jmsnas deploy` prints: every term, predicted beside measured."""
+"""Printed results of `jmsnas deploy`: every latency term, predicted and measured."""
 
 from typing import Any
 
@@ -6,11 +6,11 @@ from jmsnas.units import format_duration as ms
 
 
 def print_deployment(document: dict[str, Any]) -> None:
-    """Print a deployment's document."""
+    """Print the document of a deployment."""
     where = "agents on this machine's loopback" if document["loopback"] else "the devices"
     print(f"Run {document['run']} on {where}, plan {document['epoch']}:")
     for piece in document["pieces"]:
-        what = f"layers {piece['layers']}, {piece['runtime']}" if piece["layers"] else "(passes on)"
+        what = f"layers {piece['layers']}, {piece['runtime']}" if piece["layers"] else "(relay)"
         print(f"  {piece['device']:<10} {what}")
     if document["lost"]:
         print(f"  lost: {', '.join(document['lost'])}")
@@ -28,19 +28,19 @@ def print_deployment(document: dict[str, Any]) -> None:
     print(f"{'T':<30}{ms(latency['predicted_s']):>12}{ms(latency['measured_s']):>12}{ratio:>8}")
     print(f"T p50 {ms(latency['p50'])}, p95 {ms(latency['p95'])}, p99 {ms(latency['p99'])}")
     trip = document["round_trip"]
-    print(f"with the way back: p50 {ms(trip['p50'])}, p95 {ms(trip['p95'])}, p99 {ms(trip['p99'])}")
+    print(f"round trip: p50 {ms(trip['p50'])}, p95 {ms(trip['p95'])}, p99 {ms(trip['p99'])}")
     piped = document["pipelined"]
     print(
-        f"pipelined: {piped['per_s']:.0f} images/s, {piped['predicted_per_s']:.0f} at best, "
-        f"bound by {piped['bound_by']}"
+        f"pipelined: {piped['per_s']:.0f} images/s, {piped['predicted_per_s']:.0f} predicted, "
+        f"limited by {piped['bound_by']}"
     )
     accuracy = document["accuracy"]
     verdict = "equal" if accuracy["equal"] else "NOT EQUAL"
     print(
-        f"accuracy {accuracy['divided']:.1%}, undivided {accuracy['undivided']:.1%}: {verdict} "
-        f"(largest difference of a logit {accuracy['largest_difference']:.1e})"
+        f"accuracy {accuracy['divided']:.1%}, unsplit model {accuracy['undivided']:.1%}: {verdict} "
+        f"(largest logit difference {accuracy['largest_difference']:.1e})"
     )
     if document["simulated"]:
         print(f"Predictions of {', '.join(document['simulated'])} are SIMULATED.")
     if document["published"]:
-        print(f"Predictions of {', '.join(document['published'])} rest on published tables, by others.")
+        print(f"Predictions of {', '.join(document['published'])} are based on tables published by others.")

@@ -1,4 +1,4 @@
-"""`jmsnas devices`: which devices are known, how good and how old their tables are, what this host is."""
+"""`jmsnas devices`: list known devices, with the age and quality of their latency tables."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from jmsnas.profiler.table.latency_table import BlockRow
     from jmsnas.workspace import Workspace
 
-_EXAMPLES = """List every built-in, profiled or published device: measured or simulated, how old, how good.
+_HELP = """List all built-in, profiled and published devices, with the age and quality of their tables.
 
 [bold]Examples[/bold]
 
@@ -22,14 +22,14 @@ _EXAMPLES = """List every built-in, profiled or published device: measured or si
 
   jmsnas devices --workspace elsewhere --json
 
-Next: jmsnas profile --device NAME, or for a table of others: jmsnas fit-estimator --table FILE
+Next: jmsnas profile --device NAME, or with a published table: jmsnas fit-estimator --table FILE
 """
 
 
-@app.command("devices", help=_EXAMPLES)
+@app.command("devices", help=_HELP)
 @one_line_errors
 def devices_command(folder: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
-    """Parse, look, print."""
+    """Parse, describe, print."""
     document = describe_devices(Workspace(folder), datetime.now(UTC))
     if as_json:
         print_json(document)
@@ -44,28 +44,29 @@ def devices_command(folder: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOp
         for key in device["keys"]:
             print(f"  {_line(key, device['kind'])}")
         for key in device["published"]:
-            said = f"{key['key']:<24} {key['rows']:>4} rows  {key['setting']}"
-            print(f"  {said}; {_from(key['sources'])}{', behind the table here' * key['overruled']}")
+            line = f"{key['key']:<24} {key['rows']:>4} rows  {key['setting']}"
+            unused = ", not used: the device has a table here" * key["overruled"]
+            print(f"  {line}; {_from(key['sources'])}{unused}")
 
 
-def describe_devices(place: "Workspace", now: datetime) -> dict[str, Any]:
-    """Give what `jmsnas devices` shows, as one JSON document.
+def describe_devices(workspace: Workspace, now: datetime) -> dict[str, Any]:
+    """Describe all known devices as one JSON document.
 
     Parameters
     ----------
-    place
-        The workspace whose tables are read; a table that cannot be read is said to be, not raised.
+    workspace
+        Workspace of the tables; a table that cannot be read is described, not raised.
     now
-        The moment that ages are counted to.
+        Time at which ages are computed.
 
     Returns
     -------
     `host` (cpu, cores, the built-in devices it `is`) and `devices`, each with its `kind` (measured,
     simulated, imported, published, mixed, not profiled, unreadable) and, for each key, rows, age_days (of the
-    oldest row), converged (a share), half_width (the median, a share), green (the share trusted without a
-    reason to doubt) and noise_floor (the median gap between processes, a share); None where not measured.
-    `published` is the same of U(.) of published tables: key, rows, setting, sources, and whether a table here
-    overrules it.
+    oldest row), converged (a share), half_width (the median, a share), green (the share of
+    rows of trust level green) and noise_floor (the median gap between processes, a share); None if not
+    measured. `published` describes U(.) of published tables: key, rows, setting, sources, and whether a table
+    of the workspace overrules it.
     """
     import os
 
@@ -73,10 +74,10 @@ def describe_devices(place: "Workspace", now: datetime) -> dict[str, Any]:
     from jmsnas.profiler.simulation.roofline import simulated_device_names
 
     known = ("local", *simulated_device_names())
-    published = _published(place)
-    names = dict.fromkeys((*known, *place.tables, *published))
+    published = _published(workspace)
+    names = dict.fromkeys((*known, *workspace.tables, *published))
     host = {"cpu": cpu_model(), "cores": os.cpu_count(), "is": [name for name in known if is_this_host(name)]}
-    devices = [_device(place, name, is_this_host(name), now) for name in names]
+    devices = [_device(workspace, name, is_this_host(name), now) for name in names]
     for device in devices:
         found = published.get(device["device"], [])
         own = device["kind"] not in ("not profiled", "simulated")
@@ -86,45 +87,45 @@ def describe_devices(place: "Workspace", now: datetime) -> dict[str, Any]:
     return {"host": host, "devices": devices}
 
 
-def _published(place: "Workspace") -> dict[str, list[dict[str, Any]]]:
+def _published(workspace: Workspace) -> dict[str, list[dict[str, Any]]]:
     """Describe the published tables that U(.) was fitted to, by device."""
     from jmsnas.errors import InputError
     from jmsnas.estimators.published.table import read_published
     from jmsnas.estimators.store.layout import TABLE, estimator_folders, fitted_devices, is_published
 
     found: dict[str, list[dict[str, Any]]] = {}
-    for name in fitted_devices(place):
-        for folder in filter(is_published, estimator_folders(place, name)):
+    for name in fitted_devices(workspace):
+        for folder in filter(is_published, estimator_folders(workspace, name)):
             try:
                 tables = read_published(folder / TABLE)
-            except InputError:  # told of where it is used
+            except InputError:  # reported by the commands that use the estimator
                 continue
             found.setdefault(name, []).extend(
                 {
                     "key": folder.name,
-                    "rows": len(its.shapes),
-                    "setting": its.setting,
-                    "sources": [*its.sources],
+                    "rows": len(table.shapes),
+                    "setting": table.setting,
+                    "sources": [*table.sources],
                 }
-                for its in tables
+                for table in tables
             )
     return found
 
 
 def _from(sources: Sequence[str]) -> str:
     more = f" and {len(sources) - 1} more" if len(sources) > 1 else ""
-    return f"from {sources[0]}{more}" if sources else "from where it does not say"
+    return f"from {sources[0]}{more}" if sources else "source not given"
 
 
-def _device(place: "Workspace", name: str, this_host: bool, now: datetime) -> dict[str, Any]:
+def _device(workspace: Workspace, name: str, this_host: bool, now: datetime) -> dict[str, Any]:
     from jmsnas.errors import InputError
     from jmsnas.profiler.table.parquet import read_table
 
     document: dict[str, Any] = {"device": name, "kind": "not profiled", "this_host": this_host, "keys": []}
-    if name not in place.tables:
+    if name not in workspace.tables:
         return document
     try:
-        table = read_table(place.table(name))
+        table = read_table(workspace.table(name))
     except InputError as error:
         return document | {"kind": "unreadable", "problem": str(error)}
     kinds = {row.kind for row in table.rows}
@@ -153,7 +154,7 @@ def _key(label: str, rows: Sequence["BlockRow"], now: datetime) -> dict[str, Any
 
 
 def _age_days(measured_at: str, now: datetime) -> float | None:
-    # The date is a label that any clock wrote: it may be no date at all, or lie ahead.
+    # The date is free text: it may be invalid, or in the future.
     try:
         then = datetime.fromisoformat(measured_at)
     except ValueError:
@@ -166,9 +167,9 @@ def _line(key: dict[str, Any], kind: str) -> str:
     age = "unknown" if key["age_days"] is None else f"{key['age_days']:.1f} days"
     line = f"{key['key']:<24} {key['rows']:>4} rows  age {age}"
     if key["converged"] is None:
-        return f"{line}  {'by others' if kind == 'imported' else 'from published figures'}"
+        return f"{line}  {'measured by others' if kind == 'imported' else 'from published figures'}"
     floor = "unknown" if key["noise_floor"] is None else f"{key['noise_floor']:.2%}"
     return (
-        f"{line}  {key['converged']:4.0%} within 1 %, half width {key['half_width']:.2%}, "
+        f"{line}  {key['converged']:4.0%} within 1 %, CI half-width {key['half_width']:.2%}, "
         f"noise floor {floor}, {key['green']:.0%} green"
     )

@@ -1,4 +1,4 @@
-"""`jmsnas doctor`: check this host and its agents, and suggest remedies."""
+"""`jmsnas doctor`: check libraries, processor, clock, certificates and agents, and suggest fixes."""
 
 import typer
 
@@ -7,17 +7,17 @@ from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 from jmsnas.cli.terminal import one_line_errors, print_json
 from jmsnas.workspace import Workspace
 
-_HELP = """Look at this host: libraries, processor, clock, governor, certificates, agents of devices.toml.
+_HELP = """Check this host: libraries, processor, clock, governor, certificates, agents of devices.toml.
 
-Each library is imported in a process of its own, so that one that crashes is named. Exit code 1 when
-something does not work.
+Each library is imported in a separate process, so that a crash is attributed to it. Exit code 1 if a check
+fails.
 """
 
 
 @app.command("doctor", help=_HELP)
 @one_line_errors
 def doctor_command(folder: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
-    """Examine and print."""
+    """Run the checks and print the findings."""
     from dataclasses import asdict
 
     from jmsnas.deploy.doctor import check_host
@@ -30,6 +30,6 @@ def doctor_command(folder: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOpt
         for finding in found:
             print(f"{marks[finding.level]} {finding.what:<22} {finding.words}")
             if finding.remedy:
-                print(f"{'':>31}type: {finding.remedy}")
+                print(f"{'':>31}run:  {finding.remedy}")
     if any(finding.level == "trouble" for finding in found):
         raise typer.Exit(1)

@@ -1,4 +1,4 @@
-"""`jmsnas fit-estimator`: U(.) of every profiled device, with an evaluation, a card and pictures."""
+"""`jmsnas fit-estimator`: fit and evaluate latency estimators U(.), with a model card and plots."""
 
 from pathlib import Path
 from typing import Annotated
@@ -10,10 +10,10 @@ from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, SeedOption, Worksp
 from jmsnas.cli.terminal import one_line_errors, print_json, progress_bar, warn, warn_simulated
 from jmsnas.workspace import Workspace
 
-_HELP = """Fit a latency estimator U(.) to every profiled device and run time, and judge it.
+_HELP = """Fit a latency estimator U(.) for every profiled device and runtime, and evaluate it.
 
-Each is judged on blocks held out in several ways, beside simpler predictors, and kept in
-estimators/DEVICE/KEY of the workspace with a card (card.md) and pictures that say what it is good for.
+Each is evaluated on blocks held out in several ways, compared with simpler predictors, and saved in
+estimators/DEVICE/KEY of the workspace with a model card (card.md) and plots.
 
 [bold]Examples[/bold]
 
@@ -21,7 +21,7 @@ estimators/DEVICE/KEY of the workspace with a card (card.md) and pictures that s
 
   jmsnas fit-estimator --device local               one device
 
-  jmsnas fit-estimator --table far/jetson.parquet   a table from elsewhere, or one that others published
+  jmsnas fit-estimator --table far/jetson.parquet   a table of another workspace, or a published one
 
 Before: jmsnas profile, or a table of your own (docs/own_tables.md). Next: jmsnas search --topology chain
 """
@@ -31,14 +31,14 @@ Before: jmsnas profile, or a table of your own (docs/own_tables.md). Next: jmsna
 @one_line_errors
 def fit_estimator_command(
     device: Annotated[
-        list[str] | None, typer.Option("--device", help="Device with a table here; may be repeated.")
+        list[str] | None, typer.Option("--device", help="Device with a latency table; may be repeated.")
     ] = None,
     table: Annotated[
         list[Path] | None,
-        typer.Option("--table", help="A latency table (.parquet), ours or published; may be repeated."),
+        typer.Option("--table", help="A latency table (.parquet), of JMSNAS or published; may be repeated."),
     ] = None,
     force: Annotated[
-        bool, typer.Option("--force", help="Fit to a published table that the quality gate refuses.")
+        bool, typer.Option("--force", help="Fit to a published table that fails the quality gate.")
     ] = False,
     seed: SeedOption = 0,
     folder: WorkspaceOption = DEFAULT_WORKSPACE,
@@ -48,15 +48,15 @@ def fit_estimator_command(
     from jmsnas.cli.fit_estimator_output import draw_evaluation, fitted_document, print_fitted
     from jmsnas.estimators.fit_tables import fit_tables
 
-    place = Workspace(folder)
+    workspace = Workspace(folder)
     with progress_bar() as progress:
-        found = fit_tables(place, device or (), table or (), seed, force, progress, warn)
-    warn_simulated(list(dict.fromkeys(each.estimator.device for each in found if each.estimator.simulated)))
-    for each in found:
+        fitted = fit_tables(workspace, device or (), table or (), seed, force, progress, warn)
+    warn_simulated(list(dict.fromkeys(each.estimator.device for each in fitted if each.estimator.simulated)))
+    for each in fitted:
         draw_evaluation(each)
     if as_json:
-        print_json({"estimators": [fitted_document(each) for each in found]})
+        print_json({"estimators": [fitted_document(each) for each in fitted]})
         return
-    for each in found:
+    for each in fitted:
         print_fitted(each)
     print("\nNext: jmsnas predict --help, or jmsnas search --topology chain")

@@ -1,4 +1,4 @@
-"""What `jmsnas fit-estimator` says of each estimator: pictures, one JSON document, or tables for people."""
+"""Results of `jmsnas fit-estimator`: plots, a JSON document, and printed tables."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -12,12 +12,15 @@ from jmsnas.estimators.store.layout import CARD, PICTURES, embed_pictures
 from jmsnas.files import write_atomic
 from jmsnas.origin import origin_label
 
-# Fewer rows are of few geometries, and held out they tell little.
+# Fewer rows have too few geometries for a reliable evaluation.
 _FEW_ROWS = 20
 
 
 def draw_evaluation(found: FittedEstimator) -> None:
-    """Draw predicted against measured, and errors by geometry, beside the estimator. Raises StorageError."""
+    """Plot predicted against measured, and errors by geometry, into the estimator's folder.
+
+    Raises StorageError.
+    """
     from jmsnas.report.estimator_plots import draw_geometries, draw_predicted
     from jmsnas.report.plot_style import png
 
@@ -29,7 +32,7 @@ def draw_evaluation(found: FittedEstimator) -> None:
 
 
 def fitted_document(found: FittedEstimator) -> dict[str, Any]:
-    """Describe an estimator for `--json`: its whole evaluation but the single rows."""
+    """Describe an estimator for `--json`, with its evaluation but without single predictions."""
     estimator = found.estimator
     evaluation = asdict(estimator.evaluation)
     del evaluation["pairs"]
@@ -45,24 +48,23 @@ def fitted_document(found: FittedEstimator) -> dict[str, Any]:
 
 
 def print_fitted(found: FittedEstimator) -> None:
-    """Print how good an estimator is: on unseen geometries beside simpler predictors, then way by way."""
-    estimator, judged = found.estimator, found.estimator.evaluation
-    kind = origin_label(estimator.origin)
-    said = f": {found.setting}" if found.setting else ""
+    """Print the evaluation: errors on unseen geometries of all predictors, then MAPE by held-out split."""
+    estimator, evaluation = found.estimator, found.estimator.evaluation
+    setting = f": {found.setting}" if found.setting else ""
     print(
-        f"{estimator.device}  {estimator.key.label}  {judged.rows} rows of {judged.geometries} geometries, "
-        f"{kind}{said}"
+        f"{estimator.device}  {estimator.key.label}  {evaluation.rows} rows of "
+        f"{evaluation.geometries} geometries, {origin_label(estimator.origin)}{setting}"
     )
-    if judged.rows < _FEW_ROWS:
-        warn(f"{estimator.device}: {judged.rows} rows are few, and its errors are known coarsely only")
-    for line in (*_beside(found), *_ways(found)):
+    if evaluation.rows < _FEW_ROWS:
+        warn(f"{estimator.device}: only {evaluation.rows} rows, so its errors are rough estimates")
+    for line in (*_score_lines(found), *_split_lines(found)):
         print(f"  {line}")
     files = ", ".join([CARD, *PICTURES])
-    print(f"  90 % interval held {judged.coverage:.0%} of rows of unseen geometries")
+    print(f"  coverage of the 90 % interval on unseen geometries: {evaluation.coverage:.0%}")
     print(f"  {found.folder}: {files}")
 
 
-def _beside(found: FittedEstimator) -> Iterator[str]:
+def _score_lines(found: FittedEstimator) -> Iterator[str]:
     scores = found.estimator.evaluation.splits[0].scores
     names = {name: _title(found, name) for name in scores}
     width = max(map(len, names.values())) + 2
@@ -81,15 +83,15 @@ def _scores(scores: Scores) -> str:
     return f"{scores.mape:>6.1%}{scores.rmspe:>8.1%}{shares}{rank:>10}"
 
 
-def _ways(found: FittedEstimator) -> Iterator[str]:
-    """Lines of MAPE for each way to hold rows out, and what the interval held."""
+def _split_lines(found: FittedEstimator) -> Iterator[str]:
+    """Format the MAPE and interval coverage of each held-out split."""
     splits = found.estimator.evaluation.splits
     names = list(splits[0].scores)
     heads = ["U(.)" if name == MODEL else name for name in names]
     titles = "".join(f"  {head}" for head in heads)
-    yield f"{'MAPE by what was held out':<26}{titles}  in interval"
-    for judged in splits:
+    yield f"{'MAPE by held-out split':<26}{titles}  coverage"
+    for split in splits:
         cells = (
-            f"{judged.scores[name].mape:>{len(head) + 2}.1%}" for name, head in zip(names, heads, strict=True)
+            f"{split.scores[name].mape:>{len(head) + 2}.1%}" for name, head in zip(names, heads, strict=True)
         )
-        yield f"  {judged.split:<24}{''.join(cells)}{judged.coverage:>13.0%}"
+        yield f"  {split.split:<24}{''.join(cells)}{split.coverage:>10.0%}"

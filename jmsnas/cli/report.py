@@ -1,4 +1,4 @@
-"""`jmsnas report`: one HTML page about a finished run, and its pictures as PNG files."""
+"""`jmsnas report`: write an HTML report of a finished run, and its plots as PNG files."""
 
 from typing import Annotated
 
@@ -9,17 +9,17 @@ from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
 from jmsnas.cli.terminal import one_line_errors, print_json, progress_bar
 from jmsnas.workspace import Workspace
 
-_HELP = """Write report.html and PNG pictures into the folder of a finished run.
+_HELP = """Write report.html and PNG plots into the folder of a finished run.
 
-The page says what was found, what was measured and what is SIMULATED. It is one file that can be mailed.
+The page shows the results, and what is measured and SIMULATED. It is one self-contained file.
 
 [bold]Examples[/bold]
 
-  jmsnas report                                the run that ended last
+  jmsnas report                                the newest run
 
-  jmsnas report first second                   two runs of the workspace, by name
+  jmsnas report first second                   two runs, by name
 
-  jmsnas report elsewhere/runs/first           a folder
+  jmsnas report elsewhere/runs/first           a run's folder
 
 Then open report.html in a browser.
 """
@@ -35,16 +35,16 @@ def report_command(
     folder: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:
-    """Parse, write each page, say where it lies."""
+    """Parse, write each page, print its path."""
     from jmsnas.nas.run_result import find_run, newest_run
     from jmsnas.report.run_page import write_report
 
-    place = Workspace(folder)
-    found = [find_run(place, text) for text in runs or ()] or [newest_run(place)]
+    workspace = Workspace(folder)
+    found = [find_run(workspace, text) for text in runs or ()] or [newest_run(workspace)]
     pages = []
     for run in found:
         with progress_bar() as progress:
-            pages.append(write_report(place, run, progress))
+            pages.append(write_report(workspace, run, progress))
     if as_json:
         documents = [
             {

@@ -1,4 +1,4 @@
-"""`jmsnas table`: the quality gate, two tables side by side, CSV and look-up tables out."""
+"""`jmsnas table`: check, compare and export latency tables."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,27 +15,27 @@ if TYPE_CHECKING:
 
 table_app = typer.Typer(
     no_args_is_help=True,
-    help="Check a latency table, compare two, bring one in, write one out.",
+    help="Check, compare, import and export latency tables.",
     context_settings={"help_option_names": ["-h", "--help"]},
     rich_markup_mode="rich",
 )
 app.add_typer(table_app, name="table")
 
-_CHECK = """Put latency tables through the quality gate: physics, units, copies, repeats, cold starts.
+_CHECK = """Check latency tables with the quality gate: physics, units, copies, repeats, cold starts.
 
-Ours, and tables that others published (columns: docs/table.md). Exit code 1 when an error is found.
+For tables of JMSNAS and published ones (columns: docs/table.md). Exit code 1 if an error is found.
 
 [bold]Examples[/bold]
 
   jmsnas table check jmsnas-workspace/tables/local.parquet
 
-  jmsnas table check pi4.parquet laptop.parquet      also: is one a copy of the other?
+  jmsnas table check pi4.parquet laptop.parquet      also detects copies between tables
 
   jmsnas table check --json published.parquet
 """
-_COMPARE = """Set two latency tables side by side: the ratio B / A with its interval a block, and one verdict.
+_COMPARE = """Compare two latency tables: the ratio B / A with its interval per block, and a verdict.
 
-Exit code 1 when the median ratio is further from 1 than --tolerance; 2 when they do not compare.
+Exit code 1 if the median ratio differs from 1 by more than --tolerance; 2 if they cannot be compared.
 
 [bold]Examples[/bold]
 
@@ -59,7 +59,7 @@ def check_command(
     files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="Tables (.parquet).")],
     as_json: JsonOption = False,
 ) -> None:
-    """Parse, check all files together, print; exit code 1 when there is an error."""
+    """Parse, check all files together, print; exit code 1 if there is an error."""
     from dataclasses import asdict
 
     from jmsnas.profiler.quality.gate import check_quality
@@ -83,21 +83,21 @@ def check_command(
 @one_line_errors
 def compare_command(
     first: Annotated[Path, typer.Argument(metavar="A", help="A latency table (.parquet).")],
-    second: Annotated[Path, typer.Argument(metavar="B", help="Another.")],
+    second: Annotated[Path, typer.Argument(metavar="B", help="The other one.")],
     tolerance: Annotated[
-        float, typer.Option("--tolerance", help="What the median ratio may be off 1: 0.05 is 5 %.")
+        float, typer.Option("--tolerance", help="Allowed deviation of the median ratio from 1: 0.05 is 5 %.")
     ] = 0.05,
     as_json: JsonOption = False,
 ) -> None:
-    """Parse, compare, print; exit code 1 when they differ."""
+    """Parse, compare, print; exit code 1 if they differ."""
     from jmsnas.profiler.table.compare import compare_tables
     from jmsnas.profiler.table.parquet import read_table
 
     found = compare_tables(read_table(first), read_table(second), tolerance)
     if as_json:
-        print_json(_document(found))
+        print_json(_comparison_document(found))
     else:
-        _print(found)
+        _print_comparison(found)
     if found.differ:
         raise typer.Exit(1)
 
@@ -115,7 +115,7 @@ def export_command(
     ] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Parse, write, say where."""
+    """Parse, write, print the path."""
     from jmsnas.errors import TableError
     from jmsnas.files import write_atomic
     from jmsnas.profiler.exchange.lut_yaml import table_to_lut
@@ -123,32 +123,32 @@ def export_command(
     from jmsnas.profiler.table.parquet import read_table
 
     if (csv is None) == (yaml is None):
-        raise TableError("expected what to write: either --csv OUT or --yaml OUT")
+        raise TableError("expected an output file: either --csv OUT or --yaml OUT")
     table = read_table(file)
     if label is not None or yaml:
-        table = table.for_key(_chosen(table, label))
+        table = table.for_key(_find_key(table, label))
     rows = len(table.all_rows)
     if csv:
         write_atomic(csv, table_to_csv(table).encode())
         document: dict[str, Any] = {"csv": str(csv), "rows": rows}
-        said = f"{csv}: {rows} rows of {table.device}"
+        text = f"{csv}: {rows} rows of {table.device}"
     elif yaml:
-        text, written = table_to_lut(table)
-        write_atomic(yaml, text.encode())
+        lut, written = table_to_lut(table)
+        write_atomic(yaml, lut.encode())
         document = {"yaml": str(yaml), "rows": written, "left_out": rows - written}
-        said = f"{yaml}: {written} rows of {table.device}; {rows - written} have no word in a look-up table"
-    print_json(document) if as_json else print(said)
+        text = f"{yaml}: {written} rows of {table.device}; {rows - written} cannot be in a look-up table"
+    print_json(document) if as_json else print(text)
 
 
-def _chosen(table: "LatencyTable", label: str | None) -> "RuntimeKey":
-    """Find the key of a label among a table's; without a label the table must have one key only."""
+def _find_key(table: "LatencyTable", label: str | None) -> "RuntimeKey":
+    """Find a table's runtime key by label; without a label the table must have a single key."""
     from jmsnas.errors import TableError
 
     found = [key for key in table.keys if label in (None, key.label)]
     if len(found) != 1:
         have = ", ".join(key.label for key in table.keys) or "none"
-        asked = f"no key {label!r}" if label else f"{len(found)} keys"
-        raise TableError(f"the table of {table.device} has {asked}: expected --key with one of {have}")
+        found_text = f"no key {label!r}" if label else f"{len(found)} keys"
+        raise TableError(f"the table of {table.device} has {found_text}: expected --key with one of {have}")
     return found[0]
 
 
@@ -156,7 +156,7 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def _document(found: "TableComparison") -> dict[str, Any]:
+def _comparison_document(found: "TableComparison") -> dict[str, Any]:
     return {
         "verdict": "differ" if found.differ else "agree",
         "median_ratio": found.median_ratio,
@@ -180,12 +180,12 @@ def _document(found: "TableComparison") -> dict[str, Any]:
     }
 
 
-def _print(found: "TableComparison") -> None:
+def _print_comparison(found: "TableComparison") -> None:
     print(f"{'B / A':>7}  {'95 % interval':<16}  block")
     for entry in sorted(found.ratios, key=lambda entry: (entry.key, -entry.ratio)):
-        mark = "apart" if entry.disjoint else ""
+        note = "disjoint" if entry.disjoint else ""
         span = f"{entry.low:.3f} to {entry.high:.3f}"
-        print(f"{entry.ratio:>7.3f}  {span:<16}  {entry.key.label}  {entry.block}  {mark}".rstrip())
+        print(f"{entry.ratio:>7.3f}  {span:<16}  {entry.key.label}  {entry.block}  {note}".rstrip())
     for name, (was, now) in found.environment.items():
         print(f"changed: {name} from {was} to {now}")
     if found.only_first or found.only_second:

@@ -1,4 +1,4 @@
-"""What every verb says to the person at the terminal: errors, warnings, progress (stderr), JSON (stdout)."""
+"""Terminal output of all commands: errors, warnings and progress on stderr, JSON on stdout."""
 
 import errno
 import functools
@@ -21,18 +21,18 @@ T = TypeVar("T")
 
 
 def log(text: str = "") -> None:
-    """Print a line for the person at the terminal, on stderr."""
+    """Print a line on stderr."""
     print(text, file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:
-    """Print a warning on stderr, in yellow where that can be seen."""
+    """Print a warning on stderr, in yellow if it is a terminal."""
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
     log(f"\033[33m{text}\033[0m" if colour else text)
 
 
 def warn_simulated(devices: list[str]) -> None:
-    """Say loudly that devices are simulated, and what would replace them."""
+    """Warn that devices are simulated, with the command that measures them."""
     for device in devices:
         warn(
             f"SIMULATED: {device} was not measured; its latencies are a roofline of published figures. "
@@ -41,26 +41,26 @@ def warn_simulated(devices: list[str]) -> None:
 
 
 def print_json(document: Mapping[str, Any]) -> None:
-    """Print one JSON document on stdout, the version of its schema first."""
+    """Print one JSON document on stdout, with its schema version first."""
     print(json.dumps({"schema_version": 1, **document}, indent=2, allow_nan=False))
 
 
-def one_line_errors(verb: Callable[P, T]) -> Callable[P, T]:
-    """Wrap a verb so that what goes wrong is one line on stderr and an exit code, never a traceback.
+def one_line_errors(command: Callable[P, T]) -> Callable[P, T]:
+    """Wrap a command so that an expected error is one line on stderr and an exit code, not a traceback.
 
-    2: the input was wrong; 1: the run failed; 130: stopped by the user, with the line that resumes it.
+    Exit codes: 2 invalid input; 1 the run failed; 130 stopped by the user, with the command that resumes.
     """
 
-    @functools.wraps(verb)
+    @functools.wraps(command)
     def wrapped(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
-            return verb(*args, **kwargs)
+            return command(*args, **kwargs)
         except JmsnasError as error:
             log(f"jmsnas: {error}")
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            log(f"jmsnas: stopped; what was finished is kept. Go on with: {command_line()}")
-            gc.freeze()  # else the end of Python looks through all of torch once more, for most of a second
+            log(f"jmsnas: stopped; finished work is kept. Resume with: {command_line()}")
+            gc.freeze()  # skips a garbage collection of torch at exit, most of a second
             raise typer.Exit(130) from None
         except OSError as error:
             if error.errno not in (
@@ -82,13 +82,13 @@ def one_line_errors(verb: Callable[P, T]) -> Callable[P, T]:
 
 
 def command_line() -> str:
-    """Give the command as it was typed."""
+    """Return the command as typed."""
     return " ".join(["jmsnas", *sys.argv[1:]])
 
 
 @contextmanager
 def progress_bar(shown: bool = True) -> Iterator[Progress]:
-    """Show progress with the time left: a bar on a terminal, else a plain line every few seconds."""
+    """Show progress and the remaining time: a bar on a terminal, else a line every few seconds."""
     if not shown:
         yield no_progress
         return
@@ -108,17 +108,17 @@ def progress_bar(shown: bool = True) -> Iterator[Progress]:
 
 
 def _plain_progress(every_s: float = 5.0) -> Progress:
-    began, last, reached, other = time.monotonic(), 0.0, 0.0, 0.0
+    start_s, last_s, reached, task_start_s = time.monotonic(), 0.0, 0.0, 0.0
 
     def report(done: float, total: float, what: str) -> None:
-        nonlocal last, reached, other
-        spent = time.monotonic() - began
-        if done < reached * total:  # another piece of work: what the one before took says nothing of it
-            last = other = spent
+        nonlocal last_s, reached, task_start_s
+        spent_s = time.monotonic() - start_s
+        if done < reached * total:  # another task started, so the rate of the last one does not apply
+            last_s = task_start_s = spent_s
         reached = done / max(total, done, 1e-9)
-        if spent - last >= every_s and done > 0:
-            last = spent
-            left = (spent - other) / done * (total - done)
-            log(f"{100 * done / total:3.0f}%  {spent:.0f} s, about {left:.0f} s left  {what}")
+        if spent_s - last_s >= every_s and done > 0:
+            last_s = spent_s
+            left_s = (spent_s - task_start_s) / done * (total - done)
+            log(f"{100 * done / total:3.0f}%  {spent_s:.0f} s, about {left_s:.0f} s left  {what}")
 
     return report

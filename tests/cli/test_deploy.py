@@ -66,8 +66,8 @@ def test_held_terms_are_printed_as_held(capsys: pytest.CaptureFixture[str]) -> N
     (total,) = (line for line in lines if line.startswith("T  "))
     assert "held" in compute and "1.25" in send and "held" in total
     assert "  pi4        layers 1-9, torch on cuda" in lines
-    assert "lost: laptop" in "\n".join(lines) and "(passes on)" in "\n".join(lines)
+    assert "lost: laptop" in "\n".join(lines) and "(relay)" in "\n".join(lines)
     assert lines[-2:] == [
         "Predictions of pi4 are SIMULATED.",
-        "Predictions of cloud rest on published tables, by others.",
+        "Predictions of cloud are based on tables published by others.",
     ]

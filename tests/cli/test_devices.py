@@ -97,7 +97,7 @@ def test_printed(workspace: Workspace) -> None:
     assert found.exit_code == 0 and found.stderr == ""
     assert found.stdout.startswith("This host: ")
     assert "\nlocal         measured  (this host)\n  onnxruntime-t1-b1-f32       4 rows  age " in found.stdout
-    assert " 75% within 1 %, half width 1.00%, noise floor 1.49%, 50% green\n" in found.stdout
+    assert " 75% within 1 %, CI half-width 1.00%, noise floor 1.49%, 50% green\n" in found.stdout
     assert "\npi4           SIMULATED\n" in found.stdout and "from published figures" in found.stdout
     assert (
         "\njetson        unreadable\n  " in found.stdout and "\ncloud         not profiled\n" in found.stdout
@@ -135,7 +135,7 @@ def test_published_tables_are_devices_too(workspace: Workspace) -> None:
     )
     assert "TensorFlow Lite; from somebody/something@1234567 table\n" in out
     assert " rows  pi4, TensorFlow Lite; from a and 1 more\n" in out
-    assert "from somebody/something@1234567 table, behind the table here\n" in out
+    assert "from somebody/something@1234567 table, not used: the device has a table here\n" in out
 
 
 def test_a_published_table_that_is_damaged_is_left_out(tmp_path: Path) -> None:

@@ -41,18 +41,16 @@ def test_every_table_is_fitted_and_told(tmp_path: Path) -> None:
         assert load_estimator(folder).device == device
         assert (folder / "predicted.png").read_bytes().startswith(b"\x89PNG")
         assert (folder / "geometries.png").read_bytes().startswith(b"\x89PNG")
-    assert (
-        out.count("SIMULATED") == 2 and "pi4: 8 rows are few, and its errors are known coarsely only" in err
-    )
+    assert out.count("SIMULATED") == 2 and "pi4: only 8 rows, so its errors are rough estimates" in err
     for words in (
         "MAPE   RMSPE  within 5 %  within 10 %  Spearman",
         "U(.): roofline",
         "line over MACs",
         "nearest block",
         "plain random forest",
-        "MAPE by what was held out",
+        "MAPE by held-out split",
         "unseen channels",
-        "90 % interval held",
+        "coverage of the 90 % interval",
     ):
         assert words in out
     assert out.rstrip().endswith("Next: jmsnas predict --help, or jmsnas search --topology chain")

@@ -21,8 +21,8 @@ def test_columns_stand_under_their_heads(fitted: FittedEstimator, capsys: pytest
     evaluation = fitted.estimator.evaluation
     model = replace(evaluation.model, mape=0.0123, rmspe=12.609, within_5=1.0, within_10=1.0, spearman=None)
     first = replace(evaluation.splits[0], scores={**evaluation.splits[0].scores, "estimator": model})
-    judged = replace(evaluation, splits=(first, *evaluation.splits[1:]))
-    print_fitted(replace(fitted, estimator=replace(fitted.estimator, evaluation=judged)))
+    other = replace(evaluation, splits=(first, *evaluation.splits[1:]))
+    print_fitted(replace(fitted, estimator=replace(fitted.estimator, evaluation=other)))
     out, err = capsys.readouterr()
     lines = out.splitlines()
     assert lines[0].startswith(
@@ -32,9 +32,9 @@ def test_columns_stand_under_their_heads(fitted: FittedEstimator, capsys: pytest
     own = lines[lines.index(head) + 1]
     for name, cell in (("MAPE", "1.2%"), ("RMSPE", "1260.9%"), ("within 5 %", "100%"), ("Spearman", "-")):
         assert own[: head.index(name) + len(name)].endswith(cell)
-    ways = next(line for line in lines if line.startswith("  MAPE by what was held out"))
-    assert ways.endswith("in interval") and "plain random forest" in ways
-    assert "9 rows are few, and its errors are known coarsely only" in err
+    splits = next(line for line in lines if line.startswith("  MAPE by held-out split"))
+    assert splits.endswith("coverage") and "plain random forest" in splits
+    assert "only 9 rows, so its errors are rough estimates" in err
 
 
 def test_a_document_has_the_whole_evaluation_but_single_rows(fitted: FittedEstimator) -> None:

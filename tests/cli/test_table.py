@@ -94,7 +94,7 @@ def test_compare_that_agrees_and_that_differs(pi4: Path, tmp_path: Path) -> None
     assert (
         "They agree: median ratio 1.040 over 53 blocks (tolerance 5%; the reference block alone 1.000)" in out
     )
-    assert "  1.040  1.040 to 1.040    onnxruntime-t1-b1-f32  mb_k5_e6 16->24 8x8 /2  apart\n" in out
+    assert "  1.040  1.040 to 1.040    onnxruntime-t1-b1-f32  mb_k5_e6 16->24 8x8 /2  disjoint\n" in out
     code, out, _ = typed("compare", pi4, tmp_path / "b", "--tolerance", "0.03", "--json")
     document = json.loads(out)
     assert code == 1 and document["verdict"] == "differ" and len(document["blocks"]) == 53

@@ -32,7 +32,7 @@ def test_a_look_up_table_goes_in_and_out_again(lut: Path, tmp_path: Path) -> Non
     assert out.endswith("Next: jmsnas fit-estimator --device pixel1\n")
     code, out, _ = typed("export", table, "--yaml", tmp_path / "out.yaml")
     assert code == 0
-    assert out == f"{tmp_path}/out.yaml: 4 rows of pixel1; 1 have no word in a look-up table\n"
+    assert out == f"{tmp_path}/out.yaml: 4 rows of pixel1; 1 cannot be in a look-up table\n"
     assert "  mean: 1.5\n" in (tmp_path / "out.yaml").read_text()
     code, out, _ = typed("export", table, "--yaml", tmp_path / "out.yaml", "--json")
     document = json.loads(out)
@@ -49,8 +49,8 @@ def test_what_the_file_says_and_what_is_left_out(tmp_path: Path) -> None:
     words = (path, "--device", "board", "--only", "cpu", "--runtime", "torch", "--threads", "4")
     code, out, _ = typed("import", *words, "--workspace", tmp_path / "ws")
     assert code == 0 and "12 imported rows of board (torch-t4-b1-f32)\n" in out
-    assert "the file says: Some board, CPU, 2 threads, TensorFlow Lite\n" in out
-    assert "left out, no block here is one: 1 x mbconv with activation swish\n" in out
+    assert "setting of the file: Some board, CPU, 2 threads, TensorFlow Lite\n" in out
+    assert "skipped, not a block of JMSNAS: 1 x mbconv with activation swish\n" in out
     code, out, _ = typed("import", *words, "--workspace", tmp_path / "ws", "--json")
     document = json.loads(out)
     assert (document["rows"], document["keys"]) == (12, ["torch-t4-b1-f32"])
@@ -92,7 +92,7 @@ def test_an_export_is_of_one_kind_and_one_key(lut: Path, tmp_path: Path) -> None
     table = place / "tables" / "pixel1.parquet"
     for words in ([], ["--csv", "a.csv", "--yaml", "a.yaml"]):
         code, _, err = typed("export", table, *words)
-        assert code == 2 and "expected what to write: either --csv OUT or --yaml OUT" in err
+        assert code == 2 and "expected an output file: either --csv OUT or --yaml OUT" in err
     code, _, err = typed("export", table, "--yaml", tmp_path / "a.yaml", "--key", "torch-t1-b1-f32")
     assert code == 2 and "the table of pixel1 has no key 'torch-t1-b1-f32': expected --key with one of" in err
     assert read_table(table).keys == (RuntimeKey(),)

@@ -33,7 +33,7 @@ def raising(error: BaseException) -> Callable[[], None]:
             1,
             "Read-only file system: a file. Free some disk space or",
         ),
-        (KeyboardInterrupt(), 130, "what was finished is kept. Go on with: jmsnas"),
+        (KeyboardInterrupt(), 130, "finished work is kept. Resume with: jmsnas"),
     ],
 )
 def test_what_goes_wrong_is_one_line_and_a_code(
