@@ -24,7 +24,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
-from deploy_networks import DEVICES, PAIRS, Blocks, Result, Tau, evaluate, networks, split, to_profile
+from deploy_networks import DEVICES, PAIRS, Blocks, Result, Tau, benchmark_models, evaluate, split, to_profile
 from harness import benchmark_parser, finish
 from link_namespaces import namespace, namespaces
 
@@ -84,7 +84,7 @@ def main() -> None:
     arguments, began = parse_arguments(), time.monotonic()
     if cannot_run():
         raise SystemExit(int(arguments.check))
-    nets, chosen = networks(arguments.models, arguments.seed), arguments.topology or list(DEVICES)
+    nets, chosen = benchmark_models(arguments.models, arguments.seed), arguments.topology or list(DEVICES)
     with ExitStack() as stack:
         place = arguments.work or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jmsnas-")))
         place.mkdir(parents=True, exist_ok=True)

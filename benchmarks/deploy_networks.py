@@ -1,4 +1,4 @@
-"""Networks of the fidelity benchmark over chain and mesh: what is predicted of each, and what is measured."""
+"""Models, splits, predicted and measured latency of the deployment benchmarks, over a chain and a mesh."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -42,37 +42,34 @@ _WARM_UP, _TIMEOUT_S = 10, 30.0
 
 @dataclass(frozen=True)
 class Split:
-    """A network over a topology: the blocks of each segment, and what runs where."""
+    """A model split over a topology: the blocks of each segment, and the part of each device."""
 
     topology: str
     segments: dict[str, Blocks]
     part_specs: tuple[PartSpec, ...]
 
     def tau_s(self, tau: Tau) -> dict[str, float]:
-        """Seconds of each device's blocks by the table."""
+        """Seconds of each device, as the sum of its blocks' latencies."""
         return {
-            part_spec.device: sum(
-                tau[block] for block in self.segments[part_spec.segment][part_spec.first - 1 : part_spec.last]
-            )
-            for part_spec in self.part_specs
+            spec.device: sum(tau[block] for block in self.segments[spec.segment][spec.first - 1 : spec.last])
+            for spec in self.part_specs
         }
 
     def sent_bytes(self) -> dict[tuple[str, str], int]:
         """Bytes over each link."""
         return {
-            (part_spec.device, target.device): 4
-            * self.segments[part_spec.segment][part_spec.last - 1].layer.output_elements
-            for part_spec in self.part_specs
-            for target in part_spec.next_hops
+            (spec.device, hop.device): 4 * self.segments[spec.segment][spec.last - 1].layer.output_elements
+            for spec in self.part_specs
+            for hop in spec.next_hops
         }
 
     def like(self, size: tuple[int, int]) -> "Split":
-        """Give the same split of a reference network."""
+        """Make the same split of a reference model."""
         segments = {name: reference_blocks(blocks, size) for name, blocks in self.segments.items()}
         return Split(self.topology, segments, self.part_specs)
 
     def exported(self) -> dict[str, ExportedModel]:
-        """Export each segment, weights drawn from a seed of its own."""
+        """Export each segment, with random weights of its own seed."""
         return {name: exported(blocks, seed) for seed, (name, blocks) in enumerate(self.segments.items())}
 
 
@@ -84,7 +81,7 @@ def exported(blocks: Blocks, seed: int) -> ExportedModel:
 
 @dataclass(frozen=True)
 class Result:
-    """What was predicted of a network over a topology, and measured; `bare_s` is without a rehearsal."""
+    """Predicted and measured latency of a model; `bare_s` is predicted without measured serving overhead."""
 
     topology: str
     network: str
@@ -96,18 +93,18 @@ class Result:
 
     @property
     def error(self) -> float:
-        """Share that the prediction is off by."""
+        """Relative error of the prediction."""
         return abs(self.predicted_s / self.measured_s - 1)
 
 
-def networks(count: int, seed: int) -> dict[str, Blocks]:
-    """Random networks of the cifar space, and MobileNetV2 at 224."""
+def benchmark_models(count: int, seed: int) -> dict[str, Blocks]:
+    """Make random models of the cifar space, and MobileNetV2 at 224."""
     large = mobilenet("mobilenet_v2", (3, 224, 224), 1000).blocks
-    return {**drawn("cifar", count, seed), "mobilenet_v2 224": large}
+    return {**random_models("cifar", count, seed), "mobilenet_v2 224": large}
 
 
-def drawn(name: str, count: int, seed: int) -> dict[str, Blocks]:
-    """Draw networks of a space, each candidate as likely as the others of its layer."""
+def random_models(name: str, count: int, seed: int) -> dict[str, Blocks]:
+    """Draw models of a space, with candidates uniform in each layer."""
     space, rng = load_space(name), np.random.default_rng(seed)
     return {
         f"{name} {n}": tuple(
@@ -118,14 +115,16 @@ def drawn(name: str, count: int, seed: int) -> dict[str, Blocks]:
     }
 
 
-def to_profile(nets: Mapping[str, Blocks]) -> list[BlockOrPart]:
-    """Every block of the networks and of their references, each once."""
-    found = [(blocks, *(reference_blocks(blocks, size) for size in (FAST, SLOW))) for blocks in nets.values()]
+def to_profile(models: Mapping[str, Blocks]) -> list[BlockOrPart]:
+    """List the distinct blocks of the models and of their reference models."""
+    found = [
+        (blocks, *(reference_blocks(blocks, size) for size in (FAST, SLOW))) for blocks in models.values()
+    ]
     return list(dict.fromkeys(block for three in found for blocks in three for block in blocks))
 
 
 def split(topology: str, blocks: Blocks, tau: Tau) -> Split:
-    """Split a network: on a chain about evenly; on a mesh two fifths, three times as many, and the rest."""
+    """Split a model: on a chain evenly; on a mesh 2/5 in the trunk, 2/5 in the branches, 1/5 in the tail."""
     if topology == "chain":
         return on_chain(blocks, even_cuts([tau[block] for block in blocks], len(CHAIN)))
     one, two, children = 2 * len(blocks) // 5, 4 * len(blocks) // 5, MESH[2:5]
@@ -145,16 +144,16 @@ def split(topology: str, blocks: Blocks, tau: Tau) -> Split:
 
 
 def on_chain(blocks: Blocks, cuts: Sequence[int]) -> Split:
-    """Cut a network behind these layers, over the chain."""
-    targets = [(NextHop(device),) for device in CHAIN[1:]] + [()]
-    rows = zip(CHAIN, (0, *cuts[:-1]), cuts, targets, strict=True)
+    """Split a model over the chain after these layers."""
+    hops = [(NextHop(device),) for device in CHAIN[1:]] + [()]
+    rows = zip(CHAIN, (0, *cuts[:-1]), cuts, hops, strict=True)
     return Split(
         "chain", {"chain": blocks}, tuple(PartSpec(d, "chain", a + 1, b, to) for d, a, b, to in rows)
     )
 
 
 def even_cuts(tau_s: Sequence[float], parts: int) -> tuple[int, ...]:
-    """Cut so that each device has about the same work, and at least one layer."""
+    """Choose cuts that give each device about the same latency, and at least one layer."""
     total, cuts = np.cumsum(tau_s), list[int]()
     for part in range(1, parts):
         cut = int(np.searchsorted(total, total[-1] * part / parts)) + 1
@@ -165,11 +164,11 @@ def even_cuts(tau_s: Sequence[float], parts: int) -> tuple[int, ...]:
 Predicted = tuple[float, dict[str, float], dict[tuple[str, str], float]]
 
 
-def predict(wanted: Split, tau: Tau, served: Mapping[str, ServingOverhead], links: Links) -> Predicted:
-    """T by equation (1) or (2), and its terms: of each device, and of each link."""
-    tau_s = {device: served[device].served_s(bare_s) for device, bare_s in wanted.tau_s(tau).items()}
-    epsilon_s = {pair: links[pair].epsilon_s(size) for pair, size in wanted.sent_bytes().items()}
-    if wanted.topology == "chain":
+def predict(model_split: Split, tau: Tau, served: Mapping[str, ServingOverhead], links: Links) -> Predicted:
+    """Predict T by equation (1) or (2), with the terms of each device and each link."""
+    tau_s = {device: served[device].served_s(bare_s) for device, bare_s in model_split.tau_s(tau).items()}
+    epsilon_s = {pair: links[pair].epsilon_s(size) for pair, size in model_split.sent_bytes().items()}
+    if model_split.topology == "chain":
         sends = [*(epsilon_s[pair] for pair in PAIRS["chain"]), 0.0]
         return completion_latency([tau_s[device] for device in CHAIN], sends), tau_s, epsilon_s
     branches = [Branch(epsilon_s["sbs", c], tau_s[c], epsilon_s[c, "cloud"]) for c in MESH[2:5]]
@@ -178,31 +177,33 @@ def predict(wanted: Split, tau: Tau, served: Mapping[str, ServingOverhead], link
     return T, tau_s, epsilon_s
 
 
-def evaluate(name: str, wanted: Split, tau: Tau, leader: Leader, requests: int) -> Result:
-    """Predict a network, then ship and measure it."""
-    sizes = sorted({1024, *wanted.sent_bytes().values()})
-    links = leader.measure_links(PAIRS[wanted.topology], sizes)
+def evaluate(name: str, model_split: Split, tau: Tau, leader: Leader, requests: int) -> Result:
+    """Predict the latency of a model, then deploy and measure it."""
+    sizes = sorted({1024, *model_split.sent_bytes().values()})
+    links = leader.measure_links(PAIRS[model_split.topology], sizes)
     calls = {device: ServingOverhead(info.call_s) for device, info in leader.describe().items()}
-    bare_s, *_ = predict(wanted, tau, calls, links)
-    others = [wanted.like(size) for size in (FAST, SLOW)]
+    bare_s, *_ = predict(model_split, tau, calls, links)
+    others = [model_split.like(size) for size in (FAST, SLOW)]
     references = [ReferenceModel(other.exported(), other.tau_s(tau)) for other in others]
-    served, links = measure_serving_overhead(leader, wanted.part_specs, references, links)
-    predicted_s, tau_s, epsilon_s = predict(wanted, tau, served, links)
-    parts = wanted.exported()
-    leader.ship(wanted.part_specs, parts)
+    served, links = measure_serving_overhead(leader, model_split.part_specs, references, links)
+    predicted_s, tau_s, epsilon_s = predict(model_split, tau, served, links)
+    parts = model_split.exported()
+    leader.ship(model_split.part_specs, parts)
     rng, shape = np.random.default_rng(0), next(iter(parts.values())).shapes[0]
     xs = [rng.standard_normal(shape).astype(np.float32) for _ in range(8)]
-    answers = [leader.infer(xs[n % 8], _TIMEOUT_S) for n in range(requests + _WARM_UP)]
+    responses = [leader.infer(xs[n % 8], _TIMEOUT_S) for n in range(requests + _WARM_UP)]
     expected = [whole(parts, x) for x in xs]
-    difference = max(float(np.abs(answer.logits - expected[n % 8]).max()) for n, answer in enumerate(answers))
-    timed = answers[_WARM_UP:]
-    measured_s = float(np.median([measured_latency_s(answer, links) for answer in timed]))
+    difference = max(
+        float(np.abs(response.logits - expected[n % 8]).max()) for n, response in enumerate(responses)
+    )
+    timed = responses[_WARM_UP:]
+    measured_s = float(np.median([measured_latency_s(response, links) for response in timed]))
     terms = [asdict(term) for term in measured_terms(timed, links, tau_s, epsilon_s)]
-    return Result(wanted.topology, name, bare_s, predicted_s, measured_s, difference, terms)
+    return Result(model_split.topology, name, bare_s, predicted_s, measured_s, difference, terms)
 
 
 def whole(parts: Mapping[str, ExportedModel], x: Any) -> Any:
-    """Run the undivided network in torch."""
+    """Run the whole model in torch."""
     first, *branches = parts.values()
     y = first.run(x)
     if not branches:

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from deploy_fidelity import TOLERANCE, agents, cannot_run, profiled
-from deploy_networks import CHAIN, PAIRS, Blocks, Tau, drawn, exported, networks, on_chain
+from deploy_networks import CHAIN, PAIRS, Blocks, Tau, benchmark_models, exported, on_chain, random_models
 from harness import benchmark_parser, finish
 from link_namespaces import RATES_MBPS
 
@@ -125,8 +125,8 @@ def main() -> None:
     if cannot_run():
         raise SystemExit(int(arguments.check))
     nets = {
-        **networks(arguments.models, arguments.seed),
-        **drawn("imagenet", arguments.models, arguments.seed),
+        **benchmark_models(arguments.models, arguments.seed),
+        **random_models("imagenet", arguments.models, arguments.seed),
     }
     subjects, results = list(dict.fromkeys(block for blocks in nets.values() for block in blocks)), []
     with ExitStack() as stack:
