@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from jmsnas.datasets import fashion_mnist_cifar10 as small_sets
+from jmsnas.datasets import fashion_mnist_cifar10
 from jmsnas.datasets.fashion_mnist_cifar10 import cifar10, fashion_mnist
 from jmsnas.datasets.fetch import PublishedFile, fetch
 from jmsnas.datasets.splits import InMemoryImages
@@ -105,7 +105,7 @@ def test_cifar10_from_the_binary_version(tmp_path: Path, monkeypatch: pytest.Mon
             info = tarfile.TarInfo(f"cifar-10-batches-bin/{name}.bin")
             info.size = rows.size
             archive.addfile(info, io.BytesIO(rows.tobytes()))
-    monkeypatch.setattr(small_sets, "_CIFAR_MD5", hashlib.md5(path.read_bytes()).hexdigest())
+    monkeypatch.setattr(fashion_mnist_cifar10, "_CIFAR_MD5", hashlib.md5(path.read_bytes()).hexdigest())
     splits = cifar10(0, tmp_path)
     assert [len(part) for part in (splits.train, splits.arch, splits.test)] == [37_500, 12_500, 10_000]
     assert isinstance(splits.test, InMemoryImages) and splits.test.pixels.dtype == torch.uint8

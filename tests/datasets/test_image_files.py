@@ -12,9 +12,9 @@ ROWS = [torch.tensor([0, 1]), torch.tensor([2, 3])]
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory: pytest.TempPathFactory) -> ImageFiles:
-    """Four photographs of different sizes, of noise."""
-    folder, files = tmp_path_factory.mktemp("photographs"), list[Path | bytes]()
+def images(tmp_path_factory: pytest.TempPathFactory) -> ImageFiles:
+    """Four noise images of different sizes."""
+    folder, files = tmp_path_factory.mktemp("images"), list[Path | bytes]()
     draw = np.random.default_rng(0)
     for n, (height, width) in enumerate([(40, 60), (64, 48), (50, 50), (90, 70)]):
         path = folder / f"{n}.jpeg"
@@ -23,28 +23,28 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> ImageFiles:
     return ImageFiles(files, torch.arange(4), size=32)
 
 
-def test_batches_have_the_size_and_scale_of_the_network(pictures: ImageFiles) -> None:
-    batches = list(pictures.plain(ROWS))
+def test_batches_have_the_size_and_scale_of_the_model(images: ImageFiles) -> None:
+    batches = list(images.plain(ROWS))
     assert [batch.shape for batch in batches] == [(2, 3, 32, 32)] * 2
     assert all(batch.dtype == torch.float32 and batch.abs().max() < 3 for batch in batches)
 
 
-def test_a_crop_is_drawn_from_seed_and_row_alone(pictures: ImageFiles) -> None:
+def test_a_crop_is_drawn_from_seed_and_row_alone(images: ImageFiles) -> None:
     state = torch.get_rng_state()
-    first, again = list(pictures.augmented(ROWS, 7)), list(pictures.augmented(ROWS[1:], 7, first=1))
+    first, again = list(images.augmented(ROWS, 7)), list(images.augmented(ROWS[1:], 7, first=1))
     assert torch.equal(first[1], again[0])
-    assert not torch.equal(first[1], list(pictures.augmented(ROWS[1:], 8))[0])
+    assert not torch.equal(first[1], list(images.augmented(ROWS[1:], 8))[0])
     assert torch.equal(torch.get_rng_state(), state)
 
 
-def test_the_number_of_processes_changes_nothing(pictures: ImageFiles) -> None:
+def test_the_number_of_processes_changes_nothing(images: ImageFiles) -> None:
     from dataclasses import replace
 
-    alone, helped = (list(replace(pictures, workers=n).augmented(ROWS, 7)) for n in (0, 1))
+    alone, helped = (list(replace(images, workers=n).augmented(ROWS, 7)) for n in (0, 1))
     assert all(torch.equal(a, b) for a, b in zip(alone, helped, strict=True))
 
 
-def test_a_random_box_lies_inside_and_has_the_shape_it_may() -> None:
+def test_random_crop_box_lies_inside_and_has_an_allowed_aspect() -> None:
     draw, areas = np.random.default_rng(0), list[float]()
     for _ in range(300):
         left, top, right, bottom = random_crop_box(200, 100, draw, 0.35)
@@ -54,7 +54,7 @@ def test_a_random_box_lies_inside_and_has_the_shape_it_may() -> None:
     assert min(areas) > 0.34 and max(areas) < 0.68  # a box of 4/3 and all 100 high is 2/3 of the image
 
 
-def test_an_image_that_is_none_is_named(tmp_path: Path) -> None:
+def test_invalid_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.jpeg").write_bytes(b"not an image")
     broken = ImageFiles([tmp_path / "x.jpeg", b"nor this"], torch.zeros(2), 32)
     for row, name in ((0, "x.jpeg"), (1, "image 1")):

@@ -12,7 +12,7 @@ from jmsnas.datasets.image_folder import imagenet, imagenette
 from jmsnas.errors import DatasetError
 
 
-def a_tree(folder: Path, classes: int = 3, each: int = 8) -> Path:
+def class_folders(folder: Path, classes: int = 3, each: int = 8) -> Path:
     draw = np.random.default_rng(0)
     for part, count in (("train", each), ("val", 2)):
         for label in range(classes):
@@ -23,15 +23,15 @@ def a_tree(folder: Path, classes: int = 3, each: int = 8) -> Path:
     return folder
 
 
-def test_a_tree_of_photographs(tmp_path: Path) -> None:
-    splits = imagenet(0, a_tree(tmp_path), 32, 0)
+def test_class_folders(tmp_path: Path) -> None:
+    splits = imagenet(0, class_folders(tmp_path), 32, 0)
     assert [len(part) for part in (splits.train, splits.arch, splits.test)] == [18, 6, 6]
     assert splits.classes == 3 and splits.shape == (3, 32, 32)
     assert splits.test.labels.tolist() == [0, 0, 1, 1, 2, 2]
 
 
 def test_imagenette_as_a_tree_as_its_archive_unpacks_and_as_parquet(tmp_path: Path) -> None:
-    tree = a_tree(tmp_path / "imagenette2-160", classes=10, each=5)
+    tree = class_folders(tmp_path / "imagenette2-160", classes=10, each=5)
     splits = imagenette(0, tmp_path, 32, 0)
     assert [len(part) for part in (splits.train, splits.arch, splits.test)] == [40, 10, 20]
     files = sorted(tree.glob("train/*/*.JPEG"))
@@ -54,7 +54,7 @@ def test_wrong_folders_are_one_line_that_says_what_to_place_there(tmp_path: Path
         r"may not be downloaded .*ILSVRC2012_img_val.tar \(MD5 29b22e2961454d5413ddabcf34fc5622\).*data-dir",
     ):
         imagenet(0, tmp_path, 32, 0)
-    tree = a_tree(tmp_path / "tree")
+    tree = class_folders(tmp_path / "tree")
     shutil.move(tree / "val" / "n00000002", tree / "val" / "n00000009")
     with pytest.raises(DatasetError, match="train and val hold different classes: n00000002 is in one"):
         imagenet(0, tree, 32, 0)

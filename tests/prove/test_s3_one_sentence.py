@@ -65,7 +65,7 @@ INPUT = [
         ["--dataset", "imagenet", "--space", "imagenet"],
         "data set imagenet is not in .*: expected folders train",
     ),
-    (["--dataset", "imagenet"], "square images in colour, space digits takes 1x8x8"),
+    (["--dataset", "imagenet"], "square colour images, space digits takes 1x8x8"),
     (["--recipe", "mnist"], "unknown recipe 'mnist'"),
     (["--constraint", "hope"], "unknown constraint 'hope'"),
     (["--derive", "best"], "unknown derive 'best'"),

@@ -13,7 +13,7 @@ from jmsnas.errors import MeasurementError
 from jmsnas.profiler.host import affinity as core
 from jmsnas.profiler.host.affinity import idlest_cores
 from jmsnas.profiler.table.latency_table import RuntimeKey
-from jmsnas.profiler.timing import torch_backend as run_torch
+from jmsnas.profiler.timing import torch_backend
 from jmsnas.profiler.timing.backends import pinned, prepare
 from jmsnas.profiler.timing.onnx_export import seeded_module
 from jmsnas.profiler.timing.paired_timing import TimedLoop
@@ -39,7 +39,7 @@ def test_torch_runs_the_block_so_many_times(tmp_path: Path, monkeypatch: pytest.
     module = seeded_module(BLOCK, 4)
     whole = module.forward
     module.forward = lambda x: (met.append(x), whole(x))[1]  # type: ignore[method-assign]
-    monkeypatch.setattr(run_torch, "seeded_module", lambda subject, seed: module)
+    monkeypatch.setattr(torch_backend, "seeded_module", lambda subject, seed: module)
     (timed,) = prepare([BLOCK], key, tmp_path, seed=4)
     with pinned(key):
         assert 0 < timed(5) < 1
@@ -72,7 +72,7 @@ def test_layout_and_number_format(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     module = seeded_module(BLOCK)
     whole = module.forward
     module.forward = lambda x: (met.append(x), whole(x))[1]  # type: ignore[method-assign]
-    monkeypatch.setattr(run_torch, "seeded_module", lambda subject, seed: module)
+    monkeypatch.setattr(torch_backend, "seeded_module", lambda subject, seed: module)
     for layout, form in (("contiguous", torch.contiguous_format), ("channels_last", torch.channels_last)):
         (timed,) = prepare([BLOCK], RuntimeKey("torch", batch=2, layout=layout), tmp_path)
         timed(1)
@@ -132,8 +132,8 @@ def test_device_is_timed_by_its_own_clock(monkeypatch: pytest.MonkeyPatch) -> No
         def elapsed_time(self, end: "Event") -> float:
             return 12.5
 
-    monkeypatch.setattr(run_torch, "_event", Event)
-    timed = run_torch.device_events(lambda: met.append("call"))
+    monkeypatch.setattr(torch_backend, "_event", Event)
+    timed = torch_backend.device_events(lambda: met.append("call"))
     assert timed(3) == pytest.approx(0.0125)
     assert met == ["record", "call", "call", "call", "record", "wait"]
 
