@@ -8,7 +8,15 @@ from pathlib import Path
 import pytest
 
 from jmsnas.errors import StorageError, TopologyError
-from jmsnas.files import make_folder, preset_names, read_toml, refuse_unknown_keys, write_atomic, write_json
+from jmsnas.files import (
+    find_toml,
+    make_folder,
+    preset_names,
+    read_toml,
+    refuse_unknown_keys,
+    write_atomic,
+    write_json,
+)
 
 
 def test_write_then_read_again(tmp_path: Path) -> None:
@@ -72,3 +80,14 @@ def test_unknown_keys_are_named() -> None:
 def test_presets_are_there() -> None:
     assert {"digits", "imagenet"} <= set(preset_names("spaces"))
     assert {"chain", "desk"} <= set(preset_names("topologies"))
+
+
+def test_a_topology_in_the_old_folder_is_to_be_moved(tmp_path: Path) -> None:
+    user_folder = tmp_path / "topologies"
+    (tmp_path / "networks").mkdir()
+    (tmp_path / "networks" / "chain.toml").write_text("")
+    with pytest.raises(TopologyError, match="networks/chain.toml .* no longer read: move it to .*topologies"):
+        find_toml("topologies", "chain", user_folder, TopologyError)
+    user_folder.mkdir()
+    (tmp_path / "networks" / "chain.toml").rename(user_folder / "chain.toml")
+    assert find_toml("topologies", "chain", user_folder, TopologyError) == user_folder / "chain.toml"

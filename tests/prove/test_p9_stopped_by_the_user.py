@@ -112,7 +112,7 @@ def stopped(place: Path, moment: Moment) -> float | None:
         process.kill()
         err = process.communicate()[1]
     assert process.returncode == 130, err
-    assert err.endswith(f"Go on with: jmsnas {' '.join(WORDS)} --workspace {place}\n"), err
+    assert err.endswith(f"Resume with: jmsnas {' '.join(WORDS)} --workspace {place}\n"), err
     assert "Traceback" not in err
     assert not left_over(mark) and not journal_path(path).exists(), "the journal is folded on the way out"
     check_kept(before, rows_of(path))

@@ -209,6 +209,6 @@ def test_ctrl_c_ends_with_the_line_that_goes_on(workspace: Workspace, proof: Pro
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=30)
     assert process.returncode == 130 and out == "", err
-    assert err.endswith(f"Go on with: jmsnas {' '.join(words)}\n") and "Traceback" not in err
+    assert err.endswith(f"Resume with: jmsnas {' '.join(words)}\n") and "Traceback" not in err
     assert read_checkpoint(path) is not None
     proof.show("Ctrl-C during training: exit code 130, the command to resume, the checkpoint intact")
