@@ -1,4 +1,4 @@
-"""A device file made up for tests: constants that make seconds easy to work by hand."""
+"""Synthetic device file with constants for which latencies are easy to compute by hand."""
 
 import tomllib
 from typing import Any

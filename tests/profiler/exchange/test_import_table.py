@@ -79,7 +79,7 @@ def test_a_look_up_table_of_once_for_all(tmp_path: Path, workspace: Workspace) -
     assert found.skipped == {"Conv_2 alone": 1} and found.table.keys == (RuntimeKey(threads=4),)
 
 
-def test_what_is_exported_as_a_look_up_table_comes_back(tmp_path: Path, workspace: Workspace) -> None:
+def test_exported_look_up_table_round_trip(tmp_path: Path, workspace: Workspace) -> None:
     first = import_table(file(tmp_path, "lut.yaml", LUT), ImportRequest("pixel1"), workspace).table
     text, written = table_to_lut(first)
     again = import_table(file(tmp_path, "again.yaml", text), ImportRequest("pixel1"), workspace).table
@@ -91,7 +91,7 @@ def test_what_is_exported_as_a_look_up_table_comes_back(tmp_path: Path, workspac
         assert (row.low_s, row.high_s) == pytest.approx((same.low_s, same.high_s))
 
 
-def test_what_is_exported_as_csv_comes_back(tmp_path: Path, workspace: Workspace) -> None:
+def test_exported_csv_round_trip(tmp_path: Path, workspace: Workspace) -> None:
     first = import_table(file(tmp_path, "lut.yaml", LUT), ImportRequest("pixel1"), workspace).table
     again = import_table(
         file(tmp_path, "t.csv", table_to_csv(first)), ImportRequest("pixel1"), workspace
@@ -164,7 +164,7 @@ def spoiled(workspace: Workspace, tmp_path: Path, name: str, text: str | list[di
         ),
     ],
 )
-def test_what_cannot_be_is_one_line_and_leaves_no_table(
+def test_invalid_files_give_one_line_and_no_table(
     tmp_path: Path, workspace: Workspace, name: str, text: str | list[dict[str, Any]], message: str
 ) -> None:
     assert message in spoiled(workspace, tmp_path, name, text)
@@ -186,7 +186,7 @@ def test_files_that_are_not_there_too_large_or_no_text(tmp_path: Path, workspace
         import_table(tmp_path / "t.csv", ImportRequest("board"), workspace)
 
 
-def test_a_table_of_ours_need_not_be_imported(tmp_path: Path, workspace: Workspace) -> None:
+def test_jmsnas_tables_are_not_imported(tmp_path: Path, workspace: Workspace) -> None:
     write_table(tmp_path / "t.parquet", LatencyTable("local", (a_row(),), {}))
     with pytest.raises(TableError, match="is a table of JMSNAS already. Fit to it with jmsnas fit-estimator"):
         import_table(tmp_path / "t.parquet", ImportRequest("board"), workspace)
@@ -255,7 +255,7 @@ def test_a_table_that_is_being_written_is_left_alone(tmp_path: Path, workspace: 
         import_table(file(tmp_path, "lut.yaml", LUT), ImportRequest("board"), workspace)
 
 
-def test_a_search_reads_what_was_imported(tmp_path: Path, workspace: Workspace) -> None:
+def test_a_search_reads_an_imported_table(tmp_path: Path, workspace: Workspace) -> None:
     import_table(file(tmp_path, "lut.yaml", LUT), ImportRequest("pixel1"), workspace)
     (row,) = (
         r

@@ -26,7 +26,7 @@ def only_row(*entries: LutEntry, target: ImportTarget = TARGET) -> BlockRow:
     return row
 
 
-def test_a_row_says_that_nothing_is_known_of_it() -> None:
+def test_imported_rows_state_that_their_measurement_is_unknown() -> None:
     row = only_row(entry(BLOCK, 2e-3))
     assert (row.device, row.key, row.block, row.kind) == ("board", RuntimeKey("torch", 4), BLOCK, "imported")
     assert row.median_s == row.low_s == row.high_s == row.ratio == 2e-3
@@ -42,11 +42,11 @@ def test_an_interval_is_a_factor_either_way_and_never_below_nothing() -> None:
     assert only_row(entry(BLOCK, 2e-3, 5e-3)).low_s > 0
 
 
-def test_the_same_figure_twice_is_one_row() -> None:
+def test_equal_duplicates_are_one_row() -> None:
     assert only_row(entry(BLOCK, 2e-3), entry(BLOCK, 2e-3)).trust == "yellow"
 
 
-def test_two_figures_of_one_block_are_refused_with_the_worst() -> None:
+def test_different_duplicates_are_refused_with_the_worst() -> None:
     entries = [entry(BLOCK, 1e-3), entry(OTHER, 1e-3), entry(OTHER, 3e-3), entry(BLOCK, 1.1e-3)]
     with pytest.raises(
         TableError,
@@ -58,7 +58,7 @@ def test_two_figures_of_one_block_are_refused_with_the_worst() -> None:
         imported_rows([entries[0], entries[3]], TARGET)
 
 
-def test_forced_their_mean_holds_both_and_is_red() -> None:
+def test_forced_duplicates_are_averaged_and_red() -> None:
     row = only_row(entry(BLOCK, 1e-3, 1e-4), entry(BLOCK, 3e-3, 2e-4), target=FORCED)
     # mean 2 ms; the farther end of the two is 3.2 ms: a factor of 1.6
     assert row.median_s == pytest.approx(2e-3)
@@ -66,7 +66,7 @@ def test_forced_their_mean_holds_both_and_is_red() -> None:
     assert (row.trust, row.trust_reason) == ("red", "imported; occurs twice in the file, this is the mean")
 
 
-def test_pieces_become_heads_and_what_is_left_is_counted() -> None:
+def test_pieces_become_heads_and_the_rest_is_counted() -> None:
     mix, end = HeadPiece("Conv_1", (4, 4, 8), (4, 4, 16)), HeadPiece("Logits", (4, 4, 16), (1, 1, 3))
     alone = HeadPiece("AvgPool2D", (4, 4, 8), (1, 1, 8))
     rows, left_out = imported_rows([entry(mix, 1e-3), entry(end, 2e-3), entry(alone, 1.0)], TARGET)
@@ -83,7 +83,7 @@ def test_a_block_that_is_also_a_piece_is_left_out_of_nothing() -> None:
     assert [row.block for row in rows] == [classifier] and not left_out
 
 
-def test_our_own_rows_become_imported_ones_and_never_green() -> None:
+def test_exported_rows_become_imported_and_never_green() -> None:
     green = replace(a_row(), trust="green", trust_reason="")
     found = import_exported_row(green, "t.csv", TARGET)
     assert (found.device, found.kind, found.trust) == ("board", "imported", "yellow")
@@ -92,7 +92,7 @@ def test_our_own_rows_become_imported_ones_and_never_green() -> None:
     assert (found.median_s, found.key) == (green.median_s, green.key)
     red = import_exported_row(replace(green, trust="red", trust_reason="throttled"), "t.csv", TARGET)
     assert red.trust == "red"
-    # A second time nothing is lost of what was said the first time.
+    # Importing again keeps the reason of the first import.
     assert (
         import_exported_row(red, "t.csv", TARGET).trust_reason
         == "imported; rated red where it was measured: throttled"
@@ -109,7 +109,7 @@ def test_rows_of_another_device_and_simulated_ones_are_refused() -> None:
         import_exported_row(simulated, "t.csv", TARGET)
 
 
-def test_rows_the_gate_speaks_against_are_red() -> None:
+def test_rows_with_gate_errors_are_red() -> None:
     rows = [only_row(entry(block, 1e-3)) for block in (BLOCK, OTHER)]
     errors = [
         QualityFinding("units", "error", "t", (("t", 2), ("elsewhere", 1)), ""),

@@ -35,7 +35,7 @@ def block_of(record: dict[str, Any]) -> str:
     return str(meanings[0])
 
 
-def test_our_own_export_comes_back_whole_but_for_its_samples() -> None:
+def test_exported_table_round_trip_without_samples() -> None:
     part = replace(a_row(PART, (3.0, 3.1)), host_faults=("hot", "throttles"), energy_j=2.5e-4)
     table = LatencyTable("local", (a_row(ratios=(1.0, 1.02)),), {}, (part,))
     cells = read_csv_records(table_to_csv(table), "t")
@@ -45,7 +45,7 @@ def test_our_own_export_comes_back_whole_but_for_its_samples() -> None:
 
 
 @given(st.floats(1e-9, 3000), st.floats(0, 1e3))
-def test_numbers_of_our_export_are_exact(median_s: float, energy_j: float) -> None:
+def test_exported_numbers_are_exact(median_s: float, energy_j: float) -> None:
     row = replace(a_row(), median_s=median_s, low_s=median_s, high_s=median_s, energy_j=energy_j)
     (found,) = rows_of_export(read_csv_records(table_to_csv(LatencyTable("local", (row,), {})), "t"), "t")
     assert (found.median_s, found.energy_j) == (median_s, energy_j)
@@ -64,7 +64,7 @@ def test_numbers_of_our_export_are_exact(median_s: float, energy_j: float) -> No
         ("stride", "7", "t row 1 is invalid: .*stride 1 or 2"),
     ],
 )
-def test_our_export_that_was_edited_wrongly(column: str, cell: str, message: str) -> None:
+def test_invalid_cells_of_an_exported_table(column: str, cell: str, message: str) -> None:
     record = dict(read_csv_records(table_to_csv(LatencyTable("local", (a_row(),), {})), "t")[0])
     with pytest.raises(TableError, match=message):
         rows_of_export([record | {column: cell}], "t")
@@ -83,7 +83,7 @@ def test_our_export_that_was_edited_wrongly(column: str, cell: str, message: str
         ('a\n"x\n', "t is not a CSV file: unexpected end of data"),
     ],
 )
-def test_what_is_no_table_in_csv_is_one_line(text: str, message: str) -> None:
+def test_invalid_csv_gives_one_line(text: str, message: str) -> None:
     with pytest.raises(TableError, match=message) as caught:
         read_csv_records(text, "t")
     assert "\n" not in str(caught.value)
@@ -123,7 +123,7 @@ def test_pieces_of_a_head() -> None:
     assert second[1] == HeadPiece("Logits", (14, 14, 24), (1, 1, 10))
 
 
-def test_runs_and_variance_give_an_interval_and_batches_stay_apart() -> None:
+def test_runs_and_variance_give_an_interval_per_batch() -> None:
     known = a_record(latency_ms=2.5, n_runs=100, latency_var_ms2=0.01, batch=8)
     found, _ = figures(known, a_record(latency_ms=1.0, n_runs=10))
     assert list(found) == [8, 1]
@@ -132,13 +132,13 @@ def test_runs_and_variance_give_an_interval_and_batches_stay_apart() -> None:
     ] == MeanLatency(1e-3, None, 10)
 
 
-def test_what_no_block_here_is_stays_out_and_is_counted() -> None:
+def test_unsupported_blocks_are_skipped_and_counted() -> None:
     swish = a_record(activation="swish")
     squeezed = a_record(se=True, se_channels=24)
     found, left_out = figures(swish, swish, squeezed, a_record())
     assert left_out == {"mbconv with activation swish": 2, "squeeze-and-excitation of another width": 1}
     assert len(found[1]) == 1
-    # Blocks of the space that has grouped convolutions expand by 1 with a convolution, ours without.
+    # Blocks of the space that has grouped convolutions expand by 1 with a convolution, JMSNAS blocks without.
     grouped, plain = a_record(pw_groups=2), a_record(expansion=1.0)
     found, left_out = figures(grouped, plain)
     assert left_out == {"grouped 1x1 convolutions": 1, "an expansion by 1": 1} and not found
@@ -166,12 +166,12 @@ def test_what_no_block_here_is_stays_out_and_is_counted() -> None:
         ({"stride": 3}, "t row 2 is invalid: .*stride 1 or 2"),
     ],
 )
-def test_rows_that_make_no_sense_are_one_line(changes: dict[str, Any], message: str) -> None:
+def test_invalid_rows_give_one_line(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(TableError, match=message):
         figures(a_record(), a_record() | changes)
 
 
-def test_one_setting_is_chosen_by_a_part_of_its_words() -> None:
+def test_setting_is_selected_by_a_part_of_its_name() -> None:
     records = to_csv_records(
         [a_record(campaign=0), a_record(campaign=1), a_record(processor="GPU", campaign=1)]
     )

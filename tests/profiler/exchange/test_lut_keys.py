@@ -43,7 +43,7 @@ def test_first_convolutions() -> None:
     assert str(one("Conv-input:32x32x3-output:32x32x16")) == "stem 3->16 32x32"
 
 
-def test_what_stands_in_a_head() -> None:
+def test_pieces_of_heads() -> None:
     assert str(one("Conv_1-input:7x7x160-output:7x7x960", v3=True)) == "conv_hs 160->960 7x7"
     (mix,) = parse_key("Conv_1-input:7x7x320-output:7x7x1280", v3=False)
     assert mix == HeadPiece("Conv_1", (7, 7, 320), (7, 7, 1280)) and str(mix) == "Conv_1 7x7x320 -> 7x7x1280"
@@ -78,7 +78,7 @@ def test_what_stands_in_a_head() -> None:
         (PLAIN.replace("idskip:0", "idskip:1"), False, "mb_k5_e6_skip needs a layer that keeps its shape"),
     ],
 )
-def test_keys_that_describe_nothing(key: str, v3: bool, message: str) -> None:
+def test_invalid_keys(key: str, v3: bool, message: str) -> None:
     with pytest.raises(TableError, match=message):
         parse_key(key, v3)
 
@@ -112,7 +112,7 @@ def test_blocks_of_mobilenet_v3_come_back_from_their_key(block: Block) -> None:
     assert key and one(key, v3=True) == block and key_of_block(block, v3=False) is None
 
 
-def test_a_stem_and_an_mbconv_have_no_word_in_the_other_form() -> None:
+def test_stem_and_mbconv_cannot_be_expressed_in_the_other_form() -> None:
     assert key_of_block(Block(STEM, Layer(3, 8, 2, 8, 8, "stem")), v3=True) is None
     assert key_of_block(one(PLAIN), v3=True) is None
 

@@ -56,7 +56,7 @@ def test_json_is_read_too() -> None:
     }
 
 
-def test_the_same_entry_twice_is_one() -> None:
+def test_equal_duplicate_entries_are_one() -> None:
     assert len(read_lut(f"{KEY}: {{mean: 2.5}}\n{KEY}: {{mean: 2.50}}\n", "t")) == 1
 
 
@@ -88,7 +88,7 @@ def test_the_same_entry_twice_is_one() -> None:
         (f"{KEY}: {{mean: 1, count: 3, var: inf}}\n", "var of .* is 'inf': expected a finite number"),
     ],
 )
-def test_what_is_no_look_up_table_is_one_line(text: str, message: str) -> None:
+def test_invalid_look_up_tables_give_one_line(text: str, message: str) -> None:
     with pytest.raises(TableError, match=message) as caught:
         read_lut(text, "t")
     assert "\n" not in str(caught.value)
@@ -152,7 +152,7 @@ def test_simulated_rows_are_never_written_as_a_look_up_table() -> None:
         table_to_lut(table)
 
 
-def test_a_table_of_nothing_that_has_a_word_is_refused() -> None:
+def test_table_without_expressible_blocks_is_refused() -> None:
     head = Block(HEAD, Layer(8, 3, 1, 4, 4, "head", 16))
     with pytest.raises(TableError, match="the table of local has no block that a look-up table can express"):
         table_to_lut(LatencyTable("local", (measured(head, 1e-3),), {}))

@@ -9,7 +9,7 @@ from jmsnas.workspace import check_name
 PIXEL = {"device": "Google Pixel 1", "processor": "CPU", "runtime": "TensorFlow Lite", "campaign": 0}
 
 
-def test_words_of_a_row() -> None:
+def test_setting_of_a_row() -> None:
     assert str(published_setting(PIXEL)) == "Google Pixel 1, CPU, TensorFlow Lite, campaign 0"
     assert str(published_setting({"device": "board", "runtime": None}, batch=8)) == "board, batch 8"
 
@@ -26,14 +26,14 @@ def test_a_name_for_a_folder(setting: PublishedSetting, name: str) -> None:
     assert setting.name == name
 
 
-def test_long_names_are_cut_and_stay_apart() -> None:
+def test_long_names_are_cut_and_stay_distinct() -> None:
     one, other = PublishedSetting("board " * 20, "big cores"), PublishedSetting("board " * 20, "small cores")
     assert one.name != other.name and one.name.startswith("board-board-board")
     assert len(one.name) <= 64
 
 
 @given(st.text(), st.text(), st.text())
-def test_any_words_give_a_name_that_can_be(device: str, processor: str, campaign: str) -> None:
+def test_any_text_gives_a_valid_name(device: str, processor: str, campaign: str) -> None:
     name = PublishedSetting(device, processor, "", 1, campaign).name
     assert check_name(name) == name
 

@@ -12,7 +12,7 @@ MARKS = ((BLOCKS[0], "red"), (BLOCKS[1], "green"))
 MB = Block(Candidate(5, 6, True), Layer(24, 24, 1, 4, 4))
 
 
-def test_row_of_our_table() -> None:
+def test_row_of_a_jmsnas_table() -> None:
     (found,) = entries_of_table(simulated_table("pi4", [MB], [RuntimeKey("torch")]), "pi4.parquet")
     assert (found.table, found.row, found.device, found.setting) == (
         "pi4.parquet", 1, "pi4", "torch-t1-b1-f32",
@@ -23,7 +23,7 @@ def test_row_of_our_table() -> None:
     assert found.low_s == found.median_s == found.high_s
 
 
-def test_head_says_how_wide_it_is_inside() -> None:
+def test_label_of_a_head_has_its_hidden_width() -> None:
     head = Block(HEAD, Layer(32, 10, 1, 2, 2, "head", 128))
     (found,) = entries_of_table(simulated_table("pi4", [head], [RuntimeKey()]), "t")
     assert found.label == "head 32->10 2x2 (hidden 128)"

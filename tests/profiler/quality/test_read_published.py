@@ -59,7 +59,7 @@ def test_block_of_a_published_table() -> None:
         ({"batch": 2}, 2 * 25152),
         # groups halve the two 1x1 convolutions
         ({"pw_groups": 2}, 4704 + 9600 + 3072),
-        # nothing is widened: depthwise 16 * 8 * 25 and project 16 * 8 * 16
+        # no expansion: depthwise 16 * 8 * 25 and project 16 * 8 * 16
         ({"expansion": 1.0, "mid_channels": 8}, 3200 + 2048),
         ({"op": "stem_conv3x3", "kernel_size": 3}, 16 * 9 * 8 * 16),
         ({"op": "head_conv1x1", "kernel_size": 1, "stride": 1}, 49 * 8 * 16),
@@ -71,7 +71,7 @@ def test_macs(changes: dict[str, Any], macs: float) -> None:
     assert entries_of_records([RECORD | changes], "t")[0].macs == macs
 
 
-def test_what_sets_blocks_apart() -> None:
+def test_variants_of_blocks() -> None:
     other = {"pw_groups": 2, "se": True, "se_channels": 4, "activation": "swish", "campaign": 0}
     one, two = entries_of_records([RECORD, RECORD | other], "t")
     assert two.variant == "pw_groups 2 se True se_channels 4 activation swish"
@@ -113,7 +113,7 @@ def test_files_of_both_kinds(tmp_path: Path) -> None:
     assert found.simulated and found.table == str(tmp_path / "ours.parquet")
 
 
-def test_table_of_ours_that_another_version_wrote(tmp_path: Path) -> None:
+def test_jmsnas_table_of_another_version(tmp_path: Path) -> None:
     write_table(tmp_path / "ours.parquet", LatencyTable("pi4", (), {}))
     old = pq.read_table(tmp_path / "ours.parquet")
     metadata = {**old.schema.metadata, b"jmsnas.schema": b"1"}

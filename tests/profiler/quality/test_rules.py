@@ -19,7 +19,7 @@ def test_not_a_number_above_0(value: float) -> None:
 def test_larger_kernel_that_is_faster() -> None:
     rows = a_table()
     small, large = (place(rows, f"mb_k{k}_e3_skip 16->16 8x8") for k in (3, 5))
-    # k5 to 0.97 of k3: outside intervals of 0.5 % each way, inside the 5 % that stand in for none.
+    # k5 to 0.97 of k3: outside intervals of 0.5 % each way, within the 5 % used without intervals.
     rows = changed(rows, large, 0.97 * rows[small].median_s / rows[large].median_s)
     found = only(check_quality(rows), "monotone-kernel")
     assert found.severity == "warning" and found.rows == (("t", small + 1), ("t", large + 1))

@@ -68,7 +68,7 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("where", "value", "expected"), WRONG)
-def test_a_wrong_file_is_refused_by_name(where: tuple[str, ...], value: Any, expected: str) -> None:
+def test_invalid_device_files(where: tuple[str, ...], value: Any, expected: str) -> None:
     document = copy.deepcopy(synthetic_document())
     table = document
     for key in where[:-1]:

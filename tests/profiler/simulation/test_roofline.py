@@ -97,7 +97,7 @@ def test_more_work_takes_longer(
     assert seconds(larger) > seconds(sizes) > 0
 
 
-def test_the_devices_stand_in_order() -> None:
+def test_devices_are_ordered_by_speed() -> None:
     block = Block(Candidate(5, 6, True), Layer(24, 24, 1, 56, 56))
     for runtime in RUNTIMES:
         at = {
@@ -112,7 +112,7 @@ def test_the_devices_stand_in_order() -> None:
         assert block_latency_s(device, "onnxruntime", block) < block_latency_s(device, "torch", block)
 
 
-def test_a_table_says_that_it_is_simulated() -> None:
+def test_rows_are_marked_simulated() -> None:
     blocks = load_space("digits").blocks()
     keys = [RuntimeKey(runtime) for runtime in RUNTIMES]
     table = simulated_table("jetson", blocks, keys)
@@ -158,7 +158,7 @@ def test_an_unknown_device_or_run_time_is_refused() -> None:
         evidence_lines("pi4", ["tflite"])
 
 
-def test_evidence_is_said_a_line_each_run_time() -> None:
+def test_evidence_has_a_line_per_runtime() -> None:
     assert evidence_lines("pi4", ["onnxruntime"]) == (
         "onnxruntime: validated on 18 rows of HayeonLee/HELP on a Raspberry Pi 4, TensorFlow Lite, blocks "
         "not used for the constants: rank 0.988, median error 11 %",
@@ -171,7 +171,7 @@ def test_evidence_is_said_a_line_each_run_time() -> None:
     )
 
 
-def test_what_was_held_against_measurements() -> None:
+def test_validations_of_device_files() -> None:
     # The two processors of which blocks were published are within a rank of 0.95 and an error of 25 %.
     checked = {
         (name, runtime): costs.checked
@@ -198,7 +198,7 @@ def test_a_device_serves_as_it_was_profiled() -> None:
     )  # and fit_estimator says that it is not there
 
 
-def test_name_stands_for_one_processor() -> None:
+def test_processor_of_a_device_name() -> None:
     found = {name: processor_of(name) for name in (*simulated_device_names(), "local", "somebody")}
     assert [name for name, processor in found.items() if processor == "cuda"] == ["cloud", "jetson", "laptop"]
     assert {*found.values()} == {"cpu", "cuda"}

@@ -50,7 +50,7 @@ def test_faster_differs_as_slower_does() -> None:
     assert not compare_tables(FIRST, a_table(0.953e-4, 1.906e-4, 3.812e-4)).differ
 
 
-def test_level_of_the_host_is_told_apart() -> None:
+def test_level_ratio_separates_the_host_speed() -> None:
     second = a_table(1.5e-4, 3e-4, 6e-4)
     second = replace(second, rows=tuple(replace(row, reference_s=1.5e-4) for row in second.rows))
     found = compare_tables(FIRST, second)
@@ -131,7 +131,7 @@ def test_hosts_set_up_differently_are_refused(changed: dict[str, str], message: 
         compare_tables(hosted(**host), hosted(**{**host, **changed}))
 
 
-def test_what_two_processors_cannot_have_in_common_and_what_one_does_not_tell() -> None:
+def test_frequencies_of_different_processors_and_unknown_entries_are_ignored() -> None:
     one = hosted(cpu="one", governor="performance", max_frequency_khz="1800000")
     other = hosted(cpu="two", max_frequency_khz="4200000")
     assert compare_tables(one, other).environment["governor"] == ("performance", "unknown")

@@ -27,7 +27,7 @@ def test_source_with_commas_stays_one_cell() -> None:
     assert record["source"] == TABLE.rows[0].source
 
 
-def test_parts_and_lists_and_what_was_not_measured() -> None:
+def test_parts_lists_and_missing_energy() -> None:
     part = replace(a_row(PART, (3.0, 3.1)), host_faults=("hot", "throttles"), energy_j=2.5e-4)
     table = LatencyTable("local", (a_row(),), {}, (part,))
     block, whole = csv.DictReader(io.StringIO(table_to_csv(table)))

@@ -32,7 +32,7 @@ def test_no_file_is_no_records(tmp_path: Path) -> None:
     assert read_journal(tmp_path / "none").records == ()
 
 
-def test_torn_tail_is_dropped_whatever_its_length(tmp_path: Path) -> None:
+def test_unterminated_last_line_of_any_length_is_dropped(tmp_path: Path) -> None:
     content = filled(tmp_path / "j").read_bytes()
     last = content.rstrip(b"\n").rindex(b"\n") + 1
     for length in range(last, len(content)):
@@ -64,7 +64,7 @@ def test_unreadable_journal(tmp_path: Path) -> None:
         read_journal(tmp_path / "j")
 
 
-def test_full_disk_keeps_what_was_there(tmp_path: Path) -> None:
+def test_full_disk_keeps_earlier_records(tmp_path: Path) -> None:
     # A limit on file size fails as a full disk does, in the middle of a line.
     path = filled(tmp_path / "j")
     code = (

@@ -71,12 +71,12 @@ def test_impossible_key(wrong: tuple[str, int, int]) -> None:
         ({"timer": "torchprof"}, "cannot be timed by torchprof, got layout contiguous and timer torchprof"),
     ],
 )
-def test_way_of_running_that_does_not_exist(wrong: dict[str, str], message: str) -> None:
+def test_invalid_runtime_settings(wrong: dict[str, str], message: str) -> None:
     with pytest.raises(TableError, match=message):
         RuntimeKey(**wrong)  # type: ignore[arg-type]
 
 
-def test_half_width_and_doubt() -> None:
+def test_half_width_and_relative_ci() -> None:
     # (2.2 - 1.9) / (2 * 2.0): of the ratio, and of the seconds as long as they are not widened.
     assert ROW.half_width == pytest.approx(0.075) and ROW.relative_ci == pytest.approx(0.075)
     assert replace(ROW, low_s=1.6e-4, high_s=2.4e-4).relative_ci == pytest.approx(0.2)
@@ -88,7 +88,7 @@ def test_impossible_seconds(change: dict[str, float]) -> None:
         replace(ROW, **change)
 
 
-def test_samples_that_no_process_took() -> None:
+def test_process_rounds_must_sum_to_the_samples() -> None:
     assert replace(ROW, samples=(1.9, 2.0, 2.1), process_rounds=(1, 2)).samples
     with pytest.raises(TableError, match="has 3 samples, but `process_rounds` sum to 2: expected the same"):
         replace(ROW, samples=(1.9, 2.0, 2.1), process_rounds=(2,))
@@ -111,7 +111,7 @@ def test_impossible_ratio() -> None:
         replace(ROW, ratio_low=2.1)
 
 
-def test_rows_of_another_device_and_twice() -> None:
+def test_rows_of_another_device_and_duplicate_rows() -> None:
     with pytest.raises(TableError, match="a table of pi4 has rows of local"):
         LatencyTable("pi4", (ROW,), {})
     with pytest.raises(TableError, match="has a block twice under one key"):
@@ -134,13 +134,13 @@ def test_rows_of_one_key() -> None:
         table.for_key(RuntimeKey("torch", 2))
 
 
-def test_parts_stand_beside_the_rows() -> None:
+def test_parts_are_separate_from_block_rows() -> None:
     eager = replace(ROW, key=RuntimeKey("torch"))
     part, other = a_row(PART), a_row(PART, key=RuntimeKey())
     table = LatencyTable("local", (ROW, eager), {}, (part, other))
     assert table.all_rows == (ROW, eager, part, other)
     assert table.for_key(RuntimeKey("torch")).all_rows == (eager, part)
-    # Parts alone are no table of a key: sums of blocks are what they correct.
+    # Parts without block rows are not a table of a key: they only correct sums of blocks.
     with pytest.raises(TableError, match="has no rows for torch-t1-b1-f32"):
         LatencyTable("local", (ROW,), {}, (part,)).for_key(RuntimeKey("torch"))
 

@@ -71,18 +71,18 @@ def test_journal_becomes_the_table_and_is_gone(path: Path) -> None:
     assert fold(path) == table and path.stat().st_mtime_ns == when, "written although nothing was new"
 
 
-def test_last_word_of_a_process_counts(path: Path) -> None:
+def test_last_report_of_a_process_counts(path: Path) -> None:
     first, last = a_host_row(ratios=(1.0,)), a_host_row(ratios=(1.02,))
     note(path, first, ROWS[1], last)
     table = fold(path)
     assert samples(table)[BLOCKS[0]] == last.samples and len(table.rows) == 2
-    # Energy comes after the row, which is told again with it.
+    # Energy is measured after the row, which is then reported again.
     note(path, replace(ROWS[2]), replace(ROWS[2], energy_j=2e-5))
     (found,) = [row for row in fold(path).rows if row.block == BLOCKS[2]]
     assert found.energy_j == 2e-5 and found.process_rounds == (21,)
 
 
-def test_words_of_two_processes_are_pooled(path: Path) -> None:
+def test_reports_of_two_processes_are_pooled(path: Path) -> None:
     first, second, third = (a_host_row(ratios=(ratio,)) for ratio in (1.0, 1.01, 1.02))
     note(path, first, process="p")
     note(path, second, process="q")
@@ -121,7 +121,7 @@ def test_rows_of_a_key_and_environment_share_a_level() -> None:
     assert next(row for row in table.rows if row.key == RuntimeKey()).median_s == pytest.approx(9e-4)
 
 
-def test_seconds_are_widened_by_the_floor_and_judged() -> None:
+def test_seconds_are_widened_by_the_noise_floor_and_rated() -> None:
     pairs = [(1.0, 1.002), (2.0, 2.006), (3.0, 3.012)]
     twice = [a_row(block, pair) for block, pair in zip(BLOCKS[:3], pairs, strict=True)]
     table = merge_rows("local", [*twice, a_row(BLOCKS[3])], {})
@@ -158,7 +158,7 @@ def test_measured_rows_take_the_place_of_all_simulated_ones(path: Path) -> None:
     ]
 
 
-def test_damage_in_the_middle_of_a_journal_is_told(path: Path) -> None:
+def test_damaged_line_of_a_journal_is_reported(path: Path) -> None:
     told = list[str]()
     note(path, ROWS[0])
     journal_path(path).write_bytes(journal_path(path).read_bytes() + b"nonsense\nnonsense\n")
@@ -176,7 +176,7 @@ def test_journal_of_another_kind(path: Path, header: dict[str, object]) -> None:
         fold(path)
 
 
-def test_row_in_the_journal_that_makes_no_sense(path: Path) -> None:
+def test_invalid_row_in_the_journal(path: Path) -> None:
     append_record(journal_path(path), {"row": {"device": "local"}, "process": "p"})
     with pytest.raises(TableError, match="a row lacks the column 'runtime'"):
         fold(path)
@@ -281,7 +281,7 @@ def test_ratio_is_the_median_over_the_samples_of_both() -> None:
     assert found.converged and not pool_rows(QUIET, a_row(ratios=(1.04,))).converged
 
 
-def test_what_each_process_met_is_kept() -> None:
+def test_faults_of_all_processes_are_kept() -> None:
     one = replace(QUIET, drift=0.3, interrupted=0.1, energy_j=2e-5, measured_at="2026-11-23")
     other = replace(SLOWER, drift=0.1, interrupted=0.15, measured_at="2026-11-24")
     found = pool_rows(one, other)
@@ -310,7 +310,7 @@ def test_eight_processes_are_kept_the_latest() -> None:
 
 
 @pytest.mark.parametrize("harm", [{"host_faults": (HOT,)}, {"interrupted": 0.21}])
-def test_what_was_disturbed_is_replaced_not_diluted(harm: dict[str, object]) -> None:
+def test_disturbed_rows_are_replaced_not_pooled(harm: dict[str, object]) -> None:
     assert pool_rows(replace(QUIET, **harm), SLOWER) == SLOWER
     assert pool_rows(QUIET, replace(SLOWER, **harm)) == QUIET
     assert pool_rows(replace(QUIET, **harm), replace(SLOWER, **harm)).process_rounds == (21, 21)

@@ -17,7 +17,7 @@ from jmsnas.profiler.table.noise_floor import (
 
 
 def gaps(*values: float) -> list[object]:
-    """Rows that two processes found so far apart each, in logarithms, and one that only one measured."""
+    """Rows with these differences (logarithms) between two processes, and a row of one process."""
     return [a_row(), *(a_row(ratios=(1.0, math.exp(gap))) for gap in values)]
 
 
@@ -42,7 +42,7 @@ def test_floor_by_hand() -> None:
 
 
 def test_tail_widens_the_floor_that_the_median_does_not_see() -> None:
-    # Four of 0.1 % and one of 10 %: the 90th percentile lies at 0.1 + 0.6 * 9.9 = 6.04 %.
+    # Four of 0.1 % and one of 10 %: the 90th percentile is 0.1 + 0.6 * 9.9 = 6.04 %.
     found = noise_floor(gaps(0.001, 0.001, 0.001, 0.001, 0.1))
     # 1.95996 sqrt(5 / 1.61031) = 3.4536.
     assert found is not None and found.p90_gap == pytest.approx(0.0604)
@@ -105,7 +105,7 @@ def test_another_process_is_found_within_it() -> None:
 
 
 def test_processes_that_disagree_by_factors_leave_finite_seconds() -> None:
-    # As in a table whose rows have six samples each, on a host that something stalls: 50 times apart.
+    # As in a table of six samples per row on a stalling host: a factor of 50.
     rows = [a_row(ratios=(1.0, 50.0)), a_row(BLOCKS[1], ratios=(50.0, 1.0))]
     floor = noise_floor(rows)
     assert floor is not None and floor.spread == pytest.approx(math.log(100))

@@ -39,7 +39,7 @@ def test_table_comes_back(path: Path) -> None:
     assert pq.read_schema(path).names == SCHEMA.names
 
 
-def test_what_another_reader_finds_in_the_metadata(path: Path) -> None:
+def test_metadata_for_other_programs(path: Path) -> None:
     assert read_metadata(path, "jmsnas.schema") == "3" and read_metadata(path, "jmsnas.device") == "local"
     assert json.loads(read_metadata(path, "jmsnas.environment")) == {"abc": {"cpu": "a test's"}}
     floor = noise_floor(a_table().rows[:3])
@@ -87,7 +87,7 @@ def test_any_changed_bit_is_noticed(path: Path) -> None:
         changed[generator.randrange(len(content))] ^= 1 << generator.randrange(8)
         path.write_bytes(changed)
         try:
-            # A bit that carries nothing (a statistic of the footer) may pass, another number never.
+            # A changed bit without effect (in a footer statistic) may pass, a changed number never.
             assert read_table(path) == expected
         except TableError as error:
             noticed += 1
@@ -122,7 +122,7 @@ def test_too_large(tmp_path: Path) -> None:
         read_table(tmp_path / "t")
 
 
-def test_foreign_parquet_names_what_is_missing(tmp_path: Path) -> None:
+def test_other_parquet_files_report_missing_columns(tmp_path: Path) -> None:
     pq.write_table(pa.table({"device": ["x"], "latency": [1.0]}), tmp_path / "t")
     with pytest.raises(TableError, match="not a latency table: it lacks the columns runtime, threads, batch"):
         read_table(tmp_path / "t")
@@ -165,7 +165,7 @@ def test_claim_of_too_many_rows(path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         read_table(path)
 
 
-def test_rows_that_cannot_stand_in_one_table(tmp_path: Path) -> None:
+def test_inconsistent_rows_of_a_file(tmp_path: Path) -> None:
     table = a_table()
     # A checksum vouches for the bytes, not for the sense: a table of another device's rows.
     object.__setattr__(table, "device", "pi4")

@@ -1,4 +1,4 @@
-"""What is told of files that claim or unpack to too much; the files themselves are those of tests/prove."""
+"""Messages for files with excessive claims or unpacked sizes; the files are those of tests/prove."""
 
 import io
 from pathlib import Path
@@ -24,7 +24,7 @@ def list_of(count: int) -> bytes:
     return packed(pa.table({"samples": column}))
 
 
-def test_what_pyarrow_reads_is_read(tmp_path: Path) -> None:
+def test_valid_files_are_read_like_by_pyarrow(tmp_path: Path) -> None:
     content = ours(tmp_path / "ours")
     assert read_columns(content, SCHEMA.names).equals(pq.read_table(io.BytesIO(content)))
     for options in ({}, {"data_page_version": "2.0"}, {"use_dictionary": False, "compression": "none"}):
@@ -41,7 +41,7 @@ def test_list_that_is_too_long() -> None:
         read_columns(content, ["samples"])
 
 
-def test_list_that_says_less_than_it_holds() -> None:
+def test_list_longer_than_claimed() -> None:
     with pytest.raises(ValueError, match="a column claims 10 values, its pages have 123457"):
         read_columns(reclaimed(list_of(123_457), 123_457, 10), ["samples"])
 
@@ -65,7 +65,7 @@ def test_text_in_every_row(monkeypatch: pytest.MonkeyPatch) -> None:
         ("values", -1, "a page has a negative size"),
     ],
 )
-def test_page_that_lies(what: str, value: int, message: str) -> None:
+def test_page_header_with_false_sizes(what: str, value: int, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_columns(lying_page(what, value, dictionary=False), ["latency_ms"])
 
@@ -94,7 +94,7 @@ def test_footer_that_is_too_long() -> None:
         open_parquet(content)
 
 
-def test_column_that_stands_twice() -> None:
+def test_duplicate_column() -> None:
     content = packed(published().append_column("device", pa.array(["x"] * 3)))
     with pytest.raises(ValueError, match="the column device occurs twice"):
         read_columns(content, COLUMNS)
@@ -122,13 +122,13 @@ def test_number_that_no_float_holds(tmp_path: Path) -> None:
         ("number for an environment", r"cannot be used: its environments are not JSON of the form"),
     ],
 )
-def test_environments_that_make_no_sense(tmp_path: Path, name: str, message: str) -> None:
+def test_invalid_environments(tmp_path: Path, name: str, message: str) -> None:
     (tmp_path / "t").write_bytes(dict(odd_metadata(ours(tmp_path / "ours")))[name])
     with pytest.raises(TableError, match=message):
         read_table(tmp_path / "t")
 
 
-def test_metadata_of_what_cannot_be_read(tmp_path: Path) -> None:
+def test_metadata_of_unreadable_files(tmp_path: Path) -> None:
     assert read_metadata(tmp_path / "none", "jmsnas.schema") == ""
     with pytest.raises(TableError, match=r"cannot read .*: Is a directory\. Make it with: jmsnas profile"):
         read_metadata(tmp_path, "jmsnas.schema")

@@ -56,7 +56,7 @@ def test_row_and_its_record_say_the_same(
     assert row_from_record(json.loads(json.dumps(record, allow_nan=False))) == row
 
 
-def test_part_says_all_its_blocks_and_the_geometry_of_the_first() -> None:
+def test_part_has_all_blocks_and_the_geometry_of_the_first() -> None:
     record = row_to_record(a_row(PART))
     assert (record["candidate"], record["op"]) == ("part", "part")
     assert record["part_blocks"] == [str(block) for block in PART.blocks]
@@ -96,7 +96,7 @@ def spoilt(changes: dict[str, Any], subject: BlockOrPart = MB) -> None:
         ({"threads": "two"}, "is invalid"),
     ],
 )
-def test_record_that_makes_no_sense(changes: dict[str, Any], message: str) -> None:
+def test_invalid_record(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(TableError, match=message):
         spoilt(changes)
 
@@ -110,7 +110,7 @@ def test_record_that_makes_no_sense(changes: dict[str, Any], message: str) -> No
         ([str(BLOCKS[0]), str(MB)], "cannot follow"),
     ],
 )
-def test_part_that_makes_no_sense(blocks: list[str] | None, message: str) -> None:
+def test_invalid_part(blocks: list[str] | None, message: str) -> None:
     with pytest.raises(TableError, match=message):
         spoilt({"part_blocks": blocks}, PART)
 

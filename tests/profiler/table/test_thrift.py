@@ -53,7 +53,7 @@ FIELDS = st.recursive(
 
 
 @given(FIELDS)
-def test_what_is_written_is_read(fields: dict[int, Any]) -> None:
+def test_round_trip(fields: dict[int, Any]) -> None:
     assert read(written(fields)) == expected(fields)
 
 
@@ -96,7 +96,7 @@ def test_footer_of_a_real_file() -> None:
         (bytes([0x10 | STRUCT]) * 20, "unexpected value type 12"),
     ],
 )
-def test_what_is_refused(content: bytes, message: str) -> None:
+def test_invalid_bytes(content: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read(content)
 

@@ -58,7 +58,7 @@ def test_mark_and_reason(changes: dict[str, Any], floor: NoiseFloor | None, mark
     assert rate_trust(replace(ROW, **changes), floor) == (mark, reason)
 
 
-def test_part_is_judged_as_a_block_is() -> None:
+def test_parts_are_rated_like_blocks() -> None:
     assert rate_trust(a_row(PART), FLOOR)[0] == "green"
     assert rate_trust(replace(a_row(PART), interrupted=0.9), FLOOR)[0] == "red"
 
