@@ -1,14 +1,14 @@
-"""Does predicted T hold on real links? Chain of 4 and mesh of 6 agents in namespaces, links by `tc tbf`.
+"""Compare predicted and measured T of 4 agents in a chain and 6 in a mesh, in network namespaces.
 
-Each agent is a process in a namespace of its own, one thread, batch 1. Links are 25, 50 and 200 Mbit/s as in
+Each agent is a process in its own namespace, one thread, batch 1. Links have 25, 50 and 200 Mbit/s as in
 Table I (link_namespaces.py). Predicted: equations (1) and (2) from U(.) of this host (measured here, in
-onnxruntime), from links that the tool itself measured, and from its rehearsal with two other networks, which
-tells what serving adds to U(.). Measured: the median over `--requests` requests of T, from the image's
-arrival at the first device to the result at the last. Networks: random ones of the `cifar` space, and
-MobileNetV2 at 224. All processes share this machine's cores: its load is stated.
+onnxruntime), from link measurements of the leader, and from the serving overhead of two reference models.
+Measured: the median of T over `--requests` requests, from the image's arrival at the first device to the
+result at the last. Models: random ones of the `cifar` space, and MobileNetV2 at 224. All processes share the
+cores of this machine; its load is printed.
 
-Needs root (namespaces). Without, it says "not run", and `--check` exits 1. With `--work FOLDER` what was
-profiled and measured is kept there and taken up again.
+Needs root (namespaces); otherwise it prints "not run", and `--check` exits with 1. With `--work FOLDER` the
+table and results are kept there, and the same command continues from them.
 """
 
 import argparse
@@ -42,7 +42,7 @@ BARS, TOLERANCE = {"chain": 0.05, "mesh": 0.08}, 1e-4
 def agents(
     names: Sequence[str], links: Sequence[tuple[str, str]], folder: Path
 ) -> Iterator[tuple[Leader, list[int]]]:
-    """Start an agent in each namespace, and give their leader and their process ids."""
+    """Start an agent in each namespace, and yield their leader and their process ids."""
     with ExitStack() as stack:
         where = stack.enter_context(namespaces(names, links))
         found: dict[str, AgentAddress] = {}
@@ -58,7 +58,7 @@ def agents(
 
 
 def cannot_run() -> bool:
-    """Say so where there can be no namespaces."""
+    """Whether network namespaces are unavailable; prints why."""
     missing = os.geteuid() != 0 or not shutil.which("ip") or not shutil.which("tc")
     if missing:
         print("not run: network namespaces need root, ip and tc")
@@ -66,16 +66,18 @@ def cannot_run() -> bool:
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = benchmark_parser(__doc__)
     parser.add_argument("--models", type=int, default=10, help="random models of the cifar space")
     parser.add_argument("--requests", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--budget", type=float, default=60.0, help="seconds to profile this host with")
+    parser.add_argument("--budget", type=float, default=60.0, help="seconds of profiling on this host")
     parser.add_argument("--topology", choices=tuple(DEVICES), action="append")
-    parser.add_argument("--work", type=Path, help="keep table and results here, and go on from them")
-    parser.add_argument("--stop-after", type=float, default=1e9, help="seconds, then stop between networks")
-    parser.add_argument("--terms", action="store_true", help="print every term")
+    parser.add_argument("--work", type=Path, help="folder of saved table and results, to continue from")
+    parser.add_argument(
+        "--stop-after", type=float, default=1e9, help="stop between models after this many seconds"
+    )
+    parser.add_argument("--terms", action="store_true", help="print all terms")
     return parser.parse_args()
 
 
@@ -92,7 +94,7 @@ def main() -> None:
         for topology in chosen:
             run(topology, nets, tau, place, arguments, began)
         results = [Result(**json.loads(file.read_text())) for file in sorted(place.glob("result-*.json"))]
-    results = [result for result in results if result.topology in chosen and result.network in nets]
+    results = [result for result in results if result.topology in chosen and result.model in nets]
     if len(results) < len(nets) * len(chosen):
         print(f"{len(results)} of {len(nets) * len(chosen)} done: run the same command to continue")
         raise SystemExit(int(arguments.check))
@@ -120,7 +122,7 @@ def profiled(subjects: Sequence[BlockOrPart], place: Path, arguments: argparse.N
 def run(
     topology: str, nets: dict[str, Blocks], tau: Tau, place: Path, arguments: argparse.Namespace, began: float
 ) -> None:
-    """Measure what is left of the networks over a topology, each result kept in a file."""
+    """Measure the remaining models over a topology, and save each result in a file."""
     files = {name: place / f"result-{topology}-{name.replace(' ', '_')}.json" for name in nets}
     left = [name for name in nets if not files[name].exists()]
     if not left or time.monotonic() - began > arguments.stop_after:
@@ -140,9 +142,10 @@ def run(
 def show(result: Result, terms: bool) -> None:
     """Print a result, and its terms in milliseconds."""
     print(
-        f"{result.topology:<6} {result.network:<18} predicted {1e3 * result.predicted_s:8.2f} ms  measured "
-        f"{1e3 * result.measured_s:8.2f} ms  off {result.error:6.1%} "
-        f"(bare {abs(result.bare_s / result.measured_s - 1):6.1%})  logits differ {result.difference:.1e}",
+        f"{result.topology:<6} {result.model:<18} predicted {1e3 * result.predicted_s:8.2f} ms  measured "
+        f"{1e3 * result.measured_s:8.2f} ms  error {result.error:6.1%} "
+        f"(without overhead {abs(result.bare_s / result.measured_s - 1):6.1%})  "
+        f"logits differ {result.difference:.1e}",
         flush=True,
     )
     for term in result.terms if terms else ():
@@ -154,21 +157,21 @@ def show(result: Result, terms: bool) -> None:
         )
 
 
-def by_others(results: list[Result]) -> float:
-    """Mean error of a prediction that knows nothing of a network but its space: a control."""
-    measured_s = [result.measured_s for result in results if result.network.startswith("cifar")]
+def control_error(results: list[Result]) -> float:
+    """Mean error of a control: the mean T of the other models of the space."""
+    measured_s = [result.measured_s for result in results if result.model.startswith("cifar")]
     others_s = [(sum(measured_s) - own_s) / max(1, len(measured_s) - 1) for own_s in measured_s]
     off = [abs(other_s / own_s - 1) for other_s, own_s in zip(others_s, measured_s, strict=True)]
     return float(np.mean(off)) if off else float("nan")
 
 
 def terms_off(results: list[Result], kind: str) -> str:
-    """Say how far predicted terms of a kind are off."""
+    """Describe the errors of the predicted terms of a kind."""
     terms = [term for result in results for term in result.terms if term["kind"] == kind]
     off = [abs(term["predicted_s"] / term["measured_s"] - 1) for term in terms]
     off_ms = [1e3 * (term["predicted_s"] - term["measured_s"]) for term in terms]
     low_ms, high_ms = np.quantile(off_ms, (0.05, 0.95))
-    return f"off by {np.mean(off):.1%} on average, {low_ms:+.2f} to {high_ms:+.2f} ms (5 % to 95 %)"
+    return f"mean error {np.mean(off):.1%}, {low_ms:+.2f} to {high_ms:+.2f} ms (5 % to 95 %)"
 
 
 def report(arguments: argparse.Namespace, results: list[Result], load: tuple[float, float, float]) -> None:
@@ -181,11 +184,11 @@ def report(arguments: argparse.Namespace, results: list[Result], load: tuple[flo
             bare[topology] = float(np.mean([abs(result.bare_s / result.measured_s - 1) for result in own]))
             print(
                 f"{topology}: mean |predicted / measured - 1| {means[topology]:.1%} (bar {bar:.0%}); "
-                f"without the rehearsal {bare[topology]:.1%}"
+                f"without serving overhead {bare[topology]:.1%}"
             )
-            print(f"    by the mean T of the other networks of the space: {by_others(own):.1%}")
+            print(f"    predicted as the mean T of the other models of the space: {control_error(own):.1%}")
             for kind in ("compute", "send"):
-                print(f"    {kind} terms alone: {terms_off(own, kind)}")
+                print(f"    {kind} terms only: {terms_off(own, kind)}")
             if means[topology] > bar:
                 short.append(f"{topology} {means[topology]:.1%} > {bar:.0%}")
     worst = max(result.difference for result in results)
@@ -195,7 +198,7 @@ def report(arguments: argparse.Namespace, results: list[Result], load: tuple[flo
     figures = {
         "load": load,
         "means": means,
-        "means_without_rehearsal": bare,
+        "means_without_overhead": bare,
         "results": [{**asdict(result), "error": result.error} for result in results],
     }
     finish(arguments, figures, short)

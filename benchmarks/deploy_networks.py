@@ -56,7 +56,7 @@ class Split:
         }
 
     def sent_bytes(self) -> dict[tuple[str, str], int]:
-        """Bytes over each link."""
+        """Bytes sent over each link."""
         return {
             (spec.device, hop.device): 4 * self.segments[spec.segment][spec.last - 1].layer.output_elements
             for spec in self.part_specs
@@ -84,7 +84,7 @@ class Result:
     """Predicted and measured latency of a model; `bare_s` is predicted without measured serving overhead."""
 
     topology: str
-    network: str
+    model: str
     bare_s: float
     predicted_s: float
     measured_s: float

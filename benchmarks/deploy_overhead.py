@@ -1,7 +1,7 @@
-"""What the agents cost: a 1 MB tensor echoed through two of them, beside raw sockets and plain gRPC.
+"""Overhead of the agents: a 1 MB tensor echoed through two agents, compared with raw sockets and plain gRPC.
 
-All on loopback, in processes of their own, interleaved within one run, so that the ratios hold on a busy
-machine. Also what an agent takes while it does nothing, and what its process has loaded.
+All run on loopback, in separate processes, interleaved in one run, so that the ratios are valid on a busy
+machine. Also measures memory and CPU of an idle agent, and the modules that its process has loaded.
 """
 
 import argparse
@@ -30,13 +30,13 @@ from jmsnas.deploy.parts.shipment import NextHop, PartSpec
 from jmsnas.deploy.transport.channel import CLIENT_OPTIONS, SERVER_OPTIONS
 
 SHAPE = (1, 1, 512, 512)
-# An agent does more than a socket: it checks, answers at most once, keeps a plan. On mutual TLS it encrypts.
+# An agent does more than a socket: validation, deduplication, routing; with mutual TLS also encryption.
 PLAIN_BAR, TLS_BAR, RSS_BAR, CPU_BAR = 5.0, 10.0, 160 << 20, 0.02
 HEAVY = ("torch", "sklearn", "pandas", "matplotlib", "torchvision", "onnx", "pyarrow", "google.protobuf")
 
 
 def raw_relay(target: str) -> None:
-    """Echo what comes, or pass it on and its echo back: [8 bytes of length][bytes]."""
+    """Echo messages, or relay them and their echoes: [8 bytes of length][bytes]."""
     server = socket.create_server(("127.0.0.1", 0))
     print(f"x listens on 127.0.0.1:{server.getsockname()[1]}", flush=True)
     near, _ = server.accept()
@@ -51,7 +51,7 @@ def raw_relay(target: str) -> None:
 
 
 def grpc_relay(target: str) -> None:
-    """The same by gRPC, bytes in and bytes out, no TLS."""
+    """Echo or relay messages by gRPC, without TLS."""
     far = grpc.insecure_channel(target, CLIENT_OPTIONS).unary_unary("/x/Run") if target else None
 
     def run(request: bytes, context: Any) -> bytes:
@@ -69,7 +69,7 @@ def grpc_relay(target: str) -> None:
 
 
 def connect(address: str) -> socket.socket:
-    """Connect without delay."""
+    """Connect with TCP_NODELAY."""
     host, _, port = address.rpartition(":")
     connection = socket.create_connection((host, int(port)))
     connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -77,18 +77,18 @@ def connect(address: str) -> socket.socket:
 
 
 def send(connection: socket.socket, content: bytes) -> None:
-    """Send with the length in front."""
+    """Send a message, preceded by its length."""
     connection.sendall(struct.pack(">Q", len(content)) + content)
 
 
 def receive(connection: socket.socket) -> bytes:
-    """Receive what `send` sent."""
+    """Receive a message of `send`."""
     (size,) = struct.unpack(">Q", exactly(connection, 8))
     return exactly(connection, size)
 
 
 def exactly(connection: socket.socket, size: int) -> bytes:
-    """Read so many bytes; the process ends with its peer."""
+    """Read exactly `size` bytes; exits when the peer closes."""
     content = bytearray(size)
     view, at = memoryview(content), 0
     while at < size:
@@ -100,7 +100,7 @@ def exactly(connection: socket.socket, size: int) -> bytes:
 
 
 def relays(kind: str, stack: ExitStack) -> str:
-    """Start two relays of a kind, and give the first one's address."""
+    """Start two relays of a kind, and return the address of the first."""
     address = ""
     for _ in range(2):
         command = [sys.executable, __file__, "--relay", kind, "--target", address]
@@ -113,7 +113,7 @@ def relays(kind: str, stack: ExitStack) -> str:
 
 
 def agents(plain: bool, stack: ExitStack) -> tuple[Callable[[], None], dict[str, LoopbackAgent]]:
-    """Start two agents that only pass on, and give what sends a tensor through them."""
+    """Start two agents that relay tensors, and return a function that sends one through them."""
     folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jmsnas-")))
     found = stack.enter_context(loopback_agents(("one", "two"), folder, plain))
     leader = Leader(leader_certs(folder), {n: agent.address for n, agent in found.items()}, plain)
@@ -132,7 +132,7 @@ def agents(plain: bool, stack: ExitStack) -> tuple[Callable[[], None], dict[str,
 
 
 def idle(agent: LoopbackAgent, seconds: float) -> tuple[int, float]:
-    """Memory in bytes, and share of a core, of an agent that does nothing."""
+    """Memory in bytes, and share of a core, of an idle agent."""
     pid = agent.process.pid
 
     def ticks() -> int:
@@ -146,7 +146,7 @@ def idle(agent: LoopbackAgent, seconds: float) -> tuple[int, float]:
 
 
 def loaded() -> list[str]:
-    """Which heavy modules an agent's process has loaded."""
+    """Heavy modules that an agent's process has loaded."""
     script = f"import sys, jmsnas.deploy.agent.agent; print(*[m for m in {HEAVY!r} if m in sys.modules])"
     return subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
@@ -154,7 +154,7 @@ def loaded() -> list[str]:
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = benchmark_parser(__doc__)
     parser.add_argument("--rounds", type=int, default=150)
     parser.add_argument("--relay", choices=("raw", "grpc"), help=argparse.SUPPRESS)
@@ -163,7 +163,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def echoed(rounds: int) -> tuple[dict[str, float], int, float]:
-    """Median seconds of each way, in turns, and memory and processor of an agent that has nothing to do."""
+    """Median seconds of each kind of relay, interleaved, and memory and CPU of an idle agent."""
     content = bytes(4 * int(np.prod(SHAPE)))
     with ExitStack() as stack:
         raw = connect(relays("raw", stack))
@@ -211,10 +211,10 @@ def main() -> None:
         ("agents, plain, over raw sockets", ratios["agents, plain"], PLAIN_BAR),
         ("agents, mutual TLS, over raw sockets", ratios["agents, mutual TLS"], TLS_BAR),
         ("memory of an idle agent, bytes", rss, RSS_BAR),
-        ("processor of an idle agent, cores", cpu, CPU_BAR),
+        ("CPU of an idle agent, cores", cpu, CPU_BAR),
         ("heavy modules", len(heavy), 0),
     )
-    short = [f"{what}: {value:.3g} > {bar:.3g}" for what, value, bar in found if value > bar]
+    short = [f"{name}: {value:.3g} > {bar:.3g}" for name, value, bar in found if value > bar]
     figures = {"median_s": medians, "ratios": ratios, "idle_rss_bytes": rss}
     finish(arguments, {**figures, "idle_cores": cpu, "heavy_modules": heavy}, short)
 

@@ -1,13 +1,13 @@
-"""Does a pipelined chain answer as often as the solver says? Four agents in namespaces, links by `tc tbf`.
+"""Compare measured and predicted throughput of a pipelined chain of four agents in network namespaces.
 
-Each network is split for the least period (`solve_throughput`, policy strict) from U(.) of this host and the
-rates of Table I: 25, 50 and 200 Mbit/s. Then images follow one another, eight under way at once. Measured:
-answers a second, times that period; 1 is the solver's bound. The term that bounds is named. All agents share
-the cores of this machine, which is in no equation: processor seconds an image over the cores are printed, and
-where they are more than the period, the host is what bounds. The bar, 0.85 on average, is for all others:
-random models of the `imagenet` space and MobileNetV2 at 224; those of `cifar` send little, and show both.
+Each model is split for the minimum period (`solve_throughput`, policy strict) from U(.) of this host and the
+rates of Table I: 25, 50 and 200 Mbit/s, by `tc tbf`. Images are sent with eight in flight. The ratio is
+measured images per second times the period; 1 is the solver's bound. The term that limits the period is
+printed. All agents share the cores of this machine, which no equation models: CPU seconds per image divided
+by the cores are printed, and where they exceed the period the host is the limit. The bar, 0.85 on average, is
+for the others: random models of the `imagenet` space and MobileNetV2 at 224; those of `cifar` send little.
 
-Needs root (namespaces). Without, it says "not run", and `--check` exits 1.
+Needs root (namespaces); otherwise it prints "not run", and `--check` exits with 1.
 """
 
 import argparse
@@ -36,9 +36,9 @@ _RATES_BPS = np.array([1e6 * RATES_MBPS.get(device, 200) for device in CHAIN])
 
 @dataclass(frozen=True)
 class Result:
-    """A network's least period, which term it is, and how often answers came."""
+    """Minimum period of a model, the term that limits it, and the measured throughput."""
 
-    network: str
+    model: str
     cuts: tuple[int, ...]
     period_s: float
     bound_by: str
@@ -48,17 +48,17 @@ class Result:
 
     @property
     def ratio(self) -> float:
-        """Answers in a period: 1 is the bound."""
+        """Images per period; 1 is the bound."""
         return self.per_s * self.period_s
 
     @property
     def by_host(self) -> bool:
-        """Whether this host's cores bound it, and no term of the solver's."""
+        """Whether the cores of this host limit the throughput, rather than a term of the solver."""
         return self.host_s > self.period_s
 
 
 def least(blocks: Blocks, tau: Tau) -> tuple[tuple[int, ...], float, str]:
-    """Solve for the least period at Table I rates: the cuts, seconds, and the term that it is."""
+    """Solve for the minimum period at the rates of Table I: cuts, seconds, and the limiting term."""
     tau_N = np.array([tau[block] for block in blocks])
     sent = [4 * int(np.prod(blocks[0].layer.input_shape)), *(4 * b.layer.output_elements for b in blocks)]
     epsilon_LM = 8 * np.array(sent, float)[:, None] / _RATES_BPS
@@ -77,7 +77,7 @@ def least(blocks: Blocks, tau: Tau) -> tuple[tuple[int, ...], float, str]:
 def evaluate(
     name: str, blocks: Blocks, tau: Tau, leader: Leader, pids: Sequence[int], requests: int
 ) -> Result:
-    """Ship a network by its least period, and send images one behind the other."""
+    """Deploy a model with its minimum period, and send images in a pipeline."""
     cuts, period_s, bound_by = least(blocks, tau)
     wanted, whole = on_chain(blocks, cuts), exported(blocks, 0)
     leader.ship(wanted.part_specs, {"chain": whole})
@@ -94,13 +94,13 @@ def evaluate(
     host_s = (cpu_s(pids) - before_s) / len(answers) / len(os.sched_getaffinity(0))
     expected = [whole.run(x) for x in xs]
     difference = max(float(np.abs(answer.logits - expected[n % 8]).max()) for n, answer in enumerate(answers))
-    # Filling and emptying the pipeline are not what a period says.
+    # Without filling and emptying the pipeline.
     per_s = (len(ends_s) - 1 - _WARM_UP) / (ends_s[-1] - ends_s[_WARM_UP])
     return Result(name, cuts, period_s, bound_by, host_s, per_s, difference)
 
 
 def cpu_s(pids: Sequence[int]) -> float:
-    """Processor seconds of the agents and of this process, so far."""
+    """CPU seconds of the agents and of this process until now."""
     ticks = 0
     for pid in pids:
         fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
@@ -109,13 +109,13 @@ def cpu_s(pids: Sequence[int]) -> float:
 
 
 def parse_arguments() -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = benchmark_parser(__doc__)
     parser.add_argument("--models", type=int, default=5, help="random models of each space")
     parser.add_argument("--requests", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--budget", type=float, default=60.0, help="seconds to profile this host with")
-    parser.add_argument("--work", type=Path, help="keep the table here, and go on from it")
+    parser.add_argument("--budget", type=float, default=60.0, help="seconds of profiling on this host")
+    parser.add_argument("--work", type=Path, help="folder of the saved latency table")
     return parser.parse_args()
 
 
@@ -140,9 +140,9 @@ def main() -> None:
 
 
 def line(result: Result) -> str:
-    """Print a result."""
+    """Describe a result in one line."""
     return (
-        f"{result.network:<18} cuts {','.join(map(str, result.cuts)):<14} least period "
+        f"{result.model:<18} cuts {','.join(map(str, result.cuts)):<14} period "
         f"{1e3 * result.period_s:7.2f} ms by {result.bound_by:<12} {result.per_s:7.1f} images/s  "
         f"ratio {result.ratio:.2f}  host {1e3 * result.host_s:5.2f} ms an image"
         + (": it bounds" if result.by_host else "")
@@ -154,11 +154,11 @@ def report(arguments: argparse.Namespace, results: list[Result], load: tuple[flo
     bound = [result.ratio for result in results if not result.by_host] or [0.0]
     mean, worst = float(np.mean(bound)), max(result.difference for result in results)
     print(
-        f"answers in a least period, but where this host bounds ({len(bound)} networks): {mean:.2f} on "
+        f"images per period, where this host is not the limit ({len(bound)} models): {mean:.2f} on "
         f"average (bar {BAR}), {min(bound):.2f} at least"
     )
     over_all = float(np.mean([result.ratio for result in results]))
-    print(f"over all {len(results)} networks: {over_all:.2f} on average (no bar: the host is no term of T)")
+    print(f"over all {len(results)} models: {over_all:.2f} on average (no bar: the host is no term of T)")
     print(f"load average before the requests {load[0]:.2f}, {os.cpu_count()} cores shared by all agents")
     short = [f"{mean:.2f} < {BAR}"] if mean < BAR else []
     short += [f"logits differ by {worst:.1e} > {TOLERANCE:.0e}"] if worst > TOLERANCE else []

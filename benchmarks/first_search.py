@@ -1,11 +1,11 @@
-"""The first search on digits, seed by seed: accuracy, seconds, and whether T meets its target honestly.
+"""Searches on data set digits over several seeds: accuracy, duration, and T relative to its target.
 
-    python benchmarks/first_search.py                   five seeds on network chain, about six minutes
-    python benchmarks/first_search.py --check           exit 1 where a bar is missed
+    python benchmarks/first_search.py                   five seeds on topology chain, about six minutes
+    python benchmarks/first_search.py --check           exit with 1 if a bar is missed
     python benchmarks/first_search.py --topology desk --workspace DIR    with this host's own table
 
-T_const is the middle of the feasible range. That no split of the derived network is faster is checked
-against every split there is, one by one.
+T_const is the middle of the feasible range. All splits of the derived model are enumerated to check that none
+is faster.
 """
 
 import itertools
@@ -29,7 +29,7 @@ ACCURACY_BAR, SECONDS_BAR, BAND, EXPECTED_BAR = 0.97, 120.0, 0.03, 0.02
 
 
 def fastest_split_s(setting: SearchSetup, indices: tuple[int, ...]) -> float:
-    """T under every split that policy strict allows, the least of them."""
+    """Minimum of T over all splits that policy strict allows."""
     N, M = setting.space.N, setting.topology.M
     cuts = itertools.combinations(range(1, N), M - 1)
     return min(setting.lut.latency_s(indices, Placement((*inner, N))) for inner in cuts)
@@ -59,7 +59,7 @@ def one_seed(setting: SearchSetup, seed: int, threads: int) -> dict[str, Any]:
 
 
 def missed_by(found: dict[str, Any]) -> list[str]:
-    """Name the bars that a seed misses."""
+    """List the bars that a seed misses."""
     missed = []
     if found["test_accuracy"] < ACCURACY_BAR:
         missed.append(f"test accuracy {found['test_accuracy']:.2%}, expected >= {ACCURACY_BAR:.0%}")
@@ -68,7 +68,7 @@ def missed_by(found: dict[str, Any]) -> list[str]:
     if not -BAND <= found["error"] <= 0:
         missed.append(f"T is {found['error']:+.2%} of T_const, expected -3 % to 0")
     if found["latency_s"] > found["fastest_split_s"] * (1 + 1e-9):
-        missed.append("another split of the derived network is faster")
+        missed.append("another split of the derived model is faster")
     if abs(found["expected_error"]) > EXPECTED_BAR:
         missed.append(f"E[T] is {found['expected_error']:+.2%} of T_const, expected within 2 %")
     return [f"seed {found['seed']}: {line}" for line in missed]
@@ -85,7 +85,7 @@ def report(document: dict[str, Any]) -> None:
             f"{found['argmax_error']:>+8.1%}  {found['cuts']}"
         )
     accuracies = [found["test_accuracy"] for found in document["seeds"]]
-    print(f"(T, E[T], argmax relative to T_const)  accuracy: least {min(accuracies):.2%}, ", end="")
+    print(f"(T, E[T], argmax relative to T_const)  accuracy: minimum {min(accuracies):.2%}, ", end="")
     print(f"median {median(accuracies):.2%}")
 
 

@@ -1,15 +1,13 @@
-"""Imagenette's latency side, on any machine: targets, and split against cloud only by input encoding.
+"""Latency of models derived for Imagenette: T relative to its target, and split against cloud only.
 
     python benchmarks/imagenette.py --data-dir DIR           table, minutes
-    python benchmarks/imagenette.py --data-dir DIR --check   exit 1 naming each figure that falls short
+    python benchmarks/imagenette.py --data-dir DIR --check   exit with 1 if a bar is missed
 
-Space imagenette at 160 and at 224 pixels over network chain, devices SIMULATED. At each size networks are
-derived for the quarters of the feasible range, from nearly flat probabilities and 3 random ones: T must lie
-within 3 % below T_const, never over, under the best split.
-Then their best split stands beside cloud only for the raw input as float32, as uint8, and as a JPEG of the
-mean size that the folder's own photographs have at that many pixels; whichever way it goes is reported.
-
-No accuracy is claimed: that needs a GPU, or a budget that this script does not take.
+Space imagenette at 160 and at 224 pixels over topology chain, devices SIMULATED. At each size models are
+derived for the quarters of the feasible range, from nearly uniform probabilities and 3 random ones: T of the
+best split must be within 3 % below T_const, never above. The best split is also compared with cloud only, for
+the raw input as float32, as uint8, and as a JPEG of the mean size of the folder's photographs at that
+resolution. Accuracy is not evaluated; that needs a GPU.
 """
 
 import io
@@ -47,7 +45,7 @@ def space_at(size: int) -> SearchSpace:
 
 
 def jpeg_bytes(pictures: ImageFiles, size: int, count: int) -> float:
-    """Mean bytes of the first photographs as JPEG files of quality 80, scaled to so many pixels a side."""
+    """Mean size in bytes of the first photographs as JPEG files of quality 80, scaled to `size` pixels."""
     sizes = []
     for file in pictures.files[:count]:
         with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as image:
@@ -59,7 +57,7 @@ def jpeg_bytes(pictures: ImageFiles, size: int, count: int) -> float:
 
 
 def probabilities(lut: LatencyLUT) -> Iterator[tuple[str, Any]]:
-    """Nearly flat, as early in a search, then random."""
+    """Nearly uniform probabilities, as early in a search, then random ones."""
     near_NR = np.exp(np.random.default_rng(0).normal(0, 0.1, lut.mask_NR.shape)) * lut.mask_NR
     yield "near flat", near_NR / near_NR.sum(axis=1, keepdims=True)
     for seed in range(DRAWN):
@@ -68,7 +66,7 @@ def probabilities(lut: LatencyLUT) -> Iterator[tuple[str, Any]]:
 
 
 def derived_at(lut: LatencyLUT) -> Iterator[tuple[dict[str, Any], DerivedArchitecture]]:
-    """Derive for every target from every p."""
+    """Derive a model for every target from all probabilities."""
     for t_const_s in targets_in_range(lut, 3):
         target = resolve_target(lut, t_const_s)
         for name, p_NR in probabilities(lut):
@@ -81,7 +79,7 @@ def derived_at(lut: LatencyLUT) -> Iterator[tuple[dict[str, Any], DerivedArchite
 def against_cloud(
     space: SearchSpace, topology: Topology, estimators: Any, derived: DerivedArchitecture, jpeg: float
 ) -> dict[str, dict[str, float]]:
-    """T of the best split and of cloud only, seconds, by how the raw input is encoded."""
+    """Seconds of the best split and of cloud only, by encoding of the raw input."""
     found = {}
     sizes = {name: float(space.input_elements * size) for name, size in INPUT_BYTES.items()} | {"jpeg": jpeg}
     for encoding, size in sizes.items():
@@ -89,7 +87,7 @@ def against_cloud(
         lut = build_lut(space, own, estimators)
         cloud_s, sent = lut.cloud_only(derived.indices)
         split_s, placement = lut.best(derived.indices)
-        # A JPEG differs from bytes in what the links carry of the raw input alone, up to the first layer.
+        # A JPEG differs from uint8 only in the bytes of the raw input on the links.
         saved_s = sum(link.epsilon_s(sent) - link.epsilon_s(size) for link in topology.links)
         found[encoding] = {"bytes": size, "cloud_s": cloud_s - saved_s, "split_s": split_s}
         assert placement.cuts[0] > 0, "policy strict keeps a layer on the UE"
@@ -107,18 +105,18 @@ def one_size(size: int, workspace: Workspace, pictures: ImageFiles, count: int) 
     for row, derived in derived_at(lut):
         row["inputs"] = against_cloud(space, topology, estimators, derived, jpeg)
         rows.append(row)
-        words = "  ".join(
+        comparison = "  ".join(
             f"{name} {one['split_s'] * 1e3:.1f} / {one['cloud_s'] * 1e3:.1f}"
             for name, one in row["inputs"].items()
         )
         share = row["latency_s"] / row["t_const_s"]
         t_ms, t_const_ms = row["latency_s"] * 1e3, row["t_const_s"] * 1e3
-        print(f"{t_const_ms:>9.2f} {row['p']:<9} {t_ms:>9.2f} {share:>7.1%}   {words}", flush=True)
+        print(f"{t_const_ms:>9.2f} {row['p']:<9} {t_ms:>9.2f} {share:>7.1%}   {comparison}", flush=True)
     return {"size": size, "jpeg_bytes": jpeg, "rows": rows}
 
 
 def missed_by(sizes: list[dict[str, Any]]) -> list[str]:
-    """Name each T that is over its target, or more than 3 % below."""
+    """List each T that is above its target, or more than 3 % below."""
     return [
         f"{found['size']} pixels, {row['p']}: T is {row['latency_s'] / row['t_const_s']:.2%} of T_const, "
         "expected 97 to 100 %"
@@ -131,7 +129,9 @@ def missed_by(sizes: list[dict[str, Any]]) -> list[str]:
 def main() -> None:
     parser = benchmark_parser(__doc__)
     parser.add_argument("--data-dir", type=Path, required=True, help="Imagenette: folders, or Parquet files")
-    parser.add_argument("--photographs", type=int, default=300, help="whose JPEG sizes are averaged")
+    parser.add_argument(
+        "--photographs", type=int, default=300, help="number of photographs whose JPEG sizes are averaged"
+    )
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     test = imagenette(0, arguments.data_dir, 160, 0).test

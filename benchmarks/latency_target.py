@@ -1,14 +1,14 @@
-"""Whether every search meets its target: seeds x {chain, mesh} x {joint, fixed} x three targets on digits.
+"""T of searched models relative to T_const: seeds x {chain, mesh} x {joint, fixed} x three targets on digits.
 
     python benchmarks/latency_target.py                 60 searches, about 25 minutes on two cores
-    python benchmarks/latency_target.py --check         exit 1 naming each network that misses a bar
-    python benchmarks/latency_target.py --seeds 1 --jobs 1    a quick look
+    python benchmarks/latency_target.py --check         exit with 1 if a bar is missed
+    python benchmarks/latency_target.py --seeds 1 --jobs 1    a short run
 
 A row is one warm-up, shared by three targets at the quarters of the feasible range; stage two is off, since
-it does not change T. Bars: T of the derived network within 3 % below T_const and never over it, and no
-placement of its operations that the policy allows faster (joint: every cut and every way to give branches
-their children is tried, one by one; fixed: there is one). Beside them, without a bar: how far E[T] ended from
-T of the derived network, the entropy of the choices, and T of the argmax network. Devices are SIMULATED.
+it does not change T. Bars: T of the derived model is within 3 % below T_const and never above, and no other
+placement of its operations that the policy allows is faster (joint: all cuts and all assignments of branches
+to children are enumerated; fixed: there is one). Printed without a bar: the difference of E[T] from T of the
+derived model, the entropy of the choices, and T of the argmax model. Devices are SIMULATED.
 """
 
 import itertools
@@ -38,7 +38,7 @@ ROWS = tuple(itertools.product(("chain", "mesh"), ("joint", "fixed")))
 
 
 def placements(setting: SearchSetup) -> Iterator[Placement]:
-    """Every placement that policy strict allows, straight from its meaning."""
+    """Enumerate all placements that policy strict allows."""
     line, N, M = setting.lut.main_path, len(setting.lut.main_path_layers), len(setting.lut.main_path.devices)
     n, m = line.joint or (N, M)
     before = itertools.combinations(range(1, n), m - 1)
@@ -49,7 +49,7 @@ def placements(setting: SearchSetup) -> Iterator[Placement]:
 
 
 def fastest_s(setting: SearchSetup, candidates: Sequence[str]) -> float:
-    """T of these operations under the best of all placements there are."""
+    """Minimum of T of these operations over all placements."""
     names = [[candidate.name for candidate in choices] for choices in setting.space.choices]
     indices = tuple(own.index(name) for own, name in zip(names, candidates, strict=True))
     if setting.lut.main_path.fixed:
@@ -58,7 +58,7 @@ def fastest_s(setting: SearchSetup, candidates: Sequence[str]) -> float:
 
 
 def figures(row: dict[str, Any], run: RunResult, setup: SearchSetup) -> dict[str, Any]:
-    """What one search came to; shares of T_const."""
+    """Figures of one search, relative to T_const."""
     t_const_s, t_s = run.target.t_const_s, run.derived.latency_s
     return row | {
         "t_const_s": t_const_s,
@@ -74,7 +74,7 @@ def figures(row: dict[str, Any], run: RunResult, setup: SearchSetup) -> dict[str
 
 
 def missed_by(found: dict[str, Any]) -> list[str]:
-    """Name the bars that a search misses."""
+    """List the bars that a search misses."""
     missed = []
     if not -BAND <= found["error"] <= 0:
         missed.append(f"T is {found['error']:+.3%} of T_const, expected -3 % to 0")
@@ -86,8 +86,8 @@ def missed_by(found: dict[str, Any]) -> list[str]:
 
 def report(document: dict[str, Any]) -> None:
     print(f"space digits, SIMULATED devices, {document['seconds']:.0f} s on {document['jobs']} processes")
-    print(f"{'topology':<9} {'split':<6} {'met':>7} {'T: least':>9} {'most':>7} {'E[T] gap':>9} ", end="")
-    print(f"{'argmax: least':>13} {'most':>7} {'entropy':>8} {'accuracy':>9} {'proven':>7}")
+    print(f"{'topology':<9} {'split':<6} {'met':>7} {'T: min':>9} {'max':>7} {'E[T] gap':>9} ", end="")
+    print(f"{'argmax: min':>13} {'max':>7} {'entropy':>8} {'accuracy':>9} {'proven':>7}")
     for topology, split in ROWS:
         own = [f for f in document["searches"] if (f["topology"], f["split"]) == (topology, split)]
         errors, argmax = [f["error"] for f in own], [f["argmax_error"] for f in own]
@@ -98,11 +98,11 @@ def report(document: dict[str, Any]) -> None:
             f"{median(f['entropy'] for f in own):>8.2f} "
             f"{median(f['inherited_accuracy'] for f in own):>9.1%} {sum(f['proven_optimal'] for f in own):>7}"
         )
-    print("(T and argmax relative to T_const; E[T] relative to T of the derived network, medians)")
+    print("(T and argmax relative to T_const; E[T] relative to T of the derived model, medians)")
 
 
 def groups_of(workspace: Workspace, seeds: int) -> tuple[list[dict[str, Any]], list[SearchGroup]]:
-    """Set up a row each: what it is, and its searches."""
+    """Set up the rows and the searches of each."""
     rows, groups = [], []
     for topology, split in ROWS:
         setting = prepare_search(

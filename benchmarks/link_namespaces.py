@@ -1,7 +1,7 @@
 """Links of Table I between network namespaces: veth pairs shaped by `tc tbf` at both ends. Needs root.
 
-tbf counts 1514 bytes on the wire for 1448 of payload, and lets the first `burst` bytes pass free: rate x
-1514/1448 and burst 3200 give the payload the rate that is named.
+tbf counts 1514 bytes on the wire for 1448 of payload, and does not limit the first `burst` bytes: rate x
+1514/1448 and burst 3200 give the payload the nominal rate.
 """
 
 import os
@@ -9,26 +9,26 @@ import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-# Of what leaves each device; all else 200.
+# Rate of outgoing links by device; 200 for others.
 RATES_MBPS = {"ue": 25, "sbs": 50}
 _BURST, _WIRE, _PAYLOAD = "3200", 1514, 1448
 
 
-def sh(*words: str) -> None:
-    """Run a command; what it says is shown when it fails."""
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+def sh(*command: str) -> None:
+    """Run a command. Raises RuntimeError with its output if it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise RuntimeError(f"{' '.join(words)}: {done.stderr.strip()}")
+        raise RuntimeError(f"{' '.join(command)}: {done.stderr.strip()}")
 
 
 def namespace(device: str) -> str:
-    """Give the namespace of a device."""
+    """Name of the namespace of a device."""
     return f"jmsnas-{os.getpid()}-{device}"
 
 
 @contextmanager
 def namespaces(names: Sequence[str], links: Sequence[tuple[str, str]]) -> Iterator[dict[str, str]]:
-    """Make a namespace a device, a shaped link a pair, and an unshaped one from here to each.
+    """Make a namespace per device, a shaped link per pair, and an unshaped link from this host to each.
 
     Gives each device's address: others reach it over their own link, this process over the unshaped one.
     """
@@ -40,8 +40,8 @@ def namespaces(names: Sequence[str], links: Sequence[tuple[str, str]]) -> Iterat
         yield {name: f"10.79.0.{n + 1}" for n, name in enumerate(names)}
     finally:
         for n, name in enumerate(names):
-            for words in (("ip", "netns", "del", namespace(name)), ("ip", "link", "del", _here(n))):
-                subprocess.run(words, capture_output=True, check=False)
+            for command in (("ip", "netns", "del", namespace(name)), ("ip", "link", "del", _here(n))):
+                subprocess.run(command, capture_output=True, check=False)
 
 
 def _here(n: int) -> str:

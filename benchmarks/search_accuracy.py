@@ -1,20 +1,20 @@
-"""Accuracy of searched networks on Fashion-MNIST, beside argmax, random networks in the band, MobileNetV2.
+"""Accuracy of searched models on Fashion-MNIST, compared with argmax, random models in the band, MobileNetV2.
 
     python benchmarks/search_accuracy.py --data-dir DIR          3 seeds, chain and mesh: about 2 CPU hours
-    python benchmarks/search_accuracy.py --data-dir DIR --check  exit 1 naming each figure that falls short
-    ... --work FOLDER                                            keep rows there, and go on from them
+    python benchmarks/search_accuracy.py --data-dir DIR --check  exit with 1 if a bar is missed
+    ... --work FOLDER                                            keep rows there, to continue from them
 
-A row is a topology, a seed and a T_const (the quarters of the feasible range), after one warm-up a topology
-and seed. Every network of a row - searched, argmax of the same search, 5 random ones whose T lies in the same
-band, MobileNetV2 at the greatest width multiplier that meets T_const - then begins anew and is trained alike:
-the same images, epochs, batches, optimiser. The budget is what `--images` and `--epochs` say; it is small, so
-accuracies are those of short trainings, to compare with each other only. Images are neither moved nor
-mirrored: in so few steps that costs 4 to 5 points. Devices are SIMULATED.
+A row is a topology, a seed and a T_const (the quarters of the feasible range), after one warm-up per topology
+and seed. All models of a row - searched, argmax of the same search, 5 random ones with T in the same band,
+and MobileNetV2 at the largest width multiplier that meets T_const - are initialised again and trained in the
+same way: same images, epochs, batches and optimiser. The budget (`--images`, `--epochs`) is small, so that
+accuracies can be compared with each other only. Images are not augmented: in so few steps augmentation costs
+4 to 5 points. Devices are SIMULATED.
 
-MobileNetV2 has no branches: beside a mesh it is split over network chain, at the mesh's T_const.
+MobileNetV2 has no branches: for a mesh it is split over topology chain, at the mesh's T_const.
 
-Shown where it holds: accuracy, mean over seeds, rises with the target; the mean searched network is above the
-mean random one of its band.
+Bars: mean accuracy over seeds rises with the target; the mean of the searched models is above the mean of the
+random models in the same band.
 """
 
 import copy
@@ -56,21 +56,26 @@ CPU = torch.device("cpu")
 
 
 def cut(splits: DatasetSplits, images: int) -> DatasetSplits:
-    """The first `images` of the training images, a quarter of them for the architecture; all test images."""
+    """Use the first `images` training images, a quarter of them for the architecture, and all test images."""
     train = splits.train.subset(torch.arange(images - images // 4))
     arch = splits.arch.subset(torch.arange(images // 4))
     both = splits.train.subset(torch.arange(images))
-    return replace(splits, train=still(train), arch=still(arch), train_and_arch=still(both))
+    return replace(
+        splits,
+        train=without_augmentation(train),
+        arch=without_augmentation(arch),
+        train_and_arch=without_augmentation(both),
+    )
 
 
-def still(images: ImageSet) -> ImageSet:
-    """The images without augmentation."""
+def without_augmentation(images: ImageSet) -> ImageSet:
+    """Images without augmentation."""
     assert isinstance(images, InMemoryImages)
     return replace(images, shift=0, flip=False)
 
 
 def trained(model: nn.Module, splits: DatasetSplits, config: SearchConfig) -> float:
-    """Test accuracy of a network after the training that all of them get."""
+    """Train a model with the common budget, and return its test accuracy."""
     model = model.to(memory_format=torch.channels_last)
     stage = StageTwo(config, model, splits.train_and_arch, CPU)
     for _ in range(config.final_epochs):
@@ -78,14 +83,14 @@ def trained(model: nn.Module, splits: DatasetSplits, config: SearchConfig) -> fl
     return accuracy(model, splits.test, CPU)
 
 
-def begun(space: SearchSpace, derived: DerivedArchitecture, seed: int) -> nn.Module:
-    """The derived network with weights of its own."""
+def new_model(space: SearchSpace, derived: DerivedArchitecture, seed: int) -> nn.Module:
+    """Derived model with newly initialised weights."""
     torch.manual_seed(seed)
     return extract_subnet(Supernet(space), derived)
 
 
 def shared_warm_up(setting: SearchSetup, splits: DatasetSplits, config: SearchConfig) -> StateDict:
-    """The state after the warm-up, which all targets of a topology and seed begin with."""
+    """State after the warm-up, shared by all targets of a topology and seed."""
     kept: list[bytes] = []
     hooks = Callbacks(save=lambda state: kept.append(serialize_state(state)))
     train_shared_epochs(config, setting.space, setting.lut, splits, config.warmup_epochs, hooks)
@@ -101,15 +106,15 @@ def one_row(
     t_const_s: float,
     warm: Callable[[], StateDict],
 ) -> Row:
-    """Search for a target, and train all that it is compared with."""
+    """Search for a target, and train the found model and all models that it is compared with."""
     seed, space = config.seed, setting.space
     only_search = replace(config, t_const_s=t_const_s, final_epochs=0)
     result = search(only_search, space, setting.lut, splits, Callbacks(saved=copy.deepcopy(warm())))
 
     def figures(derived: DerivedArchitecture) -> Row:
-        right = trained(begun(space, derived, seed), splits, config)
+        test_accuracy = trained(new_model(space, derived, seed), splits, config)
         names = [space.choices[n][i].name for n, i in enumerate(derived.indices)]
-        return {"latency_s": derived.latency_s, "accuracy": right, "candidates": names}
+        return {"latency_s": derived.latency_s, "accuracy": test_accuracy, "candidates": names}
 
     row: Row = {
         "seed": seed,
@@ -129,7 +134,7 @@ def one_row(
 
 
 def kept(folder: Path | None, name: str, budget: Row, measure: Callable[[], Row]) -> Row:
-    """The row that lies in the folder for this budget; else it is measured, and kept there."""
+    """Row saved in the folder for this budget; otherwise measure and save it."""
     path = folder / f"{name}.json" if folder else None
     if path and path.exists():
         document = json.loads(path.read_bytes())
@@ -144,20 +149,20 @@ def kept(folder: Path | None, name: str, budget: Row, measure: Callable[[], Row]
 
 def show(row: Row) -> None:
     t_const_s, searched, argmax = row["t_const_s"], row["searched"], row["argmax"]
-    right = [one["accuracy"] for one in row["random"]]
+    accuracies = [one["accuracy"] for one in row["random"]]
     small = row["mobilenet_v2"]
-    mobile = f"{small['accuracy']:.2%} (x{small['width']:.2f})" if small else "none so fast"
+    mobile = f"{small['accuracy']:.2%} (x{small['width']:.2f})" if small else "none meets it"
     print(
         f"{row['topology']:<6} {row['seed']:>4} {t_const_s * 1e3:>8.3f} {searched['accuracy']:>9.2%} "
         f"{searched['latency_s'] / t_const_s - 1:>+7.1%} {argmax['accuracy']:>8.2%} "
-        f"{argmax['latency_s'] / t_const_s - 1:>+7.1%} {mean(right):>8.2%} "
-        f"{min(right):>7.2%} {max(right):>7.2%}  {mobile}",
+        f"{argmax['latency_s'] / t_const_s - 1:>+7.1%} {mean(accuracies):>8.2%} "
+        f"{min(accuracies):>7.2%} {max(accuracies):>7.2%}  {mobile}",
         flush=True,
     )
 
 
 def missed_by(rows: list[Row]) -> list[str]:
-    """Name what does not hold: accuracy that rises with the target, searched above random in each band."""
+    """List the bars that are missed: accuracy rises with the target, searched above random in each band."""
     missed = []
     for topology in dict.fromkeys(row["topology"] for row in rows):
         levels: dict[int, list[Row]] = {}
@@ -181,11 +186,11 @@ def main() -> None:
     parser.add_argument("--topologies", nargs="+", default=["chain", "mesh"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--levels", type=int, default=3)
-    parser.add_argument("--images", type=int, default=20_000, help="of the training images")
-    parser.add_argument("--epochs", type=int, default=2, help="of the training that every network gets")
+    parser.add_argument("--images", type=int, default=20_000, help="number of training images")
+    parser.add_argument("--epochs", type=int, default=2, help="epochs of training of each model")
     parser.add_argument("--warmup", type=int, default=3)
     parser.add_argument("--search", type=int, default=5)
-    parser.add_argument("--work", type=Path, help="folder that keeps the rows: a later call goes on")
+    parser.add_argument("--work", type=Path, help="folder of saved rows, to continue from")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     config = SearchConfig(
@@ -202,7 +207,7 @@ def main() -> None:
     )
     print(
         f"{'':<6} {'seed':>4} {'T_const':>8} {'searched':>9} {'T':>7} {'argmax':>8} {'T':>7} "
-        f"{'random':>8} {'least':>7} {'most':>7}  MobileNetV2"
+        f"{'random':>8} {'min':>7} {'max':>7}  MobileNetV2"
     )
     with tempfile.TemporaryDirectory() as temporary:
         place, data = Workspace(Path(temporary)), DatasetOptions(arguments.data_dir)

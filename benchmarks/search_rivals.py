@@ -1,4 +1,4 @@
-"""Networks that a searched one is compared with: random ones of the same band, MobileNetV2 cut to it."""
+"""Baselines of searched models: random models in the same latency band, and scaled MobileNetV2."""
 
 from dataclasses import replace
 
@@ -20,7 +20,7 @@ RANDOM, BAND = 5, 0.03
 
 
 def random_networks(setting: SearchSetup, target: LatencyTarget, seed: int) -> list[DerivedArchitecture]:
-    """Networks in the band: the likeliest under probabilities that are drawn at random themselves."""
+    """Models in the band of the target, each the most likely under randomly drawn probabilities."""
     draw = np.random.default_rng(derive_seed(seed, f"random networks at {target.t_const_s}"))
     found: list[DerivedArchitecture] = []
     while len(found) < RANDOM:
@@ -33,7 +33,7 @@ def random_networks(setting: SearchSetup, target: LatencyTarget, seed: int) -> l
 
 
 def scaled_mobilenet(setting: SearchSetup, t_const_s: float) -> tuple[float, float, nn.Module] | None:
-    """MobileNetV2 at the greatest width whose best split over the chain meets T_const: width, T, module."""
+    """MobileNetV2 at the largest width whose best split meets T_const: (width, T, module), or None."""
     space, best = setting.space, None
     for width in np.arange(0.05, 2.0, 0.05).tolist():
         try:

@@ -1,18 +1,18 @@
-"""What a step of the search costs, against a plain training step of the very operations that are active.
+"""Time and memory of search steps, relative to a training step of the active operations alone.
 
     python benchmarks/search_step.py                    table, in about two minutes
-    python benchmarks/search_step.py --check            exit 1 naming each figure that falls short
+    python benchmarks/search_step.py --check            exit with 1 if a bar is missed
 
 Space: 32x32 input, stem 32 stride 2, 12 layers of widths 16, 32, 64, 96, 13 candidates, head 1280; batch 64,
-one thread, channels last, on a made-up chain of roofline devices (latencies do not enter the cost). In a
-round the paths are drawn, the active ones are copied into a network of their own (the floor), and floor,
-weight step, floor, architecture step, floor follow each other in one process; a ratio is to the geometric
-mean of the floors on both sides. CPU seconds, medians over rounds with their 95 % interval.
+one thread, channels last, on a synthetic chain of roofline devices (latencies do not affect the cost). In a
+round the paths are sampled, the active ones are copied into a separate model (the baseline), and baseline,
+weight step, baseline, architecture step, baseline run in this order in one process; a ratio is to the
+geometric mean of the baselines before and after. CPU seconds, medians over rounds with their 95 % interval.
 
-Memory is what a step allocates at its peak, by torch's profiler, for one pair of paths that both spaces
-have: with R = 13 candidates, and with the 7 of them that have a shortcut or are Identity.
+Memory is the peak allocation of a step, by torch's profiler, for one pair of paths that both spaces have:
+with R = 13 candidates, and with the 7 of them that have a shortcut or are Identity.
 
-E[T] and derivation: see step_derivation.py; `--part derivation` measures these alone.
+E[T] and derivation: see step_derivation.py; `--part derivation` measures only these.
 """
 
 import copy
@@ -48,7 +48,7 @@ BATCH, CPU = 64, torch.device("cpu")
 
 
 def space_of(shortcut_only: bool) -> SearchSpace:
-    """The space, with 13 candidates, or with the 7 that have a shortcut or are Identity."""
+    """Search space with 13 candidates, or with the 7 that have a shortcut or are Identity."""
     kept = [f"mb_k{k}_e{e}_skip" for k in (3, 5, 7) for e in (3, 6)] + ["identity"]
     widths = ((16, 1), (32, 2), (64, 2), (96, 2))
     stages: list[dict[str, Any]] = []
@@ -84,15 +84,17 @@ def sgd(module: nn.Module) -> torch.optim.Optimizer:
     return torch.optim.SGD(module.parameters(), 0.01, 0.9, weight_decay=1e-3, nesterov=True)
 
 
-def floor_step(arch: ArchitectureStep, path: tuple[int, ...], x: Tensor, labels: Tensor) -> Callable[[], Any]:
-    """A plain training step of the active operations, in a network of their own; it has run once."""
+def baseline_step(
+    arch: ArchitectureStep, path: tuple[int, ...], x: Tensor, labels: Tensor
+) -> Callable[[], Any]:
+    """Training step of the active operations in a separate model, after one warm-up run."""
     space = arch.supernet.space
     chosen = Architecture(tuple(space.choices[n][i] for n, i in enumerate(path)))
     plain = copy.deepcopy(arch.supernet.derived(chosen))
     optimizer = sgd(plain)
 
     def step() -> None:
-        weight_step(plain, (x,), labels, optimizer, "floor")
+        weight_step(plain, (x,), labels, optimizer, "baseline")
 
     step()
     return step
@@ -110,31 +112,31 @@ def a_batch(seed: int) -> tuple[Tensor, Tensor]:
 
 
 def time_steps(rounds: int, seed: int) -> dict[str, list[float]]:
-    """Ratios to the floor of a weight step, an architecture step and both; the floor's seconds."""
+    """Ratios of a weight step, an architecture step and both to the baseline; seconds of the baseline."""
     arch = architecture_step(space_of(shortcut_only=False), seed)
     optimizer, (x, labels) = sgd(arch.supernet), a_batch(seed)
-    found: dict[str, list[float]] = {"weight": [], "architecture": [], "both": [], "floor_s": []}
+    found: dict[str, list[float]] = {"weight": [], "architecture": [], "both": [], "baseline_s": []}
     for number in range(-2, rounds):
         state = arch.generator.get_state()
         active = sample_two_paths(arch.probabilities(), arch.mask_NR, arch.generator).active
         arch.generator.set_state(state)  # the step will draw the same
-        floor = floor_step(arch, active, x, labels)
+        baseline = baseline_step(arch, active, x, labels)
         weight_step(arch.supernet, (x, active), labels, optimizer, "warm")
-        first = cpu_s(floor)
+        first = cpu_s(baseline)
         weight = cpu_s(lambda: weight_step(arch.supernet, (x, active), labels, optimizer, "here"))  # noqa: B023
-        second = cpu_s(floor)
+        second = cpu_s(baseline)
         architecture = cpu_s(lambda: arch.step(x, labels))
-        third = cpu_s(floor)
+        third = cpu_s(baseline)
         if number >= 0:
             found["weight"].append(weight / math.sqrt(first * second))
             found["architecture"].append(architecture / math.sqrt(second * third))
             found["both"].append((weight + architecture) / ((first * second * third) ** (1 / 3)))
-            found["floor_s"].append(second)
+            found["baseline_s"].append(second)
     return found
 
 
 def peak_bytes(step: Callable[[], Any]) -> int:
-    """What a step has allocated at its peak, beyond what was there before."""
+    """Peak allocation of a step, in bytes, without earlier allocations."""
     step()
     with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
         step()
@@ -148,7 +150,7 @@ def peak_bytes(step: Callable[[], Any]) -> int:
 
 
 def peaks(shortcut_only: bool, seed: int) -> dict[str, int]:
-    """Peak of a weight and of an architecture step on the widest kernels at the largest expansion."""
+    """Peak bytes of a weight and of an architecture step with the largest kernels and expansion."""
     space = space_of(shortcut_only)
     arch = architecture_step(space, seed)
 
@@ -166,19 +168,19 @@ def peaks(shortcut_only: bool, seed: int) -> dict[str, int]:
 
 
 def training_steps(rounds: int, seed: int, document: dict[str, Any]) -> list[str]:
-    """Time the steps and take their peaks; print them, and give the bars that are missed."""
+    """Measure time and peak memory of the steps, print them, and return the bars that are missed."""
     ratios = time_steps(rounds, seed)
     bars = {"weight": WEIGHT_BAR, "architecture": ARCH_BAR, "both": BOTH_BAR}
     document["rounds"], missed = rounds, list[str]()
-    floor_s = sorted(ratios["floor_s"])[len(ratios["floor_s"]) // 2]
-    print(f"floor: {floor_s * 1e3:.0f} ms (median), batch {BATCH}, one thread, {rounds} rounds")
-    print(f"{'step':<14} {'of the floor':>12} {'95 % interval':>16} {'bar':>6}")
+    baseline_s = sorted(ratios["baseline_s"])[len(ratios["baseline_s"]) // 2]
+    print(f"baseline: {baseline_s * 1e3:.0f} ms (median), batch {BATCH}, one thread, {rounds} rounds")
+    print(f"{'step':<14} {'to baseline':>12} {'95 % interval':>16} {'bar':>6}")
     for name, bar in bars.items():
         middle, low, high = median_interval(ratios[name])
         document[name] = {"ratio": middle, "low": low, "high": high, "bar": bar}
         print(f"{name:<14} {middle:>12.3f} {f'{low:.3f} .. {high:.3f}':>16} {bar:>6.2f}")
         if low > bar:
-            missed.append(f"{name} step: {low:.3f} (lower end) of the floor, expected <= {bar}")
+            missed.append(f"{name} step: {low:.3f} (lower end) of the baseline, expected <= {bar}")
     of_13, of_7 = peaks(False, seed), peaks(True, seed)
     document["peak_bytes"] = {"R=13": of_13, "R=7": of_7}
     for label, peak in (("R = 13", of_13), ("R = 7", of_7)):
@@ -189,10 +191,10 @@ def training_steps(rounds: int, seed: int, document: dict[str, Any]) -> list[str
         )
         if share > MEMORY_BAR:
             missed.append(f"memory at {label}: {share:.3f} of the weight step's, expected <= {MEMORY_BAR}")
-    apart = abs(of_13["architecture"] / of_7["architecture"] - 1)
-    print(f"architecture step's peak, R = 13 against R = 7: {apart:.2%} apart, bar {FLAT_BAR:.0%}")
-    if apart > FLAT_BAR:
-        missed.append(f"memory grows with R: {apart:.2%} from R = 7 to 13, expected <= {FLAT_BAR:.0%}")
+    growth = abs(of_13["architecture"] / of_7["architecture"] - 1)
+    print(f"architecture step's peak, R = 13 against R = 7: {growth:.2%} difference, bar {FLAT_BAR:.0%}")
+    if growth > FLAT_BAR:
+        missed.append(f"memory grows with R: {growth:.2%} from R = 7 to 13, expected <= {FLAT_BAR:.0%}")
     return missed
 
 

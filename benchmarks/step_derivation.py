@@ -1,11 +1,11 @@
-"""What E[T] with its gradient and deriving a network cost: the part of search_step.py without images.
+"""Time of E[T] with its gradient, and of deriving a model: the part of search_step.py without images.
 
-Space `imagenet`: 21 layers with up to 13 candidates, beside stem, first block and head (on a mesh 27);
-networks `chain` and `mesh` on SIMULATED devices, and a mesh whose three children are a jetson, a laptop and a
-jetson's CPU. A network is derived within 3 % below T_const, at six parts of the feasible range, for six kinds
-of p: flat, nearly flat, random, peaked, and as a search leaves it after 300 and 2000 steps of Adam with the
-penalty's exact gradient and a made-up one of cross-entropy (a constant a candidate, and noise). CPU time, the
-median of three where it is below 0.2 s; the worst is judged.
+Space `imagenet`: 21 layers with up to 13 candidates, and stem, first block and head (27 on a mesh);
+topologies `chain` and `mesh` of SIMULATED devices, and a mesh whose three children are a jetson, a laptop and
+a jetson's CPU. A model is derived within 3 % below T_const, at six points of the feasible range, for six
+kinds of p: uniform, nearly uniform, random, peaked, and as after 300 and 2000 steps of Adam with the exact
+gradient of the penalty and a synthetic gradient of the cross-entropy (a constant per candidate, and noise).
+CPU time, median of three below 0.2 s; the bar is for the worst.
 """
 
 import time
@@ -33,7 +33,7 @@ _CALLS, _REPEATS = 100, 15
 
 
 class Roofline:
-    """U(.) of a simulated device."""
+    """Latency predictor of a simulated device."""
 
     def __init__(self, name: str) -> None:
         self.device = load_simulated_device(name)
@@ -44,7 +44,7 @@ class Roofline:
 
 
 def latencies() -> dict[str, LatencyLUT]:
-    """The array of each setting."""
+    """Latency arrays of each topology."""
     mesh = load_topology("mesh")
     tables = {"mbs1": "jetson", "mbs2": "laptop", "mbs3": "jetson-cpu"}
     devices = tuple(replace(d, table=tables.get(d.name, d.table)) for d in mesh.devices)
@@ -62,7 +62,7 @@ def latencies() -> dict[str, LatencyLUT]:
 
 
 def softmax(alpha_NR: NDArray[np.float64], mask_NR: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Give p of the candidates there are."""
+    """Probabilities of the existing candidates."""
     p_NR = np.where(mask_NR, np.exp(alpha_NR - alpha_NR.max(axis=1, keepdims=True)), 0)
     return p_NR / p_NR.sum(axis=1, keepdims=True)
 
@@ -70,7 +70,7 @@ def softmax(alpha_NR: NDArray[np.float64], mask_NR: NDArray[np.bool_]) -> NDArra
 def searched(
     lut: LatencyLUT, t_const_s: float, random: np.random.Generator, steps: int
 ) -> NDArray[np.float64]:
-    """P after so many steps of Adam (betas 0 and 0.999, rate 0.01)."""
+    """Probabilities after `steps` steps of Adam (betas 0 and 0.999, learning rate 0.01)."""
     liked_NR = random.normal(0, 0.05, lut.mask_NR.shape)
     alpha_NR, second_NR = np.zeros(lut.mask_NR.shape), np.zeros(lut.mask_NR.shape)
     for step in range(1, steps + 1):
@@ -84,7 +84,7 @@ def searched(
 
 
 def kinds(lut: LatencyLUT, t_const_s: float, seed: int) -> dict[str, NDArray[np.float64]]:
-    """Every kind of p."""
+    """Probabilities of every kind."""
     random, flat_NR = np.random.default_rng(seed), np.zeros(lut.mask_NR.shape)
     found = {"flat": softmax(flat_NR, lut.mask_NR)}
     for name, concentration in (("nearly flat", 100.0), ("random", 1.0), ("peaked", 0.1)):
@@ -96,10 +96,10 @@ def kinds(lut: LatencyLUT, t_const_s: float, seed: int) -> dict[str, NDArray[np.
 
 
 def cpu_s(call: Callable[[], Any]) -> tuple[float, Any]:
-    """CPU seconds of a call, and what it gave."""
+    """CPU seconds and result of a call."""
     began = time.process_time_ns()
-    given = call()
-    return (time.process_time_ns() - began) * 1e-9, given
+    result = call()
+    return (time.process_time_ns() - began) * 1e-9, result
 
 
 def expected_s(lut: LatencyLUT, seed: int) -> float:
@@ -117,7 +117,7 @@ def expected_s(lut: LatencyLUT, seed: int) -> float:
 
 @dataclass(frozen=True, slots=True)
 class Derivation:
-    """One derivation: CPU seconds, and how far from the proof (nats; None: nothing was found)."""
+    """One derivation: CPU seconds, and its optimality gap in nats (None if nothing was found)."""
 
     p: str
     part: float
@@ -127,7 +127,7 @@ class Derivation:
 
 
 def derivations(lut: LatencyLUT, seed: int) -> Iterator[Derivation]:
-    """Derive for every kind of p at every part of the range."""
+    """Derive a model for every kind of p at every point of the range."""
     least_s, most_s = (resolve_target(lut, None).fastest_s, resolve_target(lut, None).slowest_s)
     for part in PARTS:
         t_s = least_s + part * (most_s - least_s)
@@ -148,7 +148,7 @@ def derivations(lut: LatencyLUT, seed: int) -> Iterator[Derivation]:
 
 
 def report(seed: int) -> tuple[dict[str, Any], list[str]]:
-    """Print both tables; give the figures, and the bars that are missed."""
+    """Print both tables, and return the figures and the bars that are missed."""
     document: dict[str, Any] = {"expected": {}, "derivation": {}}
     missed, luts = [], latencies()
     print(f"\n{'E[T] and gradient':<24} {'ms':>8} {'bar':>6}")
