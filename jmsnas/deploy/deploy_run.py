@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -136,7 +136,7 @@ def _check_options(run: TrainedRun, options: DeployOptions) -> None:
 def _write(folder: Path, document: dict[str, Any], requests: Sequence[Sequence[HopTiming]]) -> None:
     """Write the document with the timeline of the request of median T, and a trace of the last requests."""
     by_latency = sorted(requests, key=end_s)
-    document["timeline"] = [timing._asdict() for timing in by_latency[len(by_latency) // 2]]
+    document["timeline"] = [asdict(timing) for timing in by_latency[len(by_latency) // 2]]
     write_json(folder / DEPLOYMENT_FILE, document)
     write_atomic(folder / TRACE_FILE, perfetto_tar(requests[-20:]))
 

@@ -27,12 +27,12 @@ def perfetto_tar(requests: Sequence[Sequence[HopTiming]]) -> bytes:
     events: dict[str, list[dict[str, Any]]] = {}
     origin_us = 0.0
     for number, timings in enumerate(requests):
-        for source, device, sent_s, received_s, begun_s, ended_s in timings:
-            own = events.setdefault(device, [_process_name(device)])
-            if source:
-                own += _begin_end(f"receive from {source}", number, origin_us, sent_s, received_s)
-            own += _begin_end("wait", number, origin_us, received_s, begun_s)
-            own += _begin_end("compute", number, origin_us, begun_s, ended_s)
+        for hop in timings:
+            own = events.setdefault(hop.device, [_process_name(hop.device)])
+            if hop.source:
+                own += _begin_end(f"receive from {hop.source}", number, origin_us, hop.sent_s, hop.received_s)
+            own += _begin_end("wait", number, origin_us, hop.received_s, hop.begun_s)
+            own += _begin_end("compute", number, origin_us, hop.begun_s, hop.ended_s)
         origin_us += 1e6 * end_s(timings) + 100
     contents: dict[str, Any] = {"perfetto_manifest.json": _manifest(list(events))}
     for device, (head, *others) in events.items():

@@ -1,4 +1,4 @@
-"""How good U(.) is, as pictures: predicted against measured, and errors by layer geometry."""
+"""Plots of the accuracy of U(.): predicted reference measured latency, and errors by layer geometry."""
 
 import re
 import textwrap
@@ -19,61 +19,61 @@ from jmsnas.report.plot_style import (
     title,
 )
 
-# A block's geometry in its text; what follows (a width in the middle, a variant) is not of the layer. Stems
-# and heads are told by name: they are like no other block.
+# The layer geometry in a block's text; a width in the middle or a variant may follow it. Stems and heads keep
+# their names, as no other block has their geometry.
 _GEOMETRY = re.compile(r"(?:(?!stem|head|conv|classifier)\S+ )?(.*?\d+->\d+ \d+x\d+(?: /\d+)?)")
-# More cannot be read on one page.
+# More geometries are not legible on one page.
 _MOST_GEOMETRIES = 40
-# Errors beyond, in percent, are drawn at the edge with their size.
+# Larger errors, in percent, are drawn at the edge with their value.
 _WIDEST = 100.0
-# Points of so many rows would hide one another.
+# More points are drawn smaller and more transparent.
 _MANY_ROWS = 500
 _ROW, _MARGIN = 0.2, 1.5
 _HEADING = 72
-# What is on the axis beside predictions.
+# Label of the axis reference which predictions are drawn, by origin.
 AGAINST = {"simulated": "roofline, ms (SIMULATED)", "published": "published, ms", "imported": "imported, ms"}
 
 
-def draw_predicted(name: str, found: Evaluation, origin: str) -> Figure:
-    """Draw predicted against measured seconds of rows whose layer geometry was held out, with 90 % intervals.
+def draw_predicted(name: str, evaluation: Evaluation, origin: str) -> Figure:
+    """Draw predicted reference measured latency of rows with held-out layer geometries, with 90 % intervals.
 
     Parameters
     ----------
     name
-        Whose U(.) it is.
+        Name of the estimator.
     origin
-        What it is judged by (`jmsnas.origin`): the picture says so where that was not measured here.
+        Origin of its rows (`jmsnas.origin`); the plot states it unless they were measured here.
     """
     figure = new_figure(6.4, 6.6)
     axes = figure.subplots()
-    scores = f"MAPE {percent(found.model.mape)}, {100 * found.model.within_10:.0f} % within 10 %"
-    held = f"90 % interval held {100 * found.coverage:.0f} %"
+    scores = f"MAPE {percent(evaluation.model.mape)}, {100 * evaluation.model.within_10:.0f} % within 10 %"
+    coverage = f"90 % interval covers {100 * evaluation.coverage:.0f} %"
     title(
         axes,
-        f"{_heading(name)}\nunseen geometries: {scores}, {held}",
+        f"{_heading(name)}\nunseen geometries: {scores}, {coverage}",
         origin == "simulated",
         origin == "published",
     )
     colour = ORIGIN_COLOURS[origin]
-    numbers = np.array([[p.measured_s, p.predicted_s, p.low_s, p.high_s] for p in found.pairs]) * 1e3
+    numbers = np.array([[p.measured_s, p.predicted_s, p.low_s, p.high_s] for p in evaluation.pairs]) * 1e3
     measured, predicted, low, high = numbers.T
-    thin = 0.25 if len(found.pairs) <= _MANY_ROWS else 0.06
+    thin = 0.25 if len(evaluation.pairs) <= _MANY_ROWS else 0.06
     axes.vlines(measured, low, high, color=colour, alpha=thin, linewidth=0.8, label="90 % interval")
-    scatter(axes, found, colour)
+    scatter(axes, evaluation, colour)
     axes.set_xlabel(AGAINST.get(origin, "measured, ms"))
     axes.set_ylabel("predicted, ms")
     return figure
 
 
-def scatter(axes: Axes, found: Evaluation, colour: str) -> None:
-    """Draw predicted against measured milliseconds on logarithmic axes, over a band of 10 % either way."""
-    measured = np.array([pair.measured_s for pair in found.pairs]) * 1e3
-    predicted = np.array([pair.predicted_s for pair in found.pairs]) * 1e3
+def scatter(axes: Axes, evaluation: Evaluation, colour: str) -> None:
+    """Draw predicted reference measured milliseconds on logarithmic axes, with a band of +-10 %."""
+    measured = np.array([pair.measured_s for pair in evaluation.pairs]) * 1e3
+    predicted = np.array([pair.predicted_s for pair in evaluation.pairs]) * 1e3
     low, high = 0.8 * min(measured.min(), predicted.min()), 1.25 * max(measured.max(), predicted.max())
     line = np.array([low, high])
     axes.fill_between(line, 0.9 * line, 1.1 * line, color=GREY, alpha=0.35, linewidth=0, label="within 10 %")
     axes.plot(line, line, color=BLACK, linewidth=0.8)
-    size = 4 if len(found.pairs) <= _MANY_ROWS else 2
+    size = 4 if len(evaluation.pairs) <= _MANY_ROWS else 2
     axes.plot(measured, predicted, "o", color=colour, markersize=size, alpha=0.7, markeredgewidth=0)
     axes.set(xscale="log", yscale="log", xlim=(low, high), ylim=(low, high), aspect="equal")
     ticks = _ticks(low, high)
@@ -85,22 +85,22 @@ def scatter(axes: Axes, found: Evaluation, colour: str) -> None:
 
 
 def _ticks(low: float, high: float) -> list[float]:
-    """Round numbers between two ends of a logarithmic axis: more to a decade where it is short."""
-    found: list[float] = []
+    """Choose round ticks of a logarithmic axis: more for each decade on a short axis."""
+    ticks: list[float] = []
     for mantissas in ((1, 10), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7)):
-        found = [m * 10.0**e for e in range(-6, 7) for m in mantissas if low <= m * 10.0**e <= high]
-        if len(found) >= 3:
+        ticks = [m * 10.0**e for e in range(-6, 7) for m in mantissas if low <= m * 10.0**e <= high]
+        if len(ticks) >= 3:
             break
-    return sorted(set(found))
+    return sorted(set(ticks))
 
 
-def draw_geometries(name: str, found: Evaluation, origin: str) -> Figure:
-    """Draw the error of every row, predicted / measured - 1, in a line for its layer geometry, worst first.
+def draw_geometries(name: str, evaluation: Evaluation, origin: str) -> Figure:
+    """Draw the error predicted / measured - 1 of every row, one line for each layer geometry, worst first.
 
     Of more than 40 geometries the 40 with the largest mean error are drawn. Parameters as `draw_predicted`.
     """
     by_geometry: dict[str, list[float]] = {}
-    for pair in found.pairs:
+    for pair in evaluation.pairs:
         by_geometry.setdefault(_geometry(pair), []).append(100 * (pair.predicted_s / pair.measured_s - 1))
     worst = sorted(by_geometry, key=lambda each: -_mean(by_geometry[each]))[:_MOST_GEOMETRIES]
     figure = new_figure(8, _MARGIN + _ROW * len(worst))
@@ -113,14 +113,14 @@ def draw_geometries(name: str, found: Evaluation, origin: str) -> Figure:
     labels = [f"{plain(each, 40)}   {_mean(by_geometry[each]):.1f} %" for each in worst]
     axes.set_yticks(range(len(worst)), labels, fontsize=7)
     axes.set(xlim=(-edge, edge), ylim=(len(worst) - 0.4, -0.6))
-    against = {"simulated": "roofline (SIMULATED)"}.get(origin, origin)
-    axes.set_xlabel(f"error, %: predicted over {against}, less 1; beside each geometry its mean size")
+    reference = {"simulated": "roofline (SIMULATED)"}.get(origin, origin)
+    axes.set_xlabel(f"error, %: predicted / {reference} - 1; next to each geometry its mean absolute error")
     axes.grid(axis="x", alpha=0.25)
     axes.legend(fontsize=8, loc="lower right")
     count = (
         f"all {len(worst)}" if len(worst) == len(by_geometry) else f"worst {len(worst)} of {len(by_geometry)}"
     )
-    heading = f"{_heading(name)}\n{count} geometries, each while it was unseen"
+    heading = f"{_heading(name)}\n{count} geometries, each held out"
     title(axes, heading, origin == "simulated", origin == "published")
     return figure
 

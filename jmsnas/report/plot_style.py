@@ -1,4 +1,4 @@
-"""What all pictures of a report share: colours that colour-blind people can tell apart, text that is safe.
+"""Shared style of plots: a colour-blind safe palette, safe text, number formats, PNG output.
 
 Colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/). Figures are made through
 matplotlib's objects, never through pyplot, so drawing leaves nothing behind.
@@ -25,35 +25,35 @@ ORIGIN_COLOURS = {
     "published": PUBLISHED_COLOUR,
     "simulated": SIMULATED_COLOUR,
 }
-# What a device's share is filled with where nobody measured it here.
+# Hatches of terms on devices that were not measured here.
 ORIGIN_HATCHES = {"simulated": "///", "published": "..."}
 DEVICE_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, YELLOW)
 LINK_COLOURS = ("#6E6E6E", "#A0A0A0", "#CACACA", "#868686")
 
 _DPI = 120
-# DejaVu Sans, which comes with matplotlib, has letters up to here (Latin, Greek, Cyrillic).
+# Last code point that DejaVu Sans, matplotlib's font, draws (Latin, Greek, Cyrillic).
 _LAST_LETTER = 0x52F
 
 
 def plain(text: str, longest: int = 24) -> str:
-    """Make a name safe to draw: no mathematics between dollars, no letter without a shape, not too long."""
+    """Make text safe to draw: escape `$` math, replace characters without a glyph, shorten to `longest`."""
     shown = "".join(c if c.isprintable() and ord(c) <= _LAST_LETTER else "?" for c in text)
     shown = shown if len(shown) <= longest else shown[: longest - 3] + "..."
     return shown.replace("$", r"\$")
 
 
 def milliseconds(seconds: float) -> str:
-    """Print seconds as pictures and the page do: milliseconds, four digits."""
+    """Format seconds as milliseconds with four significant digits."""
     return f"{seconds * 1e3:#.4g}".rstrip(".") + " ms"
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """Give an empty figure of so many inches, white whatever the page's scheme."""
+    """Create an empty figure of a size in inches, with a white background."""
     return Figure(figsize=(width, height), layout="constrained", facecolor="white")
 
 
 def title(axes: Axes, text: str, simulated: bool = False, published: bool = False) -> None:
-    """Write a title; what is simulated, or published by others, says so in its first words and its colour."""
+    """Set a title; simulated or published latencies are marked at its start and by its colour."""
     marks = [origin_label(name) for name, so in (("simulated", simulated), ("published", published)) if so]
     colour = SIMULATED_COLOUR if simulated else PUBLISHED_COLOUR if published else BLACK
     shown = " ".join(filter(None, (", ".join(marks), text)))
@@ -61,24 +61,24 @@ def title(axes: Axes, text: str, simulated: bool = False, published: bool = Fals
 
 
 def plain_ticks(axis: Axis) -> None:
-    """Mark a logarithmic axis at 1, 2, 3, 5, 10, ... and write these as people do."""
+    """Set ticks of a logarithmic axis at 1, 2, 3, 5, 10, ..., labelled without exponents."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
-    axis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, position: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())
 
 
 def percent(share: float) -> str:
-    """Print a share of one: `1.4 %`."""
+    """Format a fraction as percent: `1.4 %`."""
     return f"{100 * share:.1f} %"
 
 
 def png(figure: Figure) -> bytes:
-    """Draw a figure as a PNG file; the same figure gives the same bytes."""
+    """Render a figure as PNG; the same figure gives the same bytes."""
     drawn, file = BytesIO(), BytesIO()
     with rc_context({"font.family": "DejaVu Sans", "hatch.linewidth": 0.7}):
         figure.savefig(drawn, format="png", dpi=_DPI)
     with Image.open(drawn) as picture:
-        # A palette makes a drawing three times as small, so that a page with all of them can be mailed.
-        few = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=2)
-        few.save(file, "png", optimize=True)
+        # A palette of 256 colours makes the file three times as small.
+        reduced = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=2)
+        reduced.save(file, "png", optimize=True)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""Where a split pays, as a picture: the `imagenet` geometry over the paper's chain of SIMULATED devices."""
+"""Plot the best split by input size and link rate: the `imagenet` space on a chain of SIMULATED devices."""
 
 import functools
 from dataclasses import dataclass
@@ -24,14 +24,14 @@ from jmsnas.topology import INPUT_BYTES, load_topology
 TABLE_I_BPS, TABLE_I_SIZE = 25e6, 224
 _SIZES = tuple(range(64, 321, 16))
 _RATES_BPS = tuple(sorted({TABLE_I_BPS, *(float(rate) for rate in np.geomspace(1e6, 1e9, 31))}))
-# A region smaller than this share of a panel gets no name in it.
+# Smaller regions of a panel are not labelled.
 _LEAST_SHARE = 0.05
 _SCALE, _COLOURS = Normalize(0, 1), "cividis"
 
 
 @dataclass(frozen=True, slots=True)
 class SplitMapPanel:
-    """One input encoding: the maps under both policies, and the row and column of Table I's point in them."""
+    """Split maps of one input encoding under both policies, and the indices of Table I's point in them."""
 
     devices: tuple[str, ...]
     relay: SplitMap
@@ -41,45 +41,45 @@ class SplitMapPanel:
 
 @functools.cache
 def compute_split_maps() -> tuple[SplitMapPanel, ...]:
-    """Compute the maps of each input encoding: arithmetic on published figures, no training, about 1 s."""
+    """Compute the maps of each input encoding from published device figures; takes about 1 s."""
     space, topology = load_space("imagenet"), load_topology("chain")
-    given = (space, default_architecture(space), topology, simulated_predictors(topology), _SIZES, _RATES_BPS)
+    arguments = (space, default_architecture(space), topology, simulated_predictors(topology), _SIZES, _RATES_BPS)
     devices = tuple(device.name for device in topology.devices)
     point = (_SIZES.index(TABLE_I_SIZE), _RATES_BPS.index(TABLE_I_BPS))
     panels = []
     for encoding in INPUT_BYTES:
-        relay, strict = (split_map(*given, encoding, policy) for policy in ("relay", "strict"))
+        relay, strict = (split_map(*arguments, encoding, policy) for policy in ("relay", "strict"))
         panels.append(SplitMapPanel(devices, relay, strict, point))
     return tuple(panels)
 
 
 def plan_name(devices: tuple[str, ...], layers: NDArray[np.int64]) -> str:
-    """Name a placement by how many layers each device runs: `all on cloud`, `split: pi4 + laptop`."""
+    """Describe a placement by the devices that run layers: `all on cloud`, `split: pi4 + laptop`."""
     running = [name for name, count in zip(devices, layers, strict=True) if count]
     return f"all on {running[0]}" if len(running) == 1 else f"split: {' + '.join(running)}"
 
 
 def plan_names(panel: SplitMapPanel) -> NDArray[np.str_]:
-    """Names of the best placements over the map, (S, K)."""
+    """Describe the best placement of each point of the map, (S, K)."""
     layers_SKM = panel.relay.layers_SKM
     names = [[plan_name(panel.devices, layers_M) for layers_M in layers_KM] for layers_KM in layers_SKM]
     return np.array(names)
 
 
 def draw_split_maps(panels: tuple[SplitMapPanel, ...]) -> Figure:
-    """Draw T of the best placement over T of cloud only, by first-link rate and input size."""
+    """Draw the ratio of T of the best placement to T of cloud only, by first-link rate and input size."""
     figure = new_figure(11, 5.8)
     colours = ScalarMappable(_SCALE, _COLOURS)
     all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, panel in zip(all_axes, panels, strict=True):
         _panel(axes, panel)
-    all_axes[0].set_ylabel("input, pixels a side")
+    all_axes[0].set_ylabel("input height and width, pixels")
     bar = figure.colorbar(colours, ax=list(all_axes), shrink=0.85)
     bar.set_label("T of the best placement / T of cloud only")
     names = " - ".join(plain(name) for name in panels[0].devices)
     _legend(figure)
     figure.suptitle(
-        f"SIMULATED: where a split pays, imagenet space on {names}", fontsize=11, color=SIMULATED_COLOUR
+        f"SIMULATED: best placement against cloud only, imagenet space on {names}", fontsize=11, color=SIMULATED_COLOUR
     )
     return figure
 
@@ -110,16 +110,16 @@ def _panel(axes: Axes, panel: SplitMapPanel) -> None:
     axes.set(xscale="log", xlim=(rates[0], rates[-1]), ylim=(sizes[0], sizes[-1]))
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.set_xticks([], minor=True)
-    axes.set_xlabel("rate of the link behind the UE, Mbit/s")
+    axes.set_xlabel("rate of the UE's link, Mbit/s")
 
 
 def _legend(figure: Figure) -> None:
     handles: dict[str, Artist] = {
-        "a split over several devices is the best": Patch(
+        "the best placement uses several devices": Patch(
             facecolor="#8A8A8A", edgecolor="white", hatch="///", linewidth=0
         ),
-        "left of it, layers run on the UE": Line2D([], [], color=RED, linewidth=2),
-        "a layer on EVERY device takes as long as cloud only": Line2D(
+        "left of the line the UE runs layers": Line2D([], [], color=RED, linewidth=2),
+        "a layer on EVERY device is as fast as cloud only": Line2D(
             [],
             [],
             color="white",
@@ -144,14 +144,14 @@ def _outline(
     rates: NDArray[np.float64],
     sizes: NDArray[np.int64],
     z_SK: NDArray[Any],
-    at: float,
+    level: float,
     colour: str,
 ) -> None:
-    """Draw where `z_SK` passes `at`; nothing where it is above or below everywhere."""
-    if z_SK.min() < at < z_SK.max():
+    """Draw the contour of `z_SK` at `level`, if it has one."""
+    if z_SK.min() < level < z_SK.max():
         dashed = colour == "white"
         lines = axes.contour(
-            rates, sizes, z_SK, levels=[at], colors=colour, linewidths=2, linestyles="--" if dashed else "-"
+            rates, sizes, z_SK, levels=[level], colors=colour, linewidths=2, linestyles="--" if dashed else "-"
         )
         if dashed:
             lines.set_path_effects([Stroke(linewidth=4, foreground=BLACK), Normal()])

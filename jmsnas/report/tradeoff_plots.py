@@ -1,4 +1,4 @@
-"""The trade-offs of a split as pictures: every cut, every link rate, every input encoding, every period."""
+"""Plots of the trade-offs of a split: T by cut, by link rate, by input encoding, and by throughput."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -26,31 +26,31 @@ from jmsnas.report.plot_style import (
     title,
 )
 
-# Table I's range of wireless links, generously.
+# Wider than Table I's range of wireless links.
 _RATES_BPS = (1e6, 200e6)
 _POINTS = 200
 
 
-def write_pictures(costs: SplitProblem, question: SplitRequest, folder: Path) -> list[Path]:
-    """Draw all trade-offs of a network over devices in line or over a mesh into `folder`, as PNG files.
+def write_pictures(problem: SplitProblem, request: SplitRequest, folder: Path) -> list[Path]:
+    """Write plots of all trade-offs of a model on a chain or a mesh into `folder`, as PNG files.
 
-    On a mesh T against the rate is drawn for the first link and for that to the child T waits for.
+    On a mesh, T by rate is plotted for the first link and for the link to the slowest branch.
 
     Raises
     ------
-    InputError, NetworkError
-        For a graph of devices that is neither, or with several links behind the first device.
+    InputError, TopologyError
+        For a device graph that is neither, or with several links from the first device.
     StorageError
         When a file cannot be written.
     """
-    chain = costs if costs.fork else as_chain(costs)[0]
-    asked = replace(question, method="optimal", objective="latency", budget_j=None)
-    figures = {"rates": draw_rates(chain, asked, link := first_link(chain, asked))}
+    chain = problem if problem.fork else as_chain(problem)[0]
+    request = replace(request, method="optimal", objective="latency", budget_j=None)
+    figures = {"rates": draw_rates(chain, request, link := first_link(chain, request))}
     if chain.tree is None or chain.links[link].source != chain.tree.root:
-        figures["cuts"] = draw_cuts(chain, asked)
+        figures["cuts"] = draw_cuts(chain, request)
         if chain.fork and not chain.returns:
-            figures["branch-rates"] = draw_rates(chain, asked, slowest_link(chain, asked))
-    figures |= {"inputs": draw_inputs(chain, asked), "throughput": draw_throughput(chain, asked)}
+            figures["branch-rates"] = draw_rates(chain, request, slowest_link(chain, request))
+    figures |= {"inputs": draw_inputs(chain, request), "throughput": draw_throughput(chain, request)}
     make_folder(folder)
     written = []
     for name, figure in figures.items():
@@ -60,39 +60,39 @@ def write_pictures(costs: SplitProblem, question: SplitRequest, folder: Path) ->
     return written
 
 
-def first_link(costs: SplitProblem, question: SplitRequest) -> int:
-    """Give the link behind the first device; of several at a tree's root that to the child T waits for."""
-    if costs.fork and costs.tree and costs.tree.root == costs.names[0]:
-        return slowest_link(costs, question)
-    return find_link(costs)
+def first_link(problem: SplitProblem, request: SplitRequest) -> int:
+    """Return the index of the first device's link; of several, the one to the slowest branch."""
+    if problem.fork and problem.tree and problem.tree.root == problem.names[0]:
+        return slowest_link(problem, request)
+    return find_link(problem)
 
 
-def slowest_link(costs: SplitProblem, question: SplitRequest) -> int:
-    """Give the link from the root of a tree to the child whose branch is the slowest."""
-    assert costs.tree, "asked of a mesh only"
-    critical = split(costs, question).timeline.critical_path
-    to = [step.target for step in critical if step.device == costs.tree.root and step.target]
-    return find_link(costs, costs.tree.root, to[-1])
+def slowest_link(problem: SplitProblem, request: SplitRequest) -> int:
+    """Return the index of the link from the root of a mesh to the child with the slowest branch."""
+    assert problem.tree, "only a mesh has branches"
+    critical = split(problem, request).timeline.critical_path
+    to = [step.target for step in critical if step.device == problem.tree.root and step.target]
+    return find_link(problem, problem.tree.root, to[-1])
 
 
-def draw_cuts(costs: SplitProblem, question: SplitRequest) -> Figure:
-    """Draw the best plan for every output the first link may carry, stacked: computing and sending.
+def draw_cuts(problem: SplitProblem, request: SplitRequest) -> Figure:
+    """Draw T of the best placement for every first cut, stacked by device and transfer.
 
-    On a mesh the slowest branch is drawn, and the others run beside it.
+    On a mesh only the slowest branch is drawn.
     """
-    lines, target = rate_lines(costs, question, find_link(costs)), result_device(costs, question.policy)
-    told = [compute_timeline(costs, question.encoding, line.devices, target) for line in lines]
+    lines, target = rate_lines(problem, request, find_link(problem)), result_device(problem, request.policy)
+    timelines = [compute_timeline(problem, request.encoding, line.devices, target) for line in lines]
     at = np.arange(len(lines))
     figure = new_figure(max(7.0, 0.32 * len(lines) + 3), 4.6)
     axes = figure.subplots()
     base = np.zeros(len(lines))
-    # In the order of T: device by device, what each computes and then sends.
-    ends = {(step.device, step.target): None for its in told for step in its.critical_path}
-    for device, to in sorted(ends, key=lambda its: (costs.names.index(its[0]), bool(its[1]))):
-        m = costs.names.index(device)
+    # In the order of the data: each device's computation, then its transfer.
+    ends = {(step.device, step.target): None for timeline in timelines for step in timeline.critical_path}
+    for device, to in sorted(ends, key=lambda pair: (problem.names.index(pair[0]), bool(pair[1]))):
+        m = problem.names.index(device)
         own = (
-            sum(step.seconds for step in its.critical_path if (step.device, step.target) == (device, to))
-            for its in told
+            sum(step.seconds for step in timeline.critical_path if (step.device, step.target) == (device, to))
+            for timeline in timelines
         )
         seconds = 1e3 * np.array(list(own))
         if seconds.any():
@@ -103,53 +103,53 @@ def draw_cuts(costs: SplitProblem, question: SplitRequest) -> Figure:
     best = int(base.argmin())
     axes.plot(at[best], base[best], "v", color="black", label=f"best, {milliseconds(base[best] / 1e3)}")
     axes.set_xticks(at, [str(line.cut) for line in lines], fontsize=8)
-    axes.set(xlabel=f"layers on {plain(costs.names[0])}; behind the cut the best plan", ylabel="ms")
-    beside = ", slowest branch" if costs.fork else ""
-    _heading(axes, costs, f"T of every first cut{beside}, {question.encoding} input, {question.policy}")
+    axes.set(xlabel=f"layers on {plain(problem.names[0])}; the rest on the best devices", ylabel="ms")
+    beside = ", slowest branch" if problem.fork else ""
+    _heading(axes, problem, f"T of every first cut{beside}, {request.encoding} input, {request.policy}")
     axes.legend(fontsize=8)
     return figure
 
 
-def draw_rates(costs: SplitProblem, question: SplitRequest, link: int) -> Figure:
-    """Draw T of the best plan against a link's rate, where it changes, and cloud only beside it."""
+def draw_rates(problem: SplitProblem, request: SplitRequest, link: int) -> Figure:
+    """Draw T of the best placement and of cloud only by a link's rate, and the rates where it changes."""
     figure = new_figure(7.5, 4.4)
     axes = figure.subplots()
-    found = sweep_rate(costs, question, link, *_RATES_BPS)
+    found = sweep_rate(problem, request, link, *_RATES_BPS)
     rates = np.geomspace(*_RATES_BPS, _POINTS)
-    lines = rate_lines(costs, question, link)
+    lines = rate_lines(problem, request, link)
     best = np.min([[line.latency_s(rate) for rate in rates] for line in lines], axis=0)
-    axes.plot(rates / 1e6, best * 1e3, color=DEVICE_COLOURS[0], linewidth=2.5, label="best plan")
-    cloud_ms = _cloud(costs, question, link, rates) * 1e3
+    axes.plot(rates / 1e6, best * 1e3, color=DEVICE_COLOURS[0], linewidth=2.5, label="best placement")
+    cloud_ms = _cloud(problem, request, link, rates) * 1e3
     if np.isfinite(cloud_ms).all():
         axes.plot(rates / 1e6, cloud_ms, "--", color=GREY, label="cloud only")
     for rate, line in found.switches[1:]:
         axes.axvline(rate / 1e6, color=GREY, linewidth=0.8)
         at = (rate / 1e6, line.latency_s(rate) * 1e3)
-        axes.annotate(_told_apart(costs, line), at, fontsize=7, rotation=90, va="bottom")
+        axes.annotate(_placement_label(problem, line), at, fontsize=7, rotation=90, va="bottom")
     axes.set(xscale="log", yscale="log", xlabel=f"rate of {plain(found.link, 40)}, Mbit/s", ylabel="T, ms")
     plain_ticks(axes.xaxis)
     plain_ticks(axes.yaxis)
-    _heading(axes, costs, f"T against the link, {question.encoding} input, {question.policy}")
+    _heading(axes, problem, f"T against the link, {request.encoding} input, {request.policy}")
     axes.legend(fontsize=8)
     return figure
 
 
-def _told_apart(costs: SplitProblem, line: RateLine) -> str:
-    """Name a plan by what changes as the rate does."""
-    if line.cut is None and costs.fork:
-        first = [line.devices[branch.start] for branch in costs.fork.branches]
-        return ", ".join(f"branch {b} on {plain(costs.names[m])}" for b, m in enumerate(first, 1))
-    return f"{line.devices.count(0)} on {plain(costs.names[0])}"
+def _placement_label(problem: SplitProblem, line: RateLine) -> str:
+    """Describe a placement by the part that changes with the rate."""
+    if line.cut is None and problem.fork:
+        first = [line.devices[branch.start] for branch in problem.fork.branches]
+        return ", ".join(f"branch {b} on {plain(problem.names[m])}" for b, m in enumerate(first, 1))
+    return f"{line.devices.count(0)} on {plain(problem.names[0])}"
 
 
-def draw_inputs(costs: SplitProblem, question: SplitRequest) -> Figure:
-    """Draw T of the best plan beside cloud only, for each encoding of the raw input."""
+def draw_inputs(problem: SplitProblem, request: SplitRequest) -> Figure:
+    """Draw T of the best placement and of cloud only for each encoding of the raw input."""
     figure = new_figure(6.5, 4.2)
     axes = figure.subplots()
-    names = list(costs.input_bytes)
-    for k, (label, method) in enumerate((("cloud only", "cloud"), ("best plan", "optimal"))):
-        asked = [replace(question, encoding=name, method=method) for name in names]
-        seconds = [1e3 * _latency_s(costs, its) for its in asked]
+    names = list(problem.input_bytes)
+    for k, (label, method) in enumerate((("cloud only", "cloud"), ("best placement", "optimal"))):
+        requests = [replace(request, encoding=name, method=method) for name in names]
+        seconds = [1e3 * _latency_s(problem, own) for own in requests]
         if not np.isfinite(seconds).all():
             continue
         bars = axes.bar(
@@ -159,42 +159,42 @@ def draw_inputs(costs: SplitProblem, question: SplitRequest) -> Figure:
             color=(GREY, DEVICE_COLOURS[0])[k],
             label=label,
         )
-        axes.bar_label(bars, [f"{its:.4g}" for its in seconds], fontsize=8)
-    axes.set_xticks(np.arange(len(names)), [f"{its}\n{costs.input_bytes[its]:.0f} B" for its in names])
+        axes.bar_label(bars, [f"{bar_ms:.4g}" for bar_ms in seconds], fontsize=8)
+    axes.set_xticks(np.arange(len(names)), [f"{name}\n{problem.input_bytes[name]:.0f} B" for name in names])
     axes.set(ylabel="T, ms")
-    _heading(axes, costs, f"T by the raw input's encoding, {question.policy}")
+    _heading(axes, problem, f"T by the raw input's encoding, {request.policy}")
     axes.legend(fontsize=8)
     return figure
 
 
-def draw_throughput(costs: SplitProblem, question: SplitRequest) -> Figure:
-    """Draw the least T at every period that can be kept, down to the least period."""
+def draw_throughput(problem: SplitProblem, request: SplitRequest) -> Figure:
+    """Draw the least T by period between images, down to the least period."""
     figure = new_figure(6.5, 4.2)
     axes = figure.subplots()
-    points = latency_throughput_front(costs, question)
+    points = latency_throughput_front(problem, request)
     axes.step(
         [p * 1e3 for p, _ in points], [t * 1e3 for _, t in points], where="post", color=DEVICE_COLOURS[0]
     )
     axes.plot([p * 1e3 for p, _ in points], [t * 1e3 for _, t in points], "o", color=DEVICE_COLOURS[0])
-    axes.set(xlabel="an image every ... ms", ylabel="T, ms")
-    _heading(axes, costs, f"T against throughput, {question.encoding} input, {question.policy}")
+    axes.set(xlabel="period between images, ms", ylabel="T, ms")
+    _heading(axes, problem, f"T against throughput, {request.encoding} input, {request.policy}")
     return figure
 
 
-def _latency_s(costs: SplitProblem, question: SplitRequest) -> float:
-    """T; infinite where cloud only cannot be, the last device having no times of some unit."""
+def _latency_s(problem: SplitProblem, request: SplitRequest) -> float:
+    """Return T; infinite if cloud only is infeasible, as the last device has no latency of some unit."""
     try:
-        return split(costs, question).timeline.latency_s
+        return split(problem, request).timeline.latency_s
     except InfeasibleError:
-        if question.method == "cloud":
+        if request.method == "cloud":
             return np.inf
         raise
 
 
-def _cloud(costs: SplitProblem, question: SplitRequest, link: int, rates: np.ndarray) -> np.ndarray:
-    asked = replace(question, method="cloud", min_layers=0)
-    return np.array([_latency_s(with_link_rate(costs, float(rate), link), asked) for rate in rates])
+def _cloud(problem: SplitProblem, request: SplitRequest, link: int, rates: np.ndarray) -> np.ndarray:
+    cloud = replace(request, method="cloud", min_layers=0)
+    return np.array([_latency_s(with_link_rate(problem, float(rate), link), cloud) for rate in rates])
 
 
-def _heading(axes: Axes, costs: SplitProblem, text: str) -> None:
-    title(axes, f"{plain(costs.model, 40)}: {text}", bool(costs.simulated), bool(costs.published))
+def _heading(axes: Axes, problem: SplitProblem, text: str) -> None:
+    title(axes, f"{plain(problem.model, 40)}: {text}", bool(problem.simulated), bool(problem.published))

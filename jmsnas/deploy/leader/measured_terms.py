@@ -2,14 +2,16 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.deploy.leader.leader import Response
 from jmsnas.deploy.transport.frame import DeviceSpan
 from jmsnas.deploy.transport.link import MeasuredLink
+
+if TYPE_CHECKING:  # plots of a deployment load without gRPC and torch
+    from jmsnas.deploy.leader.leader import Response
 
 Links = Mapping[tuple[str, str], MeasuredLink]
 
@@ -37,7 +39,8 @@ class MeasuredTerm:
         return self.measured_s / self.predicted_s if self.predicted_s and not self.held else None
 
 
-class HopTiming(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class HopTiming:
     """Timing of a request on one device: seconds since the first device received the image.
 
     `source` sent the input at `sent_s`; it is empty on the first device.
@@ -86,13 +89,13 @@ def end_s(timings: Sequence[HopTiming]) -> float:
     return max(timing.ended_s for timing in timings)
 
 
-def measured_latency_s(response: Response, links: Links) -> float:
+def measured_latency_s(response: "Response", links: Links) -> float:
     """Return T of a response as equations (1) and (2) count it, seconds."""
     return end_s(hop_timings(response.trail, links))
 
 
 def measured_terms(
-    responses: Sequence[Response],
+    responses: Sequence["Response"],
     links: Links,
     tau_s: Mapping[str, float],
     epsilon_s: Mapping[tuple[str, str], float],
@@ -115,13 +118,15 @@ def measured_terms(
     requests = [hop_timings(response.trail, links) for response in responses]
     computed: set[str] = set()
     terms: list[MeasuredTerm] = []
-    for n, (source, device, *_) in enumerate(requests[0]):
-        sent_s, received_s, begun_s, ended_s = np.array([timings[n][2:] for timings in requests]).T
+    for n, hop in enumerate(requests[0]):
+        source, device, hops = hop.source, hop.device, [timings[n] for timings in requests]
+        send_s = np.array([hop.received_s - hop.sent_s for hop in hops])
+        compute_s = np.array([hop.ended_s - hop.begun_s for hop in hops])
         if source:
             pair = (source, device)
             terms.append(
                 _term(
-                    "send", f"{source} -> {device}", epsilon_s.get(pair), received_s - sent_s, pair in paced
+                    "send", f"{source} -> {device}", epsilon_s.get(pair), send_s, pair in paced
                 )
             )
         if device not in computed:
@@ -130,7 +135,7 @@ def measured_terms(
             own = [[timing for timing in timings if timing.device == device] for timings in requests]
             wait_s = np.array([min(timing.begun_s - timing.received_s for timing in one) for one in own])
             terms.append(_term("wait", device, None, wait_s))
-            terms.append(_term("compute", device, tau_s.get(device), ended_s - begun_s, device in held))
+            terms.append(_term("compute", device, tau_s.get(device), compute_s, device in held))
     return tuple(terms)
 
 
