@@ -48,8 +48,8 @@ def profile_breakdown(
     from jmsnas.files import write_atomic
     from jmsnas.profiler.host.environment import describe_host
     from jmsnas.profiler.session.breakdowns import add_stages_to_table, profile_breakdowns, write_breakdowns
-    from jmsnas.report.breakdown_plot import draw_breakdown, svg
-    from jmsnas.report.plot_style import png
+    from jmsnas.report.breakdown_plot import draw_breakdown
+    from jmsnas.report.plot_style import png, svg
 
     table, *pictures = (
         workspace.table(device).with_suffix(f".breakdown.{end}") for end in ("json", "svg", "png")

@@ -1,9 +1,7 @@
 """Plot the latency of each block by stage: one stacked bar for each block."""
 
 from collections.abc import Sequence
-from io import BytesIO
 
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -72,14 +70,6 @@ def draw_breakdown(device: str, breakdowns: Sequence[Breakdown]) -> Figure:
     figure.legend([unique[stage] for stage in shown], shown, loc="outside lower center", ncols=8, fontsize=8)
     title(axes, _title(device, len(slowest), len(breakdowns)))
     return figure
-
-
-def svg(figure: Figure) -> bytes:
-    """Draw a figure as an SVG file; the same figure gives the same bytes."""
-    file = BytesIO()
-    with rc_context({"font.family": "DejaVu Sans", "svg.hashsalt": "jmsnas"}):
-        figure.savefig(file, format="svg", metadata={"Date": None})
-    return file.getvalue()
 
 
 def _title(device: str, drawn: int, of: int) -> str:

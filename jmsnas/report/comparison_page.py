@@ -1,4 +1,4 @@
-"""Fig. 5 and Fig. 6 of the paper on the user's own devices: pictures, a CSV table, one HTML page."""
+"""Write the comparison of searched models with MobileNets: Fig. 5 and 6 of the paper, CSV, HTML page."""
 
 import base64
 import csv
@@ -24,31 +24,32 @@ from jmsnas.report.plot_style import (
     plain,
     plain_ticks,
     png,
+    svg,
     title,
 )
 
 _LINES = {"chain": "-", "mesh": "--"}
 _MARKS = {"searched": "*", "cloud": "s", "hivemind": "o", "neurosurgeon": "D", "device": "^"}
-# HiveMind's best plan is often Neurosurgeon's: it is a ring around that.
+# HiveMind's best placement is often that of Neurosurgeon: it is drawn as a ring around it.
 _MARK_SIZES = {"searched": 13, "hivemind": 12}
 
 
 def draw_fig5(runs: Sequence[SearchedRun]) -> Figure:
-    """Draw the accuracy of the network derived at each epoch, for each target: the paper's Fig. 5."""
+    """Draw the accuracy of the model derived at each epoch, for each target: Fig. 5 of the paper."""
     figure = new_figure(7.5, 4.4)
     axes = figure.subplots()
     for k, run in enumerate(runs):
-        known = [its for its in run.epochs if its.derived_accuracy is not None]
+        epochs = [epoch for epoch in run.epochs if epoch.derived_accuracy is not None]
         label = f"{run.topology}, T_const {milliseconds(run.result.target.t_const_s)}"
         axes.plot(
-            [its.epoch for its in known],
-            [100 * (its.derived_accuracy or 0) for its in known],
+            [epoch.epoch for epoch in epochs],
+            [100 * (epoch.derived_accuracy or 0) for epoch in epochs],
             _LINES[run.topology],
-            marker="." if len(known) < 20 else None,
+            marker="." if len(epochs) < 20 else None,
             color=DEVICE_COLOURS[k % len(DEVICE_COLOURS)],
             label=label,
         )
-    axes.set(xlabel="epoch of stage one", ylabel="accuracy of the derived network, %")
+    axes.set(xlabel="epoch of stage one", ylabel="accuracy of the derived model, %")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _heading(axes, "accuracy by epoch and target", runs)
     axes.grid(alpha=0.25)
@@ -57,18 +58,19 @@ def draw_fig5(runs: Sequence[SearchedRun]) -> Figure:
 
 
 def draw_fig6(entries: Sequence[ComparisonEntry]) -> Figure:
-    """Draw final accuracy against T, every network under every method: the paper's Fig. 6."""
+    """Draw final accuracy against T of every model under every split method: Fig. 6 of the paper."""
     figure = new_figure(8, 4.8)
     axes = figure.subplots()
-    names = list(dict.fromkeys((its.network, its.topology) for its in entries))
-    for its in entries:
-        if its.accuracy is None or its.latency_s is None:
+    names = list(dict.fromkeys((entry.network, entry.topology) for entry in entries))
+    for entry in entries:
+        if entry.accuracy is None or entry.latency_s is None:
             continue
-        colour = DEVICE_COLOURS[names.index((its.network, its.topology)) % len(DEVICE_COLOURS)]
-        label, ring = f"{its.network} ({its.topology}), {its.method}", its.method == "hivemind"
+        colour = DEVICE_COLOURS[names.index((entry.network, entry.topology)) % len(DEVICE_COLOURS)]
+        label, ring = f"{entry.network} ({entry.topology}), {entry.method}", entry.method == "hivemind"
         axes.plot(
-            its.latency_s * 1e3, 100 * its.accuracy, _MARKS[its.method], color=colour, label=plain(label, 48),
-            markersize=_MARK_SIZES.get(its.method, 7), markeredgecolor=colour if ring else GREY,
+            entry.latency_s * 1e3, 100 * entry.accuracy, _MARKS[entry.method],
+            color=colour, label=plain(label, 48),
+            markersize=_MARK_SIZES.get(entry.method, 7), markeredgecolor=colour if ring else GREY,
             markerfacecolor="none" if ring else colour, markeredgewidth=2 if ring else 1,
         )  # fmt: skip
     axes.set(xlabel="T, ms", ylabel="test accuracy, %", xscale="log")
@@ -83,30 +85,23 @@ def draw_fig6(entries: Sequence[ComparisonEntry]) -> Figure:
 
 
 def _heading(axes: Axes, text: str, shown: Sequence[SearchedRun | ComparisonEntry]) -> None:
-    """Say what is simulated, or published by others: T, and no accuracy."""
-    simulated, published = any(its.simulated for its in shown), any(its.published for its in shown)
+    """Set the title, which marks T, not the accuracy, as simulated or published."""
+    simulated, published = any(entry.simulated for entry in shown), any(entry.published for entry in shown)
     title(axes, f"T; {text}" if simulated or published else text, simulated, published)
 
 
-def svg(figure: Figure) -> bytes:
-    """Draw a figure as SVG."""
-    file = io.BytesIO()
-    figure.savefig(file, format="svg", metadata={"Date": None})
-    return file.getvalue()
-
-
 def csv_text(entries: Sequence[ComparisonEntry]) -> str:
-    """Give the table as CSV; seconds, bytes, joules; empty where nothing is known."""
+    """Format the table as CSV; seconds, bytes, joules; unknown values are empty."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([its.name for its in fields(ComparisonEntry)])
+    writer.writerow([field.name for field in fields(ComparisonEntry)])
     for entry in entries:
         writer.writerow(["" if value is None else value for value in asdict(entry).values()])
     return file.getvalue()
 
 
 def write_comparison(runs: Sequence[SearchedRun], entries: Sequence[ComparisonEntry], folder: Path) -> Path:
-    """Write `fig5` and `fig6` as PNG and SVG, `compare.csv`, and `compare.html`; gives the page.
+    """Write `fig5` and `fig6` as PNG and SVG, `compare.csv`, and `compare.html`; returns the page's path.
 
     Raises
     ------
@@ -125,20 +120,20 @@ def write_comparison(runs: Sequence[SearchedRun], entries: Sequence[ComparisonEn
 
 
 def _page(runs: Sequence[SearchedRun], entries: Sequence[ComparisonEntry], pictures: dict[str, bytes]) -> str:
-    """Fill the page's template; all that was read is escaped."""
+    """Render the page's template; all values are HTML-escaped."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(ms=milliseconds, percent=percent)
     origins = [pair for run in runs for pair in run.result.origins.items()]
-    sizes = sorted({its.size for its in entries})
-    template = resources.files("jmsnas.report").joinpath("compare.html.jinja").read_text("utf-8")
+    sizes = sorted({entry.size for entry in entries})
+    template = resources.files("jmsnas.report").joinpath("comparison_page.html.jinja").read_text("utf-8")
     return environment.from_string(template).render(
         runs=runs,
         paper_size=PAPER_SIZE,
-        tables=[(size, [its for its in entries if its.size == size]) for size in sizes],
+        tables=[(size, [entry for entry in entries if entry.size == size]) for size in sizes],
         channels=sorted({input_shape_and_classes(run)[0][0] for run in runs}),
-        powered=any(its.energy_j is not None for its in entries),
+        powered=any(entry.energy_j is not None for entry in entries),
         simulated=sorted({name for name, origin in origins if origin == "simulated"}),
         published=sorted({name for name, origin in origins if origin == "published"}),
         **{name: base64.b64encode(content).decode() for name, content in pictures.items()},

@@ -1,4 +1,4 @@
-"""What the workspace's estimators say of a run's devices and layers, now."""
+"""Current estimators and predictions of a run's devices and layers."""
 
 import math
 from collections.abc import Sequence
@@ -20,23 +20,23 @@ from jmsnas.workspace import Workspace
 
 @dataclass(frozen=True, slots=True)
 class DeviceData:
-    """A device of the run and what its latencies rest on.
+    """A device of the run, and its estimator in the workspace.
 
     Attributes
     ----------
     origin, unseen_mape
-        As the run wrote them down: what its rows were (`jmsnas.origin`), U(.)'s MAPE on unseen geometries.
-    basis
-        U(.) and its rows as the workspace has them now; None where it has none.
-    trouble
-        Why there is none, or in what it differs from the run's; empty where nothing is to be said.
+        Recorded by the run: origin of the rows (`jmsnas.origin`), MAPE of U(.) on unseen geometries.
+    model
+        Current U(.) and its rows in the workspace; None if it has none.
+    problem
+        Why there is none, or how it differs from that of the run; possibly empty.
     """
 
     device: Device
     origin: str
     unseen_mape: float
-    basis: DeviceModel | None
-    trouble: str
+    model: DeviceModel | None
+    problem: str
 
     @property
     def simulated(self) -> bool:
@@ -45,18 +45,21 @@ class DeviceData:
 
     @property
     def published(self) -> bool:
-        """Whether U(.) was fitted to a table that others published."""
+        """Whether U(.) was fitted to a published table."""
         return self.origin == "published"
 
     @property
     def evaluation(self) -> Evaluation | None:
-        """How good U(.) is on geometries it never saw."""
-        return self.basis.estimator.evaluation if self.basis else None
+        """Evaluation of U(.) on held-out geometries; None without U(.)."""
+        return self.model.estimator.evaluation if self.model else None
 
 
 @dataclass(frozen=True, slots=True)
 class LayerData:
-    """A layer of the derived network: `tau_s`, its 95 or 90 % interval and `basis` are empty without U(.)."""
+    """A layer of the derived model, with the current U(.) of its block on its device.
+
+    `tau_s`, its interval (95 % of a measured row, 90 % of a prediction) and `source` are empty without U(.).
+    """
 
     number: int
     geometry: str
@@ -65,27 +68,29 @@ class LayerData:
     tau_s: float | None
     low_s: float | None
     high_s: float | None
-    basis: str
+    source: str
     macs: int | None
 
 
 def read_device_data(workspace: Workspace, device: Device, estimator: EstimatorSummary) -> DeviceData:
-    """Read U(.) of a device of a run as the workspace has it now; `estimator` is what the run used."""
+    """Read the current U(.) of a run's device; `estimator` summarises the one that the run used."""
     origin, mape = estimator.origin, estimator.unseen_mape
     try:
         folder = external_folder(workspace, device.table, device.runtime)
         if folder is None:
-            table_now = workspace.table(device.table)
-            keys = read_table(table_now).keys if table_now.exists() else ()
+            table = workspace.table(device.table)
+            keys = read_table(table).keys if table.exists() else ()
             key = serving_key(device.table, device.runtime, keys)
             folder = workspace.estimator(device.table, key.label)
-        basis = load_device_model(folder)
+        model = load_device_model(folder)
     except InputError as error:
         return DeviceData(device, origin, mape, None, str(error))
-    found = basis.estimator
-    same = found.origin == origin and math.isclose(found.evaluation.model.mape, mape)
-    trouble = "" if same else "U(.) was fitted to other rows since this run: its errors here are the new ones"
-    return DeviceData(device, origin, mape, basis, trouble)
+    current = model.estimator
+    same = current.origin == origin and math.isclose(current.evaluation.model.mape, mape)
+    problem = (
+        "" if same else "U(.) was fitted to other rows after this run: the errors shown are of the new one"
+    )
+    return DeviceData(device, origin, mape, model, problem)
 
 
 def layer_data(
@@ -95,27 +100,35 @@ def layer_data(
     space: SearchSpace | None,
     devices: Sequence[DeviceData],
 ) -> tuple[LayerData, ...]:
-    """Say of each layer, in its network's order, where it runs and what U(.) says of it there.
+    """Predict each layer of the derived model on its device, in the model's order.
 
-    `space`: the run's, where it can be had; without it the seconds stay empty.
+    `space` is that of the run; without it the predictions are empty.
     """
-    by_name, found = {facts.device.name: facts for facts in devices}, []
+    by_name, rows = {device.device.name: device for device in devices}, []
     for n, name in sorted((n, term.device) for term in terms for n in term.layers):
         block = Block(candidates[n - 1], space.layers[n - 1]) if space else None
-        found.append(_layer(n, str(geometries[n - 1]), candidates[n - 1], by_name[name], block))
-    return tuple(found)
+        rows.append(_layer(n, str(geometries[n - 1]), candidates[n - 1], by_name[name], block))
+    return tuple(rows)
 
 
 def _layer(
-    number: int, geometry: str, candidate: Candidate, facts: DeviceData, block: Block | None
+    number: int, geometry: str, candidate: Candidate, device: DeviceData, block: Block | None
 ) -> LayerData:
-    name = facts.device.name
+    name = device.device.name
     macs = cost(block).macs if block else None
-    if not (block and facts.basis):
+    if not (block and device.model):
         return LayerData(number, geometry, candidate, name, None, None, None, "", macs)
-    (found,) = predict_blocks(facts.basis, [block])
-    kind = "published" if found.from_row and facts.published else found.kind
-    basis = f"{kind} row" if found.from_row else kind
+    (prediction,) = predict_blocks(device.model, [block])
+    kind = "published" if prediction.from_row and device.published else prediction.kind
+    source = f"{kind} row" if prediction.from_row else kind
     return LayerData(
-        number, geometry, candidate, name, found.latency_s, found.low_s, found.high_s, basis, macs
+        number,
+        geometry,
+        candidate,
+        name,
+        prediction.latency_s,
+        prediction.low_s,
+        prediction.high_s,
+        source,
+        macs,
     )

@@ -1,4 +1,4 @@
-"""The derived network drawn over its devices: who runs which layer, what is sent, what it costs."""
+"""Plot the derived model on its devices: layers of each device, transfers, and their latency."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -31,77 +31,78 @@ from jmsnas.units import format_rate
 _KERNEL_COLOURS = {1: GREY, 3: SKY, 5: ORANGE, 7: GREEN, 9: YELLOW, 11: PURPLE}
 _FILLS = {"simulated": "#E8B48E", "published": "#D9B8D2"}
 _OTHER_KERNEL, _FIXED = BLUE, "#D9D9D9"
-# Inches: a device's box, the gap for an arrow, a layer's row, the box's head, what parts a tree's children.
-_BOX, _GAP, _ROW, _HEAD, _APART = 2.0, 1.25, 0.27, 0.85, 0.2
+# Inches: width of a box, gap for an arrow, height of a layer and of a box's head, gap between branches.
+_BOX, _GAP, _ROW, _HEAD, _BRANCH_GAP = 2.0, 1.25, 0.27, 0.85, 0.2
 
 
-def draw_placement(facts: ReportData) -> Figure:
-    """Draw a box a device from UE to cloud, a bar a layer in it, an arrow a link with bytes and epsilon.
+def draw_placement(data: ReportData) -> Figure:
+    """Draw a box for each device with a bar for each layer, and an arrow for each link.
 
-    The children of a tree stand one below the other, between its root and the device that joins them.
+    The children of a mesh are stacked vertically between their root and the device that joins them.
     """
-    children = facts.tree.children if facts.tree else ()
-    terms = {term.device: term for term in facts.derived.terms}
+    children = data.tree.children if data.tree else ()
+    terms = {term.device: term for term in data.derived.terms}
     rows = {name: max(2, len(term.layers)) for name, term in terms.items()}
     heights = {name: _HEAD + _ROW * count + 0.15 for name, count in rows.items()}
-    below = sum(heights[name] + _APART for name in children) - _APART
-    height = max(below, *(heights[name] for name in heights if name not in children))
+    stacked = sum(heights[name] + _BRANCH_GAP for name in children) - _BRANCH_GAP
+    height = max(stacked, *(heights[name] for name in heights if name not in children))
     columns = len(terms) - max(len(children) - 1, 0)
     width = columns * _BOX + (columns - 1) * _GAP + 0.2
     figure = new_figure(max(width, 6.0), height + 1.5)
     axes = figure.subplots()
     axes.set(xlim=(-0.1, width - 0.1), ylim=(height + 0.05, -0.05))
     axes.set_axis_off()
-    places: dict[str, tuple[float, float, float]] = {}
+    boxes: dict[str, tuple[float, float, float]] = {}
     left, top = 0.0, 0.0
-    for device in facts.devices:
+    for device in data.devices:
         name = device.device.name
-        inside = name in children
-        places[name] = (left, top, heights[name] if inside else height)
-        _device(axes, places[name], device, terms[name], facts)
-        top = top + heights[name] + _APART if inside and name != children[-1] else 0.0
+        in_branch = name in children
+        boxes[name] = (left, top, heights[name] if in_branch else height)
+        _device(axes, boxes[name], device, terms[name], data)
+        top = top + heights[name] + _BRANCH_GAP if in_branch and name != children[-1] else 0.0
         left += _BOX + _GAP if top == 0.0 else 0.0
-    for share in facts.derived.shares:
-        if share.link:
-            beside = share.target if share.target in children else share.device
-            _arrow(axes, places[share.device][0] + _BOX, _level(places[beside], beside in children), share)
-    figure.suptitle(_heading(facts), fontsize=11, color=BLACK)
-    names, handles = _legend(facts)
+    for term in data.derived.schedule:
+        if term.link:
+            box = term.target if term.target in children else term.device
+            y = _arrow_height(boxes[box], box in children)
+            _arrow(axes, boxes[term.device][0] + _BOX, y, term)
+    figure.suptitle(_heading(data), fontsize=11, color=BLACK)
+    names, handles = _legend(data)
     figure.legend(handles, names, loc="outside lower center", ncols=4, fontsize=8)
     return figure
 
 
-def _level(place: tuple[float, float, float], branch: bool) -> float:
-    """Where the arrow beside a box runs: in the middle of a child's, near the top of the others."""
+def _arrow_height(place: tuple[float, float, float], branch: bool) -> float:
+    """Return the height of the arrow at a box: in the middle of a child's, near the top of the others."""
     _, top, height = place
     return top + height / 2 if branch else min(height / 2 + 0.3, 1.7)
 
 
-def _heading(facts: ReportData) -> str:
-    t_s, t_const_s = facts.derived.latency_s, facts.run.target.t_const_s
+def _heading(data: ReportData) -> str:
+    t_s, t_const_s = data.derived.latency_s, data.run.target.t_const_s
     verdict = "within" if t_s <= t_const_s else "ABOVE"
     text = f"T = {milliseconds(t_s)}, {verdict} T_const = {milliseconds(t_const_s)}"
-    marks = {"SIMULATED: hatched devices": facts.simulated, "published: dotted ones": facts.published}
-    said = "; ".join(words for words, names in marks.items() if names)
-    return f"{text}   ({said})" if said else text
+    marks = {"SIMULATED: hatched devices": data.simulated, "published: dotted ones": data.published}
+    note = "; ".join(mark for mark, names in marks.items() if names)
+    return f"{text}   ({note})" if note else text
 
 
 def _device(
-    axes: Axes, place: tuple[float, float, float], facts: DeviceData, term: LatencyTerm, run: ReportData
+    axes: Axes, place: tuple[float, float, float], device: DeviceData, term: LatencyTerm, data: ReportData
 ) -> None:
     left, top, height = place
-    colour = {"simulated": SIMULATED_COLOUR, "published": PUBLISHED_COLOUR}.get(facts.origin, BLACK)
+    colour = {"simulated": SIMULATED_COLOUR, "published": PUBLISHED_COLOUR}.get(device.origin, BLACK)
     box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
     axes.add_patch(Rectangle((left, top), _BOX, height, facecolor="#F7F7F7", edgecolor=colour, linewidth=1.4))
-    if facts.origin in _FILLS:
-        hatch, shade = ORIGIN_HATCHES[facts.origin], _FILLS[facts.origin]
+    if device.origin in _FILLS:
+        hatch, shade = ORIGIN_HATCHES[device.origin], _FILLS[device.origin]
         axes.add_patch(
             Rectangle((left, top), _BOX, height, fill=False, edgecolor=shade, hatch=hatch, linewidth=0)
         )
-    role = f" ({plain(facts.device.role, 8)})" if facts.device.role not in ("", facts.device.name) else ""
+    role = f" ({plain(device.device.role, 8)})" if device.device.role not in ("", device.device.name) else ""
     lines = (
-        (0.17, f"{plain(facts.device.name, 16)}{role}", BLACK, "bold"),
-        (0.41, origin_label(facts.origin), colour, "bold"),
+        (0.17, f"{plain(device.device.name, 16)}{role}", BLACK, "bold"),
+        (0.41, origin_label(device.origin), colour, "bold"),
         (0.65, f"tau = {milliseconds(term.tau_s)}", BLACK, "normal"),
     )
     for y, text, shade, weight in lines:
@@ -110,15 +111,15 @@ def _device(
             bbox=box,
         )  # fmt: skip
     if not term.layers:
-        idle = "no branch" if run.tree and facts.device.name in run.tree.children else "relay: passes on"
+        idle = "no branch" if data.tree and device.device.name in data.tree.children else "relay: no layers"
         where = (left + _BOX / 2, top + _HEAD + _ROW)
         axes.text(*where, idle, ha="center", va="center", fontsize=8, bbox=box)
     for row, n in enumerate(term.layers):
-        _layer(axes, left, top + _HEAD + row * _ROW, n, run.derived.candidates[n - 1])
+        _layer(axes, left, top + _HEAD + row * _ROW, n, data.derived.candidates[n - 1])
 
 
 def _layer(axes: Axes, left: float, top: float, number: int, candidate: Candidate) -> None:
-    """Draw one layer: colour by kernel size, width by expansion, Identity hollow, a shortcut underlined."""
+    """Draw one layer: colour by kernel size, width by expansion, Identity hollow with a dashed edge."""
     full = _BOX - 0.2
     share = min(1.0, 0.5 + candidate.expansion / 12) if candidate.op == "mb" else 0.5
     hollow = candidate.op == "identity"
@@ -143,19 +144,19 @@ def _colour(candidate: Candidate) -> str:
     return _KERNEL_COLOURS.get(candidate.kernel_size, _OTHER_KERNEL) if candidate.op == "mb" else _FIXED
 
 
-def _arrow(axes: Axes, left: float, y: float, share: ScheduledTerm) -> None:
+def _arrow(axes: Axes, left: float, y: float, term: ScheduledTerm) -> None:
     ends = ((left + 0.03, y), (left + _GAP - 0.03, y))
     axes.add_patch(FancyArrowPatch(*ends, arrowstyle="-|>", mutation_scale=14, color=BLACK, linewidth=1.6))
-    rate = format_rate(share.link.capacity_bps) if share.link else ""
-    above = f"{share.sent_bytes:,.0f} bytes\n{rate}"
+    rate = format_rate(term.link.capacity_bps) if term.link else ""
+    above = f"{term.sent_bytes:,.0f} bytes\n{rate}"
     axes.text(left + _GAP / 2, y - 0.1, above, ha="center", va="bottom", fontsize=8)
-    below = f"eps =\n{milliseconds(share.seconds)}"
+    below = f"eps =\n{milliseconds(term.seconds)}"
     axes.text(left + _GAP / 2, y + 0.1, below, ha="center", va="top", fontsize=8)
 
 
-def _legend(facts: ReportData) -> tuple[list[str], list[Patch]]:
+def _legend(data: ReportData) -> tuple[list[str], list[Patch]]:
     found: dict[str, Patch] = {}
-    for candidate in sorted(facts.derived.candidates):
+    for candidate in sorted(data.derived.candidates):
         colour = _colour(candidate)
         if candidate.op == "mb":
             name = f"{candidate.kernel_size}x{candidate.kernel_size} kernel"
@@ -166,7 +167,7 @@ def _legend(facts: ReportData) -> tuple[list[str], list[Patch]]:
             found["stem, head"] = Patch(facecolor=colour, edgecolor=BLACK)
     found["wider: larger expansion"] = Patch(facecolor="white", edgecolor="white")
     for origin, shade in _FILLS.items():
-        if any(device.origin == origin for device in facts.devices):
+        if any(device.origin == origin for device in data.devices):
             found[f"{origin_label(origin)} device"] = Patch(
                 facecolor="white", edgecolor=shade, hatch=ORIGIN_HATCHES[origin]
             )

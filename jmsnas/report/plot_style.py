@@ -67,9 +67,17 @@ def plain_ticks(axis: Axis) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def percent(share: float) -> str:
+def percent(fraction: float) -> str:
     """Format a fraction as percent: `1.4 %`."""
-    return f"{100 * share:.1f} %"
+    return f"{100 * fraction:.1f} %"
+
+
+def svg(figure: Figure) -> bytes:
+    """Render a figure as SVG; the same figure gives the same bytes."""
+    file = BytesIO()
+    with rc_context({"font.family": "DejaVu Sans", "svg.hashsalt": "jmsnas"}):
+        figure.savefig(file, format="svg", metadata={"Date": None})
+    return file.getvalue()
 
 
 def png(figure: Figure) -> bytes:

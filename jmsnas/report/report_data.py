@@ -1,4 +1,4 @@
-"""What a page about a run says, read from the run's folder and checked before anything is drawn."""
+"""Data of the report page, read from a run's folder and the workspace."""
 
 import itertools
 from contextlib import suppress
@@ -13,7 +13,7 @@ from jmsnas.nas.search.stages import EpochRecord
 from jmsnas.nas.split.links import link_arrays
 from jmsnas.nas.split.placement import LatencyTerm
 from jmsnas.report.device_data import DeviceData, LayerData, layer_data, read_device_data
-from jmsnas.report.term_schedule import ScheduledTerm, shares
+from jmsnas.report.term_schedule import ScheduledTerm, schedule_terms
 from jmsnas.space import Candidate
 from jmsnas.topology import INPUT_BYTES, Link
 from jmsnas.workspace import Workspace
@@ -21,20 +21,20 @@ from jmsnas.workspace import Workspace
 
 @dataclass(frozen=True, slots=True)
 class PlacedModel:
-    """A network's operations, its T in seconds, every term of equation (1) or (2), and these in time."""
+    """A model placed on devices: candidates, T in seconds, terms of equation (1) or (2), their schedule."""
 
     candidates: tuple[Candidate, ...]
     latency_s: float
     terms: tuple[LatencyTerm, ...]
-    shares: tuple[ScheduledTerm, ...]
+    schedule: tuple[ScheduledTerm, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class ReportData:
-    """Everything the page about a finished run shows, read from the run's folder and the workspace.
+    """Data of the report page of a finished run.
 
-    `tree` is that of a mesh, None of a chain; `back_s` the seconds from the last device back to the first,
-    where the result goes back.
+    `tree` is None on a chain; `return_s` is the time to return the result from the last device to the first,
+    0 if it is not returned.
     """
 
     run: RunResult
@@ -42,7 +42,7 @@ class ReportData:
     epochs: tuple[EpochRecord, ...]
     devices: tuple[DeviceData, ...]
     tree: MeshTree | None
-    back_s: float
+    return_s: float
     derived: PlacedModel
     argmax: PlacedModel
     layers: tuple[LayerData, ...]
@@ -54,12 +54,12 @@ class ReportData:
 
     @property
     def published(self) -> tuple[str, ...]:
-        """Names of the devices that tables published by others speak for, in order."""
+        """Names of the devices whose U(.) is of a published table, in order."""
         return tuple(d.device.name for d in self.devices if d.published)
 
     @property
     def measured(self) -> tuple[str, ...]:
-        """Names of the devices that were measured, in order."""
+        """Names of the measured devices, in order."""
         return tuple(d.device.name for d in self.devices if d.origin == "measured")
 
     @property
@@ -67,38 +67,38 @@ class ReportData:
         """Number of the paper's equation for T."""
         return "(2)" if self.tree else "(1)"
 
-    def cloud_way(self, input_encoding: str) -> tuple[Link, ...]:
-        """Links of the fastest route of the raw input, in that encoding, to the last device."""
-        names, links = [data.device.name for data in self.devices], self.run.topology.links
-        way = link_arrays(names, links).route(0, len(names) - 1, self._raw_bytes(input_encoding), True)
+    def cloud_route(self, input_encoding: str) -> tuple[Link, ...]:
+        """Return the links of the fastest route of the raw input, in that encoding, to the last device."""
+        names, links = [device.device.name for device in self.devices], self.run.topology.links
+        route = link_arrays(names, links).route(0, len(names) - 1, self._raw_bytes(input_encoding), True)
         hops = {(link.source, link.target): link for link in links}
-        return tuple(hops[names[a], names[b]] for a, b in itertools.pairwise(way))
+        return tuple(hops[names[a], names[b]] for a, b in itertools.pairwise(route))
 
     def _raw_bytes(self, input_encoding: str) -> float:
         own = INPUT_BYTES[self.run.topology.input_encoding]
         return self.run.cloud_only.input_bytes / own * INPUT_BYTES[input_encoding]
 
     def cloud_terms(self, input_encoding: str) -> tuple[LatencyTerm, ...]:
-        """Terms of T when the last device receives the raw input, in that encoding, and runs every layer."""
+        """Return the terms of T of cloud only, with the raw input sent in that encoding."""
         own, cloud = self.run.topology.input_encoding, self.run.cloud_only
-        sending_s = sum(link.epsilon_s(cloud.input_bytes) for link in self.cloud_way(own))
-        tau_s, sent_bytes = cloud.latency_s - sending_s - self.back_s, self._raw_bytes(input_encoding)
-        way = self.cloud_way(input_encoding)
-        relays = tuple(LatencyTerm(k.source, (), 0.0, k.epsilon_s(sent_bytes), sent_bytes) for k in way)
+        sending_s = sum(link.epsilon_s(cloud.input_bytes) for link in self.cloud_route(own))
+        tau_s, sent_bytes = cloud.latency_s - sending_s - self.return_s, self._raw_bytes(input_encoding)
+        route = self.cloud_route(input_encoding)
+        relays = tuple(LatencyTerm(k.source, (), 0.0, k.epsilon_s(sent_bytes), sent_bytes) for k in route)
         everything = tuple(range(1, len(self.derived.candidates) + 1))
         last = self.devices[-1].device.name
-        return (*relays, LatencyTerm(last, everything, tau_s, 0.0, 0.0, return_s=self.back_s))
+        return (*relays, LatencyTerm(last, everything, tau_s, 0.0, 0.0, return_s=self.return_s))
 
 
 def read_report_data(workspace: Workspace, folder: Path) -> ReportData:
-    """Read a finished run.
+    """Read the data of a finished run.
 
     Parameters
     ----------
-    place
-        The workspace whose estimators are shown beside the run.
+    workspace
+        Workspace whose current estimators are shown with the run.
     folder
-        The run's folder.
+        Folder of the run.
 
     Raises
     ------
@@ -119,7 +119,7 @@ def read_report_data(workspace: Workspace, folder: Path) -> ReportData:
         epochs=epochs,
         devices=devices,
         tree=mesh_tree(topology),
-        back_s=_back_s(run) if topology.returns else 0.0,
+        return_s=_return_s(run) if topology.returns else 0.0,
         derived=derived,
         argmax=argmax,
         layers=layer_data(derived.candidates, derived.terms, run.space.layers, space, devices),
@@ -131,12 +131,12 @@ def _placed_model(run: RunResult, placed: PlacedArchitecture) -> PlacedModel:
     if tree:
         first = min(n for term in placed.terms if term.device in tree.children for n in term.layers)
         forked = blocks[first - 2].layer.output_elements
-    laid_out = shares(placed.terms, run.topology.links, tree, forked)
+    schedule = schedule_terms(placed.terms, run.topology.links, tree, forked)
     candidates = tuple(block.candidate for block in blocks)
-    return PlacedModel(candidates, placed.latency_s, placed.terms, laid_out)
+    return PlacedModel(candidates, placed.latency_s, placed.terms, schedule)
 
 
-def _back_s(run: RunResult) -> float:
-    """Seconds from the last device back to the first, over the same links in the other direction."""
+def _return_s(run: RunResult) -> float:
+    """Return the seconds of the result from the last device to the first, over the links in reverse."""
     names, elements = list(run.estimators), run.blocks[-1].layer.output_elements
     return float(link_arrays(names, run.topology.links).routed_MM(4.0 * elements)[0][0, -1])

@@ -1,6 +1,6 @@
-"""One page about a finished search, and its pictures: `report.html` and PNG files in the run's folder.
+"""Write the report of a finished search: `report.html` and PNG plots in the run's folder.
 
-The page is one file that needs nothing else: pictures as base64, the numbers as JSON inside it, no script.
+The page is self-contained: plots as base64, all numbers as JSON, no scripts.
 """
 
 import base64
@@ -16,8 +16,15 @@ from jinja2 import Environment, StrictUndefined
 from jmsnas.files import write_atomic
 from jmsnas.origin import origin_label
 from jmsnas.progress import Progress, no_progress
-from jmsnas.report import text as words
-from jmsnas.report.deployment_plots import TERMS, TIMELINE, draw_terms, draw_timeline, read_deployment
+from jmsnas.report import text
+from jmsnas.report.deployment_plots import (
+    TERMS_FILE,
+    TIMELINE_FILE,
+    DeploymentRecord,
+    draw_terms,
+    draw_timeline,
+    read_deployment,
+)
 from jmsnas.report.placement_plot import draw_placement
 from jmsnas.report.plot_style import milliseconds, percent, png
 from jmsnas.report.report_data import ReportData, read_report_data
@@ -27,36 +34,36 @@ from jmsnas.units import format_rate
 from jmsnas.workspace import Workspace
 
 SCHEMA_VERSION = 1
-PAGE = "report.html"
+PAGE_FILE = "report.html"
 _LIBRARIES = ("jmsnas", "torch", "numpy", "scikit-learn", "matplotlib")
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
-    """A picture of the page: its file name, and its PNG bytes."""
+class Plot:
+    """A plot of the page: file name and PNG bytes."""
 
     file: str
     content: bytes
 
     @property
     def base64(self) -> str:
-        """The PNG as the page holds it."""
+        """PNG bytes as base64 text."""
         return base64.b64encode(self.content).decode()
 
 
 def write_report(workspace: Workspace, run: Path, progress: Progress = no_progress) -> Path:
-    """Write `report.html` and its pictures (`search.png`, `network.png`, ...) into the folder of a run.
+    """Write `report.html` and its plots (`search.png`, `network.png`, ...) into the folder of a run.
 
     Parameters
     ----------
-    place
-        The workspace whose estimators are shown; one that is not there is said to be missing, on the page.
+    workspace
+        Workspace whose current estimators are shown; the page notes missing ones.
     run
         Folder of a finished run.
 
     Returns
     -------
-    The page: one file, under 1 MB.
+    Path of the page, one file of at most 1 MB.
 
     Raises
     ------
@@ -66,91 +73,91 @@ def write_report(workspace: Workspace, run: Path, progress: Progress = no_progre
         When a file cannot be written.
     """
     progress(0, 3, "reading the run")
-    facts = read_report_data(workspace, run)
-    progress(1, 3, "computing where a split pays")
+    data = read_report_data(workspace, run)
+    progress(1, 3, "computing the split maps")
     panels = compute_split_maps()
     progress(2, 3, "drawing")
-    pictures = draw_pictures(facts, panels, read_deployment(run))
-    for picture in pictures:
-        write_atomic(run / picture.file, picture.content)
-    write_atomic(run / PAGE, page(facts, panels, pictures).encode())
-    progress(3, 3, "page and pictures are written")
-    return run / PAGE
+    plots = draw_plots(data, panels, read_deployment(run))
+    for plot in plots:
+        write_atomic(run / plot.file, plot.content)
+    write_atomic(run / PAGE_FILE, page(data, panels, plots).encode())
+    progress(3, 3, "page and plots are written")
+    return run / PAGE_FILE
 
 
-def draw_pictures(
-    facts: ReportData, panels: tuple[SplitMapPanel, ...], deployment: dict[str, Any] | None = None
-) -> tuple[Picture, ...]:
-    """Draw the pictures of a run in the order of the page, whose template has their headings and captions.
+def draw_plots(
+    data: ReportData, panels: tuple[SplitMapPanel, ...], deployment: DeploymentRecord | None = None
+) -> tuple[Plot, ...]:
+    """Draw the plots in the order of the page; the template has their headings and captions.
 
-    `deployment` is what `jmsnas deploy` measured, where it has.
+    `deployment` is the content of `deploy.json`, None if the run was not deployed.
     """
     figures = {
-        "network.png": draw_placement(facts),
-        "compare.png": draw_plan_comparison(facts),
-        "search.png": draw_search(facts),
-        "estimators.png": draw_estimators(facts),
+        "network.png": draw_placement(data),
+        "compare.png": draw_plan_comparison(data),
+        "search.png": draw_search(data),
+        "estimators.png": draw_estimators(data),
         "where_split_pays.png": draw_split_maps(panels),
     }
     if deployment is not None:
-        figures = {TERMS: draw_terms(deployment), TIMELINE: draw_timeline(deployment), **figures}
-    return tuple(Picture(file, png(figure)) for file, figure in figures.items())
+        figures = {TERMS_FILE: draw_terms(deployment), TIMELINE_FILE: draw_timeline(deployment), **figures}
+    return tuple(Plot(file, png(figure)) for file, figure in figures.items())
 
 
-def page(facts: ReportData, panels: tuple[SplitMapPanel, ...], pictures: tuple[Picture, ...]) -> str:
-    """Fill the page's template; all that was read is escaped."""
+def page(data: ReportData, panels: tuple[SplitMapPanel, ...], plots: tuple[Plot, ...]) -> str:
+    """Render the page's template; all values are HTML-escaped."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters.update(ms=milliseconds, percent=percent, rate=format_rate, mark=origin_label)
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False}
-    template = resources.files("jmsnas.report").joinpath("page.html.jinja").read_text("utf-8")
+    template = resources.files("jmsnas.report").joinpath("run_page.html.jinja").read_text("utf-8")
     return environment.from_string(template).render(
-        facts=facts,
-        config=asdict(facts.config),
-        words=words,
+        data=data,
+        config=asdict(data.config),
+        text=text,
         panels=panels,
-        pictures=pictures,
-        stale=_stale(facts),
+        plots=plots,
+        stale=_stale(data),
         versions={"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
-        numbers=numbers(facts, panels),
+        numbers=numbers(data, panels),
     )
 
 
-def numbers(facts: ReportData, panels: tuple[SplitMapPanel, ...]) -> dict[str, Any]:
-    """Give all numbers of the page as one JSON document; seconds, bytes, bits per second."""
-    known = [(facts_of.device.name, facts_of.evaluation) for facts_of in facts.devices]
+def numbers(data: ReportData, panels: tuple[SplitMapPanel, ...]) -> dict[str, Any]:
+    """Collect all numbers of the page in one JSON document; seconds, bytes, bits per second."""
+    evaluations = [(device.device.name, device.evaluation) for device in data.devices]
     maps = [
         {
-            "input": found.input_encoding,
-            "policy": found.policy,
+            "input": split_map.input_encoding,
+            "policy": split_map.policy,
             "devices": list(panel.devices),
             "simulated": True,
-            "sizes": list(found.sizes),
-            "rates_bps": list(found.rates_bps),
-            "cloud_s": found.cloud_SK.tolist(),
-            "best_s": found.best_SK.tolist(),
-            "best_cuts": found.cuts_SKM.tolist(),
+            "sizes": list(split_map.sizes),
+            "rates_bps": list(split_map.rates_bps),
+            "cloud_s": split_map.cloud_SK.tolist(),
+            "best_s": split_map.best_SK.tolist(),
+            "best_cuts": split_map.cuts_SKM.tolist(),
         }
         for panel in panels
-        for found in (panel.relay, panel.strict)
+        for split_map in (panel.relay, panel.strict)
     ]
     return {
         "schema_version": SCHEMA_VERSION,
-        "result": facts.run.document,
-        "config": asdict(facts.config),
-        "log": [asdict(epoch) for epoch in facts.epochs],
-        "estimators": {name: asdict(evaluation) for name, evaluation in known if evaluation},
+        "result": data.run.document,
+        "config": asdict(data.config),
+        "log": [asdict(epoch) for epoch in data.epochs],
+        "estimators": {name: asdict(evaluation) for name, evaluation in evaluations if evaluation},
         "where_split_pays": maps,
     }
 
 
-def _stale(facts: ReportData) -> str:
-    """Say whether the layers' seconds no longer add up to the run's terms; empty where they do."""
-    for term in facts.derived.terms:
-        seconds = [layer.tau_s for layer in facts.layers if layer.device == term.device]
+def _stale(data: ReportData) -> str:
+    """Return a note if the layers' current seconds do not add up to the run's terms; empty if they do."""
+    for term in data.derived.terms:
+        seconds = [layer.tau_s for layer in data.layers if layer.device == term.device]
         if None in seconds:
-            return "U(.) or the space of this run is not in the workspace any more: some cells are empty."
+            return "U(.) or the space of this run is no longer in the workspace: some cells are empty."
         if abs(sum(s for s in seconds if s is not None) - term.tau_s) > 1e-6 * term.tau_s:
             return f"U(.) of {term.device} has changed since the run: the layers no longer add up to its tau."
     return ""

@@ -1,4 +1,4 @@
-"""Pictures of a run: how the search went, how good U(.) is, and what T is made of beside other plans."""
+"""Plots of a run: training curves of the search, accuracy of U(.), and T of the split against other plans."""
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -26,33 +26,33 @@ from jmsnas.report.plot_style import (
     title,
 )
 from jmsnas.report.report_data import ReportData
-from jmsnas.report.term_schedule import ScheduledTerm, shares
+from jmsnas.report.term_schedule import ScheduledTerm, schedule_terms
 from jmsnas.topology import INPUT_BYTES
 
 _STAGES = {"warm-up": "warm-up", "search": "search", "final": "second stage"}
 
 
-def draw_search(facts: ReportData) -> Figure:
+def draw_search(data: ReportData) -> Figure:
     """Draw loss, accuracy, E[T] / T_const with its band, and entropy, epoch by epoch."""
     figure = new_figure(10, 6.2)
     loss, right, expected, entropy = figure.subplots(2, 2, sharex=True).flat
-    epochs, target_s = facts.epochs, facts.run.target.t_const_s
+    epochs, target_s = data.epochs, data.run.target.t_const_s
     _curve(loss, [e.loss for e in epochs], BLUE, "-", "weights (training images)")
     _curve(loss, [e.arch_loss for e in epochs], ORANGE, "--", "architecture (its own images)")
     _curve(right, _percent([e.accuracy for e in epochs]), BLUE, "-", "weights (training images)")
     _curve(right, _percent([e.arch_accuracy for e in epochs]), ORANGE, "--", "architecture (its own images)")
     then = _percent([e.derived_accuracy for e in epochs])
-    _curve(right, then, GREEN, "-", "network derived then (images kept apart)")
-    test = 100 * facts.run.accuracy.test
+    _curve(right, then, GREEN, "-", "model derived then (validation images)")
+    test = 100 * data.run.accuracy.test
     right.plot([len(epochs)], [test], "*", color=RED, markersize=12, label=f"test {test:.1f} %", zorder=5)
-    band, ratio = facts.config.band, [_over(e.expected_latency_s, target_s) for e in epochs]
+    band, ratio = data.config.band, [_over(e.expected_latency_s, target_s) for e in epochs]
     expected.axhspan(1 - band, 1, color=GREEN, alpha=0.3, label=f"band: {1 - band:.2f} to 1")
     _curve(expected, ratio, BLUE, "-", "E[T] / T_const")
     then = [_over(e.derived_latency_s, target_s) for e in epochs]
-    _curve(expected, then, GREEN, "--", "network derived then")
+    _curve(expected, then, GREEN, "--", "model derived then")
     searched = sum(e.stage != "final" for e in epochs)
-    derived = facts.derived.latency_s / target_s
-    expected.plot([searched], [derived], "D", color=RED, label=f"derived network {derived:.3f}", zorder=5)
+    derived = data.derived.latency_s / target_s
+    expected.plot([searched], [derived], "D", color=RED, label=f"derived model {derived:.3f}", zorder=5)
     _curve(entropy, [e.entropy for e in epochs], BLUE, "-", "mean over layers")
     titles = ("Loss (cross-entropy)", "Accuracy, %", "E[T] / T_const", "Entropy of the choices, nats")
     for axes, text in zip((loss, right, expected, entropy), titles, strict=True):
@@ -73,8 +73,8 @@ def _curve(axes: Axes, values: list[float | None], colour: str, line: str, label
         axes.plot(*zip(*known, strict=True), line, color=colour, marker=marker, label=label)
 
 
-def _percent(shares: list[float | None]) -> list[float | None]:
-    return [None if share is None else 100 * share for share in shares]
+def _percent(fractions: list[float | None]) -> list[float | None]:
+    return [None if fraction is None else 100 * fraction for fraction in fractions]
 
 
 def _over(value: float | None, by: float) -> float | None:
@@ -82,10 +82,10 @@ def _over(value: float | None, by: float) -> float | None:
 
 
 def _stages(axes: Axes, epochs: tuple[EpochRecord, ...]) -> None:
-    """Shade every second stage and name each at the foot of the panel."""
+    """Shade every second stage, and label each at the bottom of the panel."""
     axes.set_xlim(0.5, len(epochs) + 0.5)
     low, high = axes.get_ylim()
-    axes.set_ylim(low - 0.08 * (high - low), high + 0.3 * (high - low))  # room for names and the legend
+    axes.set_ylim(low - 0.08 * (high - low), high + 0.3 * (high - low))  # space for labels and the legend
     axes.grid(alpha=0.25)
     start = 0
     for n, (stage, name) in enumerate(_STAGES.items()):
@@ -99,58 +99,58 @@ def _stages(axes: Axes, epochs: tuple[EpochRecord, ...]) -> None:
         start += count
 
 
-def draw_estimators(facts: ReportData) -> Figure:
-    """Draw predicted against measured latencies of blocks whose geometry U(.) never saw, table by table."""
+def draw_estimators(data: ReportData) -> Figure:
+    """Draw predicted against measured latency of blocks with held-out geometries, a panel for each table."""
     tables: dict[tuple[str, str], list[DeviceData]] = {}
-    for device in facts.devices:
+    for device in data.devices:
         tables.setdefault((device.device.table, device.device.runtime), []).append(device)
     columns = min(len(tables), 4)
     rows = -(-len(tables) // columns)
     figure = new_figure(3.2 * columns + 0.4, 3.7 * rows)
     panels = figure.subplots(rows, columns, squeeze=False).flat
-    for axes, alike in zip(panels, tables.values(), strict=False):
-        _estimator(axes, ", ".join(its.device.name for its in alike), alike[0])
+    for axes, devices in zip(panels, tables.values(), strict=False):
+        _estimator(axes, ", ".join(device.device.name for device in devices), devices[0])
     for axes in list(panels)[len(tables) :]:
         axes.set_axis_off()
     return figure
 
 
-def _estimator(axes: Axes, names: str, facts: DeviceData) -> None:
+def _estimator(axes: Axes, names: str, device: DeviceData) -> None:
     name = plain(names)
-    found = facts.evaluation
+    found = device.evaluation
     if found is None:
-        title(axes, f"{name}\nno U(.) in this workspace", facts.simulated, facts.published)
+        title(axes, f"{name}\nno U(.) in this workspace", device.simulated, device.published)
         axes.set_axis_off()
         return
     heading = f"{name}\nMAPE {percent(found.model.mape)}, {100 * found.model.within_10:.0f} % within 10 %"
-    title(axes, heading, facts.simulated, facts.published)
-    scatter(axes, found, ORIGIN_COLOURS[facts.origin])
-    axes.set_xlabel(AGAINST.get(facts.origin, "measured, ms"))
+    title(axes, heading, device.simulated, device.published)
+    scatter(axes, found, ORIGIN_COLOURS[device.origin])
+    axes.set_xlabel(AGAINST.get(device.origin, "measured, ms"))
     axes.set_ylabel("predicted, ms")
 
 
-def draw_plan_comparison(facts: ReportData) -> Figure:
-    """Draw T of four plans as bars of the terms of equation (1) or (2), with T_const."""
-    bars = [("derived network", facts.derived.shares), ("argmax network", facts.argmax.shares)]
-    own = facts.run.topology.input_encoding
+def draw_plan_comparison(data: ReportData) -> Figure:
+    """Draw T of the derived model, the argmax model and cloud only as stacked terms, with T_const."""
+    bars = [("derived model", data.derived.schedule), ("argmax model", data.argmax.schedule)]
+    own = data.run.topology.input_encoding
     encodings = [own, *(name for name in INPUT_BYTES if name != own)]
     for name in encodings:
-        alone = shares(facts.cloud_terms(name), facts.cloud_way(name))
+        alone = schedule_terms(data.cloud_terms(name), data.cloud_route(name))
         bars.append((f"cloud only,\n{name} input", alone))
-    figure = new_figure(10, 5.6 if facts.tree else 4.6)
+    figure = new_figure(10, 5.6 if data.tree else 4.6)
     axes = figure.subplots()
-    for y, (_, plan) in enumerate(bars):
-        for share in plan:
-            _bar(axes, y, share, facts)
-        total_s = max(share.end_s for share in plan)
+    for y, (_, schedule) in enumerate(bars):
+        for term in schedule:
+            _bar(axes, y, term, data)
+        total_s = max(term.end_s for term in schedule)
         box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
         where, shift = (total_s * 1e3, y), (8, 0)
         axes.annotate(
             milliseconds(total_s), where, shift, textcoords="offset points", va="center", fontsize=9, bbox=box
         )
-    axes.axvline(facts.run.target.t_const_s * 1e3, color=BLACK, linestyle="--", linewidth=1.4, zorder=0.5)
-    label = f"T_const {milliseconds(facts.run.target.t_const_s)}  "
-    axes.text(facts.run.target.t_const_s * 1e3, -0.62, label, ha="right", va="center", fontsize=9)
+    axes.axvline(data.run.target.t_const_s * 1e3, color=BLACK, linestyle="--", linewidth=1.4, zorder=0.5)
+    label = f"T_const {milliseconds(data.run.target.t_const_s)}  "
+    axes.text(data.run.target.t_const_s * 1e3, -0.62, label, ha="right", va="center", fontsize=9)
     axes.set_yticks(range(len(bars)), [name for name, _ in bars])
     axes.set(ylim=(len(bars) - 0.5, -0.9), xlabel="T, ms")
     axes.margins(x=0.14)
@@ -158,40 +158,40 @@ def draw_plan_comparison(facts: ReportData) -> Figure:
     handles, names = axes.get_legend_handles_labels()
     unique = dict(zip(names, handles, strict=True))
     figure.legend(unique.values(), unique.keys(), loc="outside lower center", ncols=4, fontsize=8)
-    filled = {"hatched": facts.simulated, "dotted": facts.published}
-    said = " or ".join(how for how, names in filled.items() if names)
-    said = f"where {said}: " if said else ""
-    said += f"T of equation {facts.equation}, term by term"
-    beside = "; branches side by side" if facts.tree else ""
-    title(axes, f"{said}{beside}", bool(facts.simulated), bool(facts.published))
+    filled = {"hatched": data.simulated, "dotted": data.published}
+    fills = " or ".join(fill for fill, names in filled.items() if names)
+    heading = f"where {fills}: " if fills else ""
+    heading += f"T of equation {data.equation} by term"
+    heading += "; branches in parallel" if data.tree else ""
+    title(axes, heading, bool(data.simulated), bool(data.published))
     return figure
 
 
-def _bar(axes: Axes, y: float, share: ScheduledTerm, facts: ReportData) -> None:
-    """Draw one term; what was not measured here is hatched or dotted, a branch has a lane of the bar."""
-    name, height = plain(share.device, 14), 0.6
-    m = [its.device.name for its in facts.devices].index(share.device)
-    if share.lane is not None and facts.tree:
-        height /= len(facts.tree.children)
-        y += (share.lane - (len(facts.tree.children) - 1) / 2) * height
-    if share.target:
+def _bar(axes: Axes, y: float, term: ScheduledTerm, data: ReportData) -> None:
+    """Draw one term; hatched or dotted if not measured here. Branches term the height of the bar."""
+    name, height = plain(term.device, 14), 0.6
+    m = [device.device.name for device in data.devices].index(term.device)
+    if term.branch is not None and data.tree:
+        height /= len(data.tree.children)
+        y += (term.branch - (len(data.tree.children) - 1) / 2) * height
+    if term.target:
         colour = LINK_COLOURS[m % len(LINK_COLOURS)]
-        label = f"send {name} to {plain(share.target, 14)}"
-        _share(axes, y, share, height, colour, "", label)
+        label = f"send {name} to {plain(term.target, 14)}"
+        _term_bar(axes, y, term, height, colour, "", label)
         return
-    origin = facts.devices[m].origin
-    said, hatch = "" if origin == "measured" else f" ({origin_label(origin)})", ORIGIN_HATCHES.get(origin, "")
+    origin = data.devices[m].origin
+    note, hatch = "" if origin == "measured" else f" ({origin_label(origin)})", ORIGIN_HATCHES.get(origin, "")
     colour = DEVICE_COLOURS[m % len(DEVICE_COLOURS)]
-    _share(axes, y, share, height, colour, hatch, f"compute on {name}{said}")
+    _term_bar(axes, y, term, height, colour, hatch, f"compute on {name}{note}")
 
 
-def _share(
-    axes: Axes, y: float, share: ScheduledTerm, height: float, colour: str, hatch: str, label: str
+def _term_bar(
+    axes: Axes, y: float, term: ScheduledTerm, height: float, colour: str, hatch: str, label: str
 ) -> None:
     axes.barh(
         y,
-        share.seconds * 1e3,
-        left=share.start_s * 1e3,
+        term.seconds * 1e3,
+        left=term.start_s * 1e3,
         height=height,
         color=colour,
         hatch=hatch,

@@ -43,7 +43,14 @@ class SplitMapPanel:
 def compute_split_maps() -> tuple[SplitMapPanel, ...]:
     """Compute the maps of each input encoding from published device figures; takes about 1 s."""
     space, topology = load_space("imagenet"), load_topology("chain")
-    arguments = (space, default_architecture(space), topology, simulated_predictors(topology), _SIZES, _RATES_BPS)
+    arguments = (
+        space,
+        default_architecture(space),
+        topology,
+        simulated_predictors(topology),
+        _SIZES,
+        _RATES_BPS,
+    )
     devices = tuple(device.name for device in topology.devices)
     point = (_SIZES.index(TABLE_I_SIZE), _RATES_BPS.index(TABLE_I_BPS))
     panels = []
@@ -53,16 +60,16 @@ def compute_split_maps() -> tuple[SplitMapPanel, ...]:
     return tuple(panels)
 
 
-def plan_name(devices: tuple[str, ...], layers: NDArray[np.int64]) -> str:
+def placement_label(devices: tuple[str, ...], layers: NDArray[np.int64]) -> str:
     """Describe a placement by the devices that run layers: `all on cloud`, `split: pi4 + laptop`."""
     running = [name for name, count in zip(devices, layers, strict=True) if count]
     return f"all on {running[0]}" if len(running) == 1 else f"split: {' + '.join(running)}"
 
 
-def plan_names(panel: SplitMapPanel) -> NDArray[np.str_]:
+def placement_labels(panel: SplitMapPanel) -> NDArray[np.str_]:
     """Describe the best placement of each point of the map, (S, K)."""
     layers_SKM = panel.relay.layers_SKM
-    names = [[plan_name(panel.devices, layers_M) for layers_M in layers_KM] for layers_KM in layers_SKM]
+    names = [[placement_label(panel.devices, layers_M) for layers_M in layers_KM] for layers_KM in layers_SKM]
     return np.array(names)
 
 
@@ -79,7 +86,9 @@ def draw_split_maps(panels: tuple[SplitMapPanel, ...]) -> Figure:
     names = " - ".join(plain(name) for name in panels[0].devices)
     _legend(figure)
     figure.suptitle(
-        f"SIMULATED: best placement against cloud only, imagenet space on {names}", fontsize=11, color=SIMULATED_COLOUR
+        f"SIMULATED: best placement against cloud only, imagenet space on {names}",
+        fontsize=11,
+        color=SIMULATED_COLOUR,
     )
     return figure
 
@@ -92,7 +101,7 @@ def _panel(axes: Axes, panel: SplitMapPanel) -> None:
     _hatch(axes, rates, sizes, (relay.layers_SKM > 0).sum(axis=-1) > 1)
     _outline(axes, rates, sizes, relay.cuts_SKM[..., 0] > 0, 0.5, RED)
     _outline(axes, rates, sizes, panel.strict.best_SK / relay.cloud_SK, 1.0, "white")
-    for name in np.unique(names_SK := plan_names(panel)):
+    for name in np.unique(names_SK := placement_labels(panel)):
         _name_region(axes, rates, sizes, names_SK == name, str(name))
     axes.plot(
         TABLE_I_BPS / 1e6, TABLE_I_SIZE, "*", color=RED, markersize=15, markeredgecolor="white", zorder=6
@@ -101,7 +110,7 @@ def _panel(axes: Axes, panel: SplitMapPanel) -> None:
     cloud, best, strict = (milliseconds(float(found_SK[panel.point])) for found_SK in times)
     axes.set_title(
         f"{relay.input_encoding} input. At Table I: cloud only {cloud},\n"
-        f"best {best} ({plan_name(panel.devices, relay.layers_SKM[panel.point])}),\n"
+        f"best {best} ({placement_label(panel.devices, relay.layers_SKM[panel.point])}),\n"
         f"a layer on every device {strict}",
         fontsize=9,
         loc="left",
@@ -151,7 +160,13 @@ def _outline(
     if z_SK.min() < level < z_SK.max():
         dashed = colour == "white"
         lines = axes.contour(
-            rates, sizes, z_SK, levels=[level], colors=colour, linewidths=2, linestyles="--" if dashed else "-"
+            rates,
+            sizes,
+            z_SK,
+            levels=[level],
+            colors=colour,
+            linewidths=2,
+            linestyles="--" if dashed else "-",
         )
         if dashed:
             lines.set_path_effects([Stroke(linewidth=4, foreground=BLACK), Normal()])

@@ -1,4 +1,4 @@
-"""T of a plan piece by piece: the addends of equation (1), or of (2) with branches side by side."""
+"""Schedule of the terms of equation (1) or (2): start and duration of each computation and transfer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,23 +10,23 @@ from jmsnas.topology import WIRE_BYTES, Link
 
 @dataclass(frozen=True, slots=True)
 class ScheduledTerm:
-    """Seconds that a device computes, or that a transfer takes.
+    """A computation or a transfer with its start and duration.
 
     Attributes
     ----------
     symbol
-        As in the paper: `tau_D^2`, `eps^1`, `eps^{2->3}`; `back` for the result's way to the first device.
+        Symbol of the paper: `tau_D^2`, `eps^1`, `eps^{2->3}`; `back` for the return of the result.
     device, target
-        Who computes or sends; `target` is empty where it computes.
+        Computing or sending device; `target` is empty for a computation.
     layers
-        Numbers from 1 of what is computed.
+        Numbers, from 1, of the computed layers.
     start_s
-        When it begins, counted from the raw input.
+        Start in seconds since the raw input.
     link
-        What it is sent over; None where it computes, or goes back over several.
-    lane
-        Which of the branches side by side it belongs to; None before and behind them.
-    counts
+        Link of a transfer; None for a computation or the return of the result.
+    branch
+        Index of its parallel branch; None outside of branches.
+    critical
         Whether it is an addend of T: of the branches only the slowest is.
     """
 
@@ -38,56 +38,56 @@ class ScheduledTerm:
     seconds: float
     sent_bytes: float = 0.0
     link: Link | None = None
-    lane: int | None = None
-    counts: bool = True
+    branch: int | None = None
+    critical: bool = True
 
     @property
     def end_s(self) -> float:
-        """When it ends."""
+        """End in seconds since the raw input."""
         return self.start_s + self.seconds
 
 
-def shares(
+def schedule_terms(
     terms: Sequence[LatencyTerm],
     links: Sequence[Link],
     tree: MeshTree | None = None,
     forked_elements: int = 0,
 ) -> tuple[ScheduledTerm, ...]:
-    """Lay out the terms of a plan in time.
+    """Schedule the terms of a placed model.
 
     Parameters
     ----------
     terms
-        One a device, in the network's order.
+        One for each device, in the order of the topology.
     tree
-        Of a mesh: its children's terms are branches.
+        Tree of a mesh: the terms of its children are branches.
     forked_elements
-        Numbers in what the root of the tree sends to each child.
+        Number of elements that the root of the tree sends to each child.
 
     Raises
     ------
     KeyError
         When a link is missing.
     """
-    hops, found, at_s = {(link.source, link.target): link for link in links}, list[ScheduledTerm](), 0.0
+    hops, schedule, at_s = {(link.source, link.target): link for link in links}, list[ScheduledTerm](), 0.0
     children = tree.children if tree else ()
-    line = [(m, term) for m, term in enumerate(terms, 1) if term.device not in children]
-    for (m, term), after in zip(line, [*(term.device for _, term in line[1:]), ""], strict=True):
-        found.append(ScheduledTerm(f"tau_D^{m}", term.device, "", term.layers, at_s, term.tau_s))
+    main_path = [(m, term) for m, term in enumerate(terms, 1) if term.device not in children]
+    for (m, term), after in zip(main_path, [*(term.device for _, term in main_path[1:]), ""], strict=True):
+        schedule.append(ScheduledTerm(f"tau_D^{m}", term.device, "", term.layers, at_s, term.tau_s))
         at_s += term.tau_s
         if tree and term.device == tree.root:
-            found += _branches(terms, m, after, at_s, hops, children, forked_elements)
-            at_s = max((share.end_s for share in found), default=at_s)
+            schedule += _branches(terms, m, after, at_s, hops, children, forked_elements)
+            at_s = max(term.end_s for term in schedule)
         elif after:
             link = hops[term.device, after]
-            found.append(
+            schedule.append(
                 ScheduledTerm(f"eps^{m}", term.device, after, (), at_s, term.epsilon_s, term.sent_bytes, link)
             )
             at_s += term.epsilon_s
     back = next((term for term in terms if term.return_s), None)
     if back:
-        found.append(ScheduledTerm("back", back.device, terms[0].device, (), at_s, back.return_s))
-    return tuple(found)
+        schedule.append(ScheduledTerm("back", back.device, terms[0].device, (), at_s, back.return_s))
+    return tuple(schedule)
 
 
 def _branches(
@@ -99,25 +99,26 @@ def _branches(
     children: Sequence[str],
     forked_elements: int,
 ) -> list[ScheduledTerm]:
-    """Lay out each branch: sent to its child (serial: after the copies before it), run, joined."""
+    """Schedule each branch: transfer to its child (after earlier copies if serial), computation, join."""
     used = [(m, term) for m, term in enumerate(terms, 1) if term.device in children and term.layers]
     ends = [term.epsilon_root_s + term.tau_s + term.epsilon_s for _, term in used]
-    found = []
-    for lane, (m, term) in enumerate(used):
-        slowest = lane == ends.index(max(ends))
+    schedule = []
+    for branch, (m, term) in enumerate(used):
+        slowest = branch == ends.index(max(ends))
         to, on = hops[terms[root - 1].device, term.device], hops[term.device, behind]
         sent, begun_s = float(forked_elements * WIRE_BYTES[to.wire]), at_s + term.epsilon_root_s
-        found += [
+        schedule += [
             ScheduledTerm(
                 f"eps^{{{root}->{m}}}", to.source, term.device, (), at_s, term.epsilon_root_s, sent, to,
-                lane, slowest,
+                branch, slowest,
             ),
             ScheduledTerm(
-                f"tau_D^{m}", term.device, "", term.layers, begun_s, term.tau_s, lane=lane, counts=slowest
+                f"tau_D^{m}", term.device, "", term.layers, begun_s, term.tau_s, branch=branch,
+                critical=slowest,
             ),
             ScheduledTerm(
                 f"eps^{m}", term.device, behind, (), begun_s + term.tau_s, term.epsilon_s, term.sent_bytes,
-                on, lane, slowest,
+                on, branch, slowest,
             ),
         ]  # fmt: skip
-    return found
+    return schedule

@@ -1,4 +1,4 @@
-"""What a report says in words: the answer, what it rests on, and the commands to repeat it and go on."""
+"""Sentences and commands of the report page: summary of a run, comparison with cloud only, next steps."""
 
 import dataclasses
 import shlex
@@ -11,132 +11,134 @@ from jmsnas.nas.split.placement import LatencyTerm
 from jmsnas.report.device_data import DeviceData
 from jmsnas.report.plot_style import milliseconds, percent
 from jmsnas.report.report_data import ReportData
-from jmsnas.report.split_map_plot import SplitMapPanel, plan_name
+from jmsnas.report.split_map_plot import SplitMapPanel, placement_label
 from jmsnas.report.term_schedule import ScheduledTerm
 from jmsnas.topology import INPUT_BYTES
 from jmsnas.units import format_rate
 
-# What the command line can set; the rest of SearchConfig is for Python.
+# Fields of SearchConfig that the command line can set.
 _OPTIONS = ("seed", "t_const_s", "threads", "train_on")
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A line to type, and what it does."""
+    """A command line, and its description."""
 
     line: str
-    does: str
+    description: str
 
 
-def answer(facts: ReportData) -> tuple[str, ...]:
-    """Say what was found, sentence by sentence: the network, T against T_const, the accuracy."""
-    run, target, t_s = facts.run, facts.run.target, facts.derived.latency_s
-    pairs = zip(facts.devices, facts.derived.terms, strict=True)
-    runs = ", ".join(f"{with_role(device)} runs {layers(term)}" for device, term in pairs)
-    found = (
-        f"The search chose a network of {len(facts.derived.candidates)} layers "
+def summary(data: ReportData) -> tuple[str, ...]:
+    """Describe the derived model and its split, T against T_const, optimality, and accuracy."""
+    run, target, t_s = data.run, data.run.target, data.derived.latency_s
+    pairs = zip(data.devices, data.derived.terms, strict=True)
+    runs = ", ".join(f"{device_label(device)} runs {layer_range(term)}" for device, term in pairs)
+    model = (
+        f"The search derived a model of {len(data.derived.candidates)} layers "
         f"({run.parameters:,} parameters, {run.macs:,} multiply-accumulates) and split it "
-        f"over {len(facts.devices)} devices: {runs}."
+        f"over {len(data.devices)} devices: {runs}."
     )
-    if facts.tree:
-        found += branch_words(facts)
+    if data.tree:
+        model += branch_text(data)
     verdict = "within" if t_s <= target.t_const_s else "ABOVE"
     deadline = (
-        f"One {image(facts)} image takes T = {milliseconds(t_s)} by equation {facts.equation}, {verdict} the "
-        f"deadline T_const = {milliseconds(target.t_const_s)} ({percent(t_s / target.t_const_s)} of it). "
-        f"Networks of this space reach {milliseconds(target.fastest_s)} to {milliseconds(target.slowest_s)}, "
+        f"One {image_size(data)} image takes T = {milliseconds(t_s)} by equation {data.equation}, {verdict} "
+        f"the deadline T_const = {milliseconds(target.t_const_s)} ({percent(t_s / target.t_const_s)} of it). "
+        f"Models of this space reach {milliseconds(target.fastest_s)} to {milliseconds(target.slowest_s)}, "
         "each under its best split."
     )
-    band = percent(facts.config.band)
-    proof = "proven" if run.derived.optimal else "not proven, the search for a likelier was cut off"
-    likely = f"Of all networks whose T lies within {band} below the deadline it is the likeliest: {proof}."
-    if not run.derived.in_band:
-        likely = f"No network's T lies within {band} below the deadline: this is the best one below it."
-        if facts.config.derive == "argmax":
-            likely = (
-                "It is the likeliest operation of each layer (argmax), which does not look at the deadline."
-            )
-        elif run.derived.band is BandStatus.UNDECIDED:
-            likely = f"None was found with T within {band} below the deadline, though there may be one."
-    accuracy = f"Its accuracy on the test images of {run.dataset}: {percent(run.accuracy.test)}."
-    return found, deadline, likely, accuracy
+    accuracy = f"Its accuracy on the test images of {run.dataset} is {percent(run.accuracy.test)}."
+    return model, deadline, _optimality(data), accuracy
 
 
-def branch_words(facts: ReportData) -> str:
-    """Say of a mesh which of its branches T waits for, and how long each takes."""
+def _optimality(data: ReportData) -> str:
+    run, band = data.run, percent(data.config.band)
+    if run.derived.in_band:
+        proof = "proven" if run.derived.optimal else "not proven, as the search was stopped early"
+        return f"Of all models whose T lies within {band} below the deadline it is the most likely: {proof}."
+    if data.config.derive == "argmax":
+        return "It has the most likely operation of each layer (argmax), regardless of the deadline."
+    if run.derived.band is BandStatus.UNDECIDED:
+        return f"No model with T within {band} below the deadline was found, though one may exist."
+    return f"No model's T lies within {band} below the deadline: this is the best one below it."
+
+
+def branch_text(data: ReportData) -> str:
+    """Describe the slowest branch of a mesh, which T waits for, and the latency of each branch."""
     ends: dict[int, tuple[str, float]] = {}
-    lanes = [share for share in facts.derived.shares if share.lane is not None]
-    for share in lanes:
-        name = share.device if not share.target else ends.get(share.lane or 0, ("", 0.0))[0]
-        ends[share.lane or 0] = (name, share.end_s - lanes[0].start_s)
-    slowest = max(ends.values(), key=lambda its: its[1])
-    others = ", ".join(f"{name} {milliseconds(s)}" for name, s in ends.values() if name != slowest[0])
-    beside = f" (beside it: {others})" if others else ""
+    branches = [term for term in data.derived.schedule if term.branch is not None]
+    for term in branches:
+        name = term.device if not term.target else ends.get(term.branch or 0, ("", 0.0))[0]
+        ends[term.branch or 0] = (name, term.end_s - branches[0].start_s)
+    slowest, slowest_s = max(ends.values(), key=lambda end: end[1])
+    others = ", ".join(f"{name} {milliseconds(s)}" for name, s in ends.values() if name != slowest)
+    in_parallel = f" (in parallel: {others})" if others else ""
     return (
-        f" The branches run side by side and are summed on {lanes[-1].target}; T waits for the one on "
-        f"{slowest[0]}, {milliseconds(slowest[1])} from when {lanes[0].device} begins to send{beside}."
+        f" The branches run in parallel and are summed on {branches[-1].target}; T waits for the one on "
+        f"{slowest}, {milliseconds(slowest_s)} from when {branches[0].device} begins to send{in_parallel}."
     )
 
 
-def image(facts: ReportData) -> str:
-    """Size of the input as `8x8`."""
-    return facts.layers[0].geometry.split()[1]
+def image_size(data: ReportData) -> str:
+    """Format the size of the input as `8x8`."""
+    return data.layers[0].geometry.split()[1]
 
 
-def with_role(facts: DeviceData) -> str:
-    """Name a device with its role: `pi4 (UE)`; the name alone where it says it all."""
-    name, role = facts.device.name, facts.device.role
+def device_label(device: DeviceData) -> str:
+    """Format a device's name and role as `pi4 (UE)`; the name alone if the role is empty or equal to it."""
+    name, role = device.device.name, device.device.role
     return f"{name} ({role})" if role not in ("", name) else name
 
 
-def named(facts: ReportData, name: str) -> str:
-    """Name a device of the run with its role."""
-    return with_role(next(device for device in facts.devices if device.device.name == name))
+def device_label_of(data: ReportData, name: str) -> str:
+    """Format the name and role of a device of the run."""
+    return device_label(next(device for device in data.devices if device.device.name == name))
 
 
-def layers(term: LatencyTerm | ScheduledTerm) -> str:
-    """Name the layers of a term: `layers 1 to 9`, `layer 10`, `no layer (it passes on)`."""
+def layer_range(term: LatencyTerm | ScheduledTerm) -> str:
+    """Format the layers of a term: `layers 1 to 9`, `layer 10`, `no layer (relay)`."""
     if not term.layers:
-        return "no layer (it passes on)"
+        return "no layer (relay)"
     first, last = term.layers[0], term.layers[-1]
     return f"layer {first}" if first == last else f"layers {first} to {last}"
 
 
-def cloud_sentences(facts: ReportData) -> tuple[str, ...]:
-    """Say plainly whether cloud only is faster, and give the numbers for each input encoding."""
-    t_s, cloud_s = facts.derived.latency_s, facts.run.cloud_only.latency_s
-    own = facts.run.topology.input_encoding
-    terms, hops = facts.cloud_terms(own), len(facts.cloud_way(own))
+def cloud_text(data: ReportData) -> tuple[str, ...]:
+    """Compare the split with cloud only, and give T of cloud only for each input encoding."""
+    t_s, cloud_s = data.derived.latency_s, data.run.cloud_only.latency_s
+    own = data.run.topology.input_encoding
+    terms, hops = data.cloud_terms(own), len(data.cloud_route(own))
     send_s = sum(term.epsilon_s for term in terms)
-    back = f", {milliseconds(facts.back_s)} of it to bring the result back," if facts.back_s else ""
+    returned = f", {milliseconds(data.return_s)} of it to return the result," if data.return_s else ""
     parts = (
-        f"as {own} it is {facts.run.cloud_only.input_bytes:,.0f} bytes, {milliseconds(send_s)} over {hops} "
-        f"links, and {terms[-1].device} then needs {milliseconds(terms[-1].tau_s)} for the whole network: "
-        f"{milliseconds(cloud_s)} in all{back} against T = {milliseconds(t_s)} of the split"
+        f"as {own} it is {data.run.cloud_only.input_bytes:,.0f} bytes, {milliseconds(send_s)} over {hops} "
+        f"links, and {terms[-1].device} then needs {milliseconds(terms[-1].tau_s)} for the whole model: "
+        f"{milliseconds(cloud_s)} in all{returned} against T = {milliseconds(t_s)} of the split"
     )
     if cloud_s < t_s:
-        cheap = "nothing" if send_s < 0.1 * cloud_s else "less than computing near the UE saves"
-        gives = "; what it gives is that the raw image never leaves the first device"
-        found = [
-            f"Cloud only is faster here. An {image(facts)} image costs {cheap} to send: {parts}, "
-            f"{t_s / cloud_s:.1f} times as fast. At this input size a split does not pay in time"
-            f"{gives if facts.derived.terms[0].layers else ''}. Where one pays is computed further below."
+        cost = "nothing" if send_s < 0.1 * cloud_s else "less than computing near the UE saves"
+        benefit = "; its benefit is that the raw image never leaves the first device"
+        sentences = [
+            f"Cloud only is faster here. An {image_size(data)} image costs {cost} to send: {parts}, "
+            f"{t_s / cloud_s:.1f} times as fast. At this input size a split does not reduce latency"
+            f"{benefit if data.derived.terms[0].layers else ''}. The map below shows where a split does."
         ]
     else:
         saved = percent(1 - t_s / cloud_s)
-        found = [
-            f"The split is faster than cloud only by {saved}. The {image(facts)} image must be sent: {parts}."
+        sentences = [
+            f"The split is faster than cloud only by {saved}. The {image_size(data)} image must be sent: "
+            f"{parts}."
         ]
     for other in INPUT_BYTES:
         if other != own:
-            total_s = sum(its.tau_s + its.epsilon_s + its.return_s for its in facts.cloud_terms(other))
-            found.append(f"With a {other} input, cloud only would take {milliseconds(total_s)}.")
-    return tuple(found)
+            total_s = sum(term.tau_s + term.epsilon_s + term.return_s for term in data.cloud_terms(other))
+            sentences.append(f"With a {other} input, cloud only would take {milliseconds(total_s)}.")
+    return tuple(sentences)
 
 
-def split_sentences(panels: tuple[SplitMapPanel, ...]) -> tuple[str, ...]:
-    """Say for each input encoding who wins at Table I's point, and over how much of the map a split wins."""
-    found = []
+def split_map_text(panels: tuple[SplitMapPanel, ...]) -> tuple[str, ...]:
+    """Describe each split map: the best placement at Table I's point, and how often each kind is best."""
+    sentences = []
     for panel in panels:
         relay, at = panel.relay, panel.point
         size, rate_bps = relay.sizes[at[0]], relay.rates_bps[at[1]]
@@ -145,106 +147,107 @@ def split_sentences(panels: tuple[SplitMapPanel, ...]) -> tuple[str, ...]:
         )
         several = float(((relay.layers_SKM > 0).sum(axis=-1) > 1).mean())
         cloud = float((relay.cuts_SKM[..., -2] == 0).mean())
-        found.append(
-            f"{relay.input_encoding} input, {format_rate(rate_bps)}, {size}x{size} (the star): the best plan "
-            f"is {plan_name(panel.devices, relay.layers_SKM[at])}, {milliseconds(best_s)}; cloud only takes "
-            f"{milliseconds(cloud_s)}. With a layer on every device, as in the paper, it is "
-            f"{milliseconds(strict_s)}, which {'beats' if strict_s < cloud_s else 'loses to'} cloud only. "
-            f"Over the whole map a split over several devices is the best on {percent(several)}, cloud only "
-            f"on {percent(cloud)}, all on one other device on the rest."
+        sentences.append(
+            f"{relay.input_encoding} input, {format_rate(rate_bps)}, {size}x{size} (the star): the best "
+            f"placement is {placement_label(panel.devices, relay.layers_SKM[at])}, {milliseconds(best_s)}; "
+            f"cloud only takes {milliseconds(cloud_s)}. With a layer on every device, as in the paper, T is "
+            f"{milliseconds(strict_s)}, {'faster' if strict_s < cloud_s else 'slower'} than cloud only. "
+            f"A split over several devices is the best placement on {percent(several)} of the map, cloud "
+            f"only on {percent(cloud)}, one other device on the rest."
         )
-    return tuple(found)
+    return tuple(sentences)
 
 
-def evidence(facts: DeviceData) -> str:
-    """Say what a device's latencies rest on: how many rows, measured on what, or simulated from what."""
-    if facts.basis is None:
-        return facts.trouble
-    rows, said = facts.basis.table.rows, []
-    if facts.basis.setting:
-        judged = facts.basis.estimator.evaluation.rows
+def latency_source(device: DeviceData) -> str:
+    """Describe the rows that a device's U(.) was fitted to: count, and host, simulation or publication."""
+    if device.model is None:
+        return device.problem
+    rows, parts = device.model.table.rows, []
+    if device.model.setting:
         own = {0: "none of them is a block", 1: "1 of them is a block"}.get(
             len(rows), f"{len(rows)} of them are blocks"
         )
-        said.append(f"{judged} rows published by others: {facts.basis.setting}; {own} of JMSNAS")
+        count = device.model.estimator.evaluation.rows
+        parts.append(f"{count} rows published by others: {device.model.setting}; {own} of JMSNAS")
         rows = ()
-    for name, environment in facts.basis.table.environments.items():
+    for name, environment in device.model.table.environments.items():
         here = [row for row in rows if row.environment == name]
         if not here:
             continue
         if here[0].kind == "simulated":
             host = environment.get("host", "").removeprefix("none: simulated ")
-            said.append(f"{len(here)} rows SIMULATED, {host}: {here[0].source}")
+            parts.append(f"{len(here)} rows SIMULATED, {host}: {here[0].source}")
         elif here[0].kind == "imported":
-            said.append(f"{len(here)} rows {here[0].source}")
+            parts.append(f"{len(here)} rows {here[0].source}")
         else:
-            host = environment.get("board") or environment.get("cpu") or "a host that does not say what it is"
+            host = environment.get("board") or environment.get("cpu") or "an unknown host"
             day = min(row.measured_at for row in here)[:10]
-            said.append(f"{len(here)} rows measured on {host}, {day}")
-    return "; ".join(said + ([facts.trouble] if facts.trouble else []))
+            parts.append(f"{len(here)} rows measured on {host}, {day}")
+    return "; ".join(parts + ([device.problem] if device.problem else []))
 
 
-def commands_again(facts: ReportData) -> tuple[Command, ...]:
-    """Lines that repeat the run. Names are quoted for the shell."""
-    tables = _once([facts_of.device.table for facts_of in facts.devices if not facts_of.published])
-    published = _once([facts_of.device.table for facts_of in facts.devices if facts_of.published])
+def repeat_commands(data: ReportData) -> tuple[Command, ...]:
+    """List the commands that repeat the run, with names quoted for the shell."""
+    tables = _unique([device.device.table for device in data.devices if not device.published])
+    published = _unique([device.device.table for device in data.devices if device.published])
     devices = " ".join(f"--device {shlex.quote(table)}" for table in tables)
-    config, default = facts.config, SearchConfig()
+    config, default = data.config, SearchConfig()
     space = shlex.quote(config.space)
     changed = [
         f"{field.name} = {getattr(config, field.name)!r}"
         for field in dataclasses.fields(default)
         if field.name not in _OPTIONS and getattr(config, field.name) != getattr(default, field.name)
     ]
-    does = "searches again, with the same seed and deadline"
+    description = "searches again, with the same seed and deadline"
     if changed:
-        does += f"; from Python with SearchConfig({', '.join(changed)}), which the command line cannot set"
+        options = ", ".join(changed)
+        description += f"; from Python with SearchConfig({options}), which the command line cannot set"
     if config.topology not in preset_names("topologies"):
-        does += "; the network is your own file"
+        description += "; the topology is your own file"
     own = (
-        Command(f"jmsnas profile {devices} --space {space}", "measures, or simulates what is not at hand"),
+        Command(f"jmsnas profile {devices} --space {space}", "measures this host, simulates other devices"),
         Command(f"jmsnas fit-estimator {devices}", "fits U(.) of each"),
     )
     of_others = Command(
-        "jmsnas fit-estimator --table FILE",
-        f"fits U(.) of {', '.join(published)} to the tables they came from",
+        "jmsnas fit-estimator --table FILE", f"fits U(.) of {', '.join(published)} to their published tables"
     )
     return (
         *(own if tables else ()),
         *((of_others,) if published else ()),
-        Command(f"{_search(facts)} --t-const {facts.run.target.t_const_s!r}s", does),
-        Command(f"jmsnas report {shlex.quote(facts.run.name)}", "writes this page"),
+        Command(f"{_search(data)} --t-const {data.run.target.t_const_s!r}s", description),
+        Command(f"jmsnas report {shlex.quote(data.run.name)}", "writes this page"),
     )
 
 
-def commands_next(facts: ReportData) -> tuple[Command, ...]:
-    """Lines that are worth typing after this run."""
-    space, found = shlex.quote(facts.config.space), []
-    for table in _once([d.device.table for d in facts.devices if d.simulated]):
-        found.append(
+def next_commands(data: ReportData) -> tuple[Command, ...]:
+    """List commands that can follow this run: measure devices, search with this host, a tighter deadline."""
+    space, commands = shlex.quote(data.config.space), []
+    for table in _unique([device.device.table for device in data.devices if device.simulated]):
+        commands.append(
             Command(
                 f"jmsnas profile --device {shlex.quote(table)} --space {space} --measured-only",
-                f"typed on the real {table}: measures it instead of simulating it; then bring its "
+                f"run on the real {table}: measures it instead of simulating it; then copy its "
                 "tables/*.parquet into this workspace",
             )
         )
-    if "local" not in [d.device.table for d in facts.devices]:
-        found.append(Command(f"jmsnas profile --space {space}", "measures this computer"))
-        if not facts.tree:
-            line = _search(facts, network="desk")
-            found.append(Command(line, "searches with this computer, as measured, in the place of the UE"))
-    tighter_s = (facts.run.target.fastest_s + min(facts.run.target.t_const_s, facts.run.target.slowest_s)) / 2
-    line = f"{_search(facts)} --t-const {tighter_s * 1e3:.4g}ms"
-    return (*found, Command(line, "searches under a tighter deadline"))
+    if "local" not in [device.device.table for device in data.devices]:
+        commands.append(Command(f"jmsnas profile --space {space}", "measures this host"))
+        if not data.tree:
+            line = _search(data, topology="desk")
+            commands.append(Command(line, "searches with this host, as measured, instead of the UE"))
+    target = data.run.target
+    tighter_s = (target.fastest_s + min(target.t_const_s, target.slowest_s)) / 2
+    line = f"{_search(data)} --t-const {tighter_s * 1e3:.4g}ms"
+    return (*commands, Command(line, "searches with a tighter deadline"))
 
 
-def _search(facts: ReportData, network: str = "") -> str:
-    config = facts.config
-    words = ["jmsnas", "search", "--topology", network or config.topology]
-    words += ["--space", config.space, "--dataset", config.dataset]
-    words += ["--seed", str(config.seed), "--threads", str(config.threads)]
-    return shlex.join([*words, "--train-on", config.train_on])
+def _search(data: ReportData, topology: str = "") -> str:
+    config = data.config
+    command = ["jmsnas", "search", "--topology", topology or config.topology]
+    command += ["--space", config.space, "--dataset", config.dataset]
+    command += ["--seed", str(config.seed), "--threads", str(config.threads)]
+    return shlex.join([*command, "--train-on", config.train_on])
 
 
-def _once(names: list[str]) -> list[str]:
+def _unique(names: list[str]) -> list[str]:
     return list(dict.fromkeys(names))

@@ -17,8 +17,8 @@ from jmsnas.profiler.host.environment import describe_host, environment_id
 from jmsnas.profiler.table.merge_journal import merge_rows
 from jmsnas.profiler.table.parquet import read_table, write_table
 from jmsnas.profiler.timing.torchprof_backend import Breakdown
-from jmsnas.report.breakdown_plot import draw_breakdown, svg
-from jmsnas.report.plot_style import png
+from jmsnas.report.breakdown_plot import draw_breakdown
+from jmsnas.report.plot_style import png, svg
 from jmsnas.space import HEAD, IDENTITY, STEM, Block, Candidate, Layer
 from jmsnas.workspace import Workspace
 
@@ -84,18 +84,18 @@ def test_each_stage_has_one_colour_and_is_in_the_legend() -> None:
     assert sorted(patch.get_width() for patch in depthwise) == pytest.approx([30, 60, 90])
 
 
-def test_the_title_says_whose_eyes_these_are() -> None:
+def test_the_title_names_device_and_profiler() -> None:
     heading = draw_breakdown("pi4", FOUND).axes[0].get_title(loc="left")
-    assert heading.startswith("Where the time of every block goes on pi4,")
-    assert heading.endswith("as torchprof sees it (eager torch, its hooks included)")
+    assert heading.startswith("Latency by stage of every block on pi4,")
+    assert heading.endswith("measured by torchprof (eager torch, its hooks included)")
 
 
-def test_of_many_blocks_the_most_costly_are_drawn() -> None:
+def test_of_many_blocks_the_slowest_are_drawn() -> None:
     layers = [Layer(8, 8 + n, 2, 4, 4) for n in range(13)]
     found = [mbconv(3, layer, n + e / 10, e) for n, layer in enumerate(layers) for e in range(1, 6)]
     figure = draw_breakdown("local", found)
     heading = figure.axes[0].get_title(loc="left")
-    assert heading.startswith("Where the time of the 60 most costly of 65 blocks goes on local,")
+    assert heading.startswith("Latency by stage of the 60 slowest of 65 blocks on local,")
     # The first layer's five blocks are the cheapest: 50 us times 0.1 to 0.5.
     assert len(bars(figure)) == 60 and "8->8 4x4 /2" not in texts(figure)
     assert min(end for _, end in bars(figure)) == pytest.approx(50 * 1.1)

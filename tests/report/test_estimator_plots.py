@@ -43,24 +43,24 @@ def test_every_row_is_a_point_with_its_interval() -> None:
     assert points.get_ydata().tolist() == pytest.approx([1.02, 1.8, 3.75, 10.5, 0.5])
     heading, label, *_ = texts(figure)
     assert heading == (
-        "board, torch-t1-b1-f32\nunseen geometries: MAPE 6.4 %, 90 % within 10 %, 90 % interval held 91 %"
+        "board, torch-t1-b1-f32\nunseen geometries: MAPE 6.4 %, 90 % within 10 %, 90 % interval covers 91 %"
     )
     assert label == "measured, ms" and colours(figure) == {MEASURED_COLOUR}
     assert png(figure).startswith(b"\x89PNG") and len(png(figure)) > 5000
 
 
-def test_errors_stand_in_a_line_for_each_geometry_the_worst_first() -> None:
+def test_errors_by_geometry_the_worst_first() -> None:
     figure = draw_geometries("board", FOUND, origin="measured")
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     # (25 + 250) / 2; (2 + 10) / 2; 0
     assert names == ["24->24 4x4   137.5 %", "16->24 8x8 /2   6.0 %", "head 32->10 2x2   0.0 %"]
-    # 250 % is beyond the edge and stands there in words.
+    # 250 % is beyond the edge: its value is written there.
     assert "+250 %" in texts(figure)
     drawn = sorted(
         float(x) for line in figure.axes[0].lines if line.get_marker() == "o" for x in line.get_xdata()
     )
     assert drawn == pytest.approx([-10, 0, 2, 25])
-    assert texts(figure)[0] == "board\nall 3 geometries, each while it was unseen"
+    assert texts(figure)[0] == "board\nall 3 geometries, each held out"
 
 
 @pytest.mark.parametrize(
@@ -75,12 +75,12 @@ def test_what_was_not_measured_here_says_so(origin: str, mark: str, colour: str)
         assert colours(figure) == {colour}
 
 
-def test_more_geometries_than_can_be_read_are_left_out_and_counted() -> None:
+def test_at_most_40_geometries_are_drawn() -> None:
     many = evaluation(*(pair(f"mb_k3_e3 16->{n} 8x8", 1e-3, 1 + n / 1000) for n in range(1, 100)))
     figure = draw_geometries("board", many, origin="measured")
     names = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert len(names) == 40 and names[0] == "16->99 8x8   9.9 %"
-    assert texts(figure)[0].endswith("worst 40 of 99 geometries, each while it was unseen")
+    assert texts(figure)[0].endswith("worst 40 of 99 geometries, each held out")
 
 
 def test_names_from_files_are_safe_and_long_ones_wrapped() -> None:

@@ -17,29 +17,29 @@ def copied(run: Path, tmp_path: Path) -> Path:
 
 
 def test_a_run_as_it_was_written(run: Path) -> None:
-    facts, result = (
+    data, result = (
         read_report_data(Workspace(run.parents[1]), run),
         json.loads((run / "result.json").read_text()),
     )
-    assert [c.name for c in facts.derived.candidates] == result["derived"]["candidates"]
-    assert facts.derived.latency_s == result["derived"]["latency_s"]
-    assert [epoch.stage for epoch in facts.epochs] == ["warm-up", "search", "final"]
-    assert facts.simulated == ("pi4", "laptop", "jetson", "cloud")
-    assert facts.config.final_epochs == 1 and facts.config.t_const_s == facts.run.target.t_const_s
-    assert sum(layer.macs or 0 for layer in facts.layers) == result["macs"]
-    for term in facts.derived.terms:
-        tau_s = sum(layer.tau_s or 0 for layer in facts.layers if layer.device == term.device)
+    assert [c.name for c in data.derived.candidates] == result["derived"]["candidates"]
+    assert data.derived.latency_s == result["derived"]["latency_s"]
+    assert [epoch.stage for epoch in data.epochs] == ["warm-up", "search", "final"]
+    assert data.simulated == ("pi4", "laptop", "jetson", "cloud")
+    assert data.config.final_epochs == 1 and data.config.t_const_s == data.run.target.t_const_s
+    assert sum(layer.macs or 0 for layer in data.layers) == result["macs"]
+    for term in data.derived.terms:
+        tau_s = sum(layer.tau_s or 0 for layer in data.layers if layer.device == term.device)
         assert tau_s == pytest.approx(term.tau_s, rel=1e-9)
 
 
 def test_cloud_only_term_by_term(run: Path) -> None:
     # 64 bytes (uint8) at 25, 50 and 200 Mbit/s: 20.48, 10.24 and 2.56 us; float32 takes four times that.
-    facts = read_report_data(Workspace(run.parents[1]), run)
-    uint8, float32 = facts.cloud_terms("uint8"), facts.cloud_terms("float32")
+    data = read_report_data(Workspace(run.parents[1]), run)
+    uint8, float32 = data.cloud_terms("uint8"), data.cloud_terms("float32")
     assert [term.epsilon_s * 1e6 for term in uint8] == pytest.approx([20.48, 10.24, 2.56, 0])
     assert [term.epsilon_s * 1e6 for term in float32] == pytest.approx([81.92, 40.96, 10.24, 0])
     assert [term.tau_s for term in uint8[:-1]] == [0, 0, 0] and uint8[-1].tau_s == float32[-1].tau_s
-    assert sum(term.tau_s + term.epsilon_s for term in uint8) == pytest.approx(facts.run.cloud_only.latency_s)
+    assert sum(term.tau_s + term.epsilon_s for term in uint8) == pytest.approx(data.run.cloud_only.latency_s)
     assert uint8[-1].layers == tuple(range(1, 13)) and float32[0].sent_bytes == 256
 
 
@@ -108,39 +108,39 @@ def test_a_space_that_is_another_now(run: Path, tmp_path: Path) -> None:
     folder, result = copied(run, tmp_path), json.loads((run / "result.json").read_text())
     result["space"]["layers"][3] = "16->16 9x9"
     (folder / "result.json").write_text(json.dumps(result))
-    facts = read_report_data(Workspace(run.parents[1]), folder)
-    assert {layer.tau_s for layer in facts.layers} == {None} == {layer.macs for layer in facts.layers}
+    data = read_report_data(Workspace(run.parents[1]), folder)
+    assert {layer.tau_s for layer in data.layers} == {None} == {layer.macs for layer in data.layers}
 
 
 def test_a_mesh_run_in_time(tmp_path: Path) -> None:
     place = Workspace(tmp_path)
     folder = write_mesh_run(place, "tree")
-    facts, result = read_report_data(place, folder), json.loads((folder / "result.json").read_text())
-    assert facts.equation == "(2)" and facts.tree and facts.tree.root == "laptop"
-    assert max(share.end_s for share in facts.derived.shares) == pytest.approx(
+    data, result = read_report_data(place, folder), json.loads((folder / "result.json").read_text())
+    assert data.equation == "(2)" and data.tree and data.tree.root == "laptop"
+    assert max(term.end_s for term in data.derived.schedule) == pytest.approx(
         result["derived"]["latency_s"], rel=1e-12
     )
     # The image may take any child's way: 64 bytes at 25, 50 and 200 Mbit/s, as on the chain.
-    assert [link.source for link in facts.cloud_way("uint8")][:2] == ["pi4", "laptop"]
-    terms = facts.cloud_terms("uint8")
+    assert [link.source for link in data.cloud_route("uint8")][:2] == ["pi4", "laptop"]
+    terms = data.cloud_terms("uint8")
     assert [term.epsilon_s * 1e6 for term in terms] == pytest.approx([20.48, 10.24, 2.56, 0])
-    assert sum(term.tau_s + term.epsilon_s for term in terms) == pytest.approx(facts.run.cloud_only.latency_s)
-    assert [layer.number for layer in facts.layers] == list(range(1, len(facts.derived.candidates) + 1))
+    assert sum(term.tau_s + term.epsilon_s for term in terms) == pytest.approx(data.run.cloud_only.latency_s)
+    assert [layer.number for layer in data.layers] == list(range(1, len(data.derived.candidates) + 1))
 
 
-def test_the_way_back_is_a_term(run: Path, tmp_path: Path) -> None:
+def test_the_return_of_the_result_is_a_term(run: Path, tmp_path: Path) -> None:
     # 10 logits as float32, 40 bytes over 200, 50 and 25 Mbit/s: 8 x 40 x 0.065 us = 20.8 us.
     folder, result = copied(run, tmp_path), json.loads((run / "result.json").read_text())
-    back_s = 20.8e-6
+    return_s = 20.8e-6
     result["topology"]["returns"] = True
-    result["derived"]["terms"][-1]["return_s"] = back_s
-    result["derived"]["latency_s"] += back_s
-    result["cloud_only"]["latency_s"] += back_s
+    result["derived"]["terms"][-1]["return_s"] = return_s
+    result["derived"]["latency_s"] += return_s
+    result["cloud_only"]["latency_s"] += return_s
     (folder / "result.json").write_text(json.dumps(result))
-    before, facts = (
+    before, data = (
         read_report_data(Workspace(run.parents[1]), run),
         read_report_data(Workspace(run.parents[1]), folder),
     )
-    assert facts.back_s == pytest.approx(back_s) and facts.derived.shares[-1].symbol == "back"
-    assert facts.derived.shares[-1].end_s == pytest.approx(facts.derived.latency_s)
-    assert facts.cloud_terms("uint8")[-1].tau_s == pytest.approx(before.cloud_terms("uint8")[-1].tau_s)
+    assert data.return_s == pytest.approx(return_s) and data.derived.schedule[-1].symbol == "back"
+    assert data.derived.schedule[-1].end_s == pytest.approx(data.derived.latency_s)
+    assert data.cloud_terms("uint8")[-1].tau_s == pytest.approx(before.cloud_terms("uint8")[-1].tau_s)

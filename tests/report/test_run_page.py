@@ -22,7 +22,7 @@ from jmsnas.report.run_plots import draw_estimators
 from jmsnas.report.split_map_plot import compute_split_maps
 from jmsnas.workspace import Workspace
 
-PICTURES = ("compare.png", "estimators.png", "network.png", "search.png", "where_split_pays.png")
+PLOTS = ("compare.png", "estimators.png", "network.png", "search.png", "where_split_pays.png")
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +95,7 @@ def test_every_simulated_device_is_marked(written: str) -> None:
     for device in ("pi4", "laptop", "jetson", "cloud"):
         assert re.search(rf"<td>{device}<br>onnxruntime</td><td><span class=\"simulated\">SIMULATED", written)
         assert f"jmsnas profile --device {device} --space digits --measured-only" in text
-    assert "computed from their rates" in text
+    assert "computed from the link rates" in text
 
 
 def test_cloud_only_is_named_faster_with_its_numbers(run: Path, written: str) -> None:
@@ -123,16 +123,16 @@ def test_the_page_is_one_small_file_that_loads_nothing(written: str) -> None:
     ]
 
 
-def test_the_pictures_lie_beside_the_page_and_in_it(run: Path, written: str) -> None:
-    assert tuple(sorted(path.name for path in run.glob("*.png"))) == PICTURES
+def test_the_plots_lie_beside_the_page_and_in_it(run: Path, written: str) -> None:
+    assert tuple(sorted(path.name for path in run.glob("*.png"))) == PLOTS
     inside = {base64.b64decode(text) for text in re.findall(r"data:image/png;base64,([^\"]+)", written)}
-    for name in PICTURES:
+    for name in PLOTS:
         content = (run / name).read_bytes()
         assert content in inside
-        with Image.open(BytesIO(content)) as picture:
-            picture.verify()
-        with Image.open(BytesIO(content)) as picture:
-            pixels = np.asarray(picture.convert("RGB"))
+        with Image.open(BytesIO(content)) as plot:
+            plot.verify()
+        with Image.open(BytesIO(content)) as plot:
+            pixels = np.asarray(plot.convert("RGB"))
         assert pixels.shape[0] > 300 and pixels.shape[1] > 700
         assert 0.01 < (pixels.min(axis=2) < 200).mean() < 0.95, name
 
@@ -149,27 +149,27 @@ def test_a_hostile_name_does_not_become_markup(run: Path, tmp_path: Path) -> Non
     assert "<img src=x" not in page and "&lt;/script&gt;&lt;img src=x" in page
     elements = Elements(page).elements
     assert all("onerror" not in attributes for _, attributes in elements)
-    assert sum(name == "img" for name, _ in elements) == len(PICTURES)
+    assert sum(name == "img" for name, _ in elements) == len(PLOTS)
     result = numbers(page)["result"]
     assert isinstance(result, dict) and result["topology"]["devices"][0]["name"] == hostile
 
 
 def test_a_run_whose_estimators_are_gone_still_has_a_page(run: Path, tmp_path: Path) -> None:
-    facts = read_report_data(Workspace(tmp_path / "empty"), run)
-    assert all(png(draw(facts)) for draw in (draw_estimators, draw_placement))
-    text = page(facts, compute_split_maps(), ())
+    data = read_report_data(Workspace(tmp_path / "empty"), run)
+    assert all(png(draw(data)) for draw in (draw_estimators, draw_placement))
+    text = page(data, compute_split_maps(), ())
     assert "some cells are empty" in text and numbers(text)["estimators"] == {}
     assert "jmsnas fit-estimator --device pi4" in text
 
 
-def test_estimators_that_moved_on_are_told(run: Path, tmp_path: Path) -> None:
+def test_refitted_estimators_are_noted(run: Path, tmp_path: Path) -> None:
     result = json.loads((run / "result.json").read_text())
     result["derived"]["terms"][0]["tau_s"] *= 2
     result["estimators"]["pi4"]["unseen_mape"] = 0.5
-    facts = read_report_data(Workspace(run.parents[1]), changed(run, tmp_path, **result))
-    text = page(facts, compute_split_maps(), ())
+    data = read_report_data(Workspace(run.parents[1]), changed(run, tmp_path, **result))
+    text = page(data, compute_split_maps(), ())
     assert "U(.) of pi4 has changed since the run" in text
-    assert "U(.) was fitted to other rows since this run" in text
+    assert "U(.) was fitted to other rows after this run" in text
 
 
 def test_which_run(run: Path, tmp_path: Path) -> None:
@@ -195,9 +195,9 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(run: Path, tmp_path: P
 
 def test_a_mesh_has_a_page(tmp_path: Path) -> None:
     place = Workspace(tmp_path)
-    facts = read_report_data(place, write_mesh_run(place, "tree"))
-    text = Elements(page(facts, compute_split_maps(), ())).text
+    data = read_report_data(place, write_mesh_run(place, "tree"))
+    text = Elements(page(data, compute_split_maps(), ())).text
     assert "Every term of equation (2)" in text and "sum with the slowest branch" in text
-    assert text.count("side by side") > 6 and "eps^{2->3}" in text
-    assert "The branches run side by side and are summed on cloud; T waits for the one on mbs" in text
+    assert text.count("in parallel") > 6 and "eps^{2->3}" in text
+    assert "The branches run in parallel and are summed on cloud; T waits for the one on mbs" in text
     assert "jmsnas search --topology mesh" in text and "--topology desk" not in text

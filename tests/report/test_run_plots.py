@@ -22,21 +22,21 @@ from jmsnas.report.split_map_plot import (
     TABLE_I_SIZE,
     compute_split_maps,
     draw_split_maps,
-    plan_name,
+    placement_label,
 )
-from jmsnas.report.term_schedule import shares
+from jmsnas.report.term_schedule import schedule_terms
 from jmsnas.workspace import Workspace
 
 
 @pytest.fixture
-def facts(run: Path) -> ReportData:
+def data(run: Path) -> ReportData:
     return read_report_data(Workspace(run.parents[1]), run)
 
 
 @pytest.fixture
-def mixed(facts: ReportData) -> ReportData:
+def mixed(data: ReportData) -> ReportData:
     """The same run as if its first device had been measured."""
-    return replace(facts, devices=(replace(facts.devices[0], origin="measured"), *facts.devices[1:]))
+    return replace(data, devices=(replace(data.devices[0], origin="measured"), *data.devices[1:]))
 
 
 def texts(figure: Figure) -> list[str]:
@@ -52,13 +52,13 @@ def test_names_are_safe_to_draw() -> None:
     assert plain("x" * 30) == "x" * 21 + "..."
 
 
-def test_numbers_as_people_read_them() -> None:
+def test_number_formats() -> None:
     assert milliseconds(0.0018843) == "1.884 ms" and milliseconds(0.0015) == "1.500 ms"
     assert milliseconds(0.19567048) == "195.7 ms" and milliseconds(1.2345) == "1234 ms"
     assert percent(0.9832) == "98.3 %"
 
 
-def test_the_network_picture_names_devices_links_and_layers(mixed: ReportData) -> None:
+def test_the_placement_plot_names_devices_links_and_layers(mixed: ReportData) -> None:
     found = texts(draw_placement(mixed))
     assert found.count("SIMULATED") == 3 and found.count("measured") == 1
     for term in mixed.derived.terms:
@@ -70,26 +70,26 @@ def test_the_network_picture_names_devices_links_and_layers(mixed: ReportData) -
     assert f"T = {milliseconds(mixed.derived.latency_s)}, within T_const" in found[-1]
 
 
-def test_a_relay_and_a_missed_deadline_are_drawn(facts: ReportData) -> None:
-    terms = (LatencyTerm("pi4", (), 0.0, 1e-4, 64.0), *facts.derived.terms[1:-1])
-    last = replace(facts.derived.terms[-1], layers=tuple(range(1, 13)))
-    laid_out = shares((*terms, last), facts.run.topology.links)
+def test_a_relay_and_a_missed_deadline_are_drawn(data: ReportData) -> None:
+    terms = (LatencyTerm("pi4", (), 0.0, 1e-4, 64.0), *data.derived.terms[1:-1])
+    last = replace(data.derived.terms[-1], layers=tuple(range(1, 13)))
+    schedule = schedule_terms((*terms, last), data.run.topology.links)
     plan = replace(
-        facts.derived, terms=(*terms, last), latency_s=2 * facts.run.target.t_const_s, shares=laid_out
+        data.derived, terms=(*terms, last), latency_s=2 * data.run.target.t_const_s, schedule=schedule
     )
-    found = texts(draw_placement(replace(facts, derived=plan)))
-    assert "relay: passes on" in found and "ABOVE T_const" in found[-1]
+    found = texts(draw_placement(replace(data, derived=plan)))
+    assert "relay: no layers" in found and "ABOVE T_const" in found[-1]
 
 
-def test_bars_end_at_T(facts: ReportData) -> None:
-    figure = draw_plan_comparison(facts)
+def test_bars_end_at_T(data: ReportData) -> None:
+    figure = draw_plan_comparison(data)
     (axes,) = figure.axes
     ends = {round(patch.get_y() + 0.3): 0.0 for patch in axes.patches}
     for patch in axes.patches:
         ends[round(patch.get_y() + 0.3)] = max(
             ends[round(patch.get_y() + 0.3)], patch.get_x() + patch.get_width()
         )
-    wanted_s = [facts.derived.latency_s, facts.argmax.latency_s, facts.run.cloud_only.latency_s]
+    wanted_s = [data.derived.latency_s, data.argmax.latency_s, data.run.cloud_only.latency_s]
     assert [ends[y] for y in range(3)] == pytest.approx([1e3 * seconds for seconds in wanted_s])
     assert ends[3] > ends[2]
     assert axes.get_title(loc="left").startswith("SIMULATED")
@@ -111,15 +111,17 @@ def test_a_mesh_is_drawn_with_its_branches_side_by_side(tmp_path: Path) -> None:
     assert len(lanes) == 3 and "equation (2)" in axes.get_title(loc="left")
     idle = replace(mesh.derived.terms[3], layers=(), tau_s=0.0, epsilon_s=0.0)
     terms = (*mesh.derived.terms[:3], idle, *mesh.derived.terms[4:])
-    plan = replace(mesh.derived, terms=terms, shares=shares(terms, mesh.run.topology.links, mesh.tree, 384))
+    plan = replace(
+        mesh.derived, terms=terms, schedule=schedule_terms(terms, mesh.run.topology.links, mesh.tree, 384)
+    )
     assert "no branch" in texts(draw_placement(replace(mesh, derived=plan)))
-    # Three children rest on one table: one panel.
+    # Three children share one table: one panel.
     assert [axes.get_title(loc="left") for axes in draw_estimators(mesh).axes][2].startswith(
         "SIMULATED mbs1, mbs2, mbs3"
     )
 
 
-def test_estimators_say_what_is_simulated(mixed: ReportData) -> None:
+def test_simulated_estimators_are_marked(mixed: ReportData) -> None:
     measured, *simulated = draw_estimators(mixed).axes
     assert measured.get_title(loc="left").startswith("pi4\nMAPE")
     assert measured.get_xlabel() == "measured, ms" and measured.lines[1].get_color() == MEASURED_COLOUR
@@ -131,9 +133,9 @@ def test_estimators_say_what_is_simulated(mixed: ReportData) -> None:
     assert evaluation and len(measured.lines[1].get_xdata()) == evaluation.rows
 
 
-def test_what_others_published_is_marked_and_dotted(facts: ReportData) -> None:
-    first, *others = facts.devices
-    published = replace(facts, devices=(replace(first, origin="published"), *others))
+def test_published_devices_are_marked_and_dotted(data: ReportData) -> None:
+    first, *others = data.devices
+    published = replace(data, devices=(replace(first, origin="published"), *others))
     found = texts(draw_placement(published))
     assert found.count("published") == 1 and found[-1].endswith("hatched devices; published: dotted ones)")
     panel = draw_estimators(published).axes[0]
@@ -144,21 +146,21 @@ def test_what_others_published_is_marked_and_dotted(facts: ReportData) -> None:
     assert {patch.get_hatch() for patch in axes.patches} == {"", "///", "..."}
 
 
-def test_the_search_picture_shows_every_epoch(facts: ReportData) -> None:
-    loss, right, expected, entropy = draw_search(facts).axes
-    assert list(loss.lines[0].get_ydata()) == [epoch.loss for epoch in facts.epochs]
-    assert right.lines[-1].get_ydata()[0] == 100 * facts.run.accuracy.test
+def test_the_search_picture_shows_every_epoch(data: ReportData) -> None:
+    loss, right, expected, entropy = draw_search(data).axes
+    assert list(loss.lines[0].get_ydata()) == [epoch.loss for epoch in data.epochs]
+    assert right.lines[-1].get_ydata()[0] == 100 * data.run.accuracy.test
     assert expected.lines[0].get_ydata()[-1] == pytest.approx(
-        facts.run.expected_latency_s / facts.run.target.t_const_s
+        data.run.expected_latency_s / data.run.target.t_const_s
     )
     assert len(entropy.lines[0].get_ydata()) == 2
     # Fig. 5 of the paper: the network that would be derived at each epoch of the search.
     then = next(line for line in right.lines if "derived then" in str(line.get_label()))
-    known = [epoch.derived_accuracy for epoch in facts.epochs if epoch.derived_accuracy is not None]
+    known = [epoch.derived_accuracy for epoch in data.epochs if epoch.derived_accuracy is not None]
     assert len(known) == 1 and list(then.get_ydata()) == [100 * known[0]]
 
 
-def test_where_a_split_pays() -> None:
+def test_split_maps() -> None:
     uint8, float32 = panels = compute_split_maps()
     for panel, encoding in ((uint8, "uint8"), (float32, "float32")):
         assert panel.relay.input_encoding == panel.strict.input_encoding == encoding
@@ -171,11 +173,11 @@ def test_where_a_split_pays() -> None:
     cloud, cloud_float32 = (float(panel.relay.cloud_SK[panel.point]) for panel in panels)
     assert cloud > sent_s and cloud_float32 - cloud == pytest.approx(3 * sent_s)
     figure = draw_split_maps(panels)
-    assert figure.get_suptitle().startswith("SIMULATED: where a split pays")
-    assert [axes.get_xlabel() for axes in figure.axes[:2]] == ["rate of the link behind the UE, Mbit/s"] * 2
+    assert figure.get_suptitle().startswith("SIMULATED: best placement against cloud only")
+    assert [axes.get_xlabel() for axes in figure.axes[:2]] == ["rate of the UE's link, Mbit/s"] * 2
 
 
-def test_plans_by_name() -> None:
+def test_placement_labels() -> None:
     layers_SKM = compute_split_maps()[0].relay.layers_SKM
-    assert plan_name(("a", "b", "c", "d"), layers_SKM[0, 0] * 0 + [0, 0, 0, 24]) == "all on d"
-    assert plan_name(("a", "b", "c", "d"), layers_SKM[0, 0] * 0 + [7, 0, 17, 0]) == "split: a + c"
+    assert placement_label(("a", "b", "c", "d"), layers_SKM[0, 0] * 0 + [0, 0, 0, 24]) == "all on d"
+    assert placement_label(("a", "b", "c", "d"), layers_SKM[0, 0] * 0 + [7, 0, 17, 0]) == "split: a + c"

@@ -2,20 +2,20 @@ import pytest
 
 from jmsnas.nas.graph.fork_join import MeshTree
 from jmsnas.nas.split.placement import LatencyTerm
-from jmsnas.report.term_schedule import shares
+from jmsnas.report.term_schedule import schedule_terms
 from jmsnas.topology import Link
 
 
 def test_a_chain_in_time() -> None:
     terms = (LatencyTerm("a", (1, 2), 2.0, 0.5, 8.0), LatencyTerm("b", (3,), 1.0, 0.0, 0.0, return_s=0.25))
-    found = shares(terms, (Link("a", "b", 1e6),))
-    assert [(its.symbol, its.start_s, its.end_s) for its in found] == [
+    schedule = schedule_terms(terms, (Link("a", "b", 1e6),))
+    assert [(term.symbol, term.start_s, term.end_s) for term in schedule] == [
         ("tau_D^1", 0.0, 2.0),
         ("eps^1", 2.0, 2.5),
         ("tau_D^2", 2.5, 3.5),
         ("back", 3.5, 3.75),
     ]
-    assert found[1].link and found[1].sent_bytes == 8.0 and found[3].target == "a"
+    assert schedule[1].link and schedule[1].sent_bytes == 8.0 and schedule[3].target == "a"
 
 
 def test_branches_side_by_side() -> None:
@@ -30,13 +30,13 @@ def test_branches_side_by_side() -> None:
     names = ("x", "y", "idle")
     links = [Link("root", name, 1e6, 0.0, "float16") for name in names]
     links += [Link(name, "cloud", 1e6) for name in names]
-    found = shares(terms, links, MeshTree("root", names), forked_elements=10)
-    assert found[-1].end_s == 11.0 == sum(its.seconds for its in found if its.counts)
-    assert [its.symbol for its in found if its.counts] == [
+    schedule = schedule_terms(terms, links, MeshTree("root", names), forked_elements=10)
+    assert schedule[-1].end_s == 11.0 == sum(term.seconds for term in schedule if term.critical)
+    assert [term.symbol for term in schedule if term.critical] == [
         "tau_D^1", "eps^{1->3}", "tau_D^3", "eps^3", "tau_D^5",
     ]  # fmt: skip
-    assert [its.lane for its in found] == [None, 0, 0, 0, 1, 1, 1, None]
+    assert [term.branch for term in schedule] == [None, 0, 0, 0, 1, 1, 1, None]
     # Ten numbers as float16.
-    assert found[1].sent_bytes == 20.0
+    assert schedule[1].sent_bytes == 20.0
     with pytest.raises(KeyError):
-        shares(terms, links[1:], MeshTree("root", names))
+        schedule_terms(terms, links[1:], MeshTree("root", names))

@@ -124,11 +124,7 @@ def measured_terms(
         compute_s = np.array([hop.ended_s - hop.begun_s for hop in hops])
         if source:
             pair = (source, device)
-            terms.append(
-                _term(
-                    "send", f"{source} -> {device}", epsilon_s.get(pair), send_s, pair in paced
-                )
-            )
+            terms.append(_term("send", f"{source} -> {device}", epsilon_s.get(pair), send_s, pair in paced))
         if device not in computed:
             computed.add(device)
             # At a join, the wait of the branch that arrived last: the others waited for it.
