@@ -66,7 +66,7 @@ def test_runs_beside_mobilenets(workspace: Workspace, short_run: tuple[Workspace
     assert len(rows) == 30 and float(rows[0]["latency_s"]) == own["latency_s"] and rows[3]["accuracy"] == ""
     page = (folder / "compare.html").read_text()
     assert "SIMULATED: cloud, jetson, laptop, mbs1, mbs2, mbs3, pi4" in page and "<script" not in page
-    assert "224x224 images: latency alone" in page and "No device says its watts" in page
+    assert "224x224 images: latency only" in page and "No energy is shown" in page
 
 
 def test_mobilenets_are_trained_as_the_run_was(workspace: Workspace) -> None:

@@ -1,10 +1,7 @@
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jmsnas.deploy.leader.leader import Response
-from jmsnas.deploy.leader.measured_terms import hop_timings, measured_latency_s, measured_terms
 from jmsnas.deploy.transport.link import MeasuredLink, clock_offset, fit_latency_line
 
 
@@ -44,36 +41,3 @@ def test_shortest_exchange_gives_the_clock_offset() -> None:
     # The other's clock is 1000 ns ahead; 10 ns each way, then 500 ns there and 10 back.
     exchanges = [(0, 1010, 1020, 30), (100, 1600, 1610, 620)]
     assert clock_offset(exchanges) == (1000, 20)
-
-
-def test_chain_trail_on_one_clock() -> None:
-    # b's clock is 1 s ahead of a's: received at 2 ms by a's clock.
-    trail = (("a", 0, 0, 1_000_000), ("b", 1_002_000_000, 1_002_500_000, 1_003_000_000))
-    links = {("a", "b"): link("a", "b", 1_000_000_000)}
-    (_, _, *first), (source, device, *second) = hop_timings(trail, links)
-    assert first == pytest.approx([0, 0, 0, 1e-3])
-    assert (source, device) == ("a", "b") and second == pytest.approx([1e-3, 2e-3, 2.5e-3, 3e-3])
-    answer = Response(np.zeros(1, np.float32), trail, 1, 0.0)
-    assert measured_latency_s(answer, links) == pytest.approx(3e-3)
-
-
-def test_mesh_trail_has_a_leg_for_each_branch() -> None:
-    ms = 1_000_000
-    trail = (
-        ("r", 0, 0, ms),
-        ("x", 2 * ms, 2 * ms, 3 * ms),
-        ("j", 4 * ms, 7 * ms, 8 * ms),
-        ("y", 2 * ms, 2 * ms, 5 * ms),
-        ("j", 7 * ms, 7 * ms, 8 * ms),
-    )
-    links = {pair: link(*pair) for pair in (("r", "x"), ("r", "y"), ("x", "j"), ("y", "j"))}
-    found = hop_timings(trail, links)
-    assert [leg[:2] for leg in found] == [("", "r"), ("r", "x"), ("x", "j"), ("r", "y"), ("y", "j")]
-    answer = Response(np.zeros(1, np.float32), trail, 1, 0.0)
-    terms = measured_terms([answer] * 3, links, {"x": 2e-3}, {("x", "j"): 5e-4}, held=("r",))
-    by_name = {(term.kind, term.where): term for term in terms}
-    assert by_name["send", "x -> j"].ratio == pytest.approx(2.0)
-    assert by_name["compute", "x"].ratio == pytest.approx(0.5)
-    # Waiting for the other branch is no wait for the processor.
-    assert by_name["wait", "j"].measured_s == 0.0
-    assert by_name["compute", "r"].held and by_name["compute", "r"].ratio is None

@@ -1,0 +1,50 @@
+import numpy as np
+import pytest
+
+from jmsnas.deploy.leader.leader import Response
+from jmsnas.deploy.leader.measured_terms import HopTiming, hop_timings, measured_latency_s, measured_terms
+from jmsnas.deploy.transport.link import MeasuredLink
+
+
+def link(source: str, target: str, offset_ns: int = 0) -> MeasuredLink:
+    return MeasuredLink(source, target, 1e-3, 1e-7, offset_ns, 0, (), ())
+
+
+def test_chain_trail_on_one_clock() -> None:
+    # b's clock is 1 s ahead of a's: received at 2 ms by a's clock.
+    trail = (("a", 0, 0, 1_000_000), ("b", 1_002_000_000, 1_002_500_000, 1_003_000_000))
+    links = {("a", "b"): link("a", "b", 1_000_000_000)}
+    first, second = hop_timings(trail, links)
+    assert first == HopTiming("", "a", 0.0, 0.0, 0.0, 1e-3)
+    assert (second.source, second.device, second.sent_s) == ("a", "b", 1e-3)
+    assert [second.received_s, second.begun_s, second.ended_s] == pytest.approx([2e-3, 2.5e-3, 3e-3])
+    response = Response(np.zeros(1, np.float32), trail, 1, 0.0)
+    assert measured_latency_s(response, links) == pytest.approx(3e-3)
+
+
+def test_mesh_trail_has_an_entry_for_each_branch() -> None:
+    ms = 1_000_000
+    trail = (
+        ("r", 0, 0, ms),
+        ("x", 2 * ms, 2 * ms, 3 * ms),
+        ("j", 4 * ms, 7 * ms, 8 * ms),
+        ("y", 2 * ms, 2 * ms, 5 * ms),
+        ("j", 7 * ms, 7 * ms, 8 * ms),
+    )
+    links = {pair: link(*pair) for pair in (("r", "x"), ("r", "y"), ("x", "j"), ("y", "j"))}
+    hops = hop_timings(trail, links)
+    assert [(hop.source, hop.device) for hop in hops] == [
+        ("", "r"),
+        ("r", "x"),
+        ("x", "j"),
+        ("r", "y"),
+        ("y", "j"),
+    ]
+    response = Response(np.zeros(1, np.float32), trail, 1, 0.0)
+    terms = measured_terms([response] * 3, links, {"x": 2e-3}, {("x", "j"): 5e-4}, held=("r",))
+    by_name = {(term.kind, term.where): term for term in terms}
+    assert by_name["send", "x -> j"].ratio == pytest.approx(2.0)
+    assert by_name["compute", "x"].ratio == pytest.approx(0.5)
+    # A join that waits for the other branch is not counted as a wait for the processor.
+    assert by_name["wait", "j"].measured_s == 0.0
+    assert by_name["compute", "r"].held and by_name["compute", "r"].ratio is None
