@@ -15,13 +15,7 @@ from jmsnas.estimators.networks.sum_correction import SumCorrection, table_corre
 from jmsnas.estimators.published.estimator import load_published, published_layers, published_table
 from jmsnas.estimators.store.estimator import Estimator, estimator_is_current, fit_estimator, load_estimator
 from jmsnas.estimators.store.fit_record import read_fit_record
-from jmsnas.estimators.store.layout import (
-    FIT_RECORD,
-    TABLE,
-    estimator_folders,
-    fitted_devices,
-    is_published,
-)
+from jmsnas.estimators.store.layout import FIT_RECORD, TABLE, estimator_folders, fitted_devices, is_published
 from jmsnas.profiler.simulation.roofline import processor_of, simulated_device_names
 from jmsnas.profiler.table.latency_table import LatencyTable, RuntimeKey
 from jmsnas.profiler.table.parquet import read_table

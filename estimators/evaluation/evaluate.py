@@ -136,11 +136,7 @@ def scores(measured_s: FloatArray, predicted_s: FloatArray) -> Scores:
 
 
 def evaluate_split(
-    split: str,
-    folds: Sequence[Fold],
-    rows: TrainingRows,
-    seed: int = 0,
-    progress: Progress = no_progress,
+    split: str, folds: Sequence[Fold], rows: TrainingRows, seed: int = 0, progress: Progress = no_progress
 ) -> SplitScores:
     """Score predictions for the test rows of every fold by models fitted to its training rows.
 

@@ -125,12 +125,7 @@ def measure_few_shot(
 
 
 def _measure_until(
-    plan: FewShotPlan,
-    key: RuntimeKey,
-    until_mape: float,
-    measure: Measure,
-    seed: int,
-    budget_s: float | None,
+    plan: FewShotPlan, key: RuntimeKey, until_mape: float, measure: Measure, seed: int, budget_s: float | None
 ) -> tuple[ProfileResult, bool, str]:
     """Measure in steps; return the table, whether the error is reached, and the reason to stop."""
     left_s = math.inf if budget_s is None else budget_s
@@ -220,12 +215,7 @@ def _mean_error(blocks: Sequence[Block], errors: FloatArray, roles: frozenset[st
 
 
 def _result(
-    plan: FewShotPlan,
-    rows: LatencyTable,
-    estimator: Estimator,
-    folder: Path,
-    reached: bool | None,
-    why: str,
+    plan: FewShotPlan, rows: LatencyTable, estimator: Estimator, folder: Path, reached: bool | None, why: str
 ) -> FewShotResult:
     blocks = [row.block for row in rows.rows]
     missing = {*plan.order} - {*blocks}

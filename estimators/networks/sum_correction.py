@@ -67,16 +67,6 @@ def fit_sum_correction(
     ------
     EstimatorError
         For fewer than 3 parts, or seconds that are not above 0.
-
-    Examples
-    --------
-    Parts of 3 to 9 blocks that take 0.9 of their sum, and 10 us less for each junction:
-
-    >>> sums_s, blocks = [1e-3, 2e-3, 3e-3, 2e-3], [3, 5, 9, 4]
-    >>> wholes_s = [0.9 * sum_s - 1e-5 * (n - 1) for sum_s, n in zip(sums_s, blocks)]
-    >>> correction = fit_sum_correction(sums_s, blocks, wholes_s)
-    >>> f"{correction.slope:.3f} {correction.junction_s * 1e6:.1f} us"
-    '0.900 -10.0 us'
     """
     x, y = np.asarray(sums_s, dtype=float), np.asarray(wholes_s, dtype=float)
     if not len(x) == len(y) == len(blocks) >= MIN_PARTS or not min(x.min(), y.min()) > 0:

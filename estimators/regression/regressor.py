@@ -15,12 +15,7 @@ from jmsnas.arrays import BoolArray, FloatArray
 from jmsnas.errors import EstimatorError
 from jmsnas.estimators.regression.conformal import LEVELS, conformal_margins, half_widths, training_range
 from jmsnas.estimators.regression.features import FEATURES, TrainingRows, group_ids
-from jmsnas.estimators.regression.model_selection import (
-    FittedModel,
-    ModelChoice,
-    fit_model,
-    select_model,
-)
+from jmsnas.estimators.regression.model_selection import FittedModel, ModelChoice, fit_model, select_model
 from jmsnas.estimators.regression.residual_models import MODELS, model_names
 
 

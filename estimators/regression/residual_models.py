@@ -19,11 +19,7 @@ from jmsnas.estimators.regression.gaussian_process import fit_gaussian_process, 
 Model = Callable[[FloatArray], FloatArray]
 
 # From the simplest to the most complex: where two are equally good the first is taken. Values are printed.
-MODELS = {
-    "kernel_ridge": "kernel ridge",
-    "boosting": "boosted trees",
-    "gaussian_process": "Gaussian process",
-}
+MODELS = {"kernel_ridge": "kernel ridge", "boosting": "boosted trees", "gaussian_process": "Gaussian process"}
 # Fewer rows than parameters to fit below this; trees need more.
 MIN_ROWS, MIN_TREE_ROWS = 10, 40
 # The ridge has one length scale for all inputs: with more rows it is slow, and worse than one for each.
@@ -151,12 +147,7 @@ def fit_residual_model(
 def _trees(seed: int) -> GradientBoostingRegressor:
     """Return gradient-boosted shallow trees, each fitted to a subsample of the rows and inputs."""
     return GradientBoostingRegressor(
-        n_estimators=120,
-        learning_rate=0.15,
-        max_depth=4,
-        subsample=0.7,
-        max_features=0.5,
-        random_state=seed,
+        n_estimators=120, learning_rate=0.15, max_depth=4, subsample=0.7, max_features=0.5, random_state=seed
     )
 
 

@@ -11,7 +11,7 @@ import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -34,7 +34,7 @@ _LIBRARIES = ("jmsnas", "numpy", "scipy", "scikit-learn")
 
 @dataclass(frozen=True, slots=True)
 class _Schema:
-    schema_version: int | None = None
+    schema_version: Any = None
 
 
 @dataclass(frozen=True, slots=True)
