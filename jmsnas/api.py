@@ -1,0 +1,302 @@
+"""The steps of JMSNAS as functions: profile, fit_estimator, search, split, deploy, report.
+
+Spaces, topologies, models and runs are given by name or by path, as on the command line; tables, estimators
+and runs are kept in a `Workspace`. Every function is also an attribute of the package: `jmsnas.profile`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from jmsnas.estimators.lookup import find_device_model
+from jmsnas.estimators.store.estimator import Estimator
+from jmsnas.nas.graph.model import Model
+from jmsnas.nas.run_result import RunResult, find_run, newest_run, read_result
+from jmsnas.nas.search.config import SearchConfig
+from jmsnas.nas.split.methods import SplitRequest, SplitResult
+from jmsnas.profiler.table.latency_table import LatencyTable
+from jmsnas.progress import Progress, no_progress
+from jmsnas.workspace import Workspace
+
+if TYPE_CHECKING:
+    from jmsnas.deploy.deploy_run import DeployResult
+
+_DEFAULT = Workspace(Path("jmsnas-workspace"))
+_DEFAULT_CONFIG = SearchConfig()
+
+
+def profile(
+    device: str = "local",
+    space: str = "digits",
+    *,
+    runtime: str = "onnxruntime",
+    budget_s: float | None = None,
+    workspace: Workspace = _DEFAULT,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> LatencyTable:
+    """Measure the latency of every block of a search space on a device.
+
+    The device is measured where this host is that device, and simulated from published figures elsewhere:
+    `table.simulated` and each row's `kind` say which. The same call again measures what the table lacks.
+
+    Parameters
+    ----------
+    device
+        `local` (this host) or a built-in device: pi4, laptop, jetson, cloud, laptop-cpu, jetson-cpu, cloud-cpu.
+    budget_s
+        Seconds of sampling. None: until every row's 95 % interval is within 1 %, at most 0.6 s a block.
+    seed
+        Seed of the measuring order, of weights and of inputs.
+
+    Returns
+    -------
+    The table, kept in `tables/DEVICE.parquet` of the workspace; latencies in seconds.
+
+    Raises
+    ------
+    DeviceError
+        For an unknown device.
+    MeasurementError
+        When nothing can be measured here.
+
+    Examples
+    --------
+    >>> import jmsnas
+    >>> table = jmsnas.profile("pi4")
+    >>> table.simulated, table.rows[0].kind
+    (True, 'simulated')
+    """
+    from jmsnas.profiler.plan import make_profile_plan
+    from jmsnas.profiler.profile import profile_device
+    from jmsnas.profiler.simulation.roofline import processor_of
+    from jmsnas.profiler.table.latency_table import RuntimeKey
+    from jmsnas.space_file import load_space
+
+    plan = make_profile_plan(load_space(space, workspace.spaces), off_grid=16, parts=10, seed=seed)
+    key = RuntimeKey(runtime, processor=processor_of(device))
+    return profile_device(
+        device, plan.subjects, [key], workspace, budget_s=budget_s, seed=seed, progress=progress
+    ).table
+
+
+def fit_estimator(
+    device: str = "local",
+    *,
+    runtime: str = "onnxruntime",
+    workspace: Workspace = _DEFAULT,
+    seed: int = 0,
+    progress: Progress = no_progress,
+) -> Estimator:
+    """Fit U(.), the latency of any block on a device, to the device's table; load it where it is current.
+
+    Raises
+    ------
+    DeviceError
+        For an unknown device.
+    EstimatorError
+        When the device has no table in the workspace, or too few rows.
+
+    Examples
+    --------
+    >>> import jmsnas
+    >>> table = jmsnas.profile("pi4")
+    >>> U = jmsnas.fit_estimator("pi4")
+    >>> block = jmsnas.Block.parse("mb_k5_e6_skip 32->32 28x28")
+    >>> seconds, (low, high) = U.predict_s([block])[0], U.interval_s([block])
+    >>> bool(low[0] < seconds < high[0])
+    True
+    """
+    return find_device_model(workspace, device, runtime, seed=seed, progress=progress).estimator
+
+
+def search(
+    topology: str = "chain",
+    *,
+    space: str = "digits",
+    dataset: str = "digits",
+    config: SearchConfig = _DEFAULT_CONFIG,
+    name: str = "search",
+    workspace: Workspace = _DEFAULT,
+    progress: Progress = no_progress,
+) -> RunResult:
+    """Search an architecture and its split over a topology, so that T <= T_const.
+
+    A stopped search of the same name and settings goes on where it stopped; a finished one is read.
+
+    Parameters
+    ----------
+    topology
+        `chain`, `mesh`, `desk`, one of the workspace, or a `.toml` file.
+    config
+        T_const, epochs, seed and all other settings.
+    name
+        Name of the run: its folder is `runs/NAME` of the workspace.
+
+    Raises
+    ------
+    InfeasibleError
+        When no architecture meets T_const; nothing is trained then.
+    InputError
+        When the name belongs to a search of other settings.
+
+    Examples
+    --------
+    >>> import jmsnas
+    >>> config = jmsnas.SearchConfig(warmup_epochs=1, search_epochs=1, final_epochs=1)
+    >>> run = jmsnas.search("chain", config=config, name="doctest")
+    >>> run.derived.latency_s <= run.target.t_const_s
+    True
+    """
+    from jmsnas.nas.search.run import prepare_search, run_search
+
+    setup = prepare_search(workspace, topology, space, dataset, config.seed, progress)
+    return read_result(run_search(workspace, name, setup, config).folder)
+
+
+def load_model(
+    model: str, *, size: int = 224, width: float = 1.0, workspace: Workspace = _DEFAULT
+) -> Model:
+    """Load a neural network as a graph of units that `split` can place.
+
+    Parameters
+    ----------
+    model
+        `mobilenet_v1`, `_v2`, `_v3_small` or `_v3_large`, a classifier of torchvision by name, a file ending
+        in `.onnx`, or the name of a finished run.
+    size
+        Height and width of the input image, pixels.
+    width
+        Width multiplier of a MobileNet.
+
+    Raises
+    ------
+    InputError
+        For an unknown name (the nearest names are given) or a model that cannot be read.
+
+    Examples
+    --------
+    >>> import jmsnas
+    >>> model = jmsnas.load_model("mobilenet_v2")
+    >>> len(model.units), model.input_shape
+    (19, (3, 224, 224))
+    """
+    from jmsnas.nas.load_model import load_model as find_model
+
+    return find_model(workspace, model, size, width)
+
+
+def split(
+    model: str | Model,
+    topology: str = "chain",
+    *,
+    method: str = "optimal",
+    objective: str = "latency",
+    policy: str | None = None,
+    input_encoding: str | None = None,
+    workspace: Workspace = _DEFAULT,
+    progress: Progress = no_progress,
+) -> SplitResult:
+    """Split a given model over a topology: the optimal split, or that of another method.
+
+    Parameters
+    ----------
+    model
+        A name, as of `load_model`, or a loaded model.
+    method
+        `optimal`, `hivemind`, `neurosurgeon`, `dads`, `hermes`, `cloud` or `device`.
+    objective
+        `latency`, `throughput` or `energy`.
+    policy, input_encoding
+        `strict`, `relay` or `stop-early`; `uint8`, `float32` or `jpeg`. None: as the topology says.
+
+    Raises
+    ------
+    InfeasibleError
+        When no split meets the policy and the devices' limits.
+    InputError
+        For an unknown model, topology, method or objective.
+
+    Examples
+    --------
+    >>> import jmsnas
+    >>> plan = jmsnas.split("mobilenet_v2", "chain", policy="relay")
+    >>> plan.proven, plan.timeline.latency_s < 1.0
+    (True, True)
+    """
+    from jmsnas.nas.split.general_topology import load_general_topology
+    from jmsnas.nas.split.jpeg_size import jpeg_bytes
+    from jmsnas.nas.split.methods import split as solve
+    from jmsnas.nas.split.problem_of_model import problem_of_model
+
+    loaded = model if isinstance(model, Model) else load_model(model, workspace=workspace)
+    found = load_general_topology(topology, workspace.topologies)
+    image = len(loaded.input_shape) == 3 and loaded.input_shape[0] == 3
+    jpeg = jpeg_bytes(loaded.input_shape[1]) if image else None
+    problem = problem_of_model(loaded, found.devices, found.links, workspace, jpeg, progress)
+    problem = replace(problem, tree=found.tree, returns=found.returns)
+    request = SplitRequest(
+        encoding=input_encoding or found.input_encoding,
+        policy=policy or found.policy,
+        objective=objective,
+        method=method,
+    )
+    return solve(problem, request)
+
+
+def deploy(
+    run: RunResult | str,
+    *,
+    loopback: bool = False,
+    requests: int = 200,
+    cuts: Sequence[int] | None = None,
+    workspace: Workspace = _DEFAULT,
+    progress: Progress = no_progress,
+) -> "DeployResult":
+    """Run a finished search over its devices' agents, each term of T predicted beside measured.
+
+    Parameters
+    ----------
+    run
+        What `search` returned, or the name of a run.
+    loopback
+        Start an agent for each device on this machine, instead of reaching those of `devices.toml`.
+    requests
+        Images that are timed one by one.
+    cuts
+        Another split than the run's.
+
+    Raises
+    ------
+    InputError
+        For a run or a device that cannot be used.
+    DeployError
+        When a device is lost, or refuses its part.
+    """
+    from jmsnas.deploy.deploy_run import deploy_run
+
+    return deploy_run(workspace, _folder(run, workspace), loopback, cuts, requests, progress=progress)
+
+
+def report(
+    run: RunResult | str | None = None, *, workspace: Workspace = _DEFAULT, progress: Progress = no_progress
+) -> Path:
+    """Write the HTML page and the pictures of a finished run into its folder; the newest run by default.
+
+    Returns
+    -------
+    The path of the page.
+
+    Raises
+    ------
+    InputError
+        When there is no such finished run.
+    """
+    from jmsnas.report.run_page import write_report
+
+    return write_report(workspace, newest_run(workspace) if run is None else _folder(run, workspace), progress)
+
+
+def _folder(run: RunResult | str, workspace: Workspace) -> Path:
+    return run.folder if isinstance(run, RunResult) else find_run(workspace, run)

@@ -1,0 +1,55 @@
+import doctest
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import jmsnas
+from jmsnas import api
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_import_loads_neither_torch_nor_numpy() -> None:
+    code = "import sys, jmsnas; jmsnas.Workspace; print([m for m in ('torch', 'numpy', 'pandas') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_all_names_are_those_of_the_page() -> None:
+    page = (ROOT / "docs" / "api.md").read_text()
+    named = re.findall(r"^\| `(\w+)", page, flags=re.MULTILINE)
+    assert sorted(named) == sorted(jmsnas.__all__)
+
+
+@pytest.mark.parametrize("name", jmsnas.__all__)
+def test_every_name_resolves_and_is_documented(name: str) -> None:
+    found = getattr(jmsnas, name)
+    assert callable(found) and found.__doc__ and name in dir(jmsnas)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="module 'jmsnas' has no attribute 'profil'"):
+        jmsnas.profil  # noqa: B018
+
+
+def test_packages_named_as_a_function_can_be_called(tmp_path: Path) -> None:
+    from jmsnas.deploy.leader import leader  # noqa: F401 - binds jmsnas.deploy to the package
+
+    workspace = jmsnas.Workspace(tmp_path)
+    with pytest.raises(jmsnas.JmsnasError, match="no finished run"):
+        jmsnas.deploy("nothing", workspace=workspace)
+    with pytest.raises(jmsnas.JmsnasError, match="no finished run"):
+        jmsnas.report(workspace=workspace)
+
+
+@pytest.mark.parametrize("name", ["profile", "fit_estimator", "search", "load_model", "split"])
+def test_examples_in_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    tests = doctest.DocTestFinder(recurse=False).find(getattr(api, name), name)
+    assert tests and all(test.examples for test in tests)
+    for test in tests:
+        outcome = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test)
+        assert outcome.failed == 0
