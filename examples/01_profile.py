@@ -1,4 +1,4 @@
-"""Measure every block of a search space on this machine, fit U(.), and predict a block that was not measured."""
+"""Measure every block of a search space on this machine, fit U(.), predict a block that was not measured."""
 
 import jmsnas
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from jmsnas.estimators.lookup import find_device_model
 from jmsnas.estimators.store.estimator import Estimator
 from jmsnas.nas.graph.model import Model
-from jmsnas.nas.run_result import RunResult, find_run, newest_run, read_result
+from jmsnas.nas.run_result import RunResult, find_run, newest_run
 from jmsnas.nas.search.config import SearchConfig
 from jmsnas.nas.split.methods import SplitRequest, SplitResult
 from jmsnas.profiler.table.latency_table import LatencyTable
@@ -44,7 +44,8 @@ def profile(
     Parameters
     ----------
     device
-        `local` (this host) or a built-in device: pi4, laptop, jetson, cloud, laptop-cpu, jetson-cpu, cloud-cpu.
+        `local` (this host) or a built-in device: pi4, laptop, jetson, cloud, laptop-cpu, jetson-cpu,
+        cloud-cpu.
     budget_s
         Seconds of sampling. None: until every row's 95 % interval is within 1 %, at most 0.6 s a block.
     seed
@@ -69,16 +70,15 @@ def profile(
     (True, 'simulated')
     """
     from jmsnas.profiler.plan import make_profile_plan
-    from jmsnas.profiler.profile import profile_device
+    from jmsnas.profiler.profile import ProfileOptions, profile_device
     from jmsnas.profiler.simulation.roofline import processor_of
     from jmsnas.profiler.table.latency_table import RuntimeKey
     from jmsnas.space_file import load_space
 
     plan = make_profile_plan(load_space(space, workspace.spaces), off_grid=16, parts=10, seed=seed)
     key = RuntimeKey(runtime, processor=processor_of(device))
-    return profile_device(
-        device, plan.subjects, [key], workspace, budget_s=budget_s, seed=seed, progress=progress
-    ).table
+    options = ProfileOptions(seed=seed, budget_s=budget_s, progress=progress)
+    return profile_device(device, plan.subjects, [key], workspace, options).table
 
 
 def fit_estimator(
@@ -149,15 +149,13 @@ def search(
     >>> run.derived.latency_s <= run.target.t_const_s
     True
     """
-    from jmsnas.nas.search.run import prepare_search, run_search
+    from jmsnas.nas.search.run import RunOptions, prepare_search, run_search
 
     setup = prepare_search(workspace, topology, space, dataset, config.seed, progress)
-    return read_result(run_search(workspace, name, setup, config).folder)
+    return run_search(workspace, name, setup, config, RunOptions(progress))
 
 
-def load_model(
-    model: str, *, size: int = 224, width: float = 1.0, workspace: Workspace = _DEFAULT
-) -> Model:
+def load_model(model: str, *, size: int = 224, width: float = 1.0, workspace: Workspace = _DEFAULT) -> Model:
     """Load a neural network as a graph of units that `split` can place.
 
     Parameters
@@ -274,9 +272,10 @@ def deploy(
     DeployError
         When a device is lost, or refuses its part.
     """
-    from jmsnas.deploy.deploy_run import deploy_run
+    from jmsnas.deploy.deploy_run import DeployOptions, deploy_run
 
-    return deploy_run(workspace, _folder(run, workspace), loopback, cuts, requests, progress=progress)
+    options = DeployOptions(loopback, tuple(cuts) if cuts is not None else None, requests)
+    return deploy_run(workspace, _folder(run, workspace), options, progress)
 
 
 def report(
@@ -295,7 +294,9 @@ def report(
     """
     from jmsnas.report.run_page import write_report
 
-    return write_report(workspace, newest_run(workspace) if run is None else _folder(run, workspace), progress)
+    return write_report(
+        workspace, newest_run(workspace) if run is None else _folder(run, workspace), progress
+    )
 
 
 def _folder(run: RunResult | str, workspace: Workspace) -> Path:

@@ -1,4 +1,4 @@
-"""Packages that can be called: `jmsnas.deploy(run)` and `jmsnas.report(run)` beside `jmsnas.deploy.leader`."""
+"""Callable packages: `jmsnas.deploy(run)` and `jmsnas.report(run)` call the function of the same name."""
 
 import sys
 from importlib import import_module

@@ -24,7 +24,9 @@ def test_a_package_shows_its_few_files(package: Path) -> None:
 
 
 def test_tests_mirror_the_source_tree() -> None:
-    tests = [path for top in TOP for path in (ROOT / "tests" / top.removeprefix("jmsnas/")).rglob("test_*.py")]
+    tests = [
+        path for top in TOP for path in (ROOT / "tests" / top.removeprefix("jmsnas/")).rglob("test_*.py")
+    ]
     assert tests
     for path in tests:
         source = path.relative_to(ROOT / "tests").parent

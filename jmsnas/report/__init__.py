@@ -1,1 +1,5 @@
-"""Show: one HTML page and pictures of a finished run."""
+"""Report of a finished run: one HTML page and figures."""
+
+from jmsnas.callable_package import make_callable
+
+make_callable(__name__)
