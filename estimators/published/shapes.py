@@ -20,17 +20,9 @@ _SMOOTH = ("swish", "h_swish", "hard_swish")
 
 
 def published_shape(record: Mapping[str, Any], always_expands: bool = False) -> BlockShape:
-    """Make the shape of an `mbconv` or `identity` row.
+    """Make the shape of an `mbconv` or `identity` row; raises TypeError or ValueError for an invalid cell.
 
-    Parameters
-    ----------
-    always_expands
-        Whether there is an expansion even where the middle width is the input's.
-
-    Raises
-    ------
-    TypeError, ValueError
-        When a cell is invalid.
+    `always_expands`: whether there is an expansion even where the middle width is the input's.
     """
     wide, out, height, width = (
         int(record[name] or 0) for name in ("in_channels", "out_channels", "height", "width")

@@ -29,14 +29,7 @@ def group_folds(
 ) -> list[Fold]:
     """Make at most `folds` folds so that no layer geometry is in both the training and the test set.
 
-    Parameters
-    ----------
-    names
-        Columns whose values are the groups; the default is the layer geometry.
-
-    Returns
-    -------
-    Folds in which each row is in one test set; none where all rows are of one group.
+    Groups are the values of the columns `names`. Each row is in one test set; a single group gives no folds.
     """
     found = group_ids(X, names)
     count = int(found.max()) + 1 if len(found) else 0
