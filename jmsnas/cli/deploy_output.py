@@ -14,18 +14,18 @@ def print_deployment(document: dict[str, Any]) -> None:
         print(f"  {piece['device']:<10} {what}")
     if document["lost"]:
         print(f"  lost: {', '.join(document['lost'])}")
-    print(f"\n{'term':<30}{'predicted':>12}{'measured':>12}{'ratio':>8}   5 % to 95 %")
+    print(f"\n{'term':<30}{'predicted':>12}{'measured':>12}{'ratio':>10}   5 % to 95 %")
     for term in document["terms"]:
         if term["kind"] == "wait" and term["measured_s"] < 5e-5:
             continue
         predicted = ms(term["predicted_s"]) if term["predicted_s"] is not None else "-"
-        ratio = "held" if term["held"] else f"{term['ratio']:.2f}" if term["ratio"] else "-"
+        ratio = "emulated" if term["held"] else f"{term['ratio']:.2f}" if term["ratio"] else "-"
         name = f"{term['kind']} {term['where']}"
         spread = f"{ms(term['low_s'])} to {ms(term['high_s'])}"
-        print(f"{name:<30}{predicted:>12}{ms(term['measured_s']):>12}{ratio:>8}   {spread}")
+        print(f"{name:<30}{predicted:>12}{ms(term['measured_s']):>12}{ratio:>10}   {spread}")
     latency = document["latency"]
-    ratio = "held" if latency["held"] else f"{latency['ratio']:.2f}"
-    print(f"{'T':<30}{ms(latency['predicted_s']):>12}{ms(latency['measured_s']):>12}{ratio:>8}")
+    ratio = "emulated" if latency["held"] else f"{latency['ratio']:.2f}"
+    print(f"{'T':<30}{ms(latency['predicted_s']):>12}{ms(latency['measured_s']):>12}{ratio:>10}")
     print(f"T p50 {ms(latency['p50'])}, p95 {ms(latency['p95'])}, p99 {ms(latency['p99'])}")
     trip = document["round_trip"]
     print(f"round trip: p50 {ms(trip['p50'])}, p95 {ms(trip['p95'])}, p99 {ms(trip['p99'])}")

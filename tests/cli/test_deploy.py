@@ -34,7 +34,7 @@ def test_a_run_that_is_not_there(tmp_path: Path) -> None:
     assert done.exit_code == 2 and "non-decreasing whole numbers" in done.stderr
 
 
-def test_held_terms_are_printed_as_held(capsys: pytest.CaptureFixture[str]) -> None:
+def test_emulated_terms_have_no_ratio(capsys: pytest.CaptureFixture[str]) -> None:
     term = {"low_s": 1e-3, "high_s": 2e-3, "measured_s": 1e-3, "predicted_s": 1e-3}
     print_deployment(
         {
@@ -64,7 +64,7 @@ def test_held_terms_are_printed_as_held(capsys: pytest.CaptureFixture[str]) -> N
     (compute,) = (line for line in lines if line.startswith("compute pi4"))
     (send,) = (line for line in lines if line.startswith("send pi4 -> cloud"))
     (total,) = (line for line in lines if line.startswith("T  "))
-    assert "held" in compute and "1.25" in send and "held" in total
+    assert "emulated" in compute and "1.25" in send and "emulated" in total
     assert "  pi4        layers 1-9, torch on cuda" in lines
     assert "lost: laptop" in "\n".join(lines) and "(relay)" in "\n".join(lines)
     assert lines[-2:] == [
