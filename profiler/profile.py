@@ -171,10 +171,8 @@ def update_table(
     subjects, keys
         Blocks and parts, and the runtime keys. Rows measured before are kept, simulated and imported ones
         are replaced.
-    path
-        The Parquet file; its journal and lock lie beside it.
-    cache
-        Folder of exported models.
+    path, cache
+        The Parquet file, beside which its journal and lock lie; folder of exported models.
     options
         Seed, budget and callbacks.
     host

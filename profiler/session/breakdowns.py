@@ -56,8 +56,7 @@ def profile_breakdowns(
     seed
         Seed of weights, inputs and the order.
     progress, warn
-        Called with the number of rounds done, and with a line for each block that torchprof refuses and
-        that is skipped.
+        Called with the number of rounds done, and with a line for each block that torchprof refuses.
 
     Returns
     -------
@@ -153,21 +152,10 @@ def sum_of_stages_s(found: Breakdown) -> float:
 def write_breakdowns(
     path: Path, device: str, found: Sequence[Breakdown], environment: dict[str, str]
 ) -> dict[str, Any]:
-    """Write breakdowns as JSON, in seconds, and return the written document.
+    """Write breakdowns as JSON (`tables/<device>.breakdown.json`), in seconds, and return the document.
 
-    Parameters
-    ----------
-    path
-        `tables/<device>.breakdown.json`.
-    device, environment
-        Name and description (`describe_host`) of the device.
-    found
-        Breakdowns.
-
-    Raises
-    ------
-    StorageError
-        When it cannot be written; an existing file is not changed.
+    `environment` is the device's description by `describe_host`. Raises StorageError when the file cannot be
+    written; an existing file is not changed.
     """
     document = {
         "schema_version": SCHEMA_VERSION,

@@ -33,10 +33,8 @@ def prepare(
     ----------
     subjects, key
         Blocks and parts to time; runtime and its options.
-    cache
-        Folder of exported models (onnxruntime).
-    seed
-        Seed of weights and inputs.
+    cache, seed
+        Folder of exported models (onnxruntime); seed of weights and inputs.
     progress
         Called with the number of blocks prepared.
 

@@ -58,12 +58,10 @@ def export_to_onnx(
     ----------
     blocks
         Blocks and parts; weights as in `seeded_module`.
-    batch
-        Batch size.
+    batch, seed
+        Batch size; seed of the weights.
     cache
         Folder of exported models, named by the SHA-256 of everything they depend on.
-    seed
-        Seed of the weights.
     progress
         Called with the number of blocks exported.
     dtype

@@ -73,13 +73,8 @@ class TimingConfig:
 class Clocks:
     """Clocks of a measurement, in nanoseconds.
 
-    Attributes
-    ----------
-    wall
-        Monotonic time.
-    core
-        Time that this thread spent on a core, to detect interruptions; None where the work is not done on
-        a core (CUDA).
+    `wall` is monotonic; `core` is the time that this thread spent on a core, to detect interruptions, or None
+    where the work is not done on a core (CUDA).
     """
 
     wall: Clock = time.perf_counter_ns
@@ -126,7 +121,7 @@ def measure(
     progress
         Called when the stopping rule is checked, with the number of blocks done (a fraction counts partly).
     clocks
-        What measures elapsed time and interruptions.
+        Clocks of elapsed time and interruptions.
     on_start
         Called with a block's index before every sample of it, so that a supervisor knows which block hangs.
 
