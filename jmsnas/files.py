@@ -3,7 +3,8 @@
 import json
 import os
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -76,6 +77,17 @@ def parse_toml(content: bytes, path: Path, error: type[InputError]) -> dict[str,
         return tomllib.loads(content.decode("utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as reason:
         raise error(f"{path} is not a TOML file: {reason}") from reason
+
+
+@contextmanager
+def toml_errors(where: str, error: type[InputError]) -> Iterator[None]:
+    """Raise a missing key or a value of the wrong type in a TOML table as `error`."""
+    try:
+        yield
+    except KeyError as reason:
+        raise error(f"{where} lacks the key {reason}") from reason
+    except (TypeError, ValueError, AttributeError) as reason:
+        raise error(f"{where} has a value of the wrong kind: {reason}") from reason
 
 
 def refuse_unknown_keys(

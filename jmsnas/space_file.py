@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from jmsnas.errors import SpaceError
-from jmsnas.files import find_toml, read_toml, refuse_unknown_keys
+from jmsnas.files import find_toml, read_toml, refuse_unknown_keys, toml_errors
 from jmsnas.space import HEAD, IDENTITY, STEM, Candidate, Layer, SearchSpace, valid_candidates
 
 
@@ -28,12 +28,8 @@ def space_from_toml(table: Mapping[str, Any], where: str, branches: int = 0) -> 
             f"{where} has no [mesh]: expected the layers of a mesh as [[mesh.trunk]], [[mesh.branch]] and "
             "[[mesh.tail]]; see docs/files.md"
         )
-    try:
+    with toml_errors(where, SpaceError):
         return _space(table, where, branches)
-    except KeyError as error:
-        raise SpaceError(f"{where} lacks the key {error}: expected {', '.join(_SPACE_KEYS)}") from error
-    except (TypeError, ValueError, AttributeError) as error:
-        raise SpaceError(f"{where} has a value of the wrong kind: {error}") from error
 
 
 _SPACE_KEYS = ("name", "input", "classes", "candidates", "stem", "stage", "head", "mesh")

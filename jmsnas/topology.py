@@ -5,15 +5,14 @@ C is the set of devices in series, T the tree (its root r and the children of r,
 
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from jmsnas.device import Device
 from jmsnas.errors import TopologyError
-from jmsnas.files import find_toml, read_toml, refuse_unknown_keys
+from jmsnas.files import find_toml, read_toml, refuse_unknown_keys, toml_errors
 from jmsnas.units import format_rate, parse_bytes, parse_duration, parse_energy, parse_power, parse_rate
 
 WIRE_BYTES = {"float32": 4, "float16": 2, "uint8": 1}
@@ -178,7 +177,7 @@ def topology_from_toml(table: Mapping[str, Any], where: str) -> Topology:
     """Make a topology from a TOML document; docs/files.md lists its keys. Raises TopologyError."""
     refuse_unknown_keys(table, TOPOLOGY_KEYS, where, TopologyError)
     tree = table.get("tree", {})
-    with toml_errors(where):
+    with toml_errors(where, TopologyError):
         refuse_unknown_keys(tree, ("root", "children"), f"{where} [tree]", TopologyError)
         return Topology(
             name=str(table["name"]),
@@ -191,17 +190,6 @@ def topology_from_toml(table: Mapping[str, Any], where: str) -> Topology:
             fan_out=str(table.get("fan_out", "broadcast")),
             returns=bool(table.get("return", False)),
         )
-
-
-@contextmanager
-def toml_errors(where: str) -> Iterator[None]:
-    """Raise a missing key or a value of the wrong type as a TopologyError that names the file."""
-    try:
-        yield
-    except KeyError as error:
-        raise TopologyError(f"{where} lacks the key {error}") from error
-    except (TypeError, ValueError, AttributeError) as error:
-        raise TopologyError(f"{where} has a value of the wrong kind: {error}") from error
 
 
 _DEVICE_COUNTS = ("min_layers", "max_layers", "layers")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jmsnas.device import Device
 from jmsnas.errors import TopologyError
-from jmsnas.files import find_toml, read_toml, refuse_unknown_keys
+from jmsnas.files import find_toml, read_toml, refuse_unknown_keys, toml_errors
 from jmsnas.nas.graph.fork_join import MeshTree, mesh_tree
 from jmsnas.topology import (
     TOPOLOGY_KEYS,
@@ -16,7 +16,6 @@ from jmsnas.topology import (
     Topology,
     device_from_toml,
     link_from_toml,
-    toml_errors,
     topology_from_toml,
 )
 
@@ -55,7 +54,7 @@ def load_general_topology(name: str, user_folder: Path | None = None) -> General
     refuse_unknown_keys(table, TOPOLOGY_KEYS, where, TopologyError)
     if table.get("tree"):
         return general_topology(topology_from_toml(table, where))
-    with toml_errors(where):
+    with toml_errors(where, TopologyError):
         devices = tuple(device_from_toml(entry, where) for entry in table["device"])
         links = tuple(link_from_toml(entry, where) for entry in table.get("link", ()))
     names = [device.name for device in devices]

@@ -16,11 +16,11 @@ import numpy as np
 
 from jmsnas.arrays import FloatArray
 from jmsnas.errors import InputError, TopologyError, UnitError
-from jmsnas.files import read_toml, refuse_unknown_keys
+from jmsnas.files import read_toml, refuse_unknown_keys, toml_errors
 from jmsnas.nas.graph.fork_join import mesh_tree
 from jmsnas.nas.split.general_topology import GeneralTopology
 from jmsnas.nas.split.problem import SplitProblem
-from jmsnas.topology import Topology, device_from_toml, link_from_toml, toml_errors
+from jmsnas.topology import Topology, device_from_toml, link_from_toml
 from jmsnas.units import parse_bytes, parse_duration
 
 _MAX_BYTES = 1 << 24
@@ -184,7 +184,7 @@ def _problem(table: _Table, path: Path, given: GeneralTopology | None) -> SplitP
 
 
 def _own_topology(table: _Table, path: Path) -> GeneralTopology:
-    with toml_errors(str(path)):
+    with toml_errors(str(path), TopologyError):
         devices = tuple(device_from_toml(entry, str(path)) for entry in table.device)
         links = tuple(link_from_toml(entry, str(path)) for entry in table.link or ())
     if table.tree is None:
