@@ -118,32 +118,32 @@ def _clock(synchronised: Path = Path("/run/systemd/timesync/synchronized")) -> C
 
 
 def _governor(root: Path = Path("/")) -> CheckResult:
-    found = read_governor(root)
-    if found is None:
+    setting = read_governor(root)
+    if setting is None:
         return CheckResult("governor", "note", "not available on this host (most virtual machines)")
-    if found in ("performance", "fixed"):
-        return CheckResult("governor", "ok", found)
+    if setting in ("performance", "fixed"):
+        return CheckResult("governor", "ok", setting)
     return CheckResult(
         "governor",
         "note",
-        f"{found}: clock rates change while blocks are timed",
+        f"{setting}: clock rates change while blocks are timed",
         "sudo cpupower frequency-set -g performance",
     )
 
 
 def _certificates(workspace: Workspace) -> list[CheckResult]:
-    found = []
+    results = []
     for folder in sorted(workspace.certs.glob("*/")):
         what = f"certificate of {folder.name}"
         try:
             days = days_left(read_identity(folder))
         except JmsnasError as error:
-            found.append(CheckResult(what, "trouble", str(error)))
+            results.append(CheckResult(what, "trouble", str(error)))
             continue
         level = "ok" if days > 14 else "note" if days > 0 else "trouble"
         renew = "" if level == "ok" else f"jmsnas certs --device {folder.name}"
-        found.append(CheckResult(what, level, f"valid for {days:.0f} days", renew))
-    return found
+        results.append(CheckResult(what, level, f"valid for {days:.0f} days", renew))
+    return results
 
 
 def _agents(workspace: Workspace) -> list[CheckResult]:

@@ -1,4 +1,4 @@
-"""Report of a finished run: one HTML page and figures."""
+"""Reports: the HTML page and plots of a finished run, and of a comparison of runs."""
 
 from jmsnas.callable_package import make_callable
 

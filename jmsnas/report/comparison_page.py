@@ -110,16 +110,16 @@ def write_comparison(runs: Sequence[SearchedRun], entries: Sequence[ComparisonEn
     """
     make_folder(folder)
     figures = {"fig5": draw_fig5(runs), "fig6": draw_fig6(entries)}
-    pictures = {name: png(figure) for name, figure in figures.items()}
+    plots = {name: png(figure) for name, figure in figures.items()}
     for name, figure in figures.items():
-        write_atomic(folder / f"{name}.png", pictures[name])
+        write_atomic(folder / f"{name}.png", plots[name])
         write_atomic(folder / f"{name}.svg", svg(figure))
     write_atomic(folder / "compare.csv", csv_text(entries).encode())
-    write_atomic(folder / "compare.html", _page(runs, entries, pictures).encode())
+    write_atomic(folder / "compare.html", _page(runs, entries, plots).encode())
     return folder / "compare.html"
 
 
-def _page(runs: Sequence[SearchedRun], entries: Sequence[ComparisonEntry], pictures: dict[str, bytes]) -> str:
+def _page(runs: Sequence[SearchedRun], entries: Sequence[ComparisonEntry], plots: dict[str, bytes]) -> str:
     """Render the page's template; all values are HTML-escaped."""
     environment = Environment(
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -136,5 +136,5 @@ def _page(runs: Sequence[SearchedRun], entries: Sequence[ComparisonEntry], pictu
         powered=any(entry.energy_j is not None for entry in entries),
         simulated=sorted({name for name, origin in origins if origin == "simulated"}),
         published=sorted({name for name, origin in origins if origin == "published"}),
-        **{name: base64.b64encode(content).decode() for name, content in pictures.items()},
+        **{name: base64.b64encode(content).decode() for name, content in plots.items()},
     )

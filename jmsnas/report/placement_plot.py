@@ -72,9 +72,9 @@ def draw_placement(data: ReportData) -> Figure:
     return figure
 
 
-def _arrow_height(place: tuple[float, float, float], branch: bool) -> float:
+def _arrow_height(box: tuple[float, float, float], branch: bool) -> float:
     """Return the height of the arrow at a box: in the middle of a child's, near the top of the others."""
-    _, top, height = place
+    _, top, height = box
     return top + height / 2 if branch else min(height / 2 + 0.3, 1.7)
 
 
@@ -88,11 +88,11 @@ def _heading(data: ReportData) -> str:
 
 
 def _device(
-    axes: Axes, place: tuple[float, float, float], device: DeviceData, term: LatencyTerm, data: ReportData
+    axes: Axes, box: tuple[float, float, float], device: DeviceData, term: LatencyTerm, data: ReportData
 ) -> None:
-    left, top, height = place
+    left, top, height = box
     colour = {"simulated": SIMULATED_COLOUR, "published": PUBLISHED_COLOUR}.get(device.origin, BLACK)
-    box = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
+    background = {"facecolor": "white", "edgecolor": "none", "pad": 1.5}
     axes.add_patch(Rectangle((left, top), _BOX, height, facecolor="#F7F7F7", edgecolor=colour, linewidth=1.4))
     if device.origin in _FILLS:
         hatch, shade = ORIGIN_HATCHES[device.origin], _FILLS[device.origin]
@@ -108,12 +108,12 @@ def _device(
     for y, text, shade, weight in lines:
         axes.text(
             left + _BOX / 2, top + y, text, ha="center", va="center", fontsize=9, color=shade, weight=weight,
-            bbox=box,
+            bbox=background,
         )  # fmt: skip
     if not term.layers:
         idle = "no branch" if data.tree and device.device.name in data.tree.children else "relay: no layers"
         where = (left + _BOX / 2, top + _HEAD + _ROW)
-        axes.text(*where, idle, ha="center", va="center", fontsize=8, bbox=box)
+        axes.text(*where, idle, ha="center", va="center", fontsize=8, bbox=background)
     for row, n in enumerate(term.layers):
         _layer(axes, left, top + _HEAD + row * _ROW, n, data.derived.candidates[n - 1])
 
@@ -155,20 +155,20 @@ def _arrow(axes: Axes, left: float, y: float, term: ScheduledTerm) -> None:
 
 
 def _legend(data: ReportData) -> tuple[list[str], list[Patch]]:
-    found: dict[str, Patch] = {}
+    patches: dict[str, Patch] = {}
     for candidate in sorted(data.derived.candidates):
         colour = _colour(candidate)
         if candidate.op == "mb":
             name = f"{candidate.kernel_size}x{candidate.kernel_size} kernel"
-            found[name] = Patch(facecolor=colour, edgecolor=BLACK)
+            patches[name] = Patch(facecolor=colour, edgecolor=BLACK)
         elif candidate.op == "identity":
-            found["Identity (no operation)"] = Patch(facecolor="white", edgecolor=BLACK, linestyle="--")
+            patches["Identity (no operation)"] = Patch(facecolor="white", edgecolor=BLACK, linestyle="--")
         else:
-            found["stem, head"] = Patch(facecolor=colour, edgecolor=BLACK)
-    found["wider: larger expansion"] = Patch(facecolor="white", edgecolor="white")
+            patches["stem, head"] = Patch(facecolor=colour, edgecolor=BLACK)
+    patches["wider: larger expansion"] = Patch(facecolor="white", edgecolor="white")
     for origin, shade in _FILLS.items():
         if any(device.origin == origin for device in data.devices):
-            found[f"{origin_label(origin)} device"] = Patch(
+            patches[f"{origin_label(origin)} device"] = Patch(
                 facecolor="white", edgecolor=shade, hatch=ORIGIN_HATCHES[origin]
             )
-    return list(found), list(found.values())
+    return list(patches), list(patches.values())

@@ -1,7 +1,7 @@
 """Shared style of plots: a colour-blind safe palette, safe text, number formats, PNG output.
 
 Colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/). Figures are made through
-matplotlib's objects, never through pyplot, so drawing leaves nothing behind.
+matplotlib's objects, not pyplot, so they need no cleanup.
 """
 
 from io import BytesIO
@@ -85,8 +85,8 @@ def png(figure: Figure) -> bytes:
     drawn, file = BytesIO(), BytesIO()
     with rc_context({"font.family": "DejaVu Sans", "hatch.linewidth": 0.7}):
         figure.savefig(drawn, format="png", dpi=_DPI)
-    with Image.open(drawn) as picture:
+    with Image.open(drawn) as image:
         # A palette of 256 colours makes the file three times as small.
-        reduced = picture.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=2)
+        reduced = image.convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, kmeans=2)
         reduced.save(file, "png", optimize=True)
     return file.getvalue()

@@ -117,14 +117,16 @@ def draw_estimators(data: ReportData) -> Figure:
 
 def _estimator(axes: Axes, names: str, device: DeviceData) -> None:
     name = plain(names)
-    found = device.evaluation
-    if found is None:
+    evaluation = device.evaluation
+    if evaluation is None:
         title(axes, f"{name}\nno U(.) in this workspace", device.simulated, device.published)
         axes.set_axis_off()
         return
-    heading = f"{name}\nMAPE {percent(found.model.mape)}, {100 * found.model.within_10:.0f} % within 10 %"
+    heading = (
+        f"{name}\nMAPE {percent(evaluation.model.mape)}, {100 * evaluation.model.within_10:.0f} % within 10 %"
+    )
     title(axes, heading, device.simulated, device.published)
-    scatter(axes, found, ORIGIN_COLOURS[device.origin])
+    scatter(axes, evaluation, ORIGIN_COLOURS[device.origin])
     axes.set_xlabel(AGAINST.get(device.origin, "measured, ms"))
     axes.set_ylabel("predicted, ms")
 

@@ -143,9 +143,9 @@ def _legend(figure: Figure) -> None:
 
 def _hatch(axes: Axes, rates: NDArray[np.float64], sizes: NDArray[np.int64], mask: NDArray[np.bool_]) -> None:
     if mask.any():
-        found = axes.contourf(rates, sizes, mask, levels=[0.5, 1.5], colors="none", hatches=["///"])
-        found.set_edgecolor("white")
-        found.set_linewidth(0)
+        contours = axes.contourf(rates, sizes, mask, levels=[0.5, 1.5], colors="none", hatches=["///"])
+        contours.set_edgecolor("white")
+        contours.set_linewidth(0)
 
 
 def _outline(

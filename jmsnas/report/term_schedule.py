@@ -93,7 +93,7 @@ def schedule_terms(
 def _branches(
     terms: Sequence[LatencyTerm],
     root: int,
-    behind: str,
+    join: str,
     at_s: float,
     hops: dict[tuple[str, str], Link],
     children: Sequence[str],
@@ -105,7 +105,7 @@ def _branches(
     schedule = []
     for branch, (m, term) in enumerate(used):
         slowest = branch == ends.index(max(ends))
-        to, on = hops[terms[root - 1].device, term.device], hops[term.device, behind]
+        to, on = hops[terms[root - 1].device, term.device], hops[term.device, join]
         sent, begun_s = float(forked_elements * WIRE_BYTES[to.wire]), at_s + term.epsilon_root_s
         schedule += [
             ScheduledTerm(
@@ -117,7 +117,7 @@ def _branches(
                 critical=slowest,
             ),
             ScheduledTerm(
-                f"eps^{m}", term.device, behind, (), begun_s + term.tau_s, term.epsilon_s, term.sent_bytes,
+                f"eps^{m}", term.device, join, (), begun_s + term.tau_s, term.epsilon_s, term.sent_bytes,
                 on, branch, slowest,
             ),
         ]  # fmt: skip

@@ -104,8 +104,8 @@ def draw_cuts(problem: SplitProblem, request: SplitRequest) -> Figure:
     axes.plot(at[best], base[best], "v", color="black", label=f"best, {milliseconds(base[best] / 1e3)}")
     axes.set_xticks(at, [str(line.cut) for line in lines], fontsize=8)
     axes.set(xlabel=f"layers on {plain(problem.names[0])}; the rest on the best devices", ylabel="ms")
-    beside = ", slowest branch" if problem.fork else ""
-    _heading(axes, problem, f"T of every first cut{beside}, {request.encoding} input, {request.policy}")
+    branch = ", slowest branch" if problem.fork else ""
+    _heading(axes, problem, f"T of every first cut{branch}, {request.encoding} input, {request.policy}")
     axes.legend(fontsize=8)
     return figure
 
@@ -114,7 +114,7 @@ def draw_rates(problem: SplitProblem, request: SplitRequest, link: int) -> Figur
     """Draw T of the best placement and of cloud only by a link's rate, and the rates where it changes."""
     figure = new_figure(7.5, 4.4)
     axes = figure.subplots()
-    found = sweep_rate(problem, request, link, *_RATES_BPS)
+    result = sweep_rate(problem, request, link, *_RATES_BPS)
     rates = np.geomspace(*_RATES_BPS, _POINTS)
     lines = rate_lines(problem, request, link)
     best = np.min([[line.latency_s(rate) for rate in rates] for line in lines], axis=0)
@@ -122,11 +122,11 @@ def draw_rates(problem: SplitProblem, request: SplitRequest, link: int) -> Figur
     cloud_ms = _cloud(problem, request, link, rates) * 1e3
     if np.isfinite(cloud_ms).all():
         axes.plot(rates / 1e6, cloud_ms, "--", color=GREY, label="cloud only")
-    for rate, line in found.switches[1:]:
+    for rate, line in result.switches[1:]:
         axes.axvline(rate / 1e6, color=GREY, linewidth=0.8)
         at = (rate / 1e6, line.latency_s(rate) * 1e3)
         axes.annotate(_placement_label(problem, line), at, fontsize=7, rotation=90, va="bottom")
-    axes.set(xscale="log", yscale="log", xlabel=f"rate of {plain(found.link, 40)}, Mbit/s", ylabel="T, ms")
+    axes.set(xscale="log", yscale="log", xlabel=f"rate of {plain(result.link, 40)}, Mbit/s", ylabel="T, ms")
     plain_ticks(axes.xaxis)
     plain_ticks(axes.yaxis)
     _heading(axes, problem, f"T against the link, {request.encoding} input, {request.policy}")

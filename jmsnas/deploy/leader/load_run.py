@@ -1,4 +1,4 @@
-"""A finished run, ready to be deployed: its network with its weights, its devices, its images."""
+"""Load a finished run for deployment: trained model, topology, split, test images."""
 
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,27 +17,27 @@ from jmsnas.space import Block, SearchSpace
 from jmsnas.topology import Topology
 from jmsnas.workspace import Workspace
 
-_MAX_WEIGHTS_BYTES, _MOST_IMAGES = 1 << 30, 2000
+_MAX_WEIGHTS_BYTES, _MAX_IMAGES = 1 << 30, 2000
 
 
 @dataclass(frozen=True, slots=True)
 class TrainedRun:
-    """What was searched, trained and split.
+    """A run with its trained model and test images.
 
     Attributes
     ----------
     name, folder
-        Of the run.
+        Name and folder of the run.
     space, blocks
-        Where it was searched, and what each layer became.
-    network
-        Devices and links it was searched for.
+        Search space, and the block of each layer.
+    topology
+        Devices and links of the search.
     module
-        The trained network, one module a layer, in evaluation mode.
+        Trained model, one module for each layer, in evaluation mode.
     pixels, labels
-        Images it never saw, (count, channels, height, width), and their classes.
+        Test images, (count, channels, height, width), and their classes.
     cuts
-        The split it was derived with.
+        Cuts of the derived split.
     """
 
     name: str
@@ -52,12 +52,12 @@ class TrainedRun:
 
 
 def load_run(workspace: Workspace, folder: Path) -> TrainedRun:
-    """Load a run's folder.
+    """Load a run from its folder.
 
     Raises
     ------
     InputError
-        When it holds no finished run, a file is damaged, or its space has changed.
+        When the folder has no finished run, a file is damaged, or the space has changed since.
     """
     run = read_result(folder)
     space = run.load_space(workspace)
@@ -82,16 +82,16 @@ def load_run(workspace: Workspace, folder: Path) -> TrainedRun:
 
 
 def _test_images(name: str, space: SearchSpace) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Images of a data set that no run was trained on, at most 2,000, as a network takes them."""
+    """Load at most 2,000 test images of a dataset, preprocessed for the model, and their labels."""
     test = load_dataset(name, space, 0).test
-    count = min(len(test), _MOST_IMAGES)
+    count = min(len(test), _MAX_IMAGES)
     rows = [torch.arange(start, min(start + 256, count)) for start in range(0, count, 256)]
     pixels = torch.cat(list(test.plain(rows))).numpy().astype(np.float32)
     return pixels, test.labels[: len(pixels)].numpy()
 
 
 def with_tables(topology: Topology, tables: dict[str, str]) -> Topology:
-    """Have other latency tables speak for some devices, by their names."""
+    """Replace the latency tables of devices, by device name."""
     devices = tuple(replace(d, table=tables.get(d.name, d.table)) for d in topology.devices)
     return replace(topology, devices=devices)
 

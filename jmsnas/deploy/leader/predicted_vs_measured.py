@@ -94,7 +94,7 @@ def measure_deployment(
     singles = run_images(deployment, timed, 1, encoding=encoding, progress=progress)
     started_s = time.monotonic()
     piped = run_images(deployment, images, 2 * len(split.part_specs), encoding=encoding, progress=progress)
-    per_s = len(images) / (time.monotonic() - started_s)
+    pipelined = _pipelined(split, len(images), time.monotonic() - started_s)
     undivided = run_undivided(deployment.run, quantise_images(pixels, encoding))
     terms = _terms(deployment, split, singles)
     return {
@@ -111,12 +111,7 @@ def measure_deployment(
         "terms": [{**asdict(term), "ratio": term.ratio} for term in terms],
         "latency": _latency(split, terms, singles, deployment.links),
         "round_trip": _percentiles([response.round_trip_s for response in singles]),
-        "pipelined": {
-            "images": len(images),
-            "per_s": per_s,
-            "predicted_per_s": 1 / split.period_s,
-            "bound_by": split.bottleneck,
-        },
+        "pipelined": pipelined,
         "accuracy": _accuracy(np.concatenate([response.logits for response in piped]), undivided, labels),
         "links": [asdict(link) for link in deployment.links.values()],
         "served": {device: asdict(overhead) for device, overhead in deployment.overheads.items()},
@@ -125,6 +120,15 @@ def measure_deployment(
 
 def _runtime(key: RuntimeKey) -> str:
     return key.runtime + (f" on {key.processor}" if key.processor != "cpu" else "")
+
+
+def _pipelined(split: PlannedSplit, images: int, seconds: float) -> dict[str, Any]:
+    return {
+        "images": images,
+        "per_s": images / seconds,
+        "predicted_per_s": 1 / split.period_s,
+        "bound_by": split.bottleneck,
+    }
 
 
 def _accuracy(logits: Array, undivided: Array, labels: NDArray[np.int64]) -> dict[str, Any]:
