@@ -30,7 +30,7 @@ BASELINE_METHODS = ("hivemind", "neurosurgeon", "device")
 PAPER_SIZE = 224
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ComparisonEntry:
     """One model under one split method; unknown values are None, with the reason in `missing`.
 
@@ -43,12 +43,12 @@ class ComparisonEntry:
     method: str
     topology: str
     size: int
-    accuracy: float | None
-    latency_s: float | None
-    sent_bytes: float | None
+    accuracy: float | None = None
+    latency_s: float | None = None
+    sent_bytes: float | None = None
     parameters: int
     macs: int
-    energy_j: float | None
+    energy_j: float | None = None
     simulated: bool
     t_const_s: float | None = None
     run: str = ""
@@ -163,12 +163,8 @@ def resized_entries(workspace: Workspace, run: SearchedRun, size: int = PAPER_SI
         method="searched",
         topology=run.topology,
         size=size,
-        accuracy=None,
-        latency_s=None,
-        sent_bytes=None,
         parameters=model.parameters,
         macs=model.macs,
-        energy_j=None,
         simulated=run.simulated,
         t_const_s=run.result.target.t_const_s,
         run=run.name,
@@ -212,11 +208,8 @@ def mobilenet_entries(
             topology="chain",
             size=shape[1],
             accuracy=accuracies.get(name),
-            latency_s=None,
-            sent_bytes=None,
             parameters=totals.parameters,
             macs=totals.macs,
-            energy_j=None,
             simulated=run.simulated,
             published=run.published,
         )

@@ -1,6 +1,5 @@
 """Train a MobileNet like a searched model: on the same images, with the same recipe, epochs and seed."""
 
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import msgspec
@@ -18,29 +17,14 @@ from jmsnas.progress import Progress, no_progress
 from jmsnas.workspace import Workspace
 
 
-@dataclass(frozen=True, slots=True)
-class _Recipe:
-    optimizer: str
-    lr: float
-    batch_size: int
-    lambda1: float
-    seed: int
-    epochs: int
-
-
-@dataclass(frozen=True, slots=True)
-class _TrainedMobileNet:
-    schema_version: int
-    network: str
-    dataset: str
+class _TrainedMobileNet(msgspec.Struct):
     test_accuracy: float
-    recipe: _Recipe
+    recipe: dict[str, str | float]
 
 
-def _recipe(config: SearchConfig) -> _Recipe:
-    return _Recipe(
-        config.optimizer, config.lr, config.batch_size, config.lambda1, config.seed, config.final_epochs
-    )
+def _recipe(config: SearchConfig) -> dict[str, str | float]:
+    keys = ("optimizer", "lr", "batch_size", "lambda1", "seed")
+    return {key: getattr(config, key) for key in keys} | {"epochs": config.final_epochs}
 
 
 def accuracy_path(workspace: Workspace, name: str, dataset: str, config: SearchConfig) -> Path:
@@ -80,6 +64,6 @@ def train_mobilenet(
         told = stage.run_epoch()
         progress(epoch + 1, config.final_epochs, f"{name}: {told.words}")
     found = accuracy(model, splits.test, device)
-    trained = _TrainedMobileNet(1, name, dataset, found, _recipe(config))
-    write_json(accuracy_path(workspace, name, dataset, config), asdict(trained))
+    document = {"schema_version": 1, "network": name, "dataset": dataset, "test_accuracy": found}
+    write_json(accuracy_path(workspace, name, dataset, config), {**document, "recipe": _recipe(config)})
     return found

@@ -69,11 +69,6 @@ class Model:
         return math.prod(self.input_shape)
 
     @property
-    def is_chain(self) -> bool:
-        """Whether each unit reads the output of the one before it only."""
-        return all(unit.inputs == (n,) for n, unit in enumerate(self.units))
-
-    @property
     def macs(self) -> int:
         """Multiply-accumulates of one image."""
         return sum(operator.macs for unit in self.units for operator in unit.operators)

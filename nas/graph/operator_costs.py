@@ -11,68 +11,19 @@ from jmsnas.cost import Operator
 Shape = tuple[int, ...]
 
 # Views of the same elements, and no-ops outside of training.
-VIEWS = frozenset(
-    (
-        "alias",
-        "contiguous",
-        "detach",
-        "dropout",
-        "dropout_",
-        "expand",
-        "flatten",
-        "getitem",
-        "narrow",
-        "permute",
-        "reshape",
-        "select",
-        "slice",
-        "squeeze",
-        "swapaxes",
-        "transpose",
-        "unflatten",
-        "unsqueeze",
-        "view",
-        "chunk",
-        "split",
-        "split_with_sizes",
-        "unbind",
-        "clone",
-    )
-)
-_ACTIVATIONS = frozenset(
-    (
-        "relu",
-        "relu_",
-        "hardtanh",
-        "hardtanh_",
-        "relu6",
-        "hardswish",
-        "hardswish_",
-        "hardsigmoid",
-        "hardsigmoid_",
-        "sigmoid",
-        "silu",
-        "silu_",
-        "gelu",
-        "tanh",
-        "softmax",
-        "clamp",
-        "elu",
-        "leaky_relu",
-        "leaky_relu_",
-        "log_softmax",
-    )
-)
+VIEWS = frozenset((
+    "alias", "contiguous", "detach", "dropout", "dropout_", "expand", "flatten", "getitem", "narrow",
+    "permute", "reshape", "select", "slice", "squeeze", "swapaxes", "transpose", "unflatten", "unsqueeze",
+    "view", "chunk", "split", "split_with_sizes", "unbind", "clone",
+))  # fmt: skip
+_ACTIVATIONS = frozenset((
+    "relu", "relu_", "hardtanh", "hardtanh_", "relu6", "hardswish", "hardswish_", "hardsigmoid",
+    "hardsigmoid_", "sigmoid", "silu", "silu_", "gelu", "tanh", "softmax", "clamp", "elu", "leaky_relu",
+    "leaky_relu_", "log_softmax",
+))  # fmt: skip
 _NORMS = frozenset(("batch_norm", "layer_norm", "group_norm", "local_response_norm"))
 _POOLS = frozenset(("max_pool2d", "avg_pool2d", "adaptive_avg_pool2d", "adaptive_max_pool2d", "mean"))
-_TWO_SIDED = {
-    "add": "add",
-    "add_": "add",
-    "sub": "add",
-    "mul": "multiply",
-    "mul_": "multiply",
-    "div": "multiply",
-}
+_TWO_SIDED = dict.fromkeys(("add", "add_", "sub"), "add") | dict.fromkeys(("mul", "mul_", "div"), "multiply")
 # Copies of elements to another order or position.
 _MOVES = frozenset(("cat", "stack", "roll", "pad", "index", "masked_fill", "masked_fill_", "where"))
 # Operators that change the size of the output or take most of the time: each starts a unit.

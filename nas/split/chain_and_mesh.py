@@ -96,15 +96,15 @@ class BranchTimes:
     ----------
     children
         Index of each child among the devices.
-    root_to_child_K, child_to_join_BK
+    to_child_K, to_join_BK
         Seconds from the root to each child, and from each child onward with each branch's output.
     tau_BK
         Seconds of each branch on each child; infinite where it may not run.
     """
 
     children: tuple[int, ...]
-    root_to_child_K: FloatArray
-    child_to_join_BK: FloatArray
+    to_child_K: FloatArray
+    to_join_BK: FloatArray
     tau_BK: FloatArray
 
 
@@ -151,8 +151,8 @@ def mesh_split(problem: SplitProblem, encoding: str, policy: str, min_layers: in
     trunk_devices, trunk_s = split_on_chain(trunk, encoding, _trunk_policy(policy), min_layers)
     branches = branch_times(problem, encoding, policy == "strict")
     branch_s, chosen = assign_branches(
-        branches.tau_BK + branches.child_to_join_BK,
-        branches.root_to_child_K,
+        branches.tau_BK + branches.to_join_BK,
+        branches.to_child_K,
         np.zeros(len(branches.children)),
         tree.fan_out,
     )
@@ -295,10 +295,10 @@ def branch_times(problem: SplitProblem, encoding: str, strict: bool) -> BranchTi
             f"{len(fork.branches)}: expected fewer children, or --policy relay"
         )
     children = [problem.names.index(name) for name in tree.children]
-    root_to_child_K, child_to_join_BK = _sending(problem, encoding, children)
+    to_child_K, to_join_BK = _sending(problem, encoding, children)
     tau_BK = _branch_sums(problem.tau_NM, fork.branches)[:, children]
     tau_BK[~_allowed_BK(problem, encoding, children)] = np.inf
-    return BranchTimes(tuple(children), root_to_child_K, child_to_join_BK, tau_BK)
+    return BranchTimes(tuple(children), to_child_K, to_join_BK, tau_BK)
 
 
 def _sending(problem: SplitProblem, encoding: str, children: Sequence[int]) -> tuple[FloatArray, FloatArray]:
@@ -307,9 +307,9 @@ def _sending(problem: SplitProblem, encoding: str, children: Sequence[int]) -> t
     links, sent_bytes_L = problem.link_arrays, problem.sent_bytes_L(encoding)
     root = problem.names.index(tree.root)
     join = next(m for m in range(root + 1, problem.M) if m not in children)
-    root_to_child_K = links.epsilon_MM(float(sent_bytes_L[fork.trunk.stop]))[root, children]
+    to_child_K = links.epsilon_MM(float(sent_bytes_L[fork.trunk.stop]))[root, children]
     sizes = [float(sent_bytes_L[branch.stop]) for branch in fork.branches]
-    return root_to_child_K, np.array([links.epsilon_MM(size)[children, join] for size in sizes])
+    return to_child_K, np.array([links.epsilon_MM(size)[children, join] for size in sizes])
 
 
 def _branch_sums(use_NM: FloatArray, branches: Sequence[range]) -> FloatArray:
@@ -319,11 +319,11 @@ def _branch_sums(use_NM: FloatArray, branches: Sequence[range]) -> FloatArray:
 def _allowed_BK(problem: SplitProblem, encoding: str, children: Sequence[int]) -> NDArray[np.bool_]:
     """Whether each branch is within each child's limits of layers, memory and energy."""
     branches = fork_and_tree(problem)[0].branches
-    _, child_to_join_BK = _sending(problem, encoding, children)
+    _, to_join_BK = _sending(problem, encoding, children)
     peaks = [problem.peak_bytes_N[branch.start : branch.stop].max() for branch in branches]
     memory_B1 = _branch_sums(problem.weight_bytes_N[:, None], branches) + np.array(peaks)[:, None]
     energy_BK = _branch_sums(problem.joules_NM, branches)[:, children]
-    energy_BK = energy_BK + child_to_join_BK * problem.send_power_w_M[children]
+    energy_BK = energy_BK + to_join_BK * problem.send_power_w_M[children]
     lengths_B1 = np.array([[len(branch)] for branch in branches])
     own = [problem.devices[m] for m in children]
     max_layers_K, max_bytes_K, max_joules_K = (

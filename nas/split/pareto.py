@@ -82,8 +82,8 @@ def _mesh_within(problem: SplitProblem, request: SplitRequest) -> _Within:
 
 def _branches_within(problem: SplitProblem, parts: MeshSplit, period_s: float) -> tuple[float, float]:
     times, (_, tree) = parts.branches, fork_and_tree(problem)
-    busy_BK = np.maximum(np.maximum(times.tau_BK, times.child_to_join_BK), times.root_to_child_K)
-    seconds_BK = np.where(busy_BK <= period_s * (1 + 1e-12), times.tau_BK + times.child_to_join_BK, np.inf)
+    busy_BK = np.maximum(np.maximum(times.tau_BK, times.to_join_BK), times.to_child_K)
+    seconds_BK = np.where(busy_BK <= period_s * (1 + 1e-12), times.tau_BK + times.to_join_BK, np.inf)
     none_K = np.zeros(len(times.children))
-    latency_s, chosen = assign_branches(seconds_BK, times.root_to_child_K, none_K, tree.fan_out)
+    latency_s, chosen = assign_branches(seconds_BK, times.to_child_K, none_K, tree.fan_out)
     return float(max(busy_BK[b, k] for b, k in enumerate(chosen))), latency_s

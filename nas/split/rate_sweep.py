@@ -326,25 +326,25 @@ def _branch_ends(
     """
     (_, tree), times, delay_s = fork_and_tree(problem), parts.branches, problem.links[link].delay_s
     to_child, serial = problem.links[link].source == tree.root, tree.fan_out == "serial"
-    root_to_child_K, child_to_join_BK = times.root_to_child_K.copy(), times.child_to_join_BK.copy()
+    to_child_K, to_join_BK = times.to_child_K.copy(), times.to_join_BK.copy()
     # At an unlimited rate only the delay is left.
     if to_child:
-        root_to_child_K[child] = delay_s
+        to_child_K[child] = delay_s
     else:
-        child_to_join_BK[:, child] = delay_s
+        to_join_BK[:, child] = delay_s
     P, B = children_PB.shape
     rows, columns = np.arange(P)[:, None], np.arange(B)
     used_PK = np.zeros((P, len(tree.children)), dtype=bool)
     used_PK[rows, children_PB] = True
     arrived_PK = (
-        np.cumsum(used_PK * root_to_child_K, axis=1)
+        np.cumsum(used_PK * to_child_K, axis=1)
         if serial
-        else np.broadcast_to(root_to_child_K, used_PK.shape)
+        else np.broadcast_to(to_child_K, used_PK.shape)
     )
     ends_PB = (
         arrived_PK[rows, children_PB]
         + times.tau_BK[columns, children_PB]
-        + child_to_join_BK[columns, children_PB]
+        + to_join_BK[columns, children_PB]
     )
     waits_PB = children_PB == child
     if to_child and serial:  # the later copies wait for this one

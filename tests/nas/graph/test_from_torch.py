@@ -14,7 +14,7 @@ def test_resnet18_unit_by_unit() -> None:
     model = model_from_torchvision("resnet18", 224)
     # A stem, a pooling, 8 blocks of two convolutions and an addition, three of them with a convolution beside
     # them, a pooling, a dense layer: 2 + 8 x 3 + 3 + 2 = 31. 1.814 GMAC at 224 as published.
-    assert model.N == 31 and model.parameters == 11689512 and not model.is_chain
+    assert model.N == 31 and model.parameters == 11689512
     assert model.macs == 1814073344
     assert model.units[0].name == "conv 7x7 3->64 + batch_norm + relu" and model.units[0].inputs == (0,)
     assert model.units[0].output_elements == 64 * 112 * 112 and model.units[4].name == "add + relu"
@@ -27,7 +27,7 @@ def test_a_traced_mobilenet_counts_as_our_blocks_do() -> None:
     ours = model_of_part(mobilenet("mobilenet_v2", (3, 64, 64)), "mobilenet_v2", "")
     theirs = model_from_torchvision("mobilenet_v2", 64)
     assert theirs.macs == ours.macs and theirs.parameters == ours.parameters
-    assert ours.is_chain and ours.N == 19
+    assert ours.N == 19
 
 
 @pytest.mark.parametrize("name", ["resnet18", "shufflenet_v2_x0_5"])

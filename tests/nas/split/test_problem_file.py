@@ -123,7 +123,7 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
         read_problem(tmp_path / "nothing.json")
     for name, content, words in (
         ("a.json", b"[1]", "Expected `object`, got `array`"),
-        ("b.json", b"{", "is not a JSON file"),
+        ("b.json", b"{", "b.json: Input data was truncated"),
         ("c.csv", b"a,b\n1,2\n", "lacks a column layer or bytes"),
         ("d.csv", b"layer,bytes,ue\nx,1\n", "a row that is longer or shorter than its first line"),
         ("e.csv", b"\xff\xfe\x00", "is not text"),
