@@ -4,6 +4,7 @@ import difflib
 import operator
 import warnings
 from collections.abc import Callable, Sequence
+from importlib.metadata import version
 from typing import Any
 
 import torch
@@ -67,14 +68,7 @@ def model_from_torchvision(name: str, size: int = 224, classes: int = 1000) -> M
     shape = (3, size, size)
     graph = export_graph(make_classifier(name, classes, "meta"), name, shape)
     units, _ = fused_units(graph)
-    return Model(name, shape, units, f"torchvision {torchvision_version()} {name}, {size}x{size}")
-
-
-def torchvision_version() -> str:
-    """Version of the installed torchvision."""
-    from importlib.metadata import version
-
-    return version("torchvision")
+    return Model(name, shape, units, f"torchvision {version('torchvision')} {name}, {size}x{size}")
 
 
 def fused_units(graph: fx.GraphModule) -> tuple[tuple[Unit, ...], tuple[tuple[fx.Node, ...], ...]]:

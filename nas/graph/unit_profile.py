@@ -3,7 +3,6 @@
 import hashlib
 import re
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import msgspec
@@ -54,11 +53,6 @@ def profile_path(workspace: Workspace, device: str, model: Model, runtime: str) 
 def write_profile(path: Path, profile: ModelProfile) -> None:
     """Write a profile. Raises StorageError."""
     write_json(path, asdict(profile))
-
-
-def utc_now() -> str:
-    """Current UTC time, ISO 8601, to the second."""
-    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def read_profile(workspace: Workspace, device: str, model: Model, runtime: str) -> ModelProfile | None:

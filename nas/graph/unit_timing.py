@@ -3,6 +3,7 @@
 import functools
 import operator
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,6 @@ from jmsnas.nas.graph.unit_profile import (
     ModelProfile,
     profile_path,
     units_digest,
-    utc_now,
     write_profile,
 )
 from jmsnas.profiler.host.environment import describe_host
@@ -98,7 +98,7 @@ def _profile(model: Model, device: str, key: RuntimeKey, found: Sequence[Measure
         high_s=tuple(its.ratio_high * reference_s for its in units),
         whole_s=whole.ratio * reference_s,
         converged=sum(its.converged for its in units),
-        measured_at=utc_now(),
+        measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
         environment=describe_host(),
     )
 

@@ -90,8 +90,9 @@ def dads(problem: SplitProblem, encoding: str, target: int | None) -> tuple[int,
 def hivemind(problem: SplitProblem, encoding: str, target: int | None) -> tuple[int, ...]:
     """Find the shortest path through (layer, device) on a chain; relays are allowed. Raises TopologyError."""
     if not problem.is_chain_topology:
+        hops = ", ".join(f"{link.source} -> {link.target}" for link in problem.links)
         raise TopologyError(
-            f"hivemind needs a chain of devices, got links {_hops(problem)}: expected each device linked to "
+            f"hivemind needs a chain of devices, got links {hops}: expected each device linked to "
             "the next. For other topologies use --method optimal or hermes"
         )
     chain, counts = as_chain(problem)
@@ -113,10 +114,6 @@ def hivemind(problem: SplitProblem, encoding: str, target: int | None) -> tuple[
             devices.append(node % M)
         node = int(before[node])
     return expand_to_units(devices[::-1], counts)
-
-
-def _hops(problem: SplitProblem) -> str:
-    return ", ".join(f"{link.source} -> {link.target}" for link in problem.links)
 
 
 @dataclass(frozen=True, slots=True)

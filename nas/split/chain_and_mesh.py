@@ -328,11 +328,7 @@ def _allowed_BK(problem: SplitProblem, encoding: str, children: Sequence[int]) -
     own = [problem.devices[m] for m in children]
     max_layers_K, max_bytes_K, max_joules_K = (
         np.array([np.inf if limit is None else limit for limit in limits]) * (1 + 1e-12)
-        for limits in (
-            [d.max_layers for d in own],
-            [d.memory_bytes for d in own],
-            [d.energy_j for d in own],
-        )
+        for limits in ([d.max_layers for d in own], [d.memory_bytes for d in own], [d.energy_j for d in own])
     )
     counts_BK = (np.array([d.min_layers for d in own]) <= lengths_B1) & (lengths_B1 <= max_layers_K)
     allowed_BK: NDArray[np.bool_] = counts_BK & (memory_B1 <= max_bytes_K) & (energy_BK <= max_joules_K)

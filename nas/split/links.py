@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 from scipy.sparse import csr_array
-from scipy.sparse.csgraph import floyd_warshall
+from scipy.sparse.csgraph import breadth_first_order, floyd_warshall
 
 from jmsnas.arrays import FloatArray
 from jmsnas.errors import TopologyError
@@ -105,11 +105,8 @@ def refuse_unreachable(links: LinkArrays, devices: Sequence[str], source: int = 
     TopologyError
         Naming the unreachable devices.
     """
-    reached, frontier = {source}, [source]
-    while frontier:
-        found = [int(b) for a in frontier for b in np.flatnonzero(np.isfinite(links.delay_MM[a]))]
-        frontier = [b for b in dict.fromkeys(found) if b not in reached]
-        reached.update(frontier)
+    linked = csr_array(np.isfinite(links.delay_MM))
+    reached = breadth_first_order(linked, source, return_predecessors=False)
     lost = [name for m, name in enumerate(devices) if m not in reached]
     if lost:
         raise TopologyError(

@@ -7,20 +7,8 @@ import numpy as np
 
 from jmsnas.arrays import FloatArray
 from jmsnas.errors import InfeasibleError, InputError, TopologyError
-from jmsnas.nas.split.baselines import (
-    BudgetCosts,
-    dads,
-    expand_to_units,
-    hermes,
-    hivemind,
-    neurosurgeon,
-)
-from jmsnas.nas.split.chain_and_mesh import (
-    allowed_on_chain,
-    allowed_on_mesh,
-    split_on_chain,
-    split_on_mesh,
-)
+from jmsnas.nas.split.baselines import BudgetCosts, dads, expand_to_units, hermes, hivemind, neurosurgeon
+from jmsnas.nas.split.chain_and_mesh import allowed_on_chain, allowed_on_mesh, split_on_chain, split_on_mesh
 from jmsnas.nas.split.links import LinkArrays
 from jmsnas.nas.split.problem import SplitProblem, as_chain
 from jmsnas.nas.split.solve_dag import solve_dag

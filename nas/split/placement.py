@@ -69,10 +69,7 @@ def placement_from_devices(devices: tuple[int, ...], device_count: int) -> Place
 
 
 def chain_latency(
-    tau_NM: FloatArray,
-    epsilon_LM: FloatArray,
-    placement: Placement,
-    stop_early: bool = False,
+    tau_NM: FloatArray, epsilon_LM: FloatArray, placement: Placement, stop_early: bool = False
 ) -> float:
     """T of a placement on a chain by equation (1), in seconds.
 
@@ -91,10 +88,7 @@ def chain_latency(
 
 
 def chain_terms(
-    tau_NM: FloatArray,
-    epsilon_LM: FloatArray,
-    placement: Placement,
-    stop_early: bool = False,
+    tau_NM: FloatArray, epsilon_LM: FloatArray, placement: Placement, stop_early: bool = False
 ) -> tuple[list[float], list[float]]:
     """tau_D^m and eps^m of each device, in seconds; see `chain_latency`."""
     N = tau_NM.shape[0]

@@ -337,14 +337,10 @@ def _branch_ends(
     used_PK = np.zeros((P, len(tree.children)), dtype=bool)
     used_PK[rows, children_PB] = True
     arrived_PK = (
-        np.cumsum(used_PK * to_child_K, axis=1)
-        if serial
-        else np.broadcast_to(to_child_K, used_PK.shape)
+        np.cumsum(used_PK * to_child_K, axis=1) if serial else np.broadcast_to(to_child_K, used_PK.shape)
     )
     ends_PB = (
-        arrived_PK[rows, children_PB]
-        + times.tau_BK[columns, children_PB]
-        + to_join_BK[columns, children_PB]
+        arrived_PK[rows, children_PB] + times.tau_BK[columns, children_PB] + to_join_BK[columns, children_PB]
     )
     waits_PB = children_PB == child
     if to_child and serial:  # the later copies wait for this one

@@ -80,10 +80,7 @@ def arrivals_s(epsilon_root_K: FloatArray, used: tuple[int, ...], fan_out: str) 
 
 
 def assign_branches(
-    tau_BK: FloatArray,
-    epsilon_root_K: FloatArray,
-    epsilon_K: FloatArray,
-    fan_out: str = "broadcast",
+    tau_BK: FloatArray, epsilon_root_K: FloatArray, epsilon_K: FloatArray, fan_out: str = "broadcast"
 ) -> tuple[float, tuple[int, ...]]:
     """Assign the branches to children so that the max term of equation (2) (without tau_D^r) is least.
 

@@ -68,11 +68,7 @@ def random_limits(random: np.random.Generator, N: int, M: int) -> DeviceLimits:
 
 
 def brute_force(
-    tau_NM: FloatArray,
-    epsilon_LM: FloatArray,
-    policy: str,
-    limits: DeviceLimits,
-    return_M: FloatArray,
+    tau_NM: FloatArray, epsilon_LM: FloatArray, policy: str, limits: DeviceLimits, return_M: FloatArray
 ) -> float:
     N, M = tau_NM.shape
     best, early = np.inf, policy == "stop-early"
