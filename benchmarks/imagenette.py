@@ -27,7 +27,7 @@ from jmsnas.datasets.image_files import ImageFiles
 from jmsnas.datasets.image_folder import imagenette
 from jmsnas.files import preset_path
 from jmsnas.nas.derivation.derive import DerivedArchitecture
-from jmsnas.nas.derivation.target import BandStatus, derive_for_target, resolve_target, targets_in_range
+from jmsnas.nas.derivation.target import BandStatus, derive_for_target, targets_in_range
 from jmsnas.nas.latency.build_lut import LatencyLUT, build_lut
 from jmsnas.nas.latency.load_estimators import load_estimators
 from jmsnas.space import SearchSpace
@@ -67,12 +67,16 @@ def probabilities(lut: LatencyLUT) -> Iterator[tuple[str, Any]]:
 
 def derived_at(lut: LatencyLUT) -> Iterator[tuple[dict[str, Any], DerivedArchitecture]]:
     """Derive a model for every target from all probabilities."""
-    for t_const_s in targets_in_range(lut, 3):
-        target = resolve_target(lut, t_const_s)
+    for target in targets_in_range(lut, 3):
         for name, p_NR in probabilities(lut):
             (derived,), band = derive_for_target(p_NR, lut, target, BAND)
             in_band = band is BandStatus.HOLDS
-            row = {"p": name, "t_const_s": t_const_s, "latency_s": derived.latency_s, "in_band": in_band}
+            row = {
+                "p": name,
+                "t_const_s": target.t_const_s,
+                "latency_s": derived.latency_s,
+                "in_band": in_band,
+            }
             yield row, derived
 
 
@@ -86,7 +90,7 @@ def against_cloud(
         own = replace(topology, input_encoding="uint8" if encoding == "jpeg" else encoding)
         lut = build_lut(space, own, estimators)
         cloud_s, sent = lut.cloud_only(derived.indices)
-        split_s, placement = lut.best(derived.indices)
+        split_s, placement = lut.best_split(derived.indices)
         # A JPEG differs from uint8 only in the bytes of the raw input on the links.
         saved_s = sum(link.epsilon_s(sent) - link.epsilon_s(size) for link in topology.links)
         found[encoding] = {"bytes": size, "cloud_s": cloud_s - saved_s, "split_s": split_s}

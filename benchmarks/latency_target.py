@@ -53,7 +53,7 @@ def fastest_s(setting: SearchSetup, candidates: Sequence[str]) -> float:
     names = [[candidate.name for candidate in choices] for choices in setting.space.choices]
     indices = tuple(own.index(name) for own, name in zip(names, candidates, strict=True))
     if setting.lut.main_path.fixed:
-        return setting.lut.best(indices)[0]
+        return setting.lut.best_split(indices)[0]
     return min(setting.lut.latency_s(indices, placement) for placement in placements(setting))
 
 
@@ -127,7 +127,7 @@ def main() -> None:
         rows, groups = groups_of(place, arguments.seeds)
         runs = run_groups(place, groups, RunOptions(), ParallelOptions(arguments.jobs))
         searches = [
-            figures(row, run, group.setting)
+            figures(row, run, group.setup)
             for row, group, own in zip(rows, groups, runs, strict=True)
             for run in own
         ]

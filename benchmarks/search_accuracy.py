@@ -223,9 +223,9 @@ def main() -> None:
                 splits = cut(load_images(setting, seed), arguments.images)
                 seeded = replace(config, seed=seed)
                 warm = functools.cache(functools.partial(shared_warm_up, setting, splits, seeded))
-                for level, t_const_s in enumerate(targets_in_range(setting.lut, arguments.levels), 1):
+                for level, target in enumerate(targets_in_range(setting.lut, arguments.levels), 1):
                     measure = functools.partial(
-                        one_row, setting, settings["chain"], splits, seeded, t_const_s, warm
+                        one_row, setting, settings["chain"], splits, seeded, target.t_const_s, warm
                     )
                     row = kept(arguments.work, f"{network}-{seed}-{level}", budget, measure)
                     rows.append({"topology": network, "level": level, **row})

@@ -20,7 +20,7 @@ from jmsnas.errors import InfeasibleError
 from jmsnas.nas.derivation.derive import derive
 from jmsnas.nas.derivation.target import resolve_target
 from jmsnas.nas.latency.build_lut import LatencyLUT, build_lut
-from jmsnas.nas.latency.expected_latency import expected_latency, penalty_gradient_alpha
+from jmsnas.nas.supernet.latency_loss import penalty_gradient_alpha
 from jmsnas.profiler.simulation.roofline import block_latency_s, load_simulated_device
 from jmsnas.space import Block
 from jmsnas.space_file import load_space
@@ -77,7 +77,7 @@ def searched(
         p_NR = softmax(alpha_NR, lut.mask_NR)
         pull_NR = p_NR * (liked_NR + random.normal(0, 0.5, lut.mask_NR.shape))
         gradient_NR = pull_NR - p_NR * pull_NR.sum(axis=1, keepdims=True)
-        gradient_NR += 5.0 * penalty_gradient_alpha(p_NR, expected_latency(p_NR, lut), t_const_s)
+        gradient_NR += 5.0 * penalty_gradient_alpha(p_NR, lut.expected(p_NR), t_const_s)
         second_NR = 0.999 * second_NR + 0.001 * gradient_NR**2
         alpha_NR -= 0.01 * gradient_NR / (np.sqrt(second_NR / (1 - 0.999**step)) + 1e-8)
     return softmax(alpha_NR, lut.mask_NR)
@@ -109,7 +109,7 @@ def expected_s(lut: LatencyLUT, seed: int) -> float:
 
     def calls() -> None:
         for _ in range(_CALLS):
-            penalty_gradient_alpha(p_NR, expected_latency(p_NR, lut), target.t_const_s)
+            penalty_gradient_alpha(p_NR, lut.expected(p_NR), target.t_const_s)
 
     calls()
     return float(np.median([cpu_s(calls)[0] for _ in range(_REPEATS)])) / _CALLS

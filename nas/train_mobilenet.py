@@ -61,8 +61,8 @@ def train_mobilenet(
     model = model.to(device).to(memory_format=torch.channels_last)
     stage = StageTwo(config, model, splits.train_and_arch, device)
     for epoch in range(config.final_epochs):
-        told = stage.run_epoch()
-        progress(epoch + 1, config.final_epochs, f"{name}: {told.words}")
+        epoch_record = stage.run_epoch()
+        progress(epoch + 1, config.final_epochs, f"{name}: {epoch_record.summary}")
     found = accuracy(model, splits.test, device)
     document = {"schema_version": 1, "network": name, "dataset": dataset, "test_accuracy": found}
     write_json(accuracy_path(workspace, name, dataset, config), {**document, "recipe": _recipe(config)})

@@ -109,8 +109,8 @@ def search_command(args: SearchArguments) -> None:
     targets_s = tuple(parse_duration(text) for text in args.t_const or ())
     workspace = Workspace(args.folder)
 
-    from jmsnas.nas.search.recipes import recipe as find_recipe
-    from jmsnas.nas.search.request import SearchRequest, run_request
+    from jmsnas.nas.search.config import find_recipe
+    from jmsnas.nas.search.multi_target import SearchRequest, run_request
     from jmsnas.nas.search.run import RunOptions, prepare_search
     from jmsnas.nas.search.run_folder import DatasetOptions
     from jmsnas.nas.search.split_options import SplitOptions

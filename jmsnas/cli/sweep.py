@@ -76,9 +76,9 @@ def sweep_command(args: SweepArguments) -> None:
 
     targets_s = [parse_duration(text) for text in args.t_const or ()]
 
-    from jmsnas.nas.derivation.target import targets_in_range
+    from jmsnas.nas.derivation.target import resolve_target, targets_in_range
+    from jmsnas.nas.search.config import find_recipe
     from jmsnas.nas.search.multi_target import ParallelOptions, SearchGroup, run_groups, targets_group
-    from jmsnas.nas.search.recipes import recipe as find_recipe
     from jmsnas.nas.search.run import RunOptions, prepare_search
     from jmsnas.nas.search.run_folder import DatasetOptions
 
@@ -92,9 +92,11 @@ def sweep_command(args: SweepArguments) -> None:
         for topology in args.topology or ["chain"]:
             setup = prepare_search(workspace, topology, space, dataset, 0, progress, warn, data)
             warn_simulated(simulated_devices(setup))
+            known = resolve_target(setup.lut)
+            targets = [resolve_target(setup.lut, t_const_s, known) for t_const_s in targets_s]
+            targets = targets or targets_in_range(setup.lut, args.levels, known)
             for seed in args.seed or [0]:
                 config = replace(recipe.config, seed=seed, constraint=args.constraint, derive=args.derive)
-                targets = targets_s or targets_in_range(setup.lut, args.levels)
                 group_name = f"{name}-{chr(ord('a') + len(groups))}"
                 groups.append(targets_group(group_name, setup, config, targets))
         parallel = ParallelOptions(args.jobs, args.dask)

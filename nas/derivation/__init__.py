@@ -1,1 +1,1 @@
-"""The likeliest network whose own T meets T_const, exactly: branch and bound over operations and cuts."""
+"""Exact derivation of the likeliest architecture whose T meets T_const: branch and bound over layers."""

@@ -1,8 +1,8 @@
-"""Upper bounds on the score of what can still be chosen, on a grid of time: the heuristic of derive.py.
+"""Upper bounds on the score of the layers that remain on a chain, on a grid of time; see derive.py.
 
-N layers, R candidates, M devices, K grid cells of `cell_s` seconds. Each term's time is rounded down, so a
-true remaining time of t seconds lies at most `slack` cells above its cell: windows are widened by that,
-every bound holds for the true times, and nothing is lost to the grid.
+N layers, R candidates, M devices, K grid cells of `cell_s` seconds. The time of each term is rounded down, so
+a true remaining time of t seconds is at most `slack` cells above its cell: windows are widened by that, so
+that every bound holds for the true times.
 """
 
 import math
@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from jmsnas.arrays import FloatArray
 from jmsnas.nas.latency.chain_lut import ChainLUT
 from jmsnas.nas.split.placement import Placement
 
@@ -19,7 +20,7 @@ GRID_CELLS = 4000
 
 
 def floor_cells(seconds: float, cell_s: float) -> int:
-    """Give the whole cells in a time; a time that is a whole number of cells may lose one to rounding."""
+    """Round a time down to cells; a whole number of cells may lose one to rounding errors."""
     return math.floor(seconds / cell_s * (1 - 1e-12))
 
 
@@ -27,34 +28,34 @@ def floor_cells(seconds: float, cell_s: float) -> int:
 class FreeSplitBounds:
     """Best score of layers n.. when layer n-1 ended on state s and T must end in the band, over all splits.
 
-    `window_NSJ[n, s, j]`: the best score whose remaining time lies in the window of cells that begins
-    `pad` cells before cell j; row 0 starts at the first state. `first_N`: cells that may be lost to rounding.
+    `window_NSJ[n, s, j]`: the best score whose remaining time lies in the window of cells that starts `pad`
+    cells before cell j; row 0 starts at the first state. `first_N`: cells that rounding may lose.
     """
 
-    window_NSJ: NDArray[np.float64]
+    window_NSJ: FloatArray
     first_N: NDArray[np.int64]
     pad: int
     cell_s: float
     low_s: float
     high_s: float
 
-    def best(self, n: int, reached_RS: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Bound the score of layers n.. of several networks, `reached_RS` seconds having passed."""
+    def bound(self, n: int, reached_RS: FloatArray) -> FloatArray:
+        """Bound the score of layers n.. of R nodes after `reached_RS` seconds, (R,)."""
         first = self.pad - self.first_N[n]
         at_RS = (self.low_s - reached_RS) * ((1 - 1e-12) / self.cell_s) + first
         table_SJ = self.window_NSJ[n, : reached_RS.shape[1]]
         J = table_SJ.shape[1]
-        # Towards 0 is down: what is below it is 0 either way.
+        # The cast rounds towards 0, which is down here: negative values were clipped to 0.
         found_RS = table_SJ[np.arange(len(table_SJ)), at_RS.clip(0, J - 1).astype(np.intp)]
         found_RS[reached_RS > self.high_s] = -np.inf
-        best_R: NDArray[np.float64] = found_RS.max(axis=1)
+        best_R: FloatArray = found_RS.max(axis=1)
         return best_R
 
 
 def window_bounds(
-    score_NSK: NDArray[np.float64], cell_s: float, low_s: float, high_s: float, slack: int
+    score_NSK: FloatArray, cell_s: float, low_s: float, high_s: float, slack: int
 ) -> FreeSplitBounds:
-    """Take the best score of each window of time as wide as the band and what rounding may lose."""
+    """Take the best score in each window of time as wide as the band plus the cells rounding may lose."""
     N = len(score_NSK) - 1
     first_N = np.arange(N, -1, -1) + slack
     width = math.ceil((high_s - low_s) / cell_s) + 2
@@ -65,8 +66,8 @@ def window_bounds(
     return FreeSplitBounds(table_NSJ, first_N, pad, cell_s, low_s, high_s)
 
 
-def sliding_maximum(table_SJ: NDArray[np.float64], width: int) -> None:
-    """Put at j the largest of the `width` values from j on, in place; by spans that double."""
+def sliding_maximum(table_SJ: FloatArray, width: int) -> None:
+    """Replace value j by the maximum of the `width` values from j on, in place, by doubling spans."""
     span = 1
     while span < min(width, table_SJ.shape[1]):
         step = min(span, width - span)
@@ -75,17 +76,17 @@ def sliding_maximum(table_SJ: NDArray[np.float64], width: int) -> None:
 
 
 def free_split_bounds(
-    log_p_NR: NDArray[np.float64],
+    log_p_NR: FloatArray,
     lut: ChainLUT,
     low_s: float,
     high_s: float,
-    behind_K: NDArray[np.float64] | None = None,
+    behind_K: FloatArray | None = None,
     slack: int = 0,
 ) -> FreeSplitBounds:
-    """Fill the bounds from the last layer back: O(N M (R + M) K) vector operations.
+    """Compute the bounds from the last layer back, in O(N M (R + M) K) vector operations.
 
-    `behind_K`: best score of what else takes exactly k cells, whatever the split (the branches of a mesh);
-    None for nothing. `slack`: cells that it may lose to rounding.
+    `behind_K`: best score of the branches of a mesh when they take exactly k cells, whatever the split; None
+    on a chain. `slack`: cells that their rounding may lose.
     """
     U_NRS = lut.U_NRS
     N, _, M = U_NRS.shape
@@ -108,15 +109,15 @@ def free_split_bounds(
     return window_bounds(score_NMK, cell_s, low_s, high_s, M + slack)
 
 
-def maximum_shifted(target_K: NDArray[np.float64], source_K: NDArray[np.float64], cells: int) -> None:
-    """Raise target[k + cells] to source[k] where that is larger; times beyond the grid are over the limit."""
+def maximum_shifted(target_K: FloatArray, source_K: FloatArray, cells: int) -> None:
+    """Set target[k + cells] to the maximum of itself and source[k]; times beyond the grid are dropped."""
     if cells < len(target_K):
         part = target_K[cells : cells + len(source_K)]
         np.maximum(part, source_K[: len(part)], out=part)
 
 
-def maximum_shifted_clipped(target_K: NDArray[np.float64], source_K: NDArray[np.float64], cells: int) -> None:
-    """Raise as `maximum_shifted` does; the last cell holds all times beyond the grid too."""
+def maximum_shifted_clipped(target_K: FloatArray, source_K: FloatArray, cells: int) -> None:
+    """Do as `maximum_shifted`, with all times beyond the grid in the last cell."""
     cells = min(cells, GRID_CELLS - 1)
     maximum_shifted(target_K, source_K, cells)
     target_K[-1] = max(target_K[-1], source_K[GRID_CELLS - 1 - cells :].max())
@@ -124,36 +125,36 @@ def maximum_shifted_clipped(target_K: NDArray[np.float64], source_K: NDArray[np.
 
 @dataclass(frozen=True, slots=True)
 class FixedSplitBounds:
-    """Bounds along fixed splits, C of them: an honest network is at least `low_s` slow under EVERY split.
+    """Bounds under C fixed splits: an architecture in the band takes at least `low_s` under EVERY split.
 
-    So it is under any weighted mean of splits, too, which bounds several of them at once: C counts means.
-    `tau_CNR` and `moved_C` are the mean's times; `score_CNK[c, n, k]` is the best score of layers n.. that
-    take at least k cells, with what is behind them (see `free_split_bounds`), whose rounding loses `slack`.
+    The same holds under any weighted mean of splits, which bounds several at once: C counts means. `tau_CNR`
+    and `moved_C` are the times of a mean; `score_CNK[c, n, k]` is the best score of layers n.. that take at
+    least k cells, branches included (see `free_split_bounds`), whose rounding loses `slack` cells.
     """
 
-    tau_CNR: NDArray[np.float64]
-    moved_C: NDArray[np.float64]
-    score_CNK: NDArray[np.float64]
+    tau_CNR: FloatArray
+    moved_C: FloatArray
+    score_CNK: FloatArray
     cell_s: float
     low_s: float
     slack: int = 0
 
-    def passed(self, chosen: tuple[int, ...]) -> NDArray[np.float64]:
-        """Seconds of the layers chosen and of all moves, (C,)."""
-        passed_C: NDArray[np.float64] = self.tau_CNR[:, np.arange(len(chosen)), list(chosen)].sum(axis=1)
+    def passed(self, chosen: tuple[int, ...]) -> FloatArray:
+        """Seconds of the chosen layers and of all moves, (C,)."""
+        passed_C: FloatArray = self.tau_CNR[:, np.arange(len(chosen)), list(chosen)].sum(axis=1)
         return passed_C + self.moved_C
 
-    def best(self, n: int, passed_CR: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Bound the score of layers n.. of several networks that must reach `low_s`, (R,)."""
+    def bound(self, n: int, passed_CR: FloatArray) -> FloatArray:
+        """Bound the score of layers n.. of R nodes that must take `low_s` in all, (R,)."""
         C, N = self.tau_CNR.shape[:2]
         cells_CR = np.floor((self.low_s - passed_CR) * ((1 - 1e-12) / self.cell_s)) - (N - n) - self.slack
         at_CR = np.clip(cells_CR, 0, GRID_CELLS - 1).astype(np.intp)
         found_CR = self.score_CNK[np.arange(C)[:, None], n, at_CR]
-        best_R: NDArray[np.float64] = found_CR.min(axis=0, initial=np.inf)
+        best_R: FloatArray = found_CR.min(axis=0, initial=np.inf)
         return best_R
 
     def joined(self, other: "FixedSplitBounds") -> "FixedSplitBounds":
-        """Give both together."""
+        """Concatenate the bounds of both."""
         return replace(
             self,
             tau_CNR=np.concatenate([self.tau_CNR, other.tau_CNR]),
@@ -162,8 +163,8 @@ class FixedSplitBounds:
         )
 
 
-def split_times_s(lut: ChainLUT, placement: Placement) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Seconds of every candidate under a split, (N, R), and of the moves before each layer and at the end."""
+def split_times_s(lut: ChainLUT, placement: Placement) -> tuple[FloatArray, FloatArray]:
+    """Seconds of every candidate under a split, (N, R), of the moves before each layer, and at the end."""
     N, U_NRS = len(lut.U_NRM), lut.U_NRS
     path = (0, *placement.devices)
     moved = [lut.moves_LMM[n, path[n], path[n + 1]] for n in range(N)]
@@ -172,16 +173,16 @@ def split_times_s(lut: ChainLUT, placement: Placement) -> tuple[NDArray[np.float
 
 
 def fixed_split_bounds(
-    log_p_NR: NDArray[np.float64],
+    log_p_NR: FloatArray,
     lut: ChainLUT,
     placements: Sequence[Placement],
     weights: Sequence[float],
     low_s: float,
     high_s: float,
-    behind_K: NDArray[np.float64] | None = None,
+    behind_K: FloatArray | None = None,
     slack: int = 0,
 ) -> FixedSplitBounds:
-    """Fill the bounds of a weighted mean of splits (weights sum to 1) from the last layer back."""
+    """Compute the bounds of a weighted mean of splits (weights sum to 1) from the last layer back."""
     N = len(log_p_NR)
     cell_s = high_s / (GRID_CELLS - 1)
     times = [split_times_s(lut, placement) for placement in placements]

@@ -1,25 +1,21 @@
-"""The network that is derived: the best-scored operations whose OWN least T lies in the band, exactly.
+"""Exact derivation: the architecture of highest sum of log p whose T under its best split lies in a band.
 
-Score = sum over layers of log p. T of a choice of operations is its T under the best split the policy
-allows, so that a deliberately bad split can never fill the band.
+Method: best-first branch and bound over layers (branch_and_bound.py) with upper bounds on the score
+(chain_bounds.py). An architecture in the band has, under its best split, a remaining latency in a known
+window (FreeSplitBounds), and is slow enough under every split; the splits of architectures that turn out too
+fast are added as constraints (FixedSplitBounds). The first complete architecture taken is the optimum.
 
-Method: best-first search over layers with bounds that never under-estimate (chain_bounds.py).
-A network in the
-band has, under its best split, a remaining time in a known window (SplitBounds), and is slow enough under
-every split; splits by which a network proved too fast are added as constraints as they are met (CutBounds).
-The first complete network taken from the queue is the optimum.
-
-A mesh is its line, a chain, and behind it the branches, of which the slowest counts (mesh_bounds.py): their
-layers are chosen last, when the line's own least time is known. Where memory or energy forbid splits by the
-operations, the bounds still find networks in the band, but prove nothing: `optimal` is then False.
+On a mesh the layers of the branches, of which the slowest counts (mesh_bounds.py), are chosen after those of
+the main path, when the least T of the main path is known. Where memory or energy forbid splits depending on
+the operations, the bounds prove nothing and `optimal` is False.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from jmsnas.arrays import FloatArray
 from jmsnas.errors import InfeasibleError, SearchLimitError
 from jmsnas.nas.derivation.branch_and_bound import (
     BranchAndBound,
@@ -32,18 +28,18 @@ from jmsnas.nas.latency.build_lut import LatencyLUT
 from jmsnas.nas.split.placement import Placement
 from jmsnas.units import format_duration
 
-# Where it ends before the queue does, what is found is not called optimal.
+# At this limit the result is not called optimal.
 MAX_NODES = 20_000
-# Nodes after which networks in the band are looked for near the most promising one.
-_LOOKS = (50, 500, 5000)
+# Numbers of nodes at which a local search starts from the most promising node.
+_LOCAL_SEARCHES = (50, 500, 5000)
 
 
 @dataclass(frozen=True, slots=True)
 class DerivedArchitecture:
-    """Operations (a column of `space.choices` each layer), their best split, T in seconds, sum of log p.
+    """Column of `space.choices` for each layer, the best split, T in seconds, sum of log p.
 
-    `bound`: no network in the band has a higher score (of several that were asked for, none but those before
-    it); above `score` where the search was cut off at its limit.
+    `bound`: upper bound on the score of all architectures in the band (of those after it, where several are
+    derived); above `score` where the search stopped at its limit.
     """
 
     indices: tuple[int, ...]
@@ -54,34 +50,34 @@ class DerivedArchitecture:
 
     @property
     def gap(self) -> float:
-        """How much likelier, in nats of the sum of log p, another network in the band may still be."""
+        """Difference between bound and score, in nats of the sum of log p."""
         return max(self.bound - self.score, 0.0)
 
     @property
     def optimal(self) -> bool:
-        """Whether it is proven that no network in the band is likelier."""
+        """Whether no architecture in the band is likelier, as proven by the search."""
         return self.gap <= 1e-8
 
 
 def derive(
-    p_NR: NDArray[np.float64], lut: LatencyLUT, low_s: float, high_s: float, max_nodes: int = MAX_NODES
+    p_NR: FloatArray, lut: LatencyLUT, low_s: float, high_s: float, max_nodes: int = MAX_NODES
 ) -> DerivedArchitecture | None:
-    """Find the network of highest sum of log p whose least T lies in [low_s, high_s].
+    """Find the architecture of highest sum of log p whose T under its best split is in [low_s, high_s].
 
     Parameters
     ----------
     p_NR
         Probabilities of the candidates.
     lut
-        Latencies, and the moves the policy allows.
+        Latencies, and the moves that the policy allows.
     low_s, high_s
         The band, seconds.
     most_nodes
-        After so many nodes the proof is given up.
+        Nodes after which the search stops without a proof.
 
     Returns
     -------
-    None when there is none.
+    None when no architecture lies in the band.
 
     Raises
     ------
@@ -92,30 +88,30 @@ def derive(
 
 
 def best_architectures(
-    p_NR: NDArray[np.float64], lut: LatencyLUT, low_s: float, high_s: float, max_nodes: int = MAX_NODES
+    p_NR: FloatArray, lut: LatencyLUT, low_s: float, high_s: float, max_nodes: int = MAX_NODES
 ) -> Iterator[DerivedArchitecture]:
-    """Give the networks whose least T lies in [low_s, high_s], best score first. See `derive`."""
+    """Generate the architectures whose least T lies in [low_s, high_s], best score first; see `derive`."""
     search = branch_and_bound(p_NR, lut, low_s, high_s)
-    queue, given = OpenList(search), set[tuple[int, ...]]()
+    open_list, given = OpenList(search), set[tuple[int, ...]]()
     for number in range(max_nodes):
-        node = queue.pop()
+        node = open_list.pop()
         if node is None:
             return
         if len(node.chosen) < len(search.order):
-            if number in _LOOKS:
-                push_local_optima(search, queue, node)
-            queue.push_all(search.children(node))
+            if number in _LOCAL_SEARCHES:
+                push_local_optima(search, open_list, node)
+            open_list.push_all(search.children(node))
         elif found := _in_band(search, node, node.score, given):
             yield found
-    push_local_optima(search, queue, SearchNode((), 0.0, np.zeros(1)))
-    bound = queue.bound
-    for node in queue.complete():
+    push_local_optima(search, open_list, SearchNode((), 0.0, np.zeros(1)))
+    bound = open_list.bound
+    for node in open_list.complete():
         if found := _in_band(search, node, bound, given):
             yield found
     if not given:
         raise SearchLimitError(
-            f"no network with T from {format_duration(low_s)} to {format_duration(high_s)} was found among "
-            f"{max_nodes} beginnings, but there may be one: try another --t-const"
+            f"no architecture with T from {format_duration(low_s)} to {format_duration(high_s)} was found in "
+            f"{max_nodes} nodes of the search, though one may exist: try another --t-const"
         )
 
 
@@ -126,20 +122,20 @@ def _in_band(
     if indices in given:
         return None
     try:
-        latency_s, placement = search.lut.best(indices)
+        latency_s, placement = search.lut.best_split(indices)
     except InfeasibleError:
         return None
     if search.low_s <= latency_s <= search.high_s:
         given.add(indices)
         return DerivedArchitecture(indices, placement, latency_s, node.score, bound)
     if latency_s < search.low_s:
-        search.too_fast(indices)
+        search.add_fast_architecture(indices)
     return None
 
 
-def argmax_architecture(p_NR: NDArray[np.float64], lut: LatencyLUT) -> DerivedArchitecture:
-    """Take the likeliest candidate of each layer (the paper's derivation), under its best split."""
+def argmax_architecture(p_NR: FloatArray, lut: LatencyLUT) -> DerivedArchitecture:
+    """Take the likeliest candidate of each layer (the paper's derivation) under the best split."""
     indices = tuple(int(i) for i in np.where(lut.mask_NR, p_NR, -1.0).argmax(axis=1))
-    latency_s, placement = lut.best(indices)
+    latency_s, placement = lut.best_split(indices)
     score = float(np.log(np.maximum(p_NR[np.arange(len(indices)), list(indices)], 1e-30)).sum())
     return DerivedArchitecture(indices, placement, latency_s, score, score)

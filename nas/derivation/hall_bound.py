@@ -1,8 +1,8 @@
-"""What it costs that EVERY way to give branches their children is slow: Hall's theorem as a bound.
+"""Bound on the score when every assignment of branches to children is slow, by Hall's theorem.
 
-B branches, K children. Some way is quick when each branch finds a child of its own on which it is quick.
-There is none exactly when some a branches are quick on fewer than a children together: on no child but
-x = a - 1 of them. So those a branches must be slow on all the other children, each of them.
+B branches, K children. Some assignment is fast when each branch finds a child of its own on which it is fast.
+None is exactly when some a branches are fast on fewer than a children together, on x = a - 1 of them at most:
+these a branches must be slow on each of the other children.
 """
 
 import itertools
@@ -11,31 +11,32 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-# Choices of children to leave out; a bound along single ways is used beyond.
-_MOST_CHOICES = 64
+from jmsnas.arrays import FloatArray
+
+# Above this many subsets of children, single assignments are bounded instead.
+_MAX_SUBSETS = 64
 
 
 def children_subsets(B: int, K: int) -> NDArray[np.bool_] | None:
-    """Leave out x < B children in every way, (X, K); None where there are too many."""
-    if sum(math.comb(K, x) for x in range(B)) > _MOST_CHOICES:
+    """List the subsets that leave out x < B children, (X, K); None where there are too many."""
+    if sum(math.comb(K, x) for x in range(B)) > _MAX_SUBSETS:
         return None
-    without = [set(gone) for x in range(B) for gone in itertools.combinations(range(K), x)]
-    return np.array([[k not in gone for k in range(K)] for gone in without])
+    without = [set(subset) for x in range(B) for subset in itertools.combinations(range(K), x)]
+    return np.array([[k not in subset for k in range(K)] for subset in without])
 
 
-def hall_bound(gain_BK: NDArray[np.float64], left_XK: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Bound the change of score (0 or less) that makes every way slow.
+def hall_bound(gain_BK: FloatArray, left_XK: NDArray[np.bool_]) -> FloatArray:
+    """Bound the change of score (0 or less) that makes every assignment slow.
 
     Parameters
     ----------
     gain_BK
-        What it changes the score, at best, to make branch b slow on child k, (..., B, K); 0 where it may not
-        run there.
+        Best change of score that makes branch b slow on child k, (..., B, K); 0 where it may not run there.
     left_XK
         From `children_subsets`.
     """
     gain_XB = np.where(left_XK[:, None, :], gain_BK[..., None, :, :], 0.0).min(axis=-1)
     total_XB = np.cumsum(-np.sort(-gain_XB, axis=-1), axis=-1)
     without_X = (~left_XK).sum(axis=1)
-    best: NDArray[np.float64] = total_XB[..., np.arange(len(left_XK)), without_X].max(axis=-1)
+    best: FloatArray = total_XB[..., np.arange(len(left_XK)), without_X].max(axis=-1)
     return best

@@ -1,9 +1,8 @@
-"""Upper bounds on the score of what can still be chosen in the branches of a mesh, on a grid of time.
+"""Upper bounds on the score of the layers that remain in the branches of a mesh, on a grid of time.
 
-B branches, K children, C columns (a child and what reaching and leaving it takes; children that are alike are
-one), P ways to give branches their children, G grid cells of `cell_s` seconds (chain_bounds.py: each
-term's time
-is rounded down, windows are widened by what that may lose).
+B branches, K children, C columns (a child and the time to reach and leave it; identical children are one
+column), P assignments of branches to children, G grid cells of `cell_s` seconds (see chain_bounds.py for the
+rounding of times).
 """
 
 import itertools
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from jmsnas.arrays import FloatArray, IntArray
 from jmsnas.nas.derivation.chain_bounds import (
     GRID_CELLS,
     floor_cells,
@@ -24,24 +24,25 @@ from jmsnas.nas.derivation.hall_bound import children_subsets, hall_bound
 from jmsnas.nas.latency.mesh_lut import MeshLUT
 from jmsnas.nas.split.solve_mesh import arrivals_s
 
-# Beyond so many ways a branch's bound is that of its best child, whichever the others take.
-_MOST_WAYS = 720
-# Stands for minus infinity, and can be added to and taken away again.
+# Above this many assignments a branch is bounded by its best child, whichever children the others take.
+_MAX_ASSIGNMENTS = 720
+# Minus infinity that can be added and subtracted.
 _NEVER = -1e18
 
 
 @dataclass(frozen=True, slots=True)
 class Assignments:
-    """How branches may be given to children: `columns_PB[p, b]` is the column of branch b.
+    """Assignments of branches to children: `columns_PB[p, b]` is the column of branch b.
 
-    `children_C` and `beside_C`: the child behind a column, and seconds beside its tau (eps^{r->m} + eps^m).
-    `exact`: all ways are listed; `timed`: the seconds of a column are those of every way. `columns_K`: the
-    column of each child, empty where that depends on which others are used; `allowed_BK` as of the mesh.
+    `children_C` and `beside_C`: child of a column, and seconds in addition to its tau (eps^{r->m} + eps^m).
+    `exact`: all assignments are listed; `timed`: the seconds of a column hold in every assignment.
+    `columns_K`: column of each child, empty where it depends on the other children used; `allowed_BK` as of
+    the mesh.
     """
 
     children_C: tuple[int, ...]
-    beside_C: NDArray[np.float64]
-    columns_PB: NDArray[np.intp]
+    beside_C: FloatArray
+    columns_PB: IntArray
     exact: bool
     timed: bool
     columns_K: tuple[int, ...]
@@ -49,10 +50,10 @@ class Assignments:
 
 
 def list_assignments(lut: MeshLUT) -> Assignments:
-    """List the ways that differ in time; where there are too many, only each branch's columns."""
+    """List the assignments that differ in time; where there are too many, the columns of each branch."""
     B, K = len(lut.branch_layers), len(lut.children)
     every = (tuple(range(B)),) if lut.main_path.fixed else itertools.permutations(range(K), B)
-    few = bool(lut.main_path.fixed) or math.perm(K, B) <= _MOST_WAYS
+    few = bool(lut.main_path.fixed) or math.perm(K, B) <= _MAX_ASSIGNMENTS
     allowed_BK, known = lut.allowed_BK(), dict[tuple[bytes, float], int]()
     children, beside, found = list[int](), list[float](), dict[tuple[int, ...], None]()
 
@@ -70,7 +71,7 @@ def list_assignments(lut: MeshLUT) -> Assignments:
             if allowed_BK[range(B), list(chosen)].all():
                 found[tuple(column(k, chosen) for k in chosen)] = None
     else:
-        # Serial copies come at the earliest when no child before is sent to: times are never too long.
+        # A serial copy is earliest when no other child is sent to before: times are never too long.
         columns = [column(k, (k,)) for k in range(K)]
         found = {(c,) * B: None for c in columns}
     broadcast, columns_K = lut.fan_out == "broadcast", tuple[int, ...]()
@@ -83,24 +84,24 @@ def list_assignments(lut: MeshLUT) -> Assignments:
 
 @dataclass(frozen=True, slots=True)
 class BranchTable:
-    """One branch: `exact_CLG[c, n, k]`, the best score of its layers n.. that take k cells on column c.
+    """Best scores of one branch: `exact_CLG[c, n, k]` for its layers n.. that take k cells on column c.
 
-    `within_CLG` k cells or so much more as the band is wide and rounding may lose, `most_CLG` at most,
-    `least_CLG` at least so many; `free_L` the best of all.
+    `within_CLG`: k cells or more, by at most the width of the band and the rounding; `most_CLG`: at most k;
+    `least_CLG`: at least k; `free_L`: any time.
     """
 
-    U_LRC: NDArray[np.float64]
-    exact_CLG: NDArray[np.float64]
-    within_CLG: NDArray[np.float64]
-    most_CLG: NDArray[np.float64]
-    least_CLG: NDArray[np.float64]
-    free_L: NDArray[np.float64]
+    U_LRC: FloatArray
+    exact_CLG: FloatArray
+    within_CLG: FloatArray
+    most_CLG: FloatArray
+    least_CLG: FloatArray
+    free_L: FloatArray
 
 
 def _branch_table(
-    log_p_LR: NDArray[np.float64],
+    log_p_LR: FloatArray,
     mask_LR: NDArray[np.bool_],
-    U_LRC: NDArray[np.float64],
+    U_LRC: FloatArray,
     cell_s: float,
     width: int,
 ) -> BranchTable:
@@ -121,67 +122,65 @@ def _branch_table(
 
 @dataclass(frozen=True, slots=True)
 class MeshBounds:
-    """Best score of all branches, of which some layers are chosen, when the slowest ends in a window.
+    """Bounds on the score of all branches when the slowest of them ends in a window of time.
 
-    `limited`: memory or energy may forbid a way, so that a network need not be slow enough under it.
-    `left_XK`: see hall_bound.py; None where each way is looked at by itself.
+    `limited`: memory or energy may forbid an assignment, so that an architecture need not be slow enough
+    under it. `left_XK`: see hall_bound.py; None where single assignments are bounded.
     """
 
     tables: tuple[BranchTable, ...]
-    ways: Assignments
+    assignments: Assignments
     cell_s: float
     limited: bool
     left_XK: NDArray[np.bool_] | None
 
     @property
     def slack(self) -> int:
-        """Cells that the slowest branch may lose to rounding."""
+        """Cells that rounding may lose in the slowest branch."""
         return 2 + max(len(table.U_LRC) for table in self.tables)
 
-    def behind_2G(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Best scores, nothing chosen yet, by the cells that the slowest branch takes; (G,) each.
+    def behind_2G(self) -> tuple[FloatArray, FloatArray]:
+        """Best scores before any choice by the cells of the slowest branch; (G,) each.
 
-        The first when it takes exactly k cells under some way, the second when it takes at least k cells
-        under every way.
+        The first: it takes exactly k cells under some assignment; the second: at least k cells under every
+        assignment.
         """
-        B, C = len(self.tables), len(self.ways.beside_C)
+        B, C = len(self.tables), len(self.assignments.beside_C)
         exact_BCG = np.full((B, C, GRID_CELLS), _NEVER)
         for b, table in enumerate(self.tables):
-            for c, seconds in enumerate(self.ways.beside_C):
+            for c, seconds in enumerate(self.assignments.beside_C):
                 cells = floor_cells(seconds, self.cell_s)
                 maximum_shifted_clipped(exact_BCG[b, c], table.exact_CLG[c, 0], cells)
         most_BCG = np.maximum.accumulate(exact_BCG, axis=2)
         least_BCG = np.maximum.accumulate(exact_BCG[:, :, ::-1], axis=2)[:, :, ::-1]
         free_B = np.array([table.free_L[0] for table in self.tables])
-        if not self.ways.timed:
+        if not self.assignments.timed:
             exact_BCG, least_BCG = most_BCG, np.broadcast_to(free_B[:, None, None], most_BCG.shape)
         ends_G, slow_G = np.full(GRID_CELLS, _NEVER), self._slow_enough(np.moveaxis(least_BCG, 2, 0), free_B)
-        ways_PB = self.ways.columns_PB
-        if not self.ways.exact:  # each branch's best column
+        columns_PB = self.assignments.columns_PB
+        if not self.assignments.exact:  # each branch's best column
             exact_BCG, most_BCG = exact_BCG.max(axis=1, keepdims=True), most_BCG.max(axis=1, keepdims=True)
-            ways_PB = np.zeros((1, B), dtype=np.intp)
-        for columns in ways_PB:
+            columns_PB = np.zeros((1, B), dtype=np.intp)
+        for columns in columns_PB:
             exact_BG, most_BG = exact_BCG[np.arange(B), columns], most_BCG[np.arange(B), columns]
             np.maximum(ends_G, (most_BG.sum(0) + (exact_BG - most_BG)).max(0), out=ends_G)
         never = _NEVER / 2
         return np.where(ends_G < never, -np.inf, ends_G), np.where(slow_G < never, -np.inf, slow_G)
 
-    def best(
-        self, chosen: Sequence[int], columns: NDArray[np.intp], low_s: float, high_s: float
-    ) -> NDArray[np.float64]:
-        """Bound the score of the layers that remain when the slowest branch must end in [low_s, high_s].
+    def bound(self, chosen: Sequence[int], columns: IntArray, low_s: float, high_s: float) -> FloatArray:
+        """Bound the score of the remaining layers when the slowest branch must end in [low_s, high_s]; (R,).
 
-        `chosen`: candidates of the first layers, branch after branch; `columns`: those of the next layer that
-        are judged, (R,). The window holds under the best way: at most `high_s` under one way, at least
-        `low_s` under all of them.
+        `chosen`: candidates of the first layers, branch after branch; `columns`: those of the next layer to
+        bound, (R,). The window holds under the best assignment: at most `high_s` under one of them, at least
+        `low_s` under all.
         """
-        B, C, R, at = len(self.tables), len(self.ways.beside_C), len(columns), 0
+        B, C, R, at = len(self.tables), len(self.assignments.beside_C), len(columns), 0
         within_RBC, most_RBC, least_RBC = (np.empty((R, B, C)) for _ in range(3))
         free_B = np.empty(B)
         for b, table in enumerate(self.tables):
             own, length = list(chosen[at : at + len(table.U_LRC)]), len(table.U_LRC)
             n = len(own)
-            done_RC = (self.ways.beside_C + table.U_LRC[np.arange(n), own].sum(axis=0))[None]
+            done_RC = (self.assignments.beside_C + table.U_LRC[np.arange(n), own].sum(axis=0))[None]
             if 0 <= len(chosen) - at < length:
                 done_RC, n = done_RC + table.U_LRC[n, columns], n + 1
             at += length
@@ -190,15 +189,15 @@ class MeshBounds:
         return self._bound(within_RBC, most_RBC, least_RBC, free_B)
 
     def _scores(
-        self, table: BranchTable, n: int, done_RC: NDArray[np.float64], low_s: float, high_s: float
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Best scores of a branch's layers n.. that end in the window, before its end, behind its start."""
+        self, table: BranchTable, n: int, done_RC: FloatArray, low_s: float, high_s: float
+    ) -> tuple[FloatArray, FloatArray, FloatArray]:
+        """Best scores of a branch's layers n.. that end in the window, before its end, after its start."""
         per_s, columns = 1 / self.cell_s, np.arange(done_RC.shape[1])
         last_RC = np.floor((high_s - done_RC) * (per_s * (1 + 1e-12))) + 1
         most_RC = table.most_CLG[columns, n, np.clip(last_RC, 0, GRID_CELLS - 1).astype(np.intp)]
         over_RC = done_RC > high_s * (1 + 1e-12)
         most_RC = np.where(over_RC, _NEVER, most_RC)
-        if not self.ways.timed:
+        if not self.assignments.timed:
             return most_RC, most_RC, np.broadcast_to(table.free_L[n], done_RC.shape)
         first_RC = np.floor(np.maximum(low_s - done_RC, 0) * (per_s * (1 - 1e-12))) - self.slack
         first_RC = np.clip(first_RC, 0, GRID_CELLS - 1).astype(np.intp)
@@ -207,34 +206,34 @@ class MeshBounds:
 
     def _bound(
         self,
-        within_RBC: NDArray[np.float64],
-        most_RBC: NDArray[np.float64],
-        least_RBC: NDArray[np.float64],
-        free_B: NDArray[np.float64],
-    ) -> NDArray[np.float64]:
-        if self.ways.exact:
-            columns_PB, rows = self.ways.columns_PB, np.arange(len(free_B))
+        within_RBC: FloatArray,
+        most_RBC: FloatArray,
+        least_RBC: FloatArray,
+        free_B: FloatArray,
+    ) -> FloatArray:
+        if self.assignments.exact:
+            columns_PB, rows = self.assignments.columns_PB, np.arange(len(free_B))
             within_RPB, most_RPB = within_RBC[:, rows, columns_PB], most_RBC[:, rows, columns_PB]
         else:
             within_RPB, most_RPB = within_RBC.max(axis=2)[:, None], most_RBC.max(axis=2)[:, None]
         ends_RP = most_RPB.sum(axis=2) + (within_RPB - most_RPB).max(axis=2)
-        best_R: NDArray[np.float64] = ends_RP.max(axis=1, initial=_NEVER)
+        best_R: FloatArray = ends_RP.max(axis=1, initial=_NEVER)
         if not self.limited:
             best_R = np.minimum(best_R, self._slow_enough(least_RBC, free_B))
         best_R[best_R < _NEVER / 2] = -np.inf
         return best_R
 
-    def _slow_enough(
-        self, least_RBC: NDArray[np.float64], free_B: NDArray[np.float64]
-    ) -> NDArray[np.float64]:
-        """Best score of all branches that are slow enough under every way, (R,)."""
+    def _slow_enough(self, least_RBC: FloatArray, free_B: FloatArray) -> FloatArray:
+        """Best score of all branches that are slow enough under every assignment, (R,)."""
         gain_RBC = least_RBC - free_B[:, None]
-        gain_R: NDArray[np.float64]
+        gain_R: FloatArray
         if self.left_XK is not None:
-            gain_RBK = np.where(self.ways.allowed_BK, gain_RBC[:, :, list(self.ways.columns_K)], 0.0)
+            gain_RBK = np.where(
+                self.assignments.allowed_BK, gain_RBC[:, :, list(self.assignments.columns_K)], 0.0
+            )
             gain_R = hall_bound(gain_RBK, self.left_XK)
-        elif self.ways.exact:
-            gain_RPB = gain_RBC[:, np.arange(len(free_B)), self.ways.columns_PB]
+        elif self.assignments.exact:
+            gain_RPB = gain_RBC[:, np.arange(len(free_B)), self.assignments.columns_PB]
             gain_R = gain_RPB.max(axis=2).min(axis=1, initial=np.inf)
         else:
             gain_R = gain_RBC.max(axis=(1, 2))
@@ -242,8 +241,8 @@ class MeshBounds:
         return gain_R
 
 
-def mesh_bounds(log_p_NR: NDArray[np.float64], lut: MeshLUT, low_s: float, high_s: float) -> MeshBounds:
-    """Fill the bounds of every branch on every column."""
+def mesh_bounds(log_p_NR: FloatArray, lut: MeshLUT, low_s: float, high_s: float) -> MeshBounds:
+    """Compute the bounds of every branch on every column."""
     cell_s, found = high_s / (GRID_CELLS - 1), list_assignments(lut)
     columns = [lut.children[k] for k in found.children_C]
     longest = max(len(own) for own in lut.branch_layers)

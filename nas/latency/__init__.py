@@ -1,1 +1,1 @@
-"""T of every network of a space over the devices: U(.) as arrays, E[T], and what the policy allows."""
+"""Latency T of every architecture of a search space over a topology: U(.) as arrays, E[T], allowed splits."""

@@ -1,4 +1,4 @@
-"""From a space, a network and U(.) of its devices to the filled array: of a chain or of a mesh.
+"""Fill the latency table of a search space: every block on every device of a chain or a mesh.
 
 N layers, R candidates, M devices, L = N + 1 outputs (output 0 is the raw input).
 """
@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from jmsnas.arrays import FloatArray
 from jmsnas.errors import TopologyError
 from jmsnas.nas.latency.chain_lut import ChainLUT
 from jmsnas.nas.latency.fixed_split import check_layer_counts, fixed_split
@@ -23,66 +24,66 @@ LatencyLUT = ChainLUT | MeshLUT
 
 
 class Predictor(Protocol):
-    """What speaks for a device: U(.)."""
+    """An estimator U(.) of a device's latencies."""
 
-    def predict_s(self, blocks: Sequence[Block]) -> NDArray[np.float64]:
-        """Seconds of each block."""
+    def predict_s(self, blocks: Sequence[Block]) -> FloatArray:
+        """Predict the latency of each block in seconds."""
 
 
 def build_lut(
     space: SearchSpace, topology: Topology, predictors: Mapping[str, Predictor], split: str = "joint"
 ) -> LatencyLUT:
-    """Fill the array once: every block of the space on every device.
+    """Predict the latency of every block of a space on every device of a topology.
 
     Parameters
     ----------
     predictors
-        U(.) by the devices' names in the network.
+        U(.) by the devices' names.
     split
-        `joint`: cuts are free under the network's policy and limits. `fixed`: the layers of each device are
-        the network's (`layers` of a device) or equal parts.
+        `joint`: cuts are free under the topology's policy and limits. `fixed`: each device runs its `layers`
+        of the topology, or an equal part.
 
     Raises
     ------
-    NetworkError
-        When the space's layers, the network's devices and its policy do not fit together.
+    TopologyError
+        When layers of the space, devices and policy of the topology do not fit together.
     """
     if split not in ("joint", "fixed"):
         raise TopologyError(f"unknown split {split!r}: expected joint or fixed")
     if len(topology.children) < len(space.branches) or bool(topology.children) != bool(space.branches):
         raise TopologyError(
-            f"network {topology.name} has {len(topology.children)} children, space {space.name} "
-            f"{len(space.branches)} branches: expected a branch a child, or none of both on a chain"
+            f"topology {topology.name} has {len(topology.children)} children, space {space.name} "
+            f"{len(space.branches)} branches: expected one branch per child, or neither on a chain"
         )
     U_NRM, mask_NR = _fill(space, topology, predictors)
-    line = _line(space, topology, U_NRM, mask_NR)
+    main_path = _main_path(space, topology, U_NRM, mask_NR)
     if split == "fixed":
-        line = fixed_split(line, [topology.device(name) for name in topology.main_path])
-    return _mesh(space, topology, U_NRM, mask_NR, line) if space.branches else line
+        main_path = fixed_split(main_path, [topology.device(name) for name in topology.main_path])
+    return _mesh(space, topology, U_NRM, mask_NR, main_path) if space.branches else main_path
 
 
 def _fill(
     space: SearchSpace, topology: Topology, predictors: Mapping[str, Predictor]
-) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+) -> tuple[FloatArray, NDArray[np.bool_]]:
     U_NRM = np.zeros((space.N, space.R, topology.M))
     mask_NR = np.zeros((space.N, space.R), dtype=bool)
-    places = [(n, i) for n, choices in enumerate(space.choices) for i in range(len(choices))]
-    blocks = [Block(space.choices[n][i], space.layers[n]) for n, i in places]
-    rows, columns = (list(index) for index in zip(*places, strict=True))
+    pairs = [(n, i) for n, choices in enumerate(space.choices) for i in range(len(choices))]
+    blocks = [Block(space.choices[n][i], space.layers[n]) for n, i in pairs]
+    rows, columns = (list(index) for index in zip(*pairs, strict=True))
     mask_NR[rows, columns] = True
-    tables: dict[tuple[str, str], NDArray[np.float64]] = {}
+    tables: dict[tuple[str, str], FloatArray] = {}
     for m, device in enumerate(topology.devices):
-        same = (device.table, device.runtime)
-        if same not in tables:
-            tables[same] = predictors[device.name].predict_s(blocks)
-        U_NRM[rows, columns, m] = tables[same]
+        key = (device.table, device.runtime)
+        if key not in tables:
+            tables[key] = predictors[device.name].predict_s(blocks)
+        U_NRM[rows, columns, m] = tables[key]
     return U_NRM, mask_NR
 
 
-def sent_bytes(space: SearchSpace, topology: Topology) -> NDArray[np.float64]:
-    """Bytes of output n (row 0: the encoded raw input) on the link behind device m of the line; (L, M).
+def sent_bytes(space: SearchSpace, topology: Topology) -> FloatArray:
+    """Compute the bytes of output n (row 0: the encoded raw input) on the link after device m; (L, M).
 
-    The last column is 0, and so is the root's: what it sends is in the branches' terms.
+    The last column is 0, and so is the root's: what it sends is part of the branches' terms.
     """
     line = [space.layers[n] for n in space.main_path]
     trunk = space.trunk if space.branches else len(line)
@@ -101,14 +102,14 @@ def sent_bytes(space: SearchSpace, topology: Topology) -> NDArray[np.float64]:
 
 
 def _links(topology: Topology) -> list[tuple[int, Link]]:
-    """Links along the line with the place of their source; none behind the root of a tree."""
+    """Links along the devices in line with the index of their source; none after the root of a tree."""
     line = topology.main_path
     pairs = enumerate(zip(line, line[1:], strict=False))
     return [(m, topology.link(*hop)) for m, hop in pairs if hop[0] != topology.root]
 
 
-def _line(
-    space: SearchSpace, topology: Topology, U_NRM: NDArray[np.float64], mask_NR: NDArray[np.bool_]
+def _main_path(
+    space: SearchSpace, topology: Topology, U_NRM: FloatArray, mask_NR: NDArray[np.bool_]
 ) -> ChainLUT:
     line, devices = list(space.main_path), [topology.device(name) for name in topology.main_path]
     columns = [topology.devices.index(device) for device in devices]
@@ -128,24 +129,24 @@ def _line(
     epsilon_LM = np.zeros_like(sent_LM)
     for m, link in _links(topology):
         epsilon_LM[:, m] = [link.epsilon_s(size) for size in sent_LM[:, m]]
-    if joint:  # rows that a link of the line never carries
+    if joint:  # outputs that are never sent over a link of the main path
         epsilon_LM[joint[0] + 1 :, : joint[1]] = 0.0
         epsilon_LM[: joint[0], joint[1] :] = 0.0
-    return_M = _return(space, topology) if topology.returns else np.zeros(0)
+    return_M = _return_s(space, topology) if topology.returns else np.zeros(0)
     states, moves_LMM = _moves(epsilon_LM, topology.policy, limits, return_M, joint)
     own_NRM = U_NRM[line][:, :, columns]
     energy_LM = epsilon_LM.copy()
     if joint:
-        energy_LM[joint[0], joint[1] - 1] = _sending_root_s(space, topology)
+        energy_LM[joint[0], joint[1] - 1] = _root_sending_s(space, topology)
     line_space = space if not joint else _only(space, line)
     return ChainLUT(
-        topology.main_path,
-        topology.policy,
-        own_NRM,
-        mask_NR[line],
-        epsilon_LM,
-        moves_LMM,
-        sent_LM,
+        devices=topology.main_path,
+        policy=topology.policy,
+        U_NRM=own_NRM,
+        mask_NR=mask_NR[line],
+        epsilon_LM=epsilon_LM,
+        moves_LMM=moves_LMM,
+        sent_LM=sent_LM,
         states=() if states == tuple(range(M)) else states,
         return_M=return_M,
         limits=limits,
@@ -155,26 +156,26 @@ def _line(
 
 
 def _moves(
-    epsilon_LM: NDArray[np.float64],
+    epsilon_LM: FloatArray,
     policy: str,
     limits: DeviceLimits,
-    return_M: NDArray[np.float64],
+    return_M: FloatArray,
     joint: tuple[int, int] | None,
-) -> tuple[tuple[int, ...], NDArray[np.float64]]:
-    back_M = return_M if return_M.size else np.zeros(epsilon_LM.shape[1])
+) -> tuple[tuple[int, ...], FloatArray]:
+    return_M = return_M if return_M.size else np.zeros(epsilon_LM.shape[1])
     if joint is None:
-        return concatenate_moves((allowed_moves(epsilon_LM, policy, limits, back_M),))
+        return concatenate_moves((allowed_moves(epsilon_LM, policy, limits, return_M),))
     n, m = joint
     trunk = DeviceLimits(limits.min_layers_M[:m], limits.max_layers_M[:m])
     tail = DeviceLimits(limits.min_layers_M[m:], limits.max_layers_M[m:])
     before = allowed_moves(epsilon_LM[: n + 1, :m], "strict" if policy == "strict" else "relay", trunk)
-    return concatenate_moves((before, allowed_moves(epsilon_LM[n:, m:], policy, tail, back_M[m:])))
+    return concatenate_moves((before, allowed_moves(epsilon_LM[n:, m:], policy, tail, return_M[m:])))
 
 
-def _return(space: SearchSpace, topology: Topology) -> NDArray[np.float64]:
-    """Seconds to bring the logits from each device of the line to the first, over the same links; (M,)."""
+def _return_s(space: SearchSpace, topology: Topology) -> FloatArray:
+    """Seconds to return the logits from each device in line to the first, over the same links; (M,)."""
     elements, line = space.layers[-1].output_elements, topology.main_path
-    back = [0.0]
+    seconds = [0.0]
     for one, after in zip(line, line[1:], strict=False):
         if one == topology.root:
             hops = [(topology.link(one, k), topology.link(k, after)) for k in topology.children]
@@ -182,12 +183,12 @@ def _return(space: SearchSpace, topology: Topology) -> NDArray[np.float64]:
         else:
             link = topology.link(one, after)
             ways = [link.epsilon_s(elements * WIRE_BYTES[link.wire])]
-        back.append(back[-1] + min(ways))
-    return np.array(back)
+        seconds.append(seconds[-1] + min(ways))
+    return np.array(seconds)
 
 
 def _tree(space: SearchSpace, topology: Topology) -> tuple[list[tuple[Link, Link]], list[float], list[float]]:
-    """Links of each child to and from, and the bytes on them."""
+    """Links from the root to each child and from each child to the join, and the bytes sent over them."""
     behind = topology.main_path[topology.main_path.index(topology.root) + 1]
     links = [(topology.link(topology.root, k), topology.link(k, behind)) for k in topology.children]
     forked = space.layers[space.trunk - 1].output_elements
@@ -196,8 +197,8 @@ def _tree(space: SearchSpace, topology: Topology) -> tuple[list[tuple[Link, Link
     return links, to, [float(joined * WIRE_BYTES[link.wire]) for _, link in links]
 
 
-def _sending_root_s(space: SearchSpace, topology: Topology) -> float:
-    """How long the root sends: one broadcast as long as its slowest receiver, or all copies."""
+def _root_sending_s(space: SearchSpace, topology: Topology) -> float:
+    """Seconds the root sends: a broadcast takes as long as to its slowest receiver, copies add up."""
     links, to, _ = _tree(space, topology)
     times = [link.epsilon_s(size) for (link, _), size in zip(links, to, strict=True)]
     return max(times) if topology.fan_out == "broadcast" else sum(times)
@@ -211,14 +212,14 @@ def _only(space: SearchSpace, line: Sequence[int]) -> SearchSpace:
 def _mesh(
     space: SearchSpace,
     topology: Topology,
-    U_NRM: NDArray[np.float64],
+    U_NRM: FloatArray,
     mask_NR: NDArray[np.bool_],
-    line: ChainLUT,
+    main_path: ChainLUT,
 ) -> MeshLUT:
     if topology.policy == "strict" and len(topology.children) > len(space.branches):
         raise TopologyError(
             f"policy strict gives each of {len(topology.children)} children a branch, space {space.name} has "
-            f'{len(space.branches)}: use fewer children, or policy = "relay" in the network file'
+            f'{len(space.branches)}: use fewer children, or policy = "relay" in the topology file'
         )
     names = [device.name for device in topology.devices]
     children = tuple(names.index(child) for child in topology.children)
@@ -231,20 +232,22 @@ def _mesh(
     raw_s += min(one.epsilon_s(raw_bytes) + other.epsilon_s(raw_bytes) for one, other in links)
     most = [space.N if d.max_layers is None else d.max_layers for d in devices]
     return MeshLUT(
-        tuple(names),
-        topology.policy,
-        U_NRM,
-        mask_NR,
-        line,
-        space.main_path,
-        space.branches,
-        children,
-        root_K,
-        behind_K,
-        to[0],
-        np.array(sent),
-        topology.fan_out,
-        np.array([[d.min_layers for d in devices], most]),
-        device_resources(space, devices, U_NRM[:, :, list(children)], np.tile(behind_K, (space.N + 1, 1))),
-        (raw_s, raw_bytes),
+        devices=tuple(names),
+        policy=topology.policy,
+        U_NRM=U_NRM,
+        mask_NR=mask_NR,
+        main_path=main_path,
+        main_path_layers=space.main_path,
+        branch_layers=space.branches,
+        children=children,
+        epsilon_root_K=root_K,
+        epsilon_K=behind_K,
+        sent_root_bytes=to[0],
+        sent_K=np.array(sent),
+        fan_out=topology.fan_out,
+        lengths_2K=np.array([[d.min_layers for d in devices], most]),
+        resources=device_resources(
+            space, devices, U_NRM[:, :, list(children)], np.tile(behind_K, (space.N + 1, 1))
+        ),
+        raw_input=(raw_s, raw_bytes),
     )

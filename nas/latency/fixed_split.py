@@ -1,4 +1,4 @@
-"""The paper's split: D^m is given, and only the operations are searched (an Identity shortens a share)."""
+"""A fixed split as in the paper: D^m is given and only the operations are searched."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,13 +13,13 @@ from jmsnas.nas.split.solve_chain import DeviceLimits
 
 
 def check_layer_counts(space: str, policy: str, N: int, names: Sequence[str], limits: DeviceLimits) -> None:
-    """Refuse devices that must run more layers together than there are, or may run fewer."""
+    """Refuse devices whose minimum layers exceed N, or whose maximum layers are fewer than N."""
     least_M = np.maximum(limits.min_layers_M, 1 if policy == "strict" else 0)
     if least_M.sum() > N:
         if not limits.min_layers_M.any():
             raise TopologyError(
                 f"policy strict gives each of {len(names)} devices a layer, space {space} has {N}: "
-                'use fewer devices, or policy = "relay" in the network file'
+                'use fewer devices, or policy = "relay" in the topology file'
             )
         raise TopologyError(
             f"devices {', '.join(names)} must run {least_M.sum()} layers together (policy {policy} and "
@@ -33,9 +33,9 @@ def check_layer_counts(space: str, policy: str, N: int, names: Sequence[str], li
 
 
 def layer_counts(N: int, devices: Sequence[Device]) -> list[int]:
-    """Give the layers of each device: its `layers`, the rest in parts as equal as can be, larger ones first.
+    """Compute the number of layers of each device: its `layers`, the others equal parts (larger first).
 
-    Raises NetworkError when they do not add up to N, or a part is outside a device's limits.
+    Raises TopologyError when they do not add up to N, or a part is outside the limits of a device.
     """
     given = sum(device.layers or 0 for device in devices)
     free = [m for m, device in enumerate(devices) if device.layers is None]
@@ -46,8 +46,8 @@ def layer_counts(N: int, devices: Sequence[Device]) -> list[int]:
             f"{N} for them: change `layers` of a device, or leave it out for an equal part"
         )
     found = [device.layers or 0 for device in devices]
-    for place, m in enumerate(free):
-        found[m] = rest // len(free) + (place < rest % len(free))
+    for k, m in enumerate(free):
+        found[m] = rest // len(free) + (k < rest % len(free))
     for device, count in zip(devices, found, strict=True):
         most = N if device.max_layers is None else device.max_layers
         if not device.min_layers <= count <= most:
@@ -59,7 +59,7 @@ def layer_counts(N: int, devices: Sequence[Device]) -> list[int]:
 
 
 def fixed_split(lut: ChainLUT, devices: Sequence[Device]) -> ChainLUT:
-    """Give the same latencies with one split alone: every exact method then holds under it."""
+    """Restrict a table of latencies to the fixed split, so that every method over moves uses this split."""
     N, M = len(lut.U_NRM), len(lut.devices)
     n, m = lut.joint or (N, M)
     counts = layer_counts(n, devices[:m]) + (layer_counts(N - n, devices[m:]) if lut.joint else [])
@@ -76,6 +76,6 @@ def fixed_split(lut: ChainLUT, devices: Sequence[Device]) -> ChainLUT:
         moves_LMM[row, a, b] = lut.epsilon_LM[row, a:b].sum()
     last = path[N]
     onward = 0.0 if lut.stops_early else lut.epsilon_LM[N, last:].sum()
-    moves_LMM[N, last, last] = onward + lut.back_s(placement)
+    moves_LMM[N, last, last] = onward + lut.return_s(placement)
     moved_s = float(moves_LMM[np.isfinite(moves_LMM)].sum())
     return replace(lut, moves_LMM=moves_LMM, states=(), fixed=placement, moved_s=moved_s)

@@ -1,4 +1,4 @@
-"""From a workspace to what a search rests on: U(.) of every device of a network, and the filled array."""
+"""Load the estimator U(.) of every device of a topology from a workspace."""
 
 import warnings
 from collections.abc import Callable
@@ -28,22 +28,22 @@ def load_estimators(
     progress: Progress = no_progress,
     warn: Callable[[str], None] = warnings.warn,
 ) -> dict[str, Estimator]:
-    """Load U(.) of every device of a network, fitted anew where its table has moved on.
+    """Load U(.) of every device of a topology; fit it again where its latency table has changed.
 
-    An estimator of a published table speaks for its device, which is told. A built-in device that nobody has
-    profiled is simulated (its table is written, and says so).
+    Warns where U(.) was fitted to a table published by others. A built-in device without a latency table is
+    simulated: its table is written and marked as simulated.
 
     Returns
     -------
-    Estimators by the devices' names in the network. Raises EstimatorError naming the command to run.
+    Estimators by the devices' names. Raises EstimatorError naming the command to run.
     """
     estimators: dict[str, Estimator] = {}
     for m, device in enumerate(topology.devices):
         progress(m, topology.M, f"U(.) of {device.name}")
         if folder := external_folder(workspace, device.table, device.runtime):
-            basis = load_device_model(folder)
-            warn(_words(device, basis, space))
-            estimators[device.name] = basis.estimator
+            model = load_device_model(folder)
+            warn(_published_warning(device, model, space))
+            estimators[device.name] = model.estimator
             continue
         key = RuntimeKey(device.runtime, processor=processor_of(device.table))
         table = _table(device, key, space, workspace, warn)
@@ -58,31 +58,31 @@ def _table(
 ) -> LatencyTable:
     path, blocks = workspace.table(device.table), space.blocks()
     table = read_table(path) if path.exists() else None
-    have = {row.block for row in table.rows if row.key == key} if table else set()
-    if table and (not table.simulated or set(blocks) <= have):
+    measured = {row.block for row in table.rows if row.key == key} if table else set()
+    if table and (not table.simulated or set(blocks) <= measured):
         return table
     if device.table not in simulated_device_names():
         raise EstimatorError(
             f"device {device.name} has no latency table {path}. Run: jmsnas profile --device {device.table}, "
-            "or fit one that others published: jmsnas fit-estimator --table FILE"
+            "or fit a table published by others: jmsnas fit-estimator --table FILE"
         )
     return profile_device(device.table, blocks, [key], workspace, ProfileOptions(warn=warn)).table
 
 
-def _words(device: Device, basis: DeviceModel, space: SearchSpace) -> str:
-    """Say what stands in for a measurement here, and how much of the space it never saw the like of."""
-    estimator, blocks, judged = basis.estimator, space.blocks(), basis.estimator.evaluation
-    said = (
+def _published_warning(device: Device, model: DeviceModel, space: SearchSpace) -> str:
+    """Describe an estimator of a published table: its error, and the blocks of the space it extrapolates."""
+    estimator, blocks, evaluation = model.estimator, space.blocks(), model.estimator.evaluation
+    text = (
         f"{estimator.origin.upper()}: {device.name} was not measured here; U(.) of "
-        f"{basis.setting or device.table} speaks, fitted to {judged.rows} rows, {judged.model.mape:.1%} off "
-        "on geometries it never saw"
+        f"{model.setting or device.table} is used, fitted to {evaluation.rows} rows, MAPE "
+        f"{evaluation.model.mape:.1%} on held-out geometries"
     )
-    beyond = [block for block, far in zip(blocks, extrapolated(basis, blocks), strict=True) if far]
+    beyond = [block for block, far in zip(blocks, extrapolated(model, blocks), strict=True) if far]
     if not beyond:
-        return said
+        return text
     low_s, high_s = estimator.interval_s(beyond)
     return (
-        f"{said}. {len(beyond)} of {len(blocks)} blocks of space {space.name} lie outside all it was fitted "
-        f"to, as {beyond[0]}: extrapolated, the widest 90 % interval a factor "
-        f"{float(np.sqrt(high_s / low_s).max()):.2g} either way"
+        f"{text}. {len(beyond)} of {len(blocks)} blocks of space {space.name} are outside the range of these "
+        f"rows, such as {beyond[0]}: extrapolated, with a 90 % interval of up to a factor of "
+        f"{float(np.sqrt(high_s / low_s).max()):.2g} each way"
     )

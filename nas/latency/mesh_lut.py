@@ -1,20 +1,26 @@
-"""U(.) of a space on a mesh: a line of devices (trunk up to the root, tail behind the join) and the branches.
+"""Latency table of a search space on a mesh: the main path (trunk and tail) as a chain, and the branches.
 
-``T = T(line) + max over branches`` (equation (2)): the line is a chain, and each branch runs on one child.
+``T = T(main path) + max over branches`` (equation (2)); each branch runs on one child.
 N layers (all of the space), R candidates, M devices, B branches, K children.
 """
 
+import heapq
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from jmsnas.arrays import FloatArray
 from jmsnas.latency import Branch, completion_latency
-from jmsnas.nas.latency.chain_lut import ChainLUT
+from jmsnas.nas.latency.chain_lut import BOUND_TOLERANCE, ChainLUT, ExpectedLatency
 from jmsnas.nas.latency.resources import Resource
 from jmsnas.nas.split.placement import LatencyTerm, Placement
 from jmsnas.nas.split.solve_mesh import arrivals_s, assign_branches
+
+# Nodes of the branch and bound over branches; each solves an assignment per candidate, about 2 ms in all.
+_MAX_ASSIGNMENTS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,35 +30,35 @@ class MeshLUT:
     Attributes
     ----------
     U_NRM, mask_NR
-        As of `ChainLUT`, for all layers in the space's order and all devices in the network's.
-    line, line_layers
-        The line as a chain, and the places of its layers in the space.
+        As of `ChainLUT`, for all layers in the space's order and all devices in the topology's.
+    main_path, main_path_layers
+        The devices in line as a chain, and the indices of its layers in the space.
     branch_layers
-        The places of each branch's layers in the space.
+        Indices of the layers of each branch in the space.
     children
-        Places of the children among the devices.
+        Indices of the children among the devices.
     epsilon_root_K, epsilon_K
-        eps^{r->m} and eps^m of each child, seconds; `sent_root_bytes` and `sent_K` the bytes behind them.
+        eps^{r->m} and eps^m of each child, seconds; `sent_root_bytes` and `sent_K` are the bytes sent.
     lengths_2K
-        How many layers each child runs at least and at most.
+        Minimum and maximum number of layers of each child.
     resources
         Memory and energy of the children; what each sends is in row 0 of `sent_LM`.
     raw_input
-        Cloud only: seconds to bring the raw input to the last device, and its bytes.
+        Cloud only: seconds to send the raw input to the last device, and its bytes.
     """
 
     devices: tuple[str, ...]
     policy: str
-    U_NRM: NDArray[np.float64]
+    U_NRM: FloatArray
     mask_NR: NDArray[np.bool_]
     main_path: ChainLUT
     main_path_layers: tuple[int, ...]
     branch_layers: tuple[tuple[int, ...], ...]
     children: tuple[int, ...]
-    epsilon_root_K: NDArray[np.float64]
-    epsilon_K: NDArray[np.float64]
+    epsilon_root_K: FloatArray
+    epsilon_K: FloatArray
     sent_root_bytes: float
-    sent_K: NDArray[np.float64]
+    sent_K: FloatArray
     fan_out: str
     lengths_2K: NDArray[np.int64]
     resources: tuple[Resource, ...]
@@ -60,64 +66,58 @@ class MeshLUT:
 
     @property
     def limited(self) -> bool:
-        """Whether memory or energy can forbid a split, depending on the operations."""
+        """Whether memory or energy can forbid a split of some architecture."""
         return self.main_path.limited or any(resource.binds for resource in self.resources)
 
     def allowed_BK(self) -> NDArray[np.bool_]:
-        """Whether branch b has as many layers as child k may run."""
+        """Whether the limits on layers allow branch b on child k."""
         lengths_B1 = np.array([[len(layers)] for layers in self.branch_layers])
         free_BK: NDArray[np.bool_] = (self.lengths_2K[0] <= lengths_B1) & (lengths_B1 <= self.lengths_2K[1])
         return free_BK
 
-    def tau_BK(self, indices: Sequence[int]) -> NDArray[np.float64]:
-        """Seconds of each branch on each child; infinite where a limit forbids it."""
+    def tau_BK(self, indices: Sequence[int]) -> FloatArray:
+        """Latency of each branch on each child in seconds; infinite where a limit forbids it."""
         children = list(self.children)
-        tau_BK = np.array(
-            [
-                self.U_NRM[list(own), [indices[n] for n in own]][:, children].sum(0)
-                for own in self.branch_layers
-            ]
-        )
+        taus = [self.U_NRM[list(own), [indices[n] for n in own]] for own in self.branch_layers]
+        tau_BK = np.array([tau_NM[:, children].sum(0) for tau_NM in taus])
         free_BK = self.allowed_BK()
         for resource in self.resources:
             if np.isfinite(resource.limit_M).any():
                 free_BK &= self._used_BK(resource, indices) <= resource.limit_M * (1 + 1e-12)
         return np.where(free_BK, tau_BK, np.inf)
 
-    def _used_BK(self, resource: Resource, indices: Sequence[int]) -> NDArray[np.float64]:
+    def _used_BK(self, resource: Resource, indices: Sequence[int]) -> FloatArray:
         budget = resource.budget(indices)
-        return np.array(
-            [
-                budget.use_NM[list(own)].sum(0)
-                + budget.peak_NM[list(own)].max(0, initial=0)
-                + budget.sent_LM[0]
-                for own in self.branch_layers
-            ]
-        )
+        use_NM, peak_NM, sent_M = budget.use_NM, budget.peak_NM, budget.sent_LM[0]
+        layers = [list(own) for own in self.branch_layers]
+        return np.array([use_NM[own].sum(0) + peak_NM[own].max(0, initial=0) + sent_M for own in layers])
 
-    def best(self, indices: Sequence[int]) -> tuple[float, Placement]:
-        """Find the least T of an architecture over all splits that are allowed, and one that reaches it.
+    def best_split(self, indices: Sequence[int]) -> tuple[float, Placement]:
+        """Find the least T of an architecture over all allowed splits, and its placement.
 
-        Raises TargetError when none is.
+        Raises InfeasibleError when no split is allowed.
         """
-        latency_s, placement = self.main_path.best([indices[n] for n in self.main_path_layers])
-        slowest_s, children = self.best_children(self.tau_BK(indices))
+        latency_s, placement = self.main_path.best_split([indices[n] for n in self.main_path_layers])
+        slowest_s, children = self.assign_children(self.tau_BK(indices))
         return latency_s + slowest_s, replace(placement, children=children)
 
-    def best_children(self, tau_BK: NDArray[np.float64]) -> tuple[float, tuple[int, ...]]:
-        """Give each branch its child; the max term of equation (2), seconds. Raises TargetError."""
+    def assign_children(self, tau_BK: FloatArray) -> tuple[float, tuple[int, ...]]:
+        """Assign a child to each branch; gives the max term of equation (2) in seconds and the children.
+
+        Raises InfeasibleError when no assignment is allowed.
+        """
         if self.main_path.fixed:  # a fixed split gives branch b to child b
             tau_BK = np.where(np.eye(*tau_BK.shape) > 0, tau_BK, np.inf)
         return assign_branches(tau_BK, self.epsilon_root_K, self.epsilon_K, self.fan_out)
 
-    def ends_s(self, tau_BK: NDArray[np.float64], chosen: tuple[int, ...]) -> NDArray[np.float64]:
-        """Seconds until each branch is at the join, from when the root begins to send; (B,)."""
+    def branch_ends_s(self, tau_BK: FloatArray, chosen: tuple[int, ...]) -> FloatArray:
+        """Seconds from the start of sending at the root until each branch has reached the join; (B,)."""
         ends_BK = arrivals_s(self.epsilon_root_K, chosen, self.fan_out) + tau_BK + self.epsilon_K
-        ends_B: NDArray[np.float64] = ends_BK[np.arange(len(chosen)), list(chosen)]
+        ends_B: FloatArray = ends_BK[np.arange(len(chosen)), list(chosen)]
         return ends_B
 
     def _branches(self, indices: Sequence[int], placement: Placement) -> dict[int, Branch]:
-        """Terms of the branches by child; with serial fan-out eps^{r->m} counts the copies before it."""
+        """Terms of the branches by child; with serial fan-out eps^{r->m} includes the copies sent before."""
         arrived_K = arrivals_s(self.epsilon_root_K, placement.children, self.fan_out)
         found = {}
         for own, k in zip(self.branch_layers, placement.children, strict=True):
@@ -127,19 +127,19 @@ class MeshLUT:
 
     def latency_s(self, indices: Sequence[int], placement: Placement) -> float:
         """T of equation (2) of an architecture under a placement, seconds."""
-        line_s = self.main_path.latency_s([indices[n] for n in self.main_path_layers], placement)
+        main_path_s = self.main_path.latency_s([indices[n] for n in self.main_path_layers], placement)
         return float(
-            completion_latency([line_s], [0.0], 0.0, list(self._branches(indices, placement).values()))
+            completion_latency([main_path_s], [0.0], 0.0, list(self._branches(indices, placement).values()))
         )
 
     def terms(self, indices: Sequence[int], placement: Placement) -> tuple[LatencyTerm, ...]:
-        """Every term of equation (2), in the devices' order, and what it takes of each device."""
-        line = self.main_path.terms([indices[n] for n in self.main_path_layers], placement)
+        """Terms of equation (2), with memory and energy used, in the devices' order."""
+        main_path = self.main_path.terms([indices[n] for n in self.main_path_layers], placement)
         found = {
             term.device: replace(term, layers=tuple(self.main_path_layers[n - 1] + 1 for n in term.layers))
-            for term in line
+            for term in main_path
         }
-        used = {resource.what: self._used_BK(resource, indices) for resource in self.resources}
+        used = {resource.kind: self._used_BK(resource, indices) for resource in self.resources}
         branches = self._branches(indices, placement)
         for k, m in enumerate(self.children):
             name = self.devices[m]
@@ -159,7 +159,86 @@ class MeshLUT:
         return tuple(found[name] for name in self.devices)
 
     def cloud_only(self, indices: Sequence[int]) -> tuple[float, float]:
-        """T when the last device gets the raw input and runs everything, seconds, and the bytes of it."""
+        """T in seconds when the last device receives the raw input and runs all layers; bytes of it."""
         tau_s = self.U_NRM[np.arange(len(indices)), list(indices), len(self.devices) - 1].sum()
-        back_s = float(self.main_path.return_M[-1]) if self.main_path.return_M.size else 0.0
-        return self.raw_input[0] + float(tau_s) + back_s, self.raw_input[1]
+        return_s = float(self.main_path.return_M[-1]) if self.main_path.return_M.size else 0.0
+        return self.raw_input[0] + float(tau_s) + return_s, self.raw_input[1]
+
+    def expected(self, p_NR: FloatArray) -> ExpectedLatency:
+        """E[T]: equation (2) with E(tau_n^m) = sum_i p_i U_n^m(v_i) (section IV-B), at the best split for p.
+
+        Limits on memory and energy are ignored: they hold for one architecture.
+        """
+        main_path = self.main_path.expected(p_NR[list(self.main_path_layers)])
+        children = list(self.children)
+        tau_NK = (p_NR[:, None, :] @ self.U_NRM[:, :, children])[:, 0]
+        tau_BK = np.array([tau_NK[list(own)].sum(axis=0) for own in self.branch_layers])
+        slowest_s, chosen = self.assign_children(np.where(self.allowed_BK(), tau_BK, np.inf))
+        gradient_p_NR = np.zeros_like(p_NR)
+        gradient_p_NR[list(self.main_path_layers)] = main_path.gradient_p_NR
+        b = int(self.branch_ends_s(tau_BK, chosen).argmax())
+        own = list(self.branch_layers[b])
+        gradient_p_NR[own] = self.U_NRM[own][:, :, children[chosen[b]]]
+        placement = replace(main_path.placement, children=chosen)
+        return ExpectedLatency(main_path.latency_s + slowest_s, gradient_p_NR, placement)
+
+    def feasible_range_s(self, max_nodes: int = 20_000) -> tuple[float, float]:
+        """Find T of the fastest and of the slowest architecture, each under its best split; see `ChainLUT`.
+
+        Main path and branches add up, each with its own operations.
+        """
+        least_s, greatest_s = self.main_path.feasible_range_s(max_nodes)
+        least_branch_s, greatest_branch_s = self._branch_range_s(min(max_nodes, _MAX_ASSIGNMENTS))
+        return least_s + least_branch_s, greatest_s + greatest_branch_s
+
+    def _branch_range_s(self, max_nodes: int) -> tuple[float, float]:
+        """Least and greatest latency of the slowest branch under the best assignment of children."""
+        order = [(b, n) for b, own in enumerate(self.branch_layers) for n in own]
+        U_NRK = self.U_NRM[:, :, list(self.children)]
+        masked_NRK = np.where(self.mask_NR[:, :, None], U_NRK, np.nan)
+        forbidden_BK = np.where(self.allowed_BK(), 0.0, np.inf)
+        least_BK, most_BK = (
+            np.array([choose(masked_NRK[list(own)], axis=1).sum(axis=0) for own in self.branch_layers])
+            for choose in (np.nanmin, np.nanmax)
+        )
+        least_s = self.assign_children(least_BK + forbidden_BK)[0]
+        # Of equal bounds the newest first: where another branch is the slowest, all candidates are equal.
+        counter, greatest_s = itertools.count(0, -1), least_s
+        queue = [(-self.assign_children(most_BK + forbidden_BK)[0], next(counter), 0, most_BK)]
+        for _ in range(max_nodes):
+            if not queue or -queue[0][0] <= greatest_s * BOUND_TOLERANCE:
+                break
+            _, _, at, tau_BK = heapq.heappop(queue)
+            b, n = order[at]
+            for i in np.flatnonzero(self.mask_NR[n]):
+                chosen_BK = tau_BK.copy()
+                chosen_BK[b] += U_NRK[n, i] - np.nanmax(masked_NRK[n], axis=0)
+                bound_s = self.assign_children(chosen_BK + forbidden_BK)[0]
+                if at + 1 == len(order):
+                    greatest_s = max(greatest_s, bound_s)
+                elif bound_s > greatest_s:
+                    heapq.heappush(queue, (-bound_s, next(counter), at + 1, chosen_BK))
+        return least_s, greatest_s
+
+    def slowest_branch_s(self) -> float:
+        """Bound the max term of equation (2): every branch on its best child, by its slowest candidates."""
+        children, slowest_NRM = list(self.children), np.where(self.mask_NR[:, :, None], self.U_NRM, -np.inf)
+        slowest_BK = np.array(
+            [slowest_NRM[list(own)].max(axis=1)[:, children].sum(0) for own in self.branch_layers]
+        )
+        return self.assign_children(np.where(self.allowed_BK(), slowest_BK, np.inf))[0]
+
+    def exchanges_s(self, indices: tuple[int, ...], placement: Placement) -> FloatArray:
+        """Compute T, with the same children, when one layer takes another candidate; (N, R) seconds."""
+        chosen = tuple(indices[n] for n in self.main_path_layers)
+        main_path_NR = self.main_path.exchanges_s(chosen, replace(placement, children=()))
+        main_path_s = float(main_path_NR[0, chosen[0]])
+        ends_B = self.branch_ends_s(self.tau_BK(indices), placement.children)
+        T_NR = np.empty(self.mask_NR.shape)
+        T_NR[list(self.main_path_layers)] = main_path_NR + ends_B.max()
+        for b, layers in enumerate(self.branch_layers):
+            U_LR = self.U_NRM[list(layers), :, self.children[placement.children[b]]]
+            taken_L1 = U_LR[np.arange(len(layers)), [indices[n] for n in layers]][:, None]
+            others_s = np.delete(ends_B, b).max(initial=0.0)
+            T_NR[list(layers)] = main_path_s + np.maximum(ends_B[b] - taken_L1 + U_LR, others_s)
+        return T_NR

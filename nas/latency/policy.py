@@ -1,7 +1,7 @@
-"""Which splits a network allows, as seconds of every move between devices: what the layer-by-layer DP walks.
+"""Splits that policy and limits allow, as latencies of moves between devices; dynamic programming over them.
 
-A device that must run a layers or may run b at most is several states, one a count of layers it has run: so
-limits on counts are moves that are allowed or not, and every exact method over moves holds under them.
+A device with a minimum or maximum number of layers is several states, one per number of layers it has run:
+limits on counts are then moves that are allowed or not, and every method over moves respects them.
 L = N + 1 outputs (output 0 is the raw input), M devices, S states.
 """
 
@@ -10,12 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from jmsnas.arrays import FloatArray
+from jmsnas.errors import InfeasibleError
+from jmsnas.nas.split.placement import Placement, placement_from_devices
 from jmsnas.nas.split.solve_chain import DeviceLimits, policy_limits
 
 
 @dataclass(frozen=True, slots=True)
 class DeviceState:
-    """Device m having run `count` layers; `stays` where a further layer leaves it in this state."""
+    """Device m after `count` of its layers; `stays`: running a further layer does not change the state."""
 
     device: int
     count: int
@@ -24,21 +27,20 @@ class DeviceState:
 
 @dataclass(frozen=True, slots=True)
 class AllowedMoves:
-    """Which device may follow which. Rows and columns are states, in the order of devices and counts.
+    """Latency in seconds of every allowed move between states; infinite where forbidden.
 
-    `start_S`: seconds until the raw input is at the first layer's state; `between_LSS`: to carry output n
-    from one state to another; `end_S`: from the last layer's state to where the result belongs. Infinite
-    where forbidden.
+    `start_S`: until the raw input reaches the state of the first layer; `between_LSS`: output n from one
+    state to another; `end_S`: from the state of the last layer to where the result is needed.
     """
 
     states: tuple[DeviceState, ...]
-    start_S: NDArray[np.float64]
-    between_LSS: NDArray[np.float64]
-    end_S: NDArray[np.float64]
+    start_S: FloatArray
+    between_LSS: FloatArray
+    end_S: FloatArray
 
 
 def device_states(limits: DeviceLimits, least_M: NDArray[np.int64], N: int) -> tuple[DeviceState, ...]:
-    """Give the states of each device: one where only emptiness is limited, else one a count of layers."""
+    """Make the states of each device: one where only an empty device is restricted, else one per count."""
     found = []
     for m, (least, most) in enumerate(zip(least_M.tolist(), limits.max_layers_M.tolist(), strict=True)):
         last = most if most < N else max(least, 1)
@@ -47,12 +49,12 @@ def device_states(limits: DeviceLimits, least_M: NDArray[np.int64], N: int) -> t
 
 
 def allowed_moves(
-    epsilon_LM: NDArray[np.float64],
+    epsilon_LM: FloatArray,
     policy: str,
     limits: DeviceLimits | None = None,
-    return_M: NDArray[np.float64] | None = None,
+    return_M: FloatArray | None = None,
 ) -> AllowedMoves:
-    """Say what policy and limits allow on a chain, and what each move takes.
+    """Compute the latency of every move that policy and limits allow on a chain.
 
     Parameters
     ----------
@@ -61,9 +63,9 @@ def allowed_moves(
     policy
         `strict`, `relay` or `stop-early`.
     limits
-        Layers a device at least and at most (budgets are not looked at); None for the policy alone.
+        Minimum and maximum number of layers per device (budgets are ignored); None for the policy alone.
     return_M
-        Seconds to bring the result back from device m.
+        Seconds to return the result from device m.
     """
     L, M = epsilon_LM.shape
     limits = limits or policy_limits(policy, L - 1, M)
@@ -90,13 +92,13 @@ def allowed_moves(
     return AllowedMoves(states, start_S, between_LSS, end_S)
 
 
-def concatenate_moves(parts: tuple[AllowedMoves, ...]) -> tuple[tuple[int, ...], NDArray[np.float64]]:
-    """Put chains one behind the other: each ends where it must before the next begins.
+def concatenate_moves(parts: tuple[AllowedMoves, ...]) -> tuple[tuple[int, ...], FloatArray]:
+    """Concatenate the moves of chains; each chain ends on its last device before the next one starts.
 
     Returns
     -------
-    The device of each state (counted through all parts), and `moves_LSS`: row 0 starts at state 0, row n
-    carries output n, row N ends the last part (on its diagonal).
+    The device of each state (numbered through all parts), and `moves_LSS`: row 0 starts at state 0, row n
+    moves output n, row N ends the last part (on its diagonal).
     """
     S = sum(len(part.states) for part in parts)
     L = sum(part.between_LSS.shape[0] - 1 for part in parts) + 1
@@ -118,6 +120,56 @@ def concatenate_moves(parts: tuple[AllowedMoves, ...]) -> tuple[tuple[int, ...],
     return tuple(devices), moves_LSS
 
 
-def move_latencies_s(epsilon_LM: NDArray[np.float64], policy: str) -> NDArray[np.float64]:
-    """Seconds to carry each output from device a to b, infinite where `policy` forbids it; (L, M, M)."""
+def move_latencies_s(epsilon_LM: FloatArray, policy: str) -> FloatArray:
+    """Latency of moving each output from device a to b in seconds, infinite where forbidden; (L, M, M)."""
     return concatenate_moves((allowed_moves(epsilon_LM, policy),))[1]
+
+
+def best_split(tau_NM: FloatArray, moves_LMM: FloatArray) -> tuple[float, Placement]:
+    """Find the split of least T of equation (1) by dynamic programming, exactly, in O(N M^2).
+
+    State of the recursion: layer n has just run on device m.
+
+    Parameters
+    ----------
+    tau_NM
+        Latency of layer n on device m in seconds (of one architecture, or expected).
+    moves_LMM
+        Latency of moving output n from device a to device b; infinite where forbidden.
+
+    Returns
+    -------
+    T in seconds, and the placement.
+
+    Raises
+    ------
+    InfeasibleError
+        When the policy allows no split at all.
+    """
+    N, M = tau_NM.shape
+    best_M = moves_LMM[0, 0] + tau_NM[0]
+    came_from = np.zeros((N, M), dtype=np.intp)
+    columns = np.arange(M)
+    for n in range(1, N):
+        reached_MM = best_M[:, None] + moves_LMM[n]
+        came_from[n] = reached_MM.argmin(axis=0)
+        best_M = reached_MM[came_from[n], columns] + tau_NM[n]
+    ends_M = best_M + moves_LMM[N].min(axis=1)
+    device = int(ends_M.argmin())
+    latency_s = float(ends_M[device])
+    if not np.isfinite(latency_s):
+        raise InfeasibleError(f"no split of {N} layers over {M} devices is allowed by the policy")
+    devices = [device]
+    for n in range(N - 1, 0, -1):
+        device = int(came_from[n, device])
+        devices.append(device)
+    return latency_s, placement_from_devices(tuple(reversed(devices)), M)
+
+
+def remaining_latency_s(tau_NS: FloatArray, moves_LSS: FloatArray) -> FloatArray:
+    """Compute the least remaining latency over splits after n layers, the last on state s; (L, S) seconds."""
+    remaining_LS = np.empty((len(moves_LSS), moves_LSS.shape[1]))
+    remaining_LS[-1] = moves_LSS[-1].min(axis=1)
+    for n in range(len(tau_NS) - 1, -1, -1):
+        remaining_LS[n] = (moves_LSS[n] + (tau_NS[n] + remaining_LS[n + 1])[None, :]).min(axis=1)
+    return remaining_LS

@@ -1,7 +1,4 @@
-"""Where a split pays: T of the best placement against cloud only, over input sizes and link rates.
-
-No training: a fixed architecture at several resolutions, arithmetic on U(.) and equation (1).
-"""
+"""T of the best placement and of cloud only for a fixed architecture, over input sizes and link rates."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jmsnas.architecture import Architecture
+from jmsnas.arrays import FloatArray
 from jmsnas.errors import TopologyError
 from jmsnas.nas.latency.build_lut import Predictor, build_lut
 from jmsnas.nas.latency.chain_lut import ChainLUT
@@ -24,53 +22,53 @@ from jmsnas.topology import Topology
 class SplitMap:
     """T of cloud only and of the best placement under `policy`, for S input sizes and K link rates.
 
-    Seconds, bits per second. `cuts_SKM` holds the best placement's cuts (c_1, ..., c_M).
+    Seconds, bits per second. `cuts_SKM` are the cuts (c_1, ..., c_M) of the best placement.
     """
 
     sizes: tuple[int, ...]
     rates_bps: tuple[float, ...]
     input_encoding: str
     policy: str
-    cloud_SK: NDArray[np.float64]
-    best_SK: NDArray[np.float64]
+    cloud_SK: FloatArray
+    best_SK: FloatArray
     cuts_SKM: NDArray[np.int64]
 
     @property
     def layers_SKM(self) -> NDArray[np.int64]:
-        """How many layers each device runs in the best placement."""
+        """Number of layers of each device in the best placement."""
         return np.diff(self.cuts_SKM, axis=-1, prepend=0)
 
 
 @dataclass(frozen=True, slots=True)
 class RooflinePredictor:
-    """U(.) of a SIMULATED device straight from its published figures, with no table and no fit."""
+    """U(.) of a SIMULATED device: the roofline of its published figures, without a fit."""
 
     device: SimulatedDevice
     runtime: str
 
-    def predict_s(self, blocks: Sequence[Block]) -> NDArray[np.float64]:
-        """Seconds of one call of each block, (blocks,)."""
+    def predict_s(self, blocks: Sequence[Block]) -> FloatArray:
+        """Compute the latency of one call of each block in seconds, (blocks,)."""
         return np.array([block_latency_s(self.device, self.runtime, block) for block in blocks])
 
 
 def simulated_predictors(topology: Topology) -> dict[str, Predictor]:
-    """Give every device of a network its built-in roofline. Raises DeviceError for one that has none."""
+    """Make the built-in roofline of every device. Raises DeviceError for a device without one."""
     return {d.name: RooflinePredictor(load_simulated_device(d.table), d.runtime) for d in topology.devices}
 
 
 def default_architecture(space: SearchSpace) -> Architecture:
-    """Give a network with no search behind it: `mb_k3_e6`, with the shortcut where it can be.
+    """Make the architecture of `mb_k3_e6` in every layer, with the shortcut where the layer allows it.
 
-    A layer that offers neither (stem, head, a fixed block) takes its first candidate.
+    A layer that has neither (stem, head, a fixed block) takes its first candidate.
     """
-    wished = (Candidate(3, 6, shortcut=True), Candidate(3, 6))
+    preferred = (Candidate(3, 6, shortcut=True), Candidate(3, 6))
     return Architecture(
-        tuple(next((c for c in wished if c in choices), choices[0]) for choices in space.choices)
+        tuple(next((c for c in preferred if c in choices), choices[0]) for choices in space.choices)
     )
 
 
 def resize_space(space: SearchSpace, size: int) -> SearchSpace:
-    """Give a space at another input resolution: the same layers over `size` x `size` images."""
+    """Change the input resolution of a space to `size` x `size` pixels."""
     shape: tuple[int, ...] = (space.input_shape[0], size, size)
     layers: list[Layer] = []
     for layer in space.layers:
@@ -82,15 +80,13 @@ def resize_space(space: SearchSpace, size: int) -> SearchSpace:
 def with_link_rate(
     topology: Topology, capacity_bps: float, input_encoding: str, policy: str = "relay"
 ) -> Topology:
-    """Give a network whose first link has another rate.
+    """Change the rate of a topology's first link, its input encoding and policy.
 
-    Under the policy `relay` a device may only pass on, so cloud only is one of the plans. Raises
-    NetworkError for a network without links.
+    The policy `relay` allows devices without layers, so that cloud only is one of the placements. Raises
+    TopologyError for a topology without links.
     """
     if not topology.links:
-        raise TopologyError(
-            f"network {topology.name} has no link: expected two or more devices, to ask where a split pays"
-        )
+        raise TopologyError(f"topology {topology.name} has no link: expected two or more devices")
     first = replace(topology.links[0], capacity_bps=capacity_bps)
     links = (first, *topology.links[1:])
     return replace(topology, links=links, policy=policy, input_encoding=input_encoding)
@@ -111,64 +107,59 @@ def split_map(
     Parameters
     ----------
     predictors
-        U(.) by the devices' names in the network.
+        U(.) by the devices' names.
     sizes
         Pixels a side of the (square) input.
     input_encoding
-        What the raw image is on the wire: `uint8` or `float32`; it decides who wins.
+        Number format of the raw image on the wire: `uint8` or `float32`.
     policy
-        What the best placement may do: `relay`, or the paper's `strict`. Cloud only is the same in both.
+        Policy of the best placement: `relay`, or the paper's `strict`; cloud only is the same in both.
 
     Raises
     ------
     SpaceError
-        When the architecture is none of the space.
-    NetworkError
-        For a mesh, a network without links, an unknown encoding, a rate that is not above 0.
+        When the architecture is not one of the space.
+    TopologyError
+        For a mesh, a topology without links, an unknown encoding, a rate that is not above 0.
     """
     shape = (len(sizes), len(rates_bps))
     cloud_SK, best_SK = np.empty(shape), np.empty(shape)
     cuts_SKM = np.empty((*shape, topology.M), dtype=np.int64)
     everything_last = Placement((0,) * (topology.M - 1) + (space.N,))
     for s, size in enumerate(sizes):
-        fixed = resize_space(_only(space, architecture), size)
+        fixed = resize_space(_restrict(space, architecture), size)
         topologies = [with_link_rate(topology, rate_bps, input_encoding, policy) for rate_bps in rates_bps]
         for k, lut in enumerate(_luts(fixed, topologies, predictors)):
             cloud_SK[s, k] = lut.latency_s((0,) * space.N, everything_last)
-            best_SK[s, k], placement = lut.best((0,) * space.N)
+            best_SK[s, k], placement = lut.best_split((0,) * space.N)
             cuts_SKM[s, k] = placement.cuts
     return SplitMap(tuple(sizes), tuple(rates_bps), input_encoding, policy, cloud_SK, best_SK, cuts_SKM)
 
 
-def _only(space: SearchSpace, architecture: Architecture) -> SearchSpace:
-    """Give the space in which each layer has no choice but the architecture's candidate."""
+def _restrict(space: SearchSpace, architecture: Architecture) -> SearchSpace:
+    """Restrict each layer of a space to the architecture's candidate."""
     architecture.indices(space)
     return replace(space, choices=tuple((candidate,) for candidate in architecture.candidates))
 
 
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """U(.) that was asked once: a link's rate changes nothing in it."""
+class _CachedPredictor:
+    """Predictions of U(.), which do not depend on the rate of a link."""
 
     seconds: dict[Block, float]
 
-    def predict_s(self, blocks: Sequence[Block]) -> NDArray[np.float64]:
-        """Seconds of each block."""
+    def predict_s(self, blocks: Sequence[Block]) -> FloatArray:
+        """Look up the latency of each block in seconds."""
         return np.array([self.seconds[block] for block in blocks])
 
 
 def _luts(
     space: SearchSpace, topologies: Sequence[Topology], predictors: Mapping[str, Predictor]
 ) -> list[ChainLUT]:
-    """One array a network; U(.) is asked once."""
-    if not topologies:
-        return []
+    """Make the latency table of each topology; U(.) predicts once."""
     blocks = space.blocks()
-    asked = {
-        device.name: _Asked(
-            dict(zip(blocks, predictors[device.name].predict_s(blocks).tolist(), strict=True))
-        )
-        for device in topologies[0].devices
+    cached = {
+        name: _CachedPredictor(dict(zip(blocks, predictor.predict_s(blocks).tolist(), strict=True)))
+        for name, predictor in predictors.items()
     }
-    found = (build_lut(space, topology, asked) for topology in topologies)
-    return [lut for lut in found if isinstance(lut, ChainLUT)]
+    return [build_lut(space, topology, cached).main_path for topology in topologies]

@@ -1,1 +1,1 @@
-"""A whole search (section V-B): two stages, the run folder, several targets."""
+"""Complete searches (section V-B): two stages, run folder, several latency targets."""

@@ -1,7 +1,7 @@
-"""Several networks from what one training has in common: shared warm-ups, a front, sweeps in parallel.
+"""Searches for several latency targets that share training: a common warm-up, a front, parallel sweeps.
 
-A group `NAME` trains once what its points share, in `runs/NAME`; each point then is a run of its own,
-`runs/NAME-1`, `runs/NAME-2` ..., which begins with a copy of that state, and goes on by itself when stopped.
+A group `NAME` trains its shared epochs once, in `runs/NAME`; each target is then a run of its own,
+`runs/NAME-1`, `runs/NAME-2` ..., which starts from a copy of that state and can be resumed by itself.
 """
 
 from collections.abc import Callable, Sequence
@@ -11,11 +11,17 @@ from typing import Any, TypeVar
 
 from jmsnas.errors import InputError
 from jmsnas.files import make_folder, write_json
-from jmsnas.nas.derivation.target import check_resource_limits, resolve_target, targets_in_range
+from jmsnas.nas.derivation.target import (
+    LatencyTarget,
+    check_resource_limits,
+    resolve_target,
+    targets_in_range,
+)
 from jmsnas.nas.run_result import RunResult
 from jmsnas.nas.search.config import SearchConfig
-from jmsnas.nas.search.run import CHECKPOINT, RunOptions, run_search, run_shared_epochs
-from jmsnas.nas.search.run_folder import SearchSetup
+from jmsnas.nas.search.run import CHECKPOINT, RunOptions, load_images, run_callbacks, run_search
+from jmsnas.nas.search.run_folder import SearchSetup, claim_folder, find_unfinished_run, run_configuration
+from jmsnas.nas.search.search import train_shared_epochs
 from jmsnas.nas.supernet.checkpoint import read_checkpoint, write_checkpoint
 from jmsnas.progress import no_progress
 from jmsnas.workspace import Workspace
@@ -26,78 +32,80 @@ _SECONDS_TO_ANSWER = 5
 
 @dataclass(frozen=True, slots=True)
 class SearchGroup:
-    """Searches on one setting that differ in T_const alone.
+    """Searches with the same inputs that differ in T_const only.
 
-    `shared`: how many epochs of stage one they have in common; all of them where one search is derived for
-    every target (a front), the warm-up where each target is searched for.
+    `shared`: number of epochs of stage one in common: all of them for a front, where each target derives from
+    one search; those of the warm-up where each target is searched for.
     """
 
     name: str
-    setting: SearchSetup
+    setup: SearchSetup
     config: SearchConfig
-    t_consts_s: tuple[float, ...]
+    targets: tuple[LatencyTarget, ...]
     shared: int
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Names of the runs of its points."""
-        return tuple(f"{self.name}-{k}" for k in range(1, len(self.t_consts_s) + 1))
+        """Names of its runs."""
+        return tuple(f"{self.name}-{k}" for k in range(1, len(self.targets) + 1))
 
     @property
-    def said(self) -> dict[str, Any]:
-        """What its `config.json` holds beside that of a single search."""
-        return {"targets_s": list(self.t_consts_s), "shared_epochs": self.shared}
+    def config_entries(self) -> dict[str, Any]:
+        """Entries of its `config.json` in addition to those of a single search."""
+        targets_s = [target.t_const_s for target in self.targets]
+        return {"targets_s": targets_s, "shared_epochs": self.shared}
 
 
 @dataclass(frozen=True, slots=True)
 class ParallelOptions:
-    """Where points run: `jobs` processes of this machine, or a Dask cluster's workers (its address)."""
+    """Parallel execution: `jobs` processes of this machine, or the workers of a Dask scheduler."""
 
     jobs: int = 1
     dask: str | None = None
 
 
 def targets_group(
-    name: str, setting: SearchSetup, config: SearchConfig, t_consts_s: Sequence[float]
+    name: str, setup: SearchSetup, config: SearchConfig, targets: Sequence[LatencyTarget]
 ) -> SearchGroup:
-    """Search for each T_const after one warm-up. Raises TargetError where one cannot be met."""
-    for t_const_s in t_consts_s:
-        check_resource_limits(setting.lut, resolve_target(setting.lut, t_const_s), config.band)
-    return SearchGroup(name, setting, config, tuple(t_consts_s), config.warmup_epochs)
+    """Make a search for each target after one warm-up. Raises InfeasibleError where one cannot be met."""
+    for target in targets:
+        check_resource_limits(setup.lut, target, config.band)
+    return SearchGroup(name, setup, config, tuple(targets), config.warmup_epochs)
 
 
-def front_group(name: str, setting: SearchSetup, config: SearchConfig, count: int) -> SearchGroup:
-    """Search once, at the config's T_const, and derive and train `count` networks over the feasible range."""
-    targets = tuple(targets_in_range(setting.lut, count))
-    return SearchGroup(name, setting, config, targets, config.warmup_epochs + config.search_epochs)
+def front_group(
+    name: str, setup: SearchSetup, config: SearchConfig, targets: Sequence[LatencyTarget]
+) -> SearchGroup:
+    """Make one search at the config's T_const, from which a model is derived and trained for each target."""
+    return SearchGroup(name, setup, config, tuple(targets), config.warmup_epochs + config.search_epochs)
 
 
 def run_groups(
     workspace: Workspace,
     groups: Sequence[SearchGroup],
-    how: RunOptions | None = None,
-    workers: ParallelOptions = ParallelOptions(),
+    options: RunOptions | None = None,
+    parallel: ParallelOptions = ParallelOptions(),
 ) -> list[list[RunResult]]:
-    """Run what each group shares, then all points; either in parallel. Gives the runs, group by group.
+    """Run the shared epochs of each group, then all searches, both in parallel; returns results by group.
 
-    Anything that was finished before is read, what was begun goes on. Raises as `run_search` does.
+    Finished runs are read, unfinished ones resumed. Raises as `run_search` does.
     """
-    how = how or RunOptions()
-    apart = workers.jobs > 1 or workers.dask is not None
-    heard = replace(how, progress=no_progress) if apart else how
-    shared = [(workspace, group, heard) for group in groups if group.shared]
-    _map(_run_shared, shared, workers, how, "shared epochs")
-    points = [(workspace, group, k, heard) for group in groups for k in range(len(group.t_consts_s))]
-    runs = iter(_map(_run_point, points, workers, how, "points"))
-    found = [[next(runs) for _ in group.t_consts_s] for group in groups]
-    for group, of_group in zip(groups, found, strict=True):
-        if how.ranks.first:
+    options = options or RunOptions()
+    in_workers = parallel.jobs > 1 or parallel.dask is not None
+    quiet = replace(options, progress=no_progress) if in_workers else options
+    shared = [(workspace, group, quiet) for group in groups if group.shared]
+    _map(run_shared_epochs, shared, parallel, options, "shared epochs")
+    tasks = [(workspace, group, k, quiet) for group in groups for k in range(len(group.targets))]
+    runs = iter(_map(_run_target, tasks, parallel, options, "targets"))
+    results = [[next(runs) for _ in group.targets] for group in groups]
+    for group, of_group in zip(groups, results, strict=True):
+        if options.ranks.first:
             write_json(make_folder(workspace.run(group.name)) / "front.json", front_document(group, of_group))
-    return found
+    return results
 
 
 def front_document(group: SearchGroup, runs: Sequence[RunResult]) -> dict[str, Any]:
-    """Put a group's points side by side: T_const, T, accuracy, and the run that holds the rest."""
+    """Make `front.json` of a group: T_const, T, accuracy and name of each run."""
     return {
         "schema_version": 1,
         "name": group.name,
@@ -114,46 +122,54 @@ def front_document(group: SearchGroup, runs: Sequence[RunResult]) -> dict[str, A
     }
 
 
-def _run_shared(workspace: Workspace, group: SearchGroup, how: RunOptions) -> None:
-    run_shared_epochs(workspace, group.name, group.setting, group.config, group.shared, group.said, how)
+def run_shared_epochs(workspace: Workspace, group: SearchGroup, options: RunOptions) -> None:
+    """Train the epochs that the searches of a group share, in `runs/<name>`; see `run_search`."""
+    setup, known = group.setup, group.targets[0] if group.targets else None
+    target = resolve_target(setup.lut, group.config.t_const_s, known)
+    config, folder = replace(group.config, t_const_s=target.t_const_s), workspace.run(group.name)
+    content = run_configuration(config, setup, options.ranks) | group.config_entries
+    claim_folder(folder, content, options.ranks)
+    callbacks, splits = run_callbacks(folder, options), load_images(setup, config.seed)
+    train_shared_epochs(config, setup.space, setup.lut, splits, group.shared, callbacks, target)
+    options.ranks.wait()
 
 
-def _run_point(workspace: Workspace, group: SearchGroup, k: int, how: RunOptions) -> RunResult:
-    name = group.names[k]
+def _run_target(workspace: Workspace, group: SearchGroup, k: int, options: RunOptions) -> RunResult:
+    name, target = group.names[k], group.targets[k]
     path = workspace.run(name) / CHECKPOINT
-    begun = path.exists() or (path.parent / "config.json").exists()
-    if how.ranks.first and group.shared and not begun:
+    started = path.exists() or (path.parent / "config.json").exists()
+    if options.ranks.first and group.shared and not started:
         state = read_checkpoint(workspace.run(group.name) / CHECKPOINT)
-        assert state is not None, "the shared epochs were run before"
+        assert state is not None, "the shared epochs were trained before"
         write_checkpoint(path, state)
-    how.ranks.wait()
-    config = replace(group.config, t_const_s=group.t_consts_s[k])
-    return run_search(workspace, name, group.setting, config, how)
+    options.ranks.wait()
+    config = replace(group.config, t_const_s=target.t_const_s)
+    return run_search(workspace, name, group.setup, config, options, target)
 
 
 def _map(
     function: Callable[..., T],
     tasks: Sequence[tuple[Any, ...]],
-    workers: ParallelOptions,
-    how: RunOptions,
+    parallel: ParallelOptions,
+    options: RunOptions,
     what: str,
 ) -> list[T]:
-    """Call the function with each task, in parallel where that is asked for; results in order."""
-    if workers.jobs == 1 and workers.dask is None:
+    """Call a function with each task, in parallel where requested; results in the order of the tasks."""
+    if parallel.jobs == 1 and parallel.dask is None:
         return [function(*task) for task in tasks]
     import joblib
 
-    found: list[T] = []
-    with _cluster(workers.dask), joblib.parallel_config("dask" if workers.dask else "loky"):
-        run = joblib.Parallel(n_jobs=-1 if workers.dask else workers.jobs, return_as="generator")
+    results: list[T] = []
+    with _cluster(parallel.dask), joblib.parallel_config("dask" if parallel.dask else "loky"):
+        run = joblib.Parallel(n_jobs=-1 if parallel.dask else parallel.jobs, return_as="generator")
         for result in run(joblib.delayed(function)(*task) for task in tasks):
-            found.append(result)
-            how.progress(len(found), len(tasks), f"{len(found)} of {len(tasks)} {what}")
-    return found
+            results.append(result)
+            options.progress(len(results), len(tasks), f"{len(results)} of {len(tasks)} {what}")
+    return results
 
 
 def _cluster(address: str | None) -> Any:
-    """Connect to a Dask scheduler, as joblib's own backend wants it."""
+    """Connect to a Dask scheduler for joblib's dask backend."""
     if address is None:
         return nullcontext()
     try:
@@ -163,4 +179,58 @@ def _cluster(address: str | None) -> Any:
     try:
         return Client(address, timeout=_SECONDS_TO_ANSWER)  # type: ignore[no-untyped-call]
     except (OSError, ValueError) as error:
-        raise InputError(f"no Dask scheduler answers at {address}: start one, or leave --dask out") from error
+        raise InputError(f"no Dask scheduler answers at {address}: start one, or omit --dask") from error
+
+
+@dataclass(frozen=True, slots=True)
+class SearchRequest:
+    """What to search for: targets in seconds (none: the middle of the feasible range), levels, or a front.
+
+    `levels`: number of targets inside the feasible range where none is given. `front`: number of models
+    derived from one search; 0: one search per target.
+    """
+
+    targets_s: tuple[float, ...] = ()
+    levels: int = 1
+    front: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse a front with several targets."""
+        if self.front and len(self.targets_s) > 1:
+            raise InputError(
+                f"--front derives from one search, got {len(self.targets_s)} targets: "
+                "expected at most one --t-const, or no --front"
+            )
+
+
+def run_request(
+    workspace: Workspace,
+    setup: SearchSetup,
+    config: SearchConfig,
+    request: SearchRequest,
+    name: str | None,
+    new_name: str,
+    options: RunOptions | None = None,
+) -> tuple[str, list[RunResult]]:
+    """Run a request under `name`, else under that of an unfinished run of the same config, else `new_name`.
+
+    Returns the name and the results. Raises as `run_search` does.
+    """
+    options, lut = options or RunOptions(), setup.lut
+    first = resolve_target(lut, request.targets_s[0] if request.targets_s else None)
+    targets = [first, *(resolve_target(lut, t_const_s, first) for t_const_s in request.targets_s[1:])]
+    if not request.targets_s and request.levels > 1 and not request.front:
+        targets = targets_in_range(lut, request.levels, first)
+    config = replace(config, t_const_s=targets[0].t_const_s)
+    group: SearchGroup | None = None
+    if request.front:
+        group = front_group("", setup, config, targets_in_range(lut, request.front, first))
+    elif len(targets) > 1:
+        group = targets_group("", setup, config, targets)
+    content = run_configuration(config, setup, options.ranks)
+    if group:
+        content |= group.config_entries
+    name = name or find_unfinished_run(workspace.folder / "runs", content) or new_name
+    if group is None:
+        return name, [run_search(workspace, name, setup, config, options, targets[0])]
+    return name, run_groups(workspace, [replace(group, name=name)], options)[0]

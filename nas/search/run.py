@@ -1,14 +1,14 @@
-"""A whole search as the command line runs it: estimators, the array, the search, the run folder."""
+"""Run a search in a folder of a workspace: load its inputs, resume from checkpoints, write its files."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from jmsnas.datasets.catalog import check_dataset, load_dataset
 from jmsnas.files import make_folder
-from jmsnas.nas.derivation.target import resolve_target
+from jmsnas.nas.derivation.target import LatencyTarget, resolve_target
 from jmsnas.nas.latency.build_lut import build_lut
 from jmsnas.nas.latency.load_estimators import load_estimators
 from jmsnas.nas.run_result import RunResult, read_result
@@ -21,7 +21,7 @@ from jmsnas.nas.search.run_folder import (
     run_configuration,
     write_result,
 )
-from jmsnas.nas.search.search import search, train_shared_epochs
+from jmsnas.nas.search.search import search
 from jmsnas.nas.search.session import Callbacks
 from jmsnas.nas.search.split_options import AS_IN_FILE, SplitOptions
 from jmsnas.nas.search.stages import EpochRecord
@@ -38,7 +38,7 @@ CHECKPOINT = "checkpoint.pt"
 
 @dataclass(frozen=True, slots=True)
 class RunOptions:
-    """How a run is carried out, whatever it finds: who hears of it, and the processes that train together."""
+    """Options that do not change the result: progress, TensorBoard, processes that train together."""
 
     progress: Progress = no_progress
     tensorboard: bool = False
@@ -54,81 +54,70 @@ def prepare_search(
     progress: Progress = no_progress,
     warn: Callable[[str], None] = warnings.warn,
     data: DatasetOptions | None = None,
-    splitting: SplitOptions = AS_IN_FILE,
+    split: SplitOptions = AS_IN_FILE,
 ) -> SearchSetup:
-    """Load the space, the network and U(.) of its devices. Raises what is wrong with any of them."""
+    """Load space, topology and U(.) of its devices, and make the latency table.
+
+    Raises InputError where one of them is missing or invalid.
+    """
     check_dataset(dataset)
-    topology = splitting.of(load_topology(topology_name, workspace.topologies))
+    topology = split.apply_to(load_topology(topology_name, workspace.topologies))
     space = load_space(space_name, workspace.spaces, len(topology.children))
     data = data or DatasetOptions()
     load_dataset(dataset, space, seed, data.folder, data.workers)
     estimators = load_estimators(topology, space, workspace, seed, progress, warn)
-    lut = build_lut(space, topology, estimators, splitting.split)
+    lut = build_lut(space, topology, estimators, split.split)
     return SearchSetup(space, topology, estimators, lut, dataset, data)
 
 
 def run_search(
-    workspace: Workspace, name: str, setting: SearchSetup, config: SearchConfig, how: RunOptions | None = None
+    workspace: Workspace,
+    name: str,
+    setup: SearchSetup,
+    config: SearchConfig,
+    options: RunOptions | None = None,
+    target: LatencyTarget | None = None,
 ) -> RunResult:
-    """Search and write `runs/<name>`: configuration first, log and checkpoint as it goes, the result last.
+    """Search in `runs/<name>`: writes the config first, log and checkpoint on the way, the result last.
 
-    A run of the same name and settings goes on where it was, or is read where it was finished. Raises
-    TargetError before any training and before anything is written; InputError where the name is another
-    search's; TrainingError; StorageError.
+    An unfinished run of the same name and config is resumed, a finished one is read. `target`: the config's
+    T_const where it was resolved before. Raises InfeasibleError before anything is trained or written,
+    InputError where the name is another search's, TrainingError and StorageError.
     """
-    how = how or RunOptions()
-    config = replace(config, t_const_s=resolve_target(setting.lut, config.t_const_s).t_const_s)
+    options, target = options or RunOptions(), target or resolve_target(setup.lut, config.t_const_s)
+    config = replace(config, t_const_s=target.t_const_s)
     folder = workspace.run(name)
-    finished = claim_folder(folder, run_configuration(config, setting, how.ranks), how.ranks)
+    finished = claim_folder(folder, run_configuration(config, setup, options.ranks), options.ranks)
     if not finished:
-        hooks, splits = _hooks(folder, how), load_images(setting, config.seed)
-        result = search(config, setting.space, setting.lut, splits, hooks)
-        if how.ranks.first:
-            write_result(folder, setting, result)
+        callbacks, splits = run_callbacks(folder, options), load_images(setup, config.seed)
+        result = search(config, setup.space, setup.lut, splits, callbacks, target)
+        if options.ranks.first:
+            write_result(folder, setup, result)
             (folder / CHECKPOINT).unlink(missing_ok=True)
-        how.ranks.wait()
+        options.ranks.wait()
     return read_result(folder)
 
 
-def run_shared_epochs(
-    workspace: Workspace,
-    name: str,
-    setting: SearchSetup,
-    config: SearchConfig,
-    epochs: int,
-    said: Mapping[str, Any],
-    how: RunOptions,
-) -> None:
-    """Run the first `epochs` of stage one, which several searches share, in `runs/<name>`; see `run_search`.
-
-    `said`: what `config.json` holds beside that of a single search.
-    """
-    config = replace(config, t_const_s=resolve_target(setting.lut, config.t_const_s).t_const_s)
-    folder = workspace.run(name)
-    claim_folder(folder, {**run_configuration(config, setting, how.ranks), **said}, how.ranks)
-    hooks, splits = _hooks(folder, how), load_images(setting, config.seed)
-    train_shared_epochs(config, setting.space, setting.lut, splits, epochs, hooks)
-    how.ranks.wait()
+def load_images(setup: SearchSetup, seed: int) -> Any:
+    """Load the images of a search."""
+    return load_dataset(setup.dataset, setup.space, seed, setup.data.folder, setup.data.workers)
 
 
-def load_images(setting: SearchSetup, seed: int) -> Any:
-    """Load the images of a setting."""
-    return load_dataset(setting.dataset, setting.space, seed, setting.data.folder, setting.data.workers)
-
-
-def _hooks(folder: Path, how: RunOptions) -> Callbacks:
-    """Read the checkpoint, bring the log to where it is, and write both on from there."""
+def run_callbacks(folder: Path, options: RunOptions) -> Callbacks:
+    """Make the callbacks that write log and checkpoint of a folder, resuming from its checkpoint."""
     path = make_folder(folder) / CHECKPOINT
     saved = read_checkpoint(path)
-    if not how.ranks.first:
-        return Callbacks(saved=saved, ranks=how.ranks)
+    if not options.ranks.first:
+        return Callbacks(saved=saved, ranks=options.ranks)
     history: Sequence[dict[str, Any]] = saved["history"] if saved else ()
     log = RunLog(folder, history)
-    board = TensorBoardLog(folder / "tensorboard", len(history)) if how.tensorboard else None
+    tensorboard = TensorBoardLog(folder / "tensorboard", len(history)) if options.tensorboard else None
 
     def report(epoch: EpochRecord) -> None:
         log(epoch)
-        if board:
-            board(epoch)
+        if tensorboard:
+            tensorboard(epoch)
 
-    return Callbacks(report, how.progress, lambda state: write_checkpoint(path, state), saved, how.ranks)
+    return Callbacks(
+        report, options.progress, lambda state: write_checkpoint(path, state), saved, options.ranks
+    )

@@ -1,4 +1,4 @@
-"""A finished search on disk: `config.json`, `log.jsonl`, `result.json`, `weights.safetensors`."""
+"""Files of a run: `config.json`, `log.jsonl`, `result.json`, `weights.safetensors`."""
 
 import hashlib
 import json
@@ -39,7 +39,7 @@ from jmsnas.topology import Topology
 
 @dataclass(frozen=True, slots=True)
 class DatasetOptions:
-    """Where a data set's files lie, and how many processes decode photographs."""
+    """Folder of a data set's files, and number of processes that decode photographs."""
 
     folder: Path = Path("data")
     workers: int = 0
@@ -47,7 +47,7 @@ class DatasetOptions:
 
 @dataclass(frozen=True, slots=True)
 class SearchSetup:
-    """What a search ran on: the space, the network, U(.) of each device, the data set by name."""
+    """Inputs of a search: space, topology, U(.) of each device, latency table, name of the data set."""
 
     space: SearchSpace
     topology: Topology
@@ -70,7 +70,7 @@ class RunConfig(SearchConfig):
 
 
 class RunLog:
-    """The log of a run: one JSON line an epoch, appended as it ends; `history` was logged before."""
+    """Log of a run: a JSON line per epoch, appended when it ends; `history` is written first."""
 
     def __init__(self, folder: Path, history: Sequence[Mapping[str, Any]] = ()) -> None:
         self.path = folder / "log.jsonl"
@@ -90,50 +90,51 @@ def _line(epoch: Mapping[str, Any]) -> str:
 
 
 def run_configuration(
-    config: SearchConfig, setting: SearchSetup, ranks: Ranks = SINGLE_PROCESS
+    config: SearchConfig, setup: SearchSetup, ranks: Ranks = SINGLE_PROCESS
 ) -> dict[str, Any]:
-    """Everything a run's result depends on, as `config.json` holds it; of space and latencies a digest."""
+    """Collect everything the result of a run depends on, the content of `config.json` (see `RunConfig`)."""
     return {
         "schema_version": SCHEMA_VERSION,
-        "space": setting.space.name,
-        "dataset": setting.dataset,
-        "topology": setting.topology.name,
+        "space": setup.space.name,
+        "dataset": setup.dataset,
+        "topology": setup.topology.name,
         "processes": ranks.size,
-        "space_and_latencies": _digest(setting.space, setting.lut),
+        "space_and_latencies": _digest(setup.space, setup.lut),
         **asdict(config),
     }
 
 
-def claim_folder(folder: Path, asked: Mapping[str, Any], ranks: Ranks = SINGLE_PROCESS) -> bool:
-    """Write `config.json` of a run that begins; give whether the run was finished before.
+def claim_folder(folder: Path, config: Mapping[str, Any], ranks: Ranks = SINGLE_PROCESS) -> bool:
+    """Write `config.json` of a new run; return whether the folder holds a finished run of this config.
 
-    Raises InputError where the folder holds a run of other settings, which can neither go on nor be replaced.
+    Raises InputError where the folder holds a run of another config, which can neither be resumed nor
+    replaced.
     """
     path = folder / "config.json"
     if not path.exists():
         ranks.wait()
         if ranks.first:
-            write_json(path, asked)
+            write_json(path, config)
         return False
     try:
-        held = json.loads(path.read_bytes())
-        other = next((key for key in asked if held.get(key) != asked[key]), None)
+        saved = json.loads(path.read_bytes())
+        other = next((key for key in config if saved.get(key) != config[key]), None)
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"{path} is damaged ({error}): give another --name, or remove {folder}") from error
     if other:
         raise InputError(
-            f"run {folder.name} is another search ({other} {held.get(other)}, now {asked[other]}): "
-            "give another --name, or the options it had"
+            f"run {folder.name} is another search ({other} {saved.get(other)}, now {config[other]}): "
+            "give another --name, or the options of that run"
         )
     return (folder / "result.json").exists()
 
 
-def find_unfinished_run(runs: Path, asked: Mapping[str, Any]) -> str | None:
-    """Name the newest run that was begun with the same configuration and is not finished."""
+def find_unfinished_run(runs: Path, config: Mapping[str, Any]) -> str | None:
+    """Find the name of the newest unfinished run of the same config."""
     for path in sorted(runs.glob("*/config.json"), key=lambda path: path.stat().st_mtime, reverse=True):
         if not any((path.parent / name).exists() for name in ("result.json", "front.json")):
             try:
-                if json.loads(path.read_bytes()) == asked:
+                if json.loads(path.read_bytes()) == config:
                     return path.parent.name
             except (OSError, ValueError):
                 continue
@@ -141,18 +142,18 @@ def find_unfinished_run(runs: Path, asked: Mapping[str, Any]) -> str | None:
 
 
 def _digest(*values: Any) -> str:
-    """Hash what values say, arrays in full."""
-    found = hashlib.sha256()
+    """Hash dataclasses, tuples, arrays and plain values by their content."""
+    digest = hashlib.sha256()
     for value in values:
         if isinstance(value, np.ndarray):
-            found.update(repr((value.shape, value.dtype.str)).encode() + value.tobytes())
+            digest.update(repr((value.shape, value.dtype.str)).encode() + value.tobytes())
         elif is_dataclass(value):
-            found.update(_digest(*(getattr(value, part.name) for part in fields(value))).encode())
+            digest.update(_digest(*(getattr(value, part.name) for part in fields(value))).encode())
         elif isinstance(value, tuple):
-            found.update(_digest(*value).encode())
+            digest.update(_digest(*value).encode())
         else:
-            found.update(repr(value).encode())
-    return found.hexdigest()[:16]
+            digest.update(repr(value).encode())
+    return digest.hexdigest()[:16]
 
 
 def write_result(folder: Path, setup: SearchSetup, result: SearchResult) -> None:

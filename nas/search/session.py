@@ -1,15 +1,14 @@
-"""A search between two epochs: what was trained, what was found, the log; it can go on from what it kept."""
+"""State of a search between epochs: training stages, derivation, callbacks and checkpoints."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import nn
 
 from jmsnas.architecture import Architecture
+from jmsnas.arrays import FloatArray
 from jmsnas.datasets.seeding import seeded_generator
 from jmsnas.datasets.splits import DatasetSplits
 from jmsnas.errors import InfeasibleError, InputError, TrainingError
@@ -34,61 +33,62 @@ from jmsnas.nas.supernet.training import accuracy, recalibrate, training_device
 from jmsnas.progress import Progress, no_progress
 from jmsnas.space import SearchSpace
 
-# Where the network of an epoch is derived, a proof of the optimum is not waited for.
-_NODES_NOW = 3000
+# Node limit of the derivation after each epoch, which needs no proof of the optimum.
+_EPOCH_NODES = 3000
 SaveState = Callable[[StateDict], None]
 
 
-def _unheard(epoch: EpochRecord) -> None:
-    """Report to nobody."""
+def _ignore_epoch(epoch: EpochRecord) -> None:
+    """Do nothing."""
 
 
-def _forgotten(state: StateDict) -> None:
-    """Keep nothing."""
+def _ignore_state(state: StateDict) -> None:
+    """Do nothing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Callbacks:
-    """What a search tells, and to whom.
+    """Callbacks of a search: epoch records, progress, checkpoints; and the processes that train together.
 
     Attributes
     ----------
     report
-        Gets every epoch of the log as it ends.
+        Called with the record of each epoch.
     progress
-        Gets how far the search is.
+        Called with the number of finished epochs.
     save
-        Gets the state after each epoch, before it is reported; its tensors live on, so write them at once.
+        Called with the state after each epoch, before it is reported; write its tensors at once, since
+        training changes them.
     saved
-        A state to go on from, as `save` got it.
+        A state from `save` to resume from.
     ranks
         The processes that train together.
     """
 
-    report: EpochCallback = _unheard
+    report: EpochCallback = _ignore_epoch
     progress: Progress = no_progress
-    save: SaveState = _forgotten
+    save: SaveState = _ignore_state
     saved: StateDict | None = None
     ranks: Ranks = SINGLE_PROCESS
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """What a search found.
+    """Result of a search.
 
     Attributes
     ----------
     derived, in_band
-        The network and its split. `in_band` is False where its T is not in the band: `band` says what is
-        known of that, and this network is the best below T_const; or it was derived by argmax (None).
+        The architecture and its split. Where its T is not in the band, it is the best below T_const, or it
+        was derived by argmax (`band` is None).
     argmax
-        The likeliest candidate of each layer under its best split, as the paper derives: to compare.
+        The likeliest candidate of each layer under its best split, as in the paper; for comparison.
     expected_latency_s
         E[T] at the end of stage one, seconds.
     inherited_accuracy, test_accuracy
-        Of the derived network on the test images, before and after stage two.
-    network
-        The derived network, trained.
+        Accuracy of the derived model on test images before and after stage two.
+    model
+        The derived model, trained.
     """
 
     target: LatencyTarget
@@ -97,7 +97,7 @@ class SearchResult:
     in_band: bool
     argmax: DerivedArchitecture
     expected_latency_s: float
-    p_NR: NDArray[np.float64]
+    p_NR: FloatArray
     history: tuple[EpochRecord, ...]
     inherited_accuracy: float
     test_accuracy: float
@@ -106,7 +106,7 @@ class SearchResult:
 
 
 class SearchSession:
-    """See the head of this file; `search` and `train_shared_epochs` (search.py) drive it."""
+    """A search in progress; `search` and `train_shared_epochs` of search.py run it."""
 
     def __init__(
         self,
@@ -114,10 +114,12 @@ class SearchSession:
         space: SearchSpace,
         lut: LatencyLUT,
         splits: DatasetSplits,
-        hooks: Callbacks,
+        callbacks: Callbacks | None = None,
+        target: LatencyTarget | None = None,
     ) -> None:
-        self.config, self.space, self.lut, self.splits, self.hooks = config, space, lut, splits, hooks
-        self.target = resolve_target(lut, config.t_const_s)
+        self.config, self.space, self.lut, self.splits = config, space, lut, splits
+        self.callbacks = callbacks or Callbacks()
+        self.target = target or resolve_target(lut, config.t_const_s)
         check_resource_limits(lut, self.target, config.band)
         self.history: list[EpochRecord] = []
         self.device = training_device(config.train_on)
@@ -126,7 +128,7 @@ class SearchSession:
             self.supernet = Supernet(space).to(self.device)
         self.supernet.to(memory_format=torch.channels_last)
         self.arch = self._architecture_step()
-        self.one = StageOne(config, self.arch, splits, self.device, self._now)
+        self.one = StageOne(config, self.arch, splits, self.device, self._evaluate_derived)
         self.found: StateDict | None = None
         self.saved_two: StateDict | None = None
 
@@ -141,16 +143,18 @@ class SearchSession:
             config.entropy,
         )
         draw = seeded_generator(config.seed, "paths")
-        return ArchitectureStep(self.supernet, self.lut, constraint, config.alpha_lr, draw, self.hooks.ranks)
+        return ArchitectureStep(
+            self.supernet, self.lut, constraint, config.alpha_lr, draw, self.callbacks.ranks
+        )
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Go on from what was saved, with the threads asked for; say in one line what ends it."""
+        """Set the number of threads and resume from a saved state; convert errors of the GPU."""
         threads = torch.get_num_threads()
         torch.set_num_threads(self.config.threads)
         try:
-            if self.hooks.saved is not None:
-                self._restore(self.hooks.saved)
+            if self.callbacks.saved is not None:
+                self._restore(self.callbacks.saved)
             yield
         except torch.OutOfMemoryError as error:
             raise TrainingError(
@@ -160,7 +164,7 @@ class SearchSession:
         except torch.AcceleratorError as error:
             reason = str(error).splitlines()[0]
             raise TrainingError(
-                f"the GPU was lost ({reason}). What was finished is kept: the same command goes on"
+                f"the GPU was lost ({reason}). Finished epochs are kept: run the same command to resume"
             ) from error
         finally:
             torch.set_num_threads(threads)
@@ -175,15 +179,15 @@ class SearchSession:
             self.one.restore(saved["one"])
         except (RuntimeError, ValueError, KeyError) as error:
             raise InputError(
-                "the checkpoint is of another search space or data set: remove it to begin again, or give "
+                "the checkpoint is of another search space or data set: remove it to start again, or give "
                 "another --name"
             ) from error
 
-    def _ended(self, epoch: EpochRecord, two: StageTwo | None = None) -> None:
-        """Keep the state, then log the epoch: what the log says was never lost."""
+    def _finish_epoch(self, epoch: EpochRecord, two: StageTwo | None = None) -> None:
+        """Save the state, then report the epoch, so that every logged epoch is in the checkpoint."""
         self.history.append(epoch)
-        if self.hooks.ranks.first:
-            self.hooks.save(
+        if self.callbacks.ranks.first:
+            self.callbacks.save(
                 {
                     "history": [asdict(epoch) for epoch in self.history],
                     "one": None if two else self.one.state(),
@@ -191,61 +195,63 @@ class SearchSession:
                     "two": two.state() if two else None,
                 }
             )
-            self.hooks.report(epoch)
+            self.callbacks.report(epoch)
         total = self.one.epochs + self.config.final_epochs
-        self.hooks.progress(len(self.history), total, epoch.words)
+        self.callbacks.progress(len(self.history), total, epoch.summary)
 
     def stage_one(self, epochs: int) -> None:
         """Train the supernet up to an epoch of stage one."""
         while self.one.epoch < epochs:
-            self._ended(self.one.run_epoch())
+            self._finish_epoch(self.one.run_epoch())
 
-    def _now(self) -> tuple[float | None, float | None]:
-        """T and held-out accuracy of the network that would be derived now; none where none was found."""
+    def _evaluate_derived(self) -> tuple[float | None, float | None]:
+        """Compute T and held-out accuracy of the model derived from the current p, if any."""
         p_NR = self.arch.probabilities().numpy()
         try:
-            derived = self._networks(p_NR, 1, _NODES_NOW)[0][0]
+            derived = self._derive(p_NR, 1, _EPOCH_NODES)[0][0]
         except InfeasibleError:
             return None, None
-        right = held_out_accuracy(self.supernet, derived, self.splits, self.device, self.hooks.ranks)
-        return derived.latency_s, right
+        accuracy_now = held_out_accuracy(
+            self.supernet, derived, self.splits, self.device, self.callbacks.ranks
+        )
+        return derived.latency_s, accuracy_now
 
-    def _networks(
-        self, p_NR: NDArray[np.float64], count: int, max_nodes: int = MAX_NODES
+    def _derive(
+        self, p_NR: FloatArray, count: int, max_nodes: int = MAX_NODES
     ) -> tuple[list[DerivedArchitecture], BandStatus | None]:
         if self.config.derive == "argmax":
             return [argmax_architecture(p_NR, self.lut)], None
         return derive_for_target(p_NR, self.lut, self.target, self.config.band, count, max_nodes)
 
     def stage_two(self) -> SearchResult:
-        """Derive, train the derived network on, and test it."""
+        """Derive an architecture, train its model, and test it."""
         p_NR = self.arch.probabilities() if self.found is None else self.found["p"]
-        networks, band = self._networks(p_NR.numpy(), self.config.best)
+        candidates, band = self._derive(p_NR.numpy(), self.config.best)
         if self.found is None:
-            chosen = most_accurate(self.supernet, networks, self.splits, self.device, self.hooks.ranks)
+            chosen = most_accurate(self.supernet, candidates, self.splits, self.device, self.callbacks.ranks)
             self.found = {
                 "p": p_NR,
                 "chosen": chosen,
                 "expected_s": self.arch.expected().latency_s,
                 "inherited": None,
             }
-        found, derived = self.found, networks[self.found["chosen"]]
+        found, derived = self.found, candidates[self.found["chosen"]]
         model = extract_subnet(self.supernet, derived)
         if found["inherited"] is None:
             recalibrate(model, self.splits.train, self.device)
-            found["inherited"] = accuracy(model, self.splits.test, self.device, ranks=self.hooks.ranks)
-        two = StageTwo(self.config, model, self.splits.train_and_arch, self.device, self.hooks.ranks)
+            found["inherited"] = accuracy(model, self.splits.test, self.device, ranks=self.callbacks.ranks)
+        two = StageTwo(self.config, model, self.splits.train_and_arch, self.device, self.callbacks.ranks)
         if self.saved_two is not None:
             two.restore(self.saved_two)
         while two.epoch < two.epochs:
-            self._ended(two.run_epoch(), two)
+            self._finish_epoch(two.run_epoch(), two)
         return self._result(derived, band, model)
 
     def _result(
         self, derived: DerivedArchitecture, band: BandStatus | None, model: nn.Sequential
     ) -> SearchResult:
         assert self.found is not None
-        p_NR: NDArray[np.float64] = self.found["p"].numpy()
+        p_NR: FloatArray = self.found["p"].numpy()
         high_s = self.target.t_const_s
         return SearchResult(
             target=self.target,
@@ -257,7 +263,7 @@ class SearchSession:
             p_NR=p_NR,
             history=tuple(self.history),
             inherited_accuracy=self.found["inherited"],
-            test_accuracy=accuracy(model, self.splits.test, self.device, ranks=self.hooks.ranks),
+            test_accuracy=accuracy(model, self.splits.test, self.device, ranks=self.callbacks.ranks),
             model=model,
             band=band,
         )

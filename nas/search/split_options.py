@@ -1,4 +1,4 @@
-"""How the split of a search may be made, beside what the network's file says."""
+"""Options on the split of a search that override those of the topology file."""
 
 from dataclasses import dataclass, replace
 
@@ -7,16 +7,16 @@ from jmsnas.topology import Topology
 
 @dataclass(frozen=True, slots=True)
 class SplitOptions:
-    """What is asked for; None leaves what the network's file says.
+    """Options on the split; None keeps the value of the topology file.
 
     Attributes
     ----------
     split
-        `joint`: operations and cuts together. `fixed`: the layers of each device are given (the paper).
+        `joint`: search operations and cuts. `fixed`: the layers of each device are given (the paper).
     policy, input_encoding
         As of `Topology`.
     min_layers
-        Layers the first device runs at least; 1 or more keeps the raw input on it.
+        Minimum number of layers of the first device; 1 or more keeps the raw input on it.
     """
 
     split: str = "joint"
@@ -24,8 +24,8 @@ class SplitOptions:
     input_encoding: str | None = None
     min_layers: int | None = None
 
-    def of(self, topology: Topology) -> Topology:
-        """Give the network as asked for. Raises NetworkError."""
+    def apply_to(self, topology: Topology) -> Topology:
+        """Apply the options to a topology. Raises TopologyError."""
         if self.policy is not None:
             topology = replace(topology, policy=self.policy)
         if self.input_encoding is not None:

@@ -1,7 +1,6 @@
-"""The two stages of training (section V-B): the supernet with its alphas, then the derived network.
+"""Training stages of a search (section V-B): the supernet with alpha, then the derived model.
 
-Each stage is an object that runs one epoch at a time and can tell, and go back to, all that the next epoch
-depends on.
+A stage is an object that trains one epoch per call, and saves and restores its complete state.
 """
 
 import time
@@ -29,13 +28,13 @@ from jmsnas.units import format_duration
 
 @dataclass(frozen=True, slots=True)
 class EpochRecord:
-    """One line of the log.
+    """Metrics of one epoch: a line of `log.jsonl`.
 
     `stage` is warm-up, search or final; `loss` and `accuracy` are of the training batches under the sampled
-    paths, `arch_*` of the architecture batches (None where there were none); `expected_latency_s` is E[T] and
-    `entropy` the mean entropy of the choices in nats, both at the end of the epoch. `derived_*` are of the
-    network that would be derived then: its T, and its accuracy on the architecture's images with the
-    supernet's weights (the paper's Fig. 5); `multiplier` is lambda where it is learned.
+    paths, `arch_*` of the architecture batches (None where there are none); `expected_latency_s` is E[T] and
+    `entropy` the mean entropy of p in nats, both at the end of the epoch. `derived_*` are of the model
+    derived then: its T, and its accuracy on the architecture images with the supernet's weights (Fig. 5);
+    `multiplier` is lambda where it is learned.
     """
 
     stage: str
@@ -52,24 +51,24 @@ class EpochRecord:
     multiplier: float | None = None
 
     @property
-    def words(self) -> str:
-        """How it went, for a line of progress."""
-        right = self.accuracy if self.derived_accuracy is None else self.derived_accuracy
-        words = [f"{self.stage} {self.epoch}: loss {self.loss:.3f}", f"{right:.1%} right"]
+    def summary(self) -> str:
+        """Summary for the progress line."""
+        accuracy = self.accuracy if self.derived_accuracy is None else self.derived_accuracy
+        parts = [f"{self.stage} {self.epoch}: loss {self.loss:.3f}", f"accuracy {accuracy:.1%}"]
         if self.expected_latency_s is not None and self.entropy is not None:
-            words += [f"E[T] {format_duration(self.expected_latency_s)}", f"entropy {self.entropy:.2f}"]
+            parts += [f"E[T] {format_duration(self.expected_latency_s)}", f"entropy {self.entropy:.2f}"]
         if self.derived_latency_s is not None:
-            words.append(f"derived now: T {format_duration(self.derived_latency_s)}")
-        return ", ".join(words)
+            parts.append(f"derived T {format_duration(self.derived_latency_s)}")
+        return ", ".join(parts)
 
 
 EpochCallback = Callable[[EpochRecord], None]
-# T of the network that would be derived now, and its accuracy on held-out images; None where there is none.
+# T of the model that would be derived now, and its accuracy on held-out images; None where none is found.
 EvaluateDerived = Callable[[], tuple[float | None, float | None]]
 
 
 class ArchitectureBatches:
-    """Batches of the architecture's images without end, round after round; it knows how many were had."""
+    """Endless batches of the architecture images, round after round; its position can be saved."""
 
     def __init__(self, images: ImageSet, batch_size: int, seed: int, ranks: Ranks = SINGLE_PROCESS) -> None:
         self.images, self.batch_size, self.seed, self.ranks = images, batch_size, seed, ranks
@@ -77,7 +76,7 @@ class ArchitectureBatches:
         self._batches: Iterator[tuple[Tensor, Tensor]] | None = None
 
     def next(self) -> tuple[Tensor, Tensor]:
-        """Give the next batch: this process's part of it."""
+        """Return this rank's part of the next batch."""
         while True:
             if self._batches is None:
                 self._batches = batches(
@@ -96,20 +95,20 @@ class ArchitectureBatches:
             self.round, self.taken, self._batches = self.round + 1, 0, None
 
     def state(self) -> StateDict:
-        """Where it is."""
+        """Return the position."""
         return {"round": self.round, "taken": self.taken}
 
     def restore(self, state: StateDict) -> None:
-        """Go back to a place."""
+        """Restore a position."""
         self.round, self.taken, self._batches = state["round"], state["taken"], None
 
 
 def optimizer_for(config: SearchConfig, module: nn.Module) -> torch.optim.Optimizer:
-    """Make the optimiser of the weights; its decay is the gradient of lambda1 ||theta||^2."""
+    """Make the optimiser of the weights; its weight decay is the gradient of lambda1 ||theta||^2."""
     decay = 2 * config.lambda1
     if config.optimizer == "adam":
         return torch.optim.Adam(module.parameters(), config.lr, weight_decay=decay)
-    # Not fused: it fails on weights that no path has touched yet, beside others that have a momentum.
+    # Not fused: that fails where some weights have a momentum and others were on no path yet.
     return torch.optim.SGD(module.parameters(), config.lr, config.momentum, weight_decay=decay, nesterov=True)
 
 
@@ -119,16 +118,16 @@ def _set_lr(optimizer: torch.optim.Optimizer, lr: float) -> None:
 
 
 def _rates(config: SearchConfig, images: ImageSet, epoch: int, epochs: int) -> list[float]:
-    """Give the learning rate of each step of an epoch.
+    """Compute the learning rate of each step of an epoch.
 
-    It falls at every step: where there are few epochs, one that falls between them ends far above 0.
+    It falls at every step: with few epochs a rate per epoch would end far above 0.
     """
     steps = steps_of_epoch(len(images), config.batch_size)
     return [config.lr * cosine_schedule(epoch * steps + step, epochs * steps) for step in range(steps)]
 
 
 class StageOne:
-    """Warm-up on the weights alone (uniform paths), then weights and alphas in turn, batch by batch."""
+    """Warm-up of the weights (uniform paths), then weights and alpha alternately, batch by batch."""
 
     def __init__(
         self,
@@ -136,16 +135,17 @@ class StageOne:
         arch: ArchitectureStep,
         splits: DatasetSplits,
         device: torch.device,
-        now: EvaluateDerived,
+        evaluate_derived: EvaluateDerived,
     ) -> None:
-        self.config, self.arch, self.splits, self.device, self.now = config, arch, splits, device, now
+        self.config, self.arch, self.splits, self.device = config, arch, splits, device
+        self.evaluate_derived = evaluate_derived
         self.epochs, self.epoch, self.ranks = config.warmup_epochs + config.search_epochs, 0, arch.ranks
         self.optimizer = optimizer_for(config, arch.supernet)
         self.held_out = ArchitectureBatches(splits.arch, config.batch_size, config.seed, self.ranks)
         self.model = self.ranks.wrap(arch.supernet, one_path=True)
 
     def run_epoch(self) -> EpochRecord:
-        """Train one epoch more, and say how it went."""
+        """Train one epoch and return its record."""
         config, arch, began = self.config, self.arch, time.perf_counter()
         warm, weights, alphas = self.epoch < config.warmup_epochs, RunningMetrics(), RunningMetrics()
         ramp = (self.epoch + 1 - config.warmup_epochs) / max(config.search_epochs, 1)
@@ -157,8 +157,8 @@ class StageOne:
             _set_lr(self.optimizer, rate)
             x, labels = to_device(*batch, self.device)
             path = arch.sample_path()
-            told = weight_step(self.model, (x, path), labels, self.optimizer, "stage one")
-            weights.add(*told, len(labels))
+            step = weight_step(self.model, (x, path), labels, self.optimizer, "stage one")
+            weights.add(*step, len(labels))
             if not warm:
                 x, labels = to_device(*self.held_out.next(), self.device)
                 alphas.add(*arch.step(x, labels, ramp), len(labels))
@@ -166,7 +166,7 @@ class StageOne:
         weights = weights.over(ranks)
         if warm:
             return self._epoch("warm-up", weights, None, (None, None), began)
-        return self._epoch("search", weights, alphas.over(ranks), self.now(), began)
+        return self._epoch("search", weights, alphas.over(ranks), self.evaluate_derived(), began)
 
     def _epoch(
         self,
@@ -192,7 +192,7 @@ class StageOne:
         )
 
     def state(self) -> StateDict:
-        """Everything that the next epoch depends on, each piece by itself."""
+        """Return everything that the next epoch depends on."""
         return {
             "epoch": self.epoch,
             "weights": self.arch.supernet.state_dict(),
@@ -202,7 +202,7 @@ class StageOne:
         }
 
     def restore(self, state: StateDict) -> None:
-        """Go back to a state."""
+        """Restore a state."""
         self.epoch = state["epoch"]
         self.arch.supernet.load_state_dict(state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -211,7 +211,7 @@ class StageOne:
 
 
 class StageTwo:
-    """Train the derived network on, from the supernet's weights."""
+    """Training of the derived model, starting from the supernet's weights."""
 
     def __init__(
         self,
@@ -233,7 +233,7 @@ class StageTwo:
         self.model = ranks.wrap(model, one_path=False)
 
     def run_epoch(self) -> EpochRecord:
-        """Train one epoch more, and say how it went."""
+        """Train one epoch and return its record."""
         config, began, tally, ranks = self.config, time.perf_counter(), RunningMetrics(), self.ranks
         self.module.train()
         rates = _rates(config, self.images, self.epoch, self.epochs)
@@ -247,7 +247,7 @@ class StageTwo:
         return EpochRecord("final", self.epoch, tally.loss, tally.accuracy, None, None, None, None, seconds)
 
     def state(self) -> StateDict:
-        """Everything that the next epoch depends on."""
+        """Return everything that the next epoch depends on."""
         return {
             "epoch": self.epoch,
             "weights": self.module.state_dict(),
@@ -255,7 +255,7 @@ class StageTwo:
         }
 
     def restore(self, state: StateDict) -> None:
-        """Go back to a state."""
+        """Restore a state."""
         self.epoch = state["epoch"]
         self.module.load_state_dict(state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])

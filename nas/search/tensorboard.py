@@ -1,4 +1,4 @@
-"""TensorBoard's files beside the log, where they are asked for: one curve a number of the log."""
+"""TensorBoard files of a run: a curve for each metric of the log."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -8,7 +8,7 @@ from jmsnas.nas.search.stages import EpochRecord
 
 
 class TensorBoardLog:
-    """Writes each epoch of a run for TensorBoard; `before`: how many were written before."""
+    """Writer of the epochs of a run for TensorBoard; `before`: number of epochs already written."""
 
     def __init__(self, folder: Path, before: int = 0) -> None:
         try:
@@ -21,7 +21,7 @@ class TensorBoardLog:
         self.writer = SummaryWriter(str(folder), purge_step=before + 1)
 
     def __call__(self, epoch: EpochRecord) -> None:
-        """Write the numbers of an epoch."""
+        """Write the metrics of an epoch."""
         self.step += 1
         for name, value in asdict(epoch).items():
             if isinstance(value, float):

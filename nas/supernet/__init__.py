@@ -1,1 +1,1 @@
-"""The full tree of section IV-A: gates, Lemma 1, and the steps of weights and architecture."""
+"""Supernet training (section IV-A): gates, Lemma 1, updates of weights and architecture parameters."""

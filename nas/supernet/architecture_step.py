@@ -1,6 +1,6 @@
-"""One step of the architecture parameters alpha: Lemma 1 on two paths, and the exact gradient of E[T].
+"""Update of the architecture parameters alpha: Lemma 1 on two paths, and the exact gradient of E[T].
 
-Adam with beta1 = 0, as ProxylessNAS: a first moment would go on moving candidates that were not sampled.
+Adam with beta1 = 0, as in ProxylessNAS: a first moment would keep moving candidates that were not sampled.
 """
 
 import torch
@@ -8,7 +8,7 @@ from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
 from jmsnas.nas.latency.build_lut import LatencyLUT
-from jmsnas.nas.latency.expected_latency import ExpectedLatency, expected_latency
+from jmsnas.nas.latency.chain_lut import ExpectedLatency
 from jmsnas.nas.supernet.checkpoint import StateDict
 from jmsnas.nas.supernet.distributed import SINGLE_PROCESS, Ranks
 from jmsnas.nas.supernet.gates import (
@@ -27,18 +27,18 @@ _BETA2, _EPS = 0.999, 1e-8
 
 
 class ArchitectureStep:
-    """alpha (N, R) of a supernet and its optimiser.
+    """Architecture parameters alpha (N, R) of a supernet and their optimiser.
 
     Parameters
     ----------
     supernet, lut
-        What alpha chooses between, and what each choice costs.
+        Candidates that alpha chooses from, and their latencies.
     constraint
-        The latency term of the loss.
+        Latency term of the loss.
     lr
         Adam's learning rate.
     generator
-        What paths are drawn with: in the same state on all ranks, so that they draw the same.
+        Random numbers of the sampled paths; in the same state on all ranks, which then sample the same.
     """
 
     def __init__(
@@ -57,45 +57,45 @@ class ArchitectureStep:
         self.adam = torch.optim.Adam([self.alpha_NR], lr=lr, betas=(0.0, _BETA2), eps=_EPS)
 
     def probabilities(self) -> Tensor:
-        """Give p = softmax(alpha), (N, R) float64."""
+        """Compute p = softmax(alpha), (N, R) float64."""
         return probabilities(self.alpha_NR, self.mask_NR)
 
     def sample_path(self) -> tuple[int, ...]:
-        """Draw the gates of a weight step."""
+        """Sample the path of a weight step."""
         return sample_path(self.probabilities(), self.generator)
 
     def expected(self) -> ExpectedLatency:
-        """E[T] now."""
-        return expected_latency(self.probabilities().numpy(), self.lut)
+        """Compute E[T] at the current p."""
+        return self.lut.expected(self.probabilities().numpy())
 
     def entropy(self) -> float:
-        """Mean entropy of the choices over the layers that have one, nats."""
+        """Mean entropy of p over the layers with several candidates, nats."""
         p_NR = self.probabilities()
         entropy_N = -torch.xlogy(p_NR, p_NR).sum(1)
         return float(entropy_N[self.mask_NR.sum(1) > 1].mean())
 
     def step(self, x: Tensor, labels: Tensor, ramp: float = 0.0) -> tuple[float, int]:
-        """Step alpha on one batch of held-out images; no weight and no BatchNorm statistic moves.
+        """Update alpha on one batch of held-out images; weights and BatchNorm statistics stay as they are.
 
-        `ramp`: how far the search is, 0 .. 1. Gives the cross-entropy of the active path and how many images
-        it got right.
+        `ramp`: progress of the search, 0 .. 1. Returns the cross-entropy of the active path and the number of
+        images it classified correctly.
         """
         p_NR = self.probabilities()
         paths = sample_two_paths(p_NR, self.mask_NR, self.generator)
         gradient_g_N2, value, right = self._gate_gradients(x, labels, paths)
         gradient_ce_NR = alpha_gradient(gradient_g_N2, p_NR, paths)
-        expected = expected_latency(p_NR.numpy(), self.lut)
+        expected = self.lut.expected(p_NR.numpy())
         gradient_t_NR = torch.from_numpy(self.constraint.gradient(p_NR.numpy(), expected, ramp))
         before_NR = self.alpha_NR.clone()
         self.alpha_NR.grad = gradient_ce_NR + gradient_t_NR
         self.adam.step()
-        # Cross-entropy compares the two paths only; their weight against all others is latency's to change.
+        # Cross-entropy compares the two paths only: latency alone changes their weight against the others.
         renormalise(self.alpha_NR, before_NR - self._scaled(gradient_t_NR), paths)
-        self.constraint.learn(self.probabilities().numpy(), self.lut)
+        self.constraint.update_multiplier(self.probabilities().numpy(), self.lut)
         return value, right
 
     def _gate_gradients(self, x: Tensor, labels: Tensor, paths: TwoPaths) -> tuple[Tensor, float, int]:
-        """Give dL/dg of both paths, the mean over all ranks' images, (N, 2) float64; loss, right answers."""
+        """Compute dL/dg of both paths as the mean over all ranks, (N, 2) float64; loss; correct images."""
         gates_N2 = torch.ones(len(paths.active), 2, device=x.device, requires_grad=True)
         self.supernet.requires_grad_(False)
         with mixed_precision(x.device):
@@ -109,7 +109,7 @@ class ArchitectureStep:
         return gradient_N2, value, int((logits.detach().argmax(1) == labels).sum())
 
     def state(self) -> StateDict:
-        """Everything that the next step depends on, the supernet's weights apart."""
+        """Collect the state of alpha, optimiser, random numbers and multiplier; without the weights."""
         return {
             "alpha": self.alpha_NR,
             "adam": self.adam.state_dict(),
@@ -118,14 +118,14 @@ class ArchitectureStep:
         }
 
     def restore(self, state: StateDict) -> None:
-        """Go back to a state."""
+        """Restore a state."""
         self.alpha_NR.copy_(state["alpha"])
         self.adam.load_state_dict(state["adam"])
         self.generator.set_state(state["paths"])
         self.constraint.multiplier = state["multiplier"]
 
     def _scaled(self, gradient_NR: Tensor) -> Tensor:
-        """Give the part of Adam's last step that a part of the gradient made."""
+        """Compute the part of Adam's last step that a part of the gradient caused."""
         adam = self.adam.state[self.alpha_NR]
         second_NR = adam["exp_avg_sq"] / (1 - _BETA2 ** int(adam["step"]))
         scaled: Tensor = self.lr * gradient_NR / (second_NR.sqrt() + _EPS)

@@ -1,7 +1,7 @@
-"""Several processes that train one network: what each takes of a batch, and what they agree on.
+"""Data-parallel training over the processes that torchrun started.
 
-Started by torchrun, which sets RANK, WORLD_SIZE and where to meet. One process is rank 0 of 1: every function
-here then gives back what it got.
+torchrun sets RANK, WORLD_SIZE and the address of the rendezvous. A single process is rank 0 of 1, where every
+function here returns its argument.
 """
 
 import os
@@ -16,39 +16,39 @@ from torch.nn.parallel import DistributedDataParallel
 
 @dataclass(frozen=True, slots=True)
 class Ranks:
-    """The number of this process among `size`."""
+    """Rank of this process among `size` processes."""
 
     rank: int = 0
     size: int = 1
 
     @property
     def first(self) -> bool:
-        """Whether this process writes files and speaks."""
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
     def share(self, rows: Sequence[Tensor]) -> list[Tensor]:
-        """Give this process's rows of each batch, an equal part of each."""
+        """Split each batch into equal parts and return this rank's rows."""
         return [chosen.tensor_split(self.size)[self.rank] for chosen in rows]
 
     def wrap(self, model: nn.Module, one_path: bool) -> nn.Module:
-        """Wrap a network so that backward averages its gradients over the processes.
+        """Wrap a model so that backward averages its gradients over the processes.
 
-        `one_path`: only some weights are used in a step, the same on all ranks; the gradients of others stay
-        None. BatchNorm's statistics are each process's own.
+        `one_path`: a step uses some of the weights only, the same on all ranks; the gradients of the others
+        stay None. BatchNorm statistics are separate on each process.
         """
         if self.size == 1:
             return model
         return DistributedDataParallel(model, broadcast_buffers=False, find_unused_parameters=one_path)
 
     def mean(self, values: Tensor) -> Tensor:
-        """Average a tensor over the processes, in place: the same bits on all of them."""
+        """Average a tensor over the processes, in place; bitwise equal on all of them."""
         if self.size > 1:
             distributed.all_reduce(values)
             values /= self.size
         return values
 
     def total(self, values: Sequence[float]) -> list[float]:
-        """Add up numbers over the processes."""
+        """Sum numbers over the processes."""
         if self.size == 1:
             return list(values)
         added = torch.tensor(values, dtype=torch.float64, device=_device())
@@ -56,14 +56,14 @@ class Ranks:
         return added.tolist()
 
     def take_first(self, buffers: Iterable[Tensor]) -> None:
-        """Set tensors, in place, to those of rank 0."""
+        """Copy the tensors of rank 0 to all ranks, in place."""
         if self.size > 1:
             for buffer in buffers:
                 distributed.broadcast(buffer, 0)
 
     @contextmanager
     def one_at_a_time(self) -> Iterator[None]:
-        """Let rank 0 go first, and then the others: what it wrote, they read."""
+        """Run the block on rank 0 first, then on the others, which can read the files it wrote."""
         if not self.first:
             self.wait()
         yield
@@ -71,7 +71,7 @@ class Ranks:
             self.wait()
 
     def wait(self) -> None:
-        """Wait for all processes to come here."""
+        """Wait for all processes (a barrier)."""
         if self.size > 1:
             distributed.barrier()
 
@@ -84,7 +84,7 @@ def _device() -> str:
 
 
 def init_distributed() -> Ranks:
-    """Join the processes that torchrun started, over NCCL where there are GPUs, else over gloo."""
+    """Join the process group of torchrun, over NCCL where there are GPUs, else over gloo."""
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         return SINGLE_PROCESS

@@ -12,9 +12,9 @@ from torch import Tensor
 
 @dataclass(frozen=True, slots=True)
 class TwoPaths:
-    """Two different candidates a layer: the `active` one runs, the `other` is only looked at.
+    """Two different candidates per layer: `active` is trained, `other` only evaluated.
 
-    Where a layer has a single candidate both are that one.
+    Both are the same where a layer has a single candidate.
     """
 
     active: tuple[int, ...]
@@ -22,17 +22,17 @@ class TwoPaths:
 
 
 def probabilities(alpha_NR: Tensor, mask_NR: Tensor) -> Tensor:
-    """Give p = softmax(alpha) over the candidates each layer has, 0 elsewhere; (N, R)."""
+    """Compute p = softmax(alpha) over the candidates of each layer, 0 elsewhere; (N, R)."""
     return torch.softmax(alpha_NR.masked_fill(~mask_NR, -torch.inf), dim=1)
 
 
 def sample_path(p_NR: Tensor, generator: torch.Generator) -> tuple[int, ...]:
-    """Draw one candidate a layer from p: the binary gates of a weight step."""
+    """Sample one candidate per layer from p: the binary gates of a weight step."""
     return tuple(torch.multinomial(p_NR, 1, generator=generator)[:, 0].tolist())
 
 
 def sample_two_paths(p_NR: Tensor, mask_NR: Tensor, generator: torch.Generator) -> TwoPaths:
-    """Draw two different candidates a layer from p, then the active one from p renormalised over the two."""
+    """Sample two different candidates per layer from p, the active one from p renormalised over both."""
     # A candidate whose p underflowed to 0 can still be the second of two.
     drawn_N2 = torch.multinomial(
         p_NR.clamp(min=1e-30) * mask_NR + (mask_NR.sum(1, keepdim=True) == 1) * 1e-30, 2, generator=generator
@@ -58,10 +58,10 @@ def lemma_1(gradient_g: Tensor, p: Tensor) -> Tensor:
 
 
 def alpha_gradient(gradient_g_N2: Tensor, p_NR: Tensor, paths: TwoPaths) -> Tensor:
-    """Give dCE/dalpha (N, R) from the gate gradients of the two paths: Lemma 1, p renormalised on the two.
+    """Compute dCE/dalpha (N, R) from the gate gradients of two paths: Lemma 1, p renormalised over both.
 
-    Column 0 of `gradient_g_N2` is the active path's, column 1 the other's. A layer is always updated, also
-    when its active candidate is Identity.
+    Column 0 of `gradient_g_N2` is of the active path, column 1 of the other. Every layer is updated, also one
+    whose active candidate is Identity.
     """
     index_N2 = torch.tensor([paths.active, paths.other]).T
     several_N1 = index_N2[:, :1] != index_N2[:, 1:]
@@ -72,12 +72,12 @@ def alpha_gradient(gradient_g_N2: Tensor, p_NR: Tensor, paths: TwoPaths) -> Tens
 
 
 def renormalise(alpha_NR: Tensor, before_NR: Tensor, paths: TwoPaths) -> None:
-    """Shift the two paths' alphas, in place, so that together they weigh what they weighed in `before_NR`.
+    """Shift the alphas of the two paths, in place, to the total probability they had in `before_NR`.
 
-    So a step on two candidates leaves the probabilities of all others as they were.
+    So a step on two candidates leaves the probabilities of all others unchanged.
     """
     index_N2 = torch.tensor([paths.active, paths.other]).T
     several_N1 = index_N2[:, :1] != index_N2[:, 1:]
-    now, then = alpha_NR.gather(1, index_N2), before_NR.gather(1, index_N2)
-    shift_N1 = torch.logsumexp(now, 1, keepdim=True) - torch.logsumexp(then, 1, keepdim=True)
+    now, before = alpha_NR.gather(1, index_N2), before_NR.gather(1, index_N2)
+    shift_N1 = torch.logsumexp(now, 1, keepdim=True) - torch.logsumexp(before, 1, keepdim=True)
     alpha_NR.scatter_(1, index_N2, torch.where(several_N1, now - shift_N1, now))

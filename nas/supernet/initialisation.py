@@ -1,12 +1,12 @@
-"""How a supernet begins: every candidate of a layer as nearly the same function.
+"""Initialisation of a supernet: every candidate of a layer starts as nearly the same function.
 
-With torch's default weights each candidate is another random function. Where half of them have no shortcut,
-what a layer gets then depends on the whole path before it, and in a few hundred steps a supernet learns next
-to nothing. So an MBConv begins as the identity on normalised features, plus a share of its random weights:
-relu(x) and relu(-x) in the expanded channels, the centre of the kernel in the depthwise stage, and their
-difference in the projection. Where channels are added, all candidates add the same random mixtures.
+With torch's default weights each candidate is a different random function. Where half of them have no
+shortcut, the input of a layer then depends on the whole path before it, and the supernet learns very little
+in a few hundred steps. So an MBConv starts as the identity on normalised features plus a share of its random
+weights: relu(x) and relu(-x) in the expanded channels, the centre of the kernel in the depthwise stage, and
+their difference in the projection. All candidates add channels by the same random mixtures.
 
-The idea is Net2Net's (arXiv 1511.05641) and DiracNets' (arXiv 1706.00388). docs/decisions/0005 has figures.
+After Net2Net (arXiv 1511.05641) and DiracNets (arXiv 1706.00388); figures in docs/decisions/0005.
 """
 
 import torch
@@ -14,18 +14,18 @@ from torch import Tensor, nn
 
 from jmsnas.blocks import MBConv
 
-# Share of the random weights that stays, and what the last normalisation of a block with a shortcut
-# multiplies by: enough for candidates to grow apart, little enough to begin alike.
+# Share of the random weights that is kept, and scale of the last normalisation of a block with a shortcut:
+# enough for candidates to diverge in training, little enough to start nearly equal.
 _RANDOM_SHARE, _RESIDUAL_SCALE = 0.3, 0.2
-# relu of a standard normal has mean 0.399 and deviation 0.584: normalised, it is shifted back above 0.
+# Mean 0.399 over standard deviation 0.584 of relu(standard normal): shifts the normalised values above 0.
 _MEAN_OVER_DEVIATION = 0.683
 
 
 def initialise_as_identity(block: nn.Module, generator: torch.Generator) -> None:
-    """Set an MBConv's weights, in place, so that it begins as the identity on normalised features.
+    """Set the weights of an MBConv, in place, so that it starts as the identity on normalised features.
 
-    Blocks that cannot (an expansion of 1 has no room for both signs) and other modules stay as they are.
-    `generator` draws the channels that are added; give each candidate of a layer one in the same state.
+    Other modules, and MBConvs with expansion 1 (no channels for both signs), are left unchanged. `generator`
+    draws the mixtures of added channels; use one in the same state for all candidates of a layer.
     """
     if not isinstance(block, MBConv):
         return
@@ -35,7 +35,7 @@ def initialise_as_identity(block: nn.Module, generator: torch.Generator) -> None
         return
     expand, depthwise, project = convolutions
     channels = expand.in_channels
-    mixed_OC = _same_channels(project.out_channels, channels, generator)
+    mixed_OC = _channel_mixture(project.out_channels, channels, generator)
     with torch.no_grad():
         for convolution in convolutions:
             convolution.weight.mul_(_RANDOM_SHARE)
@@ -51,8 +51,8 @@ def initialise_as_identity(block: nn.Module, generator: torch.Generator) -> None
             norms[2].weight.fill_(_RESIDUAL_SCALE)
 
 
-def _same_channels(outputs: int, inputs: int, generator: torch.Generator) -> Tensor:
-    """Give each output the input of its number, further outputs a random mixture; (outputs, inputs)."""
+def _channel_mixture(outputs: int, inputs: int, generator: torch.Generator) -> Tensor:
+    """Map each output to the input of its index, further outputs to random mixtures; (outputs, inputs)."""
     mixed_OC: Tensor = torch.randn(outputs, inputs, generator=generator) / inputs**0.5
     kept = min(outputs, inputs)
     mixed_OC[:kept] = torch.eye(inputs)[:kept]

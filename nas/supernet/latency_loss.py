@@ -1,35 +1,37 @@
-"""What pulls E[T] towards T_const beside cross-entropy: a penalty, or a learned multiplier.
+"""Latency term of the loss of equation (4): a penalty on E[T] or a learned multiplier, and their gradients.
 
+Loss: cross-entropy + lambda1 ||theta||^2 + lambda2 (E[T] / T_const - 1)^2. The penalty is dimensionless: the
+scale of the paper's (E[T] - T_const)^2 in seconds depends on the target; its lambda2 is ours / T_const^2.
 N layers, R candidates. Every gradient here is exact, over all candidates.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
+from jmsnas.arrays import FloatArray
 from jmsnas.nas.derivation.derive import argmax_architecture
 from jmsnas.nas.latency.build_lut import LatencyLUT
-from jmsnas.nas.latency.expected_latency import ExpectedLatency, penalty_gradient_alpha
+from jmsnas.nas.latency.chain_lut import ExpectedLatency
 
 
 @dataclass(slots=True)
 class LatencyLoss:
-    """The latency term of the loss, and what it learns.
+    """Latency term of the loss, and its learned multiplier.
 
     Attributes
     ----------
     kind
         `penalty`: lambda2 (E[T] / T_const - 1)^2, equation (4). `multiplier`: lambda (E[T] / T_const - 1),
-        lambda learned by gradient ascent on T of the likeliest network (LightNAS, arXiv 2208.14446).
+        lambda learned by gradient ascent on T of the likeliest architecture (LightNAS, arXiv 2208.14446).
     lambda2
         Weight of the penalty, dimensionless.
     rate
-        How fast the multiplier learns: a step adds rate * (T / T_const - 1).
+        Learning rate of the multiplier: a step adds rate * (T / T_const - 1).
     entropy
-        Weight of the mean entropy of the choices in the loss at the end of the search; it grows from 0.
+        Weight of the mean entropy of the choices at the end of the search; it grows from 0.
     multiplier
-        lambda now; 0 at first, negative while the likeliest network is faster than T_const.
+        Current lambda; 0 at first, negative while the likeliest architecture is faster than T_const.
     """
 
     kind: str
@@ -39,35 +41,43 @@ class LatencyLoss:
     entropy: float
     multiplier: float = 0.0
 
-    def gradient(
-        self, p_NR: NDArray[np.float64], expected: ExpectedLatency, ramp: float
-    ) -> NDArray[np.float64]:
-        """Give d/dalpha (N, R) of the latency term and of the entropy; `ramp` goes from 0 to 1."""
+    def gradient(self, p_NR: FloatArray, expected: ExpectedLatency, ramp: float) -> FloatArray:
+        """Compute d/dalpha (N, R) of the latency term and the entropy; `ramp` grows from 0 to 1."""
         if self.kind == "penalty":
             gradient = self.lambda2 * penalty_gradient_alpha(p_NR, expected, self.t_const_s)
         else:
-            mean_N1 = (p_NR * expected.gradient_p_NR).sum(axis=1, keepdims=True)
-            per_s = self.multiplier / self.t_const_s
-            gradient = per_s * p_NR * (expected.gradient_p_NR - mean_N1)
+            gradient = latency_gradient_alpha(p_NR, expected, self.multiplier / self.t_const_s)
         if self.entropy:
             gradient += self.entropy * ramp * entropy_gradient_alpha(p_NR)
         return gradient
 
-    def learn(self, p_NR: NDArray[np.float64], lut: LatencyLUT) -> None:
-        """Move the multiplier by how far T of the likeliest network is from T_const; nothing in a penalty."""
+    def update_multiplier(self, p_NR: FloatArray, lut: LatencyLUT) -> None:
+        """Add to the multiplier by T of the likeliest architecture; a penalty has none."""
         if self.kind == "multiplier":
             self.multiplier += self.rate * (argmax_architecture(p_NR, lut).latency_s / self.t_const_s - 1)
 
 
-def entropy_gradient_alpha(p_NR: NDArray[np.float64]) -> NDArray[np.float64]:
-    """d/dalpha of the mean entropy over the layers that choose: -p_i (log p_i + H) / their number."""
+def latency_gradient_alpha(p_NR: FloatArray, expected: ExpectedLatency, scale: float) -> FloatArray:
+    """Compute scale * dE[T] / dalpha, (N, R): scale * p_i (U_i - sum_j p_j U_j)."""
+    mean_N1 = (p_NR * expected.gradient_p_NR).sum(axis=1, keepdims=True)
+    gradient: FloatArray = scale * p_NR * (expected.gradient_p_NR - mean_N1)
+    return gradient
+
+
+def penalty_gradient_alpha(p_NR: FloatArray, expected: ExpectedLatency, t_const_s: float) -> FloatArray:
+    """Compute d/dalpha (N, R) of (E[T] / T_const - 1)^2: 2 (E[T] / T_const - 1) / T_const dE[T]/dalpha."""
+    return latency_gradient_alpha(p_NR, expected, 2 * (expected.latency_s / t_const_s - 1) / t_const_s)
+
+
+def entropy_gradient_alpha(p_NR: FloatArray) -> FloatArray:
+    """Compute d/dalpha of the mean entropy over the n layers that choose, (N, R): -p_i (log p_i + H) / n."""
     log_p_NR = np.log(np.maximum(p_NR, 1e-30))
     entropy_N1 = -(p_NR * log_p_NR).sum(axis=1, keepdims=True)
     chosen = max(int((p_NR.max(axis=1) < 1).sum()), 1)
-    gradient: NDArray[np.float64] = -p_NR * (log_p_NR + entropy_N1) / chosen
+    gradient: FloatArray = -p_NR * (log_p_NR + entropy_N1) / chosen
     return gradient
 
 
 def dimensionless_lambda2(lambda2_per_s2: float, t_const_s: float) -> float:
-    """Convert the paper's lambda2, of (E[T] - T_const)^2 in s^2, to that of (E[T] / T_const - 1)^2."""
+    """Convert the paper's lambda2 of (E[T] - T_const)^2 in s^2 to that of (E[T] / T_const - 1)^2."""
     return lambda2_per_s2 * t_const_s**2

@@ -1,4 +1,4 @@
-"""Networks taken out of a supernet with its weights, and how accurate they are as they are."""
+"""Extraction of a derived model from a supernet with its weights, and its accuracy on held-out images."""
 
 import copy
 from collections.abc import Sequence
@@ -13,12 +13,12 @@ from jmsnas.nas.supernet.distributed import SINGLE_PROCESS, Ranks
 from jmsnas.nas.supernet.supernet import Supernet, set_batchnorm_momentum
 from jmsnas.nas.supernet.training import accuracy, recalibrate
 
-# Enough images for BatchNorm's means: more of them changed no ranking, and each costs a forward pass.
+# Images for BatchNorm statistics: more of them changed no ranking of models.
 _CALIBRATION_IMAGES = 1024
 
 
 def extract_subnet(supernet: Supernet, derived: DerivedArchitecture) -> nn.Sequential:
-    """Copy the derived network out of the supernet, with its weights; BatchNorm's statistics move again."""
+    """Copy the derived model with its weights out of the supernet; unfreeze its BatchNorm statistics."""
     choices = supernet.space.choices
     chosen = Architecture(tuple(choices[n][i] for n, i in enumerate(derived.indices)))
     model = copy.deepcopy(supernet.derived(chosen))
@@ -33,9 +33,10 @@ def held_out_accuracy(
     device: torch.device,
     ranks: Ranks = SINGLE_PROCESS,
 ) -> float:
-    """Share of the architecture's images that the derived network gets right with the supernet's weights.
+    """Compute the accuracy of a derived model, with the supernet's weights, on the architecture images.
 
-    The weights never saw these images; BatchNorm is calibrated on training images. No weight moves.
+    The weights were not trained on these images. BatchNorm is recalibrated on training images; no weight
+    changes.
     """
     model = extract_subnet(supernet, derived)
     recalibrate(model, splits.train, device, most=_CALIBRATION_IMAGES)
@@ -44,16 +45,16 @@ def held_out_accuracy(
 
 def most_accurate(
     supernet: Supernet,
-    networks: Sequence[DerivedArchitecture],
+    derived: Sequence[DerivedArchitecture],
     splits: DatasetSplits,
     device: torch.device,
     ranks: Ranks = SINGLE_PROCESS,
 ) -> int:
-    """Find which of the networks is most accurate on held-out images with the supernet's weights.
+    """Return the index of the derived model that is most accurate on held-out images.
 
-    Of equally accurate ones the first, which is the likeliest where they come likeliest first.
+    The first of equally accurate ones, which is the likeliest where they are sorted by likelihood.
     """
-    if len(networks) == 1:
+    if len(derived) == 1:
         return 0
-    right = [held_out_accuracy(supernet, derived, splits, device, ranks) for derived in networks]
-    return right.index(max(right))
+    accuracies = [held_out_accuracy(supernet, each, splits, device, ranks) for each in derived]
+    return accuracies.index(max(accuracies))

@@ -1,7 +1,7 @@
-"""The full tree of section IV-A: at each layer every candidate, one of which runs.
+"""Supernet of section IV-A: every candidate of every layer, of which one runs per step.
 
-N layers, R candidates; x is (batch, channels, height, width). On a mesh the trunk's output goes into every
-branch, and the sum of the branches' outputs into the tail.
+N layers, R candidates; x is (batch, channels, height, width). On a mesh the trunk's output is the input of
+every branch, and the sum of the branches' outputs that of the tail.
 """
 
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ from jmsnas.space import Block, SearchSpace
 
 
 class _Gate(torch.autograd.Function):
-    """g_a v_a(x) + g_b v_b(x) at g = (1, 0): the value is v_a, the gates get dL/dg_j = sum(dL/dy * v_j)."""
+    """g_a v_a(x) + g_b v_b(x) at g = (1, 0): value v_a, gate gradients dL/dg_j = sum(dL/dy * v_j)."""
 
     @staticmethod
     def forward(ctx: Any, active: Tensor, other: Tensor, gates_2: Tensor) -> Tensor:
@@ -37,15 +37,15 @@ class _Gate(torch.autograd.Function):
 
 
 def gate(active: Tensor, other: Tensor, gates_2: Tensor) -> Tensor:
-    """Give the active path's output, and to `gates_2` the gradient of both gates (equation (8)).
+    """Return the output of the active path; backward gives `gates_2` both gradients (equation (8)).
 
-    `other` may be computed without a graph: nothing flows back through it.
+    `other` may be computed without a graph: no gradient flows back through it.
     """
     return cast(Tensor, _Gate.apply(active, other, gates_2))
 
 
 def run_layers(space: SearchSpace, layer: Callable[[int, Tensor], Tensor], x: Tensor) -> Tensor:
-    """Run `layer(n, x)` over all layers of a space in the order data meets them."""
+    """Run `layer(n, x)` over all layers of a space in the order of the data flow."""
     for n in range(space.trunk):
         x = layer(n, x)
     if not space.branches:
@@ -63,24 +63,23 @@ def run_layers(space: SearchSpace, layer: Callable[[int, Tensor], Tensor], x: Te
 
 
 class DerivedModel(nn.Sequential):
-    """One module a layer, named by its place in the space; on a mesh with branches that are summed."""
+    """Model of an architecture: one module per layer, named by its index; branches are summed."""
 
     def __init__(self, space: SearchSpace, layers: Sequence[nn.Module]) -> None:
         super().__init__(*layers)
         self.space = space
 
     def forward(self, x: Tensor) -> Tensor:
-        """Logits, (batch, classes)."""
+        """Compute logits, (batch, classes)."""
         return run_layers(self.space, lambda n, y: cast(Tensor, self[n](y)), x)
 
 
 class Supernet(nn.Module):
-    """Every candidate of every layer of a space, built by `blocks.build`.
+    """Modules of every candidate of every layer of a space.
 
-    All candidates of a layer begin as nearly the same function (see initialisation.py).
-
-    BatchNorm always uses the batch's own statistics here and never moves its running ones: they would mix
-    what different paths see. `derived` networks are recalibrated (see training.recalibrate).
+    All candidates of a layer start as nearly the same function (see initialisation.py). BatchNorm uses batch
+    statistics and never updates running ones, which would mix the statistics of different paths: derived
+    models are recalibrated (see training.recalibrate).
     """
 
     def __init__(self, space: SearchSpace) -> None:
@@ -96,17 +95,17 @@ class Supernet(nn.Module):
         set_batchnorm_momentum(self, 0.0)
 
     def candidate(self, n: int, i: int) -> nn.Module:
-        """Module of candidate i of layer n, both from 0."""
+        """Module of candidate i of layer n, both counted from 0."""
         return cast(nn.ModuleList, self.layers[n])[i]
 
     def forward(self, x: Tensor, active: Sequence[int]) -> Tensor:
-        """Run one path: candidate `active[n]` at layer n. Logits, (batch, classes)."""
+        """Run one path, candidate `active[n]` at layer n; logits, (batch, classes)."""
         return run_layers(self.space, lambda n, y: cast(Tensor, self.candidate(n, active[n])(y)), x)
 
     def forward_two(self, x: Tensor, paths: TwoPaths, gates_N2: Tensor) -> Tensor:
-        """Run the active path; `gates_N2.grad` then receives dL/dg of both paths.
+        """Run the active path; backward then gives `gates_N2` dL/dg of both paths.
 
-        The other path is run without a graph: only its value enters Lemma 1.
+        The other path runs without a graph: only its value enters Lemma 1.
         """
         return run_layers(self.space, lambda n, y: self._two(n, y, paths, gates_N2), x)
 
@@ -119,13 +118,13 @@ class Supernet(nn.Module):
         return gate(self.candidate(n, a)(x), other, gates_N2[n])
 
     def derived(self, architecture: Architecture) -> nn.Sequential:
-        """Take one candidate a layer out of the supernet, with its weights (not a copy)."""
+        """Make the model of an architecture from the supernet's modules (shared, not copied)."""
         chosen = architecture.indices(self.space)
         return DerivedModel(self.space, [self.candidate(n, i) for n, i in enumerate(chosen)])
 
 
 def set_batchnorm_momentum(module: nn.Module, momentum: float | None) -> None:
-    """Set how fast BatchNorm's running statistics move: 0 never, None as the plain mean of all batches."""
+    """Set the momentum of BatchNorm's running statistics: 0 freezes them, None averages all batches."""
     for part in module.modules():
         if isinstance(part, nn.BatchNorm2d):
             part.momentum = momentum

@@ -1,4 +1,4 @@
-"""Training steps: batches of an epoch, one step, evaluation, recalibration of BatchNorm."""
+"""Training utilities: batches of an epoch, one weight step, evaluation, recalibration of BatchNorm."""
 
 import math
 from collections.abc import Iterator
@@ -19,47 +19,47 @@ from jmsnas.nas.supernet.supernet import set_batchnorm_momentum
 
 @dataclass(slots=True)
 class RunningMetrics:
-    """Mean loss and share of right answers over the batches added."""
+    """Mean loss and accuracy over the batches added."""
 
     _loss: float = 0.0
-    _right: int = 0
-    _seen: int = 0
+    _correct: int = 0
+    _count: int = 0
 
-    def add(self, loss: float, right: int, count: int) -> None:
+    def add(self, loss: float, correct: int, count: int) -> None:
         """Add a batch of `count` images with its mean loss."""
         self._loss += loss * count
-        self._right += right
-        self._seen += count
+        self._correct += correct
+        self._count += count
 
     def over(self, ranks: Ranks) -> "RunningMetrics":
-        """Add up what the processes have."""
-        loss, right, seen = ranks.total([self._loss, self._right, self._seen])
-        return RunningMetrics(loss, int(right), int(seen))
+        """Sum the metrics of all processes."""
+        loss, correct, count = ranks.total([self._loss, self._correct, self._count])
+        return RunningMetrics(loss, int(correct), int(count))
 
     @property
     def loss(self) -> float:
-        """Mean loss of an image."""
-        return self._loss / self._seen
+        """Mean loss per image."""
+        return self._loss / self._count
 
     @property
     def accuracy(self) -> float:
-        """Share of images that were right."""
-        return self._right / self._seen
+        """Share of images classified correctly."""
+        return self._correct / self._count
 
 
 def training_device(train_on: str) -> torch.device:
-    """Choose where to train: `auto` takes a GPU where there is one. Raises InputError."""
+    """Choose the device to train on; `auto` is a GPU where there is one. Raises InputError."""
     if train_on not in ("auto", "cpu", "cuda"):
         raise InputError(f"cannot train on {train_on!r}: expected auto, cpu or cuda")
     if train_on == "cuda" and not torch.cuda.is_available():
-        raise InputError("no CUDA device is to be had here: expected --train-on cpu or auto")
+        raise InputError("no CUDA device is available: expected --train-on cpu or auto")
     if train_on == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     return torch.device(train_on)
 
 
 def rows_of_epoch(count: int, batch_size: int, seed: int, purpose: str, epoch: int) -> list[Tensor]:
-    """Give the rows of each batch of an epoch: an order drawn from (seed, purpose, epoch), no other state.
+    """Draw the rows of each batch of an epoch; they depend on (seed, purpose, epoch) only.
 
     The last, smaller batch is left out; a set smaller than a batch is one batch.
     """
@@ -69,12 +69,12 @@ def rows_of_epoch(count: int, batch_size: int, seed: int, purpose: str, epoch: i
 
 
 def steps_of_epoch(count: int, batch_size: int) -> int:
-    """How many batches `rows_of_epoch` gives."""
+    """Count the batches of `rows_of_epoch`."""
     return count // min(batch_size, count)
 
 
 def sequential_rows(count: int, batch_size: int) -> list[Tensor]:
-    """Give the rows 0 .. count - 1 in batches; the last may be smaller."""
+    """Split the rows 0 .. count - 1 into batches; the last may be smaller."""
     return [torch.arange(start, min(start + batch_size, count)) for start in range(0, count, batch_size)]
 
 
@@ -87,9 +87,9 @@ def batches(
     taken: int = 0,
     ranks: Ranks = SINGLE_PROCESS,
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """One epoch of augmented images and labels, this process's part of each batch.
+    """Iterate over one epoch of augmented images and labels, this rank's part of each batch.
 
-    `taken`: how many batches have been had before. Batch b is the same whoever asks for it, and when.
+    `taken`: number of batches to skip. Batch b is the same whenever it is drawn.
     """
     rows = ranks.share(rows_of_epoch(len(images), batch_size, seed, purpose, epoch)[taken:])
     draw = derive_seed(seed, f"{purpose} augmented by rank {ranks.rank} of {ranks.size}", epoch)
@@ -104,14 +104,14 @@ def to_device(x_NCHW: Tensor, labels: Tensor, device: torch.device) -> tuple[Ten
 
 
 def mixed_precision(device: torch.device) -> AbstractContextManager[None]:
-    """Compute in bfloat16 on a GPU that can (it needs no scaling of the loss), in float32 elsewhere."""
+    """Autocast to bfloat16 on GPUs that support it (no loss scaling needed); float32 elsewhere."""
     if device.type != "cuda" or not torch.cuda.is_bf16_supported():
         return nullcontext()
     return torch.autocast("cuda", torch.bfloat16)
 
 
 def check_loss(loss: Tensor, where: str) -> float:
-    """Give the loss as a float. Raises TrainingError when it is not finite."""
+    """Convert the loss to a float. Raises TrainingError when it is not finite."""
     value = float(loss.detach())
     if not math.isfinite(value):
         raise TrainingError(f"the loss became {value} in {where}: lower the learning rate (lr) and run again")
@@ -125,7 +125,7 @@ def weight_step(
     optimizer: torch.optim.Optimizer,
     where: str,
 ) -> tuple[float, int]:
-    """One step of the weights: cross-entropy of `network(*inputs)`. Gives the loss and the right answers."""
+    """Update the weights once by the cross-entropy of `model(*inputs)`; returns loss and correct images."""
     optimizer.zero_grad(set_to_none=True)
     with mixed_precision(labels.device):
         logits = model(*inputs)
@@ -137,7 +137,7 @@ def weight_step(
 
 
 def cosine_schedule(step: int, steps: int) -> float:
-    """Cosine schedule: 1 at step 0, towards 0 at the last."""
+    """Cosine schedule: 1 at step 0, near 0 at the last step."""
     return 0.5 * (1 + math.cos(math.pi * step / steps))
 
 
@@ -148,22 +148,22 @@ def accuracy(
     batch_size: int = 512,
     ranks: Ranks = SINGLE_PROCESS,
 ) -> float:
-    """Share of `images` a network gets right, in evaluation mode; each process looks at its part."""
+    """Compute the accuracy of a model in evaluation mode; each rank evaluates its part of the images."""
     model.eval()
     rows = ranks.share(sequential_rows(len(images), batch_size))
     rows = [chosen for chosen in rows if len(chosen)]
-    right = 0
+    correct = 0
     with torch.inference_mode(), mixed_precision(device):
         for chosen, x_NCHW in zip(rows, images.plain(rows), strict=True):
             x, labels = to_device(x_NCHW, images.labels[chosen], device)
-            right += int((model(x).argmax(1) == labels).sum())
-    return ranks.total([right])[0] / len(images)
+            correct += int((model(x).argmax(1) == labels).sum())
+    return ranks.total([correct])[0] / len(images)
 
 
 def recalibrate(
     model: nn.Module, images: ImageSet, device: torch.device, batch_size: int = 256, most: int | None = None
 ) -> None:
-    """Set BatchNorm's running statistics to those of `images` (the first `most`) under the network now."""
+    """Set the running statistics of BatchNorm to those of `images` (the first `most` of them)."""
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):
             module.reset_running_stats()

@@ -9,8 +9,7 @@ from synthetic_published import records
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
-from jmsnas.nas.search.config import SearchConfig
-from jmsnas.nas.search.recipes import RECIPES, Recipe
+from jmsnas.nas.search.config import RECIPES, Recipe, SearchConfig
 from jmsnas.report.report_data import read_report_data
 from jmsnas.report.run_page import page
 from jmsnas.workspace import Workspace
@@ -101,7 +100,7 @@ def test_search_as_json(short: None, simulated_workspace: Workspace) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--t-const", "1us"], "no network meets T_const 1 us on pi4 .*the feasible range is"),
+        (["--t-const", "1us"], "no architecture meets T_const 1 us on pi4 .*the feasible range is"),
         (["--t-const", "soon"], "'soon' is not a duration: expected a number"),
         (["--network", "chain"], "there is no option --network: .*--topology NAME or --topology FILE"),
         (["--policy", "lazy"], "topology chain has policy 'lazy': expected one of strict, relay, stop-early"),
@@ -168,4 +167,4 @@ def test_a_sweep_of_one_process(short: None, simulated_workspace: Workspace) -> 
     assert code == 0, err
     assert [line.split()[0] for line in out.splitlines()[1:3]] == ["swept-a-1", "swept-b-1"]
     code, _, err = jmsnas("sweep", "--t-const", "1us", "--workspace", place)
-    assert code == 2 and "no network meets T_const 1 us" in err
+    assert code == 2 and "no architecture meets T_const 1 us" in err

@@ -30,7 +30,7 @@ def write_mesh_run(
     space = load_space("digits", branches=len(topology.children))
     lut = build_lut(space, topology, simulated_predictors(topology))
     indices = (0,) * space.N
-    latency_s, placement = lut.best(indices)
+    latency_s, placement = lut.best_split(indices)
     derived = DerivedArchitecture(indices, placement, latency_s, -1.0, -1.0)
     epochs = tuple(
         EpochRecord("search", n, 1.0, 0.5, 1.0, 0.5, latency_s, 1.0, 1.0, latency_s, 0.5 + 0.1 * n)

@@ -30,7 +30,7 @@ def rooflines(topology: Topology) -> Any:
     return cast(Any, {device.name: _Rooflines() for device in topology.devices})
 
 
-def tiny_setting(monkeypatch: pytest.MonkeyPatch) -> SearchSetup:
+def tiny_search_setup(monkeypatch: pytest.MonkeyPatch) -> SearchSetup:
     """A setting whose images are the tiny ones."""
 
     def load(name: str, space: object, seed: int, folder: Path, workers: int) -> DatasetSplits:

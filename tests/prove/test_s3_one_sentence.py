@@ -16,8 +16,7 @@ from prove.proof import Proof
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
-from jmsnas.nas.search.config import SearchConfig
-from jmsnas.nas.search.recipes import RECIPES, Recipe
+from jmsnas.nas.search.config import RECIPES, Recipe, SearchConfig
 from jmsnas.nas.supernet.checkpoint import read_checkpoint
 from jmsnas.workspace import Workspace
 
@@ -35,8 +34,8 @@ FILES = {
 
 # Command line arguments, and the expected message.
 INPUT = [
-    (["--t-const", "1us"], "no network meets T_const 1 us on pi4 .*feasible range is .*Try --t-const"),
-    (["--t-const", "2ms", "--t-const", "1us"], "no network meets T_const 1 us"),
+    (["--t-const", "1us"], "no architecture meets T_const 1 us on pi4 .*feasible range is .*Try --t-const"),
+    (["--t-const", "2ms", "--t-const", "1us"], "no architecture meets T_const 1 us"),
     (["--t-const", "soon"], "'soon' is not a duration"),
     (["--t-const=-1ms"], "'-1ms' is not a duration"),
     (
@@ -137,7 +136,7 @@ def _too_small(*_: object) -> None:
     ("fault", "message"),
     [
         (_explode, "the loss became nan in stage one: lower the learning rate"),
-        (_lost, "the GPU was lost .*the same command goes on"),
+        (_lost, "the GPU was lost .*run the same command to resume"),
         (_too_small, "the GPU's memory is too small for a batch of 64: take a smaller one"),
     ],
 )

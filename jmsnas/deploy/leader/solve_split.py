@@ -12,7 +12,6 @@ from jmsnas.deploy.parts.shipment import PartSpec, segment_layers, split_part_sp
 from jmsnas.errors import DeployError
 from jmsnas.latency import Branch, completion_latency
 from jmsnas.nas.latency.build_lut import LatencyLUT, Predictor, build_lut, sent_bytes
-from jmsnas.nas.latency.mesh_lut import MeshLUT
 from jmsnas.nas.split.placement import Placement
 from jmsnas.space import IDENTITY, Block, SearchSpace
 from jmsnas.topology import Topology
@@ -123,7 +122,7 @@ def solve_split(
         When the policy and the limits allow no split.
     """
     topology, lut = _measured_lut(space, topology, predictors, links)
-    placement = lut.best((0,) * space.N)[1]
+    placement = lut.best_split((0,) * space.N)[1]
     if cuts:
         placement = replace(placement, cuts=tuple(cuts))
     return _with_terms(space, topology, lut, placement, links, overheads or {})
@@ -209,6 +208,6 @@ def _send_s(
     source, target = pair
     if source != topology.root:
         return links[pair].epsilon_s(terms[source].sent_bytes)
-    if isinstance(lut, MeshLUT) and topology.fan_out == "broadcast":
+    if topology.fan_out == "broadcast":
         return links[pair].epsilon_s(lut.sent_root_bytes)
     return float(terms[target].epsilon_root_s)

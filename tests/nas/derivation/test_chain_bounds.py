@@ -9,8 +9,8 @@ from synthetic_luts import random_lut, random_p
 
 from jmsnas.nas.derivation.chain_bounds import fixed_split_bounds, free_split_bounds, split_times_s
 from jmsnas.nas.derivation.lp_cuts import lp_cuts
-from jmsnas.nas.latency.best_split import best_split
 from jmsnas.nas.latency.chain_lut import ChainLUT
+from jmsnas.nas.latency.policy import best_split
 
 seeds = st.integers(0, 2**32)
 policies = st.sampled_from(["strict", "relay", "stop-early"])
@@ -47,13 +47,13 @@ def test_no_bound_is_ever_too_low(seed: int, policy: str, where: float, length: 
     for n, i in enumerate(prefix):
         reached_s = (reached_s[:, None] + lut.moves_LMM[n, : len(reached_s)]).min(axis=0) + lut.U_NRM[n, i]
     splits = free_split_bounds(log_p_NR, lut, low_s, high_s)
-    assert splits.best(length, reached_s[None])[0] >= true - 1e-9
+    assert splits.bound(length, reached_s[None])[0] >= true - 1e-9
     _, fast = best_split(lut.tau_NM([0, 2, 2, 2, 0]), lut.moves_LMM)
     _, slowest = best_split(lut.tau_NM([0, 1, 1, 1, 0]), lut.moves_LMM)
     for placements, weights in (([fast], [1.0]), ([fast, slowest], [0.3, 0.7])):
         bounds = fixed_split_bounds(log_p_NR, lut, placements, weights, low_s, high_s)
         bounds = bounds.joined(bounds)
-        assert bounds.best(length, bounds.passed(prefix)[:, None])[0] >= true - 1e-9
+        assert bounds.bound(length, bounds.passed(prefix)[:, None])[0] >= true - 1e-9
 
 
 def test_the_times_of_a_split_add_up_to_its_t() -> None:

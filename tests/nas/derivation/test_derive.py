@@ -11,10 +11,8 @@ from synthetic_luts import random_lut, random_p
 
 from jmsnas.errors import InfeasibleError, SearchLimitError
 from jmsnas.nas.derivation.derive import argmax_architecture, best_architectures, derive
-from jmsnas.nas.latency.best_split import best_split
 from jmsnas.nas.latency.chain_lut import ChainLUT
-from jmsnas.nas.latency.feasible_range import feasible_range_s
-from jmsnas.nas.latency.policy import move_latencies_s
+from jmsnas.nas.latency.policy import best_split, move_latencies_s
 from jmsnas.nas.latency.resources import Resource
 from jmsnas.nas.split.solve_chain import policy_limits
 
@@ -48,7 +46,7 @@ def test_brute_force_agrees(case: tuple[int, int, int, int, str, float, float, f
     p_NR = random_p(lut, concentration, seed)
     networks = all_networks(p_NR, lut)
     fastest, slowest = (choose(t for _, t, _ in networks) for choose in (min, max))
-    low_s, high_s = feasible_range_s(lut)
+    low_s, high_s = lut.feasible_range_s()
     assert low_s == pytest.approx(fastest, rel=1e-9)
     assert 0.999 * slowest - 1e-12 <= high_s <= slowest * (1 + 1e-12)
     target = fastest + where * (slowest - fastest)
@@ -74,7 +72,7 @@ def test_brute_force_agrees_under_a_limit_on_memory(
     p_NR, networks = random_p(lut, 3.0, seed), []
     for score, _, indices in all_networks(random_p(lut, 3.0, seed), free):
         with suppress(InfeasibleError):
-            networks.append((score, lut.best(indices)[0]))
+            networks.append((score, lut.best_split(indices)[0]))
     assume(networks)
     t_s = [t for _, t in networks]
     target = min(t_s) + where * (max(t_s) - min(t_s))
@@ -82,7 +80,7 @@ def test_brute_force_agrees_under_a_limit_on_memory(
     found = list(itertools.islice(best_architectures(p_NR, lut, 0.97 * target, target), 3))
     assert [network.score for network in found] == pytest.approx(inside[:3], abs=1e-9)
     for network in found:
-        assert network.optimal and lut.holds(network.indices, network.placement)
+        assert network.optimal and lut.within_budgets(network.indices, network.placement)
 
 
 def test_a_bad_cut_does_not_fill_the_band() -> None:
@@ -102,7 +100,7 @@ def test_a_bad_cut_does_not_fill_the_band() -> None:
     assert argmax_architecture(p_NR, lut).latency_s == pytest.approx(2.3)
     assert derive(p_NR, lut, 23.0, 24.0) is None
     # Honest: quick-quick 2.3, one slow 2.6, both slow 2.9.
-    assert feasible_range_s(lut) == pytest.approx((2.3, 2.9))
+    assert lut.feasible_range_s() == pytest.approx((2.3, 2.9))
     found = derive(p_NR, lut, 2.5, 2.7)
     assert found is not None and found.latency_s == pytest.approx(2.6) and found.placement.cuts == (1, 4)
 
@@ -118,7 +116,7 @@ def test_without_a_band_the_likeliest_network_is_derived() -> None:
 def test_cut_off_it_looks_around_and_says_how_far_it_may_be() -> None:
     lut = random_lut(24, 13, 4, 7)
     p_NR = random_p(lut, 100.0, 7)
-    low_s, high_s = feasible_range_s(lut)
+    low_s, high_s = lut.feasible_range_s()
     target = low_s + 0.9 * (high_s - low_s)
     found = derive(p_NR, lut, 0.97 * target, target, max_nodes=5)
     assert found is not None and not found.optimal
@@ -132,21 +130,21 @@ def test_an_empty_band_and_an_unfinished_search_are_not_the_same() -> None:
     # The band of `test_a_bad_cut_does_not_fill_the_band` is proven empty; a limit of one node proves nothing.
     lut = random_lut(8, 5, 3, 7)
     p_NR = random_p(lut, 1.0, 7)
-    low_s, _ = feasible_range_s(lut)
+    low_s, _ = lut.feasible_range_s()
     assert derive(p_NR, lut, 0.5 * low_s, 0.9 * low_s) is None
     few = random_lut(3, 4, 2, 1)
     t_s = sorted(t for _, t, _ in all_networks(random_p(few, 1.0, 1), few))
     gap_s = max(range(3), key=lambda k: t_s[k + 1] - t_s[k])
     low_s, high_s = t_s[gap_s] + 1e-9, t_s[gap_s + 1] - 1e-9
     assert derive(random_p(few, 1.0, 1), few, low_s, high_s) is None
-    with pytest.raises(SearchLimitError, match=r"was found among 1 beginnings, but there may be one"):
+    with pytest.raises(SearchLimitError, match=r"was found in 1 nodes of the search, though one may exist"):
         derive(random_p(few, 1.0, 1), few, low_s, high_s, max_nodes=1)
 
 
 def test_equally_likely_networks_are_found_and_proven_at_every_part_of_the_range() -> None:
     lut = random_lut(24, 13, 4, 7)
     p_NR = lut.mask_NR / lut.mask_NR.sum(axis=1, keepdims=True)
-    low_s, high_s = feasible_range_s(lut)
+    low_s, high_s = lut.feasible_range_s()
     for where in (0.1, 0.5, 0.9, 0.97):
         target = low_s + where * (high_s - low_s)
         found = list(itertools.islice(best_architectures(p_NR, lut, 0.97 * target, target, 200), 5))
@@ -158,7 +156,7 @@ def test_the_size_of_the_imagenet_space() -> None:
     # N = 24, R = 13, M = 4: found and proven within the limit of nodes, at every part of the range.
     lut = random_lut(24, 13, 4, 7)
     p_NR = random_p(lut, 100.0, 7)
-    low_s, high_s = feasible_range_s(lut)
+    low_s, high_s = lut.feasible_range_s()
     for where in (0.1, 0.5, 0.9):
         target = low_s + where * (high_s - low_s)
         found = derive(p_NR, lut, 0.97 * target, target)

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 from synthetic_luts import random_mesh, random_p
 
 from jmsnas.nas.derivation.derive import argmax_architecture, best_architectures, derive
-from jmsnas.nas.latency.feasible_range import feasible_range_s
 from jmsnas.nas.latency.mesh_lut import MeshLUT
 from jmsnas.nas.split.placement import Placement
 
@@ -31,7 +30,7 @@ def all_networks(p_NR: NDArray[np.float64], lut: MeshLUT) -> list[tuple[float, f
     placements, found = all_placements(lut), []
     for indices in itertools.product(*[np.flatnonzero(row).tolist() for row in lut.mask_NR]):
         score = float(np.log(p_NR[np.arange(len(indices)), list(indices)]).sum())
-        best_s, placement = lut.best(indices)
+        best_s, placement = lut.best_split(indices)
         least_s = min(lut.latency_s(indices, placement) for placement in placements)
         assert best_s == pytest.approx(least_s, rel=1e-9)
         found.append((score, best_s))
@@ -59,7 +58,7 @@ def test_brute_force_agrees(
     p_NR = random_p(lut, 3.0, seed)
     networks = all_networks(p_NR, lut)
     fastest, slowest = (choose(t for _, t in networks) for choose in (min, max))
-    low_s, high_s = feasible_range_s(lut)
+    low_s, high_s = lut.feasible_range_s()
     assert low_s == pytest.approx(fastest, rel=1e-9)
     assert 0.998 * slowest <= high_s <= slowest * (1 + 1e-12)
     target = fastest + where * (slowest - fastest)
@@ -68,7 +67,7 @@ def test_brute_force_agrees(
     assert [network.score for network in found] == pytest.approx(inside[:5], abs=1e-9)
     for network in found:
         assert network.optimal and 0.97 * target <= network.latency_s <= target
-        assert network.latency_s == lut.best(network.indices)[0]
+        assert network.latency_s == lut.best_split(network.indices)[0]
         assert network.latency_s == pytest.approx(lut.latency_s(network.indices, network.placement))
 
 
@@ -93,7 +92,7 @@ def test_a_bad_choice_of_children_does_not_fill_the_band() -> None:
     none_K = np.zeros(2)
     lut = replace(lut, U_NRM=U_NRM, mask_NR=mask_NR, main_path=line, epsilon_root_K=none_K, epsilon_K=none_K)
     p_NR = mask_NR * 1.0
-    moved_s = line.best((0,) * 4)[0]
+    moved_s = line.best_split((0,) * 4)[0]
     assert derive(p_NR, lut, moved_s + 7.5, moved_s + 8.0) is None
     found = derive(p_NR, lut, moved_s + 1.9, moved_s + 2.1)
     assert found is not None and found.placement.children == (1, 0)
@@ -104,7 +103,7 @@ def test_the_size_of_the_imagenet_space(alike: bool) -> None:
     # 24 layers of 13 candidates, three branches of four: found and proven at every part of the range.
     lut = random_mesh(6, (4, 4, 4), 6, 13, 7, alike)
     p_NR = random_p(lut, 100.0, 7)
-    low_s, high_s = feasible_range_s(lut)
+    low_s, high_s = lut.feasible_range_s()
     for where in (0.1, 0.5, 0.9):
         target = low_s + where * (high_s - low_s)
         found = derive(p_NR, lut, 0.97 * target, target)

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 from worked_example import OUT_BYTES, RATE_MBPS, TAU_MS
 
 from jmsnas.errors import InfeasibleError, TopologyError
-from jmsnas.nas.latency.best_split import best_split
-from jmsnas.nas.latency.policy import move_latencies_s
+from jmsnas.nas.latency.policy import best_split, move_latencies_s
 from jmsnas.nas.split.placement import Placement, chain_latency, placement_from_devices
 
 TAU_NM = np.array(TAU_MS)

@@ -65,7 +65,7 @@ def test_networks_that_cannot_be_filled() -> None:
         children=("mbs",),
     )
     with pytest.raises(
-        TopologyError, match="network fig2b has 1 children, space digits 0 branches: expected"
+        TopologyError, match="topology fig2b has 1 children, space digits 0 branches: expected"
     ):
         build_lut(SPACE, mesh, PREDICTORS)
     names = [f"d{m}" for m in range(13)]

@@ -40,7 +40,7 @@ def test_a_published_table_speaks_for_its_device(workspace: Workspace) -> None:
     )
     assert "fitted to 24 rows" in said and "Some board, CPU, 2 threads, TensorFlow Lite" in said
     count = re.search(
-        r"(\d+) of (\d+) blocks of space digits lie outside all it was fitted to, as stem", said
+        r"(\d+) of (\d+) blocks of space digits are outside the range of these rows, such as stem", said
     )
     assert count and 1 < int(count[1]) <= int(count[2]) == len(SPACE.blocks())
     lut = build_lut(SPACE, TOPOLOGY, found)
@@ -52,7 +52,7 @@ def test_a_device_with_neither_table_nor_estimator_is_told_both_ways(workspace: 
     topology = replace(TOPOLOGY, devices=(replace(BOARD, table="other"), TOPOLOGY.devices[1]))
     with pytest.raises(
         EstimatorError,
-        match="Run: jmsnas profile --device other, or fit one .*: jmsnas fit-estimator --table",
+        match="Run: jmsnas profile --device other, or fit a table .*: jmsnas fit-estimator --table",
     ):
         load_estimators(topology, SPACE, workspace)
     torch = replace(TOPOLOGY, devices=(replace(BOARD, runtime="torch"), TOPOLOGY.devices[1]))

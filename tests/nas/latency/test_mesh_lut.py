@@ -7,7 +7,6 @@ from roofline_predictor import Roofline
 from jmsnas.errors import InfeasibleError, TopologyError
 from jmsnas.files import preset_names
 from jmsnas.nas.latency.build_lut import build_lut
-from jmsnas.nas.latency.feasible_range import feasible_range_s
 from jmsnas.nas.latency.mesh_lut import MeshLUT
 from jmsnas.nas.split.placement import Placement
 from jmsnas.profiler.simulation.roofline import load_simulated_device
@@ -54,7 +53,7 @@ def test_equation_2_by_hand() -> None:
 def test_best_is_no_slower_than_any_cut() -> None:
     lut = mesh_lut(topology=replace(TOPOLOGY, policy="relay"))
     indices = tuple(n % 6 if row.sum() > 1 else 0 for n, row in enumerate(lut.mask_NR))
-    best_s, placement = lut.best(indices)
+    best_s, placement = lut.best_split(indices)
     assert best_s == pytest.approx(lut.latency_s(indices, placement), rel=1e-12)
     every = [Placement((c, 5, 9), (0, 1, 2)) for c in range(6)]
     assert best_s == pytest.approx(min(lut.latency_s(indices, p) for p in every), rel=1e-12)
@@ -78,9 +77,9 @@ def test_one_child_makes_equation_1() -> None:
 def test_a_fixed_split_has_one_placement() -> None:
     lut = mesh_lut(split="fixed")
     # Five layers of the trunk on two devices: three and two; four behind, all on the cloud.
-    assert lut.best((0,) * SPACE.N)[1] == Placement((3, 5, 9), (0, 1, 2))
+    assert lut.best_split((0,) * SPACE.N)[1] == Placement((3, 5, 9), (0, 1, 2))
     given = mesh_lut(topology=with_device("pi4", layers=1), split="fixed")
-    assert given.best((0,) * SPACE.N)[1].cuts == (1, 5, 9)
+    assert given.best_split((0,) * SPACE.N)[1].cuts == (1, 5, 9)
 
 
 def test_memory_of_a_child() -> None:
@@ -93,10 +92,10 @@ def test_memory_of_a_child() -> None:
     assert weights is not None and weights > 10_000
     limited = mesh_lut(topology=with_device("mbs1", memory_bytes=10_000))
     assert limited.limited and not lut.limited
-    assert limited.best(indices)[1].children[0] != 0
+    assert limited.best_split(indices)[1].children[0] != 0
     fixed = mesh_lut(topology=with_device("mbs1", memory_bytes=10_000), split="fixed")
     with pytest.raises(InfeasibleError, match="no way to give each of 3 branches one of 3 children"):
-        fixed.best(indices)
+        fixed.best_split(indices)
 
 
 def test_the_way_back_adds_each_link_once() -> None:
@@ -107,7 +106,8 @@ def test_the_way_back_adds_each_link_once() -> None:
     without = mesh_lut().latency_s(indices, placement)
     assert returning.latency_s(indices, placement) == pytest.approx(without + extra, rel=1e-12)
     assert returning.terms(indices, placement)[-1].return_s == pytest.approx(extra)
-    assert returning.best(indices)[0] == pytest.approx(mesh_lut().best(indices)[0] + extra, rel=1e-9)
+    least_s = mesh_lut().best_split(indices)[0]
+    assert returning.best_split(indices)[0] == pytest.approx(least_s + extra, rel=1e-9)
 
 
 @pytest.mark.parametrize("name", preset_names("spaces"))
@@ -118,19 +118,19 @@ def test_every_space_has_a_mesh(name: str) -> None:
         # The blocks are those of the chain: what was profiled serves both.
         assert set(space.blocks()) <= set(load_space(name).blocks())
     lut = mesh_lut(load_space(name, branches=3))
-    low_s, high_s = feasible_range_s(lut)
+    low_s, high_s = lut.feasible_range_s()
     assert 0 < low_s < high_s
 
 
 def test_branches_and_children_that_do_not_fit() -> None:
-    with pytest.raises(TopologyError, match="has 3 children, space digits 4 branches: expected a branch a c"):
+    with pytest.raises(TopologyError, match="has 3 children, space digits 4 branches: expected one branch"):
         mesh_lut(load_space("digits", branches=4))
     with pytest.raises(TopologyError, match="has 3 children, space digits 0 branches"):
         mesh_lut(load_space("digits"))
     with pytest.raises(TopologyError, match="strict gives each of 3 children a branch, space digits has 2"):
         mesh_lut(load_space("digits", branches=2))
     relay = replace(TOPOLOGY, policy="relay")
-    assert len(mesh_lut(load_space("digits", branches=2), relay).best((0,) * 15)[1].children) == 2
+    assert len(mesh_lut(load_space("digits", branches=2), relay).best_split((0,) * 15)[1].children) == 2
     with pytest.raises(TopologyError, match="unknown split 'free': expected joint or fixed"):
         mesh_lut(split="free")
 
@@ -138,5 +138,5 @@ def test_branches_and_children_that_do_not_fit() -> None:
 def test_a_child_with_too_few_layers_for_its_limit() -> None:
     lut = mesh_lut(topology=with_device("mbs1", min_layers=4))
     with pytest.raises(InfeasibleError, match="no way to give each of 3 branches one of 3 children"):
-        feasible_range_s(lut)
-    assert np.isfinite(feasible_range_s(mesh_lut(topology=with_device("mbs1", min_layers=3)))).all()
+        lut.feasible_range_s()
+    assert np.isfinite(mesh_lut(topology=with_device("mbs1", min_layers=3)).feasible_range_s()).all()

@@ -10,11 +10,9 @@ from synthetic_luts import random_p
 
 from jmsnas.errors import InfeasibleError, TopologyError
 from jmsnas.nas.derivation.derive import best_architectures, derive
-from jmsnas.nas.latency.best_split import best_split
 from jmsnas.nas.latency.build_lut import build_lut
 from jmsnas.nas.latency.chain_lut import ChainLUT
-from jmsnas.nas.latency.feasible_range import feasible_range_s
-from jmsnas.nas.latency.policy import allowed_moves, concatenate_moves
+from jmsnas.nas.latency.policy import allowed_moves, best_split, concatenate_moves
 from jmsnas.nas.split.placement import Placement
 from jmsnas.nas.split.solve_chain import DeviceLimits, solve_chain
 from jmsnas.profiler.simulation.roofline import load_simulated_device
@@ -71,15 +69,15 @@ def uniform(lut: ChainLUT) -> np.ndarray:
 
 
 def middle(lut: ChainLUT) -> float:
-    return sum(feasible_range_s(lut)) / 2
+    return sum(lut.feasible_range_s()) / 2
 
 
 def test_the_raw_image_never_leaves_the_ue() -> None:
     relay = replace(TOPOLOGY, policy="relay")
     indices = (0,) * SPACE.N
-    assert chain(relay).best(indices)[1].cuts[0] == 0
+    assert chain(relay).best_split(indices)[1].cuts[0] == 0
     private = chain(with_device(relay, "pi4", min_layers=3, max_layers=5))
-    latency_s, placement = private.best(indices)
+    latency_s, placement = private.best_split(indices)
     assert placement.cuts[0] == 5  # the cheapest to send of the three that are allowed
     assert latency_s == pytest.approx(private.latency_s(indices, placement), rel=1e-12)
     target, p_NR = middle(private), random_p(private, 1.0, 3)
@@ -103,7 +101,7 @@ def test_an_energy_limit_is_kept_by_the_derived_network() -> None:
     all_on_ue = free.terms(found.indices, on_ue)[0].energy_j
     assert all_on_ue is not None and not free.limited
     limited = chain(with_device(powered, "pi4", min_layers=1, energy_j=all_on_ue / 2))
-    assert limited.limited and not limited.holds(found.indices, on_ue)
+    assert limited.limited and not limited.within_budgets(found.indices, on_ue)
     target = middle(limited)
     network = derive(uniform(limited), limited, 0.97 * target, target, max_nodes=500)
     assert network is not None and network.optimal
@@ -114,16 +112,16 @@ def test_an_energy_limit_is_kept_by_the_derived_network() -> None:
 def test_a_fixed_split_by_the_network_or_in_equal_parts() -> None:
     equal = chain(split="fixed")
     indices = (0,) * SPACE.N
-    assert equal.best(indices)[1].cuts == (3, 6, 9, 12)
-    assert equal.best(indices)[0] == pytest.approx(equal.latency_s(indices, Placement((3, 6, 9, 12))))
+    assert equal.best_split(indices)[1].cuts == (3, 6, 9, 12)
+    assert equal.best_split(indices)[0] == pytest.approx(equal.latency_s(indices, Placement((3, 6, 9, 12))))
     given = chain(with_device(TOPOLOGY, "pi4", layers=1), "fixed")
-    assert given.best(indices)[1].cuts == (1, 5, 9, 12)
+    assert given.best_split(indices)[1].cuts == (1, 5, 9, 12)
     target = middle(equal)
     found = derive(uniform(equal), equal, 0.97 * target, target)
     assert found is not None and found.optimal and found.placement.cuts == (3, 6, 9, 12)
     heavy = chain(with_device(TOPOLOGY, "pi4", memory_bytes=10.0), "fixed")
     with pytest.raises(InfeasibleError, match="the fixed split exceeds a device's memory or energy"):
-        heavy.best(indices)
+        heavy.best_split(indices)
 
 
 def test_policies_that_contradict_the_space() -> None:

@@ -112,7 +112,7 @@ def test_what_is_refused() -> None:
     with pytest.raises(DeviceError, match="unknown simulated device 'ue': expected one of"):
         simulated_predictors(TWO)
     alone = Topology("alone", TWO.devices[:1], ())
-    with pytest.raises(TopologyError, match="network alone has no link: expected two or more devices"):
+    with pytest.raises(TopologyError, match="topology alone has no link: expected two or more devices"):
         with_link_rate(alone, 1e6, "uint8")
     with pytest.raises(TopologyError, match="has rate 0 Mbit/s: expected more than 0"):
         with_link_rate(TWO, 0.0, "uint8")

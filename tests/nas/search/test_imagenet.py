@@ -9,7 +9,7 @@ from roofline_predictor import Roofline
 
 from jmsnas.datasets.catalog import load_dataset
 from jmsnas.nas.latency.build_lut import build_lut
-from jmsnas.nas.search.recipes import RECIPES
+from jmsnas.nas.search.config import RECIPES
 from jmsnas.nas.search.search import search
 from jmsnas.profiler.simulation.roofline import load_simulated_device
 from jmsnas.space_file import load_space

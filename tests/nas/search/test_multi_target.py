@@ -4,23 +4,30 @@ from pathlib import Path
 
 import pytest
 from tiny_search import CONFIG, LUT
-from tiny_setup import tiny_setting
+from tiny_setup import tiny_search_setup
 
 from jmsnas.datasets.catalog import load_dataset
 from jmsnas.errors import InfeasibleError, InputError
 from jmsnas.nas.derivation.target import targets_in_range
-from jmsnas.nas.search.multi_target import ParallelOptions, front_group, run_groups, targets_group
-from jmsnas.nas.search.request import SearchRequest, run_request
+from jmsnas.nas.search.multi_target import (
+    ParallelOptions,
+    SearchRequest,
+    front_group,
+    run_groups,
+    run_request,
+    targets_group,
+)
 from jmsnas.nas.search.run import RunOptions
 from jmsnas.nas.search.run_folder import SearchSetup, read_log
 from jmsnas.workspace import Workspace
 
-LOW_S, MIDDLE_S, HIGH_S = targets_in_range(LUT, 3)
+TARGETS = targets_in_range(LUT, 3)
+LOW_S, MIDDLE_S, HIGH_S = (target.t_const_s for target in TARGETS)
 
 
 @pytest.fixture
 def setting(monkeypatch: pytest.MonkeyPatch) -> SearchSetup:
-    return tiny_setting(monkeypatch)
+    return tiny_search_setup(monkeypatch)
 
 
 def stages(folder: Path) -> list[str]:
@@ -88,7 +95,8 @@ def test_points_in_parallel_are_what_they_are_in_turn(tmp_path: Path, setting: S
         patched.setattr("jmsnas.nas.search.run.load_dataset", load_dataset)
         config = replace(CONFIG, final_epochs=1, batch_size=128)
         groups = [
-            targets_group(f"s{seed}", setting, replace(config, seed=seed), (LOW_S, HIGH_S)) for seed in (0, 1)
+            targets_group(f"s{seed}", setting, replace(config, seed=seed), (TARGETS[0], TARGETS[2]))
+            for seed in (0, 1)
         ]
         told: list[str] = []
         how = RunOptions(lambda done, total, what: told.append(what))
@@ -108,12 +116,12 @@ def test_what_cannot_be_is_refused_before_training(tmp_path: Path, setting: Sear
         InputError, match="--front derives from one search, got 2 targets: expected --t-const"
     ):
         SearchRequest((LOW_S, HIGH_S), front=2)
-    with pytest.raises(InfeasibleError, match="no network meets T_const"):
+    with pytest.raises(InfeasibleError, match="no architecture meets T_const"):
         run_request(Workspace(tmp_path), setting, CONFIG, SearchRequest((HIGH_S, LOW_S / 10)), "x", "")
     assert not (tmp_path / "runs").exists()
     with pytest.raises(InputError, match="no Dask scheduler answers at tcp://127.0.0.1:9"):
         run_groups(
             Workspace(tmp_path),
-            [front_group("f", setting, CONFIG, 1)],
+            [front_group("f", setting, CONFIG, TARGETS[:1])],
             workers=ParallelOptions(dask="tcp://127.0.0.1:9"),
         )

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 from tiny_search import CONFIG, LUT
-from tiny_setup import tiny_setting
+from tiny_setup import tiny_search_setup
 
 from jmsnas.datasets.catalog import load_dataset
 from jmsnas.nas.derivation.target import targets_in_range
@@ -17,7 +17,7 @@ def test_a_local_dask_cluster_gives_what_one_process_gives(
 ) -> None:
     from dask.distributed import LocalCluster
 
-    setting = tiny_setting(monkeypatch)
+    setting = tiny_search_setup(monkeypatch)
     monkeypatch.setattr(
         "jmsnas.nas.search.run.load_dataset", load_dataset
     )  # workers load the digits themselves

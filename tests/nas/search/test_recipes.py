@@ -2,14 +2,13 @@ import pytest
 
 from jmsnas.datasets.catalog import DATASETS
 from jmsnas.errors import InputError
-from jmsnas.nas.search.config import SearchConfig
-from jmsnas.nas.search.recipes import RECIPES, recipe
+from jmsnas.nas.search.config import RECIPES, SearchConfig, find_recipe
 
 
 def test_the_papers_recipe_to_the_letter() -> None:
     # Section V-B: "20 warm-up epochs and 60 training epochs, using Adam optimizer with initial learning rate
     # of 0.002 and batch size of 512", "three levels", "further train the model ... for 200 epochs".
-    paper = recipe("paper")
+    paper = find_recipe("paper")
     config = paper.config
     assert (config.warmup_epochs, config.search_epochs, config.final_epochs) == (20, 60, 200)
     assert (config.optimizer, config.lr, config.alpha_lr, config.batch_size) == ("adam", 0.002, 0.002, 512)
@@ -25,7 +24,7 @@ def test_a_recipe_nobody_knows() -> None:
     with pytest.raises(
         InputError, match="unknown recipe 'mnist': expected one of first-run, fashion-mnist, cif"
     ):
-        recipe("mnist")
+        find_recipe("mnist")
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from roofline_predictor import Roofline
 from safetensors.torch import load_file
 from tiny_search import CONFIG, TABLE, TOPOLOGY
-from tiny_setup import tiny_setting
+from tiny_setup import tiny_search_setup
 
 from jmsnas.blocks import build_module
 from jmsnas.errors import EstimatorError, InputError, TrainingError
@@ -16,7 +16,8 @@ from jmsnas.nas.derivation.target import resolve_target
 from jmsnas.nas.latency.build_lut import build_lut
 from jmsnas.nas.latency.load_estimators import load_estimators
 from jmsnas.nas.run_result import RunResult, read_result
-from jmsnas.nas.search.run import RunOptions, prepare_search, run_search, run_shared_epochs
+from jmsnas.nas.search.multi_target import SearchGroup, run_shared_epochs
+from jmsnas.nas.search.run import RunOptions, prepare_search, run_search
 from jmsnas.nas.search.run_folder import read_log
 from jmsnas.nas.search.stages import EpochRecord
 from jmsnas.nas.supernet.checkpoint import read_checkpoint
@@ -115,7 +116,7 @@ def logged(folder: Path) -> list[EpochRecord]:
 def test_a_run_that_was_stopped_goes_on_and_ends_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setting, place = tiny_setting(monkeypatch), Workspace(tmp_path)
+    setting, place = tiny_search_setup(monkeypatch), Workspace(tmp_path)
     whole = run_search(place, "whole", setting, CONFIG)
     for stop_at in range(1, 6):
 
@@ -141,7 +142,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_the_same(
 def test_a_loss_that_explodes_leaves_the_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setting, place, steps = tiny_setting(monkeypatch), Workspace(tmp_path), [0]
+    setting, place, steps = tiny_search_setup(monkeypatch), Workspace(tmp_path), [0]
 
     def explode(*given: Any) -> tuple[float, int]:
         steps[0] += 1
@@ -161,7 +162,7 @@ def test_a_loss_that_explodes_leaves_the_last_checkpoint(
 
 
 def test_a_folder_of_another_search_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    setting, place = tiny_setting(monkeypatch), Workspace(tmp_path)
+    setting, place = tiny_search_setup(monkeypatch), Workspace(tmp_path)
     run_search(place, "one", setting, CONFIG)
     other = replace(setting, space=replace(setting.space, name="cifar"))
     with pytest.raises(
@@ -179,14 +180,14 @@ def test_a_folder_of_another_search_is_refused(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_checkpoint_of_another_space_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    setting, place = tiny_setting(monkeypatch), Workspace(tmp_path)
-    run_shared_epochs(place, "here", setting, CONFIG, 1, {}, RunOptions())
+    setting, place = tiny_search_setup(monkeypatch), Workspace(tmp_path)
+    run_shared_epochs(place, SearchGroup("here", setting, CONFIG, (), 1), RunOptions())
     wide = dict(TABLE, stem={"channels": 6, "stride": 2}, stage=[{"layers": 3, "channels": 6, "stride": 1}])
     space = space_from_toml(wide, "wide")
     rooflines = {d.name: Roofline(load_simulated_device(d.table)) for d in TOPOLOGY.devices}
     there = replace(setting, space=space, lut=build_lut(space, TOPOLOGY, rooflines))
-    run_shared_epochs(place, "there", there, CONFIG, 1, {}, RunOptions())
+    run_shared_epochs(place, SearchGroup("there", there, CONFIG, (), 1), RunOptions())
     foreign = (place.run("here") / "checkpoint.pt").read_bytes()
     (place.run("there") / "checkpoint.pt").write_bytes(foreign)
     with pytest.raises(InputError, match="the checkpoint is of another search space or data set: remove"):
-        run_shared_epochs(place, "there", there, CONFIG, 1, {}, RunOptions())
+        run_shared_epochs(place, SearchGroup("there", there, CONFIG, (), 1), RunOptions())

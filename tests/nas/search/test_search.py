@@ -8,8 +8,8 @@ from tiny_search import digest, tiny_splits
 from jmsnas.datasets.digits import digits
 from jmsnas.errors import InfeasibleError, TrainingError
 from jmsnas.nas.derivation.target import BandStatus, derive_for_target, resolve_target
-from jmsnas.nas.latency.best_split import best_split
 from jmsnas.nas.latency.build_lut import build_lut
+from jmsnas.nas.latency.policy import best_split
 from jmsnas.nas.search.config import SearchConfig
 from jmsnas.nas.search.search import search
 from jmsnas.nas.search.session import Callbacks, SearchResult
@@ -90,8 +90,8 @@ def test_a_target_that_no_network_meets_is_refused_before_training() -> None:
     low = resolve_target(LUT, None).fastest_s
     with pytest.raises(
         InfeasibleError,
-        match=r"no network meets T_const .* on pi4 - laptop - jetson - cloud: the feasible range is .* to .* "
-        r"ms. Try --t-const [\d.]+ms",
+        match=r"no architecture meets T_const .* on pi4 - laptop - jetson - cloud: the feasible range is "
+        r".* to .*ms. Try --t-const [\d.]+ms",
     ):
         search(dataclasses.replace(SHORT, t_const_s=0.9 * low), SPACE, LUT, digits(0))
 
@@ -105,7 +105,7 @@ def test_limits_that_no_network_keeps_are_refused_before_training() -> None:
     seen: list[EpochRecord] = []
     with pytest.raises(
         InfeasibleError,
-        match=r"no network with T <= .* was found within the memory and energy of pi4 .*limits in",
+        match=r"no architecture with T <= .* was found within the memory and energy of pi4 .*limits in",
     ):
         search(SHORT, SPACE, lut, digits(0), Callbacks(report=seen.append))
     assert not seen

@@ -72,7 +72,7 @@ def test_the_paper_s_penalty_in_seconds_squared_is_converted() -> None:
         ),
         (
             torch.AcceleratorError("CUDA error: unspecified launch failure\nmore", 719),
-            "the GPU was lost .*launch failure.*the same command goes on",
+            "the GPU was lost .*launch failure.*run the same command to resume",
         ),
     ],
 )

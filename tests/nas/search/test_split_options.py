@@ -7,9 +7,9 @@ from jmsnas.topology import load_topology
 
 def test_what_is_asked_for_goes_before_the_file() -> None:
     topology = load_topology("chain")
-    assert AS_IN_FILE.of(topology) == topology
-    asked = SplitOptions("joint", "relay", "float32", 2).of(topology)
+    assert AS_IN_FILE.apply_to(topology) == topology
+    asked = SplitOptions("joint", "relay", "float32", 2).apply_to(topology)
     assert (asked.policy, asked.input_encoding) == ("relay", "float32")
     assert [device.min_layers for device in asked.devices] == [2, 0, 0, 0]
     with pytest.raises(TopologyError, match="has policy 'lazy'"):
-        SplitOptions(policy="lazy").of(topology)
+        SplitOptions(policy="lazy").apply_to(topology)

@@ -78,8 +78,8 @@ def test_the_learning_rate_falls_at_every_step(monkeypatch: pytest.MonkeyPatch) 
 
 def test_an_epoch_in_words() -> None:
     epoch = EpochRecord("search", 12, 0.4321, 0.8, 0.5, 0.7, 0.00212, 1.234, 3.0, 0.00198, 0.912)
-    assert epoch.words == (
-        "search 12: loss 0.432, 91.2% right, E[T] 2.12 ms, entropy 1.23, derived now: T 1.98 ms"
+    assert epoch.summary == (
+        "search 12: loss 0.432, accuracy 91.2%, E[T] 2.12 ms, entropy 1.23, derived T 1.98 ms"
     )
     final = EpochRecord("final", 3, 0.1, 0.97, None, None, None, None, 1.0)
-    assert final.words == "final 3: loss 0.100, 97.0% right"
+    assert final.summary == "final 3: loss 0.100, accuracy 97.0%"

@@ -8,8 +8,7 @@ from worked_example import OUT_BYTES, RATE_MBPS, TAU_MS
 
 from jmsnas.arrays import FloatArray
 from jmsnas.errors import InfeasibleError
-from jmsnas.nas.latency.best_split import best_split
-from jmsnas.nas.latency.policy import move_latencies_s
+from jmsnas.nas.latency.policy import best_split, move_latencies_s
 from jmsnas.nas.split.placement import Placement, chain_latency
 from jmsnas.nas.split.solve_chain import DeviceLimits, ResourceBudget, range_min, range_min_table, solve_chain
 

@@ -26,7 +26,7 @@ def test_every_changed_bit_and_every_cut_is_noticed(tmp_path: Path) -> None:
     for at in range(0, len(content), 7):
         path.write_bytes(content[:at] + bytes([content[at] ^ 1 << at % 8]) + content[at + 1 :])
         with pytest.raises(
-            InputError, match="is damaged or no checkpoint of this version: remove it to begin"
+            InputError, match="is damaged or no checkpoint of this version: remove it to start"
         ):
             read_checkpoint(path)
         path.write_bytes(content[:at])
@@ -48,7 +48,7 @@ def test_a_foreign_pickle_never_runs(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="is damaged or no checkpoint"):
         read_checkpoint(path)
     write_checkpoint(path, {"harm": _Harmful(canary)})  # the digest holds, the content is refused
-    with pytest.raises(InputError, match="cannot be read: .*Remove it to begin this search again"):
+    with pytest.raises(InputError, match="cannot be read: .*Remove it to start this search again"):
         read_checkpoint(path)
     assert not canary.exists()
 

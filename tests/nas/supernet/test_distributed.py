@@ -13,7 +13,6 @@ from torch import Tensor
 from torch.nn import functional as F
 from train_ranked import STEPS
 
-from jmsnas.nas.latency.expected_latency import expected_latency
 from jmsnas.nas.search.session import Callbacks, SearchSession
 from jmsnas.nas.search.stages import ArchitectureBatches
 from jmsnas.nas.supernet.checkpoint import StateDict
@@ -57,9 +56,7 @@ def halves_in_one_process() -> tuple[list[float], Tensor, StateDict]:
         p_NR = arch.probabilities()
         paths = sample_two_paths(p_NR, arch.mask_NR, arch.generator)
         found = [arch._gate_gradients(*source.next(), paths)[0] for source in held]
-        penalty = torch.from_numpy(
-            arch.constraint.gradient(p_NR.numpy(), expected_latency(p_NR.numpy(), LUT), 0)
-        )
+        penalty = torch.from_numpy(arch.constraint.gradient(p_NR.numpy(), LUT.expected(p_NR.numpy()), 0))
         before = arch.alpha_NR.clone()
         arch.alpha_NR.grad = alpha_gradient((found[0] + found[1]) / 2, p_NR, paths) + penalty
         arch.adam.step()

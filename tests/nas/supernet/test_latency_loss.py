@@ -5,7 +5,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tiny_search import LUT
 
-from jmsnas.nas.latency.expected_latency import expected_latency
 from jmsnas.nas.supernet.gates import probabilities
 from jmsnas.nas.supernet.latency_loss import LatencyLoss, dimensionless_lambda2, entropy_gradient_alpha
 
@@ -33,13 +32,13 @@ def test_the_multipliers_gradient_against_differences(seed: int, multiplier: flo
     alpha, t_const_s = alphas(seed), 6e-4
     constraint = LatencyLoss("multiplier", t_const_s, 0.0, 0.0, 0.0, multiplier)
     p = probabilities(alpha, MASK).numpy()
-    found = constraint.gradient(p, expected_latency(p, LUT), 1.0)
+    found = constraint.gradient(p, LUT.expected(p), 1.0)
     for n, i in ((1, 0), (2, 1), (3, len(LUT.mask_NR[3]) - 1)):
         terms = []
         for by in (1e-6, -1e-6):
             moved = alpha.clone()
             moved[n, i] += by
-            expected = expected_latency(probabilities(moved, MASK).numpy(), LUT)
+            expected = LUT.expected(probabilities(moved, MASK).numpy())
             terms.append(multiplier * (expected.latency_s / t_const_s - 1))
         assert found[n, i] == pytest.approx((terms[0] - terms[1]) / 2e-6, abs=1e-6)
 
@@ -49,12 +48,12 @@ def test_the_multiplier_learns_on_the_likeliest_network() -> None:
     p = np.where(LUT.mask_NR, 1e-9, 0.0)
     p[[0, 4], 0] = 1
     p[1:4, -1] = 1
-    t_s = expected_latency(p, LUT).latency_s
+    t_s = LUT.expected(p).latency_s
     constraint = LatencyLoss("multiplier", 2 * t_s, 0.0, 0.1, 0.0)
-    constraint.learn(p, LUT)
+    constraint.update_multiplier(p, LUT)
     assert constraint.multiplier == pytest.approx(-0.05, rel=1e-4)
     penalty = LatencyLoss("penalty", 2 * t_s, 5.0, 0.1, 0.0)
-    penalty.learn(p, LUT)
+    penalty.update_multiplier(p, LUT)
     assert penalty.multiplier == 0
 
 

@@ -92,7 +92,7 @@ def test_tally_and_schedule() -> None:
 def test_a_gpu_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # on a machine that has one, too
     assert training_device("auto") == CPU
-    with pytest.raises(InputError, match="no CUDA device is to be had here: expected --train-on cpu or auto"):
+    with pytest.raises(InputError, match="no CUDA device is available: expected --train-on cpu or auto"):
         training_device("cuda")
 
 
