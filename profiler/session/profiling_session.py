@@ -8,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from jmsnas.profiler.host.environment import environment_id
@@ -22,6 +23,7 @@ from jmsnas.profiler.table.latency_table import (
     PartRow,
     RuntimeKey,
 )
+from jmsnas.profiler.table.measurement import Measurement
 from jmsnas.profiler.table.merge_journal import Warn, merge_journal
 from jmsnas.profiler.table.schema import row_to_record
 from jmsnas.profiler.timing.paired_timing import TimingConfig
@@ -107,33 +109,34 @@ def event_to_row(
 ) -> AnyRow:
     """Convert the timing event of one block into a row of the latency table.
 
-    `event` has the fields of `jmsnas.profiler.table.measurement.Measurement`. The common level of the rows
-    and their trust are set when the journal is merged.
+    The common level of the rows and their trust are set when the journal is merged. Raises
+    msgspec.ValidationError for an event without the fields of a `Measurement`.
     """
-    level_s, samples = event["reference_s"], tuple(event["samples"])
+    found = msgspec.convert(event, Measurement)
+    level_s, samples = found.reference_s, found.samples
     make = BlockRow if isinstance(subject, Block) else PartRow
     return make(
         device=device,
         key=key,
         block=subject,  # type: ignore[arg-type]  # the type that `make` takes
         kind="measured",
-        median_s=event["ratio"] * level_s,
-        low_s=event["ratio_low"] * level_s,
-        high_s=event["ratio_high"] * level_s,
-        ratio=event["ratio"],
-        ratio_low=event["ratio_low"],
-        ratio_high=event["ratio_high"],
+        median_s=found.ratio * level_s,
+        low_s=found.ratio_low * level_s,
+        high_s=found.ratio_high * level_s,
+        ratio=found.ratio,
+        ratio_low=found.ratio_low,
+        ratio_high=found.ratio_high,
         reference_s=level_s,
         min_s=min(samples) * level_s,
         p90_s=float(np.quantile(samples, 0.9)) * level_s,
         rounds=len(samples),
-        converged=event["converged"],
+        converged=found.converged,
         environment=environment,
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
         source=f"jmsnas {version('jmsnas')}",
         samples=samples,
         process_rounds=(len(samples),),
-        drift=event["drift"],
-        interrupted=event["interrupted"],
+        drift=found.drift,
+        interrupted=found.interrupted,
         host_faults=host_faults,
     )

@@ -2,6 +2,7 @@ import json
 from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 
+import msgspec
 import pytest
 from profiling_jobs import BLOCKS, EAGER, PART, a_measurement
 
@@ -31,3 +32,9 @@ def test_row_says_when_and_by_what_it_was_measured() -> None:
     row = event_to_row(EVENT, "local", EAGER, BLOCKS[0], "abc", ())
     assert abs(datetime.now(UTC) - datetime.fromisoformat(row.measured_at)) < timedelta(minutes=1)
     assert row.source.startswith("jmsnas ")
+
+
+@pytest.mark.parametrize("wrong", [{"samples": ["1.0"]}, {"ratio": None}, {"converged": 1}])
+def test_event_with_a_wrong_field_is_refused(wrong: dict[str, object]) -> None:
+    with pytest.raises(msgspec.ValidationError, match=f"at `\\$.{next(iter(wrong))}"):
+        event_to_row({**EVENT, **wrong}, "local", EAGER, BLOCKS[0], "abc", ())
