@@ -1,4 +1,4 @@
-"""Load search spaces from TOML: builder-in ones and those of a user."""
+"""Load search spaces from TOML: built-in ones and those of a user."""
 
 import itertools
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from jmsnas.space import HEAD, IDENTITY, STEM, Candidate, Layer, SearchSpace, va
 
 
 def load_space(name: str, user_folder: Path | None = None, branches: int = 0) -> SearchSpace:
-    """Load a search space: a `.toml` file, else NAME.toml in `user_folder`, else a builder-in one.
+    """Load a search space: a `.toml` file, else NAME.toml in `user_folder`, else a built-in one.
 
     `branches`: 0 for a chain; for a mesh the number of parallel branches, made from the file's [mesh].
     Raises SpaceError.
@@ -37,7 +37,7 @@ _STAGE_KEYS = ("layers", "channels", "stride", "candidates")
 
 
 class _Builder:
-    """Appends layers, each with the input shape `self.shape`."""
+    """Builder of a search space: appends layers, each with the input shape `self.shape`."""
 
     def __init__(self, candidates: tuple[Candidate, ...], where: str, first: Layer) -> None:
         self.candidates, self.where = candidates, where
@@ -125,7 +125,7 @@ def _candidates(table: Mapping[str, Any], where: str) -> tuple[Candidate, ...]:
 def mbconv_candidates(
     kernel_sizes: tuple[int, ...] = (3, 5, 7), expansions: tuple[int, ...] = (3, 6), identity: bool = True
 ) -> tuple[Candidate, ...]:
-    """List kernel sizes x expansions x (shortcut or not), then Identity: by default the paper's 13."""
+    """List kernel sizes x expansions x (shortcut or not), then Identity: the 13 of the paper by default."""
     grid = itertools.product((True, False), kernel_sizes, expansions)
     found = tuple(Candidate(k, e, shortcut) for shortcut, k, e in grid)
     return found + ((IDENTITY,) if identity else ())

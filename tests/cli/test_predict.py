@@ -138,7 +138,7 @@ def test_everything_as_json(place: Path) -> None:
     assert (found["simulated"], found["model"]["rows"], found["correction"]) == (False, 9, None)
 
 
-def test_the_network_of_a_run(short_run: tuple[Workspace, RunResult]) -> None:
+def test_the_model_of_a_run(short_run: tuple[Workspace, RunResult]) -> None:
     place, _ = short_run
     code, out, err = typed(place.folder, "--run", "short")
     assert code == 0 and "SIMULATED: " in err

@@ -69,7 +69,7 @@ def test_a_block_that_cannot_be(words: tuple[Any, ...], message: str) -> None:
         parse_block(*words)
 
 
-def test_a_network_from_a_name_a_layer() -> None:
+def test_an_architecture_from_candidate_names() -> None:
     part = architecture_part(NAMES, DIGITS)
     assert len(part.blocks) == DIGITS.N
     assert (part.blocks[0].candidate.name, part.blocks[-1].candidate.name) == ("stem", "head")
@@ -104,7 +104,7 @@ def test_one_of_block_arch_and_run(tmp_path: Path) -> None:
         requested_blocks(PredictArguments(block=[first, "identity 8->8 2x2"]), place)
 
 
-def test_the_network_of_a_run_and_who_runs_what(short_run: tuple[Workspace, RunResult]) -> None:
+def test_the_model_of_a_run_and_its_parts(short_run: tuple[Workspace, RunResult]) -> None:
     place, run = short_run
     part, cuts = model_of_run(place, "short")
     assert [str(block.layer) for block in part.blocks] == [str(layer) for layer in DIGITS.layers]

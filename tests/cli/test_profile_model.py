@@ -9,7 +9,7 @@ from jmsnas.cli import app
 runner = CliRunner()
 
 
-def test_a_network_is_measured_then_split(tmp_path: Path) -> None:
+def test_a_model_is_measured_then_split(tmp_path: Path) -> None:
     folder = ["--workspace", str(tmp_path)]
     asked = ["profile", "--model", "alexnet", "--size", "64", "--budget", "300ms", "--json", *folder]
     result = runner.invoke(app, asked)

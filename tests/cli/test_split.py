@@ -69,7 +69,7 @@ def test_the_worked_mesh(tmp_path: Path, fan_out: str, t_ms: float) -> None:
     assert "--method cloud puts layer 1 on cloud, where no time of it is given" in out
 
 
-def test_a_mesh_run_over_its_own_network(tmp_path: Path) -> None:
+def test_a_mesh_run_on_its_own_topology(tmp_path: Path) -> None:
     folder = write_mesh_run(Workspace(tmp_path), "tree")
     result = json.loads((folder / "result.json").read_text())
     code, out, err = run("tree", "--explain", "--json", "--workspace", str(tmp_path))
@@ -93,7 +93,7 @@ def test_a_mesh_run_over_its_own_network(tmp_path: Path) -> None:
     assert code == 0 and json.loads(out)["policy"] == "relay"
 
 
-def test_words_for_people(tmp_path: Path) -> None:
+def test_printed_text(tmp_path: Path) -> None:
     path = worked_toml(tmp_path / "worked.toml")
     options = ("--policy", "relay", "--method", "all", "--explain", "--deadline", "50ms")
     code, out, _ = run("--costs", str(path), *options, "--sweep", "rate=1..200Mbit/s")

@@ -57,7 +57,7 @@ def test_what_the_file_says_and_what_is_left_out(tmp_path: Path) -> None:
     assert document["setting"].startswith("Some board") and document["findings"] == []
 
 
-def test_findings_are_said_and_errors_refused(tmp_path: Path) -> None:
+def test_findings_are_printed_and_errors_refused(tmp_path: Path) -> None:
     rows = records(15)
     rows[7]["latency_ms"] *= 1000
     path, place = write_published(tmp_path / "p.parquet", rows), tmp_path / "ws"

@@ -79,7 +79,7 @@ def test_time_left_is_that_of_the_work_under_way(
     assert lines == ["100%  60 s, about 0 s left  models", " 25%  66 s, about 18 s left  images"]
 
 
-def test_simulated_devices_are_said_loudly(capsys: pytest.CaptureFixture[str]) -> None:
+def test_simulated_devices_are_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
     terminal.warn_simulated(["jetson"])
     err = capsys.readouterr().err
     assert err.startswith("SIMULATED: jetson was not measured") and "jmsnas profile --device jetson" in err
