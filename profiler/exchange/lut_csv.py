@@ -12,9 +12,10 @@ import pyarrow as pa
 from jmsnas.errors import SpaceError, TableError
 from jmsnas.operations import squeezed_channels
 from jmsnas.profiler.exchange.lut_keys import HeadPiece, LutEntry, MeanLatency
-from jmsnas.profiler.exchange.lut_yaml import Z_95, parse_ms
+from jmsnas.profiler.exchange.lut_yaml import parse_ms
 from jmsnas.profiler.exchange.published_setting import PublishedSetting, published_setting
 from jmsnas.profiler.table.latency_table import AnyRow
+from jmsnas.profiler.table.measurement import Z_95
 from jmsnas.profiler.table.schema import SCHEMA, row_from_record
 from jmsnas.space import IDENTITY, STEM, Block, Candidate, Layer
 

@@ -12,11 +12,10 @@ import yaml
 from jmsnas.errors import TableError
 from jmsnas.profiler.exchange.lut_keys import MeanLatency, key_of_block
 from jmsnas.profiler.table.latency_table import BlockRow, LatencyTable
+from jmsnas.profiler.table.measurement import Z_95
 from jmsnas.profiler.table.parquet import first_line
 from jmsnas.units import format_duration
 
-# Half width of a 95 % interval in standard deviations of a normal distribution.
-Z_95 = 1.96
 _MAX_RUNS = 2**31 - 1
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _IGNORED = (

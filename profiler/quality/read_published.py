@@ -14,6 +14,7 @@ import pyarrow.csv as pc
 
 from jmsnas.errors import TableError
 from jmsnas.profiler.quality.latency_entry import LatencyEntry, entries_of_table
+from jmsnas.profiler.table.measurement import Z_95
 from jmsnas.profiler.table.parquet import PARQUET_ERRORS, first_line, read_metadata, read_table
 from jmsnas.profiler.table.safe_parquet import open_parquet, read_columns
 
@@ -30,8 +31,6 @@ _PLAIN = (
     *(pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal, pa.types.is_boolean),
     *(pa.types.is_string, pa.types.is_large_string, pa.types.is_null),
 )
-# Half width of a 95 % interval in standard deviations of a normal distribution.
-_Z_95 = 1.96
 
 
 def read_entries(path: Path) -> tuple[LatencyEntry, ...]:
@@ -175,7 +174,7 @@ def _interval_s(record: Mapping[str, Any], mean_s: float) -> tuple[float | None,
     runs, variance_ms2 = record.get("n_runs"), record.get("latency_var_ms2")
     if not runs or variance_ms2 is None or not variance_ms2 >= 0:
         return None, None
-    half_s = _Z_95 * math.sqrt(variance_ms2 / runs) * 1e-3
+    half_s = Z_95 * math.sqrt(variance_ms2 / runs) * 1e-3
     return mean_s - half_s, mean_s + half_s
 
 

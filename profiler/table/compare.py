@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from statistics import median
 
 from jmsnas.errors import TableError
-from jmsnas.profiler.table.latency_table import BlockRow, LatencyTable, RuntimeKey
+from jmsnas.profiler.table.latency_table import KEY_FIELDS, BlockRow, LatencyTable, RuntimeKey
 from jmsnas.space import Block
 
-_FIELDS = ("runtime", "threads", "batch", "dtype", "processor", "layout", "timer")
 # Environment entries that must agree; the second line only where both tables are of the same processor.
 _SET_UP = ("governor", "power_mode", "boost", "smt")
 _SET_UP_OF_ONE_CPU = ("min_frequency_khz", "max_frequency_khz")
@@ -121,7 +120,7 @@ def _ratio(a: BlockRow, b: BlockRow) -> BlockRatio:
 
 def _no_common_key(first: LatencyTable, second: LatencyTable) -> str:
     differing = []
-    for name in _FIELDS:
+    for name in KEY_FIELDS:
         sides = [sorted({str(getattr(key, name)) for key in table.keys}) for table in (first, second)]
         if sides[0] != sides[1]:
             differing.append(f"{name} ({', '.join(sides[0])} against {', '.join(sides[1])})")

@@ -3,7 +3,7 @@
 docs/table.md describes the columns and the history of the schema.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Generic, TypeVar
 
 from jmsnas.errors import TableError
@@ -71,6 +71,7 @@ class RuntimeKey:
         return "-".join(terms)
 
 
+KEY_FIELDS = tuple(field.name for field in fields(RuntimeKey))
 _KNOWN = {"dtype": DTYPES, "processor": PROCESSORS, "layout": LAYOUTS, "timer": TIMERS}
 
 S = TypeVar("S", Block, Part)

@@ -8,6 +8,8 @@ import numpy as np
 
 # The extremes of six samples contain the median with over 95 % probability: 1 - 2 * 0.5^6 = 0.969.
 MIN_ROUNDS = 6
+# Half width of a 95 % interval in standard deviations of a normal distribution.
+Z_95 = 1.96
 # Relative half width of a ratio's interval at which a row counts as converged.
 TARGET_HALF_WIDTH = 0.01
 

@@ -6,10 +6,9 @@ from typing import Any
 import pyarrow as pa
 
 from jmsnas.errors import JmsnasError, TableError
-from jmsnas.profiler.table.latency_table import AnyRow, BlockRow, PartRow, RuntimeKey
+from jmsnas.profiler.table.latency_table import KEY_FIELDS, AnyRow, BlockRow, PartRow, RuntimeKey
 from jmsnas.space import Block, BlockOrPart, Candidate, Layer, Part
 
-_KEY = ("runtime", "threads", "batch", "dtype", "processor", "layout", "timer")
 _CANDIDATE = ("op", "kernel_size", "expansion", "shortcut")
 _LAYER = ("in_channels", "out_channels", "stride", "height", "width", "role", "hidden_channels")
 _SECONDS = (
@@ -59,7 +58,7 @@ def row_to_record(row: AnyRow) -> dict[str, Any]:
     """Convert a row to a record of plain numbers and strings, as in the Parquet file and in the journal."""
     values = {name: getattr(row, name) for name in _PLAIN}
     lists = {name: list(getattr(row, name)) for name in _LISTS}
-    keyed = {"device": row.device, **{name: getattr(row.key, name) for name in _KEY}}
+    keyed = {"device": row.device, **{name: getattr(row.key, name) for name in KEY_FIELDS}}
     return {**keyed, **_subject_record(row.block), **values, **lists}
 
 
@@ -90,7 +89,7 @@ def row_from_record(record: dict[str, Any]) -> AnyRow:
         When a column is missing or the values are inconsistent.
     """
     try:
-        key = RuntimeKey(*(record[name] for name in _KEY))
+        key = RuntimeKey(*(record[name] for name in KEY_FIELDS))
         values: dict[str, Any] = {name: record[name] for name in _PLAIN}
         values |= {name: tuple(record[name]) for name in _LISTS}
         if record["op"] == "part":

@@ -1,6 +1,7 @@
 """Trust level of a measured row (green, yellow, red) with its reason, and its weight in a fit."""
 
 from jmsnas.profiler.table.latency_table import AnyRow
+from jmsnas.profiler.table.measurement import Z_95
 from jmsnas.profiler.table.noise_floor import NoiseFloor
 
 # Fraction of rounds: occasional interrupts affect a few, a process on the same core affects all.
@@ -10,8 +11,6 @@ _RED_CI, _YELLOW_CI = 0.10, 0.05
 _DRIFT = 0.6
 # Minimum relative standard deviation by trust level, where rows are weighted.
 _MIN_NOISE = {"green": 0.0, "yellow": 0.02, "red": 0.1}
-# Half width of a 95 % interval in standard deviations of a normal distribution.
-_Z_95 = 1.96
 
 
 def is_disturbed(row: AnyRow) -> bool:
@@ -56,4 +55,4 @@ def relative_noise(row: AnyRow) -> float:
     """
     if row.kind == "simulated":
         return 0.0
-    return max(row.relative_ci / _Z_95, _MIN_NOISE[row.trust])
+    return max(row.relative_ci / Z_95, _MIN_NOISE[row.trust])
