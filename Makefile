@@ -18,7 +18,7 @@ test: .venv/installed
 	$(BIN)/lint-imports
 	$(BIN)/pytest
 
-# The promises of docs/promises.md, with a table of what was reached: minutes, and most of a day.
+# The tests behind docs/guarantees.md, with a summary of their figures: minutes, and most of a day.
 prove: .venv/installed
 	JMSNAS_PROVE=prove $(BIN)/pytest -p no:logging tests/prove
 

@@ -1,4 +1,4 @@
-"""Fixtures of the tests behind docs/promises.md: a time limit per test, and a summary table at the end.
+"""Fixtures of the tests behind docs/guarantees.md: a time limit per test, and a summary table at the end.
 
 `JMSNAS_PROVE` sets the number of trials: unset in `make test`, `prove` in `make prove`, `long` in
 `make prove-long`.
@@ -73,7 +73,7 @@ def nothing_leaks(
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     if not LEVEL or not _proofs:
         return
-    terminalreporter.section("promises")
+    terminalreporter.section("guarantees")
     for name, proof in sorted(_proofs.items()):
         counted = Counter(proof.figures or ["nothing shown"])
         terminalreporter.write_line(f"{proof.promise}  ({proof.seconds:.0f} s)")
