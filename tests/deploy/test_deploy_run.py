@@ -51,11 +51,11 @@ def test_every_term_has_a_prediction_and_a_measurement(deployed: Found) -> None:
     _, folder, document = deployed
     assert json.loads((folder / "deploy.json").read_text()) == json.loads(json.dumps(document))
     predicted = [term for term in document["terms"] if term["predicted_s"] is not None]
-    # Strict: a compute term a device, a send term between neighbours, and T is their sum.
+    # Strict: a compute term for each device, a send term between neighbours, and T is their sum.
     assert [term["kind"] for term in predicted] == ["compute"] + ["send", "compute"] * 3
     total = sum(term["predicted_s"] for term in predicted)
     assert document["latency"]["predicted_s"] == pytest.approx(total, rel=1e-9)
-    # A part of identities is passed on: predicted as nothing, it has no ratio.
+    # A part of identities is a relay: predicted as 0 s, it has no ratio.
     timed = [term for term in predicted if term["predicted_s"] > 0]
     assert all(term["ratio"] == term["measured_s"] / term["predicted_s"] for term in timed)
     assert all(term["ratio"] is None for term in predicted if term not in timed) and len(timed) >= 6
@@ -135,7 +135,7 @@ def test_invalid_cuts(text: str, words: str) -> None:
     assert parse_cuts("2,4,9") == (2, 4, 9)
 
 
-def test_cuts_of_another_network(short_run: tuple[Workspace, RunResult]) -> None:
+def test_cuts_of_another_topology(short_run: tuple[Workspace, RunResult]) -> None:
     with pytest.raises(InputError, match="expected 4 non-decreasing numbers, the last 12"):
         deploy_run(short_run[0], short_run[1].folder, DeployOptions(cuts=(2, 12)))
     with pytest.raises(InputError, match="--emulate is for --loopback"):
@@ -197,7 +197,7 @@ def mesh(
     return deployment, document
 
 
-def test_branches_of_a_mesh_meet_and_are_summed(mesh: tuple[Deployment, dict[str, Any]]) -> None:
+def test_branches_of_a_mesh_are_summed(mesh: tuple[Deployment, dict[str, Any]]) -> None:
     deployment, document = mesh
     assert document["accuracy"]["largest_difference"] <= 1e-4
     assert set(segment_layers(deployment.run.space)) == {"trunk", "branch1", "branch2", "branch3", "tail"}

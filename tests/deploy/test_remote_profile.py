@@ -25,7 +25,7 @@ def devices(workspace: Workspace, found: Fleet) -> None:
     )
 
 
-def test_a_device_is_profiled_by_its_agent_and_goes_on(tmp_path: Path) -> None:
+def test_an_agent_profiles_its_device_and_resumes(tmp_path: Path) -> None:
     place, told = Workspace(tmp_path), list[str]()
     with fleet(tmp_path, ("jetson",)) as one:
         devices(place, one)
@@ -46,7 +46,7 @@ def test_a_device_is_profiled_by_its_agent_and_goes_on(tmp_path: Path) -> None:
     assert environment["onnxruntime"]
 
 
-def test_a_device_nobody_wrote_down(tmp_path: Path) -> None:
+def test_an_unknown_device(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="has no device jetson"):
         profile_remote("jetson", BLOCKS, [RuntimeKey()], Workspace(tmp_path), tmp_path)
 
@@ -63,7 +63,7 @@ def test_only_signed_blocks_are_timed(tmp_path: Path) -> None:
             peer.bench({**job, "shell": "id"}, print)
 
 
-def test_a_lost_caller_ends_the_measuring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_lost_caller_stops_the_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[Any] = []
     popen = subprocess.Popen
 
@@ -97,4 +97,4 @@ def test_a_lost_caller_ends_the_measuring(tmp_path: Path, monkeypatch: pytest.Mo
         began = time.monotonic()
         while started[0].poll() is None and time.monotonic() - began < 5:
             time.sleep(0.02)
-        assert time.monotonic() - began < 2, "it went on measuring for nobody"
+        assert time.monotonic() - began < 2, "the measurement went on without a caller"

@@ -182,7 +182,7 @@ def test_another_device_is_refused_before_anything_runs(tmp_path: Path) -> None:
     check_host_is("local")
 
 
-def test_nothing_to_break_down_writes_nothing(tmp_path: Path) -> None:
+def test_no_blocks_write_no_file(tmp_path: Path) -> None:
     with pytest.raises(MeasurementError, match="none of 1 blocks was broken down"):
         profile_breakdown("local", [Block(IDENTITY, WIDE)], Workspace(tmp_path), 0, as_json=False)
     assert list(tmp_path.iterdir()) == []

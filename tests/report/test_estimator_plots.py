@@ -67,7 +67,7 @@ def test_errors_by_geometry_the_worst_first() -> None:
     ("origin", "mark", "colour"),
     [("simulated", "SIMULATED", SIMULATED_COLOUR), ("published", "published", PUBLISHED_COLOUR)],
 )
-def test_what_was_not_measured_here_says_so(origin: str, mark: str, colour: str) -> None:
+def test_origins_other_than_measured_are_marked(origin: str, mark: str, colour: str) -> None:
     for draw in (draw_predicted, draw_geometries):
         figure = draw("pi4", FOUND, origin)
         heading, label, *_ = texts(figure)

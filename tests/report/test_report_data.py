@@ -104,7 +104,7 @@ def test_other_files_that_are_missing_or_damaged(run: Path, tmp_path: Path) -> N
         read_report_data(place, tmp_path / "nowhere")
 
 
-def test_a_space_that_is_another_now(run: Path, tmp_path: Path) -> None:
+def test_a_changed_space(run: Path, tmp_path: Path) -> None:
     folder, result = copied(run, tmp_path), json.loads((run / "result.json").read_text())
     result["space"]["layers"][3] = "16->16 9x9"
     (folder / "result.json").write_text(json.dumps(result))
@@ -112,7 +112,7 @@ def test_a_space_that_is_another_now(run: Path, tmp_path: Path) -> None:
     assert {layer.tau_s for layer in data.layers} == {None} == {layer.macs for layer in data.layers}
 
 
-def test_a_mesh_run_in_time(tmp_path: Path) -> None:
+def test_schedule_of_a_mesh_run(tmp_path: Path) -> None:
     place = Workspace(tmp_path)
     folder = write_mesh_run(place, "tree")
     data, result = read_report_data(place, folder), json.loads((folder / "result.json").read_text())

@@ -98,7 +98,7 @@ def test_every_simulated_device_is_marked(written: str) -> None:
     assert "computed from the link rates" in text
 
 
-def test_cloud_only_is_named_faster_with_its_numbers(run: Path, written: str) -> None:
+def test_cloud_only_is_reported_as_faster(run: Path, written: str) -> None:
     result = json.loads((run / "result.json").read_text())
     assert result["cloud_only"]["latency_s"] < result["derived"]["latency_s"]
     text = html.unescape(written)
@@ -123,7 +123,7 @@ def test_the_page_is_one_small_file_that_loads_nothing(written: str) -> None:
     ]
 
 
-def test_the_plots_lie_beside_the_page_and_in_it(run: Path, written: str) -> None:
+def test_the_plots_are_files_and_in_the_page(run: Path, written: str) -> None:
     assert tuple(sorted(path.name for path in run.glob("*.png"))) == PLOTS
     inside = {base64.b64decode(text) for text in re.findall(r"data:image/png;base64,([^\"]+)", written)}
     for name in PLOTS:
@@ -154,7 +154,7 @@ def test_a_hostile_name_does_not_become_markup(run: Path, tmp_path: Path) -> Non
     assert isinstance(result, dict) and result["topology"]["devices"][0]["name"] == hostile
 
 
-def test_a_run_whose_estimators_are_gone_still_has_a_page(run: Path, tmp_path: Path) -> None:
+def test_a_page_without_estimators(run: Path, tmp_path: Path) -> None:
     data = read_report_data(Workspace(tmp_path / "empty"), run)
     assert all(png(draw(data)) for draw in (draw_estimators, draw_placement))
     text = page(data, compute_split_maps(), ())
@@ -172,7 +172,7 @@ def test_refitted_estimators_are_noted(run: Path, tmp_path: Path) -> None:
     assert "U(.) was fitted to other rows after this run" in text
 
 
-def test_which_run(run: Path, tmp_path: Path) -> None:
+def test_find_run(run: Path, tmp_path: Path) -> None:
     place = Workspace(run.parents[1])
     assert newest_run(place) == run
     assert find_run(place, "tiny") == run and find_run(place, str(run)) == run

@@ -95,7 +95,7 @@ def test_bars_end_at_T(data: ReportData) -> None:
     assert axes.get_title(loc="left").startswith("SIMULATED")
 
 
-def test_a_mesh_is_drawn_with_its_branches_side_by_side(tmp_path: Path) -> None:
+def test_a_mesh_is_drawn_with_parallel_branches(tmp_path: Path) -> None:
     place = Workspace(tmp_path)
     mesh = read_report_data(place, write_mesh_run(place, "tree"))
     found = texts(draw_placement(mesh))
@@ -146,7 +146,7 @@ def test_published_devices_are_marked_and_dotted(data: ReportData) -> None:
     assert {patch.get_hatch() for patch in axes.patches} == {"", "///", "..."}
 
 
-def test_the_search_picture_shows_every_epoch(data: ReportData) -> None:
+def test_training_curves_show_every_epoch(data: ReportData) -> None:
     loss, right, expected, entropy = draw_search(data).axes
     assert list(loss.lines[0].get_ydata()) == [epoch.loss for epoch in data.epochs]
     assert right.lines[-1].get_ydata()[0] == 100 * data.run.accuracy.test
@@ -154,7 +154,7 @@ def test_the_search_picture_shows_every_epoch(data: ReportData) -> None:
         data.run.expected_latency_s / data.run.target.t_const_s
     )
     assert len(entropy.lines[0].get_ydata()) == 2
-    # Fig. 5 of the paper: the network that would be derived at each epoch of the search.
+    # Fig. 5 of the paper: the model that would be derived at each epoch of the search.
     then = next(line for line in right.lines if "derived then" in str(line.get_label()))
     known = [epoch.derived_accuracy for epoch in data.epochs if epoch.derived_accuracy is not None]
     assert len(known) == 1 and list(then.get_ydata()) == [100 * known[0]]

@@ -6,7 +6,7 @@ from jmsnas.report.term_schedule import schedule_terms
 from jmsnas.topology import Link
 
 
-def test_a_chain_in_time() -> None:
+def test_schedule_of_a_chain() -> None:
     terms = (LatencyTerm("a", (1, 2), 2.0, 0.5, 8.0), LatencyTerm("b", (3,), 1.0, 0.0, 0.0, return_s=0.25))
     schedule = schedule_terms(terms, (Link("a", "b", 1e6),))
     assert [(term.symbol, term.start_s, term.end_s) for term in schedule] == [
@@ -18,7 +18,7 @@ def test_a_chain_in_time() -> None:
     assert schedule[1].link and schedule[1].sent_bytes == 8.0 and schedule[3].target == "a"
 
 
-def test_branches_side_by_side() -> None:
+def test_schedule_of_parallel_branches() -> None:
     """Root 1 s; branches of 1 + 2 + 1 and 2 + 4 + 1 s; the cloud 3 s: 1 + 7 + 3 = 11 s."""
     terms = (
         LatencyTerm("root", (1,), 1.0, 0.0, 0.0),

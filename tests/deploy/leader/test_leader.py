@@ -19,7 +19,7 @@ def three(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
         yield found
 
 
-def test_what_comes_back_is_what_the_undivided_network_says(three: Fleet) -> None:
+def test_logits_equal_those_of_the_undivided_model(three: Fleet) -> None:
     three.leader.ship(pieces(), segments())
     for x in images(5):
         answer = three.leader.infer(x)
@@ -30,7 +30,7 @@ def test_what_comes_back_is_what_the_undivided_network_says(three: Fleet) -> Non
 
 @pytest.mark.parametrize("cuts", [(1, 1, 6), (0, 6, 6), (0, 0, 6), (6, 6, 6), (2, 3, 6)])
 def test_every_split_gives_the_same(three: Fleet, cuts: tuple[int, ...]) -> None:
-    # Layer 3 is Identity: a part of it alone only passes on, as a relay does.
+    # Layer 3 is Identity: a part with it alone is a relay.
     three.leader.ship(pieces(cuts), segments())
     (x,) = images(1)
     answer = three.leader.infer(x)
@@ -39,7 +39,7 @@ def test_every_split_gives_the_same(three: Fleet, cuts: tuple[int, ...]) -> None
     assert [stop[0] for stop in answer.trail][-1] == ran[-1]
 
 
-def test_only_what_changed_travels(three: Fleet) -> None:
+def test_only_changed_blobs_are_sent(three: Fleet) -> None:
     three.leader.ship(pieces((1, 4, 6)), segments())
     again = three.leader.ship(pieces((1, 4, 6)), segments())
     assert again == {"pi4": 0, "laptop": 0, "cloud": 0}
@@ -47,7 +47,7 @@ def test_only_what_changed_travels(three: Fleet) -> None:
     assert moved["cloud"] == 0 and moved["pi4"] > 0 and moved["laptop"] > 0
 
 
-def test_a_raw_uint8_image_passes_relays_as_it_came(three: Fleet) -> None:
+def test_relays_pass_a_uint8_image_unchanged(three: Fleet) -> None:
     three.leader.ship(pieces((0, 0, 6), wires=("uint8", "uint8", "float32")), segments())
     grid = np.random.default_rng(0).integers(0, 17, (1, 1, 8, 8)).astype(np.float32) / 8 - 1
     answer = three.leader.infer(grid, encoding=ImageEncoding("u1", 1 / 8, -1.0))
@@ -55,7 +55,7 @@ def test_a_raw_uint8_image_passes_relays_as_it_came(three: Fleet) -> None:
 
 
 @pytest.mark.parametrize(("wire", "error"), [("float16", 2e-2), ("uint8", 0.5)])
-def test_narrow_wires_cost_a_little(three: Fleet, wire: str, error: float) -> None:
+def test_narrow_wire_formats_change_logits_little(three: Fleet, wire: str, error: float) -> None:
     three.leader.ship(pieces(wires=(wire,) * 3), segments())
     (x,) = images(1)
     difference = np.abs(three.leader.infer(x).logits - exported().run(x)).max()
@@ -78,7 +78,7 @@ def test_agents_describe_their_devices(three: Fleet) -> None:
     assert {"jmsnas", "onnxruntime", "numpy", "python"} <= set(infos["pi4"].versions)
 
 
-def test_a_plan_that_is_over_is_refused_and_the_newest_named(three: Fleet) -> None:
+def test_an_old_plan_is_refused_with_the_newest_number(three: Fleet) -> None:
     first, second = three.new_leader(), three.new_leader()
     first.ship(pieces(), segments())
     second.ship(pieces(), segments())
@@ -96,7 +96,7 @@ def test_a_request_before_the_first_plan_is_refused(three: Fleet) -> None:
     leader.close()
 
 
-def test_a_device_that_is_lost_is_named_and_taken_up_again(tmp_path: Path) -> None:
+def test_a_lost_device_is_named_and_returns(tmp_path: Path) -> None:
     with fleet(tmp_path) as three:
         three.leader.ship(pieces(), segments())
         (x,) = images(1)

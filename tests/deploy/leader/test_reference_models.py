@@ -72,7 +72,7 @@ def test_overhead_is_measured_on_devices_and_at_the_sizes_of_links(tmp_path: Pat
         assert found[pair].sizes == (1, size) and 0 < found[pair].epsilon_s(size) < 1.0
 
 
-def test_a_link_takes_a_point_up() -> None:
+def test_a_link_is_updated_at_a_measured_size() -> None:
     link = MeasuredLink("a", "b", 0.0, 1e-6, 0, 0, (1000, 3000), (1e-3, 3e-3))
     assert link.with_point(2000, 5e-3).medians_s == (1e-3, 5e-3, 3e-3)
     assert link.with_point(3000, 4e-3).medians_s == (1e-3, 4e-3)

@@ -19,7 +19,7 @@ LINKS = {
 }
 
 
-def test_a_part_of_identities_is_no_call() -> None:
+def test_a_part_of_identities_has_no_call_overhead() -> None:
     own = load_space("digits")
     where = next(n for n, choices in enumerate(own.choices) if IDENTITY in choices)
     blocks = [
@@ -40,7 +40,7 @@ def test_a_part_of_identities_is_no_call() -> None:
     assert paid.latency_s == pytest.approx(plain.latency_s + 3 * 5e-4, rel=1e-12)
 
 
-def test_an_identity_beside_a_block_is_part_of_its_call() -> None:
+def test_an_identity_next_to_a_block_is_part_of_its_call() -> None:
     own = load_space("digits")
     blocks = [
         Block(IDENTITY if IDENTITY in choices else choices[0], layer)
