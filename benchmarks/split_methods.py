@@ -16,13 +16,14 @@ from harness import benchmark_parser, finish
 
 from jmsnas.errors import JmsnasError
 from jmsnas.nas.load_model import load_model
+from jmsnas.nas.split.general_topology import load_general_topology
 from jmsnas.nas.split.jpeg_size import jpeg_bytes
 from jmsnas.nas.split.methods import METHODS, SplitRequest, split
 from jmsnas.nas.split.problem import SplitProblem
 from jmsnas.nas.split.problem_of_model import problem_of_model
 from jmsnas.profiler.profile import ProfileOptions, profile_device
 from jmsnas.profiler.table.latency_table import RuntimeKey
-from jmsnas.topology import POLICIES, load_topology
+from jmsnas.topology import POLICIES
 from jmsnas.workspace import Workspace
 
 SIZE = 224
@@ -30,13 +31,13 @@ SIZE = 224
 
 def mobilenet_problem(topology_name: str, workspace: Workspace, budget_s: float) -> SplitProblem:
     """Make the problem of MobileNetV2; measures its blocks first where this host is in the topology."""
-    topology, model = load_topology(topology_name), load_model(workspace, "mobilenet_v2", SIZE)
+    topology, model = load_general_topology(topology_name), load_model(workspace, "mobilenet_v2", SIZE)
     if any(device.table == "local" for device in topology.devices):
         blocks = tuple(dict.fromkeys(unit.block for unit in model.units if unit.block))
         profile_device(
             "local", blocks, [RuntimeKey("onnxruntime")], workspace, ProfileOptions(budget_s=budget_s)
         )
-    return problem_of_model(model, topology.devices, topology.links, workspace, jpeg_bytes(SIZE))
+    return problem_of_model(model, topology, workspace, jpeg_bytes(SIZE))
 
 
 def table_of(problem: SplitProblem, policy: str, encoding: str) -> list[dict[str, Any]]:

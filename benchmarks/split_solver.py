@@ -21,6 +21,7 @@ from harness import benchmark_parser, finish
 from jmsnas.arrays import FloatArray
 from jmsnas.device import Device
 from jmsnas.nas.graph.from_torch import model_from_torchvision
+from jmsnas.nas.split.general_topology import GeneralTopology
 from jmsnas.nas.split.links import LinkArrays
 from jmsnas.nas.split.problem_of_model import problem_of_model
 from jmsnas.nas.split.solve_chain import DeviceLimits, ResourceBudget, solve_chain
@@ -119,7 +120,7 @@ def dag_problem(name: str, rate_bps: float) -> Callable[[], bool]:
     links = tuple(
         Link(a, b, rate_bps * (1 + min(SIX.index(a), SIX.index(b))), 2e-4) for a in SIX for b in SIX if a != b
     )
-    dag = problem_of_model(model, devices, links, Workspace(Path("none"))).dag("uint8")
+    dag = problem_of_model(model, GeneralTopology(devices, links), Workspace(Path("none"))).dag("uint8")
     return lambda: solve_dag(dag, 0, None).optimal
 
 

@@ -5,7 +5,6 @@ and runs are kept in a `Workspace`. Every function is also an attribute of the p
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -232,8 +231,7 @@ def split(
     found = load_general_topology(topology, workspace.topologies)
     image = len(loaded.input_shape) == 3 and loaded.input_shape[0] == 3
     jpeg = jpeg_bytes(loaded.input_shape[1]) if image else None
-    problem = problem_of_model(loaded, found.devices, found.links, workspace, jpeg, progress)
-    problem = replace(problem, tree=found.tree, returns=found.returns)
+    problem = problem_of_model(loaded, found, workspace, jpeg, progress)
     request = SplitRequest(
         encoding=input_encoding or found.input_encoding,
         policy=policy or found.policy,

@@ -11,18 +11,19 @@ from pathlib import Path
 from jmsnas import mobilenets
 from jmsnas.cost import cost
 from jmsnas.errors import InputError, JmsnasError
-from jmsnas.nas.graph.fork_join import find_fork_join, mesh_tree
+from jmsnas.nas.graph.fork_join import find_fork_join
 from jmsnas.nas.graph.model import model_of_part
 from jmsnas.nas.load_model import model_of_run
 from jmsnas.nas.run_result import RunResult, read_result
 from jmsnas.nas.search.config import SearchConfig
 from jmsnas.nas.search.run_folder import RunConfig, read_config, read_log
 from jmsnas.nas.search.stages import EpochRecord
+from jmsnas.nas.split.general_topology import GeneralTopology, general_topology
 from jmsnas.nas.split.methods import SplitRequest, split
 from jmsnas.nas.split.problem import SplitProblem
 from jmsnas.nas.split.problem_of_model import problem_of_model
 from jmsnas.origin import origin_label
-from jmsnas.topology import WIRE_BYTES, Topology
+from jmsnas.topology import WIRE_BYTES
 from jmsnas.workspace import Workspace
 
 BASELINE_METHODS = ("hivemind", "neurosurgeon", "device")
@@ -151,13 +152,13 @@ def _fanned_out_bytes(run: SearchedRun) -> float:
     if fork is None or not topology.root:
         return 0.0
     used = {term.device for term in run.result.derived.terms if term.layers}
-    ways = [k for k in topology.links if k.source == topology.root and k.target in used]
-    return float(sum(WIRE_BYTES[k.wire] * units[fork.trunk[-1]].output_elements for k in ways))
+    links = [k for k in topology.links if k.source == topology.root and k.target in used]
+    return float(sum(WIRE_BYTES[k.wire] * units[fork.trunk[-1]].output_elements for k in links))
 
 
 def resized_entries(workspace: Workspace, run: SearchedRun, size: int = PAPER_SIZE) -> list[ComparisonEntry]:
     """Make the entries of a run's operations at another image size; on a chain, cloud only too."""
-    topology, model = run.result.topology, model_of_run(run.result, size)
+    topology, model = general_topology(run.result.topology), model_of_run(run.result, size)
     base = ComparisonEntry(
         network="JMSNAS",
         method="searched",
@@ -172,8 +173,7 @@ def resized_entries(workspace: Workspace, run: SearchedRun, size: int = PAPER_SI
     )
     methods = {"searched": "optimal"} | ({"cloud": "cloud"} if run.topology == "chain" else {})
     try:
-        problem = problem_of_model(model, topology.devices, topology.links, workspace)
-        problem = replace(problem, tree=mesh_tree(topology), returns=topology.returns)
+        problem = problem_of_model(model, topology, workspace)
         return [
             _under(replace(base, method=name), problem, topology, method) for name, method in methods.items()
         ]
@@ -181,7 +181,9 @@ def resized_entries(workspace: Workspace, run: SearchedRun, size: int = PAPER_SI
         return [replace(base, method=name, missing=str(error)) for name in methods]
 
 
-def _under(base: ComparisonEntry, problem: SplitProblem, topology: Topology, method: str) -> ComparisonEntry:
+def _under(
+    base: ComparisonEntry, problem: SplitProblem, topology: GeneralTopology, method: str
+) -> ComparisonEntry:
     """Fill in T, bytes and energy of a method; baselines may relay, `device` keeps its result."""
     policies = {"optimal": topology.policy, "device": "stop-early"}
     request = SplitRequest(topology.input_encoding, policies.get(method, "relay"), method=method)
@@ -198,7 +200,7 @@ def mobilenet_entries(
     accuracies: dict[str, float],
 ) -> list[ComparisonEntry]:
     """Make the entries of every MobileNet under every baseline method on the devices of a chain run."""
-    topology, found = run.result.topology, []
+    topology, found = general_topology(run.result.topology), []
     for name in mobilenets.NAMES:
         part = mobilenets.mobilenet(name, shape, classes)
         totals = cost(part)
@@ -214,10 +216,7 @@ def mobilenet_entries(
             published=run.published,
         )
         try:
-            problem = problem_of_model(
-                model_of_part(part, name, ""), topology.devices, topology.links, workspace
-            )
-            problem = replace(problem, returns=topology.returns)
+            problem = problem_of_model(model_of_part(part, name, ""), topology, workspace)
         except JmsnasError as error:
             found += [replace(base, method=method, missing=str(error)) for method in BASELINE_METHODS]
             continue

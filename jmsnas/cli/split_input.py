@@ -38,8 +38,7 @@ def load_problem(
     model = load_model(workspace, str(args.model), args.size, args.width)
     is_image = len(model.input_shape) == 3 and model.input_shape[0] == 3
     jpeg = jpeg_bytes(model.input_shape[1], args.image) if is_image else None
-    problem = problem_of_model(model, topology.devices, topology.links, workspace, jpeg, progress)
-    problem = replace(problem, tree=topology.tree, returns=topology.returns)
+    problem = problem_of_model(model, topology, workspace, jpeg, progress)
     strict_fits = (problem.is_chain and problem.is_chain_topology) or problem.fork
     if defaults["policy"] == "strict" and not strict_fits:
         defaults["policy"] = "relay"  # as a default only: --policy strict is refused by the solver

@@ -37,14 +37,8 @@ class GeneralTopology:
 
 def general_topology(topology: Topology) -> GeneralTopology:
     """Convert a chain or a mesh to the general form."""
-    return GeneralTopology(
-        devices=topology.devices,
-        links=topology.links,
-        input_encoding=topology.input_encoding,
-        policy=topology.policy,
-        tree=mesh_tree(topology),
-        returns=topology.returns,
-    )
+    own = topology.input_encoding, topology.policy, mesh_tree(topology), topology.returns
+    return GeneralTopology(topology.devices, topology.links, *own)
 
 
 def load_general_topology(name: str, user_folder: Path | None = None) -> GeneralTopology:
@@ -60,10 +54,5 @@ def load_general_topology(name: str, user_folder: Path | None = None) -> General
     names = [device.name for device in devices]
     if not names or len(set(names)) < len(names):
         raise TopologyError(f"{where} needs devices with different names, got {', '.join(names) or 'none'}")
-    return GeneralTopology(
-        devices=devices,
-        links=links,
-        input_encoding=str(table.get("input", "uint8")),
-        policy=str(table.get("policy", "strict")),
-        returns=bool(table.get("return", False)),
-    )
+    own = str(table.get("input", "uint8")), str(table.get("policy", "strict"))
+    return GeneralTopology(devices, links, *own, returns=bool(table.get("return", False)))

@@ -25,6 +25,7 @@ from jmsnas.estimators.lookup import (
 from jmsnas.estimators.prediction import extrapolated
 from jmsnas.nas.graph.model import Model, Unit
 from jmsnas.nas.graph.unit_profile import read_profile
+from jmsnas.nas.split.general_topology import GeneralTopology
 from jmsnas.nas.split.problem import SplitProblem
 from jmsnas.profiler.simulation.roofline import (
     load_simulated_device,
@@ -35,7 +36,7 @@ from jmsnas.profiler.simulation.roofline import (
 from jmsnas.profiler.table.latency_table import LatencyTable
 from jmsnas.profiler.table.parquet import read_table
 from jmsnas.progress import Progress, no_progress
-from jmsnas.topology import INPUT_BYTES, Link
+from jmsnas.topology import INPUT_BYTES
 from jmsnas.workspace import Workspace
 
 _FLOAT32_BYTES = 4
@@ -45,18 +46,15 @@ _MAX_UNCERTAINTY = 1.5
 
 def problem_of_model(
     model: Model,
-    devices: tuple[Device, ...],
-    links: tuple[Link, ...],
+    topology: GeneralTopology,
     workspace: Workspace,
     jpeg_bytes: float | None = None,
     progress: Progress = no_progress,
 ) -> SplitProblem:
-    """Make the split problem of a model over devices and links.
+    """Make the split problem of a model over a topology.
 
     Parameters
     ----------
-    devices, links
-        In the order that data passes them.
     workspace
         Holds tables, estimators and profiles.
     jpeg_bytes
@@ -67,12 +65,13 @@ def problem_of_model(
     EstimatorError
         Naming what has not been measured, and the command that measures it.
     """
-    columns: dict[tuple[str, str], UnitLatency] = {}
+    devices, columns = topology.devices, dict[tuple[str, str], UnitLatency]()
     for n, device in enumerate(devices):
         progress(n, len(devices), f"latencies on {device.name}")
         if (device.table, device.runtime) not in columns:
             columns[device.table, device.runtime] = unit_latency(model, device, workspace)
     own = [columns[device.table, device.runtime] for device in devices]
+    pairs = list(zip(devices, own, strict=True))
     input_bytes = {name: float(size * model.input_elements) for name, size in INPUT_BYTES.items()}
     return SplitProblem(
         model=model.name,
@@ -83,13 +82,15 @@ def problem_of_model(
         high_NM=np.stack([column.high_N for column in own], axis=1),
         output_bytes_N=np.array([float(_FLOAT32_BYTES * unit.output_elements) for unit in model.units]),
         input_bytes=input_bytes if jpeg_bytes is None else {**input_bytes, "jpeg": jpeg_bytes},
-        links=links,
+        links=topology.links,
         inputs=tuple(unit.inputs for unit in model.units),
         weight_bytes_N=np.array([float(_FLOAT32_BYTES * unit.parameters) for unit in model.units]),
         peak_bytes_N=np.array([_peak_bytes(unit.operators) for unit in model.units]),
-        simulated=_devices_of("simulated", devices, own),
-        published=_devices_of("published", devices, own),
-        provenance={d.name: column.provenance for d, column in zip(devices, own, strict=True)},
+        simulated=tuple(d.name for d, column in pairs if column.origin == "simulated"),
+        published=tuple(d.name for d, column in pairs if column.origin == "published"),
+        provenance={d.name: column.provenance for d, column in pairs},
+        tree=topology.tree,
+        returns=topology.returns,
     )
 
 
@@ -105,11 +106,6 @@ class UnitLatency:
     high_N: FloatArray
     provenance: str
     origin: str = "measured"
-
-
-def _devices_of(origin: str, devices: Sequence[Device], columns: Sequence[UnitLatency]) -> tuple[str, ...]:
-    pairs = zip(devices, columns, strict=True)
-    return tuple(device.name for device, column in pairs if column.origin == origin)
 
 
 def _peak_bytes(operators: Sequence[Operator]) -> float:

@@ -12,7 +12,7 @@ from jmsnas.errors import EstimatorError, InputError
 from jmsnas.estimators.fit_tables import fit_tables
 from jmsnas.estimators.lookup import find_device_model
 from jmsnas.mobilenets import mobilenet
-from jmsnas.nas.graph.fork_join import fork_join_inputs, mesh_tree
+from jmsnas.nas.graph.fork_join import fork_join_inputs
 from jmsnas.nas.graph.model import Model, Unit, model_of_blocks, model_of_part
 from jmsnas.nas.graph.unit_profile import (
     ModelProfile,
@@ -25,6 +25,7 @@ from jmsnas.nas.latency.build_lut import build_lut
 from jmsnas.nas.load_model import load_model
 from jmsnas.nas.run_result import RunResult
 from jmsnas.nas.search.run import prepare_search
+from jmsnas.nas.split.general_topology import GeneralTopology, general_topology, load_general_topology
 from jmsnas.nas.split.jpeg_size import jpeg_bytes
 from jmsnas.nas.split.methods import SplitRequest, split
 from jmsnas.nas.split.problem_of_model import problem_of_model, unit_latency
@@ -32,12 +33,12 @@ from jmsnas.profiler.simulation.roofline import block_latency_s, load_simulated_
 from jmsnas.profiler.table.parquet import read_table, write_table
 from jmsnas.space import IDENTITY, Block, Layer, Part
 from jmsnas.space_file import load_space
-from jmsnas.topology import Link, load_topology
+from jmsnas.topology import Link
 from jmsnas.workspace import Workspace
 
 PI4 = Device("pi4", "pi4", "UE")
-TWO = (Device("local", "local", ""), Device("cloud", "cloud", ""))
-HOP = (Link("local", "cloud", 25e6),)
+LOCAL, CLOUD = Device("local", "local", ""), Device("cloud", "cloud", "")
+TWO = GeneralTopology((LOCAL, CLOUD), (Link("local", "cloud", 25e6),))
 TINY = Model(
     "tiny",
     (3, 8, 8),
@@ -55,9 +56,9 @@ def profile(model: Model) -> ModelProfile:
 
 def test_a_simulated_device_is_its_roofline(tmp_path: Path) -> None:
     part = mobilenet("mobilenet_v2", (3, 64, 64))
-    topology = load_topology("chain")
+    topology = load_general_topology("chain")
     model = model_of_part(part, "mobilenet_v2", "")
-    problem = problem_of_model(model, topology.devices, topology.links, Workspace(tmp_path))
+    problem = problem_of_model(model, topology, Workspace(tmp_path))
     pi4 = load_simulated_device("pi4")
     assert problem.tau_NM[:, 0] == pytest.approx(
         [block_latency_s(pi4, "onnxruntime", block) for block in part.blocks]
@@ -78,7 +79,7 @@ def test_a_profile_of_the_networks_own_units_counts(tmp_path: Path) -> None:
     known = replace(TINY, units=(TINY.units[0], replace(TINY.units[1], unknown=())))
     write_profile(profile_path(place, "local", known, "torch"), profile(known))
     assert read_profile(place, "local", known, "torch") == profile(known)
-    problem = problem_of_model(known, TWO, HOP, place)
+    problem = problem_of_model(known, TWO, place)
     assert problem.tau_NM[:, 0].tolist() == [1e-3, 2e-3] and problem.high_NM[1, 0] == 2.2e-3
     assert problem.provenance["local"].startswith("measured: the model's own 2 units, torch")
     assert problem.simulated == ("cloud",)
@@ -96,7 +97,7 @@ def test_blocks_outside_the_training_range_are_refused(
     part = Part(
         tuple(Block(choices[0], layer) for choices, layer in zip(blocks.choices, blocks.layers, strict=True))
     )
-    problem = problem_of_model(model_of_part(part, "ours", ""), TWO, HOP, place)
+    problem = problem_of_model(model_of_part(part, "ours", ""), TWO, place)
     medians = {row.block: row.median_s for row in rows}
     assert problem.provenance["local"] == "U(.): 12 blocks by their own rows, 0 predicted"
     assert problem.tau_NM[:, 0] == pytest.approx([medians[block] for block in part.blocks])
@@ -104,7 +105,7 @@ def test_blocks_outside_the_training_range_are_refused(
     with pytest.raises(
         EstimatorError, match="blocks of mobilenet_v1 are outside the training range of local"
     ):
-        problem_of_model(far, TWO, HOP, place)
+        problem_of_model(far, TWO, place)
 
 
 def test_wide_intervals_of_a_published_table_are_refused(tmp_path: Path) -> None:
@@ -117,8 +118,8 @@ def test_wide_intervals_of_a_published_table_are_refused(tmp_path: Path) -> None
     tables = [write_published(tmp_path / "a.parquet", rows), write_published(tmp_path / "b.parquet", noisy)]
     fit_tables(place, tables=tables, warn=lambda text: None)
     model = model_of_part(mobilenet("mobilenet_v2", (3, 32, 32)), "mobilenet_v2", "")
-    devices = (Device("board", "some-board-cpu-2-threads", ""), TWO[1])
-    problem = problem_of_model(model, devices, (Link("board", "cloud", 25e6),), place)
+    board, link = Device("board", "some-board-cpu-2-threads", ""), Link("board", "cloud", 25e6)
+    problem = problem_of_model(model, GeneralTopology((board, CLOUD), (link,)), place)
     assert (problem.published, problem.simulated) == (("board",), ("cloud",))
     assert problem.provenance["board"].startswith(
         "published by others: Some board, CPU, 2 threads, TensorFlow Lite; U"
@@ -130,8 +131,8 @@ def test_wide_intervals_of_a_published_table_are_refused(tmp_path: Path) -> None
         "more than a factor 1.5 "
         "either way, as .* Run, on that machine: jmsnas profile --model mobilenet_v2",
     ):
-        wide = replace(devices[0], table="noisy-cpu-2-threads")
-        problem_of_model(model, (wide, TWO[1]), (Link("board", "cloud", 25e6),), place)
+        wide = replace(board, table="noisy-cpu-2-threads")
+        problem_of_model(model, GeneralTopology((wide, CLOUD), (link,)), place)
 
 
 def test_nothing_is_guessed(tmp_path: Path) -> None:
@@ -139,19 +140,20 @@ def test_nothing_is_guessed(tmp_path: Path) -> None:
     with pytest.raises(
         EstimatorError, match="tiny has not been measured on local: .* jmsnas profile --model tiny"
     ):
-        problem_of_model(TINY, TWO, HOP, place)
+        problem_of_model(TINY, TWO, place)
     with pytest.raises(EstimatorError, match="no figures of fft are published for cloud: tiny cannot"):
-        problem_of_model(TINY, (TWO[1], replace(TWO[1], name="b")), (Link("cloud", "b", 1e6),), place)
+        two = GeneralTopology((CLOUD, replace(CLOUD, name="b")), (Link("cloud", "b", 1e6),))
+        problem_of_model(TINY, two, place)
     path = profile_path(place, "local", TINY, "torch")
     write_profile(path, replace(profile(TINY), digest="other"))
     with pytest.raises(
         EstimatorError, match="is of another version of tiny, with other units. Run: jmsnas profile"
     ):
-        problem_of_model(TINY, TWO, HOP, place)
+        problem_of_model(TINY, TWO, place)
     for broken in (b"{", b"[]", json.dumps({"schema_version": 2}).encode()):
         path.write_bytes(broken)
         with pytest.raises(EstimatorError, match=r"tiny-3x8x8-torch.json is damaged \("):
-            problem_of_model(TINY, TWO, HOP, place)
+            problem_of_model(TINY, TWO, place)
 
 
 def test_a_runs_network_is_the_same_by_name_and_by_folder(short_run: tuple[Workspace, RunResult]) -> None:
@@ -193,10 +195,8 @@ def first_blocks() -> tuple[Block, ...]:
 
 def test_split_and_search_agree_on_a_run(short_run: tuple[Workspace, RunResult]) -> None:
     place, run = short_run
-    model, topology = load_model(place, run.folder.name), run.topology
-    result = split(
-        problem_of_model(model, topology.devices, topology.links, place), SplitRequest("uint8", "strict")
-    )
+    model, topology = load_model(place, run.folder.name), general_topology(run.topology)
+    result = split(problem_of_model(model, topology, place), SplitRequest("uint8", "strict"))
     assert result.timeline.latency_s == pytest.approx(run.derived.latency_s, rel=1e-9)
 
 
@@ -218,8 +218,7 @@ def test_split_and_search_agree_on_any_operations(
         blocks = [Block(space.choices[n][i], space.layers[n]) for n, i in enumerate(indices)]
         inputs = fork_join_inputs(space.N, [list(branch) for branch in space.branches])
         model = model_of_blocks(blocks, inputs, "any", "")
-        problem = problem_of_model(model, topology.devices, topology.links, place)
-        problem = replace(problem, tree=mesh_tree(topology), returns=True)
+        problem = problem_of_model(model, general_topology(topology), place)
         timeline = split(problem, SplitRequest(topology.input_encoding, topology.policy)).timeline
         assert timeline.latency_s == pytest.approx(lut.best_split(indices)[0], rel=1e-9)
 
