@@ -102,7 +102,7 @@ def test_points_in_parallel_are_what_they_are_in_turn(tmp_path: Path, setting: S
         how = RunOptions(lambda done, total, what: told.append(what))
         parallel = run_groups(Workspace(tmp_path / "a"), groups, how, ParallelOptions(jobs=2))
         assert told == ["1 of 2 shared epochs", "2 of 2 shared epochs"] + [
-            f"{k} of 4 points" for k in (1, 2, 3, 4)
+            f"{k} of 4 targets" for k in (1, 2, 3, 4)
         ]
         in_turn = run_groups(Workspace(tmp_path / "b"), groups)
     for runs, others in zip(parallel, in_turn, strict=True):
@@ -113,7 +113,7 @@ def test_points_in_parallel_are_what_they_are_in_turn(tmp_path: Path, setting: S
 
 def test_what_cannot_be_is_refused_before_training(tmp_path: Path, setting: SearchSetup) -> None:
     with pytest.raises(
-        InputError, match="--front derives from one search, got 2 targets: expected --t-const"
+        InputError, match="--front derives from one search, got 2 targets: expected at most one --t-const"
     ):
         SearchRequest((LOW_S, HIGH_S), front=2)
     with pytest.raises(InfeasibleError, match="no architecture meets T_const"):
