@@ -28,17 +28,17 @@ from jmsnas.workspace import Workspace
 ACCURACY_BAR, SECONDS_BAR, BAND, EXPECTED_BAR = 0.97, 120.0, 0.03, 0.02
 
 
-def fastest_split_s(setting: SearchSetup, indices: tuple[int, ...]) -> float:
+def fastest_split_s(setup: SearchSetup, indices: tuple[int, ...]) -> float:
     """Minimum of T over all splits that policy strict allows."""
-    N, M = setting.space.N, setting.topology.M
+    N, M = setup.space.N, setup.topology.M
     cuts = itertools.combinations(range(1, N), M - 1)
-    return min(setting.lut.latency_s(indices, Placement((*inner, N))) for inner in cuts)
+    return min(setup.lut.latency_s(indices, Placement((*inner, N))) for inner in cuts)
 
 
-def one_seed(setting: SearchSetup, seed: int, threads: int) -> dict[str, Any]:
-    splits = load_dataset(setting.dataset, setting.space, seed)
+def one_seed(setup: SearchSetup, seed: int, threads: int) -> dict[str, Any]:
+    splits = load_dataset(setup.dataset, setup.space, seed)
     began, used = time.perf_counter(), time.process_time()
-    result = search(SearchConfig(seed=seed, threads=threads), setting.space, setting.lut, splits)
+    result = search(SearchConfig(seed=seed, threads=threads), setup.space, setup.lut, splits)
     seconds, cpu_s = time.perf_counter() - began, time.process_time() - used
     t_const_s, derived = result.target.t_const_s, result.derived
     return {
@@ -49,7 +49,7 @@ def one_seed(setting: SearchSetup, seed: int, threads: int) -> dict[str, Any]:
         "t_const_s": t_const_s,
         "latency_s": derived.latency_s,
         "error": derived.latency_s / t_const_s - 1,
-        "fastest_split_s": fastest_split_s(setting, derived.indices),
+        "fastest_split_s": fastest_split_s(setup, derived.indices),
         "proven_optimal": derived.optimal,
         "expected_error": result.expected_latency_s / t_const_s - 1,
         "argmax_error": result.argmax.latency_s / t_const_s - 1,
@@ -98,12 +98,12 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         place = Workspace(arguments.workspace or Path(temporary))
-        setting = prepare_search(place, arguments.topology, "digits", "digits", seed=0, warn=print)
+        setup = prepare_search(place, arguments.topology, "digits", "digits", seed=0, warn=print)
         document: dict[str, Any] = {
             "topology": arguments.topology,
-            "simulated": [name for name, estimator in setting.estimators.items() if estimator.simulated],
+            "simulated": [name for name, estimator in setup.estimators.items() if estimator.simulated],
             "threads": arguments.threads,
-            "seeds": [one_seed(setting, seed, arguments.threads) for seed in range(arguments.seeds)],
+            "seeds": [one_seed(setup, seed, arguments.threads) for seed in range(arguments.seeds)],
         }
     report(document)
     missed = [line for found in document["seeds"] for line in missed_by(found)]

@@ -37,24 +37,24 @@ BAND, TARGETS = 0.03, 3
 ROWS = tuple(itertools.product(("chain", "mesh"), ("joint", "fixed")))
 
 
-def placements(setting: SearchSetup) -> Iterator[Placement]:
+def placements(setup: SearchSetup) -> Iterator[Placement]:
     """Enumerate all placements that policy strict allows."""
-    line, N, M = setting.lut.main_path, len(setting.lut.main_path_layers), len(setting.lut.main_path.devices)
+    line, N, M = setup.lut.main_path, len(setup.lut.main_path_layers), len(setup.lut.main_path.devices)
     n, m = line.joint or (N, M)
     before = itertools.combinations(range(1, n), m - 1)
     behind = [(*cuts, N) for cuts in itertools.combinations(range(n + 1, N), M - m - 1)] if m < M else [()]
-    children = range(len(setting.topology.children))
+    children = range(len(setup.topology.children))
     for cuts, others, way in itertools.product(before, behind, itertools.permutations(children)):
         yield Placement((*cuts, n, *others), way)
 
 
-def fastest_s(setting: SearchSetup, candidates: Sequence[str]) -> float:
+def fastest_s(setup: SearchSetup, candidates: Sequence[str]) -> float:
     """Minimum of T of these operations over all placements."""
-    names = [[candidate.name for candidate in choices] for choices in setting.space.choices]
+    names = [[candidate.name for candidate in choices] for choices in setup.space.choices]
     indices = tuple(own.index(name) for own, name in zip(names, candidates, strict=True))
-    if setting.lut.main_path.fixed:
-        return setting.lut.best_split(indices)[0]
-    return min(setting.lut.latency_s(indices, placement) for placement in placements(setting))
+    if setup.lut.main_path.fixed:
+        return setup.lut.best_split(indices)[0]
+    return min(setup.lut.latency_s(indices, placement) for placement in placements(setup))
 
 
 def figures(row: dict[str, Any], run: RunResult, setup: SearchSetup) -> dict[str, Any]:
@@ -105,14 +105,14 @@ def groups_of(workspace: Workspace, seeds: int) -> tuple[list[dict[str, Any]], l
     """Set up the rows and the searches of each."""
     rows, groups = [], []
     for topology, split in ROWS:
-        setting = prepare_search(
-            workspace, topology, "digits", "digits", seed=0, warn=print, splitting=SplitOptions(split)
+        setup = prepare_search(
+            workspace, topology, "digits", "digits", seed=0, warn=print, split=SplitOptions(split)
         )
-        targets = targets_in_range(setting.lut, TARGETS)
+        targets = targets_in_range(setup.lut, TARGETS)
         for seed in range(seeds):
             config = replace(SearchConfig(), seed=seed, final_epochs=0, threads=1)
             rows.append({"topology": topology, "split": split, "seed": seed})
-            groups.append(targets_group(f"{topology}-{split}-{seed}", setting, config, targets))
+            groups.append(targets_group(f"{topology}-{split}-{seed}", setup, config, targets))
     return rows, groups
 
 

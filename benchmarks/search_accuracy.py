@@ -89,17 +89,17 @@ def new_model(space: SearchSpace, derived: DerivedArchitecture, seed: int) -> nn
     return extract_subnet(Supernet(space), derived)
 
 
-def shared_warm_up(setting: SearchSetup, splits: DatasetSplits, config: SearchConfig) -> StateDict:
+def shared_warm_up(setup: SearchSetup, splits: DatasetSplits, config: SearchConfig) -> StateDict:
     """State after the warm-up, shared by all targets of a topology and seed."""
     kept: list[bytes] = []
     hooks = Callbacks(save=lambda state: kept.append(serialize_state(state)))
-    train_shared_epochs(config, setting.space, setting.lut, splits, config.warmup_epochs, hooks)
+    train_shared_epochs(config, setup.space, setup.lut, splits, config.warmup_epochs, hooks)
     state: StateDict = torch.load(io.BytesIO(kept[-1]), weights_only=True)
     return state
 
 
 def one_row(
-    setting: SearchSetup,
+    setup: SearchSetup,
     chain: SearchSetup,
     splits: DatasetSplits,
     config: SearchConfig,
@@ -107,9 +107,9 @@ def one_row(
     warm: Callable[[], StateDict],
 ) -> Row:
     """Search for a target, and train the found model and all models that it is compared with."""
-    seed, space = config.seed, setting.space
+    seed, space = config.seed, setup.space
     only_search = replace(config, t_const_s=t_const_s, final_epochs=0)
-    result = search(only_search, space, setting.lut, splits, Callbacks(saved=copy.deepcopy(warm())))
+    result = search(only_search, space, setup.lut, splits, Callbacks(saved=copy.deepcopy(warm())))
 
     def figures(derived: DerivedArchitecture) -> Row:
         test_accuracy = trained(new_model(space, derived, seed), splits, config)
@@ -121,7 +121,7 @@ def one_row(
         "t_const_s": t_const_s,
         "searched": figures(result.derived),
         "argmax": figures(result.argmax),
-        "random": [figures(derived) for derived in random_networks(setting, result.target, seed)],
+        "random": [figures(derived) for derived in random_networks(setup, result.target, seed)],
     }
     torch.manual_seed(seed)
     found = scaled_mobilenet(chain, t_const_s)
@@ -211,21 +211,21 @@ def main() -> None:
     )
     with tempfile.TemporaryDirectory() as temporary:
         place, data = Workspace(Path(temporary)), DatasetOptions(arguments.data_dir)
-        settings = {
+        setups = {
             name: prepare_search(
                 place, name, "fashion-mnist", "fashion-mnist", 0, warn=lambda text: None, data=data
             )
             for name in dict.fromkeys([*arguments.topologies, "chain"])
         }
         for network in arguments.topologies:
-            setting = settings[network]
+            setup = setups[network]
             for seed in range(arguments.seeds):
-                splits = cut(load_images(setting, seed), arguments.images)
+                splits = cut(load_images(setup, seed), arguments.images)
                 seeded = replace(config, seed=seed)
-                warm = functools.cache(functools.partial(shared_warm_up, setting, splits, seeded))
-                for level, target in enumerate(targets_in_range(setting.lut, arguments.levels), 1):
+                warm = functools.cache(functools.partial(shared_warm_up, setup, splits, seeded))
+                for level, target in enumerate(targets_in_range(setup.lut, arguments.levels), 1):
                     measure = functools.partial(
-                        one_row, setting, settings["chain"], splits, seeded, target.t_const_s, warm
+                        one_row, setup, setups["chain"], splits, seeded, target.t_const_s, warm
                     )
                     row = kept(arguments.work, f"{network}-{seed}-{level}", budget, measure)
                     rows.append({"topology": network, "level": level, **row})

@@ -19,22 +19,22 @@ from jmsnas.nas.supernet.initialisation import initialise_as_identity
 RANDOM, BAND = 5, 0.03
 
 
-def random_networks(setting: SearchSetup, target: LatencyTarget, seed: int) -> list[DerivedArchitecture]:
+def random_networks(setup: SearchSetup, target: LatencyTarget, seed: int) -> list[DerivedArchitecture]:
     """Models in the band of the target, each the most likely under randomly drawn probabilities."""
     draw = np.random.default_rng(derive_seed(seed, f"random networks at {target.t_const_s}"))
     found: list[DerivedArchitecture] = []
     while len(found) < RANDOM:
-        p_NR = draw.exponential(size=setting.lut.mask_NR.shape) * setting.lut.mask_NR
+        p_NR = draw.exponential(size=setup.lut.mask_NR.shape) * setup.lut.mask_NR
         networks, band = derive_for_target(
-            p_NR / p_NR.sum(axis=1, keepdims=True), setting.lut, target, BAND, 1, 5000
+            p_NR / p_NR.sum(axis=1, keepdims=True), setup.lut, target, BAND, 1, 5000
         )
         found += networks if band is BandStatus.HOLDS else []
     return found
 
 
-def scaled_mobilenet(setting: SearchSetup, t_const_s: float) -> tuple[float, float, nn.Module] | None:
+def scaled_mobilenet(setup: SearchSetup, t_const_s: float) -> tuple[float, float, nn.Module] | None:
     """MobileNetV2 at the largest width whose best split meets T_const: (width, T, module), or None."""
-    space, best = setting.space, None
+    space, best = setup.space, None
     for width in np.arange(0.05, 2.0, 0.05).tolist():
         try:
             part = mobilenet("mobilenet_v2", space.input_shape, space.classes, width)
@@ -43,7 +43,7 @@ def scaled_mobilenet(setting: SearchSetup, t_const_s: float) -> tuple[float, flo
         layers = tuple(block.layer for block in part.blocks)
         choices = tuple((block.candidate,) for block in part.blocks)
         fixed = replace(space, name="mobilenet_v2", layers=layers, choices=choices)
-        lut = build_lut(fixed, setting.topology, setting.estimators)
+        lut = build_lut(fixed, setup.topology, setup.estimators)
         t_s = argmax_architecture(lut.mask_NR * 1.0, lut).latency_s
         if t_s <= t_const_s:
             best = (width, t_s, part)

@@ -35,9 +35,9 @@ def short_run(
     """A finished search of one epoch a stage, in a workspace of its own. Do not write to it."""
     place = Workspace(tmp_path_factory.mktemp("run") / "workspace")
     shutil.copytree(simulated_workspace.folder, place.folder)
-    setting = prepare_search(place, "chain", "digits", "digits", seed=0)
+    setup = prepare_search(place, "chain", "digits", "digits", seed=0)
     config = SearchConfig(warmup_epochs=1, search_epochs=1, final_epochs=1)
-    return place, run_search(place, "short", setting, config)
+    return place, run_search(place, "short", setup, config)
 
 
 @pytest.fixture(scope="session")
@@ -45,6 +45,6 @@ def run(simulated_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory
     """The folder of a finished search like `short_run`, in a workspace of its own to write reports into."""
     place = Workspace(tmp_path_factory.mktemp("reported"))
     shutil.copytree(simulated_workspace.folder, place.folder, dirs_exist_ok=True)
-    setting = prepare_search(place, "chain", "digits", "digits", seed=0)
+    setup = prepare_search(place, "chain", "digits", "digits", seed=0)
     config = SearchConfig(warmup_epochs=1, search_epochs=1, final_epochs=1)
-    return run_search(place, "tiny", setting, config).folder
+    return run_search(place, "tiny", setup, config).folder

@@ -8,6 +8,7 @@ import numpy as np
 from jmsnas.arrays import FloatArray, IntArray
 from jmsnas.errors import InfeasibleError
 from jmsnas.nas.derivation.chain_bounds import (
+    BranchScores,
     FixedSplitBounds,
     FreeSplitBounds,
     fixed_split_bounds,
@@ -80,7 +81,7 @@ class BranchAndBound:
     high_s: float
     free_splits: FreeSplitBounds
     branches: MeshBounds | None
-    slow_K: FloatArray | None
+    branch_scores: BranchScores
     remaining_LS: FloatArray
     fixed_splits: FixedSplitBounds | None = None
     known: set[tuple[int, ...]] = field(default_factory=set)
@@ -168,10 +169,9 @@ class BranchAndBound:
             return
         if not all(line.always_within_budgets(line.on_devices(path)) for path in placements):
             return
-        slack = self.branches.slack if self.branches else 0
         log_p_NR = self.log_p_NR[list(self.lut.main_path_layers)]
         added = fixed_split_bounds(
-            log_p_NR, line, placements, weights, self.low_s, self.high_s, self.slow_K, slack
+            log_p_NR, line, placements, weights, self.low_s, self.high_s, self.branch_scores
         )
         self.fixed_splits = self.fixed_splits.joined(added) if self.fixed_splits else added
 
@@ -189,10 +189,11 @@ def branch_and_bound(p_NR: FloatArray, lut: LatencyLUT, low_s: float, high_s: fl
     log_p_NR = np.log(np.where(lut.mask_NR, np.maximum(p_NR, 1e-30), 1.0))
     line, main_path_NR = lut.main_path, log_p_NR[list(lut.main_path_layers)]
     order = (*lut.main_path_layers, *itertools.chain(*lut.branch_layers))
-    branches, behind_K, slow_K, points_2P, slack = None, None, None, None, 0
+    branches, scores, points_2P = None, BranchScores(), None
     if isinstance(lut, MeshLUT):
         branches = mesh_bounds(log_p_NR, lut, low_s, high_s)
-        (behind_K, slow_K), slack = branches.behind_2G(), branches.slack
+        scores = branches.branch_scores()
+        slow_K = scores.at_least_K
         # Scores better than those of all longer times.
         cells = np.flatnonzero(slow_K > np.append(slow_K[1:], -np.inf))
         points_2P = np.stack([slow_K[cells], cells * branches.cell_s])[:, :: max(1, len(cells) // 60)]
@@ -201,7 +202,7 @@ def branch_and_bound(p_NR: FloatArray, lut: LatencyLUT, low_s: float, high_s: fl
         remaining_LS = np.full_like(remaining_LS, np.inf)
     # Where limits bind, the first allowed device may be reached later than the earliest one.
     least_s = 0.0 if line.limited else low_s
-    splits = free_split_bounds(main_path_NR, line, least_s, high_s, behind_K, slack)
+    splits = free_split_bounds(main_path_NR, line, least_s, high_s, scores)
     search = BranchAndBound(
         lut=lut,
         order=order,
@@ -211,7 +212,7 @@ def branch_and_bound(p_NR: FloatArray, lut: LatencyLUT, low_s: float, high_s: fl
         high_s=high_s,
         free_splits=splits,
         branches=branches,
-        slow_K=slow_K,
+        branch_scores=scores,
         remaining_LS=remaining_LS,
     )
     search.add_fixed_split(*lp_cuts(main_path_NR, line, low_s, points_2P))

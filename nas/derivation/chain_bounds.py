@@ -7,7 +7,7 @@ that every bound holds for the true times.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,19 @@ GRID_CELLS = 4000
 def floor_cells(seconds: float, cell_s: float) -> int:
     """Round a time down to cells; a whole number of cells may lose one to rounding errors."""
     return math.floor(seconds / cell_s * (1 - 1e-12))
+
+
+@dataclass(frozen=True, slots=True)
+class BranchScores:
+    """Best scores of the branches of a mesh by the cells k that the slowest takes; of a chain: none.
+
+    `exact_K`: exactly k cells under some assignment of children; `at_least_K`: at least k cells under every
+    assignment. `slack`: cells that rounding may lose.
+    """
+
+    exact_K: FloatArray = field(default_factory=lambda: np.zeros(1))
+    at_least_K: FloatArray = field(default_factory=lambda: np.zeros(1))
+    slack: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,26 +89,16 @@ def sliding_maximum(table_SJ: FloatArray, width: int) -> None:
 
 
 def free_split_bounds(
-    log_p_NR: FloatArray,
-    lut: ChainLUT,
-    low_s: float,
-    high_s: float,
-    behind_K: FloatArray | None = None,
-    slack: int = 0,
+    log_p_NR: FloatArray, lut: ChainLUT, low_s: float, high_s: float, branches: BranchScores = BranchScores()
 ) -> FreeSplitBounds:
-    """Compute the bounds from the last layer back, in O(N M (R + M) K) vector operations.
-
-    `behind_K`: best score of the branches of a mesh when they take exactly k cells, whatever the split; None
-    on a chain. `slack`: cells that their rounding may lose.
-    """
+    """Compute the bounds from the last layer back, in O(N M (R + M) K) vector operations."""
     U_NRS = lut.U_NRS
     N, _, M = U_NRS.shape
-    behind_K = np.zeros(1) if behind_K is None else behind_K
     cell_s = high_s / (GRID_CELLS - 1)
     score_NMK = np.full((N + 1, M, GRID_CELLS), -np.inf)
     for m in range(M):
         if np.isfinite(lut.moves_LMM[N, m].min()):
-            maximum_shifted(score_NMK[N, m], behind_K, floor_cells(lut.moves_LMM[N, m].min(), cell_s))
+            maximum_shifted(score_NMK[N, m], branches.exact_K, floor_cells(lut.moves_LMM[N, m].min(), cell_s))
     for n in range(N - 1, -1, -1):
         ran_MK = np.full((M, GRID_CELLS), -np.inf)
         for m in range(M):
@@ -106,7 +109,7 @@ def free_split_bounds(
             for b in range(a, M):
                 if np.isfinite(lut.moves_LMM[n, a, b]):
                     maximum_shifted(score_NMK[n, a], ran_MK[b], floor_cells(lut.moves_LMM[n, a, b], cell_s))
-    return window_bounds(score_NMK, cell_s, low_s, high_s, M + slack)
+    return window_bounds(score_NMK, cell_s, low_s, high_s, M + branches.slack)
 
 
 def maximum_shifted(target_K: FloatArray, source_K: FloatArray, cells: int) -> None:
@@ -129,7 +132,7 @@ class FixedSplitBounds:
 
     The same holds under any weighted mean of splits, which bounds several at once: C counts means. `tau_CNR`
     and `moved_C` are the times of a mean; `score_CNK[c, n, k]` is the best score of layers n.. that take at
-    least k cells, branches included (see `free_split_bounds`), whose rounding loses `slack` cells.
+    least k cells, branches included (see `BranchScores`), whose rounding loses `slack` cells.
     """
 
     tau_CNR: FloatArray
@@ -179,8 +182,7 @@ def fixed_split_bounds(
     weights: Sequence[float],
     low_s: float,
     high_s: float,
-    behind_K: FloatArray | None = None,
-    slack: int = 0,
+    branches: BranchScores = BranchScores(),
 ) -> FixedSplitBounds:
     """Compute the bounds of a weighted mean of splits (weights sum to 1) from the last layer back."""
     N = len(log_p_NR)
@@ -189,13 +191,12 @@ def fixed_split_bounds(
     tau_NR = np.average([tau for tau, _ in times], axis=0, weights=weights)
     moved_s = float(np.average([moved.sum() for _, moved in times], weights=weights))
     score_NK = np.full((N + 1, GRID_CELLS), -np.inf)
-    if behind_K is None:
-        score_NK[N, 0] = 0.0
-    else:
-        score_NK[N] = behind_K
+    score_NK[N, : len(branches.at_least_K)] = branches.at_least_K
     for n in range(N - 1, -1, -1):
         for i in np.flatnonzero(lut.mask_NR[n]):
             cells = floor_cells(tau_NR[n, i], cell_s)
             maximum_shifted_clipped(score_NK[n], score_NK[n + 1] + log_p_NR[n, i], cells)
     at_least_NK = np.maximum.accumulate(score_NK[:, ::-1], axis=1)[:, ::-1]
-    return FixedSplitBounds(tau_NR[None], np.array([moved_s]), at_least_NK[None], cell_s, low_s, slack)
+    return FixedSplitBounds(
+        tau_NR[None], np.array([moved_s]), at_least_NK[None], cell_s, low_s, branches.slack
+    )

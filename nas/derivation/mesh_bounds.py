@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from jmsnas.arrays import FloatArray, IntArray
 from jmsnas.nas.derivation.chain_bounds import (
     GRID_CELLS,
+    BranchScores,
     floor_cells,
     maximum_shifted_clipped,
     sliding_maximum,
@@ -139,12 +140,8 @@ class MeshBounds:
         """Cells that rounding may lose in the slowest branch."""
         return 2 + max(len(table.U_LRC) for table in self.tables)
 
-    def behind_2G(self) -> tuple[FloatArray, FloatArray]:
-        """Best scores before any choice by the cells of the slowest branch; (G,) each.
-
-        The first: it takes exactly k cells under some assignment; the second: at least k cells under every
-        assignment.
-        """
+    def branch_scores(self) -> BranchScores:
+        """Compute the best scores before any choice by the cells of the slowest branch."""
         B, C = len(self.tables), len(self.assignments.beside_C)
         exact_BCG = np.full((B, C, GRID_CELLS), _NEVER)
         for b, table in enumerate(self.tables):
@@ -165,7 +162,8 @@ class MeshBounds:
             exact_BG, most_BG = exact_BCG[np.arange(B), columns], most_BCG[np.arange(B), columns]
             np.maximum(ends_G, (most_BG.sum(0) + (exact_BG - most_BG)).max(0), out=ends_G)
         never = _NEVER / 2
-        return np.where(ends_G < never, -np.inf, ends_G), np.where(slow_G < never, -np.inf, slow_G)
+        exact_G, at_least_G = (np.where(its_G < never, -np.inf, its_G) for its_G in (ends_G, slow_G))
+        return BranchScores(exact_G, at_least_G, self.slack)
 
     def bound(self, chosen: Sequence[int], columns: IntArray, low_s: float, high_s: float) -> FloatArray:
         """Bound the score of the remaining layers when the slowest branch must end in [low_s, high_s]; (R,).

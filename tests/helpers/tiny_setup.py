@@ -1,4 +1,4 @@
-"""The tiny search as a setting of its own workspace: estimators stand for themselves, nothing is fitted."""
+"""The tiny search as a setup of its own workspace: estimators stand for themselves, nothing is fitted."""
 
 from pathlib import Path
 from typing import Any, cast
@@ -31,7 +31,7 @@ def rooflines(topology: Topology) -> Any:
 
 
 def tiny_search_setup(monkeypatch: pytest.MonkeyPatch) -> SearchSetup:
-    """A setting whose images are the tiny ones."""
+    """A setup whose images are the tiny ones."""
 
     def load(name: str, space: object, seed: int, folder: Path, workers: int) -> DatasetSplits:
         return tiny_splits(seed)

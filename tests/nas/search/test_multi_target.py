@@ -26,7 +26,7 @@ LOW_S, MIDDLE_S, HIGH_S = (target.t_const_s for target in TARGETS)
 
 
 @pytest.fixture
-def setting(monkeypatch: pytest.MonkeyPatch) -> SearchSetup:
+def setup(monkeypatch: pytest.MonkeyPatch) -> SearchSetup:
     return tiny_search_setup(monkeypatch)
 
 
@@ -34,10 +34,10 @@ def stages(folder: Path) -> list[str]:
     return [epoch.stage for epoch in read_log(folder)]
 
 
-def test_several_targets_share_one_warm_up(tmp_path: Path, setting: SearchSetup) -> None:
+def test_several_targets_share_one_warm_up(tmp_path: Path, setup: SearchSetup) -> None:
     place, done = Workspace(tmp_path), list[str]()
     how = RunOptions(lambda count, total, what: done.append(what))
-    name, runs = run_request(place, setting, CONFIG, SearchRequest((LOW_S, HIGH_S)), None, "new", how)
+    name, runs = run_request(place, setup, CONFIG, SearchRequest((LOW_S, HIGH_S)), None, "new", how)
     assert name == "new" and [run.folder.name for run in runs] == ["new-1", "new-2"]
     assert stages(place.run("new")) == ["warm-up"]
     assert sum(what.startswith("warm-up") for what in done) == 1  # once for both
@@ -46,13 +46,13 @@ def test_several_targets_share_one_warm_up(tmp_path: Path, setting: SearchSetup)
         assert 0.97 * t_const_s <= run.derived.latency_s <= t_const_s
         assert stages(run.folder) == ["warm-up", "search", "search", "final", "final"]
     # Each is what a search for its target alone would have found.
-    alone = run_request(place, setting, CONFIG, SearchRequest((HIGH_S,)), "alone", "")[1][0]
+    alone = run_request(place, setup, CONFIG, SearchRequest((HIGH_S,)), "alone", "")[1][0]
     assert {**alone.document, "name": ""} == {**runs[1].document, "name": ""}
 
 
-def test_a_front_derives_several_networks_from_one_search(tmp_path: Path, setting: SearchSetup) -> None:
+def test_a_front_derives_several_networks_from_one_search(tmp_path: Path, setup: SearchSetup) -> None:
     place = Workspace(tmp_path)
-    _, runs = run_request(place, setting, CONFIG, SearchRequest(front=3), "front", "")
+    _, runs = run_request(place, setup, CONFIG, SearchRequest(front=3), "front", "")
     assert stages(place.run("front")) == ["warm-up", "search", "search"]
     assert [run.target.t_const_s for run in runs] == [LOW_S, MIDDLE_S, HIGH_S]
     latencies = [run.derived.latency_s for run in runs]
@@ -60,7 +60,7 @@ def test_a_front_derives_several_networks_from_one_search(tmp_path: Path, settin
     assert len({run.probabilities for run in runs}) == 1  # of one and the same search
 
 
-def test_it_goes_on_where_it_was_stopped(tmp_path: Path, setting: SearchSetup) -> None:
+def test_it_goes_on_where_it_was_stopped(tmp_path: Path, setup: SearchSetup) -> None:
     def stop_at(count: int) -> RunOptions:
         seen = [0]
 
@@ -72,30 +72,30 @@ def test_it_goes_on_where_it_was_stopped(tmp_path: Path, setting: SearchSetup) -
         return RunOptions(stop)
 
     place, asked = Workspace(tmp_path), SearchRequest((LOW_S, HIGH_S))
-    whole = run_request(place, setting, CONFIG, asked, "whole", "")[1]
+    whole = run_request(place, setup, CONFIG, asked, "whole", "")[1]
     for count in (1, 3, 6):
         with pytest.raises(KeyboardInterrupt):
-            run_request(place, setting, CONFIG, asked, None, f"new-{count}", stop_at(count))
+            run_request(place, setup, CONFIG, asked, None, f"new-{count}", stop_at(count))
         # Without a name, the same command finds what it had begun.
-        name, runs = run_request(place, setting, CONFIG, asked, None, "another")
+        name, runs = run_request(place, setup, CONFIG, asked, None, "another")
         assert name == f"new-{count}"
         for run, other in zip(runs, whole, strict=True):
             assert {**run.document, "name": ""} == {**other.document, "name": ""}
 
 
-def test_a_finished_run_is_not_gone_on_with(tmp_path: Path, setting: SearchSetup) -> None:
+def test_a_finished_run_is_not_gone_on_with(tmp_path: Path, setup: SearchSetup) -> None:
     place = Workspace(tmp_path)
-    assert run_request(place, setting, CONFIG, SearchRequest(), None, "first")[0] == "first"
-    assert run_request(place, setting, CONFIG, SearchRequest(), None, "second")[0] == "second"
+    assert run_request(place, setup, CONFIG, SearchRequest(), None, "first")[0] == "first"
+    assert run_request(place, setup, CONFIG, SearchRequest(), None, "second")[0] == "second"
 
 
-def test_points_in_parallel_are_what_they_are_in_turn(tmp_path: Path, setting: SearchSetup) -> None:
+def test_points_in_parallel_are_what_they_are_in_turn(tmp_path: Path, setup: SearchSetup) -> None:
     # Other processes load the images themselves: here too, then, all of the digits.
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("jmsnas.nas.search.run.load_dataset", load_dataset)
         config = replace(CONFIG, final_epochs=1, batch_size=128)
         groups = [
-            targets_group(f"s{seed}", setting, replace(config, seed=seed), (TARGETS[0], TARGETS[2]))
+            targets_group(f"s{seed}", setup, replace(config, seed=seed), (TARGETS[0], TARGETS[2]))
             for seed in (0, 1)
         ]
         told: list[str] = []
@@ -111,17 +111,17 @@ def test_points_in_parallel_are_what_they_are_in_turn(tmp_path: Path, setting: S
     assert [point["run"] for point in front["points"]] == ["s1-1", "s1-2"]
 
 
-def test_what_cannot_be_is_refused_before_training(tmp_path: Path, setting: SearchSetup) -> None:
+def test_what_cannot_be_is_refused_before_training(tmp_path: Path, setup: SearchSetup) -> None:
     with pytest.raises(
         InputError, match="--front derives from one search, got 2 targets: expected at most one --t-const"
     ):
         SearchRequest((LOW_S, HIGH_S), front=2)
     with pytest.raises(InfeasibleError, match="no architecture meets T_const"):
-        run_request(Workspace(tmp_path), setting, CONFIG, SearchRequest((HIGH_S, LOW_S / 10)), "x", "")
+        run_request(Workspace(tmp_path), setup, CONFIG, SearchRequest((HIGH_S, LOW_S / 10)), "x", "")
     assert not (tmp_path / "runs").exists()
     with pytest.raises(InputError, match="no Dask scheduler answers at tcp://127.0.0.1:9"):
         run_groups(
             Workspace(tmp_path),
-            [front_group("f", setting, CONFIG, TARGETS[:1])],
+            [front_group("f", setup, CONFIG, TARGETS[:1])],
             workers=ParallelOptions(dask="tcp://127.0.0.1:9"),
         )

@@ -17,12 +17,12 @@ def test_a_local_dask_cluster_gives_what_one_process_gives(
 ) -> None:
     from dask.distributed import LocalCluster
 
-    setting = tiny_search_setup(monkeypatch)
+    setup = tiny_search_setup(monkeypatch)
     monkeypatch.setattr(
         "jmsnas.nas.search.run.load_dataset", load_dataset
     )  # workers load the digits themselves
     config = replace(CONFIG, search_epochs=1, final_epochs=1, batch_size=256)
-    group = targets_group("d", setting, config, targets_in_range(LUT, 2))
+    group = targets_group("d", setup, config, targets_in_range(LUT, 2))
     with LocalCluster(
         n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None, host="tcp://127.0.0.1"
     ) as cluster:
