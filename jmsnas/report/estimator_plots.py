@@ -1,4 +1,4 @@
-"""Plots of the accuracy of U(.): predicted reference measured latency, and errors by layer geometry."""
+"""Plots of the accuracy of U(.): predicted against measured latency, and errors by layer geometry."""
 
 import re
 import textwrap
@@ -30,12 +30,12 @@ _WIDEST = 100.0
 _MANY_ROWS = 500
 _ROW, _MARGIN = 0.2, 1.5
 _HEADING = 72
-# Label of the axis reference which predictions are drawn, by origin.
+# Label of the axis against which predictions are drawn, by origin.
 AGAINST = {"simulated": "roofline, ms (SIMULATED)", "published": "published, ms", "imported": "imported, ms"}
 
 
 def draw_predicted(name: str, evaluation: Evaluation, origin: str) -> Figure:
-    """Draw predicted reference measured latency of rows with held-out layer geometries, with 90 % intervals.
+    """Draw predicted against measured latency of rows with held-out layer geometries, with 90 % intervals.
 
     Parameters
     ----------
@@ -66,7 +66,7 @@ def draw_predicted(name: str, evaluation: Evaluation, origin: str) -> Figure:
 
 
 def scatter(axes: Axes, evaluation: Evaluation, colour: str) -> None:
-    """Draw predicted reference measured milliseconds on logarithmic axes, with a band of +-10 %."""
+    """Draw predicted against measured milliseconds on logarithmic axes, with a band of +-10 %."""
     measured = np.array([pair.measured_s for pair in evaluation.pairs]) * 1e3
     predicted = np.array([pair.predicted_s for pair in evaluation.pairs]) * 1e3
     low, high = 0.8 * min(measured.min(), predicted.min()), 1.25 * max(measured.max(), predicted.max())

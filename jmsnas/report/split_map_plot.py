@@ -2,7 +2,6 @@
 
 import functools
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -15,6 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import Normal, Stroke
 from numpy.typing import NDArray
 
+from jmsnas.arrays import BoolArray, FloatArray, IntArray
 from jmsnas.nas.latency.split_map import SplitMap, default_architecture, simulated_predictors, split_map
 from jmsnas.report.plot_style import BLACK, RED, SIMULATED_COLOUR, milliseconds, new_figure, plain
 from jmsnas.space_file import load_space
@@ -43,24 +43,18 @@ class SplitMapPanel:
 def compute_split_maps() -> tuple[SplitMapPanel, ...]:
     """Compute the maps of each input encoding from published device figures; takes about 1 s."""
     space, topology = load_space("imagenet"), load_topology("chain")
-    arguments = (
-        space,
-        default_architecture(space),
-        topology,
-        simulated_predictors(topology),
-        _SIZES,
-        _RATES_BPS,
-    )
+    model, predictors = default_architecture(space), simulated_predictors(topology)
+    fixed = (space, model, topology, predictors, _SIZES, _RATES_BPS)
     devices = tuple(device.name for device in topology.devices)
     point = (_SIZES.index(TABLE_I_SIZE), _RATES_BPS.index(TABLE_I_BPS))
     panels = []
     for encoding in INPUT_BYTES:
-        relay, strict = (split_map(*arguments, encoding, policy) for policy in ("relay", "strict"))
+        relay, strict = (split_map(*fixed, encoding, policy) for policy in ("relay", "strict"))
         panels.append(SplitMapPanel(devices, relay, strict, point))
     return tuple(panels)
 
 
-def placement_label(devices: tuple[str, ...], layers: NDArray[np.int64]) -> str:
+def placement_label(devices: tuple[str, ...], layers: IntArray) -> str:
     """Describe a placement by the devices that run layers: `all on cloud`, `split: pi4 + laptop`."""
     running = [name for name, count in zip(devices, layers, strict=True) if count]
     return f"all on {running[0]}" if len(running) == 1 else f"split: {' + '.join(running)}"
@@ -84,12 +78,9 @@ def draw_split_maps(panels: tuple[SplitMapPanel, ...]) -> Figure:
     bar = figure.colorbar(colours, ax=list(all_axes), shrink=0.85)
     bar.set_label("T of the best placement / T of cloud only")
     names = " - ".join(plain(name) for name in panels[0].devices)
+    heading = f"SIMULATED: best placement against cloud only, imagenet space on {names}"
     _legend(figure)
-    figure.suptitle(
-        f"SIMULATED: best placement against cloud only, imagenet space on {names}",
-        fontsize=11,
-        color=SIMULATED_COLOUR,
-    )
+    figure.suptitle(heading, fontsize=11, color=SIMULATED_COLOUR)
     return figure
 
 
@@ -123,25 +114,19 @@ def _panel(axes: Axes, panel: SplitMapPanel) -> None:
 
 
 def _legend(figure: Figure) -> None:
+    outlined = [Stroke(linewidth=4, foreground=BLACK), Normal()]
     handles: dict[str, Artist] = {
-        "the best placement uses several devices": Patch(
-            facecolor="#8A8A8A", edgecolor="white", hatch="///", linewidth=0
-        ),
+        "the best placement has several devices": Patch(fc="#8A8A8A", ec="white", hatch="///", lw=0),
         "left of the line the UE runs layers": Line2D([], [], color=RED, linewidth=2),
         "a layer on EVERY device is as fast as cloud only": Line2D(
-            [],
-            [],
-            color="white",
-            linewidth=2,
-            linestyle="--",
-            path_effects=[Stroke(linewidth=4, foreground=BLACK), Normal()],
+            [], [], color="white", linewidth=2, linestyle="--", path_effects=outlined
         ),
         "Table I: 25 Mbit/s, 224x224": Line2D([], [], color=RED, marker="*", markersize=12, linestyle=""),
     }
     figure.legend(list(handles.values()), list(handles), loc="outside lower center", ncols=2, fontsize=8)
 
 
-def _hatch(axes: Axes, rates: NDArray[np.float64], sizes: NDArray[np.int64], mask: NDArray[np.bool_]) -> None:
+def _hatch(axes: Axes, rates: FloatArray, sizes: IntArray, mask: BoolArray) -> None:
     if mask.any():
         contours = axes.contourf(rates, sizes, mask, levels=[0.5, 1.5], colors="none", hatches=["///"])
         contours.set_edgecolor("white")
@@ -149,32 +134,17 @@ def _hatch(axes: Axes, rates: NDArray[np.float64], sizes: NDArray[np.int64], mas
 
 
 def _outline(
-    axes: Axes,
-    rates: NDArray[np.float64],
-    sizes: NDArray[np.int64],
-    z_SK: NDArray[Any],
-    level: float,
-    colour: str,
+    axes: Axes, rates: FloatArray, sizes: IntArray, z_SK: FloatArray | BoolArray, level: float, colour: str
 ) -> None:
-    """Draw the contour of `z_SK` at `level`, if it has one."""
+    """Draw the contour of `z_SK` at `level`, if it has one; dashed if white."""
     if z_SK.min() < level < z_SK.max():
-        dashed = colour == "white"
-        lines = axes.contour(
-            rates,
-            sizes,
-            z_SK,
-            levels=[level],
-            colors=colour,
-            linewidths=2,
-            linestyles="--" if dashed else "-",
-        )
-        if dashed:
+        style = "--" if colour == "white" else "-"
+        lines = axes.contour(rates, sizes, z_SK, [level], colors=colour, linewidths=2, linestyles=style)
+        if style == "--":
             lines.set_path_effects([Stroke(linewidth=4, foreground=BLACK), Normal()])
 
 
-def _name_region(
-    axes: Axes, rates: NDArray[np.float64], sizes: NDArray[np.int64], mask: NDArray[np.bool_], name: str
-) -> None:
+def _name_region(axes: Axes, rates: FloatArray, sizes: IntArray, mask: BoolArray, name: str) -> None:
     if mask.mean() < _LEAST_SHARE:
         return
     rows, columns = np.nonzero(mask)

@@ -23,14 +23,8 @@ from jmsnas.errors import DeployError, FrameError, PartError
 _CALL_S, _STAGE_S, _PUT_S, _LINK_S, _BENCH_S = 5.0, 60.0, 600.0, 300.0, 86400.0
 # Errors of a malformed response, and of `report` with a malformed event.
 _MALFORMED = (
-    FrameError,
-    msgspec.DecodeError,
-    LookupError,
-    TypeError,
-    ValueError,
-    AttributeError,
-    RecursionError,
-)
+    FrameError, msgspec.DecodeError, LookupError, TypeError, ValueError, AttributeError, RecursionError,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +45,6 @@ class AgentInfo:
         Number of its newest plan, 0 for none, and the signed manifest.
     emulate
         Name of the device whose latency it emulates; empty for none.
-    host, versions
-        Host properties, and versions of Python and packages.
     boot
         Identifier of the host's boot: agents with the same one share a monotonic clock. Empty if unknown.
     call_s

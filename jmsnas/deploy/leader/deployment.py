@@ -6,10 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import nn
 
+from jmsnas.arrays import Float32Array
 from jmsnas.deploy.leader.agent_client import DeviceLostError
 from jmsnas.deploy.leader.leader import ImageEncoding, Leader, Response
 from jmsnas.deploy.leader.load_run import TrainedRun
@@ -229,7 +228,7 @@ def export_segments(run: TrainedRun, cache: Path) -> dict[str, ExportedModel]:
 
 def run_images(
     deployment: Deployment,
-    images: Sequence[NDArray[np.float32]],
+    images: Sequence[Float32Array],
     window: int,
     replan: bool = False,
     encoding: ImageEncoding = ImageEncoding(),  # noqa: B008 - frozen

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from numpy.typing import NDArray
 
+from jmsnas.arrays import Float32Array
 from jmsnas.deploy.leader.agent_client import AgentClient, AgentInfo, DeviceLostError
 from jmsnas.deploy.parts.export import ExportedModel
 from jmsnas.deploy.parts.manifest import Blob, blob_list_bytes, manifest_bytes, sign
@@ -37,7 +36,7 @@ T = TypeVar("T")
 class Response:
     """Response to an image: logits, timing of each device on its way, plan number, round trip in seconds."""
 
-    logits: NDArray[np.float32]
+    logits: Float32Array
     trail: tuple[DeviceSpan, ...]
     epoch: int
     round_trip_s: float
@@ -147,7 +146,7 @@ class Leader:
 
     def start(
         self,
-        x: NDArray[np.float32],
+        x: Float32Array,
         timeout_s: float,
         encoding: ImageEncoding = ImageEncoding(),  # noqa: B008 - frozen
         request: str = "",
@@ -188,7 +187,7 @@ class Leader:
 
     def infer(
         self,
-        x: NDArray[np.float32],
+        x: Float32Array,
         timeout_s: float = 10.0,
         encoding: ImageEncoding = ImageEncoding(),  # noqa: B008
     ) -> Response:

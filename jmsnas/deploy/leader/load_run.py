@@ -8,6 +8,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load
 
+from jmsnas.arrays import Float32Array
 from jmsnas.blocks import build_module
 from jmsnas.datasets.catalog import load_dataset
 from jmsnas.errors import InputError
@@ -46,7 +47,7 @@ class TrainedRun:
     blocks: tuple[Block, ...]
     topology: Topology
     module: DerivedModel
-    pixels: NDArray[np.float32]
+    pixels: Float32Array
     labels: NDArray[np.int64]
     cuts: tuple[int, ...]
 
@@ -81,7 +82,7 @@ def load_run(workspace: Workspace, folder: Path) -> TrainedRun:
     )
 
 
-def _test_images(name: str, space: SearchSpace) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+def _test_images(name: str, space: SearchSpace) -> tuple[Float32Array, NDArray[np.int64]]:
     """Load at most 2,000 test images of a dataset, preprocessed for the model, and their labels."""
     test = load_dataset(name, space, 0).test
     count = min(len(test), _MAX_IMAGES)

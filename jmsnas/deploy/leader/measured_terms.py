@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
+from jmsnas.arrays import FloatArray
 from jmsnas.deploy.transport.frame import DeviceSpan
 from jmsnas.deploy.transport.link import MeasuredLink
 
@@ -136,7 +136,7 @@ def measured_terms(
 
 
 def _term(
-    kind: str, where: str, predicted_s: float | None, seconds: NDArray[np.float64], held: bool = False
+    kind: str, where: str, predicted_s: float | None, seconds: FloatArray, held: bool = False
 ) -> MeasuredTerm:
     low, median, high = (float(q) for q in np.quantile(seconds, (0.05, 0.5, 0.95)))
     return MeasuredTerm(kind, where, predicted_s, median, low, high, held)

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from jmsnas.arrays import Float32Array
 from jmsnas.deploy.leader.deployment import Deployment, run_images
 from jmsnas.deploy.leader.leader import ImageEncoding, Response
 from jmsnas.deploy.leader.load_run import TrainedRun
@@ -24,10 +25,8 @@ SCHEMA_VERSION = 1
 TOLERANCE = 1e-4
 _WARM_UP = 20
 
-Array = NDArray[np.float32]
 
-
-def choose_image_encoding(pixels: Array, topology: Topology) -> ImageEncoding:
+def choose_image_encoding(pixels: Float32Array, topology: Topology) -> ImageEncoding:
     """Choose the wire encoding of raw images: float32, or uint8 on the grid of the pixel values.
 
     Values on no grid of 256 steps are quantised over their range.
@@ -44,25 +43,27 @@ def choose_image_encoding(pixels: Array, topology: Topology) -> ImageEncoding:
     return ImageEncoding("u1", scale, low)
 
 
-def run_undivided(run: TrainedRun, pixels: Array) -> Array:
+def run_undivided(run: TrainedRun, pixels: Float32Array) -> Float32Array:
     """Compute the logits of the undivided model, in torch."""
     with torch.inference_mode():
-        logits: Array = run.module(torch.from_numpy(pixels)).numpy()
+        logits: Float32Array = run.module(torch.from_numpy(pixels)).numpy()
     return logits
 
 
-def quantise_images(pixels: Array, encoding: ImageEncoding) -> Array:
+def quantise_images(pixels: Float32Array, encoding: ImageEncoding) -> Float32Array:
     """Round images to the values that the first layer receives after decoding."""
     if encoding.dtype != "u1":
         return pixels
     scale, zero = np.float32(encoding.scale), np.float32(encoding.zero)
-    encoded: Array = np.clip(np.rint((pixels - zero) / scale), 0, 255).astype(np.float32) * scale + zero
+    encoded: Float32Array = (
+        np.clip(np.rint((pixels - zero) / scale), 0, 255).astype(np.float32) * scale + zero
+    )
     return encoded
 
 
 def measure_deployment(
     deployment: Deployment,
-    pixels: Array,
+    pixels: Float32Array,
     labels: NDArray[np.int64],
     requests: int,
     progress: Progress = no_progress,
@@ -131,7 +132,7 @@ def _pipelined(split: PlannedSplit, images: int, seconds: float) -> dict[str, An
     }
 
 
-def _accuracy(logits: Array, undivided: Array, labels: NDArray[np.int64]) -> dict[str, Any]:
+def _accuracy(logits: Float32Array, undivided: Float32Array, labels: NDArray[np.int64]) -> dict[str, Any]:
     """Compare accuracy and logits of the divided with those of the undivided model."""
     difference = float(np.abs(logits - undivided).max())
     return {
