@@ -243,6 +243,7 @@ def split(
 
 def deploy(
     run: RunResult | str,
+    topology: str | None = None,
     *,
     loopback: bool = False,
     requests: int = 200,
@@ -256,6 +257,9 @@ def deploy(
     ----------
     run
         What `search` returned, or the name of a run.
+    topology
+        Devices and links to deploy on, as of `search`; a chain for a run on a chain, a mesh with as many
+        children for one on a mesh. None: those of the run.
     loopback
         Start an agent for each device on this machine, instead of reaching those of `devices.toml`.
     requests
@@ -266,13 +270,13 @@ def deploy(
     Raises
     ------
     InputError
-        For a run or a device that cannot be used.
+        For a run, a topology or a device that cannot be used.
     DeployError
         When a device is lost, or refuses its part.
     """
     from jmsnas.deploy.deploy_run import DeployOptions, deploy_run
 
-    options = DeployOptions(loopback, tuple(cuts) if cuts is not None else None, requests)
+    options = DeployOptions(loopback, tuple(cuts) if cuts is not None else None, requests, topology=topology)
     return deploy_run(workspace, _folder(run, workspace), options, progress)
 
 

@@ -19,6 +19,8 @@ address in devices.toml. With --loopback all agents run on this machine.
 
   jmsnas deploy RUN                    on the devices of the run's topology
 
+  jmsnas deploy RUN --topology lab.toml   over other devices and links, with the split of least T there
+
   jmsnas deploy RUN --loopback         everything on this machine (profile it first)
 
   jmsnas deploy RUN --loopback --emulate   the same, with the latencies of the devices and links emulated
@@ -38,6 +40,10 @@ class DeployArguments:
     """Command-line arguments of `jmsnas deploy`."""
 
     run: Annotated[str, typer.Argument(help="Name of a finished run, or its folder.")]
+    topology: Annotated[
+        str | None,
+        typer.Option("--topology", help="chain, mesh, desk, or a .toml file. Default: that of the run."),
+    ] = None
     loopback: Annotated[bool, typer.Option("--loopback", help="Agents on this machine.")] = False
     emulate: Annotated[
         bool, typer.Option("--emulate", help="With --loopback: emulate the latencies of devices and links.")
@@ -78,6 +84,7 @@ def deploy_command(args: DeployArguments) -> None:
         replan=args.replan,
         emulate=args.emulate,
         runtimes=tuple(args.runtime or ()),
+        topology=args.topology,
     )
     with progress_bar() as progress:
         deployed = deploy_run(workspace, find_run(workspace, args.run), options, progress, log, warn)

@@ -8,7 +8,7 @@ from jmsnas.units import format_duration as ms
 def print_deployment(document: dict[str, Any]) -> None:
     """Print the document of a deployment."""
     where = "agents on this machine's loopback" if document["loopback"] else "the devices"
-    print(f"Run {document['run']} on {where}, plan {document['epoch']}:")
+    print(f"Run {document['run']} over topology {document['topology']} on {where}, plan {document['epoch']}:")
     for piece in document["pieces"]:
         what = f"layers {piece['layers']}, {piece['runtime']}" if piece["layers"] else "(relay)"
         print(f"  {piece['device']:<10} {what}")

@@ -10,7 +10,7 @@ from typing import Any
 from jmsnas.deploy.leader.calibration import load_calibrated_estimators
 from jmsnas.deploy.leader.deployment import Deployment, Emulation, prepare_deployment, run_images
 from jmsnas.deploy.leader.leader import Leader
-from jmsnas.deploy.leader.load_run import TrainedRun, load_run, with_tables
+from jmsnas.deploy.leader.load_run import TrainedRun, load_run, over_topology, with_tables
 from jmsnas.deploy.leader.measured_terms import HopTiming, end_s, hop_timings
 from jmsnas.deploy.leader.predicted_vs_measured import measure_deployment
 from jmsnas.deploy.leader.runtime_choice import choose_torch_runtimes, with_runtimes
@@ -20,7 +20,7 @@ from jmsnas.deploy.transport.devices_file import agents_for
 from jmsnas.errors import InputError
 from jmsnas.files import write_atomic, write_json
 from jmsnas.progress import Progress, no_progress
-from jmsnas.topology import Topology
+from jmsnas.topology import Topology, load_topology
 from jmsnas.workspace import Workspace
 
 DEPLOYMENT_FILE = "deploy.json"
@@ -46,6 +46,8 @@ class DeployOptions:
         to the rates of the topology. Emulated terms are marked and enter no error.
     runtimes
         Runtimes of the parts, where they differ from the topology file: see `with_runtimes`.
+    topology
+        Name or file of another topology than the run's; a chain for a chain, a mesh for a mesh.
     """
 
     loopback: bool = False
@@ -54,6 +56,7 @@ class DeployOptions:
     replan: bool = False
     emulate: bool = False
     runtimes: tuple[str, ...] = ()
+    topology: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,11 +89,13 @@ def deploy_run(
     Raises
     ------
     InputError
-        For a run, a device or an option that cannot be used.
+        For a run, a topology, a device or an option that cannot be used.
     DeployError
         When a device is lost, or refuses its part.
     """
     run = load_run(workspace, folder)
+    if options.topology is not None:
+        run = over_topology(run, load_topology(options.topology, workspace.topologies))
     _check_options(run, options)
     names = tuple(device.name for device in run.topology.devices)
     own = {device.name: device.table for device in run.topology.devices if device.table != "local"}

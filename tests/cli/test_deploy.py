@@ -39,6 +39,7 @@ def test_emulated_terms_have_no_ratio(capsys: pytest.CaptureFixture[str]) -> Non
     print_deployment(
         {
             "run": "r",
+            "topology": "chain",
             "loopback": True,
             "epoch": 3,
             "pieces": [

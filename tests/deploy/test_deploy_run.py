@@ -7,14 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from deployments import CHAIN, fleet, write_devices
+from deployments import CHAIN, DEVICES, fleet, write_devices
 
 from jmsnas.blocks import build_module
 from jmsnas.deploy.deploy_run import DeployOptions, deploy_run, parse_cuts
 from jmsnas.deploy.leader.calibration import calibrate, load_calibrated_estimators, read_factor
 from jmsnas.deploy.leader.deployment import Deployment, prepare_deployment
 from jmsnas.deploy.leader.leader import ImageEncoding
-from jmsnas.deploy.leader.load_run import TrainedRun, load_run
+from jmsnas.deploy.leader.load_run import TrainedRun, load_run, over_topology
 from jmsnas.deploy.leader.predicted_vs_measured import (
     choose_image_encoding,
     measure_deployment,
@@ -23,7 +23,7 @@ from jmsnas.deploy.leader.predicted_vs_measured import (
 from jmsnas.deploy.leader.solve_split import without_devices
 from jmsnas.deploy.parts.shipment import segment_layers
 from jmsnas.deploy.perfetto import TRACE_FILE
-from jmsnas.errors import DeployError, DeviceError, InputError
+from jmsnas.errors import DeployError, DeviceError, InputError, TopologyError
 from jmsnas.nas.run_result import RunResult
 from jmsnas.nas.supernet.supernet import DerivedModel
 from jmsnas.space import Block
@@ -126,6 +126,44 @@ def test_a_device_without_an_agent_is_named(short_run: tuple[Workspace, RunResul
         deploy_run(short_run[0], short_run[1].folder)
 
 
+THREE_DEVICES = """
+name = "three"
+device = [{name = "pi4"}, {name = "laptop"}, {name = "cloud"}]
+link = [
+    {from = "pi4", to = "laptop", rate = "50Mbit/s"},
+    {from = "laptop", to = "cloud", rate = "50Mbit/s", wire = "float16"},
+]
+"""
+
+
+def test_another_topology_than_the_run(short_run: tuple[Workspace, RunResult], tmp_path: Path) -> None:
+    import shutil
+
+    workspace = Workspace(tmp_path / "workspace")
+    shutil.copytree(short_run[0].folder, workspace.folder)
+    workspace.topologies.mkdir()
+    (workspace.topologies / "three.toml").write_text(THREE_DEVICES)
+    with fleet(workspace.folder, DEVICES) as three:
+        write_devices(workspace, three)
+        options = DeployOptions(requests=20, topology="three")
+        found = deploy_run(workspace, workspace.run("short"), options)
+    assert found.document["topology"] == found.topology.name == "three"
+    assert [leg["device"] for leg in found.document["timeline"]] == list(DEVICES)
+    assert found.document["simulated"] == list(DEVICES) and len(found.document["cuts"]) == 3
+    assert found.document["accuracy"]["divided"] == pytest.approx(short_run[1].accuracy.test, abs=0.01)
+
+
+def test_topology_of_another_kind_is_refused(short_run: tuple[Workspace, RunResult], tmp_path: Path) -> None:
+    options = DeployOptions(topology="mesh")
+    message = "topology mesh is a mesh with 3 children, run short was searched for a chain: expected"
+    with pytest.raises(TopologyError, match=message):
+        deploy_run(short_run[0], short_run[1].folder, options)
+    with pytest.raises(TopologyError, match="run mesh was searched for a mesh with 3 children"):
+        over_topology(mesh_run(tmp_path), load_topology("chain"))
+    with pytest.raises(TopologyError, match="unknown topology 'other'"):
+        deploy_run(short_run[0], short_run[1].folder, DeployOptions(topology="other"))
+
+
 @pytest.mark.parametrize(
     ("text", "words"), [("2,x", "non-decreasing whole numbers"), ("4,2", "non-decreasing")]
 )
@@ -175,7 +213,7 @@ def mesh_run(tmp_path: Path) -> TrainedRun:
         module = DerivedModel(space, [build_module(block) for block in blocks]).eval()
     pixels = np.random.default_rng(0).integers(0, 17, (24, 1, 8, 8)).astype(np.float32) / 8 - 1
     labels = np.zeros(24, np.int64)
-    return TrainedRun("mesh", tmp_path, space, blocks, topology, module, pixels, labels, ())
+    return TrainedRun("mesh", tmp_path, space, blocks, topology, module, pixels, labels)
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from safetensors.torch import load
 from jmsnas.arrays import Float32Array
 from jmsnas.blocks import build_module
 from jmsnas.datasets.catalog import load_dataset
-from jmsnas.errors import InputError
+from jmsnas.errors import InputError, TopologyError
 from jmsnas.nas.run_result import SEARCH_AGAIN, read_result
 from jmsnas.nas.supernet.supernet import DerivedModel
 from jmsnas.space import Block, SearchSpace
@@ -32,13 +32,11 @@ class TrainedRun:
     space, blocks
         Search space, and the block of each layer.
     topology
-        Devices and links of the search.
+        Devices and links of the search, or those given instead.
     module
         Trained model, one module for each layer, in evaluation mode.
     pixels, labels
         Test images, (count, channels, height, width), and their classes.
-    cuts
-        Cuts of the derived split.
     """
 
     name: str
@@ -49,7 +47,6 @@ class TrainedRun:
     module: DerivedModel
     pixels: Float32Array
     labels: NDArray[np.int64]
-    cuts: tuple[int, ...]
 
 
 def load_run(workspace: Workspace, folder: Path) -> TrainedRun:
@@ -78,7 +75,6 @@ def load_run(workspace: Workspace, folder: Path) -> TrainedRun:
         module=model.eval(),
         pixels=pixels,
         labels=labels,
-        cuts=run.derived.cuts,
     )
 
 
@@ -95,6 +91,21 @@ def with_tables(topology: Topology, tables: dict[str, str]) -> Topology:
     """Replace the latency tables of devices, by device name."""
     devices = tuple(replace(d, table=tables.get(d.name, d.table)) for d in topology.devices)
     return replace(topology, devices=devices)
+
+
+def over_topology(run: TrainedRun, topology: Topology) -> TrainedRun:
+    """Replace the topology of a run by one of the same kind. Raises TopologyError for another kind."""
+    got, expected = _kind(topology), _kind(run.topology)
+    if got != expected:
+        raise TopologyError(
+            f"topology {topology.name} is {got}, run {run.name} was searched for {expected}: expected "
+            f"--topology of {expected}, or a run of jmsnas search --topology {topology.name}"
+        )
+    return replace(run, topology=topology)
+
+
+def _kind(topology: Topology) -> str:
+    return f"a mesh with {len(topology.children)} children" if topology.root else "a chain"
 
 
 def _weights(path: Path) -> dict[str, torch.Tensor]:

@@ -102,6 +102,7 @@ def measure_deployment(
         "schema_version": SCHEMA_VERSION,
         "jmsnas": version("jmsnas"),
         "run": deployment.run.name,
+        "topology": deployment.topology.name,
         "epoch": deployment.leader.epoch,
         "lost": deployment.lost,
         "pieces": [
