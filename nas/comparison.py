@@ -4,7 +4,7 @@ Accuracies are of models trained here on the same images, with the same recipe a
 Cloud only runs every layer of the model searched for a chain in the cloud, as in section V-B.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -12,18 +12,19 @@ from jmsnas import mobilenets
 from jmsnas.cost import cost
 from jmsnas.errors import InputError, JmsnasError
 from jmsnas.nas.graph.fork_join import find_fork_join
-from jmsnas.nas.graph.model import model_of_part
+from jmsnas.nas.graph.model import Model, model_of_part
 from jmsnas.nas.load_model import model_of_run
 from jmsnas.nas.run_result import RunResult, read_result
 from jmsnas.nas.search.config import SearchConfig
 from jmsnas.nas.search.run_folder import RunConfig, read_config, read_log
+from jmsnas.nas.search.split_options import SplitOptions
 from jmsnas.nas.search.stages import EpochRecord
 from jmsnas.nas.split.general_topology import GeneralTopology, general_topology
 from jmsnas.nas.split.methods import SplitRequest, split
 from jmsnas.nas.split.problem import SplitProblem
 from jmsnas.nas.split.problem_of_model import problem_of_model
 from jmsnas.origin import origin_label
-from jmsnas.topology import WIRE_BYTES
+from jmsnas.topology import WIRE_BYTES, Topology
 from jmsnas.workspace import Workspace
 
 BASELINE_METHODS = ("hivemind", "neurosurgeon", "device")
@@ -115,6 +116,13 @@ def refuse_incomparable(runs: Sequence[SearchedRun]) -> None:
             raise InputError(f"the runs differ in {what} ({', '.join(sorted(values))}): expected one for all")
 
 
+def searched_over(run: SearchedRun, topology: Topology) -> bool:
+    """Whether a run was searched for these devices and links, under any options on the split."""
+    options = SplitOptions(policy="relay", input_encoding="uint8", min_layers=0)
+    own, other = (options.apply_to(replace(each, name="")) for each in (run.result.topology, topology))
+    return own == other
+
+
 def searched_entries(run: SearchedRun) -> list[ComparisonEntry]:
     """Make the entry of a run and, on a chain, that of the same model as cloud only."""
     result, terms = run.result, run.result.derived.terms
@@ -172,13 +180,23 @@ def resized_entries(workspace: Workspace, run: SearchedRun, size: int = PAPER_SI
         published=run.published,
     )
     methods = {"searched": "optimal"} | ({"cloud": "cloud"} if run.topology == "chain" else {})
+    return _method_entries(workspace, model, topology, base, methods)
+
+
+def _method_entries(
+    workspace: Workspace,
+    model: Model,
+    topology: GeneralTopology,
+    base: ComparisonEntry,
+    methods: Mapping[str, str],
+) -> list[ComparisonEntry]:
+    """Fill in `base` for methods of `split`, by their names in the table; a failure is its `missing`."""
+    entries = [replace(base, method=name) for name in methods]
     try:
         problem = problem_of_model(model, topology, workspace)
-        return [
-            _under(replace(base, method=name), problem, topology, method) for name, method in methods.items()
-        ]
     except JmsnasError as error:
-        return [replace(base, method=name, missing=str(error)) for name in methods]
+        return [replace(entry, missing=str(error)) for entry in entries]
+    return [_under(entry, problem, topology, methods[entry.method]) for entry in entries]
 
 
 def _under(
@@ -187,7 +205,10 @@ def _under(
     """Fill in T, bytes and energy of a method; baselines may relay, `device` keeps its result."""
     policies = {"optimal": topology.policy, "device": "stop-early"}
     request = SplitRequest(topology.input_encoding, policies.get(method, "relay"), method=method)
-    timeline = split(problem, request).timeline
+    try:
+        timeline = split(problem, request).timeline
+    except JmsnasError as error:
+        return replace(base, missing=str(error))
     sent = float(sum(step.sent_bytes for step in timeline.steps))
     return replace(base, latency_s=timeline.latency_s, sent_bytes=sent, energy_j=timeline.energy_j)
 
@@ -199,7 +220,7 @@ def mobilenet_entries(
     classes: int,
     accuracies: dict[str, float],
 ) -> list[ComparisonEntry]:
-    """Make the entries of every MobileNet under every baseline method on the devices of a chain run."""
+    """Make the entries of every MobileNet under every baseline method over the topology of a run."""
     topology, found = general_topology(run.result.topology), []
     for name in mobilenets.NAMES:
         part = mobilenets.mobilenet(name, shape, classes)
@@ -207,7 +228,7 @@ def mobilenet_entries(
         base = ComparisonEntry(
             network=name,
             method="",
-            topology="chain",
+            topology=run.topology,
             size=shape[1],
             accuracy=accuracies.get(name),
             parameters=totals.parameters,
@@ -215,14 +236,8 @@ def mobilenet_entries(
             simulated=run.simulated,
             published=run.published,
         )
-        try:
-            problem = problem_of_model(model_of_part(part, name, ""), topology, workspace)
-        except JmsnasError as error:
-            found += [replace(base, method=method, missing=str(error)) for method in BASELINE_METHODS]
-            continue
-        found += [
-            _under(replace(base, method=method), problem, topology, method) for method in BASELINE_METHODS
-        ]
+        model, methods = model_of_part(part, name, ""), {method: method for method in BASELINE_METHODS}
+        found += _method_entries(workspace, model, topology, base, methods)
     return found
 
 

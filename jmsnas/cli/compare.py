@@ -22,6 +22,8 @@ runs on the device only; each model searched on a chain also runs on the cloud o
 
   jmsnas compare front-1 front-2 mesh-1   these runs
 
+  jmsnas compare --topology lab.toml      runs searched for this topology; MobileNets over it too
+
   jmsnas compare --no-train               leave the accuracy of untrained MobileNets empty
 
 Before: jmsnas search --front 3, and the same with --topology mesh
@@ -34,6 +36,12 @@ def compare_command(
     runs: Annotated[
         list[str] | None,
         typer.Argument(metavar="[RUN]...", help="Names or folders of runs. Default: those like the newest."),
+    ] = None,
+    topology: Annotated[
+        str | None,
+        typer.Option(
+            "--topology", help="Compare runs of one topology only: chain, mesh, desk or a .toml file."
+        ),
     ] = None,
     train: Annotated[
         bool, typer.Option("--train/--no-train", help="Train the MobileNets that are not trained yet.")
@@ -52,7 +60,7 @@ def compare_command(
     from jmsnas.report.comparison_page import write_comparison
 
     workspace = Workspace(folder)
-    selected = select_runs(workspace, runs or ())
+    selected = select_runs(workspace, runs or (), topology)
     with progress_bar() as progress:
         entries = comparison_entries(workspace, selected, train, data_dir, progress, log)
     page = write_comparison(selected, entries, out or workspace.folder / "compare")

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from jmsnas import mobilenets
-from jmsnas.errors import InputError
+from jmsnas.errors import InputError, TopologyError
 from jmsnas.nas.comparison import (
     PAPER_SIZE,
     ComparisonEntry,
@@ -15,22 +15,47 @@ from jmsnas.nas.comparison import (
     refuse_incomparable,
     resized_entries,
     searched_entries,
+    searched_over,
     training_config,
 )
 from jmsnas.nas.run_result import finished_runs
 from jmsnas.progress import Progress
+from jmsnas.topology import load_topology
 from jmsnas.units import format_duration as ms
 from jmsnas.workspace import Workspace
 
 
-def select_runs(workspace: Workspace, names: Sequence[str]) -> list[SearchedRun]:
-    """Read the named runs, or all with the data set, epochs and seed of the newest. Raises InputError."""
+def select_runs(
+    workspace: Workspace, names: Sequence[str], topology_name: str | None = None
+) -> list[SearchedRun]:
+    """Read the named runs, or all with the data set, epochs and seed of the newest; of one topology if named.
+
+    Raises InputError, and for a named run of another topology TopologyError.
+    """
+    topology = load_topology(topology_name, workspace.topologies) if topology_name is not None else None
     if names:
         found = [read_run(Path(name) if "/" in name else workspace.run(name)) for name in names]
+        other = [run for run in found if topology and not searched_over(run, topology)]
+        if other:
+            raise TopologyError(
+                f"run {other[0].name} was searched for other devices and links (topology "
+                f"{other[0].result.topology.name}) than --topology {topology_name}: expected runs of jmsnas "
+                f"search --topology {topology_name}"
+            )
     else:
         every = [read_run(folder) for folder in finished_runs(workspace)]
+        every = [run for run in every if not topology or searched_over(run, topology)]
+        if topology and not every:
+            raise TopologyError(
+                f"no finished run in {workspace.folder / 'runs'} was searched for --topology "
+                f"{topology_name}. Run: jmsnas search --topology {topology_name}"
+            )
         found = [run for run in every if _settings(run) == _settings(every[0])]
     refuse_incomparable(found)
+    if topology is None and all(run.topology == "mesh" for run in found):
+        raise InputError(
+            "all runs are on a mesh: expected at least one run of --topology chain, or compare --topology mesh"
+        )
     return sorted(found, key=lambda run: (run.topology, run.result.target.t_const_s))
 
 
@@ -46,23 +71,24 @@ def comparison_entries(
     progress: Progress,
     log: Callable[[str], None],
 ) -> list[ComparisonEntry]:
-    """Compute the entries of the table. Raises InputError, DatasetError, TrainingError."""
-    chain = next((run for run in runs if run.topology == "chain"), None)
-    if chain is None:
-        raise InputError("all runs are on a mesh: expected at least one run of --topology chain")
-    shape, classes = input_shape_and_classes(chain)
-    accuracies = _accuracies(workspace, chain, train, data_dir, progress, log)
+    """Compute the entries of the table, MobileNets over the topology of the first run, if any, on a chain.
+
+    Raises InputError, DatasetError, TrainingError.
+    """
+    base = next((run for run in runs if run.topology == "chain"), runs[0])
+    shape, classes = input_shape_and_classes(base)
+    accuracies = _accuracies(workspace, base, train, data_dir, progress, log)
     entries = [entry for run in runs for entry in searched_entries(run)]
-    entries += mobilenet_entries(workspace, chain, shape, classes, accuracies)
+    entries += mobilenet_entries(workspace, base, shape, classes, accuracies)
     if shape[1] == PAPER_SIZE:
         return entries
     entries += [entry for run in runs for entry in resized_entries(workspace, run)]
-    return entries + mobilenet_entries(workspace, chain, (3, PAPER_SIZE, PAPER_SIZE), 1000, {})
+    return entries + mobilenet_entries(workspace, base, (3, PAPER_SIZE, PAPER_SIZE), 1000, {})
 
 
 def _accuracies(
     workspace: Workspace,
-    chain: SearchedRun,
+    base: SearchedRun,
     train: bool,
     data_dir: Path,
     progress: Progress,
@@ -70,7 +96,7 @@ def _accuracies(
 ) -> dict[str, float]:
     from jmsnas.nas.train_mobilenet import known_accuracy, train_mobilenet
 
-    config, dataset = training_config(chain), chain.result.dataset
+    config, dataset = training_config(base), base.result.dataset
     found = {name: known_accuracy(workspace, name, dataset, config) for name in mobilenets.NAMES}
     missing = [name for name, accuracy in found.items() if accuracy is None]
     if missing and train:
@@ -78,7 +104,7 @@ def _accuracies(
         from jmsnas.space_file import load_space
 
         log(f"training {', '.join(missing)}: {config.final_epochs} epochs each, as for the searched models")
-        space = load_space(chain.result.space.name, workspace.spaces)
+        space = load_space(base.result.space.name, workspace.spaces)
         splits = load_dataset(dataset, space, config.seed, data_dir)
         for name in missing:
             found[name] = train_mobilenet(workspace, name, dataset, splits, config, progress)

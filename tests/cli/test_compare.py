@@ -86,6 +86,27 @@ def test_mobilenets_are_trained_as_the_run_was(workspace: Workspace) -> None:
     assert known_accuracy(workspace, "mobilenet_v3_small", "digits", replace(config, lr=0.2)) is None
 
 
+def test_runs_of_one_topology(workspace: Workspace) -> None:
+    if not (workspace.folder / "runs" / "tree").exists():
+        write_mesh_run(workspace, "tree")
+    options = ["--no-train", "--json", "--workspace", str(workspace.folder)]
+    result = runner.invoke(app, ["compare", "--topology", "mesh", *options])
+    assert result.exit_code == 0, result.stderr
+    entries = json.loads(result.stdout)["entries"]
+    assert {entry["run"] for entry in entries} == {"tree", ""}
+    assert {entry["topology"] for entry in entries} == {"mesh"}
+    small = {(its["network"], its["method"]): its for its in entries if its["size"] == 8}
+    assert small["mobilenet_v2", "neurosurgeon"]["latency_s"] > 0
+    assert small["mobilenet_v2", "hivemind"]["missing"].startswith("hivemind needs a chain of devices")
+    result = runner.invoke(app, ["compare", "short", "--topology", "mesh", *options])
+    assert result.exit_code == 2 and len(result.stderr.splitlines()) == 1
+    assert "run short was searched for other devices and links (topology chain)" in result.stderr
+    result = runner.invoke(app, ["compare", "--topology", "desk", *options])
+    assert result.exit_code == 2 and "was searched for --topology desk. Run: jmsnas search" in result.stderr
+    result = runner.invoke(app, ["compare", "tree", *options])
+    assert result.exit_code == 2 and "all runs are on a mesh" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
