@@ -54,7 +54,7 @@ def select_runs(
     refuse_incomparable(found)
     if topology is None and all(run.topology == "mesh" for run in found):
         raise InputError(
-            "all runs are on a mesh: expected at least one run of --topology chain, or compare --topology mesh"
+            "all runs are on a mesh: expected at least one run of --topology chain, or --topology mesh"
         )
     return sorted(found, key=lambda run: (run.topology, run.result.target.t_const_s))
 
