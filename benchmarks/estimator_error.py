@@ -30,9 +30,9 @@ from jmsnas.estimators.evaluation.evaluate import (
     UNSEEN_CHANNELS,
     UNSEEN_GEOMETRY,
     SplitScores,
-    evaluate_split,
+    split_scores,
 )
-from jmsnas.estimators.evaluation.hold_out import LINE, MODEL, ROOFLINE
+from jmsnas.estimators.evaluation.hold_out import LINE, MODEL, ROOFLINE, predict_held_out
 from jmsnas.estimators.few_shot.experimental_design import informative_rows
 from jmsnas.estimators.published.table import read_published
 from jmsnas.estimators.regression.cross_validation import (
@@ -43,7 +43,7 @@ from jmsnas.estimators.regression.cross_validation import (
     group_folds,
     random_folds,
 )
-from jmsnas.estimators.regression.features import TrainingRows, columns, group_ids, shape_features
+from jmsnas.estimators.regression.features import TrainingRows, columns, features, group_ids
 from jmsnas.estimators.regression.regressor import LatencyRegressor
 from jmsnas.estimators.store.estimator import training_rows
 from jmsnas.profiler.table.parquet import read_metadata, read_table
@@ -91,8 +91,8 @@ def tables_in(path: Path) -> Iterator[Table]:
     for found in read_published(path):
         # Identities are predicted by a rule and would waste training rows of the small splits.
         kept = [n for n, shape in enumerate(found.shapes) if not shape.identity]
-        X = shape_features([found.shapes[n] for n in kept])
-        yield Table(found.setting, TrainingRows(X, found.measured_s[kept]))
+        X = features([found.shapes[n] for n in kept])
+        yield Table(str(found.origin), TrainingRows(X, found.measured_s[kept]))
 
 
 def informative_folds(X: FloatArray, few: int, times: int, seed: int = 0) -> list[Fold]:
@@ -185,7 +185,7 @@ def evaluate_table(table: Table) -> list[dict[str, Any]]:
     )
     results = []
     for split, folds in splits_of(table).items():
-        scores = evaluate_split(split, folds, table.rows, SEED)
+        scores = split_scores(split, folds, table.rows, predict_held_out(folds, table.rows, SEED))
         missed, own = misses(table, scores), scores.scores[MODEL]
         others = [f"{other.mape:.1%}" for name, other in scores.scores.items() if name != MODEL]
         print(

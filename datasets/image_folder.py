@@ -20,13 +20,13 @@ _NO_DOWNLOAD = (
 )
 
 
-def imagenet(seed: int, folder: Path, size: int, workers: int, arch_count: int = 50_000) -> DatasetSplits:
+def imagenet(seed: int, folder: Path, size: int, workers: int) -> DatasetSplits:
     """Load ImageNet (ILSVRC 2012) from folders `train/<class>/` and `val/<class>/`; `val` is the test set.
 
     50,000 training images are held out for the architecture (section V-B). Raises DatasetError.
     """
     train, test, classes = _train_and_val("imagenet", folder, size, workers, _NO_DOWNLOAD)
-    count = min(arch_count, len(train) // 4)  # of a subset of ImageNet, a quarter
+    count = min(50_000, len(train) // 4)  # of a subset of ImageNet, a quarter
     return hold_out_images("imagenet", train, test, (3, size, size), classes, seed, count)
 
 

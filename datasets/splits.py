@@ -1,6 +1,5 @@
 """Image data sets split into training (weights), architecture and test images."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, Self
@@ -117,31 +116,6 @@ class DatasetSplits:
     train_and_arch: ImageSet
     shape: tuple[int, int, int]
     classes: int
-
-
-def split_images(
-    name: str, images: InMemoryImages, classes: int, seed: int, test: float = 0.2, arch: float = 0.25
-) -> DatasetSplits:
-    """Split images at random into train, architecture and test images.
-
-    `test` is the share of all images, `arch` the share of the remaining ones. The test images are the same
-    for every seed, so that accuracies are comparable; `seed` sets the rest.
-    """
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
-    test_count = math.ceil(test * len(images))
-    rest = order[test_count:]
-    rest = rest[torch.randperm(len(rest), generator=torch.Generator().manual_seed(seed))]
-    arch_count = round(arch * len(rest))
-    channels, height, width = images.pixels.shape[1:]
-    return DatasetSplits(
-        name,
-        train=images.subset(rest[arch_count:]),
-        arch=images.subset(rest[:arch_count]),
-        test=images.subset(order[:test_count]),
-        train_and_arch=images.subset(torch.cat([rest[arch_count:], rest[:arch_count]])),
-        shape=(channels, height, width),
-        classes=classes,
-    )
 
 
 def hold_out_images(

@@ -78,7 +78,7 @@ def fit_tables(
         folder = workspace.estimator(rows.origin.name, rows.origin.key.label)
         if workspace.table(rows.origin.name).exists():
             warn(f"{rows.origin.name} has a table in the workspace, whose measurements are used instead")
-        found.append(FittedEstimator(folder, fit_published(rows, folder, seed, step), rows.setting))
+        found.append(FittedEstimator(folder, fit_published(rows, folder, seed, step), str(rows.origin)))
     for table, key in keys:
         folder = workspace.estimator(table.device, key.label)
         if is_published(folder):
@@ -120,7 +120,7 @@ def _checked(
         warn(f"quality gate: {entry.rule}: {entry.message}")
     for rows in settings:
         if rows.left_out:
-            warn(f"{rows.setting}: left out {rows.left_out_summary}")
+            warn(f"{rows.origin}: left out {rows.left_out_summary}")
     return settings
 
 

@@ -107,7 +107,7 @@ def load_device_model(folder: Path) -> DeviceModel:
         estimator = load_estimator(folder)
         return device_model_of(estimator, read_table(folder / TABLE).for_key(estimator.key))
     estimator, rows = load_published(folder)
-    return DeviceModel(estimator, published_table(rows), published_layers(rows), setting=rows.setting)
+    return DeviceModel(estimator, published_table(rows), published_layers(rows), setting=str(rows.origin))
 
 
 def device_model_of(estimator: Estimator, table: LatencyTable) -> DeviceModel:

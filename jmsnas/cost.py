@@ -1,4 +1,4 @@
-"""Count operators, MACs, parameters and memory traffic of a block from its shapes.
+"""Count operators, MACs and parameters of a block, and the memory traffic of its operators, from its shapes.
 
 Only multiply-accumulates of convolutions and dense layers count as MACs; normalisation, activation,
 pooling, addition and channel scaling count as memory traffic. Batch size is 1; traffic is counted in
@@ -30,15 +30,10 @@ class Operator:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """MACs, parameters, and elements moved (activations and parameters) of a block."""
+    """MACs and parameters of a block."""
 
     macs: int
     parameters: int
-    moved: int
-
-    def moved_bytes(self, bytes_per_number: int = 4) -> int:
-        """Bytes moved, at `bytes_per_number` bytes per element."""
-        return self.moved * bytes_per_number
 
 
 def _normalised(kind: str, macs: int, weights: int, read: int, channels: int, pixels: int) -> list[Operator]:
@@ -128,9 +123,6 @@ def operators(subject: BlockOrPart) -> tuple[Operator, ...]:
 
 
 def cost(subject: BlockOrPart) -> Cost:
-    """Count MACs, parameters and elements moved of a block or a part."""
+    """Count MACs and parameters of a block or a part."""
     found = operators(subject)
-    parameters = sum(op.parameters for op in found)
-    return Cost(
-        sum(op.macs for op in found), parameters, sum(op.read + op.written for op in found) + parameters
-    )
+    return Cost(sum(op.macs for op in found), sum(op.parameters for op in found))

@@ -135,28 +135,6 @@ def scores(measured_s: FloatArray, predicted_s: FloatArray) -> Scores:
     )
 
 
-def evaluate_split(
-    split: str, folds: Sequence[Fold], rows: TrainingRows, seed: int = 0, progress: Progress = no_progress
-) -> SplitScores:
-    """Score predictions for the test rows of every fold by models fitted to its training rows.
-
-    Parameters
-    ----------
-    split
-        Name of the split.
-    rows
-        All rows; their noise weighs them in fits only, not in the scores.
-    seed
-        As in `LatencyRegressor`.
-
-    Raises
-    ------
-    EstimatorError
-        When the training rows of a fold have fewer than two layer geometries.
-    """
-    return _split_scores(split, folds, rows, predict_held_out(folds, rows, seed, progress))
-
-
 def evaluate(
     blocks: Sequence[Block | BlockShape],
     measured_s: FloatArray,
@@ -179,7 +157,7 @@ def evaluate(
         When the blocks have fewer than three layer geometries.
     """
     X = features(blocks)
-    geometries = len(set(group_ids(X))) if len(X) else 0
+    geometries = len(set(group_ids(X)))
     if geometries < MIN_GEOMETRIES:
         raise EstimatorError(
             f"got {len(X)} rows of {geometries} layer geometries: expected {MIN_GEOMETRIES} geometries "
@@ -194,7 +172,7 @@ def evaluate(
             progress(done + fold, total, what)
 
         found = predict_held_out(folds, rows, seed, part)
-        scored.append(_split_scores(split, folds, rows, found))
+        scored.append(split_scores(split, folds, rows, found))
         done += len(folds)
         if split == UNSEEN_GEOMETRY:
             held_out = found
@@ -223,9 +201,10 @@ def _other_splits(X: FloatArray, seed: int) -> dict[str, list[Fold]]:
     return {split: folds for split, folds in splits.items() if can_fit(X, folds)}
 
 
-def _split_scores(
+def split_scores(
     split: str, folds: Sequence[Fold], rows: TrainingRows, found: HeldOutPredictions
 ) -> SplitScores:
+    """Score the predictions for a named split; noise weighs rows in fits only, not in the scores."""
     true_s, scored = rows.y[found.rows], rows_to_score(rows.X[found.rows])
     return SplitScores(
         split=split,

@@ -8,15 +8,12 @@ Machine Learning, 2006, chapter 2. The order does not depend on any latency, and
 depend on n.
 """
 
-from collections.abc import Sequence
-
 import numpy as np
 from scipy.spatial.distance import cdist
 
 from jmsnas.arrays import FloatArray, IntArray
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators.regression.features import RESIDUAL, ROOFLINE, columns, features
-from jmsnas.space import Block
+from jmsnas.estimators.regression.features import RESIDUAL, ROOFLINE, columns
 
 # The covariance of all pairs takes 128 MB.
 MAX_BLOCKS = 4000
@@ -30,37 +27,11 @@ _RATE_SD, _PROCESS_SD, _NOISE_SD = 1.0, 0.3, 0.05
 _LENGTH_SCALE = 7.0
 
 
-def informative_order(blocks: Sequence[Block], count: int | None = None) -> tuple[Block, ...]:
-    """Order blocks by how much measuring each tells about all of `blocks`, the most informative first.
-
-    Parameters
-    ----------
-    blocks
-        Distinct blocks that can be measured and are to be predicted.
-    count
-        Number of blocks to return; None: all.
-
-    Raises
-    ------
-    EstimatorError
-        For more than 4,000 blocks.
-    """
-    order = informative_rows(features(blocks), len(blocks) if count is None else count)
-    return tuple(blocks[row] for row in order.tolist())
-
-
 def informative_rows(X: FloatArray, count: int) -> IntArray:
-    """Return the indices of the `count` most informative rows (all, where there are fewer), best first.
+    """Return the indices of the `count` rows that tell most about all rows, the most informative first.
 
-    Parameters
-    ----------
-    X
-        (rows, features) as `features` makes it.
-
-    Raises
-    ------
-    EstimatorError
-        For more than 4,000 rows.
+    `X` is (rows, features) as `features` makes it; all rows are returned where there are fewer than `count`.
+    Raises EstimatorError for more than 4,000 rows.
     """
     if len(X) > MAX_BLOCKS:
         raise EstimatorError(

@@ -18,7 +18,7 @@ from jmsnas.arrays import FloatArray
 from jmsnas.estimators.evaluation.hold_out import COVERAGE, MODEL, predict_held_out
 from jmsnas.estimators.few_shot.plan import FewShotPlan
 from jmsnas.estimators.networks.sum_correction import SumCorrection, table_correction
-from jmsnas.estimators.regression.cross_validation import group_folds
+from jmsnas.estimators.regression.cross_validation import clustered_mean, group_folds
 from jmsnas.estimators.regression.features import features, group_ids
 from jmsnas.estimators.regression.roofline import rows_to_score
 from jmsnas.estimators.store.estimator import Estimator, fit_estimator, training_rows
@@ -208,10 +208,7 @@ def _mean_error(blocks: Sequence[Block], errors: FloatArray, roles: frozenset[st
     X = features(blocks)
     of_roles = np.array([block.layer.role in roles for block in blocks]) & rows_to_score(X)
     scored = of_roles if of_roles.any() else rows_to_score(X)
-    errors, geometries = errors[scored], group_ids(X)[scored]
-    # Errors of rows of one geometry are correlated: only sums over a geometry are independent.
-    sums = np.bincount(geometries, errors - errors.mean())
-    return float(errors.mean()), float(np.sqrt((sums**2).sum())) / len(errors)
+    return clustered_mean(errors[scored], group_ids(X)[scored])
 
 
 def _result(

@@ -3,7 +3,8 @@
 from dataclasses import dataclass
 
 from jmsnas.errors import InputError
-from jmsnas.estimators.few_shot.experimental_design import informative_order
+from jmsnas.estimators.few_shot.experimental_design import informative_rows
+from jmsnas.estimators.regression.features import features
 from jmsnas.profiler.plan import ProfilePlan
 from jmsnas.space import Block, BlockOrPart, Part
 
@@ -75,7 +76,8 @@ def make_few_shot_plan(
             f"got --until-mape {until_percent:g}: expected a mean error in percent, above 0 and below 100, "
             "as in 5"
         )
-    order = informative_order([subject for subject in plan.subjects if isinstance(subject, Block)])
+    known = [subject for subject in plan.subjects if isinstance(subject, Block)]
+    order = tuple(known[row] for row in informative_rows(features(known), len(known)).tolist())
     parts = tuple(subject for subject in plan.subjects if isinstance(subject, Part))
     share = None if until_percent is None else until_percent / 100
     return FewShotPlan(order, parts, blocks or DEFAULT_BLOCKS, share)

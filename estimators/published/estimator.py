@@ -19,7 +19,7 @@ from jmsnas.estimators.evaluation.evaluate import MIN_GEOMETRIES, Evaluation
 from jmsnas.estimators.evaluation.hold_out import COVERAGE
 from jmsnas.estimators.published.model_card import published_card
 from jmsnas.estimators.published.table import PublishedRows, read_published
-from jmsnas.estimators.regression.features import TrainingRows, group_ids, shape_features
+from jmsnas.estimators.regression.features import TrainingRows, features, group_ids
 from jmsnas.estimators.regression.regressor import LatencyRegressor
 from jmsnas.estimators.store.estimator import Estimator, evaluate_and_fit
 from jmsnas.estimators.store.fit_record import (
@@ -55,8 +55,8 @@ def fit_published(
     StorageError
         When the folder cannot be written.
     """
-    X, origin = shape_features(rows.shapes), rows.origin
-    geometries = len(set(group_ids(X))) if len(X) else 0
+    X, origin = features(rows.shapes), rows.origin
+    geometries = len(set(group_ids(X)))
     if geometries < MIN_GEOMETRIES:
         raise EstimatorError(
             f"cannot fit U(.) of {origin}: got {len(X)} MBConvs and identities of {geometries} layer "
@@ -98,7 +98,7 @@ def load_published(folder: Path) -> tuple[Estimator, PublishedRows]:
         ) from error
     if _sha256(rows) != record.table_sha256:
         raise EstimatorError(f"{folder / TABLE} is not the table that was fitted. Run: {again}")
-    X = shape_features(rows.shapes)
+    X = features(rows.shapes)
     regressor = LatencyRegressor(record.seed).refit(X, rows.measured_s, record.choice)
     return _estimator(record, table, regressor, evaluation), rows
 

@@ -49,11 +49,6 @@ class PublishedRows:
     left_out: Counter[str]
 
     @property
-    def setting(self) -> str:
-        """The setting as text, for printing."""
-        return str(self.origin)
-
-    @property
     def sources(self) -> tuple[str, ...]:
         """The distinct sources that the file gives."""
         return tuple(sorted({str(record["source"]) for record in self.records if record.get("source")}))

@@ -50,6 +50,13 @@ def can_fit(X: FloatArray, folds: Sequence[Fold]) -> bool:
     return bool(folds) and all(len(set(geometries[train].tolist())) > 1 for train, _ in folds)
 
 
+def clustered_mean(values: FloatArray, geometries: IntArray) -> tuple[float, float]:
+    """Compute the mean of values and its standard error, with correlated values within a layer geometry."""
+    # Only sums over a geometry are independent.
+    sums = np.bincount(geometries, values - values.mean())
+    return float(values.mean()), float(np.sqrt((sums**2).sum())) / len(values)
+
+
 def few_row_folds(X: FloatArray, few: int, times: int, seed: int = 0) -> list[Fold]:
     """Make `times` folds with `few` random training rows each; all other rows are the test set.
 

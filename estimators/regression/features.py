@@ -101,26 +101,17 @@ class TrainingRows:
 
 
 def features(blocks: Sequence[Block | BlockShape]) -> FloatArray:
-    """Compute the feature matrix of blocks.
+    """Compute the feature matrix of blocks of any search space or published table.
 
-    Parameters
-    ----------
-    blocks
-        Blocks of any search space or published table; the stem's convolution and the head's 1x1 count as
-        `expand`, dense layers as `project`, so that they share rates with similar operators.
+    The stem's convolution and the head's 1x1 count as `expand`, dense layers as `project`, so that they share
+    rates with similar operators.
 
     Returns
     -------
     (blocks, len(FEATURES)), columns in the order of `FEATURES`: MACs, bytes, counts, natural logarithms.
     """
-    return shape_features([each if isinstance(each, BlockShape) else shape_of_block(each) for each in blocks])
-
-
-def shape_features(shapes: Sequence[BlockShape]) -> FloatArray:
-    """Compute the feature matrix of block shapes, as `features` does for blocks."""
-    if not shapes:
-        return np.empty((0, len(FEATURES)))
-    return np.array([_row(shape) for shape in shapes], dtype=np.float64)
+    rows = [_row(each if isinstance(each, BlockShape) else shape_of_block(each)) for each in blocks]
+    return np.array(rows, dtype=np.float64).reshape(-1, len(FEATURES))
 
 
 def columns(names: Sequence[str]) -> list[int]:

@@ -15,6 +15,7 @@ from jmsnas.estimators.regression.cross_validation import (
     FOLDS,
     Fold,
     channel_folds,
+    clustered_mean,
     group_folds,
     random_folds,
 )
@@ -196,12 +197,9 @@ def _simplest_of_the_best(
     simplest, *others = errors
     best = simplest
     for kind in others:
-        gain = errors[best] - errors[kind]
-        # Errors of rows of one geometry are correlated: only sums over a geometry are independent.
-        sums = np.bincount(geometries, gain - gain.mean())
-        standard_error = float(np.sqrt((sums**2).sum())) / len(gain)
+        gain, standard_error = clustered_mean(errors[best] - errors[kind], geometries)
         least = first_gain * errors[best].mean() if best == simplest else 0.0
-        if gain.mean() > max(_MIN_GAIN, standard_errors * standard_error, least):
+        if gain > max(_MIN_GAIN, standard_errors * standard_error, least):
             best = kind
     return best
 

@@ -126,7 +126,16 @@ def fit_residual_model(
         models.append(fit_gaussian_process(Z, z, variance, np.array(theta)).predict)
     weights = 1 / (1 + (noise / _MODEL_ERROR) ** 2)
     if "boosting" in names:
-        models.append(_trees(seed).fit(Z, z, weights).predict)
+        # Shallow trees, each fitted to a subsample of the rows and inputs.
+        trees = GradientBoostingRegressor(
+            n_estimators=120,
+            learning_rate=0.15,
+            max_depth=4,
+            subsample=0.7,
+            max_features=0.5,
+            random_state=seed,
+        )
+        models.append(trees.fit(Z, z, weights).predict)
     if "kernel_ridge" in names:
         ridge = KernelRidge(alpha=0.1, kernel="laplacian", gamma=1 / Z.shape[1])
         models.append(ridge.fit(Z, z, weights).predict)
@@ -141,13 +150,6 @@ def fit_residual_model(
         lowest=float(logs.min()),
         highest=float(logs.max()),
         models=tuple(models),
-    )
-
-
-def _trees(seed: int) -> GradientBoostingRegressor:
-    """Return gradient-boosted shallow trees, each fitted to a subsample of the rows and inputs."""
-    return GradientBoostingRegressor(
-        n_estimators=120, learning_rate=0.15, max_depth=4, subsample=0.7, max_features=0.5, random_state=seed
     )
 
 

@@ -10,6 +10,7 @@ import math
 import platform
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,7 +24,7 @@ from jmsnas.estimators.regression.regressor import LatencyRegressor
 from jmsnas.estimators.regression.residual_models import MODELS
 from jmsnas.estimators.regression.roofline import ROOFLINE_KINDS
 from jmsnas.files import write_json
-from jmsnas.profiler.table.latency_table import BlockRow, LatencyTable, RuntimeKey
+from jmsnas.profiler.table.latency_table import LatencyTable, RuntimeKey
 
 SCHEMA_VERSION = 2
 # Enough for a million rows; more is a mistake or an attack.
@@ -152,18 +153,11 @@ def read_fit_record(path: Path, again: str) -> FitRecord:
 
 def table_sha256(table: LatencyTable) -> str:
     """Compute the digest of the keys, blocks, latencies and trust of a table's rows, in any order."""
-    records = sorted(
-        json.dumps([asdict(row.key), asdict(row.block), _latency_fields(row)]) for row in table.rows
+    latency = attrgetter(
+        *("kind", "median_s", "low_s", "high_s", "ratio", "ratio_low", "ratio_high", "converged", "trust")
     )
+    records = sorted(json.dumps([asdict(row.key), asdict(row.block), latency(row)]) for row in table.rows)
     return hashlib.sha256("\n".join([table.device, *records]).encode()).hexdigest()
-
-
-def _latency_fields(row: BlockRow) -> list[str | float | bool]:
-    return [
-        *(row.kind, row.median_s, row.low_s, row.high_s),
-        *(row.ratio, row.ratio_low, row.ratio_high, row.converged),
-        row.trust,
-    ]
 
 
 def _check_choice(choice: ModelChoice) -> None:

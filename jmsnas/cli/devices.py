@@ -104,7 +104,7 @@ def _published(workspace: Workspace) -> dict[str, list[dict[str, Any]]]:
                 {
                     "key": folder.name,
                     "rows": len(table.shapes),
-                    "setting": table.setting,
+                    "setting": str(table.origin),
                     "sources": [*table.sources],
                 }
                 for table in tables

@@ -13,10 +13,10 @@ from jmsnas.estimators.evaluation.evaluate import (
     UNSEEN_GEOMETRY,
     Evaluation,
     evaluate,
-    evaluate_split,
     scores,
+    split_scores,
 )
-from jmsnas.estimators.evaluation.hold_out import LINE, MODEL, ROOFLINE
+from jmsnas.estimators.evaluation.hold_out import LINE, MODEL, ROOFLINE, predict_held_out
 from jmsnas.estimators.regression.cross_validation import random_folds
 from jmsnas.estimators.regression.features import TrainingRows
 from jmsnas.estimators.regression.roofline import has_work
@@ -77,7 +77,8 @@ def test_the_ways_to_hold_out_are_kept_with_every_predictor() -> None:
 
 def test_a_way_of_ones_own() -> None:
     X, folds = table(), random_folds(len(table()))[:1]
-    found, again = (evaluate_split("mine", folds, TrainingRows(X, noisy_s(X, 0.05))) for _ in range(2))
+    rows = TrainingRows(X, noisy_s(X, 0.05))
+    found, again = (split_scores("mine", folds, rows, predict_held_out(folds, rows, 0)) for _ in range(2))
     assert (found.split, found.fits, found.rows) == ("mine", 1, int(has_work(X[folds[0][1]]).sum()))
     assert found.scores[MODEL].mape < 0.07 and 0.7 <= found.coverage <= 1 and found.fit_s > 0
     assert again == replace(found, fit_s=again.fit_s)

@@ -6,7 +6,8 @@ from synthetic_latencies import BLOCKS, exact_s, table
 
 from jmsnas.errors import EstimatorError
 from jmsnas.estimators.few_shot import experimental_design as design
-from jmsnas.estimators.few_shot.experimental_design import informative_order, informative_rows
+from jmsnas.estimators.few_shot.experimental_design import informative_rows
+from jmsnas.estimators.regression.features import features
 from jmsnas.estimators.regression.regressor import LatencyRegressor
 from jmsnas.space_file import load_space
 
@@ -52,10 +53,9 @@ def test_order_has_each_row_once_and_its_beginning_does_not_depend_on_its_length
 
 def test_blocks_in_order() -> None:
     blocks = load_space("digits").blocks()
-    order = informative_order(blocks)
+    order = [blocks[row] for row in informative_rows(features(blocks), len(blocks))]
     assert {*order} == {*blocks} and len(order) == len(blocks)
-    assert informative_order(blocks, 5) == order[:5]
-    assert informative_order(()) == ()
+    assert informative_rows(features(()), 5).tolist() == []
     # Not candidate after candidate of one layer, as a space lists them.
     assert len({block.layer for block in order[:5]}) >= 4 > len({block.layer for block in blocks[:5]})
 

@@ -1,8 +1,9 @@
 import pytest
 
 from jmsnas.errors import InputError
-from jmsnas.estimators.few_shot.experimental_design import informative_order
+from jmsnas.estimators.few_shot.experimental_design import informative_rows
 from jmsnas.estimators.few_shot.plan import make_few_shot_plan
+from jmsnas.estimators.regression.features import features
 from jmsnas.profiler.plan import make_profile_plan
 from jmsnas.space_file import load_space
 
@@ -11,7 +12,9 @@ PLAN = make_profile_plan(load_space("digits"), off_grid=4, parts=3)
 
 def test_blocks_in_informative_order_and_all_parts() -> None:
     few = make_few_shot_plan(PLAN, 20)
-    assert few.order == informative_order([*PLAN.groups[0][1], *PLAN.groups[1][1]])  # type: ignore[list-item]
+    blocks = [*PLAN.groups[0][1], *PLAN.groups[1][1]]
+    order = informative_rows(features(blocks), len(blocks))  # type: ignore[arg-type]
+    assert few.order == tuple(blocks[row] for row in order)
     assert few.parts == PLAN.groups[2][1]
     assert few.initial == (*few.order[:20], *few.parts) and few.until_mape is None
 

@@ -9,7 +9,7 @@ from synthetic_published import a_record
 
 from jmsnas.cost import Operator
 from jmsnas.estimators.published.shapes import published_shape
-from jmsnas.estimators.regression.features import features, shape_features
+from jmsnas.estimators.regression.features import features
 from jmsnas.profiler.exchange.lut_csv import published_entries, to_csv_records
 from jmsnas.space import Block
 
@@ -38,7 +38,7 @@ def test_a_row_that_is_a_block_of_ours_has_its_features(changes: dict[str, objec
     entries, _ = published_entries({1: to_csv_records([record])[0]}, "t")
     block = entries[1][0][0][0]
     assert isinstance(block, Block)
-    assert np.array_equal(shape_features([published_shape(record)]), features([block]))
+    assert np.array_equal(features([published_shape(record)]), features([block]))
 
 
 def test_operators_of_an_mbconv_by_hand() -> None:
@@ -110,4 +110,4 @@ NUMBERS = st.none() | st.integers(-3, 1 << 60) | st.floats()
 def test_no_cell_brings_it_down(changes: dict[str, Any]) -> None:
     with suppress(TypeError, ValueError, ArithmeticError):
         shape = published_shape(a_record() | changes | {"op": "mbconv"})
-        assert np.isfinite(shape_features([shape])).all()
+        assert np.isfinite(features([shape])).all()

@@ -17,7 +17,7 @@ def read(tmp_path: Path, rows: list[dict[str, Any]]) -> Any:
 def test_rows_of_a_published_table(tmp_path: Path) -> None:
     rows = records(4)
     (found,) = read(tmp_path, rows)
-    assert found.setting == "Some board, CPU, 2 threads, TensorFlow Lite"
+    assert str(found.origin) == "Some board, CPU, 2 threads, TensorFlow Lite"
     assert [str(shape) for shape in found.shapes][:2] == ["mb_k3_e3 16->24 7x7", "mb_k5_e6 16->24 7x7"]
     assert found.measured_s.tolist() == pytest.approx([row["latency_ms"] / 1e3 for row in rows])
     assert not found.left_out and found.records[0]["source"] == "somebody/something@1234567 table"

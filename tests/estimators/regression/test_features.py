@@ -14,7 +14,6 @@ from jmsnas.estimators.regression.features import (
     columns,
     features,
     group_ids,
-    shape_features,
 )
 from jmsnas.mobilenets import NAMES, mobilenet
 from jmsnas.space import HEAD, IDENTITY, STEM, Block, Candidate, Layer
@@ -125,7 +124,7 @@ def test_padding_wider_than_the_output_worked_by_hand(text: str, macs: int) -> N
 
 def test_blocks_and_their_shapes_are_described_alike() -> None:
     blocks = load_space("digits").blocks()
-    assert (shape_features([shape_of_block(block) for block in blocks]) == features(blocks)).all()
+    assert (features([shape_of_block(block) for block in blocks]) == features(blocks)).all()
 
 
 def test_groups_are_layer_geometries_or_what_is_named() -> None:
