@@ -1,1 +1,1 @@
-"""Profiler: measure the latency of every block of a search space on a device."""
+"""Profiler: latency of every block of a search space on a device, measured or simulated."""

@@ -12,7 +12,8 @@ from pathlib import Path
 from jmsnas.errors import DeviceError
 from jmsnas.profiler.capacity import check_host_capacity
 from jmsnas.profiler.host.environment import describe_host, environment_id, is_this_host
-from jmsnas.profiler.host.host_monitor import HostReader, read_host
+from jmsnas.profiler.host.host_monitor import HostReader
+from jmsnas.profiler.host.host_state import read_host_state
 from jmsnas.profiler.selection import select_to_measure, select_to_repeat
 from jmsnas.profiler.session.profiling_session import JobRunner, ProfilingSession
 from jmsnas.profiler.session.subprocess_runner import run_in_subprocess
@@ -64,7 +65,7 @@ class ProfileOptions:
     budget_s: float | None = None
     progress: Progress = no_progress
     warn: Warn = warnings.warn
-    read_host: HostReader | None = read_host
+    read_host: HostReader | None = read_host_state
     run_job: JobRunner = run_in_subprocess
 
 

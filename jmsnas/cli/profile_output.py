@@ -14,7 +14,7 @@ from jmsnas.profiler.profile import BUDGET_PER_BLOCK_S, ProfileResult
 from jmsnas.profiler.table.latency_table import TRUST_LEVELS, LatencyTable, RuntimeKey
 from jmsnas.profiler.table.noise_floor import noise_floor
 from jmsnas.profiler.table.parquet import read_table
-from jmsnas.profiler.timing.energy import find_meter, no_meter_reason
+from jmsnas.profiler.timing.energy import find_meter
 from jmsnas.units import format_duration
 from jmsnas.workspace import Workspace
 
@@ -143,9 +143,8 @@ def _most_common(reasons: Sequence[str]) -> str:
 
 
 def _meter_line(requested: Sequence[RuntimeKey]) -> str:
-    processor = requested[0].processor
-    meter = find_meter(processor)
-    return f"energy by {meter.name}: {meter.counts}" if meter else no_meter_reason(processor)
+    meter = find_meter(requested[0].processor)
+    return meter if isinstance(meter, str) else f"energy by {meter.name}: {meter.counts}"
 
 
 def print_device(document: dict[str, Any]) -> None:

@@ -81,22 +81,15 @@ def imported_rows(entries: Sequence[LutEntry], target: ImportTarget) -> Imported
 
 
 def _duplicates_message(duplicates: dict[Block | HeadPiece, list[MeanLatency]]) -> str:
-    spread = {block: _max_s(latencies) / _min_s(latencies) - 1 for block, latencies in duplicates.items()}
+    seconds = {block: [latency.mean_s for latency in of] for block, of in duplicates.items()}
+    spread = {block: max(of) / min(of) - 1 for block, of in seconds.items()}
     worst = max(spread, key=lambda block: spread[block])
-    both = f"{format_duration(_min_s(duplicates[worst]))} and {format_duration(_max_s(duplicates[worst]))}"
+    both = f"{format_duration(min(seconds[worst]))} and {format_duration(max(seconds[worst]))}"
     count = f"{len(duplicates)} blocks occur" if len(duplicates) > 1 else "a block occurs"
     return (
         f"{count} twice with different latencies; worst: {worst}: {both}, {spread[worst]:.0%} more. Keep "
         "one of each, or import their mean with those rows marked red: --force"
     )
-
-
-def _min_s(latencies: Sequence[MeanLatency]) -> float:
-    return min(latency.mean_s for latency in latencies)
-
-
-def _max_s(latencies: Sequence[MeanLatency]) -> float:
-    return max(latency.mean_s for latency in latencies)
 
 
 def _mean(latencies: Sequence[MeanLatency]) -> MeanLatency:

@@ -73,9 +73,9 @@ def rows_of_export(records: Sequence[CsvRecord], name: str) -> tuple[AnyRow, ...
     for number, record in enumerate(records, 1):
         try:
             values = {column: _value(record[column], SCHEMA.field(column)) for column in _EXPORTED}
-            found.append(row_from_record({**values, "samples": []}))
-        except (ValueError, TableError) as error:
+        except ValueError as error:
             raise TableError(f"{name} row {number} is invalid: {error}") from error
+        found.append(row_from_record({**values, "samples": []}, f"{name} row {number}"))
     return tuple(found)
 
 

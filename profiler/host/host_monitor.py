@@ -5,23 +5,12 @@ import time
 from collections.abc import Callable
 from functools import partial
 
-from jmsnas.profiler.host.host_state import (
-    HostState,
-    busy_wait,
-    host_faults_between,
-    host_warnings,
-    read_host_state,
-)
+from jmsnas.profiler.host.host_state import HostState, busy_wait, host_faults_between, host_warnings
 
 # Reads the host's state; its argument is called between two readings of the processor time.
 HostReader = Callable[[Callable[[], None]], HostState]
 _PERIOD_S = 1.0
 _SLEEP_S = 0.2
-
-
-def read_host(work: Callable[[], None]) -> HostState:
-    """Read the state of this host: the default `HostReader`."""
-    return read_host_state(work=work)
 
 
 class HostMonitor:

@@ -19,7 +19,6 @@ from jmsnas.profiler.host.sensors import (
     read_clocks_hz,
     read_cpu_ticks,
     read_governor,
-    read_gpu_clock_hz,
     read_temperature_c,
     read_throttling,
 )
@@ -45,8 +44,6 @@ class HostState:
         Cores that were busy during the reading: only their clocks show how fast a block would run.
     governor
         cpufreq governors, joined by commas; `fixed` where the lowest and highest clock are the same.
-    gpu_clock_hz
-        Clock of the board's own GPU, Hz: recorded, not checked, as an idle GPU lowers it.
     temperature_c
         The hottest processor sensor, degrees Celsius.
     throttle
@@ -60,7 +57,6 @@ class HostState:
     clocks_hz: dict[str, int] | None = None
     busy_cores: tuple[str, ...] | None = None
     governor: str | None = None
-    gpu_clock_hz: int | None = None
     temperature_c: float | None = None
     throttle: Throttling | None = None
     others_busy: float | None = None
@@ -81,15 +77,15 @@ def busy_wait() -> None:
             os.sched_setaffinity(0, cores)
 
 
-def read_host_state(root: Path = Path("/"), work: Callable[[], None] = busy_wait) -> HostState:
+def read_host_state(work: Callable[[], None], root: Path = Path("/")) -> HostState:
     """Read the state of the host; never raises, and gives None for values that cannot be read.
 
     Parameters
     ----------
-    root
-        The folder that holds `proc` and `sys`.
     work
         Called between two readings of the processor time; clocks are read right after it.
+    root
+        The folder that holds `proc` and `sys`.
     """
     before = _or_none(read_cpu_ticks, root)
     work()
@@ -98,7 +94,6 @@ def read_host_state(root: Path = Path("/"), work: Callable[[], None] = busy_wait
         clocks_hz=clocks,
         busy_cores=busy_cores(before, after) if before and after else None,
         governor=_or_none(read_governor, root),
-        gpu_clock_hz=_or_none(read_gpu_clock_hz, root),
         temperature_c=_or_none(read_temperature_c, root),
         throttle=_or_none(read_throttling, root),
         others_busy=cores_used_by_others(before, after),
@@ -200,7 +195,7 @@ def _loaded(before: HostState, after: HostState) -> str:
 def _unknown(before: HostState, after: HostState) -> str:
     unknown = [] if _busy_clocks(before, after) else ["clocks"]
     old, new = before.throttle, after.throttle
-    if old is None or new is None or {*old.sources} - {*new.sources} or _decreased(old.counts, new.counts):
+    if old is None or new is None or _throttling_lost(old, new):
         unknown.append("throttling")
     if before.temperature_c is not None and after.temperature_c is None:
         unknown.append("temperature")
@@ -218,11 +213,12 @@ def _lost(before: HostState, after: HostState) -> str:
     names = ("clocks_hz", "temperature_c", "throttle")
     lost = [name for name in names if getattr(before, name) is not None and getattr(after, name) is None]
     old, new = before.throttle, after.throttle
-    if old and new and ({*old.sources} - {*new.sources} or _decreased(old.counts, new.counts)):
+    if old and new and _throttling_lost(old, new):
         lost.append("throttle")
     values = ", ".join(name.partition("_")[0] for name in lost)
     return f"the host no longer reports its {values}: it may have throttled unnoticed" if lost else ""
 
 
-def _decreased(old: dict[str, int], new: dict[str, int]) -> bool:
-    return any(new.get(counter, count) < count for counter, count in old.items())
+def _throttling_lost(old: Throttling, new: Throttling) -> bool:
+    decreased = any(new.counts.get(counter, count) < count for counter, count in old.counts.items())
+    return decreased or not {*old.sources} <= {*new.sources}

@@ -1,8 +1,8 @@
 """Read processor time, clocks, temperature and throttling of a host from files below /proc and /sys.
 
 Each reader raises OSError or ValueError where a file cannot be read. Sources: cpufreq and thermal zones on
-most of Linux; the firmware's `get_throttled` on a Raspberry Pi; over-current counters and devfreq on a
-Jetson; `thermal_throttle` counters on Intel (the kernel's
+most of Linux; the firmware's `get_throttled` on a Raspberry Pi; over-current counters on a Jetson;
+`thermal_throttle` counters on Intel (the kernel's
 Documentation/admin-guide/thermal/intel_thermal_throttle.rst).
 """
 
@@ -20,7 +20,6 @@ _ZONES = re.compile(r"cpu|gpu|soc|pkg|tj|core|acpitz", re.IGNORECASE)
 _SENSORS = ("coretemp", "k10temp", "zenpower", "cpu_thermal")
 # Cooling devices that lower a clock; a fan does not.
 _CLOCK_LIMITERS = re.compile(r"cpufreq|devfreq|throttle-alert|^Processor$")
-_GPUS = re.compile(r"gpu|gm20b|gp10b|gv11b|ga10b|mali|v3d")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +114,6 @@ def read_governor(root: Path) -> str | None:
     if all(low.exists() and high.exists() and _number(low) == _number(high) for low, high in limits):
         return "fixed" if folders else None
     return ", ".join(names)
-
-
-def read_gpu_clock_hz(root: Path) -> int | None:
-    """Read the clock of the board's own GPU in Hz (devfreq, as on a Jetson); None where there is none."""
-    files = sorted((root / "sys/class/devfreq").glob("*/cur_freq"))
-    return max((_number(file) for file in files if _GPUS.search(file.parent.name)), default=None)
 
 
 def _zones(root: Path) -> list[Path]:

@@ -35,28 +35,19 @@ class ProfileJob:
 
     def document(self) -> dict[str, Any]:
         """Convert the job to JSON types."""
-        return {
-            "key": asdict(self.key),
-            "subjects": [_subject_to_text(subject) for subject in self.subjects],
-            "cache": str(self.cache),
-            "seed": self.seed,
-            "config": asdict(self.config),
-            "one_by_one": self.one_by_one,
-            "energy": self.energy,
-        }
+        subjects = [_subject_to_text(subject) for subject in self.subjects]
+        return {**asdict(self), "subjects": subjects, "cache": str(self.cache)}
 
 
 def job_from_document(document: dict[str, Any]) -> ProfileJob:
     """Build the job that `ProfileJob.document` converted."""
-    return ProfileJob(
-        key=RuntimeKey(**document["key"]),
-        subjects=tuple(_subject_from_text(text) for text in document["subjects"]),
-        cache=Path(document["cache"]),
-        seed=document["seed"],
-        config=TimingConfig(**document["config"]),
-        one_by_one=document["one_by_one"],
-        energy=document["energy"],
-    )
+    values = {
+        "key": RuntimeKey(**document["key"]),
+        "subjects": tuple(_subject_from_text(text) for text in document["subjects"]),
+        "cache": Path(document["cache"]),
+        "config": TimingConfig(**document["config"]),
+    }
+    return ProfileJob(**{**document, **values})
 
 
 def _subject_to_text(subject: BlockOrPart) -> str | list[str]:

@@ -1,13 +1,13 @@
 """Run a profiling job in this process: prepare blocks, time them in rounds, report each result at once."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 
 from jmsnas.errors import StorageError
 from jmsnas.profiler.session.job import EventHandler, ProfileJob
-from jmsnas.profiler.table.latency_table import REFERENCE_BLOCK, RuntimeKey
+from jmsnas.profiler.table.latency_table import REFERENCE_BLOCK
 from jmsnas.profiler.table.measurement import Measurement
 from jmsnas.profiler.timing.backends import pinned, prepare
 from jmsnas.profiler.timing.energy import find_meter, measure_energy_j, measure_idle_power_w
@@ -27,35 +27,30 @@ def run_job(job: ProfileJob, on_event: EventHandler, on_start: OnStart = lambda 
 
     A block that the runtime refuses is reported as failed, and the others are measured.
 
-    Raises
-    ------
-    MeasurementError
-        When the runtime is not available, or refuses even the reference block.
-    StorageError
-        When the cache of exported models cannot be written.
+    Raises MeasurementError when the runtime is not available or refuses even the reference block, and
+    StorageError when the cache of exported models cannot be written.
     """
     references = prepare([REFERENCE_BLOCK] * REFERENCE_COPIES, job.key, job.cache, job.seed)
     prepared = _prepare(job, on_event, on_start)
-    blocks = [timed for timed in prepared if timed is not None]
-    indices = [index for index, timed in enumerate(prepared) if timed is not None]
+    blocks = {index: timed for index, timed in enumerate(prepared) if timed is not None}
+    indices = [*blocks]
 
     def finished(position: int, found: Measurement) -> None:
         on_event({"row": indices[position], **asdict(found)})
 
     with pinned(job.key):
         measure(
-            blocks,
+            [partial(_announced, on_start, index, timed) for index, timed in blocks.items()],
             references,
             finished,
             job.config,
             job.seed,
             progress=partial(_report_progress, on_event, _PREPARING, 1.0),
             clocks=Clocks(core=time.thread_time_ns if job.key.processor == "cpu" else None),
-            on_start=lambda position: on_start(indices[position]),
         )
         on_start(-1)
         if job.energy:
-            _measure_energy(job.key, blocks, indices, on_event)
+            _measure_energy(job.key.processor, blocks, on_event)
 
 
 def _prepare(job: ProfileJob, on_event: EventHandler, on_start: OnStart) -> list[TimedLoop | None]:
@@ -92,20 +87,23 @@ def _prepare_one(
         return None
 
 
+def _announced(on_start: OnStart, index: int, timed: TimedLoop, loops: int) -> float:
+    on_start(index)
+    return timed(loops)
+
+
 def _report_progress(
     on_event: EventHandler, start: float, end: float, done: float, total: float, text: str
 ) -> None:
     on_event({"progress": [start + (end - start) * done / total if total else end, 1.0, text]})
 
 
-def _measure_energy(
-    key: RuntimeKey, blocks: Sequence[TimedLoop], indices: Sequence[int], on_event: EventHandler
-) -> None:
-    meter = find_meter(key.processor)
-    if meter is None:
+def _measure_energy(processor: str, blocks: dict[int, TimedLoop], on_event: EventHandler) -> None:
+    meter = find_meter(processor)
+    if isinstance(meter, str):
         return
     idle_power_w = measure_idle_power_w(meter, 1.0)
-    for done, (index, timed) in enumerate(zip(indices, blocks, strict=True)):
+    for done, (index, timed) in enumerate(blocks.items()):
         on_event({"progress": [done / len(blocks), 1.0, f"energy by {meter.name}"]})
         joules = measure_energy_j(meter, timed, idle_power_w)
         if joules is not None:

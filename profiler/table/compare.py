@@ -39,7 +39,7 @@ class TableComparison:
         One for each block and key that both tables have.
     median_ratio
         Median of the ratios; above 1 the second table is slower.
-    apart_share
+    disjoint_share
         Fraction of blocks whose intervals do not overlap.
     level_ratio
         Median latency ratio of the reference block, second over first: the part of `median_ratio` that is due

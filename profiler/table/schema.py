@@ -56,65 +56,49 @@ SCHEMA = pa.schema([pa.field(name, kind, nullable=name in _NULLABLE) for name, k
 
 def row_to_record(row: AnyRow) -> dict[str, Any]:
     """Convert a row to a record of plain numbers and strings, as in the Parquet file and in the journal."""
-    values = {name: getattr(row, name) for name in _PLAIN}
-    lists = {name: list(getattr(row, name)) for name in _LISTS}
-    keyed = {"device": row.device, **{name: getattr(row.key, name) for name in KEY_FIELDS}}
-    return {**keyed, **_subject_record(row.block), **values, **lists}
-
-
-def _subject_record(subject: BlockOrPart) -> dict[str, Any]:
-    if isinstance(subject, Block):
-        candidate, layer, blocks = subject.candidate, subject.layer, []
-        name = candidate.name
-        columns = {key: getattr(candidate, key) for key in _CANDIDATE}
+    if isinstance(row.block, Block):
+        candidate, layer, blocks = row.block.candidate, row.block.layer, []
+        columns = {"candidate": candidate.name, **{name: getattr(candidate, name) for name in _CANDIDATE}}
     else:
         # The geometry columns of a part are those of its first block; `part_blocks` lists all blocks.
-        layer, blocks = subject.blocks[0].layer, [str(block) for block in subject.blocks]
-        name = "part"
-        columns = {"op": "part", "kernel_size": 0, "expansion": 0, "shortcut": False}
+        layer, blocks = row.block.blocks[0].layer, [str(block) for block in row.block.blocks]
+        columns = {"candidate": "part", "op": "part", "kernel_size": 0, "expansion": 0, "shortcut": False}
     return {
-        "candidate": name,
+        "device": row.device,
+        **{name: getattr(row.key, name) for name in KEY_FIELDS},
         **columns,
-        **{key: getattr(layer, key) for key in _LAYER},
+        **{name: getattr(layer, name) for name in _LAYER},
         "part_blocks": blocks,
+        **{name: getattr(row, name) for name in _PLAIN},
+        **{name: list(getattr(row, name)) for name in _LISTS},
     }
 
 
-def row_from_record(record: dict[str, Any]) -> AnyRow:
-    """Convert a record to a row.
+def row_from_record(record: dict[str, Any], name: str = "a row") -> AnyRow:
+    """Convert a record to a row, called `name` in messages.
 
-    Raises
-    ------
-    TableError
-        When a column is missing or the values are inconsistent.
+    Raises TableError when a column is missing or the values are inconsistent.
     """
     try:
-        key = RuntimeKey(*(record[name] for name in KEY_FIELDS))
-        values: dict[str, Any] = {name: record[name] for name in _PLAIN}
-        values |= {name: tuple(record[name]) for name in _LISTS}
+        key = RuntimeKey(*(record[column] for column in KEY_FIELDS))
+        values: dict[str, Any] = {column: record[column] for column in _PLAIN}
+        values |= {column: tuple(record[column]) for column in _LISTS}
         if record["op"] == "part":
             part = Part(tuple(Block.parse(text) for text in record["part_blocks"]))
             return PartRow(record["device"], key, part, **values)
-        candidate = Candidate(*(record[name] for name in ("kernel_size", "expansion", "shortcut", "op")))
+        candidate = Candidate(*(record[column] for column in ("kernel_size", "expansion", "shortcut", "op")))
         if candidate.name != record["candidate"]:
-            raise TableError(
-                f"a row is named {record['candidate']!r} but has the columns of {candidate.name!r}"
-            )
-        layer = Layer(*(record[name] for name in _LAYER))
+            raise TableError(f"it is named {record['candidate']!r} but has the columns of {candidate.name!r}")
+        layer = Layer(*(record[column] for column in _LAYER))
         return BlockRow(record["device"], key, Block(candidate, layer), **values)
     except KeyError as error:
-        raise TableError(f"a row lacks the column {error}") from error
+        raise TableError(f"{name} lacks the column {error}") from error
     except (JmsnasError, TypeError, ValueError) as error:
-        raise TableError(f"a row is invalid: {error}") from error
+        raise TableError(f"{name} is invalid: {error}") from error
 
 
 def separate_parts(rows: Iterable[AnyRow]) -> tuple[tuple[BlockRow, ...], tuple[PartRow, ...]]:
     """Separate rows of blocks from rows of parts."""
-    blocks: list[BlockRow] = []
-    parts: list[PartRow] = []
-    for row in rows:
-        if isinstance(row.block, Block):
-            blocks.append(row)
-        else:
-            parts.append(row)
-    return tuple(blocks), tuple(parts)
+    rows = tuple(rows)
+    blocks = tuple(row for row in rows if isinstance(row, BlockRow))
+    return blocks, tuple(row for row in rows if isinstance(row, PartRow))

@@ -41,9 +41,8 @@ def rate_trust(row: AnyRow, floor: NoiseFloor | None) -> tuple[str, str]:
         yellows.append(f"95 % interval of +-{row.relative_ci:.0%}, expected {_YELLOW_CI:.0%}")
     if floor is None:
         yellows.append("no block was measured in a second process")
-    if yellows:
+    if yellows or floor is None:
         return "yellow", "; ".join(yellows)
-    assert floor is not None  # else it is yellow
     gap = f"{floor.median_gap:.1%} median difference between processes"
     return "green", f"95 % interval of +-{row.relative_ci:.1%}; {gap}"
 

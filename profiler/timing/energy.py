@@ -19,33 +19,25 @@ _UPDATES = 20
 _CLOCK_EVERY_S = 0.02
 
 
-def find_meter(processor: str, root: Path = Path("/")) -> EnergyMeter | None:
-    """Find an energy meter for a processor, `cpu` or `cuda`; None where there is none.
+def find_meter(processor: str, root: Path = Path("/")) -> EnergyMeter | str:
+    """Find an energy meter for a processor, `cpu` or `cuda`, or return in one line why there is none.
 
     `root` is the folder that holds `sys`.
     """
-    found = _meter_or_reason(processor, root)
-    return found if isinstance(found, EnergyMeter) else None
-
-
-def no_meter_reason(processor: str, root: Path = Path("/")) -> str:
-    """Explain in one line why `find_meter` finds no meter, and what to do; empty where it finds one."""
-    found = _meter_or_reason(processor, root)
-    return "" if isinstance(found, EnergyMeter) else f"no meter: {found}"
-
-
-def _meter_or_reason(processor: str, root: Path) -> EnergyMeter | str:
+    found: EnergyMeter | str | None = (
+        f"no energy meter is known for processor {processor!r}: expected cpu or cuda"
+    )
     if processor == "cpu":
-        return (
+        found = (
             rapl_meter(root)
             or rail_meter("CPU", root)
             or "no RAPL package in /sys/class/powercap and no INA3221 rail of the CPU in /sys/class/hwmon "
             "(virtual machines and a Raspberry Pi have neither)"
         )
-    if processor == "cuda":
+    elif processor == "cuda":
         # The rail first: NVML, where a Jetson has it, does not measure the module's own GPU well.
-        return rail_meter("GPU", root) or nvml_meter()
-    return f"no energy meter is known for processor {processor!r}: expected cpu or cuda"
+        found = rail_meter("GPU", root) or nvml_meter()
+    return f"no meter: {found}" if isinstance(found, str) else found
 
 
 def measure_idle_power_w(

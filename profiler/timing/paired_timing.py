@@ -102,7 +102,6 @@ def measure(
     *,
     progress: Progress = no_progress,
     clocks: Clocks = Clocks(),  # noqa: B008 - frozen
-    on_start: Callable[[int], None] = lambda index: None,
 ) -> None:
     """Time every block against the reference block, and report each as soon as it is finished.
 
@@ -122,8 +121,6 @@ def measure(
         Called when the stopping rule is checked, with the number of blocks done (a fraction counts partly).
     clocks
         Clocks of elapsed time and interruptions.
-    on_start
-        Called with a block's index before every sample of it, so that a supervisor knows which block hangs.
 
     Raises
     ------
@@ -131,7 +128,7 @@ def measure(
         When a block takes no time on its clock.
     """
     with _no_garbage_collection():
-        timing = _PairedTiming(blocks, references, config, clocks, on_start)
+        timing = _PairedTiming(blocks, references, config, clocks)
         generator = np.random.default_rng(seed)
         done = 0.0
         while timing.left:
@@ -154,13 +151,9 @@ class _PairedTiming:
         references: Sequence[TimedLoop],
         config: TimingConfig,
         clocks: Clocks,
-        on_start: Callable[[int], None],
     ) -> None:
-        self.blocks, self.config, self.on_start = blocks, config, on_start
-        self.loops: list[int] = []
-        for index, block in enumerate(blocks):
-            on_start(index)
-            self.loops.append(_calibrate(block, config.sample_s))
+        self.blocks, self.config = blocks, config
+        self.loops = [_calibrate(block, config.sample_s) for block in blocks]
         self.reference, self.reference_loops = (cycle(references), _calibrate(references[0], config.sample_s))
         _warm_up(references[0], self.reference_loops, config.warm_up_s, clocks.wall)
         self.host = _HostSpeed(clocks)
@@ -172,7 +165,6 @@ class _PairedTiming:
         """Take one sample of each block in `order`, each between two samples of the reference."""
         levels = [_sample(next(self.reference), self.reference_loops)]
         for index in order:
-            self.on_start(index)
             sample_s = _sample(self.blocks[index], self.loops[index])
             levels.append(_sample(next(self.reference), self.reference_loops))
             self.samples[index].append(sample_s / math.sqrt(levels[-2] * levels[-1]))

@@ -79,4 +79,4 @@ class Host:
         spend(self.root, [passed - slept for slept in idle], idle, passed)
 
     def read(self) -> HostState:
-        return read_host_state(self.root, self.work)
+        return read_host_state(self.work, self.root)

@@ -107,7 +107,8 @@ def _child(job: _TimingJob, models: list[bytes]) -> Iterator[tuple[Any, "queue.Q
 def main() -> None:
     """Time the blocks on stdin, and print each event as one JSON line."""
     from jmsnas.profiler.host.affinity import on_idlest_cores
-    from jmsnas.profiler.host.host_monitor import HostMonitor, read_host
+    from jmsnas.profiler.host.host_monitor import HostMonitor
+    from jmsnas.profiler.host.host_state import read_host_state
     from jmsnas.profiler.table.measurement import Measurement
     from jmsnas.profiler.timing.paired_timing import Clocks, TimingConfig, measure
 
@@ -115,7 +116,7 @@ def main() -> None:
     prepared = _prepare(job)
     indices, timed = [index for index, _ in prepared], [loop for _, loop in prepared]
     threading.Thread(target=_end_with_caller, daemon=True).start()
-    monitor, looked = HostMonitor(read_host, lambda line: _send({"tell": line}), set()), [0.0]
+    monitor, looked = HostMonitor(read_host_state, lambda line: _send({"tell": line}), set()), [0.0]
 
     def finished(position: int, found: Measurement) -> None:
         _send({"row": indices[job.references + position], **asdict(found), "faults": monitor.faults})

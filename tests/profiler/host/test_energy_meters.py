@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from synthetic_hosts import write
 from synthetic_meters import RAPL, meter_of, rapl
 
-from jmsnas.profiler.timing.energy import find_meter, no_meter_reason
+from jmsnas.profiler.timing.energy import find_meter
 
 CHECK = "Check that nvidia-smi shows the GPU"
 
@@ -75,8 +75,7 @@ def test_rapl_for_root_only_names_the_command() -> None:
         rapl(root, "0", "package-0", 0)
         (root / (RAPL % "0") / "energy_uj").chmod(0o000)
         with not_root():
-            assert find_meter("cpu", root) is None
-            why = no_meter_reason("cpu", root)
+            why = find_meter("cpu", root)
     command = f"sudo chmod a+r {root}/sys/class/powercap/intel-rapl:?/energy_uj"
     assert why == f"no meter: RAPL is readable by root only. Run: {command}"
 
@@ -84,8 +83,7 @@ def test_rapl_for_root_only_names_the_command() -> None:
 def test_rapl_without_its_range_says_what_is_missing(tmp_path: Path) -> None:
     rapl(tmp_path, "0", "package-0", 0)
     (tmp_path / (RAPL % "0") / "max_energy_range_uj").unlink()
-    assert find_meter("cpu", tmp_path) is None
-    found = no_meter_reason("cpu", tmp_path)
+    found = find_meter("cpu", tmp_path)
     assert found.startswith("no meter: RAPL cannot be read (") and "max_energy_range_uj" in found
 
 
@@ -137,26 +135,23 @@ def test_nvml_counts_millijoules(tmp_path: Path, cards: dict[str, int | None]) -
 
 def test_nvml_that_does_not_count_says_so(tmp_path: Path, cards: dict[str, int | None]) -> None:
     cards["GPU-a"] = None
-    assert find_meter("cuda", tmp_path) is None
-    assert no_meter_reason("cuda", tmp_path) == f"no meter: NVML reports Not Supported. {CHECK}"
+    assert find_meter("cuda", tmp_path) == f"no meter: NVML reports Not Supported. {CHECK}"
 
 
 def test_of_several_gpus_the_one_that_cuda_sees(
     tmp_path: Path, cards: dict[str, int | None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cards.update({"GPU-a": 1_000, "GPU-b": 2_000})
-    assert find_meter("cuda", tmp_path) is None
-    assert "Run: export CUDA_VISIBLE_DEVICES=GPU-..." in no_meter_reason("cuda", tmp_path)
+    assert "Run: export CUDA_VISIBLE_DEVICES=GPU-..." in find_meter("cuda", tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1")
     assert find_meter("cuda", tmp_path) is None, "CUDA's order is not NVML's"
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-b,GPU-a")
     assert meter_of("cuda", tmp_path).read_j() == pytest.approx(2)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-c")
-    assert no_meter_reason("cuda", tmp_path) == f"no meter: NVML reports Not Found. {CHECK}"
+    assert find_meter("cuda", tmp_path) == f"no meter: NVML reports Not Found. {CHECK}"
 
 
 def test_nvml_without_its_package_names_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pynvml", None)
-    assert find_meter("cuda", tmp_path) is None
-    found = no_meter_reason("cuda", tmp_path)
+    found = find_meter("cuda", tmp_path)
     assert found == "no meter: nvidia-ml-py is not installed. Run: pip install 'jmsnas[power]'"

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from synthetic_hosts import Host, laptop, raspberry_pi
 
-from jmsnas.profiler.host.host_monitor import HostMonitor, HostReader, read_host
+from jmsnas.profiler.host.host_monitor import HostMonitor, HostReader
 from jmsnas.profiler.host.host_state import HostState, busy_wait
 from jmsnas.profiler.host.sensors import Throttling
 
@@ -138,6 +138,6 @@ def test_clock_is_compared_with_the_first_look(tmp_path: Path, seconds: list[flo
 
 
 def test_this_host(seconds: list[float]) -> None:
-    watch = HostMonitor(read_host, quiet, set())
+    watch = HostMonitor(read_host_state, quiet, set())
     looked(watch, seconds, 1)
     assert watch.baseline is not None and watch.baseline.ticks is not None

@@ -11,7 +11,6 @@ from jmsnas.profiler.host.sensors import (
     read_clocks_hz,
     read_cpu_ticks,
     read_governor,
-    read_gpu_clock_hz,
     read_temperature_c,
     read_throttling,
 )
@@ -28,14 +27,8 @@ def tree(root: Path, files: dict[str, object]) -> Path:
 
 
 def test_nothing_there_is_none(tmp_path: Path) -> None:
-    readings = (
-        read_clocks_hz,
-        read_governor,
-        read_gpu_clock_hz,
-        read_temperature_c,
-        read_throttling,
-    )
-    assert [read(tmp_path) for read in readings] == [None] * 5
+    readings = (read_clocks_hz, read_governor, read_temperature_c, read_throttling)
+    assert [read(tmp_path) for read in readings] == [None] * 4
     with pytest.raises(FileNotFoundError):
         read_cpu_ticks(tmp_path)
 
@@ -106,12 +99,6 @@ def test_clock_in_words_is_an_error(tmp_path: Path) -> None:
     tree(tmp_path, {f"{CPU}/cpu0/cpufreq/scaling_cur_freq": "<unknown>"})
     with pytest.raises(ValueError, match="<unknown>"):
         read_clocks_hz(tmp_path)
-
-
-def test_gpu_among_other_devices(tmp_path: Path) -> None:
-    rates = {"17000000.gv11b": 1377000000, "15340000.vic": 115200000}
-    tree(tmp_path, {f"sys/class/devfreq/{name}/cur_freq": rate for name, rate in rates.items()})
-    assert read_gpu_clock_hz(tmp_path) == 1_377_000_000
 
 
 def test_hottest_of_what_computes(tmp_path: Path) -> None:

@@ -70,10 +70,24 @@ def test_every_block_and_part_is_told(tmp_path: Path) -> None:
     assert done == sorted(done) and done[-1] == pytest.approx(1.0) and {of for _, of, _ in progress} == {1.0}
 
 
-def test_who_watches_knows_which_block_runs_and_when_none_does(tmp_path: Path) -> None:
-    started: list[int] = []
+def test_watcher_knows_which_block_runs_and_when_none_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started, ran, real_prepare = list[int](), list[tuple[int, int]](), run_job_file.prepare
+
+    def prepare(subjects: Sequence[BlockOrPart], *more: Any) -> list[TimedLoop]:
+        return [
+            lambda loops, timed=timed, block=block: (
+                ran.append((BLOCKS.index(block), started[-1])) if block in BLOCKS else None,
+                timed(loops),
+            )[1]
+            for timed, block in zip(real_prepare(subjects, *more), subjects, strict=True)
+        ]
+
+    monkeypatch.setattr(run_job_file, "prepare", prepare)
     events_of(a_job(tmp_path, *BLOCKS[:3]), started.append)
-    assert started[:3] == [0, 1, 2] and {*started[3:-1]} == {0, 1, 2} and started[-1] == -1
+    assert [*dict.fromkeys(started)] == [0, 1, 2, -1] and started[-1] == -1
+    assert {*ran} == {(index, index) for index in range(3)}
     started.clear()
     events_of(a_job(tmp_path, *BLOCKS[:3], one_by_one=True), started.append)
     assert started[:4] == [0, 1, 2, -1] and started[-1] == -1
@@ -153,7 +167,7 @@ def counting(joules: Callable[[], float]) -> EnergyMeter:
     return EnergyMeter("synthetic", "nothing", 1e-3, joules)
 
 
-def with_meter(monkeypatch: pytest.MonkeyPatch, meter: EnergyMeter | None) -> None:
+def with_meter(monkeypatch: pytest.MonkeyPatch, meter: EnergyMeter | str) -> None:
     monkeypatch.setattr(run_job_file, "find_meter", lambda processor: meter)
     monkeypatch.setattr(run_job_file, "measure_idle_power_w", lambda meter, seconds: 0.0)
 
@@ -180,9 +194,9 @@ def test_energy_is_told_after_the_rows(tmp_path: Path, monkeypatch: pytest.Monke
     assert "energy by synthetic" in {event["progress"][2] for event in events if "progress" in event}
 
 
-@pytest.mark.parametrize("meter", [None, counting(lambda: math.nan)])
+@pytest.mark.parametrize("meter", ["no meter: none here", counting(lambda: math.nan)])
 def test_no_energy_where_nothing_counts_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meter: EnergyMeter | None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, meter: EnergyMeter | str
 ) -> None:
     with_meter(monkeypatch, meter)
     events = events_of(replace(a_job(tmp_path, BLOCKS[2]), energy=True))

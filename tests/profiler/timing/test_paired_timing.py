@@ -4,6 +4,7 @@ import gc
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,20 +112,20 @@ def test_round_that_lost_a_tenth_of_its_core_was_interrupted(lost: float, interr
 
 
 def test_share_of_rounds_that_were_interrupted() -> None:
-    host, rounds, found = Host(HARDLY), -1, list[Measurement]()
+    host, rounds, found = Host(HARDLY), 25, list[Measurement]()
 
-    def starting(index: int) -> None:
+    def checked(*progress: Any) -> None:
         nonlocal rounds
-        rounds += 1  # 0 when it is calibrated, then once a round
-        host.lost = 0.5 if rounds > 150 else 0.0
+        rounds += 5  # first after round 30
+        host.lost = 0.5 if rounds >= 150 else 0.0
 
     measure(
         [host.timed(1e-4)],
         [host.timed(1e-4)],
         lambda index, m: found.append(m),
         LONG,
+        progress=checked,
         clocks=Clocks(host.clock, host.core_clock),
-        on_start=starting,
     )
     # Rounds 151 to 200 of 200.
     assert found[0].interrupted == 0.25
@@ -227,28 +228,6 @@ def test_seed_decides_the_order() -> None:
         return met
 
     assert order(1) == order(1) != order(2)
-
-
-def test_who_watches_knows_which_block_runs() -> None:
-    host, started, ran = Host(HARDLY), list[int](), list[tuple[int, int]]()
-
-    def block(index: int) -> TimedLoop:
-        spend = host.timed(3e-4)
-        return lambda loops: (ran.append((index, started[-1])), spend(loops))[1]
-
-    blocks = [block(index) for index in range(3)]
-    config = TimingConfig(max_rounds=40, target=1e-12)
-    measure(
-        blocks,
-        [host.timed(3e-4)],
-        lambda i, m: None,
-        config,
-        clocks=Clocks(host.clock),
-        on_start=started.append,
-    )
-    assert all(index == announced for index, announced in ran)
-    # Once when it is calibrated, then before each of 40 samples.
-    assert [started.count(index) for index in range(3)] == [41] * 3 and started[:3] == [0, 1, 2]
 
 
 def test_garbage_collection_is_off_meanwhile_and_on_again() -> None:
