@@ -7,7 +7,7 @@ import pytest
 from synthetic_hosts import Host, laptop, raspberry_pi
 
 from jmsnas.profiler.host.host_monitor import HostMonitor, HostReader
-from jmsnas.profiler.host.host_state import HostState, busy_wait
+from jmsnas.profiler.host.host_state import HostState, busy_wait, read_host_state
 from jmsnas.profiler.host.sensors import Throttling
 
 COOL = HostState(temperature_c=50.0)

@@ -63,7 +63,7 @@ def test_virtual_machine_tells_nothing_and_is_not_trusted(tmp_path: Path) -> Non
     )
     (line,) = host_warnings(state, state)
     assert line == f"{BLIND}: no reading of clocks and throttling. Measure twice and compare"
-    assert read_host_state(lambda: None) == HostState(, tmp_path / "nothing")
+    assert read_host_state(lambda: None, tmp_path / "nothing") == HostState()
 
 
 def test_governor_that_moves_the_clock(host: Host) -> None:
