@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from jmsnas.errors import JmsnasError, TableError
 from jmsnas.profiler.table.latency_table import KEY_FIELDS, AnyRow, BlockRow, PartRow, RuntimeKey
-from jmsnas.space import Block, BlockOrPart, Candidate, Layer, Part
+from jmsnas.space import Block, Candidate, Layer, Part
 
 _CANDIDATE = ("op", "kernel_size", "expansion", "shortcut")
 _LAYER = ("in_channels", "out_channels", "stride", "height", "width", "role", "hidden_channels")

@@ -60,7 +60,7 @@ def test_exported_numbers_are_exact(median_s: float, energy_j: float) -> None:
         ("converged", "maybe", "t row 1 is invalid: converged is 'maybe', expected true or false"),
         ("rounds", "1e3", "t row 1 is invalid: invalid literal"),
         ("batch", "99999999999", "t row 1 is invalid: 99999999999 is too large"),
-        ("candidate", "mb_k9_e9", "a row is named 'mb_k9_e9' but has the columns of"),
+        ("candidate", "mb_k9_e9", "t row 1 is invalid: it is named 'mb_k9_e9' but has the columns of"),
         ("stride", "7", "t row 1 is invalid: .*stride 1 or 2"),
     ],
 )

@@ -88,19 +88,19 @@ def test_a_reading_that_fails_is_none() -> None:
 
 
 def test_bare_host_says_what_was_looked_for(tmp_path: Path) -> None:
-    found = find_meter("cpu", tmp_path)
+    found = str(find_meter("cpu", tmp_path))
     assert found.startswith(
         "no meter: no RAPL package in /sys/class/powercap and no INA3221 rail of the CPU in"
     )
 
 
 def test_unknown_processor_is_no_meter(tmp_path: Path) -> None:
-    assert find_meter("tpu", tmp_path).endswith("processor 'tpu': expected cpu or cuda")
+    assert str(find_meter("tpu", tmp_path)).endswith("processor 'tpu': expected cpu or cuda")
 
 
 @pytest.mark.parametrize("processor", ["cpu", "cuda"])
 def test_this_host_has_a_meter_or_says_in_one_line_why_not(processor: str) -> None:
-    meter, why = find_meter(processor), find_meter(processor)
+    meter, why = str(find_meter(processor), find_meter(processor))
     if meter is None:
         assert why.startswith("no meter: ") and "\n" not in why
     else:
