@@ -24,9 +24,7 @@ def find_meter(processor: str, root: Path = Path("/")) -> EnergyMeter | str:
 
     `root` is the folder that holds `sys`.
     """
-    found: EnergyMeter | str | None = (
-        f"no energy meter is known for processor {processor!r}: expected cpu or cuda"
-    )
+    found: EnergyMeter | str
     if processor == "cpu":
         found = (
             rapl_meter(root)
@@ -37,6 +35,8 @@ def find_meter(processor: str, root: Path = Path("/")) -> EnergyMeter | str:
     elif processor == "cuda":
         # The rail first: NVML, where a Jetson has it, does not measure the module's own GPU well.
         found = rail_meter("GPU", root) or nvml_meter()
+    else:
+        found = f"no energy meter is known for processor {processor!r}: expected cpu or cuda"
     return f"no meter: {found}" if isinstance(found, str) else found
 
 
