@@ -7,6 +7,7 @@ from pathlib import Path
 
 from jmsnas.cost import cost, operators
 from jmsnas.errors import InputError
+from jmsnas.profiler.host.environment import meminfo_bytes
 from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.space import Block, BlockOrPart
 
@@ -18,21 +19,10 @@ def check_host_capacity(
 ) -> None:
     """Check that the host has a core for every thread, and memory for all blocks at once.
 
-    GPU memory is not checked: a block that does not fit fails, and the others are measured.
-
-    Parameters
-    ----------
-    subjects, keys
-        Everything to be measured, all of it in memory at once, and the runtime keys.
-    root
-        The folder that holds `proc`.
-
-    Raises
-    ------
-    InputError
-        When a key needs more than the host has; the message gives both.
+    GPU memory is not checked: a block that does not fit fails, and the others are measured. Raises InputError
+    when a key needs more than the host has. `root` is the folder that holds `proc`.
     """
-    cores, free_bytes = usable_cores(), _free_bytes(root)
+    cores, free_bytes = usable_cores(), meminfo_bytes("MemAvailable", root)
     for key in keys:
         if key.threads > cores:
             raise InputError(
@@ -61,12 +51,3 @@ def required_bytes(subjects: Sequence[BlockOrPart], key: RuntimeKey) -> int:
         numbers += cost(subject).parameters + key.batch * ends
         largest = max([largest, *(op.read + op.written for op in operators(subject))])
     return _NUMBER_BYTES[key.dtype] * (numbers + key.batch * largest)
-
-
-def _free_bytes(root: Path) -> int | None:
-    try:
-        lines = (root / "proc/meminfo").read_text().splitlines()
-    except OSError:
-        return None
-    found = [int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:")]
-    return found[0] if found else None

@@ -37,7 +37,7 @@ class ProfilePlan:
 def make_profile_plan(
     space: SearchSpace, off_grid: int = 0, parts: int = 0, mobilenets: bool = False, seed: int = 0
 ) -> ProfilePlan:
-    """Plan what to measure for a search space.
+    """Plan what to measure for a search space. Raises InputError for a negative number.
 
     Parameters
     ----------
@@ -51,11 +51,6 @@ def make_profile_plan(
         Whether to add the blocks of MobileNet V1, V2 and V3 at the space's input size, for the baselines.
     seed
         Seed of the random blocks and models.
-
-    Raises
-    ------
-    InputError
-        For a negative number.
     """
     if off_grid < 0 or parts < 0:
         raise InputError(

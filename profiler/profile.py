@@ -98,10 +98,8 @@ def profile_device(
         `local` (this host) or a built-in device.
     subjects, keys
         Blocks and parts, and the runtime keys. Of a simulated device only the blocks are added.
-    workspace
-        Workspace of the table and of exported models.
-    options
-        Seed, budget and callbacks.
+    workspace, options
+        Workspace of the table and of exported models; seed, budget and callbacks.
     measured_only
         Raise an error instead of simulating.
 
@@ -112,8 +110,8 @@ def profile_device(
 
     Raises
     ------
-    DeviceError
-        As `check_device`.
+    DeviceError, InputError, MeasurementError, StorageError, TableError
+        As `check_device` and `update_table`.
     """
     check_device(device, keys, measured_only=measured_only)
     path = workspace.table(device)
@@ -127,11 +125,8 @@ def profile_device(
 def check_device(device: str, keys: Sequence[RuntimeKey], *, measured_only: bool = False) -> None:
     """Check that a device can be profiled under these runtime keys.
 
-    Raises
-    ------
-    DeviceError
-        For an unknown device; for a key of another processor than a built-in device's name stands for; with
-        `measured_only` for a device that this host is not.
+    Raises DeviceError for an unknown device; for a key of another processor than a built-in device's name
+    stands for; with `measured_only` for a device that this host is not.
     """
     known = ("local", *simulated_device_names())
     if device not in known:
@@ -174,10 +169,8 @@ def update_table(
         are replaced.
     path, cache
         The Parquet file, beside which its journal and lock lie; folder of exported models.
-    options
-        Seed, budget and callbacks.
-    host
-        Description of the host that measures; None: this host.
+    options, host
+        Seed, budget and callbacks; description of the host that measures, None for this host.
 
     Raises
     ------

@@ -175,11 +175,9 @@ def _read(
     if suffix != ".csv":
         raise TableError(f"{name} has an unknown suffix: expected .csv, .parquet or {', '.join(_YAML)}")
     records = lut_csv.read_csv_records(text, name)
-    if lut_csv.is_exported_table(records):
-        return "", (
-            [import_exported_row(row, name, target) for row in lut_csv.rows_of_export(records, name)],
-            Counter(),
-        )
+    if "candidate" in records[0]:  # written by `jmsnas table export`
+        exported = lut_csv.rows_of_export(records, name)
+        return "", ([import_exported_row(row, name, target) for row in exported], Counter())
     return _published(records, name, request, target)
 
 

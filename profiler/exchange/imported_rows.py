@@ -46,11 +46,8 @@ ImportedRows = tuple[list[AnyRow], Counter[str]]
 def imported_rows(entries: Sequence[LutEntry], target: ImportTarget) -> ImportedRows:
     """Convert look-up table entries to rows, join the pieces of heads, and count the pieces left over.
 
-    Raises
-    ------
-    TableError
-        When a block occurs twice with different latencies and `target.force` is not set, or there are too
-        many pieces of heads.
+    Raises TableError when a block occurs twice with different latencies and `target.force` is not set, or
+    there are too many pieces of heads.
     """
     by_block: dict[Block | HeadPiece, list[MeanLatency]] = {}
     for blocks, latency in entries:
@@ -118,10 +115,7 @@ def _imported_row(target: ImportTarget, block: Block, latency: MeanLatency) -> B
 def import_exported_row(row: AnyRow, name: str, target: ImportTarget) -> AnyRow:
     """Convert a row of an exported JMSNAS table to an imported row, which is never green.
 
-    Raises
-    ------
-    TableError
-        When it is simulated or of another device; `name` is the file's name in messages.
+    Raises TableError when it is simulated or of another device; `name` is the file's name in messages.
     """
     if row.kind == "simulated":
         raise TableError(

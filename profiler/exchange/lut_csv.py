@@ -62,11 +62,6 @@ def to_csv_records(records: Sequence[Mapping[str, object]]) -> tuple[CsvRecord, 
     )
 
 
-def is_exported_table(records: Sequence[CsvRecord]) -> bool:
-    """Whether the columns are those of `jmsnas table export`."""
-    return "candidate" in records[0]
-
-
 def rows_of_export(records: Sequence[CsvRecord], name: str) -> tuple[AnyRow, ...]:
     """Read the rows of an exported JMSNAS table, which have no samples. Raises TableError."""
     found = []

@@ -78,10 +78,7 @@ def is_mobilenetv3_key(key: str) -> bool:
 def parse_key(key: str, v3: bool) -> tuple[Block | HeadPiece, ...]:
     """Parse a key: a block, a piece of a head, or (`Logits` of ProxylessNAS) either of the two.
 
-    Raises
-    ------
-    TableError
-        When the key is malformed, of the other form, or describes an impossible block.
+    Raises TableError when the key is malformed, of the other form, or describes an impossible block.
     """
     match = _KEY.fullmatch(key)
     if not match or match[1] not in _LAYER_TYPES:

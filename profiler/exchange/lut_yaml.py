@@ -27,12 +27,9 @@ _IGNORED = (
 def read_lut(text: str, name: str, field: str = "mean") -> dict[str, MeanLatency]:
     """Read the entries of a look-up table; `name` is its name in messages.
 
-    `field` selects the number of an entry that is the latency; `std` and `var` belong to `mean`.
-
-    Raises
-    ------
-    TableError
-        When it is not YAML, not a look-up table, an entry has no latency above 0, or duplicates differ.
+    `field` selects the number of an entry that is the latency; `std` and `var` belong to `mean`. Raises
+    TableError when it is not YAML, not a look-up table, an entry has no latency above 0, or duplicates
+    differ.
     """
     found: dict[str, MeanLatency] = {}
     try:
@@ -125,12 +122,8 @@ def table_to_lut(table: LatencyTable) -> tuple[str, int]:
     """Convert a table of one key to a look-up table: its text, and the number of rows that it can express.
 
     A table without MBConvs is written in the form of Once-for-All, any other in that of ProxylessNAS. `mean`
-    is the median, and `std` is derived from the interval: its half width * sqrt(count) / 1.96.
-
-    Raises
-    ------
-    TableError
-        When a row is simulated, which the format cannot express, or no row can be expressed.
+    is the median, and `std` is derived from the interval: its half width * sqrt(count) / 1.96. Raises
+    TableError when a row is simulated, which the format cannot express, or no row can be expressed.
     """
     simulated = sum(row.kind == "simulated" for row in table.all_rows)
     if simulated:

@@ -41,7 +41,7 @@ def describe_host(root: Path = Path("/")) -> dict[str, str]:
         "governor": _text(root / frequency / "scaling_governor"),
         "min_frequency_khz": _text(root / frequency / "scaling_min_freq"),
         "max_frequency_khz": _text(root / frequency / "scaling_max_freq"),
-        "memory_bytes": _memory_bytes(root),
+        "memory_bytes": str(meminfo_bytes("MemTotal", root) or ""),
         "boost": _boost(root),
         "smt": _text(root / "sys/devices/system/cpu/smt/active"),
         "virtual": "yes" if _in_virtual_machine(root) else "",
@@ -98,6 +98,12 @@ def is_this_host(device: str, root: Path = Path("/")) -> bool:
     return device == "local"
 
 
+def meminfo_bytes(name: str, root: Path = Path("/")) -> int | None:
+    """Read an entry of /proc/meminfo in bytes, such as `MemTotal`; None where it is not available."""
+    lines = _text(root / "proc/meminfo").splitlines()
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), None)
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text(errors="replace").strip("\0\n ")
@@ -125,17 +131,8 @@ def _board(root: Path) -> str:
     return _text(root / "proc/device-tree/model") or _text(root / "sys/firmware/devicetree/base/model")
 
 
-def _memory_bytes(root: Path) -> str:
-    for line in _text(root / "proc/meminfo").splitlines():
-        if line.startswith("MemTotal:"):
-            return str(int(line.split()[1]) * 1024)
-    return ""
-
-
 def _gpu(root: Path) -> str:
     """Return the name of an NVIDIA card from its driver: importing torch would take seconds."""
-    for file in sorted((root / "proc/driver/nvidia/gpus").glob("*/information")):
-        for line in _text(file).splitlines():
-            if line.startswith("Model:"):
-                return line.partition(":")[2].strip()
-    return ""
+    files = sorted((root / "proc/driver/nvidia/gpus").glob("*/information"))
+    lines = [line for file in files for line in _text(file).splitlines()]
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("Model:")), "")

@@ -16,12 +16,7 @@ _SLEEP_S = 0.2
 class HostMonitor:
     """Reads the host before a measurement, once a second during it (`look`) and after it (`end`).
 
-    Parameters
-    ----------
-    read
-        Reads the host; None disables the monitor.
-    warn, warned
-        Called once with each warning; warnings that were given already.
+    `read` None disables the monitor; `warn` is called with each warning that is not in `warned` already.
     """
 
     def __init__(self, read: HostReader | None, warn: Callable[[str], object], warned: set[str]) -> None:

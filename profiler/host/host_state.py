@@ -80,12 +80,8 @@ def busy_wait() -> None:
 def read_host_state(work: Callable[[], None], root: Path = Path("/")) -> HostState:
     """Read the state of the host; never raises, and gives None for values that cannot be read.
 
-    Parameters
-    ----------
-    work
-        Called between two readings of the processor time; clocks are read right after it.
-    root
-        The folder that holds `proc` and `sys`.
+    `work` is called between two readings of the processor time; clocks are read right after it. `root` is the
+    folder that holds `proc` and `sys`.
     """
     before = _or_none(read_cpu_ticks, root)
     work()

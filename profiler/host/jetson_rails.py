@@ -18,19 +18,9 @@ _SAMPLE_S = 0.02
 
 
 def rail_meter(processor: str, root: Path) -> EnergyMeter | str | None:
-    """Make the meter of the rail that feeds a processor, else of the whole module.
+    """Make the meter of the rail that feeds a processor (`CPU` or `GPU`), else of the whole module.
 
-    Parameters
-    ----------
-    processor
-        `CPU` or `GPU`, as in the rails' labels.
-    root
-        The folder that holds `sys`.
-
-    Returns
-    -------
-    EnergyMeter, str or None
-        The reason where the rail cannot be read; None where there is no rail.
+    Returns the reason where the rail cannot be read, and None where there is no rail. `root` holds `sys`.
     """
     try:
         rails = sorted(_rails(root))
@@ -74,14 +64,7 @@ def _rails(root: Path) -> Iterator[tuple[str, tuple[Path, ...]]]:
 class PowerIntegrator:
     """Energy from sampled power: a thread samples it, the trapezoidal rule integrates it.
 
-    Parameters
-    ----------
-    power_w
-        Returns the present power, watts; raises OSError or ValueError where it cannot be read.
-    period_s
-        Time between two samples, seconds.
-    clock
-        Monotonic time in seconds.
+    `power_w` returns the present power in watts, or raises OSError or ValueError where it cannot be read.
     """
 
     def __init__(

@@ -36,10 +36,7 @@ _PLAIN = (
 def read_entries(path: Path) -> tuple[LatencyEntry, ...]:
     """Read a JMSNAS table or a published table as entries.
 
-    Raises
-    ------
-    TableError
-        When the file cannot be read, is not a Parquet file, or is not a latency table.
+    Raises TableError when the file cannot be read, is not a Parquet file, or is not a latency table.
     """
     if read_metadata(path, "jmsnas.schema"):
         return entries_of_table(read_table(path), str(path))
@@ -49,10 +46,7 @@ def read_entries(path: Path) -> tuple[LatencyEntry, ...]:
 def read_published_records(path: Path) -> list[dict[str, Any]]:
     """Read the rows of a published table as plain records of the columns in docs/table.md.
 
-    Raises
-    ------
-    TableError
-        When the file cannot be read, is neither Parquet nor CSV, or is not a latency table.
+    Raises TableError when the file cannot be read, is neither Parquet nor CSV, or is not a latency table.
     """
     try:
         with path.open("rb") as stream:
@@ -116,10 +110,7 @@ def _check_columns(names: Sequence[str], path: Path) -> None:
 def entries_of_records(records: Sequence[Mapping[str, Any]], table: str) -> tuple[LatencyEntry, ...]:
     """Convert plain records of a published table to entries.
 
-    Raises
-    ------
-    TableError
-        When a cell has the wrong type.
+    Raises TableError when a cell has the wrong type.
     """
     found = []
     for number, record in enumerate(records, 1):

@@ -50,25 +50,16 @@ def profile_breakdowns(
     Parameters
     ----------
     blocks
-        Blocks to profile.
-    runs
-        Rounds to take the median over, 1 or more; warm-up rounds come on top.
-    seed
-        Seed of weights, inputs and the order.
+        Blocks to profile; the breakdowns are in their order.
+    runs, seed
+        Rounds to take the median over, besides those of the warm-up; seed of weights, inputs and the order.
     progress, warn
         Called with the number of rounds done, and with a line for each block that torchprof refuses.
 
-    Returns
-    -------
-    tuple of Breakdown
-        One for each block, in the order given.
-
     Raises
     ------
-    InputError
-        For fewer runs than 1.
-    MeasurementError
-        When no block is left.
+    InputError, MeasurementError
+        For fewer runs than 1; when no block is left.
     """
     wanted = [block for block in dict.fromkeys(blocks) if block.candidate.op != "identity"]
     prepared = [(block, seeded_module(block, seed), example_input(block, 1, seed)) for block in wanted]
@@ -104,24 +95,8 @@ def _medians(block: Block, runs: Sequence[Mapping[str, float]]) -> Breakdown:
 def add_stages_to_table(device: str, path: Path, found: Sequence[Breakdown], warn: Warn) -> int:
     """Add breakdowns to the rows of a latency table that eager torch gave on this host.
 
-    Parameters
-    ----------
-    device, path
-        Device and file of the table; it need not exist.
-    found
-        Breakdowns; rows of other blocks are not changed.
-    warn
-        As in `jmsnas.profiler.table.merge_journal.merge_journal`, whose errors are raised too.
-
-    Returns
-    -------
-    int
-        Number of rows changed.
-
-    Raises
-    ------
-    MeasurementError
-        When another profiler is writing this table.
+    Returns the number of rows changed. The file at `path` need not exist. `warn` and the errors are those of
+    `merge_journal`; MeasurementError is raised when another profiler is writing this table.
     """
     stages = {each.block: each.stages for each in found}
     environment = environment_id(describe_host())

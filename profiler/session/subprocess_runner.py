@@ -52,17 +52,13 @@ def run_in_subprocess(
         As in `jmsnas.profiler.session.run_job.run_job`.
     tick
         Called about every 0.2 s meanwhile.
-    worker
-        Command line of the process.
-    timeout_s
-        Longest time without a heartbeat, seconds.
+    worker, timeout_s
+        Command line of the process; longest time without a heartbeat, seconds.
 
     Raises
     ------
-    MeasurementError
-        When the process fails twice outside any block, or the runtime is not available.
-    StorageError
-        When the process cannot write its cache.
+    MeasurementError, StorageError
+        As `run_job`; MeasurementError also when the process fails twice outside any block.
     """
     left = list(range(len(job.subjects)))
     one_by_one, budget_s = job.one_by_one, job.config.budget_s

@@ -93,10 +93,8 @@ class SimulatedDevice(Struct, frozen=True, forbid_unknown_fields=True, kw_only=T
 def device_from_toml(document: Mapping[str, Any], where: str) -> SimulatedDevice:
     """Convert a TOML document to a simulated device; `where` is the file's name in messages.
 
-    Raises
-    ------
-    DeviceError
-        For a key that is unknown, missing or of the wrong type; the message has its path in the file.
+    Raises DeviceError for a key that is unknown, missing or of the wrong type; the message has its path in
+    the file.
     """
     try:
         return msgspec.convert(document, SimulatedDevice, builtin_types=(date,))

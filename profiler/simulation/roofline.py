@@ -34,15 +34,9 @@ from jmsnas.space import Block
 
 _FLOAT32_BYTES = 4
 _CLASS_OF_KIND = {
-    "conv": "pointwise",
-    "pointwise": "pointwise",
-    "dense": "pointwise",
+    **dict.fromkeys(("conv", "pointwise", "dense"), "pointwise"),
     "depthwise": "depthwise",
-    "norm": "elementwise",
-    "activation": "elementwise",
-    "add": "elementwise",
-    "multiply": "elementwise",
-    "pool": "elementwise",
+    **dict.fromkeys(("norm", "activation", "add", "multiply", "pool"), "elementwise"),
 }
 # onnxruntime folds normalisation into the preceding convolution and fuses the following activation;
 # eager torch launches every operator.
@@ -85,9 +79,9 @@ def serving_key(device: str, runtime: str, keys: Collection[RuntimeKey]) -> Runt
 
 def _costs(device: SimulatedDevice, runtime: str) -> RuntimeCosts:
     if runtime not in device.runtimes:
+        known = ", ".join(device.runtimes)
         raise DeviceError(
-            f"simulated device {device.name} has no runtime {runtime!r}: expected one of "
-            f"{', '.join(device.runtimes)}"
+            f"simulated device {device.name} has no runtime {runtime!r}: expected one of {known}"
         )
     return device.runtimes[runtime]
 
@@ -95,10 +89,7 @@ def _costs(device: SimulatedDevice, runtime: str) -> RuntimeCosts:
 def evidence_lines(device: str, runtimes: Sequence[str]) -> tuple[str, ...]:
     """Describe the evidence for each runtime of a simulated device, one line each.
 
-    Raises
-    ------
-    DeviceError
-        For an unknown device or runtime.
+    Raises DeviceError for an unknown device or runtime.
     """
     return tuple(
         f"{runtime}: {_evidence(_costs(load_simulated_device(device), runtime))}" for runtime in runtimes
@@ -106,8 +97,7 @@ def evidence_lines(device: str, runtimes: Sequence[str]) -> tuple[str, ...]:
 
 
 def _evidence(costs: RuntimeCosts) -> str:
-    checked = costs.checked
-    if checked:
+    if checked := costs.checked:
         return (
             f"validated on {checked.rows} rows of {checked.against}: rank {checked.rank:.3f}, "
             f"median error {100 * checked.median_error:.0f} %"
@@ -146,14 +136,9 @@ def block_latency_s(device: SimulatedDevice, runtime: str, block: Block) -> floa
 def simulated_table(device: str, blocks: Sequence[Block], keys: Sequence[RuntimeKey]) -> LatencyTable:
     """Make the latency table of a simulated device, with rows of kind `simulated`.
 
-    Deterministic: `measured_at` is the date of the device file.
-
-    Raises
-    ------
-    DeviceError
-        For an unknown device.
-    TableError
-        For a key other than 1 thread, batch 1, float32, contiguous, wall clock: no constants are published.
+    Deterministic: `measured_at` is the date of the device file. Raises DeviceError for an unknown device;
+    TableError for a key other than 1 thread, batch 1, float32, contiguous, wall clock: no constants are
+    published.
     """
     loaded = load_simulated_device(device)
     for key in keys:
@@ -169,10 +154,7 @@ def simulated_table(device: str, blocks: Sequence[Block], keys: Sequence[Runtime
 
 
 def _row(device: SimulatedDevice, key: RuntimeKey, block: Block) -> BlockRow:
-    median_s, reference_s = (
-        block_latency_s(device, key.runtime, block),
-        block_latency_s(device, key.runtime, REFERENCE_BLOCK),
-    )
+    median_s, reference_s = (block_latency_s(device, key.runtime, b) for b in (block, REFERENCE_BLOCK))
     ratio = median_s / reference_s
     costs = device.runtimes[key.runtime]
     evidence = "evidence" if costs.evidence else _NO_EVIDENCE

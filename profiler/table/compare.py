@@ -1,5 +1,6 @@
 """Compare two latency tables block by block: ratios with intervals, and whether the median differs."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -157,17 +158,21 @@ def _refuse_set_ups(environment: dict[str, tuple[str, str]]) -> None:
 def _environment_changes(
     first: LatencyTable, second: LatencyTable, pairs: Sequence[tuple[BlockRow, BlockRow]]
 ) -> dict[str, tuple[str, str]]:
-    sides: list[dict[str, set[str]]] = [{}, {}]
-    for side, table, rows in (
-        (sides[0], first, [a for a, _ in pairs]),
-        (sides[1], second, [b for _, b in pairs]),
-    ):
-        for name in dict.fromkeys(row.environment for row in rows):
-            for entry, value in table.environments.get(name, {}).items():
-                side.setdefault(entry, set()).add(value)
+    sides = (
+        _entries(first, {a.environment for a, _ in pairs}),
+        _entries(second, {b.environment for _, b in pairs}),
+    )
     changed = {}
     for entry in sorted(sides[0].keys() | sides[1].keys()):
         was, now = (" or ".join(sorted(side.get(entry, {_UNKNOWN}))) for side in sides)
         if was != now:
             changed[entry] = (was, now)
     return changed
+
+
+def _entries(table: LatencyTable, environments: set[str]) -> dict[str, set[str]]:
+    found: dict[str, set[str]] = defaultdict(set)
+    for name in environments:
+        for entry, value in table.environments.get(name, {}).items():
+            found[entry].add(value)
+    return found

@@ -28,10 +28,7 @@ def journal_path(table_path: Path) -> Path:
 def append_record(path: Path, record: dict[str, Any]) -> None:
     """Append one line, `<CRC-32 of the JSON> <JSON>`, and fsync.
 
-    Raises
-    ------
-    StorageError
-        When it cannot be written; earlier lines are untouched.
+    Raises StorageError when it cannot be written; earlier lines are untouched.
     """
     text = json.dumps(record, allow_nan=False).encode()
     line = b"%08x %s\n" % (zlib.crc32(text), text)
@@ -94,12 +91,8 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 def table_lock(table_path: Path) -> Iterator[None]:
     """Hold the exclusive lock for writing a table; the lock is released when the process ends in any way.
 
-    Raises
-    ------
-    MeasurementError
-        Immediately, when another process holds the lock; the message has its process id.
-    StorageError
-        When the lock file cannot be created.
+    Raises MeasurementError immediately when another process holds the lock (the message has its process id),
+    and StorageError when the lock file cannot be created.
     """
     path = table_path.with_name(f".{table_path.name}.lock")
     make_folder(path.parent)

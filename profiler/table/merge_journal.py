@@ -33,14 +33,8 @@ def merge_journal(device: str, path: Path, warn: Warn) -> LatencyTable:
     """Merge the journal of the table at `path` into that table, remove the journal, and return the table.
 
     The caller must hold `table_lock`. Measured rows replace all others; rows of several processes are pooled.
-    A table of another schema version is renamed, and `warn` called.
-
-    Raises
-    ------
-    TableError
-        When the table or the journal is damaged or of another device.
-    StorageError
-        When the table cannot be written; it and the journal are as they were.
+    A table of another schema version is renamed, and `warn` called. Raises TableError when the table or the
+    journal is damaged or of another device, and StorageError, with both unchanged, when it cannot be written.
     """
     table = _existing(device, path, warn)
     waiting = journal_path(path)

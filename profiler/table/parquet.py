@@ -32,12 +32,8 @@ _TEXTS = ("jmsnas.device", "jmsnas.environment", "jmsnas.noise", "jmsnas.journal
 def write_table(path: Path, table: LatencyTable, journal_sha256: str = "") -> None:
     """Write a table atomically.
 
-    `journal_sha256` identifies the journal that was merged into it, so that it is never merged twice.
-
-    Raises
-    ------
-    StorageError
-        When it cannot be written; the old file is untouched.
+    `journal_sha256` identifies the journal that was merged into it, so that it is never merged twice. Raises
+    StorageError when it cannot be written; the old file is untouched.
     """
     records = [row_to_record(row) for row in table.all_rows]
     texts = {
@@ -61,11 +57,8 @@ def write_table(path: Path, table: LatencyTable, journal_sha256: str = "") -> No
 def read_table(path: Path) -> LatencyTable:
     """Read a table and verify its schema and checksum.
 
-    Raises
-    ------
-    TableError
-        When the file cannot be read, is not Parquet, is not a latency table, is of another schema version,
-        was changed since it was written, or has invalid rows.
+    Raises TableError when the file cannot be read, is not Parquet, is not a latency table, is of another
+    schema version, was changed since it was written, or has invalid rows.
     """
     try:
         with path.open("rb") as stream:

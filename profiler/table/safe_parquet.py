@@ -35,10 +35,8 @@ _DELTA_BYTE_ARRAY = 7
 def open_parquet(content: bytes, texts: Sequence[str] = ()) -> pq.ParquetFile:
     """Open the content of a Parquet file; columns whose paths are in `texts` are read as dictionaries.
 
-    Raises
-    ------
-    ValueError, OSError, pyarrow.ArrowException
-        When it is not a Parquet file, its footer is above 4 MiB, or a list in it has more than 10,000 items.
+    Raises ValueError, OSError or pyarrow.ArrowException when it is not a Parquet file, its footer is above 4
+    MiB, or a list in it has more than 10,000 items.
     """
     if _footer_bytes(content) <= len(content):
         _check("bytes of footer", _footer_bytes(content), _MAX_FOOTER_BYTES)
@@ -53,10 +51,8 @@ def open_parquet(content: bytes, texts: Sequence[str] = ()) -> pq.ParquetFile:
 def read_columns(content: bytes, columns: Sequence[str]) -> pa.Table:
     """Read columns of a Parquet file by name, within limits on values, bytes and bytes of text.
 
-    Raises
-    ------
-    ValueError, OSError, MemoryError, pyarrow.ArrowException
-        When the file is damaged, or would unpack to more than the limits; the message says which.
+    Raises ValueError, OSError, MemoryError or pyarrow.ArrowException when the file is damaged, or would
+    unpack to more than the limits; the message says which.
     """
     file = open_parquet(content)
     names = file.schema_arrow.names

@@ -40,10 +40,8 @@ def prepare(
 
     Raises
     ------
-    MeasurementError
-        When the runtime is not available on this host, or refuses a block.
-    StorageError
-        When the cache cannot be written.
+    MeasurementError, StorageError
+        When the runtime is not available on this host, or refuses a block; when the cache cannot be written.
     """
     return _PREPARE[key.runtime](subjects, key, cache, seed, progress)
 

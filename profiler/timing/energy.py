@@ -48,14 +48,7 @@ def measure_idle_power_w(
 ) -> float:
     """Measure the power in watts while this process sleeps; NaN where a reading fails.
 
-    Parameters
-    ----------
-    meter
-        The meter to read.
-    seconds
-        Time to sleep, extended for a slow meter. At least as long as the energy is measured for.
-    sleep, clock
-        Sleep for a number of seconds; monotonic time in seconds.
+    `seconds` is the time to sleep, extended for a slow meter: at least as long as the energy is measured for.
     """
     with meter.awake():
         start_s, start_j = clock(), meter.read_j()
@@ -76,24 +69,10 @@ def measure_energy_j(
     Gross energy is the meter's count while the block ran in a row; net energy is what the call costs a host
     that is on anyway. Gross joules of one call are net plus `idle_power_w` times its latency.
 
-    Parameters
-    ----------
-    meter
-        The meter to read.
-    run
-        The block.
-    idle_power_w
-        From `measure_idle_power_w` with the same meter.
-    seconds
-        Least time to run, extended for a slow meter.
-    clock
-        Monotonic time in seconds.
-
-    Returns
-    -------
-    float or None
-        None where the net energy does not exceed the error from the age of the readings (`update_s` times
-        the sum of power under load and idle power), or where a reading fails.
+    `seconds` is the least time to run, extended for a slow meter; `idle_power_w` is from
+    `measure_idle_power_w` with the same meter. The result is None where the net energy does not exceed the
+    error from the age of the readings (`update_s` times the sum of power under load and idle power), or where
+    a reading fails.
     """
     run(1)  # the first call allocates memory and initialises lazily
     calls, loops, least_s = 0, 1, _duration_s(seconds, meter)

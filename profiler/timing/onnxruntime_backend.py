@@ -22,15 +22,7 @@ def prepare(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> list[TimedLoop]:
-    """Prepare blocks for timing in onnxruntime; see `backends.prepare`.
-
-    Raises
-    ------
-    MeasurementError
-        Where the installed build lacks the processor, or onnxruntime refuses a model.
-    StorageError
-        When the cache cannot be written.
-    """
+    """Prepare blocks for timing in onnxruntime; see `backends.prepare`."""
     if PROVIDERS[key.processor] not in ort.get_available_providers():
         raise MeasurementError(
             f"cannot measure {key.label}: onnxruntime {ort.__version__} as installed has "

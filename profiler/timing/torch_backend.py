@@ -24,13 +24,7 @@ def prepare(
     seed: int = 0,
     progress: Progress = no_progress,
 ) -> list[TimedLoop]:
-    """Prepare blocks for timing in eager torch; `cache` is not used. See `backends.prepare`.
-
-    Raises
-    ------
-    MeasurementError
-        For CUDA where torch finds no device.
-    """
+    """Prepare blocks for timing in eager torch; `cache` is not used. See `backends.prepare`."""
     if key.processor == "cuda" and not torch.cuda.is_available():
         raise MeasurementError(
             f"cannot measure {key.label}: torch {torch.__version__} finds no CUDA device here. "

@@ -105,19 +105,9 @@ def layer_latency_s(module: nn.Module, x_NCHW: Tensor) -> dict[str, float]:
     """Run `module` once under torchprof and return the seconds of every layer, in module order.
 
     A layer is a leaf module, by its name in `named_modules`. Run it inside `pinned` and after a warm-up;
-    gradients, evaluation mode and threads are left to the caller. An exception of `forward` is passed on.
-
-    Parameters
-    ----------
-    module
-        The module to run; its hooks are removed after the call.
-    x_NCHW
-        Its input, (batch, channels, height, width).
-
-    Raises
-    ------
-    MeasurementError
-        When torchprof reports no time above 0 for a layer.
+    gradients, evaluation mode and threads are left to the caller. An exception of `forward` is passed on;
+    MeasurementError is raised when torchprof reports no time above 0 for a layer. `x_NCHW` is the input,
+    (batch, channels, height, width).
     """
     found = _run(module, x_NCHW, None)
     seconds = {name: self_cpu_s(events) for name, events in found.items()}
@@ -136,11 +126,8 @@ def stage_latency_s(block: Block, module: nn.Module, x_NCHW: Tensor) -> dict[str
 
     Parameters and conditions are those of `layer_latency_s`; `module` is `blocks.build_module(block)`. A
     block with a shortcut runs a second time, as the addition is no layer and profilers cannot be nested.
-
-    Raises
-    ------
-    MeasurementError
-        For Identity, and when torchprof reports no time above 0 for a layer or for the addition.
+    Raises MeasurementError for Identity, and when torchprof reports no time above 0 for a layer or for the
+    addition.
     """
     stages = layer_stages(block, module)
     seconds = layer_latency_s(module, x_NCHW)
@@ -153,10 +140,7 @@ def stage_latency_s(block: Block, module: nn.Module, x_NCHW: Tensor) -> dict[str
 def layer_stages(block: Block, module: nn.Module) -> dict[str, str]:
     """Map every layer of `module`, which is `blocks.build_module(block)`, to its stage in `Breakdown.stages`.
 
-    Raises
-    ------
-    MeasurementError
-        When the module has other layers than a block of this kind.
+    Raises MeasurementError when the module has other layers than a block of this kind.
     """
     expansion = block.candidate.expansion
     names: Sequence[str] = {
