@@ -19,7 +19,7 @@ def lp_cuts(
     behind_2P: FloatArray | None = None,
     rounds: int = 40,
 ) -> tuple[list[Placement], list[float]]:
-    """Find the splits, and their weights, under which the best mixture of candidates is as fast as allowed.
+    """Find the splits, with weights, whose limit on T is active at the best mixture of candidates.
 
     Linear program over mixtures x of candidates: maximise sum x log p so that T under every split reaches
     `low_s`. Splits are added when the current mixture violates them; the weights are the dual prices. Both

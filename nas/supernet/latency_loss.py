@@ -52,7 +52,7 @@ class LatencyLoss:
         return gradient
 
     def update_multiplier(self, p_NR: FloatArray, lut: LatencyLUT) -> None:
-        """Add to the multiplier by T of the likeliest architecture; a penalty has none."""
+        """Add rate * (T / T_const - 1) of the likeliest architecture to lambda; a penalty stays as it is."""
         if self.kind == "multiplier":
             self.multiplier += self.rate * (argmax_architecture(p_NR, lut).latency_s / self.t_const_s - 1)
 
