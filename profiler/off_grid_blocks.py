@@ -28,15 +28,8 @@ def off_grid_blocks(space: SearchSpace, count: int, seed: int = 0) -> tuple[Bloc
     shortcut are those of a candidate of the space; a shortcut keeps the shape. No block has more than twice
     the MACs of the space's largest.
 
-    Parameters
-    ----------
-    space
-        Search space that sets the ranges and the candidates.
-    count
-        Number of blocks; fewer are returned where the range of a small space has no more, none where it has
-        no MBConv. A larger count starts with the same blocks.
-    seed
-        Seed of the scrambling.
+    Fewer than `count` are returned where the range of a small space has no more, none where it has no MBConv;
+    a larger count starts with the same blocks. `seed` is that of the scrambling.
     """
     known = set(space.blocks())
     max_macs = _MAX_MACS_FACTOR * max(cost(block).macs for block in known)

@@ -67,18 +67,10 @@ class ImportRequest:
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """Result of an import.
+    """New table of an import, its file, and the findings of the quality gate.
 
-    Attributes
-    ----------
-    table, path
-        The new table and its file.
-    setting
-        Device and runtime named by the file; empty if it names none.
-    skipped
-        Number of entries of the file that are no block of JMSNAS, by reason.
-    findings
-        Findings of the quality gate.
+    `setting` is the device and runtime named by the file, empty if it names none; `skipped` the number of
+    entries of the file that are no block of JMSNAS, by reason.
     """
 
     table: LatencyTable

@@ -21,16 +21,9 @@ _UNKNOWN = "imported: how it was measured is unknown"
 
 @dataclass(frozen=True, slots=True)
 class ImportTarget:
-    """Common fields of imported rows.
+    """Common fields of imported rows, and whether to average (`force`) or refuse duplicate blocks.
 
-    Attributes
-    ----------
-    device, key
-        Device name and runtime key.
-    source
-        Origin: the file, a digest of it, and the device it names.
-    force
-        Whether the latencies of a duplicate block are averaged; otherwise it is an error.
+    `source` is the origin: the file, a digest of it, and the device it names.
     """
 
     device: str

@@ -14,6 +14,8 @@ from jmsnas.operations import squeezed_channels
 from jmsnas.profiler.exchange.lut_keys import HeadPiece, LutEntry, MeanLatency
 from jmsnas.profiler.exchange.lut_yaml import parse_ms
 from jmsnas.profiler.exchange.published_setting import PublishedSetting, published_setting
+from jmsnas.profiler.quality.read_published import BLOCK_COLUMNS
+from jmsnas.profiler.table.csv_export import COLUMNS as EXPORTED_COLUMNS
 from jmsnas.profiler.table.latency_table import AnyRow
 from jmsnas.profiler.table.measurement import Z_95
 from jmsnas.profiler.table.schema import SCHEMA, row_from_record
@@ -22,11 +24,6 @@ from jmsnas.space import IDENTITY, STEM, Block, Candidate, Layer
 CsvRecord = Mapping[str, str]
 # Each row is a dictionary of dozens of cells; the largest published table has a few thousand rows.
 _MAX_ROWS = 50_000
-_EXPORTED = tuple(name for name in SCHEMA.names if name != "samples")
-_NEEDED = (
-    *("device", "runtime", "batch", "latency_ms", "op", "kernel_size", "expansion", "stride", "shortcut"),
-    *("in_channels", "out_channels", "height", "width"),
-)
 _OPS = ("mbconv", "identity", "stem_conv3x3", "head_conv1x1", "pool_fc")
 _CLIPPED, _HARD = ("", "relu", "relu6"), ("h_swish", "hard_swish")
 _TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False, "": False}
@@ -40,7 +37,7 @@ def read_csv_records(text: str, name: str) -> tuple[CsvRecord, ...]:
     except csv.Error as error:
         raise TableError(f"{name} is not a CSV file: {error}") from error
     names = reader.fieldnames or ()
-    wanted = _EXPORTED if "candidate" in names else _NEEDED
+    wanted = EXPORTED_COLUMNS if "candidate" in names else BLOCK_COLUMNS
     missing = [column for column in wanted if column not in names]
     if missing or not records:
         why = f"it lacks the columns {', '.join(missing)}" if missing else "it has no rows"
@@ -67,7 +64,7 @@ def rows_of_export(records: Sequence[CsvRecord], name: str) -> tuple[AnyRow, ...
     found = []
     for number, record in enumerate(records, 1):
         try:
-            values = {column: _value(record[column], SCHEMA.field(column)) for column in _EXPORTED}
+            values = {column: _value(record[column], SCHEMA.field(column)) for column in EXPORTED_COLUMNS}
         except ValueError as error:
             raise TableError(f"{name} row {number} is invalid: {error}") from error
         found.append(row_from_record({**values, "samples": []}, f"{name} row {number}"))
@@ -125,15 +122,8 @@ def published_entries(
 ) -> tuple[dict[int, list[LutEntry]], Counter[str]]:
     """Read the entries of a published table by batch, and count the skipped rows by reason.
 
-    Parameters
-    ----------
-    records
-        Rows by their number, which is used in messages.
-
-    Raises
-    ------
-    TableError
-        When a cell is invalid, or a latency is not a number above 0.
+    The rows are by their number, which is used in messages. Raises TableError when a cell is invalid, or a
+    latency is not a number above 0.
     """
     # FBNet's blocks, the only ones with grouped convolutions, expand even by a ratio of 1.
     always = any(record.get("pw_groups", "") not in ("", "1", "1.0") for record in records.values())

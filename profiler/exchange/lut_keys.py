@@ -49,16 +49,10 @@ class HeadPiece:
 
 @dataclass(frozen=True, slots=True)
 class MeanLatency:
-    """Mean latency of one key of a look-up table, with its interval.
+    """Mean seconds of one call of a block, with its interval.
 
-    Attributes
-    ----------
-    mean_s
-        Seconds of one call.
-    half_s
-        Half width of the 95 % interval of the mean, seconds; None if unknown.
-    runs
-        Number of calls averaged; 0 if unknown.
+    `half_s` is the half width of the mean's 95 % interval, None if unknown; `runs` the number of calls
+    averaged, 0 if unknown.
     """
 
     mean_s: float
@@ -182,6 +176,5 @@ def join_heads(
 def _total(latencies: list[MeanLatency]) -> MeanLatency:
     halves = [latency.half_s for latency in latencies if latency.half_s is not None]
     half_s = math.hypot(*halves) if len(halves) == len(latencies) else None
-    return MeanLatency(
-        sum(latency.mean_s for latency in latencies), half_s, min(latency.runs for latency in latencies)
-    )
+    runs = min(latency.runs for latency in latencies)
+    return MeanLatency(sum(latency.mean_s for latency in latencies), half_s, runs)

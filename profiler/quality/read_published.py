@@ -6,6 +6,7 @@ A published table is a Parquet or CSV file with one row a block (or a whole mode
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ _GEOMETRY = (
     *("op", "kernel_size", "expansion", "stride", "shortcut"),
     *("in_channels", "out_channels", "height", "width"),
 )
+# Columns of a published table of blocks.
+BLOCK_COLUMNS = (*_ALWAYS, *_GEOMETRY)
 _VARIANTS = ("pw_groups", "se", "se_channels", "activation", "space", "arch")
 _OTHERS = ("processor", "campaign", "mid_channels", "n_runs", "latency_var_ms2", "source")
 _PLAIN = (
@@ -83,7 +86,7 @@ def _read_csv(content: bytes, path: Path) -> list[dict[str, Any]]:
 def _columns(schema: pa.Schema, path: Path) -> list[str]:
     """Names of the columns to read: those of docs/table.md, which must be numbers or strings."""
     _check_columns(schema.names, path)
-    wanted = (*_ALWAYS, *_GEOMETRY, *_VARIANTS, *_OTHERS)
+    wanted = (*BLOCK_COLUMNS, *_VARIANTS, *_OTHERS)
     fields = [field for field in schema if field.name in wanted]
     for field in fields:
         kind = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
@@ -98,7 +101,7 @@ def _check_columns(names: Sequence[str], path: Path) -> None:
             f"{path} has differences to a skip operator (latency_minus_skip_ms), not latencies. "
             "Expected a column latency_ms"
         )
-    wanted = _ALWAYS if "arch" in names else (*_ALWAYS, *_GEOMETRY)
+    wanted = _ALWAYS if "arch" in names else BLOCK_COLUMNS
     missing = [name for name in wanted if name not in names]
     if missing:
         raise TableError(
@@ -124,18 +127,15 @@ def entries_of_records(records: Sequence[Mapping[str, Any]], table: str) -> tupl
 
 
 def _entry(record: Mapping[str, Any], table: str, number: int) -> LatencyEntry:
+    def whole(name: str, default: int = 0) -> int:
+        return int(record.get(name) or default)
+
     latency = record["latency_ms"]
     median_s = math.nan if latency is None else float(latency) * 1e-3
     low_s, high_s = _interval_s(record, median_s)
-    op = "model" if record.get("arch") is not None else str(record["op"])
-    sizes = {
-        name: int(record.get(name) or 0)
-        for name in ("kernel_size", "in_channels", "out_channels", "height", "width")
-    }
-    batch = int(record["batch"] or 1)
-    macs, moved = _work(record, op, sizes, int(record.get("stride") or 1))
+    op, batch = "model" if record.get("arch") is not None else str(record["op"]), int(record["batch"] or 1)
     variants = ((name, record.get(name)) for name in _VARIANTS)
-    return LatencyEntry(
+    entry = LatencyEntry(
         table=table,
         row=number,
         device=", ".join(str(record[name]) for name in ("device", "processor") if record.get(name)),
@@ -144,21 +144,21 @@ def _entry(record: Mapping[str, Any], table: str, number: int) -> LatencyEntry:
         median_s=median_s,
         expansion=float(record.get("expansion") or 0.0),
         shortcut=bool(record.get("shortcut")),
-        stride=int(record.get("stride") or 1),
-        kernel_size=sizes["kernel_size"],
-        in_channels=sizes["in_channels"],
-        out_channels=sizes["out_channels"],
-        height=sizes["height"],
-        width=sizes["width"],
+        stride=whole("stride", 1),
+        kernel_size=whole("kernel_size"),
+        in_channels=whole("in_channels"),
+        out_channels=whole("out_channels"),
+        height=whole("height"),
+        width=whole("width"),
         variant=" ".join(
             f"{name} {value}" for name, value in variants if value and (name, value) != ("pw_groups", 1)
         ),
         campaign="" if record.get("campaign") is None else f"campaign {record['campaign']}",
-        macs=batch * macs,
-        moved=batch * moved,
         low_s=low_s,
         high_s=high_s,
     )
+    macs, moved = _work(record, op, entry)
+    return replace(entry, macs=batch * macs, moved=batch * moved)
 
 
 def _interval_s(record: Mapping[str, Any], mean_s: float) -> tuple[float | None, float | None]:
@@ -169,12 +169,11 @@ def _interval_s(record: Mapping[str, Any], mean_s: float) -> tuple[float | None,
     return mean_s - half_s, mean_s + half_s
 
 
-def _work(record: Mapping[str, Any], op: str, sizes: Mapping[str, int], stride: int) -> tuple[float, float]:
+def _work(record: Mapping[str, Any], op: str, entry: LatencyEntry) -> tuple[float, float]:
     """MACs and numbers moved of one image: expand, depthwise, project; 0 for an unknown op."""
-    wide, out = sizes["in_channels"], sizes["out_channels"]
-    pixels = sizes["height"] * sizes["width"]
-    after = -(-sizes["height"] // stride) * -(-sizes["width"] // stride)
-    square = sizes["kernel_size"] ** 2
+    wide, out, square = entry.in_channels, entry.out_channels, entry.kernel_size**2
+    pixels = entry.height * entry.width
+    after = -(-entry.height // entry.stride) * -(-entry.width // entry.stride)
     if op == "mbconv":
         expansion, groups = float(record.get("expansion") or 1.0), int(record.get("pw_groups") or 1)
         middle = int(record.get("mid_channels") or round(wide * expansion))

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from jmsnas.blocks import example_input
-from jmsnas.errors import MeasurementError
+from jmsnas.errors import InputError, MeasurementError
 from jmsnas.files import write_json
 from jmsnas.profiler.host.environment import describe_host, environment_id
 from jmsnas.profiler.table.journal import journal_path, table_lock
@@ -22,7 +22,7 @@ from jmsnas.profiler.table.merge_journal import Warn, merge_journal
 from jmsnas.profiler.table.parquet import write_table
 from jmsnas.profiler.timing.backends import pinned
 from jmsnas.profiler.timing.onnx_export import seeded_module
-from jmsnas.profiler.timing.torchprof_backend import Breakdown, stage_latency_s, warm_up_schedule
+from jmsnas.profiler.timing.torchprof_backend import Breakdown, stage_latency_s
 from jmsnas.progress import Progress, no_progress
 from jmsnas.space import Block
 
@@ -30,6 +30,8 @@ SCHEMA_VERSION = 1
 TIMER = "torchprof 0.3.0 (hooks add to every layer)"
 # All stages, in the order of tables and legends.
 STAGES = ("expand", "depthwise", "project", "add", "stem", "head_conv", "head_pool", "head_dense")
+# The first profiled runs include Kineto's start and torch's selection of kernels.
+_WARM_UP_ROUNDS = 5
 # A breakdown belongs to rows of eager torch: those of torchprof, and wall clock of the same runtime.
 _KEYS = (RuntimeKey("torch"), RuntimeKey("torch", timer="torchprof"))
 
@@ -61,20 +63,22 @@ def profile_breakdowns(
     InputError, MeasurementError
         For fewer runs than 1; when no block is left.
     """
+    if runs < 1:
+        raise InputError(f"cannot take the median of {runs} runs: expected 1 or more")
     wanted = [block for block in dict.fromkeys(blocks) if block.candidate.op != "identity"]
     prepared = [(block, seeded_module(block, seed), example_input(block, 1, seed)) for block in wanted]
     found: dict[Block, list[dict[str, float]]] = {block: [] for block in wanted}
-    generator, rounds = np.random.default_rng(seed), warm_up_schedule(runs)
+    generator, rounds = np.random.default_rng(seed), _WARM_UP_ROUNDS + runs
     with pinned(RuntimeKey("torch")):
-        for done, counts in enumerate(rounds):
-            progress(done, len(rounds), "torchprof: rounds over all blocks")
+        for done in range(rounds):
+            progress(done, rounds, "torchprof: rounds over all blocks")
             for index in generator.permutation(len(prepared)):
                 block, module, x_NCHW = prepared[index]
                 try:
                     if block in found:
                         module(x_NCHW)  # not counted: the caches hold the previous block
                         seconds = stage_latency_s(block, module, x_NCHW)
-                        found[block] += [seconds] if counts else []
+                        found[block] += [seconds] if done >= _WARM_UP_ROUNDS else []
                 except MeasurementError as error:
                     del found[block]
                     warn(f"{block} is left out of the breakdown: {error}")
@@ -83,7 +87,7 @@ def profile_breakdowns(
             f"none of {len(blocks)} blocks was broken down: expected one or more that run operators "
             "(an Identity has none) and that torchprof can profile. Give another --space, or reinstall jmsnas"
         )
-    progress(len(rounds), len(rounds), "torchprof: done")
+    progress(rounds, rounds, "torchprof: done")
     return tuple(_medians(block, of) for block, of in found.items())
 
 

@@ -35,7 +35,7 @@ class ProfileJob:
 
     def document(self) -> dict[str, Any]:
         """Convert the job to JSON types."""
-        subjects = [_subject_to_text(subject) for subject in self.subjects]
+        subjects = [str(s) if isinstance(s, Block) else [*map(str, s.blocks)] for s in self.subjects]
         return {**asdict(self), "subjects": subjects, "cache": str(self.cache)}
 
 
@@ -48,10 +48,6 @@ def job_from_document(document: dict[str, Any]) -> ProfileJob:
         "config": TimingConfig(**document["config"]),
     }
     return ProfileJob(**{**document, **values})
-
-
-def _subject_to_text(subject: BlockOrPart) -> str | list[str]:
-    return str(subject) if isinstance(subject, Block) else [str(block) for block in subject.blocks]
 
 
 def _subject_from_text(text: str | list[str]) -> BlockOrPart:

@@ -71,18 +71,10 @@ class TableComparison:
 def compare_tables(first: LatencyTable, second: LatencyTable, tolerance: float = 0.05) -> TableComparison:
     """Compare two tables block by block, under every key they share.
 
-    Parameters
-    ----------
-    first, second
-        Tables of one device or of two; rows under a key that only one has are counted, not compared.
-    tolerance
-        Accepted relative difference of the median ratio from 1, above 0.
-
-    Raises
-    ------
-    TableError
-        When no key is common, when one table is measured where the other is simulated, when they share no
-        block, or when the hosts were set up differently (governor, power mode).
+    Rows under a key that only one table has are counted, not compared. `tolerance` is the accepted relative
+    difference of the median ratio from 1. Raises TableError when no key is common, one table is measured
+    where the other is simulated, they share no block, or the hosts were set up differently (governor, power
+    mode).
     """
     if not 0 < tolerance < 1:
         raise TableError(f"got tolerance {tolerance}: expected a fraction between 0 and 1, such as 0.05")

@@ -7,8 +7,8 @@ from typing import Any
 from jmsnas.profiler.table.latency_table import LatencyTable
 from jmsnas.profiler.table.schema import SCHEMA, row_to_record
 
-# Thousands of raw samples a row; the Parquet table has them.
-_OMITTED = ("samples",)
+# Without the thousands of raw samples of a row; the Parquet table has them.
+COLUMNS = tuple(name for name in SCHEMA.names if name != "samples")
 
 
 def table_to_csv(table: LatencyTable) -> str:
@@ -18,8 +18,7 @@ def table_to_csv(table: LatencyTable) -> str:
     between their items.
     """
     text = io.StringIO()
-    names = [name for name in SCHEMA.names if name not in _OMITTED]
-    writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
+    writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     for row in table.all_rows:
         writer.writerow({name: _cell(value) for name, value in row_to_record(row).items()})

@@ -56,10 +56,8 @@ def export_to_onnx(
 
     Parameters
     ----------
-    blocks
-        Blocks and parts; weights as in `seeded_module`.
-    batch, seed
-        Batch size; seed of the weights.
+    blocks, batch, seed
+        Blocks and parts, with weights as in `seeded_module`; batch size; seed of the weights.
     cache
         Folder of exported models, named by the SHA-256 of everything they depend on.
     progress

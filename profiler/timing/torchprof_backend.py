@@ -24,11 +24,9 @@ from torch import Tensor, nn
 from torch.autograd import profiler
 from torch.autograd.profiler_util import FunctionEvent
 
-from jmsnas.errors import InputError, MeasurementError
+from jmsnas.errors import MeasurementError
 from jmsnas.space import Block
 
-# The first profiled runs include Kineto's start and torch's selection of kernels.
-_WARM_UP_RUNS = 5
 # A stage starts with a module of these types and includes its normalisation, activation and flattening.
 _STAGE_STARTS = (nn.Conv2d, nn.AdaptiveAvgPool2d, nn.Linear)
 _ADVICE = "Expected torchprof 0.3.0 and a torch that JMSNAS was tested with: reinstall jmsnas"
@@ -40,8 +38,6 @@ class Breakdown:
 
     Attributes
     ----------
-    block
-        The block.
     stages
         (name, median seconds over the runs) in execution order: expand, depthwise and project, each with its
         normalisation and activation, and add for a shortcut; stem; head_conv, head_pool, head_dense.
@@ -162,13 +158,6 @@ def layer_stages(block: Block, module: nn.Module) -> dict[str, str]:
             f"{', '.join(names) or 'an MBConv, stem or head: an Identity does not run'}"
         )
     return found
-
-
-def warm_up_schedule(runs: int) -> list[bool]:
-    """Return for each run whether it counts: five warm-up runs, then `runs`. Raises InputError below 1."""
-    if runs < 1:
-        raise InputError(f"cannot take the median of {runs} runs: expected 1 or more")
-    return [False] * _WARM_UP_RUNS + [True] * runs
 
 
 def _run(module: nn.Module, x_NCHW: Tensor, paths: Sequence[tuple[str, ...]] | None) -> dict[str, _Events]:

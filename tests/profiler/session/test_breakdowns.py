@@ -103,7 +103,7 @@ def test_refused_block_is_told_and_the_rest_goes_on(monkeypatch: pytest.MonkeyPa
 def test_nothing_left_is_an_error() -> None:
     with pytest.raises(MeasurementError, match="none of 1 blocks was broken down: expected one or more that"):
         profile_breakdowns([Block(IDENTITY, SAME)])
-    with pytest.raises(InputError, match="cannot take the median of 0 runs"):
+    with pytest.raises(InputError, match="cannot take the median of 0 runs: expected 1 or more"):
         profile_breakdowns([PLAIN], runs=0)
 
 

@@ -13,7 +13,7 @@ from torch.autograd import profiler
 from torch.autograd.profiler_util import EventList, FunctionEvent
 
 from jmsnas.blocks import example_input
-from jmsnas.errors import InputError, MeasurementError
+from jmsnas.errors import MeasurementError
 from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.profiler.timing import torchprof_backend
 from jmsnas.profiler.timing.backends import pinned
@@ -25,7 +25,6 @@ from jmsnas.profiler.timing.torchprof_backend import (
     patched_torchprof,
     self_cpu_s,
     stage_latency_s,
-    warm_up_schedule,
 )
 from jmsnas.space import HEAD, IDENTITY, STEM, Block, Candidate, Layer
 
@@ -144,11 +143,6 @@ def test_module_of_another_block_is_refused() -> None:
         MeasurementError, match="found 2 layers that start a stage, expected expand, depthwise,"
     ):
         layer_stages(PLAIN, seeded_module(NARROW))
-
-
-def test_no_runs_are_refused() -> None:
-    with pytest.raises(InputError, match="cannot take the median of 0 runs: expected 1 or more"):
-        warm_up_schedule(0)
 
 
 def test_layer_that_does_not_run_is_named() -> None:
