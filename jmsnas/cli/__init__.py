@@ -1,17 +1,24 @@
 """Command line of JMSNAS: one module per command, which parses, calls the library and prints."""
 
 import sys
+from importlib import import_module
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
+# In the order of a typical workflow.
+_COMMANDS = (
+    "quickstart", "devices", "profile", "table", "fit-estimator", "predict", "search", "sweep", "split",
+    "compare", "certs", "agent", "deploy", "report", "doctor",
+)  # fmt: skip
+
 
 class _Commands(TyperGroup):
-    """Commands in the order of a typical workflow."""
+    """Commands in the order of `_COMMANDS`."""
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return sorted(super().list_commands(ctx), key=_ORDER.index)
+        return sorted(super().list_commands(ctx), key=_COMMANDS.index)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args[0] in ("search", "sweep", "split") and any(
@@ -41,39 +48,5 @@ def _root() -> None:
     """Profile devices; search, split and deploy neural networks on them. Start with: jmsnas quickstart."""
 
 
-from jmsnas.cli import (  # noqa: E402 - each registers its command on app
-    agent,  # noqa: F401
-    certs,  # noqa: F401
-    compare,  # noqa: F401
-    deploy,  # noqa: F401
-    devices,  # noqa: F401
-    doctor,  # noqa: F401
-    fit_estimator,  # noqa: F401
-    predict,  # noqa: F401
-    profile,  # noqa: F401
-    quickstart,  # noqa: F401
-    report,  # noqa: F401
-    search,  # noqa: F401
-    split,  # noqa: F401
-    sweep,  # noqa: F401
-    table,  # noqa: F401
-    table_import,  # noqa: F401
-)
-
-_ORDER = (
-    "quickstart",
-    "devices",
-    "profile",
-    "table",
-    "fit-estimator",
-    "predict",
-    "search",
-    "sweep",
-    "split",
-    "compare",
-    "certs",
-    "agent",
-    "deploy",
-    "report",
-    "doctor",
-)
+for _name in (*_COMMANDS, "table_import"):  # each module registers its command on app
+    import_module(f"{__name__}.{_name.replace('-', '_')}")

@@ -21,10 +21,10 @@ _HELP = """Serve model parts on this device until Ctrl-C. On small boards use jm
 @app.command("agent", help=_HELP)
 @one_line_errors
 def agent_command(
-    certs: Annotated[Path, typer.Option("--certs", help="This device's folder from jmsnas certs.")],
-    store: Annotated[Path, typer.Option("--store", help="Folder of received parts.")] = Path("jmsnas-agent"),
-    listen: Annotated[str, typer.Option("--listen", help="ADDRESS:PORT.")] = "127.0.0.1:7070",
-    emulate: Annotated[str, typer.Option("--emulate", help="Delay answers to the latencies of DEVICE.")] = "",
+    certs: Annotated[Path, typer.Option(help="This device's folder from jmsnas certs.")],
+    store: Annotated[Path, typer.Option(help="Folder of received parts.")] = Path("jmsnas-agent"),
+    listen: Annotated[str, typer.Option(help="ADDRESS:PORT.")] = "127.0.0.1:7070",
+    emulate: Annotated[str, typer.Option(help="Delay answers to the latencies of DEVICE.")] = "",
     plain: Annotated[bool, typer.Option("--plain", help="No TLS; loopback only.")] = False,
 ) -> None:
     """Parse and serve."""

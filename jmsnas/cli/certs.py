@@ -26,11 +26,9 @@ Next: copy certs/pi4 to the Pi and start jmsnas agent --certs pi4 there
 @app.command("certs", help=_HELP)
 @one_line_errors
 def certs_command(
-    device: Annotated[list[str], typer.Option("--device", help="Name of a device; may be repeated.")],
-    days: Annotated[int, typer.Option("--days", min=1, max=3650, help="Days of validity.")] = 365,
-    out: Annotated[
-        Path | None, typer.Option("--out", help="Output folder. Default: WORKSPACE/certs.")
-    ] = None,
+    device: Annotated[list[str], typer.Option(help="Name of a device; may be repeated.")],
+    days: Annotated[int, typer.Option(min=1, max=3650, help="Days of validity.")] = 365,
+    out: Annotated[Path | None, typer.Option(help="Output folder. Default: WORKSPACE/certs.")] = None,
     folder: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:

@@ -46,9 +46,9 @@ def compare_command(
     train: Annotated[
         bool, typer.Option("--train/--no-train", help="Train the MobileNets that are not trained yet.")
     ] = True,
-    data_dir: Annotated[Path, typer.Option("--data-dir", help="Folder of the images.")] = Path("data"),
+    data_dir: Annotated[Path, typer.Option(help="Folder of the images.")] = Path("data"),
     out: Annotated[
-        Path | None, typer.Option("--out", help="Folder of the page. Default: compare in the workspace.")
+        Path | None, typer.Option(help="Folder of the page. Default: compare in the workspace.")
     ] = None,
     folder: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,

@@ -41,26 +41,23 @@ class DeployArguments:
 
     run: Annotated[str, typer.Argument(help="Name of a finished run, or its folder.")]
     topology: Annotated[
-        str | None,
-        typer.Option("--topology", help="chain, mesh, desk, or a .toml file. Default: that of the run."),
+        str | None, typer.Option(help="chain, mesh, desk, or a .toml file. Default: that of the run.")
     ] = None
     loopback: Annotated[bool, typer.Option("--loopback", help="Agents on this machine.")] = False
     emulate: Annotated[
         bool, typer.Option("--emulate", help="With --loopback: emulate the latencies of devices and links.")
     ] = False
-    cuts: Annotated[
-        str | None, typer.Option("--cuts", help="A given split, as 2,4,9,12. Default: the best one.")
-    ] = None
-    requests: Annotated[
-        int, typer.Option("--requests", min=20, help="Number of images timed one by one.")
-    ] = 200
+    cuts: Annotated[str | None, typer.Option(help="A given split, as 2,4,9,12. Default: the best one.")] = (
+        None
+    )
+    requests: Annotated[int, typer.Option(min=20, help="Number of images timed one by one.")] = 200
     replan: Annotated[bool, typer.Option("--replan", help="Continue without a lost device.")] = False
     calibrate: Annotated[bool, typer.Option("--calibrate", help="Save the correction factors of U(.).")] = (
         False
     )
     runtime: Annotated[
         list[str] | None,
-        typer.Option("--runtime", help="onnxruntime or torch for all devices, or for one, as jetson=torch."),
+        typer.Option(help="onnxruntime or torch for all devices, or for one, as jetson=torch."),
     ] = None
     folder: WorkspaceOption = DEFAULT_WORKSPACE
     as_json: JsonOption = False

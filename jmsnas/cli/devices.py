@@ -12,7 +12,6 @@ from jmsnas.workspace import Workspace
 
 if TYPE_CHECKING:
     from jmsnas.profiler.table.latency_table import BlockRow
-    from jmsnas.workspace import Workspace
 
 _HELP = """List all built-in, profiled and published devices, with the age and quality of their tables.
 
@@ -50,23 +49,14 @@ def devices_command(folder: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOp
 
 
 def describe_devices(workspace: Workspace, now: datetime) -> dict[str, Any]:
-    """Describe all known devices as one JSON document.
+    """Describe all known devices as one JSON document; a table that cannot be read is described, not raised.
 
-    Parameters
-    ----------
-    workspace
-        Workspace of the tables; a table that cannot be read is described, not raised.
-    now
-        Time at which ages are computed.
-
-    Returns
-    -------
-    `host` (cpu, cores, the built-in devices it `is`) and `devices`, each with its `kind` (measured,
+    Returns `host` (cpu, cores, the built-in devices it `is`) and `devices`, each with its `kind` (measured,
     simulated, imported, published, mixed, not profiled, unreadable) and, for each key, rows, age_days (of the
-    oldest row), converged (a share), half_width (the median, a share), green (the share of
-    rows of trust level green) and noise_floor (the median gap between processes, a share); None if not
-    measured. `published` describes U(.) of published tables: key, rows, setting, sources, and whether a table
-    of the workspace overrules it.
+    oldest row at `now`), converged (a share), half_width (the median, a share), green (the share of rows of
+    trust level green) and noise_floor (the median gap between processes, a share); None if not measured.
+    `published` describes U(.) of published tables: key, rows, setting, sources, and whether a table of the
+    workspace overrules it.
     """
     import os
 
@@ -101,13 +91,8 @@ def _published(workspace: Workspace) -> dict[str, list[dict[str, Any]]]:
             except InputError:  # reported by the commands that use the estimator
                 continue
             found.setdefault(name, []).extend(
-                {
-                    "key": folder.name,
-                    "rows": len(table.shapes),
-                    "setting": str(table.origin),
-                    "sources": [*table.sources],
-                }
-                for table in tables
+                {"key": folder.name, "rows": len(t.shapes), "setting": str(t.origin), "sources": [*t.sources]}
+                for t in tables
             )
     return found
 

@@ -31,11 +31,11 @@ Before: jmsnas profile, or a table of your own (docs/own_tables.md). Next: jmsna
 @one_line_errors
 def fit_estimator_command(
     device: Annotated[
-        list[str] | None, typer.Option("--device", help="Device with a latency table; may be repeated.")
+        list[str] | None, typer.Option(help="Device with a latency table; may be repeated.")
     ] = None,
     table: Annotated[
         list[Path] | None,
-        typer.Option("--table", help="A latency table (.parquet), of JMSNAS or published; may be repeated."),
+        typer.Option(help="A latency table (.parquet), of JMSNAS or published; may be repeated."),
     ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Fit to a published table that fails the quality gate.")

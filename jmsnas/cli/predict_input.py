@@ -28,10 +28,7 @@ class DevicePart:
 def requested_blocks(args: PredictArguments, workspace: Workspace) -> tuple[Part, tuple[DevicePart, ...]]:
     """Make the blocks of --block, --arch or --run; with --run also the part of each device.
 
-    Raises
-    ------
-    InputError
-        For missing, conflicting or invalid options.
+    Raises InputError for missing, conflicting or invalid options.
     """
     if sum(option is not None for option in (args.block or None, args.arch, args.run)) != 1:
         raise InputError("expected one of --block, --arch and --run. Examples: jmsnas predict --help")
@@ -101,18 +98,13 @@ def model_of_run(workspace: Workspace, text: str) -> tuple[Part, tuple[DevicePar
 
     run = read_result(find_run(workspace, text))
     blocks, devices = run.blocks, run.topology.devices
-    device_parts = tuple(
-        DevicePart(
-            device.name,
-            device.table,
-            device.runtime,
-            term.layers,
-            Part(tuple(blocks[n - 1] for n in term.layers)),
-        )
-        for device, term in zip(devices, run.derived.terms, strict=True)
+    parts = [Part(tuple(blocks[n - 1] for n in term.layers)) for term in run.derived.terms]
+    device_parts = (
+        DevicePart(device.name, device.table, device.runtime, term.layers, part)
+        for device, term, part in zip(devices, run.derived.terms, parts, strict=True)
         if term.layers
     )
-    return Part(blocks), device_parts
+    return Part(blocks), tuple(device_parts)
 
 
 def devices_and_runtimes(

@@ -45,51 +45,37 @@ Next: jmsnas fit-estimator
 class ProfileArguments:
     """Command-line options of `jmsnas profile`."""
 
-    device: Annotated[
-        list[str] | None, typer.Option("--device", help="local or a built-in device; may be repeated.")
-    ] = None
-    space: Annotated[str, typer.Option("--space", help="Search space: a name or a .toml file.")] = "digits"
-    runtime: Annotated[
-        list[str] | None, typer.Option("--runtime", help="onnxruntime or torch; may be repeated.")
-    ] = None
-    threads: Annotated[int, typer.Option("--threads", help="Threads per block.")] = 1
-    batch: Annotated[int, typer.Option("--batch", help="Images per call.")] = 1
-    dtype: Annotated[str, typer.Option("--dtype", help="float32, or float16 on cuda.")] = "float32"
-    processor: Annotated[
-        str | None, typer.Option("--processor", help="cpu or cuda. Default: the device's.")
-    ] = None
+    device: Annotated[list[str] | None, typer.Option(help="local or a built-in device; may be repeated.")] = (
+        None
+    )
+    space: Annotated[str, typer.Option(help="Search space: a name or a .toml file.")] = "digits"
+    runtime: Annotated[list[str] | None, typer.Option(help="onnxruntime or torch; may be repeated.")] = None
+    threads: Annotated[int, typer.Option(help="Threads per block.")] = 1
+    batch: Annotated[int, typer.Option(help="Images per call.")] = 1
+    dtype: Annotated[str, typer.Option(help="float32, or float16 on cuda.")] = "float32"
+    processor: Annotated[str | None, typer.Option(help="cpu or cuda. Default: the device's.")] = None
     layout: Annotated[
-        str,
-        typer.Option("--layout", help="Memory format of activations: contiguous or channels_last (torch)."),
+        str, typer.Option(help="Memory format of activations: contiguous or channels_last (torch).")
     ] = "contiguous"
-    timer: Annotated[
-        str, typer.Option("--timer", help="wall, or torchprof: as in the paper, for comparison.")
-    ] = "wall"
+    timer: Annotated[str, typer.Option(help="wall, or torchprof: as in the paper, for comparison.")] = "wall"
     budget: Annotated[
         str | None,
         typer.Option(
-            "--budget",
-            help="Sampling time per runtime, as 60s, spent completely. Default: until 1 % precision.",
+            help="Sampling time per runtime, as 60s, spent completely. Default: until 1 % precision."
         ),
     ] = None
     blocks: Annotated[
         int | None,
-        typer.Option(
-            "--blocks", help="Measure the N most informative blocks only, fit U(.), print its error."
-        ),
+        typer.Option(help="Measure the N most informative blocks only, fit U(.), print its error."),
     ] = None
     until_mape: Annotated[
         float | None,
-        typer.Option(
-            "--until-mape", help="Measure more until the error of U(.) on unseen layers is this percentage."
-        ),
+        typer.Option(help="Measure more until the error of U(.) on unseen layers is this percentage."),
     ] = None
     off_grid: Annotated[
-        int, typer.Option("--off-grid", help="Number of blocks of other widths and resolutions, for U(.).")
+        int, typer.Option(help="Number of blocks of other widths and resolutions, for U(.).")
     ] = 16
-    parts: Annotated[
-        int, typer.Option("--parts", help="Number of whole models, to correct sums of blocks.")
-    ] = 10
+    parts: Annotated[int, typer.Option(help="Number of whole models, to correct sums of blocks.")] = 10
     mobilenets: Annotated[
         bool, typer.Option("--mobilenets", help="Include the blocks of MobileNet V1, V2 and V3.")
     ] = False
@@ -98,9 +84,9 @@ class ProfileArguments:
         typer.Option("--breakdown", help="Only print the time per stage (expand, depthwise, project, add)."),
     ] = False
     model: Annotated[
-        str | None, typer.Option("--model", help="Measure only the units of this model, for jmsnas split.")
+        str | None, typer.Option(help="Measure only the units of this model, for jmsnas split.")
     ] = None
-    size: Annotated[int, typer.Option("--size", help="Input height and width of --model in pixels.")] = 224
+    size: Annotated[int, typer.Option(help="Input height and width of --model in pixels.")] = 224
     measured_only: Annotated[
         bool, typer.Option("--measured-only", help="Fail instead of simulating a device.")
     ] = False

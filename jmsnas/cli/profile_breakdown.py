@@ -22,27 +22,10 @@ def profile_breakdown(
 ) -> dict[str, Any]:
     """Measure the stages of blocks on this host, print them, and write `tables/<device>.breakdown.*`.
 
-    Adds the stages to rows of eager torch in the device's latency table.
-
-    Parameters
-    ----------
-    device
-        `local`, or the built-in device that this host is.
-    seed
-        Seed of weights and inputs.
-    as_json
-        Print nothing, since the caller prints one document.
-
-    Returns
-    -------
-    Content of the JSON file, with the paths `table` and `pictures`, and the number of `rows` with stages.
-
-    Raises
-    ------
-    DeviceError
-        If this host is not the device.
-    MeasurementError
-        If torchprof can profile none of the blocks.
+    Adds the stages to rows of eager torch in the device's latency table; `seed` is of weights and inputs.
+    With `as_json` nothing is printed. Returns the content of the JSON file, with the paths `table` and
+    `pictures`, and the number of `rows` with stages. Raises DeviceError if this host is not the device,
+    MeasurementError if torchprof can profile none of the blocks.
     """
     check_host_is(device)
     from jmsnas.files import write_atomic

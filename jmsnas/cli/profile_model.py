@@ -18,12 +18,7 @@ def profile_model_command(args: ProfileArguments, name: str) -> None:
 def profile_model(args: ProfileArguments, name: str) -> dict[str, Any]:
     """Measure the units of a model on this host: the blocks of its latency table, else a profile of its own.
 
-    Raises
-    ------
-    DeviceError
-        If this host is not the device.
-    InputError
-        For an unknown model.
+    Raises DeviceError if this host is not the device, InputError for an unknown model.
     """
     from jmsnas.nas.load_model import load_model
     from jmsnas.profiler.host.environment import is_this_host

@@ -26,7 +26,7 @@ This host is measured; the laptop, Jetson and cloud of topology desk are SIMULAT
 @one_line_errors
 def quickstart_command(
     seed: SeedOption = 0,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Training threads.")] = 1,
+    threads: Annotated[int, typer.Option(min=1, help="Training threads.")] = 1,
     folder: WorkspaceOption = DEFAULT_WORKSPACE,
     as_json: JsonOption = False,
 ) -> None:

@@ -71,28 +71,24 @@ class SearchArguments:
     dataset: DatasetOption = None
     data_dir: DataDirOption = None
     workers: Annotated[
-        int, typer.Option("--workers", min=0, help="Processes that decode images; 0: the training process.")
+        int, typer.Option(min=0, help="Processes that decode images; 0: the training process.")
     ] = 0
     t_const: TargetsOption = None
-    front: Annotated[
-        int | None, typer.Option("--front", min=1, help="Derive K models over the feasible range.")
-    ] = None
+    front: Annotated[int | None, typer.Option(min=1, help="Derive K models over the feasible range.")] = None
     constraint: ConstraintOption = "penalty"
     derive: DeriveOption = "constrained"
-    split: Annotated[
-        str, typer.Option("--split", help="joint: operations and cuts together; fixed: given cuts.")
-    ] = "joint"
+    split: Annotated[str, typer.Option(help="joint: operations and cuts together; fixed: given cuts.")] = (
+        "joint"
+    )
     policy: PolicyOption = None
     input_encoding: Annotated[
         str | None,
         typer.Option("--input", help="Raw image on the wire: uint8, float32. Default: the topology's."),
     ] = None
-    min_layers: Annotated[
-        int | None, typer.Option("--min-layers", min=0, help="Minimum layers on the first device.")
-    ] = None
-    name: Annotated[str | None, typer.Option("--name", help="Name of the run. Default: dated.")] = None
-    threads: Annotated[int, typer.Option("--threads", min=1, help="Training threads.")] = 1
-    train_on: Annotated[str, typer.Option("--train-on", help="auto, cpu or cuda.")] = "auto"
+    min_layers: Annotated[int | None, typer.Option(min=0, help="Minimum layers on the first device.")] = None
+    name: Annotated[str | None, typer.Option(help="Name of the run. Default: dated.")] = None
+    threads: Annotated[int, typer.Option(min=1, help="Training threads.")] = 1
+    train_on: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto"
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Write TensorBoard files.")] = False
     seed: SeedOption = 0
     folder: WorkspaceOption = DEFAULT_WORKSPACE

@@ -40,53 +40,37 @@ class SplitArguments:
         str | None, typer.Argument(metavar="[MODEL]", help="Run, model by name, or .onnx file.")
     ] = None
     costs: Annotated[
-        Path | None, typer.Option("--costs", help="Table of given latencies and sizes: .toml, .json or .csv.")
+        Path | None, typer.Option(help="Table of given latencies and sizes: .toml, .json or .csv.")
     ] = None
     topology: Annotated[
         str | None,
-        typer.Option(
-            "--topology", help="chain, mesh, desk, or a .toml file. Default: that of the run, else chain."
-        ),
+        typer.Option(help="chain, mesh, desk, or a .toml file. Default: that of the run, else chain."),
     ] = None
     method: Annotated[
-        str,
-        typer.Option(
-            "--method", help="optimal, hivemind, neurosurgeon, dads, hermes, cloud, device, or all."
-        ),
+        str, typer.Option(help="optimal, hivemind, neurosurgeon, dads, hermes, cloud, device, or all.")
     ] = "optimal"
-    objective: Annotated[str, typer.Option("--objective", help="latency, throughput or energy.")] = "latency"
+    objective: Annotated[str, typer.Option(help="latency, throughput or energy.")] = "latency"
     policy: PolicyOption = None
-    min_layers: Annotated[
-        int, typer.Option("--min-layers", help="Minimum number of layers on the first device.")
-    ] = 0
+    min_layers: Annotated[int, typer.Option(help="Minimum number of layers on the first device.")] = 0
     encoding: Annotated[
         str | None, typer.Option("--input", help="uint8, float32 or jpeg. Default: the topology's.")
     ] = None
     image: Annotated[
         Path | None,
-        typer.Option("--image", help="Photo to take the JPEG size from. Default: mean of two sample photos."),
+        typer.Option(help="Photo to take the JPEG size from. Default: mean of two sample photos."),
     ] = None
-    size: Annotated[int, typer.Option("--size", help="Input height and width in pixels.")] = 224
-    width: Annotated[float, typer.Option("--width", help="Width multiplier of a MobileNet.")] = 1.0
-    energy_limit: Annotated[
-        str | None, typer.Option("--energy-limit", help="Maximum energy per image, as 0.5J.")
-    ] = None
+    size: Annotated[int, typer.Option(help="Input height and width in pixels.")] = 224
+    width: Annotated[float, typer.Option(help="Width multiplier of a MobileNet.")] = 1.0
+    energy_limit: Annotated[str | None, typer.Option(help="Maximum energy per image, as 0.5J.")] = None
     deadline: Annotated[
-        str | None,
-        typer.Option("--deadline", help="Latency target, as 100ms; explains which changes would meet it."),
+        str | None, typer.Option(help="Latency target, as 100ms; explains which changes would meet it.")
     ] = None
-    sweep: Annotated[
-        str | None, typer.Option("--sweep", help="Best splits over a range, as rate=1..200Mbit/s.")
-    ] = None
+    sweep: Annotated[str | None, typer.Option(help="Best splits over a range, as rate=1..200Mbit/s.")] = None
     explain: Annotated[
         bool, typer.Option("--explain", help="Print terms, bottleneck and break-even rate.")
     ] = False
-    pictures: Annotated[
-        Path | None, typer.Option("--pictures", help="Folder for plots of the trade-offs.")
-    ] = None
-    time_limit: Annotated[
-        float, typer.Option("--time-limit", help="Solver time for a model with branches, seconds.")
-    ] = 30.0
+    pictures: Annotated[Path | None, typer.Option(help="Folder for plots of the trade-offs.")] = None
+    time_limit: Annotated[float, typer.Option(help="Solver time for a model with branches, seconds.")] = 30.0
     folder: WorkspaceOption = DEFAULT_WORKSPACE
     as_json: JsonOption = False
 

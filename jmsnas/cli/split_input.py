@@ -23,10 +23,7 @@ def load_problem(
 ) -> tuple[SplitProblem, Mapping[str, str]]:
     """Load the split problem, and the default `input` and `policy` of its topology or file.
 
-    Raises
-    ------
-    InputError
-        For none or both of MODEL and --costs, or an invalid model, topology or costs file.
+    Raises InputError for none or both of MODEL and --costs, or an invalid model, topology or costs file.
     """
     if (args.model is None) == (args.costs is None):
         raise InputError("expected a MODEL or --costs FILE, one of them. Examples: jmsnas split --help")

@@ -20,10 +20,8 @@ def split_document(
 ) -> dict[str, Any]:
     """Solve the requests and describe the results; seconds, bytes, bits per second, joules.
 
-    Raises
-    ------
-    InputError
-        When the only request cannot be solved; one of several has its error message as `refused` instead.
+    Raises InputError when the only request cannot be solved; one of several has its error message as
+    `refused` instead.
     """
     deadline_s = parse_duration(args.deadline) if args.deadline is not None else None
     first, results = requests[0], [_solve(problem, request, len(requests) > 1) for request in requests]
@@ -85,8 +83,7 @@ def _cloud_s(problem: SplitProblem, request: SplitRequest, encoding: str) -> flo
 
 def finite_json(document: dict[str, Any]) -> dict[str, Any]:
     """Replace infinities by null, which JSON can represent."""
-    found: dict[str, Any] = json.loads(json.dumps(document), parse_constant=lambda name: None)
-    return found
+    return dict(json.loads(json.dumps(document), parse_constant=lambda name: None))
 
 
 def _result_document(problem: SplitProblem, result: SplitResult) -> dict[str, Any]:
@@ -170,10 +167,7 @@ def _result_lines(document: dict[str, Any], result: dict[str, Any]) -> Iterator[
         yield f"  {_step_text(step)}"
     for step in result["back"]:
         yield f"  {_step_text(step)}, return path"
-    interval = (
-        f" ({ms(result['low_s'])} to {ms(result['high_s'])})" if result["low_s"] < result["high_s"] else ""
-    )
-    yield f"T = {ms(result['latency_s'])}{interval}, an image every {ms(result['period_s'])}"
+    yield f"T = {ms(result['latency_s'])}{_interval(result)}, an image every {ms(result['period_s'])}"
     if result["energy_j"] is not None:
         without = document["energy_not_counted"]
         yield f"Energy {result['energy_j'] * 1e3:.4g} mJ" + (
@@ -197,9 +191,8 @@ def _method_table(answers: list[dict[str, Any]]) -> Iterator[str]:
             yield f"  {plan['method']:<14}{'-':>12}  {plan['refused']}"
             continue
         layers = {name: plan["devices"].count(name) for name in dict.fromkeys(plan["devices"])}
-        notes = ("  proven" if plan["proven"] else "") + (
-            "" if plan["allowed"] else "  (violates the policy)"
-        )
+        proven = "  proven" if plan["proven"] else ""
+        notes = proven + ("" if plan["allowed"] else "  (violates the policy)")
         yield (
             f"  {plan['method']:<14}{ms(plan['latency_s']):>12}{ms(plan['period_s']):>14}  "
             f"{_layers_text(layers)}{notes}"
@@ -233,8 +226,11 @@ def _step_text(step: dict[str, Any]) -> str:
             f"{step['device']} -> {step['target']}: {what}, {step['sent_bytes']:.0f} B, {ms(step['seconds'])}"
         )
     layers = f"layer {first}" if first == last else f"layers {first} to {last}"
-    interval = f" ({ms(step['low_s'])} to {ms(step['high_s'])})" if step["low_s"] < step["high_s"] else ""
-    return f"{step['device']}: {layers}, {ms(step['seconds'])}{interval}"
+    return f"{step['device']}: {layers}, {ms(step['seconds'])}{_interval(step)}"
+
+
+def _interval(found: dict[str, Any]) -> str:
+    return f" ({ms(found['low_s'])} to {ms(found['high_s'])})" if found["low_s"] < found["high_s"] else ""
 
 
 def _explanation_lines(document: dict[str, Any], explanation: dict[str, Any]) -> Iterator[str]:

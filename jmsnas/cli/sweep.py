@@ -44,17 +44,14 @@ class SweepArguments:
     """Command-line options of `jmsnas sweep`."""
 
     topology: Annotated[
-        list[str] | None,
-        typer.Option("--topology", help="chain, mesh, desk, or a .toml file; repeatable. Default: chain."),
+        list[str] | None, typer.Option(help="chain, mesh, desk, or a .toml file; repeatable. Default: chain.")
     ] = None
-    seed: Annotated[list[int] | None, typer.Option("--seed", help="Seed; repeatable. Default: 0.")] = None
+    seed: Annotated[list[int] | None, typer.Option(help="Seed; repeatable. Default: 0.")] = None
     t_const: TargetsOption = None
-    levels: Annotated[
-        int, typer.Option("--levels", min=1, help="Without --t-const: targets in each feasible range.")
-    ] = 1
-    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Processes on this machine.")] = 1
+    levels: Annotated[int, typer.Option(min=1, help="Without --t-const: targets in each feasible range.")] = 1
+    jobs: Annotated[int, typer.Option(min=1, help="Processes on this machine.")] = 1
     dask: Annotated[
-        str | None, typer.Option("--dask", help="Address of a Dask scheduler whose workers run the points.")
+        str | None, typer.Option(help="Address of a Dask scheduler whose workers run the points.")
     ] = None
     recipe: RecipeOption = "first-run"
     space: SpaceOption = None
@@ -62,7 +59,7 @@ class SweepArguments:
     data_dir: DataDirOption = None
     constraint: ConstraintOption = "penalty"
     derive: DeriveOption = "constrained"
-    name: Annotated[str | None, typer.Option("--name", help="Name of the sweep. Default: dated.")] = None
+    name: Annotated[str | None, typer.Option(help="Name of the sweep. Default: dated.")] = None
     folder: WorkspaceOption = DEFAULT_WORKSPACE
     as_json: JsonOption = False
 

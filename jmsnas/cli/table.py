@@ -85,7 +85,7 @@ def compare_command(
     first: Annotated[Path, typer.Argument(metavar="A", help="A latency table (.parquet).")],
     second: Annotated[Path, typer.Argument(metavar="B", help="The other one.")],
     tolerance: Annotated[
-        float, typer.Option("--tolerance", help="Allowed deviation of the median ratio from 1: 0.05 is 5 %.")
+        float, typer.Option(help="Allowed deviation of the median ratio from 1: 0.05 is 5 %.")
     ] = 0.05,
     as_json: JsonOption = False,
 ) -> None:
@@ -106,9 +106,9 @@ def compare_command(
 @one_line_errors
 def export_command(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A latency table (.parquet).")],
-    csv: Annotated[Path | None, typer.Option("--csv", metavar="OUT", help="The CSV file to write.")] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="OUT", help="The CSV file to write.")] = None,
     yaml: Annotated[
-        Path | None, typer.Option("--yaml", metavar="OUT", help="The look-up table to write, of one key.")
+        Path | None, typer.Option(metavar="OUT", help="The look-up table to write, of one key.")
     ] = None,
     label: Annotated[
         str | None, typer.Option("--key", help="Only the rows of this key, as onnxruntime-t1-b1-f32.")

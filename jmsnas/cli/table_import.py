@@ -34,18 +34,17 @@ class ImportArguments:
     """Command-line arguments of `jmsnas table import`."""
 
     file: Annotated[Path, typer.Argument(metavar="FILE", help="Latencies (.yaml, .json, .csv, .parquet).")]
-    device: Annotated[str, typer.Option("--device", metavar="NAME", help="Name of the measured device.")]
-    runtime: Annotated[
-        str | None, typer.Option("--runtime", help="onnxruntime or torch: the runtime it stands for.")
-    ] = None
-    threads: Annotated[int | None, typer.Option("--threads", max=1024, help="Threads per block.")] = None
-    batch: Annotated[int | None, typer.Option("--batch", max=65536, help="Images per call (.yaml).")] = None
-    dtype: Annotated[str | None, typer.Option("--dtype", help="float32, or float16 on cuda.")] = None
-    processor: Annotated[str | None, typer.Option("--processor", help="cpu or cuda.")] = None
-    layout: Annotated[str | None, typer.Option("--layout", help="contiguous or channels_last.")] = None
+    device: Annotated[str, typer.Option(metavar="NAME", help="Name of the measured device.")]
+    runtime: Annotated[str | None, typer.Option(help="onnxruntime or torch: the runtime it stands for.")] = (
+        None
+    )
+    threads: Annotated[int | None, typer.Option(max=1024, help="Threads per block.")] = None
+    batch: Annotated[int | None, typer.Option(max=65536, help="Images per call (.yaml).")] = None
+    dtype: Annotated[str | None, typer.Option(help="float32, or float16 on cuda.")] = None
+    processor: Annotated[str | None, typer.Option(help="cpu or cuda.")] = None
+    layout: Annotated[str | None, typer.Option(help="contiguous or channels_last.")] = None
     only: Annotated[
-        str | None,
-        typer.Option("--only", help="Rows whose device, processor, runtime or campaign contains this text."),
+        str | None, typer.Option(help="Rows whose device, processor, runtime or campaign contains this text.")
     ] = None
     column: Annotated[str, typer.Option("--field", help="Field of an entry that is the latency (.yaml).")] = (
         "mean"

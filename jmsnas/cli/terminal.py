@@ -19,6 +19,8 @@ from jmsnas.progress import Progress, no_progress
 P = ParamSpec("P")
 T = TypeVar("T")
 
+_STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EPERM)
+
 
 def log(text: str = "") -> None:
     """Print a line on stderr."""
@@ -59,18 +61,11 @@ def one_line_errors(command: Callable[P, T]) -> Callable[P, T]:
             log(f"jmsnas: {error}")
             raise typer.Exit(error.exit_code) from None
         except KeyboardInterrupt:
-            log(f"jmsnas: stopped; finished work is kept. Resume with: {command_line()}")
+            log(f"jmsnas: stopped; finished work is kept. Resume with: {' '.join(['jmsnas', *sys.argv[1:]])}")
             gc.freeze()  # skips a garbage collection of torch at exit, most of a second
             raise typer.Exit(130) from None
         except OSError as error:
-            if error.errno not in (
-                errno.ENOSPC,
-                errno.EDQUOT,
-                errno.EROFS,
-                errno.EACCES,
-                errno.EFBIG,
-                errno.EPERM,
-            ):
+            if error.errno not in _STORAGE_ERRORS:
                 raise
             log(
                 f"jmsnas: {error.strerror}: {error.filename or 'a file'}. "
@@ -79,11 +74,6 @@ def one_line_errors(command: Callable[P, T]) -> Callable[P, T]:
             raise typer.Exit(1) from None
 
     return wrapped
-
-
-def command_line() -> str:
-    """Return the command as typed."""
-    return " ".join(["jmsnas", *sys.argv[1:]])
 
 
 @contextmanager
