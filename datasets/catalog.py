@@ -21,6 +21,8 @@ def load_dataset(
 ) -> DatasetSplits:
     """Load a data set for a search space.
 
+    Raises DatasetError when it is unknown, its files are missing or wrong, or it does not fit the space.
+
     Parameters
     ----------
     name
@@ -33,11 +35,6 @@ def load_dataset(
         Folder of the data set's files, and where they are downloaded to; not used for digits.
     workers
         Processes that decode image files.
-
-    Raises
-    ------
-    DatasetError
-        When it is unknown, its files are missing or wrong, or it does not fit the space.
     """
     check_dataset(name)
     channels, height, width = space.input_shape

@@ -23,11 +23,8 @@ class PublishedFile:
 def fetch(dataset: str, files: Sequence[PublishedFile], folder: Path, inner: str = "") -> list[Path]:
     """Find the files in `folder` or its subfolder `inner` (torchvision's layout), else download them.
 
-    Raises
-    ------
-    DatasetError
-        When a file cannot be downloaded (the message names every missing file, its MD5 and the folder), or
-        its MD5 differs.
+    Raises DatasetError when a file cannot be downloaded (the message names every missing file, its MD5 and
+    the folder), or its MD5 differs.
     """
     missing = [file for file in files if _find(file, folder, inner) is None]
     try:

@@ -73,10 +73,7 @@ class ImageFiles:
     def decode(self, row: int, seed: int | None) -> Tensor:
         """Decode one image to (3, size, size) uint8: its centre crop, or with a seed a random crop.
 
-        Raises
-        ------
-        DatasetError
-            When the file cannot be read or decoded.
+        Raises DatasetError when the file cannot be read or decoded.
         """
         file = self.files[row]
         try:

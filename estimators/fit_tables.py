@@ -43,6 +43,10 @@ def fit_tables(
 ) -> list[FittedEstimator]:
     """Fit U(.) of every key of the given tables, or of all tables of the workspace.
 
+    Raises EstimatorError when there is no table, or one cannot be fitted; TableError when one is damaged or
+    of another format, or a published one fails the quality gate; StorageError when an estimator cannot be
+    written.
+
     Parameters
     ----------
     devices
@@ -53,15 +57,6 @@ def fit_tables(
         Fit to a published table even where the quality gate refuses it.
     warn
         Called with messages on rows left out of published tables and findings of the quality gate.
-
-    Raises
-    ------
-    EstimatorError
-        When there is no table, or one cannot be fitted.
-    TableError
-        When a table is damaged or of another format, or a published one fails the quality gate.
-    StorageError
-        When an estimator cannot be written.
     """
     tables = tuple(dict.fromkeys(tables))
     published = [path for path in tables if path.exists() and not read_metadata(path, "jmsnas.schema")]

@@ -60,24 +60,15 @@ def find_device_model(
     """Load U(.) of a device, and fit and save it first where it is missing or older than its table.
 
     For a device without a table in the workspace, or with a simulated one only, an estimator fitted to a
-    table from elsewhere is used.
+    table from elsewhere is used. Raises DeviceError for an unknown device; EstimatorError when it has neither
+    table nor estimator, none for the key, or cannot be fitted; TableError when its table is damaged;
+    StorageError when a new fit cannot be written.
 
     Parameters
     ----------
     runtime, label
         Key to use: its label, or its run time with 1 thread, batch 1, float32; without either the default
         key, else the only one there is.
-
-    Raises
-    ------
-    DeviceError
-        When the device is unknown.
-    EstimatorError
-        When it has neither table nor estimator, none for the key, or cannot be fitted.
-    TableError
-        When its table is damaged.
-    StorageError
-        When a new fit cannot be written.
     """
     path, wanted = workspace.table(device), label
     table = read_table(path) if path.exists() else None
@@ -98,10 +89,8 @@ def find_device_model(
 def load_device_model(folder: Path) -> DeviceModel:
     """Load U(.) from a folder, fitted to a table of our profiler or to a published one.
 
-    Raises
-    ------
-    EstimatorError
-        When it is missing, damaged, of another schema version, or its table is not the one it was fitted to.
+    Raises EstimatorError when it is missing, damaged, of another schema version, or its table is not the one
+    it was fitted to.
     """
     if not is_published(folder):
         estimator = load_estimator(folder)
@@ -126,17 +115,7 @@ def current_estimator(
 ) -> Estimator:
     """Load U(.) of a device under a key, and fit and save it first where its table has changed.
 
-    Parameters
-    ----------
-    table
-        The device's present table.
-    seed
-        Seed of a new fit, as in `fit_estimator`.
-
-    Raises
-    ------
-    TableError, EstimatorError, StorageError
-        As `fit_estimator`.
+    `table` is the device's present table, `seed` that of a new fit. Raises as `fit_estimator`.
     """
     folder = workspace.estimator(device, key.label)
     if estimator_is_current(folder, table):
@@ -147,11 +126,7 @@ def current_estimator(
 def external_estimators(workspace: Workspace, device: str, table: LatencyTable | None) -> dict[str, Path]:
     """List the folders of a device's estimators that are used in place of its own table, by key label.
 
-    Parameters
-    ----------
-    table
-        The device's own table in the workspace, if any. A measured table is always used itself; a simulated
-        one is replaced by estimators that are not simulated.
+    A measured table is always used itself; a simulated one is replaced by estimators that are not simulated.
     """
     if table and not table.simulated:
         return {}
@@ -180,14 +155,9 @@ def single_image_key(labels: Collection[str], default: str) -> str | None:
 def external_folder(workspace: Workspace, device: str, runtime: str) -> Path | None:
     """Find the external estimator of a topology's device, for single images under a run time.
 
-    None where its own table is used, or it is a simulated device, which has a row of every block.
-
-    Raises
-    ------
-    EstimatorError
-        When it has estimators, but none for single images under the run time.
-    TableError
-        When its table is damaged.
+    None where its own table is used, or it is a simulated device, which has a row of every block. Raises
+    EstimatorError when it has estimators, but none for single images under the run time; TableError when its
+    table is damaged.
     """
     path, built_in = workspace.table(device), device in simulated_device_names()
     table = read_table(path) if path.exists() else None

@@ -3,7 +3,7 @@
 import json
 import os
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -36,10 +36,7 @@ def make_folder(path: Path) -> Path:
 def write_atomic(path: Path, content: bytes) -> None:
     """Write `content` to `path` atomically (temporary file, fsync, rename).
 
-    Raises
-    ------
-    StorageError
-        When the disk is full or the folder is not writable; an existing file is left unchanged.
+    Raises StorageError when the disk is full or the folder read-only; an existing file is left unchanged.
     """
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -91,10 +88,9 @@ def toml_errors(where: str, error: type[InputError]) -> Iterator[None]:
 
 
 def refuse_unknown_keys(
-    table: Mapping[str, Any], known: Iterable[str], where: str, error: type[InputError]
+    table: Mapping[str, Any], known: Collection[str], where: str, error: type[InputError]
 ) -> None:
     """Raise `error` with the names of all keys of `table` that are not in `known`."""
-    known = tuple(known)
     unknown = sorted(set(table) - set(known))
     if unknown:
         raise error(f"{where} has unknown keys {', '.join(unknown)}: expected some of {', '.join(known)}")

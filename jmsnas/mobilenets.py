@@ -78,6 +78,8 @@ def mobilenet(
 ) -> Part:
     """Make the blocks of a MobileNet, in execution order.
 
+    Raises SpaceError for an unknown name, or sizes that no layer can have.
+
     Parameters
     ----------
     name
@@ -88,11 +90,6 @@ def mobilenet(
         Number of logits.
     width
         Multiplier of all channel counts, each rounded to a multiple of 8.
-
-    Raises
-    ------
-    SpaceError
-        For an unknown name, or sizes that no layer can have.
     """
     if name not in NAMES:
         near = difflib.get_close_matches(name, NAMES, len(NAMES), 0.8) or NAMES

@@ -23,8 +23,7 @@ class Candidate:
     """A candidate operation of a layer: an MBConv, Identity, a fixed stem or head, or a MobileNet block.
 
     `kernel_size` is odd (0: no convolution), `expansion` the ratio of the depthwise width to the input width
-    (0: none), `shortcut` whether the input is added to the output, `op` a key of
-    `OPERATIONS`.
+    (0: none), `shortcut` whether the input is added to the output, `op` a key of `OPERATIONS`.
     """
 
     kernel_size: int

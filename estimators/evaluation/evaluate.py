@@ -144,17 +144,8 @@ def evaluate(
 ) -> Evaluation:
     """Cross-validate U(.) over layer geometries, and over channel pairs and random rows.
 
-    Parameters
-    ----------
-    blocks, measured_s
-        Blocks and their seconds, (rows,).
-    seed, noise
-        As in `LatencyRegressor`.
-
-    Raises
-    ------
-    EstimatorError
-        When the blocks have fewer than three layer geometries.
+    `seed` and `noise` are as in `LatencyRegressor`. Raises EstimatorError when the blocks have fewer than
+    three layer geometries.
     """
     X = features(blocks)
     geometries = len(set(group_ids(X)))
@@ -219,10 +210,6 @@ def split_scores(
 def _predicted_rows(
     blocks: Sequence[Block | BlockShape], measured_s: FloatArray, found: HeldOutPredictions
 ) -> tuple[PredictedRow, ...]:
-    order = np.argsort(found.rows)
-    numbers = np.stack([measured_s[found.rows], found.predicted_s[MODEL], found.low_s, found.high_s])[
-        :, order
-    ]
-    return tuple(
-        PredictedRow(str(block), *row) for block, row in zip(blocks, numbers.T.tolist(), strict=True)
-    )
+    numbers = np.column_stack([measured_s[found.rows], found.predicted_s[MODEL], found.low_s, found.high_s])
+    rows = numbers[np.argsort(found.rows)].tolist()
+    return tuple(PredictedRow(str(block), *row) for block, row in zip(blocks, rows, strict=True))

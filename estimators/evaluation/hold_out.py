@@ -46,10 +46,7 @@ def predict_held_out(
 ) -> HeldOutPredictions:
     """Fit to the training rows of each fold and predict its test rows.
 
-    Raises
-    ------
-    EstimatorError
-        When the training rows of a fold have fewer than two layer geometries.
+    Raises EstimatorError when the training rows of a fold have fewer than two layer geometries.
     """
     predicted_s: dict[str, list[FloatArray]] = {name: [] for name in (MODEL, ROOFLINE, *BASELINES)}
     bounds: list[tuple[FloatArray, FloatArray]] = []

@@ -87,7 +87,8 @@ def measure_few_shot(
 ) -> tuple[ProfileResult, tuple[FewShotResult, ...]]:
     """Measure the first blocks of a plan, then more until its error is reached, and fit U(.) of each key.
 
-    Blocks already in the table are not measured again: the same call continues an interrupted one.
+    Blocks already in the table are not measured again: the same call continues an interrupted one. Raises
+    EstimatorError when the rows have fewer than three layer geometries.
 
     Parameters
     ----------
@@ -95,8 +96,6 @@ def measure_few_shot(
         Blocks to measure, and one or more keys to measure them under.
     measure, folder_of
         Function that measures blocks; function from a key to the folder of its estimator, which is replaced.
-    seed
-        As in `LatencyRegressor`.
     budget_s
         Without an error to reach: sampling seconds per key, all of them used. With one: maximum seconds of
         measuring per key.
@@ -104,11 +103,6 @@ def measure_few_shot(
     Returns
     -------
     The updated table, and the result for each key.
-
-    Raises
-    ------
-    EstimatorError
-        When the rows have fewer than three layer geometries.
     """
     ends: dict[RuntimeKey, tuple[bool | None, str]] = dict.fromkeys(keys, (None, ""))
     if plan.until_mape is None:

@@ -52,6 +52,9 @@ def make_few_shot_plan(
 ) -> FewShotPlan:
     """Order the blocks of a plan by information, the most informative first.
 
+    Raises InputError when `blocks` or `until_percent` is out of range, or there are too many blocks to choose
+    from.
+
     Parameters
     ----------
     plan
@@ -60,11 +63,6 @@ def make_few_shot_plan(
         Number of blocks to measure first, 5 or more; None: 20. All, where the plan has fewer.
     until_percent
         Mean error in percent at which to stop measuring more; None: measure no more.
-
-    Raises
-    ------
-    InputError
-        When `blocks` or `until_percent` is out of range, or there are too many blocks to choose from.
     """
     if blocks is not None and blocks < MIN_BLOCKS:
         raise InputError(

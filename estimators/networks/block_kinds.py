@@ -7,7 +7,7 @@ import numpy as np
 
 from jmsnas.arrays import FloatArray, IntArray
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators.regression.features import ROOFLINE, columns, features
+from jmsnas.estimators.regression.features import ROOFLINE, columns, features, group_ids
 from jmsnas.space import Block, Part
 
 # The image size is a choice, not part of the layer: blocks of similar sizes are similar.
@@ -28,11 +28,6 @@ class BlockKinds:
     choices
         (kinds, choices) the choices at the layer as numbers that are close for similar blocks, as logarithms
         of kernel size and expansion.
-
-    Raises
-    ------
-    EstimatorError
-        For shapes that do not fit, or work that is negative or not finite.
     """
 
     work: FloatArray
@@ -54,18 +49,11 @@ class BlockKinds:
 def block_kinds_of(blocks: Sequence[Block]) -> BlockKinds:
     """Make the features of the blocks of a search space, in their order."""
     table = features(blocks)
-    _, layer = np.unique(table[:, columns(_LAYER)], axis=0, return_inverse=True)
-    return BlockKinds(table[:, columns(ROOFLINE)], layer.reshape(-1), table[:, columns(_CHOSEN)])
+    return BlockKinds(table[:, columns(ROOFLINE)], group_ids(table, _LAYER), table[:, columns(_CHOSEN)])
 
 
 def count_blocks(networks: Sequence[Part], blocks: Sequence[Block]) -> FloatArray:
-    """Count each of `blocks` in each network, (networks, blocks).
-
-    Raises
-    ------
-    EstimatorError
-        For a network with any other block.
-    """
+    """Count `blocks` in each network, (networks, blocks); raises EstimatorError for any other block."""
     column = {block: index for index, block in enumerate(blocks)}
     counts = np.zeros((len(networks), len(blocks)))
     for row, network in zip(counts, networks, strict=True):

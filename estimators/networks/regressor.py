@@ -69,18 +69,15 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: FloatArray, y: FloatArray) -> "NetworkRegressor":
         """Fit to measured networks.
 
+        Raises EstimatorError for shapes that do not fit, negative counts, fewer than 3 networks, or latencies
+        that are not positive and finite.
+
         Parameters
         ----------
         X
             (networks, kinds) number of blocks of each kind in each network.
         y
             (networks,) measured seconds, positive.
-
-        Raises
-        ------
-        EstimatorError
-            For shapes that do not fit, negative counts, fewer than 3 networks, or latencies that are not
-            positive and finite.
         """
         self._check(X)
         if y.shape != X.shape[:1] or len(y) < MIN_NETWORKS:

@@ -56,17 +56,10 @@ class SumCorrection:
 def fit_sum_correction(
     sums_s: Sequence[float], blocks: Sequence[int], wholes_s: Sequence[float]
 ) -> SumCorrection:
-    """Fit the correction by least squares of relative errors.
+    """Fit the correction to the sums of blocks, numbers of blocks and seconds of measured parts.
 
-    Parameters
-    ----------
-    sums_s, blocks, wholes_s
-        Of each measured part: sum of its blocks in seconds, number of its blocks, measured seconds.
-
-    Raises
-    ------
-    EstimatorError
-        For fewer than 3 parts, or seconds that are not above 0.
+    By least squares of relative errors. Raises EstimatorError for fewer than 3 parts, or seconds that are not
+    above 0.
     """
     x, y = np.asarray(sums_s, dtype=float), np.asarray(wholes_s, dtype=float)
     if not len(x) == len(y) == len(blocks) >= MIN_PARTS or not min(x.min(), y.min()) > 0:
@@ -86,10 +79,7 @@ def fit_sum_correction(
 def table_correction(table: LatencyTable, predict_s: Predict | None = None) -> SumCorrection | None:
     """Fit the correction to a table of one key; None where there are fewer than 3 parts.
 
-    Parameters
-    ----------
-    predict_s
-        Predicts blocks that have no row; None: parts with such blocks are skipped.
+    `predict_s` predicts blocks that have no row; without it parts with such blocks are skipped.
     """
     median_s = {row.block: row.median_s for row in table.rows}
     others = {block for row in table.parts for block in row.block.blocks} - {*median_s}

@@ -46,14 +46,8 @@ def fit_published(
 ) -> Estimator:
     """Fit U(.) to the rows of one setting, evaluate it on held-out geometries, and save it in `folder`.
 
-    Raises
-    ------
-    EstimatorError
-        When the rows have fewer than three layer geometries, or all have one latency.
-    TableError
-        When a row is invalid.
-    StorageError
-        When the folder cannot be written.
+    Raises EstimatorError when the rows have fewer than three layer geometries, or all have one latency;
+    TableError when a row is invalid; StorageError when the folder cannot be written.
     """
     X, origin = features(rows.shapes), rows.origin
     geometries = len(set(group_ids(X)))
@@ -81,10 +75,8 @@ def fit_published(
 def load_published(folder: Path) -> tuple[Estimator, PublishedRows]:
     """Load a saved estimator of a published table, and the rows that it was fitted to.
 
-    Raises
-    ------
-    EstimatorError
-        When it is missing, damaged, of another schema version, or its table is not the one it was fitted to.
+    Raises EstimatorError when it is missing, damaged, of another schema version, or its table is not the one
+    it was fitted to.
     """
     again = "jmsnas fit-estimator --table FILE, with the table it came from"
     record = read_fit_record(folder / FIT_RECORD, again)

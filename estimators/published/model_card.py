@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from jmsnas.estimators.evaluation.evaluate import Evaluation
 from jmsnas.estimators.published.table import PublishedRows
 from jmsnas.estimators.store.fit_record import FitRecord
-from jmsnas.estimators.store.model_card import errors_section, model_section
+from jmsnas.estimators.store.model_card import errors_section, limits_section, model_section
 
 
 def published_card(
@@ -32,7 +32,11 @@ def published_card(
         "predicted.",
         errors_section(evaluation, margins),
         model_section(record),
-        _limits(rows),
+        limits_section(
+            rows.shapes,
+            "stems, heads and poolings, of which it has no rows;",
+            "another device, run time, batch, clock or cooling than the table's.",
+        ),
         f"## To fit it again\n\n```\njmsnas fit-estimator --table FILE --seed {record.seed}\n```\n\n"
         "It is loaded from `table.parquet` (the rows as they were published) and `recipe.json` beside this "
         f"card; SHA-256 of the rows: `{record.table_sha256}`. First fitted with {versions}.",
@@ -43,18 +47,3 @@ def published_card(
 def _sources(rows: PublishedRows) -> list[str]:
     found = rows.sources
     return [*found] if len(found) <= 4 else [*found[:3], f"and {len(found) - 3} more"]
-
-
-def _limits(rows: PublishedRows) -> str:
-    channels = [n for shape in rows.shapes for n in (shape.in_channels, shape.out_channels)]
-    sizes = [n for shape in rows.shapes for n in (shape.height, shape.width)]
-    return "\n".join(
-        [
-            "## Not good for",
-            "",
-            f"- blocks outside its training range: {min(channels)} to {max(channels)} channels, {min(sizes)} "
-            f"to {max(sizes)} pixels a side;",
-            "- stems, heads and poolings, of which it has no rows;",
-            "- another device, run time, batch, clock or cooling than the table's.",
-        ]
-    )

@@ -62,10 +62,7 @@ class PublishedRows:
 def read_published(path: Path) -> tuple[PublishedRows, ...]:
     """Read the blocks of a published table, one entry per setting.
 
-    Raises
-    ------
-    TableError
-        When the file cannot be read, is no latency table of blocks, or a row is invalid.
+    Raises TableError when the file cannot be read, is no latency table of blocks, or a row is invalid.
     """
     records = read_published_records(path)
     if not records or "op" not in records[0]:

@@ -93,17 +93,8 @@ def conformal_margins(errors: tuple[tuple[float, ...], ...], coverage: float) ->
     """Compute the conformal quantile of |log error| of each level, (levels,).
 
     The ceil((n + 1) coverage)-th smallest of n errors, or the largest where that exceeds n. A level with few
-    errors uses those of the next; margins never decrease from one level to the next.
-
-    Parameters
-    ----------
-    errors
-        Sorted |log errors| of each level, not all of them empty.
-
-    Raises
-    ------
-    EstimatorError
-        When `coverage` is not between 0 and 1.
+    errors uses those of the next; margins never decrease from one level to the next. `errors` are sorted, and
+    not all levels empty. Raises EstimatorError when `coverage` is not between 0 and 1.
     """
     if not 0 < coverage < 1:
         raise EstimatorError(f"coverage must be more than 0 and less than 1, as in 0.9, got {coverage}")

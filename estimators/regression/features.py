@@ -58,7 +58,6 @@ RESIDUAL = (
 )
 FEATURES = GEOMETRY + ROOFLINE + RESIDUAL
 
-
 # For small blocks the launch cost differs more between these classes than the cost of their arithmetic.
 _LAUNCHES = {
     "conv": "convolutions",

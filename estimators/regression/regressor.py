@@ -56,6 +56,10 @@ class LatencyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
     def fit(self, X: FloatArray, y: FloatArray, noise: FloatArray | None = None) -> "LatencyRegressor":
         """Choose by cross-validation over layer geometries, then fit on all rows.
 
+        Raises EstimatorError when the rows have fewer than two layer geometries, `y` is not positive, `noise`
+        has another shape or is negative, or `residual` is unknown; ValueError when a number is not finite
+        (raised by scikit-learn).
+
         Parameters
         ----------
         X
@@ -64,14 +68,6 @@ class LatencyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
             (rows,) seconds, positive.
         noise
             (rows,) relative standard deviation of y; None: all are exact.
-
-        Raises
-        ------
-        EstimatorError
-            When the rows have fewer than two layer geometries, `y` is not positive, `noise` has another shape
-            or is negative, or `residual` is unknown.
-        ValueError
-            When a number is not finite (raised by scikit-learn).
         """
         rows = self._rows(X, y, noise)
         if self.residual not in ("auto", "none", *MODELS):

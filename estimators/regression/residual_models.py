@@ -95,6 +95,8 @@ def fit_residual_model(
 ) -> ResidualModel:
     """Fit zero or more residual models to the ratio of measured and roofline latency.
 
+    Raises ValueError when `theta` does not suit the rows.
+
     Parameters
     ----------
     names, share
@@ -105,11 +107,6 @@ def fit_residual_model(
         Hyper-parameters of the Gaussian process; empty: search for them.
     seed
         Seed of the rows that the search uses, and of the trees' subsamples.
-
-    Raises
-    ------
-    ValueError
-        When `theta` does not suit the rows.
     """
     logs, inputs = np.log(rows.y / roofline_s), _inputs(rows.X, roofline_s)
     mean, spread = inputs.mean(axis=0), inputs.std(axis=0)

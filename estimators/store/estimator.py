@@ -123,21 +123,9 @@ def fit_estimator(
 ) -> Estimator:
     """Fit U(.) to the rows of one key, evaluate it on held-out geometries, and save it in `folder`.
 
-    Parameters
-    ----------
-    folder
-        `Workspace.estimator(device, key.label)`; its files are replaced.
-    seed
-        As in `LatencyRegressor`.
-
-    Raises
-    ------
-    TableError
-        When the table has no rows of the key.
-    EstimatorError
-        When its rows have fewer than three layer geometries.
-    StorageError
-        When the folder cannot be written.
+    `folder` is `Workspace.estimator(device, key.label)`; its files are replaced. Raises TableError when the
+    table has no rows of the key; EstimatorError when they have fewer than three layer geometries;
+    StorageError when the folder cannot be written.
     """
     rows = table.for_key(key)
     try:
@@ -182,15 +170,8 @@ def training_rows(table: LatencyTable) -> TrainingRows:
 def load_estimator(folder: Path) -> Estimator:
     """Load a saved estimator, by fitting its rows again without model selection.
 
-    Parameters
-    ----------
-    folder
-        `estimators/<device>/<label>` of a workspace.
-
-    Raises
-    ------
-    EstimatorError
-        When it is missing, damaged, of another schema version, or its table is not the one it was fitted to.
+    `folder` is `estimators/<device>/<label>` of a workspace. Raises EstimatorError when it is missing,
+    damaged, of another schema version, or its table is not the one it was fitted to.
 
     Examples
     --------
@@ -242,9 +223,6 @@ def _estimator(
     known = (row for row in rows.rows if row.converged or row.half_width <= width)
     # The quality gate marks an imported row red because it is wrong, not because it is uncertain.
     trusted = {row.block: row for row in known if (row.kind, row.trust) != ("imported", "red")}
-    return Estimator(rows.device, key, _origin(rows), regressor, trusted, evaluation)
-
-
-def _origin(rows: LatencyTable) -> str:
     kinds = {row.kind for row in rows.rows}
-    return next((kind for kind in ("simulated", "imported") if kind in kinds), "measured")
+    origin = next((kind for kind in ("simulated", "imported") if kind in kinds), "measured")
+    return Estimator(rows.device, key, origin, regressor, trusted, evaluation)

@@ -99,15 +99,8 @@ def write_fit_record(path: Path, record: FitRecord) -> None:
 def read_json(path: Path, of: type[T], again: str) -> T:
     """Decode a JSON file of an estimator into a dataclass, strictly.
 
-    Parameters
-    ----------
-    again
-        Command that writes the file anew, for messages.
-
-    Raises
-    ------
-    EstimatorError
-        When the file is missing, cannot be read, is too large, or does not fit the dataclass.
+    `again` is the command that writes it anew, for messages. Raises EstimatorError when it is missing, cannot
+    be read, is too large, or does not fit the dataclass.
     """
     try:
         with path.open("rb") as file:
@@ -133,10 +126,7 @@ def read_json(path: Path, of: type[T], again: str) -> T:
 def read_fit_record(path: Path, again: str) -> FitRecord:
     """Read a fit record; `again` is the command that writes it anew.
 
-    Raises
-    ------
-    EstimatorError
-        When it is missing, damaged, of another schema version or of other features.
+    Raises EstimatorError when it is missing, damaged, of another schema version or of other features.
     """
     schema = read_json(path, _Schema, again).schema_version
     if schema != SCHEMA_VERSION:

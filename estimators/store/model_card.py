@@ -10,24 +10,21 @@ from statistics import median
 
 from jmsnas.estimators.evaluation.evaluate import Evaluation, Scores, SplitScores
 from jmsnas.estimators.evaluation.hold_out import MODEL, ROOFLINE
+from jmsnas.estimators.regression.block_shape import BlockShape
 from jmsnas.estimators.regression.conformal import LEVELS
 from jmsnas.estimators.regression.gaussian_process import PRIOR_LENGTH_SCALE
 from jmsnas.estimators.regression.residual_models import model_names
 from jmsnas.estimators.store.fit_record import FitRecord
 from jmsnas.profiler.table.latency_table import TRUST_LEVELS, BlockRow, LatencyTable
+from jmsnas.space import Layer
 
 
 def model_card(
     table: LatencyTable, record: FitRecord, evaluation: Evaluation, margins: Sequence[float]
 ) -> str:
-    """Write the model card of an estimator.
+    """Write the model card of an estimator fitted to a table of one key.
 
-    Parameters
-    ----------
-    table
-        The rows of one key that the estimator was fitted to.
-    margins
-        Half-widths of the 90 % interval in log seconds, at each of `conformal.LEVELS`.
+    `margins` are the half-widths of the 90 % interval in log seconds, at each of `conformal.LEVELS`.
     """
     key = record.key
     parts = [
@@ -39,7 +36,12 @@ def model_card(
         "For a measured block that is the measured latency; any other block is predicted, with an interval.",
         errors_section(evaluation, margins),
         model_section(record),
-        _limits(table),
+        limits_section(
+            [row.block.layer for row in table.rows],
+            "another run time, number of threads, batch, number format, clock or cooling: profile those;",
+            "whole models to the percent: blocks are timed one call each, so a sum of blocks has the cost "
+            "of a call for every block, and not the gain of fusion across blocks.",
+        ),
         f"## To fit it again\n\n```\njmsnas profile --device {table.device}\n"
         f"jmsnas fit-estimator --device {table.device} --seed {record.seed}\n```\n\n"
         "It is loaded from `table.parquet` and `recipe.json` beside this card; SHA-256 of the rows: "
@@ -199,18 +201,12 @@ def _rate(name: str, seconds: float) -> str:
     return f"{1e-9 / seconds:.3g} {unit}" if unit else f"{1e6 * seconds:.3g} us"
 
 
-def _limits(table: LatencyTable) -> str:
-    layers = [row.block.layer for row in table.rows]
-    channels = [count for layer in layers for count in (layer.in_channels, layer.out_channels)]
-    sizes = [layer.height for layer in layers] + [layer.width for layer in layers]
-    return "\n".join(
-        [
-            "## Not good for",
-            "",
-            f"- blocks outside its training range: {min(channels)} to {max(channels)} channels, {min(sizes)} "
-            f"to {max(sizes)} pixels a side;",
-            "- another run time, number of threads, batch, number format, clock or cooling: profile those;",
-            "- whole models to the percent: blocks are timed one call each, so a sum of blocks has the cost "
-            "of a call for every block, and not the gain of fusion across blocks.",
-        ]
+def limits_section(layers: Sequence[Layer | BlockShape], *others: str) -> str:
+    """Write the section on limits: the range of the layers that the estimator was fitted to, and others."""
+    channels = [n for layer in layers for n in (layer.in_channels, layer.out_channels)]
+    sizes = [n for layer in layers for n in (layer.height, layer.width)]
+    own = (
+        f"blocks outside its training range: {min(channels)} to {max(channels)} channels, {min(sizes)} "
+        f"to {max(sizes)} pixels a side;"
     )
+    return "\n".join(["## Not good for", "", *(f"- {limit}" for limit in (own, *others))])
