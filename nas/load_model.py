@@ -19,6 +19,8 @@ def load_model(
 ) -> Model:
     """Load a model by name as a graph of units.
 
+    Raises InputError for an unknown name (with the nearest known names), or a model that cannot be read.
+
     Parameters
     ----------
     name
@@ -28,11 +30,6 @@ def load_model(
         Pixels per side of the input, for a MobileNet or a torchvision classifier.
     width
         Width multiplier of a MobileNet.
-
-    Raises
-    ------
-    InputError
-        For an unknown name (with the nearest known names), or a model that cannot be read.
     """
     if size not in _SIZES:
         raise InputError(f"got --size {size}: expected 1 to {_SIZES.stop - 1} pixels per side")

@@ -45,10 +45,7 @@ _RENAMED = {"Transpose": "permute", "HardSigmoid": "hardsigmoid", "LeakyRelu": "
 def load_onnx(path: Path) -> onnx.ModelProto:
     """Read an ONNX file and infer its shapes, for a batch of one where the batch is free.
 
-    Raises
-    ------
-    InputError
-        When it cannot be read, holds control flow, or has an input or output of unknown shape.
+    Raises InputError when it cannot be read, holds control flow, or has an input or output of unknown shape.
     """
     try:
         if path.stat().st_size > _MAX_BYTES:

@@ -16,12 +16,8 @@ from jmsnas.profiler.timing.paired_timing import Call
 def onnx_calls(path: Path, threads: int, seed: int) -> list[Call]:
     """Prepare a call of every unit of an ONNX file, and of the whole file as the last.
 
-    Raises
-    ------
-    InputError
-        When the file cannot be split (see from_onnx.py).
-    MeasurementError
-        When onnxruntime refuses a unit.
+    Raises InputError when the file cannot be split (see from_onnx.py), MeasurementError when onnxruntime
+    refuses a unit.
     """
     model, (_, nodes, _) = load_onnx(path), onnx_units(path)
     _embed(model, path)

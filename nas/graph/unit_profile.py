@@ -58,10 +58,7 @@ def write_profile(path: Path, profile: ModelProfile) -> None:
 def read_profile(workspace: Workspace, device: str, model: Model, runtime: str) -> ModelProfile | None:
     """Read the profile of a model on a device, or None where there is none.
 
-    Raises
-    ------
-    EstimatorError
-        When it is damaged, or of other units than the model has now.
+    Raises EstimatorError when it is damaged, or of other units than the model has now.
     """
     path = profile_path(workspace, device, model, runtime)
     if not path.exists():

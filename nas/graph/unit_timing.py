@@ -42,19 +42,15 @@ def profile_units(
 ) -> ModelProfile:
     """Measure every unit of a model and the whole model on this host, and write the profile.
 
+    Raises MeasurementError when the model cannot be run unit by unit, StorageError when the profile cannot be
+    written.
+
     Parameters
     ----------
     model
         A torchvision classifier (run in eager torch) or an ONNX file (run in onnxruntime).
     budget_s
         Seconds of sampling.
-
-    Raises
-    ------
-    MeasurementError
-        When the model cannot be run unit by unit.
-    StorageError
-        When the profile cannot be written.
     """
     onnx = model.name.endswith(".onnx")
     key = RuntimeKey("onnxruntime" if onnx else "torch", threads)
@@ -106,10 +102,7 @@ def _profile(model: Model, device: str, key: RuntimeKey, found: Sequence[Measure
 def unit_calls(graph: fx.GraphModule, x_NCHW: Tensor, N: int) -> list[Call]:
     """Cut an exported graph into its units, and prepare a call of each with its inputs for this image.
 
-    Raises
-    ------
-    MeasurementError
-        When the graph cannot be cut.
+    Raises MeasurementError when the graph cannot be cut.
     """
     _, nodes = fused_units(graph)
     unit_of = {node: n for n, its in enumerate(nodes) for node in its}

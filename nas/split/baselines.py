@@ -148,14 +148,9 @@ def hermes(
     steps for trees; where several units read an output, the devices of the articulation points are fixed one
     after another, as in the paper's serial trees. Unlike dag.py it lets a device run two units at once.
 
-    `return_M`: seconds to send the result back from the device where it ends up.
-
-    Raises
-    ------
-    TopologyError
-        For a model whose branches share more than their first input.
-    InfeasibleError
-        When no placement is within the budget.
+    `return_M`: seconds to send the result back from the device where it ends up. Raises TopologyError for a
+    model whose branches share more than their first input, InfeasibleError when no placement is within the
+    budget.
     """
     ends = articulation_points(dag)
     single_device_s = dag.tau_NM.sum(axis=0) + dag.routed_LMM[0, 0]

@@ -39,6 +39,8 @@ def solve_milp(
 ) -> tuple[float, tuple[int, ...] | None]:
     """Find the placement in which the last unit finishes first.
 
+    Returns a lower bound in seconds, and the placement found, or None where none was found in time.
+
     Parameters
     ----------
     devices
@@ -47,10 +49,6 @@ def solve_milp(
         A finish that is known to be reachable, as an upper bound of all variables in seconds.
     limit_s
         Time limit of the solver, seconds.
-
-    Returns
-    -------
-    A lower bound in seconds, and the placement found, or None where none was found in time.
     """
     x, z, f = _columns(dag, devices)
     columns = f[-1] + 1

@@ -71,10 +71,7 @@ class LinkArrays:
 def link_arrays(devices: Sequence[str], links: Sequence[Link]) -> LinkArrays:
     """Convert links between named devices to arrays.
 
-    Raises
-    ------
-    TopologyError
-        For a link that starts or ends at an unknown device, or two links with the same ends.
+    Raises TopologyError for a link that starts or ends at an unknown device, or two links with the same ends.
     """
     M = len(devices)
     delay_MM = np.where(np.eye(M, dtype=bool), 0.0, np.inf)
@@ -100,10 +97,7 @@ def link_arrays(devices: Sequence[str], links: Sequence[Link]) -> LinkArrays:
 def refuse_unreachable(links: LinkArrays, devices: Sequence[str], source: int = 0) -> None:
     """Refuse a topology in which a device cannot be reached from `source`.
 
-    Raises
-    ------
-    TopologyError
-        Naming the unreachable devices.
+    Raises TopologyError, naming the unreachable devices.
     """
     linked = csr_array(np.isfinite(links.delay_MM))
     reached = breadth_first_order(linked, source, return_predecessors=False)

@@ -16,12 +16,8 @@ from jmsnas.nas.split.throughput import chain_period, min_latency_within_period
 def latency_throughput_front(problem: SplitProblem, request: SplitRequest) -> list[tuple[float, float]]:
     """Compute the Pareto front of (seconds between two images, T), by rising periods.
 
-    Raises
-    ------
-    TopologyError
-        For a topology that is neither a chain nor a mesh with a child for each branch.
-    InfeasibleError
-        When the policy allows no plan at all.
+    Raises TopologyError for a topology that is neither a chain nor a mesh with a child for each branch,
+    InfeasibleError when the policy allows no plan at all.
     """
     if problem.fork:
         within = _mesh_within(problem, request)

@@ -64,21 +64,15 @@ def read_problem(
 ) -> tuple[SplitProblem, Mapping[str, str]]:
     """Read a split problem from a table.
 
+    Returns the problem, and the file's own `input` and `policy` where it has them. Raises InputError, naming
+    the file and what is missing, unknown or wrong in it.
+
     Parameters
     ----------
     path
         A file ending in .toml, .json or .csv.
     topology
         Devices and links, where the file has none (a CSV table never has).
-
-    Returns
-    -------
-    The problem, and the file's own `input` and `policy` where it has them.
-
-    Raises
-    ------
-    InputError
-        Naming the file and what is missing, unknown or wrong in it.
     """
     if path.suffix not in (".toml", ".json", ".csv"):
         raise InputError(f"cannot read {path}: expected a table ending in .toml, .json or .csv")

@@ -53,17 +53,14 @@ def problem_of_model(
 ) -> SplitProblem:
     """Make the split problem of a model over a topology.
 
+    Raises EstimatorError, naming what has not been measured, and the command that measures it.
+
     Parameters
     ----------
     workspace
         Holds tables, estimators and profiles.
     jpeg_bytes
         Bytes of an encoded image, where known.
-
-    Raises
-    ------
-    EstimatorError
-        Naming what has not been measured, and the command that measures it.
     """
     devices, columns = topology.devices, dict[tuple[str, str], UnitLatency]()
     for n, device in enumerate(devices):
@@ -116,12 +113,8 @@ def unit_latency(model: Model, device: Device, workspace: Workspace) -> UnitLate
     """Predict or look up the latency of each unit of a model on a device.
 
     U(.) predicts blocks as in a search; the roofline of a simulated device is used for blocks outside its
-    table, and for units that are not blocks.
-
-    Raises
-    ------
-    EstimatorError
-        Naming what has not been measured, and the command that measures it.
+    table, and for units that are not blocks. Raises EstimatorError, naming what has not been measured, and
+    the command that measures it.
     """
     runtimes = dict.fromkeys((device.runtime, "onnxruntime", "torch"))
     profiles = (read_profile(workspace, device.table, model, runtime) for runtime in runtimes)

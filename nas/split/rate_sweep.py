@@ -75,12 +75,8 @@ class RateSweep:
 def parse_rate_sweep(text: str, problem: SplitProblem) -> tuple[int, float, float]:
     """Parse `rate=1..200Mbit/s`, `rate:laptop=...` (the link from laptop) or `rate:laptop:mbs1=...`.
 
-    Returns the index of the link among those of the problem, and the rates in bits per second.
-
-    Raises
-    ------
-    InputError
-        When it cannot be parsed, a rate is 0, or no link or several match.
+    Returns the index of the link among those of the problem, and the rates in bits per second. Raises
+    InputError when it cannot be parsed, a rate is 0, or no link or several match.
     """
     match = _RANGE.fullmatch(text.strip())
     if not match:
@@ -176,14 +172,9 @@ def _best(lines: tuple[RateLine, ...], rate_bps: float) -> RateLine:
 def rate_lines(problem: SplitProblem, request: SplitRequest, link: int) -> tuple[RateLine, ...]:
     """Find every plan that may be the best at some rate of a link, as lines in 1/rate.
 
-    `link` is an index into `problem.links`; a result that is sent back over it is counted.
-
-    Raises
-    ------
-    TopologyError
-        For a topology that is neither a chain nor a mesh with a child for each branch.
-    InfeasibleError
-        When the policy allows no plan at all.
+    `link` is an index into `problem.links`; a result that is sent back over it is counted. Raises
+    TopologyError for a topology that is neither a chain nor a mesh with a child for each branch,
+    InfeasibleError when the policy allows no plan at all.
     """
     if problem.fork:
         lines = _mesh_lines(problem, request, link)

@@ -126,6 +126,8 @@ def solve_chain(
 ) -> tuple[float, Placement]:
     """Find the split of least T by equation (1) among those that the policy and the limits allow.
 
+    Returns T in seconds, and the placement; optimal. Raises InfeasibleError when no split is allowed.
+
     Parameters
     ----------
     tau_NM
@@ -138,15 +140,6 @@ def solve_chain(
         Layers and resources of each device, in addition to the policy; None for the policy alone.
     return_M
         Seconds to send the result back from device m; None where it stays.
-
-    Returns
-    -------
-    T in seconds, and the placement; optimal.
-
-    Raises
-    ------
-    InfeasibleError
-        When no split is allowed.
     """
     N, M = tau_NM.shape
     stop_early = policy == "stop-early"

@@ -39,6 +39,8 @@ def solve_dag(
 ) -> DagSplit:
     """Find the placement of least T of a model over a topology.
 
+    Raises InfeasibleError when no route leads through all units.
+
     Parameters
     ----------
     dag
@@ -49,11 +51,6 @@ def solve_dag(
         Seconds to send the result back from the device where it ends up.
     time_limit_s
         After it the best placement found is returned with its lower bound.
-
-    Raises
-    ------
-    InfeasibleError
-        When no route leads through all units.
     """
     deadline = time.monotonic() + time_limit_s
     ends = articulation_points(dag)

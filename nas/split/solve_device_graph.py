@@ -45,7 +45,8 @@ def solve_device_graph(
     """Find the placement of least T of a chain of layers on a graph of devices.
 
     ``T = sum_n (tau_n^{m(n)} + sum of epsilon over the links that output n takes)``: equation (1) where the
-    devices need not form a chain and a device may be visited again.
+    devices need not form a chain and a device may be visited again. Returns the optimal split. Raises
+    InfeasibleError when no route leads through all layers.
 
     Parameters
     ----------
@@ -59,15 +60,6 @@ def solve_device_graph(
         Device that needs the result; None where it may stay.
     back_M
         Seconds to send the result back from the device where it ends up.
-
-    Returns
-    -------
-    The optimal split.
-
-    Raises
-    ------
-    InfeasibleError
-        When no route leads through all layers.
     """
     N, M = tau_NM.shape
     # before_LM: output n is ready on m; after_LM: it has arrived at m.

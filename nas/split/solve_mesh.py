@@ -25,15 +25,10 @@ _MAX_ENUMERATED = 120
 def bottleneck_assignment(cost_BK: FloatArray) -> tuple[float, tuple[int, ...]]:
     """Assign each branch a child of its own so that the greatest cost is least (bottleneck assignment).
 
-    Returns
-    -------
-    The greatest cost, and the child of each branch; optimal. Few assignments are enumerated; otherwise the
-    least threshold at which a perfect matching exists is found by bisection over the distinct costs.
-
-    Raises
-    ------
-    InfeasibleError
-        When no assignment has a finite cost, for example with more branches than children.
+    Returns the greatest cost, and the child of each branch; optimal. Few assignments are enumerated;
+    otherwise the least threshold at which a perfect matching exists is found by bisection over the distinct
+    costs. Raises InfeasibleError when no assignment has a finite cost, for example with more branches than
+    children.
     """
     B, K = cost_BK.shape
     if B == 0:
@@ -84,6 +79,8 @@ def assign_branches(
 ) -> tuple[float, tuple[int, ...]]:
     """Assign the branches to children so that the max term of equation (2) (without tau_D^r) is least.
 
+    Returns seconds, and the child of each branch. Raises InfeasibleError.
+
     Parameters
     ----------
     tau_BK
@@ -93,10 +90,6 @@ def assign_branches(
     fan_out
         `broadcast` or `serial`; with `serial` nothing is sent to a child without a branch, so every choice
         of used children is tried.
-
-    Returns
-    -------
-    Seconds, and the child of each branch. Raises InfeasibleError.
     """
     B, K = tau_BK.shape
     if fan_out == "broadcast" or B == K:

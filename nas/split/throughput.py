@@ -28,19 +28,13 @@ def solve_throughput(
 ) -> tuple[float, Placement]:
     """Find the split of least period, and among those one of least T, that the policy and the limits allow.
 
+    Returns seconds between two images, and the placement; optimal. Raises InfeasibleError when no split is
+    allowed.
+
     Parameters
     ----------
     tau_NM, epsilon_LM, policy, limits
         As in `solve_chain`.
-
-    Returns
-    -------
-    Seconds between two images, and the placement; optimal.
-
-    Raises
-    ------
-    InfeasibleError
-        When no split is allowed.
     """
     N, M = tau_NM.shape
     limits = limits or policy_limits(policy, N, M)
@@ -76,12 +70,8 @@ def min_latency_within_period(
 ) -> tuple[float, Placement]:
     """Find the split of least T among those that can start an image every `period_s` seconds.
 
-    `return_M`: seconds to send the result back from each device. Returns T and the placement.
-
-    Raises
-    ------
-    InfeasibleError
-        When no split has such a period or a shorter one.
+    `return_M`: seconds to send the result back from each device. Returns T and the placement. Raises
+    InfeasibleError when no split has such a period or a shorter one.
     """
     N, M = tau_NM.shape
     limits = limits or policy_limits(policy, N, M)
