@@ -243,7 +243,7 @@ def mobilenet_entries(
 
 def training_config(run: SearchedRun) -> SearchConfig:
     """Configuration to train a MobileNet: the run's recipe, with all of its epochs as one stage."""
-    given = {its.name: getattr(run.config, its.name) for its in fields(SearchConfig)}
+    given = {field.name: getattr(run.config, field.name) for field in fields(SearchConfig)}
     return SearchConfig(**{**given, "warmup_epochs": 0, "search_epochs": 0, "final_epochs": run.total_epochs})
 
 

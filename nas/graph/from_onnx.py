@@ -1,6 +1,7 @@
 """Read an ONNX file as a `Model`, by shape inference; refuses control flow and unknown shapes."""
 
 import math
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -34,12 +35,14 @@ _KINDS = {
     "Identity": "alias",
     "Unsqueeze": "unsqueeze",
     "Cast": "clone",
+    "Transpose": "permute",
+    "LeakyRelu": "leaky_relu",
 }
 _LOWERCASED = (
-    "Relu Sigmoid HardSigmoid HardSwish Gelu Tanh Softmax LogSoftmax Elu LeakyRelu Add Sub Mul Div Pad Where "
-    "Flatten Reshape Transpose Squeeze Slice Split Expand"
+    "Relu Sigmoid HardSigmoid HardSwish Gelu Tanh Softmax LogSoftmax Elu Add Sub Mul Div Pad Where "
+    "Flatten Reshape Squeeze Slice Split Expand"
 )
-_RENAMED = {"Transpose": "permute", "HardSigmoid": "hardsigmoid", "LeakyRelu": "leaky_relu"}
+_KINDS |= {name: name.lower() for name in _LOWERCASED.split()}
 
 
 def load_onnx(path: Path) -> onnx.ModelProto:
@@ -54,7 +57,7 @@ def load_onnx(path: Path) -> onnx.ModelProto:
         flow = sorted({node.op_type for node in model.graph.node if node.op_type in _CONTROL_FLOW})
         if flow:
             raise InputError(f"{path} has control flow ({', '.join(flow)}): a split needs a fixed graph")
-        given = _raw_input(model, path)
+        given = raw_input(model, path)
         first = given.type.tensor_type.shape.dim
         if len(first) and not first[0].dim_value:
             first[0].dim_value = 1
@@ -68,9 +71,10 @@ def load_onnx(path: Path) -> onnx.ModelProto:
         raise InputError(f"{path} is not an ONNX model: {reason}") from error
 
 
-def _raw_input(model: onnx.ModelProto, path: Path) -> ValueInfoProto:
+def raw_input(model: onnx.ModelProto, path: Path) -> ValueInfoProto:
+    """Find the one input that is no weight. Raises InputError."""
     weights = {weight.name for weight in model.graph.initializer}
-    inputs = [its for its in model.graph.input if its.name not in weights]
+    inputs = [value for value in model.graph.input if value.name not in weights]
     if len(inputs) != 1 or len(model.graph.output) != 1:
         raise InputError(
             f"{path} has {len(inputs)} inputs and {len(model.graph.output)} outputs: expected one of each"
@@ -88,21 +92,18 @@ def model_from_onnx(path: Path) -> Model:
 def onnx_units(path: Path) -> tuple[tuple[Unit, ...], list[list[onnx.NodeProto]], tuple[int, ...]]:
     """Read the units of an ONNX file, the nodes of each, and the shape of its input (batch first)."""
     model = load_onnx(path)
-    raw = _raw_input(model, path)
+    raw = raw_input(model, path)
     shapes = {raw.name: _fixed_shape(raw, path)}
-    shapes |= {its.name: _shape_of(its) for its in (*model.graph.value_info, *model.graph.output)}
+    shapes |= {value.name: _shape_of(value) for value in (*model.graph.value_info, *model.graph.output)}
     weights = {weight.name: tuple(weight.dims) for weight in model.graph.initializer}
     depends, found, nodes = {raw.name}, list[onnx.NodeProto](), list[OperatorNode]()
-    users: dict[str, int] = {}
-    for its in model.graph.node:
-        for name in its.input:
-            users[name] = users.get(name, 0) + 1
-    for its in model.graph.node:
-        inputs = [name for name in its.input if name in depends]
+    users = Counter(name for node in model.graph.node for name in node.input)
+    for node in model.graph.node:
+        inputs = [name for name in node.input if name in depends]
         if inputs:
-            depends.update(its.output)
-            found.append(its)
-            nodes.append(_node(its, inputs, shapes, weights, users, path))
+            depends.update(node.output)
+            found.append(node)
+            nodes.append(_node(node, inputs, shapes, weights, users, path))
     if not nodes:
         raise InputError(f"{path} has no operator that depends on its input: expected one or more")
     nodes = _single_outputs(nodes, found)
@@ -112,7 +113,7 @@ def onnx_units(path: Path) -> tuple[tuple[Unit, ...], list[list[onnx.NodeProto]]
 
 def _single_outputs(nodes: list[OperatorNode], found: list[onnx.NodeProto]) -> list[OperatorNode]:
     """Rename all outputs of an operator to its first output."""
-    first = {name: its.output[0] for its in found for name in its.output}
+    first = {name: node.output[0] for node in found for name in node.output}
     return [
         replace(node, inputs=tuple(dict.fromkeys(first.get(name, name) for name in node.inputs)))
         for node in nodes
@@ -124,7 +125,7 @@ def _node(
     inputs: list[str],
     shapes: dict[str, tuple[int, ...]],
     weights: dict[str, tuple[int, ...]],
-    users: dict[str, int],
+    users: Counter[str],
     path: Path,
 ) -> OperatorNode:
     outputs = [name for name in node.output if name]
@@ -134,33 +135,22 @@ def _node(
             f"{path}: the shape of {unknown[0]} ({node.op_type}) is not known: expected fixed sizes. Export "
             "it with a fixed input"
         )
-    kind = _KINDS.get(node.op_type) or _RENAMED.get(node.op_type) or _lowercased(node.op_type)
+    kind = _KINDS.get(node.op_type, node.op_type)
     sized = (weights[name] for name in node.input if name in weights)
     learned = tuple(shape for shape in sized if math.prod(shape) > 1)
-    if kind == "matmul" and learned:
+    attributes = {attribute.name: attribute.i for attribute in node.attribute}
+    if learned and (kind == "matmul" or (kind == "linear" and not attributes.get("transB"))):
         kind, learned = "linear", (learned[0][::-1], *learned[1:])
-    if kind == "linear" and not _transposed(node):
-        learned = (learned[0][::-1], *learned[1:]) if node.op_type == "Gemm" and learned else learned
-    own = learned[:2] if kind == "batch_norm" else learned
-    groups = next((its.i for its in node.attribute if its.name == "group"), 1)
     return OperatorNode(
         kind=kind,
         inputs=tuple(inputs),
         output=outputs[0],
         input_shapes=tuple(shapes[name] for name in inputs),
-        weights=own,
+        weights=learned[:2] if kind == "batch_norm" else learned,
         shapes=tuple(shapes[name] for name in outputs),
-        users=max(users.get(name, 0) for name in outputs),
-        groups=int(groups),
+        users=max(users[name] for name in outputs),
+        groups=int(attributes.get("group", 1)),
     )
-
-
-def _transposed(node: onnx.NodeProto) -> bool:
-    return any(its.name == "transB" and its.i for its in node.attribute)
-
-
-def _lowercased(op_type: str) -> str:
-    return op_type.lower() if op_type in _LOWERCASED.split() else op_type
 
 
 def _fixed_shape(value: ValueInfoProto, path: Path) -> tuple[int, ...]:

@@ -97,10 +97,10 @@ def _node(node: fx.Node, inputs: list[fx.Node], graph: fx.GraphModule) -> Operat
     groups = node.args[6] if kind == "conv2d" and len(node.args) > 6 else 1
     return OperatorNode(
         kind=kind,
-        inputs=tuple(its.name for its in inputs),
+        inputs=tuple(source.name for source in inputs),
         output=node.name,
-        input_shapes=tuple(shape for its in inputs for shape in _shapes(its)),
-        weights=tuple(shape for its in learned for shape in _shapes(its)),
+        input_shapes=tuple(shape for source in inputs for shape in _shapes(source)),
+        weights=tuple(shape for weight in learned for shape in _shapes(weight)),
         shapes=_shapes(node),
         users=len(node.users),
         groups=int(str(groups)),
@@ -116,4 +116,4 @@ def _kind(node: fx.Node) -> str:
 def _shapes(node: fx.Node) -> tuple[tuple[int, ...], ...]:
     value = node.meta.get("val")
     values = value if isinstance(value, list | tuple) else [value]
-    return tuple(tuple(int(size) for size in its.shape) for its in values if its is not None)
+    return tuple(tuple(int(size) for size in tensor.shape) for tensor in values if tensor is not None)

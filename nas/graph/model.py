@@ -21,9 +21,9 @@ class Unit:
     ----------
     name
         Readable name: a block, or the operators by name.
-    takes
-        Outputs it takes, by number: 0 is the raw input, n the output of the n-th unit.
-    out_elements
+    inputs
+        Outputs it reads, by number: 0 is the raw input, n the output of the n-th unit.
+    output_elements
         Elements of its output, for one image.
     operators
         Operators it launches, for simulated devices; empty for a view of its input.

@@ -9,7 +9,7 @@ import onnxruntime as ort
 from onnx.utils import Extractor
 
 from jmsnas.errors import MeasurementError
-from jmsnas.nas.graph.from_onnx import load_onnx, onnx_units
+from jmsnas.nas.graph.from_onnx import load_onnx, onnx_units, raw_input
 from jmsnas.profiler.timing.paired_timing import Call
 
 
@@ -22,15 +22,14 @@ def onnx_calls(path: Path, threads: int, seed: int) -> list[Call]:
     model, (_, nodes, _) = load_onnx(path), onnx_units(path)
     _embed(model, path)
     taken_by = {name: n for n, own in enumerate(nodes) for node in own for name in node.output}
-    results = {its.name for its in model.graph.output}
-    weights = {its.name for its in model.graph.initializer}
-    raw = [its.name for its in model.graph.input if its.name not in weights]
+    results = {output.name for output in model.graph.output}
+    raw = raw_input(model, path).name
     # An extractor needs a shape for each name it cuts at; `load_onnx` has inferred them.
     extractor, generator = Extractor(model), np.random.default_rng(seed)
     calls = []
     for n, own in enumerate(nodes):
         made = {name for node in own for name in node.output}
-        taken = [name for node in own for name in node.input if name in taken_by or name in raw]
+        taken = [name for node in own for name in node.input if name in taken_by or name == raw]
         inputs = [name for name in taken if name not in made]
         outside = {name for k, other in enumerate(nodes) if k != n for node in other for name in node.input}
         outputs = sorted(made & (outside | results))
@@ -55,12 +54,12 @@ def _call(model: onnx.ModelProto, threads: int, generator: np.random.Generator, 
     try:
         session = ort.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
         binding = session.io_binding()
-        for its in session.get_inputs():
-            sizes = [size if isinstance(size, int) else 1 for size in its.shape]
+        for given in session.get_inputs():
+            sizes = [size if isinstance(size, int) else 1 for size in given.shape]
             array = generator.standard_normal(sizes).astype(np.float32)
-            binding.bind_ortvalue_input(its.name, ort.OrtValue.ortvalue_from_numpy(array, "cpu", 0))
-        for its in session.get_outputs():
-            binding.bind_output(its.name, "cpu")
+            binding.bind_ortvalue_input(given.name, ort.OrtValue.ortvalue_from_numpy(array, "cpu", 0))
+        for output in session.get_outputs():
+            binding.bind_output(output.name, "cpu")
         call = partial(session.run_with_iobinding, binding)
         call()
     except Exception as error:  # onnxruntime's own classes share no base

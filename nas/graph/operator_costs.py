@@ -62,9 +62,14 @@ def count_operator(
     if kind == "scaled_dot_product_attention" and len(inputs) >= 3:
         scores = math.prod(inputs[0][:-1]) * inputs[1][-2]
         return Operator("dense", scores * (inputs[0][-1] + inputs[2][-1]), 0, read, written)
-    for known, its in ((_ACTIVATIONS, "activation"), (_NORMS, "norm"), (_POOLS, "pool"), (_MOVES, "add")):
+    for known, category in (
+        (_ACTIVATIONS, "activation"),
+        (_NORMS, "norm"),
+        (_POOLS, "pool"),
+        (_MOVES, "add"),
+    ):
         if kind in known:
-            return Operator(its, 0, learned, read, written)
+            return Operator(category, 0, learned, read, written)
     if kind in _TWO_SIDED:
         return Operator(_TWO_SIDED[kind], 0, learned, read, written)
     return None

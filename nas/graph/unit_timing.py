@@ -89,11 +89,11 @@ def _profile(model: Model, device: str, key: RuntimeKey, found: Sequence[Measure
         runtime=key.runtime,
         threads=key.threads,
         digest=units_digest(model),
-        median_s=tuple(its.ratio * reference_s for its in units),
-        low_s=tuple(its.ratio_low * reference_s for its in units),
-        high_s=tuple(its.ratio_high * reference_s for its in units),
+        median_s=tuple(unit.ratio * reference_s for unit in units),
+        low_s=tuple(unit.ratio_low * reference_s for unit in units),
+        high_s=tuple(unit.ratio_high * reference_s for unit in units),
         whole_s=whole.ratio * reference_s,
-        converged=sum(its.converged for its in units),
+        converged=sum(unit.converged for unit in units),
         measured_at=datetime.now(UTC).isoformat(timespec="seconds"),
         environment=describe_host(),
     )
@@ -105,7 +105,7 @@ def unit_calls(graph: fx.GraphModule, x_NCHW: Tensor, N: int) -> list[Call]:
     Raises MeasurementError when the graph cannot be cut.
     """
     _, nodes = fused_units(graph)
-    unit_of = {node: n for n, its in enumerate(nodes) for node in its}
+    unit_of = {node: n for n, own in enumerate(nodes) for node in own}
     # Nodes that do not depend on the image (weights, position tables) go to the first unit that needs them.
     for node in reversed(list(graph.graph.nodes)):
         if node not in unit_of and node.op in ("call_function", "get_attr"):
@@ -128,12 +128,8 @@ def unit_calls(graph: fx.GraphModule, x_NCHW: Tensor, N: int) -> list[Call]:
     if sorted(taken) != list(range(N)):
         raise MeasurementError(f"cannot run the model unit by unit: got {len(taken)} of {N} units")
     parts = [operator.attrgetter(f"submod_{n}")(cut) for n in range(N)]
-    return [functools.partial(_inside, part, taken[n]) for n, part in enumerate(parts)]
+    return [functools.partial(part, *taken[n]) for n, part in enumerate(parts)]
 
 
 def _keep(taken: dict[int, tuple[Any, ...]], n: int, module: nn.Module, inputs: tuple[Any, ...]) -> None:
-    taken[n] = tuple(its.clone() if isinstance(its, Tensor) else its for its in inputs)
-
-
-def _inside(part: nn.Module, inputs: tuple[Any, ...]) -> Any:
-    return part(*inputs)
+    taken[n] = tuple(value.clone() if isinstance(value, Tensor) else value for value in inputs)

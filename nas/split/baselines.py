@@ -8,6 +8,7 @@
 * hermes (Kao et al., IEEE TMC 2017): least latency under a cost budget, to within a share epsilon.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -20,7 +21,7 @@ from jmsnas.arrays import FloatArray
 from jmsnas.errors import InfeasibleError, TopologyError
 from jmsnas.nas.split.dag import Dag, articulation_points
 from jmsnas.nas.split.problem import SplitProblem, as_chain
-from jmsnas.nas.split.timeline import compute_timeline
+from jmsnas.nas.split.timeline import compute_timeline, objective_value
 
 # The flows of scipy are 32-bit integers: the total cost is scaled to this many units.
 _FLOW_UNITS = 2**30
@@ -38,13 +39,9 @@ def neurosurgeon(problem: SplitProblem, encoding: str, objective: str, target: i
     """
     chain, counts = as_chain(problem)
     plans = [(0,) * k + (chain.M - 1,) * (chain.N - k) for k in range(chain.N + 1)]
-    timelines = [compute_timeline(chain, encoding, plan, target) for plan in plans]
-    values = [
-        its.latency_s if objective != "energy" else np.inf if its.energy_j is None else its.energy_j
-        for its in timelines
-    ]
-    best = min(range(len(plans)), key=lambda k: values[k])
-    return expand_to_units(plans[best], counts)
+    by = "energy" if objective == "energy" else "latency"
+    best = min(plans, key=lambda plan: objective_value(compute_timeline(chain, encoding, plan, target), by))
+    return expand_to_units(best, counts)
 
 
 def dads(problem: SplitProblem, encoding: str, target: int | None) -> tuple[int, ...]:
@@ -79,10 +76,7 @@ def dads(problem: SplitProblem, encoding: str, target: int | None) -> tuple[int,
     graph = coo_array(
         (np.array(list(capacity.values()), dtype=np.int32), (rows, columns)), (sink + 1,) * 2
     ).tocsr()
-    flow = maximum_flow(graph, source, sink).flow
-    left = graph - flow
-    left.data[left.data < 0] = 0
-    left.eliminate_zeros()
+    left = graph > maximum_flow(graph, source, sink).flow
     near = set(breadth_first_order(left, source, return_predecessors=False).tolist())
     return tuple(0 if n in near else last for n in range(1, N + 1))
 
@@ -189,7 +183,7 @@ def _segment_fronts(
                 front = _pruned(pairs, budget, step_s)
             tau_s, cost = float(dag.tau_NM[n - 1, m]), float(costs.run_NM[n - 1, m])
             made[n][m] = [
-                _Label(its.seconds + tau_s, its.cost + cost, ((n, m), its.placement)) for its in front
+                _Label(label.seconds + tau_s, label.cost + cost, ((n, m), label.placement)) for label in front
             ]
     return made[exit_]
 
@@ -198,7 +192,7 @@ def _sent(dag: Dag, costs: BudgetCosts, i: int, a: int, b: int, front: _Front) -
     seconds, cost = float(dag.routed_LMM[i, a, b]), float(costs.bring_LMM[i, a, b])
     if not np.isfinite(seconds):
         return []
-    return [_Label(its.seconds + seconds, its.cost + cost, its.placement) for its in front]
+    return [_Label(label.seconds + seconds, label.cost + cost, label.placement) for label in front]
 
 
 def _combined(one: _Label, other: _Label, seconds: float) -> _Label:
@@ -224,9 +218,8 @@ def _devices(placement: tuple[Any, ...], N: int) -> tuple[int, ...]:
     found: dict[int, int] = {}
     open_ = [placement]
     while open_:
-        its = open_.pop()
-        if its:
-            head, *rest = its
+        if last := open_.pop():
+            head, *rest = last
             if head is not None:
                 found[head[0]] = head[1]
             open_ += rest
@@ -234,10 +227,7 @@ def _devices(placement: tuple[Any, ...], N: int) -> tuple[int, ...]:
 
 
 def _refuse_shared(dag: Dag, entry: int, exit_: int) -> None:
-    readers: dict[int, int] = {}
-    for outputs in dag.inputs[entry:exit_]:
-        for i in outputs:
-            readers[i] = readers.get(i, 0) + (i != entry)
+    readers = Counter(i for outputs in dag.inputs[entry:exit_] for i in outputs if i != entry)
     shared = [i for i, count in readers.items() if count > 1]
     if shared:
         raise TopologyError(

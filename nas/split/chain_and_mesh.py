@@ -136,6 +136,11 @@ class MeshSplit:
     tail_s: float
 
     @property
+    def devices(self) -> tuple[int, ...]:
+        """The device of each unit."""
+        return (*self.trunk_devices, *self.branch_devices, *self.tail_devices)
+
+    @property
     def latency_s(self) -> float:
         """T of equation (2)."""
         return self.trunk_s + self.branch_s + self.tail_s
@@ -186,17 +191,6 @@ def fork_and_tree(problem: SplitProblem) -> tuple[ForkJoin, MeshTree]:
     return fork, tree
 
 
-def split_on_mesh(
-    problem: SplitProblem, encoding: str, policy: str, min_layers: int = 0
-) -> tuple[tuple[int, ...], float]:
-    """Find the optimal split by equation (2): the device of each unit, and T in seconds.
-
-    Raises as `mesh_split`.
-    """
-    found = mesh_split(problem, encoding, policy, min_layers)
-    return (*found.trunk_devices, *found.branch_devices, *found.tail_devices), found.latency_s
-
-
 def _trunk_policy(policy: str) -> str:
     """Policy of the trunk: its output must reach the root."""
     return "strict" if policy == "strict" else "relay"
@@ -226,10 +220,9 @@ def allowed_on_mesh(
     every = [name for own in used for name in own]
     if len(every) > len(used) or len(set(every)) < len(used) or not set(every) <= set(tree.children):
         return False
-    children = [problem.names.index(name) for name in tree.children]
-    allowed_BK = _allowed_BK(problem, encoding, children)
-    within_limits = all(allowed_BK[b, tree.children.index(name)] for b, name in enumerate(every))
-    return within_limits and (policy != "strict" or len(every) == len(children))
+    tau_BK = branch_times(problem, encoding, strict=False).tau_BK
+    within_limits = np.isfinite([tau_BK[b, tree.children.index(name)] for b, name in enumerate(every)])
+    return bool(within_limits.all()) and (policy != "strict" or len(every) == len(tree.children))
 
 
 def trunk_and_tail(problem: SplitProblem) -> tuple[SplitProblem, SplitProblem]:
@@ -295,31 +288,25 @@ def branch_times(problem: SplitProblem, encoding: str, strict: bool) -> BranchTi
             f"{len(fork.branches)}: expected fewer children, or --policy relay"
         )
     children = [problem.names.index(name) for name in tree.children]
-    to_child_K, to_join_BK = _sending(problem, encoding, children)
-    tau_BK = _branch_sums(problem.tau_NM, fork.branches)[:, children]
-    tau_BK[~_allowed_BK(problem, encoding, children)] = np.inf
-    return BranchTimes(tuple(children), to_child_K, to_join_BK, tau_BK)
-
-
-def _sending(problem: SplitProblem, encoding: str, children: Sequence[int]) -> tuple[FloatArray, FloatArray]:
-    """Seconds from the root to each child, and from each child onward with each branch's output."""
-    fork, tree = fork_and_tree(problem)
     links, sent_bytes_L = problem.link_arrays, problem.sent_bytes_L(encoding)
     root = problem.names.index(tree.root)
     join = next(m for m in range(root + 1, problem.M) if m not in children)
     to_child_K = links.epsilon_MM(float(sent_bytes_L[fork.trunk.stop]))[root, children]
     sizes = [float(sent_bytes_L[branch.stop]) for branch in fork.branches]
-    return to_child_K, np.array([links.epsilon_MM(size)[children, join] for size in sizes])
+    to_join_BK = np.array([links.epsilon_MM(size)[children, join] for size in sizes])
+    tau_BK = _branch_sums(problem.tau_NM, fork.branches)[:, children]
+    tau_BK[~_allowed_BK(problem, fork.branches, children, to_join_BK)] = np.inf
+    return BranchTimes(tuple(children), to_child_K, to_join_BK, tau_BK)
 
 
 def _branch_sums(use_NM: FloatArray, branches: Sequence[range]) -> FloatArray:
     return np.array([use_NM[branch.start : branch.stop].sum(0) for branch in branches])
 
 
-def _allowed_BK(problem: SplitProblem, encoding: str, children: Sequence[int]) -> NDArray[np.bool_]:
+def _allowed_BK(
+    problem: SplitProblem, branches: Sequence[range], children: Sequence[int], to_join_BK: FloatArray
+) -> NDArray[np.bool_]:
     """Whether each branch is within each child's limits of layers, memory and energy."""
-    branches = fork_and_tree(problem)[0].branches
-    _, to_join_BK = _sending(problem, encoding, children)
     peaks = [problem.peak_bytes_N[branch.start : branch.stop].max() for branch in branches]
     memory_B1 = _branch_sums(problem.weight_bytes_N[:, None], branches) + np.array(peaks)[:, None]
     energy_BK = _branch_sums(problem.joules_NM, branches)[:, children]
@@ -331,5 +318,4 @@ def _allowed_BK(problem: SplitProblem, encoding: str, children: Sequence[int]) -
         for limits in ([d.max_layers for d in own], [d.memory_bytes for d in own], [d.energy_j for d in own])
     )
     counts_BK = (np.array([d.min_layers for d in own]) <= lengths_B1) & (lengths_B1 <= max_layers_K)
-    allowed_BK: NDArray[np.bool_] = counts_BK & (memory_B1 <= max_bytes_K) & (energy_BK <= max_joules_K)
-    return allowed_BK
+    return np.asarray(counts_BK & (memory_B1 <= max_bytes_K) & (energy_BK <= max_joules_K))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from jmsnas.arrays import FloatArray, IntArray
-from jmsnas.errors import InfeasibleError, TopologyError
+from jmsnas.errors import TopologyError
 from jmsnas.nas.split.links import LinkArrays
 
 
@@ -125,11 +125,3 @@ def articulation_points(dag: Dag) -> tuple[int, ...]:
             found.append(n)
         open_until = max(open_until, last_use[n])
     return tuple(found)
-
-
-def refuse_infinite(latency_s: float, dag: Dag) -> None:
-    """Raise InfeasibleError when no placement has a finite latency."""
-    if not np.isfinite(latency_s):
-        raise InfeasibleError(
-            f"no split of {dag.N} units over {dag.M} devices: no route leads through all of them"
-        )

@@ -75,7 +75,7 @@ def solve_milp(
     bound_s = float(found.mip_dual_bound) if found.mip_dual_bound is not None else 0.0
     if found.x is None:
         return bound_s, None
-    placed = tuple(max(its.tolist(), key=lambda m: found.x[x[n, m]]) for n, its in enumerate(devices, 1))
+    placed = tuple(max(own.tolist(), key=lambda m: found.x[x[n, m]]) for n, own in enumerate(devices, 1))
     return bound_s, placed
 
 

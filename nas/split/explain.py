@@ -152,7 +152,7 @@ def _units_to_save(problem: SplitProblem, result: SplitResult, save_s: float) ->
     found: list[CriticalUnit] = []
     for tau_s, n, name in sorted(units, reverse=True):
         found.append(CriticalUnit(n, name, tau_s))
-        if sum(its.seconds for its in found) >= save_s:
+        if sum(unit.seconds for unit in found) >= save_s:
             return tuple(found)
     return ()
 
@@ -182,9 +182,9 @@ def _beaten_below(line: RateLine, cloud: RateLine) -> float:
 
 
 def _cloud_line(problem: SplitProblem, request: SplitRequest, link: int) -> RateLine:
-    its, everywhere = problem.links[link], (problem.M - 1,) * problem.N
+    own, everywhere = problem.links[link], (problem.M - 1,) * problem.N
     timeline = compute_timeline(problem, request.encoding, everywhere, problem.M - 1)
-    ends = {its.source, its.target}
+    ends = {own.source, own.target}
     steps = (*timeline.steps, *timeline.return_steps)
     bits = sum(8 * step.sent_bytes for step in steps if {step.device, step.target} == ends)
-    return RateLine(0, timeline.latency_s - bits / its.capacity_bps, bits, everywhere)
+    return RateLine(0, timeline.latency_s - bits / own.capacity_bps, bits, everywhere)

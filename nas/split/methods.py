@@ -8,12 +8,12 @@ import numpy as np
 from jmsnas.arrays import FloatArray
 from jmsnas.errors import InfeasibleError, InputError, TopologyError
 from jmsnas.nas.split.baselines import BudgetCosts, dads, expand_to_units, hermes, hivemind, neurosurgeon
-from jmsnas.nas.split.chain_and_mesh import allowed_on_chain, allowed_on_mesh, split_on_chain, split_on_mesh
+from jmsnas.nas.split.chain_and_mesh import allowed_on_chain, allowed_on_mesh, mesh_split, split_on_chain
 from jmsnas.nas.split.links import LinkArrays
 from jmsnas.nas.split.problem import SplitProblem, as_chain
 from jmsnas.nas.split.solve_dag import solve_dag
 from jmsnas.nas.split.solve_device_graph import solve_device_graph
-from jmsnas.nas.split.timeline import Timeline, compute_timeline, result_device
+from jmsnas.nas.split.timeline import Timeline, compute_timeline, objective_value, result_device
 from jmsnas.topology import POLICIES
 
 METHODS = ("optimal", "hivemind", "neurosurgeon", "dads", "hermes", "cloud", "device")
@@ -94,7 +94,10 @@ def split(problem: SplitProblem, request: SplitRequest) -> SplitResult:
     """
     _refuse(problem, request)
     target = result_device(problem, request.policy)
-    devices, bound = _SOLVERS[request.method](problem, request, target)
+    if request.method == "optimal":
+        devices, bound = _optimal(problem, request, target)
+    else:
+        devices, bound = _BASELINES[request.method](problem, request, target), None
     timeline = compute_timeline(problem, request.encoding, devices, target)
     if not np.isfinite(timeline.latency_s):
         n = next(n for n, m in enumerate(devices) if not np.isfinite(problem.tau_NM[n, m]))
@@ -107,13 +110,6 @@ def split(problem: SplitProblem, request: SplitRequest) -> SplitResult:
     check = allowed_on_mesh if problem.fork else allowed_on_chain
     allowed = check(problem, request.encoding, request.policy, request.min_layers, devices)
     return SplitResult(request, devices, timeline, proven, bound, allowed)
-
-
-def objective_value(timeline: Timeline, objective: str) -> float:
-    """Value that an objective minimises: T, seconds between images, or joules."""
-    if objective == "energy":
-        return timeline.energy_j if timeline.energy_j is not None else np.inf
-    return timeline.latency_s if objective == "latency" else timeline.period_s
 
 
 def _refuse(problem: SplitProblem, request: SplitRequest) -> None:
@@ -145,13 +141,12 @@ def _refuse(problem: SplitProblem, request: SplitRequest) -> None:
         )
 
 
-# A placement, and a lower bound of the objective where one is known.
-_Solution = tuple[tuple[int, ...], float | None]
-
-
-def _optimal(problem: SplitProblem, request: SplitRequest, target: int | None) -> _Solution:
+def _optimal(
+    problem: SplitProblem, request: SplitRequest, target: int | None
+) -> tuple[tuple[int, ...], float | None]:
+    """Find a placement, and a lower bound of the objective where one is known."""
     if request.budget_j is not None:
-        return _hermes(problem, request, target)
+        return _hermes(problem, request, target), None
     encoding, min_layers, objective = request.encoding, request.min_layers, request.objective
     if objective != "latency" and not problem.is_chain:
         chain, counts = as_chain(problem)  # optimal among splits at articulation points only: no bound
@@ -160,7 +155,8 @@ def _optimal(problem: SplitProblem, request: SplitRequest, target: int | None) -
     if problem.is_chain and problem.is_chain_topology:
         return split_on_chain(problem, encoding, request.policy, min_layers, objective)
     if problem.fork and objective == "latency":
-        return split_on_mesh(problem, encoding, request.policy, min_layers)
+        mesh = mesh_split(problem, encoding, request.policy, min_layers)
+        return mesh.devices, mesh.latency_s
     if objective == "throughput":
         raise TopologyError("--objective throughput needs a chain of devices, each linked to the next")
     run_NM, links = _joules(problem) if objective == "energy" else (problem.tau_NM, problem.link_arrays)
@@ -185,7 +181,7 @@ def _joules(problem: SplitProblem) -> tuple[FloatArray, LinkArrays]:
     return problem.joules_NM, LinkArrays(*scaled)
 
 
-def _hermes(problem: SplitProblem, request: SplitRequest, target: int | None) -> _Solution:
+def _hermes(problem: SplitProblem, request: SplitRequest, target: int | None) -> tuple[int, ...]:
     dag = problem.dag(request.encoding)
     costs, budget = BudgetCosts(np.zeros_like(dag.tau_NM), np.zeros_like(dag.routed_LMM)), 0.0
     if request.budget_j is not None:
@@ -193,18 +189,14 @@ def _hermes(problem: SplitProblem, request: SplitRequest, target: int | None) ->
         sent_bytes_L = problem.sent_bytes_L(request.encoding)
         bring_LMM = [links.routed_MM(float(size), n == 0)[0] for n, size in enumerate(sent_bytes_L)]
         costs, budget = BudgetCosts(run_NM, np.array(bring_LMM)), request.budget_j
-    return hermes(dag, costs, budget, target, problem.return_M), None
+    return hermes(dag, costs, budget, target, problem.return_M)
 
 
-_SOLVERS: dict[str, Callable[[SplitProblem, SplitRequest, int | None], _Solution]] = {
-    "optimal": _optimal,
-    "cloud": lambda problem, request, target: ((problem.M - 1,) * problem.N, None),
-    "device": lambda problem, request, target: ((0,) * problem.N, None),
-    "neurosurgeon": lambda problem, request, target: (
-        neurosurgeon(problem, request.encoding, request.objective, target),
-        None,
-    ),
-    "dads": lambda problem, request, target: (dads(problem, request.encoding, target), None),
-    "hivemind": lambda problem, request, target: (hivemind(problem, request.encoding, target), None),
+_BASELINES: dict[str, Callable[[SplitProblem, SplitRequest, int | None], tuple[int, ...]]] = {
+    "cloud": lambda problem, request, target: (problem.M - 1,) * problem.N,
+    "device": lambda problem, request, target: (0,) * problem.N,
+    "neurosurgeon": lambda p, request, target: neurosurgeon(p, request.encoding, request.objective, target),
+    "dads": lambda problem, request, target: dads(problem, request.encoding, target),
+    "hivemind": lambda problem, request, target: hivemind(problem, request.encoding, target),
     "hermes": _hermes,
 }

@@ -71,7 +71,7 @@ def _mesh_within(problem: SplitProblem, request: SplitRequest) -> _Within:
 
     def within(period_s: float) -> tuple[float, float]:
         each = [trunk(period_s), _branches_within(problem, parts, period_s), tail(period_s)]
-        return max(its[0] for its in each), sum(its[1] for its in each)
+        return max(period for period, _ in each), sum(latency_s for _, latency_s in each)
 
     return within
 

@@ -27,11 +27,11 @@ class SplitProblem:
     tau_NM, low_NM, high_NM
         Seconds of unit n on device m, with an interval (equal where no interval is known); infinite where it
         cannot run.
-    out_bytes_N
+    output_bytes_N
         Bytes of each output as float32.
     input_bytes
         Bytes of the raw input by encoding (`uint8`, `float32`, `jpeg`).
-    takes
+    inputs
         For each unit the outputs it reads (see `Dag`).
     weight_bytes_N, peak_bytes_N
         Memory of a unit while it is loaded, and in addition while it runs.
@@ -39,7 +39,7 @@ class SplitProblem:
         Devices whose latencies are a roofline of published figures.
     published
         Devices whose latencies are U(.) of a published table.
-    basis
+    provenance
         For each device a summary of where its latencies come from.
     tree
         The tree of a mesh; with it a model that forks once is split by equation (2).
@@ -161,14 +161,14 @@ class SplitProblem:
             sent_LM=self.epsilon_LM(encoding) * self.send_power_w_M,
             limit_M=np.array([np.inf if d.energy_j is None else d.energy_j for d in self.devices]),
         )
-        budgets = tuple(its for its in (memory, energy) if np.isfinite(its.limit_M).any())
+        budgets = tuple(budget for budget in (memory, energy) if np.isfinite(budget.limit_M).any())
         return DeviceLimits(np.array(least), np.array(most), budgets)
 
     @property
     def has_limits(self) -> bool:
         """Whether any device has a limit."""
         limits = ((d.memory_bytes, d.energy_j, d.max_layers, d.min_layers or None) for d in self.devices)
-        return any(limit is not None for its in limits for limit in its)
+        return any(limit is not None for own in limits for limit in own)
 
     @property
     def power_w_M(self) -> FloatArray:

@@ -106,7 +106,9 @@ class UnitLatency:
 
 
 def _peak_bytes(operators: Sequence[Operator]) -> float:
-    return float(_FLOAT32_BYTES * max((its.read + its.written for its in operators), default=0))
+    return float(
+        _FLOAT32_BYTES * max((operator.read + operator.written for operator in operators), default=0)
+    )
 
 
 def unit_latency(model: Model, device: Device, workspace: Workspace) -> UnitLatency:
@@ -118,7 +120,7 @@ def unit_latency(model: Model, device: Device, workspace: Workspace) -> UnitLate
     """
     runtimes = dict.fromkeys((device.runtime, "onnxruntime", "torch"))
     profiles = (read_profile(workspace, device.table, model, runtime) for runtime in runtimes)
-    if profile := next((its for its in profiles if its), None):
+    if profile := next((found for found in profiles if found), None):
         return UnitLatency(
             np.array(profile.median_s),
             np.array(profile.low_s),

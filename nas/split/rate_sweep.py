@@ -93,16 +93,15 @@ def find_link(problem: SplitProblem, source: str | None = None, target: str | No
     Raises InputError.
     """
     source = source or problem.names[0]
-    found = [
-        k for k, its in enumerate(problem.links) if its.source == source and target in (None, its.target)
-    ]
+    links = problem.links
+    found = [k for k, link in enumerate(links) if link.source == source and target in (None, link.target)]
     if len(found) == 1:
         return found[0]
     if found:
-        choices = ", ".join(f"rate:{source}:{problem.links[k].target}" for k in found)
+        choices = ", ".join(f"rate:{source}:{links[k].target}" for k in found)
         raise InputError(f"several links start at {source!r}: expected one of {choices}")
-    sources = dict.fromkeys(its.source for its in problem.links)
-    known = [its.target for its in problem.links if its.source == source] if target else list(sources)
+    sources = dict.fromkeys(link.source for link in links)
+    known = [link.target for link in links if link.source == source] if target else list(sources)
     raise InputError(
         f"no link from {source!r}{f' to {target!r}' if target else ''}, expected one of "
         f"{', '.join(known) or 'none: a topology of one device has no link'}"
@@ -127,9 +126,10 @@ def sweep_rate(
         # Of several that cross at one rate, the one that is the best just above it.
         first = min(rate for rate, _ in ahead)
         level = [other for rate, other in ahead if rate <= first * (1 + 1e-12)]
-        switches.append((first, min(level, key=lambda its: (its.latency_s(first * (1 + 1e-9)), its.fixed_s))))
+        above = first * (1 + 1e-9)
+        switches.append((first, min(level, key=lambda line: (line.latency_s(above), line.fixed_s))))
     # T of a line less that of the best is straight between these rates: the regret is largest at one of them.
-    bends = [its.sent_bits / its.floor_s for its in lines if its.floor_s]
+    bends = [line.sent_bits / line.floor_s for line in lines if line.floor_s]
     rates = [low_bps, high_bps, *(bps for bps, _ in switches), *(r for r in bends if low_bps < r < high_bps)]
     best = [_best(lines, rate).latency_s(rate) for rate in rates]
 
@@ -150,7 +150,7 @@ def sweep_rate(
 
 def _overtakes(other: RateLine, current: RateLine, at_bps: float) -> float | None:
     """Least rate above `at_bps` from which `other` is below `current`; None where there is none."""
-    bends = sorted(its.sent_bits / its.floor_s for its in (other, current) if its.floor_s)
+    bends = sorted(line.sent_bits / line.floor_s for line in (other, current) if line.floor_s)
     edges = [at_bps, *(rate for rate in bends if rate > at_bps), np.inf]
     for left, right in itertools.pairwise(edges):
         ahead = other.latency_s(left) - current.latency_s(left)
@@ -166,7 +166,7 @@ def _overtakes(other: RateLine, current: RateLine, at_bps: float) -> float | Non
 
 
 def _best(lines: tuple[RateLine, ...], rate_bps: float) -> RateLine:
-    return min(lines, key=lambda its: (its.latency_s(rate_bps), its.latency_s(rate_bps * (1 + 1e-9))))
+    return min(lines, key=lambda line: (line.latency_s(rate_bps), line.latency_s(rate_bps * (1 + 1e-9))))
 
 
 def rate_lines(problem: SplitProblem, request: SplitRequest, link: int) -> tuple[RateLine, ...]:
@@ -195,10 +195,10 @@ def rate_lines(problem: SplitProblem, request: SplitRequest, link: int) -> tuple
 
 def link_bits(problem: SplitProblem, link: int, output: int, encoding: str) -> float:
     """Bits that a link carries for an output (0: the raw input), in the link's number format."""
-    its, size = problem.links[link], float(problem.sent_bytes_L(encoding)[output])
-    hop = problem.names.index(its.source), problem.names.index(its.target)
+    own, size = problem.links[link], float(problem.sent_bytes_L(encoding)[output])
+    hop = problem.names.index(own.source), problem.names.index(own.target)
     epsilon_s = problem.link_arrays.epsilon_MM(size, output == 0)[hop]
-    return float((epsilon_s - its.delay_s) * its.capacity_bps)
+    return float((epsilon_s - own.delay_s) * own.capacity_bps)
 
 
 def _chain_lines(
@@ -230,24 +230,26 @@ def _chain_lines(
 
 
 def _mesh_lines(problem: SplitProblem, request: SplitRequest, link: int) -> list[RateLine]:
-    its, (_, tree) = problem.links[link], fork_and_tree(problem)
+    swept, (_, tree) = problem.links[link], fork_and_tree(problem)
     parts = mesh_split(problem, request.encoding, request.policy, request.min_layers)
-    in_trunk = its.source in parts.trunk.names and its.source != tree.root
+    in_trunk = swept.source in parts.trunk.names and swept.source != tree.root
     if problem.returns and not in_trunk:
         raise TopologyError(
-            f"the result may go back over {its.source} -> {its.target} or by another route, depending on the "
-            "rate: expected --sweep over a link before the tree's root, or a topology without `return`"
+            f"the result may go back over {swept.source} -> {swept.target} or by another route, depending on "
+            "the rate: expected --sweep over a link before the tree's root, or a topology without `return`"
         )
-    if its.source == tree.root or its.source in tree.children:
+    if swept.source == tree.root or swept.source in tree.children:
         return _branch_lines(problem, parts, link)
     part, encoding, policy, min_layers = (
         (parts.trunk, request.encoding, parts.trunk_policy, request.min_layers)
         if in_trunk
         else (parts.tail, JOINED_ENCODING, request.policy, 0)
     )
-    own = next(k for k, one in enumerate(part.links) if (one.source, one.target) == (its.source, its.target))
+    own = next(
+        k for k, one in enumerate(part.links) if (one.source, one.target) == (swept.source, swept.target)
+    )
     # The part's own link may have another number format (see `trunk_and_tail`): its bits are scaled.
-    scale = its.capacity_bps / part.links[own].capacity_bps
+    scale = swept.capacity_bps / part.links[own].capacity_bps
     rest_s = parts.latency_s - (parts.trunk_s if in_trunk else parts.tail_s)
     return_bits = link_bits(problem, link, problem.N, request.encoding) if problem.returns else 0.0
     first = 0 if in_trunk else len(parts.trunk_devices) + len(parts.branch_devices)
@@ -258,7 +260,7 @@ def _mesh_lines(problem: SplitProblem, request: SplitRequest, link: int) -> list
         found.append(
             RateLine(
                 cut=None if line.cut is None else line.cut + first,
-                fixed_s=line.fixed_s + rest_s - return_bits / its.capacity_bps,
+                fixed_s=line.fixed_s + rest_s - return_bits / swept.capacity_bps,
                 sent_bits=line.sent_bits * scale + return_bits,
                 devices=(*before, *parts.branch_devices, *after),
             )
@@ -268,7 +270,7 @@ def _mesh_lines(problem: SplitProblem, request: SplitRequest, link: int) -> list
 
 def _branch_lines(problem: SplitProblem, parts: MeshSplit, link: int) -> list[RateLine]:
     """Find the lines of all assignments of branches to children that no other beats."""
-    (fork, tree), its = fork_and_tree(problem), problem.links[link]
+    (fork, tree), swept = fork_and_tree(problem), problem.links[link]
     B, K = len(fork.branches), len(tree.children)
     every = itertools.islice(itertools.permutations(range(K), B), _MAX_ASSIGNMENTS + 1)
     children_PB = np.array(list(every))
@@ -277,8 +279,8 @@ def _branch_lines(problem: SplitProblem, parts: MeshSplit, link: int) -> list[Ra
             f"a sweep enumerates all assignments of {B} branches to {K} children, more than "
             f"{_MAX_ASSIGNMENTS}: expected fewer children"
         )
-    to_child = its.source == tree.root
-    child = tree.children.index(its.target if to_child else its.source)
+    to_child = swept.source == tree.root
+    child = tree.children.index(swept.target if to_child else swept.source)
     with_link_P, without_link_P = _branch_ends(problem, parts, link, child, children_PB)
     sent = [fork.trunk.stop if to_child else branch.stop for branch in fork.branches]
     encoding = next(iter(problem.input_bytes))
@@ -344,10 +346,10 @@ def _branch_ends(
 def _undominated(lines: list[RateLine]) -> list[RateLine]:
     """Drop lines that another one is never above; of equal ones the first is kept."""
     found: list[RateLine] = []
-    for line in sorted(lines, key=lambda its: (its.fixed_s, its.sent_bits, its.floor_s)):
+    for line in sorted(lines, key=lambda line: (line.fixed_s, line.sent_bits, line.floor_s)):
         dominated = any(
-            its.sent_bits <= line.sent_bits and its.fixed_s + its.floor_s <= line.fixed_s + line.floor_s
-            for its in found
+            other.sent_bits <= line.sent_bits and other.fixed_s + other.floor_s <= line.fixed_s + line.floor_s
+            for other in found
         )
         if not dominated:
             found.append(line)

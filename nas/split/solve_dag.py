@@ -15,13 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from jmsnas.arrays import FloatArray, IntArray
+from jmsnas.errors import InfeasibleError
 from jmsnas.nas.split.dag import (
     Dag,
     DagSplit,
     articulation_points,
     dag_latency,
     finish_times,
-    refuse_infinite,
 )
 from jmsnas.nas.split.dag_milp import normalised, solve_milp
 
@@ -61,7 +61,10 @@ def solve_dag(
     known: set[tuple[int, int, int]] = set()
     while True:
         bound_s, path = _shortest_path([segment.low_MM for segment in segments], source, final_M)
-        refuse_infinite(bound_s, dag)
+        if not np.isfinite(bound_s):
+            raise InfeasibleError(
+                f"no split of {dag.N} units over {dag.M} devices: no route leads through all of them"
+            )
         open_ = [
             (k, a, b)
             for k, (segment, a, b) in enumerate(zip(segments, path, path[1:], strict=False))
@@ -174,7 +177,7 @@ def _solve_ends(segment: Segment, a: int, b: int, left_s: float) -> None:
     most_s = segment.high_MM[a, b] * _SLACK
     devices = [np.flatnonzero(row <= most_s) for row in segment.through_NMMM[:, :, a, b]]
     devices[-1] = np.array([b])
-    if math.prod(len(its) for its in devices) <= _MAX_ENUMERATED:
+    if math.prod(len(own) for own in devices) <= _MAX_ENUMERATED:
         grid = np.meshgrid(*devices, indexing="ij")
         devices_KN = np.stack([axis.ravel() for axis in grid], axis=1)
         _keep_faster(segment, devices_KN, np.full(len(devices_KN), a))

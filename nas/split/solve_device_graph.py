@@ -45,20 +45,20 @@ def solve_device_graph(
     """Find the placement of least T of a chain of layers on a graph of devices.
 
     ``T = sum_n (tau_n^{m(n)} + sum of epsilon over the links that output n takes)``: equation (1) where the
-    devices need not form a chain and a device may be visited again. Returns the optimal split. Raises
-    InfeasibleError when no route leads through all layers.
+    devices need not form a chain and a device may be visited again. Raises InfeasibleError when
+    no route leads through all layers.
 
     Parameters
     ----------
     tau_NM
         Seconds of layer n on device m; infinite where it may not run.
-    sent_L
+    sent_bytes_L
         Bytes of output n as float32; row 0 the encoded raw input. (N + 1)
     source
         Device that holds the raw input.
     target
         Device that needs the result; None where it may stay.
-    back_M
+    return_M
         Seconds to send the result back from the device where it ends up.
     """
     N, M = tau_NM.shape

@@ -99,12 +99,11 @@ def assign_branches(
     for used in combinations(range(K), B):
         columns = list(used)
         cost_BB = (arrivals_s(epsilon_root_K, used, fan_out) + tau_BK + epsilon_K)[:, columns]
-        if np.isfinite(cost_BB).any(axis=1).all():
-            try:
-                seconds, chosen = bottleneck_assignment(cost_BB)
-            except InfeasibleError:
-                continue
-            best = min(best, (seconds, tuple(columns[k] for k in chosen)))
+        try:
+            seconds, chosen = bottleneck_assignment(cost_BB)
+        except InfeasibleError:
+            continue
+        best = min(best, (seconds, tuple(columns[k] for k in chosen)))
     if B and not best[1]:
         raise InfeasibleError(f"no way to give each of {B} branches one of {K} children is allowed")
     return best

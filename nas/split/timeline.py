@@ -1,6 +1,7 @@
 """Timeline of one placement: start and duration of every computation and transfer, period and energy."""
 
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -54,6 +55,13 @@ class Timeline:
 def result_device(problem: SplitProblem, policy: str) -> int | None:
     """Device that needs the result: the last one, or None where the result may stay."""
     return None if policy == "stop-early" else problem.M - 1
+
+
+def objective_value(timeline: Timeline, objective: str) -> float:
+    """Value that an objective minimises: T, seconds between images, or joules."""
+    if objective == "energy":
+        return math.inf if timeline.energy_j is None else timeline.energy_j
+    return timeline.latency_s if objective == "latency" else timeline.period_s
 
 
 def compute_timeline(

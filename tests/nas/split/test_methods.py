@@ -8,9 +8,9 @@ from split_problems import random_problem, worked_problem
 from jmsnas.device import Device
 from jmsnas.errors import InfeasibleError, InputError, TopologyError
 from jmsnas.nas.split.dag import Dag
-from jmsnas.nas.split.methods import METHODS, SplitRequest, objective_value, split
+from jmsnas.nas.split.methods import METHODS, SplitRequest, split
 from jmsnas.nas.split.problem import SplitProblem, as_chain
-from jmsnas.nas.split.timeline import compute_timeline, result_device
+from jmsnas.nas.split.timeline import compute_timeline, objective_value, result_device
 from jmsnas.topology import Link
 
 DIAMOND = ((0,), (1,), (1,), (2, 3), (4,))
