@@ -21,7 +21,7 @@ from deployments import Fleet, exported, fleet, images, pieces, segments
 from msgspec import structs
 from prove.proof import Proof
 
-from jmsnas.deploy.parts.manifest import MAX_BYTES, Blob, manifest_bytes, sign
+from jmsnas.deploy.parts.manifest import MAX_BYTES, Blob, manifest_bytes
 from jmsnas.deploy.parts.shipment import Shipment, make_shipments
 from jmsnas.deploy.transport.identity import read_signing_key
 from jmsnas.errors import DeployError
@@ -60,7 +60,7 @@ def attack(one: Fleet, file: dict[str, Any]) -> None:
     """Send a valid part with the file's changes."""
     import hashlib
 
-    epoch = one.agents["pi4"].parts.epoch + file.get("epoch_ahead", 1)
+    epoch = one.agents["pi4"].parts.newest()[0] + file.get("epoch_ahead", 1)
     # Another golden input each time: a blob that the agent has would not be sent.
     shipment = honest(one, epoch, seed=next(SEEDS), runtime=file.get("runtime", "onnxruntime"))
     manifest, blobs = shipment.manifest, dict(shipment.blobs)
@@ -78,7 +78,7 @@ def attack(one: Fleet, file: dict[str, Any]) -> None:
         if file.get("signed_by") == "another"
         else read_signing_key(one.folder / "certs" / "leader")
     )
-    signature = bytes(64) if file.get("signed_by") == "nobody" else sign(content, key)
+    signature = bytes(64) if file.get("signed_by") == "nobody" else key.sign(content)
     if file.get("blob") == "another":
         blobs = {digest: bytes(len(blob)) for digest, blob in blobs.items()}
     if file.get("blob") == "longer":
@@ -105,8 +105,8 @@ def test_every_kind_is_there() -> None:
 
 def test_flipped_bytes_of_a_manifest(one: Fleet, proof: Proof) -> None:
     content = manifest_bytes(honest(one, one.leader.epoch + 1).manifest)
-    signature = sign(content, read_signing_key(one.folder / "certs" / "leader"))
-    parts, epoch = one.agents["pi4"].parts, one.agents["pi4"].parts.epoch
+    signature = read_signing_key(one.folder / "certs" / "leader").sign(content)
+    parts, epoch = one.agents["pi4"].parts, one.agents["pi4"].parts.newest()[0]
     rng, count = random.Random(11), proof.count(len(content), prove=8 * len(content), long=100 * len(content))
     from jmsnas.errors import PartError
 
@@ -115,7 +115,7 @@ def test_flipped_bytes_of_a_manifest(one: Fleet, proof: Proof) -> None:
         flipped[n % len(content)] ^= 1 << rng.randrange(8)
         with pytest.raises(PartError, match="did not sign"):
             parts.offer(bytes(flipped), signature)
-    assert parts.epoch == epoch and len(content) < MAX_BYTES
+    assert parts.newest()[0] == epoch and len(content) < MAX_BYTES
     proof.show(f"{count} flipped bits, each byte of a manifest: 0 accepted")
 
 

@@ -9,7 +9,7 @@ from deployments import DEVICES, fleet, images, pieces, segments
 from prove.proof import Proof
 
 from jmsnas.deploy.leader.leader import Leader
-from jmsnas.deploy.parts.manifest import manifest_bytes, sign
+from jmsnas.deploy.parts.manifest import manifest_bytes
 from jmsnas.deploy.parts.shipment import make_shipments
 from jmsnas.errors import DeployError
 
@@ -34,7 +34,7 @@ def offer(leader: Leader, device: str, epoch: int) -> list[str]:
     """Offer a device its part of plan `epoch` from a leader, with a valid signature."""
     made = make_shipments(pieces(), segments(0), leader.agents, leader._cluster, leader._fingerprint, epoch)
     content = manifest_bytes(made[device].manifest)
-    return leader.clients[device].offer(content, sign(content, leader._key))
+    return leader.clients[device].offer(content, leader._key.sign(content))
 
 
 def test_the_lower_and_the_same_epoch_are_refused(two: Two, proof: Proof) -> None:

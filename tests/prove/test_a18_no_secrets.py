@@ -11,7 +11,7 @@ from prove.own_agents import Own, own_agents
 from prove.proof import Proof
 
 from jmsnas.deploy.transport.channel import SERVICE, open_channel
-from jmsnas.deploy.transport.frame import TensorHeader, pack_message, pack_tensor
+from jmsnas.deploy.transport.frame import TensorHeader, pack_message
 from jmsnas.deploy.transport.identity import read_identity
 from jmsnas.errors import DeployError
 
@@ -24,7 +24,7 @@ def wrong_calls(own: Own) -> list[str]:
     channel = open_channel(address.address, "pi4", identity)
     header = TensorHeader("0" * 32, 99, "f4", (1,))
     for name, message in (
-        ("Run", pack_tensor(header, bytes(4))),
+        ("Run", pack_message(header, bytes(4))),
         ("Run", b"garbage"),
         ("Offer", pack_message({"signature": "xyz"}, b"{}")),
         ("Offer", pack_message({"signature": "00" * 64}, b"{}")),

@@ -14,7 +14,7 @@ from prove.own_agents import own_agents, rss_bytes
 from prove.proof import LEVEL, Proof
 
 from jmsnas.deploy.agent.forwarding import RUN_METHOD
-from jmsnas.deploy.transport.frame import TensorHeader, pack_tensor
+from jmsnas.deploy.transport.frame import TensorHeader, pack_message
 
 REFUSED_S, MORE_BYTES, DEADLINE_S = 0.05, 32 << 20, 2.0
 
@@ -34,7 +34,7 @@ def test_waves_of_ten_times_the_capacity(tmp_path: Path, proof: Proof) -> None:
         for _ in range(waves):
             calls, ends = [], list[tuple[grpc.StatusCode, float]]()
             for leader in [leader for _ in range(9) for leader in leaders]:
-                message = pack_tensor(
+                message = pack_message(
                     TensorHeader(secrets.token_hex(16), leader.epoch, "f4", x.shape), x.tobytes()
                 )
                 method, began = leader.clients["pi4"]._channel.unary_unary(RUN_METHOD), time.monotonic()

@@ -15,7 +15,7 @@ from jmsnas.deploy.agent import service
 from jmsnas.deploy.agent.part_lifecycle import AgentParts
 from jmsnas.deploy.agent.request_handler import RequestHandler
 from jmsnas.deploy.transport.channel import CLIENT_OPTIONS, SERVICE, Identity, open_channel
-from jmsnas.deploy.transport.frame import TensorHeader, pack_message, pack_tensor
+from jmsnas.deploy.transport.frame import TensorHeader, pack_message
 from jmsnas.deploy.transport.identity import read_identity
 
 entered: list[str] = []
@@ -55,7 +55,7 @@ def expired(three: Fleet) -> Identity:
     folder = three.folder / "certs"
     ca, ca_key = _authority(folder)
     own, key = own_identity(three, "leader"), _key(folder / "leader" / "device.key")
-    builder = _builder(ca.subject, ca.subject, key.public_key(), 1)
+    builder = _builder(ca.subject, ca.subject, key.public_key(), 1, is_ca=False)
     then = datetime.datetime.now(datetime.UTC) - datetime.timedelta(days=3)
     builder._not_valid_before, builder._not_valid_after = then, then + datetime.timedelta(days=1)
     from cryptography.hazmat.primitives import hashes
@@ -122,7 +122,7 @@ def test_data_from_a_device_that_is_no_neighbour(three: Fleet, proof: Proof) -> 
     (x,) = images(1)
     header = TensorHeader("0" * 32, three.leader.epoch, "f4", x.shape)
     with pytest.raises(grpc.RpcError) as refused:
-        channel.unary_unary(f"/{SERVICE}/Run")(pack_tensor(header, x.tobytes()), timeout=3)
+        channel.unary_unary(f"/{SERVICE}/Run")(pack_message(header, x.tobytes()), timeout=3)
     assert refused.value.code() == grpc.StatusCode.PERMISSION_DENIED
     assert "not a sender of this part" in refused.value.details()
     channel.close()

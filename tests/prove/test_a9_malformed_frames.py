@@ -5,13 +5,13 @@ import time
 from prove.fuzz import frames, on_both
 from prove.proof import Proof
 
-from jmsnas.deploy.transport.frame import TensorHeader, pack_message, pack_tensor
+from jmsnas.deploy.transport.frame import TensorHeader, pack_message
 
 _ID = "0123456789abcdef" * 2
 CORPUS = (
-    pack_tensor(TensorHeader(_ID, 3, "f4", (1, 2, 2)), bytes(16)),
-    pack_tensor(TensorHeader(_ID, 3, "u1", (4,), 0.5, -1.0, 2), bytes(4)),
-    pack_tensor(TensorHeader(_ID, 1, "f2", (2,), trail=(("pi4", 1, 2, 3), ("cloud", 4, 5, 6))), bytes(4)),
+    pack_message(TensorHeader(_ID, 3, "f4", (1, 2, 2)), bytes(16)),
+    pack_message(TensorHeader(_ID, 3, "u1", (4,), 0.5, -1.0, 2), bytes(4)),
+    pack_message(TensorHeader(_ID, 1, "f2", (2,), trail=(("pi4", 1, 2, 3), ("cloud", 4, 5, 6))), bytes(4)),
     pack_message({"id": _ID, "epoch": 1, "dtype": "i8", "shape": []}, bytes(8)),
 )
 

@@ -16,7 +16,7 @@ class RequestRefusedError(Exception):
 
     def __init__(self, code: grpc.StatusCode, text: str) -> None:
         super().__init__(text)
-        self.code, self.text = code, text
+        self.code = code
 
 
 class AdmissionQueue:

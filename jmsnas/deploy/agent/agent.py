@@ -113,10 +113,8 @@ class Agent:
         leader = "" if settings.plain else read_leader_fingerprint(settings.certs)
         self.health = Health()
         requests = RequestHandler(self.name, self.parts, self.forwarder, self.health)
-        self._pool = ThreadPoolExecutor(MAX_IN_FLIGHT + 8, "rpc")
-        self._server = grpc.server(
-            self._pool, handlers=(), options=SERVER_OPTIONS, maximum_concurrent_rpcs=MAX_IN_FLIGHT + 4
-        )
+        pool = ThreadPoolExecutor(MAX_IN_FLIGHT + 8, "rpc")
+        self._server = grpc.server(pool, options=SERVER_OPTIONS, maximum_concurrent_rpcs=MAX_IN_FLIGHT + 4)
         self._server.add_generic_rpc_handlers(
             (*rpc_handlers(self, requests, leader), *self.health.handlers())
         )

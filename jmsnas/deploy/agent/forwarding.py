@@ -14,7 +14,7 @@ from jmsnas.deploy.agent.admission import RequestRefusedError
 from jmsnas.deploy.parts.manifest import Hop
 from jmsnas.deploy.transport.channel import MAX_IN_FLIGHT, SERVICE, Identity, open_channel
 from jmsnas.deploy.transport.encoding import encode_tensor, raw_bytes
-from jmsnas.deploy.transport.frame import TensorHeader, pack_tensor, unpack_tensor
+from jmsnas.deploy.transport.frame import TensorHeader, pack_message, unpack_tensor
 
 _BRANCHES = 3
 RUN_METHOD = f"/{SERVICE}/Run"
@@ -55,22 +55,17 @@ class Forwarder:
         """Send `y` to every hop, and return their common response with the joined trail.
 
         `header` has the request id, and scale and zero for a uint8 link (a scale of 0: the tensor's range).
-
-        Raises
-        ------
-        RequestRefusedError
-            With the name and status code of the first hop that failed.
+        Raises RequestRefusedError with the name and status code of the first hop that failed.
         """
         messages = sorted(((hop, *self._message(hop, header, y)) for hop in hops), key=lambda entry: entry[2])
         # The last one in this thread: a chain then needs no other thread.
         others = [self._pool.submit(self._send, *entry, deadline_s) for entry in messages[:-1]]
         last = self._send(*messages[-1], deadline_s)
-        responses = []
+        found = []
         for response in [*(other.result() for other in others), last]:
             if isinstance(response, RequestRefusedError):
                 raise response
-            responses.append(response)
-        found = [unpack_tensor(response) for response in responses]
+            found.append(unpack_tensor(response))
         header, content = found[-1]
         trail = tuple(span for response, _ in found for span in response.trail)
         return replace(header, trail=trail), content
@@ -91,7 +86,7 @@ class Forwarder:
         # A tensor that is only forwarded keeps its scale, and so its bytes.
         values, scale, zero = encode_tensor(y, hop.wire, header.scale, header.zero)
         own = TensorHeader(header.id, header.epoch, hop.wire, y.shape, scale, zero, hop.branch)
-        message = pack_tensor(own, raw_bytes(values))
+        message = pack_message(own, raw_bytes(values))
         if not hop.pace_bps:
             return message, 0.0
         with self._lock:  # one message after the other, as on the emulated link

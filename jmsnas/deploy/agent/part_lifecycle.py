@@ -25,11 +25,6 @@ class AgentParts:
         self._sandbox: PartSandbox | None = None
         self._timed_blocks: list[Blob] = []
 
-    @property
-    def epoch(self) -> int:
-        """Number of the newest plan that was accepted."""
-        return self._store.epoch
-
     def newest(self) -> tuple[int, bytes, bytes]:
         """Return the epoch, manifest and signature of the newest plan, so that the leader can verify them."""
         with self._lock:
@@ -52,10 +47,7 @@ class AgentParts:
     def offer(self, content: bytes, signature: bytes) -> list[str]:
         """Accept a plan after checking size, signature, device and epoch; return the digests it lacks.
 
-        Raises
-        ------
-        PartError
-            When a check fails; the plans that are served stay.
+        Raises PartError when a check fails; the plans that are served stay.
         """
         manifest = verify_manifest(content, signature, self._leader)
         if (manifest.device, manifest.fingerprint) != (self._device, self._fingerprint):
@@ -97,10 +89,8 @@ class AgentParts:
     def stage(self, epoch: int) -> float:
         """Check a plan's part in a child process and load it; return its error on the golden input.
 
-        Raises
-        ------
-        PartError
-            When there is no such plan, a blob is missing or changed, or the part does not run as signed.
+        Raises PartError when there is no such plan, a blob is missing or changed, or the part does not run as
+        signed.
         """
         with self._lock:
             if epoch not in self._offered:

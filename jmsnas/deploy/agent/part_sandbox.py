@@ -1,16 +1,14 @@
 """Check a part in a child process, with limits on memory and processor time, before it is served.
 
 A damaged model can then crash only the child. Parent: `PartSandbox`; child: this module, whose stdin has the
-manifest, the model and the golden values, each after its length.
+manifest, the model and the golden values, as one MessagePack array.
 """
 
 import math
-import struct
 import subprocess
 import sys
 import time
-from contextlib import suppress
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
 LIMIT_S = 10
 # Importing torch takes that long on a small board.
 _TORCH_IMPORT_S = 30
-_LENGTH = struct.Struct(">I")
 # Memory of the runtime itself, beyond that of the part.
 _RUNTIME_BYTES = 768 << 20
 
@@ -50,12 +47,9 @@ class PartSandbox:
     def check(self, manifest: bytes, model: bytes, golden: bytes, runtime: str = "onnxruntime") -> float:
         """Check a part, and return its largest error on the golden input.
 
-        Raises
-        ------
-        PartError
-            When the child refuses it, crashes, takes too long, or its output is not the leader's.
+        Raises PartError when the child refuses it, crashes or is late, or its output is not the leader's.
         """
-        content = b"".join(_LENGTH.pack(len(item)) + item for item in (manifest, model, golden))
+        content = msgspec.msgpack.encode((manifest, model, golden))
         limit_s = LIMIT_S + (_TORCH_IMPORT_S if runtime == "torch" else 0)
         try:
             output, _ = self._process.communicate(content, timeout=limit_s)
@@ -64,21 +58,16 @@ class PartSandbox:
         finally:
             self.end()
         if not output:
-            code = self._process.returncode
-            raise PartError(f"a part that crashes its test process (exit code {code})")
+            raise PartError(f"a part that crashes its test process (exit code {self._process.returncode})")
         verdict = decode_json(output, _Verdict, PartError, "the result of the test process")
         if verdict.refused:
             raise PartError(verdict.refused)
         return verdict.error
 
     def end(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.wait()
-        for stream in (self._process.stdin, self._process.stdout):
-            if stream is not None:
-                with suppress(BrokenPipeError):
-                    stream.close()
+        """End the process, and close its pipes."""
+        with self._process:
+            self._process.kill()
 
 
 def main() -> None:
@@ -86,14 +75,15 @@ def main() -> None:
     from jmsnas.deploy.parts.manifest import parse_manifest  # the parent has verified the signature
     from jmsnas.deploy.parts.runtime import GOLDEN_TOLERANCE, PartRunner, golden_arrays, golden_error
 
-    content, model, golden = (_read(sys.stdin.buffer) for _ in range(3))  # all imports are done by now
+    content = sys.stdin.buffer.read()  # all imports are done by now
+    content, model, golden = msgspec.msgpack.decode(content, type=tuple[bytes, bytes, bytes])
     manifest = parse_manifest(content)
     refused, error = "", 0.0
     try:
         _prepare(manifest, model)
         error = golden_error(PartRunner(manifest, model), *golden_arrays(manifest, golden))
         if not error <= GOLDEN_TOLERANCE:
-            refused, error = ("a part whose output for the golden input is not the leader's", 0.0)
+            refused, error = "a part whose output for the golden input is not the leader's", 0.0
     except PartError as reason:
         refused = str(reason)
     except Exception as reason:  # onnxruntime's own
@@ -111,11 +101,6 @@ def _prepare(manifest: "Manifest", model: bytes) -> None:
         scan_safetensors(model, known.weights_bytes)  # a malformed file is refused without torch
         import jmsnas.deploy.parts.torch_runtime  # noqa: F401
     _limit(manifest.peak_bytes + 2 * len(model), memory=manifest.processor == "cpu")
-
-
-def _read(stream: IO[bytes]) -> bytes:
-    (length,) = _LENGTH.unpack(stream.read(_LENGTH.size))
-    return stream.read(length)
 
 
 def _limit(more_bytes: int, memory: bool) -> None:

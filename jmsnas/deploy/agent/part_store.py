@@ -12,14 +12,14 @@ from pathlib import Path
 
 import msgspec
 
-from jmsnas.deploy.parts.manifest import MAX_BYTES, Blob
+from jmsnas.deploy.parts.manifest import DIGEST, MAX_BYTES, Blob
 from jmsnas.deploy.transport.strict_json import decode_json
 from jmsnas.errors import PartError, StorageError
 from jmsnas.files import make_folder, storage_error, write_atomic
 
 # Manifests that are kept: of the plan that serves, and of the one before, while its requests are in flight.
 KEPT_PLANS = 2
-_DIGEST, _PLAN = re.compile(r"[0-9a-f]{64}"), re.compile(r"[1-9][0-9]{0,15}")
+_PLAN = re.compile(r"[1-9][0-9]{0,15}")
 
 
 class _EpochFile(msgspec.Struct):
@@ -32,7 +32,7 @@ class PartStore:
     def __init__(self, folder: Path) -> None:
         old = os.umask(0o077)
         try:
-            self._blobs, self._plans = (make_folder(folder / "blobs"), make_folder(folder / "plans"))
+            self._blobs, self._plans = make_folder(folder / "blobs"), make_folder(folder / "plans")
         finally:
             os.umask(old)
         self._epoch_file = folder / "epoch.json"
@@ -58,12 +58,7 @@ class PartStore:
     def receive(self, blob: Blob, chunks: Iterable[bytes | memoryview]) -> None:
         """Store a blob: at most its size is written, and it is kept only if its digest is right.
 
-        Raises
-        ------
-        PartError
-            When the content has another size or digest.
-        StorageError
-            When it cannot be written.
+        Raises PartError for another size or digest, and StorageError when it cannot be written.
         """
         path = self._path(blob.sha256)
         temporary = path.with_name(f".{blob.sha256}.{os.getpid()}.{id(chunks)}.part")
@@ -91,8 +86,7 @@ class PartStore:
         """Read a blob, and check its digest again. Raises PartError, and deletes it, when it has changed."""
         path = self._path(blob.sha256)
         try:
-            descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
-            with open(descriptor, "rb") as file:
+            with open(os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0)), "rb") as file:
                 content = file.read(blob.size_bytes + 1)
         except OSError as error:
             if error.errno == errno.ELOOP:  # a symbolic link; other errors, such as EMFILE, may be transient
@@ -106,12 +100,8 @@ class PartStore:
     def accept(self, epoch: int, manifest: bytes, signature: bytes) -> None:
         """Keep a plan, and refuse older ones from now on.
 
-        Raises
-        ------
-        PartError
-            When a newer plan was accepted before, or another one of the same number.
-        StorageError
-            When it cannot be written.
+        Raises PartError when a newer plan was accepted before, or another one of the same number, and
+        StorageError when it cannot be written.
         """
         file = self._plans / f"{epoch}.plan"
         if epoch == self.epoch and file.exists() and file.read_bytes() == signature + manifest:
@@ -138,7 +128,7 @@ class PartStore:
             (self._plans / f"{epoch}.plan").unlink()
         wanted = {blob.sha256 for blob in blobs}
         for path in self._blobs.iterdir():
-            if path.name not in wanted and _DIGEST.fullmatch(path.name):
+            if path.name not in wanted and DIGEST.fullmatch(path.name):
                 path.unlink()
 
     def _epochs(self) -> list[int]:
@@ -146,6 +136,6 @@ class PartStore:
         return sorted((number for number in numbers if number <= self.epoch), reverse=True)
 
     def _path(self, sha256: str) -> Path:
-        if not _DIGEST.fullmatch(sha256):
+        if not DIGEST.fullmatch(sha256):
             raise PartError("a blob whose name is not 64 hexadecimal digits")
         return self._blobs / sha256

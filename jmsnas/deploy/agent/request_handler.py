@@ -13,7 +13,7 @@ from jmsnas.deploy.agent.forwarding import Forwarder
 from jmsnas.deploy.agent.part_lifecycle import AgentParts
 from jmsnas.deploy.parts.runtime import PartRunner
 from jmsnas.deploy.transport.encoding import decode_tensor, raw_bytes
-from jmsnas.deploy.transport.frame import DeviceSpan, TensorHeader, pack_tensor, unpack_tensor
+from jmsnas.deploy.transport.frame import DeviceSpan, TensorHeader, pack_message, unpack_tensor
 from jmsnas.deploy.transport.health import Health
 from jmsnas.errors import FrameError
 
@@ -27,7 +27,7 @@ class RequestHandler:
     """Runs the tensor requests of an agent."""
 
     def __init__(self, name: str, parts: AgentParts, forwarder: Forwarder, health: Health) -> None:
-        self._name, self._parts, self._forwarder, self._health = (name, parts, forwarder, health)
+        self._name, self._parts, self._forwarder, self._health = name, parts, forwarder, health
         self._queue, self._sums = AdmissionQueue(), BranchSum()
         self._responses: ResponseCache[TensorMessage] = ResponseCache()
         self._summed: ResponseCache[TensorMessage] = ResponseCache()
@@ -44,10 +44,11 @@ class RequestHandler:
         key = (header.epoch, header.id, header.branch)
         claim, own = self._responses.claim(key)
         if not own:
-            found = claim.wait(max(0.0, deadline_s - time.monotonic()))
-            if found is None:
-                raise RequestRefusedError(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed")
-            return pack_tensor(*found)
+            try:
+                return pack_message(*claim.result(max(0.0, deadline_s - time.monotonic())))
+            except TimeoutError:
+                code = grpc.StatusCode.DEADLINE_EXCEEDED
+                raise RequestRefusedError(code, "the deadline passed") from None
         try:
             x = decode_tensor(header, body)
             # The transfer ends here: decoding is part of it, as in the measurement of links.
@@ -56,7 +57,7 @@ class RequestHandler:
             self._responses.fail(key, claim, error)
             raise
         self._responses.complete(claim, response, len(response[1]))
-        return pack_tensor(*response)
+        return pack_message(*response)
 
     def _part(self, header: TensorHeader, caller: str) -> PartRunner:
         part = self._parts.find(header.epoch)
@@ -82,17 +83,18 @@ class RequestHandler:
             return self._compute(part, header, x, received_ns, deadline_s)
         key = (header.epoch, header.id)
         claim, _ = self._summed.claim(key)
-        if claim.done.is_set():
-            return self._of_branch(claim.wait(0.0), received_ns)
+        if claim.done():
+            return _of_branch(claim.result(), received_ns)
         total = self._sums.add(key, header.branch, x, part.manifest.joined)
         if total is None:
-            found = claim.wait(max(0.0, deadline_s - time.monotonic()))
-            if found is None and self._sums.withdraw(key, header.branch):
-                late = RequestRefusedError(
-                    grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed in a branch sum"
-                )
-                self._summed.fail(key, claim, late)
-            return self._of_branch(found, received_ns)
+            try:
+                return _of_branch(claim.result(max(0.0, deadline_s - time.monotonic())), received_ns)
+            except TimeoutError:
+                code = grpc.StatusCode.DEADLINE_EXCEEDED
+                if self._sums.withdraw(key, header.branch):
+                    late = RequestRefusedError(code, "the deadline passed in a branch sum")
+                    self._summed.fail(key, claim, late)
+                raise RequestRefusedError(code, "the deadline passed before all branches arrived") from None
         try:
             response = self._compute(part, header, total, received_ns, deadline_s)
         except Exception as error:
@@ -100,16 +102,6 @@ class RequestHandler:
             raise
         self._summed.complete(claim, response, len(response[1]))
         return response
-
-    def _of_branch(self, found: TensorMessage | None, received_ns: int) -> TensorMessage:
-        """Return the common response of all branches, with the time at which this branch arrived."""
-        if found is None:
-            raise RequestRefusedError(
-                grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed before all branches arrived"
-            )
-        header, body = found
-        own, *after = header.trail
-        return replace(header, trail=(own._replace(received_ns=received_ns), *after)), body
 
     def _compute(
         self, part: PartRunner, header: TensorHeader, x: Float32Array, received_ns: int, deadline_s: float
@@ -131,3 +123,10 @@ class RequestHandler:
             trail = (span, *response.trail)
             return TensorHeader(header.id, header.epoch, response.dtype, response.shape, trail=trail), content
         return TensorHeader(header.id, header.epoch, "f4", y.shape, trail=(span,)), raw_bytes(y)
+
+
+def _of_branch(found: TensorMessage, received_ns: int) -> TensorMessage:
+    """Return the common response of all branches, with the time at which this branch arrived."""
+    header, body = found
+    own, *after = header.trail
+    return replace(header, trail=(own._replace(received_ns=received_ns), *after)), body

@@ -79,7 +79,7 @@ def rpc_handlers(agent: "Agent", requests: RequestHandler, leader: str) -> tuple
         "Put": guard.leader_only_stream(own.put),
         "Bench": guard.leader_only_stream_out(partial(run_timing_job, agent.parts)),
         "Exchange": guard.any_device(_exchange),
-        "Run": guard.data(requests),
+        "Run": guard.any_device(requests.run),
     }
     return (grpc.method_handlers_generic_handler(SERVICE, methods),)
 
@@ -141,7 +141,7 @@ def _boot_id() -> str:
         return ""
 
 
-def _exchange(message: bytes) -> bytes:
+def _exchange(message: bytes, caller: str, context: Any) -> bytes:
     """Return when a tensor was received and decoded, for clock offsets and link times."""
     decode_tensor(*unpack_tensor(message))
     received_ns = time.monotonic_ns()
@@ -161,9 +161,8 @@ class _Guard:
         try:
             return fingerprint(context.auth_context()["x509_pem_cert"][0])
         except (KeyError, IndexError, CertificateError):
-            raise RequestRefusedError(
-                grpc.StatusCode.UNAUTHENTICATED, "a caller without a certificate"
-            ) from None
+            code = grpc.StatusCode.UNAUTHENTICATED
+            raise RequestRefusedError(code, "a caller without a certificate") from None
 
     def _require_leader(self, context: Any) -> None:
         if self._caller(context) != self._leader:
@@ -203,20 +202,13 @@ class _Guard:
 
         return grpc.unary_stream_rpc_method_handler(call)
 
-    def any_device(self, method: Callable[[bytes], bytes]) -> Any:
-        """Wrap a method of every device that has a certificate of this CA."""
+    def any_device(self, method: Callable[[bytes, str, Any], bytes]) -> Any:
+        """Wrap a method of every device with a certificate of this CA; it gets the caller's fingerprint."""
 
         def call(message: bytes, context: Any) -> bytes:
-            self._caller(context)
-            return method(message)
+            return method(message, self._caller(context), context)
 
         return grpc.unary_unary_rpc_method_handler(self._aborting(call))
-
-    def data(self, requests: RequestHandler) -> Any:
-        """Wrap the method that receives tensors; the manifest of the part lists who may send them."""
-        return grpc.unary_unary_rpc_method_handler(
-            self._aborting(lambda message, context: requests.run(message, self._caller(context), context))
-        )
 
     def _aborting(self, call: Callable[[Any, Any], bytes]) -> Callable[[Any, Any], bytes]:
         def aborting(message: Any, context: Any) -> bytes:
@@ -233,8 +225,8 @@ class _Guard:
 def _status(name: str, error: Exception) -> tuple[grpc.StatusCode, str]:
     """Return the gRPC code and text of an error, without paths, content or tracebacks."""
     if isinstance(error, RequestRefusedError):
-        text = error.text if error.text.startswith("device ") else f"device {name}: {error.text}"
-        return error.code, text
+        text = str(error)
+        return error.code, text if text.startswith("device ") else f"device {name}: {text}"
     if isinstance(error, PartError):
         return grpc.StatusCode.FAILED_PRECONDITION, f"device {name}: {error}"
     if isinstance(error, FrameError):

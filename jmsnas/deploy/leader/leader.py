@@ -19,12 +19,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from jmsnas.arrays import Float32Array
 from jmsnas.deploy.leader.agent_client import AgentClient, AgentInfo, DeviceLostError
 from jmsnas.deploy.parts.export import ExportedModel
-from jmsnas.deploy.parts.manifest import Blob, blob_list_bytes, manifest_bytes, sign
+from jmsnas.deploy.parts.manifest import Blob, blob_list_bytes, manifest_bytes
 from jmsnas.deploy.parts.shipment import PartSpec, Shipment, make_shipments
 from jmsnas.deploy.transport.channel import Identity
 from jmsnas.deploy.transport.devices_file import AgentAddress
 from jmsnas.deploy.transport.encoding import decode_tensor, encode_tensor, raw_bytes
-from jmsnas.deploy.transport.frame import DeviceSpan, TensorHeader, WireDtype, pack_tensor, unpack_tensor
+from jmsnas.deploy.transport.frame import DeviceSpan, TensorHeader, WireDtype, pack_message, unpack_tensor
 from jmsnas.deploy.transport.identity import fingerprint, read_identity, read_signing_key
 from jmsnas.deploy.transport.link import MeasuredLink, fit_measured_link
 from jmsnas.errors import DeployError, FrameError
@@ -139,7 +139,7 @@ class Leader:
 
     def _send(self, client: AgentClient, shipment: Shipment) -> int:
         content = manifest_bytes(shipment.manifest)
-        missing = set(client.offer(content, sign(content, self._key))) & set(shipment.blobs)
+        missing = set(client.offer(content, self._key.sign(content))) & set(shipment.blobs)
         for digest in missing:
             client.put(digest, shipment.blobs[digest])
         return sum(len(shipment.blobs[digest]) for digest in missing)
@@ -171,7 +171,7 @@ class Leader:
         request = request or secrets.token_hex(16)
         own = TensorHeader(request, epoch, encoding.dtype, x.shape, scale, zero)
         started_s = time.monotonic()
-        wait = self.clients[first].start(pack_tensor(own, raw_bytes(values)), timeout_s)
+        wait = self.clients[first].start(pack_message(own, raw_bytes(values)), timeout_s)
 
         def wait_for_response() -> Response:
             try:
@@ -208,7 +208,7 @@ class Leader:
         digests = [hashlib.sha256(model).hexdigest() for model in models]
         by_digest = dict(zip(digests, models, strict=True))
         content = blob_list_bytes([Blob(digest, len(model)) for digest, model in by_digest.items()])
-        for digest in set(client.allow(content, sign(content, self._key))) & set(by_digest):
+        for digest in set(client.allow(content, self._key.sign(content))) & set(by_digest):
             client.put(digest, by_digest[digest])
         client.bench({**job, "models": digests}, report)
 

@@ -67,11 +67,6 @@ class ExportedModel:
     shapes: tuple[tuple[int, ...], ...]
     blocks: tuple[Block, ...] = ()
 
-    @property
-    def N(self) -> int:
-        """Number of layers."""
-        return len(self.module)
-
     def onnx_part(self, first: int, last: int) -> bytes | None:
         """Return layers first .. last, from 1, as an ONNX file; None where they return their input."""
         source, target = self.values[first - 1], self.values[last]
@@ -98,10 +93,6 @@ class ExportedModel:
         layers = nn.Sequential(*self.module[first - 1 : last])
         return save({name: tensor.contiguous() for name, tensor in layers.state_dict().items()})
 
-    def block_texts(self, first: int, last: int) -> tuple[str, ...]:
-        """Return the blocks of layers first .. last, from 1, as `Block.parse` reads them."""
-        return tuple(str(block) for block in self.blocks[first - 1 : last])
-
     def run(self, x: Float32Array, first: int = 1, last: int | None = None) -> Float32Array:
         """Run layers first .. last of the torch model."""
         with torch.inference_mode():
@@ -110,39 +101,28 @@ class ExportedModel:
 
 
 def export_model(module: nn.Sequential, input_shape: Sequence[int]) -> ExportedModel:
-    """Export a sequence of layers to ONNX.
+    """Export a sequence of layers to ONNX, for inputs of `input_shape`, batch first.
 
-    Parameters
-    ----------
-    module
-        One module a layer; it is set to evaluation mode, and not changed otherwise.
-    input_shape
-        Of one call, batch first.
+    `module` has one module a layer; it is set to evaluation mode, and not changed otherwise.
     """
-    whole = _EveryLayer(fold_batch_norms(module.eval())).eval().requires_grad_(False)
+    whole = _EveryLayer(_fold_batch_norms(module.eval())).eval().requires_grad_(False)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch.onnx deprecates functions that it calls itself
         program = torch.onnx.export(whole, (torch.zeros(*input_shape),), dynamo=True, verbose=False)
     assert program is not None  # dynamo=True always returns a program
-    return exported_model(module, program.model, input_shape)
+    return _exported_model(module, program.model)
 
 
-def exported_model(module: nn.Sequential, onnx_model: ir.Model, input_shape: Sequence[int]) -> ExportedModel:
+def _exported_model(module: nn.Sequential, onnx_model: ir.Model) -> ExportedModel:
     """Combine a torch model with its ONNX model, whose outputs are those of all layers."""
-    module = module.eval()
-    with torch.inference_mode():
-        x = torch.zeros(*input_shape)
-        shapes = [tuple(x.shape)]
-        for layer in module:
-            x = layer(x)
-            shapes.append(tuple(x.shape))
     values = [onnx_model.graph.inputs[0]]
     for n, (output, layer) in enumerate(zip(onnx_model.graph.outputs, module, strict=True)):
         values.append(values[n] if isinstance(layer, nn.Identity) else output)
-    return ExportedModel(module, onnx_model, tuple(values), tuple(shapes))
+    shapes = tuple(cast(ir.Shape, value.shape).numpy() for value in values)
+    return ExportedModel(module.eval(), onnx_model, tuple(values), shapes)
 
 
-def fold_batch_norms(module: nn.Sequential) -> nn.Sequential:
+def _fold_batch_norms(module: nn.Sequential) -> nn.Sequential:
     """Return a copy of a model with each BatchNorm behind a convolution folded into it."""
     copied = copy.deepcopy(module)
     for inner in copied.modules():
@@ -162,7 +142,7 @@ def cached_export(module: nn.Sequential, input_shape: Sequence[int], cache: Path
     """
     path = cache / f"{_digest(module, input_shape)}.onnx"
     if (found := _read_cached(path)) is not None:
-        return exported_model(module, found, input_shape)
+        return _exported_model(module, found)
     made = export_model(module, input_shape)
     _remove_metadata(made.onnx_model.graph)
     content = ir.to_proto(made.onnx_model).SerializeToString(deterministic=True)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from jmsnas.deploy.parts.torch_architecture import (
     MAX_FILE_BYTES,
@@ -25,7 +25,7 @@ from jmsnas.profiler.table.latency_table import LAYOUTS, PROCESSORS
 SCHEMA_VERSION = 1
 MAX_BYTES, MAX_LIST_BYTES = 64 << 10, 1 << 20
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-_DIGEST = re.compile(r"[0-9a-f]{64}")
+DIGEST = re.compile(r"[0-9a-f]{64}")
 _ADDRESS = re.compile(r"(?:[A-Za-z0-9.-]{1,253}|\[[0-9A-Fa-f:]{2,45}\]):[0-9]{1,5}")
 _OPERATOR = re.compile(r"[A-Z][A-Za-z0-9]{0,63}")
 
@@ -38,7 +38,7 @@ class Blob(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def __post_init__(self) -> None:
         """Check the digest and the size."""
-        _require(_DIGEST.fullmatch(self.sha256), "digest")
+        _require(DIGEST.fullmatch(self.sha256), "digest")
         _require(0 < self.size_bytes <= MAX_FILE_BYTES, "file size")
 
 
@@ -142,9 +142,9 @@ class Manifest(
     def __post_init__(self) -> None:
         """Check every field."""
         for valid, field in (
-            (_DIGEST.fullmatch(self.cluster), "cluster"),
+            (DIGEST.fullmatch(self.cluster), "cluster"),
             (_NAME.fullmatch(self.device), "device"),
-            (_DIGEST.fullmatch(self.fingerprint), "fingerprint"),
+            (DIGEST.fullmatch(self.fingerprint), "fingerprint"),
             (1 <= self.epoch < 1 << 53, "epoch"),
             (len(self.layers) <= 200, "layers"),
             (_runtime_valid(self), "runtime"),
@@ -155,7 +155,7 @@ class Manifest(
             (1 <= self.threads <= 1024, "threads"),
             (0 <= self.peak_bytes < 1 << 40, "peak_bytes"),
             (self.joined == 0 or 2 <= self.joined <= 64, "joined"),
-            (len(self.sources) <= 64 and all(_DIGEST.fullmatch(pin) for pin in self.sources), "sources"),
+            (len(self.sources) <= 64 and all(DIGEST.fullmatch(pin) for pin in self.sources), "sources"),
             (len(self.hops) <= 64 and len({hop.name for hop in self.hops}) == len(self.hops), "hops"),
             (0 <= self.hold_s < 3600, "hold_s"),
             (len(self.versions) <= 16 and all(len(v) <= 100 for v in self.versions.values()), "versions"),
@@ -188,19 +188,8 @@ def manifest_bytes(manifest: Manifest) -> bytes:
     return content
 
 
-def sign(content: bytes, key: Ed25519PrivateKey) -> bytes:
-    """Sign bytes with Ed25519; the signature has 64 bytes."""
-    return key.sign(content)
-
-
 def verify_manifest(content: bytes, signature: bytes, key: Ed25519PublicKey) -> Manifest:
-    """Check the size, the signature and every field of a manifest, in this order.
-
-    Raises
-    ------
-    PartError
-        When it is too large, not signed by `key`, or has an invalid field.
-    """
+    """Check the size, the signature and every field of a manifest, in this order. Raises PartError."""
     _check_size(content, MAX_BYTES)
     _check_signature(content, signature, key)
     return parse_manifest(content)

@@ -45,11 +45,8 @@ class OnnxRequirements:
 def scan_onnx(model: bytes) -> OnnxRequirements:
     """Read the opset and operators of a model, and check that it may be run.
 
-    Raises
-    ------
-    PartError
-        For another kind of file, an operator or opset that is not allowed, another domain, functions,
-        training information, subgraphs, sparse tensors, or external data.
+    Raises PartError for another kind of file, an operator or opset that is not allowed, another domain,
+    functions, training information, subgraphs, sparse tensors, or external data.
     """
     view, opsets, graphs = memoryview(model), list[int](), list[memoryview]()
     for number, value in _fields(view):

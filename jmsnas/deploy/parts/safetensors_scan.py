@@ -41,11 +41,8 @@ class TensorEntry:
 def scan_safetensors(blob: bytes, weights_bytes: int) -> dict[str, TensorEntry]:
     """Read the header of a safetensors file whose tensors take `weights_bytes`, without allocating them.
 
-    Raises
-    ------
-    PartError
-        For another kind of file, a header of more than 1 MiB, an unsupported dtype, a shape that does not
-        agree with its bytes, gaps, overlapping tensors, or another number of bytes.
+    Raises PartError for another kind of file, a header of more than 1 MiB, an unsupported dtype, a shape that
+    does not agree with its bytes, gaps, overlapping tensors, or another number of bytes.
     """
     if len(blob) < _LENGTH.size:
         raise PartError("not a safetensors file: it ends within its first number")

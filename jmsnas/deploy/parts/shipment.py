@@ -168,6 +168,7 @@ def make_shipments(
         exported = segments[spec.segment]
         blobs, required = _blobs(spec, exported, seed)
         model, golden = [Blob(digest, len(content)) for digest, content in blobs.items()] or (None, None)
+        own = exported.blocks[spec.first - 1 : spec.last] if spec.key.runtime == "torch" else ()
         manifest = Manifest(
             cluster=cluster,
             device=spec.device,
@@ -177,9 +178,7 @@ def make_shipments(
             runtime=spec.key.runtime,
             processor=spec.key.processor,
             layout=spec.key.layout,
-            blocks=exported.block_texts(spec.first, spec.last)
-            if model and spec.key.runtime == "torch"
-            else (),
+            blocks=tuple(map(str, own)) if model else (),
             model=model,
             golden=golden,
             input_shape=exported.shapes[spec.first - 1],

@@ -40,18 +40,8 @@ def parse_architecture(
 ) -> PartArchitecture:
     """Parse block texts such as `mb_k5_e6 16->24 8x8 /2` (`str(block)`), and check shapes and sizes.
 
-    Parameters
-    ----------
-    texts
-        One for each block.
-    input_shape, output_shape
-        Of one call, batch first: the shapes that the blocks must have.
-
-    Raises
-    ------
-    PartError
-        For too many blocks, an unknown block, blocks that do not fit together, other shapes than these, or
-        weights and tensors above the limits.
+    The shapes are those of one call, batch first. Raises PartError for too many blocks, an unknown block,
+    blocks that do not fit together, other shapes than these, or weights and tensors above the limits.
     """
     if not 0 < len(texts) <= MAX_BLOCKS:
         raise PartError(f"a torch part of {len(texts)} blocks: expected 1 to {MAX_BLOCKS}")

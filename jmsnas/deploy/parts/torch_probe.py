@@ -13,7 +13,7 @@ from statistics import median
 import msgspec
 
 _TIMEOUT_S = 40.0
-_ROUNDS, _PAUSE_S, _BACK_TO_BACK = 31, 0.003, 10
+_BACK_TO_BACK = 10
 
 
 class TorchInfo(msgspec.Struct, frozen=True):
@@ -56,6 +56,7 @@ def _call_s(processor: str) -> float:
     import torch
 
     from jmsnas.blocks import build_module, example_input
+    from jmsnas.deploy.parts.call_overhead import ROUNDS, single_call_s
     from jmsnas.deploy.parts.torch_runtime import module_callable
     from jmsnas.profiler.table.latency_table import REFERENCE_BLOCK
 
@@ -63,22 +64,17 @@ def _call_s(processor: str) -> float:
     shape = tuple(x_NCHW.shape)  # the output of the reference block has the shape of its input
     module = build_module(REFERENCE_BLOCK).eval().to(processor)
     call, x = module_callable(module, shape, shape, processor), x_NCHW.numpy()
-    single, back_to_back = list[int](), list[float]()
-    for _ in range(_ROUNDS):
-        time.sleep(_PAUSE_S)
-        began = time.perf_counter_ns()
-        call(x)
-        single.append(time.perf_counter_ns() - began)
+    single_s, back_to_back_s = single_call_s(lambda: call(x)), []
     with torch.inference_mode():
         x_NCHW = torch.from_numpy(np.array(x)).to(processor)
-        for _ in range(_ROUNDS):
+        for _ in range(ROUNDS):
             began = time.perf_counter_ns()
             for _ in repeat(None, _BACK_TO_BACK):
                 module(x_NCHW)
             if processor == "cuda":
                 torch.cuda.synchronize()
-            back_to_back.append((time.perf_counter_ns() - began) / _BACK_TO_BACK)
-    return max(0.0, median(single) - median(back_to_back)) * 1e-9
+            back_to_back_s.append((time.perf_counter_ns() - began) * 1e-9 / _BACK_TO_BACK)
+    return max(0.0, single_s - median(back_to_back_s))
 
 
 if __name__ == "__main__":

@@ -25,12 +25,7 @@ def load_torch_part(architecture: PartArchitecture, weights: bytes) -> nn.Module
     """Build the modules of a part with the weights of a file, in evaluation mode.
 
     They are built on the meta device first: names, dtypes and shapes of the file are compared with those of
-    the modules before any value is read.
-
-    Raises
-    ------
-    PartError
-        When a tensor is missing, unknown, or of another dtype or shape.
+    the modules before any value is read. Raises PartError when they differ.
     """
     entries = scan_safetensors(weights, architecture.weights_bytes)
     with torch.device("meta"):
@@ -54,10 +49,7 @@ def _tensor(weights: bytes, entry: TensorEntry) -> Tensor:
 def torch_callable(manifest: Manifest, weights: bytes) -> Callable[[Float32Array], Float32Array]:
     """Load a torch part as a callable from array to array, for one call at a time.
 
-    Raises
-    ------
-    PartError
-        When the weights are not those of its blocks, or it is for CUDA and torch has none.
+    Raises PartError when the weights are not those of its blocks, or it is for CUDA and torch has none.
     """
     if manifest.processor == "cuda" and not torch.cuda.is_available():
         raise PartError(

@@ -39,25 +39,9 @@ def make_certificates(folder: Path, devices: tuple[str, ...], days: int = _DEVIC
 
     A device that has a key keeps it, and so its fingerprint; only the certificate is new.
 
-    Parameters
-    ----------
-    folder
-        The folder of all certificates; created readable by its owner only.
-    devices
-        Their names; `leader` is always created.
-    days
-        Validity of the certificates.
-
-    Returns
-    -------
-    The folders of the devices.
-
-    Raises
-    ------
-    CertificateError
-        When an existing key can be read by others, or is not a key.
-    StorageError
-        When a file cannot be written.
+    `folder` is created readable by its owner only; `days` is the validity of the certificates of the devices.
+    Returns the folders of the devices. Raises CertificateError when an existing key can be read by others, or
+    is not a key, and StorageError when a file cannot be written.
     """
     old = os.umask(0o077)
     try:
@@ -89,13 +73,7 @@ def _authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateK
         return x509.load_pem_x509_certificate(certificate.read_bytes()), _key(key_path)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "JMSNAS devices")])
-    made = (
-        _builder(name, name, key.public_key(), _CA_DAYS)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(_usage(sign_certificates=True), critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )
+    made = _builder(name, name, key.public_key(), _CA_DAYS, is_ca=True).sign(key, hashes.SHA256())
     _write_private(key_path, _private_pem(key))
     write_atomic(certificate, made.public_bytes(Encoding.PEM))
     return made, key
@@ -109,12 +87,9 @@ def _certify(
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     made = (
-        _builder(subject, ca.subject, key.public_key(), days)
-        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(_usage(sign_certificates=False), critical=True)
+        _builder(subject, ca.subject, key.public_key(), days, is_ca=False)
         .add_extension(x509.ExtendedKeyUsage(both), critical=False)
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(server_name(name))]), critical=False)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
         )
@@ -127,9 +102,20 @@ def _certify(
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, days: int
+    subject: x509.Name, issuer: x509.Name, public: ec.EllipticCurvePublicKey, days: int, is_ca: bool
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
+    usage = x509.KeyUsage(
+        digital_signature=not is_ca,
+        content_commitment=False,
+        key_encipherment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        key_cert_sign=is_ca,
+        crl_sign=is_ca,
+        encipher_only=False,
+        decipher_only=False,
+    )
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -138,20 +124,9 @@ def _builder(
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - _SLACK)
         .not_valid_after(now + timedelta(days=days))
-    )
-
-
-def _usage(sign_certificates: bool) -> x509.KeyUsage:
-    return x509.KeyUsage(
-        digital_signature=not sign_certificates,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=sign_certificates,
-        crl_sign=sign_certificates,
-        encipher_only=False,
-        decipher_only=False,
+        .add_extension(x509.BasicConstraints(ca=is_ca, path_length=0 if is_ca else None), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(public), critical=False)
     )
 
 

@@ -17,23 +17,9 @@ def encode_tensor(
 ) -> tuple[NDArray[np.generic], float, float]:
     """Encode a tensor in the number format of a link.
 
-    Parameters
-    ----------
-    x
-        float32, any shape.
-    dtype
-        `f4`; `f2`, clipped to the largest half float; or `u1`.
-    scale, zero
-        Of `u1`: `scale * value + zero`. A scale of 0 uses the range of the tensor.
-
-    Returns
-    -------
-    The encoded numbers, scale, zero.
-
-    Raises
-    ------
-    FrameError
-        When a number is not finite and the format is uint8.
+    `dtype` is `f4`; `f2`, clipped to the largest half float; or `u1`: `scale * value + zero`, where a scale
+    of 0 uses the range of the tensor. Returns the encoded numbers, scale and zero. Raises FrameError for a
+    number that is not finite in uint8.
     """
     if dtype == "f4":
         return np.ascontiguousarray(x, "<f4"), 1.0, 0.0

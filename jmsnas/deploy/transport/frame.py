@@ -92,11 +92,6 @@ def unpack_as(message: bytes, kind: type[T]) -> tuple[T, memoryview]:
     return decode_json(header, kind, FrameError, "the header of a message"), body
 
 
-def pack_tensor(header: TensorHeader, body: bytes | memoryview) -> bytes:
-    """Build the message of a tensor."""
-    return pack_message(header, body)
-
-
 def unpack_tensor(message: bytes) -> tuple[TensorHeader, memoryview]:
     """Read the message of a tensor. Raises FrameError."""
     header, body = unpack_as(message, TensorHeader)

@@ -43,21 +43,18 @@ class Health:
             context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED, f"there are {MAX_WATCHERS} watchers already: use Check"
             )
+        sent = b""
         try:
-            yield from self._changes(context)
+            while context.is_active():
+                with self._changed:
+                    if self._content() == sent:
+                        self._changed.wait(1.0)
+                    now = self._content()
+                if now != sent:
+                    sent = now
+                    yield now
         finally:
             self._watchers.release()
-
-    def _changes(self, context: Any) -> Iterator[bytes]:
-        sent = b""
-        while context.is_active():
-            with self._changed:
-                if self._content() == sent:
-                    self._changed.wait(1.0)
-                now = self._content()
-            if now != sent:
-                sent = now
-                yield now
 
     def handlers(self) -> tuple[Any, ...]:
         """Return the gRPC handlers, for a server."""

@@ -40,10 +40,7 @@ def fingerprint(certificate_pem: bytes) -> str:
 def read_identity(folder: Path) -> Identity:
     """Read `ca.pem`, `device.pem` and `device.key` from a device's folder.
 
-    Raises
-    ------
-    CertificateError
-        When a file is missing or damaged, or the key can be read by others.
+    Raises CertificateError when a file is missing or damaged, or the key can be read by others.
     """
     certificate = _read(folder / "device.pem")
     names = _certificate(certificate).subject.get_attributes_for_oid(NameOID.COMMON_NAME)

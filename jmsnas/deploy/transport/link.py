@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from jmsnas.arrays import Float32Array
 from jmsnas.deploy.transport.encoding import encode_tensor, raw_bytes
-from jmsnas.deploy.transport.frame import TensorHeader, pack_tensor, unpack_message
+from jmsnas.deploy.transport.frame import TensorHeader, pack_message, unpack_message
 
 _CLOCK_EXCHANGES = 40
 _TIMEOUT_S = 20.0
@@ -80,30 +80,25 @@ class LinkTimes(TypedDict):
 
 
 def measure_link(method: Any, sizes: Sequence[int], clock: bool) -> LinkTimes:
-    """Send one tensor of each size to a neighbour, and return the times.
+    """Send one tensor of each size, in bytes, to a neighbour by its `Exchange` method, and return the times.
 
-    Parameters
-    ----------
-    method
-        The neighbour's `Exchange`, bytes in and bytes out.
-    sizes
-        Bytes of the tensors.
-    clock
-        Whether to measure the clock offset first, by 40 small messages.
+    `clock` measures the clock offset first, by 40 small messages.
     """
-    comparison = clock_offset([timed_exchange(method) for _ in range(_CLOCK_EXCHANGES)]) if clock else None
-    exchanges = [timed_exchange(method, np.zeros(max(1, size // 4), np.float32)) for size in sizes]
-    arrival_ns = [arrived - sent for sent, arrived, _, _ in exchanges]
-    if comparison is None:
-        return LinkTimes(arrival_ns=arrival_ns)
-    return LinkTimes(arrival_ns=arrival_ns, offset_ns=comparison[0], round_trip_ns=comparison[1])
+    times = LinkTimes(arrival_ns=[])
+    if clock:
+        exchanges = [timed_exchange(method) for _ in range(_CLOCK_EXCHANGES)]
+        times["offset_ns"], times["round_trip_ns"] = clock_offset(exchanges)
+    for size in sizes:
+        sent, arrived, _, _ = timed_exchange(method, np.zeros(max(1, size // 4), np.float32))
+        times["arrival_ns"].append(arrived - sent)
+    return times
 
 
 def timed_exchange(method: Any, x: Float32Array = _SMALL) -> tuple[int, int, int, int]:
     """Send a tensor; return (sent, arrived, answered, returned) in ns, two and three by the other clock."""
     sent = time.monotonic_ns()
     values, scale, zero = encode_tensor(x, "f4")
-    message = pack_tensor(TensorHeader(_NO_ID, 0, "f4", x.shape, scale, zero), raw_bytes(values))
+    message = pack_message(TensorHeader(_NO_ID, 0, "f4", x.shape, scale, zero), raw_bytes(values))
     fields, _ = unpack_message(method(message, timeout=_TIMEOUT_S))
     return sent, int(fields["received"]), int(fields["sent"]), time.monotonic_ns()
 
@@ -116,7 +111,7 @@ def clock_offset(exchanges: Sequence[tuple[int, int, int, int]]) -> tuple[int, i
 
 def fit_latency_line(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[float, float]:
     """Fit seconds = a + b * bytes by least squares of relative errors, b at least 0; return (a, b)."""
-    x, y = (np.asarray(sizes, dtype=float), np.maximum(np.asarray(seconds, dtype=float), 1e-7))
+    x, y = np.asarray(sizes, dtype=float), np.maximum(np.asarray(seconds, dtype=float), 1e-7)
     if len(set(x.tolist())) < 2:
         return float(np.median(y)), 0.0
     columns: NDArray[np.float64] = np.stack([1 / y, x / y], axis=1)
@@ -133,18 +128,10 @@ def fit_measured_link(
     clock: LinkTimes,
     same_host: bool,
 ) -> MeasuredLink:
-    """Fit a link to the results of `measure_link`.
+    """Fit the link of a pair (source, target) to the results of `measure_link`.
 
-    Parameters
-    ----------
-    pair
-        Source and target.
-    sizes, arrival_ns
-        Bytes, and for each round a row of arrival minus departure.
-    clock
-        `offset_ns` and `round_trip_ns` of the two clocks.
-    same_host
-        Whether both agents share one boot of one host, and so one monotonic clock: the offset is then 0.
+    `arrival_ns` has a row for each round and a column for each size; `clock` has the offset of the clocks.
+    With `same_host` both agents share one boot of one host, and so one monotonic clock: the offset is 0.
     """
     offset_ns, round_trip_ns = (0, 0) if same_host else (clock["offset_ns"], clock["round_trip_ns"])
     medians = [max(1e-7, float(ns - offset_ns) * 1e-9) for ns in np.median(arrival_ns, axis=0)]

@@ -14,11 +14,8 @@ _PATH = re.compile(r"at `(\$[\w.\[\]]{0,60})`$")
 def decode_json(content: bytes | memoryview, kind: type[T], error: type[JmsnasError], name: str) -> T:
     """Decode JSON into `kind`, without converting any value.
 
-    Raises
-    ------
-    error
-        For malformed JSON, missing keys, values of another type or out of range, and forbidden keys.
-        The text has `name` and the path of the field, and nothing of the content.
+    Raises `error` for malformed JSON, missing keys, values of another type or out of range, and forbidden
+    keys. The text has `name` and the path of the field, and nothing of the content.
     """
     try:
         return msgspec.json.decode(content, type=kind)

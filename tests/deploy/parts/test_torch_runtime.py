@@ -79,7 +79,7 @@ def test_mobilenet_v3_with_squeeze_and_classifier() -> None:
     part = mobilenet("mobilenet_v3_small", (3, 32, 32), 10, 0.25)
     model = torch.nn.Sequential(*(seeded_module(block) for block in part.blocks))
     made = replace(export_model(model, (1, 3, 32, 32)), blocks=part.blocks)
-    (piece,) = served(pieces((made.N,), ("pi4",)), TORCH)
+    (piece,) = served(pieces((len(model),), ("pi4",)), TORCH)
     agents = {"pi4": AgentAddress("pi4", "127.0.0.1:7070", "ab" * 32)}
     found = make_shipments((piece,), {"chain": made}, agents, "cd" * 32, "ab" * 32, 1)["pi4"]
     assert error_of(found) < 1e-5

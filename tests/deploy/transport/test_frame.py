@@ -9,7 +9,6 @@ from jmsnas.deploy.transport.frame import (
     MAX_HEADER_BYTES,
     TensorHeader,
     pack_message,
-    pack_tensor,
     unpack_message,
     unpack_tensor,
 )
@@ -50,7 +49,7 @@ def test_round_trip(
     for size in shape:
         count *= size
     header = TensorHeader(ID, 3, dtype[0], tuple(shape), 0.5, zero, branch, tuple(trail))
-    found, body = unpack_tensor(pack_tensor(header, bytes(count * dtype[1])))
+    found, body = unpack_tensor(pack_message(header, bytes(count * dtype[1])))
     assert found == header and len(body) == count * dtype[1]
 
 
