@@ -19,22 +19,11 @@ def check_dataset(name: str) -> None:
 def load_dataset(
     name: str, space: SearchSpace, seed: int, folder: Path = Path("data"), workers: int = 0
 ) -> DatasetSplits:
-    """Load a data set for a search space.
+    """Load one of `DATASETS` for a search space; imagenet and imagenette are resized to its input size.
 
-    Raises DatasetError when it is unknown, its files are missing or wrong, or it does not fit the space.
-
-    Parameters
-    ----------
-    name
-        One of `DATASETS`.
-    space
-        Sets the input size: imagenet and imagenette are resized to it, the others must have it.
-    seed
-        Seed of the split: which images are held out for the architecture.
-    folder
-        Folder of the data set's files, and where they are downloaded to; not used for digits.
-    workers
-        Processes that decode image files.
+    `seed` chooses the images held out for the architecture; `folder` holds the files, and is where they are
+    downloaded to (not used for digits); `workers` processes decode image files. Raises DatasetError when the
+    data set is unknown, its files are missing or wrong, or it does not fit the space.
     """
     check_dataset(name)
     channels, height, width = space.input_shape

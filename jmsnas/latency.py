@@ -1,6 +1,6 @@
 """Completion latency T of a split model: equations (1) and (2) of the paper.
 
-Takes floats (one split), numpy arrays (many splits at once) or torch tensors (differentiable).
+Takes and returns floats (one split), numpy arrays (many splits at once) or torch tensors (differentiable).
 """
 
 from collections.abc import Sequence
@@ -57,10 +57,6 @@ def completion_latency(
     fan_out
         `broadcast` (the paper): all children receive at once. `serial`: the root sends to one child after
         the other, in the order of `branches`.
-
-    Returns
-    -------
-    T, of the type of the inputs (float, array or tensor).
     """
     if len(tau_chain_s) != len(epsilon_chain_s):
         raise TopologyError(

@@ -76,20 +76,11 @@ NAMES = tuple(_BODIES)
 def mobilenet(
     name: str, input_shape: tuple[int, int, int] = (3, 224, 224), classes: int = 1000, width: float = 1.0
 ) -> Part:
-    """Make the blocks of a MobileNet, in execution order.
+    """Make the blocks of one of `NAMES`, in execution order; raises SpaceError.
 
-    Raises SpaceError for an unknown name, or sizes that no layer can have.
-
-    Parameters
-    ----------
-    name
-        One of `NAMES`.
-    input_shape
-        (channels, height, width) of one image; feature maps of a small image stop shrinking at 1x1.
-    classes
-        Number of logits.
-    width
-        Multiplier of all channel counts, each rounded to a multiple of 8.
+    `input_shape` is (channels, height, width) of one image: feature maps of a small image stop shrinking at
+    1x1. `classes` is the number of logits; `width` multiplies all channel counts, each rounded to a multiple
+    of 8.
     """
     if name not in NAMES:
         near = difflib.get_close_matches(name, NAMES, len(NAMES), 0.8) or NAMES

@@ -149,11 +149,6 @@ class Topology:
         """T: the root and its children; empty on a chain."""
         return (self.root, *self.children) if self.root else ()
 
-    @property
-    def chain(self) -> tuple[str, ...]:
-        """C: the devices outside the tree, in order."""
-        return tuple(device.name for device in self.devices if device.name not in self.tree)
-
     def device(self, name: str) -> Device:
         """Find a device by name. Raises TopologyError."""
         for device in self.devices:

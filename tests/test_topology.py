@@ -25,14 +25,15 @@ def chain() -> dict[str, Any]:
 
 def test_table_one() -> None:
     topology = load_topology("chain")
-    assert topology.chain == ("pi4", "laptop", "jetson", "cloud") and topology.tree == () and topology.M == 4
+    assert topology.main_path == ("pi4", "laptop", "jetson", "cloud")
+    assert topology.tree == () and topology.M == 4
     assert [link.capacity_bps for link in topology.links] == [25e6, 50e6, 200e6]
     assert (topology.policy, topology.input_encoding, topology.links[0].wire) == (
         "strict",
         "uint8",
         "float32",
     )
-    assert load_topology("desk").chain == ("local", "laptop", "jetson", "cloud")
+    assert load_topology("desk").main_path == ("local", "laptop", "jetson", "cloud")
 
 
 def test_epsilon_is_a_plus_b_bytes() -> None:
@@ -43,7 +44,7 @@ def test_epsilon_is_a_plus_b_bytes() -> None:
 
 def test_a_mesh_has_a_tree_and_a_chain() -> None:
     topology = topology_from_toml(MESH, "fig2b.toml")
-    assert topology.chain == ("ue", "cloud")
+    assert topology.main_path == ("ue", "sbs", "cloud")
     assert topology.tree == ("sbs", "a", "b", "c") and topology.root == "sbs"
     assert topology.link("b", "cloud").capacity_bps == 200e6
 
@@ -101,7 +102,8 @@ def test_what_no_tree_can_be() -> None:
 
 def test_the_papers_mesh() -> None:
     topology = load_topology("mesh")
-    assert topology.chain == ("pi4", "cloud") and topology.tree == ("laptop", "mbs1", "mbs2", "mbs3")
+    assert topology.main_path == ("pi4", "laptop", "cloud")
+    assert topology.tree == ("laptop", "mbs1", "mbs2", "mbs3")
     assert topology.main_path == ("pi4", "laptop", "cloud")
     assert {topology.link("laptop", child).capacity_bps for child in topology.children} == {50e6}
     assert {topology.link(child, "cloud").capacity_bps for child in topology.children} == {200e6}

@@ -144,8 +144,7 @@ def evaluate(
 ) -> Evaluation:
     """Cross-validate U(.) over layer geometries, and over channel pairs and random rows.
 
-    `seed` and `noise` are as in `LatencyRegressor`. Raises EstimatorError when the blocks have fewer than
-    three layer geometries.
+    `seed` and `noise` are as in `LatencyRegressor`. Raises EstimatorError for fewer than 3 layer geometries.
     """
     X = features(blocks)
     geometries = len(set(group_ids(X)))

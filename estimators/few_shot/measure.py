@@ -87,8 +87,9 @@ def measure_few_shot(
 ) -> tuple[ProfileResult, tuple[FewShotResult, ...]]:
     """Measure the first blocks of a plan, then more until its error is reached, and fit U(.) of each key.
 
-    Blocks already in the table are not measured again: the same call continues an interrupted one. Raises
-    EstimatorError when the rows have fewer than three layer geometries.
+    Returns the updated table, and the result for each key. Blocks already in the table are not measured
+    again: the same call continues an interrupted one. Raises EstimatorError when the rows have fewer than
+    three layer geometries.
 
     Parameters
     ----------
@@ -100,9 +101,6 @@ def measure_few_shot(
         Without an error to reach: sampling seconds per key, all of them used. With one: maximum seconds of
         measuring per key.
 
-    Returns
-    -------
-    The updated table, and the result for each key.
     """
     ends: dict[RuntimeKey, tuple[bool | None, str]] = dict.fromkeys(keys, (None, ""))
     if plan.until_mape is None:

@@ -52,17 +52,9 @@ def make_few_shot_plan(
 ) -> FewShotPlan:
     """Order the blocks of a plan by information, the most informative first.
 
-    Raises InputError when `blocks` or `until_percent` is out of range, or there are too many blocks to choose
-    from.
-
-    Parameters
-    ----------
-    plan
-        All blocks and whole models that can be measured.
-    blocks
-        Number of blocks to measure first, 5 or more; None: 20. All, where the plan has fewer.
-    until_percent
-        Mean error in percent at which to stop measuring more; None: measure no more.
+    `blocks` is the number to measure first, 5 or more (None: 20; all where the plan has fewer);
+    `until_percent` the mean error in percent at which to stop measuring more (None: measure no more). Raises
+    InputError when either is out of range, or there are too many blocks to choose from.
     """
     if blocks is not None and blocks < MIN_BLOCKS:
         raise InputError(

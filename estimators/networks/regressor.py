@@ -67,17 +67,10 @@ class NetworkRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
         self.seed = seed
 
     def fit(self, X: FloatArray, y: FloatArray) -> "NetworkRegressor":
-        """Fit to measured networks.
+        """Fit to numbers of blocks of each kind, (networks, kinds), and measured seconds, (networks,).
 
         Raises EstimatorError for shapes that do not fit, negative counts, fewer than 3 networks, or latencies
         that are not positive and finite.
-
-        Parameters
-        ----------
-        X
-            (networks, kinds) number of blocks of each kind in each network.
-        y
-            (networks,) measured seconds, positive.
         """
         self._check(X)
         if y.shape != X.shape[:1] or len(y) < MIN_NETWORKS:

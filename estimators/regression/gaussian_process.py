@@ -61,16 +61,9 @@ def fit_gaussian_process(
 ) -> GaussianProcess:
     """Fit a Gaussian process; rows with outlying leave-one-out errors get more noise.
 
-    Raises ValueError when `theta` does not suit the inputs, or the covariance cannot be inverted.
-
-    Parameters
-    ----------
-    Z, z
-        Standardised inputs (rows, inputs) and targets (rows,).
-    variance
-        (rows,) known noise variance of each row, added to the white noise that all share.
-    theta
-        Hyper-parameters as returned by `search_theta`.
+    `Z` (rows, inputs) and `z` (rows,) are standardised; `variance` (rows,) is known noise of each row, added
+    to the white noise that all share; `theta` is as returned by `search_theta`. Raises ValueError when it
+    does not suit the inputs, or the covariance cannot be inverted.
     """
     if len(theta) != Z.shape[1] + 2:
         raise ValueError(f"expected {Z.shape[1] + 2} numbers in theta, got {len(theta)}")

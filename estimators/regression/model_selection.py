@@ -131,12 +131,7 @@ def select_model(
     """Choose among the models by cross-validation over geometries, and fit the best to all rows.
 
     Rows must have 2 layer geometries or more. Errors of blocks without work, which no model predicts, count
-    neither for the choice nor for the intervals.
-
-    Parameters
-    ----------
-    residual
-        Residual models to take without a choice among them; None: choose.
+    neither for the choice nor for the intervals. `residual` models are taken without a choice among them.
     """
     scored = rows_to_score(rows.X)
     geometries = group_ids(rows.X)[scored]

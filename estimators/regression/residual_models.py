@@ -95,18 +95,9 @@ def fit_residual_model(
 ) -> ResidualModel:
     """Fit zero or more residual models to the ratio of measured and roofline latency.
 
-    Raises ValueError when `theta` does not suit the rows.
-
-    Parameters
-    ----------
-    names, share
-        Keys of `MODELS`, and the factor that their mean is multiplied by (shrinkage).
-    roofline_s
-        Seconds of the rows by the roofline, (rows,).
-    theta
-        Hyper-parameters of the Gaussian process; empty: search for them.
-    seed
-        Seed of the rows that the search uses, and of the trees' subsamples.
+    `names`, `theta` and `share` are as in `ResidualModel`; an empty `theta` is searched for. `roofline_s` are
+    the seconds of the rows by the roofline, (rows,); `seed` is that of the rows that the search uses, and of
+    the trees' subsamples. Raises ValueError when `theta` does not suit the rows.
     """
     logs, inputs = np.log(rows.y / roofline_s), _inputs(rows.X, roofline_s)
     mean, spread = inputs.mean(axis=0), inputs.std(axis=0)
