@@ -120,8 +120,7 @@ class Block:
 
     def __post_init__(self) -> None:
         """Raise SpaceError for a candidate that the layer cannot have."""
-        reason = _refusal(self.candidate, self.layer)
-        if reason:
+        if reason := _refusal(self.candidate, self.layer):
             raise SpaceError(reason)
 
     @property

@@ -100,7 +100,6 @@ def measure_few_shot(
     budget_s
         Without an error to reach: sampling seconds per key, all of them used. With one: maximum seconds of
         measuring per key.
-
     """
     ends: dict[RuntimeKey, tuple[bool | None, str]] = dict.fromkeys(keys, (None, ""))
     if plan.until_mape is None:
@@ -132,8 +131,7 @@ def _measure_until(
         missing = [block for block in plan.order if block not in known]
         if cross_validated_error(rows, seed, _roles(missing))[0] <= until_mape:
             return found, True, f"{100 * until_mape:.3g} % is reached"
-        reason = _stop_reason(rows, until_mape, missing, tried, left_s, len(plan.order))
-        if reason:
+        if reason := _stop_reason(rows, until_mape, missing, tried, left_s, len(plan.order)):
             return found, False, reason
         step = max(_MIN_STEP, int(_STEP_SHARE * len(known)))
         wanted = tuple([block for block in missing if block not in tried][:step])

@@ -86,8 +86,7 @@ def _rows(origin: PublishedSetting, numbered: Sequence[tuple[int, Record]], path
     kept: list[tuple[int, Record]] = []
     left_out: Counter[str] = Counter()
     for number, record in numbered:
-        reason = _skip_reason(record)
-        if reason:
+        if reason := _skip_reason(record):
             left_out[reason] += 1
         else:
             kept.append((number, record))

@@ -62,10 +62,8 @@ class LatencyRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]
 
         Parameters
         ----------
-        X
-            (rows, features) as `features` makes it.
-        y
-            (rows,) seconds, positive.
+        X, y
+            Features of the rows, as `features` makes them, and positive seconds, (rows,).
         noise
             (rows,) relative standard deviation of y; None: all are exact.
         """

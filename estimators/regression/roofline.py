@@ -35,10 +35,8 @@ def fit_roofline(
 
     Parameters
     ----------
-    X
-        (rows, features) as `features` makes it.
-    y
-        (rows,) seconds, positive.
+    X, y
+        Features of the rows, as `features` makes them, and positive seconds, (rows,).
     noise
         (rows,) relative standard deviation of y: w = 1 / (1 + (noise / 5 %)^2), where 5 % is the error of
         the roofline itself; None: equal weights.
