@@ -48,16 +48,16 @@ class FewShotResult:
     ----------
     key, model, folder
         Key and folder of the estimator, name of the chosen model.
-    rows, geometries, left
+    rows, geometries, unmeasured
         Numbers of measured blocks and of their layer geometries; number of blocks of the plan not measured.
-    mape, doubt
+    mape, mape_standard_error
         Mean error on held-out geometries, of roles with blocks still to measure, and its standard error over
         geometries, as shares.
     margin
         Half-width of the 90 % interval of blocks of new geometries, as a share.
-    reached, why
+    reached, stop_reason
         Whether `mape` is the requested error or less (None: none was requested), and why measuring ended.
-    sums
+    sum_correction
         Correction from sums of blocks to whole models; None where fewer than 3 were measured.
     """
 
@@ -66,13 +66,13 @@ class FewShotResult:
     folder: Path
     rows: int
     geometries: int
-    left: int
+    unmeasured: int
     mape: float
-    doubt: float
+    mape_standard_error: float
     margin: float
     reached: bool | None
-    why: str
-    sums: SumCorrection | None
+    stop_reason: str
+    sum_correction: SumCorrection | None
 
 
 def measure_few_shot(
@@ -214,11 +214,11 @@ def _result(
         folder=folder,
         rows=len(blocks),
         geometries=len({block.layer for block in blocks}),
-        left=len(missing),
+        unmeasured=len(missing),
         mape=mape,
-        doubt=standard_error,
+        mape_standard_error=standard_error,
         margin=math.expm1(estimator.regressor.margin(COVERAGE)),
         reached=reached,
-        why=why,
-        sums=table_correction(rows, estimator.predict_s),
+        stop_reason=why,
+        sum_correction=table_correction(rows, estimator.predict_s),
     )

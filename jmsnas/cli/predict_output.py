@@ -72,7 +72,7 @@ def _row(row: AnyRow | None) -> dict[str, Any] | None:
         "kind": row.kind,
         "low_s": row.low_s,
         "high_s": row.high_s,
-        "doubt": row.relative_ci,
+        "relative_ci": row.relative_ci,
         "trust": row.trust,
         "trust_reason": row.trust_reason,
     }
@@ -150,7 +150,7 @@ def _block_lines(found: dict[str, Any]) -> Iterator[str]:
         yield f"{latency}, 90 % interval of a prediction {interval}"
         if row:
             yield (
-                f"row of this block not used: {ms(row['latency_s'])} +- {row['doubt']:.0%}, "
+                f"row of this block not used: {ms(row['latency_s'])} +- {row['relative_ci']:.0%}, "
                 f"{row['trust']}, {row['trust_reason']}"
             )
         yield from _model_lines(found)

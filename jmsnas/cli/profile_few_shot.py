@@ -70,12 +70,12 @@ def print_few_shot(documents: Sequence[dict[str, Any]]) -> None:
         print(
             f"  {found['key']}: U(.) from {found['rows']} blocks of {found['geometries']} layer geometries "
             f"({found['model']})\n"
-            f"    {found['left']} blocks were not measured: U(.) predicts them\n"
+            f"    {found['unmeasured']} blocks were not measured: U(.) predicts them\n"
             f"    expected error (MAPE) on layer geometries that were not measured: {found['mape']:.1%} "
-            f"+- {found['doubt']:.1%}; 90 % of blocks within {found['margin']:.0%}"
+            f"+- {found['mape_standard_error']:.1%}; 90 % of blocks within {found['margin']:.0%}"
         )
-        if found["sums"]:
-            print(f"    {correction_text(found['sums'])}")
-        if found["why"]:
-            print(f"    {'' if found['reached'] else '--until-mape not reached: '}{found['why']}")
+        if found["sum_correction"]:
+            print(f"    {correction_text(found['sum_correction'])}")
+        if found["stop_reason"]:
+            print(f"    {'' if found['reached'] else '--until-mape not reached: '}{found['stop_reason']}")
         print(f"    {found['folder']}: {', '.join([CARD, *PICTURES])}")

@@ -50,7 +50,7 @@ def plan_document(
             }
         )
     return {
-        "groups": [{"what": what, "rows": len(group)} for what, group in plan.groups],
+        "groups": [{"name": name, "rows": len(group)} for name, group in plan.groups],
         "rows": len(plan.subjects),
         "devices": found,
         "target_half_width": 0.01,
@@ -74,7 +74,7 @@ def plan_lines(devices: Iterable[dict[str, Any]]) -> list[str]:
 def print_plan(document: dict[str, Any]) -> None:
     """Print the document of `plan_document`."""
     for group in document["groups"]:
-        print(f"{group['rows']:>5}  {group['what']}")
+        print(f"{group['rows']:>5}  {group['name']}")
     print(f"{document['rows']:>5}  rows per runtime\n")
     print("\n".join(plan_lines(document["devices"]) or ["nothing is missing"]))
     if "until_mape" in document:
@@ -111,9 +111,11 @@ def device_document(profiled: ProfileResult, requested: Sequence[RuntimeKey]) ->
                 "parts": len(of.parts),
                 "converged": sum(row.converged for row in of.rows) / len(of.rows),
                 "half_width": median(row.half_width for row in of.rows),
-                "doubt": median(row.relative_ci for row in of.rows),
+                "relative_ci": median(row.relative_ci for row in of.rows),
                 "trust": {mark: Counter(row.trust for row in of.rows)[mark] for mark in TRUST_LEVELS},
-                "distrust": _most_common([row.trust_reason for row in of.rows if row.trust != "green"]),
+                "main_trust_reason": _most_common(
+                    [row.trust_reason for row in of.rows if row.trust != "green"]
+                ),
                 "repeated": floor.rows if floor else 0,
                 "gap_median": floor.median_gap if floor else None,
                 "gap_p90": floor.p90_gap if floor else None,
@@ -122,7 +124,7 @@ def device_document(profiled: ProfileResult, requested: Sequence[RuntimeKey]) ->
                 "slowest": str(slowest.block),
                 "slowest_s": slowest.median_s,
                 "energy_j": median(energies) if energies else None,
-                "sums": asdict(line) if (line := table_correction(of)) else None,
+                "sum_correction": asdict(line) if (line := table_correction(of)) else None,
             }
         )
     runtimes = list(dict.fromkeys(key.runtime for key in requested))
@@ -159,8 +161,8 @@ def print_device(document: dict[str, Any]) -> None:
         if key["kind"] == "measured":
             print(f"    {_trust(key)}")
             print(f"    {_repeated(key)}")
-            if key["sums"]:
-                print(f"    {correction_text(key['sums'])}")
+            if key["sum_correction"]:
+                print(f"    {correction_text(key['sum_correction'])}")
     for line in (*document["evidence"], document["meter"]):
         if line:
             print(f"  {line}")
@@ -174,7 +176,7 @@ def _precision(key: dict[str, Any]) -> str:
 
 def _trust(key: dict[str, Any]) -> str:
     marks = ", ".join(f"{count} {mark}" for mark, count in key["trust"].items() if count)
-    return f"trust: {marks}" + (f" (mostly: {key['distrust']})" if key["distrust"] else "")
+    return f"trust: {marks}" + (f" (mostly: {key['main_trust_reason']})" if key["main_trust_reason"] else "")
 
 
 def _repeated(key: dict[str, Any]) -> str:
@@ -182,7 +184,7 @@ def _repeated(key: dict[str, Any]) -> str:
         return "noise floor unknown: no block was measured in a second process"
     return (
         f"noise floor: {key['repeated']} blocks differ by {key['gap_median']:.2%} in a second process "
-        f"(median), {key['gap_p90']:.2%} (90th percentile); intervals widened to {key['doubt']:.2%}"
+        f"(median), {key['gap_p90']:.2%} (90th percentile); intervals widened to {key['relative_ci']:.2%}"
     )
 
 

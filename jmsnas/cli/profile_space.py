@@ -58,13 +58,13 @@ def profile_space_command(args: ProfileArguments) -> None:
                 result, accuracy = measure(plan.subjects, keys[device], options), []
         if result.table.simulated:
             warn_simulated([device])
-        documents.append({**device_document(result, keys[device]), "few": accuracy})
+        documents.append({**device_document(result, keys[device]), "few_shot": accuracy})
     if args.as_json:
         print_json({"space": args.space, "devices": documents})
         return
     for document in documents:
         print_device(document)
-        print_few_shot(document["few"])
+        print_few_shot(document["few_shot"])
     print(f"\nNext: {'jmsnas search --topology chain' if few_shot else 'jmsnas fit-estimator'}")
 
 

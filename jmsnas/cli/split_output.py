@@ -21,20 +21,20 @@ def split_document(
     """Solve the requests and describe the results; seconds, bytes, bits per second, joules.
 
     Raises InputError when the only request cannot be solved; one of several has its error message as
-    `refused` instead.
+    `error` instead.
     """
     deadline_s = parse_duration(args.deadline) if args.deadline is not None else None
     first, results = requests[0], [_solve(problem, request, len(requests) > 1) for request in requests]
     cloud_s = {name: _cloud_s(problem, first, name) for name in problem.input_bytes}
     document: dict[str, Any] = {
-        "network": problem.model,
+        "model": problem.model,
         "units": list(problem.units),
         "devices": [
             {
                 "name": d.name,
                 "simulated": d.name in problem.simulated,
                 "published": d.name in problem.published,
-                "rests_on": problem.provenance.get(d.name, ""),
+                "provenance": problem.provenance.get(d.name, ""),
             }
             for d in problem.devices
         ],
@@ -45,8 +45,8 @@ def split_document(
         "objective": first.objective,
         "cloud_only_s": {name: seconds for name, seconds in cloud_s.items() if seconds is not None},
         "energy_not_counted": list(problem.unpowered),
-        "answers": [
-            {"method": request.method, "refused": result}
+        "results": [
+            {"method": request.method, "error": result}
             if isinstance(result, str)
             else _result_document(problem, result)
             for request, result in zip(requests, results, strict=True)
@@ -101,8 +101,8 @@ def _result_document(problem: SplitProblem, result: SplitResult) -> dict[str, An
         "devices": [problem.names[m] for m in result.devices],
         "cuts": _cuts(problem, result.devices),
         "steps": [asdict(step) for step in timeline.steps],
-        "critical": [asdict(step) for step in timeline.critical_path],
-        "back": [asdict(step) for step in timeline.return_steps],
+        "critical_path": [asdict(step) for step in timeline.critical_path],
+        "return_path": [asdict(step) for step in timeline.return_steps],
     }
 
 
@@ -144,16 +144,16 @@ def print_split(document: dict[str, Any]) -> None:
 def _lines(document: dict[str, Any]) -> Iterator[str]:
     size = document["input_bytes"][document["input"]]
     yield (
-        f"{document['network']}, {len(document['units'])} layers, input {document['input']} ({size:.0f} B), "
+        f"{document['model']}, {len(document['units'])} layers, input {document['input']} ({size:.0f} B), "
         f"policy {document['policy']}, objective {document['objective']}"
     )
     for device in document["devices"]:
-        yield f"  {device['name']:<10}{device['rests_on']}"
-    answers = document["answers"]
-    if len(answers) == 1:
-        yield from _result_lines(document, answers[0])
+        yield f"  {device['name']:<10}{device['provenance']}"
+    results = document["results"]
+    if len(results) == 1:
+        yield from _result_lines(document, results[0])
     else:
-        yield from _method_table(answers)
+        yield from _method_table(results)
     clouds = ", ".join(f"{name} {ms(seconds)}" for name, seconds in document["cloud_only_s"].items())
     yield f"Cloud only, by input: {clouds or 'the last device cannot run all layers'}"
     if "explanation" in document:
@@ -165,7 +165,7 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
 def _result_lines(document: dict[str, Any], result: dict[str, Any]) -> Iterator[str]:
     for step in result["steps"]:
         yield f"  {_step_text(step)}"
-    for step in result["back"]:
+    for step in result["return_path"]:
         yield f"  {_step_text(step)}, return path"
     yield f"T = {ms(result['latency_s'])}{_interval(result)}, an image every {ms(result['period_s'])}"
     if result["energy_j"] is not None:
@@ -184,11 +184,11 @@ def _result_lines(document: dict[str, Any], result: dict[str, Any]) -> Iterator[
         yield f"This split violates policy {document['policy']}."
 
 
-def _method_table(answers: list[dict[str, Any]]) -> Iterator[str]:
+def _method_table(results: list[dict[str, Any]]) -> Iterator[str]:
     yield f"  {'method':<14}{'T':>12}{'image every':>14}  layers by device"
-    for plan in answers:
-        if "refused" in plan:
-            yield f"  {plan['method']:<14}{'-':>12}  {plan['refused']}"
+    for plan in results:
+        if "error" in plan:
+            yield f"  {plan['method']:<14}{'-':>12}  {plan['error']}"
             continue
         layers = {name: plan["devices"].count(name) for name in dict.fromkeys(plan["devices"])}
         proven = "  proven" if plan["proven"] else ""
@@ -237,7 +237,7 @@ def _explanation_lines(document: dict[str, Any], explanation: dict[str, Any]) ->
     """Format the terms of T, the bottleneck, the comparison with cloud only, and changes for a deadline."""
     terms = (
         f"{term['device']}{' -> ' * bool(term['target'])}{term['target']} {ms(term['seconds'])}"
-        for term in document["answers"][0]["critical"]
+        for term in document["results"][0]["critical_path"]
     )
     yield f"T is the sum of {' + '.join(terms)}"
     step, share = explanation["bottleneck"]
@@ -245,7 +245,7 @@ def _explanation_lines(document: dict[str, Any], explanation: dict[str, Any]) ->
     yield from _cloud_lines(explanation)
     if explanation["deadline_s"] is None:
         return
-    t_s = document["answers"][0]["latency_s"]
+    t_s = document["results"][0]["latency_s"]
     if t_s <= explanation["deadline_s"]:
         yield f"The deadline of {ms(explanation['deadline_s'])} is met."
         return
@@ -270,7 +270,7 @@ def _cloud_lines(explanation: dict[str, Any]) -> Iterator[str]:
         where = f" at {'any' if rate else 'no'} rate of the first link"
     else:
         where = f" below {_rate_text(rate)} on the first link"
-    verdict, verb = ("faster", "are") if explanation["pays"] else ("not faster", "would be")
+    verdict, verb = ("faster", "are") if explanation["faster_than_cloud"] else ("not faster", "would be")
     yield (
         f"Splits with layers on the first device are {verdict} than cloud only, {ms(cloud_s)}."
         + (f" They {verb} faster{where}." if where else "")

@@ -135,7 +135,7 @@ def export_command(
     elif yaml:
         lut, written = table_to_lut(table)
         write_atomic(yaml, lut.encode())
-        document = {"yaml": str(yaml), "rows": written, "left_out": rows - written}
+        document = {"yaml": str(yaml), "rows": written, "skipped": rows - written}
         text = f"{yaml}: {written} rows of {table.device}; {rows - written} cannot be in a look-up table"
     print_json(document) if as_json else print(text)
 
@@ -161,7 +161,7 @@ def _comparison_document(found: "TableComparison") -> dict[str, Any]:
         "verdict": "differ" if found.differ else "agree",
         "median_ratio": found.median_ratio,
         "tolerance": found.tolerance,
-        "apart_share": found.disjoint_share,
+        "disjoint_share": found.disjoint_share,
         "level_ratio": found.level_ratio,
         "only_first": found.only_first,
         "only_second": found.only_second,
@@ -173,7 +173,7 @@ def _comparison_document(found: "TableComparison") -> dict[str, Any]:
                 "ratio": entry.ratio,
                 "low": entry.low,
                 "high": entry.high,
-                "apart": entry.disjoint,
+                "disjoint": entry.disjoint,
             }
             for entry in found.ratios
         ],

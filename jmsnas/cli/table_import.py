@@ -73,7 +73,7 @@ def import_command(args: ImportArguments) -> None:
     if args.as_json:
         findings = [asdict(finding) for finding in imported.findings]
         print_json(
-            {"table": str(imported.path), "rows": rows, "keys": keys, "left_out": dict(imported.skipped)}
+            {"table": str(imported.path), "rows": rows, "keys": keys, "skipped": dict(imported.skipped)}
             | {"setting": imported.setting, "findings": findings}
         )
         return

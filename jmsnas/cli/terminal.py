@@ -44,7 +44,7 @@ def warn_simulated(devices: list[str]) -> None:
 
 def print_json(document: Mapping[str, Any]) -> None:
     """Print one JSON document on stdout, with its schema version first."""
-    print(json.dumps({"schema_version": 1, **document}, indent=2, allow_nan=False))
+    print(json.dumps({"schema_version": 2, **document}, indent=2, allow_nan=False))
 
 
 def one_line_errors(command: Callable[P, T]) -> Callable[P, T]:

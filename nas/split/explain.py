@@ -54,7 +54,7 @@ class SplitExplanation:
     cloud_s, device_s
         T of sending the raw input to the last device, and of running everything on the first; infinite where
         a unit cannot run there.
-    pays
+    faster_than_cloud
         Whether the best plan with a layer on the first device beats cloud only.
     break_even_bps
         The rate of the first link below which it does; 0: never, infinite: always, None: unknown, because the
@@ -67,7 +67,7 @@ class SplitExplanation:
     units: tuple[CriticalUnit, ...]
     cloud_s: float
     device_s: float
-    pays: bool
+    faster_than_cloud: bool
     break_even_bps: float | None
 
 
@@ -90,7 +90,7 @@ def explain_split(
         units=units,
         cloud_s=cloud_s,
         device_s=_single_device_s(problem, request, "device"),
-        pays=own_s < cloud_s,
+        faster_than_cloud=own_s < cloud_s,
         break_even_bps=break_even_bps,
     )
 

@@ -17,7 +17,7 @@ ROW = {
     "kind": "imported",
     "low_s": 1e-3,
     "high_s": 3e-3,
-    "doubt": 0.5,
+    "relative_ci": 0.5,
     "trust": "red",
     "trust_reason": "imported; stands twice",
 }

@@ -97,7 +97,7 @@ def test_json_is_one_document(place: Path) -> None:
     assert code == 0 and device["outcome"] == "measured"
     (key,) = device["keys"]
     assert (key["key"], key["kind"], key["rows"], key["parts"]) == ("torch-t1-b1-f32", "measured", 5, 2)
-    assert 0 < key["fastest_s"] <= key["slowest_s"] and 0 < key["half_width"] <= 1.001 * key["doubt"]
+    assert 0 < key["fastest_s"] <= key["slowest_s"] and 0 < key["half_width"] <= 1.001 * key["relative_ci"]
     assert {*key["trust"]} == {"green", "yellow", "red"} and sum(key["trust"].values()) == 5
     # A row that was disturbed is replaced by the second process, not repeated by it.
     assert 0 <= key["repeated"] <= 7 and (key["gap_median"] is None) == (key["repeated"] == 0)

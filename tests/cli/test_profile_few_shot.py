@@ -38,11 +38,11 @@ def test_until_an_error_is_reached(tmp_path: Path) -> None:
     words = ["--device", "pi4", "--until-mape", "2", "--blocks", "5", "--json"]
     code, out, _ = typed(tmp_path, *words)
     (device,) = json.loads(out)["devices"]
-    (sure,) = device["few"]
-    assert code == 0 and sure["reached"] and sure["why"] == "2 % is reached"
+    (sure,) = device["few_shot"]
+    assert code == 0 and sure["reached"] and sure["stop_reason"] == "2 % is reached"
     assert sure["mape"] <= 0.02 and sure["rows"] == device["keys"][0]["rows"] > 5
     # The same command again finds all there, and says the same.
-    assert json.loads(typed(tmp_path, *words)[1])["devices"][0]["few"] == [sure]
+    assert json.loads(typed(tmp_path, *words)[1])["devices"][0]["few_shot"] == [sure]
     code, out, _ = typed(tmp_path, "--device", "pi4", "--blocks", "5")
     assert code == 0 and f"U(.) from {sure['rows']} blocks" in out, "rows are never thrown away"
 

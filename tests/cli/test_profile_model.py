@@ -21,7 +21,7 @@ def test_a_model_is_measured_then_split(tmp_path: Path) -> None:
     asked = ["split", "alexnet", "--size", "64", "--topology", "desk", "--json", "--policy", "relay", *folder]
     result = runner.invoke(app, asked)
     found = json.loads(result.stdout)
-    assert found["devices"][0]["rests_on"].startswith("measured: the model's own 12 units")
+    assert found["devices"][0]["provenance"].startswith("measured: the model's own 12 units")
     assert [device["simulated"] for device in found["devices"]] == [False, True, True, True]
 
 

@@ -79,8 +79,8 @@ def test_from_a_published_csv_to_a_search_and_its_split(
     code, out, err = jmsnas("split", "mine", "--workspace", place, "--json")
     board, cloud = json.loads(out)["devices"]
     assert (board["published"], board["simulated"], cloud["published"]) == (True, False, False)
-    assert board["rests_on"].startswith("published by others: Some board") and "PUBLISHED: board was" in err
-    assert "beyond its table by wider intervals" in board["rests_on"]
+    assert board["provenance"].startswith("published by others: Some board") and "PUBLISHED: board was" in err
+    assert "beyond its table by wider intervals" in board["provenance"]
     facts = read_report_data(Workspace(tmp_path / "w"), tmp_path / "w" / "runs" / "mine")
     assert (facts.published, facts.simulated) == (("board",), ("cloud",))
     written = page(facts, (), ())

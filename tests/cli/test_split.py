@@ -30,7 +30,7 @@ def test_the_worked_numbers(tmp_path: Path, encoding: str, policy: str, cuts: li
     path = worked_toml(tmp_path / "worked.toml")
     code, out, _ = run("--costs", str(path), "--input", encoding, "--policy", policy, "--json")
     document = json.loads(out)
-    (answer,) = document["answers"]
+    (answer,) = document["results"]
     assert code == 0 and answer["cuts"] == cuts and answer["proven"]
     assert answer["latency_s"] * 1e3 == pytest.approx(t_ms, abs=5e-7)
     # The cloud baseline of each encoding stands beside it.
@@ -45,17 +45,17 @@ def test_the_worked_mesh(tmp_path: Path, fan_out: str, t_ms: float) -> None:
     path = str(worked_mesh_toml(tmp_path / "mesh.toml", fan_out))
     code, out, _ = run("--costs", path, "--json", "--explain", "--deadline", "150ms")
     document = json.loads(out)
-    (answer,) = document["answers"]
+    (answer,) = document["results"]
     assert code == 0 and answer["proven"] and answer["allowed"] and answer["cuts"] is None
     assert answer["latency_s"] * 1e3 == pytest.approx(t_ms, abs=5e-7)
     runs = [(step["device"], step["units"]) for step in answer["steps"] if not step["target"]]
     children = [("mbs1", [6, 7]), ("mbs2", [8, 9]), ("mbs3", [10, 11])]
     assert runs == [("ue", [1, 2, 3]), ("sbs", [4, 5]), *children, ("cloud", [12, 13])]
     # The terms of C and of the slowest branch add up to T.
-    assert sum(step["seconds"] for step in answer["critical"]) == pytest.approx(
+    assert sum(step["seconds"] for step in answer["critical_path"]) == pytest.approx(
         answer["latency_s"], rel=1e-12
     )
-    assert ("mbs3" if fan_out == "serial" else "mbs2") in {step["device"] for step in answer["critical"]}
+    assert ("mbs3" if fan_out == "serial" else "mbs2") in {step["device"] for step in answer["critical_path"]}
     # The table has no times of the trunk on the cloud, nor of the tail on the UE.
     assert document["cloud_only_s"] == {} and document["explanation"]["cloud_s"] is None
     _, out, _ = run("--costs", path, "--method", "all", "--explain")
@@ -74,7 +74,7 @@ def test_a_mesh_run_on_its_own_topology(tmp_path: Path) -> None:
     result = json.loads((folder / "result.json").read_text())
     code, out, err = run("tree", "--explain", "--json", "--workspace", str(tmp_path))
     document = json.loads(out)
-    (answer,) = document["answers"]
+    (answer,) = document["results"]
     assert code == 0 and "SIMULATED: pi4" in err and document["policy"] == "strict"
     # The same rooflines, the same equation: the split is the search's own.
     assert answer["latency_s"] == pytest.approx(result["derived"]["latency_s"], rel=1e-9) and answer["proven"]
@@ -122,7 +122,7 @@ def test_a_mobilenet_over_simulated_devices(tmp_path: Path) -> None:
     document = json.loads(out)
     assert code == 0 and all(device["simulated"] for device in document["devices"])
     assert "SIMULATED: pi4 was not measured" in err and "jpeg" in document["cloud_only_s"]
-    assert document["answers"][0]["latency_s"] <= document["cloud_only_s"]["uint8"]
+    assert document["results"][0]["latency_s"] <= document["cloud_only_s"]["uint8"]
     assert sorted(path.name for path in tmp_path.glob("*.png")) == [
         f"mobilenet_v3_small-{name}.png" for name in ("cuts", "inputs", "rates", "throughput")
     ]

@@ -98,7 +98,7 @@ def test_compare_that_agrees_and_that_differs(pi4: Path, tmp_path: Path) -> None
     code, out, _ = typed("compare", pi4, tmp_path / "b", "--tolerance", "0.03", "--json")
     document = json.loads(out)
     assert code == 1 and document["verdict"] == "differ" and len(document["blocks"]) == 53
-    assert document["median_ratio"] == pytest.approx(1.04) and document["apart_share"] == 1.0
+    assert document["median_ratio"] == pytest.approx(1.04) and document["disjoint_share"] == 1.0
 
 
 def test_compare_refused_is_exit_2(pi4: Path, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_export_writes_the_whole_file(pi4: Path, tmp_path: Path) -> None:
         assert len(list(csv.DictReader(file))) == 53
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["t.csv"]
     code, out, _ = typed("export", pi4, "--csv", tmp_path / "t.csv", "--json")
-    assert json.loads(out) == {"schema_version": 1, "csv": str(tmp_path / "t.csv"), "rows": 53}
+    assert json.loads(out) == {"schema_version": 2, "csv": str(tmp_path / "t.csv"), "rows": 53}
 
 
 def test_export_counts_whole_parts_too(tmp_path: Path) -> None:

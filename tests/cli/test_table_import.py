@@ -36,7 +36,7 @@ def test_a_look_up_table_goes_in_and_out_again(lut: Path, tmp_path: Path) -> Non
     assert "  mean: 1.5\n" in (tmp_path / "out.yaml").read_text()
     code, out, _ = typed("export", table, "--yaml", tmp_path / "out.yaml", "--json")
     document = json.loads(out)
-    assert (document["yaml"], document["rows"], document["left_out"]) == (f"{tmp_path}/out.yaml", 4, 1)
+    assert (document["yaml"], document["rows"], document["skipped"]) == (f"{tmp_path}/out.yaml", 4, 1)
     code, out, _ = typed("export", table, "--csv", tmp_path / "t.csv")
     code, out, _ = typed("import", tmp_path / "t.csv", "--device", "pixel1", "--workspace", place)
     assert code == 0 and "5 imported rows" in out

@@ -99,6 +99,6 @@ def test_help_loads_nothing_heavy() -> None:
 
 def test_document_says_the_version_of_its_schema_first(capsys: pytest.CaptureFixture[str]) -> None:
     terminal.print_json({"rows": 1})
-    assert list(json.loads(capsys.readouterr().out).items()) == [("schema_version", 1), ("rows", 1)]
+    assert list(json.loads(capsys.readouterr().out).items()) == [("schema_version", 2), ("rows", 1)]
     terminal.print_json({"rows": 1, "schema_version": 3})
     assert list(json.loads(capsys.readouterr().out).items()) == [("schema_version", 3), ("rows", 1)]

@@ -83,22 +83,22 @@ def test_first_blocks_are_measured_fitted_and_evaluated(tmp_path: Path) -> None:
     first, second = measured(tmp_path, bench, plan, 30.0, (KEY, RuntimeKey()))
     assert bench.requests == [((*plan.order[:7], *PARTS), 30.0)]
     assert (first.key, second.key) == (KEY, RuntimeKey())
-    assert (first.rows, first.left, first.reached, first.why) == (7, len(POOL) - 7, None, "")
+    assert (first.rows, first.unmeasured, first.reached, first.stop_reason) == (7, len(POOL) - 7, None, "")
     assert first.geometries == len({block.layer for block in plan.order[:7]})
-    assert first.doubt > 0 and first.margin >= 0
+    assert first.mape_standard_error > 0 and first.margin >= 0
     # Stem and head are measured: their errors no longer matter.
     assert {block.layer.role for block in POOL if block not in plan.order[:7]} == {"block"}
     pairs = load_estimator(first.folder).evaluation.pairs
     errors = [abs(p.predicted_s / p.measured_s - 1) for p in pairs if p.block.startswith("mb_")]
     assert 2 < len(errors) < len(pairs) and first.mape == pytest.approx(sum(errors) / len(errors))
     # Blocks without a row are those that U(.) answers for; the parts take half of what their blocks do.
-    assert first.sums and first.sums.parts == 3
+    assert first.sum_correction and first.sum_correction.parts == 3
 
 
 def test_goes_on_until_the_error_is_reached(tmp_path: Path) -> None:
     bench, plan = Bench(), few(6, 0.05, SPACE.blocks()[::3])
     (result,) = measured(tmp_path, bench, plan)
-    assert result.reached and result.why == "5 % is reached" and result.mape <= 0.05
+    assert result.reached and result.stop_reason == "5 % is reached" and result.mape <= 0.05
     assert 6 < result.rows < len(plan.order)
     # 4 more at a time while a quarter of what is known is less.
     sizes = [len(subjects) for subjects, _ in bench.requests]
@@ -114,16 +114,21 @@ def test_goes_on_until_the_error_is_reached(tmp_path: Path) -> None:
 def test_all_are_measured_and_it_is_not_enough(tmp_path: Path) -> None:
     bench = Bench(spread=0.4)
     (result,) = measured(tmp_path, bench, few(6, 0.01))
-    assert result.reached is False and result.left == 0
-    assert result.why.startswith("all 9 blocks to choose from are measured: add blocks with a larger")
-    assert result.why.endswith("as in --off-grid 18") and [len(of) for of, _ in bench.requests] == [6 + 3, 3]
+    assert result.reached is False and result.unmeasured == 0
+    assert result.stop_reason.startswith("all 9 blocks to choose from are measured: add blocks with a larger")
+    assert result.stop_reason.endswith("as in --off-grid 18") and [len(of) for of, _ in bench.requests] == [
+        6 + 3,
+        3,
+    ]
 
 
 def test_blocks_that_cannot_be_measured_end_it(tmp_path: Path) -> None:
     plan = few(5, 0.01)
     bench = Bench(spread=0.4, refused=frozenset(plan.order[3:4]))
     (result,) = measured(tmp_path, bench, plan)
-    assert result.why == "1 of 9 blocks could not be measured, all others are" and result.left == 1
+    assert (
+        result.stop_reason == "1 of 9 blocks could not be measured, all others are" and result.unmeasured == 1
+    )
     assert len({block for subjects, _ in bench.requests for block in subjects}) == 9 + 3
 
 
@@ -132,7 +137,9 @@ def test_budget_ends_it(tmp_path: Path) -> None:
     (result,) = measured(tmp_path, bench, few(5, 0.01, SPACE.blocks()[::4]), budget_s=12.0)
     # 8 subjects take 1.1 * 0.6 * 8 = 5.3 s at most, 4 blocks 2.6 s: more than the 2 s that 10 s leave.
     assert [budget_s for _, budget_s in bench.requests] == [None, pytest.approx(2.0)]
-    assert result.reached is False and result.why == "the budget is used up: the same command continues"
+    assert (
+        result.reached is False and result.stop_reason == "the budget is used up: the same command continues"
+    )
 
 
 def test_no_estimator_is_better_than_the_noise_of_its_rows(tmp_path: Path) -> None:
@@ -140,7 +147,7 @@ def test_no_estimator_is_better_than_the_noise_of_its_rows(tmp_path: Path) -> No
     (result,) = measured(tmp_path, bench, few(7, 0.03))
     # A half width of 10 % is a standard deviation of 5.1 %, and 4.1 % off in the mean of a normal law.
     assert (
-        result.why.startswith("the mean error of the measurements themselves is 4.1%")
+        result.stop_reason.startswith("the mean error of the measurements themselves is 4.1%")
         and len(bench.requests) == 1
     )
 
@@ -148,7 +155,7 @@ def test_no_estimator_is_better_than_the_noise_of_its_rows(tmp_path: Path) -> No
 def test_disturbed_rows_cannot_check_an_error(tmp_path: Path) -> None:
     bench = Bench(spread=0.4, trust=("red", "something else held its core"))
     (result,) = measured(tmp_path, bench, few(7, 0.03))
-    assert result.why == (
+    assert result.stop_reason == (
         "7 of 7 rows are marked red (as: something else held its core), too uncertain to check "
         "an error of 3 %: end other programs, and the same command measures them again"
     )
@@ -160,7 +167,7 @@ def test_cross_validated_error_is_that_of_the_evaluation(tmp_path: Path) -> None
     (result,) = measured(tmp_path, bench, few(8))
     table = LatencyTable("local", separate_parts(bench.rows.values())[0], {"abc": {}})
     assert cross_validated_error(table, roles=frozenset({"block"})) == pytest.approx(
-        (result.mape, result.doubt)
+        (result.mape, result.mape_standard_error)
     )
     assert cross_validated_error(table)[0] == pytest.approx(
         load_estimator(result.folder).evaluation.model.mape

@@ -139,9 +139,9 @@ def test_lines_of_the_worked_network_and_the_break_even_rate() -> None:
     # others later.
     found = explain_split(problem, split(problem, SplitRequest("uint8", "relay")))
     assert found.break_even_bps == pytest.approx(8 * 100352 / 0.1110344, rel=1e-9)
-    assert not found.pays and found.cloud_s * 1e3 == pytest.approx(82.444560)
+    assert not found.faster_than_cloud and found.cloud_s * 1e3 == pytest.approx(82.444560)
     assert found.bottleneck[0].device == "ue" and found.bottleneck[0].target == "sbs"
-    assert explain_split(problem, split(problem, SplitRequest("float32", "relay"))).pays
+    assert explain_split(problem, split(problem, SplitRequest("float32", "relay"))).faster_than_cloud
 
 
 @pytest.mark.parametrize("policy", ["relay", "stop-early"])
