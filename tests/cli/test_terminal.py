@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import pytest
 import typer
+from typer.testing import CliRunner
 
-from jmsnas.cli import terminal
+from jmsnas.cli import app, terminal
 from jmsnas.errors import InputError, RunError
 
 
@@ -102,3 +103,27 @@ def test_document_says_the_version_of_its_schema_first(capsys: pytest.CaptureFix
     assert list(json.loads(capsys.readouterr().out).items()) == [("schema_version", 2), ("rows", 1)]
     terminal.print_json({"rows": 1, "schema_version": 3})
     assert list(json.loads(capsys.readouterr().out).items()) == [("schema_version", 3), ("rows", 1)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (["search", "--seeds"], "No such option: --seeds"),
+        (["deploy"], "Missing argument"),
+        (["deploy", "x", "--requests", "3"], "Invalid value for '--requests'"),
+        (["serch"], "No such command 'serch'"),
+        (["table", "none"], "No such command 'none'"),
+        (["search", "--topology"], "--topology"),
+        (["--none"], "No such option: --none"),
+    ],
+)
+def test_usage_errors_are_one_line(arguments: list[str], line: str) -> None:
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 2 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert done.stderr.startswith("jmsnas: ") and line in done.stderr and done.stderr.endswith(" --help\n")
+
+
+def test_no_command_prints_the_help() -> None:
+    for arguments, text in (([], "quickstart"), (["table"], "export")):
+        done = CliRunner().invoke(app, arguments)
+        assert done.exit_code == 2 and text in done.output and "See: " not in done.output
