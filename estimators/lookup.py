@@ -16,7 +16,7 @@ from jmsnas.estimators.published.estimator import load_published, published_laye
 from jmsnas.estimators.store.estimator import Estimator, estimator_is_current, fit_estimator, load_estimator
 from jmsnas.estimators.store.fit_record import read_fit_record
 from jmsnas.estimators.store.layout import FIT_RECORD, TABLE, estimator_folders, fitted_devices, is_published
-from jmsnas.profiler.simulation.roofline import processor_of, simulated_device_names
+from jmsnas.profiler.simulation.roofline import processor_of, serving_key, simulated_device_names
 from jmsnas.profiler.table.latency_table import LatencyTable, RuntimeKey
 from jmsnas.profiler.table.parquet import read_table
 from jmsnas.progress import Progress, no_progress
@@ -172,6 +172,34 @@ def external_folder(workspace: Workspace, device: str, runtime: str) -> Path | N
             "file, or a device with such a table"
         )
     return external[found] if found else None
+
+
+def serving_model(
+    workspace: Workspace, device: str, runtime: str, seed: int = 0, refit: bool = True
+) -> DeviceModel | None:
+    """Load U(.) of a topology's device: its external estimator, else that of its own table.
+
+    Without `refit` the estimator in the workspace is loaded, even if it is older than the table.
+
+    Returns
+    -------
+    None for a device without a table, or with a simulated one without rows of its key.
+
+    Raises
+    ------
+    EstimatorError, TableError, StorageError
+        As `external_folder`, `load_device_model` and `current_estimator`.
+    """
+    if folder := external_folder(workspace, device, runtime):
+        return load_device_model(folder)
+    path = workspace.table(device)
+    table = read_table(path) if path.exists() else None
+    key = serving_key(device, runtime, table.keys if table else ())
+    if not refit:
+        return load_device_model(workspace.estimator(device, key.label))
+    if table is None or (table.simulated and key not in table.keys):
+        return None
+    return device_model_of(current_estimator(workspace, device, table, key, seed), table.for_key(key))
 
 
 def _choose_label(device: str, labels: Sequence[str], wanted: str | None) -> str:

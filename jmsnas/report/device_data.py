@@ -8,12 +8,10 @@ from jmsnas.cost import cost
 from jmsnas.device import Device
 from jmsnas.errors import InputError
 from jmsnas.estimators.evaluation.evaluate import Evaluation
-from jmsnas.estimators.lookup import DeviceModel, external_folder, load_device_model
+from jmsnas.estimators.lookup import DeviceModel, serving_model
 from jmsnas.estimators.prediction import predict_blocks
 from jmsnas.nas.run_result import EstimatorSummary
 from jmsnas.nas.split.placement import LatencyTerm
-from jmsnas.profiler.simulation.roofline import serving_key
-from jmsnas.profiler.table.parquet import read_table
 from jmsnas.space import Block, Candidate, SearchSpace
 from jmsnas.workspace import Workspace
 
@@ -76,15 +74,10 @@ def read_device_data(workspace: Workspace, device: Device, estimator: EstimatorS
     """Read the current U(.) of a run's device; `estimator` summarises the one that the run used."""
     origin, mape = estimator.origin, estimator.unseen_mape
     try:
-        folder = external_folder(workspace, device.table, device.runtime)
-        if folder is None:
-            table = workspace.table(device.table)
-            keys = read_table(table).keys if table.exists() else ()
-            key = serving_key(device.table, device.runtime, keys)
-            folder = workspace.estimator(device.table, key.label)
-        model = load_device_model(folder)
+        model = serving_model(workspace, device.table, device.runtime, refit=False)
     except InputError as error:
         return DeviceData(device, origin, mape, None, str(error))
+    assert model  # without `refit`, a missing one raises
     current = model.estimator
     same = current.origin == origin and math.isclose(current.evaluation.model.mape, mape)
     problem = (

@@ -7,12 +7,12 @@ import numpy as np
 
 from jmsnas.device import Device
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators.lookup import DeviceModel, current_estimator, external_folder, load_device_model
+from jmsnas.estimators.lookup import DeviceModel, external_folder, serving_model
 from jmsnas.estimators.prediction import extrapolated
 from jmsnas.estimators.store.estimator import Estimator
 from jmsnas.profiler.profile import ProfileOptions, profile_device
-from jmsnas.profiler.simulation.roofline import processor_of, serving_key, simulated_device_names
-from jmsnas.profiler.table.latency_table import LatencyTable, RuntimeKey
+from jmsnas.profiler.simulation.roofline import processor_of, simulated_device_names
+from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.profiler.table.parquet import read_table
 from jmsnas.progress import Progress, no_progress
 from jmsnas.space import SearchSpace
@@ -40,33 +40,34 @@ def load_estimators(
     estimators: dict[str, Estimator] = {}
     for m, device in enumerate(topology.devices):
         progress(m, topology.M, f"U(.) of {device.name}")
-        if folder := external_folder(workspace, device.table, device.runtime):
-            model = load_device_model(folder)
+        external = external_folder(workspace, device.table, device.runtime)
+        if not external:
+            _complete_table(device, space, workspace, warn)
+        model = serving_model(workspace, device.table, device.runtime, seed)
+        assert model  # the device has an external estimator, or a table with its key
+        if external:
             warn(_published_warning(device, model, space))
-            estimators[device.name] = model.estimator
-            continue
-        key = RuntimeKey(device.runtime, processor=processor_of(device.table))
-        table = _table(device, key, space, workspace, warn)
-        key = serving_key(device.table, device.runtime, table.keys)
-        estimators[device.name] = current_estimator(workspace, device.table, table, key, seed)
+        estimators[device.name] = model.estimator
     progress(topology.M, topology.M, "U(.) of every device")
     return estimators
 
 
-def _table(
-    device: Device, key: RuntimeKey, space: SearchSpace, workspace: Workspace, warn: Callable[[str], None]
-) -> LatencyTable:
+def _complete_table(
+    device: Device, space: SearchSpace, workspace: Workspace, warn: Callable[[str], None]
+) -> None:
+    """Simulate the blocks that a built-in device has no row of, unless its table is measured."""
+    key = RuntimeKey(device.runtime, processor=processor_of(device.table))
     path, blocks = workspace.table(device.table), space.blocks()
     table = read_table(path) if path.exists() else None
     measured = {row.block for row in table.rows if row.key == key} if table else set()
     if table and (not table.simulated or set(blocks) <= measured):
-        return table
+        return
     if device.table not in simulated_device_names():
         raise EstimatorError(
             f"device {device.name} has no latency table {path}. Run: jmsnas profile --device {device.table}, "
             "or fit a table published by others: jmsnas fit-estimator --table FILE"
         )
-    return profile_device(device.table, blocks, [key], workspace, ProfileOptions(warn=warn)).table
+    profile_device(device.table, blocks, [key], workspace, ProfileOptions(warn=warn))
 
 
 def _published_warning(device: Device, model: DeviceModel, space: SearchSpace) -> str:

@@ -15,13 +15,7 @@ from jmsnas.arrays import FloatArray
 from jmsnas.cost import Operator
 from jmsnas.device import Device
 from jmsnas.errors import EstimatorError
-from jmsnas.estimators.lookup import (
-    DeviceModel,
-    current_estimator,
-    device_model_of,
-    external_folder,
-    load_device_model,
-)
+from jmsnas.estimators.lookup import DeviceModel, external_folder, serving_model
 from jmsnas.estimators.prediction import extrapolated
 from jmsnas.nas.graph.model import Model, Unit
 from jmsnas.nas.graph.unit_profile import read_profile
@@ -30,10 +24,8 @@ from jmsnas.nas.split.problem import SplitProblem
 from jmsnas.profiler.simulation.roofline import (
     load_simulated_device,
     operators_latency_s,
-    serving_key,
     simulated_device_names,
 )
-from jmsnas.profiler.table.latency_table import LatencyTable
 from jmsnas.profiler.table.parquet import read_table
 from jmsnas.progress import Progress, no_progress
 from jmsnas.topology import INPUT_BYTES
@@ -127,13 +119,13 @@ def unit_latency(model: Model, device: Device, workspace: Workspace) -> UnitLate
             np.array(profile.high_s),
             f"measured: the model's own {model.N} units, {profile.runtime}, {profile.measured_at}",
         )
+    if all(unit.block for unit in model.units) and (
+        estimator := serving_model(workspace, device.table, device.runtime)
+    ):
+        return _predicted(model, device, estimator)
     external, path = external_folder(workspace, device.table, device.runtime), workspace.table(device.table)
-    table = read_table(path) if path.exists() else None
-    if all(unit.block for unit in model.units):
-        estimator = load_device_model(external) if external else _own_estimator(device, workspace, table)
-        if estimator:
-            return _predicted(model, device, estimator)
-    if device.table in simulated_device_names() and not external and (table is None or table.simulated):
+    has_figures = device.table in simulated_device_names() and not external
+    if has_figures and (not path.exists() or read_table(path).simulated):
         seconds = _roofline(model, device, model.units)
         provenance = f"SIMULATED: roofline of {device.table}, {device.runtime}"
         return UnitLatency(seconds, seconds, seconds, provenance, "simulated")
@@ -146,16 +138,6 @@ def unit_latency(model: Model, device: Device, workspace: Workspace) -> UnitLate
 def _command(model: Model, device: Device) -> str:
     size = f" --size {model.input_shape[1]}" if model.input_shape[1:2] != (224,) else ""
     return f"jmsnas profile --model {model.name} --device {device.table}{size}"
-
-
-def _own_estimator(device: Device, workspace: Workspace, table: LatencyTable | None) -> DeviceModel | None:
-    """U(.) of a device's own table; None without a table, or with a simulated one without rows of the key."""
-    if table is None:
-        return None
-    key = serving_key(device.table, device.runtime, table.keys)
-    if table.simulated and key not in table.keys:
-        return None
-    return device_model_of(current_estimator(workspace, device.table, table, key), table.for_key(key))
 
 
 def _predicted(model: Model, device: Device, device_model: DeviceModel) -> UnitLatency:
