@@ -56,16 +56,24 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
     write_atomic(path, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
 
 
-def read_toml(path: Path, error: type[InputError]) -> dict[str, Any]:
-    """Read a TOML file of at most 1 MiB; every failure is raised as `error` with a one-line message."""
+def read_bytes(path: Path, max_bytes: int, error: type[InputError], expected: str, remedy: str = "") -> bytes:
+    """Read a file of at most `max_bytes`; every failure is raised as `error` with a one-line message.
+
+    `expected` describes the file, `remedy` follows where it cannot be read.
+    """
     try:
         with path.open("rb") as file:
-            content = file.read(_MAX_TOML_BYTES + 1)
+            content = file.read(max_bytes + 1)
     except OSError as reason:
-        raise error(f"cannot read {path}: {reason.strerror or reason}") from reason
-    if len(content) > _MAX_TOML_BYTES:
-        raise error(f"{path} is larger than {_MAX_TOML_BYTES} bytes: expected a settings file")
-    return parse_toml(content, path, error)
+        raise error(f"cannot read {path}: {reason.strerror or reason}{remedy}") from reason
+    if len(content) > max_bytes:
+        raise error(f"{path} is larger than {max_bytes} bytes: expected {expected}")
+    return content
+
+
+def read_toml(path: Path, error: type[InputError]) -> dict[str, Any]:
+    """Read a TOML file of at most 1 MiB; every failure is raised as `error` with a one-line message."""
+    return parse_toml(read_bytes(path, _MAX_TOML_BYTES, error, "a settings file"), path, error)
 
 
 def parse_toml(content: bytes, path: Path, error: type[InputError]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import numpy as np
 
 from jmsnas.arrays import FloatArray
 from jmsnas.errors import InputError, TopologyError, UnitError
-from jmsnas.files import read_toml, refuse_unknown_keys, toml_errors
+from jmsnas.files import read_bytes, read_toml, refuse_unknown_keys, toml_errors
 from jmsnas.nas.graph.fork_join import mesh_tree
 from jmsnas.nas.split.general_topology import GeneralTopology
 from jmsnas.nas.split.problem import SplitProblem
@@ -92,14 +92,9 @@ def read_problem(
 
 
 def _read_text(path: Path) -> str:
+    content = read_bytes(path, _MAX_BYTES, InputError, "a table of costs")
     try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-        if len(content) > _MAX_BYTES:
-            raise InputError(f"{path} is larger than {_MAX_BYTES} bytes: this is not a table of costs")
         return content.decode("utf-8-sig")
-    except OSError as error:
-        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise InputError(f"{path} is not text: {error}") from error
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from jmsnas.errors import DeviceError, TableError
+from jmsnas.files import read_bytes
 from jmsnas.profiler.exchange import lut_csv
 from jmsnas.profiler.exchange.imported_rows import (
     IMPORTED_ENVIRONMENT,
@@ -97,7 +98,7 @@ def import_table(file: Path, request: ImportRequest, workspace: Workspace) -> Im
     path, device = workspace.table(request.device), request.device
     if device == "local":
         raise DeviceError("the device local is this host, which is measured: give another name with --device")
-    content = _content(file)
+    content = read_bytes(file, _MAX_BYTES, TableError, "a latency table")
     digest = hashlib.sha256(content).hexdigest()
     source = f"imported: {file.name}, {digest[:12]}"
     default = RuntimeKey(processor=processor_of(device))
@@ -128,17 +129,6 @@ def import_table(file: Path, request: ImportRequest, workspace: Workspace) -> Im
         _refuse_measured(path, device)
         write_table(path, table)
     return ImportResult(table, path, setting, skipped, findings)
-
-
-def _content(file: Path) -> bytes:
-    try:
-        with file.open("rb") as stream:
-            content = stream.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise TableError(f"cannot read {file}: {error.strerror or error}") from error
-    if len(content) > _MAX_BYTES:
-        raise TableError(f"{file} is larger than {_MAX_BYTES} bytes: expected a latency table")
-    return content
 
 
 def _read(

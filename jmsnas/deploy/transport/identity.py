@@ -24,6 +24,7 @@ from cryptography.x509.oid import NameOID
 
 from jmsnas.deploy.transport.channel import Identity
 from jmsnas.errors import CertificateError
+from jmsnas.files import read_bytes
 
 # Days before expiry from which on a warning is given.
 WARN_DAYS = 14
@@ -115,16 +116,8 @@ def read_leader_fingerprint(folder: Path) -> str:
 
 
 def _read(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise CertificateError(
-            f"cannot read {path}: {error.strerror or error}. Create it with: jmsnas certs --device NAME"
-        ) from error
-    if len(content) > _MAX_BYTES:
-        raise CertificateError(f"{path} is larger than {_MAX_BYTES} bytes: not a certificate or key")
-    return content
+    remedy = ". Create it with: jmsnas certs --device NAME"
+    return read_bytes(path, _MAX_BYTES, CertificateError, "a certificate or key", remedy)
 
 
 def _certificate(pem: bytes) -> x509.Certificate:
