@@ -9,7 +9,6 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from jmsnas import mobilenets
-from jmsnas.cost import cost
 from jmsnas.errors import InputError, JmsnasError
 from jmsnas.nas.graph.fork_join import find_fork_join
 from jmsnas.nas.graph.model import Model, model_of_part
@@ -60,8 +59,8 @@ class ComparisonEntry:
     @property
     def marks(self) -> str:
         """Label of T: `SIMULATED, published`, one of them, or empty."""
-        given = {"simulated": self.simulated, "published": self.published}
-        return ", ".join(origin_label(origin) for origin, given_here in given.items() if given_here)
+        known = {"simulated": self.simulated, "published": self.published}
+        return ", ".join(origin_label(origin) for origin, holds in known.items() if holds)
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,21 +126,12 @@ def searched_entries(run: SearchedRun) -> list[ComparisonEntry]:
     """Make the entry of a run and, on a chain, that of the same model as cloud only."""
     result, terms = run.result, run.result.derived.terms
     energies = [term.energy_j for term in terms if term.energy_j is not None]
-    searched = ComparisonEntry(
-        network="JMSNAS",
-        method="searched",
-        topology=run.topology,
-        size=input_shape_and_classes(run)[0][1],
+    searched = replace(
+        _searched_entry(run, input_shape_and_classes(run)[0][1], result),
         accuracy=result.accuracy.test,
         latency_s=result.derived.latency_s,
         sent_bytes=sum(term.sent_bytes for term in terms) + _fanned_out_bytes(run),
-        parameters=result.parameters,
-        macs=result.macs,
         energy_j=float(sum(energies)) if any(energies) else None,
-        simulated=run.simulated,
-        t_const_s=result.target.t_const_s,
-        run=run.name,
-        published=run.published,
     )
     if run.topology == "mesh":
         return [searched]
@@ -151,6 +141,21 @@ def searched_entries(run: SearchedRun) -> list[ComparisonEntry]:
         searched,
         replace(searched, method="cloud", latency_s=cloud.latency_s, sent_bytes=sent, energy_j=None),
     ]
+
+
+def _searched_entry(run: SearchedRun, size: int, counts: RunResult | Model) -> ComparisonEntry:
+    return ComparisonEntry(
+        network="JMSNAS",
+        method="searched",
+        topology=run.topology,
+        size=size,
+        parameters=counts.parameters,
+        macs=counts.macs,
+        simulated=run.simulated,
+        t_const_s=run.result.target.t_const_s,
+        run=run.name,
+        published=run.published,
+    )
 
 
 def _fanned_out_bytes(run: SearchedRun) -> float:
@@ -167,18 +172,7 @@ def _fanned_out_bytes(run: SearchedRun) -> float:
 def resized_entries(workspace: Workspace, run: SearchedRun, size: int = PAPER_SIZE) -> list[ComparisonEntry]:
     """Make the entries of a run's operations at another image size; on a chain, cloud only too."""
     topology, model = general_topology(run.result.topology), model_of_run(run.result, size)
-    base = ComparisonEntry(
-        network="JMSNAS",
-        method="searched",
-        topology=run.topology,
-        size=size,
-        parameters=model.parameters,
-        macs=model.macs,
-        simulated=run.simulated,
-        t_const_s=run.result.target.t_const_s,
-        run=run.name,
-        published=run.published,
-    )
+    base = _searched_entry(run, size, model)
     methods = {"searched": "optimal"} | ({"cloud": "cloud"} if run.topology == "chain" else {})
     return _method_entries(workspace, model, topology, base, methods)
 
@@ -223,20 +217,19 @@ def mobilenet_entries(
     """Make the entries of every MobileNet under every baseline method over the topology of a run."""
     topology, found = general_topology(run.result.topology), []
     for name in mobilenets.NAMES:
-        part = mobilenets.mobilenet(name, shape, classes)
-        totals = cost(part)
+        model = model_of_part(mobilenets.mobilenet(name, shape, classes), name, "")
         base = ComparisonEntry(
             network=name,
             method="",
             topology=run.topology,
             size=shape[1],
             accuracy=accuracies.get(name),
-            parameters=totals.parameters,
-            macs=totals.macs,
+            parameters=model.parameters,
+            macs=model.macs,
             simulated=run.simulated,
             published=run.published,
         )
-        model, methods = model_of_part(part, name, ""), {method: method for method in BASELINE_METHODS}
+        methods = {method: method for method in BASELINE_METHODS}
         found += _method_entries(workspace, model, topology, base, methods)
     return found
 

@@ -19,17 +19,10 @@ def load_model(
 ) -> Model:
     """Load a model by name as a graph of units.
 
-    Raises InputError for an unknown name (with the nearest known names), or a model that cannot be read.
-
-    Parameters
-    ----------
-    name
-        A run of the workspace or its folder, `mobilenet_v1`, `_v2`, `_v3_small` or `_v3_large`, a classifier
-        of torchvision, or a file ending in .onnx.
-    size
-        Pixels per side of the input, for a MobileNet or a torchvision classifier.
-    width
-        Width multiplier of a MobileNet.
+    `name` is a run of the workspace or its folder, `mobilenet_v1`, `_v2`, `_v3_small` or `_v3_large`, a
+    classifier of torchvision, or a file ending in .onnx; `size` the pixels per side of the input of a
+    MobileNet or classifier, `width` the width multiplier of a MobileNet. Raises InputError for an unknown
+    name (with the nearest known names), or a model that cannot be read.
     """
     if size not in _SIZES:
         raise InputError(f"got --size {size}: expected 1 to {_SIZES.stop - 1} pixels per side")

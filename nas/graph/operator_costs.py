@@ -35,16 +35,10 @@ UNIT_STARTS = _POOLS | frozenset(
 def count_operator(
     kind: str, inputs: Sequence[Shape], weights: Sequence[Shape], out: Shape, groups: int = 1
 ) -> Operator | None:
-    """Count one operator of a batch of one.
+    """Count one operator of a batch of one; `kind` is its name in torch, as `conv2d`.
 
-    Parameters
-    ----------
-    kind
-        Its name in torch, as `conv2d`.
-    inputs, weights, out
-        Shapes of its input activations (batch first), of its learned tensors, and of its output.
-    groups
-        Groups of a convolution.
+    `inputs`, `weights` and `out` are the shapes of its input activations (batch first), of its learned
+    tensors, and of its output; `groups` those of a convolution.
     """
     read, written = sum(math.prod(shape) for shape in inputs), math.prod(out)
     learned = sum(math.prod(shape) for shape in weights)

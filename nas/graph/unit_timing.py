@@ -42,15 +42,8 @@ def profile_units(
 ) -> ModelProfile:
     """Measure every unit of a model and the whole model on this host, and write the profile.
 
-    Raises MeasurementError when the model cannot be run unit by unit, StorageError when the profile cannot be
-    written.
-
-    Parameters
-    ----------
-    model
-        A torchvision classifier (run in eager torch) or an ONNX file (run in onnxruntime).
-    budget_s
-        Seconds of sampling.
+    `model` is a torchvision classifier (run in eager torch) or an ONNX file (run in onnxruntime); `budget_s`
+    the seconds of sampling. Raises MeasurementError when the model cannot be run unit by unit, StorageError.
     """
     onnx = model.name.endswith(".onnx")
     key = RuntimeKey("onnxruntime" if onnx else "torch", threads)

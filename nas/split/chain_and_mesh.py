@@ -90,16 +90,10 @@ def allowed_on_chain(
 
 @dataclass(frozen=True, slots=True)
 class BranchTimes:
-    """Seconds of B branches on the K children of a mesh.
+    """Seconds of B branches on the K children of a mesh; `children` are indices among the devices.
 
-    Attributes
-    ----------
-    children
-        Index of each child among the devices.
-    to_child_K, to_join_BK
-        Seconds from the root to each child, and from each child onward with each branch's output.
-    tau_BK
-        Seconds of each branch on each child; infinite where it may not run.
+    `to_child_K`: from the root to each child; `to_join_BK`: from each child onward with each branch's output;
+    `tau_BK`: each branch on each child, infinite where it may not run.
     """
 
     children: tuple[int, ...]
@@ -110,17 +104,10 @@ class BranchTimes:
 
 @dataclass(frozen=True, slots=True)
 class MeshSplit:
-    """The optimal split of equation (2), with its parts.
+    """The optimal split of equation (2), with the device of each unit and the terms of T, in seconds.
 
-    Attributes
-    ----------
-    trunk, tail
-        The problems of trunk and tail as chains; `trunk_policy` and `tail_return_M` are arguments of their
-        splits.
-    trunk_devices, branch_devices, tail_devices
-        The device of each unit, by index among all devices.
-    trunk_s, branch_s, tail_s
-        Terms of T, seconds.
+    `trunk` and `tail` are their problems as chains; `trunk_policy` and `tail_return_M` arguments of their
+    splits. Devices are indices among all devices.
     """
 
     trunk: SplitProblem

@@ -83,11 +83,9 @@ def make_dag(
 
     Raises TopologyError.
     """
-    routes: dict[tuple[float, bool], FloatArray] = {}
-    for n, size in enumerate(sent_bytes_L.tolist()):
-        if (size, n == 0) not in routes:
-            routes[size, n == 0] = links.routed_MM(size, n == 0)[0]
-    routed_LMM = np.array([routes[size, n == 0] for n, size in enumerate(sent_bytes_L.tolist())])
+    raw_input, *sizes = sent_bytes_L.tolist()
+    routes = {size: links.routed_MM(size)[0] for size in set(sizes)}
+    routed_LMM = np.array([links.routed_MM(raw_input, True)[0], *(routes[size] for size in sizes)])
     return Dag(tau_NM, routed_LMM, tuple(tuple(outputs) for outputs in inputs))
 
 

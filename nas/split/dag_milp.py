@@ -39,16 +39,9 @@ def solve_milp(
 ) -> tuple[float, tuple[int, ...] | None]:
     """Find the placement in which the last unit finishes first.
 
-    Returns a lower bound in seconds, and the placement found, or None where none was found in time.
-
-    Parameters
-    ----------
-    devices
-        Devices each unit may run on.
-    most_s
-        A finish that is known to be reachable, as an upper bound of all variables in seconds.
-    limit_s
-        Time limit of the solver, seconds.
+    `devices` lists those that each unit may run on; `most_s`, a finish that is known to be reachable, bounds
+    all times from above; the solver stops after `limit_s` seconds. Returns a lower bound in seconds, and the
+    placement found, or None where none was found in time.
     """
     x, z, f = _columns(dag, devices)
     columns = f[-1] + 1
@@ -57,18 +50,17 @@ def solve_milp(
         rows.add([(x[n, m], 1.0) for m in devices[n - 1].tolist()], 1.0, 1.0)
     _transfers(rows, dag, source, devices, x, z, f)
     _device_order(rows, dag, devices, x, f, most_s)
-    integrality, upper = np.zeros(columns), np.full(columns, 1.0)
+    integrality, upper = np.zeros(columns), np.ones(columns)
     integrality[list(x.values())] = 1
     upper[f] = most_s * (1 + 1e-9)
     objective = np.zeros(columns)
     objective[f[-1]] = 1.0
     # The gap is that of the solver's arithmetic only; the caller computes T of the placement again.
     options = {"time_limit": limit_s, "mip_rel_gap": 0.0}
-    bounds = Bounds(np.zeros(columns), upper)
     found = milp(
         objective,
         integrality=integrality,
-        bounds=bounds,
+        bounds=Bounds(0.0, upper),
         constraints=rows.constraint(columns),
         options=options,
     )

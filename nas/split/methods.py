@@ -24,23 +24,10 @@ OBJECTIVES = ("latency", "throughput", "energy")
 class SplitRequest:
     """Method, objective and constraints of a split.
 
-    Attributes
-    ----------
-    encoding
-        Encoding of the raw input on the links.
-    policy
-        `strict`, `relay` or `stop-early`.
-    min_layers
-        Fewest units on the first device.
-    objective
-        `latency` (T), `throughput` (least seconds between two images) or `energy` (joules of the devices
-        with a known power).
-    method
-        One of `METHODS`.
-    budget_j
-        Most joules per image, or None.
-    time_limit_s
-        Seconds to solve a DAG.
+    `encoding` is that of the raw input on the links, `min_layers` the fewest units on the first device,
+    `budget_j` the most joules per image, `time_limit_s` the seconds to solve a DAG. Objectives are `latency`
+    (T), `throughput` (least seconds between two images) and `energy` (joules of the devices with a known
+    power); policies and methods are those of `POLICIES` and `METHODS`.
     """
 
     encoding: str = "uint8"

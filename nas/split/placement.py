@@ -71,17 +71,9 @@ def placement_from_devices(devices: tuple[int, ...], device_count: int) -> Place
 def chain_latency(
     tau_NM: FloatArray, epsilon_LM: FloatArray, placement: Placement, stop_early: bool = False
 ) -> float:
-    """T of a placement on a chain by equation (1), in seconds.
+    """T of a placement on a chain by equation (1), in seconds; tau and epsilon as in `solve_chain`.
 
-    Parameters
-    ----------
-    tau_NM
-        Seconds of layer n on device m.
-    epsilon_LM
-        Seconds to send the output of layer n (row 0: the raw input) over the link after device m; the last
-        column is 0 (eps^M = 0).
-    stop_early
-        The result stays where the last layer ran: later links carry nothing.
+    With `stop_early` the result stays where the last layer ran: later links carry nothing.
     """
     tau_s, epsilon_s = chain_terms(tau_NM, epsilon_LM, placement, stop_early)
     return float(completion_latency(tau_s, epsilon_s))

@@ -62,17 +62,11 @@ class _Table(msgspec.Struct, forbid_unknown_fields=True, rename={"returns": "ret
 def read_problem(
     path: Path, topology: GeneralTopology | None = None
 ) -> tuple[SplitProblem, Mapping[str, str]]:
-    """Read a split problem from a table.
+    """Read a split problem from a table: a file ending in .toml, .json or .csv.
 
-    Returns the problem, and the file's own `input` and `policy` where it has them. Raises InputError, naming
-    the file and what is missing, unknown or wrong in it.
-
-    Parameters
-    ----------
-    path
-        A file ending in .toml, .json or .csv.
-    topology
-        Devices and links, where the file has none (a CSV table never has).
+    `topology` gives devices and links where the file has none (a CSV table never has). Returns the problem,
+    and the file's own `input` and `policy` where it has them. Raises InputError, naming the file and what is
+    missing, unknown or wrong in it.
     """
     if path.suffix not in (".toml", ".json", ".csv"):
         raise InputError(f"cannot read {path}: expected a table ending in .toml, .json or .csv")

@@ -43,16 +43,10 @@ def problem_of_model(
     jpeg_bytes: float | None = None,
     progress: Progress = no_progress,
 ) -> SplitProblem:
-    """Make the split problem of a model over a topology.
+    """Make the split problem of a model over a topology, from the workspace's tables and profiles.
 
-    Raises EstimatorError, naming what has not been measured, and the command that measures it.
-
-    Parameters
-    ----------
-    workspace
-        Holds tables, estimators and profiles.
-    jpeg_bytes
-        Bytes of an encoded image, where known.
+    `jpeg_bytes`: size of an encoded image, where known. Raises EstimatorError, naming what has not been
+    measured, and the command that measures it.
     """
     devices, columns = topology.devices, dict[tuple[str, str], UnitLatency]()
     for n, device in enumerate(devices):

@@ -28,13 +28,8 @@ def solve_throughput(
 ) -> tuple[float, Placement]:
     """Find the split of least period, and among those one of least T, that the policy and the limits allow.
 
-    Returns seconds between two images, and the placement; optimal. Raises InfeasibleError when no split is
-    allowed.
-
-    Parameters
-    ----------
-    tau_NM, epsilon_LM, policy, limits
-        As in `solve_chain`.
+    Arguments as in `solve_chain`. Returns seconds between two images, and the placement; optimal. Raises
+    InfeasibleError when no split is allowed.
     """
     N, M = tau_NM.shape
     limits = limits or policy_limits(policy, N, M)
