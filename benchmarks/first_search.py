@@ -19,7 +19,7 @@ from harness import benchmark_parser, finish
 
 from jmsnas.datasets.catalog import load_dataset
 from jmsnas.nas.search.config import SearchConfig
-from jmsnas.nas.search.run import prepare_search
+from jmsnas.nas.search.run import SearchInputs, prepare_search
 from jmsnas.nas.search.run_folder import SearchSetup
 from jmsnas.nas.search.search import search
 from jmsnas.nas.split.placement import Placement
@@ -98,7 +98,9 @@ def main() -> None:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         place = Workspace(arguments.workspace or Path(temporary))
-        setup = prepare_search(place, arguments.topology, "digits", "digits", seed=0, warn=print)
+        setup = prepare_search(
+            place, SearchInputs(arguments.topology, "digits", "digits"), seed=0, warn=print
+        )
         document: dict[str, Any] = {
             "topology": arguments.topology,
             "simulated": [name for name, estimator in setup.estimators.items() if estimator.simulated],

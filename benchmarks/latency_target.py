@@ -27,7 +27,7 @@ from jmsnas.nas.derivation.target import targets_in_range
 from jmsnas.nas.run_result import RunResult
 from jmsnas.nas.search.config import SearchConfig
 from jmsnas.nas.search.multi_target import ParallelOptions, SearchGroup, run_groups, targets_group
-from jmsnas.nas.search.run import RunOptions, prepare_search
+from jmsnas.nas.search.run import RunOptions, SearchInputs, prepare_search
 from jmsnas.nas.search.run_folder import SearchSetup, read_log
 from jmsnas.nas.search.split_options import SplitOptions
 from jmsnas.nas.split.placement import Placement
@@ -105,9 +105,8 @@ def groups_of(workspace: Workspace, seeds: int) -> tuple[list[dict[str, Any]], l
     """Set up the rows and the searches of each."""
     rows, groups = [], []
     for topology, split in ROWS:
-        setup = prepare_search(
-            workspace, topology, "digits", "digits", seed=0, warn=print, split=SplitOptions(split)
-        )
+        inputs = SearchInputs(topology, "digits", "digits", split=SplitOptions(split))
+        setup = prepare_search(workspace, inputs, seed=0, warn=print)
         targets = targets_in_range(setup.lut, TARGETS)
         for seed in range(seeds):
             config = replace(SearchConfig(), seed=seed, final_epochs=0, threads=1)

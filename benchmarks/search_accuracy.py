@@ -39,7 +39,7 @@ from jmsnas.files import write_json
 from jmsnas.nas.derivation.derive import DerivedArchitecture
 from jmsnas.nas.derivation.target import targets_in_range
 from jmsnas.nas.search.config import SearchConfig
-from jmsnas.nas.search.run import load_images, prepare_search
+from jmsnas.nas.search.run import SearchInputs, load_images, prepare_search
 from jmsnas.nas.search.run_folder import DatasetOptions, SearchSetup
 from jmsnas.nas.search.search import search, train_shared_epochs
 from jmsnas.nas.search.session import Callbacks
@@ -213,7 +213,10 @@ def main() -> None:
         place, data = Workspace(Path(temporary)), DatasetOptions(arguments.data_dir)
         setups = {
             name: prepare_search(
-                place, name, "fashion-mnist", "fashion-mnist", 0, warn=lambda text: None, data=data
+                place,
+                SearchInputs(name, "fashion-mnist", "fashion-mnist", data),
+                seed=0,
+                warn=lambda text: None,
             )
             for name in dict.fromkeys([*arguments.topologies, "chain"])
         }

@@ -148,9 +148,9 @@ def search(
     >>> run.derived.latency_s <= run.target.t_const_s
     True
     """
-    from jmsnas.nas.search.run import RunOptions, prepare_search, run_search
+    from jmsnas.nas.search.run import RunOptions, SearchInputs, prepare_search, run_search
 
-    setup = prepare_search(workspace, topology, space, dataset, config.seed, progress)
+    setup = prepare_search(workspace, SearchInputs(topology, space, dataset), config.seed, progress)
     return run_search(workspace, name, setup, config, RunOptions(progress))
 
 

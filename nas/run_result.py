@@ -178,10 +178,7 @@ class _Version:
 def read_result(folder: Path) -> RunResult:
     """Read the result of a finished run.
 
-    Raises
-    ------
-    InputError
-        Where the folder holds no finished run, the file is damaged, or it has another schema.
+    Raises InputError where the folder holds none, the file is damaged, or it has another schema.
     """
     path = folder / "result.json"
     try:

@@ -7,7 +7,7 @@ from hypothesis import settings
 
 from jmsnas.nas.run_result import RunResult
 from jmsnas.nas.search.config import SearchConfig
-from jmsnas.nas.search.run import prepare_search, run_search
+from jmsnas.nas.search.run import SearchInputs, prepare_search, run_search
 from jmsnas.workspace import Workspace
 
 # One thread: two on shared cores are slower than one. No deadline: a shared machine stalls at will.
@@ -24,7 +24,7 @@ settings.load_profile("jmsnas")
 def simulated_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace in which U(.) of the paper's four machines, simulated, is fitted. Do not write to it."""
     place = Workspace(tmp_path_factory.mktemp("workspace"))
-    prepare_search(place, "chain", "digits", "digits", seed=0, warn=lambda text: None)
+    prepare_search(place, SearchInputs("chain", "digits", "digits"), seed=0, warn=lambda text: None)
     return place
 
 
@@ -35,7 +35,7 @@ def short_run(
     """A finished search of one epoch a stage, in a workspace of its own. Do not write to it."""
     place = Workspace(tmp_path_factory.mktemp("run") / "workspace")
     shutil.copytree(simulated_workspace.folder, place.folder)
-    setup = prepare_search(place, "chain", "digits", "digits", seed=0)
+    setup = prepare_search(place, SearchInputs("chain", "digits", "digits"), seed=0)
     config = SearchConfig(warmup_epochs=1, search_epochs=1, final_epochs=1)
     return place, run_search(place, "short", setup, config)
 
@@ -45,6 +45,6 @@ def run(simulated_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory
     """The folder of a finished search like `short_run`, in a workspace of its own to write reports into."""
     place = Workspace(tmp_path_factory.mktemp("reported"))
     shutil.copytree(simulated_workspace.folder, place.folder, dirs_exist_ok=True)
-    setup = prepare_search(place, "chain", "digits", "digits", seed=0)
+    setup = prepare_search(place, SearchInputs("chain", "digits", "digits"), seed=0)
     config = SearchConfig(warmup_epochs=1, search_epochs=1, final_epochs=1)
     return run_search(place, "tiny", setup, config).folder

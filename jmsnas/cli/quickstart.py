@@ -44,10 +44,11 @@ def quickstart_command(
         profile_device("local", blocks, [RuntimeKey()], workspace, options)
     log("2/5 fit-estimator: U(.) of this host, a laptop, a Jetson and a cloud server")
     from jmsnas.nas.search.config import SearchConfig
-    from jmsnas.nas.search.run import RunOptions, prepare_search, run_search
+    from jmsnas.nas.search.run import RunOptions, SearchInputs, prepare_search, run_search
 
     with progress_bar() as progress:
-        setup = prepare_search(workspace, "desk", "digits", "digits", seed, progress, warn)
+        inputs = SearchInputs("desk", "digits", "digits")
+        setup = prepare_search(workspace, inputs, seed, progress, warn)
     warn_simulated(simulated_devices(setup))
     log("3/5 search: a model and its split over the four devices, on scikit-learn's digits")
     with progress_bar() as progress:

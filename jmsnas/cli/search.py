@@ -107,7 +107,7 @@ def search_command(args: SearchArguments) -> None:
 
     from jmsnas.nas.search.config import find_recipe
     from jmsnas.nas.search.multi_target import SearchRequest, run_request
-    from jmsnas.nas.search.run import RunOptions, prepare_search
+    from jmsnas.nas.search.run import RunOptions, SearchInputs, prepare_search
     from jmsnas.nas.search.run_folder import DatasetOptions
     from jmsnas.nas.search.split_options import SplitOptions
     from jmsnas.nas.supernet.distributed import init_distributed
@@ -129,9 +129,8 @@ def search_command(args: SearchArguments) -> None:
     data = DatasetOptions(args.data_dir or workspace.folder / "data", args.workers)
     split = SplitOptions(args.split, args.policy, args.input_encoding, args.min_layers)
     with progress_bar(ranks.first) as progress, ranks.one_at_a_time():
-        setup = prepare_search(
-            workspace, args.topology, space, dataset, args.seed, progress, warn, data, split
-        )
+        inputs = SearchInputs(args.topology, space, dataset, data, split)
+        setup = prepare_search(workspace, inputs, args.seed, progress, warn)
     if ranks.first:
         warn_simulated(simulated_devices(setup))
         log(f"training on {device} with {args.threads} thread{'s' * (args.threads > 1)}")

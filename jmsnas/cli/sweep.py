@@ -76,7 +76,7 @@ def sweep_command(args: SweepArguments) -> None:
     from jmsnas.nas.derivation.target import resolve_target, targets_in_range
     from jmsnas.nas.search.config import find_recipe
     from jmsnas.nas.search.multi_target import ParallelOptions, SearchGroup, run_groups, targets_group
-    from jmsnas.nas.search.run import RunOptions, prepare_search
+    from jmsnas.nas.search.run import RunOptions, SearchInputs, prepare_search
     from jmsnas.nas.search.run_folder import DatasetOptions
 
     recipe, groups = find_recipe(args.recipe), list[SearchGroup]()
@@ -87,7 +87,7 @@ def sweep_command(args: SweepArguments) -> None:
     data = DatasetOptions((args.data_dir or workspace.folder / "data").resolve())
     with progress_bar() as progress:
         for topology in args.topology or ["chain"]:
-            setup = prepare_search(workspace, topology, space, dataset, 0, progress, warn, data)
+            setup = prepare_search(workspace, SearchInputs(topology, space, dataset, data), 0, progress, warn)
             warn_simulated(simulated_devices(setup))
             known = resolve_target(setup.lut)
             targets = [resolve_target(setup.lut, t_const_s, known) for t_const_s in targets_s]

@@ -1,7 +1,7 @@
 """Plot the best split by input size and link rate: the `imagenet` space on a chain of SIMULATED devices."""
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -44,12 +44,21 @@ def compute_split_maps() -> tuple[SplitMapPanel, ...]:
     """Compute the maps of each input encoding from published device figures; takes about 1 s."""
     space, topology = load_space("imagenet"), load_topology("chain")
     model, predictors = default_architecture(space), simulated_predictors(topology)
-    fixed = (space, model, topology, predictors, _SIZES, _RATES_BPS)
     devices = tuple(device.name for device in topology.devices)
     point = (_SIZES.index(TABLE_I_SIZE), _RATES_BPS.index(TABLE_I_BPS))
     panels = []
     for encoding in INPUT_BYTES:
-        relay, strict = (split_map(*fixed, encoding, policy) for policy in ("relay", "strict"))
+        relay, strict = (
+            split_map(
+                space,
+                model,
+                replace(topology, policy=policy, input_encoding=encoding),
+                predictors,
+                _SIZES,
+                _RATES_BPS,
+            )
+            for policy in ("relay", "strict")
+        )
         panels.append(SplitMapPanel(devices, relay, strict, point))
     return tuple(panels)
 

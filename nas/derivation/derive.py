@@ -64,25 +64,8 @@ def derive(
 ) -> DerivedArchitecture | None:
     """Find the architecture of highest sum of log p whose T under its best split is in [low_s, high_s].
 
-    Parameters
-    ----------
-    p_NR
-        Probabilities of the candidates.
-    lut
-        Latencies, and the moves that the policy allows.
-    low_s, high_s
-        The band, seconds.
-    most_nodes
-        Nodes after which the search stops without a proof.
-
-    Returns
-    -------
-    None when no architecture lies in the band.
-
-    Raises
-    ------
-    UndecidedError
-        When none was found within `most_nodes`, and there may be one.
+    `p_NR`: probabilities of the candidates. The search stops without a proof after `max_nodes`. Returns None
+    when no architecture lies in the band; raises SearchLimitError when none was found and there may be one.
     """
     return next(best_architectures(p_NR, lut, low_s, high_s, max_nodes), None)
 

@@ -28,12 +28,8 @@ def children_subsets(B: int, K: int) -> NDArray[np.bool_] | None:
 def hall_bound(gain_BK: FloatArray, left_XK: NDArray[np.bool_]) -> FloatArray:
     """Bound the change of score (0 or less) that makes every assignment slow.
 
-    Parameters
-    ----------
-    gain_BK
-        Best change of score that makes branch b slow on child k, (..., B, K); 0 where it may not run there.
-    left_XK
-        From `children_subsets`.
+    `gain_BK`: best change of score that makes branch b slow on child k, (..., B, K); 0 where it may not run
+    there. `left_XK`: from `children_subsets`.
     """
     gain_XB = np.where(left_XK[:, None, :], gain_BK[..., None, :, :], 0.0).min(axis=-1)
     total_XB = np.cumsum(-np.sort(-gain_XB, axis=-1), axis=-1)

@@ -35,18 +35,9 @@ def build_lut(
 ) -> LatencyLUT:
     """Predict the latency of every block of a space on every device of a topology.
 
-    Parameters
-    ----------
-    predictors
-        U(.) by the devices' names.
-    split
-        `joint`: cuts are free under the topology's policy and limits. `fixed`: each device runs its `layers`
-        of the topology, or an equal part.
-
-    Raises
-    ------
-    TopologyError
-        When layers of the space, devices and policy of the topology do not fit together.
+    `predictors`: U(.) by the devices' names. `split`: `joint`, where cuts are free under the topology's
+    policy and limits, or `fixed`, where each device runs its `layers` of the topology, or an equal part.
+    Raises TopologyError when layers of the space, devices and policy do not fit together.
     """
     if split not in ("joint", "fixed"):
         raise TopologyError(f"unknown split {split!r}: expected joint or fixed")

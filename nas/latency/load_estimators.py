@@ -31,11 +31,7 @@ def load_estimators(
     """Load U(.) of every device of a topology; fit it again where its latency table has changed.
 
     Warns where U(.) was fitted to a table published by others. A built-in device without a latency table is
-    simulated: its table is written and marked as simulated.
-
-    Returns
-    -------
-    Estimators by the devices' names. Raises EstimatorError naming the command to run.
+    simulated: its table is written and marked as simulated. Raises EstimatorError naming the command to run.
     """
     estimators: dict[str, Estimator] = {}
     for m, device in enumerate(topology.devices):

@@ -194,17 +194,12 @@ class MeshLUT:
     def _branch_range_s(self, max_nodes: int) -> tuple[float, float]:
         """Least and greatest latency of the slowest branch under the best assignment of children."""
         order = [(b, n) for b, own in enumerate(self.branch_layers) for n in own]
-        U_NRK = self.U_NRM[:, :, list(self.children)]
-        masked_NRK = np.where(self.mask_NR[:, :, None], U_NRK, np.nan)
-        forbidden_BK = np.where(self.allowed_BK(), 0.0, np.inf)
-        least_BK, most_BK = (
-            np.array([choose(masked_NRK[list(own)], axis=1).sum(axis=0) for own in self.branch_layers])
-            for choose in (np.nanmin, np.nanmax)
-        )
-        least_s = self.assign_children(least_BK + forbidden_BK)[0]
+        U_NRK, most_BK = self.U_NRM[:, :, list(self.children)], self._extreme_BK(np.fmax)
+        most_NK = np.where(self.mask_NR[:, :, None], U_NRK, -np.inf).max(axis=1)
+        least_s = self.assign_children(self._extreme_BK(np.fmin))[0]
         # Of equal bounds the newest first: where another branch is the slowest, all candidates are equal.
         counter, greatest_s = itertools.count(0, -1), least_s
-        queue = [(-self.assign_children(most_BK + forbidden_BK)[0], next(counter), 0, most_BK)]
+        queue = [(-self.assign_children(most_BK)[0], next(counter), 0, most_BK)]
         for _ in range(max_nodes):
             if not queue or -queue[0][0] <= greatest_s * BOUND_TOLERANCE:
                 break
@@ -212,21 +207,25 @@ class MeshLUT:
             b, n = order[at]
             for i in np.flatnonzero(self.mask_NR[n]):
                 chosen_BK = tau_BK.copy()
-                chosen_BK[b] += U_NRK[n, i] - np.nanmax(masked_NRK[n], axis=0)
-                bound_s = self.assign_children(chosen_BK + forbidden_BK)[0]
+                chosen_BK[b] += U_NRK[n, i] - most_NK[n]
+                bound_s = self.assign_children(chosen_BK)[0]
                 if at + 1 == len(order):
                     greatest_s = max(greatest_s, bound_s)
                 elif bound_s > greatest_s:
                     heapq.heappush(queue, (-bound_s, next(counter), at + 1, chosen_BK))
         return least_s, greatest_s
 
+    def _extreme_BK(self, extreme: np.ufunc) -> FloatArray:
+        """Latency of each branch on each child by its fastest (fmin) or slowest (fmax) candidates."""
+        U_NRK = np.where(self.mask_NR[:, :, None], self.U_NRM[:, :, list(self.children)], np.nan)
+        tau_BK = np.array(
+            [extreme.reduce(U_NRK[list(own)], axis=1).sum(axis=0) for own in self.branch_layers]
+        )
+        return np.where(self.allowed_BK(), tau_BK, np.inf)
+
     def slowest_branch_s(self) -> float:
         """Bound the max term of equation (2): every branch on its best child, by its slowest candidates."""
-        children, slowest_NRM = list(self.children), np.where(self.mask_NR[:, :, None], self.U_NRM, -np.inf)
-        slowest_BK = np.array(
-            [slowest_NRM[list(own)].max(axis=1)[:, children].sum(0) for own in self.branch_layers]
-        )
-        return self.assign_children(np.where(self.allowed_BK(), slowest_BK, np.inf))[0]
+        return self.assign_children(self._extreme_BK(np.fmax))[0]
 
     def exchanges_s(self, indices: tuple[int, ...], placement: Placement) -> FloatArray:
         """Compute T, with the same children, when one layer takes another candidate; (N, R) seconds."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from jmsnas.arrays import FloatArray
 from jmsnas.errors import InfeasibleError
 from jmsnas.nas.split.placement import Placement, placement_from_devices
-from jmsnas.nas.split.solve_chain import DeviceLimits, policy_limits
+from jmsnas.nas.split.solve_chain import DeviceLimits
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,26 +49,15 @@ def device_states(limits: DeviceLimits, least_M: NDArray[np.int64], N: int) -> t
 
 
 def allowed_moves(
-    epsilon_LM: FloatArray,
-    policy: str,
-    limits: DeviceLimits | None = None,
-    return_M: FloatArray | None = None,
+    epsilon_LM: FloatArray, policy: str, limits: DeviceLimits, return_M: FloatArray | None = None
 ) -> AllowedMoves:
     """Compute the latency of every move that policy and limits allow on a chain.
 
-    Parameters
-    ----------
-    epsilon_LM
-        Seconds to send output n over the link behind device m; last column 0.
-    policy
-        `strict`, `relay` or `stop-early`.
-    limits
-        Minimum and maximum number of layers per device (budgets are ignored); None for the policy alone.
-    return_M
-        Seconds to return the result from device m.
+    `epsilon_LM`: seconds to send output n over the link behind device m; last column 0. `policy`: `strict`,
+    `relay` or `stop-early`. `limits`: number of layers per device (budgets are ignored). `return_M`:
+    seconds to return the result from device m.
     """
     L, M = epsilon_LM.shape
-    limits = limits or policy_limits(policy, L - 1, M)
     least_M = np.maximum(limits.min_layers_M, 1 if policy == "strict" else 0)
     back_M = np.zeros(M) if return_M is None else return_M
     states = device_states(limits, least_M, L - 1)
@@ -120,31 +109,13 @@ def concatenate_moves(parts: tuple[AllowedMoves, ...]) -> tuple[tuple[int, ...],
     return tuple(devices), moves_LSS
 
 
-def move_latencies_s(epsilon_LM: FloatArray, policy: str) -> FloatArray:
-    """Latency of moving each output from device a to b in seconds, infinite where forbidden; (L, M, M)."""
-    return concatenate_moves((allowed_moves(epsilon_LM, policy),))[1]
-
-
 def best_split(tau_NM: FloatArray, moves_LMM: FloatArray) -> tuple[float, Placement]:
     """Find the split of least T of equation (1) by dynamic programming, exactly, in O(N M^2).
 
     State of the recursion: layer n has just run on device m.
 
-    Parameters
-    ----------
-    tau_NM
-        Latency of layer n on device m in seconds (of one architecture, or expected).
-    moves_LMM
-        Latency of moving output n from device a to device b; infinite where forbidden.
-
-    Returns
-    -------
-    T in seconds, and the placement.
-
-    Raises
-    ------
-    InfeasibleError
-        When the policy allows no split at all.
+    `tau_NM`: seconds of layer n on device m (of one architecture, or expected). Returns T in seconds and the
+    placement. Raises InfeasibleError when the policy allows no split at all.
     """
     N, M = tau_NM.shape
     best_M = moves_LMM[0, 0] + tau_NM[0]

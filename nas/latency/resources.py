@@ -21,7 +21,7 @@ _FLOAT32_BYTES = 4
 class Resource:
     """A resource of the devices: see `ResourceBudget`, for every candidate.
 
-    `what` is memory (bytes: the float32 weights of a device's layers, and the largest input and output of one
+    `kind` is memory (bytes: the float32 weights of a device's layers, and the largest input and output of one
     operator among them) or energy (joules: power x tau, and the power of sending x epsilon).
     """
 

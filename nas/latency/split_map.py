@@ -10,7 +10,6 @@ from jmsnas.architecture import Architecture
 from jmsnas.arrays import FloatArray
 from jmsnas.errors import TopologyError
 from jmsnas.nas.latency.build_lut import Predictor, build_lut
-from jmsnas.nas.latency.chain_lut import ChainLUT
 from jmsnas.nas.split.placement import Placement
 from jmsnas.profiler.simulation.device_file import SimulatedDevice
 from jmsnas.profiler.simulation.roofline import block_latency_s, load_simulated_device
@@ -77,21 +76,6 @@ def resize_space(space: SearchSpace, size: int) -> SearchSpace:
     return replace(space, input_shape=(space.input_shape[0], size, size), layers=tuple(layers))
 
 
-def with_link_rate(
-    topology: Topology, capacity_bps: float, input_encoding: str, policy: str = "relay"
-) -> Topology:
-    """Change the rate of a topology's first link, its input encoding and policy.
-
-    The policy `relay` allows devices without layers, so that cloud only is one of the placements. Raises
-    TopologyError for a topology without links.
-    """
-    if not topology.links:
-        raise TopologyError(f"topology {topology.name} has no link: expected two or more devices")
-    first = replace(topology.links[0], capacity_bps=capacity_bps)
-    links = (first, *topology.links[1:])
-    return replace(topology, links=links, policy=policy, input_encoding=input_encoding)
-
-
 def split_map(
     space: SearchSpace,
     architecture: Architecture,
@@ -99,41 +83,42 @@ def split_map(
     predictors: Mapping[str, Predictor],
     sizes: Sequence[int],
     rates_bps: Sequence[float],
-    input_encoding: str,
-    policy: str = "relay",
 ) -> SplitMap:
     """Compute cloud only and the best placement of `architecture` at each input size and first-link rate.
 
-    Parameters
-    ----------
-    predictors
-        U(.) by the devices' names.
-    sizes
-        Pixels a side of the (square) input.
-    input_encoding
-        Number format of the raw image on the wire: `uint8` or `float32`.
-    policy
-        Policy of the best placement: `relay`, or the paper's `strict`; cloud only is the same in both.
-
-    Raises
-    ------
-    SpaceError
-        When the architecture is not one of the space.
-    TopologyError
-        For a mesh, a topology without links, an unknown encoding, a rate that is not above 0.
+    `predictors`: U(.) by the devices' names; `sizes`: pixels a side of the (square) input. Cloud only is one
+    of the placements under the policy `relay`, and is the same under the paper's `strict`. Raises SpaceError
+    for an architecture of another space, TopologyError for a mesh, no links, or a rate that is not above 0.
     """
+    if not topology.links:
+        raise TopologyError(f"topology {topology.name} has no link: expected two or more devices")
+    first, *others = topology.links
+    links = [(replace(first, capacity_bps=rate_bps), *others) for rate_bps in rates_bps]
     shape = (len(sizes), len(rates_bps))
     cloud_SK, best_SK = np.empty(shape), np.empty(shape)
     cuts_SKM = np.empty((*shape, topology.M), dtype=np.int64)
     everything_last = Placement((0,) * (topology.M - 1) + (space.N,))
     for s, size in enumerate(sizes):
         fixed = resize_space(_restrict(space, architecture), size)
-        topologies = [with_link_rate(topology, rate_bps, input_encoding, policy) for rate_bps in rates_bps]
-        for k, lut in enumerate(_luts(fixed, topologies, predictors)):
+        blocks = fixed.blocks()
+        cached = {
+            name: _CachedPredictor(dict(zip(blocks, predictor.predict_s(blocks).tolist(), strict=True)))
+            for name, predictor in predictors.items()
+        }
+        for k, of_rate in enumerate(links):
+            lut = build_lut(fixed, replace(topology, links=of_rate), cached).main_path
             cloud_SK[s, k] = lut.latency_s((0,) * space.N, everything_last)
             best_SK[s, k], placement = lut.best_split((0,) * space.N)
             cuts_SKM[s, k] = placement.cuts
-    return SplitMap(tuple(sizes), tuple(rates_bps), input_encoding, policy, cloud_SK, best_SK, cuts_SKM)
+    return SplitMap(
+        tuple(sizes),
+        tuple(rates_bps),
+        topology.input_encoding,
+        topology.policy,
+        cloud_SK,
+        best_SK,
+        cuts_SKM,
+    )
 
 
 def _restrict(space: SearchSpace, architecture: Architecture) -> SearchSpace:
@@ -151,15 +136,3 @@ class _CachedPredictor:
     def predict_s(self, blocks: Sequence[Block]) -> FloatArray:
         """Look up the latency of each block in seconds."""
         return np.array([self.seconds[block] for block in blocks])
-
-
-def _luts(
-    space: SearchSpace, topologies: Sequence[Topology], predictors: Mapping[str, Predictor]
-) -> list[ChainLUT]:
-    """Make the latency table of each topology; U(.) predicts once."""
-    blocks = space.blocks()
-    cached = {
-        name: _CachedPredictor(dict(zip(blocks, predictor.predict_s(blocks).tolist(), strict=True)))
-        for name, predictor in predictors.items()
-    }
-    return [build_lut(space, topology, cached).main_path for topology in topologies]

@@ -23,7 +23,7 @@ from jmsnas.nas.search.run_folder import (
 )
 from jmsnas.nas.search.search import search
 from jmsnas.nas.search.session import Callbacks
-from jmsnas.nas.search.split_options import AS_IN_FILE, SplitOptions
+from jmsnas.nas.search.split_options import SplitOptions
 from jmsnas.nas.search.stages import EpochRecord
 from jmsnas.nas.search.tensorboard import TensorBoardLog
 from jmsnas.nas.supernet.checkpoint import read_checkpoint, write_checkpoint
@@ -45,29 +45,35 @@ class RunOptions:
     ranks: Ranks = SINGLE_PROCESS
 
 
+@dataclass(frozen=True, slots=True)
+class SearchInputs:
+    """Names of the topology, space and data set of a search, and options on the data and the split."""
+
+    topology: str
+    space: str
+    dataset: str
+    data: DatasetOptions = DatasetOptions()
+    split: SplitOptions = SplitOptions()
+
+
 def prepare_search(
     workspace: Workspace,
-    topology_name: str,
-    space_name: str,
-    dataset: str,
+    inputs: SearchInputs,
     seed: int,
     progress: Progress = no_progress,
     warn: Callable[[str], None] = warnings.warn,
-    data: DatasetOptions | None = None,
-    split: SplitOptions = AS_IN_FILE,
 ) -> SearchSetup:
     """Load space, topology and U(.) of its devices, and make the latency table.
 
     Raises InputError where one of them is missing or invalid.
     """
-    check_dataset(dataset)
-    topology = split.apply_to(load_topology(topology_name, workspace.topologies))
-    space = load_space(space_name, workspace.spaces, len(topology.children))
-    data = data or DatasetOptions()
-    load_dataset(dataset, space, seed, data.folder, data.workers)
+    check_dataset(inputs.dataset)
+    topology = inputs.split.apply_to(load_topology(inputs.topology, workspace.topologies))
+    space = load_space(inputs.space, workspace.spaces, len(topology.children))
+    load_dataset(inputs.dataset, space, seed, inputs.data.folder, inputs.data.workers)
     estimators = load_estimators(topology, space, workspace, seed, progress, warn)
-    lut = build_lut(space, topology, estimators, split.split)
-    return SearchSetup(space, topology, estimators, lut, dataset, data)
+    lut = build_lut(space, topology, estimators, inputs.split.split)
+    return SearchSetup(space, topology, estimators, lut, inputs.dataset, inputs.data)
 
 
 def run_search(

@@ -38,11 +38,7 @@ _EPOCH_NODES = 3000
 SaveState = Callable[[StateDict], None]
 
 
-def _ignore_epoch(epoch: EpochRecord) -> None:
-    """Do nothing."""
-
-
-def _ignore_state(state: StateDict) -> None:
+def _ignore(value: object) -> None:
     """Do nothing."""
 
 
@@ -50,24 +46,13 @@ def _ignore_state(state: StateDict) -> None:
 class Callbacks:
     """Callbacks of a search: epoch records, progress, checkpoints; and the processes that train together.
 
-    Attributes
-    ----------
-    report
-        Called with the record of each epoch.
-    progress
-        Called with the number of finished epochs.
-    save
-        Called with the state after each epoch, before it is reported; write its tensors at once, since
-        training changes them.
-    saved
-        A state from `save` to resume from.
-    ranks
-        The processes that train together.
+    `save` is called with the state after each epoch, before `report`; write its tensors at once, since
+    training changes them. `saved`: a state from `save` to resume from.
     """
 
-    report: EpochCallback = _ignore_epoch
+    report: EpochCallback = _ignore
     progress: Progress = no_progress
-    save: SaveState = _ignore_state
+    save: SaveState = _ignore
     saved: StateDict | None = None
     ranks: Ranks = SINGLE_PROCESS
 
@@ -133,14 +118,11 @@ class SearchSession:
         self.saved_two: StateDict | None = None
 
     def _architecture_step(self) -> ArchitectureStep:
-        config, t_const_s = self.config, self.target.t_const_s
-        lambda2, own = config.lambda2, config.lambda2_per_s2
+        config, t_const_s, lambda2 = self.config, self.target.t_const_s, self.config.lambda2
+        if config.lambda2_per_s2 is not None:
+            lambda2 = dimensionless_lambda2(config.lambda2_per_s2, t_const_s)
         constraint = LatencyLoss(
-            config.constraint,
-            t_const_s,
-            lambda2 if own is None else dimensionless_lambda2(own, t_const_s),
-            config.multiplier_rate,
-            config.entropy,
+            config.constraint, t_const_s, lambda2, config.multiplier_rate, config.entropy
         )
         draw = seeded_generator(config.seed, "paths")
         return ArchitectureStep(
@@ -211,10 +193,8 @@ class SearchSession:
             derived = self._derive(p_NR, 1, _EPOCH_NODES)[0][0]
         except InfeasibleError:
             return None, None
-        accuracy_now = held_out_accuracy(
-            self.supernet, derived, self.splits, self.device, self.callbacks.ranks
-        )
-        return derived.latency_s, accuracy_now
+        ranks = self.callbacks.ranks
+        return derived.latency_s, held_out_accuracy(self.supernet, derived, self.splits, self.device, ranks)
 
     def _derive(
         self, p_NR: FloatArray, count: int, max_nodes: int = MAX_NODES
@@ -251,8 +231,7 @@ class SearchSession:
         self, derived: DerivedArchitecture, band: BandStatus | None, model: nn.Sequential
     ) -> SearchResult:
         assert self.found is not None
-        p_NR: FloatArray = self.found["p"].numpy()
-        high_s = self.target.t_const_s
+        p_NR, high_s = self.found["p"].numpy(), self.target.t_const_s
         return SearchResult(
             target=self.target,
             architecture=Architecture(tuple(self.space.choices[n][i] for n, i in enumerate(derived.indices))),

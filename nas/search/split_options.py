@@ -26,14 +26,12 @@ class SplitOptions:
 
     def apply_to(self, topology: Topology) -> Topology:
         """Apply the options to a topology. Raises TopologyError."""
-        if self.policy is not None:
-            topology = replace(topology, policy=self.policy)
-        if self.input_encoding is not None:
-            topology = replace(topology, input_encoding=self.input_encoding)
+        first, *others = topology.devices
         if self.min_layers is not None:
-            first, *others = topology.devices
-            topology = replace(topology, devices=(replace(first, min_layers=self.min_layers), *others))
-        return topology
-
-
-AS_IN_FILE = SplitOptions()
+            first = replace(first, min_layers=self.min_layers)
+        return replace(
+            topology,
+            devices=(first, *others),
+            policy=topology.policy if self.policy is None else self.policy,
+            input_encoding=topology.input_encoding if self.input_encoding is None else self.input_encoding,
+        )

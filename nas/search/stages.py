@@ -77,16 +77,11 @@ class ArchitectureBatches:
 
     def next(self) -> tuple[Tensor, Tensor]:
         """Return this rank's part of the next batch."""
+        size, seed, ranks = self.batch_size, self.seed, self.ranks
         while True:
             if self._batches is None:
                 self._batches = batches(
-                    self.images,
-                    self.batch_size,
-                    self.seed,
-                    "architecture",
-                    self.round,
-                    self.taken,
-                    self.ranks,
+                    self.images, size, seed, "architecture", self.round, self.taken, ranks
                 )
             found = next(self._batches, None)
             if found is not None:
@@ -221,13 +216,8 @@ class StageTwo:
         device: torch.device,
         ranks: Ranks = SINGLE_PROCESS,
     ) -> None:
-        self.config, self.module, self.images, self.device, self.ranks = (
-            config,
-            model,
-            images,
-            device,
-            ranks,
-        )
+        self.config, self.module, self.images = config, model, images
+        self.device, self.ranks = device, ranks
         self.epochs, self.epoch = config.final_epochs, 0
         self.optimizer = optimizer_for(config, model)
         self.model = ranks.wrap(model, one_path=False)

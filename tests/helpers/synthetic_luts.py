@@ -5,7 +5,19 @@ import numpy as np
 from jmsnas.nas.latency.build_lut import LatencyLUT
 from jmsnas.nas.latency.chain_lut import ChainLUT
 from jmsnas.nas.latency.mesh_lut import MeshLUT
-from jmsnas.nas.latency.policy import allowed_moves, concatenate_moves, move_latencies_s
+from jmsnas.nas.latency.policy import AllowedMoves, allowed_moves, concatenate_moves
+from jmsnas.nas.split.solve_chain import policy_limits
+
+
+def unlimited_moves(epsilon_LM: np.ndarray, policy: str) -> AllowedMoves:
+    """Moves that the policy allows, without limits on the devices' layers."""
+    L, M = epsilon_LM.shape
+    return allowed_moves(epsilon_LM, policy, policy_limits(policy, L - 1, M))
+
+
+def move_latencies_s(epsilon_LM: np.ndarray, policy: str) -> np.ndarray:
+    """Latency of moving each output from device a to b in seconds, infinite where forbidden; (L, M, M)."""
+    return concatenate_moves((unlimited_moves(epsilon_LM, policy),))[1]
 
 
 def random_lut(N: int, R: int, M: int, seed: int, policy: str = "strict", link: float = 1.0) -> ChainLUT:
@@ -63,8 +75,8 @@ def random_mesh(
     epsilon_LM = np.zeros((line_N + 1, 3))
     epsilon_LM[: trunk + 1, 0] = link * random.uniform(0.1, 2, trunk + 1)
     parts = (
-        allowed_moves(epsilon_LM[: trunk + 1, :2], "strict"),
-        allowed_moves(epsilon_LM[trunk:, 2:], "strict"),
+        unlimited_moves(epsilon_LM[: trunk + 1, :2], "strict"),
+        unlimited_moves(epsilon_LM[trunk:, 2:], "strict"),
     )
     line = ChainLUT(
         ("a", "root", "cloud"),

@@ -7,12 +7,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from synthetic_luts import random_lut, random_p
+from synthetic_luts import move_latencies_s, random_lut, random_p
 
 from jmsnas.errors import InfeasibleError, SearchLimitError
 from jmsnas.nas.derivation.derive import argmax_architecture, best_architectures, derive
 from jmsnas.nas.latency.chain_lut import ChainLUT
-from jmsnas.nas.latency.policy import best_split, move_latencies_s
+from jmsnas.nas.latency.policy import best_split
 from jmsnas.nas.latency.resources import Resource
 from jmsnas.nas.split.solve_chain import policy_limits
 

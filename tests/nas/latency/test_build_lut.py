@@ -1,11 +1,11 @@
 import numpy as np
 import pytest
 from roofline_predictor import Roofline
+from synthetic_luts import move_latencies_s
 
 from jmsnas.device import Device
 from jmsnas.errors import TopologyError
 from jmsnas.nas.latency.build_lut import build_lut, sent_bytes
-from jmsnas.nas.latency.policy import move_latencies_s
 from jmsnas.nas.split.placement import Placement
 from jmsnas.profiler.simulation.roofline import load_simulated_device
 from jmsnas.space import Block

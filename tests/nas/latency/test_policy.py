@@ -7,14 +7,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from roofline_predictor import Roofline
-from synthetic_luts import random_p
+from synthetic_luts import move_latencies_s, random_p
 from worked_example import OUT_BYTES, RATE_MBPS, TAU_MS
 
 from jmsnas.errors import InfeasibleError, TopologyError
 from jmsnas.nas.derivation.derive import best_architectures, derive
 from jmsnas.nas.latency.build_lut import build_lut
 from jmsnas.nas.latency.chain_lut import ChainLUT
-from jmsnas.nas.latency.policy import allowed_moves, best_split, concatenate_moves, move_latencies_s
+from jmsnas.nas.latency.policy import allowed_moves, best_split, concatenate_moves
 from jmsnas.nas.split.placement import Placement, chain_latency, placement_from_devices
 from jmsnas.nas.split.solve_chain import DeviceLimits, solve_chain
 from jmsnas.profiler.simulation.roofline import load_simulated_device

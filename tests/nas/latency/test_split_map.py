@@ -15,7 +15,6 @@ from jmsnas.nas.latency.split_map import (
     resize_space,
     simulated_predictors,
     split_map,
-    with_link_rate,
 )
 from jmsnas.space import HEAD, STEM, Block, Candidate, Layer, SearchSpace
 from jmsnas.space_file import load_space
@@ -31,7 +30,12 @@ TINY = SearchSpace(
     ((STEM,), (Candidate(3, 3), MB), (HEAD,)),
 )
 ARCHITECTURE = Architecture((STEM, MB, HEAD))
-TWO = Topology("two", (Device("ue", "ue", "UE"), Device("far", "far", "cloud")), (Link("ue", "far", 1e6),))
+TWO = Topology(
+    "two",
+    (Device("ue", "ue", "UE"), Device("far", "far", "cloud")),
+    (Link("ue", "far", 1e6),),
+    policy="relay",
+)
 
 
 class Constant:
@@ -52,7 +56,7 @@ def test_the_map_by_hand() -> None:
     # At 1 Mbit/s: cloud only 8 x 16 / 1e6 = 0.128 ms + 3 x 0.1 = 0.428 ms, and nothing is less.
     # At 10 kbit/s: cloud only 12.8 + 0.3 = 13.1 ms. Cuts (3, 3): 3 + 8 x 12 / 1e4 = 3 + 9.6 = 12.6 ms.
     # Cuts (2, 3): 2 + 25.6 + 0.1; cuts (1, 3): 1 + 102.4 + 0.2: both more.
-    found = split_map(TINY, ARCHITECTURE, TWO, SLOW_AND_FAST, [4], [1e6, 1e4], "uint8")
+    found = split_map(TINY, ARCHITECTURE, TWO, SLOW_AND_FAST, [4], [1e6, 1e4])
     assert found.cloud_SK == pytest.approx(np.array([[0.428e-3, 13.1e-3]]))
     assert found.best_SK == pytest.approx(np.array([[0.428e-3, 12.6e-3]]))
     assert found.cuts_SKM.tolist() == [[[0, 3], [3, 3]]]
@@ -68,14 +72,15 @@ def test_the_map_by_hand() -> None:
 def test_the_paper_s_policy_and_a_float32_input_by_hand() -> None:
     # strict: cuts (1, 3) at 1 Mbit/s: 1 + 8 x 128 / 1e6 (1.024 ms) + 0.2 = 2.224 ms;
     # cuts (2, 3): 2 + 8 x 32 / 1e6 (0.256 ms) + 0.1 = 2.356 ms. Cloud only, float32: 0.512 + 0.3 = 0.812 ms.
-    found = split_map(TINY, ARCHITECTURE, TWO, SLOW_AND_FAST, [4], [1e6], "float32", "strict")
+    strict = replace(TWO, policy="strict", input_encoding="float32")
+    found = split_map(TINY, ARCHITECTURE, strict, SLOW_AND_FAST, [4], [1e6])
     assert found.best_SK[0, 0] == pytest.approx(2.224e-3) and found.cuts_SKM[0, 0].tolist() == [1, 3]
     assert found.cloud_SK[0, 0] == pytest.approx(0.812e-3) and found.policy == "strict"
 
 
 def test_sizes_change_what_is_sent_and_what_is_computed() -> None:
     # 8x8 at 1 Mbit/s: the image is 64 bytes: 0.512 + 0.3 = 0.812 ms.
-    found = split_map(TINY, ARCHITECTURE, TWO, SLOW_AND_FAST, [4, 8], [1e6], "uint8")
+    found = split_map(TINY, ARCHITECTURE, TWO, SLOW_AND_FAST, [4, 8], [1e6])
     assert found.cloud_SK[:, 0] == pytest.approx(np.array([0.428e-3, 0.812e-3]))
     layers = resize_space(TINY, 8).layers
     assert [(layer.height, layer.width) for layer in layers] == [(8, 8), (8, 8), (4, 4)]
@@ -86,10 +91,11 @@ def test_sizes_change_what_is_sent_and_what_is_computed() -> None:
 @given(rates=st.lists(st.floats(1e3, 1e9), min_size=2, max_size=4), slow=st.floats(1e-6, 1e-2))
 def test_the_best_never_loses_to_cloud_only_nor_rises_with_the_rate(rates: list[float], slow: float) -> None:
     predictors = {"ue": Constant(slow), "far": Constant(1e-4)}
-    found = split_map(TINY, ARCHITECTURE, TWO, predictors, [4, 6], sorted(rates), "uint8")
+    found = split_map(TINY, ARCHITECTURE, TWO, predictors, [4, 6], sorted(rates))
     assert (found.best_SK <= found.cloud_SK * (1 + 1e-12)).all()
     assert (np.diff(found.best_SK, axis=1) <= 1e-12).all()
-    strict = split_map(TINY, ARCHITECTURE, TWO, predictors, [4, 6], sorted(rates), "uint8", "strict")
+    paper = replace(TWO, policy="strict")
+    strict = split_map(TINY, ARCHITECTURE, paper, predictors, [4, 6], sorted(rates))
     assert (strict.best_SK >= found.best_SK * (1 - 1e-12)).all()
 
 
@@ -113,13 +119,13 @@ def test_what_is_refused() -> None:
         simulated_predictors(TWO)
     alone = Topology("alone", TWO.devices[:1], ())
     with pytest.raises(TopologyError, match="topology alone has no link: expected two or more devices"):
-        with_link_rate(alone, 1e6, "uint8")
+        split_map(TINY, ARCHITECTURE, alone, SLOW_AND_FAST, [4], [1e6])
     with pytest.raises(TopologyError, match="has rate 0 Mbit/s: expected more than 0"):
-        with_link_rate(TWO, 0.0, "uint8")
+        split_map(TINY, ARCHITECTURE, TWO, SLOW_AND_FAST, [4], [0.0])
     other = replace(ARCHITECTURE, candidates=(STEM, Candidate(7, 6), HEAD))
     with pytest.raises(SpaceError, match="layer 2 cannot be mb_k7_e6"):
-        split_map(TINY, other, TWO, SLOW_AND_FAST, [4], [1e6], "uint8")
+        split_map(TINY, other, TWO, SLOW_AND_FAST, [4], [1e6])
 
 
 def test_an_empty_map_is_empty() -> None:
-    assert split_map(TINY, ARCHITECTURE, TWO, SLOW_AND_FAST, [4], [], "uint8").best_SK.shape == (1, 0)
+    assert split_map(TINY, ARCHITECTURE, TWO, SLOW_AND_FAST, [4], []).best_SK.shape == (1, 0)

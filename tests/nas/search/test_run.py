@@ -17,7 +17,7 @@ from jmsnas.nas.latency.build_lut import build_lut
 from jmsnas.nas.latency.load_estimators import load_estimators
 from jmsnas.nas.run_result import RunResult, read_result
 from jmsnas.nas.search.multi_target import SearchGroup, run_shared_epochs
-from jmsnas.nas.search.run import RunOptions, prepare_search, run_search
+from jmsnas.nas.search.run import RunOptions, SearchInputs, prepare_search, run_search
 from jmsnas.nas.search.run_folder import read_log
 from jmsnas.nas.search.stages import EpochRecord
 from jmsnas.nas.supernet.checkpoint import read_checkpoint
@@ -51,7 +51,7 @@ def test_the_terms_add_up_and_simulated_devices_are_marked(short_run: tuple[Work
     assert [n for term in terms for n in term["layers"]] == list(range(1, 13))
     assert set(short_run[1].origins.values()) == {"simulated"}
     # cloud only: 64 bytes over three links, and every layer on the cloud.
-    lut = prepare_search(short_run[0], "chain", "digits", "digits", seed=0).lut
+    lut = prepare_search(short_run[0], SearchInputs("chain", "digits", "digits"), seed=0).lut
     indices = tuple(
         SPACE.choices[n].index(Candidate.parse(name))
         for n, name in enumerate(document["derived"]["candidates"])

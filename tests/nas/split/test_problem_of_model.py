@@ -24,7 +24,7 @@ from jmsnas.nas.graph.unit_profile import (
 from jmsnas.nas.latency.build_lut import build_lut
 from jmsnas.nas.load_model import load_model
 from jmsnas.nas.run_result import RunResult
-from jmsnas.nas.search.run import prepare_search
+from jmsnas.nas.search.run import SearchInputs, prepare_search
 from jmsnas.nas.split.general_topology import GeneralTopology, general_topology, load_general_topology
 from jmsnas.nas.split.jpeg_size import jpeg_bytes
 from jmsnas.nas.split.methods import SplitRequest, split
@@ -207,7 +207,7 @@ def test_split_and_search_agree_on_any_operations(
     name: str, policy: str, simulated_workspace: Workspace, tmp_path: Path
 ) -> None:
     place = Workspace(Path(shutil.copytree(simulated_workspace.folder, tmp_path / "workspace")))
-    setting = prepare_search(place, name, "digits", "digits", seed=0, warn=lambda text: None)
+    setting = prepare_search(place, SearchInputs(name, "digits", "digits"), seed=0, warn=lambda text: None)
     # The result goes back to the first device in both.
     space, topology = setting.space, replace(setting.topology, policy=policy, returns=True)
     lut = build_lut(space, topology, setting.estimators)

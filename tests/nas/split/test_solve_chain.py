@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from synthetic_luts import move_latencies_s
 from worked_example import OUT_BYTES, RATE_MBPS, TAU_MS
 
 from jmsnas.arrays import FloatArray
 from jmsnas.errors import InfeasibleError
-from jmsnas.nas.latency.policy import best_split, move_latencies_s
+from jmsnas.nas.latency.policy import best_split
 from jmsnas.nas.split.placement import Placement, chain_latency
 from jmsnas.nas.split.solve_chain import DeviceLimits, ResourceBudget, range_min, range_min_table, solve_chain
 
