@@ -21,14 +21,9 @@ from jmsnas.topology import WIRE_BYTES, Link
 class LinkArrays:
     """Delay and seconds per byte of every link; the diagonal is 0 (a device sends nothing to itself).
 
-    Attributes
-    ----------
-    delay_MM
-        Seconds before the first byte.
-    per_byte_MM
-        Seconds per byte of an output counted as float32; a float16 link takes half of it.
-    input_per_byte_MM
-        Seconds per byte of the raw input, which is sent as it is encoded.
+    `delay_MM`: seconds before the first byte; `per_byte_MM`: seconds per byte of an output counted as
+    float32, of which a float16 link takes half; `input_per_byte_MM`: seconds per byte of the raw input, which
+    is sent as it is encoded.
     """
 
     delay_MM: FloatArray

@@ -39,18 +39,9 @@ def solve_dag(
 ) -> DagSplit:
     """Find the placement of least T of a model over a topology.
 
-    Raises InfeasibleError when no route leads through all units.
-
-    Parameters
-    ----------
-    dag
-        See `make_dag`.
-    source, target
-        Devices that hold the raw input and need the result; None where the result may stay.
-    return_M
-        Seconds to send the result back from the device where it ends up.
-    time_limit_s
-        After it the best placement found is returned with its lower bound.
+    `source` holds the raw input and `target` needs the result (None: it may stay); `return_M` are the seconds
+    to send the result back from the device where it ends up. After `time_limit_s` the best placement found is
+    returned with its lower bound. Raises InfeasibleError when no route leads through all units.
     """
     deadline = time.monotonic() + time_limit_s
     ends = articulation_points(dag)
@@ -105,14 +96,9 @@ def _shortest_path(
 class Segment:
     """The units after output `entry` up to unit `exit` as a DAG of their own, the exit last.
 
-    Attributes
-    ----------
-    low_MM, high_MM
-        Bounds of the seconds from the entry's end on device a to the exit's end on device b.
-    through_NMMM
-        The least seconds of a path through unit n on device m, for each pair of ends: (units, m, a, b).
-    best_MMN
-        The placement that reaches `high_MM`.
+    `low_MM` and `high_MM` bound the seconds from the entry's end on device a to the exit's end on device b;
+    `best_MMN` is the placement that reaches `high_MM`. `through_NMMM`: the least seconds of a path through
+    unit n on device m, for each pair of ends: (units, m, a, b).
     """
 
     dag: Dag

@@ -45,21 +45,9 @@ def solve_device_graph(
     """Find the placement of least T of a chain of layers on a graph of devices.
 
     ``T = sum_n (tau_n^{m(n)} + sum of epsilon over the links that output n takes)``: equation (1) where the
-    devices need not form a chain and a device may be visited again. Raises InfeasibleError when
-    no route leads through all layers.
-
-    Parameters
-    ----------
-    tau_NM
-        Seconds of layer n on device m; infinite where it may not run.
-    sent_bytes_L
-        Bytes of output n as float32; row 0 the encoded raw input. (N + 1)
-    source
-        Device that holds the raw input.
-    target
-        Device that needs the result; None where it may stay.
-    return_M
-        Seconds to send the result back from the device where it ends up.
+    devices need not form a chain and a device may be visited again. `tau_NM` is infinite where a layer may
+    not run; `sent_bytes_L` counts outputs as float32 (row 0: the encoded raw input); `source`, `target` and
+    `return_M` as in `solve_dag`. Raises InfeasibleError when no route leads through all layers.
     """
     N, M = tau_NM.shape
     # before_LM: output n is ready on m; after_LM: it has arrived at m.

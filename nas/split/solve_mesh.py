@@ -79,17 +79,9 @@ def assign_branches(
 ) -> tuple[float, tuple[int, ...]]:
     """Assign the branches to children so that the max term of equation (2) (without tau_D^r) is least.
 
-    Returns seconds, and the child of each branch. Raises InfeasibleError.
-
-    Parameters
-    ----------
-    tau_BK
-        Seconds of branch b on child k; infinite where it may not run there.
-    epsilon_root_K, epsilon_K
-        eps^{r->k} and eps^k, seconds.
-    fan_out
-        `broadcast` or `serial`; with `serial` nothing is sent to a child without a branch, so every choice
-        of used children is tried.
+    `tau_BK` is infinite where a branch may not run; `epsilon_root_K` and `epsilon_K` are eps^{r->k} and
+    eps^k, seconds. With `serial` fan-out nothing is sent to a child without a branch, so every choice of used
+    children is tried. Returns seconds, and the child of each branch. Raises InfeasibleError.
     """
     B, K = tau_BK.shape
     if fan_out == "broadcast" or B == K:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from jmsnas.arrays import FloatArray
 from jmsnas.errors import TopologyError
+from jmsnas.nas.split.links import LinkArrays
 from jmsnas.nas.split.problem import SplitProblem
 
 
@@ -91,15 +92,22 @@ def _return_steps(problem: SplitProblem, device: int, at_s: float) -> tuple[Time
     """Send the result from a device to the first, over the same links in reverse."""
     if not problem.returns:
         return ()
-    links, size, found = problem.link_arrays, float(problem.output_bytes_N[-1]), []
-    epsilon_MM = links.epsilon_MM(size)
+    links, size, found = problem.link_arrays, float(problem.output_bytes_N[-1]), list[TimelineStep]()
     for b, a in itertools.pairwise(reversed(links.route(0, device, size))):
-        seconds = float(epsilon_MM[a, b])
-        share = float(links.per_byte_MM[a, b] / links.input_per_byte_MM[a, b])
-        ends = problem.names[b], problem.names[a]
-        found.append(TimelineStep(*ends, (problem.N,), at_s, seconds, seconds, seconds, size * share))
-        at_s += seconds
+        sent = _transfer(problem, links, problem.N, size, (a, b), at_s)
+        found.append(replace(sent, device=sent.target, target=sent.device))
+        at_s += sent.seconds
     return tuple(found)
+
+
+def _transfer(
+    problem: SplitProblem, links: LinkArrays, i: int, size: float, hop: tuple[int, int], at_s: float
+) -> TimelineStep:
+    """Send output i over one link; in the link's number format, the raw input as it is encoded."""
+    seconds = float(links.epsilon_MM(size, i == 0)[hop])
+    share = float(links.per_byte_MM[hop] / links.input_per_byte_MM[hop]) if i else 1.0
+    source, target = (problem.names[m] for m in hop)
+    return TimelineStep(source, target, (i,), at_s, seconds, seconds, seconds, size * share)
 
 
 def _end_s(step: TimelineStep | None) -> float:
@@ -152,14 +160,10 @@ class _Schedule:
         route = links.route(source, m, size, i == 0)
         if not route:
             raise TopologyError(f"no route leads from {names[source]} to {names[m]}: expected a link")
-        epsilon_MM = links.epsilon_MM(size, i == 0)
         for a, b in itertools.pairwise(route):
             last, copies = self.arrived[i, a], self.copies_to.get((i, a), ())
             for c in () if (i, b) in self.arrived else copies if b in copies else (b,):
-                seconds = float(epsilon_MM[a, c])
-                share = float(links.per_byte_MM[a, c] / links.input_per_byte_MM[a, c]) if i else 1.0
-                ends = (names[a], names[c])
-                sent = TimelineStep(*ends, (i,), _end_s(last), seconds, seconds, seconds, size * share)
+                sent = _transfer(self.problem, links, i, size, (a, c), _end_s(last))
                 last = self.arrived[i, c] = self._add(sent, last)
         return self.arrived[i, m]
 
