@@ -8,6 +8,8 @@ import pytest
 
 import jmsnas
 from jmsnas import api
+from jmsnas.estimators.regression.regressor import LatencyRegressor
+from jmsnas.estimators.store.estimator import Estimator, load_estimator
 
 ROOT = Path(__file__).parents[1]
 
@@ -45,11 +47,14 @@ def test_packages_named_as_a_function_can_be_called(tmp_path: Path) -> None:
         jmsnas.report(workspace=workspace)
 
 
-@pytest.mark.parametrize("name", ["profile", "fit_estimator", "search", "load_model", "split"])
-def test_examples_in_docstrings(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "documented",
+    [api.profile, api.fit_estimator, api.search, api.load_model, api.split, Estimator, load_estimator]
+    + [LatencyRegressor],
+)
+def test_examples_in_docstrings(documented: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    tests = doctest.DocTestFinder(recurse=False).find(getattr(api, name), name)
-    assert tests and all(test.examples for test in tests)
+    tests = [test for test in doctest.DocTestFinder().find(documented, "documented") if test.examples]
+    assert tests
     for test in tests:
-        outcome = doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test)
-        assert outcome.failed == 0
+        assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test).failed == 0
