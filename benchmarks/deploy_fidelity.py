@@ -88,12 +88,12 @@ def main() -> None:
         raise SystemExit(int(arguments.check))
     nets, chosen = benchmark_models(arguments.models, arguments.seed), arguments.topology or list(DEVICES)
     with ExitStack() as stack:
-        place = arguments.work or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jmsnas-")))
-        place.mkdir(parents=True, exist_ok=True)
-        tau, load = profiled(to_profile(nets), place, arguments), os.getloadavg()
+        folder = arguments.work or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jmsnas-")))
+        folder.mkdir(parents=True, exist_ok=True)
+        tau, load = profiled(to_profile(nets), folder, arguments), os.getloadavg()
         for topology in chosen:
-            run(topology, nets, tau, place, arguments, began)
-        results = [Result(**json.loads(file.read_text())) for file in sorted(place.glob("result-*.json"))]
+            run(topology, nets, tau, folder, arguments, began)
+        results = [Result(**json.loads(file.read_text())) for file in sorted(folder.glob("result-*.json"))]
     results = [result for result in results if result.topology in chosen and result.model in nets]
     if len(results) < len(nets) * len(chosen):
         print(f"{len(results)} of {len(nets) * len(chosen)} done: run the same command to continue")
@@ -101,14 +101,14 @@ def main() -> None:
     report(arguments, results, load)
 
 
-def profiled(subjects: Sequence[BlockOrPart], place: Path, arguments: argparse.Namespace) -> Tau:
+def profiled(subjects: Sequence[BlockOrPart], folder: Path, arguments: argparse.Namespace) -> Tau:
     """Measure U(.) of this host."""
     table = update_table(
         "local",
         list(subjects),
         [RuntimeKey()],
-        place / "local.parquet",
-        place / "cache",
+        folder / "local.parquet",
+        folder / "cache",
         ProfileOptions(
             seed=arguments.seed,
             budget_s=arguments.budget,
@@ -120,10 +120,15 @@ def profiled(subjects: Sequence[BlockOrPart], place: Path, arguments: argparse.N
 
 
 def run(
-    topology: str, nets: dict[str, Blocks], tau: Tau, place: Path, arguments: argparse.Namespace, began: float
+    topology: str,
+    nets: dict[str, Blocks],
+    tau: Tau,
+    folder: Path,
+    arguments: argparse.Namespace,
+    began: float,
 ) -> None:
     """Measure the remaining models over a topology, and save each result in a file."""
-    files = {name: place / f"result-{topology}-{name.replace(' ', '_')}.json" for name in nets}
+    files = {name: folder / f"result-{topology}-{name.replace(' ', '_')}.json" for name in nets}
     left = [name for name in nets if not files[name].exists()]
     if not left or time.monotonic() - began > arguments.stop_after:
         return

@@ -119,9 +119,9 @@ def agents(plain: bool, stack: ExitStack) -> tuple[Callable[[], None], dict[str,
     leader = Leader(leader_certs(folder), {n: agent.address for n, agent in found.items()}, plain)
     stack.callback(leader.close)
     nothing = ir.Model(ir.Graph([], [], nodes=[], opset_imports={"": 20}), ir_version=10)
-    network = ExportedModel(nn.Sequential(), nothing, (), (SHAPE,))
+    model = ExportedModel(nn.Sequential(), nothing, (), (SHAPE,))
     part_specs = (PartSpec("one", "chain", 1, 0, (NextHop("two"),)), PartSpec("two", "chain", 1, 0, ()))
-    leader.ship(part_specs, {"chain": network})
+    leader.ship(part_specs, {"chain": model})
     x = np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32)
 
     def echo() -> None:

@@ -212,8 +212,8 @@ def main() -> None:
     arguments = parser.parse_args()
     paths = sorted(arguments.tables.glob("*.parquet")) if arguments.tables else []
     if arguments.workspace:
-        place = Workspace(arguments.workspace)
-        paths += [place.table(device) for device in place.tables]
+        workspace = Workspace(arguments.workspace)
+        paths += [workspace.table(device) for device in workspace.tables]
     if not paths:
         parser.error("no tables: give --tables DIR or --workspace DIR with .parquet files in it")
     results, largest, begin = [], None, time.perf_counter()

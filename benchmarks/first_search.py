@@ -97,9 +97,9 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=1)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        place = Workspace(arguments.workspace or Path(temporary))
+        workspace = Workspace(arguments.workspace or Path(temporary))
         setup = prepare_search(
-            place, SearchInputs(arguments.topology, "digits", "digits"), seed=0, warn=print
+            workspace, SearchInputs(arguments.topology, "digits", "digits"), seed=0, warn=print
         )
         document: dict[str, Any] = {
             "topology": arguments.topology,

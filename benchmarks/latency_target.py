@@ -122,9 +122,9 @@ def main() -> None:
     arguments = parser.parse_args()
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as temporary:
-        place = Workspace(Path(temporary))
-        rows, groups = groups_of(place, arguments.seeds)
-        runs = run_groups(place, groups, RunOptions(), ParallelOptions(arguments.jobs))
+        workspace = Workspace(Path(temporary))
+        rows, groups = groups_of(workspace, arguments.seeds)
+        runs = run_groups(workspace, groups, RunOptions(), ParallelOptions(arguments.jobs))
         searches = [
             figures(row, run, group.setup)
             for row, group, own in zip(rows, groups, runs, strict=True)

@@ -48,9 +48,9 @@ def rows_of(workspace: Workspace, runtime: str) -> dict[Any, BlockRow]:
 
 def measure_runtime(folder: Path, space: str, runtime: str) -> dict[str, Any]:
     """Profile twice, into two workspaces with cold caches, and compare the tables."""
-    places = Workspace(folder / f"{runtime}-1"), Workspace(folder / f"{runtime}-2")
-    seconds = [timed_profile(place, space, runtime) for place in places]
-    first, second = (rows_of(place, runtime) for place in places)
+    workspaces = Workspace(folder / f"{runtime}-1"), Workspace(folder / f"{runtime}-2")
+    seconds = [timed_profile(workspace, space, runtime) for workspace in workspaces]
+    first, second = (rows_of(workspace, runtime) for workspace in workspaces)
     widths = np.array([row.half_width for row in first.values()])
     gaps = np.array([abs(row.ratio / second[block].ratio - 1) for block, row in first.items()])
     return {
@@ -92,21 +92,21 @@ def kill_at_random(folder: Path, space: str, kills: int, seed: int) -> dict[str,
     """
     generator, lost, done, rounds = random.Random(seed), 0, 0, 0
     cache = folder / "onnxruntime-1" / "cache"
-    place, before = Workspace(folder / "kills-0"), dict[Any, AnyRow]()
+    workspace, before = Workspace(folder / "kills-0"), dict[Any, AnyRow]()
     whole_s = timed_profile(linked(folder / "kills-warm", cache), space, "onnxruntime")
-    place = linked(folder / "kills-0", cache)
+    workspace = linked(folder / "kills-0", cache)
     most = 0
     while done < kills:
-        child = start_profile(place, space, "onnxruntime")
+        child = start_profile(workspace, space, "onnxruntime")
         time.sleep(generator.uniform(0.05, 1.0) * whole_s)
         child.kill()
         ended = child.wait() == 0
-        now = kept_rows(place)
+        now = kept_rows(workspace)
         lost += sum(is_lost(row, now.get(block)) for block, row in before.items())
         before, most = now, max(most, len(now))
         if ended:
             rounds += 1
-            place, before = linked(folder / f"kills-{rounds}", cache), {}
+            workspace, before = linked(folder / f"kills-{rounds}", cache), {}
         else:
             done += 1
     return {"kills": done, "rows_lost": lost, "most_rows_kept": most}

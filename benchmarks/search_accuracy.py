@@ -210,18 +210,18 @@ def main() -> None:
         f"{'random':>8} {'min':>7} {'max':>7}  MobileNetV2"
     )
     with tempfile.TemporaryDirectory() as temporary:
-        place, data = Workspace(Path(temporary)), DatasetOptions(arguments.data_dir)
+        workspace, data = Workspace(Path(temporary)), DatasetOptions(arguments.data_dir)
         setups = {
             name: prepare_search(
-                place,
+                workspace,
                 SearchInputs(name, "fashion-mnist", "fashion-mnist", data),
                 seed=0,
                 warn=lambda text: None,
             )
             for name in dict.fromkeys([*arguments.topologies, "chain"])
         }
-        for network in arguments.topologies:
-            setup = setups[network]
+        for topology in arguments.topologies:
+            setup = setups[topology]
             for seed in range(arguments.seeds):
                 splits = cut(load_images(setup, seed), arguments.images)
                 seeded = replace(config, seed=seed)
@@ -230,8 +230,8 @@ def main() -> None:
                     measure = functools.partial(
                         one_row, setup, setups["chain"], splits, seeded, target.t_const_s, warm
                     )
-                    row = kept(arguments.work, f"{network}-{seed}-{level}", budget, measure)
-                    rows.append({"topology": network, "level": level, **row})
+                    row = kept(arguments.work, f"{topology}-{seed}-{level}", budget, measure)
+                    rows.append({"topology": topology, "level": level, **row})
                     show(rows[-1])
     cpu_s, missed = sum(row["cpu_s"] for row in rows), missed_by(rows)
     print(f"{cpu_s:.0f} CPU s in all")
