@@ -193,7 +193,6 @@ def split(
     policy: str | None = None,
     input_encoding: str | None = None,
     workspace: Workspace = _DEFAULT,
-    progress: Progress = no_progress,
 ) -> SplitResult:
     """Split a given model over a topology: the optimal split, or that of another method.
 
@@ -231,7 +230,7 @@ def split(
     found = load_general_topology(topology, workspace.topologies)
     image = len(loaded.input_shape) == 3 and loaded.input_shape[0] == 3
     jpeg = jpeg_bytes(loaded.input_shape[1]) if image else None
-    problem = problem_of_model(loaded, found, workspace, jpeg, progress)
+    problem = problem_of_model(loaded, found, workspace, jpeg)
     request = SplitRequest(
         encoding=input_encoding or found.input_encoding,
         policy=policy or found.policy,
