@@ -90,18 +90,9 @@ class RunAccuracy:
 class RunResult:
     """Result of a search, with the fields of `result.json`; seconds, bytes, bits per second.
 
-    Attributes
-    ----------
-    jmsnas
-        Version of JMSNAS that searched.
-    split
-        `joint`, or `fixed` where the layers of each device were given.
-    estimators
-        By device, in the topology's order.
-    probabilities
-        p at the end of stage one, (N, R).
-    folder
-        Folder of the run; not in the file.
+    `jmsnas`: version of JMSNAS that searched. `split`: `fixed` where the layers of each device were given.
+    `estimators`: by device, in the topology's order. `probabilities`: p at the end of stage one, (N, R).
+    `folder` of the run: not in the file.
     """
 
     schema_version: int

@@ -146,21 +146,16 @@ class BranchAndBound:
         assert self.branches is not None
         if not np.isfinite(main_path_s):
             return np.full(len(columns), -np.inf)
-        rest, low_s, high_s = (
-            node.chosen[self.main_path_N :],
-            self.low_s - main_path_s,
-            self.high_s - main_path_s,
-        )
-        return self.branches.bound(rest, columns, low_s, high_s)
+        low_s, high_s = self.low_s - main_path_s, self.high_s - main_path_s
+        return self.branches.bound(node.chosen[self.main_path_N :], columns, low_s, high_s)
 
     def updated_bound(self, node: SearchNode) -> float:
         """Bound a node of the main path by the current fixed splits."""
         n = len(node.chosen)
         if self.fixed_splits is None or n > self.main_path_N:
             return np.inf
-        return node.score + float(
-            self.fixed_splits.bound(n, self.fixed_splits.passed(node.chosen)[:, None])[0]
-        )
+        passed_C1 = self.fixed_splits.passed(node.chosen)[:, None]
+        return node.score + float(self.fixed_splits.bound(n, passed_C1)[0])
 
     def add_fixed_split(self, placements: list[Placement], weights: list[float]) -> None:
         """Add the constraint that architectures are slow enough under a weighted mean of splits."""

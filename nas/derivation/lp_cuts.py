@@ -13,11 +13,7 @@ from jmsnas.nas.split.placement import Placement
 
 
 def lp_cuts(
-    log_p_NR: FloatArray,
-    lut: ChainLUT,
-    low_s: float,
-    behind_2P: FloatArray | None = None,
-    rounds: int = 40,
+    log_p_NR: FloatArray, lut: ChainLUT, low_s: float, behind_2P: FloatArray | None = None, rounds: int = 40
 ) -> tuple[list[Placement], list[float]]:
     """Find the splits, with weights, whose limit on T is active at the best mixture of candidates.
 

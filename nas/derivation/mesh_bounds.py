@@ -100,11 +100,7 @@ class BranchTable:
 
 
 def _branch_table(
-    log_p_LR: FloatArray,
-    mask_LR: NDArray[np.bool_],
-    U_LRC: FloatArray,
-    cell_s: float,
-    width: int,
+    log_p_LR: FloatArray, mask_LR: NDArray[np.bool_], U_LRC: FloatArray, cell_s: float, width: int
 ) -> BranchTable:
     length, _, C = U_LRC.shape
     exact_CLG = np.full((C, length + 1, GRID_CELLS), _NEVER)
@@ -203,11 +199,7 @@ class MeshBounds:
         return np.minimum(within_RC, most_RC), most_RC, table.least_CLG[columns, n, first_RC]
 
     def _bound(
-        self,
-        within_RBC: FloatArray,
-        most_RBC: FloatArray,
-        least_RBC: FloatArray,
-        free_B: FloatArray,
+        self, within_RBC: FloatArray, most_RBC: FloatArray, least_RBC: FloatArray, free_B: FloatArray
     ) -> FloatArray:
         if self.assignments.exact:
             columns_PB, rows = self.assignments.columns_PB, np.arange(len(free_B))

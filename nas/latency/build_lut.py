@@ -201,11 +201,7 @@ def _only(space: SearchSpace, line: Sequence[int]) -> SearchSpace:
 
 
 def _mesh(
-    space: SearchSpace,
-    topology: Topology,
-    U_NRM: FloatArray,
-    mask_NR: NDArray[np.bool_],
-    main_path: ChainLUT,
+    space: SearchSpace, topology: Topology, U_NRM: FloatArray, mask_NR: NDArray[np.bool_], main_path: ChainLUT
 ) -> MeshLUT:
     if topology.policy == "strict" and len(topology.children) > len(space.branches):
         raise TopologyError(

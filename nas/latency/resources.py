@@ -50,10 +50,7 @@ class Resource:
 
 
 def device_resources(
-    space: SearchSpace,
-    devices: Sequence[Device],
-    U_NRM: FloatArray,
-    epsilon_LM: FloatArray,
+    space: SearchSpace, devices: Sequence[Device], U_NRM: FloatArray, epsilon_LM: FloatArray
 ) -> tuple[Resource, ...]:
     """Compute memory use, and energy use where any device states its power (0 J for those that do not)."""
     weights_NR, peak_NR = np.zeros(U_NRM.shape[:2]), np.zeros(U_NRM.shape[:2])

@@ -111,13 +111,7 @@ def split_map(
             best_SK[s, k], placement = lut.best_split((0,) * space.N)
             cuts_SKM[s, k] = placement.cuts
     return SplitMap(
-        tuple(sizes),
-        tuple(rates_bps),
-        topology.input_encoding,
-        topology.policy,
-        cloud_SK,
-        best_SK,
-        cuts_SKM,
+        tuple(sizes), tuple(rates_bps), topology.input_encoding, topology.policy, cloud_SK, best_SK, cuts_SKM
     )
 
 

@@ -61,19 +61,10 @@ class Callbacks:
 class SearchResult:
     """Result of a search.
 
-    Attributes
-    ----------
-    derived, in_band
-        The architecture and its split. Where its T is not in the band, it is the best below T_const, or it
-        was derived by argmax (`band` is None).
-    argmax
-        The likeliest candidate of each layer under its best split, as in the paper; for comparison.
-    expected_latency_s
-        E[T] at the end of stage one, seconds.
-    inherited_accuracy, test_accuracy
-        Accuracy of the derived model on test images before and after stage two.
-    model
-        The derived model, trained.
+    Where T of `derived` is not in the band, it is the best below T_const, or it was derived by argmax (`band`
+    is None). `argmax`: the likeliest candidate of each layer under its best split, as in the paper; for
+    comparison. `expected_latency_s`: E[T] at the end of stage one, seconds. `inherited_accuracy` and
+    `test_accuracy`: of the derived model on test images before and after stage two.
     """
 
     target: LatencyTarget

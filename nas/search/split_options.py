@@ -9,14 +9,8 @@ from jmsnas.topology import Topology
 class SplitOptions:
     """Options on the split; None keeps the value of the topology file.
 
-    Attributes
-    ----------
-    split
-        `joint`: search operations and cuts. `fixed`: the layers of each device are given (the paper).
-    policy, input_encoding
-        As of `Topology`.
-    min_layers
-        Minimum number of layers of the first device; 1 or more keeps the raw input on it.
+    `split`: `joint` searches operations and cuts; `fixed`: the layers of each device are given (the paper).
+    `min_layers`: of the first device; 1 or more keeps the raw input on it. The others: as of `Topology`.
     """
 
     split: str = "joint"

@@ -29,16 +29,8 @@ _BETA2, _EPS = 0.999, 1e-8
 class ArchitectureStep:
     """Architecture parameters alpha (N, R) of a supernet and their optimiser.
 
-    Parameters
-    ----------
-    supernet, lut
-        Candidates that alpha chooses from, and their latencies.
-    constraint
-        Latency term of the loss.
-    lr
-        Adam's learning rate.
-    generator
-        Random numbers of the sampled paths; in the same state on all ranks, which then sample the same.
+    `constraint`: latency term of the loss. `lr`: Adam's learning rate. `generator`: random numbers of the
+    sampled paths; in the same state on all ranks, which then sample the same.
     """
 
     def __init__(

@@ -119,11 +119,7 @@ def check_loss(loss: Tensor, where: str) -> float:
 
 
 def weight_step(
-    model: nn.Module,
-    inputs: tuple[Any, ...],
-    labels: Tensor,
-    optimizer: torch.optim.Optimizer,
-    where: str,
+    model: nn.Module, inputs: tuple[Any, ...], labels: Tensor, optimizer: torch.optim.Optimizer, where: str
 ) -> tuple[float, int]:
     """Update the weights once by the cross-entropy of `model(*inputs)`; returns loss and correct images."""
     optimizer.zero_grad(set_to_none=True)
