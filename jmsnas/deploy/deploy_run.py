@@ -2,7 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -77,14 +77,7 @@ def deploy_run(
     log: Log = lambda text: None,
     warn: Log = lambda text: None,
 ) -> DeployResult:
-    """Deploy a finished run and write `deploy.json` into its folder.
-
-    Parameters
-    ----------
-    workspace, folder
-        The workspace, and the run's folder.
-    log, warn
-        Called with each line of progress, and each warning.
+    """Deploy the finished run in `folder` and write `deploy.json` there.
 
     Raises
     ------
@@ -158,22 +151,14 @@ def _leader(
     workspace: Workspace, names: tuple[str, ...], loopback: bool, emulate: dict[str, str]
 ) -> Iterator[Leader]:
     """Connect to the agents of `devices.toml`, or to new ones on loopback."""
-    if not loopback:
-        leader = Leader(workspace.certs / "leader", agents_for(names, workspace.devices_file))
-        try:
-            yield leader
-        finally:
-            leader.close()
-        return
-    with (
-        tempfile.TemporaryDirectory(prefix="jmsnas-") as folder,
-        loopback_agents(names, Path(folder), emulate=emulate) as agents,
-    ):
-        leader = Leader(leader_certs(Path(folder)), {name: agent.address for name, agent in agents.items()})
-        try:
-            yield leader
-        finally:
-            leader.close()
+    with ExitStack() as stack:
+        if loopback:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jmsnas-")))
+            agents = stack.enter_context(loopback_agents(names, folder, emulate=emulate))
+            certs, addresses = leader_certs(folder), {name: agent.address for name, agent in agents.items()}
+        else:
+            certs, addresses = workspace.certs / "leader", agents_for(names, workspace.devices_file)
+        yield stack.enter_context(closing(Leader(certs, addresses)))
 
 
 def parse_cuts(text: str) -> tuple[int, ...]:

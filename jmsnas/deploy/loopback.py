@@ -5,7 +5,6 @@ import selectors
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,9 +34,7 @@ class LoopbackAgent:
     def restart(self) -> None:
         """Restart the process on the same port and store. Raises DeployError."""
         self.process.kill()
-        self.process.wait()
-        self.process.stdout.close()
-        self.process.stdin.close()
+        _reap(self.process)
         self.process = _start(self.command)
         _address(self.process, self.address.name)
 
@@ -51,22 +48,20 @@ def loopback_agents(
     emulate: Mapping[str, str] | None = None,
     host: str = "127.0.0.1",
 ) -> Iterator[dict[str, LoopbackAgent]]:
-    """Start an agent for each name, and stop them at the end.
+    """Start an agent for each device's name, and stop them at the end.
 
     Parameters
     ----------
-    names
-        Names of the devices.
     folder
         Folder of certificates (kept) and stores: `certs/` and `agents/<name>/`.
     plain
         Listen without TLS.
     prefix
         Arguments before each command, such as `ip netns exec NAME`.
-    host
-        Address to listen on.
     emulate
         Device whose latency an agent emulates, by agent; the others respond as fast as they can.
+    host
+        Address to listen on.
 
     Raises
     ------
@@ -113,9 +108,13 @@ def _stop(processes: Sequence[Any]) -> None:
             process.wait(5)
         except subprocess.TimeoutExpired:
             process.kill()
-            process.wait()
-        process.stdout.close()
-        process.stdin.close()
+        _reap(process)
+
+
+def _reap(process: Any) -> None:
+    process.wait()
+    process.stdout.close()
+    process.stdin.close()
 
 
 def leader_certs(folder: Path) -> Path:
@@ -133,10 +132,9 @@ def _start(command: Sequence[str]) -> Any:
 
 def _address(process: Any, name: str) -> str:
     """Read the address of an agent from its first line of output."""
-    deadline_s = time.monotonic() + _START_TIMEOUT_S
     with selectors.DefaultSelector() as selector:
         selector.register(process.stdout, selectors.EVENT_READ)
-        ready = selector.select(max(0.0, deadline_s - time.monotonic()))
+        ready = selector.select(_START_TIMEOUT_S)
     line = process.stdout.readline().decode().strip() if ready else ""
     if " listens on " not in line:
         raise DeployError(

@@ -19,10 +19,7 @@ TRACE_FILE = "deploy.trace.tar"
 def perfetto_tar(requests: Sequence[Sequence[HopTiming]]) -> bytes:
     """Write the tar: `perfetto_manifest.json` first, then `<device>.json` for each device.
 
-    Parameters
-    ----------
-    requests
-        Timings of each request, each counted from its own start; they are placed one after another.
+    `requests` are timings, each counted from its own start; they are placed one after another.
     """
     events: dict[str, list[dict[str, Any]]] = {}
     origin_us = 0.0

@@ -1,6 +1,7 @@
 """Profile a device by its agent, which times the blocks; each row is stored here as it is received."""
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
@@ -30,16 +31,8 @@ def profile_remote(
 ) -> ProfileResult:
     """Bring the latency table of a device in `devices.toml` up to date by its agent.
 
-    A call that was stopped is continued by the same call.
-
-    Parameters
-    ----------
-    device, subjects, keys, workspace
-        As in `jmsnas.profiler.profile.profile_device`.
-    certs
-        The leader's folder of certificates.
-    options
-        Seed, budget and callbacks; the agent monitors its own host.
+    A call that was stopped is continued by the same call. `certs` is the leader's folder of certificates;
+    other parameters are as in `jmsnas.profiler.profile.profile_device`, but the agent monitors its own host.
 
     Raises
     ------
@@ -50,20 +43,11 @@ def profile_remote(
     DeviceLostError, DeployError
         When the device does not respond; finished rows are kept.
     """
-    leader, path = Leader(certs, {device: _address(device, keys, workspace)}), workspace.table(device)
-    try:
+    path, cache = workspace.table(device), workspace.folder / "cache" / "onnx"
+    with closing(Leader(certs, {device: _address(device, keys, workspace)})) as leader:
         host = leader.clients[device].describe().host
-        table = update_table(
-            device,
-            subjects,
-            keys,
-            path,
-            workspace.folder / "cache" / "onnx",
-            replace(options, read_host=None, run_job=partial(_run_job, leader, device, options.warn)),
-            host=host,
-        )
-    finally:
-        leader.close()
+        options = replace(options, read_host=None, run_job=partial(_run_job, leader, device, options.warn))
+        table = update_table(device, subjects, keys, path, cache, options, host=host)
     return ProfileResult(table, path, "measured")
 
 
@@ -100,12 +84,8 @@ def _run_job(
         elif "faults" not in event or "row" in event:
             on_event(event)
 
-    work = {
-        "references": REFERENCE_COPIES,
-        "threads": job.key.threads,
-        "seed": job.seed,
-        "config": asdict(job.config),
-    }
+    config = asdict(job.config)
+    work = {"references": REFERENCE_COPIES, "threads": job.key.threads, "seed": job.seed, "config": config}
     leader.time_blocks(device, [models[0]] * REFERENCE_COPIES + models[1:], work, received)
     if not any("done" in event for event in ended):
         raise MeasurementError(

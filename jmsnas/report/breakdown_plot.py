@@ -33,14 +33,7 @@ _HEADING = 1.4
 def draw_breakdown(device: str, breakdowns: Sequence[Breakdown]) -> Figure:
     """Draw one bar for each block, stacked by stage, grouped by layer geometry, the slowest block first.
 
-    Geometries keep their order in `breakdowns`. At most the 60 slowest blocks are drawn.
-
-    Parameters
-    ----------
-    device
-        Name of the measured device.
-    breakdowns
-        At least one.
+    Geometries keep their order in `breakdowns`, at least one. At most the 60 slowest blocks are drawn.
     """
     slowest = sorted(breakdowns, key=sum_of_stages_s, reverse=True)[:_MOST_BARS]
     layers = dict.fromkeys(each.block.layer for each in breakdowns if each in slowest)

@@ -1,26 +1,23 @@
 """Write the comparison of searched models with MobileNets: Fig. 5 and 6 of the paper, CSV, HTML page."""
 
-import base64
 import csv
 import io
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from importlib import resources
 from pathlib import Path
 
-from jinja2 import Environment, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from jmsnas.files import make_folder, write_atomic
 from jmsnas.nas.comparison import PAPER_SIZE, ComparisonEntry, SearchedRun, input_shape_and_classes
+from jmsnas.report.html_template import load_template
 from jmsnas.report.plot_style import (
     DEVICE_COLOURS,
     GREY,
     milliseconds,
     new_figure,
-    percent,
     plain,
     plain_ticks,
     png,
@@ -103,10 +100,7 @@ def csv_text(entries: Sequence[ComparisonEntry]) -> str:
 def write_comparison(runs: Sequence[SearchedRun], entries: Sequence[ComparisonEntry], folder: Path) -> Path:
     """Write `fig5` and `fig6` as PNG and SVG, `compare.csv`, and `compare.html`; returns the page's path.
 
-    Raises
-    ------
-    StorageError
-        When a file cannot be written.
+    Raises StorageError when a file cannot be written.
     """
     make_folder(folder)
     figures = {"fig5": draw_fig5(runs), "fig6": draw_fig6(entries)}
@@ -121,14 +115,9 @@ def write_comparison(runs: Sequence[SearchedRun], entries: Sequence[ComparisonEn
 
 def _page(runs: Sequence[SearchedRun], entries: Sequence[ComparisonEntry], plots: dict[str, bytes]) -> str:
     """Render the page's template; all values are HTML-escaped."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(ms=milliseconds, percent=percent)
     origins = [pair for run in runs for pair in run.result.origins.items()]
     sizes = sorted({entry.size for entry in entries})
-    template = resources.files("jmsnas.report").joinpath("comparison_page.html.jinja").read_text("utf-8")
-    return environment.from_string(template).render(
+    return load_template("comparison_page.html.jinja").render(
         runs=runs,
         paper_size=PAPER_SIZE,
         tables=[(size, [entry for entry in entries if entry.size == size]) for size in sizes],
@@ -136,5 +125,5 @@ def _page(runs: Sequence[SearchedRun], entries: Sequence[ComparisonEntry], plots
         powered=any(entry.energy_j is not None for entry in entries),
         simulated=sorted({name for name, origin in origins if origin == "simulated"}),
         published=sorted({name for name, origin in origins if origin == "published"}),
-        **{name: base64.b64encode(content).decode() for name, content in plots.items()},
+        plots=plots,
     )

@@ -63,11 +63,11 @@ class LayerData:
     geometry: str
     candidate: Candidate
     device: str
-    tau_s: float | None
-    low_s: float | None
-    high_s: float | None
-    source: str
     macs: int | None
+    tau_s: float | None = None
+    low_s: float | None = None
+    high_s: float | None = None
+    source: str = ""
 
 
 def read_device_data(workspace: Workspace, device: Device, estimator: EstimatorSummary) -> DeviceData:
@@ -110,18 +110,8 @@ def _layer(
     name = device.device.name
     macs = cost(block).macs if block else None
     if not (block and device.model):
-        return LayerData(number, geometry, candidate, name, None, None, None, "", macs)
-    (prediction,) = predict_blocks(device.model, [block])
-    kind = "published" if prediction.from_row and device.published else prediction.kind
-    source = f"{kind} row" if prediction.from_row else kind
-    return LayerData(
-        number,
-        geometry,
-        candidate,
-        name,
-        prediction.latency_s,
-        prediction.low_s,
-        prediction.high_s,
-        source,
-        macs,
-    )
+        return LayerData(number, geometry, candidate, name, macs)
+    (found,) = predict_blocks(device.model, [block])
+    kind = "published" if found.from_row and device.published else found.kind
+    source, seconds = f"{kind} row" if found.from_row else kind, (found.latency_s, found.low_s, found.high_s)
+    return LayerData(number, geometry, candidate, name, macs, *seconds, source)

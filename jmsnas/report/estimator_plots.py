@@ -37,23 +37,14 @@ AGAINST = {"simulated": "roofline, ms (SIMULATED)", "published": "published, ms"
 def draw_predicted(name: str, evaluation: Evaluation, origin: str) -> Figure:
     """Draw predicted against measured latency of rows with held-out layer geometries, with 90 % intervals.
 
-    Parameters
-    ----------
-    name
-        Name of the estimator.
-    origin
-        Origin of its rows (`jmsnas.origin`); the plot states it unless they were measured here.
+    The plot states the `origin` of the rows (`jmsnas.origin`) unless they were measured here.
     """
     figure = new_figure(6.4, 6.6)
     axes = figure.subplots()
     scores = f"MAPE {percent(evaluation.model.mape)}, {100 * evaluation.model.within_10:.0f} % within 10 %"
     coverage = f"90 % interval covers {100 * evaluation.coverage:.0f} %"
-    title(
-        axes,
-        f"{_heading(name)}\nunseen geometries: {scores}, {coverage}",
-        origin == "simulated",
-        origin == "published",
-    )
+    heading = f"{_heading(name)}\nunseen geometries: {scores}, {coverage}"
+    title(axes, heading, origin == "simulated", origin == "published")
     colour = ORIGIN_COLOURS[origin]
     numbers = np.array([[p.measured_s, p.predicted_s, p.low_s, p.high_s] for p in evaluation.pairs]) * 1e3
     measured, predicted, low, high = numbers.T
@@ -117,9 +108,8 @@ def draw_geometries(name: str, evaluation: Evaluation, origin: str) -> Figure:
     axes.set_xlabel(f"error, %: predicted / {reference} - 1; next to each geometry its mean absolute error")
     axes.grid(axis="x", alpha=0.25)
     axes.legend(fontsize=8, loc="lower right")
-    count = (
-        f"all {len(worst)}" if len(worst) == len(by_geometry) else f"worst {len(worst)} of {len(by_geometry)}"
-    )
+    rest = len(by_geometry) - len(worst)
+    count = f"worst {len(worst)} of {len(by_geometry)}" if rest else f"all {len(worst)}"
     heading = f"{_heading(name)}\n{count} geometries, each held out"
     title(axes, heading, origin == "simulated", origin == "published")
     return figure
@@ -131,14 +121,8 @@ def _line(axes: Axes, y: int, errors: Sequence[float], edge: float, colour: str)
     for error in (error for error in errors if abs(error) >= edge):
         side = 1 if error > 0 else -1
         axes.plot([side * edge * 0.985], [y], ">" if side > 0 else "<", color=colour, markersize=5)
-        axes.text(
-            side * edge * 0.96,
-            y,
-            f"{error:+.0f} %",
-            fontsize=7,
-            va="center",
-            ha="right" if side > 0 else "left",
-        )
+        where = "right" if side > 0 else "left"
+        axes.text(side * edge * 0.96, y, f"{error:+.0f} %", fontsize=7, va="center", ha=where)
 
 
 def _heading(name: str) -> str:

@@ -91,19 +91,9 @@ class ReportData:
 
 
 def read_report_data(workspace: Workspace, folder: Path) -> ReportData:
-    """Read the data of a finished run.
+    """Read the data of a finished run from its folder, and the workspace's current estimators.
 
-    Parameters
-    ----------
-    workspace
-        Workspace whose current estimators are shown with the run.
-    folder
-        Folder of the run.
-
-    Raises
-    ------
-    InputError
-        When the folder holds no finished run, or a file of it is damaged.
+    Raises InputError when the folder holds no finished run, or a file of it is damaged.
     """
     run, config, epochs = read_result(folder), read_config(folder), read_log(folder)
     topology, space = run.topology, None

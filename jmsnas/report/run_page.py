@@ -3,18 +3,13 @@
 The page is self-contained: plots as base64, all numbers as JSON, no scripts.
 """
 
-import base64
 import platform
-from dataclasses import asdict, dataclass
-from importlib import resources
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
-
 from jmsnas.files import write_atomic
-from jmsnas.origin import origin_label
 from jmsnas.progress import Progress, no_progress
 from jmsnas.report import text
 from jmsnas.report.deployment_plots import (
@@ -25,12 +20,12 @@ from jmsnas.report.deployment_plots import (
     draw_timeline,
     read_deployment,
 )
+from jmsnas.report.html_template import load_template
 from jmsnas.report.placement_plot import draw_placement
-from jmsnas.report.plot_style import milliseconds, percent, png
+from jmsnas.report.plot_style import png
 from jmsnas.report.report_data import ReportData, read_report_data
 from jmsnas.report.run_plots import draw_estimators, draw_plan_comparison, draw_search
 from jmsnas.report.split_map_plot import SplitMapPanel, compute_split_maps, draw_split_maps
-from jmsnas.units import format_rate
 from jmsnas.workspace import Workspace
 
 SCHEMA_VERSION = 1
@@ -38,32 +33,11 @@ PAGE_FILE = "report.html"
 _LIBRARIES = ("jmsnas", "torch", "numpy", "scikit-learn", "matplotlib")
 
 
-@dataclass(frozen=True, slots=True)
-class Plot:
-    """A plot of the page: file name and PNG bytes."""
-
-    file: str
-    content: bytes
-
-    @property
-    def base64(self) -> str:
-        """PNG bytes as base64 text."""
-        return base64.b64encode(self.content).decode()
-
-
 def write_report(workspace: Workspace, run: Path, progress: Progress = no_progress) -> Path:
-    """Write `report.html` and its plots (`search.png`, `network.png`, ...) into the folder of a run.
+    """Write `report.html` and its plots (`search.png`, `network.png`, ...) into the folder of a finished run.
 
-    Parameters
-    ----------
-    workspace
-        Workspace whose current estimators are shown; the page notes missing ones.
-    run
-        Folder of a finished run.
-
-    Returns
-    -------
-    Path of the page, one file of at most 1 MB.
+    Current estimators of the workspace are shown; the page notes missing ones. Returns the path of the page,
+    one file of at most 1 MB.
 
     Raises
     ------
@@ -78,8 +52,8 @@ def write_report(workspace: Workspace, run: Path, progress: Progress = no_progre
     panels = compute_split_maps()
     progress(2, 3, "drawing")
     plots = draw_plots(data, panels, read_deployment(run))
-    for plot in plots:
-        write_atomic(run / plot.file, plot.content)
+    for file, content in plots.items():
+        write_atomic(run / file, content)
     write_atomic(run / PAGE_FILE, page(data, panels, plots).encode())
     progress(3, 3, "page and plots are written")
     return run / PAGE_FILE
@@ -87,8 +61,8 @@ def write_report(workspace: Workspace, run: Path, progress: Progress = no_progre
 
 def draw_plots(
     data: ReportData, panels: tuple[SplitMapPanel, ...], deployment: DeploymentRecord | None = None
-) -> tuple[Plot, ...]:
-    """Draw the plots in the order of the page; the template has their headings and captions.
+) -> dict[str, bytes]:
+    """Draw the plots as PNG by file name, in the order of the page; the template has headings and captions.
 
     `deployment` is the content of `deploy.json`, None if the run was not deployed.
     """
@@ -101,18 +75,12 @@ def draw_plots(
     }
     if deployment is not None:
         figures = {TERMS_FILE: draw_terms(deployment), TIMELINE_FILE: draw_timeline(deployment), **figures}
-    return tuple(Plot(file, png(figure)) for file, figure in figures.items())
+    return {file: png(figure) for file, figure in figures.items()}
 
 
-def page(data: ReportData, panels: tuple[SplitMapPanel, ...], plots: tuple[Plot, ...]) -> str:
+def page(data: ReportData, panels: tuple[SplitMapPanel, ...], plots: dict[str, bytes]) -> str:
     """Render the page's template; all values are HTML-escaped."""
-    environment = Environment(
-        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters.update(ms=milliseconds, percent=percent, rate=format_rate, mark=origin_label)
-    environment.policies["json.dumps_kwargs"] = {"allow_nan": False}
-    template = resources.files("jmsnas.report").joinpath("run_page.html.jinja").read_text("utf-8")
-    return environment.from_string(template).render(
+    return load_template("run_page.html.jinja").render(
         data=data,
         config=asdict(data.config),
         text=text,

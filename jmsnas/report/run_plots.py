@@ -177,27 +177,13 @@ def _bar(axes: Axes, y: float, term: ScheduledTerm, data: ReportData) -> None:
         height /= len(data.tree.children)
         y += (term.branch - (len(data.tree.children) - 1) / 2) * height
     if term.target:
-        colour = LINK_COLOURS[m % len(LINK_COLOURS)]
+        colour, hatch = LINK_COLOURS[m % len(LINK_COLOURS)], ""
         label = f"send {name} to {plain(term.target, 14)}"
-        _term_bar(axes, y, term, height, colour, "", label)
-        return
-    origin = data.devices[m].origin
-    note, hatch = "" if origin == "measured" else f" ({origin_label(origin)})", ORIGIN_HATCHES.get(origin, "")
-    colour = DEVICE_COLOURS[m % len(DEVICE_COLOURS)]
-    _term_bar(axes, y, term, height, colour, hatch, f"compute on {name}{note}")
-
-
-def _term_bar(
-    axes: Axes, y: float, term: ScheduledTerm, height: float, colour: str, hatch: str, label: str
-) -> None:
+    else:
+        origin = data.devices[m].origin
+        colour, hatch = DEVICE_COLOURS[m % len(DEVICE_COLOURS)], ORIGIN_HATCHES.get(origin, "")
+        label = f"compute on {name}" + ("" if origin == "measured" else f" ({origin_label(origin)})")
     axes.barh(
-        y,
-        term.seconds * 1e3,
-        left=term.start_s * 1e3,
-        height=height,
-        color=colour,
-        hatch=hatch,
-        edgecolor="white",
-        linewidth=0.6,
-        label=label,
-    )
+        y, term.seconds * 1e3, height, term.start_s * 1e3,
+        color=colour, hatch=hatch, edgecolor="white", linewidth=0.6, label=label,
+    )  # fmt: skip

@@ -31,8 +31,7 @@ class Command:
 def summary(data: ReportData) -> tuple[str, ...]:
     """Describe the derived model and its split, T against T_const, optimality, and accuracy."""
     run, target, t_s = data.run, data.run.target, data.derived.latency_s
-    pairs = zip(data.devices, data.derived.terms, strict=True)
-    runs = ", ".join(f"{device_label(device)} runs {layer_range(term)}" for device, term in pairs)
+    runs = ", ".join(f"{device_label(data, k.device)} runs {layer_range(k)}" for k in data.derived.terms)
     model = (
         f"The search derived a model of {len(data.derived.candidates)} layers "
         f"({run.parameters:,} parameters, {run.macs:,} multiply-accumulates) and split it "
@@ -84,15 +83,10 @@ def image_size(data: ReportData) -> str:
     return data.layers[0].geometry.split()[1]
 
 
-def device_label(device: DeviceData) -> str:
+def device_label(data: ReportData, name: str) -> str:
     """Format a device's name and role as `pi4 (UE)`; the name alone if the role is empty or equal to it."""
-    name, role = device.device.name, device.device.role
+    role = data.run.topology.device(name).role
     return f"{name} ({role})" if role not in ("", name) else name
-
-
-def device_label_of(data: ReportData, name: str) -> str:
-    """Format the name and role of a device of the run."""
-    return device_label(next(device for device in data.devices if device.device.name == name))
 
 
 def layer_range(term: LatencyTerm | ScheduledTerm) -> str:
@@ -164,9 +158,8 @@ def latency_source(device: DeviceData) -> str:
         return device.problem
     rows, parts = device.model.table.rows, []
     if device.model.setting:
-        own = {0: "none of them is a block", 1: "1 of them is a block"}.get(
-            len(rows), f"{len(rows)} of them are blocks"
-        )
+        few = {0: "none of them is a block", 1: "1 of them is a block"}
+        own = few.get(len(rows), f"{len(rows)} of them are blocks")
         count = device.model.estimator.evaluation.rows
         parts.append(f"{count} rows published by others: {device.model.setting}; {own} of JMSNAS")
         rows = ()
@@ -188,8 +181,8 @@ def latency_source(device: DeviceData) -> str:
 
 def repeat_commands(data: ReportData) -> tuple[Command, ...]:
     """List the commands that repeat the run, with names quoted for the shell."""
-    tables = _unique([device.device.table for device in data.devices if not device.published])
-    published = _unique([device.device.table for device in data.devices if device.published])
+    tables = dict.fromkeys(device.device.table for device in data.devices if not device.published)
+    published = dict.fromkeys(device.device.table for device in data.devices if device.published)
     devices = " ".join(f"--device {shlex.quote(table)}" for table in tables)
     config, default = data.config, SearchConfig()
     space = shlex.quote(config.space)
@@ -222,7 +215,7 @@ def repeat_commands(data: ReportData) -> tuple[Command, ...]:
 def next_commands(data: ReportData) -> tuple[Command, ...]:
     """List commands that can follow this run: measure devices, search with this host, a tighter deadline."""
     space, commands = shlex.quote(data.config.space), []
-    for table in _unique([device.device.table for device in data.devices if device.simulated]):
+    for table in dict.fromkeys(device.device.table for device in data.devices if device.simulated):
         commands.append(
             Command(
                 f"jmsnas profile --device {shlex.quote(table)} --space {space} --measured-only",
@@ -247,7 +240,3 @@ def _search(data: ReportData, topology: str = "") -> str:
     command += ["--space", config.space, "--dataset", config.dataset]
     command += ["--seed", str(config.seed), "--threads", str(config.threads)]
     return shlex.join([*command, "--train-on", config.train_on])
-
-
-def _unique(names: list[str]) -> list[str]:
-    return list(dict.fromkeys(names))

@@ -152,13 +152,8 @@ def draw_inputs(problem: SplitProblem, request: SplitRequest) -> Figure:
         seconds = [1e3 * _latency_s(problem, own) for own in requests]
         if not np.isfinite(seconds).all():
             continue
-        bars = axes.bar(
-            np.arange(len(names)) + 0.4 * k - 0.2,
-            seconds,
-            0.4,
-            color=(GREY, DEVICE_COLOURS[0])[k],
-            label=label,
-        )
+        at, colour = np.arange(len(names)) + 0.4 * k - 0.2, (GREY, DEVICE_COLOURS[0])[k]
+        bars = axes.bar(at, seconds, 0.4, color=colour, label=label)
         axes.bar_label(bars, [f"{bar_ms:.4g}" for bar_ms in seconds], fontsize=8)
     axes.set_xticks(np.arange(len(names)), [f"{name}\n{problem.input_bytes[name]:.0f} B" for name in names])
     axes.set(ylabel="T, ms")
@@ -172,10 +167,8 @@ def draw_throughput(problem: SplitProblem, request: SplitRequest) -> Figure:
     figure = new_figure(6.5, 4.2)
     axes = figure.subplots()
     points = latency_throughput_front(problem, request)
-    axes.step(
-        [p * 1e3 for p, _ in points], [t * 1e3 for _, t in points], where="post", color=DEVICE_COLOURS[0]
-    )
-    axes.plot([p * 1e3 for p, _ in points], [t * 1e3 for _, t in points], "o", color=DEVICE_COLOURS[0])
+    period_ms, latency_ms = [p * 1e3 for p, _ in points], [t * 1e3 for _, t in points]
+    axes.step(period_ms, latency_ms, "o-", where="post", color=DEVICE_COLOURS[0])
     axes.set(xlabel="period between images, ms", ylabel="T, ms")
     _heading(axes, problem, f"T against throughput, {request.encoding} input, {request.policy}")
     return figure

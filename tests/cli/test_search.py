@@ -83,7 +83,7 @@ def test_from_a_published_csv_to_a_search_and_its_split(
     assert "beyond its table by wider intervals" in board["provenance"]
     facts = read_report_data(Workspace(tmp_path / "w"), tmp_path / "w" / "runs" / "mine")
     assert (facts.published, facts.simulated) == (("board",), ("cloud",))
-    written = page(facts, (), ())
+    written = page(facts, (), {})
     assert '<span class="published">published</span>' in written
     assert "Not measured here and not simulated" in written
     assert "24 rows published by others: Some board, CPU, 2 threads, TensorFlow Lite" in written

@@ -157,7 +157,7 @@ def test_a_hostile_name_does_not_become_markup(run: Path, tmp_path: Path) -> Non
 def test_a_page_without_estimators(run: Path, tmp_path: Path) -> None:
     data = read_report_data(Workspace(tmp_path / "empty"), run)
     assert all(png(draw(data)) for draw in (draw_estimators, draw_placement))
-    text = page(data, compute_split_maps(), ())
+    text = page(data, compute_split_maps(), {})
     assert "some cells are empty" in text and numbers(text)["estimators"] == {}
     assert "jmsnas fit-estimator --device pi4" in text
 
@@ -167,7 +167,7 @@ def test_refitted_estimators_are_noted(run: Path, tmp_path: Path) -> None:
     result["derived"]["terms"][0]["tau_s"] *= 2
     result["estimators"]["pi4"]["unseen_mape"] = 0.5
     data = read_report_data(Workspace(run.parents[1]), changed(run, tmp_path, **result))
-    text = page(data, compute_split_maps(), ())
+    text = page(data, compute_split_maps(), {})
     assert "U(.) of pi4 has changed since the run" in text
     assert "U(.) was fitted to other rows after this run" in text
 
@@ -196,7 +196,7 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(run: Path, tmp_path: P
 def test_a_mesh_has_a_page(tmp_path: Path) -> None:
     place = Workspace(tmp_path)
     data = read_report_data(place, write_mesh_run(place, "tree"))
-    text = Elements(page(data, compute_split_maps(), ())).text
+    text = Elements(page(data, compute_split_maps(), {})).text
     assert "Every term of equation (2)" in text and "sum with the slowest branch" in text
     assert text.count("in parallel") > 6 and "eps^{2->3}" in text
     assert "The branches run in parallel and are summed on cloud; T waits for the one on mbs" in text

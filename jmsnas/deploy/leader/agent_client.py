@@ -78,7 +78,7 @@ class AgentClient:
 
     def describe(self) -> AgentInfo:
         """Request the description of the device."""
-        with self._decoding("Describe"):
+        with self._errors("Describe"):
             fields, body = self._call("Describe", pack_message({}), _CALL_S)
             return msgspec.convert({**fields, **msgspec.json.decode(body, type=dict)}, AgentInfo)
 
@@ -103,13 +103,13 @@ class AgentClient:
 
     def torch(self, processor: str) -> TorchInfo:
         """Request the version of torch there, and its call overhead on `processor`."""
-        with self._decoding("Torch"):
+        with self._errors("Torch"):
             fields, _ = self._call("Torch", pack_message({"processor": processor}), _STAGE_S)
             return msgspec.convert(fields, TorchInfo)
 
     def offer(self, content: bytes, signature: bytes) -> list[str]:
         """Send a signed manifest; returns the digests of the blobs that the device lacks."""
-        with self._decoding("Offer"):
+        with self._errors("Offer"):
             fields, _ = self._call("Offer", pack_message({"signature": signature.hex()}, content), _CALL_S)
             return msgspec.convert(fields["missing"], list[str])
 
@@ -121,23 +121,24 @@ class AgentClient:
             for start in range(0, len(content), CHUNK_BYTES):
                 yield pack_message({}, memoryview(content)[start : start + CHUNK_BYTES])
 
-        method = self._channel.stream_unary(f"/{SERVICE}/Put")
-        self._answer(lambda: method(messages(), timeout=_PUT_S), "Put")
+        with self._errors("Put"):
+            unpack_message(self._channel.stream_unary(f"/{SERVICE}/Put")(messages(), timeout=_PUT_S))
 
     def stage(self, epoch: int) -> float:
         """Make the device load and check its part; returns its largest error on the golden input."""
-        with self._decoding("Stage"):
+        with self._errors("Stage"):
             fields, _ = self._call("Stage", pack_message({"epoch": epoch}), _STAGE_S)
             return msgspec.convert(fields["error"], float)
 
     def retire(self, below: int) -> None:
         """Remove all plans with a number below `below`."""
-        self._call("Retire", pack_message({"below": below}), _CALL_S)
+        with self._errors("Retire"):
+            self._call("Retire", pack_message({"below": below}), _CALL_S)
 
     def link(self, target: AgentAddress, sizes: Sequence[int], clock: bool = False) -> LinkTimes:
         """Make the device time messages of `sizes` bytes to a neighbour, and compare clocks if `clock`."""
         fields = {"address": target.address, "name": target.name, "sizes": sizes, "clock": clock}
-        with self._decoding("Link"):
+        with self._errors("Link"):
             _, body = self._call("Link", pack_message(fields), _LINK_S)
             times = msgspec.json.decode(body, type=LinkTimes)
             missing = clock and not {"offset_ns", "round_trip_ns"} <= times.keys()
@@ -147,27 +148,22 @@ class AgentClient:
 
     def allow(self, content: bytes, signature: bytes) -> list[str]:
         """Send a signed list of blocks to time; returns the digests of those that the device lacks."""
-        with self._decoding("Allow"):
+        with self._errors("Allow"):
             _, body = self._call("Allow", pack_message({"signature": signature.hex()}, content), _CALL_S)
             return msgspec.json.decode(body, type=list[str])
 
     def bench(self, job: Mapping[str, Any], report: Callable[[Any], None]) -> None:
         """Make the device time blocks; `report` is called with each event of the job."""
         method = self._channel.unary_stream(f"/{SERVICE}/Bench")
-        try:
+        with self._errors("Bench"):
             for message in method(pack_message({}, msgspec.json.encode(job)), timeout=_BENCH_S):
-                with self._decoding("Bench"):
-                    report(msgspec.json.decode(unpack_message(message)[1]))
-        except grpc.RpcError as error:
-            raise _rpc_error(self.name, "Bench", error) from None
+                report(msgspec.json.decode(unpack_message(message)[1]))
 
     def clock(self, exchanges: int = 20) -> tuple[int, int]:
         """Measure the offset of the device's clock to this one, and the least round trip, nanoseconds."""
         method = self._channel.unary_unary(f"/{SERVICE}/Exchange")
-        try:
+        with self._errors("Exchange"):
             return clock_offset([timed_exchange(method) for _ in range(exchanges)])
-        except grpc.RpcError as error:
-            raise _rpc_error(self.name, "Exchange", error) from None
 
     def healthy(self, timeout_s: float = 1.0) -> bool:
         """Return whether the agent reports in time that it is serving."""
@@ -183,9 +179,8 @@ class AgentClient:
 
         def wait() -> bytes:
             try:
-                return bytes(call.result())
-            except grpc.RpcError as error:
-                raise _rpc_error(self.name, "Run", error) from None
+                with self._errors("Run"):
+                    return bytes(call.result())
             except grpc.FutureCancelledError:  # a future's form of CANCELLED: the agent is stopping
                 raise DeviceLostError(self.name, f"device {self.name}: CANCELLED (Run)") from None
 
@@ -196,24 +191,19 @@ class AgentClient:
         self._channel.close()
 
     @contextmanager
-    def _decoding(self, method: str) -> Iterator[None]:
-        """Raise DeployError for a malformed response: its content is not trusted."""
+    def _errors(self, method: str) -> Iterator[None]:
+        """Raise DeployError for a failed call, or a malformed response: its content is not trusted."""
         try:
             yield
+        except grpc.RpcError as error:
+            raise _rpc_error(self.name, method, error) from None
         except _MALFORMED:
             raise DeployError(
                 f"device {self.name}: malformed response ({method}): update jmsnas there or here"
             ) from None
 
     def _call(self, name: str, message: bytes, timeout_s: float) -> tuple[dict[str, Any], memoryview]:
-        method = self._channel.unary_unary(f"/{SERVICE}/{name}")
-        return self._answer(lambda: method(message, timeout=timeout_s), name)
-
-    def _answer(self, call: Any, name: str) -> tuple[dict[str, Any], memoryview]:
-        try:
-            return unpack_message(call())
-        except grpc.RpcError as error:
-            raise _rpc_error(self.name, name, error) from None
+        return unpack_message(self._channel.unary_unary(f"/{SERVICE}/{name}")(message, timeout=timeout_s))
 
 
 def printable(text: str) -> str:

@@ -91,13 +91,7 @@ class Deployment:
         """Measure the links not known yet, solve the split, measure the serving overhead, ship the parts.
 
         Measuring the overhead takes seconds, and is skipped for an emulation, whose delays it would include.
-
-        Raises
-        ------
-        DeviceLostError
-            When a device does not respond.
-        TargetError
-            When the policy allows no split.
+        Raises DeviceLostError when a device does not respond, TargetError when the policy allows no split.
         """
         pairs = [(link.source, link.target) for link in self.topology.links]
         space = single_model_space(self.run.space, self.run.blocks)
@@ -130,16 +124,11 @@ class Deployment:
 
     def _declared_links(self) -> dict[tuple[str, str], MeasuredLink]:
         """Return the links with the rates and delays of the topology file, and the measured clock offsets."""
-        return {
-            (link.source, link.target): replace(
-                self.links[link.source, link.target],
-                a_s=link.delay_s,
-                b_s=8 / link.capacity_bps,
-                sizes=(),
-                medians_s=(),
-            )
-            for link in self.topology.links
-        }
+        links = {}
+        for link in self.topology.links:
+            pair, b_s = (link.source, link.target), 8 / link.capacity_bps
+            links[pair] = replace(self.links[pair], a_s=link.delay_s, b_s=b_s, sizes=(), medians_s=())
+        return links
 
     def replan(self) -> None:
         """Plan again without lost devices. Raises DeployError when the first device or all are lost."""
@@ -158,12 +147,11 @@ class Deployment:
 
 def with_emulated_latency(split: PlannedSplit, emulation: Emulation) -> PlannedSplit:
     """Make the parts of emulated devices, and paced links, take as long as predicted."""
-    links = {(link.source, link.target): link for link in split.topology.links}
     part_specs = []
     for part in split.part_specs:
         hops = part.next_hops
         if emulation.paced:
-            own = [links[part.device, hop.device] for hop in hops]
+            own = [split.topology.link(part.device, hop.device) for hop in hops]
             hops = tuple(
                 replace(hop, pace_bps=link.capacity_bps, pace_delay_s=link.delay_s)
                 for hop, link in zip(hops, own, strict=True)
@@ -204,11 +192,7 @@ def prepare_deployment(
         log=log,
         emulation=emulation,
         runtime_keys={name: choice.key for name, choice in torch.items()},
-        overheads={
-            name: ServingOverhead(seconds)
-            for name, seconds in call_s.items()
-            if name not in emulation.devices
-        },
+        overheads={name: ServingOverhead(s) for name, s in call_s.items() if name not in emulation.devices},
     )
 
 
@@ -236,15 +220,8 @@ def run_images(
 ) -> list[Response]:
     """Send images, at most `window` in flight, and return the responses in order.
 
-    Parameters
-    ----------
-    replan
-        When a device is lost, plan again without it and repeat the failed requests, instead of raising.
-
-    Raises
-    ------
-    DeviceLostError, DeployError
-        When a device is lost without `replan`, or an image fails more than eight times.
+    When a device is lost, `replan` plans again without it and repeats the failed requests. Raises
+    DeviceLostError or DeployError without `replan`, or when an image fails more than eight times.
     """
     responses: dict[int, Response] = {}
     tries: Counter[int] = Counter()

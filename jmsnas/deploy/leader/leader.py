@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from jmsnas.arrays import Float32Array
@@ -91,21 +92,16 @@ class Leader:
         sizes = sorted(set(sizes))
         # The first message of each link opens the connection and compares the clocks.
         clocks = {(a, b): self.clients[a].link(self.agents[b], sizes, clock=True) for a, b in pairs}
-        arrival_ns: dict[tuple[str, str], list[list[int]]] = {pair: [] for pair in pairs}
-        for _ in range(rounds):
-            row_ns = {pair: list[int]() for pair in pairs}
-            for size in sizes:
-                for source, target in pairs:
-                    times = self.clients[source].link(self.agents[target], [size])
-                    row_ns[source, target] += times["arrival_ns"]
-            for pair in pairs:
-                arrival_ns[pair].append(row_ns[pair])
-        return {
-            (a, b): fit_measured_link(
-                (a, b), sizes, arrival_ns[a, b], clocks[a, b], bool(boots[a]) and boots[a] == boots[b]
-            )
-            for a, b in pairs
-        }
+        arrival_ns = {pair: list[int]() for pair in pairs}
+        for size in sizes * rounds:
+            for a, b in pairs:
+                arrival_ns[a, b] += self.clients[a].link(self.agents[b], [size])["arrival_ns"]
+        links = {}
+        for a, b in pairs:
+            rows_ns = np.reshape(arrival_ns[a, b], (rounds, len(sizes))).tolist()
+            same_host = bool(boots[a]) and boots[a] == boots[b]
+            links[a, b] = fit_measured_link((a, b), sizes, rows_ns, clocks[a, b], same_host)
+        return links
 
     def ship(
         self,
@@ -115,14 +111,8 @@ class Leader:
     ) -> dict[str, int]:
         """Ship a plan, wait until every device has loaded it, make it current, and remove older plans.
 
-        Returns
-        -------
-        Bytes of blobs sent, by device.
-
-        Raises
-        ------
-        DeviceLostError, DeployError
-            When a device is lost or refuses its part; the previous plan stays current.
+        Returns the bytes of blobs sent, by device. Raises DeviceLostError or DeployError when a device is
+        lost or refuses its part; the previous plan stays current.
         """
         used = [part.device for part in part_specs]
         epochs = self._each(lambda client: client.epoch(self._key.public_key()), used)
@@ -151,18 +141,10 @@ class Leader:
         encoding: ImageEncoding = ImageEncoding(),  # noqa: B008 - frozen
         request: str = "",
     ) -> Callable[[], Response]:
-        """Send an image by the current plan; returns a function that waits for the response.
+        """Send an image, (1, C, H, W) float32, by the current plan; returns a function that waits.
 
-        Parameters
-        ----------
-        x
-            (1, channels, height, width) float32.
-        timeout_s
-            The response, or an error, arrives within it.
-        encoding
-            Of the raw image on the wire.
-        request
-            Identifier of 32 hexadecimal digits: a repeated request gets the same response. Empty: a new one.
+        The response, or an error, arrives within `timeout_s`. `request` is an identifier of 32 hexadecimal
+        digits: a repeated request gets the same response; empty makes a new one.
         """
         epoch, first = self._plan
         if not epoch:
@@ -191,10 +173,7 @@ class Leader:
         timeout_s: float = 10.0,
         encoding: ImageEncoding = ImageEncoding(),  # noqa: B008
     ) -> Response:
-        """Send an image, (1, C, H, W) float32, and wait for the response.
-
-        Raises DeviceLostError, DeployError.
-        """
+        """Send an image and wait for the response; see `start`. Raises DeviceLostError, DeployError."""
         return self.start(x, timeout_s, encoding)()
 
     def time_blocks(

@@ -52,10 +52,7 @@ class TrainedRun:
 def load_run(workspace: Workspace, folder: Path) -> TrainedRun:
     """Load a run from its folder.
 
-    Raises
-    ------
-    InputError
-        When the folder has no finished run, a file is damaged, or the space has changed since.
+    Raises InputError when it has no finished run, a file is damaged, or the space has changed since.
     """
     run = read_result(folder)
     space = run.load_space(workspace)

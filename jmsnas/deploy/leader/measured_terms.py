@@ -102,18 +102,10 @@ def measured_terms(
     held: Sequence[str] = (),
     paced: Sequence[tuple[str, str]] = (),
 ) -> tuple[MeasuredTerm, ...]:
-    """Compute every term's median over the responses, in the order of the first trail.
+    """Compute every term's median over the responses of one plan, in the order of the first trail.
 
-    Parameters
-    ----------
-    responses
-        Responses of one plan.
-    links
-        Measured links; only the clock offsets are used.
-    tau_s, epsilon_s
-        Predicted seconds, by device and by link.
-    held, paced
-        Emulated devices and links.
+    Of `links` only the clock offsets are used; `tau_s` and `epsilon_s` are predicted seconds, by device and
+    by link; `held` and `paced` are emulated devices and links.
     """
     requests = [hop_timings(response.trail, links) for response in responses]
     computed: set[str] = set()

@@ -55,10 +55,8 @@ def quantise_images(pixels: Float32Array, encoding: ImageEncoding) -> Float32Arr
     if encoding.dtype != "u1":
         return pixels
     scale, zero = np.float32(encoding.scale), np.float32(encoding.zero)
-    encoded: Float32Array = (
-        np.clip(np.rint((pixels - zero) / scale), 0, 255).astype(np.float32) * scale + zero
-    )
-    return encoded
+    steps: Float32Array = np.clip(np.rint((pixels - zero) / scale), 0, 255).astype(np.float32)
+    return steps * scale + zero
 
 
 def measure_deployment(
@@ -70,21 +68,9 @@ def measure_deployment(
 ) -> tuple[dict[str, Any], list[Response]]:
     """Send images one by one and pipelined, and compare every predicted term with its measurement.
 
-    Parameters
-    ----------
-    pixels, labels
-        (count, channels, height, width) float32, and their classes.
-    requests
-        Number of timed requests sent one by one; all images are sent pipelined.
-
-    Returns
-    -------
-    The content of `deploy.json` without its timeline, and the responses of the timed requests.
-
-    Raises
-    ------
-    DeviceLostError, DeployError
-        When a device is lost.
+    `pixels` are (count, C, H, W) float32, `labels` their classes; `requests` are timed one by one, and all
+    images are sent pipelined. Returns the content of `deploy.json` without its timeline, and the responses
+    of the timed requests. Raises DeviceLostError, DeployError.
     """
     split = deployment.planned
     assert split is not None  # plan() was called
@@ -167,5 +153,4 @@ def _latency(
 
 
 def _percentiles(seconds: Sequence[float]) -> dict[str, float]:
-    values = np.quantile(np.asarray(seconds), (0.5, 0.95, 0.99))
-    return dict(zip(("p50", "p95", "p99"), (float(value) for value in values), strict=True))
+    return {f"p{q}": float(np.quantile(seconds, q / 100)) for q in (50, 95, 99)}

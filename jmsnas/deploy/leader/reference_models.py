@@ -92,21 +92,8 @@ def measure_serving_overhead(
 ) -> tuple[dict[str, ServingOverhead], dict[tuple[str, str], MeasuredLink]]:
     """Serve the reference models, and fit each device's overhead and each link's transfer time.
 
-    Parameters
-    ----------
-    leader, part_specs
-        Those of the deployment; a plan is shipped for each reference model.
-    references
-        Reference models with U(.) of each part.
-    links
-        Links as measured before; their clock offsets are kept.
-    rounds, requests
-        Number of turns of the reference models, and of requests sent one by one in each turn.
-
-    Raises
-    ------
-    DeviceLostError, DeployError
-        When a device is lost.
+    A plan is shipped for each reference model in each of `rounds`, then `requests` are sent one by one.
+    `links` were measured before; their clock offsets are kept. Raises DeviceLostError, DeployError.
     """
     measured_s: dict[tuple[str, str], list[float]] = {}
     for reference in [*references] * rounds:  # in turns, as the speed of a shared host drifts

@@ -21,13 +21,7 @@ class RuntimeChoice:
 
 
 def with_runtimes(topology: Topology, options: Sequence[str]) -> Topology:
-    """Replace the runtimes of devices: `torch` for all of them, `jetson=torch` for one.
-
-    Raises
-    ------
-    InputError
-        For an unknown runtime or device.
-    """
+    """Replace the runtimes of devices: `torch` for all of them, `jetson=torch` for one. Raises InputError."""
     names = [device.name for device in topology.devices]
     runtimes = {device.name: device.runtime for device in topology.devices}
     for option in options:
@@ -52,17 +46,8 @@ def choose_torch_runtimes(
     """Choose processor and data type of each device that serves by torch: those of its U(.).
 
     Where U(.) is of a GPU and the device's torch finds none, the part runs on the CPU, with a warning.
-    Devices that are not in the result serve by onnxruntime.
-
-    Parameters
-    ----------
-    infos
-        Result of `leader.describe`. Of several agents on one host only the first is queried for torch.
-
-    Raises
-    ------
-    DeviceLostError
-        When a device does not respond.
+    Devices that are not in the result serve by onnxruntime. `infos` is the result of `leader.describe`; of
+    several agents on one host only the first is queried for torch. Raises DeviceLostError.
     """
     by_host: dict[tuple[str, str], TorchInfo] = {}
     choices = {}

@@ -62,10 +62,7 @@ def single_model_space(space: SearchSpace, blocks: Sequence[Block]) -> SearchSpa
 def without_devices(topology: Topology, lost: Sequence[str]) -> Topology:
     """Remove devices; a new link between neighbours keeps the wire format of the removed device's input.
 
-    Raises
-    ------
-    DeployError
-        For a mesh, unless only children are lost.
+    Raises DeployError for a mesh, unless only children are lost.
     """
     if topology.root and not set(lost) <= set(topology.children):
         raise DeployError(
@@ -99,18 +96,12 @@ def solve_split(
     cuts: Sequence[int] | None = None,
     overheads: Mapping[str, ServingOverhead] | None = None,
 ) -> PlannedSplit:
-    """Find the split of least T under the topology's policy and limits, exactly.
+    """Find the split of least T of one model's space under the topology's policy and limits, exactly.
 
     Parameters
     ----------
-    space
-        Space of one model: a single candidate in each layer.
-    topology
-        Devices in order, wire formats, policy, limits; its link rates are not used.
-    predictors
-        U(.) by device.
-    links
-        Measured links between neighbours.
+    predictors, links
+        U(.) by device, and measured links between neighbours; the topology's link rates are not used.
     cuts
         A given split of the main path, instead of the best one.
     overheads
@@ -144,12 +135,11 @@ def _measured_lut(
     space: SearchSpace, topology: Topology, predictors: Mapping[str, Predictor], links: Links
 ) -> tuple[Topology, LatencyLUT]:
     """Return the topology with the measured links, and the arrays of its terms."""
-    declared = {(link.source, link.target): link for link in topology.links}
-    measured = tuple(
-        replace(link, capacity_bps=links[pair].capacity_bps, delay_s=links[pair].a_s)
-        for pair, link in declared.items()
-    )
-    topology = replace(topology, links=measured, returns=False)
+    measured = []
+    for link in topology.links:
+        own = links[link.source, link.target]
+        measured.append(replace(link, capacity_bps=own.capacity_bps, delay_s=own.a_s))
+    topology = replace(topology, links=tuple(measured), returns=False)
     return topology, build_lut(space, topology, predictors)
 
 
