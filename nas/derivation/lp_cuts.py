@@ -30,9 +30,7 @@ def lp_cuts(
     one_each[rows, np.arange(len(rows))] = 1
     one_each[N, len(rows) :] = 1
     scores = np.concatenate([log_p_NR[rows, columns], behind_2P[0]])
-    placements: list[Placement] = []
-    limits: list[FloatArray] = []
-    needed: list[float] = []
+    placements, limits, needed = list[Placement](), list[FloatArray](), list[float]()
     prices = np.zeros(0)
     for _ in range(rounds):
         solution = linprog(

@@ -19,19 +19,11 @@ from jmsnas.nas.latency.chain_lut import ExpectedLatency
 class LatencyLoss:
     """Latency term of the loss, and its learned multiplier.
 
-    Attributes
-    ----------
-    kind
-        `penalty`: lambda2 (E[T] / T_const - 1)^2, equation (4). `multiplier`: lambda (E[T] / T_const - 1),
-        lambda learned by gradient ascent on T of the likeliest architecture (LightNAS, arXiv 2208.14446).
-    lambda2
-        Weight of the penalty, dimensionless.
-    rate
-        Learning rate of the multiplier: a step adds rate * (T / T_const - 1).
-    entropy
-        Weight of the mean entropy of the choices at the end of the search; it grows from 0.
-    multiplier
-        Current lambda; 0 at first, negative while the likeliest architecture is faster than T_const.
+    Its `kind` is `penalty`: lambda2 (E[T] / T_const - 1)^2, equation (4), with a dimensionless lambda2; or
+    `multiplier`: lambda (E[T] / T_const - 1), lambda learned by gradient ascent on T of the likeliest
+    architecture (LightNAS, arXiv 2208.14446), where a step adds `rate` * (T / T_const - 1). `entropy`: weight
+    of the mean entropy of the choices at the end of the search; it grows from 0. `multiplier`: current
+    lambda; 0 at first, negative while the likeliest architecture is faster than T_const.
     """
 
     kind: str

@@ -35,8 +35,7 @@ def held_out_accuracy(
 ) -> float:
     """Compute the accuracy of a derived model, with the supernet's weights, on the architecture images.
 
-    The weights were not trained on these images. BatchNorm is recalibrated on training images; no weight
-    changes.
+    The weights were not trained on these. BatchNorm is recalibrated on training images; no weight changes.
     """
     model = extract_subnet(supernet, derived)
     recalibrate(model, splits.train, device, most=_CALIBRATION_IMAGES)
