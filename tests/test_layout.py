@@ -1,5 +1,6 @@
 """Size of the packages: few plain files beside subpackages, about twenty files in a package."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -31,3 +32,12 @@ def test_tests_mirror_the_source_tree() -> None:
     for path in tests:
         source = path.relative_to(ROOT / "tests").parent
         assert any((ROOT / base / source).is_dir() for base in ("", "jmsnas")), path
+
+
+def test_every_package_is_in_the_wheel() -> None:
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    folders = [
+        path.parent for top in ("datasets", *TOP, "jmsnas") for path in (ROOT / top).rglob("__init__.py")
+    ]
+    names = {".".join(folder.relative_to(ROOT).parts) for folder in folders}
+    assert set(listed) == {name if name.startswith("jmsnas") else f"jmsnas.{name}" for name in names}

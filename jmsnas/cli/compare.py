@@ -56,7 +56,7 @@ def compare_command(
     """Parse, train missing MobileNets, write page and table, print."""
     from dataclasses import asdict
 
-    from jmsnas.cli.compare_output import comparison_entries, select_runs, table_lines
+    from jmsnas.cli.output.compare import comparison_entries, select_runs, table_lines
     from jmsnas.report.comparison_page import write_comparison
 
     workspace = Workspace(folder)

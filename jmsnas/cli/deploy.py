@@ -68,7 +68,7 @@ class DeployArguments:
 @options_from(DeployArguments)
 def deploy_command(args: DeployArguments) -> None:
     """Parse, deploy, print."""
-    from jmsnas.cli.deploy_output import print_deployment
+    from jmsnas.cli.output.deploy import print_deployment
     from jmsnas.deploy.deploy_run import DeployOptions, deploy_run, parse_cuts
     from jmsnas.deploy.leader.calibration import calibrate
     from jmsnas.nas.run_result import find_run

@@ -45,7 +45,7 @@ def fit_estimator_command(
     as_json: JsonOption = False,
 ) -> None:
     """Parse, fit, draw, print."""
-    from jmsnas.cli.fit_estimator_output import draw_evaluation, fitted_document, print_fitted
+    from jmsnas.cli.output.fit_estimator import draw_evaluation, fitted_document, print_fitted
     from jmsnas.estimators.fit_tables import fit_tables
 
     workspace = Workspace(folder)

@@ -77,7 +77,7 @@ def predict_command(args: PredictArguments) -> None:
     workspace = Workspace(args.folder)
     part, device_parts = requested_blocks(args, workspace)
 
-    from jmsnas.cli.predict_output import device_document, print_predictions
+    from jmsnas.cli.output.predict import device_document, print_predictions
     from jmsnas.estimators.lookup import find_device_model
     from jmsnas.estimators.prediction import predict_part
 

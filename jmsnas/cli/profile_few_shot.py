@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from jmsnas.cli.fit_estimator_output import draw_evaluation
-from jmsnas.cli.profile_output import correction_text
+from jmsnas.cli.output.fit_estimator import draw_evaluation
+from jmsnas.cli.output.profile import correction_text
 from jmsnas.estimators.few_shot.measure import FewShotResult, measure_few_shot
 from jmsnas.estimators.few_shot.plan import FewShotPlan
 from jmsnas.estimators.fit_tables import FittedEstimator

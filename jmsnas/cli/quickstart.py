@@ -7,8 +7,8 @@ import typer
 
 from jmsnas.cli import app
 from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, SeedOption, WorkspaceOption
+from jmsnas.cli.output.search import print_result, simulated_devices
 from jmsnas.cli.search import dated_name
-from jmsnas.cli.search_output import print_result, simulated_devices
 from jmsnas.cli.terminal import log, one_line_errors, print_json, progress_bar, warn, warn_simulated
 from jmsnas.workspace import Workspace
 
@@ -55,7 +55,7 @@ def quickstart_command(
         config = SearchConfig(seed=seed, threads=threads)
         run = run_search(workspace, run_name, setup, config, RunOptions(progress))
     log("4/5 deploy: four agents on loopback, predicted and measured latency on this machine")
-    from jmsnas.cli.deploy_output import print_deployment
+    from jmsnas.cli.output.deploy import print_deployment
     from jmsnas.deploy.deploy_run import DeployOptions, deploy_run
 
     with progress_bar() as progress:

@@ -25,7 +25,7 @@ from jmsnas.cli.options import (
     WorkspaceOption,
     options_from,
 )
-from jmsnas.cli.search_output import print_result, print_summary_table, simulated_devices
+from jmsnas.cli.output.search import print_result, print_summary_table, simulated_devices
 from jmsnas.cli.terminal import log, one_line_errors, print_json, progress_bar, warn, warn_simulated
 from jmsnas.workspace import Workspace
 

@@ -80,8 +80,8 @@ class SplitArguments:
 @options_from(SplitArguments)
 def split_command(args: SplitArguments) -> None:
     """Parse, split, print."""
+    from jmsnas.cli.output.split import finite_json, print_split, split_document
     from jmsnas.cli.split_input import load_problem, split_requests
-    from jmsnas.cli.split_output import finite_json, print_split, split_document
 
     with progress_bar() as progress:
         problem, defaults = load_problem(args, Workspace(args.folder), progress)

@@ -19,8 +19,8 @@ from jmsnas.cli.options import (
     WorkspaceOption,
     options_from,
 )
+from jmsnas.cli.output.search import print_summary_table, simulated_devices
 from jmsnas.cli.search import dated_name
-from jmsnas.cli.search_output import print_summary_table, simulated_devices
 from jmsnas.cli.terminal import one_line_errors, print_json, progress_bar, warn, warn_simulated
 from jmsnas.workspace import Workspace
 

@@ -5,7 +5,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
-from jmsnas.cli.deploy_output import print_deployment
+from jmsnas.cli.output.deploy import print_deployment
 
 RUNNER = CliRunner()
 

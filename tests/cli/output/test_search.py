@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from jmsnas.cli.search_output import print_result
+from jmsnas.cli.output.search import print_result
 from jmsnas.nas.derivation.target import BandStatus
 from jmsnas.nas.run_result import read_result
 

@@ -2,7 +2,7 @@ from typing import Any
 
 import pytest
 
-from jmsnas.cli.predict_output import print_predictions
+from jmsnas.cli.output.predict import print_predictions
 
 MODEL = {
     "name": "roofline + trees",

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from synthetic_published import records, write_published
 
-from jmsnas.cli.fit_estimator_output import draw_evaluation, fitted_document, print_fitted
+from jmsnas.cli.output.fit_estimator import draw_evaluation, fitted_document, print_fitted
 from jmsnas.errors import StorageError
 from jmsnas.estimators.fit_tables import FittedEstimator, fit_tables
 from jmsnas.workspace import Workspace

@@ -1,0 +1,1 @@
+"""Printed and JSON output of the commands."""
