@@ -56,7 +56,7 @@ FIGURES = {
     "Xeon Gold 6130": {RANDOM: 3.5, UNSEEN_GEOMETRY: 9, "20 rows": 18, "100 rows": 7},
     "TensorFlow 2.0 eager": {RANDOM: 1.5, UNSEEN_GEOMETRY: 3, "20 rows": 7, "100 rows": 2},
 }
-# Bars of tables of our own profiler: MAPE in percent, share within 10 %, rank correlation by run time.
+# Bars of tables of our own profiler: MAPE in percent, share within 10 %, rank correlation by runtime.
 OWN_MAPE, OWN_WITHIN_10, OWN_SPEARMAN = 6.0, 0.85, {"onnxruntime": 0.99, "torch": 0.95}
 MIN_COVERAGE, MAX_COVERAGE = 0.85, 0.95
 # Fewer rows have too few geometries for cross-validation.

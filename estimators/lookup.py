@@ -67,7 +67,7 @@ def find_device_model(
     Parameters
     ----------
     runtime, label
-        Key to use: its label, or its run time with 1 thread, batch 1, float32; without either the default
+        Key to use: its label, or its runtime with 1 thread, batch 1, float32; without either the default
         key, else the only one there is.
     """
     path, wanted = workspace.table(device), label
@@ -142,7 +142,7 @@ def is_measured(folder: Path) -> bool:
 
 
 def single_image_key(labels: Collection[str], default: str) -> str | None:
-    """Choose the key label for single images: the default one, else the only one of its run time.
+    """Choose the key label for single images: the default one, else the only one of its runtime.
 
     The settings of a published table (threads, a GPU) are part of its device name, so that such a device has
     one key. None where no key, or more than one, is for single images.
@@ -153,10 +153,10 @@ def single_image_key(labels: Collection[str], default: str) -> str | None:
 
 
 def external_folder(workspace: Workspace, device: str, runtime: str) -> Path | None:
-    """Find the external estimator of a topology's device, for single images under a run time.
+    """Find the external estimator of a topology's device, for single images under a runtime.
 
     None where its own table is used, or it is a simulated device, which has a row of every block. Raises
-    EstimatorError when it has estimators, but none for single images under the run time; TableError when its
+    EstimatorError when it has estimators, but none for single images under the runtime; TableError when its
     table is damaged.
     """
     path, built_in = workspace.table(device), device in simulated_device_names()

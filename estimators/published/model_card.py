@@ -15,7 +15,7 @@ def published_card(
     origin, key = rows.origin, record.key
     facts = [
         f"- device: {', '.join(name for name in (origin.device, origin.processor) if name)}",
-        f"- run time, as named in the table: {origin.runtime or 'not given'}; batch {origin.batch}",
+        f"- runtime, as named in the table: {origin.runtime or 'not given'}; batch {origin.batch}",
         f"- {len(rows.shapes)} rows of MBConvs and identities",
         *([f"- left out: {rows.left_out_summary}"] if rows.left_out else []),
         *([f"- from: {'; '.join(sources)}"] if (sources := _sources(rows)) else []),
@@ -35,7 +35,7 @@ def published_card(
         limits_section(
             rows.shapes,
             "stems, heads and poolings, of which it has no rows;",
-            "another device, run time, batch, clock or cooling than the table's.",
+            "another device, runtime, batch, clock or cooling than the table's.",
         ),
         f"## To fit it again\n\n```\njmsnas fit-estimator --table FILE --seed {record.seed}\n```\n\n"
         "It is loaded from `table.parquet` (the rows as they were published) and `recipe.json` beside this "

@@ -33,7 +33,7 @@ class PublishedRows:
     Attributes
     ----------
     origin
-        Device, processor and run time that the blocks were measured on.
+        Device, processor and runtime that the blocks were measured on.
     records
         The rows of the file, in its order.
     shapes, measured_s

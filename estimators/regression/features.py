@@ -19,7 +19,7 @@ from jmsnas.space import Block
 GEOMETRY = ("in_channels", "out_channels", "height", "width", "stride")
 CHANNEL_PAIR = ("in_channels", "out_channels")
 _STAGES = ("expand", "depthwise", "project")
-# Additions are separate from other elementwise work: run times that fuse normalisation and activation
+# Additions are separate from other elementwise work: runtimes that fuse normalisation and activation
 # into the convolution before them (onnxruntime) still launch the addition of a shortcut, and also the
 # multiplication of squeeze-and-excitation, which is counted as an addition.
 ROOFLINE = (

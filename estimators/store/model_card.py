@@ -38,7 +38,7 @@ def model_card(
         model_section(record),
         limits_section(
             [row.block.layer for row in table.rows],
-            "another run time, number of threads, batch, number format, clock or cooling: profile those;",
+            "another runtime, number of threads, batch, number format, clock or cooling: profile those;",
             "whole models to the percent: blocks are timed one call each, so a sum of blocks has the cost "
             "of a call for every block, and not the gain of fusion across blocks.",
         ),

@@ -19,7 +19,7 @@ def test_a_card_names_its_sources(tmp_path: Path) -> None:
         "# Latency estimator U(.) of Some board, CPU, 2 threads, TensorFlow Lite\n",
         "**PUBLISHED: all rows were measured by others**",
         "- device: Some board, CPU, 2 threads\n",
-        "- run time, as named in the table: TensorFlow Lite; batch 1\n",
+        "- runtime, as named in the table: TensorFlow Lite; batch 1\n",
         "- 9 rows of MBConvs and identities\n",
         "- left out: 1 x pool_fc (no MBConv)\n",
         "- from: place 30; place 31; place 32; and 4 more\n",
