@@ -123,5 +123,5 @@ def test_what_cannot_be_is_refused_before_training(tmp_path: Path, setup: Search
         run_groups(
             Workspace(tmp_path),
             [front_group("f", setup, CONFIG, TARGETS[:1])],
-            workers=ParallelOptions(dask="tcp://127.0.0.1:9"),
+            parallel=ParallelOptions(dask="tcp://127.0.0.1:9"),
         )

@@ -27,7 +27,7 @@ def test_a_local_dask_cluster_gives_what_one_process_gives(
         n_workers=2, threads_per_worker=1, processes=False, dashboard_address=None, host="tcp://127.0.0.1"
     ) as cluster:
         on_dask = run_groups(
-            Workspace(tmp_path / "a"), [group], workers=ParallelOptions(dask=cluster.scheduler_address)
+            Workspace(tmp_path / "a"), [group], parallel=ParallelOptions(dask=cluster.scheduler_address)
         )
     alone = run_groups(Workspace(tmp_path / "b"), [group])
     assert [run.document for run in on_dask[0]] == [run.document for run in alone[0]]
