@@ -47,7 +47,7 @@ def test_every_layer_is_updated_also_where_identity_is_active(monkeypatch: pytes
     arch = step_of(lambda2=0.0)
     identity = tuple(len(choices) - 1 for choices in SPACE.choices)
     paths = TwoPaths(identity, (0,) * SPACE.N)
-    monkeypatch.setattr("jmsnas.nas.supernet.architecture_step.sample_two", lambda *_: paths)
+    monkeypatch.setattr("jmsnas.nas.supernet.architecture_step.sample_two_paths", lambda *_: paths)
     arch.step(*batch())
     searchable = [n for n in range(SPACE.N) if len(SPACE.choices[n]) > 1]
     assert all(arch.alpha_NR[n, identity[n]] != 0 for n in searchable)
