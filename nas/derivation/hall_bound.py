@@ -9,15 +9,14 @@ import itertools
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
-from jmsnas.arrays import FloatArray
+from jmsnas.arrays import BoolArray, FloatArray
 
 # Above this many subsets of children, single assignments are bounded instead.
 _MAX_SUBSETS = 64
 
 
-def children_subsets(B: int, K: int) -> NDArray[np.bool_] | None:
+def children_subsets(B: int, K: int) -> BoolArray | None:
     """List the subsets that leave out x < B children, (X, K); None where there are too many."""
     if sum(math.comb(K, x) for x in range(B)) > _MAX_SUBSETS:
         return None
@@ -25,7 +24,7 @@ def children_subsets(B: int, K: int) -> NDArray[np.bool_] | None:
     return np.array([[k not in subset for k in range(K)] for subset in without])
 
 
-def hall_bound(gain_BK: FloatArray, left_XK: NDArray[np.bool_]) -> FloatArray:
+def hall_bound(gain_BK: FloatArray, left_XK: BoolArray) -> FloatArray:
     """Bound the change of score (0 or less) that makes every assignment slow.
 
     `gain_BK`: best change of score that makes branch b slow on child k, (..., B, K); 0 where it may not run

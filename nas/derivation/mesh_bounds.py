@@ -11,9 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from jmsnas.arrays import FloatArray, IntArray
+from jmsnas.arrays import BoolArray, FloatArray, IntArray
 from jmsnas.nas.derivation.chain_bounds import (
     GRID_CELLS,
     BranchScores,
@@ -47,7 +46,7 @@ class Assignments:
     exact: bool
     timed: bool
     columns_K: tuple[int, ...]
-    allowed_BK: NDArray[np.bool_]
+    allowed_BK: BoolArray
 
 
 def list_assignments(lut: MeshLUT) -> Assignments:
@@ -100,7 +99,7 @@ class BranchTable:
 
 
 def _branch_table(
-    log_p_LR: FloatArray, mask_LR: NDArray[np.bool_], U_LRC: FloatArray, cell_s: float, width: int
+    log_p_LR: FloatArray, mask_LR: BoolArray, U_LRC: FloatArray, cell_s: float, width: int
 ) -> BranchTable:
     length, _, C = U_LRC.shape
     exact_CLG = np.full((C, length + 1, GRID_CELLS), _NEVER)
@@ -129,7 +128,7 @@ class MeshBounds:
     assignments: Assignments
     cell_s: float
     limited: bool
-    left_XK: NDArray[np.bool_] | None
+    left_XK: BoolArray | None
 
     @property
     def slack(self) -> int:

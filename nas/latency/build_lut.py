@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
-from jmsnas.arrays import FloatArray
+from jmsnas.arrays import BoolArray, FloatArray
 from jmsnas.errors import TopologyError
 from jmsnas.nas.latency.chain_lut import ChainLUT
 from jmsnas.nas.latency.fixed_split import check_layer_counts, fixed_split
@@ -55,7 +54,7 @@ def build_lut(
 
 def _fill(
     space: SearchSpace, topology: Topology, predictors: Mapping[str, Predictor]
-) -> tuple[FloatArray, NDArray[np.bool_]]:
+) -> tuple[FloatArray, BoolArray]:
     U_NRM = np.zeros((space.N, space.R, topology.M))
     mask_NR = np.zeros((space.N, space.R), dtype=bool)
     pairs = [(n, i) for n, choices in enumerate(space.choices) for i in range(len(choices))]
@@ -99,9 +98,7 @@ def _links(topology: Topology) -> list[tuple[int, Link]]:
     return [(m, topology.link(*hop)) for m, hop in pairs if hop[0] != topology.root]
 
 
-def _main_path(
-    space: SearchSpace, topology: Topology, U_NRM: FloatArray, mask_NR: NDArray[np.bool_]
-) -> ChainLUT:
+def _main_path(space: SearchSpace, topology: Topology, U_NRM: FloatArray, mask_NR: BoolArray) -> ChainLUT:
     line, devices = list(space.main_path), [topology.device(name) for name in topology.main_path]
     columns = [topology.devices.index(device) for device in devices]
     joint = (space.trunk, topology.main_path.index(topology.root) + 1) if space.branches else None
@@ -201,7 +198,7 @@ def _only(space: SearchSpace, line: Sequence[int]) -> SearchSpace:
 
 
 def _mesh(
-    space: SearchSpace, topology: Topology, U_NRM: FloatArray, mask_NR: NDArray[np.bool_], main_path: ChainLUT
+    space: SearchSpace, topology: Topology, U_NRM: FloatArray, mask_NR: BoolArray, main_path: ChainLUT
 ) -> MeshLUT:
     if topology.policy == "strict" and len(topology.children) > len(space.branches):
         raise TopologyError(

@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from jmsnas.arrays import FloatArray
+from jmsnas.arrays import BoolArray, FloatArray
 from jmsnas.errors import InfeasibleError
 from jmsnas.nas.latency.policy import best_split, remaining_latency_s
 from jmsnas.nas.latency.resources import Resource
@@ -69,7 +68,7 @@ class ChainLUT:
     devices: tuple[str, ...]
     policy: str
     U_NRM: FloatArray
-    mask_NR: NDArray[np.bool_]
+    mask_NR: BoolArray
     epsilon_LM: FloatArray
     moves_LMM: FloatArray
     sent_LM: FloatArray

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from jmsnas.arrays import FloatArray
+from jmsnas.arrays import BoolArray, FloatArray
 from jmsnas.latency import Branch, completion_latency
 from jmsnas.nas.latency.chain_lut import BOUND_TOLERANCE, ChainLUT, ExpectedLatency
 from jmsnas.nas.latency.resources import Resource
@@ -50,7 +50,7 @@ class MeshLUT:
     devices: tuple[str, ...]
     policy: str
     U_NRM: FloatArray
-    mask_NR: NDArray[np.bool_]
+    mask_NR: BoolArray
     main_path: ChainLUT
     main_path_layers: tuple[int, ...]
     branch_layers: tuple[tuple[int, ...], ...]
@@ -69,10 +69,10 @@ class MeshLUT:
         """Whether memory or energy can forbid a split of some architecture."""
         return self.main_path.limited or any(resource.binds for resource in self.resources)
 
-    def allowed_BK(self) -> NDArray[np.bool_]:
+    def allowed_BK(self) -> BoolArray:
         """Whether the limits on layers allow branch b on child k."""
         lengths_B1 = np.array([[len(layers)] for layers in self.branch_layers])
-        free_BK: NDArray[np.bool_] = (self.lengths_2K[0] <= lengths_B1) & (lengths_B1 <= self.lengths_2K[1])
+        free_BK: BoolArray = (self.lengths_2K[0] <= lengths_B1) & (lengths_B1 <= self.lengths_2K[1])
         return free_BK
 
     def tau_BK(self, indices: Sequence[int]) -> FloatArray:

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
-from jmsnas.arrays import FloatArray
+from jmsnas.arrays import BoolArray, FloatArray
 from jmsnas.errors import InfeasibleError, TopologyError
 from jmsnas.nas.graph.fork_join import ForkJoin, MeshTree
 from jmsnas.nas.split.placement import placement_from_devices
@@ -292,7 +291,7 @@ def _branch_sums(use_NM: FloatArray, branches: Sequence[range]) -> FloatArray:
 
 def _allowed_BK(
     problem: SplitProblem, branches: Sequence[range], children: Sequence[int], to_join_BK: FloatArray
-) -> NDArray[np.bool_]:
+) -> BoolArray:
     """Whether each branch is within each child's limits of layers, memory and energy."""
     peaks = [problem.peak_bytes_N[branch.start : branch.stop].max() for branch in branches]
     memory_B1 = _branch_sums(problem.weight_bytes_N[:, None], branches) + np.array(peaks)[:, None]

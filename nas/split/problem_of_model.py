@@ -9,9 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
-from jmsnas.arrays import FloatArray
+from jmsnas.arrays import BoolArray, FloatArray
 from jmsnas.cost import Operator
 from jmsnas.device import Device
 from jmsnas.errors import EstimatorError
@@ -161,7 +160,7 @@ def _predicted(model: Model, device: Device, device_model: DeviceModel) -> UnitL
     return UnitLatency(tau_N, low_N, high_N, provenance, origin)
 
 
-def _refuse_unknown_blocks(model: Model, device: Device, origin: str, unknown_N: NDArray[np.bool_]) -> None:
+def _refuse_unknown_blocks(model: Model, device: Device, origin: str, unknown_N: BoolArray) -> None:
     if origin == "simulated" or not unknown_N.any():
         return
     published = origin == "published"

@@ -10,9 +10,8 @@ from dataclasses import dataclass, replace
 from typing import Any, NotRequired, TypedDict
 
 import numpy as np
-from numpy.typing import NDArray
 
-from jmsnas.arrays import Float32Array
+from jmsnas.arrays import Float32Array, FloatArray
 from jmsnas.deploy.transport.encoding import encode_tensor, raw_bytes
 from jmsnas.deploy.transport.frame import TensorHeader, pack_message, unpack_message
 
@@ -114,7 +113,7 @@ def fit_latency_line(sizes: Sequence[float], seconds: Sequence[float]) -> tuple[
     x, y = np.asarray(sizes, dtype=float), np.maximum(np.asarray(seconds, dtype=float), 1e-7)
     if len(set(x.tolist())) < 2:
         return float(np.median(y)), 0.0
-    columns: NDArray[np.float64] = np.stack([1 / y, x / y], axis=1)
+    columns: FloatArray = np.stack([1 / y, x / y], axis=1)
     (a, b), *_ = np.linalg.lstsq(columns, np.ones(len(y)), rcond=None)
     if b < 0:
         return float(1 / np.mean(1 / y)), 0.0
