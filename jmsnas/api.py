@@ -186,7 +186,7 @@ def load_model(model: str, *, size: int = 224, width: float = 1.0, workspace: Wo
 
 def split(
     model: str | Model,
-    topology: str = "chain",
+    topology: str | None = None,
     *,
     method: str = "optimal",
     objective: str = "latency",
@@ -200,12 +200,15 @@ def split(
     ----------
     model
         A name, as of `load_model`, or a loaded model.
+    topology
+        As of `search`. None: that of the run, where `model` is the name of one, else the paper's chain.
     method
         `optimal`, `hivemind`, `neurosurgeon`, `dads`, `hermes`, `cloud` or `device`.
     objective
         `latency`, `throughput` or `energy`.
     policy, input_encoding
-        `strict`, `relay` or `stop-early`; `uint8`, `float32` or `jpeg`. None: as the topology says.
+        `strict`, `relay` or `stop-early`; `uint8`, `float32` or `jpeg`. None: as the topology says
+        (`relay` where the model or the devices do not fit `strict`).
 
     Raises
     ------
@@ -221,19 +224,16 @@ def split(
     >>> plan.proven, plan.timeline.latency_s < 1.0
     (True, True)
     """
-    from jmsnas.nas.split.general_topology import load_general_topology
-    from jmsnas.nas.split.jpeg_size import jpeg_bytes
+    from jmsnas.nas.load_model import load_problem, topology_for_split
     from jmsnas.nas.split.methods import split as solve
-    from jmsnas.nas.split.problem_of_model import problem_of_model
 
-    loaded = model if isinstance(model, Model) else load_model(model, workspace=workspace)
-    found = load_general_topology(topology, workspace.topologies)
-    image = len(loaded.input_shape) == 3 and loaded.input_shape[0] == 3
-    jpeg = jpeg_bytes(loaded.input_shape[1]) if image else None
-    problem = problem_of_model(loaded, found, workspace, jpeg)
+    name = model if isinstance(model, str) else None
+    found = topology_for_split(workspace, name, topology)
+    loaded = load_model(model, workspace=workspace) if isinstance(model, str) else model
+    problem, default_policy = load_problem(loaded, found, workspace)
     request = SplitRequest(
         encoding=input_encoding or found.input_encoding,
-        policy=policy or found.policy,
+        policy=policy or default_policy,
         objective=objective,
         method=method,
     )

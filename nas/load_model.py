@@ -1,4 +1,4 @@
-"""Load a model by name: a finished run, a MobileNet, a torchvision classifier, or an ONNX file."""
+"""Load a model by name (run, MobileNet, torchvision classifier, ONNX file), and make its split problem."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +8,11 @@ from jmsnas.errors import InputError
 from jmsnas.nas.graph.fork_join import fork_join_inputs
 from jmsnas.nas.graph.model import Model, model_of_blocks, model_of_part
 from jmsnas.nas.run_result import RunResult, finished_runs, read_result
+from jmsnas.nas.split.general_topology import GeneralTopology, general_topology, load_general_topology
+from jmsnas.nas.split.jpeg_size import jpeg_bytes
+from jmsnas.nas.split.problem import SplitProblem
+from jmsnas.nas.split.problem_of_model import problem_of_model
+from jmsnas.progress import Progress, no_progress
 from jmsnas.space import Block
 from jmsnas.workspace import Workspace
 
@@ -49,6 +54,33 @@ def find_run_folder(workspace: Workspace, name: str) -> Path | None:
     if "/" in name:
         return None if name.endswith(".onnx") else Path(name)
     return workspace.run(name) if (workspace.folder / "runs" / name / "result.json").exists() else None
+
+
+def topology_for_split(workspace: Workspace, model: str | None, topology: str | None) -> GeneralTopology:
+    """Load the topology to split on: the given one, else that of the run `model`, else the paper's chain."""
+    folder = find_run_folder(workspace, model) if model and topology is None else None
+    if folder is None:
+        return load_general_topology(topology or "chain", workspace.topologies)
+    return general_topology(read_result(folder).topology)
+
+
+def load_problem(
+    model: Model,
+    topology: GeneralTopology,
+    workspace: Workspace,
+    photograph: Path | None = None,
+    progress: Progress = no_progress,
+) -> tuple[SplitProblem, str]:
+    """Make the split problem of a model, images also as JPEG, and choose the default policy.
+
+    The policy is the topology's, but `relay` in place of a `strict` that the model or the devices do not fit.
+    Raises as `problem_of_model`.
+    """
+    is_image = len(model.input_shape) == 3 and model.input_shape[0] == 3
+    jpeg = jpeg_bytes(model.input_shape[1], photograph) if is_image else None
+    problem = problem_of_model(model, topology, workspace, jpeg, progress)
+    strict_fits = (problem.is_chain and problem.is_chain_topology) or problem.fork
+    return problem, "relay" if topology.policy == "strict" and not strict_fits else topology.policy
 
 
 def model_of_run(run: RunResult, size: int | None = None) -> Model:

@@ -23,9 +23,9 @@ settings.load_profile("jmsnas")
 @pytest.fixture(scope="session")
 def simulated_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
     """A workspace in which U(.) of the paper's four machines, simulated, is fitted. Do not write to it."""
-    place = Workspace(tmp_path_factory.mktemp("workspace"))
-    prepare_search(place, SearchInputs("chain", "digits", "digits"), seed=0, warn=lambda text: None)
-    return place
+    workspace = Workspace(tmp_path_factory.mktemp("workspace"))
+    prepare_search(workspace, SearchInputs("chain", "digits", "digits"), seed=0, warn=lambda text: None)
+    return workspace
 
 
 @pytest.fixture(scope="session")
@@ -33,18 +33,18 @@ def short_run(
     simulated_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory
 ) -> tuple[Workspace, RunResult]:
     """A finished search of one epoch a stage, in a workspace of its own. Do not write to it."""
-    place = Workspace(tmp_path_factory.mktemp("run") / "workspace")
-    shutil.copytree(simulated_workspace.folder, place.folder)
-    setup = prepare_search(place, SearchInputs("chain", "digits", "digits"), seed=0)
+    workspace = Workspace(tmp_path_factory.mktemp("run") / "workspace")
+    shutil.copytree(simulated_workspace.folder, workspace.folder)
+    setup = prepare_search(workspace, SearchInputs("chain", "digits", "digits"), seed=0)
     config = SearchConfig(warmup_epochs=1, search_epochs=1, final_epochs=1)
-    return place, run_search(place, "short", setup, config)
+    return workspace, run_search(workspace, "short", setup, config)
 
 
 @pytest.fixture(scope="session")
 def run(simulated_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished search like `short_run`, in a workspace of its own to write reports into."""
-    place = Workspace(tmp_path_factory.mktemp("reported"))
-    shutil.copytree(simulated_workspace.folder, place.folder, dirs_exist_ok=True)
-    setup = prepare_search(place, SearchInputs("chain", "digits", "digits"), seed=0)
+    workspace = Workspace(tmp_path_factory.mktemp("reported"))
+    shutil.copytree(simulated_workspace.folder, workspace.folder, dirs_exist_ok=True)
+    setup = prepare_search(workspace, SearchInputs("chain", "digits", "digits"), seed=0)
     config = SearchConfig(warmup_epochs=1, search_epochs=1, final_epochs=1)
-    return run_search(place, "tiny", setup, config).folder
+    return run_search(workspace, "tiny", setup, config).folder

@@ -10,6 +10,7 @@ import jmsnas
 from jmsnas import api
 from jmsnas.estimators.regression.regressor import LatencyRegressor
 from jmsnas.estimators.store.estimator import Estimator, load_estimator
+from jmsnas.nas.run_result import RunResult
 
 ROOT = Path(__file__).parents[1]
 
@@ -58,3 +59,13 @@ def test_examples_in_docstrings(documented: object, tmp_path: Path, monkeypatch:
     assert tests
     for test in tests:
         assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(test).failed == 0
+
+
+def test_split_takes_the_defaults_of_the_command(short_run: tuple[jmsnas.Workspace, RunResult]) -> None:
+    workspace, run = short_run
+    plan = jmsnas.split("short", workspace=workspace)  # on the topology of the run
+    assert plan.timeline.latency_s == pytest.approx(run.derived.latency_s, rel=1e-9)
+    branched = jmsnas.split("googlenet", workspace=workspace)  # strict fits chains of layers only
+    assert branched.request.policy == "relay" and branched.proven
+    with pytest.raises(jmsnas.JmsnasError, match="policy strict"):
+        jmsnas.split("googlenet", policy="strict", workspace=workspace)

@@ -81,10 +81,10 @@ class SplitArguments:
 def split_command(args: SplitArguments) -> None:
     """Parse, split, print."""
     from jmsnas.cli.output.split import finite_json, print_split, split_document
-    from jmsnas.cli.split_input import load_problem, split_requests
+    from jmsnas.cli.split_input import problem_from_arguments, split_requests
 
     with progress_bar() as progress:
-        problem, defaults = load_problem(args, Workspace(args.folder), progress)
+        problem, defaults = problem_from_arguments(args, Workspace(args.folder), progress)
     for name in problem.simulated:
         warn(f"SIMULATED: {name} was not measured; its latencies are a roofline of published figures.")
     for name in problem.published:

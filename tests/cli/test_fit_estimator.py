@@ -17,17 +17,17 @@ from jmsnas.workspace import Workspace
 BLOCKS = load_space("digits").blocks()[:9:2] + load_space("digits").blocks()[20:50:10]
 
 
-def typed(place: Path, *words: str) -> tuple[int, str, str]:
-    found = CliRunner().invoke(app, ["fit-estimator", "--workspace", str(place), *words])
+def typed(workspace: Path, *words: str) -> tuple[int, str, str]:
+    found = CliRunner().invoke(app, ["fit-estimator", "--workspace", str(workspace), *words])
     assert "Traceback" not in found.output
     return found.exit_code, found.stdout, found.stderr
 
 
-def profiled(place: Path, *devices: str) -> Path:
+def profiled(workspace: Path, *devices: str) -> Path:
     for device in devices:
         table = simulated_table(device, BLOCKS, [RuntimeKey("torch")])
-        write_table(Workspace(place).table(device), table)
-    return place
+        write_table(Workspace(workspace).table(device), table)
+    return workspace
 
 
 def test_every_table_is_fitted_and_told(tmp_path: Path) -> None:

@@ -82,31 +82,33 @@ def test_an_architecture_from_candidate_names() -> None:
 
 
 def test_one_of_block_arch_and_run(tmp_path: Path) -> None:
-    place = Workspace(tmp_path)
+    workspace = Workspace(tmp_path)
     for args in (
         PredictArguments(),
         PredictArguments(block=["a"], arch="b"),
         PredictArguments(arch="b", run="c"),
     ):
         with pytest.raises(InputError, match="expected one of --block, --arch and --run. Examples: jmsnas"):
-            requested_blocks(args, place)
+            requested_blocks(args, workspace)
     for args in (
         PredictArguments(input_shape="1x1x1", arch=NAMES),
         PredictArguments(block=["mb_k3_e3 8->8 4x4"], space="digits"),
     ):
         with pytest.raises(InputError, match="--in, --out and --stride belong to --block, --space to --arch"):
-            requested_blocks(args, place)
+            requested_blocks(args, workspace)
     first = "mb_k3_e3 8->16 4x4 /2"
-    part, parts = requested_blocks(PredictArguments(block=[first, "identity 16->16 2x2"]), place)
+    part, parts = requested_blocks(PredictArguments(block=[first, "identity 16->16 2x2"]), workspace)
     assert len(part.blocks) == 2 and parts == ()
-    assert len(requested_blocks(PredictArguments(arch=NAMES, space="digits"), place)[0].blocks) == DIGITS.N
+    assert (
+        len(requested_blocks(PredictArguments(arch=NAMES, space="digits"), workspace)[0].blocks) == DIGITS.N
+    )
     with pytest.raises(SpaceError, match="identity 8->8 2x2 cannot follow mb_k3_e3 8->16 4x4 /2"):
-        requested_blocks(PredictArguments(block=[first, "identity 8->8 2x2"]), place)
+        requested_blocks(PredictArguments(block=[first, "identity 8->8 2x2"]), workspace)
 
 
 def test_the_model_of_a_run_and_its_parts(short_run: tuple[Workspace, RunResult]) -> None:
-    place, run = short_run
-    part, cuts = model_of_run(place, "short")
+    workspace, run = short_run
+    part, cuts = model_of_run(workspace, "short")
     assert [str(block.layer) for block in part.blocks] == [str(layer) for layer in DIGITS.layers]
     assert [n for cut in cuts for n in cut.layers] == list(range(1, DIGITS.N + 1))
     assert [block for cut in cuts for block in cut.part.blocks] == list(part.blocks)
@@ -115,9 +117,9 @@ def test_the_model_of_a_run_and_its_parts(short_run: tuple[Workspace, RunResult]
 
 
 def test_a_run_over_a_mesh(tmp_path: Path) -> None:
-    place = Workspace(tmp_path)
-    write_mesh_run(place, "mesh")
-    part, cuts = model_of_run(place, "mesh")
+    workspace = Workspace(tmp_path)
+    write_mesh_run(workspace, "mesh")
+    part, cuts = model_of_run(workspace, "mesh")
     assert sorted(n for cut in cuts for n in cut.layers) == list(range(1, len(part.blocks) + 1))
     assert {"mbs1", "mbs2", "mbs3"} <= {cut.device for cut in cuts}
     for cut in cuts:
@@ -125,9 +127,9 @@ def test_a_run_over_a_mesh(tmp_path: Path) -> None:
 
 
 def test_a_run_that_is_not_there_or_damaged(short_run: tuple[Workspace, RunResult], tmp_path: Path) -> None:
-    place, run = short_run
+    workspace, run = short_run
     with pytest.raises(InputError, match="no finished run 'shrt' in .*runs: expected short"):
-        model_of_run(place, "shrt")
+        model_of_run(workspace, "shrt")
     copy = shutil.copytree(run.folder, tmp_path / "copy")
     document = json.loads((copy / "result.json").read_text())
     for changes in ({"candidates": ["mb_k9"]}, {"terms": []}, {"candidates": 7}):
@@ -135,7 +137,7 @@ def test_a_run_that_is_not_there_or_damaged(short_run: tuple[Workspace, RunResul
         with pytest.raises(
             InputError, match="result.json is damaged, or not of a run .*Run the search again"
         ):
-            model_of_run(place, str(copy))
+            model_of_run(workspace, str(copy))
 
 
 def test_devices_and_runtimes() -> None:

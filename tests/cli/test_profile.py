@@ -36,7 +36,7 @@ channels = 8
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Path:
+def workspace(tmp_path: Path) -> Path:
     (tmp_path / "spaces").mkdir()
     (tmp_path / "spaces" / "tiny.toml").write_text(SPACE)
     return tmp_path
@@ -48,11 +48,11 @@ def in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(ProfileOptions.__init__.__kwdefaults__, "run_job", run_job_here)
 
 
-def typed(place: Path, *words: str) -> tuple[int, str, str]:
+def typed(workspace: Path, *words: str) -> tuple[int, str, str]:
     given = [
         "profile",
         "--workspace",
-        str(place),
+        str(workspace),
         "--space",
         "tiny",
         "--off-grid",
@@ -67,32 +67,34 @@ def typed(place: Path, *words: str) -> tuple[int, str, str]:
 
 
 @pytest.mark.usefixtures("in_this_process")
-def test_local_in_both_run_times(place: Path) -> None:
-    code, out, err = typed(place, "--budget", "200ms")
+def test_local_in_both_run_times(workspace: Path) -> None:
+    code, out, err = typed(workspace, "--budget", "200ms")
     assert code == 0
     assert "onnxruntime-t1-b1-f32       5 rows" in out and "torch-t1-b1-f32             5 rows" in out
-    assert f"local: measured, {place}/tables/local.parquet" in out
+    assert f"local: measured, {workspace}/tables/local.parquet" in out
     assert out.count("    noise floor") == 2 and out.count("    trust: ") == 2
     assert "local: to measure 7 in onnxruntime-t1-b1-f32, 7 in torch-t1-b1-f32; about 2" in err
     assert out.endswith("Next: jmsnas fit-estimator\n")
     # The space: stem, mb_k3_e1_skip, mb_k3_e1, identity, head; three networks, of which two are measured.
-    table = read_table(place / "tables" / "local.parquet")
+    table = read_table(workspace / "tables" / "local.parquet")
     assert (len(table.rows), len(table.parts)) == (10, 4)
-    assert len(list((place / "cache" / "onnx").iterdir())) == 8, "five blocks, the reference, two networks"
+    assert len(list((workspace / "cache" / "onnx").iterdir())) == 8, (
+        "five blocks, the reference, two networks"
+    )
 
 
-def test_simulated_devices_say_so(place: Path) -> None:
-    code, out, err = typed(place, "--device", "jetson", "--device", "pi4", "--runtime", "torch")
+def test_simulated_devices_say_so(workspace: Path) -> None:
+    code, out, err = typed(workspace, "--device", "jetson", "--device", "pi4", "--runtime", "torch")
     assert code == 0
     for device in ("jetson", "pi4"):
         assert f"SIMULATED: {device} was not measured" in err
-        assert f"{device}: simulated, {place}/tables/{device}.parquet" in out
+        assert f"{device}: simulated, {workspace}/tables/{device}.parquet" in out
     assert out.count("SIMULATED") == 2 and "trust" not in out and "second process" not in out
 
 
 @pytest.mark.usefixtures("in_this_process")
-def test_json_is_one_document(place: Path) -> None:
-    code, out, _ = typed(place, "--json", "--runtime", "torch", "--budget", "200ms")
+def test_json_is_one_document(workspace: Path) -> None:
+    code, out, _ = typed(workspace, "--json", "--runtime", "torch", "--budget", "200ms")
     (device,) = json.loads(out)["devices"]
     assert code == 0 and device["outcome"] == "measured"
     (key,) = device["keys"]
@@ -104,22 +106,22 @@ def test_json_is_one_document(place: Path) -> None:
 
 
 @pytest.mark.usefixtures("in_this_process")
-def test_key_of_its_own_for_every_way_to_run(place: Path) -> None:
+def test_key_of_its_own_for_every_way_to_run(workspace: Path) -> None:
     words = ["--runtime", "torch", "--layout", "channels_last", "--batch", "2", "--budget", "50ms"]
-    code, out, _ = typed(place, *words, "--parts", "0")
+    code, out, _ = typed(workspace, *words, "--parts", "0")
     assert code == 0 and "torch-t1-b2-f32-channels-last    5 rows" in out
-    code, out, _ = typed(place, "--timer", "torchprof", "--dry-run", "--parts", "0")
+    code, out, _ = typed(workspace, "--timer", "torchprof", "--dry-run", "--parts", "0")
     assert code == 0 and "in torch-t1-b1-f32-torchprof" in out and "onnxruntime" not in out
 
 
-def test_plan_is_shown_and_nothing_measured(place: Path) -> None:
-    code, out, _ = typed(place, "--dry-run", "--device", "local", "--device", "pi4", "--mobilenets")
-    assert code == 0 and not (place / "tables").exists()
+def test_plan_is_shown_and_nothing_measured(workspace: Path) -> None:
+    code, out, _ = typed(workspace, "--dry-run", "--device", "local", "--device", "pi4", "--mobilenets")
+    assert code == 0 and not (workspace / "tables").exists()
     assert "    5  every candidate of every distinct layer of tiny\n" in out
     assert "   50  blocks of MobileNet V1, V2 and V3\n" in out and "    2  whole models" in out
     assert "local: to measure 57 in onnxruntime-t1-b1-f32, 57 in torch-t1-b1-f32; about" in out
     assert "pi4: not this host, so to simulate 57 in" in out and "Nothing was measured." in out
-    code, out, _ = typed(place, "--dry-run", "--json", "--runtime", "torch", "--budget", "60s")
+    code, out, _ = typed(workspace, "--dry-run", "--json", "--runtime", "torch", "--budget", "60s")
     document = json.loads(out)
     assert [group["rows"] for group in document["groups"]] == [5, 2] and document["rows"] == 7
     (device,) = document["devices"]
@@ -129,12 +131,12 @@ def test_plan_is_shown_and_nothing_measured(place: Path) -> None:
 
 
 @pytest.mark.usefixtures("in_this_process")
-def test_table_of_an_older_version_is_set_aside(place: Path) -> None:
-    table = place / "tables" / "local.parquet"
+def test_table_of_an_older_version_is_set_aside(workspace: Path) -> None:
+    table = workspace / "tables" / "local.parquet"
     write_table(table, LatencyTable("local", (), {}))
     old = pq.read_table(table)
     pq.write_table(old.replace_schema_metadata({**old.schema.metadata, b"jmsnas.schema": b"1"}), table)
-    code, out, err = typed(place, "--runtime", "torch", "--budget", "50ms")
+    code, out, err = typed(workspace, "--runtime", "torch", "--budget", "50ms")
     assert code == 0 and "torch-t1-b1-f32             5 rows" in out
     assert "has schema 1, this version writes 3: it was renamed to local.parquet.schema1-1" in err
 
@@ -159,28 +161,28 @@ def test_table_of_an_older_version_is_set_aside(place: Path) -> None:
         (["--space", "mars"], "unknown space 'mars'"),
     ],
 )
-def test_wrong_input_is_one_line_and_exit_2(place: Path, words: list[str], message: str) -> None:
-    code, out, err = typed(place, *words)
+def test_wrong_input_is_one_line_and_exit_2(workspace: Path, words: list[str], message: str) -> None:
+    code, out, err = typed(workspace, *words)
     assert (code, out) == (2, "")
     *before, last = err.splitlines()
     assert message in last and all(line.startswith("local: to measure ") for line in before)
 
 
-def test_broken_table_is_left_alone(place: Path) -> None:
-    table = place / "tables" / "local.parquet"
+def test_broken_table_is_left_alone(workspace: Path) -> None:
+    table = workspace / "tables" / "local.parquet"
     table.parent.mkdir()
     table.write_text("mine")
-    code, _, err = typed(place)
+    code, _, err = typed(workspace)
     assert code == 2 and "not a Parquet file" in err.splitlines()[-1]
     assert table.read_text() == "mine"
 
 
-def test_second_profiler_and_unwritable_workspace_are_exit_1(place: Path) -> None:
-    with table_lock(place / "tables" / "local.parquet"):
-        code, _, err = typed(place)
+def test_second_profiler_and_unwritable_workspace_are_exit_1(workspace: Path) -> None:
+    with table_lock(workspace / "tables" / "local.parquet"):
+        code, _, err = typed(workspace)
     assert code == 1 and f"another profiler (process {os.getpid()})" in err
-    (place / "file").write_text("")
-    code, _, err = typed(place, "--workspace", str(place / "file"), "--space", "digits")
+    (workspace / "file").write_text("")
+    code, _, err = typed(workspace, "--workspace", str(workspace / "file"), "--space", "digits")
     assert code == 1 and "cannot write" in err.splitlines()[-1]
 
 

@@ -12,8 +12,8 @@ from jmsnas.profiler.table.parquet import read_table
 from jmsnas.workspace import Workspace
 
 
-def typed(place: Path, *words: str) -> tuple[int, str, str]:
-    given = ["profile", "--workspace", str(place), "--runtime", "torch", *words]
+def typed(workspace: Path, *words: str) -> tuple[int, str, str]:
+    given = ["profile", "--workspace", str(workspace), "--runtime", "torch", *words]
     found = CliRunner().invoke(app, given)
     assert found.exception is None or isinstance(found.exception, SystemExit), found.exception
     return found.exit_code, found.stdout, found.stderr
@@ -72,10 +72,10 @@ def test_measured_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_measured_by_an_agent(tmp_path: Path) -> None:
-    place = Workspace(tmp_path)
+    workspace = Workspace(tmp_path)
     with fleet(tmp_path, ("jetson",)) as one:
         agent = one.leader.agents["jetson"]
-        place.devices_file.write_text(
+        workspace.devices_file.write_text(
             f'[[device]]\nname = "jetson"\naddress = "{agent.address}"\nfingerprint = "{agent.fingerprint}"\n'
         )
         words = [
@@ -93,7 +93,7 @@ def test_measured_by_an_agent(tmp_path: Path) -> None:
         found = CliRunner().invoke(app, ["profile", "--workspace", str(tmp_path), *words])
     assert found.exit_code == 0, found.stderr
     assert "jetson: measured by its agent" in found.stderr and "U(.) from 6 blocks of " in found.stdout
-    assert len(read_table(place.table("jetson")).rows) == 6
+    assert len(read_table(workspace.table("jetson")).rows) == 6
 
 
 @pytest.mark.parametrize(

@@ -8,18 +8,18 @@ from typer.testing import CliRunner
 from jmsnas.cli import app
 
 
-def typed(place: Path, *words: str) -> tuple[int, str, str]:
-    found = CliRunner().invoke(app, ["report", "--workspace", str(place), *words])
+def typed(workspace: Path, *words: str) -> tuple[int, str, str]:
+    found = CliRunner().invoke(app, ["report", "--workspace", str(workspace), *words])
     assert "Traceback" not in found.output
     return found.exit_code, found.stdout, found.stderr
 
 
 def test_by_name_and_the_newest_give_the_same_page(run: Path) -> None:
-    place = run.parents[1]
-    code, out, _ = typed(place, "tiny")
+    workspace = run.parents[1]
+    code, out, _ = typed(workspace, "tiny")
     assert (code, out) == (0, f"Report: {run / 'report.html'}\n")
     first = (run / "report.html").read_bytes()
-    code, out, _ = typed(place, "--json")
+    code, out, _ = typed(workspace, "--json")
     (found,) = json.loads(out)["reports"]
     assert (code, found["run"], found["page"]) == (0, str(run), str(run / "report.html"))
     assert [Path(path).name for path in found["pictures"]] == [

@@ -30,8 +30,8 @@ def short(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_search_prints_t_within_the_target_and_marks_the_simulated(
     short: None, simulated_workspace: Workspace
 ) -> None:
-    place = str(simulated_workspace.folder)
-    code, out, err = jmsnas("search", "--topology", "chain", "--name", "cli", "--workspace", place)
+    workspace = str(simulated_workspace.folder)
+    code, out, err = jmsnas("search", "--topology", "chain", "--name", "cli", "--workspace", workspace)
     assert code == 0, err
     assert re.search(r"T = [\d.]+ ms <= T_const = [\d.]+ ms", out)
     for device in ("pi4", "laptop", "jetson", "cloud"):
@@ -60,15 +60,15 @@ def test_from_a_published_csv_to_a_search_and_its_split(
     short: None, simulated_workspace: Workspace, tmp_path: Path
 ) -> None:
     shutil.copytree(simulated_workspace.folder, tmp_path / "w")
-    place, network, table = (str(tmp_path / name) for name in ("w", "mine.toml", "board.csv"))
+    workspace, network, table = (str(tmp_path / name) for name in ("w", "mine.toml", "board.csv"))
     Path(network).write_text(MINE)
     rows = records(24)
     with Path(table).open("w", newline="") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    assert jmsnas("fit-estimator", "--table", table, "--workspace", place)[0] == 0
-    code, out, err = jmsnas("search", "--topology", network, "--name", "mine", "--workspace", place)
+    assert jmsnas("fit-estimator", "--table", table, "--workspace", workspace)[0] == 0
+    code, out, err = jmsnas("search", "--topology", network, "--name", "mine", "--workspace", workspace)
     assert code == 0, err
     assert "PUBLISHED: board was not measured here; U(.) of Some board, CPU, 2 threads, TensorFlow L" in err
     assert "SIMULATED: cloud was not measured" in err and "SIMULATED: some-board" not in err
@@ -76,7 +76,7 @@ def test_from_a_published_csv_to_a_search_and_its_split(
     assert "T is based on published latencies of board, measured by others." in out
     result = json.loads((tmp_path / "w" / "runs" / "mine" / "result.json").read_text())
     assert [its["origin"] for its in result["estimators"].values()] == ["published", "simulated"]
-    code, out, err = jmsnas("split", "mine", "--workspace", place, "--json")
+    code, out, err = jmsnas("split", "mine", "--workspace", workspace, "--json")
     board, cloud = json.loads(out)["devices"]
     assert (board["published"], board["simulated"], cloud["published"]) == (True, False, False)
     assert board["provenance"].startswith("published by others: Some board") and "PUBLISHED: board was" in err
@@ -90,8 +90,8 @@ def test_from_a_published_csv_to_a_search_and_its_split(
 
 
 def test_search_as_json(short: None, simulated_workspace: Workspace) -> None:
-    place = str(simulated_workspace.folder)
-    code, out, _ = jmsnas("search", "--name", "j", "--t-const", "2ms", "--workspace", place, "--json")
+    workspace = str(simulated_workspace.folder)
+    code, out, _ = jmsnas("search", "--name", "j", "--t-const", "2ms", "--workspace", workspace, "--json")
     document = json.loads(out)
     assert code == 0 and document["target"]["t_const_s"] == 0.002
     assert 0.97 * 0.002 <= document["derived"]["latency_s"] <= 0.002
@@ -148,8 +148,8 @@ def test_a_name_that_is_another_searchs(short: None, simulated_workspace: Worksp
 
 
 def test_several_deadlines_side_by_side_and_as_json(short: None, simulated_workspace: Workspace) -> None:
-    place = str(simulated_workspace.folder)
-    words = ("search", "--t-const", "2ms", "--t-const", "2.5ms", "--name", "two", "--workspace", place)
+    workspace = str(simulated_workspace.folder)
+    words = ("search", "--t-const", "2ms", "--t-const", "2.5ms", "--name", "two", "--workspace", workspace)
     code, out, err = jmsnas(*words)
     assert code == 0, err
     lines = out.splitlines()
@@ -162,9 +162,11 @@ def test_several_deadlines_side_by_side_and_as_json(short: None, simulated_works
 
 
 def test_a_sweep_of_one_process(short: None, simulated_workspace: Workspace) -> None:
-    place = str(simulated_workspace.folder)
-    code, out, err = jmsnas("sweep", "--seed", "0", "--seed", "1", "--name", "swept", "--workspace", place)
+    workspace = str(simulated_workspace.folder)
+    code, out, err = jmsnas(
+        "sweep", "--seed", "0", "--seed", "1", "--name", "swept", "--workspace", workspace
+    )
     assert code == 0, err
     assert [line.split()[0] for line in out.splitlines()[1:3]] == ["swept-a-1", "swept-b-1"]
-    code, _, err = jmsnas("sweep", "--t-const", "1us", "--workspace", place)
+    code, _, err = jmsnas("sweep", "--t-const", "1us", "--workspace", workspace)
     assert code == 2 and "no architecture meets T_const 1 us" in err

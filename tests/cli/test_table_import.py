@@ -24,9 +24,9 @@ def lut(tmp_path: Path) -> Path:
 
 
 def test_a_look_up_table_goes_in_and_out_again(lut: Path, tmp_path: Path) -> None:
-    place = tmp_path / "ws"
-    code, out, err = typed("import", lut, "--device", "pixel1", "--workspace", place)
-    table = place / "tables" / "pixel1.parquet"
+    workspace = tmp_path / "ws"
+    code, out, err = typed("import", lut, "--device", "pixel1", "--workspace", workspace)
+    table = workspace / "tables" / "pixel1.parquet"
     assert (code, err) == (0, "")
     assert out.startswith(f"{table}: 5 imported rows of pixel1 (onnxruntime-t1-b1-f32)\n")
     assert out.endswith("Next: jmsnas fit-estimator --device pixel1\n")
@@ -38,7 +38,7 @@ def test_a_look_up_table_goes_in_and_out_again(lut: Path, tmp_path: Path) -> Non
     document = json.loads(out)
     assert (document["yaml"], document["rows"], document["skipped"]) == (f"{tmp_path}/out.yaml", 4, 1)
     code, out, _ = typed("export", table, "--csv", tmp_path / "t.csv")
-    code, out, _ = typed("import", tmp_path / "t.csv", "--device", "pixel1", "--workspace", place)
+    code, out, _ = typed("import", tmp_path / "t.csv", "--device", "pixel1", "--workspace", workspace)
     assert code == 0 and "5 imported rows" in out
 
 
@@ -60,13 +60,13 @@ def test_what_the_file_says_and_what_is_left_out(tmp_path: Path) -> None:
 def test_findings_are_printed_and_errors_refused(tmp_path: Path) -> None:
     rows = records(15)
     rows[7]["latency_ms"] *= 1000
-    path, place = write_published(tmp_path / "p.parquet", rows), tmp_path / "ws"
-    code, out, err = typed("import", path, "--device", "board", "--workspace", place)
+    path, workspace = write_published(tmp_path / "p.parquet", rows), tmp_path / "ws"
+    code, out, err = typed("import", path, "--device", "board", "--workspace", workspace)
     assert (code, out) == (2, "") and "does not pass the quality gate" in err and err.count("\n") == 1
-    assert not place.exists()
-    code, out, err = typed("import", path, "--device", "board", "--workspace", place, "--force")
+    assert not workspace.exists()
+    code, out, err = typed("import", path, "--device", "board", "--workspace", workspace, "--force")
     assert code == 0 and "error: units: 1 rows are over 300 times off" in err
-    assert sum(row.trust == "red" for row in read_table(place / "tables" / "board.parquet").rows) >= 1
+    assert sum(row.trust == "red" for row in read_table(workspace / "tables" / "board.parquet").rows) >= 1
 
 
 @pytest.mark.parametrize(
@@ -87,9 +87,9 @@ def test_bad_input_is_one_line_and_exit_2(lut: Path, tmp_path: Path, words: list
 
 
 def test_an_export_is_of_one_kind_and_one_key(lut: Path, tmp_path: Path) -> None:
-    place = tmp_path / "ws"
-    typed("import", lut, "--device", "pixel1", "--workspace", place)
-    table = place / "tables" / "pixel1.parquet"
+    workspace = tmp_path / "ws"
+    typed("import", lut, "--device", "pixel1", "--workspace", workspace)
+    table = workspace / "tables" / "pixel1.parquet"
     for words in ([], ["--csv", "a.csv", "--yaml", "a.yaml"]):
         code, _, err = typed("export", table, *words)
         assert code == 2 and "expected an output file: either --csv OUT or --yaml OUT" in err

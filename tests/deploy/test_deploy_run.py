@@ -39,12 +39,12 @@ def deployed(short_run: tuple[Workspace, RunResult], tmp_path_factory: pytest.Te
     """A finished search deployed on four agents with mutual TLS. Do not write to it."""
     import shutil
 
-    place = Workspace(tmp_path_factory.mktemp("deployed"))
-    shutil.copytree(short_run[0].folder, place.folder, dirs_exist_ok=True)
-    with fleet(place.folder, CHAIN) as four:
-        write_devices(place, four)
-        found = deploy_run(place, place.run("short"), DeployOptions(requests=30))
-    return place, place.run("short"), found.document
+    workspace = Workspace(tmp_path_factory.mktemp("deployed"))
+    shutil.copytree(short_run[0].folder, workspace.folder, dirs_exist_ok=True)
+    with fleet(workspace.folder, CHAIN) as four:
+        write_devices(workspace, four)
+        found = deploy_run(workspace, workspace.run("short"), DeployOptions(requests=30))
+    return workspace, workspace.run("short"), found.document
 
 
 def test_every_term_has_a_prediction_and_a_measurement(deployed: Found) -> None:
@@ -110,15 +110,18 @@ def test_the_trace_has_a_file_for_each_device_and_a_manifest(
 
 
 def test_calibration_factors_are_kept(deployed: Found, tmp_path: Path) -> None:
-    place = Workspace(tmp_path)
+    workspace = Workspace(tmp_path)
     compute = [term for term in deployed[2]["terms"] if term["kind"] == "compute"]
-    factors = calibrate(deployed[2], load_topology("chain"), place)
+    factors = calibrate(deployed[2], load_topology("chain"), workspace)
     assert [term["where"] for term in compute] == list(CHAIN)
     assert factors == {term["where"]: term["ratio"] for term in compute if term["ratio"] is not None}
-    assert read_factor(place, "pi4") == pytest.approx(factors["pi4"]) and read_factor(place, "other") == 1.0
+    assert (
+        read_factor(workspace, "pi4") == pytest.approx(factors["pi4"])
+        and read_factor(workspace, "other") == 1.0
+    )
     (tmp_path / "calibration" / "pi4.json").write_text("{}")
     with pytest.raises(InputError, match="is not a calibration .*: delete it"):
-        read_factor(place, "pi4")
+        read_factor(workspace, "pi4")
 
 
 def test_a_device_without_an_agent_is_named(short_run: tuple[Workspace, RunResult]) -> None:
@@ -223,13 +226,13 @@ def mesh(
     """A mesh over six agents: planned, measured with reference models, run, compared."""
     import shutil
 
-    place = Workspace(tmp_path_factory.mktemp("mesh"))
-    shutil.copytree(simulated_workspace.folder, place.folder, dirs_exist_ok=True)
-    run = mesh_run(place.folder)
+    workspace = Workspace(tmp_path_factory.mktemp("mesh"))
+    shutil.copytree(simulated_workspace.folder, workspace.folder, dirs_exist_ok=True)
+    run = mesh_run(workspace.folder)
     names = tuple(device.name for device in run.topology.devices)
-    with fleet(place.folder, names) as six:
-        predictors, _ = load_calibrated_estimators(run.topology, run.space, place, lambda text: None)
-        deployment = prepare_deployment(run, six.leader, predictors, place.folder / "cache")
+    with fleet(workspace.folder, names) as six:
+        predictors, _ = load_calibrated_estimators(run.topology, run.space, workspace, lambda text: None)
+        deployment = prepare_deployment(run, six.leader, predictors, workspace.folder / "cache")
         deployment.plan()
         document, _ = measure_deployment(deployment, run.pixels, run.labels, 20)
     return deployment, document

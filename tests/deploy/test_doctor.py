@@ -52,16 +52,16 @@ def test_governors(tmp_path: Path) -> None:
 
 
 def test_agents_and_certificates(tmp_path: Path) -> None:
-    place = Workspace(tmp_path)
-    make_certificates(place.certs, ("jetson",), days=5)
+    workspace = Workspace(tmp_path)
+    make_certificates(workspace.certs, ("jetson",), days=5)
     with fleet(tmp_path, ("pi4",)) as one:
         address = one.leader.agents["pi4"]
         entry = '[[device]]\nname = "{}"\naddress = "{}"\nfingerprint = "{}"\n'
-        place.devices_file.write_text(
+        workspace.devices_file.write_text(
             entry.format("pi4", address.address, address.fingerprint)
             + entry.format("gone", "127.0.0.1:1", "ab" * 32)
         )
-        found = {finding.what: finding for finding in check_host(place, ())}
+        found = {finding.what: finding for finding in check_host(workspace, ())}
     assert found["agent of pi4"].level == "ok" and "round trip" in found["agent of pi4"].words
     assert found["agent of gone"].level == "trouble" and "jmsnas agent" in found["agent of gone"].remedy
     assert found["certificate of pi4"].level == "ok"

@@ -26,18 +26,20 @@ def devices(workspace: Workspace, found: Fleet) -> None:
 
 
 def test_an_agent_profiles_its_device_and_resumes(tmp_path: Path) -> None:
-    place, told = Workspace(tmp_path), list[str]()
+    workspace, told = Workspace(tmp_path), list[str]()
     with fleet(tmp_path, ("jetson",)) as one:
-        devices(place, one)
+        devices(workspace, one)
 
         def profile(budget_s: float | None) -> Any:
             options = ProfileOptions(budget_s=budget_s, warn=told.append)
-            return profile_remote("jetson", BLOCKS, [RuntimeKey()], place, place.certs / "leader", options)
+            return profile_remote(
+                "jetson", BLOCKS, [RuntimeKey()], workspace, workspace.certs / "leader", options
+            )
 
         both = profile(0.3)
         again = profile(None)
         with pytest.raises(MeasurementError, match="times onnxruntime on its processor, not torch"):
-            profile_remote("jetson", BLOCKS, [RuntimeKey("torch")], place, place.certs / "leader")
+            profile_remote("jetson", BLOCKS, [RuntimeKey("torch")], workspace, workspace.certs / "leader")
     assert both.outcome == "measured" and {row.block for row in again.table.rows} == set(BLOCKS)
     assert {row.block for row in both.table.rows} == set(BLOCKS)
     assert {(row.kind, row.device) for row in both.table.rows} == {("measured", "jetson")}
@@ -72,9 +74,9 @@ def test_a_lost_caller_stops_the_measurement(tmp_path: Path, monkeypatch: pytest
         return started[-1]
 
     monkeypatch.setattr(bench.subprocess, "Popen", spy)
-    place = Workspace(tmp_path)
+    workspace = Workspace(tmp_path)
     with fleet(tmp_path, ("jetson",)) as one:
-        devices(place, one)
+        devices(workspace, one)
 
         def lose() -> None:
             while not started:
@@ -89,8 +91,8 @@ def test_a_lost_caller_stops_the_measurement(tmp_path: Path, monkeypatch: pytest
                 "jetson",
                 BLOCKS,
                 [RuntimeKey()],
-                place,
-                place.certs / "leader",
+                workspace,
+                workspace.certs / "leader",
                 ProfileOptions(budget_s=60.0, warn=lambda text: None),
             )
         thread.join()

@@ -18,12 +18,12 @@ from jmsnas.workspace import Workspace
 def test_images_are_answered_after_a_device_is_lost(
     short_run: tuple[Workspace, RunResult], tmp_path: Path
 ) -> None:
-    place = short_run[0]
-    run = load_run(place, short_run[1].folder)
+    workspace = short_run[0]
+    run = load_run(workspace, short_run[1].folder)
     images = [run.pixels[n % 100 : n % 100 + 1] for n in range(400)]
     with fleet(tmp_path, CHAIN) as four:
         write_devices(Workspace(tmp_path), four)
-        predictors, _ = load_calibrated_estimators(run.topology, run.space, place, lambda text: None)
+        predictors, _ = load_calibrated_estimators(run.topology, run.space, workspace, lambda text: None)
         lines: list[str] = []
         deployment = prepare_deployment(run, four.leader, predictors, tmp_path / "cache", lines.append)
         deployment.plan(measure_overhead=False)
@@ -44,10 +44,10 @@ def test_images_are_answered_after_a_device_is_lost(
 
 
 def test_without_replan_the_device_is_named(short_run: tuple[Workspace, RunResult], tmp_path: Path) -> None:
-    place = short_run[0]
-    run = load_run(place, short_run[1].folder)
+    workspace = short_run[0]
+    run = load_run(workspace, short_run[1].folder)
     with fleet(tmp_path, CHAIN) as four:
-        predictors, _ = load_calibrated_estimators(run.topology, run.space, place, lambda text: None)
+        predictors, _ = load_calibrated_estimators(run.topology, run.space, workspace, lambda text: None)
         deployment = prepare_deployment(run, four.leader, predictors, tmp_path / "cache")
         deployment.plan(measure_overhead=False)
         four.agents["jetson"].stop(0)

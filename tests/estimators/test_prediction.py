@@ -28,9 +28,9 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> DeviceModel:
     folder = tmp_path_factory.mktemp("prediction")
     rows = [*records(18)]
     rows[1] |= {"n_runs": 100, "latency_var_ms2": 1e-4}
-    place = Workspace(folder / "workspace")
-    fit_tables(place, tables=[write_published(folder / "p.parquet", rows)])
-    return find_device_model(place, "some-board-cpu-2-threads")
+    workspace = Workspace(folder / "workspace")
+    fit_tables(workspace, tables=[write_published(folder / "p.parquet", rows)])
+    return find_device_model(workspace, "some-board-cpu-2-threads")
 
 
 def test_a_measured_row_is_returned(model: DeviceModel) -> None:
@@ -107,9 +107,9 @@ def test_whole_networks_correct_a_sum(model: DeviceModel) -> None:
 
 
 def test_imported_rows_answer_too(tmp_path: Path) -> None:
-    place = Workspace(tmp_path / "workspace")
-    import_table(write_published(tmp_path / "p.parquet", records(9)), ImportRequest("pixel1"), place)
-    (found,) = predict_blocks(find_device_model(place, "pixel1"), [KNOWN])
+    workspace = Workspace(tmp_path / "workspace")
+    import_table(write_published(tmp_path / "p.parquet", records(9)), ImportRequest("pixel1"), workspace)
+    (found,) = predict_blocks(find_device_model(workspace, "pixel1"), [KNOWN])
     assert found.kind == "imported" and found.latency_s == pytest.approx(a_latency_s())
 
 

@@ -92,8 +92,8 @@ def test_branches_lie_between_a_first_and_a_last_layer(runs: list[RunResult]) ->
     mesh, derived = runs[1], runs[1].derived
     N, children = len(mesh.space.layers), mesh.topology.children
     terms = [replace(term, layers=()) for term in derived.terms]
-    place = next(k for k, term in enumerate(terms) if term.device in children)
-    terms[place] = replace(terms[place], layers=tuple(range(1, N + 1)))
+    workspace = next(k for k, term in enumerate(terms) if term.device in children)
+    terms[workspace] = replace(terms[workspace], layers=tuple(range(1, N + 1)))
     with pytest.raises(ValueError, match="expected branches between a first and a last layer"):
         replace(mesh, derived=replace(derived, terms=tuple(terms)))
 

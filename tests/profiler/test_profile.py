@@ -165,21 +165,21 @@ def test_progress_over_keys_and_jobs_rises_to_the_end(tmp_path: Path) -> None:
 
 
 def test_device_that_is_not_this_host_is_simulated(tmp_path: Path) -> None:
-    place = Workspace(tmp_path)
-    found = profile_device("pi4", (*BLOCKS, PART), [EAGER], place)
-    assert found.outcome == "simulated" and found.path == place.table("pi4")
+    workspace = Workspace(tmp_path)
+    found = profile_device("pi4", (*BLOCKS, PART), [EAGER], workspace)
+    assert found.outcome == "simulated" and found.path == workspace.table("pi4")
     assert {row.kind for row in found.table.rows} == {"simulated"} and not found.table.parts
     assert read_table(found.path) == found.table
-    more = profile_device("pi4", BLOCKS, [EAGER, RuntimeKey()], place)
+    more = profile_device("pi4", BLOCKS, [EAGER, RuntimeKey()], workspace)
     assert len(more.table.rows) == 2 * len(BLOCKS)
 
 
 def test_measured_only_and_unknown_devices(tmp_path: Path) -> None:
-    place = Workspace(tmp_path)
+    workspace = Workspace(tmp_path)
     with pytest.raises(DeviceError, match="this host is not pi4, and --measured-only refuses to simulate it"):
-        profile_device("pi4", BLOCKS, [EAGER], place, measured_only=True)
+        profile_device("pi4", BLOCKS, [EAGER], workspace, measured_only=True)
     with pytest.raises(DeviceError, match="unknown device 'toaster': expected one of local, .*pi4"):
-        profile_device("toaster", BLOCKS, [EAGER], place)
+        profile_device("toaster", BLOCKS, [EAGER], workspace)
     assert not list(tmp_path.iterdir())
 
 
@@ -189,39 +189,39 @@ def as_pi4(workspace: Workspace) -> LatencyTable:
 
 
 def test_name_of_one_processor_is_not_for_another(tmp_path: Path) -> None:
-    place = Workspace(tmp_path)
+    workspace = Workspace(tmp_path)
     with pytest.raises(
         DeviceError,
         match=r"jetson is a name of one processor \(Jetson AGX Xavier: Volta GPU.*\), got torch-t1-b1-f32: "
         "expected --processor cuda, or --device jetson-cpu$",
     ):
-        profile_device("jetson", BLOCKS, [EAGER], place)
+        profile_device("jetson", BLOCKS, [EAGER], workspace)
     cuda = replace(EAGER, processor="cuda")
     with pytest.raises(DeviceError, match="expected --processor cpu, or --device jetson$"):
-        profile_device("jetson-cpu", BLOCKS, [cuda], place)
+        profile_device("jetson-cpu", BLOCKS, [cuda], workspace)
     with pytest.raises(DeviceError, match="expected --processor cpu$"):
-        profile_device("pi4", BLOCKS, [EAGER, cuda], place)
-    assert profile_device("jetson", BLOCKS, [cuda], place).table.keys == (cuda,)
+        profile_device("pi4", BLOCKS, [EAGER, cuda], workspace)
+    assert profile_device("jetson", BLOCKS, [cuda], workspace).table.keys == (cuda,)
 
 
 def test_measured_table_is_never_replaced_by_a_simulated_one(tmp_path: Path) -> None:
-    place = Workspace(tmp_path)
-    table = as_pi4(place)
+    workspace = Workspace(tmp_path)
+    table = as_pi4(workspace)
     with pytest.warns(UserWarning, match="was measured and is kept"):
-        found = profile_device("pi4", BLOCKS, [EAGER], place)
-    assert found.outcome == "kept" and found.table == table == read_table(place.table("pi4"))
+        found = profile_device("pi4", BLOCKS, [EAGER], workspace)
+    assert found.outcome == "kept" and found.table == table == read_table(workspace.table("pi4"))
 
 
 def test_measurement_takes_the_place_of_a_simulation(tmp_path: Path) -> None:
-    place = Workspace(tmp_path)
-    profile_device("pi4", BLOCKS, [EAGER, RuntimeKey()], place)
-    table = as_pi4(place)
+    workspace = Workspace(tmp_path)
+    profile_device("pi4", BLOCKS, [EAGER, RuntimeKey()], workspace)
+    table = as_pi4(workspace)
     assert [row.kind for row in table.rows] == ["measured"] and "simulated" not in table.environments
     assert simulated_table("pi4", BLOCKS, [EAGER]).simulated
 
 
 def test_local_is_measured_and_host_warnings_are_given_once(tmp_path: Path) -> None:
-    lines, place, readings = list[str](), Workspace(tmp_path), 0
+    lines, workspace, readings = list[str](), Workspace(tmp_path), 0
 
     def heating(work: Callable[[], None]) -> HostState:
         nonlocal readings
@@ -233,7 +233,7 @@ def test_local_is_measured_and_host_warnings_are_given_once(tmp_path: Path) -> N
             "local",
             BLOCKS[:2],
             [EAGER, RuntimeKey()],
-            place,
+            workspace,
             ProfileOptions(warn=lines.append, read_host=heating, run_job=SyntheticRunner()),
         )
         assert found.outcome == "measured" and not found.table.simulated

@@ -42,33 +42,33 @@ def confirmed(monkeypatch: pytest.MonkeyPatch) -> Confirmed:
     return found
 
 
-def run_command(place: Path, *words: str) -> tuple[int, str]:
+def run_command(workspace: Path, *words: str) -> tuple[int, str]:
     """Run a command, and return its exit code and stderr."""
-    command = ["profile", "--runtime", "torch", "--parts", "0", "--workspace", str(place), *words]
+    command = ["profile", "--runtime", "torch", "--parts", "0", "--workspace", str(workspace), *words]
     found = CliRunner().invoke(app, command)
     assert isinstance(found.exception, SystemExit | None), found.exception
     return found.exit_code, found.stderr
 
 
-def refused(place: Path, confirmed: Confirmed, *words: str) -> str:
+def refused(workspace: Path, confirmed: Confirmed, *words: str) -> str:
     """Run a command without enough disk space, and return its stderr."""
     before = Confirmed(confirmed.rows)
-    code, stderr = run_command(place, *words)
-    check_refusal(place, before, code, stderr)
+    code, stderr = run_command(workspace, *words)
+    check_refusal(workspace, before, code, stderr)
     return stderr
 
 
-def check_refusal(place: Path, before: Confirmed, code: int, stderr: str) -> None:
+def check_refusal(workspace: Path, before: Confirmed, code: int, stderr: str) -> None:
     (line,) = (line for line in stderr.splitlines() if line.startswith("jmsnas: "))
     assert code == 1 and stderr.endswith(f"{line}\n"), stderr
     assert "Free some disk space or choose another folder with --workspace" in line
-    before.check(read_table(place / "tables" / "local.parquet").all_rows)
+    before.check(read_table(workspace / "tables" / "local.parquet").all_rows)
 
 
-def goes_on(place: Path, confirmed: Confirmed, *words: str) -> None:
+def goes_on(workspace: Path, confirmed: Confirmed, *words: str) -> None:
     """Run the same command with enough disk space."""
-    assert run_command(place, *words)[0] == 0
-    confirmed.check(read_table(place / "tables" / "local.parquet").all_rows)
+    assert run_command(workspace, *words)[0] == 0
+    confirmed.check(read_table(workspace / "tables" / "local.parquet").all_rows)
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS])
@@ -83,15 +83,15 @@ def test_every_file_call_of_the_command_line(
     at, before = 0, list(confirmed.rows)
     while True:
         at += 1
-        place, confirmed.rows[:] = tmp_path / str(at), before
-        shutil.copytree(tmp_path / "before", place)
+        workspace, confirmed.rows[:] = tmp_path / str(at), before
+        shutil.copytree(tmp_path / "before", workspace)
         faults = Faults(at, number, full=True)
         with monkeypatch.context() as patched:
-            inject(patched, place, faults)
-            code, stderr = run_command(place, *second)
+            inject(patched, workspace, faults)
+            code, stderr = run_command(workspace, *second)
         if not faults.last:
             break
-        check_refusal(place, Confirmed(before), code, stderr)
+        check_refusal(workspace, Confirmed(before), code, stderr)
     assert code == 0
     proof.show(
         f"{errno.errorcode[number]} from every file call on, {at - 1} points: table intact, exit code 1"
@@ -122,16 +122,16 @@ def test_full_disk(tmp_path: Path, confirmed: Confirmed, proof: Proof) -> None:
         # The journal takes about 180 kB, the table 60 kB: space ends in one or in the other.
         for left_kb in (0, 40, 150, 200):
             confirmed.rows[:] = confirmed_before
-            place = disk / str(left_kb)
-            shutil.copytree(tmp_path / "before", place)
+            workspace = disk / str(left_kb)
+            shutil.copytree(tmp_path / "before", workspace)
             with ballast.open("wb", buffering=0) as file:
                 free = os.statvfs(disk).f_bavail * os.statvfs(disk).f_frsize
                 assert file.write(bytes(free - 1024 * left_kb)) == free - 1024 * left_kb
-            stderr = refused(place, confirmed, "--space", "imagenet", "--off-grid", "0")
+            stderr = refused(workspace, confirmed, "--space", "imagenet", "--off-grid", "0")
             assert "No space left on device" in stderr
             ballast.unlink()
-            goes_on(place, confirmed, "--space", "imagenet", "--off-grid", "0")
-            shutil.rmtree(place)
+            goes_on(workspace, confirmed, "--space", "imagenet", "--off-grid", "0")
+            shutil.rmtree(workspace)
     proof.show("disk of 1 MB with 0, 40, 150 and 200 kB left: exit code 1, then resumes")
 
 
@@ -165,15 +165,15 @@ def test_read_only_folder(
 ) -> None:
     # Relative: other users may not enter the folders above.
     monkeypatch.chdir(tmp_path)
-    place = Path("place")
-    assert run_command(place, "--off-grid", "0")[0] == 0
+    workspace = Path("place")
+    assert run_command(workspace, "--off-grid", "0")[0] == 0
     with nobody(Path()):
-        (place / "tables").chmod(0o500)
+        (workspace / "tables").chmod(0o500)
         try:
-            assert "Permission denied" in refused(place, confirmed, "--off-grid", "3")
+            assert "Permission denied" in refused(workspace, confirmed, "--off-grid", "3")
         finally:
-            (place / "tables").chmod(0o700)
-        goes_on(place, confirmed, "--off-grid", "3")
+            (workspace / "tables").chmod(0o700)
+        goes_on(workspace, confirmed, "--off-grid", "3")
     proof.show("read-only folder: exit code 1, then resumes")
 
 
@@ -182,14 +182,14 @@ def test_limit_of_file_size(tmp_path: Path, confirmed: Confirmed, proof: Proof) 
     confirmed_before, before = list(confirmed.rows), resource.getrlimit(resource.RLIMIT_FSIZE)
     for limit_kb in (1, 8, 48):
         confirmed.rows[:] = confirmed_before
-        place = tmp_path / str(limit_kb)
-        shutil.copytree(tmp_path / "before", place)
+        workspace = tmp_path / str(limit_kb)
+        shutil.copytree(tmp_path / "before", workspace)
         # Limit of this process: a larger file fails with EFBIG, as Python ignores the signal.
         resource.setrlimit(resource.RLIMIT_FSIZE, (1024 * limit_kb, before[1]))
         try:
-            stderr = refused(place, confirmed, "--space", "imagenet", "--off-grid", "0")
+            stderr = refused(workspace, confirmed, "--space", "imagenet", "--off-grid", "0")
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, before)
         assert "File too large" in stderr
-        goes_on(place, confirmed, "--space", "imagenet", "--off-grid", "0")
+        goes_on(workspace, confirmed, "--space", "imagenet", "--off-grid", "0")
     proof.show("no file above 1, 8 and 48 kB: exit code 1, then resumes")

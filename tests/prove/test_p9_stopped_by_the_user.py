@@ -84,11 +84,11 @@ def left_over(mark: str) -> list[str]:
     return found
 
 
-def stopped(place: Path, moment: Moment) -> float | None:
+def stopped(workspace: Path, moment: Moment) -> float | None:
     """Start the command, press Ctrl-C, and return the seconds until it ended; None if it had ended before."""
-    mark, path = uuid.uuid4().hex, place / "tables" / "local.parquet"
+    mark, path = uuid.uuid4().hex, workspace / "tables" / "local.parquet"
     process = subprocess.Popen(
-        [sys.executable, "-c", COMMAND, *WORDS, "--workspace", str(place)],
+        [sys.executable, "-c", COMMAND, *WORDS, "--workspace", str(workspace)],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -112,7 +112,7 @@ def stopped(place: Path, moment: Moment) -> float | None:
         process.kill()
         err = process.communicate()[1]
     assert process.returncode == 130, err
-    assert err.endswith(f"Resume with: jmsnas {' '.join(WORDS)} --workspace {place}\n"), err
+    assert err.endswith(f"Resume with: jmsnas {' '.join(WORDS)} --workspace {workspace}\n"), err
     assert "Traceback" not in err
     assert not left_over(mark) and not journal_path(path).exists(), "the journal is folded on the way out"
     check_kept(before, rows_of(path))
@@ -133,8 +133,8 @@ def test_moments_in_a_row(tmp_path: Path, proof: Proof) -> None:
 def test_random_moments(tmp_path: Path, proof: Proof) -> None:
     took = list[float]()
     for seed in range(100):
-        place, moment_s = tmp_path / str(seed // 5), random.Random(seed).uniform(0.3, 12)
-        seconds = stopped(place, lambda path, passed_s, moment_s=moment_s: passed_s > moment_s)
+        workspace, moment_s = tmp_path / str(seed // 5), random.Random(seed).uniform(0.3, 12)
+        seconds = stopped(workspace, lambda path, passed_s, moment_s=moment_s: passed_s > moment_s)
         took += [] if seconds is None else [seconds]
         assert max(took) < 1, f"seed {seed}"
     check(proof, took, "random moments")

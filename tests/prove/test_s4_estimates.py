@@ -45,9 +45,9 @@ def measured() -> LatencyTable:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("estimators") / "pi4" / KEY.label
-    fit_estimator(measured(), KEY, place)
-    return place
+    workspace = tmp_path_factory.mktemp("estimators") / "pi4" / KEY.label
+    fit_estimator(measured(), KEY, workspace)
+    return workspace
 
 
 @pytest.fixture(scope="module")

@@ -152,10 +152,10 @@ def test_command_measures_writes_and_prints(tmp_path: Path, capsys: pytest.Captu
 
 
 def test_command_writes_stages_into_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    place, block, here = Workspace(tmp_path), Block(Candidate(3, 3, True), WIDE), describe_host()
-    row, path = replace(a_row(block), environment=environment_id(here)), place.table("local")
+    workspace, block, here = Workspace(tmp_path), Block(Candidate(3, 3, True), WIDE), describe_host()
+    row, path = replace(a_row(block), environment=environment_id(here)), workspace.table("local")
     write_table(path, merge_rows("local", [row], {environment_id(here): here}))
-    profile_breakdown("local", [block], place, 0, as_json=False)
+    profile_breakdown("local", [block], workspace, 0, as_json=False)
     assert f"1 rows of {path} have stages" in capsys.readouterr().out
     (row,) = read_table(path).rows
     assert row.stages == ("expand", "depthwise", "project", "add")

@@ -85,23 +85,23 @@ def test_a_damaged_result(
 
 
 def test_other_files_that_are_missing_or_damaged(run: Path, tmp_path: Path) -> None:
-    place, folder = Workspace(run.parents[1]), copied(run, tmp_path)
+    workspace, folder = Workspace(run.parents[1]), copied(run, tmp_path)
     (folder / "log.jsonl").write_text('{"stage": "final"}\n')
     with pytest.raises(
         InputError, match=r"log.jsonl is damaged, or not of a run \(Object missing required field"
     ):
-        read_report_data(place, folder)
+        read_report_data(workspace, folder)
     (folder / "log.jsonl").unlink()
     with pytest.raises(InputError, match=r"cannot read .*log.jsonl: No such file or directory"):
-        read_report_data(place, folder)
+        read_report_data(workspace, folder)
     (folder / "config.json").write_text("{}")
     with pytest.raises(InputError, match="config.json is damaged.*Object missing required field"):
-        read_report_data(place, folder)
+        read_report_data(workspace, folder)
     (folder / "config.json").write_text("[]")
     with pytest.raises(InputError, match=r"config.json is damaged.*Expected `object`, got `array`"):
-        read_report_data(place, folder)
+        read_report_data(workspace, folder)
     with pytest.raises(InputError, match="holds no finished run"):
-        read_report_data(place, tmp_path / "nowhere")
+        read_report_data(workspace, tmp_path / "nowhere")
 
 
 def test_a_changed_space(run: Path, tmp_path: Path) -> None:
@@ -113,9 +113,9 @@ def test_a_changed_space(run: Path, tmp_path: Path) -> None:
 
 
 def test_schedule_of_a_mesh_run(tmp_path: Path) -> None:
-    place = Workspace(tmp_path)
-    folder = write_mesh_run(place, "tree")
-    data, result = read_report_data(place, folder), json.loads((folder / "result.json").read_text())
+    workspace = Workspace(tmp_path)
+    folder = write_mesh_run(workspace, "tree")
+    data, result = read_report_data(workspace, folder), json.loads((folder / "result.json").read_text())
     assert data.equation == "(2)" and data.tree and data.tree.root == "laptop"
     assert max(term.end_s for term in data.derived.schedule) == pytest.approx(
         result["derived"]["latency_s"], rel=1e-12

@@ -173,11 +173,11 @@ def test_refitted_estimators_are_noted(run: Path, tmp_path: Path) -> None:
 
 
 def test_find_run(run: Path, tmp_path: Path) -> None:
-    place = Workspace(run.parents[1])
-    assert newest_run(place) == run
-    assert find_run(place, "tiny") == run and find_run(place, str(run)) == run
+    workspace = Workspace(run.parents[1])
+    assert newest_run(workspace) == run
+    assert find_run(workspace, "tiny") == run and find_run(workspace, str(run)) == run
     with pytest.raises(DeviceError, match="run name 'No Name' must be 1 to 64"):
-        find_run(place, "No Name")
+        find_run(workspace, "No Name")
     with pytest.raises(InputError, match="no finished run in .*runs. Run: jmsnas search"):
         newest_run(Workspace(tmp_path))
 
@@ -194,8 +194,8 @@ def test_a_page_that_cannot_be_written_leaves_the_old_one(run: Path, tmp_path: P
 
 
 def test_a_mesh_has_a_page(tmp_path: Path) -> None:
-    place = Workspace(tmp_path)
-    data = read_report_data(place, write_mesh_run(place, "tree"))
+    workspace = Workspace(tmp_path)
+    data = read_report_data(workspace, write_mesh_run(workspace, "tree"))
     text = Elements(page(data, compute_split_maps(), {})).text
     assert "Every term of equation (2)" in text and "sum with the slowest branch" in text
     assert text.count("in parallel") > 6 and "eps^{2->3}" in text

@@ -96,8 +96,8 @@ def test_bars_end_at_T(data: ReportData) -> None:
 
 
 def test_a_mesh_is_drawn_with_parallel_branches(tmp_path: Path) -> None:
-    place = Workspace(tmp_path)
-    mesh = read_report_data(place, write_mesh_run(place, "tree"))
+    workspace = Workspace(tmp_path)
+    mesh = read_report_data(workspace, write_mesh_run(workspace, "tree"))
     found = texts(draw_placement(mesh))
     assert all(f"{name} (MBS)" in found for name in ("mbs1", "mbs2", "mbs3"))
     # One arrow to the root, one to and one from each child.

@@ -42,13 +42,13 @@ def test_invalid_runtimes(text: str) -> None:
 def test_one_device_by_torch_the_others_by_onnxruntime(
     short_run: tuple[Workspace, RunResult], tmp_path: Path
 ) -> None:
-    place = Workspace(tmp_path)
-    shutil.copytree(short_run[0].folder, place.folder, dirs_exist_ok=True)
-    folder, warnings = place.run("short"), list[str]()
-    with fleet(place.folder, CHAIN) as four:
-        write_devices(place, four)
+    workspace = Workspace(tmp_path)
+    shutil.copytree(short_run[0].folder, workspace.folder, dirs_exist_ok=True)
+    folder, warnings = workspace.run("short"), list[str]()
+    with fleet(workspace.folder, CHAIN) as four:
+        write_devices(workspace, four)
         found = deploy_run(
-            place,
+            workspace,
             folder,
             DeployOptions(cuts=(2, 5, 8, 12), requests=20, runtimes=("jetson=torch",)),
             warn=warnings.append,
@@ -56,11 +56,11 @@ def test_one_device_by_torch_the_others_by_onnxruntime(
         topology = with_runtimes(load_topology("chain"), ["jetson=torch"])
         run = short_run[1].document
         predictors, _ = load_calibrated_estimators(
-            topology, short_run[1].load_space(place), place, warnings.append
+            topology, short_run[1].load_space(workspace), workspace, warnings.append
         )
         choices = choose_torch_runtimes(topology, predictors, four.leader, four.leader.describe())
         deployment = prepare_deployment(
-            replace(load_run(place, folder), topology=topology),
+            replace(load_run(workspace, folder), topology=topology),
             four.leader,
             predictors,
             tmp_path / "cache",
@@ -89,8 +89,9 @@ def test_one_device_by_torch_the_others_by_onnxruntime(
     )
     expected_s = float(np.sum(predictors["jetson"].predict_s(blocks))) + choices["jetson"].call_s
     assert solved.tau_s["jetson"] == pytest.approx(expected_s)
-    kept = calibrate(document, found.topology, place)
+    kept = calibrate(document, found.topology, workspace)
     assert set(kept) == {"pi4", "laptop", "jetson-torch", "cloud"}
     assert (
-        read_factor(place, "jetson", "torch") == kept["jetson-torch"] and read_factor(place, "jetson") == 1.0
+        read_factor(workspace, "jetson", "torch") == kept["jetson-torch"]
+        and read_factor(workspace, "jetson") == 1.0
     )

@@ -40,8 +40,8 @@ def rows_of(tmp_path: Path, rows: list[dict[str, object]]) -> PublishedRows:
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Estimator, Path]:
-    place = tmp_path_factory.mktemp("published")
-    return fit_published(rows_of(place, ROWS), place / "estimator"), place / "estimator"
+    workspace = tmp_path_factory.mktemp("published")
+    return fit_published(rows_of(workspace, ROWS), workspace / "estimator"), workspace / "estimator"
 
 
 def test_it_is_fitted_to_every_block_and_knows_who_it_is(stored: tuple[Estimator, Path]) -> None:

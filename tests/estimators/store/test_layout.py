@@ -40,14 +40,14 @@ def test_a_picture_that_cannot_be_deleted_is_an_error(tmp_path: Path) -> None:
 
 
 def test_what_is_fitted_here_and_of_which_kind(tmp_path: Path) -> None:
-    place = Workspace(tmp_path / "workspace")
-    assert fitted_devices(place) == estimator_folders(place, "pi4") == ()
+    workspace = Workspace(tmp_path / "workspace")
+    assert fitted_devices(workspace) == estimator_folders(workspace, "pi4") == ()
     write_table(
         tmp_path / "a.parquet", simulated_table("pi4", load_space("digits").blocks()[::9], [RuntimeKey()])
     )
     tables = [tmp_path / "a.parquet", write_published(tmp_path / "b.parquet", records(9))]
-    fit_tables(place, tables=tables)
-    (place.folder / "estimators" / "empty" / "x").mkdir(parents=True)
-    assert fitted_devices(place) == ("pi4", "some-board-cpu-2-threads")
-    (own,), (board,) = (estimator_folders(place, name) for name in fitted_devices(place))
+    fit_tables(workspace, tables=tables)
+    (workspace.folder / "estimators" / "empty" / "x").mkdir(parents=True)
+    assert fitted_devices(workspace) == ("pi4", "some-board-cpu-2-threads")
+    (own,), (board,) = (estimator_folders(workspace, name) for name in fitted_devices(workspace))
     assert own.name == RuntimeKey().label and is_published(board) and not is_published(own)

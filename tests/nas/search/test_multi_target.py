@@ -35,25 +35,25 @@ def stages(folder: Path) -> list[str]:
 
 
 def test_several_targets_share_one_warm_up(tmp_path: Path, setup: SearchSetup) -> None:
-    place, done = Workspace(tmp_path), list[str]()
+    workspace, done = Workspace(tmp_path), list[str]()
     how = RunOptions(lambda count, total, what: done.append(what))
-    name, runs = run_request(place, setup, CONFIG, SearchRequest((LOW_S, HIGH_S)), None, "new", how)
+    name, runs = run_request(workspace, setup, CONFIG, SearchRequest((LOW_S, HIGH_S)), None, "new", how)
     assert name == "new" and [run.folder.name for run in runs] == ["new-1", "new-2"]
-    assert stages(place.run("new")) == ["warm-up"]
+    assert stages(workspace.run("new")) == ["warm-up"]
     assert sum(what.startswith("warm-up") for what in done) == 1  # once for both
     for run, t_const_s in zip(runs, (LOW_S, HIGH_S), strict=True):
         assert run.target.t_const_s == t_const_s
         assert 0.97 * t_const_s <= run.derived.latency_s <= t_const_s
         assert stages(run.folder) == ["warm-up", "search", "search", "final", "final"]
     # Each is what a search for its target alone would have found.
-    alone = run_request(place, setup, CONFIG, SearchRequest((HIGH_S,)), "alone", "")[1][0]
+    alone = run_request(workspace, setup, CONFIG, SearchRequest((HIGH_S,)), "alone", "")[1][0]
     assert {**alone.document, "name": ""} == {**runs[1].document, "name": ""}
 
 
 def test_a_front_derives_several_networks_from_one_search(tmp_path: Path, setup: SearchSetup) -> None:
-    place = Workspace(tmp_path)
-    _, runs = run_request(place, setup, CONFIG, SearchRequest(front=3), "front", "")
-    assert stages(place.run("front")) == ["warm-up", "search", "search"]
+    workspace = Workspace(tmp_path)
+    _, runs = run_request(workspace, setup, CONFIG, SearchRequest(front=3), "front", "")
+    assert stages(workspace.run("front")) == ["warm-up", "search", "search"]
     assert [run.target.t_const_s for run in runs] == [LOW_S, MIDDLE_S, HIGH_S]
     latencies = [run.derived.latency_s for run in runs]
     assert latencies == sorted(latencies) and len(set(latencies)) == 3
@@ -71,22 +71,22 @@ def test_it_goes_on_where_it_was_stopped(tmp_path: Path, setup: SearchSetup) -> 
 
         return RunOptions(stop)
 
-    place, asked = Workspace(tmp_path), SearchRequest((LOW_S, HIGH_S))
-    whole = run_request(place, setup, CONFIG, asked, "whole", "")[1]
+    workspace, asked = Workspace(tmp_path), SearchRequest((LOW_S, HIGH_S))
+    whole = run_request(workspace, setup, CONFIG, asked, "whole", "")[1]
     for count in (1, 3, 6):
         with pytest.raises(KeyboardInterrupt):
-            run_request(place, setup, CONFIG, asked, None, f"new-{count}", stop_at(count))
+            run_request(workspace, setup, CONFIG, asked, None, f"new-{count}", stop_at(count))
         # Without a name, the same command finds what it had begun.
-        name, runs = run_request(place, setup, CONFIG, asked, None, "another")
+        name, runs = run_request(workspace, setup, CONFIG, asked, None, "another")
         assert name == f"new-{count}"
         for run, other in zip(runs, whole, strict=True):
             assert {**run.document, "name": ""} == {**other.document, "name": ""}
 
 
 def test_a_finished_run_is_not_gone_on_with(tmp_path: Path, setup: SearchSetup) -> None:
-    place = Workspace(tmp_path)
-    assert run_request(place, setup, CONFIG, SearchRequest(), None, "first")[0] == "first"
-    assert run_request(place, setup, CONFIG, SearchRequest(), None, "second")[0] == "second"
+    workspace = Workspace(tmp_path)
+    assert run_request(workspace, setup, CONFIG, SearchRequest(), None, "first")[0] == "first"
+    assert run_request(workspace, setup, CONFIG, SearchRequest(), None, "second")[0] == "second"
 
 
 def test_points_in_parallel_are_what_they_are_in_turn(tmp_path: Path, setup: SearchSetup) -> None:

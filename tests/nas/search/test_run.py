@@ -34,8 +34,8 @@ SPACE = load_space("digits")
 
 
 def test_a_run_folder_holds_all_there_is_to_know(short_run: tuple[Workspace, RunResult]) -> None:
-    place, run = short_run
-    assert run.folder == place.run("short")
+    workspace, run = short_run
+    assert run.folder == workspace.run("short")
     config = json.loads((run.folder / "config.json").read_text())
     assert config["t_const_s"] == run.target.t_const_s and config["seed"] == 0
     assert read_result(run.folder) == run
@@ -116,8 +116,8 @@ def logged(folder: Path) -> list[EpochRecord]:
 def test_a_run_that_was_stopped_goes_on_and_ends_the_same(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setup, place = tiny_search_setup(monkeypatch), Workspace(tmp_path)
-    whole = run_search(place, "whole", setup, CONFIG)
+    setup, workspace = tiny_search_setup(monkeypatch), Workspace(tmp_path)
+    whole = run_search(workspace, "whole", setup, CONFIG)
     for stop_at in range(1, 6):
 
         def stop(done: float, total: float, what: str, at: int = stop_at) -> None:
@@ -125,12 +125,12 @@ def test_a_run_that_was_stopped_goes_on_and_ends_the_same(
                 raise KeyboardInterrupt
 
         with pytest.raises(KeyboardInterrupt):
-            run_search(place, f"stopped-{stop_at}", setup, CONFIG, RunOptions(stop))
-        folder = place.run(f"stopped-{stop_at}")
+            run_search(workspace, f"stopped-{stop_at}", setup, CONFIG, RunOptions(stop))
+        folder = workspace.run(f"stopped-{stop_at}")
         assert (folder / "checkpoint.pt").exists() and len(read_log(folder)) == stop_at
         with (folder / "log.jsonl").open("a") as log:
             log.write('{"stage": "torn')  # a line that a kill cut off
-        run = run_search(place, f"stopped-{stop_at}", setup, CONFIG)
+        run = run_search(workspace, f"stopped-{stop_at}", setup, CONFIG)
         assert run.document == {**whole.document, "name": folder.name}
         assert logged(folder) == logged(whole.folder)
         assert (folder / "weights.safetensors").read_bytes() == (
@@ -142,7 +142,7 @@ def test_a_run_that_was_stopped_goes_on_and_ends_the_same(
 def test_a_loss_that_explodes_leaves_the_last_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    setup, place, steps = tiny_search_setup(monkeypatch), Workspace(tmp_path), [0]
+    setup, workspace, steps = tiny_search_setup(monkeypatch), Workspace(tmp_path), [0]
 
     def explode(*given: Any) -> tuple[float, int]:
         steps[0] += 1
@@ -155,39 +155,39 @@ def test_a_loss_that_explodes_leaves_the_last_checkpoint(
     with monkeypatch.context() as patched:
         patched.setattr("jmsnas.nas.search.stages.weight_step", explode)
         with pytest.raises(TrainingError, match="the loss became nan"):
-            run_search(place, "nan", setup, CONFIG)
-    saved = read_checkpoint(place.run("nan") / "checkpoint.pt")
+            run_search(workspace, "nan", setup, CONFIG)
+    saved = read_checkpoint(workspace.run("nan") / "checkpoint.pt")
     assert saved is not None and saved["one"]["epoch"] == 2
-    assert run_search(place, "nan", setup, CONFIG).accuracy.test >= 0
+    assert run_search(workspace, "nan", setup, CONFIG).accuracy.test >= 0
 
 
 def test_a_folder_of_another_search_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    setup, place = tiny_search_setup(monkeypatch), Workspace(tmp_path)
-    run_search(place, "one", setup, CONFIG)
+    setup, workspace = tiny_search_setup(monkeypatch), Workspace(tmp_path)
+    run_search(workspace, "one", setup, CONFIG)
     other = replace(setup, space=replace(setup.space, name="cifar"))
     with pytest.raises(
         InputError, match=r"run one is another search \(space tiny, now cifar\): give another"
     ):
-        run_search(place, "one", other, CONFIG)
+        run_search(workspace, "one", other, CONFIG)
     U_NRM = setup.lut.U_NRM * 1.001  # measured again
     moved = replace(setup, lut=replace(setup.lut, U_NRM=U_NRM))
     config = replace(CONFIG, t_const_s=resolve_target(setup.lut, None).t_const_s)
     with pytest.raises(InputError, match="run one is another search .space_and_latencies "):
-        run_search(place, "one", moved, config)
-    (place.run("one") / "config.json").write_text("{")
+        run_search(workspace, "one", moved, config)
+    (workspace.run("one") / "config.json").write_text("{")
     with pytest.raises(InputError, match="config.json is damaged .*: give another --name, or remove"):
-        run_search(place, "one", setup, CONFIG)
+        run_search(workspace, "one", setup, CONFIG)
 
 
 def test_a_checkpoint_of_another_space_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    setup, place = tiny_search_setup(monkeypatch), Workspace(tmp_path)
-    run_shared_epochs(place, SearchGroup("here", setup, CONFIG, (), 1), RunOptions())
+    setup, workspace = tiny_search_setup(monkeypatch), Workspace(tmp_path)
+    run_shared_epochs(workspace, SearchGroup("here", setup, CONFIG, (), 1), RunOptions())
     wide = dict(TABLE, stem={"channels": 6, "stride": 2}, stage=[{"layers": 3, "channels": 6, "stride": 1}])
     space = space_from_toml(wide, "wide")
     rooflines = {d.name: Roofline(load_simulated_device(d.table)) for d in TOPOLOGY.devices}
     there = replace(setup, space=space, lut=build_lut(space, TOPOLOGY, rooflines))
-    run_shared_epochs(place, SearchGroup("there", there, CONFIG, (), 1), RunOptions())
-    foreign = (place.run("here") / "checkpoint.pt").read_bytes()
-    (place.run("there") / "checkpoint.pt").write_bytes(foreign)
+    run_shared_epochs(workspace, SearchGroup("there", there, CONFIG, (), 1), RunOptions())
+    foreign = (workspace.run("here") / "checkpoint.pt").read_bytes()
+    (workspace.run("there") / "checkpoint.pt").write_bytes(foreign)
     with pytest.raises(InputError, match="the checkpoint is of another search space or data set: remove"):
-        run_shared_epochs(place, SearchGroup("there", there, CONFIG, (), 1), RunOptions())
+        run_shared_epochs(workspace, SearchGroup("there", there, CONFIG, (), 1), RunOptions())

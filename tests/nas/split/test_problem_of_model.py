@@ -75,11 +75,11 @@ def test_a_simulated_device_is_its_roofline(tmp_path: Path) -> None:
 
 
 def test_a_profile_of_the_networks_own_units_counts(tmp_path: Path) -> None:
-    place = Workspace(tmp_path)
+    workspace = Workspace(tmp_path)
     known = replace(TINY, units=(TINY.units[0], replace(TINY.units[1], unknown=())))
-    write_profile(profile_path(place, "local", known, "torch"), profile(known))
-    assert read_profile(place, "local", known, "torch") == profile(known)
-    problem = problem_of_model(known, TWO, place)
+    write_profile(profile_path(workspace, "local", known, "torch"), profile(known))
+    assert read_profile(workspace, "local", known, "torch") == profile(known)
+    problem = problem_of_model(known, TWO, workspace)
     assert problem.tau_NM[:, 0].tolist() == [1e-3, 2e-3] and problem.high_NM[1, 0] == 2.2e-3
     assert problem.provenance["local"].startswith("measured: the model's own 2 units, torch")
     assert problem.simulated == ("cloud",)
@@ -88,16 +88,16 @@ def test_a_profile_of_the_networks_own_units_counts(tmp_path: Path) -> None:
 def test_blocks_outside_the_training_range_are_refused(
     simulated_workspace: Workspace, tmp_path: Path
 ) -> None:
-    place = Workspace(tmp_path)
+    workspace = Workspace(tmp_path)
     table = read_table(simulated_workspace.table("pi4"))
     # The simulated rows under another kind: U(.) treats them as measured.
     rows = tuple(replace(row, device="local", kind="measured") for row in table.rows)
-    write_table(place.table("local"), replace(table, device="local", rows=rows))
+    write_table(workspace.table("local"), replace(table, device="local", rows=rows))
     blocks = load_space("digits")
     part = Part(
         tuple(Block(choices[0], layer) for choices, layer in zip(blocks.choices, blocks.layers, strict=True))
     )
-    problem = problem_of_model(model_of_part(part, "ours", ""), TWO, place)
+    problem = problem_of_model(model_of_part(part, "ours", ""), TWO, workspace)
     medians = {row.block: row.median_s for row in rows}
     assert problem.provenance["local"] == "U(.): 12 blocks by their own rows, 0 predicted"
     assert problem.tau_NM[:, 0] == pytest.approx([medians[block] for block in part.blocks])
@@ -105,21 +105,21 @@ def test_blocks_outside_the_training_range_are_refused(
     with pytest.raises(
         EstimatorError, match="blocks of mobilenet_v1 are outside the training range of local"
     ):
-        problem_of_model(far, TWO, place)
+        problem_of_model(far, TWO, workspace)
 
 
 def test_wide_intervals_of_a_published_table_are_refused(tmp_path: Path) -> None:
-    place = Workspace(tmp_path / "workspace")
+    workspace = Workspace(tmp_path / "workspace")
     rows = records(24)
     noisy = [
         row | {"device": "noisy", "latency_ms": row["latency_ms"] * (1, 2, 4)[n % 3]}
         for n, row in enumerate(rows)
     ]
     tables = [write_published(tmp_path / "a.parquet", rows), write_published(tmp_path / "b.parquet", noisy)]
-    fit_tables(place, tables=tables, warn=lambda text: None)
+    fit_tables(workspace, tables=tables, warn=lambda text: None)
     model = model_of_part(mobilenet("mobilenet_v2", (3, 32, 32)), "mobilenet_v2", "")
     board, link = Device("board", "some-board-cpu-2-threads", ""), Link("board", "cloud", 25e6)
-    problem = problem_of_model(model, GeneralTopology((board, CLOUD), (link,)), place)
+    problem = problem_of_model(model, GeneralTopology((board, CLOUD), (link,)), workspace)
     assert (problem.published, problem.simulated) == (("board",), ("cloud",))
     assert problem.provenance["board"].startswith(
         "published by others: Some board, CPU, 2 threads, TensorFlow Lite; U"
@@ -132,46 +132,48 @@ def test_wide_intervals_of_a_published_table_are_refused(tmp_path: Path) -> None
         "either way, as .* Run, on that machine: jmsnas profile --model mobilenet_v2",
     ):
         wide = replace(board, table="noisy-cpu-2-threads")
-        problem_of_model(model, GeneralTopology((wide, CLOUD), (link,)), place)
+        problem_of_model(model, GeneralTopology((wide, CLOUD), (link,)), workspace)
 
 
 def test_nothing_is_guessed(tmp_path: Path) -> None:
-    place = Workspace(tmp_path)
+    workspace = Workspace(tmp_path)
     with pytest.raises(
         EstimatorError, match="tiny has not been measured on local: .* jmsnas profile --model tiny"
     ):
-        problem_of_model(TINY, TWO, place)
+        problem_of_model(TINY, TWO, workspace)
     with pytest.raises(EstimatorError, match="no figures of fft are published for cloud: tiny cannot"):
         two = GeneralTopology((CLOUD, replace(CLOUD, name="b")), (Link("cloud", "b", 1e6),))
-        problem_of_model(TINY, two, place)
-    path = profile_path(place, "local", TINY, "torch")
+        problem_of_model(TINY, two, workspace)
+    path = profile_path(workspace, "local", TINY, "torch")
     write_profile(path, replace(profile(TINY), digest="other"))
     with pytest.raises(
         EstimatorError, match="is of another version of tiny, with other units. Run: jmsnas profile"
     ):
-        problem_of_model(TINY, TWO, place)
+        problem_of_model(TINY, TWO, workspace)
     for broken in (b"{", b"[]", json.dumps({"schema_version": 2}).encode()):
         path.write_bytes(broken)
         with pytest.raises(EstimatorError, match=r"tiny-3x8x8-torch.json is damaged \("):
-            problem_of_model(TINY, TWO, place)
+            problem_of_model(TINY, TWO, workspace)
 
 
 def test_a_runs_network_is_the_same_by_name_and_by_folder(short_run: tuple[Workspace, RunResult]) -> None:
-    place, run = short_run
-    model = load_model(place, run.folder.name)
+    workspace, run = short_run
+    model = load_model(workspace, run.folder.name)
     assert len(run.blocks) == model.N and str(model.units[0].block).startswith("stem ")
-    assert load_model(place, str(run.folder)).units == model.units
+    assert load_model(workspace, str(run.folder)).units == model.units
 
 
 def test_names_and_sizes(tmp_path: Path) -> None:
-    place = Workspace(tmp_path)
-    assert load_model(place, "mobilenet_v3_large", 96, 0.5).source == "mobilenet_v3_large, width 0.5, 96x96"
+    workspace = Workspace(tmp_path)
+    assert (
+        load_model(workspace, "mobilenet_v3_large", 96, 0.5).source == "mobilenet_v3_large, width 0.5, 96x96"
+    )
     with pytest.raises(InputError, match="model nothing has no operators: expected one or more"):
         Model("nothing", (3, 8, 8), (), "")
     (tmp_path / "runs" / "broken").mkdir(parents=True)
     (tmp_path / "runs" / "broken" / "result.json").write_text('{"schema_version": 1}')
     with pytest.raises(InputError, match=r"broken/result.json has schema 1, this version reads 2"):
-        load_model(place, "broken")
+        load_model(workspace, "broken")
 
 
 def test_jpeg_is_encoded(tmp_path: Path) -> None:
@@ -194,9 +196,9 @@ def first_blocks() -> tuple[Block, ...]:
 
 
 def test_split_and_search_agree_on_a_run(short_run: tuple[Workspace, RunResult]) -> None:
-    place, run = short_run
-    model, topology = load_model(place, run.folder.name), general_topology(run.topology)
-    result = split(problem_of_model(model, topology, place), SplitRequest("uint8", "strict"))
+    workspace, run = short_run
+    model, topology = load_model(workspace, run.folder.name), general_topology(run.topology)
+    result = split(problem_of_model(model, topology, workspace), SplitRequest("uint8", "strict"))
     assert result.timeline.latency_s == pytest.approx(run.derived.latency_s, rel=1e-9)
 
 
@@ -206,8 +208,10 @@ def test_split_and_search_agree_on_a_run(short_run: tuple[Workspace, RunResult])
 def test_split_and_search_agree_on_any_operations(
     name: str, policy: str, simulated_workspace: Workspace, tmp_path: Path
 ) -> None:
-    place = Workspace(Path(shutil.copytree(simulated_workspace.folder, tmp_path / "workspace")))
-    setting = prepare_search(place, SearchInputs(name, "digits", "digits"), seed=0, warn=lambda text: None)
+    workspace = Workspace(Path(shutil.copytree(simulated_workspace.folder, tmp_path / "workspace")))
+    setting = prepare_search(
+        workspace, SearchInputs(name, "digits", "digits"), seed=0, warn=lambda text: None
+    )
     # The result goes back to the first device in both.
     space, topology = setting.space, replace(setting.topology, policy=policy, returns=True)
     lut = build_lut(space, topology, setting.estimators)
@@ -218,7 +222,7 @@ def test_split_and_search_agree_on_any_operations(
         blocks = [Block(space.choices[n][i], space.layers[n]) for n, i in enumerate(indices)]
         inputs = fork_join_inputs(space.N, [list(branch) for branch in space.branches])
         model = model_of_blocks(blocks, inputs, "any", "")
-        problem = problem_of_model(model, general_topology(topology), place)
+        problem = problem_of_model(model, general_topology(topology), workspace)
         timeline = split(problem, SplitRequest(topology.input_encoding, topology.policy)).timeline
         assert timeline.latency_s == pytest.approx(lut.best_split(indices)[0], rel=1e-9)
 
