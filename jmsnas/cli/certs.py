@@ -7,7 +7,7 @@ import typer
 
 from jmsnas.cli import app
 from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
-from jmsnas.cli.terminal import one_line_errors, print_json
+from jmsnas.cli.terminal import one_line_errors, print_json, print_line
 from jmsnas.workspace import Workspace
 
 _HELP = """Create a CA and a certificate per device, so that devices authenticate each other (mutual TLS).
@@ -42,7 +42,7 @@ def certs_command(
     if as_json:
         print_json({"folder": str(certs), "days": days, "fingerprints": prints})
         return
-    print(f"CA and leader's keys: {certs}. Add these entries to devices.toml, with addresses:\n")
+    print_line(f"CA and leader's keys: {certs}. Add these entries to devices.toml, with addresses:", "")
     for name, digits in prints.items():
-        print(f'[[device]]\nname = "{name}"\naddress = "HOST:7070"\nfingerprint = "{digits}"\n')
-    print(f"Copy {certs}/DEVICE to each device, and run there: jmsnas agent --certs DEVICE")
+        print_line("[[device]]", f'name = "{name}"', 'address = "HOST:7070"', f'fingerprint = "{digits}"', "")
+    print_line(f"Copy {certs}/DEVICE to each device, and run there: jmsnas agent --certs DEVICE")

@@ -7,7 +7,7 @@ import typer
 
 from jmsnas.cli import app
 from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
-from jmsnas.cli.terminal import log, one_line_errors, print_json, progress_bar
+from jmsnas.cli.terminal import log, one_line_errors, print_json, print_line, progress_bar
 from jmsnas.workspace import Workspace
 
 _HELP = """Compare searched models with MobileNet V1, V2 and V3: accuracy, T, bytes, parameters, MACs, energy.
@@ -68,5 +68,5 @@ def compare_command(
         print_json({"page": str(page), "entries": [asdict(entry) for entry in entries]})
         return
     for line in table_lines(entries):
-        print(line)
-    print(f"\nPage: {page}")
+        print_line(line)
+    print_line("", f"Page: {page}")

@@ -7,7 +7,15 @@ import typer
 
 from jmsnas.cli import app
 from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, options_from
-from jmsnas.cli.terminal import log, one_line_errors, print_json, progress_bar, warn, warn_simulated
+from jmsnas.cli.terminal import (
+    log,
+    one_line_errors,
+    print_json,
+    print_line,
+    progress_bar,
+    warn,
+    warn_simulated,
+)
 from jmsnas.workspace import Workspace
 
 _HELP = """Deploy the model of a run, time images through it, and compare predicted with measured latency.
@@ -93,4 +101,4 @@ def deploy_command(args: DeployArguments) -> None:
         print_json(document)
         return
     print_deployment(document)
-    print(f"\nWritten: {deployed.path}\nNext: jmsnas report {document['run']}")
+    print_line("", f"Written: {deployed.path}", f"Next: jmsnas report {document['run']}")

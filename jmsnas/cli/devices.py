@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from jmsnas.cli import app
 from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
-from jmsnas.cli.terminal import one_line_errors, print_json
+from jmsnas.cli.terminal import one_line_errors, print_json, print_line
 from jmsnas.origin import origin_label
 from jmsnas.workspace import Workspace
 
@@ -34,18 +34,20 @@ def devices_command(folder: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOp
         print_json(document)
         return
     host = document["host"]
-    print(f"This host: {host['cpu'] or 'unknown processor'}, {host['cores']} cores; {', '.join(host['is'])}")
+    print_line(
+        f"This host: {host['cpu'] or 'unknown processor'}, {host['cores']} cores; {', '.join(host['is'])}"
+    )
     for device in document["devices"]:
         here = "  (this host)" if device["this_host"] else ""
-        print(f"{device['device']:<12}  {origin_label(device['kind'])}{here}")
+        print_line(f"{device['device']:<12}  {origin_label(device['kind'])}{here}")
         if "problem" in device:
-            print(f"  {device['problem']}")
+            print_line(f"  {device['problem']}")
         for key in device["keys"]:
-            print(f"  {_line(key, device['kind'])}")
+            print_line(f"  {_line(key, device['kind'])}")
         for key in device["published"]:
             line = f"{key['key']:<24} {key['rows']:>4} rows  {key['setting']}"
             unused = ", not used: the device has a table here" * key["overruled"]
-            print(f"  {line}; {_from(key['sources'])}{unused}")
+            print_line(f"  {line}; {_from(key['sources'])}{unused}")
 
 
 def describe_devices(workspace: Workspace, now: datetime) -> dict[str, Any]:

@@ -4,7 +4,7 @@ import typer
 
 from jmsnas.cli import app
 from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
-from jmsnas.cli.terminal import one_line_errors, print_json
+from jmsnas.cli.terminal import one_line_errors, print_json, print_line
 from jmsnas.workspace import Workspace
 
 _HELP = """Check this host: libraries, processor, clock, governor, certificates, agents of devices.toml.
@@ -28,8 +28,8 @@ def doctor_command(folder: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOpt
     else:
         marks = {"ok": "ok     ", "note": "note   ", "trouble": "TROUBLE"}
         for finding in found:
-            print(f"{marks[finding.level]} {finding.what:<22} {finding.words}")
+            print_line(f"{marks[finding.level]} {finding.what:<22} {finding.words}")
             if finding.remedy:
-                print(f"{'':>31}run:  {finding.remedy}")
+                print_line(f"{'':>31}run:  {finding.remedy}")
     if any(finding.level == "trouble" for finding in found):
         raise typer.Exit(1)

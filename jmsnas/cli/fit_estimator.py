@@ -7,7 +7,7 @@ import typer
 
 from jmsnas.cli import app
 from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, SeedOption, WorkspaceOption
-from jmsnas.cli.terminal import one_line_errors, print_json, progress_bar, warn, warn_simulated
+from jmsnas.cli.terminal import one_line_errors, print_json, print_line, progress_bar, warn, warn_simulated
 from jmsnas.workspace import Workspace
 
 _HELP = """Fit a latency estimator U(.) for every profiled device and runtime, and evaluate it.
@@ -59,4 +59,4 @@ def fit_estimator_command(
         return
     for each in fitted:
         print_fitted(each)
-    print("\nNext: jmsnas predict --help, or jmsnas search --topology chain")
+    print_line("", "Next: jmsnas predict --help, or jmsnas search --topology chain")

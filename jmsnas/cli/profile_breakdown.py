@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from jmsnas.cli.profile import ProfileArguments
-from jmsnas.cli.terminal import print_json, progress_bar, warn
+from jmsnas.cli.terminal import print_json, print_line, progress_bar, warn
 from jmsnas.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -46,8 +46,8 @@ def profile_breakdown(
     rows = add_stages_to_table(device, workspace.table(device), found, warn)
     if not as_json:
         print_breakdown(found)
-        print(f"{device}: stages measured by torchprof, {table}; plots {', '.join(map(str, pictures))}")
-        print(f"{rows} rows of {workspace.table(device)} have stages" if rows else _NO_ROWS)
+        print_line(f"{device}: stages measured by torchprof, {table}; plots {', '.join(map(str, pictures))}")
+        print_line(f"{rows} rows of {workspace.table(device)} have stages" if rows else _NO_ROWS)
     return document | {"table": str(table), "pictures": [str(path) for path in pictures], "rows": rows}
 
 
@@ -88,10 +88,10 @@ def print_breakdown(found: Sequence["Breakdown"]) -> None:
         rows = [each for each in found if each.block.candidate.op == op]
         columns = [stage for stage in STAGES if any(stage in dict(each.stages) for each in rows)]
         heads = "".join(f"{stage:>12}" for stage in columns)
-        print(f"{'block':<{longest}}{heads}{'sum':>12}")
+        print_line(f"{'block':<{longest}}{heads}{'sum':>12}")
         for each in rows:
             sum_s, stages = sum_of_stages_s(each), dict(each.stages)
             shares = (f"{100 * stages[name] / sum_s:.1f} %" if name in stages else "-" for name in columns)
             cells = "".join(f"{share:>12}" for share in shares)
-            print(f"{str(each.block):<{longest}}{cells}{sum_s * 1e6:>9.1f} us")
-        print()
+            print_line(f"{str(each.block):<{longest}}{cells}{sum_s * 1e6:>9.1f} us")
+        print_line()

@@ -6,6 +6,7 @@ from typing import Any
 
 from jmsnas.cli.output.fit_estimator import draw_evaluation
 from jmsnas.cli.output.profile import correction_text
+from jmsnas.cli.terminal import print_line
 from jmsnas.estimators.few_shot.measure import FewShotResult, measure_few_shot
 from jmsnas.estimators.few_shot.plan import FewShotPlan
 from jmsnas.estimators.fit_tables import FittedEstimator
@@ -67,15 +68,17 @@ def few_shot_document(result: FewShotResult) -> dict[str, Any]:
 def print_few_shot(documents: Sequence[dict[str, Any]]) -> None:
     """Print the documents of `few_shot_document`."""
     for found in documents:
-        print(
+        print_line(
             f"  {found['key']}: U(.) from {found['rows']} blocks of {found['geometries']} layer geometries "
-            f"({found['model']})\n"
-            f"    {found['unmeasured']} blocks were not measured: U(.) predicts them\n"
+            f"({found['model']})",
+            f"    {found['unmeasured']} blocks were not measured: U(.) predicts them",
             f"    expected error (MAPE) on layer geometries that were not measured: {found['mape']:.1%} "
-            f"+- {found['mape_standard_error']:.1%}; 90 % of blocks within {found['margin']:.0%}"
+            f"+- {found['mape_standard_error']:.1%}; 90 % of blocks within {found['margin']:.0%}",
         )
         if found["sum_correction"]:
-            print(f"    {correction_text(found['sum_correction'])}")
+            print_line(f"    {correction_text(found['sum_correction'])}")
         if found["stop_reason"]:
-            print(f"    {'' if found['reached'] else '--until-mape not reached: '}{found['stop_reason']}")
-        print(f"    {found['folder']}: {', '.join([CARD, *PICTURES])}")
+            print_line(
+                f"    {'' if found['reached'] else '--until-mape not reached: '}{found['stop_reason']}"
+            )
+        print_line(f"    {found['folder']}: {', '.join([CARD, *PICTURES])}")

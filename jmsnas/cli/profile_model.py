@@ -3,7 +3,7 @@
 from typing import Any
 
 from jmsnas.cli.profile import ProfileArguments
-from jmsnas.cli.terminal import print_json, progress_bar, warn
+from jmsnas.cli.terminal import print_json, print_line, progress_bar, warn
 from jmsnas.errors import DeviceError
 from jmsnas.units import format_duration as ms
 from jmsnas.workspace import Workspace
@@ -63,12 +63,14 @@ def profile_model(args: ProfileArguments, name: str) -> dict[str, Any]:
 
 def print_model(document: dict[str, Any]) -> None:
     """Print the document of `profile_model`."""
-    print(f"{document['model']} on {document['device']}: {document['units']} units, in {document['file']}")
+    print_line(
+        f"{document['model']} on {document['device']}: {document['units']} units, in {document['file']}"
+    )
     if "rows" in document:
-        print(f"  {document['rows']} rows of its blocks, {document['converged']} within 1 %")
+        print_line(f"  {document['rows']} rows of its blocks, {document['converged']} within 1 %")
     else:
-        print(
+        print_line(
             f"  {document['converged']} within 1 %; sum {ms(document['sum_s'])}, whole model as one call "
             f"{ms(document['whole_s'])} ({document['runtime']})"
         )
-    print(f"\nNext: jmsnas split {document['model']} --topology desk")
+    print_line("", f"Next: jmsnas split {document['model']} --topology desk")

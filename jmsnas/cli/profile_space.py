@@ -7,7 +7,7 @@ from typing import Any
 from jmsnas.cli.output.profile import device_document, plan_document, plan_lines, print_device, print_plan
 from jmsnas.cli.profile import ProfileArguments
 from jmsnas.cli.profile_few_shot import print_few_shot, profile_few_shot, until_mape_document
-from jmsnas.cli.terminal import log, print_json, progress_bar, warn, warn_simulated
+from jmsnas.cli.terminal import log, print_json, print_line, progress_bar, warn, warn_simulated
 from jmsnas.estimators.few_shot.plan import make_few_shot_plan
 from jmsnas.profiler.host.environment import is_this_host
 from jmsnas.profiler.plan import make_profile_plan
@@ -65,7 +65,7 @@ def profile_space_command(args: ProfileArguments) -> None:
     for document in documents:
         print_device(document)
         print_few_shot(document["few_shot"])
-    print(f"\nNext: {'jmsnas search --topology chain' if few_shot else 'jmsnas fit-estimator'}")
+    print_line("", f"Next: {'jmsnas search --topology chain' if few_shot else 'jmsnas fit-estimator'}")
 
 
 def _measure_function(

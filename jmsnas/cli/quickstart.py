@@ -9,7 +9,15 @@ from jmsnas.cli import app
 from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, SeedOption, WorkspaceOption
 from jmsnas.cli.output.search import print_result, simulated_devices
 from jmsnas.cli.search import dated_name
-from jmsnas.cli.terminal import log, one_line_errors, print_json, progress_bar, warn, warn_simulated
+from jmsnas.cli.terminal import (
+    log,
+    one_line_errors,
+    print_json,
+    print_line,
+    progress_bar,
+    warn,
+    warn_simulated,
+)
 from jmsnas.workspace import Workspace
 
 _HELP = """Run the whole workflow on this machine, under five minutes: profile, fit, search, deploy, report.
@@ -68,7 +76,7 @@ def quickstart_command(
         print_json({**run.document, "deployment": deployed.document, "report": str(page)})
         return
     print_result(run)
-    print()
+    print_line()
     print_deployment(deployed.document)
-    print(f"\nReport: {page.resolve().as_uri()}\nTotal time {time.monotonic() - start_s:.0f} s.")
-    print("Next: jmsnas search --topology desk --t-const 1ms, or: jmsnas profile --help")
+    print_line("", f"Report: {page.resolve().as_uri()}", f"Total time {time.monotonic() - start_s:.0f} s.")
+    print_line("Next: jmsnas search --topology desk --t-const 1ms, or: jmsnas profile --help")

@@ -6,7 +6,7 @@ import typer
 
 from jmsnas.cli import app
 from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption
-from jmsnas.cli.terminal import one_line_errors, print_json, progress_bar
+from jmsnas.cli.terminal import one_line_errors, print_json, print_line, progress_bar
 from jmsnas.workspace import Workspace
 
 _HELP = """Write report.html and PNG plots into the folder of a finished run.
@@ -57,4 +57,4 @@ def report_command(
         print_json({"reports": documents})
         return
     for page in pages:
-        print(f"Report: {page}")
+        print_line(f"Report: {page}")

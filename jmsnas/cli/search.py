@@ -26,7 +26,15 @@ from jmsnas.cli.options import (
     options_from,
 )
 from jmsnas.cli.output.search import print_result, print_summary_table, simulated_devices
-from jmsnas.cli.terminal import log, one_line_errors, print_json, progress_bar, warn, warn_simulated
+from jmsnas.cli.terminal import (
+    log,
+    one_line_errors,
+    print_json,
+    print_line,
+    progress_bar,
+    warn,
+    warn_simulated,
+)
 from jmsnas.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -148,10 +156,10 @@ def print_runs(name: str, runs: Sequence["RunResult"], as_json: bool) -> None:
         print_json(documents[0] if len(documents) == 1 else {"name": name, "runs": documents})
     elif len(runs) == 1:
         print_result(runs[0])
-        print(f"\nRun: {runs[0].folder}\nNext: jmsnas report {name}")
+        print_line("", f"Run: {runs[0].folder}", f"Next: jmsnas report {name}")
     else:
         print_summary_table(runs)
-        print(f"\nRuns: {runs[0].folder.parent}\nNext: jmsnas report {runs[0].name}")
+        print_line("", f"Runs: {runs[0].folder.parent}", f"Next: jmsnas report {runs[0].name}")
 
 
 def dated_name(topology: str, space: str, seed: int) -> str:

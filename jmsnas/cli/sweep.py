@@ -21,7 +21,7 @@ from jmsnas.cli.options import (
 )
 from jmsnas.cli.output.search import print_summary_table, simulated_devices
 from jmsnas.cli.search import dated_name
-from jmsnas.cli.terminal import one_line_errors, print_json, progress_bar, warn, warn_simulated
+from jmsnas.cli.terminal import one_line_errors, print_json, print_line, progress_bar, warn, warn_simulated
 from jmsnas.workspace import Workspace
 
 _HELP = """Search for every given topology, seed and latency target, in parallel; each point is a run.
@@ -103,4 +103,4 @@ def sweep_command(args: SweepArguments) -> None:
         print_json({"name": name, "runs": [run.document for run in results]})
         return
     print_summary_table(results)
-    print(f"\nRuns: {workspace.folder / 'runs'}\nNext: jmsnas report {results[0].name}")
+    print_line("", f"Runs: {workspace.folder / 'runs'}", f"Next: jmsnas report {results[0].name}")

@@ -5,15 +5,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from jmsnas.cli import app
+from jmsnas.cli import CommandGroup, app
 from jmsnas.cli.options import JsonOption
-from jmsnas.cli.terminal import one_line_errors, print_json
+from jmsnas.cli.terminal import one_line_errors, print_json, print_line
 
 if TYPE_CHECKING:
     from jmsnas.profiler.table.compare import TableComparison
     from jmsnas.profiler.table.latency_table import LatencyTable, RuntimeKey
 
 table_app = typer.Typer(
+    cls=CommandGroup,
     no_args_is_help=True,
     help="Check, compare, import and export latency tables.",
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -73,8 +74,10 @@ def check_command(
         print_json({"rows": len(readings), "errors": errors, "findings": findings})
     else:
         for entry in found:
-            print(f"{entry.severity:<7}  {entry.rule:<19}  {entry.table}: {entry.message}")
-        print(f"{len(readings)} rows: {_count(errors, 'error')}, {_count(len(found) - errors, 'warning')}")
+            print_line(f"{entry.severity:<7}  {entry.rule:<19}  {entry.table}: {entry.message}")
+        print_line(
+            f"{len(readings)} rows: {_count(errors, 'error')}, {_count(len(found) - errors, 'warning')}"
+        )
     if errors:
         raise typer.Exit(1)
 
@@ -137,7 +140,7 @@ def export_command(
         write_atomic(yaml, lut.encode())
         document = {"yaml": str(yaml), "rows": written, "skipped": rows - written}
         text = f"{yaml}: {written} rows of {table.device}; {rows - written} cannot be in a look-up table"
-    print_json(document) if as_json else print(text)
+    print_json(document) if as_json else print_line(text)
 
 
 def _find_key(table: "LatencyTable", label: str | None) -> "RuntimeKey":
@@ -181,17 +184,19 @@ def _comparison_document(found: "TableComparison") -> dict[str, Any]:
 
 
 def _print_comparison(found: "TableComparison") -> None:
-    print(f"{'B / A':>7}  {'95 % interval':<16}  block")
+    print_line(f"{'B / A':>7}  {'95 % interval':<16}  block")
     for entry in sorted(found.ratios, key=lambda entry: (entry.key, -entry.ratio)):
         note = "disjoint" if entry.disjoint else ""
         span = f"{entry.low:.3f} to {entry.high:.3f}"
-        print(f"{entry.ratio:>7.3f}  {span:<16}  {entry.key.label}  {entry.block}  {note}".rstrip())
+        print_line(f"{entry.ratio:>7.3f}  {span:<16}  {entry.key.label}  {entry.block}  {note}".rstrip())
     for name, (was, now) in found.environment.items():
-        print(f"changed: {name} from {was} to {now}")
+        print_line(f"changed: {name} from {was} to {now}")
     if found.only_first or found.only_second:
-        print(f"not compared: {_count(found.only_first, 'row')} only in A, {found.only_second} only in B")
+        print_line(
+            f"not compared: {_count(found.only_first, 'row')} only in A, {found.only_second} only in B"
+        )
     verdict = "They differ" if found.differ else "They agree"
-    print(
+    print_line(
         f"{verdict}: median ratio {found.median_ratio:.3f} over {_count(len(found.ratios), 'block')} "
         f"(tolerance {found.tolerance:.0%}; the reference block alone {found.level_ratio:.3f}); "
         f"{found.disjoint_share:.0%} of the intervals do not overlap"

@@ -8,7 +8,7 @@ import typer
 
 from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, options_from
 from jmsnas.cli.table import table_app
-from jmsnas.cli.terminal import one_line_errors, print_json, warn
+from jmsnas.cli.terminal import one_line_errors, print_json, print_line, warn
 from jmsnas.workspace import Workspace
 
 _KEY_FIELDS = ("runtime", "threads", "batch", "dtype", "processor", "layout")
@@ -77,9 +77,9 @@ def import_command(args: ImportArguments) -> None:
             | {"setting": imported.setting, "findings": findings}
         )
         return
-    print(f"{imported.path}: {rows} imported rows of {args.device} ({', '.join(keys)})")
+    print_line(f"{imported.path}: {rows} imported rows of {args.device} ({', '.join(keys)})")
     if imported.setting:
-        print(f"setting of the file: {imported.setting}")
+        print_line(f"setting of the file: {imported.setting}")
     for reason, count in imported.skipped.items():
-        print(f"skipped, not a block of JMSNAS: {count} x {reason}")
-    print(f"\nNext: jmsnas fit-estimator --device {args.device}")
+        print_line(f"skipped, not a block of JMSNAS: {count} x {reason}")
+    print_line("", f"Next: jmsnas fit-estimator --device {args.device}")

@@ -1,20 +1,26 @@
-"""Terminal output of all commands: errors, warnings and progress on stderr, JSON on stdout."""
+"""Terminal output of all commands: results and JSON on stdout, errors, warnings and progress on stderr.
+
+Names and messages from files, devices and users are escaped here, at the only place that prints them.
+"""
 
 import errno
 import functools
 import gc
 import json
 import os
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
 import typer
 
 from jmsnas.errors import JmsnasError
 from jmsnas.progress import Progress, no_progress
+from jmsnas.streams import printable
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -22,15 +28,25 @@ T = TypeVar("T")
 _STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EPERM)
 
 
+# Whether the command line has --json, so that an error is a JSON document on stdout too.
+json_errors: ContextVar[bool] = ContextVar("json_errors", default=False)
+
+
+def print_line(*lines: str) -> None:
+    """Print lines of results on stdout; line ends and escapes inside of a line are shown, not obeyed."""
+    print("\n".join(map(printable, lines)))
+
+
 def log(text: str = "") -> None:
-    """Print a line on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    """Print a line on stderr; line ends and escapes inside of `text` are shown, not obeyed."""
+    print(printable(text), file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:
     """Print a warning on stderr, in yellow if it is a terminal."""
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    log(f"\033[33m{text}\033[0m" if colour else text)
+    shown = printable(text)
+    print(f"\033[33m{shown}\033[0m" if colour else shown, file=sys.stderr, flush=True)
 
 
 def warn_simulated(devices: list[str]) -> None:
@@ -47,6 +63,15 @@ def print_json(document: Mapping[str, Any]) -> None:
     print(json.dumps({"schema_version": 2, **document}, indent=2, allow_nan=False))
 
 
+def failure(kind: str, message: str, exit_code: int) -> typer.Exit:
+    """Print an error as one line on stderr, with --json as a document on stdout too; return the exit."""
+    message = " ".join(message.splitlines())
+    log(f"jmsnas: {message}")
+    if json_errors.get():
+        print_json({"error": {"kind": kind, "message": message, "exit_code": exit_code}})
+    return typer.Exit(exit_code)
+
+
 def one_line_errors(command: Callable[P, T]) -> Callable[P, T]:
     """Wrap a command so that an expected error is one line on stderr and an exit code, not a traceback.
 
@@ -58,20 +83,20 @@ def one_line_errors(command: Callable[P, T]) -> Callable[P, T]:
         try:
             return command(*args, **kwargs)
         except JmsnasError as error:
-            log(f"jmsnas: {error}")
-            raise typer.Exit(error.exit_code) from None
+            raise failure(type(error).__name__, str(error), error.exit_code) from None
         except KeyboardInterrupt:
-            log(f"jmsnas: stopped; finished work is kept. Resume with: {' '.join(['jmsnas', *sys.argv[1:]])}")
             gc.freeze()  # skips a garbage collection of torch at exit, most of a second
-            raise typer.Exit(130) from None
+            resume = shlex.join(["jmsnas", *sys.argv[1:]])
+            raise failure("Stopped", f"stopped; finished work is kept. Resume with: {resume}", 130) from None
         except OSError as error:
             if error.errno not in _STORAGE_ERRORS:
                 raise
-            log(
-                f"jmsnas: {error.strerror}: {error.filename or 'a file'}. "
-                "Free some disk space or choose another folder with --workspace"
-            )
-            raise typer.Exit(1) from None
+            raise failure(
+                "StorageError",
+                f"{error.strerror}: {error.filename or 'a file'}. "
+                "Free some disk space or choose another folder with --workspace",
+                1,
+            ) from None
 
     return wrapped
 
@@ -91,10 +116,15 @@ def progress_bar(shown: bool = True) -> Iterator[Progress]:
 
     columns = (BarColumn(), TextColumn("{task.percentage:3.0f}%"), TimeElapsedColumn(), TextColumn("left"))
     with Bar(
-        *columns, TimeRemainingColumn(), TextColumn("{task.description}"), console=Console(stderr=True)
+        *columns,
+        TimeRemainingColumn(),
+        TextColumn("{task.description}", markup=False),
+        console=Console(stderr=True),
     ) as bar:
         task = bar.add_task("", total=None)
-        yield lambda done, total, what: bar.update(task, completed=done, total=total, description=what)
+        yield lambda done, total, what: bar.update(
+            task, completed=done, total=total, description=printable(what)
+        )
 
 
 def _plain_progress(every_s: float = 5.0) -> Progress:

@@ -1,8 +1,11 @@
 import errno
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
+from itertools import product
+from pathlib import Path
 
 import pytest
 import typer
@@ -123,7 +126,81 @@ def test_usage_errors_are_one_line(arguments: list[str], line: str) -> None:
     assert done.stderr.startswith("jmsnas: ") and line in done.stderr and done.stderr.endswith(" --help\n")
 
 
+# For each command a fault of its input, besides an unknown option.
+FAULTS = {
+    "quickstart": ["--seed", "x"],
+    "devices": ["extra"],
+    "profile": ["--device", "none"],
+    "table check": ["none.parquet"],
+    "table compare": ["none.parquet", "none.parquet"],
+    "table export": ["none.parquet", "--csv", "out.csv"],
+    "table import": ["none.csv", "--device", "board"],
+    "fit-estimator": ["--table", "none.parquet"],
+    "predict": ["--device", "none", "--block", "none"],
+    "search": ["--topology", "none"],
+    "sweep": ["--topology", "none"],
+    "split": ["none"],
+    "compare": ["none"],
+    "certs": ["--device", "../none"],
+    "deploy": ["none"],
+    "report": ["none"],
+}
+
+
+@pytest.mark.parametrize("command", FAULTS)
+def test_with_json_an_error_is_a_document_too(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for arguments in (FAULTS[command], ["--no-such-option"]):
+        line = [*command.split(), *arguments]
+        plain, done = (CliRunner().invoke(app, [*line, *extra]) for extra in ([], ["--json"]))
+        assert plain.exit_code == done.exit_code == 2 and plain.stdout == "", done.output
+        error = json.loads(done.stdout)["error"]
+        assert error["exit_code"] == 2 and error["message"] in done.stderr and error["kind"].endswith("Error")
+
+
+def test_a_failed_run_is_a_document_with_its_exit_code(capsys: pytest.CaptureFixture[str]) -> None:
+    for error, code in ((RunError("no clock"), 1), (KeyboardInterrupt(), 130)):
+        token = terminal.json_errors.set(True)
+        with pytest.raises(typer.Exit):
+            raising(error)()
+        terminal.json_errors.reset(token)
+        assert json.loads(capsys.readouterr().out)["error"]["exit_code"] == code
+
+
+def test_version() -> None:
+    done = CliRunner().invoke(app, ["--version"])
+    assert done.exit_code == 0 and re.fullmatch(r"jmsnas \d+\.\d+\.\d+\n", done.stdout)
+
+
+def test_text_of_others_does_not_reach_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    for show in (terminal.print_line, terminal.log, terminal.warn):
+        show("pi4\x1b[2J\nok  agent of cloud")
+    with pytest.raises(typer.Exit):
+        raising(InputError("pi4\x1b[2J\nok  agent of cloud"))()
+    with terminal.progress_bar() as progress:
+        progress(1, 2, "pi4\x1b[2J\nok  agent of cloud")
+    found = capsys.readouterr()
+    assert "\x1b" not in found.out + found.err and "\nok" not in found.out + found.err
+
+
+HELPS = [[], *([command.name] for command in app.registered_commands), ["table"], ["table", "import"]]
+
+
+@pytest.mark.parametrize("words", HELPS, ids=" ".join)
+def test_help_on_40_columns_names_each_option_in_full(words: list[str]) -> None:
+    wide, done = (
+        CliRunner().invoke(app, [*words, "--help"], env={"COLUMNS": columns}) for columns in ("300", "40")
+    )
+    assert done.exit_code == 0 and "[bold]" not in done.stdout
+    names = re.findall(r"--[a-z]+(?:-[a-z]+)*", wide.stdout)
+    whole = "".join(done.stdout.split())
+    assert all(name in whole for name in names)
+    assert max(map(len, done.stdout.splitlines())) <= 40
+
+
 def test_no_command_prints_the_help() -> None:
-    for arguments, text in (([], "quickstart"), (["table"], "export")):
-        done = CliRunner().invoke(app, arguments)
+    for columns, (arguments, text) in product(("40", "80"), (([], "quickstart"), (["table"], "export"))):
+        done = CliRunner().invoke(app, arguments, env={"COLUMNS": columns})
         assert done.exit_code == 2 and text in done.output and "See: " not in done.output

@@ -2,19 +2,22 @@
 
 from typing import Any
 
+from jmsnas.cli.terminal import print_line
 from jmsnas.units import format_duration as ms
 
 
 def print_deployment(document: dict[str, Any]) -> None:
     """Print the document of a deployment."""
     where = "agents on this machine's loopback" if document["loopback"] else "the devices"
-    print(f"Run {document['run']} over topology {document['topology']} on {where}, plan {document['epoch']}:")
+    print_line(
+        f"Run {document['run']} over topology {document['topology']} on {where}, plan {document['epoch']}:"
+    )
     for piece in document["pieces"]:
         what = f"layers {piece['layers']}, {piece['runtime']}" if piece["layers"] else "(relay)"
-        print(f"  {piece['device']:<10} {what}")
+        print_line(f"  {piece['device']:<10} {what}")
     if document["lost"]:
-        print(f"  lost: {', '.join(document['lost'])}")
-    print(f"\n{'term':<30}{'predicted':>12}{'measured':>12}{'ratio':>10}   5 % to 95 %")
+        print_line(f"  lost: {', '.join(document['lost'])}")
+    print_line("", f"{'term':<30}{'predicted':>12}{'measured':>12}{'ratio':>10}   5 % to 95 %")
     for term in document["terms"]:
         if term["kind"] == "wait" and term["measured_s"] < 5e-5:
             continue
@@ -22,25 +25,27 @@ def print_deployment(document: dict[str, Any]) -> None:
         ratio = "emulated" if term["held"] else f"{term['ratio']:.2f}" if term["ratio"] else "-"
         name = f"{term['kind']} {term['where']}"
         spread = f"{ms(term['low_s'])} to {ms(term['high_s'])}"
-        print(f"{name:<30}{predicted:>12}{ms(term['measured_s']):>12}{ratio:>10}   {spread}")
+        print_line(f"{name:<30}{predicted:>12}{ms(term['measured_s']):>12}{ratio:>10}   {spread}")
     latency = document["latency"]
     ratio = "emulated" if latency["held"] else f"{latency['ratio']:.2f}"
-    print(f"{'T':<30}{ms(latency['predicted_s']):>12}{ms(latency['measured_s']):>12}{ratio:>10}")
-    print(f"T p50 {ms(latency['p50'])}, p95 {ms(latency['p95'])}, p99 {ms(latency['p99'])}")
+    print_line(f"{'T':<30}{ms(latency['predicted_s']):>12}{ms(latency['measured_s']):>12}{ratio:>10}")
+    print_line(f"T p50 {ms(latency['p50'])}, p95 {ms(latency['p95'])}, p99 {ms(latency['p99'])}")
     trip = document["round_trip"]
-    print(f"round trip: p50 {ms(trip['p50'])}, p95 {ms(trip['p95'])}, p99 {ms(trip['p99'])}")
+    print_line(f"round trip: p50 {ms(trip['p50'])}, p95 {ms(trip['p95'])}, p99 {ms(trip['p99'])}")
     piped = document["pipelined"]
-    print(
+    print_line(
         f"pipelined: {piped['per_s']:.0f} images/s, {piped['predicted_per_s']:.0f} predicted, "
         f"limited by {piped['bound_by']}"
     )
     accuracy = document["accuracy"]
     verdict = "equal" if accuracy["equal"] else "NOT EQUAL"
-    print(
+    print_line(
         f"accuracy {accuracy['divided']:.1%}, unsplit model {accuracy['undivided']:.1%}: {verdict} "
         f"(largest logit difference {accuracy['largest_difference']:.1e})"
     )
     if document["simulated"]:
-        print(f"Predictions of {', '.join(document['simulated'])} are SIMULATED.")
+        print_line(f"Predictions of {', '.join(document['simulated'])} are SIMULATED.")
     if document["published"]:
-        print(f"Predictions of {', '.join(document['published'])} are based on tables published by others.")
+        print_line(
+            f"Predictions of {', '.join(document['published'])} are based on tables published by others."
+        )

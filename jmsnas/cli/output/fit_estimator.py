@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from jmsnas.cli.terminal import warn
+from jmsnas.cli.terminal import print_line, warn
 from jmsnas.estimators.evaluation.evaluate import Scores
 from jmsnas.estimators.evaluation.hold_out import MODEL
 from jmsnas.estimators.fit_tables import FittedEstimator
@@ -51,17 +51,17 @@ def print_fitted(found: FittedEstimator) -> None:
     """Print the evaluation: errors on unseen geometries of all predictors, then MAPE by held-out split."""
     estimator, evaluation = found.estimator, found.estimator.evaluation
     setting = f": {found.setting}" if found.setting else ""
-    print(
+    print_line(
         f"{estimator.device}  {estimator.key.label}  {evaluation.rows} rows of "
         f"{evaluation.geometries} geometries, {origin_label(estimator.origin)}{setting}"
     )
     if evaluation.rows < _FEW_ROWS:
         warn(f"{estimator.device}: only {evaluation.rows} rows, so its errors are rough estimates")
     for line in (*_score_lines(found), *_split_lines(found)):
-        print(f"  {line}")
+        print_line(f"  {line}")
     files = ", ".join([CARD, *PICTURES])
-    print(f"  coverage of the 90 % interval on unseen geometries: {evaluation.coverage:.0%}")
-    print(f"  {found.folder}: {files}")
+    print_line(f"  coverage of the 90 % interval on unseen geometries: {evaluation.coverage:.0%}")
+    print_line(f"  {found.folder}: {files}")
 
 
 def _score_lines(found: FittedEstimator) -> Iterator[str]:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from jmsnas.cli.predict_input import DevicePart
+from jmsnas.cli.terminal import print_line
 from jmsnas.estimators.evaluation.hold_out import COVERAGE
 from jmsnas.estimators.lookup import DeviceModel
 from jmsnas.estimators.prediction import BlockPrediction, PartPrediction
@@ -90,14 +91,14 @@ def print_predictions(devices: Sequence[dict[str, Any]]) -> None:
     """Print the documents of `device_document`: a table with a column per device, then their sources."""
     alone = len(devices[0]["blocks"]) == 1
     if len(devices) == 1 and alone:
-        print(devices[0]["blocks"][0]["block"])
+        print_line(devices[0]["blocks"][0]["block"])
     else:
         _print_columns(devices)
     for found in devices:
         setting = f" ({found['setting']})" if found["setting"] else ""
-        print(f"{found['device']}, {found['key']}{_origin(found, ', ')}{setting}")
+        print_line(f"{found['device']}, {found['key']}{_origin(found, ', ')}{setting}")
         for line in _block_lines(found) if alone else _total_lines(found):
-            print(f"  {line}")
+            print_line(f"  {line}")
 
 
 def _print_columns(devices: Sequence[dict[str, Any]]) -> None:
@@ -118,11 +119,11 @@ def _print_columns(devices: Sequence[dict[str, Any]]) -> None:
     if not any(found["correction"] for found in devices):
         del lines[-1]
     for line in lines if len(names) > 1 else lines[:2]:
-        print("   ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+        print_line("   ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
     kinds = {block["kind"] for found in devices for block in found["blocks"]}
     for sign, meaning in (_MARKS[kind] for kind in _MARKS if kind in kinds):
-        print(f"  {sign} {meaning}")
-    print()
+        print_line(f"  {sign} {meaning}")
+    print_line()
 
 
 def _origin(found: dict[str, Any], separator: str) -> str:

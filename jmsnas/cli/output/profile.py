@@ -6,6 +6,7 @@ from dataclasses import asdict
 from statistics import median
 from typing import Any
 
+from jmsnas.cli.terminal import print_line
 from jmsnas.errors import TableError
 from jmsnas.estimators.networks.sum_correction import table_correction
 from jmsnas.profiler.host.environment import is_this_host
@@ -74,18 +75,19 @@ def plan_lines(devices: Iterable[dict[str, Any]]) -> list[str]:
 def print_plan(document: dict[str, Any]) -> None:
     """Print the document of `plan_document`."""
     for group in document["groups"]:
-        print(f"{group['rows']:>5}  {group['name']}")
-    print(f"{document['rows']:>5}  rows per runtime\n")
-    print("\n".join(plan_lines(document["devices"]) or ["nothing is missing"]))
+        print_line(f"{group['rows']:>5}  {group['name']}")
+    print_line(f"{document['rows']:>5}  rows per runtime", "")
+    print_line(*(plan_lines(document["devices"]) or ["nothing is missing"]))
     if "until_mape" in document:
-        print(
+        print_line(
             f"then up to {document['more_blocks']} more, the most informative first, until the error of U(.) "
             f"on unseen layers is {100 * document['until_mape']:.3g} %: at most "
             f"{_minutes(document['more_at_most_s'])} per runtime"
         )
-    print(
-        f"\nA block is finished when the 95 % interval of its ratio is within "
-        f"{document['target_half_width']:.0%}, or when its time is spent. Nothing was measured."
+    print_line(
+        "",
+        f"A block is finished when the 95 % interval of its ratio is within "
+        f"{document['target_half_width']:.0%}, or when its time is spent. Nothing was measured.",
     )
 
 
@@ -151,21 +153,21 @@ def _meter_line(requested: Sequence[RuntimeKey]) -> str:
 
 def print_device(document: dict[str, Any]) -> None:
     """Print the document of `device_document`."""
-    print(f"{document['device']}: {document['outcome']}, {document['table']}")
+    print_line(f"{document['device']}: {document['outcome']}, {document['table']}")
     for key in document["keys"]:
-        print(
+        print_line(
             f"  {key['key']:<24} {key['rows']:>4} rows  {_precision(key)}  "
             f"{format_duration(key['fastest_s'])} ({key['fastest']}) to "
             f"{format_duration(key['slowest_s'])} ({key['slowest']})"
         )
         if key["kind"] == "measured":
-            print(f"    {_trust(key)}")
-            print(f"    {_repeated(key)}")
+            print_line(f"    {_trust(key)}")
+            print_line(f"    {_repeated(key)}")
             if key["sum_correction"]:
-                print(f"    {correction_text(key['sum_correction'])}")
+                print_line(f"    {correction_text(key['sum_correction'])}")
     for line in (*document["evidence"], document["meter"]):
         if line:
-            print(f"  {line}")
+            print_line(f"  {line}")
 
 
 def _precision(key: dict[str, Any]) -> str:

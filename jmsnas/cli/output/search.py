@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from jmsnas.cli.terminal import print_line
 from jmsnas.origin import origin_label, origin_notes
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def print_result(run: "RunResult") -> None:
     from jmsnas.units import format_duration as ms
 
     derived, target, cloud, topology = run.derived, run.target, run.cloud_only, run.topology
-    print(f"Topology {topology.name}, policy {topology.policy}, layer by layer:")
+    print_line(f"Topology {topology.name}, policy {topology.policy}, layer by layer:")
     for term in derived.terms:
         names = " ".join(derived.candidates[n - 1] for n in term.layers) or "(relay)"
         sent = f" + {ms(term.epsilon_s)} to send {term.sent_bytes:.0f} B" if term.epsilon_s else ""
@@ -29,30 +30,30 @@ def print_result(run: "RunResult") -> None:
         sent += f" + {ms(term.return_s)} for the return path" if term.return_s else ""
         energy = f", {term.energy_j * 1e3:.3g} mJ" if term.energy_j else ""
         device = f"{term.device:<8}  {origin_label(run.origins[term.device]):<10}"
-        print(f"  {device} {reach}{ms(term.tau_s)}{sent}{energy}\n{'':>10}{names}")
+        print_line(f"  {device} {reach}{ms(term.tau_s)}{sent}{energy}", f"{'':>10}{names}")
     t_s, t_const_s = derived.latency_s, target.t_const_s
     verdict = "<=" if t_s <= t_const_s else "EXCEEDS"
-    print(
+    print_line(
         f"T = {ms(t_s)} {verdict} T_const = {ms(t_const_s)} ({t_s / t_const_s:.1%} of it; "
         f"feasible {ms(target.fastest_s)} to {ms(target.slowest_s)})"
     )
     if not derived.in_band:
-        print(f"  {_why_not_in_band(derived)}")
+        print_line(f"  {_why_not_in_band(derived)}")
     elif not derived.optimal:
-        print(
+        print_line(
             "  not proven the likeliest in the band; no model has a sum of log p above "
             f"{derived.score + derived.gap:.2f}, this one has {derived.score:.2f}"
         )
     if topology.root:
-        print("  the slowest branch counts; E[T] takes the max of means, a lower bound")
-    print(f"  E[T] at the end of stage one {ms(run.expected_latency_s)}")
-    print(f"  likeliest operations (argmax)  {ms(run.argmax.latency_s)}")
-    print(f"  cloud only, {topology.input_encoding} input      {ms(cloud.latency_s)}")
+        print_line("  the slowest branch counts; E[T] takes the max of means, a lower bound")
+    print_line(f"  E[T] at the end of stage one {ms(run.expected_latency_s)}")
+    print_line(f"  likeliest operations (argmax)  {ms(run.argmax.latency_s)}")
+    print_line(f"  cloud only, {topology.input_encoding} input      {ms(cloud.latency_s)}")
     if cloud.latency_s < t_s:
-        print("  Cloud only is faster: at this input size splitting does not reduce T.")
+        print_line("  Cloud only is faster: at this input size splitting does not reduce T.")
     for sentence in origin_notes(run.origins.items()):
-        print(f"  {sentence}")
-    print(f"Test accuracy {run.accuracy.test:.1%}, {run.parameters} parameters")
+        print_line(f"  {sentence}")
+    print_line(f"Test accuracy {run.accuracy.test:.1%}, {run.parameters} parameters")
 
 
 def _why_not_in_band(derived: "DerivedResult") -> str:
@@ -68,13 +69,13 @@ def print_summary_table(runs: Sequence["RunResult"]) -> None:
     """Print one line per run."""
     from jmsnas.units import format_duration as ms
 
-    print(f"{'run':<28} {'T_const':>10} {'T':>10} {'of it':>7} {'accuracy':>9} {'parameters':>11}")
+    print_line(f"{'run':<28} {'T_const':>10} {'T':>10} {'of it':>7} {'accuracy':>9} {'parameters':>11}")
     for run in runs:
         t_s, t_const_s = run.derived.latency_s, run.target.t_const_s
         note = "" if run.derived.in_band else "  not in the band"
-        print(
+        print_line(
             f"{run.name:<28} {ms(t_const_s):>10} {ms(t_s):>10} {t_s / t_const_s:>7.1%} "
             f"{run.accuracy.test:>9.1%} {run.parameters:>11}{note}"
         )
     for sentence in origin_notes(pair for run in runs for pair in run.origins.items()):
-        print(sentence)
+        print_line(sentence)

@@ -6,6 +6,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from jmsnas.cli.split import SplitArguments
+from jmsnas.cli.terminal import print_line
 from jmsnas.errors import InfeasibleError, JmsnasError
 from jmsnas.nas.split.explain import explain_split
 from jmsnas.nas.split.methods import SplitRequest, SplitResult, split
@@ -138,7 +139,7 @@ def _sweep_document(problem: SplitProblem, sweep: RateSweep) -> dict[str, Any]:
 def print_split(document: dict[str, Any]) -> None:
     """Print the document of `split_document`."""
     for line in _lines(document):
-        print(line)
+        print_line(line)
 
 
 def _lines(document: dict[str, Any]) -> Iterator[str]:
