@@ -37,7 +37,7 @@ def mobilenet_problem(topology_name: str, workspace: Workspace, budget_s: float)
         profile_device(
             "local", blocks, [RuntimeKey("onnxruntime")], workspace, ProfileOptions(budget_s=budget_s)
         )
-    return problem_of_model(model, topology, workspace, jpeg_bytes(SIZE))
+    return problem_of_model(model, topology, workspace, jpeg_bytes(SIZE, SIZE))
 
 
 def table_of(problem: SplitProblem, policy: str, encoding: str) -> list[dict[str, Any]]:

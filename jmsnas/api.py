@@ -154,7 +154,9 @@ def search(
     return run_search(workspace, name, setup, config, RunOptions(progress))
 
 
-def load_model(model: str, *, size: int = 224, width: float = 1.0, workspace: Workspace = _DEFAULT) -> Model:
+def load_model(
+    model: str, *, size: int | None = None, width: float = 1.0, workspace: Workspace = _DEFAULT
+) -> Model:
     """Load a neural network as a graph of units that `split` can place.
 
     Parameters
@@ -163,7 +165,7 @@ def load_model(model: str, *, size: int = 224, width: float = 1.0, workspace: Wo
         `mobilenet_v1`, `_v2`, `_v3_small` or `_v3_large`, a classifier of torchvision by name, a file ending
         in `.onnx`, or the name of a finished run.
     size
-        Height and width of the input image, pixels.
+        Height and width of the input image, pixels; None: 224, or that of a file or a run, which is fixed.
     width
         Width multiplier of a MobileNet.
 

@@ -9,44 +9,57 @@ from jmsnas.nas.graph.fork_join import fork_join_inputs
 from jmsnas.nas.graph.model import Model, model_of_blocks, model_of_part
 from jmsnas.nas.run_result import RunResult, finished_runs, read_result
 from jmsnas.nas.split.general_topology import GeneralTopology, general_topology, load_general_topology
-from jmsnas.nas.split.jpeg_size import jpeg_bytes
+from jmsnas.nas.split.jpeg_size import MAX_SIDE, image_sides, jpeg_bytes
 from jmsnas.nas.split.problem import SplitProblem
 from jmsnas.nas.split.problem_of_model import problem_of_model
 from jmsnas.progress import Progress, no_progress
 from jmsnas.space import Block
 from jmsnas.workspace import Workspace
 
-_SIZES = range(1, 4097)
+_SIZES, _DEFAULT_SIZE = range(1, MAX_SIDE + 1), 224
 
 
 def load_model(
-    workspace: Workspace, name: str, size: int = 224, width: float = 1.0, classes: int = 1000
+    workspace: Workspace, name: str, size: int | None = None, width: float = 1.0, classes: int = 1000
 ) -> Model:
     """Load a model by name as a graph of units.
 
     `name` is a run of the workspace or its folder, `mobilenet_v1`, `_v2`, `_v3_small` or `_v3_large`, a
     classifier of torchvision, or a file ending in .onnx; `size` the pixels per side of the input of a
-    MobileNet or classifier, `width` the width multiplier of a MobileNet. Raises InputError for an unknown
-    name (with the nearest known names), or a model that cannot be read.
+    MobileNet or classifier (None: 224), `width` the width multiplier of a MobileNet. Raises InputError for an
+    unknown name (with the nearest known names), a model that cannot be read, or another size or width than
+    that of a file or run, which are fixed.
     """
-    if size not in _SIZES:
-        raise InputError(f"got --size {size}: expected 1 to {_SIZES.stop - 1} pixels per side")
+    if size is not None and size not in _SIZES:
+        raise InputError(f"got --size {size}: expected 1 to {MAX_SIDE} pixels per side")
+    if width != 1.0 and name not in mobilenets.NAMES:
+        raise InputError(f"--width belongs to {', '.join(mobilenets.NAMES)}: leave it out for {name}")
     if name.endswith(".onnx"):
         from jmsnas.nas.graph.from_onnx import model_from_onnx
 
-        return model_from_onnx(Path(name))
+        return _of_size(model_from_onnx(Path(name)), size)
     if folder := find_run_folder(workspace, name):
-        return model_of_run(read_result(folder))
+        return _of_size(model_of_run(read_result(folder)), size)
+    side = _DEFAULT_SIZE if size is None else size
     if name in mobilenets.NAMES:
-        part = mobilenets.mobilenet(name, (3, size, size), classes, width)
-        return model_of_part(part, name, f"{name}, width {width:g}, {size}x{size}")
-    if width != 1.0:
-        raise InputError(f"--width belongs to {', '.join(mobilenets.NAMES)}: leave it out for {name}")
+        part = mobilenets.mobilenet(name, (3, side, side), classes, width)
+        return model_of_part(part, name, f"{name}, width {width:g}, {side}x{side}")
     from jmsnas.nas.graph.from_torch import model_from_torchvision, refuse_unknown_model, torchvision_names
 
     runs = sorted(path.name for path in finished_runs(workspace))
     refuse_unknown_model(name, (*runs, *mobilenets.NAMES, *torchvision_names()))
-    return model_from_torchvision(name, size, classes)
+    return model_from_torchvision(name, side, classes)
+
+
+def _of_size(model: Model, size: int | None) -> Model:
+    """Return a model whose input has fixed sides. Raises InputError when `size` is given and differs."""
+    shape = model.input_shape
+    if size is not None and (len(shape) != 3 or (size, size) not in (shape[1:], shape[:2])):
+        fixed = "x".join(map(str, shape)) or "a single number"
+        raise InputError(
+            f"got --size {size}, but {model.name} has a fixed input of {fixed}: leave out --size"
+        )
+    return model
 
 
 def find_run_folder(workspace: Workspace, name: str) -> Path | None:
@@ -76,11 +89,23 @@ def load_problem(
     The policy is the topology's, but `relay` in place of a `strict` that the model or the devices do not fit.
     Raises as `problem_of_model`.
     """
-    is_image = len(model.input_shape) == 3 and model.input_shape[0] == 3
-    jpeg = jpeg_bytes(model.input_shape[1], photograph) if is_image else None
+    jpeg = _jpeg_bytes(model, photograph)
     problem = problem_of_model(model, topology, workspace, jpeg, progress)
     strict_fits = (problem.is_chain and problem.is_chain_topology) or problem.fork
     return problem, "relay" if topology.policy == "strict" and not strict_fits else topology.policy
+
+
+def _jpeg_bytes(model: Model, photograph: Path | None) -> float | None:
+    """Bytes of the raw input as JPEG; None for an input that is no image. Raises InputError."""
+    if sides := image_sides(model.input_shape):
+        return jpeg_bytes(*sides, photograph)
+    if photograph is not None:
+        shape = "x".join(map(str, model.input_shape)) or "a single number"
+        raise InputError(
+            f"got --image {photograph}, but {model.name} reads {shape}: expected an image of 3 channels and "
+            f"at most {MAX_SIDE} pixels per side. Leave out --image"
+        )
+    return None
 
 
 def model_of_run(run: RunResult, size: int | None = None) -> Model:

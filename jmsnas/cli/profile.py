@@ -86,7 +86,9 @@ class ProfileArguments:
     model: Annotated[
         str | None, typer.Option(help="Measure only the units of this model, for jmsnas split.")
     ] = None
-    size: Annotated[int, typer.Option(help="Input height and width of --model in pixels.")] = 224
+    size: Annotated[
+        int | None, typer.Option(help="Input height and width of --model in pixels. Default: 224.")
+    ] = None
     measured_only: Annotated[
         bool, typer.Option("--measured-only", help="Fail instead of simulating a device.")
     ] = False

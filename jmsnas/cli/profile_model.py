@@ -1,12 +1,16 @@
 """`jmsnas profile --model`: measure the units of one model on this host."""
 
+from dataclasses import fields
 from typing import Any
 
 from jmsnas.cli.profile import ProfileArguments
 from jmsnas.cli.terminal import print_json, print_line, progress_bar, warn
-from jmsnas.errors import DeviceError
+from jmsnas.errors import DeviceError, InputError
 from jmsnas.units import format_duration as ms
 from jmsnas.workspace import Workspace
+
+# Options that --model respects, or that make no difference to it.
+_OPTIONS = ("model", "device", "size", "budget", "threads", "seed", "measured_only", "folder", "as_json")
 
 
 def profile_model_command(args: ProfileArguments, name: str) -> None:
@@ -18,12 +22,13 @@ def profile_model_command(args: ProfileArguments, name: str) -> None:
 def profile_model(args: ProfileArguments, name: str) -> dict[str, Any]:
     """Measure the units of a model on this host: the blocks of its latency table, else a profile of its own.
 
-    Raises DeviceError if this host is not the device, InputError for an unknown model.
+    Raises DeviceError if this host is not the device, InputError for an unknown model or an option of blocks.
     """
     from jmsnas.nas.load_model import load_model
     from jmsnas.profiler.host.environment import is_this_host
     from jmsnas.units import parse_duration
 
+    _refuse_other_options(args)
     workspace, device = Workspace(args.folder), (args.device or ["local"])[0]
     budget_s = parse_duration(args.budget) if args.budget is not None else None
     if device != "local" and not is_this_host(device):
@@ -59,6 +64,19 @@ def profile_model(args: ProfileArguments, name: str) -> dict[str, Any]:
         "runtime": profile.runtime,
         "file": str(profile_path(workspace, device, model, profile.runtime)),
     }
+
+
+def _refuse_other_options(args: ProfileArguments) -> None:
+    given = [
+        f"--{option.name.replace('_', '-')}"
+        for option in fields(ProfileArguments)
+        if option.name not in _OPTIONS and getattr(args, option.name) != option.default
+    ]
+    if given or len(args.device or ()) > 1:
+        raise InputError(
+            f"got {' and '.join(given) or 'several --device'} with --model: expected one device, and only "
+            "--size, --budget, --threads and --seed. Batch and dtype are those of the model"
+        )
 
 
 def print_model(document: dict[str, Any]) -> None:

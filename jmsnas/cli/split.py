@@ -59,7 +59,9 @@ class SplitArguments:
         Path | None,
         typer.Option(help="Photo to take the JPEG size from. Default: mean of two sample photos."),
     ] = None
-    size: Annotated[int, typer.Option(help="Input height and width in pixels.")] = 224
+    size: Annotated[
+        int | None, typer.Option(help="Input height and width in pixels. Default: 224, or that of the file.")
+    ] = None
     width: Annotated[float, typer.Option(help="Width multiplier of a MobileNet.")] = 1.0
     energy_limit: Annotated[str | None, typer.Option(help="Maximum energy per image, as 0.5J.")] = None
     deadline: Annotated[

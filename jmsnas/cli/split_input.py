@@ -26,6 +26,8 @@ def problem_from_arguments(
     topology = topology_for_split(workspace, args.model, args.topology)
     defaults = {"input": topology.input_encoding, "policy": topology.policy}
     if args.costs is not None:
+        if args.size is not None or args.image is not None or args.width != 1.0:
+            raise InputError("--size, --width and --image belong to a MODEL: leave them out with --costs")
         problem, given = read_problem(args.costs, topology)
         return problem, {**defaults, **given}
     model = load_model(workspace, str(args.model), args.size, args.width)

@@ -129,7 +129,8 @@ def unit_latency(model: Model, device: Device, workspace: Workspace) -> UnitLate
 
 
 def _command(model: Model, device: Device) -> str:
-    size = f" --size {model.input_shape[1]}" if model.input_shape[1:2] != (224,) else ""
+    fixed = model.name.endswith(".onnx") or model.input_shape[1:] == (224, 224)
+    size = "" if fixed else f" --size {model.input_shape[1]}"
     return f"jmsnas profile --model {model.name} --device {device.table}{size}"
 
 

@@ -132,6 +132,10 @@ def test_a_mobilenet_over_simulated_devices(tmp_path: Path) -> None:
     ("words", "message"),
     [
         ((), "expected a MODEL or --costs FILE, one of them"),
+        (
+            ("--costs", "x.toml", "--size", "64"),
+            "--size, --width and --image belong to a MODEL: leave them out",
+        ),
         (("resnet5O",), "unknown model 'resnet5O': nearest are resnet50"),
         (("mobilenet_v2", "--policy", "kind"), "unknown --policy 'kind'"),
         (

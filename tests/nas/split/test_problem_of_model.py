@@ -179,15 +179,15 @@ def test_names_and_sizes(tmp_path: Path) -> None:
 def test_jpeg_is_encoded(tmp_path: Path) -> None:
     from PIL import Image
 
-    small, large = jpeg_bytes(32), jpeg_bytes(64)
+    small, large = jpeg_bytes(32, 32), jpeg_bytes(64, 64)
     assert 0 < small < large < 3 * 64 * 64
     flat, noisy = tmp_path / "flat.png", tmp_path / "noisy.png"
     Image.new("RGB", (80, 60), "grey").save(flat)
     noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
     Image.fromarray(noise).save(noisy)
-    assert jpeg_bytes(48, flat) < jpeg_bytes(48, noisy)
+    assert jpeg_bytes(48, 48, flat) < jpeg_bytes(48, 48, noisy)
     with pytest.raises(InputError, match="cannot read the image"):
-        jpeg_bytes(48, tmp_path / "none.png")
+        jpeg_bytes(48, 48, tmp_path / "none.png")
 
 
 def first_blocks() -> tuple[Block, ...]:
