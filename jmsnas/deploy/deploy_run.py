@@ -7,17 +7,19 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from jmsnas.deploy.leader.agent_client import DeviceLostError
 from jmsnas.deploy.leader.calibration import load_calibrated_estimators
-from jmsnas.deploy.leader.deployment import Deployment, Emulation, prepare_deployment, run_images
+from jmsnas.deploy.leader.deployment import Deployment, Emulation, drop_lost_devices, prepare_deployment
 from jmsnas.deploy.leader.leader import Leader
 from jmsnas.deploy.leader.load_run import TrainedRun, load_run, over_topology, with_tables
 from jmsnas.deploy.leader.measured_terms import HopTiming, end_s, hop_timings
 from jmsnas.deploy.leader.predicted_vs_measured import measure_deployment
 from jmsnas.deploy.leader.runtime_choice import choose_torch_runtimes, with_runtimes
+from jmsnas.deploy.leader.solve_split import without_devices
 from jmsnas.deploy.loopback import leader_certs, loopback_agents
 from jmsnas.deploy.perfetto import TRACE_FILE, perfetto_tar
 from jmsnas.deploy.transport.devices_file import agents_for
-from jmsnas.errors import InputError
+from jmsnas.errors import DeployError, InputError
 from jmsnas.files import write_atomic, write_json
 from jmsnas.progress import Progress, no_progress
 from jmsnas.topology import Topology, load_topology
@@ -25,6 +27,9 @@ from jmsnas.workspace import Workspace
 
 DEPLOYMENT_FILE = "deploy.json"
 Log = Callable[[str], None]
+Output = tuple[Progress, Log, Log]  # progress, log, warn
+# Attempts to plan while devices fail.
+_TRIES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,24 +94,15 @@ def deploy_run(
     run = load_run(workspace, folder)
     if options.topology is not None:
         run = over_topology(run, load_topology(options.topology, workspace.topologies))
+    run = replace(run, topology=with_runtimes(run.topology, options.runtimes))
     _check_options(run, options)
     names = tuple(device.name for device in run.topology.devices)
     own = {device.name: device.table for device in run.topology.devices if device.table != "local"}
-    with _leader(workspace, names, options.loopback, own if options.emulate else {}) as leader:
-        infos = leader.describe()
-        emulated = {name: infos[name].emulate for name in names if infos[name].emulate}
-        tables = {**(dict.fromkeys(names, "local") if options.loopback else {}), **emulated}
-        run = replace(run, topology=with_runtimes(with_tables(run.topology, tables), options.runtimes))
-        predictors, origins = load_calibrated_estimators(run.topology, run.space, workspace, warn, progress)
-        torch = choose_torch_runtimes(run.topology, predictors, leader, infos, warn)
-        emulation = Emulation(frozenset(emulated), options.emulate)
-        cache = workspace.folder / "cache" / "onnx"
-        deployment = prepare_deployment(run, leader, predictors, cache, log, emulation, torch)
-        _plan(deployment, options)
-        if options.replan:
-            run_images(deployment, [run.pixels[:1]] * len(names), 1, replan=True)
+    emulate = own if options.emulate else {}
+    with _leader(workspace, names, options.loopback, emulate) as leader, _replan_hint(run.topology, options):
+        deployment, origins = _plan_deployment(workspace, run, leader, options, (progress, log, warn))
         document, responses = measure_deployment(
-            deployment, run.pixels, run.labels, options.requests, progress
+            deployment, run.pixels, run.labels, options.requests, progress, options.replan
         )
     document |= {"loopback": options.loopback, "simulated": _of_origin("simulated", origins)}
     document["published"] = _of_origin("published", origins)
@@ -139,11 +135,62 @@ def _write(folder: Path, document: dict[str, Any], requests: Sequence[Sequence[H
     write_atomic(folder / TRACE_FILE, perfetto_tar(requests[-20:]))
 
 
-def _plan(deployment: Deployment, options: DeployOptions) -> None:
-    if options.replan and deployment.leader.lost():
-        deployment.replan()
-    else:
-        deployment.plan(options.cuts)
+def _plan_deployment(
+    workspace: Workspace, run: TrainedRun, leader: Leader, options: DeployOptions, output: Output
+) -> tuple[Deployment, dict[str, str]]:
+    """Plan a deployment, with `replan` without the devices lost before or meanwhile.
+
+    Returns the deployment, and the origin of each U(.) by device.
+    """
+    lost: list[str] = []
+    for attempt in range(_TRIES):
+        try:
+            deployment, origins = _prepare(workspace, run, leader, options, output, lost)
+            deployment.plan(None if lost else options.cuts)
+            return deployment, origins
+        except DeviceLostError:
+            if not options.replan or attempt == _TRIES - 1:
+                raise
+            topology, more = drop_lost_devices(leader, run.topology, output[1])
+            run, lost = replace(run, topology=topology), lost + more
+    raise AssertionError  # the last attempt has returned or raised
+
+
+def _prepare(
+    workspace: Workspace,
+    run: TrainedRun,
+    leader: Leader,
+    options: DeployOptions,
+    output: Output,
+    lost: Sequence[str],
+) -> tuple[Deployment, dict[str, str]]:
+    """Load U(.) of the devices' tables and runtimes, and export the model."""
+    progress, log, warn = output
+    infos = leader.describe()
+    emulated = {name: info.emulate for name, info in infos.items() if info.emulate}
+    tables = {**(dict.fromkeys(infos, "local") if options.loopback else {}), **emulated}
+    run = replace(run, topology=with_tables(run.topology, tables))
+    predictors, origins = load_calibrated_estimators(run.topology, run.space, workspace, warn, progress)
+    torch = choose_torch_runtimes(run.topology, predictors, leader, infos, warn)
+    emulation = Emulation(frozenset(emulated), options.emulate)
+    cache = workspace.folder / "cache" / "onnx"
+    deployment = prepare_deployment(run, leader, predictors, cache, log, emulation, torch, lost)
+    return deployment, origins
+
+
+@contextmanager
+def _replan_hint(topology: Topology, options: DeployOptions) -> Iterator[None]:
+    """Name the option `--replan` in the error of a lost device, where the others can continue without it."""
+    try:
+        yield
+    except DeviceLostError as error:
+        if options.replan:
+            raise
+        try:
+            without_devices(topology, [error.device])
+        except DeployError:
+            raise error from None
+        raise DeviceLostError(error.device, f"{error}. To continue without it: --replan") from None
 
 
 @contextmanager

@@ -47,6 +47,8 @@ def test_emulated_terms_have_no_ratio(capsys: pytest.CaptureFixture[str]) -> Non
                 {"device": "cloud", "layers": "", "runtime": "onnxruntime"},
             ],
             "lost": ["laptop"],
+            "answered": [{"epoch": 2, "requests": 7}, {"epoch": 3, "requests": 90}],
+            "repeated": 1,
             "terms": [
                 {**term, "kind": "compute", "where": "pi4", "held": True, "ratio": None},
                 {**term, "kind": "send", "where": "pi4 -> cloud", "held": False, "ratio": 1.25},

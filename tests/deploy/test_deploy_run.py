@@ -284,5 +284,25 @@ def test_topology_without_lost_devices() -> None:
     shorter = without_devices(chain, ["jetson"])
     assert [link.target for link in shorter.links] == ["laptop", "cloud"]
     assert without_devices(mesh, ["mbs2"]).children == ("mbs1", "mbs3")
-    with pytest.raises(DeployError, match="a mesh can continue without a child"):
-        without_devices(mesh, ["laptop"])
+    for lost in (["laptop"], ["cloud"], ["mbs1", "cloud"], ["mbs1", "mbs2", "mbs3"]):
+        with pytest.raises(DeployError, match=f"device {', '.join(lost)} is lost: a mesh can continue with"):
+            without_devices(mesh, lost)
+    for topology in (chain, mesh):
+        with pytest.raises(DeployError, match="device pi4 is lost, which receives the images: no plan"):
+            without_devices(topology, ["pi4"])
+
+
+def test_a_lost_branch_of_a_mesh_without_a_spare_child(
+    simulated_workspace: Workspace, tmp_path: Path
+) -> None:
+    run = mesh_run(tmp_path)
+    names = tuple(device.name for device in run.topology.devices)
+    with fleet(tmp_path, names) as six:
+        predictors, _ = load_calibrated_estimators(
+            run.topology, run.space, simulated_workspace, lambda text: None
+        )
+        deployment = prepare_deployment(run, six.leader, predictors, tmp_path / "cache")
+        six.agents["mbs2"].stop(0)
+        message = "device mbs2 is lost, and no plan is possible without it .*2 children.*3 branches.*doctor"
+        with pytest.raises(DeployError, match=message):
+            deployment.replan()

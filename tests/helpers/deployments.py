@@ -1,6 +1,6 @@
 """Agents and a leader for the tests: real gRPC servers on loopback, in this process or in their own."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
@@ -123,6 +123,9 @@ sys.exit(main(sys.argv[1:]))
 
 
 def write_devices(workspace: Workspace, found: Fleet) -> None:
+    write_addresses(workspace, found.leader.agents.values())
+
+
+def write_addresses(workspace: Workspace, agents: Iterable[AgentAddress]) -> None:
     entry = '[[device]]\nname = "{}"\naddress = "{}"\nfingerprint = "{}"\n'
-    agents = found.leader.agents.values()
     workspace.devices_file.write_text("".join(entry.format(a.name, a.address, a.fingerprint) for a in agents))

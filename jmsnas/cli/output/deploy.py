@@ -16,7 +16,9 @@ def print_deployment(document: dict[str, Any]) -> None:
         what = f"layers {piece['layers']}, {piece['runtime']}" if piece["layers"] else "(relay)"
         print_line(f"  {piece['device']:<10} {what}")
     if document["lost"]:
-        print_line(f"  lost: {', '.join(document['lost'])}")
+        answered = ", ".join(f"{plan['requests']} by plan {plan['epoch']}" for plan in document["answered"])
+        print_line(f"  lost: {', '.join(document['lost'])}; the plan above is without it")
+        print_line(f"  requests answered: {answered}; {document['repeated']} failed and were sent again")
     print_line("", f"{'term':<30}{'predicted':>12}{'measured':>12}{'ratio':>10}   5 % to 95 %")
     for term in document["terms"]:
         if term["kind"] == "wait" and term["measured_s"] < 5e-5:

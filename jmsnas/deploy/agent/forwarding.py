@@ -78,7 +78,7 @@ class Forwarder:
             timeout_s = max(0.001, deadline_s - time.monotonic())
             response: bytes = self.method(hop.address, hop.name)(message, timeout=timeout_s)
         except grpc.RpcError as error:
-            return _refused(hop, error)
+            return refusal(hop.name, error)
         return response
 
     def _message(self, hop: Hop, header: TensorHeader, y: Float32Array) -> tuple[bytes, float]:
@@ -104,10 +104,11 @@ class Forwarder:
             self._channels.clear()
 
 
-def _refused(hop: Hop, error: Any) -> RequestRefusedError:
+def refusal(device: str, error: Any) -> RequestRefusedError:
+    """Make the refusal of a request from the gRPC error of a call to another device."""
     code = error.code()
     details = error.details() or ""
     # Texts of an agent begin with "device NAME"; those of gRPC itself may contain addresses.
     from_agent = details.startswith("device ") and len(details) < 300 and details.isprintable()
-    text = details if from_agent else f"device {hop.name}: {code.name}"
+    text = details if from_agent else f"device {device}: {code.name}"
     return RequestRefusedError(code if code in _PASSED_ON else grpc.StatusCode.UNAVAILABLE, text)

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta
 
 from jmsnas.deploy.agent.admission import RequestRefusedError
+from jmsnas.deploy.agent.forwarding import refusal
 from jmsnas.deploy.agent.remote_timing import run_timing_job
 from jmsnas.deploy.agent.request_handler import RequestHandler
 from jmsnas.deploy.parts.call_overhead import call_overhead_s
@@ -124,7 +125,11 @@ class _LeaderMethods:
 
     def link(self, request: _LinkRequest, body: memoryview) -> bytes:
         method = self._agent.forwarder.method(request.address, request.name, EXCHANGE_METHOD)
-        return pack_message({}, msgspec.json.encode(measure_link(method, request.sizes, request.clock)))
+        try:
+            times = measure_link(method, request.sizes, request.clock)
+        except grpc.RpcError as error:
+            raise refusal(request.name, error) from None
+        return pack_message({}, msgspec.json.encode(times))
 
     def put(self, messages: Iterator[bytes]) -> bytes:
         request, first = unpack_as(next(messages), _PutRequest)

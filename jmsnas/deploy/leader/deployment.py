@@ -26,7 +26,7 @@ from jmsnas.deploy.leader.solve_split import (
 from jmsnas.deploy.parts.export import ExportedModel, cached_export
 from jmsnas.deploy.parts.shipment import segment_layers
 from jmsnas.deploy.transport.link import MeasuredLink
-from jmsnas.errors import DeployError
+from jmsnas.errors import DeployError, InfeasibleError, TopologyError
 from jmsnas.nas.latency.build_lut import Predictor
 from jmsnas.profiler.table.latency_table import RuntimeKey
 from jmsnas.progress import Progress, no_progress
@@ -72,6 +72,8 @@ class Deployment:
         The shipped split; None before `plan`.
     lost
         Devices lost so far.
+    repeated
+        Number of failed requests that were sent again.
     """
 
     run: TrainedRun
@@ -86,12 +88,14 @@ class Deployment:
     links: dict[tuple[str, str], MeasuredLink] = field(default_factory=dict)
     planned: PlannedSplit | None = None
     lost: list[str] = field(default_factory=list)
+    repeated: int = 0
 
     def plan(self, cuts: Sequence[int] | None = None, measure_overhead: bool = True) -> PlannedSplit:
         """Measure the links not known yet, solve the split, measure the serving overhead, ship the parts.
 
         Measuring the overhead takes seconds, and is skipped for an emulation, whose delays it would include.
-        Raises DeviceLostError when a device does not respond, TargetError when the policy allows no split.
+        Raises DeviceLostError when a device does not respond, TopologyError or InfeasibleError when the
+        policy and the limits allow no split, and DeployError when they allow none without the lost devices.
         """
         pairs = [(link.source, link.target) for link in self.topology.links]
         space = single_model_space(self.run.space, self.run.blocks)
@@ -100,13 +104,24 @@ class Deployment:
         self.links |= self.leader.measure_links(new, sizes)
         emulated = self.emulation.devices or self.emulation.paced
         links = self._declared_links() if self.emulation.paced else self.links
-        split = solve_split(space, self.topology, self.predictors, links, cuts, self.overheads)
+        try:
+            split = solve_split(space, self.topology, self.predictors, links, cuts, self.overheads)
+        except (TopologyError, InfeasibleError) as error:
+            if not self.lost:
+                raise
+            raise DeployError(
+                f"device {', '.join(self.lost)} is lost, and no plan is possible without it ({error}). "
+                "Start its agent again, see jmsnas doctor"
+            ) from error
         split = with_runtime_keys(split, self.runtime_keys)
         if measure_overhead and not emulated:
             split = self._with_measured_overhead(split, space)
         split = with_emulated_latency(split, self.emulation)
         self.leader.ship(split.part_specs, self.segments, self.log)
         self.planned = split
+        if self.lost:
+            layers = (f"{part.device} {part.layer_range or '(relay)'}" for part in split.part_specs)
+            self.log(f"plan {self.leader.epoch} without {', '.join(self.lost)}: layers {', '.join(layers)}")
         return split
 
     def _with_measured_overhead(self, split: PlannedSplit, space: SearchSpace) -> PlannedSplit:
@@ -131,18 +146,37 @@ class Deployment:
         return links
 
     def replan(self) -> None:
-        """Plan again without lost devices. Raises DeployError when the first device or all are lost."""
-        lost = self.leader.lost()
-        if not lost:
-            return  # the device is back, with its part from its disk
-        self.log(f"lost: {', '.join(lost)}; solving the split again without")
-        first = self.topology.devices[0].name
-        if first in lost or len(lost) == len(self.topology.devices):
-            raise DeployError(f"device {first} is lost, which receives the images: cannot continue")
-        self.leader.drop(lost)
-        self.lost += lost
-        self.topology = without_devices(self.topology, lost)
-        self.plan(measure_overhead=False)
+        """Plan again without the lost devices, and those lost meanwhile; keep the plan if none is lost.
+
+        Raises DeployError when no plan is possible without them, or devices keep failing.
+        """
+        for attempt in range(_TRIES):
+            self.topology, lost = drop_lost_devices(self.leader, self.topology, self.log)
+            self.lost += lost
+            if lost:
+                self.planned = None
+            if self.planned is not None:
+                return  # the device is back, with its part from its disk
+            try:
+                self.plan(measure_overhead=False)
+                return
+            except DeviceLostError:
+                if attempt == _TRIES - 1:
+                    raise
+
+
+def drop_lost_devices(leader: Leader, topology: Topology, log: Log) -> tuple[Topology, list[str]]:
+    """Disconnect the devices that fail a health check; return the topology without them, and their names.
+
+    Raises DeployError when no plan is possible without them.
+    """
+    lost = leader.lost()
+    if not lost:
+        return topology, []
+    log(f"lost: {', '.join(lost)}; solving the split again without")
+    topology = without_devices(topology, lost)
+    leader.drop(lost)
+    return topology, lost
 
 
 def with_emulated_latency(split: PlannedSplit, emulation: Emulation) -> PlannedSplit:
@@ -175,10 +209,12 @@ def prepare_deployment(
     log: Log = lambda text: None,
     emulation: Emulation = Emulation(),  # noqa: B008 - frozen
     torch: Mapping[str, RuntimeChoice] | None = None,
+    lost: Sequence[str] = (),
 ) -> Deployment:
     """Export a run's model, and prepare its deployment on the run's topology; call `plan` next.
 
-    `cache` is the folder of exports; `torch` has the devices whose parts run under torch.
+    `cache` is the folder of exports; `torch` has the devices whose parts run under torch; `lost` names the
+    devices that were removed from the topology.
     """
     torch = torch or {}
     call_s = {name: info.call_s for name, info in leader.describe().items()}
@@ -193,6 +229,7 @@ def prepare_deployment(
         emulation=emulation,
         runtime_keys={name: choice.key for name, choice in torch.items()},
         overheads={name: ServingOverhead(s) for name, s in call_s.items() if name not in emulation.devices},
+        lost=list(lost),
     )
 
 
@@ -240,6 +277,7 @@ def run_images(
             if not replan or tries[n] > _TRIES:
                 raise
             waiting.appendleft(n)
+            deployment.repeated += 1
             # Other requests in flight by the same plan fail too: plan once.
             if isinstance(error, DeviceLostError) and epoch == deployment.leader.epoch:
                 deployment.replan()

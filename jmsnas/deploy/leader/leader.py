@@ -80,8 +80,8 @@ class Leader:
         return self._each(AgentClient.describe)
 
     def lost(self) -> list[str]:
-        """Return the devices that do not pass a health check within a second."""
-        health = self._each(AgentClient.healthy)
+        """Return the devices that do not pass a health check within three seconds."""
+        health = self._each(lambda client: client.healthy(3.0))
         return [name for name, healthy in health.items() if not healthy]
 
     def measure_links(

@@ -1,8 +1,10 @@
 """Compare predicted and measured latency of a deployment, and its outputs with those of the whole model."""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -65,23 +67,33 @@ def measure_deployment(
     labels: NDArray[np.int64],
     requests: int,
     progress: Progress = no_progress,
+    replan: bool = False,
 ) -> tuple[dict[str, Any], list[Response]]:
     """Send images one by one and pipelined, and compare every predicted term with its measurement.
 
     `pixels` are (count, C, H, W) float32, `labels` their classes; `requests` are timed one by one, and all
-    images are sent pipelined. Returns the content of `deploy.json` without its timeline, and the responses
-    of the timed requests. Raises DeviceLostError, DeployError.
+    images are sent pipelined. When a device is lost, `replan` plans again without it and repeats the failed
+    requests; then all are sent again, since a plan's terms need measurements of that plan alone. Returns the
+    content of `deploy.json` without its timeline, and the responses of the timed requests. Raises
+    DeviceLostError, DeployError.
     """
-    split = deployment.planned
-    assert split is not None  # plan() was called
     encoding = choose_image_encoding(pixels, deployment.topology)
     images = [pixels[n : n + 1] for n in range(len(pixels))]
     timed = [images[n % len(images)] for n in range(requests)]
-    run_images(deployment, timed[:_WARM_UP], 1, encoding=encoding)
-    singles = run_images(deployment, timed, 1, encoding=encoding, progress=progress)
-    started_s = time.monotonic()
-    piped = run_images(deployment, images, 2 * len(split.part_specs), encoding=encoding, progress=progress)
-    pipelined = _pipelined(split, len(images), time.monotonic() - started_s)
+    send = partial(run_images, deployment, replan=replan, encoding=encoding)
+    answered: Counter[int] = Counter()
+    while True:
+        split, epoch = deployment.planned, deployment.leader.epoch
+        assert split is not None  # plan() was called
+        warm_up = send(timed[:_WARM_UP], 1)
+        singles = send(timed, 1, progress=progress)
+        started_s = time.monotonic()
+        piped = send(images, 2 * len(split.part_specs), progress=progress)
+        pipelined = _pipelined(split, len(images), time.monotonic() - started_s)
+        answered.update(response.epoch for response in (*warm_up, *singles, *piped))
+        if deployment.leader.epoch == epoch:
+            break
+        deployment.log(f"measuring plan {deployment.leader.epoch}")
     undivided = run_undivided(deployment.run, quantise_images(pixels, encoding))
     terms = _terms(deployment, split, singles)
     return {
@@ -91,6 +103,8 @@ def measure_deployment(
         "topology": deployment.topology.name,
         "epoch": deployment.leader.epoch,
         "lost": deployment.lost,
+        "answered": [{"epoch": epoch, "requests": count} for epoch, count in sorted(answered.items())],
+        "repeated": deployment.repeated,
         "pieces": [
             {"device": part.device, "layers": part.layer_range, "runtime": _runtime(part.key)}
             for part in split.part_specs

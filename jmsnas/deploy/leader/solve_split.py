@@ -62,12 +62,18 @@ def single_model_space(space: SearchSpace, blocks: Sequence[Block]) -> SearchSpa
 def without_devices(topology: Topology, lost: Sequence[str]) -> Topology:
     """Remove devices; a new link between neighbours keeps the wire format of the removed device's input.
 
-    Raises DeployError for a mesh, unless only children are lost.
+    Raises DeployError when the first device is lost, or in a mesh all children or any other device.
     """
-    if topology.root and not set(lost) <= set(topology.children):
+    first = topology.devices[0].name
+    if first in lost:
         raise DeployError(
-            f"lost {', '.join(lost)}: a mesh can continue without a child, but not without a device of its "
-            "main path"
+            f"device {first} is lost, which receives the images: no plan is possible without it. "
+            "Start its agent again, see jmsnas doctor"
+        )
+    if topology.root and not set(lost) < set(topology.children):
+        raise DeployError(
+            f"device {', '.join(lost)} is lost: a mesh can continue without a child, but not without all of "
+            "them or a device of its main path. Start its agent again, see jmsnas doctor"
         )
     devices = tuple(device for device in topology.devices if device.name not in lost)
     if topology.root:
@@ -84,6 +90,8 @@ def link_probe_sizes(space: SearchSpace, topology: Topology) -> tuple[int, ...]:
     """Choose at most eight message sizes, bytes, spread over those of the space's layers."""
     sizes = np.unique(sent_bytes(space, topology)).astype(int)
     sizes = sizes[sizes > 0]
+    if not len(sizes):  # a single device
+        return ()
     chosen = np.unique(np.linspace(0, len(sizes) - 1, 8).round().astype(int))
     return tuple(int(n) for n in sizes[chosen])
 
@@ -109,7 +117,7 @@ def solve_split(
 
     Raises
     ------
-    TopologyError, TargetError
+    TopologyError, InfeasibleError
         When the policy and the limits allow no split.
     """
     topology, lut = _measured_lut(space, topology, predictors, links)
