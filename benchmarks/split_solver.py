@@ -109,7 +109,7 @@ def mesh(rng: np.random.Generator) -> Callable[[], bool]:
 
     def solve() -> bool:
         chains_s, _ = solve_trunk_and_tail(tau_NM, epsilon_LM, "relay", limits, None, (500, 20))
-        return chains_s + assign_branches(tau_BK, root_K, join_K, "serial")[0] > 0
+        return chains_s + assign_branches(tau_BK, root_K, join_K, "serial").latency_s > 0
 
     return solve
 

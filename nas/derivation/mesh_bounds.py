@@ -50,15 +50,19 @@ class Assignments:
 
 
 def list_assignments(lut: MeshLUT) -> Assignments:
-    """List the assignments that differ in time; where there are too many, the columns of each branch."""
-    B, K = len(lut.branch_layers), len(lut.children)
-    every = (tuple(range(B)),) if lut.main_path.fixed else itertools.permutations(range(K), B)
-    few = bool(lut.main_path.fixed) or math.perm(K, B) <= _MAX_ASSIGNMENTS
+    """List the assignments that differ in time; where there are too many, the columns of each branch.
+
+    With serial fan-out an assignment is one of children and of an order of sending.
+    """
+    B, K, broadcast = len(lut.branch_layers), len(lut.children), lut.fan_out == "broadcast"
+    ways = [tuple(range(B))] if lut.main_path.fixed else itertools.permutations(range(K), B)
+    orders = math.factorial(1 if broadcast else B)
+    few = (1 if lut.main_path.fixed else math.perm(K, B)) * orders <= _MAX_ASSIGNMENTS
     allowed_BK, known = lut.allowed_BK(), dict[tuple[bytes, float], int]()
     children, beside, found = list[int](), list[float](), dict[tuple[int, ...], None]()
 
-    def column(k: int, used: Sequence[int]) -> int:
-        seconds = float(arrivals_s(lut.epsilon_root_K, tuple(used), lut.fan_out)[k] + lut.epsilon_K[k])
+    def column(k: int, arrived_s: float) -> int:
+        seconds = arrived_s + float(lut.epsilon_K[k])
         key = (lut.U_NRM[:, :, lut.children[k]].tobytes(), seconds)
         if key not in known:
             known[key] = len(children)
@@ -67,16 +71,18 @@ def list_assignments(lut: MeshLUT) -> Assignments:
         return known[key]
 
     if few:
-        for chosen in every:
-            if allowed_BK[range(B), list(chosen)].all():
-                found[tuple(column(k, chosen) for k in chosen)] = None
+        for chosen in ways:
+            if not allowed_BK[range(B), list(chosen)].all():
+                continue
+            for order in itertools.islice(itertools.permutations(range(B)), orders):
+                arrived_B = arrivals_s(lut.epsilon_root_K, chosen, order, lut.fan_out).tolist()
+                found[tuple(map(column, chosen, arrived_B))] = None
     else:
         # A serial copy is earliest when no other child is sent to before: times are never too long.
-        columns = [column(k, (k,)) for k in range(K)]
-        found = {(c,) * B: None for c in columns}
-    broadcast, columns_K = lut.fan_out == "broadcast", tuple[int, ...]()
-    if not lut.main_path.fixed and (broadcast or B == K):
-        columns_K = tuple(column(k, range(K)) for k in range(K))
+        found = {(column(k, float(lut.epsilon_root_K[k])),) * B: None for k in range(K)}
+    columns_K: tuple[int, ...] = ()
+    if broadcast and not lut.main_path.fixed:
+        columns_K = tuple(column(k, float(lut.epsilon_root_K[k])) for k in range(K))
     columns_PB = np.array(list(found), dtype=np.intp).reshape(-1, B)
     timed = few or broadcast
     return Assignments(tuple(children), np.array(beside), columns_PB, few, timed, columns_K, allowed_BK)

@@ -17,7 +17,7 @@ from jmsnas.latency import Branch, completion_latency
 from jmsnas.nas.latency.chain_lut import BOUND_TOLERANCE, ChainLUT, ExpectedLatency
 from jmsnas.nas.latency.resources import Resource
 from jmsnas.nas.split.placement import LatencyTerm, Placement
-from jmsnas.nas.split.solve_mesh import arrivals_s, assign_branches
+from jmsnas.nas.split.solve_mesh import BranchAssignment, arrivals_s, assign_branches
 
 # Nodes of the branch and bound over branches; each solves an assignment per candidate, about 2 ms in all.
 _MAX_ASSIGNMENTS = 1000
@@ -98,11 +98,11 @@ class MeshLUT:
         Raises InfeasibleError when no split is allowed.
         """
         latency_s, placement = self.main_path.best_split([indices[n] for n in self.main_path_layers])
-        slowest_s, children = self.assign_children(self.tau_BK(indices))
-        return latency_s + slowest_s, replace(placement, children=children)
+        found = self.assign_children(self.tau_BK(indices))
+        return latency_s + found.latency_s, replace(placement, children=found.children, order=found.order)
 
-    def assign_children(self, tau_BK: FloatArray) -> tuple[float, tuple[int, ...]]:
-        """Assign a child to each branch; gives the max term of equation (2) in seconds and the children.
+    def assign_children(self, tau_BK: FloatArray) -> BranchAssignment:
+        """Assign a child to each branch, so that the max term of equation (2) is least.
 
         Raises InfeasibleError when no assignment is allowed.
         """
@@ -110,19 +110,22 @@ class MeshLUT:
             tau_BK = np.where(np.eye(*tau_BK.shape) > 0, tau_BK, np.inf)
         return assign_branches(tau_BK, self.epsilon_root_K, self.epsilon_K, self.fan_out)
 
-    def branch_ends_s(self, tau_BK: FloatArray, chosen: tuple[int, ...]) -> FloatArray:
+    def branch_ends_s(
+        self, tau_BK: FloatArray, chosen: tuple[int, ...], order: tuple[int, ...]
+    ) -> FloatArray:
         """Seconds from the start of sending at the root until each branch has reached the join; (B,)."""
-        ends_BK = arrivals_s(self.epsilon_root_K, chosen, self.fan_out) + tau_BK + self.epsilon_K
-        ends_B: FloatArray = ends_BK[np.arange(len(chosen)), list(chosen)]
+        tail_BK = tau_BK + self.epsilon_K
+        arrived_B = arrivals_s(self.epsilon_root_K, chosen, order, self.fan_out)
+        ends_B: FloatArray = arrived_B + tail_BK[np.arange(len(chosen)), list(chosen)]
         return ends_B
 
     def _branches(self, indices: Sequence[int], placement: Placement) -> dict[int, Branch]:
         """Terms of the branches by child; with serial fan-out eps^{r->m} includes the copies sent before."""
-        arrived_K = arrivals_s(self.epsilon_root_K, placement.children, self.fan_out)
+        arrived_B = arrivals_s(self.epsilon_root_K, placement.children, placement.order, self.fan_out)
         found = {}
-        for own, k in zip(self.branch_layers, placement.children, strict=True):
+        for own, k, arrived_s in zip(self.branch_layers, placement.children, arrived_B.tolist(), strict=True):
             tau_s = sum(float(self.U_NRM[n, indices[n], self.children[k]]) for n in own)
-            found[k] = Branch(float(arrived_K[k]), tau_s, float(self.epsilon_K[k]))
+            found[k] = Branch(arrived_s, tau_s, float(self.epsilon_K[k]))
         return found
 
     def latency_s(self, indices: Sequence[int], placement: Placement) -> float:
@@ -173,14 +176,14 @@ class MeshLUT:
         children = list(self.children)
         tau_NK = (p_NR[:, None, :] @ self.U_NRM[:, :, children])[:, 0]
         tau_BK = np.array([tau_NK[list(own)].sum(axis=0) for own in self.branch_layers])
-        slowest_s, chosen = self.assign_children(np.where(self.allowed_BK(), tau_BK, np.inf))
+        found = self.assign_children(np.where(self.allowed_BK(), tau_BK, np.inf))
         gradient_p_NR = np.zeros_like(p_NR)
         gradient_p_NR[list(self.main_path_layers)] = main_path.gradient_p_NR
-        b = int(self.branch_ends_s(tau_BK, chosen).argmax())
+        b = int(self.branch_ends_s(tau_BK, found.children, found.order).argmax())
         own = list(self.branch_layers[b])
-        gradient_p_NR[own] = self.U_NRM[own][:, :, children[chosen[b]]]
-        placement = replace(main_path.placement, children=chosen)
-        return ExpectedLatency(main_path.latency_s + slowest_s, gradient_p_NR, placement)
+        gradient_p_NR[own] = self.U_NRM[own][:, :, children[found.children[b]]]
+        placement = replace(main_path.placement, children=found.children, order=found.order)
+        return ExpectedLatency(main_path.latency_s + found.latency_s, gradient_p_NR, placement)
 
     def feasible_range_s(self, max_nodes: int = 20_000) -> tuple[float, float]:
         """Find T of the fastest and of the slowest architecture, each under its best split; see `ChainLUT`.
@@ -196,10 +199,10 @@ class MeshLUT:
         order = [(b, n) for b, own in enumerate(self.branch_layers) for n in own]
         U_NRK, most_BK = self.U_NRM[:, :, list(self.children)], self._extreme_BK(np.fmax)
         most_NK = np.where(self.mask_NR[:, :, None], U_NRK, -np.inf).max(axis=1)
-        least_s = self.assign_children(self._extreme_BK(np.fmin))[0]
+        least_s = self.assign_children(self._extreme_BK(np.fmin)).latency_s
         # Of equal bounds the newest first: where another branch is the slowest, all candidates are equal.
         counter, greatest_s = itertools.count(0, -1), least_s
-        queue = [(-self.assign_children(most_BK)[0], next(counter), 0, most_BK)]
+        queue = [(-self.assign_children(most_BK).latency_s, next(counter), 0, most_BK)]
         for _ in range(max_nodes):
             if not queue or -queue[0][0] <= greatest_s * BOUND_TOLERANCE:
                 break
@@ -208,7 +211,7 @@ class MeshLUT:
             for i in np.flatnonzero(self.mask_NR[n]):
                 chosen_BK = tau_BK.copy()
                 chosen_BK[b] += U_NRK[n, i] - most_NK[n]
-                bound_s = self.assign_children(chosen_BK)[0]
+                bound_s = self.assign_children(chosen_BK).latency_s
                 if at + 1 == len(order):
                     greatest_s = max(greatest_s, bound_s)
                 elif bound_s > greatest_s:
@@ -225,14 +228,14 @@ class MeshLUT:
 
     def slowest_branch_s(self) -> float:
         """Bound the max term of equation (2): every branch on its best child, by its slowest candidates."""
-        return self.assign_children(self._extreme_BK(np.fmax))[0]
+        return self.assign_children(self._extreme_BK(np.fmax)).latency_s
 
     def exchanges_s(self, indices: tuple[int, ...], placement: Placement) -> FloatArray:
-        """Compute T, with the same children, when one layer takes another candidate; (N, R) seconds."""
+        """Compute T, with the same children and order, when a layer takes another candidate; (N, R) s."""
         chosen = tuple(indices[n] for n in self.main_path_layers)
-        main_path_NR = self.main_path.exchanges_s(chosen, replace(placement, children=()))
+        main_path_NR = self.main_path.exchanges_s(chosen, replace(placement, children=(), order=()))
         main_path_s = float(main_path_NR[0, chosen[0]])
-        ends_B = self.branch_ends_s(self.tau_BK(indices), placement.children)
+        ends_B = self.branch_ends_s(self.tau_BK(indices), placement.children, placement.order)
         T_NR = np.empty(self.mask_NR.shape)
         T_NR[list(self.main_path_layers)] = main_path_NR + ends_B.max()
         for b, layers in enumerate(self.branch_layers):

@@ -4,6 +4,7 @@ On a mesh the trunk and the tail of the model are chains over the devices before
 branches are assigned to the children of the tree so that the slowest is as fast as possible (solve_mesh.py).
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -106,7 +107,8 @@ class MeshSplit:
     """The optimal split of equation (2), with the device of each unit and the terms of T, in seconds.
 
     `trunk` and `tail` are their problems as chains; `trunk_policy` and `tail_return_M` arguments of their
-    splits. Devices are indices among all devices.
+    splits. Devices are indices among all devices. `bound_s` is a lower bound of T: T itself unless the time
+    limit was over.
     """
 
     trunk: SplitProblem
@@ -120,6 +122,7 @@ class MeshSplit:
     trunk_s: float
     branch_s: float
     tail_s: float
+    bound_s: float
 
     @property
     def devices(self) -> tuple[int, ...]:
@@ -132,8 +135,10 @@ class MeshSplit:
         return self.trunk_s + self.branch_s + self.tail_s
 
 
-def mesh_split(problem: SplitProblem, encoding: str, policy: str, min_layers: int = 0) -> MeshSplit:
-    """Find the optimal split of equation (2) with its parts.
+def mesh_split(
+    problem: SplitProblem, encoding: str, policy: str, min_layers: int = 0, time_limit_s: float = math.inf
+) -> MeshSplit:
+    """Find the optimal split of equation (2) with its parts, or the best found in `time_limit_s`.
 
     Raises InfeasibleError when no split meets the policy and the limits, TopologyError as `trunk_and_tail`.
     """
@@ -141,11 +146,12 @@ def mesh_split(problem: SplitProblem, encoding: str, policy: str, min_layers: in
     trunk, tail = trunk_and_tail(problem)
     trunk_devices, trunk_s = split_on_chain(trunk, encoding, _trunk_policy(policy), min_layers)
     branches = branch_times(problem, encoding, policy == "strict")
-    branch_s, chosen = assign_branches(
+    assigned = assign_branches(
         branches.tau_BK + branches.to_join_BK,
         branches.to_child_K,
         np.zeros(len(branches.children)),
         tree.fan_out,
+        time_limit_s,
     )
     tail_indices = [problem.names.index(name) for name in tail.names]
     tail_return_M = problem.return_M[tail_indices]
@@ -157,11 +163,12 @@ def mesh_split(problem: SplitProblem, encoding: str, policy: str, min_layers: in
         tail_return_M=tail_return_M,
         branches=branches,
         trunk_devices=tuple(problem.names.index(trunk.names[m]) for m in trunk_devices),
-        branch_devices=devices_of_branches(fork, [branches.children[k] for k in chosen]),
+        branch_devices=devices_of_branches(fork, [branches.children[k] for k in assigned.children]),
         tail_devices=tuple(tail_indices[m] for m in tail_devices),
         trunk_s=trunk_s,
-        branch_s=branch_s,
+        branch_s=assigned.latency_s,
         tail_s=tail_s,
+        bound_s=trunk_s + assigned.bound_s + tail_s,
     )
 
 

@@ -25,7 +25,8 @@ class SplitRequest:
     """Method, objective and constraints of a split.
 
     `encoding` is that of the raw input on the links, `min_layers` the fewest units on the first device,
-    `budget_j` the most joules per image, `time_limit_s` the seconds to solve a DAG. Objectives are `latency`
+    `budget_j` the most joules per image, `time_limit_s` the seconds to solve a DAG or a
+    serial fan-out. Objectives are `latency`
     (T), `throughput` (least seconds between two images) and `energy` (joules of the devices with a known
     power); policies and methods are those of `POLICIES` and `METHODS`.
     """
@@ -142,8 +143,8 @@ def _optimal(
     if problem.is_chain and problem.is_chain_topology:
         return split_on_chain(problem, encoding, request.policy, min_layers, objective)
     if problem.fork and objective == "latency":
-        mesh = mesh_split(problem, encoding, request.policy, min_layers)
-        return mesh.devices, mesh.latency_s
+        mesh = mesh_split(problem, encoding, request.policy, min_layers, request.time_limit_s)
+        return mesh.devices, mesh.bound_s
     if objective == "throughput":
         raise TopologyError("--objective throughput needs a chain of devices, each linked to the next")
     run_NM, links = _joules(problem) if objective == "energy" else (problem.tau_NM, problem.link_arrays)

@@ -64,22 +64,26 @@ def _chain_within(
 
 def _mesh_within(problem: SplitProblem, request: SplitRequest) -> _Within:
     """Meet a period in trunk, branches and tail, each by itself."""
-    parts = mesh_split(problem, request.encoding, request.policy, request.min_layers)
+    asked = request.encoding, request.policy, request.min_layers, request.time_limit_s
+    parts = mesh_split(problem, *asked)
     no_return_M = np.zeros(parts.trunk.M)
     trunk = _chain_within(parts.trunk, request.encoding, parts.trunk_policy, request.min_layers, no_return_M)
     tail = _chain_within(parts.tail, JOINED_ENCODING, request.policy, 0, parts.tail_return_M)
 
     def within(period_s: float) -> tuple[float, float]:
-        each = [trunk(period_s), _branches_within(problem, parts, period_s), tail(period_s)]
+        branches = _branches_within(problem, parts, period_s, request.time_limit_s)
+        each = [trunk(period_s), branches, tail(period_s)]
         return max(period for period, _ in each), sum(latency_s for _, latency_s in each)
 
     return within
 
 
-def _branches_within(problem: SplitProblem, parts: MeshSplit, period_s: float) -> tuple[float, float]:
+def _branches_within(
+    problem: SplitProblem, parts: MeshSplit, period_s: float, time_limit_s: float
+) -> tuple[float, float]:
     times, (_, tree) = parts.branches, fork_and_tree(problem)
     busy_BK = np.maximum(np.maximum(times.tau_BK, times.to_join_BK), times.to_child_K)
     seconds_BK = np.where(busy_BK <= period_s * (1 + 1e-12), times.tau_BK + times.to_join_BK, np.inf)
     none_K = np.zeros(len(times.children))
-    latency_s, chosen = assign_branches(seconds_BK, times.to_child_K, none_K, tree.fan_out)
-    return float(max(busy_BK[b, k] for b, k in enumerate(chosen))), latency_s
+    found = assign_branches(seconds_BK, times.to_child_K, none_K, tree.fan_out, time_limit_s)
+    return float(max(busy_BK[b, k] for b, k in enumerate(found.children))), found.latency_s

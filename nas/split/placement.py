@@ -14,11 +14,13 @@ class Placement:
     """Cuts of a chain, (c_1, ..., c_M): device m runs layers c_{m-1}+1 .. c_m, counted from 1.
 
     Link m carries the output of layer c_m (c = 0: the raw input). A device with no layer relays.
-    On a mesh the cuts are of trunk and tail, and `children[b]` runs branch b.
+    On a mesh the cuts are of trunk and tail, and `children[b]` runs branch b. `order`: the branches in the
+    order in which the root sends to them with serial fan-out; empty: in the order of the branches.
     """
 
     cuts: tuple[int, ...]
     children: tuple[int, ...] = ()
+    order: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse cuts that decrease."""

@@ -17,6 +17,7 @@ from jmsnas.arrays import FloatArray, IntArray
 from jmsnas.errors import InfeasibleError, InputError, TopologyError
 from jmsnas.nas.split.chain_and_mesh import (
     JOINED_ENCODING,
+    BranchTimes,
     MeshSplit,
     devices_of_branches,
     fork_and_tree,
@@ -231,7 +232,8 @@ def _chain_lines(
 
 def _mesh_lines(problem: SplitProblem, request: SplitRequest, link: int) -> list[RateLine]:
     swept, (_, tree) = problem.links[link], fork_and_tree(problem)
-    parts = mesh_split(problem, request.encoding, request.policy, request.min_layers)
+    asked = request.encoding, request.policy, request.min_layers, request.time_limit_s
+    parts = mesh_split(problem, *asked)
     in_trunk = swept.source in parts.trunk.names and swept.source != tree.root
     if problem.returns and not in_trunk:
         raise TopologyError(
@@ -281,7 +283,10 @@ def _branch_lines(problem: SplitProblem, parts: MeshSplit, link: int) -> list[Ra
         )
     to_child = swept.source == tree.root
     child = tree.children.index(swept.target if to_child else swept.source)
-    with_link_P, without_link_P = _branch_ends(problem, parts, link, child, children_PB)
+    order_PB = np.tile(np.arange(B), (len(children_PB), 1))
+    if tree.fan_out == "serial":
+        children_PB, order_PB = _sending_orders(parts.branches, children_PB, None if to_child else child)
+    with_link_P, without_link_P = _branch_ends(problem, parts, link, child, children_PB, order_PB)
     sent = [fork.trunk.stop if to_child else branch.stop for branch in fork.branches]
     encoding = next(iter(problem.input_bytes))
     bits_B = np.array([link_bits(problem, link, output, encoding) for output in sent])
@@ -310,12 +315,39 @@ def _branch_lines(problem: SplitProblem, parts: MeshSplit, link: int) -> list[Ra
     ]
 
 
+def _sending_orders(
+    times: BranchTimes, children_PB: IntArray, moved: int | None
+) -> tuple[IntArray, IntArray]:
+    """Order the branches of each assignment by falling tail (see serial/fan_out.py), one copy after another.
+
+    The tail on child `moved` depends on the rate: each assignment is repeated with its branch at every place.
+    Returns the assignments and the orders, (P, B) each.
+    """
+    P, B = children_PB.shape
+    tail_BK = times.tau_BK + times.to_join_BK
+    place_PB = np.argsort(np.argsort(-tail_BK[np.arange(B), children_PB], axis=1, kind="stable"), axis=1)
+    if moved is None:
+        return children_PB, np.argsort(place_PB, axis=1)
+    children_PB, place_PB = np.tile(children_PB, (B, 1)), np.tile(place_PB, (B, 1))
+    own_PB = children_PB == moved
+    # The others keep their order: places 0, 1, ... without the moved one, which goes before place 0, 1, ...
+    place_PB -= place_PB > np.where(own_PB, place_PB, B).min(axis=1, keepdims=True)
+    before_P1 = np.repeat(np.arange(B), P)[:, None] - 0.5
+    return children_PB, np.argsort(np.where(own_PB, before_P1, place_PB), axis=1)
+
+
 def _branch_ends(
-    problem: SplitProblem, parts: MeshSplit, link: int, child: int, children_PB: IntArray
+    problem: SplitProblem,
+    parts: MeshSplit,
+    link: int,
+    child: int,
+    children_PB: IntArray,
+    order_PB: IntArray,
 ) -> tuple[FloatArray, FloatArray]:
     """Seconds of the slowest branch that waits for a link (without its bits), and of the slowest other one.
 
-    Of P assignments, (P,) each; -inf where no branch is of that kind.
+    Of P assignments, (P,) each; -inf where no branch is of that kind. `order_PB`: branches in the order of
+    sending with serial fan-out.
     """
     (_, tree), times, delay_s = fork_and_tree(problem), parts.branches, problem.links[link].delay_s
     to_child, serial = problem.links[link].source == tree.root, tree.fan_out == "serial"
@@ -327,17 +359,12 @@ def _branch_ends(
         to_join_BK[:, child] = delay_s
     P, B = children_PB.shape
     rows, columns = np.arange(P)[:, None], np.arange(B)
-    used_PK = np.zeros((P, len(tree.children)), dtype=bool)
-    used_PK[rows, children_PB] = True
-    arrived_PK = (
-        np.cumsum(used_PK * to_child_K, axis=1) if serial else np.broadcast_to(to_child_K, used_PK.shape)
-    )
-    ends_PB = (
-        arrived_PK[rows, children_PB] + times.tau_BK[columns, children_PB] + to_join_BK[columns, children_PB]
-    )
-    waits_PB = children_PB == child
+    arrived_PB, waits_PB = to_child_K[children_PB], children_PB == child
+    if serial:
+        arrived_PB[rows, order_PB] = np.cumsum(arrived_PB[rows, order_PB], axis=1)
+    ends_PB = arrived_PB + times.tau_BK[columns, children_PB] + to_join_BK[columns, children_PB]
     if to_child and serial:  # the later copies wait for this one
-        waits_PB = used_PK[:, [child]] & (children_PB >= child)
+        waits_PB[rows, order_PB] = np.logical_or.accumulate(waits_PB[rows, order_PB], axis=1)
     with_link_P: FloatArray = np.where(waits_PB, ends_PB, -np.inf).max(axis=1)
     without_link_P: FloatArray = np.where(waits_PB, -np.inf, ends_PB).max(axis=1)
     return with_link_P, without_link_P

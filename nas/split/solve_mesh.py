@@ -1,21 +1,23 @@
 """Optimal split of a mesh by equation (2): trunk and tail as chains, branches by bottleneck assignment.
 
 ``T = T(trunk) + T(tail) + max over branches``: the trunk (up to the root) and the tail (after the join) are
-chains, and the branches are assigned to children so that the slowest branch is as fast as possible.
-B branches, K children. Pure functions of arrays.
+chains, and the branches are assigned to children so that the slowest branch is as fast as possible; with
+serial fan-out the order of sending counts too (serial/fan_out.py). B branches, K children. Pure functions of
+arrays.
 """
 
-import functools
 import math
-from itertools import combinations, permutations
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from jmsnas.arrays import FloatArray, IntArray
+from jmsnas.arrays import FloatArray
 from jmsnas.errors import InfeasibleError
 from jmsnas.nas.split.placement import Placement
+from jmsnas.nas.split.serial.fan_out import all_assignments, assign_serially, sending_order
 from jmsnas.nas.split.solve_chain import DeviceLimits, ResourceBudget, solve_chain
 
 # Up to so many assignments are enumerated.
@@ -33,13 +35,12 @@ def bottleneck_assignment(cost_BK: FloatArray) -> tuple[float, tuple[int, ...]]:
     B, K = cost_BK.shape
     if B == 0:
         return 0.0, ()
-    none = f"no way to give each of {B} branches one of {K} children is allowed"
     if B <= K and math.perm(K, B) <= _MAX_ENUMERATED:
-        children_PB = _all_assignments(B, K)
+        children_PB = all_assignments(B, K)
         greatest_P = cost_BK[np.arange(B), children_PB].max(axis=1)
         best = int(greatest_P.argmin())
         if not np.isfinite(greatest_P[best]):
-            raise InfeasibleError(none)
+            raise InfeasibleError(_none_allowed(B, K))
         return float(greatest_P[best]), tuple(children_PB[best].tolist())
     levels = np.unique(cost_BK[np.isfinite(cost_BK)])
     low, high = 0, len(levels)
@@ -52,53 +53,65 @@ def bottleneck_assignment(cost_BK: FloatArray) -> tuple[float, tuple[int, ...]]:
         else:
             low = middle + 1
     if not found:
-        raise InfeasibleError(none)
+        raise InfeasibleError(_none_allowed(B, K))
     return float(levels[low]), found
 
 
-@functools.cache
-def _all_assignments(B: int, K: int) -> IntArray:
-    """List all assignments of B branches to K children, (P, B)."""
-    return np.array(list(permutations(range(K), B)), dtype=np.intp)
+@dataclass(frozen=True, slots=True)
+class BranchAssignment:
+    """Child of each branch, and the branches in the order in which the root sends to them.
 
-
-def arrivals_s(epsilon_root_K: FloatArray, used: tuple[int, ...], fan_out: str) -> FloatArray:
-    """Seconds until the trunk's output arrives at each child, when it is sent to the children `used`; (K,).
-
-    `broadcast`: to all at once. `serial`: one copy after the other, in the order of the children.
+    `latency_s`: the max term of equation (2) without tau_D^r; `bound_s`: a lower bound of it. `order` is
+    empty for a broadcast.
     """
-    if fan_out == "broadcast":
-        return epsilon_root_K
-    sent_K = np.zeros(len(epsilon_root_K))
-    sent_K[list(used)] = epsilon_root_K[list(used)]
-    return np.cumsum(sent_K)
+
+    latency_s: float
+    bound_s: float
+    children: tuple[int, ...]
+    order: tuple[int, ...] = ()
+
+
+def arrivals_s(
+    epsilon_root_K: FloatArray, children: Sequence[int], order: Sequence[int], fan_out: str
+) -> FloatArray:
+    """Seconds until the trunk's output arrives at the child of each branch; (B,).
+
+    `broadcast`: at all at once. `serial`: one copy after the other, to the branches in `order`; an empty
+    order is that of the branches.
+    """
+    arrived_B: FloatArray = epsilon_root_K[list(children)]
+    if fan_out == "serial":
+        sent = list(order or range(len(children)))
+        arrived_B[sent] = np.cumsum(arrived_B[sent])
+    return arrived_B
 
 
 def assign_branches(
-    tau_BK: FloatArray, epsilon_root_K: FloatArray, epsilon_K: FloatArray, fan_out: str = "broadcast"
-) -> tuple[float, tuple[int, ...]]:
+    tau_BK: FloatArray,
+    epsilon_root_K: FloatArray,
+    epsilon_K: FloatArray,
+    fan_out: str = "broadcast",
+    time_limit_s: float = math.inf,
+) -> BranchAssignment:
     """Assign the branches to children so that the max term of equation (2) (without tau_D^r) is least.
 
     `tau_BK` is infinite where a branch may not run; `epsilon_root_K` and `epsilon_K` are eps^{r->k} and
-    eps^k, seconds. With `serial` fan-out nothing is sent to a child without a branch, so every choice of used
-    children is tried. Returns seconds, and the child of each branch. Raises InfeasibleError.
+    eps^k, seconds. With `serial` fan-out the order of sending is optimised too (serial/fan_out.py); the
+    result is optimal unless `time_limit_s` is over. Raises InfeasibleError.
     """
-    B, K = tau_BK.shape
-    if fan_out == "broadcast" or B == K:
-        every = tuple(range(K))
-        return bottleneck_assignment(arrivals_s(epsilon_root_K, every, fan_out) + tau_BK + epsilon_K)
-    best: tuple[float, tuple[int, ...]] = (np.inf, ())
-    for used in combinations(range(K), B):
-        columns = list(used)
-        cost_BB = (arrivals_s(epsilon_root_K, used, fan_out) + tau_BK + epsilon_K)[:, columns]
-        try:
-            seconds, chosen = bottleneck_assignment(cost_BB)
-        except InfeasibleError:
-            continue
-        best = min(best, (seconds, tuple(columns[k] for k in chosen)))
-    if B and not best[1]:
-        raise InfeasibleError(f"no way to give each of {B} branches one of {K} children is allowed")
-    return best
+    if fan_out == "broadcast":
+        seconds, children = bottleneck_assignment(epsilon_root_K + tau_BK + epsilon_K)
+        return BranchAssignment(seconds, seconds, children)
+    tail_BK = tau_BK + epsilon_K
+    seconds, bound_s, children = assign_serially(tail_BK, epsilon_root_K, time_limit_s)
+    if len(children) < len(tail_BK):
+        raise InfeasibleError(_none_allowed(*tail_BK.shape))
+    order = sending_order(tail_BK[np.arange(len(children)), list(children)])
+    return BranchAssignment(seconds, bound_s, children, order)
+
+
+def _none_allowed(B: int, K: int) -> str:
+    return f"no way to give each of {B} branches one of {K} children is allowed"
 
 
 def solve_trunk_and_tail(

@@ -5,10 +5,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from jmsnas.arrays import FloatArray
 from jmsnas.errors import TopologyError
 from jmsnas.nas.split.links import LinkArrays
 from jmsnas.nas.split.problem import SplitProblem
+from jmsnas.nas.split.serial.fan_out import sending_order
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,7 +125,7 @@ class _Schedule:
     ) -> None:
         self.problem, self.tau_NM, self.devices = problem, tau_NM, devices
         self.links, self.sent_bytes_L = problem.link_arrays, problem.sent_bytes_L(encoding)
-        self.copies_to = _copies(problem, devices)
+        self.copies_to = _copies(problem, devices, self.sent_bytes_L)
         self.steps: list[TimelineStep] = []
         self.waits_for: dict[int, TimelineStep | None] = {}
         # The step after which output i is on device m; None: the raw input on the first device.
@@ -168,14 +171,26 @@ class _Schedule:
         return self.arrived[i, m]
 
 
-def _copies(problem: SplitProblem, devices: Sequence[int]) -> dict[tuple[int, int], tuple[int, ...]]:
-    """Children that a root sends the trunk's output to one by one (serial fan-out)."""
+def _copies(
+    problem: SplitProblem, devices: Sequence[int], sent_bytes_L: FloatArray
+) -> dict[tuple[int, int], tuple[int, ...]]:
+    """Children that a root sends the trunk's output to one by one (serial fan-out).
+
+    The child whose branch takes longest from there to the join is sent to first (see serial/fan_out.py).
+    """
     fork, tree = problem.fork, problem.tree
     if not fork or not tree or tree.fan_out != "serial":
         return {}
-    used = {devices[branch.start] for branch in fork.branches}
-    children = tuple(m for m, name in enumerate(problem.names) if name in tree.children and m in used)
-    return {(fork.trunk.stop, problem.names.index(tree.root)): children}
+    children = [problem.names.index(name) for name in tree.children]
+    join, tails = devices[fork.tail.start], dict[int, float]()
+    for branch in fork.branches:
+        own = [devices[n] for n in branch]
+        if own[0] in children:
+            sent_s = problem.link_arrays.routed_MM(float(sent_bytes_L[branch.stop]))[0][own[-1], join]
+            tail_s = float(sum(problem.tau_NM[list(branch), own]) + sent_s)
+            tails[own[0]] = max(tail_s, tails.get(own[0], 0.0))
+    order = sending_order(np.array(list(tails.values())))
+    return {(fork.trunk.stop, problem.names.index(tree.root)): tuple(list(tails)[n] for n in order)}
 
 
 def _merge_units(steps: Sequence[TimelineStep]) -> tuple[TimelineStep, ...]:

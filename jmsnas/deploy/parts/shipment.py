@@ -106,8 +106,9 @@ def split_part_specs(space: SearchSpace, topology: Topology, placement: Placemen
         joined = len(space.branches) if m == root + 1 and len(space.branches) > 1 else 0
         next_hops: tuple[NextHop, ...] = ()
         if m == root:
-            order = [topology.children[k] for k in placement.children]
-            next_hops = tuple(NextHop(child, topology.link(line[m], child).wire) for child in order)
+            order = placement.order or range(len(placement.children))
+            children = [topology.children[placement.children[b]] for b in order]
+            next_hops = tuple(NextHop(child, topology.link(line[m], child).wire) for child in children)
         elif m < last:
             wire = topology.input_encoding if cuts[m] == 0 else topology.link(line[m], line[m + 1]).wire
             next_hops = (NextHop(line[m + 1], wire),)

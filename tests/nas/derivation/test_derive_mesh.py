@@ -18,10 +18,12 @@ def all_placements(lut: MeshLUT) -> list[Placement]:
     (n, m), M, N = lut.main_path.joint or (0, 0), len(lut.main_path.devices), len(lut.main_path_layers)
     before = list(itertools.combinations(range(1, n), m - 1))
     behind = list(itertools.combinations(range(n + 1, N), M - m - 1))
-    ways = itertools.permutations(range(len(lut.children)), len(lut.branch_layers))
+    B = len(lut.branch_layers)
+    ways = itertools.permutations(range(len(lut.children)), B)
+    orders = itertools.permutations(range(B)) if lut.fan_out == "serial" else [()]
     return [
-        Placement((*cuts, n, *others, N), way)
-        for cuts, others, way in itertools.product(before, behind, ways)
+        Placement((*cuts, n, *others, N), way, order)
+        for cuts, others, way, order in itertools.product(before, behind, ways, orders)
     ]
 
 

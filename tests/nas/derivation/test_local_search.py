@@ -30,7 +30,7 @@ def test_an_exchange_on_a_mesh_is_timed_with_the_same_children(seed: int, fan_ou
     for n, i in np.argwhere(lut.mask_NR):
         changed = (*indices[:n], int(i), *indices[n + 1 :])
         line_s = lut.main_path.best_split([changed[layer] for layer in lut.main_path_layers])[0]
-        own_s = line_s + lut.branch_ends_s(lut.tau_BK(changed), placement.children).max()
+        own_s = line_s + lut.branch_ends_s(lut.tau_BK(changed), placement.children, placement.order).max()
         assert T_NR[n, i] == pytest.approx(own_s, rel=1e-9)
 
 

@@ -1,5 +1,6 @@
 import itertools
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +9,9 @@ from split_problems import mesh_problem
 from jmsnas.errors import InfeasibleError, TopologyError
 from jmsnas.nas.split.methods import SplitRequest, split
 from jmsnas.nas.split.problem import SplitProblem
+from jmsnas.nas.split.problem_file import read_problem
+
+CASES = Path(__file__).parents[2] / "cases" / "split"
 
 
 def sends_s(problem: SplitProblem, source: str, target: str, size: float) -> float:
@@ -15,7 +19,10 @@ def sends_s(problem: SplitProblem, source: str, target: str, size: float) -> flo
 
 
 def equation_2(problem: SplitProblem, trunk: int, children: tuple[str, ...], tail: int, early: bool) -> float:
-    """T, by hand: of the trunk `trunk` layers on the UE, of the tail `tail` on the device behind the join."""
+    """T, by hand: of the trunk `trunk` layers on the UE, of the tail `tail` on the device behind the join.
+
+    Serial copies are sent in the best of all orders.
+    """
     fork, sent_bytes_L = problem.fork, problem.sent_bytes_L("uint8")
     assert fork and problem.tree
     tau_NM, at = problem.tau_NM, problem.names.index
@@ -24,17 +31,19 @@ def equation_2(problem: SplitProblem, trunk: int, children: tuple[str, ...], tai
         + sends_s(problem, "ue", "root", sent_bytes_L[trunk])
         + tau_NM[trunk:3, 1].sum()
     )
-    copies, ends = 0.0, []
-    for child in "abc":
-        if child in children:
+    slowest_s = []
+    for order in itertools.permutations(children):
+        copies, ends = 0.0, []
+        for child in order:
             copies = sends_s(problem, "root", child, sent_bytes_L[3]) + copies * (
                 problem.tree.fan_out == "serial"
             )
             branch = fork.branches[children.index(child)]
             own = tau_NM[branch.start : branch.stop, at(child)].sum()
             ends.append(copies + own + sends_s(problem, child, "behind", 0.5))
+        slowest_s.append(max(ends))
     joined, N = fork.tail.start, problem.N
-    t_s += max(ends) + tau_NM[joined : joined + tail, at("behind")].sum()
+    t_s += min(slowest_s) + tau_NM[joined : joined + tail, at("behind")].sum()
     if early and tail == 3:
         return float(t_s)
     carried = sent_bytes_L[joined + tail] if tail else 0.5
@@ -59,6 +68,29 @@ def test_no_split_of_equation_2_is_faster(policy: str, fan_out: str) -> None:
         found = split(problem, SplitRequest("uint8", policy))
         assert found.timeline.latency_s == pytest.approx(least_s, rel=1e-12)
         assert found.proven and found.allowed
+
+
+@pytest.mark.parametrize(
+    ("name", "latency_ms"),
+    [("serial_order", 69.055228), ("serial_10_branches_20_children", 115.6)],
+)
+def test_children_and_the_order_of_sending_are_chosen_together(name: str, latency_ms: float) -> None:
+    problem, own = read_problem(CASES / f"{name}.json")
+    found = split(problem, SplitRequest(own["input"], "relay"))
+    assert found.proven and found.allowed
+    assert found.timeline.latency_s * 1e3 == pytest.approx(latency_ms, rel=1e-3)
+    # The root sends one copy after another, to the branch with the largest tail first.
+    root = problem.tree.root if problem.tree else ""
+    copies = [step for step in found.timeline.steps if step.device == root and step.target]
+    for one, after in itertools.pairwise(copies):
+        assert after.start_s == pytest.approx(one.end_s)
+    onward = {
+        step.device: step.end_s - copy.end_s
+        for copy in copies
+        for step in found.timeline.steps
+        if step.device == copy.target and step.target
+    }
+    assert [copy.target for copy in copies] == sorted(onward, key=lambda name: -onward[name])
 
 
 def test_limits_hold_on_children_too() -> None:

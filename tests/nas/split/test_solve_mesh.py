@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from jmsnas.errors import InfeasibleError
 from jmsnas.latency import Branch, completion_latency
-from jmsnas.nas.split.solve_mesh import assign_branches, bottleneck_assignment
+from jmsnas.nas.split.solve_mesh import arrivals_s, assign_branches, bottleneck_assignment
 
 
 @settings(max_examples=1000)
@@ -24,17 +24,19 @@ def test_brute_force_agrees(B: int, K: int, fan_out: str, seed: int, forbidden: 
     root_K, behind_K = random.uniform(0, 2, (2, K))
     best = np.inf
     for chosen in itertools.permutations(range(K), B):
-        # In the order of the children, as the root sends its copies.
-        order = sorted(range(B), key=lambda b: chosen[b])
-        branches = [Branch(root_K[chosen[b]], tau_BK[b, chosen[b]], behind_K[chosen[b]]) for b in order]
-        best = min(best, completion_latency([], [], 0.0, branches, fan_out))
+        for order in itertools.permutations(range(B)):
+            branches = [Branch(root_K[chosen[b]], tau_BK[b, chosen[b]], behind_K[chosen[b]]) for b in order]
+            best = min(best, completion_latency([], [], 0.0, branches, fan_out))
     if np.isinf(best):
         with pytest.raises(InfeasibleError, match=f"give each of {B} branches one of {K} children"):
             assign_branches(tau_BK, root_K, behind_K, fan_out)
         return
-    seconds, chosen = assign_branches(tau_BK, root_K, behind_K, fan_out)
-    assert seconds == pytest.approx(best, rel=1e-9)
-    assert len(set(chosen)) == B and np.isfinite(tau_BK[range(B), list(chosen)]).all()
+    found = assign_branches(tau_BK, root_K, behind_K, fan_out)
+    assert found.latency_s == found.bound_s == pytest.approx(best, rel=1e-9)
+    chosen, order = list(found.children), found.order
+    assert len(set(chosen)) == B and np.isfinite(tau_BK[range(B), chosen]).all()
+    ends_B = arrivals_s(root_K, chosen, order, fan_out) + (tau_BK + behind_K)[range(B), chosen]
+    assert ends_B.max(initial=0.0) == pytest.approx(best, rel=1e-9)
 
 
 @settings(max_examples=50)
@@ -56,10 +58,14 @@ def test_the_worked_mesh() -> None:
     tau_BK = np.full((3, 3), np.inf)
     np.fill_diagonal(tau_BK, [2.5, 3.813, 2.96])
     root_K, behind_K = np.full(3, 8.02816), np.array([0.25088, 0.37632, 0.50176])
-    seconds, chosen = assign_branches(tau_BK, root_K, behind_K)
-    assert chosen == (0, 1, 2) and seconds + 179.17792 + 2.62 == pytest.approx(194.0154, abs=1e-6)
-    serial, _ = assign_branches(tau_BK, root_K, behind_K, "serial")
-    assert serial + 179.17792 + 2.62 == pytest.approx(209.34416, abs=1e-6)
+    found = assign_branches(tau_BK, root_K, behind_K)
+    assert found.children == (0, 1, 2) and found.latency_s + 179.17792 + 2.62 == pytest.approx(
+        194.0154, abs=1e-6
+    )
+    # Serially the branches of 4.18932, 3.46176 and 2.75088 ms after arrival are sent to in this order.
+    serial = assign_branches(tau_BK, root_K, behind_K, "serial")
+    assert serial.order == (1, 2, 0)
+    assert serial.latency_s + 179.17792 + 2.62 == pytest.approx(3 * 8.02816 + 2.75088 + 181.79792, abs=1e-6)
 
 
 def test_eight_branches_swap_to_the_best_children() -> None:
