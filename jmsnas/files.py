@@ -1,4 +1,4 @@
-"""Read settings files of bounded size, and write files atomically."""
+"""Read TOML and JSON files of bounded size, depth and digits, and write files atomically."""
 
 import json
 import os
@@ -7,12 +7,18 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+import msgspec
 
 from jmsnas.errors import InputError, StorageError
+from jmsnas.text_limits import excess_in_json, excess_in_toml
+
+T = TypeVar("T")
 
 # A space, topology or device file is a page of text; a larger one is a mistake or an attack.
 _MAX_TOML_BYTES = 1 << 20
+_MAX_JSON_BYTES = 16 << 20
 
 
 def storage_error(path: Path, error: OSError) -> StorageError:
@@ -79,9 +85,31 @@ def read_toml(path: Path, error: type[InputError]) -> dict[str, Any]:
 def parse_toml(content: bytes, path: Path, error: type[InputError]) -> dict[str, Any]:
     """Parse the content of a TOML file; every failure is raised as `error` with a one-line message."""
     try:
-        return tomllib.loads(content.decode("utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as reason:
+        text = content.decode("utf-8-sig")
+        excess = excess_in_toml(text)
+        if not excess:
+            return tomllib.loads(text)
+    except (ValueError, RecursionError) as reason:
         raise error(f"{path} is not a TOML file: {reason}") from reason
+    raise error(f"{path} has {excess}: expected a settings file")
+
+
+def read_json(path: Path, kind: type[T], error: type[InputError], remedy: str) -> T:
+    """Read a JSON file of at most 16 MiB as `kind`; a failure is raised as `error`, ending in `remedy`."""
+    content = read_bytes(path, _MAX_JSON_BYTES, error, "a JSON document", f". {remedy}")
+    return parse_json(content, kind, path, error, remedy)
+
+
+def parse_json(content: bytes, kind: type[T], path: Path, error: type[InputError], remedy: str) -> T:
+    """Parse the content of a JSON file as `kind`, strictly; every failure is raised as `error`."""
+    try:
+        text = content.decode("utf-8-sig")
+        excess = excess_in_json(text)
+        if not excess:
+            return msgspec.json.decode(text, type=kind)
+    except (ValueError, RecursionError, InputError) as reason:
+        raise error(f"{path} is damaged, or not as expected ({reason}). {remedy}") from reason
+    raise error(f"{path} is damaged, or not as expected (it has {excess}). {remedy}")
 
 
 @contextmanager
@@ -91,7 +119,7 @@ def toml_errors(where: str, error: type[InputError]) -> Iterator[None]:
         yield
     except KeyError as reason:
         raise error(f"{where} lacks the key {reason}") from reason
-    except (TypeError, ValueError, AttributeError) as reason:
+    except (TypeError, ValueError, AttributeError, OverflowError) as reason:
         raise error(f"{where} has a value of the wrong kind: {reason}") from reason
 
 

@@ -11,11 +11,16 @@ _WATTS = {"mw": 1e-3, "w": 1.0}
 _JOULES = {"mj": 1e-3, "j": 1.0}
 _BITS_PER_SECOND = {"bit/s": 1.0, "kbit/s": 1e3, "mbit/s": 1e6, "gbit/s": 1e9}
 _NUMBER_AND_UNIT = re.compile(r"\s*([-+0-9.eE]+?)\s*([a-zA-Z/]+)\s*")
+# The micro sign, and the Greek letter that looks the same.
+_MICRO = str.maketrans("\u00b5\u03bc", "uu")
+_MAX_LENGTH = 64
 
 
 def _parse(text: str, units: dict[str, float], what: str, example: str) -> float:
-    match = _NUMBER_AND_UNIT.fullmatch(text)
+    match = _NUMBER_AND_UNIT.fullmatch(text.translate(_MICRO)) if len(text) <= _MAX_LENGTH else None
     factor = units.get(match[2].lower()) if match else None
+    if match and factor and match[2][0] == "M" and units in (_WATTS, _JOULES):
+        factor = None  # mega, not milli
     try:
         value = float(match[1]) * factor if match and factor else math.nan
     except ValueError:
@@ -23,7 +28,8 @@ def _parse(text: str, units: dict[str, float], what: str, example: str) -> float
     if not (value >= 0 and math.isfinite(value)):
         known = ", ".join(units)
         raise UnitError(
-            f"{text!r} is not a {what}: expected a number >= 0 and one of {known}, as in {example}"
+            f"{text[:_MAX_LENGTH]!r} is not a {what}: expected a number >= 0 and one of {known}, "
+            f"as in {example}"
         )
     return value
 

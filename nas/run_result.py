@@ -6,9 +6,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import msgspec
-
 from jmsnas.errors import InputError
+from jmsnas.files import parse_json
 from jmsnas.nas.derivation.target import BandStatus, LatencyTarget
 from jmsnas.nas.split.placement import LatencyTerm
 from jmsnas.origin import ORIGINS
@@ -187,10 +186,7 @@ def read_result(folder: Path) -> RunResult:
 
 def decode_json(content: bytes, kind: type[T], path: Path) -> T:
     """Decode the JSON of a file of a run; what does not fit `kind` is one line. Raises InputError."""
-    try:
-        return msgspec.json.decode(content, type=kind)
-    except (ValueError, RecursionError, InputError) as error:
-        raise InputError(f"{path} is damaged, or not of a run ({error}). {SEARCH_AGAIN}") from error
+    return parse_json(content, kind, path, InputError, SEARCH_AGAIN)
 
 
 def finished_runs(workspace: Workspace) -> list[Path]:

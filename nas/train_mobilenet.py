@@ -8,7 +8,7 @@ import torch
 from jmsnas.blocks import build_module
 from jmsnas.datasets.splits import DatasetSplits
 from jmsnas.errors import InputError
-from jmsnas.files import write_json
+from jmsnas.files import read_json, write_json
 from jmsnas.mobilenets import mobilenet
 from jmsnas.nas.search.config import SearchConfig
 from jmsnas.nas.search.stages import StageTwo
@@ -37,10 +37,8 @@ def known_accuracy(workspace: Workspace, name: str, dataset: str, config: Search
     path = accuracy_path(workspace, name, dataset, config)
     if not path.exists():
         return None
-    try:
-        trained = msgspec.json.decode(path.read_bytes(), type=_TrainedMobileNet)
-    except (OSError, msgspec.MsgspecError, RecursionError) as error:
-        raise InputError(f"{path} is damaged ({error}): remove it and run the same command again") from error
+    remedy = "Remove it and run the same command again"
+    trained = read_json(path, _TrainedMobileNet, InputError, remedy)
     return trained.test_accuracy if trained.recipe == _recipe(config) else None
 
 

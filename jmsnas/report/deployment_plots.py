@@ -10,6 +10,7 @@ from matplotlib.patches import Patch
 
 from jmsnas.deploy.leader.measured_terms import HopTiming, MeasuredTerm
 from jmsnas.errors import InputError
+from jmsnas.files import read_json
 from jmsnas.report.plot_style import BLACK, BLUE, GREY, ORANGE, SKY, milliseconds, new_figure, plain, title
 
 TIMELINE_FILE, TERMS_FILE = "timeline.png", "predicted.png"
@@ -41,10 +42,7 @@ def read_deployment(folder: Path) -> DeploymentRecord | None:
     path = folder / "deploy.json"
     if not path.exists():
         return None
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=DeploymentRecord)
-    except (OSError, msgspec.DecodeError, RecursionError) as error:
-        raise InputError(f"{path} is damaged ({error}): run jmsnas deploy again") from error
+    return read_json(path, DeploymentRecord, InputError, "Run jmsnas deploy again")
 
 
 def draw_timeline(record: DeploymentRecord) -> Figure:

@@ -5,10 +5,8 @@ import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import msgspec
-
 from jmsnas.errors import EstimatorError
-from jmsnas.files import write_json
+from jmsnas.files import read_json, write_json
 from jmsnas.nas.graph.model import Model
 from jmsnas.workspace import Workspace, check_name
 
@@ -64,10 +62,7 @@ def read_profile(workspace: Workspace, device: str, model: Model, runtime: str) 
     if not path.exists():
         return None
     again = f"Run: jmsnas profile --model {model.name} --device {device}"
-    try:
-        profile = msgspec.json.decode(path.read_bytes(), type=ModelProfile)
-    except (OSError, msgspec.MsgspecError, RecursionError) as error:
-        raise EstimatorError(f"{path} is damaged ({error}). {again}") from error
+    profile = read_json(path, ModelProfile, EstimatorError, again)
     if profile.schema_version != SCHEMA_VERSION:
         raise EstimatorError(
             f"{path} has schema {profile.schema_version}, this version reads {SCHEMA_VERSION}. {again}"

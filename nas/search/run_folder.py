@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -14,7 +15,7 @@ from safetensors.torch import save
 from jmsnas.cost import cost
 from jmsnas.errors import InputError
 from jmsnas.estimators.store.estimator import Estimator
-from jmsnas.files import storage_error, write_atomic, write_json
+from jmsnas.files import read_json, storage_error, write_atomic, write_json
 from jmsnas.nas.derivation.derive import DerivedArchitecture
 from jmsnas.nas.latency.build_lut import LatencyLUT
 from jmsnas.nas.run_result import (
@@ -116,11 +117,8 @@ def claim_folder(folder: Path, config: Mapping[str, Any], ranks: Ranks = SINGLE_
         if ranks.first:
             write_json(path, config)
         return False
-    try:
-        saved = json.loads(path.read_bytes())
-        other = next((key for key in config if saved.get(key) != config[key]), None)
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"{path} is damaged ({error}): give another --name, or remove {folder}") from error
+    saved = read_json(path, dict[str, Any], InputError, f"Give another --name, or remove {folder}")
+    other = next((key for key in config if saved.get(key) != config[key]), None)
     if other:
         raise InputError(
             f"run {folder.name} is another search ({other} {saved.get(other)}, now {config[other]}): "
@@ -133,11 +131,9 @@ def find_unfinished_run(runs: Path, config: Mapping[str, Any]) -> str | None:
     """Find the name of the newest unfinished run of the same config."""
     for path in sorted(runs.glob("*/config.json"), key=lambda path: path.stat().st_mtime, reverse=True):
         if not any((path.parent / name).exists() for name in ("result.json", "front.json")):
-            try:
-                if json.loads(path.read_bytes()) == config:
+            with suppress(InputError):
+                if read_json(path, dict[str, Any], InputError, "") == config:
                     return path.parent.name
-            except (OSError, ValueError):
-                continue
     return None
 
 

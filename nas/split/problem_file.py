@@ -3,8 +3,6 @@
 docs/split.md describes the format.
 """
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -14,8 +12,9 @@ import msgspec
 import numpy as np
 
 from jmsnas.arrays import FloatArray
+from jmsnas.csv_file import parse_csv
 from jmsnas.errors import InputError, TopologyError, UnitError
-from jmsnas.files import read_bytes, read_toml, refuse_unknown_keys, toml_errors
+from jmsnas.files import read_bytes, read_json, read_toml, refuse_unknown_keys, toml_errors
 from jmsnas.nas.graph.fork_join import mesh_tree
 from jmsnas.nas.split.general_topology import GeneralTopology
 from jmsnas.nas.split.problem import SplitProblem
@@ -72,7 +71,7 @@ def read_problem(
         raise InputError(f"cannot read {path}: expected a table ending in .toml, .json or .csv")
     try:
         if path.suffix == ".json":
-            table = msgspec.json.decode(_read_text(path), type=_Table)
+            table = read_json(path, _Table, InputError, "See docs/split.md")
         else:
             document = read_toml(path, InputError) if path.suffix == ".toml" else _read_csv(path)
             table = msgspec.convert(document, _Table)
@@ -95,12 +94,11 @@ def _read_text(path: Path) -> str:
 
 def _read_csv(path: Path) -> dict[str, Any]:
     """Read one row per layer: `layer`, `bytes`, times per device; rows named `input:uint8` are inputs."""
-    rows = list(csv.DictReader(io.StringIO(_read_text(path))))
-    if not rows or not {"layer", "bytes"} <= set(rows[0]):
+    table = parse_csv(_read_text(path), str(path), ("layer", "bytes"), ("layer", "after"), InputError)
+    rows = table.rows
+    if not rows or not {"layer", "bytes"} <= set(table.names):
         raise InputError(f"{path} lacks a column layer or bytes: expected layer,bytes,DEVICE,DEVICE,...")
-    if any(None in row or None in row.values() for row in rows):
-        raise InputError(f"{path} has a row that is longer or shorter than its first line")
-    devices = [name for name in rows[0] if name not in _CSV_KEYS]
+    devices = [name for name in table.names if name not in _CSV_KEYS]
     layers: list[dict[str, Any]] = []
     for row in rows:
         if not row["layer"].startswith("input:"):

@@ -1,20 +1,18 @@
 """Read latencies from CSV: exports of `jmsnas table export`, and published tables (docs/own_tables.md)."""
 
-import csv
-import io
-import itertools
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
+from jmsnas.csv_file import parse_csv
 from jmsnas.errors import SpaceError, TableError
 from jmsnas.operations import squeezed_channels
 from jmsnas.profiler.exchange.lut_keys import HeadPiece, LutEntry, MeanLatency
 from jmsnas.profiler.exchange.lut_yaml import parse_ms
 from jmsnas.profiler.exchange.published_setting import PublishedSetting, published_setting
-from jmsnas.profiler.quality.read_published import BLOCK_COLUMNS
+from jmsnas.profiler.quality.read_published import BLOCK_COLUMNS, TEXT_COLUMNS
 from jmsnas.profiler.table.csv_export import COLUMNS as EXPORTED_COLUMNS
 from jmsnas.profiler.table.latency_table import AnyRow
 from jmsnas.profiler.table.measurement import Z_95
@@ -22,8 +20,15 @@ from jmsnas.profiler.table.schema import SCHEMA, row_from_record
 from jmsnas.space import IDENTITY, STEM, Block, Candidate, Layer
 
 CsvRecord = Mapping[str, str]
-# Each row is a dictionary of dozens of cells; the largest published table has a few thousand rows.
-_MAX_ROWS = 50_000
+# Columns of names, which may have commas.
+_TEXTS = (
+    *(
+        field.name
+        for field in SCHEMA
+        if not (pa.types.is_integer(field.type) or pa.types.is_floating(field.type))
+    ),
+    *TEXT_COLUMNS,
+)
 _OPS = ("mbconv", "identity", "stem_conv3x3", "head_conv1x1", "pool_fc")
 _CLIPPED, _HARD = ("", "relu", "relu6"), ("h_swish", "hard_swish")
 _TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False, "": False}
@@ -31,24 +36,13 @@ _TRUTH = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0
 
 def read_csv_records(text: str, name: str) -> tuple[CsvRecord, ...]:
     """Read the rows of a CSV file as dictionaries by column name. Raises TableError."""
-    try:
-        reader = csv.DictReader(io.StringIO(text, newline=""), strict=True, restval="")
-        records = tuple(itertools.islice(reader, _MAX_ROWS + 1))
-    except csv.Error as error:
-        raise TableError(f"{name} is not a CSV file: {error}") from error
-    names = reader.fieldnames or ()
+    table = parse_csv(text, name, {*BLOCK_COLUMNS, *EXPORTED_COLUMNS}, _TEXTS, TableError)
+    names, records = table.names, table.rows
     wanted = EXPORTED_COLUMNS if "candidate" in names else BLOCK_COLUMNS
     missing = [column for column in wanted if column not in names]
     if missing or not records:
         why = f"it lacks the columns {', '.join(missing)}" if missing else "it has no rows"
         raise TableError(f"{name} is not a latency table: {why}. Expected those of docs/own_tables.md")
-    if len(records) > _MAX_ROWS:
-        raise TableError(f"{name} has more than {_MAX_ROWS} rows: expected a latency table")
-    if len(set(names)) < len(names):
-        raise TableError(f"{name} has duplicate columns: expected each once")
-    for number, record in enumerate(records, 1):
-        if None in record:
-            raise TableError(f"{name} row {number} has more cells than the header")
     return records
 
 

@@ -4,6 +4,8 @@ A published table is a Parquet or CSV file with one row a block (or a whole mode
 `batch`, `latency_ms` and either the geometry columns of docs/table.md or `arch`.
 """
 
+import csv
+import io
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.csv as pc
 
+from jmsnas.csv_file import parse_csv
 from jmsnas.errors import TableError
 from jmsnas.profiler.quality.latency_entry import LatencyEntry, entries_of_table
 from jmsnas.profiler.table.measurement import Z_95
@@ -28,6 +31,7 @@ _GEOMETRY = (
 )
 # Columns of a published table of blocks.
 BLOCK_COLUMNS = (*_ALWAYS, *_GEOMETRY)
+TEXT_COLUMNS = ("device", "processor", "runtime", "campaign", "op", "activation", "space", "arch", "source")
 _VARIANTS = ("pw_groups", "se", "se_channels", "activation", "space", "arch")
 _OTHERS = ("processor", "campaign", "mid_channels", "n_runs", "latency_var_ms2", "source")
 _PLAIN = (
@@ -75,12 +79,23 @@ def _read_csv(content: bytes, path: Path) -> list[dict[str, Any]]:
     # One block, so that the type of a column is inferred from all of its cells.
     whole = pc.ReadOptions(use_threads=False, block_size=_MAX_BYTES)
     try:
+        header = content.partition(b"\n")[0]
+        if b"," not in header and (b";" in header or b"\t" in header or header.startswith(b"sep=")):
+            content = _with_commas(content, path)
         found = pc.read_csv(pa.BufferReader(content), whole)
         records: list[dict[str, Any]] = found.select(_columns(found.schema, path)).to_pylist()
     except PARQUET_ERRORS as error:
         printable = "".join(letter if letter.isprintable() else "?" for letter in first_line(error))
         raise TableError(f"{path} is not a CSV table: {printable}. Expected a latency table") from error
     return records
+
+
+def _with_commas(content: bytes, path: Path) -> bytes:
+    """Write a table that is separated by semicolons or tabs with commas, and its numbers with points."""
+    table = parse_csv(content.decode("utf-8-sig"), str(path), BLOCK_COLUMNS, TEXT_COLUMNS, TableError)
+    text = io.StringIO()
+    csv.writer(text).writerows([table.names, *(row.values() for row in table.rows)])
+    return text.getvalue().encode()
 
 
 def _columns(schema: pa.Schema, path: Path) -> list[str]:

@@ -135,7 +135,7 @@ def test_a_run_that_is_not_there_or_damaged(short_run: tuple[Workspace, RunResul
     for changes in ({"candidates": ["mb_k9"]}, {"terms": []}, {"candidates": 7}):
         (copy / "result.json").write_text(json.dumps(document | {"derived": document["derived"] | changes}))
         with pytest.raises(
-            InputError, match="result.json is damaged, or not of a run .*Run the search again"
+            InputError, match="result.json is damaged, or not as expected .*Run the search again"
         ):
             model_of_run(workspace, str(copy))
 

@@ -50,14 +50,14 @@ def test_bad_input_is_one_line_and_exit_2(run: Path, tmp_path: Path) -> None:
     (tmp_path / "broken" / "config.json").write_text('{"space": "", "dataset": "", "topology": ""}')
     (tmp_path / "broken" / "log.jsonl").write_text("")
     code, _, err = typed(tmp_path, str(tmp_path / "broken"))
-    assert code == 2 and "result.json is damaged, or not of a run (Object missing" in err
+    assert code == 2 and "result.json is damaged, or not as expected (Object missing" in err
     assert err.count("\n") == 1
     (tmp_path / "broken" / "result.json").write_text('{"schema_version": 7}')
     code, _, err = typed(tmp_path, str(tmp_path / "broken"))
     assert code == 2 and "has schema 7, this version reads 2" in err
     (tmp_path / "broken" / "result.json").write_bytes(b"\xff\xfe")
     code, _, err = typed(tmp_path, str(tmp_path / "broken"))
-    assert code == 2 and "is damaged, or not of a run" in err and err.count("\n") == 1
+    assert code == 2 and "is damaged, or not as expected" in err and err.count("\n") == 1
 
 
 def test_help_teaches_and_loads_nothing_heavy() -> None:

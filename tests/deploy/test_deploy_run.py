@@ -120,7 +120,7 @@ def test_calibration_factors_are_kept(deployed: Found, tmp_path: Path) -> None:
         and read_factor(workspace, "other") == 1.0
     )
     (tmp_path / "calibration" / "pi4.json").write_text("{}")
-    with pytest.raises(InputError, match="is not a calibration .*: delete it"):
+    with pytest.raises(InputError, match="is damaged, or not as expected .*Delete it"):
         read_factor(workspace, "pi4")
 
 

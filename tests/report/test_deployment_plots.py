@@ -74,5 +74,5 @@ def test_a_run_that_was_not_deployed_and_a_damaged_record(tmp_path: Path) -> Non
     (tmp_path / "deploy.json").write_text(json.dumps(document()))
     assert read_deployment(tmp_path) == record()
     (tmp_path / "deploy.json").write_text("{}")
-    with pytest.raises(InputError, match="deploy.json is damaged .*run jmsnas deploy again"):
+    with pytest.raises(InputError, match="deploy.json is damaged.*Run jmsnas deploy again"):
         read_deployment(tmp_path)

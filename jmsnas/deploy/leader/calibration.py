@@ -11,7 +11,7 @@ import numpy as np
 from jmsnas.arrays import FloatArray
 from jmsnas.errors import InputError
 from jmsnas.estimators.store.estimator import Estimator
-from jmsnas.files import write_json
+from jmsnas.files import read_json, write_json
 from jmsnas.nas.latency.load_estimators import load_estimators
 from jmsnas.progress import Progress, no_progress
 from jmsnas.space import Block, SearchSpace
@@ -95,13 +95,8 @@ def _factor(workspace: Workspace, table: str) -> float:
     path = _path(workspace, table)
     if not path.exists():
         return 1.0
-    try:
-        content = msgspec.json.decode(path.read_bytes(), type=_Calibration)
-    except (OSError, msgspec.DecodeError) as error:
-        raise InputError(
-            f"{path} is not a calibration ({error}): delete it, and run jmsnas deploy RUN --calibrate again"
-        ) from error
-    return content.factor
+    remedy = "Delete it, and run jmsnas deploy RUN --calibrate again"
+    return read_json(path, _Calibration, InputError, remedy).factor
 
 
 def _path(workspace: Workspace, table: str) -> Path:

@@ -75,7 +75,7 @@ def test_a_run_that_is_missing_broken_or_of_another_schema(tmp_path: Path) -> No
     with pytest.raises(InputError, match="holds no finished run .*Run: jmsnas search --topology chain"):
         read_result(tmp_path)
     (tmp_path / "result.json").write_text("[1, 2]")
-    with pytest.raises(InputError, match="result.json is damaged, or not of a run"):
+    with pytest.raises(InputError, match="result.json is damaged, or not as expected"):
         read_result(tmp_path)
     (tmp_path / "result.json").write_text('{"schema_version": 9}')
     with pytest.raises(InputError, match="has schema 9, this version reads 2. Run the search again"):
@@ -175,7 +175,7 @@ def test_a_folder_of_another_search_is_refused(tmp_path: Path, monkeypatch: pyte
     with pytest.raises(InputError, match="run one is another search .space_and_latencies "):
         run_search(workspace, "one", moved, config)
     (workspace.run("one") / "config.json").write_text("{")
-    with pytest.raises(InputError, match="config.json is damaged .*: give another --name, or remove"):
+    with pytest.raises(InputError, match="config.json is damaged.*Give another --name, or remove"):
         run_search(workspace, "one", setup, CONFIG)
 
 

@@ -123,9 +123,13 @@ def test_files_that_are_no_tables(tmp_path: Path) -> None:
         read_problem(tmp_path / "nothing.json")
     for name, content, words in (
         ("a.json", b"[1]", "Expected `object`, got `array`"),
-        ("b.json", b"{", "b.json: Input data was truncated"),
+        ("b.json", b"{", "b.json is damaged, or not as expected .Input data was truncated"),
         ("c.csv", b"a,b\n1,2\n", "lacks a column layer or bytes"),
-        ("d.csv", b"layer,bytes,ue\nx,1\n", "a row that is longer or shorter than its first line"),
+        (
+            "d.csv",
+            b"layer,bytes,ue\nx,1\n",
+            "row 1 has 2 cells, expected 3 as in the first line, separated by commas",
+        ),
         ("e.csv", b"\xff\xfe\x00", "is not text"),
         ("g.csv", b"layer,bytes,ue,sbs,mbs,cloud\nx,many,1ms,1ms,1ms,1ms\n", "'many' is not a size"),
         ("f.csv", b"layer,bytes,ue\nx,1,1ms\n", "has times of ue, the topology has ue, sbs, mbs, cloud"),

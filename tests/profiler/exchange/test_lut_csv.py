@@ -76,7 +76,10 @@ def test_invalid_cells_of_an_exported_table(column: str, cell: str, message: str
         ("candidate,device\nmb_k3_e3,x\n", "t is not a latency table: it lacks the columns runtime, threads"),
         (csv_text([a_record()]).splitlines()[0] + "\n", "t is not a latency table: it has no rows"),
         (csv_text([a_record()]).replace("source", "se", 1), "t has duplicate columns: expected each once"),
-        (csv_text([a_record()]).rstrip() + ",1,2\n", "t row 1 has more cells than the header"),
+        (
+            csv_text([a_record()]).rstrip() + ",1,2\n",
+            r"t row 1 has \d+ cells, expected \d+ as in the first line",
+        ),
         ("a\n" + "x" * 200_000 + "\n", "t is not a CSV file: field larger than field limit"),
         ('a\n"x\n', "t is not a CSV file: unexpected end of data"),
     ],
@@ -89,7 +92,7 @@ def test_invalid_csv_gives_one_line(text: str, message: str) -> None:
 
 def test_more_rows_than_a_table_has_are_refused() -> None:
     header, row = csv_text([a_record()]).splitlines()
-    with pytest.raises(TableError, match="t has more than 50000 rows: expected a latency table"):
+    with pytest.raises(TableError, match="t has more than 50000 rows: expected at most"):
         read_csv_records("\n".join([header, *[row] * 50_001]), "t")
 
 
