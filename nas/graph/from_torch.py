@@ -81,7 +81,8 @@ def fused_units(graph: fx.GraphModule) -> tuple[tuple[Unit, ...], tuple[tuple[fx
             depends.add(node)
             found.append(node)
             nodes.append(_node(node, inputs, graph))
-    units, indices = fuse_operators(nodes, raw.name)
+    results = {source.name for source in graph.graph.output_node().all_input_nodes}
+    units, indices = fuse_operators(nodes, raw.name, results)
     return units, tuple(tuple(found[n] for n in own) for own in indices)
 
 
@@ -98,7 +99,7 @@ def _node(node: fx.Node, inputs: list[fx.Node], graph: fx.GraphModule) -> Operat
     return OperatorNode(
         kind=kind,
         inputs=tuple(source.name for source in inputs),
-        output=node.name,
+        outputs=(node.name,),
         input_shapes=tuple(shape for source in inputs for shape in _shapes(source)),
         weights=tuple(shape for weight in learned for shape in _shapes(weight)),
         shapes=_shapes(node),

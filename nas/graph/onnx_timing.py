@@ -13,7 +13,9 @@ from onnx import ValueInfoProto
 from onnx.utils import Extractor
 
 from jmsnas.errors import MeasurementError
-from jmsnas.nas.graph.from_onnx import load_onnx, onnx_units, raw_input
+from jmsnas.nas.graph.from_onnx import onnx_units
+from jmsnas.nas.graph.onnx_file import first_line
+from jmsnas.nas.graph.onnx_preparation import PreparedGraph, prepare_onnx, runnable_model
 from jmsnas.profiler.timing.onnx_session import open_session
 from jmsnas.profiler.timing.paired_timing import Call
 
@@ -26,23 +28,24 @@ def onnx_calls(path: Path, threads: int, seed: int) -> list[Call]:
     Every unit gets what the units before it computed from one random input. Raises InputError when the file
     cannot be split (see from_onnx.py), MeasurementError when onnxruntime cannot run the file or a unit.
     """
-    model, (_, nodes, _) = load_onnx(path), onnx_units(path)
-    _embed(model, path)
-    taken_by = {name: n for n, own in enumerate(nodes) for node in own for name in node.output}
-    results = {output.name for output in model.graph.output}
-    raw = raw_input(model, path)
-    values = {raw.name: random_input(raw, seed)}
+    graph = prepare_onnx(path)
+    _, nodes = onnx_units(graph)
+    model = _runnable(graph)
+    made_by = {name: n for n, own in enumerate(nodes) for node in own for name in node.output}
+    read = ((n, name) for n, own in enumerate(nodes) for node in own for name in node.input)
+    sent = {name for n, name in read if made_by.get(name, n) != n}
+    sent |= {output.name for output in model.graph.output}
+    values = {graph.raw: random_input(model.graph.input[0], seed)}
     whole, _ = _call(model, threads, values, str(path))
-    # An extractor needs a shape for each name it cuts at; `load_onnx` has inferred them.
+    # An extractor needs a shape for each name it cuts at; `prepare_onnx` has inferred them.
     extractor = Extractor(model)
     calls = []
     for n, own in enumerate(nodes):
-        made = {name for node in own for name in node.output}
-        taken = [name for node in own for name in node.input if name in taken_by or name == raw.name]
-        inputs = [name for name in taken if name not in made]
-        outside = {name for k, other in enumerate(nodes) if k != n for node in other for name in node.input}
-        outputs = sorted(made & (outside | results))
-        part = extractor.extract_model(list(dict.fromkeys(inputs)), outputs)
+        taken = [
+            name for node in own for name in node.input if name == graph.raw or made_by.get(name, n) != n
+        ]
+        outputs = sorted(sent.intersection(name for node in own for name in node.output))
+        part = extractor.extract_model(list(dict.fromkeys(taken)), outputs)
         call, computed = _call(part, threads, values, f"unit {n + 1} of {path}")
         values |= computed
         calls.append(call)
@@ -77,12 +80,11 @@ def random_input(given: ValueInfoProto, seed: int) -> Any:
     return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(array, element_type)
 
 
-def _embed(model: onnx.ModelProto, path: Path) -> None:
-    """Load external weights from the folder of the file; onnx refuses paths outside of it."""
+def _runnable(graph: PreparedGraph) -> onnx.ModelProto:
     try:
-        onnx.load_external_data_for_model(model, str(path.parent))
+        return runnable_model(graph)
     except Exception as error:  # onnx raises several kinds
-        raise MeasurementError(f"cannot read the weights of {path}: {error}") from error
+        raise MeasurementError(f"cannot read the weights of {graph.path}: {first_line(error)}") from error
 
 
 def _call(

@@ -42,18 +42,20 @@ def count_operator(
     """
     read, written = sum(math.prod(shape) for shape in inputs), math.prod(out)
     learned = sum(math.prod(shape) for shape in weights)
-    if kind == "conv2d" and weights:
-        kernel = weights[0][1:]
+    weight = weights[0] if weights else ()
+    ranks = [len(shape) for shape in inputs]
+    if kind == "conv2d" and len(weight) > 2 and ranks and ranks[0] > 1:
+        kernel = weight[1:]
         depthwise = groups > 1 and groups == inputs[0][1]
-        plain = "pointwise" if kernel[1:] == (1, 1) and groups == 1 else "conv"
+        plain = "pointwise" if math.prod(kernel[1:]) == 1 and groups == 1 else "conv"
         return Operator(
             "depthwise" if depthwise else plain, written * math.prod(kernel), learned, read, written
         )
-    if kind == "linear" and weights:
-        return Operator("dense", written * weights[0][-1], learned, read, written)
-    if kind in ("matmul", "bmm") and len(inputs) == 2:
+    if kind == "linear" and weight:
+        return Operator("dense", written * weight[-1], learned, read, written)
+    if kind in ("matmul", "bmm") and len(ranks) == 2 and ranks[0]:
         return Operator("dense", written * inputs[0][-1], 0, read, written)
-    if kind == "scaled_dot_product_attention" and len(inputs) >= 3:
+    if kind == "scaled_dot_product_attention" and len(ranks) > 2 and min(ranks) > 1:
         scores = math.prod(inputs[0][:-1]) * inputs[1][-2]
         return Operator("dense", scores * (inputs[0][-1] + inputs[2][-1]), 0, read, written)
     for known, category in (

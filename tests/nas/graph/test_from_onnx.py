@@ -78,9 +78,13 @@ def test_what_is_refused_in_one_line(tmp_path: Path) -> None:
     )
     flow = [helper.make_node("If", ["x"], ["y"], then_branch=branch, else_branch=branch)]
     for nodes, shape, words in (
-        (flow, [1, 4], r"has control flow \(If\): a split needs a fixed graph"),
-        ([helper.make_node("Relu", ["x"], ["y"])], [1, "width"], "the shape of input x is not known"),
-        ([helper.make_node("NonZero", ["x"], ["y"])], [1, 4], r"the shape of y \(NonZero\) is not known"),
+        (flow, [1, 4], r"node 'y' \(If\) is control flow: a split needs a fixed graph"),
+        ([helper.make_node("Relu", ["x"], ["y"])], [1, "width"], "the shape of input 'x' is not fixed"),
+        (
+            [helper.make_node("NonZero", ["x"], ["y"])],
+            [1, 4],
+            r"node 'y' \(NonZero\) has an output of unknown",
+        ),
     ):
         with pytest.raises(InputError, match=words) as caught:
             model_from_onnx(save(path, nodes, shape, [1, "?"]))
