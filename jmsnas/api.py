@@ -227,15 +227,16 @@ def split(
     (True, True)
     """
     from jmsnas.nas.load_model import load_problem, topology_for_split
+    from jmsnas.nas.split.methods import default_policy
     from jmsnas.nas.split.methods import split as solve
 
     name = model if isinstance(model, str) else None
     found = topology_for_split(workspace, name, topology)
     loaded = load_model(model, workspace=workspace) if isinstance(model, str) else model
-    problem, default_policy = load_problem(loaded, found, workspace)
+    problem = load_problem(loaded, found, workspace)
     request = SplitRequest(
         encoding=input_encoding or found.input_encoding,
-        policy=policy or default_policy,
+        policy=policy or default_policy(problem, found.policy)[0],
         objective=objective,
         method=method,
     )

@@ -83,16 +83,9 @@ def load_problem(
     workspace: Workspace,
     photograph: Path | None = None,
     progress: Progress = no_progress,
-) -> tuple[SplitProblem, str]:
-    """Make the split problem of a model, images also as JPEG, and choose the default policy.
-
-    The policy is the topology's, but `relay` in place of a `strict` that the model or the devices do not fit.
-    Raises as `problem_of_model`.
-    """
-    jpeg = _jpeg_bytes(model, photograph)
-    problem = problem_of_model(model, topology, workspace, jpeg, progress)
-    strict_fits = (problem.is_chain and problem.is_chain_topology) or problem.fork
-    return problem, "relay" if topology.policy == "strict" and not strict_fits else topology.policy
+) -> SplitProblem:
+    """Make the split problem of a model, images also as JPEG. Raises as `problem_of_model`."""
+    return problem_of_model(model, topology, workspace, _jpeg_bytes(model, photograph), progress)
 
 
 def _jpeg_bytes(model: Model, photograph: Path | None) -> float | None:

@@ -28,6 +28,10 @@ or a file ending in .onnx. Or give a table of your own latencies and sizes with 
 
   jmsnas split first --method hivemind                  a run's model, split by another method
 
+  jmsnas split mobilenet_v2 --list                      the layers by number: bytes, MACs, seconds
+
+  jmsnas split mobilenet_v2 --cuts 4,9,12               what a given split costs, and its gap to the optimum
+
 Next: jmsnas split MODEL --pictures FOLDER
 """
 
@@ -49,6 +53,16 @@ class SplitArguments:
     method: Annotated[
         str, typer.Option(help="optimal, hivemind, neurosurgeon, dads, hermes, cloud, device, or all.")
     ] = "optimal"
+    cuts: Annotated[
+        str | None, typer.Option(help="A given split: the last layer of each device but the last, as 4,9,12.")
+    ] = None
+    place: Annotated[
+        list[str] | None,
+        typer.Option(help="A given split: the layers of a device, as pi4=1-4,7; once per device."),
+    ] = None
+    list_layers: Annotated[
+        bool, typer.Option("--list", help="List the layers: bytes, MACs, weights, seconds per device.")
+    ] = False
     objective: Annotated[str, typer.Option(help="latency, throughput or energy.")] = "latency"
     policy: PolicyOption = None
     min_layers: Annotated[int, typer.Option(help="Minimum number of layers on the first device.")] = 0
@@ -83,16 +97,22 @@ class SplitArguments:
 def split_command(args: SplitArguments) -> None:
     """Parse, split, print."""
     from jmsnas.cli.output.split import finite_json, print_split, split_document
-    from jmsnas.cli.split_input import problem_from_arguments, split_requests
+    from jmsnas.cli.output.split_layers import layers_document, print_layers
+    from jmsnas.cli.split_input import load_input, split_requests
 
     with progress_bar() as progress:
-        problem, defaults = problem_from_arguments(args, Workspace(args.folder), progress)
+        loaded = load_input(args, Workspace(args.folder), progress)
+    problem = loaded.problem
     for name in problem.simulated:
         warn(f"SIMULATED: {name} was not measured; its latencies are a roofline of published figures.")
     for name in problem.published:
         warn(f"PUBLISHED: {name} was not measured here; its U(.) is fitted to a table published by others.")
-    requests = split_requests(args, defaults)
-    document = split_document(problem, requests, args)
+    if args.list_layers:
+        document = layers_document(problem, loaded.model)
+        print_json(document) if args.as_json else print_layers(document)
+        return
+    requests = split_requests(args, loaded)
+    document = split_document(loaded, requests, args)
     if args.pictures:
         from jmsnas.report.tradeoff_plots import write_pictures
 

@@ -1,12 +1,13 @@
 """Make the split problem and the split requests of `jmsnas split` from its arguments."""
 
-from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from jmsnas.cli.split import SplitArguments
 from jmsnas.errors import InputError
+from jmsnas.nas.graph.model import Model
+from jmsnas.nas.inspection.given_split import parse_cuts, parse_places
 from jmsnas.nas.load_model import load_model, load_problem, topology_for_split
-from jmsnas.nas.split.methods import METHODS, SplitRequest
+from jmsnas.nas.split.methods import GIVEN, METHODS, SplitRequest, default_policy
 from jmsnas.nas.split.problem import SplitProblem
 from jmsnas.nas.split.problem_file import read_problem
 from jmsnas.progress import Progress
@@ -14,36 +15,79 @@ from jmsnas.units import parse_energy
 from jmsnas.workspace import Workspace
 
 
-def problem_from_arguments(
-    args: SplitArguments, workspace: Workspace, progress: Progress
-) -> tuple[SplitProblem, Mapping[str, str]]:
-    """Load the split problem, and the default `input` and `policy` of its topology or file.
+@dataclass(frozen=True, slots=True)
+class SplitInput:
+    """The split problem, its model (None for a table of costs), and the options' values and defaults.
 
-    Raises InputError for none or both of MODEL and --costs, or an invalid model, topology or costs file.
+    `policy_reason` says why the policy is not the topology's own; empty where it is, or was asked for.
+    """
+
+    problem: SplitProblem
+    model: Model | None
+    encoding: str
+    policy: str
+    policy_reason: str = ""
+
+
+def load_input(args: SplitArguments, workspace: Workspace, progress: Progress) -> SplitInput:
+    """Load the split problem, and the input encoding and policy that are asked for or the default.
+
+    Raises InputError for none or both of MODEL and --costs, an invalid model, topology or costs file, and
+    options that exclude each other.
     """
     if (args.model is None) == (args.costs is None):
         raise InputError("expected a MODEL or --costs FILE, one of them. Examples: jmsnas split --help")
+    _refuse_excluded(args)
     topology = topology_for_split(workspace, args.model, args.topology)
-    defaults = {"input": topology.input_encoding, "policy": topology.policy}
+    model, own = None, dict[str, str]()
     if args.costs is not None:
         if args.size is not None or args.image is not None or args.width != 1.0:
             raise InputError("--size, --width and --image belong to a MODEL: leave them out with --costs")
-        problem, given = read_problem(args.costs, topology)
-        return problem, {**defaults, **given}
-    model = load_model(workspace, str(args.model), args.size, args.width)
-    problem, policy = load_problem(model, topology, workspace, args.image, progress)
-    return problem, {**defaults, "policy": policy}
+        problem, found = read_problem(args.costs, topology)
+        own = dict(found)
+    else:
+        model = load_model(workspace, str(args.model), args.size, args.width)
+        problem = load_problem(model, topology, workspace, args.image, progress)
+    encoding = args.encoding or own.get("input", topology.input_encoding)
+    if asked := args.policy or own.get("policy"):
+        return SplitInput(problem, model, encoding, asked)
+    return SplitInput(problem, model, encoding, *default_policy(problem, topology.policy))
 
 
-def split_requests(args: SplitArguments, defaults: Mapping[str, str]) -> tuple[SplitRequest, ...]:
+def _refuse_excluded(args: SplitArguments) -> None:
+    given = {
+        "--cuts": args.cuts is not None,
+        "--place": bool(args.place),
+        "--method": args.method != "optimal",
+    }
+    if sum(given.values()) > 1:
+        names = [name for name, there in given.items() if there]
+        raise InputError(f"got {' and '.join(names)}: expected one of them")
+    others = given | {
+        "--explain": args.explain,
+        "--deadline": args.deadline is not None,
+        "--sweep": args.sweep is not None,
+        "--pictures": args.pictures is not None,
+    }
+    if args.list_layers and (names := [name for name, there in others.items() if there]):
+        raise InputError(f"--list prints the layers only: leave out {', '.join(names)}")
+
+
+def split_requests(args: SplitArguments, loaded: SplitInput) -> tuple[SplitRequest, ...]:
     """Make one request, or one per method for --method all. Raises InputError, UnitError."""
+    placement = None
+    if args.cuts is not None:
+        placement = parse_cuts(loaded.problem, args.cuts)
+    elif args.place:
+        placement = parse_places(loaded.problem, args.place)
     request = SplitRequest(
-        encoding=args.encoding or defaults["input"],
-        policy=args.policy or defaults["policy"],
+        encoding=loaded.encoding,
+        policy=loaded.policy,
         min_layers=args.min_layers,
         objective=args.objective,
-        method="optimal" if args.method == "all" else args.method,
+        method=GIVEN if placement is not None else "optimal" if args.method == "all" else args.method,
         budget_j=parse_energy(args.energy_limit) if args.energy_limit is not None else None,
         time_limit_s=args.time_limit,
+        placement=placement,
     )
     return tuple(replace(request, method=name) for name in METHODS) if args.method == "all" else (request,)

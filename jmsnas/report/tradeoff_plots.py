@@ -44,7 +44,7 @@ def write_pictures(problem: SplitProblem, request: SplitRequest, folder: Path) -
         When a file cannot be written.
     """
     chain = problem if problem.fork else as_chain(problem)[0]
-    request = replace(request, method="optimal", objective="latency", budget_j=None)
+    request = replace(request, method="optimal", placement=None, objective="latency", budget_j=None)
     figures = {"rates": draw_rates(chain, request, link := first_link(chain, request))}
     if chain.tree is None or chain.links[link].source != chain.tree.root:
         figures["cuts"] = draw_cuts(chain, request)

@@ -8,16 +8,19 @@ import numpy as np
 from jmsnas.arrays import FloatArray
 from jmsnas.errors import InfeasibleError, InputError, TopologyError
 from jmsnas.nas.split.baselines import BudgetCosts, dads, expand_to_units, hermes, hivemind, neurosurgeon
-from jmsnas.nas.split.chain_and_mesh import allowed_on_chain, allowed_on_mesh, mesh_split, split_on_chain
+from jmsnas.nas.split.chain_and_mesh import allowed_on_mesh, mesh_split, split_on_chain
 from jmsnas.nas.split.links import LinkArrays
 from jmsnas.nas.split.problem import SplitProblem, as_chain
 from jmsnas.nas.split.solve_dag import solve_dag
 from jmsnas.nas.split.solve_device_graph import solve_device_graph
 from jmsnas.nas.split.timeline import Timeline, compute_timeline, objective_value, result_device
+from jmsnas.nas.split.violations import limit_violations
 from jmsnas.topology import POLICIES
 
 METHODS = ("optimal", "hivemind", "neurosurgeon", "dads", "hermes", "cloud", "device")
 OBJECTIVES = ("latency", "throughput", "energy")
+# The method of a request that gives the placement itself.
+GIVEN = "given"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +31,8 @@ class SplitRequest:
     `budget_j` the most joules per image, `time_limit_s` the seconds to solve a DAG or a
     serial fan-out. Objectives are `latency`
     (T), `throughput` (least seconds between two images) and `energy` (joules of the devices with a known
-    power); policies and methods are those of `POLICIES` and `METHODS`.
+    power); policies and methods are those of `POLICIES` and `METHODS`. With `placement`, the device of each
+    unit, that placement is evaluated instead; the method is then `given`.
     """
 
     encoding: str = "uint8"
@@ -38,13 +42,14 @@ class SplitRequest:
     method: str = "optimal"
     budget_j: float | None = None
     time_limit_s: float = 30.0
+    placement: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         """Refuse unknown names and negative counts."""
         for option, value, known in (
             ("--policy", self.policy, POLICIES),
             ("--objective", self.objective, OBJECTIVES),
-            ("--method", self.method, METHODS),
+            ("--method", self.method, METHODS if self.placement is None else (GIVEN,)),
         ):
             if value not in known:
                 raise InputError(f"unknown {option} {value!r}: expected one of {', '.join(known)}")
@@ -57,7 +62,7 @@ class SplitResult:
     """A placement (the device of each unit), its timeline, and what is proven of it.
 
     `bound` is a lower bound of the objective (None where none is known), `proven` whether the placement
-    reaches it, `allowed` whether the policy and the limits allow the placement.
+    reaches it, `violations` what the policy, the limits or the request forbid of it; empty where `allowed`.
     """
 
     request: SplitRequest
@@ -65,11 +70,16 @@ class SplitResult:
     timeline: Timeline
     proven: bool
     bound: float | None
-    allowed: bool
+    violations: tuple[str, ...] = ()
+
+    @property
+    def allowed(self) -> bool:
+        """Whether the policy, the limits and the request allow the placement."""
+        return not self.violations
 
 
 def split(problem: SplitProblem, request: SplitRequest) -> SplitResult:
-    """Split a model over devices.
+    """Split a model over devices, or evaluate the placement that the request gives.
 
     Raises
     ------
@@ -82,29 +92,68 @@ def split(problem: SplitProblem, request: SplitRequest) -> SplitResult:
     """
     _refuse(problem, request)
     target = result_device(problem, request.policy)
-    if request.method == "optimal":
+    if request.placement is not None:
+        devices, bound = request.placement, None
+    elif request.method == "optimal":
         devices, bound = _optimal(problem, request, target)
     else:
         devices, bound = _BASELINES[request.method](problem, request, target), None
     timeline = compute_timeline(problem, request.encoding, devices, target)
     if not np.isfinite(timeline.latency_s):
         n = next(n for n, m in enumerate(devices) if not np.isfinite(problem.tau_NM[n, m]))
+        given = request.placement is not None
         raise InfeasibleError(
-            f"--method {request.method} puts {problem.units[n]} on {problem.names[devices[n]]}, where no "
-            "time of it is given: expected one, or another --method"
+            f"{'the given split' if given else f'--method {request.method}'} puts {problem.units[n]} on "
+            f"{problem.names[devices[n]]}, where no time of it is given: expected one, or another "
+            f"{'device' if given else '--method'}"
         )
     value = objective_value(timeline, request.objective)
     proven = bound is not None and value <= bound * (1 + 1e-9) + 1e-300
-    check = allowed_on_mesh if problem.fork else allowed_on_chain
-    allowed = check(problem, request.encoding, request.policy, request.min_layers, devices)
-    return SplitResult(request, devices, timeline, proven, bound, allowed)
+    return SplitResult(
+        request, devices, timeline, proven, bound, _violations(problem, request, devices, timeline)
+    )
+
+
+def default_policy(problem: SplitProblem, policy: str) -> tuple[str, str]:
+    """Choose the policy where none is asked for: the topology's, or `relay` where `strict` does not fit.
+
+    Returns the policy, and the reason where it is not the topology's.
+    """
+    fits = (problem.is_chain and problem.is_chain_topology) or problem.fork
+    if policy != "strict" or fits:
+        return policy, ""
+    cause = "the devices are not a chain" if problem.is_chain else f"{problem.model} has branches"
+    return "relay", f"the topology's policy strict needs a chain of layers on a chain of devices, {cause}"
+
+
+def _violations(
+    problem: SplitProblem, request: SplitRequest, devices: tuple[int, ...], timeline: Timeline
+) -> tuple[str, ...]:
+    found = list(limit_violations(problem, devices, timeline, request.min_layers))
+    if problem.fork:
+        if allowed_on_mesh(problem, request.encoding, request.policy, request.min_layers, devices):
+            found = []
+        elif not found:
+            found.append(
+                f"policy {request.policy} on a mesh: the trunk runs on devices up to the root, each branch "
+                "on a child of its own, the tail on the devices after them"
+            )
+    elif request.policy == "strict" and (
+        idle := [k for m, k in enumerate(problem.names) if m not in devices]
+    ):
+        found.append(f"policy strict gives every device a layer, {', '.join(idle)} has none")
+    spent_j = timeline.energy_j or 0.0
+    if request.budget_j is not None and spent_j > request.budget_j * (1 + 1e-9):
+        found.append(f"it uses {spent_j:.6g} J, --energy-limit is {request.budget_j:.6g} J")
+    return tuple(found)
 
 
 def _refuse(problem: SplitProblem, request: SplitRequest) -> None:
     problem.sent_bytes_L(request.encoding)
     both_chains = problem.is_chain_topology and problem.is_chain
     by_mesh = problem.fork is not None and request.objective == "latency" and request.budget_j is None
-    if request.policy == "strict" and not both_chains and not by_mesh:
+    solved = request.placement is None
+    if solved and request.policy == "strict" and not both_chains and not by_mesh:
         raise TopologyError(
             "policy strict gives every device a layer: expected a chain of layers on a chain of devices (or, "
             f"for latency, branches on a mesh), got {problem.model} on {', '.join(problem.names)}. Use "
@@ -122,7 +171,7 @@ def _refuse(problem: SplitProblem, request: SplitRequest) -> None:
         )
     if request.objective == "energy" and request.budget_j is not None:
         raise InputError("got --objective energy and --energy-limit: expected one of them")
-    if problem.has_limits and not both_chains and not by_mesh:
+    if solved and problem.has_limits and not both_chains and not by_mesh:
         raise TopologyError(
             "limits of devices (memory, energy, layers) need a chain of layers on a chain of devices, or the "
             "latency of branches on a mesh: leave the limits out, or change the model or the topology"
@@ -163,7 +212,7 @@ def _joules(problem: SplitProblem) -> tuple[FloatArray, LinkArrays]:
     """Joules of each unit, and links whose "seconds" are the joules of the device that sends."""
     send_w, links = problem.send_power_w_M[:, None], problem.link_arrays
     scaled = [
-        np.where(np.isfinite(part), part * send_w, np.inf)
+        np.multiply(part, send_w, out=np.full_like(part, np.inf), where=np.isfinite(part))
         for part in (links.delay_MM, links.per_byte_MM, links.input_per_byte_MM)
     ]
     return problem.joules_NM, LinkArrays(*scaled)

@@ -1,31 +1,41 @@
 """Results of `jmsnas split`: one JSON document, printed as text."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
 from jmsnas.cli.split import SplitArguments
+from jmsnas.cli.split_input import SplitInput
 from jmsnas.cli.terminal import print_line
 from jmsnas.errors import InfeasibleError, JmsnasError
-from jmsnas.nas.split.explain import explain_split
+from jmsnas.nas.inspection.explain import explain_split
+from jmsnas.nas.inspection.given_split import GivenSplit, evaluate_split
 from jmsnas.nas.split.methods import SplitRequest, SplitResult, split
 from jmsnas.nas.split.problem import SplitProblem, as_chain
 from jmsnas.nas.split.rate_sweep import RateLine, RateSweep, parse_rate_sweep, sweep_rate
+from jmsnas.nas.split.timeline import objective_value
+from jmsnas.nas.split.violations import energy_j_M, memory_bytes_M
 from jmsnas.units import format_duration as ms
 from jmsnas.units import format_rate, parse_duration
 
 
 def split_document(
-    problem: SplitProblem, requests: Sequence[SplitRequest], args: SplitArguments
+    loaded: SplitInput, requests: Sequence[SplitRequest], args: SplitArguments
 ) -> dict[str, Any]:
     """Solve the requests and describe the results; seconds, bytes, bits per second, joules.
 
     Raises InputError when the only request cannot be solved; one of several has its error message as
     `error` instead.
     """
+    problem = loaded.problem
     deadline_s = parse_duration(args.deadline) if args.deadline is not None else None
-    first, results = requests[0], [_solve(problem, request, len(requests) > 1) for request in requests]
+    first, given = requests[0], None
+    if first.placement is not None:
+        given = evaluate_split(problem, first, first.placement)
+        results: list[SplitResult | str] = [given.given]
+    else:
+        results = [_solve(problem, request, len(requests) > 1) for request in requests]
     cloud_s = {name: _cloud_s(problem, first, name) for name in problem.input_bytes}
     document: dict[str, Any] = {
         "model": problem.model,
@@ -43,6 +53,7 @@ def split_document(
         "input": first.encoding,
         "input_bytes": dict(problem.input_bytes),
         "policy": first.policy,
+        "policy_reason": loaded.policy_reason,
         "objective": first.objective,
         "cloud_only_s": {name: seconds for name, seconds in cloud_s.items() if seconds is not None},
         "energy_not_counted": list(problem.unpowered),
@@ -53,6 +64,8 @@ def split_document(
             for request, result in zip(requests, results, strict=True)
         ],
     }
+    if given is not None:
+        document["comparison"] = _comparison_document(problem, given)
     if isinstance(results[0], SplitResult) and (args.explain or deadline_s is not None):
         explanation = asdict(explain_split(problem, results[0], deadline_s))
         document["explanation"] = explanation | {"deadline_s": deadline_s}
@@ -75,7 +88,7 @@ def _solve(problem: SplitProblem, request: SplitRequest, several: bool) -> Split
 
 def _cloud_s(problem: SplitProblem, request: SplitRequest, encoding: str) -> float | None:
     """Return T of cloud only; None if the cloud cannot run every unit."""
-    request = replace(request, method="cloud", encoding=encoding, min_layers=0)
+    request = replace(request, method="cloud", placement=None, encoding=encoding, min_layers=0)
     try:
         return split(problem, request).timeline.latency_s
     except InfeasibleError:
@@ -99,6 +112,8 @@ def _result_document(problem: SplitProblem, result: SplitResult) -> dict[str, An
         "proven": result.proven,
         "bound": result.bound,
         "allowed": result.allowed,
+        "violations": list(result.violations),
+        "use": _use_document(problem, result),
         "devices": [problem.names[m] for m in result.devices],
         "cuts": _cuts(problem, result.devices),
         "steps": [asdict(step) for step in timeline.steps],
@@ -107,9 +122,41 @@ def _result_document(problem: SplitProblem, result: SplitResult) -> dict[str, An
     }
 
 
+def _use_document(problem: SplitProblem, result: SplitResult) -> list[dict[str, Any]]:
+    """Describe the layers, memory and energy of each device, and its limits."""
+    memory_M, energy_M = memory_bytes_M(problem, result.devices), energy_j_M(problem, result.timeline)
+    return [
+        {
+            "device": device.name,
+            "layers": [n for n, own in enumerate(result.devices, 1) if own == m],
+            "memory_bytes": float(memory_M[m]),
+            "memory_limit_bytes": device.memory_bytes,
+            "energy_j": None if device.power_w is None else float(energy_M[m]),
+            "energy_limit_j": device.energy_j,
+        }
+        for m, device in enumerate(problem.devices)
+    ]
+
+
+def _comparison_document(problem: SplitProblem, given: GivenSplit) -> dict[str, Any]:
+    """Describe the best split that a given one is compared with, and the gap between them."""
+    best = given.best
+    if best is None:
+        return {"policy": None, "reason": given.reason}
+    return {
+        "policy": best.request.policy,
+        "value": objective_value(best.timeline, best.request.objective),
+        "proven": best.proven,
+        "devices": [problem.names[m] for m in best.devices],
+        "cuts": _cuts(problem, best.devices),
+        "gap": given.gap,
+        "gap_to_bound": given.gap_bound,
+    }
+
+
 def _cuts(problem: SplitProblem, devices: Sequence[int]) -> list[int] | None:
-    """Return the cuts of equation (1); None unless model and topology are chains and no layer goes back."""
-    if not problem.is_chain_topology or not problem.is_chain or list(devices) != sorted(devices):
+    """Return the cuts (c_1, ..., c_M); None unless the topology is a chain and no layer goes back."""
+    if not problem.is_chain_topology or list(devices) != sorted(devices):
         return None
     return [sum(device <= m for device in devices) for m in range(problem.M)]
 
@@ -148,11 +195,15 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
         f"{document['model']}, {len(document['units'])} layers, input {document['input']} ({size:.0f} B), "
         f"policy {document['policy']}, objective {document['objective']}"
     )
+    if document["policy_reason"]:
+        yield f"  policy {document['policy']}, as {document['policy_reason']}"
     for device in document["devices"]:
         yield f"  {device['name']:<10}{device['provenance']}"
     results = document["results"]
     if len(results) == 1:
         yield from _result_lines(document, results[0])
+        if "comparison" in document:
+            yield from _comparison_lines(document)
     else:
         yield from _method_table(results)
     clouds = ", ".join(f"{name} {ms(seconds)}" for name, seconds in document["cloud_only_s"].items())
@@ -181,8 +232,42 @@ def _result_lines(document: dict[str, Any], result: dict[str, Any]) -> Iterator[
             yield f"Not proven within the time limit: no split is below {result['bound']:.6g}"
         else:
             yield "Not proven: the best split found among cuts of a single tensor."
-    if not result["allowed"]:
-        yield f"This split violates policy {document['policy']}."
+    for reason in result["violations"]:
+        yield f"Not allowed: {reason}."
+
+
+_VALUES: dict[str, tuple[str, str, Callable[[float], str]]] = {
+    "latency": ("T", "latency_s", ms),
+    "throughput": ("the time between two images", "period_s", ms),
+    "energy": ("the energy", "energy_j", lambda joules: f"{joules * 1e3:.4g} mJ"),
+}
+
+
+def _comparison_lines(document: dict[str, Any]) -> Iterator[str]:
+    """Format the memory, whether a given split is allowed, and its gap to the best split."""
+    (result,), best = document["results"], document["comparison"]
+    for use in result["use"]:
+        limit = use["memory_limit_bytes"]
+        of = "no limit stated" if limit is None else f"of {limit / 1e6:.6g} MB"
+        yield f"  {use['device']}: {len(use['layers'])} layers, {use['memory_bytes'] / 1e6:.4g} MB, {of}"
+    if result["allowed"]:
+        yield f"Allowed by policy {document['policy']} and the limits of the devices."
+    if best["policy"] is None:
+        yield f"No best split to compare with: {best['reason']}"
+        return
+    what, key, text = _VALUES[document["objective"]]
+    above, value = result[key] - best["value"], best["value"]
+    layers = _layers_text({name: best["devices"].count(name) for name in dict.fromkeys(best["devices"])})
+    proof = "the optimum" if best["proven"] else "the best split found"
+    yield f"{proof.capitalize()} of policy {best['policy']}: {text(value)}, {layers}."
+    if abs(above) <= 1e-9 * abs(value):
+        yield f"The given split is as good as {proof}."
+    else:
+        side = "above" if above > 0 else "below"
+        share = "" if best["gap"] is None else f" ({abs(best['gap']):.2%})"
+        yield f"Of the given split, {what} is {text(abs(above))}{share} {side} that of {proof}."
+    if not best["proven"] and best["gap_to_bound"] is not None:
+        yield f"No split of policy {best['policy']} is more than {best['gap_to_bound']:.2%} below it."
 
 
 def _method_table(results: list[dict[str, Any]]) -> Iterator[str]:

@@ -6,7 +6,7 @@ import pytest
 from split_problems import mesh_problem, random_problem, worked_problem
 
 from jmsnas.errors import InputError, TopologyError
-from jmsnas.nas.split.explain import explain_split
+from jmsnas.nas.inspection.explain import explain_split
 from jmsnas.nas.split.methods import SplitRequest, split
 from jmsnas.nas.split.problem import SplitProblem, with_link_rate
 from jmsnas.nas.split.rate_sweep import find_link, parse_rate_sweep, rate_lines, sweep_rate

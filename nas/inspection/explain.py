@@ -76,20 +76,21 @@ def explain_split(
 ) -> SplitExplanation:
     """Explain a split whose objective is latency."""
     request, timeline = replace(result.request, objective="latency", budget_j=None), result.timeline
+    solved = replace(request, method="optimal", placement=None)
     longest = max(timeline.critical_path, key=lambda step: step.seconds)
     changes: tuple[RequiredSpeedup, ...] = ()
     units: tuple[CriticalUnit, ...] = ()
     if deadline_s is not None and timeline.latency_s > deadline_s:
         changes = _required_speedups(problem, request, deadline_s)
         units = _units_to_save(problem, result, timeline.latency_s - deadline_s)
-    own_s, break_even_bps = _break_even(problem, request)
-    cloud_s = _single_device_s(problem, request, "cloud")
+    own_s, break_even_bps = _break_even(problem, solved)
+    cloud_s = _single_device_s(problem, solved, "cloud")
     return SplitExplanation(
         bottleneck=Bottleneck(longest, longest.seconds / timeline.latency_s),
         changes=changes,
         units=units,
         cloud_s=cloud_s,
-        device_s=_single_device_s(problem, request, "device"),
+        device_s=_single_device_s(problem, solved, "device"),
         faster_than_cloud=own_s < cloud_s,
         break_even_bps=break_even_bps,
     )
