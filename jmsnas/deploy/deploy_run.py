@@ -106,7 +106,7 @@ def deploy_run(
         )
     document |= {"loopback": options.loopback, "simulated": _of_origin("simulated", origins)}
     document["published"] = _of_origin("published", origins)
-    _write(folder, document, [hop_timings(response.trail, deployment.links) for response in responses])
+    _write(folder, document, [hop_timings(response, deployment.links) for response in responses])
     return DeployResult(document, folder / DEPLOYMENT_FILE, deployment.topology, document["simulated"])
 
 

@@ -1,15 +1,26 @@
 """Profile a device by its agent, which times the blocks; each row is stored here as it is received."""
 
+import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from jmsnas.deploy.leader.agent_client import printable
+from msgspec import structs
+
 from jmsnas.deploy.leader.leader import Leader
 from jmsnas.deploy.transport.devices_file import AgentAddress, read_devices_file
+from jmsnas.deploy.transport.responses import (
+    EndEvent,
+    FailedEvent,
+    ProgressEvent,
+    RowEvent,
+    TimingEvent,
+    WarningEvent,
+    malformed,
+)
 from jmsnas.errors import DeviceError, MeasurementError
 from jmsnas.profiler.profile import DEFAULT_OPTIONS, ProfileOptions, ProfileResult, update_table
 from jmsnas.profiler.session.job import EventHandler, ProfileJob
@@ -19,6 +30,9 @@ from jmsnas.profiler.table.merge_journal import Warn
 from jmsnas.profiler.timing.onnx_export import export_to_onnx
 from jmsnas.space import BlockOrPart
 from jmsnas.workspace import Workspace
+
+# A block is reported again when its interval is half as wide, and at the end.
+_MAX_REPORTS = 64
 
 
 def profile_remote(
@@ -70,25 +84,49 @@ def _run_job(
 ) -> None:
     """Run a job on another device: export the blocks here, time them there."""
     models = export_to_onnx([REFERENCE_BLOCK, *job.subjects], job.key.batch, job.cache, job.seed)
-    ended: list[Any] = []
+    reports: Counter[int] = Counter()
+    ends: list[EndEvent] = []
+    began_s = time.monotonic()
 
-    def received(event: dict[str, Any]) -> None:
+    def received(event: TimingEvent) -> None:
         tick()
-        for name in {"row", "failed"} & set(event):
-            if type(event[name]) is not int or not 0 <= event[name] < len(job.subjects):
-                raise ValueError  # a block that was not requested
-        if "tell" in event:
-            warn(f"{device}: {printable(event['tell'])}")
-        elif "done" in event or "ended" in event:
-            ended.append(event)
-        elif "faults" not in event or "row" in event:
-            on_event(event)
+        match event:
+            case RowEvent(row=index) | FailedEvent(failed=index):
+                reports[index] += 1
+                _check_block(device, index, len(job.subjects), reports[index])
+                if isinstance(event, RowEvent):
+                    _check_latency(device, event, time.monotonic() - began_s)
+                on_event(structs.asdict(event))
+            case ProgressEvent():
+                on_event(structs.asdict(event))
+            case WarningEvent(tell=text):
+                warn(f"{device}: {text}")
+            case EndEvent():
+                ends.append(event)
 
     config = asdict(job.config)
     work = {"references": REFERENCE_COPIES, "threads": job.key.threads, "seed": job.seed, "config": config}
     leader.time_blocks(device, [models[0]] * REFERENCE_COPIES + models[1:], work, received)
-    if not any("done" in event for event in ended):
+    if not any(event.done for event in ends):
         raise MeasurementError(
             f"the process that measures on {device} ended early: run the same command again; finished "
             "rows are kept"
         )
+    if len(reports) < len(job.subjects):
+        raise malformed(device, "Bench", f"results of {len(reports)} blocks: expected {len(job.subjects)}")
+
+
+def _check_block(device: str, index: int, count: int, reports: int) -> None:
+    """Raise DeployError for a block that was not requested, or that is reported again and again."""
+    if index >= count:
+        raise malformed(device, "Bench", f"a result of block {index}: expected 0 to {count - 1}")
+    if reports > _MAX_REPORTS:
+        raise malformed(device, "Bench", f"over {_MAX_REPORTS} results of block {index}")
+
+
+def _check_latency(device: str, row: RowEvent, spent_s: float) -> None:
+    """Raise DeployError for a latency longer than the job has taken so far."""
+    latency_s = row.ratio * row.reference_s
+    if latency_s > spent_s:
+        fault = f"a latency of {latency_s:.3g} s: expected at most the {spent_s:.3g} s that the job has taken"
+        raise malformed(device, "Bench", fault)

@@ -2,22 +2,24 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
-from msgspec.structs import replace
 
 from jmsnas.arrays import Float32Array
 from jmsnas.deploy.agent.admission import RequestRefusedError
-from jmsnas.deploy.parts.manifest import Hop
+from jmsnas.deploy.parts.manifest import Hop, Manifest
 from jmsnas.deploy.transport.channel import MAX_IN_FLIGHT, SERVICE, Identity, open_channel
 from jmsnas.deploy.transport.encoding import encode_tensor, raw_bytes
-from jmsnas.deploy.transport.frame import TensorHeader, pack_message, unpack_tensor
+from jmsnas.deploy.transport.frame import DeviceSpan, TensorHeader, pack_message
+from jmsnas.deploy.transport.run_response import ExpectedResponse, parse_run_response
+from jmsnas.errors import DeployError
 
 _BRANCHES = 3
 RUN_METHOD = f"/{SERVICE}/Run"
+_REFUSED = grpc.StatusCode.FAILED_PRECONDITION
 # Status codes that are passed on to the caller; all others become UNAVAILABLE.
 _PASSED_ON = {
     grpc.StatusCode.UNAVAILABLE,
@@ -50,25 +52,31 @@ class Forwarder:
         return channel.unary_unary(path)
 
     def forward(
-        self, hops: Sequence[Hop], header: TensorHeader, y: Float32Array, deadline_s: float
-    ) -> tuple[TensorHeader, bytes | memoryview]:
-        """Send `y` to every hop, and return their common response with the joined trail.
+        self, manifest: Manifest, header: TensorHeader, y: Float32Array, deadline_s: float
+    ) -> tuple[tuple[DeviceSpan, ...], memoryview]:
+        """Send `y` to every hop of a part; return the trail behind it, hop by hop, and the common response.
 
         `header` has the request id, and scale and zero for a uint8 link (a scale of 0: the tensor's range).
-        Raises RequestRefusedError with the name and status code of the first hop that failed.
+        Raises RequestRefusedError with the name and status code of the first hop that failed, or that did not
+        respond to this request by this plan.
         """
-        messages = sorted(((hop, *self._message(hop, header, y)) for hop in hops), key=lambda entry: entry[2])
+        messages = [(hop, *self._message(hop, header, y)) for hop in manifest.hops]
+        *others, last = sorted(messages, key=lambda entry: entry[2])
         # The last one in this thread: a chain then needs no other thread.
-        others = [self._pool.submit(self._send, *entry, deadline_s) for entry in messages[:-1]]
-        last = self._send(*messages[-1], deadline_s)
-        found = []
-        for response in [*(other.result() for other in others), last]:
-            if isinstance(response, RequestRefusedError):
-                raise response
-            found.append(unpack_tensor(response))
-        header, content = found[-1]
-        trail = tuple(span for response, _ in found for span in response.trail)
-        return replace(header, trail=trail), content
+        sent = {entry[0].name: self._pool.submit(self._send, *entry, deadline_s) for entry in others}
+        found = {last[0].name: self._send(*last, deadline_s)}
+        found |= {name: future.result() for name, future in sent.items()}
+        trail: tuple[DeviceSpan, ...] = ()
+        content: memoryview | None = None
+        for hop in manifest.hops:
+            expected = ExpectedResponse(header.id, header.epoch, hop.trail, manifest.response_shape)
+            spans, own = _checked(found[hop.name], expected)
+            if content is not None and own != content:
+                names = ", ".join(hop.name for hop in manifest.hops)
+                raise RequestRefusedError(_REFUSED, f"devices {names} gave unlike responses to one request")
+            trail, content = (*trail, *spans), own
+        assert content is not None  # a part that forwards has a hop
+        return trail, content
 
     def _send(self, hop: Hop, message: bytes, due_s: float, deadline_s: float) -> bytes | RequestRefusedError:
         """Send a message at the time it is due, and wait for the response."""
@@ -104,11 +112,24 @@ class Forwarder:
             self._channels.clear()
 
 
+def _checked(
+    response: bytes | RequestRefusedError, expected: ExpectedResponse
+) -> tuple[tuple[DeviceSpan, ...], memoryview]:
+    """Return the trail and the body of a hop's response. Raises RequestRefusedError."""
+    if isinstance(response, RequestRefusedError):
+        raise response
+    try:
+        header, body, _ = parse_run_response(response, expected)
+    except DeployError as error:
+        raise RequestRefusedError(_REFUSED, str(error)) from None
+    return header.trail, body
+
+
 def refusal(device: str, error: Any) -> RequestRefusedError:
     """Make the refusal of a request from the gRPC error of a call to another device."""
     code = error.code()
     details = error.details() or ""
     # Texts of an agent begin with "device NAME"; those of gRPC itself may contain addresses.
-    from_agent = details.startswith("device ") and len(details) < 300 and details.isprintable()
+    from_agent = details.startswith("device ") and len(details) < 400 and details.isprintable()
     text = details if from_agent else f"device {device}: {code.name}"
     return RequestRefusedError(code if code in _PASSED_ON else grpc.StatusCode.UNAVAILABLE, text)

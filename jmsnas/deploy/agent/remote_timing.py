@@ -21,6 +21,7 @@ import msgspec
 from msgspec import Meta
 
 from jmsnas.deploy.transport.frame import pack_message, unpack_message
+from jmsnas.deploy.transport.responses import printable
 from jmsnas.deploy.transport.strict_json import decode_json
 from jmsnas.errors import FrameError
 
@@ -116,7 +117,10 @@ def main() -> None:
     prepared = _prepare(job)
     indices, timed = [index for index, _ in prepared], [loop for _, loop in prepared]
     threading.Thread(target=_end_with_caller, daemon=True).start()
-    monitor, looked = HostMonitor(read_host_state, lambda line: _send({"tell": line}), set()), [0.0]
+    monitor, looked = (
+        HostMonitor(read_host_state, lambda line: _send({"tell": printable(line)}), set()),
+        [0.0],
+    )
 
     def finished(position: int, found: Measurement) -> None:
         _send({"row": indices[job.references + position], **asdict(found), "faults": monitor.faults})
@@ -161,7 +165,7 @@ def _prepare(job: _TimingJob) -> list[tuple[int, "TimedLoop"]]:
         except Exception as error:  # one block that a runtime refuses must not end the session
             if index < 0:
                 raise
-            why = str(error).partition("\n")[0][:200] or type(error).__name__
+            why = printable(str(error).partition("\n")[0]) or type(error).__name__
             _send({"failed": index, "why": why})
             continue
         found.append((index, timed))

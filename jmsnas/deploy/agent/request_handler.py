@@ -15,6 +15,7 @@ from jmsnas.deploy.parts.runtime import PartRunner
 from jmsnas.deploy.transport.encoding import decode_tensor, raw_bytes
 from jmsnas.deploy.transport.frame import DeviceSpan, TensorHeader, pack_message, unpack_tensor
 from jmsnas.deploy.transport.health import Health
+from jmsnas.deploy.transport.run_response import is_finite
 from jmsnas.errors import FrameError
 
 # Deadline of a request that has none, and the longest one.
@@ -52,7 +53,10 @@ class RequestHandler:
         try:
             x = decode_tensor(header, body)
             # The transfer ends here: decoding is part of it, as in the measurement of links.
-            response = self._respond(part, header, x, time.monotonic_ns(), deadline_s)
+            received_ns = time.monotonic_ns()
+            if not is_finite(x):
+                raise FrameError("a tensor with a number that is not finite: check the device that sent it")
+            response = self._respond(part, header, x, received_ns, deadline_s)
         except Exception as error:
             self._responses.fail(key, claim, error)
             raise
@@ -74,6 +78,11 @@ class RequestHandler:
             )
         if header.shape != manifest.input_shape or header.branch >= max(1, manifest.joined):
             raise FrameError("a tensor whose shape or branch is not the one of this part")
+        if caller and manifest.joined and caller != manifest.sources[header.branch]:
+            raise RequestRefusedError(
+                grpc.StatusCode.PERMISSION_DENIED,
+                f"branch {header.branch} from a device that the plan does not name for it",
+            )
         return part
 
     def _respond(
@@ -119,9 +128,9 @@ class RequestHandler:
             # A tensor that is only forwarded keeps its uint8 scale.
             scale, zero = (0.0, 0.0) if y is not x or header.dtype != "u1" else (header.scale, header.zero)
             output = TensorHeader(header.id, header.epoch, "f4", y.shape, scale, zero)
-            response, content = self._forwarder.forward(manifest.hops, output, y, deadline_s)
-            trail = (span, *response.trail)
-            return TensorHeader(header.id, header.epoch, response.dtype, response.shape, trail=trail), content
+            behind, content = self._forwarder.forward(manifest, output, y, deadline_s)
+            trail = (span, *behind)
+            return TensorHeader(header.id, header.epoch, "f4", manifest.response_shape, trail=trail), content
         return TensorHeader(header.id, header.epoch, "f4", y.shape, trail=(span,)), raw_bytes(y)
 
 
@@ -129,4 +138,6 @@ def _of_branch(found: TensorMessage, received_ns: int) -> TensorMessage:
     """Return the common response of all branches, with the time at which this branch arrived."""
     header, body = found
     own, *after = header.trail
-    return replace(header, trail=(own._replace(received_ns=received_ns), *after)), body
+    # A branch that is sent again arrives after the computation.
+    own = own._replace(received_ns=min(received_ns, own.started_ns))
+    return replace(header, trail=(own, *after)), body

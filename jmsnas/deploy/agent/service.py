@@ -24,7 +24,8 @@ from jmsnas.deploy.transport.encoding import decode_tensor
 from jmsnas.deploy.transport.frame import Epoch, pack_message, unpack_as, unpack_message, unpack_tensor
 from jmsnas.deploy.transport.identity import fingerprint
 from jmsnas.deploy.transport.link import measure_link
-from jmsnas.errors import CertificateError, FrameError, PartError
+from jmsnas.deploy.transport.responses import printable
+from jmsnas.errors import CertificateError, DeployError, FrameError, PartError
 from jmsnas.profiler.host.environment import describe_host
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class _LeaderMethods:
         description = {
             "plan": {"manifest": content.decode(), "signature": signature.hex()},
             "emulate": agent.settings.emulate,
-            "host": describe_host(),
+            "host": {name: printable(value) for name, value in describe_host().items()},
             "boot": _boot_id(),
             "call_s": call_overhead_s(),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
@@ -114,7 +115,7 @@ class _LeaderMethods:
 
     def allow(self, request: _Signed, body: memoryview) -> bytes:
         missing = self._agent.parts.allow(bytes(body), bytes.fromhex(request.signature))
-        return pack_message({}, msgspec.json.encode(missing))
+        return pack_message({}, msgspec.json.encode({"missing": missing}))
 
     def stage(self, request: _StageRequest, body: memoryview) -> bytes:
         return pack_message({"error": self._agent.parts.stage(request.epoch)})
@@ -126,7 +127,7 @@ class _LeaderMethods:
     def link(self, request: _LinkRequest, body: memoryview) -> bytes:
         method = self._agent.forwarder.method(request.address, request.name, EXCHANGE_METHOD)
         try:
-            times = measure_link(method, request.sizes, request.clock)
+            times = measure_link(method, request.name, request.sizes, request.clock)
         except grpc.RpcError as error:
             raise refusal(request.name, error) from None
         return pack_message({}, msgspec.json.encode(times))
@@ -232,6 +233,8 @@ def _status(name: str, error: Exception) -> tuple[grpc.StatusCode, str]:
     if isinstance(error, RequestRefusedError):
         text = str(error)
         return error.code, text if text.startswith("device ") else f"device {name}: {text}"
+    if isinstance(error, DeployError):  # of a neighbour, with its name
+        return grpc.StatusCode.FAILED_PRECONDITION, str(error)
     if isinstance(error, PartError):
         return grpc.StatusCode.FAILED_PRECONDITION, f"device {name}: {error}"
     if isinstance(error, FrameError):

@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 
 from jmsnas.arrays import FloatArray
-from jmsnas.errors import InputError
+from jmsnas.errors import DeployError, InputError
 from jmsnas.estimators.store.estimator import Estimator
 from jmsnas.files import read_json, write_json
 from jmsnas.nas.latency.load_estimators import load_estimators
@@ -18,6 +18,8 @@ from jmsnas.space import Block, SearchSpace
 from jmsnas.topology import Topology
 from jmsnas.workspace import Workspace, check_name
 
+_LEAST, _MOST = 1e-3, 1e3
+
 
 @dataclass(frozen=True, slots=True)
 class _Calibration:
@@ -25,7 +27,7 @@ class _Calibration:
 
     schema_version: Literal[1]
     device: str
-    factor: Annotated[float, msgspec.Meta(gt=1e-3, lt=1e3)]
+    factor: Annotated[float, msgspec.Meta(gt=_LEAST, lt=_MOST)]
     terms: int
 
 
@@ -67,7 +69,7 @@ def calibrate(document: dict[str, Any], topology: Topology, workspace: Workspace
     """Update the calibration factors by a deployment's ratios of measured to predicted compute time.
 
     Emulated terms are left out. Devices that share a table and a runtime share the median of their ratios.
-    Returns the factors by table.
+    Returns the factors by table. Raises DeployError for a factor beyond 0.001 to 1000, which is not kept.
     """
     tables = {device.name: _calibrated_table(device.table, device.runtime) for device in topology.devices}
     ratios: dict[str, list[float]] = {}
@@ -77,6 +79,11 @@ def calibrate(document: dict[str, Any], topology: Topology, workspace: Workspace
     factors = {}
     for table, own in ratios.items():
         factors[table] = _factor(workspace, table) * float(np.median(own))
+        if not _LEAST < factors[table] < _MOST:
+            raise DeployError(
+                f"a calibration factor of {factors[table]:.3g} for {table}: expected {_LEAST} to {_MOST}; "
+                f"the kept factor is unchanged. Profile it again: jmsnas profile --device {table}"
+            )
         content = _Calibration(1, table, factors[table], len(own))
         write_json(_path(workspace, table), asdict(content))
     return factors

@@ -5,6 +5,7 @@ the leader sends by a new plan after all devices have loaded it. So a response a
 """
 
 import hashlib
+import math
 import secrets
 import threading
 import time
@@ -18,17 +19,19 @@ import numpy as np
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from jmsnas.arrays import Float32Array
-from jmsnas.deploy.leader.agent_client import AgentClient, AgentInfo, DeviceLostError
+from jmsnas.deploy.leader.agent_client import AgentClient, DeviceLostError
 from jmsnas.deploy.parts.export import ExportedModel
 from jmsnas.deploy.parts.manifest import Blob, blob_list_bytes, manifest_bytes
-from jmsnas.deploy.parts.shipment import PartSpec, Shipment, make_shipments
+from jmsnas.deploy.parts.shipment import PartSpec, Shipment, make_shipments, response_trails
 from jmsnas.deploy.transport.channel import Identity
 from jmsnas.deploy.transport.devices_file import AgentAddress
-from jmsnas.deploy.transport.encoding import decode_tensor, encode_tensor, raw_bytes
-from jmsnas.deploy.transport.frame import DeviceSpan, TensorHeader, WireDtype, pack_message, unpack_tensor
+from jmsnas.deploy.transport.encoding import encode_tensor, raw_bytes
+from jmsnas.deploy.transport.frame import DeviceSpan, TensorHeader, WireDtype, pack_message
 from jmsnas.deploy.transport.identity import fingerprint, read_identity, read_signing_key
-from jmsnas.deploy.transport.link import MeasuredLink, fit_measured_link
-from jmsnas.errors import DeployError, FrameError
+from jmsnas.deploy.transport.link import MeasuredLink, check_transfer, fit_measured_link
+from jmsnas.deploy.transport.responses import AgentInfo, TimingEvent, malformed
+from jmsnas.deploy.transport.run_response import ExpectedResponse, parse_run_response
+from jmsnas.errors import DeployError
 
 T = TypeVar("T")
 
@@ -52,6 +55,15 @@ class ImageEncoding:
     zero: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """The current plan: number, trail of its responses, which begins with the first device, their shape."""
+
+    epoch: int
+    trail: tuple[str, ...]
+    response_shape: tuple[int, ...]
+
+
 class Leader:
     """Leader of a deployment: a client of every agent, and the number of the current plan.
 
@@ -68,12 +80,12 @@ class Leader:
         self._fingerprint = fingerprint(own.certificate_pem)
         self.clients = {name: AgentClient(address, self._identity) for name, address in agents.items()}
         self._lock = threading.Lock()
-        self._plan: tuple[int, str] = (0, "")  # number and first device, replaced together
+        self._plan = _Plan(0, (), ())
 
     @property
     def epoch(self) -> int:
         """Number of the current plan; 0 before the first."""
-        return self._plan[0]
+        return self._plan.epoch
 
     def describe(self) -> dict[str, AgentInfo]:
         """Request the description of every device. Raises DeviceLostError."""
@@ -90,17 +102,23 @@ class Leader:
         """Measure links in turn, one message at a time, like requests. Raises DeviceLostError."""
         boots = {name: info.boot for name, info in self.describe().items()}
         sizes = sorted(set(sizes))
-        # The first message of each link opens the connection and compares the clocks.
-        clocks = {(a, b): self.clients[a].link(self.agents[b], sizes, clock=True) for a, b in pairs}
+        clocks: dict[tuple[str, str], tuple[int, int]] = {}
+        for a, b in pairs:  # the first message of each link opens the connection and compares the clocks
+            times = self.clients[a].link(self.agents[b], sizes, clock=True)
+            same_host = bool(boots[a]) and boots[a] == boots[b]  # one boot of one host: one monotonic clock
+            clocks[a, b] = (0, 0) if same_host else (times.offset_ns, times.round_trip_ns)
         arrival_ns = {pair: list[int]() for pair in pairs}
         for size in sizes * rounds:
             for a, b in pairs:
-                arrival_ns[a, b] += self.clients[a].link(self.agents[b], [size])["arrival_ns"]
+                began_ns = time.monotonic_ns()
+                (own_ns,) = self.clients[a].link(self.agents[b], [size]).arrival_ns
+                spent_ns = time.monotonic_ns() - began_ns
+                check_transfer((a, b), own_ns - clocks[a, b][0], spent_ns + clocks[a, b][1])
+                arrival_ns[a, b].append(own_ns)
         links = {}
         for a, b in pairs:
             rows_ns = np.reshape(arrival_ns[a, b], (rounds, len(sizes))).tolist()
-            same_host = bool(boots[a]) and boots[a] == boots[b]
-            links[a, b] = fit_measured_link((a, b), sizes, rows_ns, clocks[a, b], same_host)
+            links[a, b] = fit_measured_link((a, b), sizes, rows_ns, *clocks[a, b])
         return links
 
     def ship(
@@ -120,8 +138,10 @@ class Leader:
         shipped = make_shipments(part_specs, segments, self.agents, self._cluster, self._fingerprint, epoch)
         sent = self._each(lambda client: self._send(client, shipped[client.name]), used)
         self._each(lambda client: client.stage(epoch), used)
+        last = part_specs[-1]
+        plan = _Plan(epoch, response_trails(part_specs)[used[0]], segments[last.segment].shapes[last.last])
         with self._lock:
-            self._plan = epoch, part_specs[0].device
+            self._plan = plan
         # The previous plan, perhaps of another leader, stays loaded for requests in flight; older ones go.
         self._each(lambda client: client.retire(epochs[client.name] or epoch), used)
         log(f"plan {epoch}: {sum(sent.values())} bytes of parts sent, the rest was cached on the devices")
@@ -129,10 +149,7 @@ class Leader:
 
     def _send(self, client: AgentClient, shipment: Shipment) -> int:
         content = manifest_bytes(shipment.manifest)
-        missing = set(client.offer(content, self._key.sign(content))) & set(shipment.blobs)
-        for digest in missing:
-            client.put(digest, shipment.blobs[digest])
-        return sum(len(shipment.blobs[digest]) for digest in missing)
+        return _put_missing(client, client.offer(content, self._key.sign(content)), shipment.blobs)
 
     def start(
         self,
@@ -146,24 +163,23 @@ class Leader:
         The response, or an error, arrives within `timeout_s`. `request` is an identifier of 32 hexadecimal
         digits: a repeated request gets the same response; empty makes a new one.
         """
-        epoch, first = self._plan
-        if not epoch:
+        plan = self._plan
+        if not plan.epoch:
             raise DeployError("no plan was shipped yet: call ship() first")
         values, scale, zero = encode_tensor(x, encoding.dtype, encoding.scale, encoding.zero)
-        request = request or secrets.token_hex(16)
-        own = TensorHeader(request, epoch, encoding.dtype, x.shape, scale, zero)
+        repeated, request = bool(request), request or secrets.token_hex(16)
+        own = TensorHeader(request, plan.epoch, encoding.dtype, x.shape, scale, zero)
         started_s = time.monotonic()
-        wait = self.clients[first].start(pack_message(own, raw_bytes(values)), timeout_s)
+        wait = self.clients[plan.trail[0]].start(pack_message(own, raw_bytes(values)), timeout_s)
 
         def wait_for_response() -> Response:
-            try:
-                header, body = unpack_tensor(wait())
-            except FrameError:
-                raise DeployError(f"device {first}: malformed response (Run)") from None
+            response = wait()
             round_trip_s = time.monotonic() - started_s
-            if (header.id, header.epoch) != (request, epoch):
-                raise DeployError(f"device {first} responded to a different request")
-            return Response(decode_tensor(header, body), header.trail, epoch, round_trip_s)
+            # A repeated request may get the response to an earlier one, which took longer.
+            longest_s = math.inf if repeated else round_trip_s
+            expected = ExpectedResponse(request, plan.epoch, plan.trail, plan.response_shape, longest_s)
+            header, _, logits = parse_run_response(response, expected)
+            return Response(logits, header.trail, plan.epoch, round_trip_s)
 
         return wait_for_response
 
@@ -177,7 +193,11 @@ class Leader:
         return self.start(x, timeout_s, encoding)()
 
     def time_blocks(
-        self, device: str, models: Sequence[bytes], job: Mapping[str, Any], report: Callable[[Any], None]
+        self,
+        device: str,
+        models: Sequence[bytes],
+        job: Mapping[str, Any],
+        report: Callable[[TimingEvent], None],
     ) -> None:
         """Make a device time blocks, given as ONNX files; see `jmsnas.deploy.agent.remote_timing`.
 
@@ -187,8 +207,7 @@ class Leader:
         digests = [hashlib.sha256(model).hexdigest() for model in models]
         by_digest = dict(zip(digests, models, strict=True))
         content = blob_list_bytes([Blob(digest, len(model)) for digest, model in by_digest.items()])
-        for digest in set(client.allow(content, self._key.sign(content))) & set(by_digest):
-            client.put(digest, by_digest[digest])
+        _put_missing(client, client.allow(content, self._key.sign(content)), by_digest)
         client.bench({**job, "models": digests}, report)
 
     def drop(self, names: Sequence[str]) -> None:
@@ -212,3 +231,13 @@ class Leader:
         for error in sorted(errors, key=lambda error: not isinstance(error, DeviceLostError)):
             raise error
         return {name: future.result() for name, future in calls.items()}
+
+
+def _put_missing(client: AgentClient, missing: Sequence[str], blobs: Mapping[str, bytes]) -> int:
+    """Send the blobs that a device lacks; return their bytes. Raises DeployError for one of no offer."""
+    for digest in set(missing):
+        if digest not in blobs:
+            fault = f"it lacks {digest[:12]}: expected some of the {len(blobs)} files that were offered"
+            raise malformed(client.name, "Offer", fault)
+        client.put(digest, blobs[digest])
+    return sum(len(blobs[digest]) for digest in set(missing))

@@ -9,10 +9,13 @@ import numpy as np
 from jmsnas.arrays import FloatArray
 from jmsnas.deploy.transport.frame import DeviceSpan
 from jmsnas.deploy.transport.link import MeasuredLink
+from jmsnas.errors import DeployError
 
 if TYPE_CHECKING:  # plots of a deployment load without gRPC and torch
     from jmsnas.deploy.leader.leader import Response
 
+# Seconds by which the offset of two clocks may have changed since it was measured.
+_DRIFT_S = 0.1
 Links = Mapping[tuple[str, str], MeasuredLink]
 
 
@@ -54,14 +57,19 @@ class HopTiming:
     ended_s: float
 
 
-def hop_timings(trail: Sequence[DeviceSpan], links: Links) -> list[HopTiming]:
+def hop_timings(response: "Response", links: Links) -> list[HopTiming]:
     """Convert a response's trail to seconds of one clock, one entry for each device it lists.
 
     Clocks of neighbours are corrected by the measured offsets of their links. On a mesh the trail lists one
     branch after the other: an entry of a child is followed by one of the device that joins the branches.
+
+    Raises DeployError for a message that arrives before it was sent, or a device that ends after the response
+    was here, by more than clocks can differ.
     """
     timings: list[HopTiming] = []
+    trail = response.trail
     first, origin_ns, _, _ = trail[0]
+    unknown_s = _DRIFT_S + sum(link.round_trip_ns for link in links.values()) * 1e-9
     offset_ns = {first: 0}
     sent_s = {"": 0.0}
     for n, (device, received_ns, begun_ns, ended_ns) in enumerate(trail):
@@ -70,6 +78,12 @@ def hop_timings(trail: Sequence[DeviceSpan], links: Links) -> list[HopTiming]:
             offset_ns[device] = offset_ns[source] + links[source, device].offset_ns
         zero_ns = offset_ns[device] + origin_ns
         received_s, begun_s, ended_s = ((ns - zero_ns) * 1e-9 for ns in (received_ns, begun_ns, ended_ns))
+        if received_s < sent_s[source] - unknown_s or ended_s > response.round_trip_s + unknown_s:
+            raise DeployError(
+                f"device {device} reports that it received data {received_s - sent_s[source]:.6g} s after "
+                f"they were sent and ended {ended_s:.6g} s after the request began, which took "
+                f"{response.round_trip_s:.3g} s: run jmsnas deploy again to compare the clocks again"
+            )
         timings.append(HopTiming(source, device, sent_s[source], received_s, begun_s, ended_s))
         sent_s[device] = ended_s
     return timings
@@ -91,7 +105,7 @@ def end_s(timings: Sequence[HopTiming]) -> float:
 
 def measured_latency_s(response: "Response", links: Links) -> float:
     """Return T of a response as equations (1) and (2) count it, seconds."""
-    return end_s(hop_timings(response.trail, links))
+    return end_s(hop_timings(response, links))
 
 
 def measured_terms(
@@ -107,7 +121,7 @@ def measured_terms(
     Of `links` only the clock offsets are used; `tau_s` and `epsilon_s` are predicted seconds, by device and
     by link; `held` and `paced` are emulated devices and links.
     """
-    requests = [hop_timings(response.trail, links) for response in responses]
+    requests = [hop_timings(response, links) for response in responses]
     computed: set[str] = set()
     terms: list[MeasuredTerm] = []
     for n, hop in enumerate(requests[0]):

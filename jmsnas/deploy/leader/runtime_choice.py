@@ -3,10 +3,10 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from jmsnas.deploy.leader.agent_client import AgentInfo
 from jmsnas.deploy.leader.calibration import CalibratedEstimator
 from jmsnas.deploy.leader.leader import Leader
 from jmsnas.deploy.parts.torch_probe import TorchInfo
+from jmsnas.deploy.transport.responses import AgentInfo
 from jmsnas.errors import InputError
 from jmsnas.profiler.table.latency_table import RUNTIMES, RuntimeKey
 from jmsnas.topology import Topology

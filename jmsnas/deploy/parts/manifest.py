@@ -17,7 +17,7 @@ from jmsnas.deploy.parts.torch_architecture import (
     MAX_WEIGHTS_HEADER_BYTES,
     parse_architecture,
 )
-from jmsnas.deploy.transport.frame import WireDtype
+from jmsnas.deploy.transport.frame import MAX_SPANS, WireDtype
 from jmsnas.deploy.transport.strict_json import decode_json
 from jmsnas.errors import PartError
 from jmsnas.profiler.table.latency_table import LAYOUTS, PROCESSORS
@@ -56,6 +56,8 @@ class Hop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pace_bps, pace_delay_s
         A paced link takes at least `pace_delay_s + 8 b / pace_bps` seconds for b bytes; `pace_bps` is 0 where
         it is not paced.
+    trail
+        Names of the devices that its response lists, its own first.
     """
 
     name: str
@@ -64,6 +66,7 @@ class Hop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     branch: int
     pace_bps: float
     pace_delay_s: float
+    trail: tuple[str, ...]
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -71,6 +74,8 @@ class Hop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _require(_ADDRESS.fullmatch(self.address), "hop address")
         _require(0 <= self.branch < 64, "hop branch")
         _require(0 <= self.pace_bps < math.inf and 0 <= self.pace_delay_s < 3600, "hop pace")
+        names = len(self.trail) <= MAX_SPANS and all(_NAME.fullmatch(name) for name in self.trail)
+        _require(names and self.trail[:1] == (self.name,), "hop trail")
 
 
 class Manifest(
@@ -102,7 +107,10 @@ class Manifest(
     joined
         Number of tensors that are summed at the input; 0 where there is one.
     sources
-        Fingerprints of the devices that may send data.
+        Fingerprints of the devices that may send data; where tensors are summed, the one at index n sends
+        tensor n and no other.
+    response_shape
+        Shape of the response to a request: the output of the plan, batch first.
     hops
         Where the output goes; empty on the last device.
     hold_s
@@ -135,6 +143,7 @@ class Manifest(
     peak_bytes: int
     joined: int
     sources: tuple[str, ...]
+    response_shape: tuple[int, ...]
     hops: tuple[Hop, ...]
     hold_s: float
     versions: dict[str, str]
@@ -149,13 +158,13 @@ class Manifest(
             (len(self.layers) <= 200, "layers"),
             (_runtime_valid(self), "runtime"),
             ((self.model is None) == (self.golden is None), "golden"),
-            (all(_shape_valid(shape) for shape in (self.input_shape, self.output_shape)), "shape"),
+            (all(map(_shape_valid, (self.input_shape, self.output_shape, self.response_shape))), "shape"),
             (0 <= self.opset < 1000, "opset"),
             (len(self.ops) <= 64 and all(_OPERATOR.fullmatch(op) for op in self.ops), "ops"),
             (1 <= self.threads <= 1024, "threads"),
             (0 <= self.peak_bytes < 1 << 40, "peak_bytes"),
             (self.joined == 0 or 2 <= self.joined <= 64, "joined"),
-            (len(self.sources) <= 64 and all(DIGEST.fullmatch(pin) for pin in self.sources), "sources"),
+            (_sources_valid(self), "sources"),
             (len(self.hops) <= 64 and len({hop.name for hop in self.hops}) == len(self.hops), "hops"),
             (0 <= self.hold_s < 3600, "hold_s"),
             (len(self.versions) <= 16 and all(len(v) <= 100 for v in self.versions.values()), "versions"),
@@ -244,6 +253,12 @@ def _runtime_valid(manifest: Manifest) -> bool:
         return known and no_onnx and (manifest.model is None) == (not manifest.blocks)
     usual = (manifest.processor, manifest.layout) == ("cpu", "contiguous")
     return manifest.runtime == "onnxruntime" and usual and not manifest.blocks
+
+
+def _sources_valid(manifest: Manifest) -> bool:
+    sources = manifest.sources
+    known = len(sources) <= 64 and all(DIGEST.fullmatch(pin) for pin in sources)
+    return known and (not manifest.joined or len({*sources}) == len(sources) == manifest.joined)
 
 
 def _shape_valid(shape: tuple[int, ...]) -> bool:

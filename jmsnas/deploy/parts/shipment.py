@@ -1,7 +1,6 @@
 """Plan and build what is sent to each device: the parts of a split, as signed manifests and blobs."""
 
 import hashlib
-from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -164,7 +163,9 @@ def make_shipments(
     seed
         Of the golden inputs.
     """
-    senders, shipments = _senders(part_specs, agents, leader), {}
+    trails = response_trails(part_specs)
+    response_shape = segments[part_specs[-1].segment].shapes[part_specs[-1].last]
+    shipments = {}
     for spec in part_specs:
         exported = segments[spec.segment]
         blobs, required = _blobs(spec, exported, seed)
@@ -189,8 +190,9 @@ def make_shipments(
             threads=1,
             peak_bytes=16 * sum(int(np.prod(shape)) for shape in exported.shapes) * 8 + (64 << 20),
             joined=spec.joined,
-            sources=tuple(sorted(senders[spec.device])),
-            hops=tuple(_hop(next_hop, agents) for next_hop in spec.next_hops),
+            sources=_sources(part_specs, spec, agents) or (leader,),
+            response_shape=response_shape,
+            hops=tuple(_hop(next_hop, agents, trails) for next_hop in spec.next_hops),
             hold_s=spec.hold_s,
             versions={name: version(name) for name in _VERSIONS},
         )
@@ -198,15 +200,26 @@ def make_shipments(
     return shipments
 
 
-def _senders(
-    part_specs: tuple[PartSpec, ...], agents: Mapping[str, AgentAddress], leader: str
-) -> Mapping[str, set[str]]:
-    """Return for each device the fingerprints of those that send data to it."""
-    senders = defaultdict(set, {part_specs[0].device: {leader}})
-    for spec in part_specs:
-        for next_hop in spec.next_hops:
-            senders[next_hop.device].add(agents[spec.device].fingerprint)
-    return senders
+def response_trails(part_specs: tuple[PartSpec, ...]) -> dict[str, tuple[str, ...]]:
+    """Return the names in the trail of each device's response: its own, then those of its next hops."""
+    trails: dict[str, tuple[str, ...]] = {}
+    for spec in reversed(part_specs):
+        behind = (name for next_hop in spec.next_hops for name in trails[next_hop.device])
+        trails[spec.device] = (spec.device, *behind)
+    return trails
+
+
+def _sources(
+    part_specs: tuple[PartSpec, ...], target: PartSpec, agents: Mapping[str, AgentAddress]
+) -> tuple[str, ...]:
+    """Return the fingerprints of the devices that send data to a part, in the order of their branches."""
+    senders = [
+        (next_hop.branch, agents[spec.device].fingerprint)
+        for spec in part_specs
+        for next_hop in spec.next_hops
+        if next_hop.device == target.device
+    ]
+    return tuple(fingerprint for _, fingerprint in sorted(senders))
 
 
 def _blobs(spec: PartSpec, exported: ExportedModel, seed: int) -> tuple[dict[str, bytes], OnnxRequirements]:
@@ -223,7 +236,7 @@ def _blobs(spec: PartSpec, exported: ExportedModel, seed: int) -> tuple[dict[str
     return {hashlib.sha256(content).hexdigest(): content for content in (model, golden)}, required
 
 
-def _hop(next_hop: NextHop, agents: Mapping[str, AgentAddress]) -> Hop:
+def _hop(next_hop: NextHop, agents: Mapping[str, AgentAddress], trails: Mapping[str, tuple[str, ...]]) -> Hop:
     return Hop(
         next_hop.device,
         agents[next_hop.device].address,
@@ -231,4 +244,5 @@ def _hop(next_hop: NextHop, agents: Mapping[str, AgentAddress]) -> Hop:
         next_hop.branch,
         next_hop.pace_bps,
         next_hop.pace_delay_s,
+        trails[next_hop.device],
     )

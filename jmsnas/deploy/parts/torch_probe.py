@@ -12,6 +12,8 @@ from statistics import median
 
 import msgspec
 
+from jmsnas.deploy.transport.responses import CallSeconds, Text, Version
+
 _TIMEOUT_S = 40.0
 _BACK_TO_BACK = 10
 
@@ -19,9 +21,9 @@ _BACK_TO_BACK = 10
 class TorchInfo(msgspec.Struct, frozen=True):
     """torch's version; name of its GPU, or empty; seconds that a part takes beyond its blocks."""
 
-    version: str = ""
-    cuda: str = ""
-    call_s: float = 0.0
+    version: Version = ""
+    cuda: Text = ""
+    call_s: CallSeconds = 0.0
 
 
 @cache
@@ -35,8 +37,7 @@ def probe_torch(processor: str) -> TorchInfo:
         done = subprocess.run(
             command, stdin=subprocess.DEVNULL, capture_output=True, timeout=_TIMEOUT_S, check=True
         )
-        found = msgspec.json.decode(done.stdout, type=TorchInfo)
-        return TorchInfo(found.version[:100], found.cuda[:100], found.call_s)
+        return msgspec.json.decode(done.stdout, type=TorchInfo)
     except (subprocess.SubprocessError, ValueError):
         return TorchInfo()
 

@@ -7,16 +7,19 @@ Transfer: seconds from packing a message to its arrival, fitted by a_s + b_s * b
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NotRequired, TypedDict
+from typing import Any
 
 import numpy as np
 
 from jmsnas.arrays import Float32Array, FloatArray
 from jmsnas.deploy.transport.encoding import encode_tensor, raw_bytes
-from jmsnas.deploy.transport.frame import TensorHeader, pack_message, unpack_message
+from jmsnas.deploy.transport.frame import TensorHeader, pack_message
+from jmsnas.deploy.transport.responses import ExchangeTimes, LinkTimes, malformed, parse_response
+from jmsnas.errors import DeployError
 
 _CLOCK_EXCHANGES = 40
 _TIMEOUT_S = 20.0
+_DRIFT_NS = 100_000_000
 _NO_ID = "0" * 32
 _SMALL = np.zeros(1, np.float32)
 
@@ -67,39 +70,37 @@ class MeasuredLink:
         return replace(self, sizes=sizes, medians_s=medians_s)
 
 
-class LinkTimes(TypedDict):
-    """Transfer times of a link in ns: for each size arrival minus departure, each by its own clock.
-
-    If clocks are compared: `offset_ns`, the neighbour's clock minus this one; `round_trip_ns`, the shortest.
-    """
-
-    arrival_ns: list[int]
-    offset_ns: NotRequired[int]
-    round_trip_ns: NotRequired[int]
-
-
-def measure_link(method: Any, sizes: Sequence[int], clock: bool) -> LinkTimes:
+def measure_link(method: Any, device: str, sizes: Sequence[int], clock: bool) -> LinkTimes:
     """Send one tensor of each size, in bytes, to a neighbour by its `Exchange` method, and return the times.
 
-    `clock` measures the clock offset first, by 40 small messages.
+    `clock` measures the clock offset first, by 40 small messages. Raises DeployError for a malformed response
+    of the neighbour, which is called `device`.
     """
-    times = LinkTimes(arrival_ns=[])
+    offset_ns, round_trip_ns, arrival_ns = 0, 0, []
     if clock:
-        exchanges = [timed_exchange(method) for _ in range(_CLOCK_EXCHANGES)]
-        times["offset_ns"], times["round_trip_ns"] = clock_offset(exchanges)
+        exchanges = [timed_exchange(method, device) for _ in range(_CLOCK_EXCHANGES)]
+        offset_ns, round_trip_ns = clock_offset(exchanges)
     for size in sizes:
-        sent, arrived, _, _ = timed_exchange(method, np.zeros(max(1, size // 4), np.float32))
-        times["arrival_ns"].append(arrived - sent)
-    return times
+        sent, arrived, _, _ = timed_exchange(method, device, np.zeros(max(1, size // 4), np.float32))
+        arrival_ns.append(arrived - sent)
+    return LinkTimes(tuple(arrival_ns), offset_ns, round_trip_ns)
 
 
-def timed_exchange(method: Any, x: Float32Array = _SMALL) -> tuple[int, int, int, int]:
-    """Send a tensor; return (sent, arrived, answered, returned) in ns, two and three by the other clock."""
+def timed_exchange(method: Any, device: str, x: Float32Array = _SMALL) -> tuple[int, int, int, int]:
+    """Send a tensor; return (sent, arrived, answered, returned) in ns, two and three by the other clock.
+
+    Raises DeployError for a malformed response of `device`.
+    """
     sent = time.monotonic_ns()
     values, scale, zero = encode_tensor(x, "f4")
     message = pack_message(TensorHeader(_NO_ID, 0, "f4", x.shape, scale, zero), raw_bytes(values))
-    fields, _ = unpack_message(method(message, timeout=_TIMEOUT_S))
-    return sent, int(fields["received"]), int(fields["sent"]), time.monotonic_ns()
+    response = method(message, timeout=_TIMEOUT_S)
+    returned = time.monotonic_ns()
+    times = parse_response(response, ExchangeTimes, device, "Exchange")
+    if not 0 <= times.sent - times.received < returned - sent:
+        fault = f"{times.sent - times.received} ns between receipt and response: expected 0 to "
+        raise malformed(device, "Exchange", f"{fault}{returned - sent}, the length of the call")
+    return sent, times.received, times.sent, returned
 
 
 def clock_offset(exchanges: Sequence[tuple[int, int, int, int]]) -> tuple[int, int]:
@@ -124,15 +125,26 @@ def fit_measured_link(
     pair: tuple[str, str],
     sizes: Sequence[int],
     arrival_ns: Sequence[Sequence[int]],
-    clock: LinkTimes,
-    same_host: bool,
+    offset_ns: int,
+    round_trip_ns: int,
 ) -> MeasuredLink:
     """Fit the link of a pair (source, target) to the results of `measure_link`.
 
-    `arrival_ns` has a row for each round and a column for each size; `clock` has the offset of the clocks.
-    With `same_host` both agents share one boot of one host, and so one monotonic clock: the offset is 0.
+    `arrival_ns` has a row for each round and a column for each size.
     """
-    offset_ns, round_trip_ns = (0, 0) if same_host else (clock["offset_ns"], clock["round_trip_ns"])
     medians = [max(1e-7, float(ns - offset_ns) * 1e-9) for ns in np.median(arrival_ns, axis=0)]
     a_s, b_s = fit_latency_line(sizes, medians)
     return MeasuredLink(*pair, a_s, b_s, offset_ns, round_trip_ns, tuple(sizes), tuple(medians))
+
+
+def check_transfer(pair: tuple[str, str], transfer_ns: int, longest_ns: int) -> None:
+    """Raise DeployError for a transfer that ended before it began, or took longer than its call.
+
+    `transfer_ns` is by one clock, whose offset drifts by far less than 0.1 s.
+    """
+    if not -_DRIFT_NS - longest_ns <= transfer_ns <= longest_ns + _DRIFT_NS:
+        source, target = pair
+        raise DeployError(
+            f"device {source} reports {transfer_ns * 1e-9:.6g} s for a message to {target}: expected 0 to "
+            f"{longest_ns * 1e-9:.3g} s, the length of the call. Update jmsnas there or here"
+        )

@@ -4,11 +4,11 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import grpc
+import msgspec
 import pytest
 from deployments import Fleet, fleet, pieces, segments
 
@@ -78,7 +78,7 @@ def test_a_malformed_response_is_a_one_line_error(one: Fleet, answer: bytes) -> 
 
 def test_an_unsigned_plan_number_is_refused(one: Fleet) -> None:
     # The largest number would leave none for any later plan, on any device.
-    info = asdict(one.leader.clients["pi4"].describe())
+    info = msgspec.to_builtins(one.leader.clients["pi4"].describe())
     for plan in (info["plan"], None, {"manifest": '{"epoch": 9007199254740990}', "signature": "00" * 64}):
         body = json.dumps(info | {"epoch": 9007199254740990, "plan": plan}).encode()
         with liar(lambda message, context, body=body: pack_message({}, body)) as where:
