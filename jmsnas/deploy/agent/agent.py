@@ -21,7 +21,13 @@ from jmsnas.deploy.agent.part_lifecycle import AgentParts
 from jmsnas.deploy.agent.part_store import PartStore
 from jmsnas.deploy.agent.request_handler import RequestHandler
 from jmsnas.deploy.agent.service import rpc_handlers
-from jmsnas.deploy.transport.channel import MAX_IN_FLIGHT, SERVER_OPTIONS, Identity, server_credentials
+from jmsnas.deploy.transport.channel import (
+    MAX_CALLS,
+    MAX_IN_FLIGHT,
+    SERVER_OPTIONS,
+    Identity,
+    server_credentials,
+)
 from jmsnas.deploy.transport.health import Health
 from jmsnas.deploy.transport.identity import (
     expiry_warning,
@@ -112,12 +118,12 @@ class Agent:
         self.parts = AgentParts(self.name, own, read_leader_key(settings.certs), PartStore(settings.store))
         leader = "" if settings.plain else read_leader_fingerprint(settings.certs)
         self.health = Health()
-        requests = RequestHandler(self.name, self.parts, self.forwarder, self.health)
-        pool = ThreadPoolExecutor(MAX_IN_FLIGHT + 8, "rpc")
-        self._server = grpc.server(pool, options=SERVER_OPTIONS, maximum_concurrent_rpcs=MAX_IN_FLIGHT + 4)
-        self._server.add_generic_rpc_handlers(
-            (*rpc_handlers(self, requests, leader), *self.health.handlers())
-        )
+        self.requests = RequestHandler(self.name, self.parts, self.forwarder, self.health)
+        # Other devices have at most MAX_IN_FLIGHT requests, 8 exchanges and 4 watchers: threads are left for
+        # the calls of the leader, and for refusals.
+        pool = ThreadPoolExecutor(MAX_IN_FLIGHT + 28, "rpc")
+        self._server = grpc.server(pool, options=SERVER_OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
+        self._server.add_generic_rpc_handlers((*rpc_handlers(self, leader), *self.health.handlers()))
         self.address = ""
 
     def start(self) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from jmsnas.arrays import Float32Array
-from jmsnas.deploy.agent.admission import RequestRefusedError
+from jmsnas.deploy.agent.admission import CallerGoneError, PendingCall, RequestRefusedError
 from jmsnas.deploy.parts.manifest import Hop, Manifest
 from jmsnas.deploy.transport.channel import MAX_IN_FLIGHT, SERVICE, Identity, open_channel
 from jmsnas.deploy.transport.encoding import encode_tensor, raw_bytes
@@ -52,19 +52,19 @@ class Forwarder:
         return channel.unary_unary(path)
 
     def forward(
-        self, manifest: Manifest, header: TensorHeader, y: Float32Array, deadline_s: float
+        self, manifest: Manifest, header: TensorHeader, y: Float32Array, call: PendingCall
     ) -> tuple[tuple[DeviceSpan, ...], memoryview]:
         """Send `y` to every hop of a part; return the trail behind it, hop by hop, and the common response.
 
         `header` has the request id, and scale and zero for a uint8 link (a scale of 0: the tensor's range).
         Raises RequestRefusedError with the name and status code of the first hop that failed, or that did not
-        respond to this request by this plan.
+        respond to this request by this plan. The calls are cancelled when the caller hangs up.
         """
         messages = [(hop, *self._message(hop, header, y)) for hop in manifest.hops]
         *others, last = sorted(messages, key=lambda entry: entry[2])
         # The last one in this thread: a chain then needs no other thread.
-        sent = {entry[0].name: self._pool.submit(self._send, *entry, deadline_s) for entry in others}
-        found = {last[0].name: self._send(*last, deadline_s)}
+        sent = {entry[0].name: self._pool.submit(self._send, *entry, call) for entry in others}
+        found = {last[0].name: self._send(*last, call)}
         found |= {name: future.result() for name, future in sent.items()}
         trail: tuple[DeviceSpan, ...] = ()
         content: memoryview | None = None
@@ -78,13 +78,19 @@ class Forwarder:
         assert content is not None  # a part that forwards has a hop
         return trail, content
 
-    def _send(self, hop: Hop, message: bytes, due_s: float, deadline_s: float) -> bytes | RequestRefusedError:
+    def _send(self, hop: Hop, message: bytes, due_s: float, call: PendingCall) -> bytes | RequestRefusedError:
         """Send a message at the time it is due, and wait for the response."""
         if due_s:
-            time.sleep(max(0.0, due_s - time.monotonic()))
+            call.sleep(max(0.0, due_s - time.monotonic()))
+        timeout_s = max(0.001, call.deadline_s - time.monotonic())
+        sent = self.method(hop.address, hop.name).future(message, timeout=timeout_s)
+        call.when_gone(sent.cancel)
         try:
-            timeout_s = max(0.001, deadline_s - time.monotonic())
-            response: bytes = self.method(hop.address, hop.name)(message, timeout=timeout_s)
+            response: bytes = sent.result()
+        except grpc.FutureCancelledError:  # by this side, or by an agent that is stopping
+            code = grpc.StatusCode.UNAVAILABLE
+            gone = CallerGoneError() if call.gone else None
+            return gone or RequestRefusedError(code, f"device {hop.name}: CANCELLED")
         except grpc.RpcError as error:
             return refusal(hop.name, error)
         return response

@@ -7,7 +7,13 @@ import grpc
 from msgspec.structs import replace
 
 from jmsnas.arrays import Float32Array
-from jmsnas.deploy.agent.admission import AdmissionQueue, BranchSum, RequestRefusedError
+from jmsnas.deploy.agent.admission import (
+    AdmissionQueue,
+    BranchSum,
+    CallerGoneError,
+    PendingCall,
+    RequestRefusedError,
+)
 from jmsnas.deploy.agent.deduplication import ResponseCache
 from jmsnas.deploy.agent.forwarding import Forwarder
 from jmsnas.deploy.agent.part_lifecycle import AgentParts
@@ -20,6 +26,8 @@ from jmsnas.errors import FrameError
 
 # Deadline of a request that has none, and the longest one.
 _DEFAULT_DEADLINE_S, _MAX_DEADLINE_S = 30.0, 600.0
+# Longest wait of a branch for the others, whatever the deadline of the request.
+_JOIN_S = 10.0
 
 TensorMessage = tuple[TensorHeader, bytes | memoryview]
 
@@ -43,20 +51,27 @@ class RequestHandler:
             raise RequestRefusedError(grpc.StatusCode.UNAVAILABLE, "shutting down")
         part = self._part(header, caller)
         key = (header.epoch, header.id, header.branch)
+        call = PendingCall(deadline_s)
+        if not context.add_callback(call.hang_up):
+            call.hang_up()
         claim, own = self._responses.claim(key)
-        if not own:
+        while not own:
             try:
-                return pack_message(*claim.result(max(0.0, deadline_s - time.monotonic())))
+                return pack_message(*call.result(claim, deadline_s))
             except TimeoutError:
                 code = grpc.StatusCode.DEADLINE_EXCEEDED
                 raise RequestRefusedError(code, "the deadline passed") from None
+            except CallerGoneError:  # if the first caller: this one runs the request
+                if call.gone:
+                    raise
+            claim, own = self._responses.claim(key)
         try:
             x = decode_tensor(header, body)
             # The transfer ends here: decoding is part of it, as in the measurement of links.
             received_ns = time.monotonic_ns()
             if not is_finite(x):
                 raise FrameError("a tensor with a number that is not finite: check the device that sent it")
-            response = self._respond(part, header, x, received_ns, deadline_s)
+            response = self._respond(part, header, x, received_ns, call)
         except Exception as error:
             self._responses.fail(key, claim, error)
             raise
@@ -86,10 +101,10 @@ class RequestHandler:
         return part
 
     def _respond(
-        self, part: PartRunner, header: TensorHeader, x: Float32Array, received_ns: int, deadline_s: float
+        self, part: PartRunner, header: TensorHeader, x: Float32Array, received_ns: int, call: PendingCall
     ) -> TensorMessage:
         if not part.manifest.joined:
-            return self._compute(part, header, x, received_ns, deadline_s)
+            return self._compute(part, header, x, received_ns, call)
         key = (header.epoch, header.id)
         claim, _ = self._summed.claim(key)
         if claim.done():
@@ -97,15 +112,17 @@ class RequestHandler:
         total = self._sums.add(key, header.branch, x, part.manifest.joined)
         if total is None:
             try:
-                return _of_branch(claim.result(max(0.0, deadline_s - time.monotonic())), received_ns)
-            except TimeoutError:
-                code = grpc.StatusCode.DEADLINE_EXCEEDED
+                join_s = min(call.deadline_s, time.monotonic() + _JOIN_S)
+                return _of_branch(call.result(claim, join_s), received_ns)
+            except (TimeoutError, CallerGoneError) as error:
+                late = RequestRefusedError(
+                    grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed before all branches arrived"
+                )
                 if self._sums.withdraw(key, header.branch):
-                    late = RequestRefusedError(code, "the deadline passed in a branch sum")
                     self._summed.fail(key, claim, late)
-                raise RequestRefusedError(code, "the deadline passed before all branches arrived") from None
+                raise (late if isinstance(error, TimeoutError) else error) from None
         try:
-            response = self._compute(part, header, total, received_ns, deadline_s)
+            response = self._compute(part, header, total, received_ns, call)
         except Exception as error:
             self._summed.fail(key, claim, error)
             raise
@@ -113,10 +130,10 @@ class RequestHandler:
         return response
 
     def _compute(
-        self, part: PartRunner, header: TensorHeader, x: Float32Array, received_ns: int, deadline_s: float
+        self, part: PartRunner, header: TensorHeader, x: Float32Array, received_ns: int, call: PendingCall
     ) -> TensorMessage:
         manifest = part.manifest
-        with self._queue.enter(deadline_s):
+        with self._queue.enter(call):
             started_ns = time.monotonic_ns()
             y = part(x)
             held_s = started_ns * 1e-9 + manifest.hold_s - time.monotonic()
@@ -128,7 +145,7 @@ class RequestHandler:
             # A tensor that is only forwarded keeps its uint8 scale.
             scale, zero = (0.0, 0.0) if y is not x or header.dtype != "u1" else (header.scale, header.zero)
             output = TensorHeader(header.id, header.epoch, "f4", y.shape, scale, zero)
-            behind, content = self._forwarder.forward(manifest, output, y, deadline_s)
+            behind, content = self._forwarder.forward(manifest, output, y, call)
             trail = (span, *behind)
             return TensorHeader(header.id, header.epoch, "f4", manifest.response_shape, trail=trail), content
         return TensorHeader(header.id, header.epoch, "f4", y.shape, trail=(span,)), raw_bytes(y)

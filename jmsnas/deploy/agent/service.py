@@ -13,13 +13,12 @@ import grpc
 import msgspec
 from msgspec import Meta
 
-from jmsnas.deploy.agent.admission import RequestRefusedError
+from jmsnas.deploy.agent.admission import Places, RequestRefusedError
 from jmsnas.deploy.agent.forwarding import refusal
 from jmsnas.deploy.agent.remote_timing import run_timing_job
-from jmsnas.deploy.agent.request_handler import RequestHandler
 from jmsnas.deploy.parts.call_overhead import call_overhead_s
 from jmsnas.deploy.parts.torch_probe import probe_torch
-from jmsnas.deploy.transport.channel import SERVICE
+from jmsnas.deploy.transport.channel import MAX_IN_FLIGHT, MAX_IN_FLIGHT_PER_CALLER, SERVICE
 from jmsnas.deploy.transport.encoding import decode_tensor
 from jmsnas.deploy.transport.frame import Epoch, pack_message, unpack_as, unpack_message, unpack_tensor
 from jmsnas.deploy.transport.identity import fingerprint
@@ -67,7 +66,7 @@ class _PutRequest(msgspec.Struct):
     sha256: Annotated[str, Meta(max_length=64)]
 
 
-def rpc_handlers(agent: "Agent", requests: RequestHandler, leader: str) -> tuple[Any, ...]:
+def rpc_handlers(agent: "Agent", leader: str) -> tuple[Any, ...]:
     """Build the gRPC handlers of an agent; `leader` is the fingerprint of its leader, empty without TLS."""
     guard, own = _Guard(agent.name, leader), _LeaderMethods(agent)
     methods = {
@@ -80,8 +79,8 @@ def rpc_handlers(agent: "Agent", requests: RequestHandler, leader: str) -> tuple
         "Link": guard.leader_only(own.link, _LinkRequest),
         "Put": guard.leader_only_stream(own.put),
         "Bench": guard.leader_only_stream_out(partial(run_timing_job, agent.parts)),
-        "Exchange": guard.any_device(_exchange),
-        "Run": guard.any_device(requests.run),
+        "Exchange": guard.any_device(_exchange, Places(8, 2)),
+        "Run": guard.any_device(agent.requests.run, Places(MAX_IN_FLIGHT, MAX_IN_FLIGHT_PER_CALLER)),
     }
     return (grpc.method_handlers_generic_handler(SERVICE, methods),)
 
@@ -133,7 +132,7 @@ class _LeaderMethods:
         return pack_message({}, msgspec.json.encode(times))
 
     def put(self, messages: Iterator[bytes]) -> bytes:
-        request, first = unpack_as(next(messages), _PutRequest)
+        request, first = unpack_as(_first(messages), _PutRequest)
         chunks = (unpack_message(message)[1] for message in messages)
         self._agent.parts.receive(request.sha256, chain((first,), chunks))
         return pack_message({})
@@ -154,8 +153,19 @@ def _exchange(message: bytes, caller: str, context: Any) -> bytes:
     return pack_message({"received": received_ns, "sent": time.monotonic_ns()})
 
 
+def _first(messages: Iterator[bytes]) -> bytes:
+    """Wait for the message of a call. Raises FrameError when the caller ends the call without one."""
+    for message in messages:
+        return message
+    raise FrameError("a call without a message")
+
+
 class _Guard:
-    """Authorisation: checks the caller's certificate before the content of a call is read."""
+    """Authorisation and limits, checked before the message of a call is awaited.
+
+    All methods are registered as streams: gRPC would await the message of a unary call, for an unlimited
+    time, before it calls the method.
+    """
 
     def __init__(self, name: str, leader: str) -> None:
         self._name, self._leader = name, leader
@@ -179,11 +189,11 @@ class _Guard:
     def leader_only(self, method: Callable[[T, memoryview], bytes], kind: type[T]) -> Any:
         """Wrap a unary method of the leader, whose header is a `kind`."""
 
-        def call(message: bytes, context: Any) -> bytes:
+        def call(messages: Iterator[bytes], context: Any) -> bytes:
             self._require_leader(context)
-            return method(*unpack_as(message, kind))
+            return method(*unpack_as(_first(messages), kind))
 
-        return grpc.unary_unary_rpc_method_handler(self._aborting(call))
+        return grpc.stream_unary_rpc_method_handler(self._aborting(call))
 
     def leader_only_stream(self, method: Callable[[Iterator[bytes]], bytes]) -> Any:
         """Wrap a method of the leader that receives a stream."""
@@ -197,29 +207,35 @@ class _Guard:
     def leader_only_stream_out(self, method: Callable[[bytes, Any], Iterator[bytes]]) -> Any:
         """Wrap a method of the leader that returns a stream."""
 
-        def call(message: bytes, context: Any) -> Iterator[bytes]:
+        def call(messages: Iterator[bytes], context: Any) -> Iterator[bytes]:
             try:
                 self._require_leader(context)
-                yield from method(message, context)
+                yield from method(_first(messages), context)
                 return
             except Exception as error:
                 code, text = _status(self._name, error)
             context.abort(code, text)
 
-        return grpc.unary_stream_rpc_method_handler(call)
+        return grpc.stream_stream_rpc_method_handler(call)
 
-    def any_device(self, method: Callable[[bytes, str, Any], bytes]) -> Any:
+    def any_device(self, method: Callable[[bytes, str, Any], bytes], places: Places) -> Any:
         """Wrap a method of every device with a certificate of this CA; it gets the caller's fingerprint."""
 
-        def call(message: bytes, context: Any) -> bytes:
-            return method(message, self._caller(context), context)
+        def call(messages: Iterator[bytes], context: Any) -> bytes:
+            caller = self._caller(context)
+            with places.take(caller):
+                return method(_first(messages), caller, context)
 
-        return grpc.unary_unary_rpc_method_handler(self._aborting(call))
+        return grpc.stream_unary_rpc_method_handler(self._aborting(call))
 
-    def _aborting(self, call: Callable[[Any, Any], bytes]) -> Callable[[Any, Any], bytes]:
-        def aborting(message: Any, context: Any) -> bytes:
+    def _aborting(
+        self, call: Callable[[Iterator[bytes], Any], bytes]
+    ) -> Callable[[Iterator[bytes], Any], bytes]:
+        def aborting(messages: Iterator[bytes], context: Any) -> bytes:
+            if not context.is_active():  # cancelled before it began: spend no time on it
+                return b""
             try:
-                return call(message, context)
+                return call(messages, context)
             except Exception as error:
                 code, text = _status(self._name, error)
             context.abort(code, text)

@@ -14,7 +14,9 @@ MAX_MESSAGE_BYTES = 16 << 20
 # Blobs are sent in chunks: well below the limit of one message, and large enough that calls cost little.
 CHUNK_BYTES = 4 << 20
 # Requests that wait for the processor; requests in flight, those that wait for the next device included.
-MAX_QUEUED, MAX_IN_FLIGHT = 8, 32
+MAX_QUEUED, MAX_IN_FLIGHT, MAX_IN_FLIGHT_PER_CALLER = 8, 32, 24
+# Calls that exist at a time, those about to be refused included: bounds memory under a flood.
+MAX_CALLS = 256
 
 _BOTH: tuple[tuple[str, int], ...] = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),

@@ -35,10 +35,10 @@ class Health:
     def _content(self) -> bytes:
         return SERVING if self._serving else NOT_SERVING
 
-    def _check(self, request: bytes, context: Any) -> bytes:
+    def _check(self, requests: Iterator[bytes], context: Any) -> bytes:
         return self._content()
 
-    def _watch(self, request: bytes, context: Any) -> Iterator[bytes]:
+    def _watch(self, requests: Iterator[bytes], context: Any) -> Iterator[bytes]:
         if not self._watchers.acquire(blocking=False):
             context.abort(
                 grpc.StatusCode.RESOURCE_EXHAUSTED, f"there are {MAX_WATCHERS} watchers already: use Check"
@@ -58,8 +58,9 @@ class Health:
 
     def handlers(self) -> tuple[Any, ...]:
         """Return the gRPC handlers, for a server."""
+        # As streams, whose request is not read: a caller that sends none occupies no thread.
         methods = {
-            "Check": grpc.unary_unary_rpc_method_handler(self._check),
-            "Watch": grpc.unary_stream_rpc_method_handler(self._watch),
+            "Check": grpc.stream_unary_rpc_method_handler(self._check),
+            "Watch": grpc.stream_stream_rpc_method_handler(self._watch),
         }
         return (grpc.method_handlers_generic_handler(SERVICE, methods),)
