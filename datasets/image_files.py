@@ -6,6 +6,7 @@ shorter side). The augmentation of an image depends on (seed, row) only, not on 
 
 import io
 import math
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,11 +21,27 @@ from torch.utils.data import DataLoader, Dataset
 
 from jmsnas.datasets.seeding import derive_seed
 from jmsnas.datasets.splits import BatchRows
-from jmsnas.errors import DatasetError
+from jmsnas.errors import DatasetError, InputError
 
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
+# Decoded, the largest is 268 MB; photographs of 12-megapixel cameras are far below.
+_MAX_PIXELS = 89_478_485
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 _MIN_AREA, _MAX_ASPECT, _TRIES = 0.08, 4 / 3, 10
 Box = tuple[float, float, float, float]
+
+
+def decode_image(file: Path | bytes, name: str, error: type[InputError]) -> Image.Image:
+    """Decode an image file of at most 89 million pixels to RGB; every failure is raised as `error`."""
+    try:
+        source = io.BytesIO(file) if isinstance(file, bytes) else file
+        with warnings.catch_warnings(action="ignore"), Image.open(source, formats=_FORMATS) as opened:
+            pixels = opened.width * opened.height
+            if pixels <= _MAX_PIXELS:
+                return opened.convert("RGB")
+    except Exception as reason:  # decoders of damaged files raise almost any class
+        raise error(f"cannot read {name}: {reason or type(reason).__name__}") from reason
+    raise error(f"cannot read {name}: it has {pixels} pixels, expected at most {_MAX_PIXELS}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +93,8 @@ class ImageFiles:
         Raises DatasetError when the file cannot be read or decoded.
         """
         file = self.files[row]
-        try:
-            with Image.open(io.BytesIO(file) if isinstance(file, bytes) else file) as opened:
-                image = opened.convert("RGB")
-        except (OSError, ValueError) as error:
-            name = f"image {row}" if isinstance(file, bytes) else file
-            raise DatasetError(f"cannot read {name}: {error}") from error
+        name = f"image {row}" if isinstance(file, bytes) else str(file)
+        image = decode_image(file, name, DatasetError)
         flip, box = False, _centre_crop_box(image.width, image.height)
         if seed is not None:
             rng = np.random.default_rng([derive_seed(seed, "crop", row)])

@@ -9,10 +9,13 @@ from jmsnas.datasets.fetch import PublishedFile, fetch
 from jmsnas.datasets.image_files import ImageFiles
 from jmsnas.datasets.splits import DatasetSplits, hold_out_images
 from jmsnas.errors import DatasetError
+from jmsnas.files import read_bytes
 
 _SUFFIXES = (".jpeg", ".jpg", ".png")
 # Smaller crops of these 160-pixel images show no object: Imagenette's own baselines use 0.35 and more.
 _IMAGENETTE_MIN_AREA = 0.35
+_IMAGENETTE_CLASSES = 10
+_MAX_IMAGE_BYTES = 1 << 30
 _NO_DOWNLOAD = (
     "it may not be downloaded by a program: get ILSVRC2012_img_train.tar (MD5 "
     "1d675b47d978889d74fa0da5fadfb00e) and ILSVRC2012_img_val.tar (MD5 29b22e2961454d5413ddabcf34fc5622) "
@@ -39,7 +42,7 @@ def imagenette(seed: int, folder: Path, size: int, workers: int) -> DatasetSplit
     """
     if any(folder.glob("*.parquet")):
         train, test = (_parquet_files(folder, part, size, workers) for part in ("train", "test"))
-        classes = 10
+        classes = _IMAGENETTE_CLASSES
     else:
         train, test, classes = _train_and_val(
             "imagenette", _unpacked(folder), size, workers, "remove the files there to have it downloaded"
@@ -95,20 +98,47 @@ def _class_folders(folder: Path, classes: list[str], size: int, workers: int) ->
 
 
 def _parquet_files(folder: Path, part: str, size: int, workers: int) -> ImageFiles:
-    import pyarrow
-    from pyarrow import parquet
-
     paths = sorted(folder.glob(f"{part}-*.parquet"))
     if not paths:
         raise DatasetError(
             f"data set imagenette is not in {folder}: expected {part}-*.parquet beside the others"
         )
+    images: list[bytes] = []
+    labels: list[int] = []
+    for path in paths:
+        of_file, labels_of_file = _parquet_file(path)
+        images, labels = images + of_file, labels + labels_of_file
+        if sum(map(len, images)) > _MAX_IMAGE_BYTES:
+            raise DatasetError(
+                f"{folder}: {part}-*.parquet have more than {_MAX_IMAGE_BYTES} bytes of images"
+            )
+    return ImageFiles(images, torch.tensor(labels), size, _IMAGENETTE_MIN_AREA, workers)
+
+
+def _parquet_file(path: Path) -> tuple[list[bytes], list[int]]:
+    """Read the images and labels of a Parquet file, within limits on rows and bytes. Raises DatasetError."""
+    from pyarrow import types
+
+    from jmsnas.profiler.table.parquet import PARQUET_ERRORS, first_line
+    from jmsnas.profiler.table.safe_parquet import read_columns
+
+    content = read_bytes(path, _MAX_IMAGE_BYTES, DatasetError, "images of a data set")
     try:
-        table = parquet.read_table(paths, columns=["image", "label"])
-    except (pyarrow.ArrowException, OSError) as error:
-        reason = str(error).splitlines()[0]
+        table = read_columns(content, ["image", "label"])
+    except (*PARQUET_ERRORS, KeyError) as error:
+        raise DatasetError(f"{path} cannot be read as images and labels: {first_line(error)}") from error
+    image, label = (table.schema.field(name).type for name in ("image", "label"))
+    if not (types.is_binary(image) or types.is_large_binary(image)) or not types.is_integer(label):
         raise DatasetError(
-            f"{folder}: {part}-*.parquet cannot be read as images and labels: {reason}"
-        ) from error
-    labels = torch.tensor(table["label"].to_pylist())
-    return ImageFiles(table["image"].to_pylist(), labels, size, _IMAGENETTE_MIN_AREA, workers)
+            f"{path} has images of type {image}, labels of type {label}: expected binary, integer"
+        )
+    images, labels = table["image"].to_pylist(), table["label"].to_pylist()
+    for row, (file, number) in enumerate(zip(images, labels, strict=True)):
+        if file is None or number is None or not 0 <= number < _IMAGENETTE_CLASSES:
+            raise DatasetError(
+                f"{path} row {row + 1} has {'no image' if file is None else f'label {number}'}: expected an "
+                f"image and a label from 0 to {_IMAGENETTE_CLASSES - 1}"
+            )
+    if not images:
+        raise DatasetError(f"{path} has no rows: expected images and labels")
+    return images, labels

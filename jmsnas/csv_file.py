@@ -1,4 +1,4 @@
-"""Read CSV tables of other programs: separated by commas, semicolons or tabs, decimal point or comma.
+"""CSV tables of other programs, separated by commas, semicolons or tabs; cells that are no formulas.
 
 Spreadsheets write semicolons and decimal commas in most of Europe.
 """
@@ -11,11 +11,25 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from jmsnas.errors import InputError
+from jmsnas.streams import printable
 
 _DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 _COMMA_NUMBER = re.compile(r"\s*[-+]?[0-9]+,[0-9]+(?:[eE][-+]?[0-9]+)?\s*[a-zA-Z\u00b5\u03bc/]*\s*")
 _POINT_NUMBER = re.compile(r"\s*[-+]?[0-9]+\.[0-9]+(?:[eE][-+]?[0-9]+)?\s*[a-zA-Z\u00b5\u03bc/]*\s*")
 _MAX_ROWS = 50_000
+# What a spreadsheet takes for a formula, behind any apostrophes.
+_FORMULA = re.compile(r"'*[=+\-@]")
+
+
+def cell_of_text(text: str) -> str:
+    """Put an apostrophe before text that a spreadsheet would run as a formula, and escape line ends."""
+    shown = printable(text)
+    return f"'{shown}" if _FORMULA.match(shown) else shown
+
+
+def text_of_cell(cell: str) -> str:
+    """Take away the apostrophe of `cell_of_text`."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
 
 
 @dataclass(frozen=True, slots=True)

@@ -40,7 +40,7 @@ from jmsnas.workspace import Workspace
 if TYPE_CHECKING:
     from jmsnas.nas.run_result import RunResult
 
-_HELP = """Search an architecture AND its split over a topology of devices, so that T <= T_const.
+_HELP = """Search an architecture AND its split over a chain or a mesh of devices, so that T <= T_const.
 
 Devices without a latency table are SIMULATED and marked so. Writes the folder runs/NAME; the same command
 resumes a stopped search.

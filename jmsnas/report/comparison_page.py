@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from jmsnas.csv_file import cell_of_text
 from jmsnas.files import make_folder, write_atomic
 from jmsnas.nas.comparison import PAPER_SIZE, ComparisonEntry, SearchedRun, input_shape_and_classes
 from jmsnas.report.html_template import load_template
@@ -93,7 +94,8 @@ def csv_text(entries: Sequence[ComparisonEntry]) -> str:
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow([field.name for field in fields(ComparisonEntry)])
     for entry in entries:
-        writer.writerow(["" if value is None else value for value in asdict(entry).values()])
+        values = asdict(entry).values()
+        writer.writerow([cell_of_text(value) if isinstance(value, str) else value for value in values])
     return file.getvalue()
 
 

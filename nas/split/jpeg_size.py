@@ -4,8 +4,9 @@ import io
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
+from jmsnas.datasets.image_files import decode_image
 from jmsnas.errors import InputError
 
 QUALITY = 90
@@ -30,11 +31,7 @@ def jpeg_bytes(height: int, width: int, photograph: Path | None = None) -> float
 
         pictures = [Image.fromarray(image) for image in load_sample_images().images]
     else:
-        try:
-            with Image.open(photograph) as picture:
-                pictures = [picture.convert("RGB")]
-        except (OSError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-            raise InputError(f"cannot read the image {photograph}: {error}") from error
+        pictures = [decode_image(photograph, f"the image {photograph}", InputError)]
     return float(np.mean([_encoded(picture, height, width) for picture in pictures]))
 
 

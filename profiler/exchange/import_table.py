@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from jmsnas.errors import DeviceError, TableError
@@ -16,6 +17,7 @@ from jmsnas.files import read_bytes
 from jmsnas.profiler.exchange import lut_csv
 from jmsnas.profiler.exchange.imported_rows import (
     IMPORTED_ENVIRONMENT,
+    OF_NO_RUN,
     ImportedRows,
     ImportTarget,
     import_exported_row,
@@ -28,8 +30,13 @@ from jmsnas.profiler.exchange.lut_yaml import read_lut
 from jmsnas.profiler.quality.gate import check_quality, suspicious_unit
 from jmsnas.profiler.quality.latency_entry import LatencyEntry, entries_of_table
 from jmsnas.profiler.quality.read_published import read_published_records
-from jmsnas.profiler.quality.rules import QualityFinding, copied
-from jmsnas.profiler.simulation.roofline import processor_of
+from jmsnas.profiler.quality.rules import QualityFinding, copied, make_finding
+from jmsnas.profiler.simulation.roofline import (
+    block_latency_s,
+    load_simulated_device,
+    processor_of,
+    simulated_device_names,
+)
 from jmsnas.profiler.table.journal import journal_path, table_lock
 from jmsnas.profiler.table.latency_table import AnyRow, LatencyTable, RuntimeKey
 from jmsnas.profiler.table.parquet import read_metadata, read_table, write_table
@@ -38,6 +45,8 @@ from jmsnas.workspace import Workspace
 
 # The largest published table has a few thousand entries of 150 bytes.
 _MAX_BYTES = 8 << 20
+# Tables of a built-in device differ less from its roofline, under any runtime; wrong units by 1,000.
+_OFF_ROOFLINE = 100.0
 _YAML = (".yaml", ".yml", ".json")
 
 
@@ -114,7 +123,8 @@ def import_table(file: Path, request: ImportRequest, workspace: Workspace) -> Im
     copies = copied([*readings, *_others(workspace, device)])
     findings = (
         *check_quality(readings),
-        *suspicious_unit(readings),
+        *_of_no_run(table, readings),
+        *(_off_roofline(table, readings) or suspicious_unit(readings)),
         *(entry for entry in copies if str(file) in dict(entry.rows)),
     )
     errors = [entry for entry in findings if entry.severity == "error"]
@@ -182,6 +192,32 @@ def _rows(entries: Iterable[LutEntry], name: str, target: ImportTarget) -> Impor
         return imported_rows(tuple(entries), target)
     except TableError as error:
         raise TableError(f"{name}: {error}") from error
+
+
+def _of_no_run(table: LatencyTable, readings: Sequence[LatencyEntry]) -> list[QualityFinding]:
+    """Find means of 0 runs, which were never measured or lost their number of runs."""
+    count = sum(row.trust_reason == OF_NO_RUN for row in table.rows)
+    message = (
+        f"{count} of {len(table.rows)} rows are means of 0 runs, which nobody measured; they are marked red. "
+        "Correct the number of runs, or leave it out where it is unknown"
+    )
+    return [make_finding("runs", "warning", readings, message)] if count else []
+
+
+def _off_roofline(table: LatencyTable, readings: Sequence[LatencyEntry]) -> list[QualityFinding]:
+    """Find a table of a built-in device that is far off its roofline, as in a wrong unit."""
+    if table.device not in simulated_device_names():
+        return []
+    device = load_simulated_device(table.device)
+    factor = median(row.median_s / block_latency_s(device, row.key.runtime, row.block) for row in table.rows)
+    if 1 / _OFF_ROOFLINE < factor < _OFF_ROOFLINE:
+        return []
+    relation = f"{factor:.3g} times slower" if factor > 1 else f"{1 / factor:.3g} times faster"
+    message = (
+        f"the median row of {table.device} is {relation} than the roofline of its published figures; check "
+        "that latencies are in milliseconds"
+    )
+    return [make_finding("level", "warning", readings, message)]
 
 
 def _others(workspace: Workspace, device: str) -> list[LatencyEntry]:

@@ -17,6 +17,7 @@ from jmsnas.units import format_duration
 
 IMPORTED_ENVIRONMENT = "imported"
 _UNKNOWN = "imported: how it was measured is unknown"
+OF_NO_RUN = "imported: a mean of 0 runs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,13 +96,14 @@ def _imported_row(target: ImportTarget, block: Block, latency: MeanLatency) -> B
     relative = (latency.half_s or 0.0) / latency.mean_s
     low_s, high_s = latency.mean_s / (1 + relative), latency.mean_s * (1 + relative)
     # There is no reference measurement: a reference of one second makes the ratio equal to the seconds.
+    trust, reason = ("red", OF_NO_RUN) if latency.of_no_run else ("yellow", _UNKNOWN)
     return BlockRow(
         device=target.device, key=target.key, block=block, kind="imported",
         median_s=latency.mean_s, low_s=low_s, high_s=high_s,
         ratio=latency.mean_s, ratio_low=low_s, ratio_high=high_s, reference_s=1.0,
         min_s=latency.mean_s, p90_s=latency.mean_s, rounds=latency.runs, converged=False,
         environment=IMPORTED_ENVIRONMENT, measured_at="unknown", source=target.source,
-        trust="yellow", trust_reason=_UNKNOWN,
+        trust=trust, trust_reason=reason,
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
-from jmsnas.csv_file import parse_csv
+from jmsnas.csv_file import parse_csv, text_of_cell
 from jmsnas.errors import SpaceError, TableError
 from jmsnas.operations import squeezed_channels
 from jmsnas.profiler.exchange.lut_keys import HeadPiece, LutEntry, MeanLatency
@@ -68,7 +68,9 @@ def rows_of_export(records: Sequence[CsvRecord], name: str) -> tuple[AnyRow, ...
 def _value(cell: str, field: pa.Field) -> object:
     kind = field.type
     if pa.types.is_list(kind):
-        return [_value(item, kind.value_field) for item in cell.split(" | ")] if cell else []
+        items = text_of_cell(cell).split(" | ") if cell else []
+        is_text = pa.types.is_string(kind.value_type)
+        return items if is_text else [_value(item, kind.value_field) for item in items]
     if not cell and not pa.types.is_string(kind):
         if field.nullable:
             return None
@@ -84,7 +86,7 @@ def _value(cell: str, field: pa.Field) -> object:
         if not math.isfinite(float(cell)):
             raise ValueError(f"{cell} is not a finite number")
         return float(cell)
-    return cell
+    return text_of_cell(cell)
 
 
 def _truth(cell: str, name: str) -> bool:
@@ -140,7 +142,7 @@ def _latency(record: CsvRecord) -> MeanLatency:
     runs = _whole(record, "n_runs", 0)
     spread = record.get("latency_var_ms2")
     if not runs or not spread:
-        return MeanLatency(mean_s, None, runs)
+        return MeanLatency(mean_s, None, runs, bool(record.get("n_runs")) and not runs)
     if not 0 <= float(spread) < math.inf:
         raise ValueError(f"latency_var_ms2 is {spread}, expected 0 or more")
     return MeanLatency(mean_s, 1e-3 * Z_95 * math.sqrt(float(spread) / runs), runs)

@@ -12,7 +12,7 @@ ofa/nas/efficiency_predictor/latency_lookup_table.py.
 import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jmsnas.errors import SpaceError, TableError
 from jmsnas.space import STEM, Block, Candidate, Layer
@@ -52,12 +52,13 @@ class MeanLatency:
     """Mean seconds of one call of a block, with its interval.
 
     `half_s` is the half width of the mean's 95 % interval, None if unknown; `runs` the number of calls
-    averaged, 0 if unknown.
+    averaged, 0 if unknown; `of_no_run` whether the file has that 0.
     """
 
     mean_s: float
     half_s: float | None = None
     runs: int = 0
+    of_no_run: bool = field(default=False, compare=False)
 
 
 # Blocks or pieces that an entry can mean, and its latency.

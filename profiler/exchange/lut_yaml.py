@@ -86,10 +86,10 @@ def _latency(fields: dict[str, str], key: str, field: str) -> MeanLatency:
     mean_s = parse_ms(fields[field], f"{field} of {key!r}")
     runs = _number(fields.get("count", "0"), f"count of {key!r}")
     if not 0 <= runs <= _MAX_RUNS or runs != int(runs):
-        raise TableError(f"count of {key!r} is {fields['count']!r}: expected a number of runs")
+        raise TableError(f"count of {key!r} is {fields['count'][:40]!r}: expected a number of runs")
     spread = next((name for name in ("std", "var") if name in fields), None)
     if spread is None or not runs or field != "mean":
-        return MeanLatency(mean_s, None, int(runs))
+        return MeanLatency(mean_s, None, int(runs), "count" in fields and not runs)
     number = _number(fields[spread], f"{spread} of {key!r}")
     if number < 0:
         raise TableError(f"{spread} of {key!r} is {fields[spread]!r}: expected 0 or more")

@@ -40,9 +40,12 @@ _MAX_ROWS = 4000
 _UNCONVERGED_SHARE = 0.15
 # Accepted on an idle host.
 _RED_SHARE = 0.05
-# Limits of the throughput of a table's fastest block: microcontrollers reach the first, no CPU the other.
+# Limits of the throughput of a table's fastest block: few microcontrollers reach the first, no CPU the other.
 # A phone's table (about 2 GMAC/s) is outside both when its latencies are wrong by a factor of 1,000.
 _MIN_MACS_PER_S, _MAX_CPU_MACS_PER_S = 1e7, 1e12
+# Calls of a runtime cost 10 us to 3 ms whatever the block, on faster devices too.
+_MAX_CALL_S = 20e-3
+_MIN_UNIT_ROWS = 3
 
 
 def check_quality(rows: Sequence[LatencyEntry]) -> tuple[QualityFinding, ...]:
@@ -169,25 +172,33 @@ def simulated(rows: Sequence[LatencyEntry]) -> Iterator[QualityFinding]:
 
 
 def suspicious_unit(rows: Sequence[LatencyEntry]) -> Iterator[QualityFinding]:
-    """Find tables of other tools in a wrong unit, from the throughput of their fastest block.
-
-    Devices with a device file are checked against its rates instead (`rules.throughput`).
-    """
+    """Find tables of other tools in a wrong unit, from the throughput of their fastest block."""
     for found in group_by((r for r in rows if is_positive(r) and r.macs > 0), lambda r: r.group).values():
-        if len(found) < _MIN_ROWS:
+        if len(found) < _MIN_UNIT_ROWS:
             continue
         best = max(found, key=lambda r: r.macs / r.median_s)
-        rate = best.macs / best.median_s
+        rate, call_s = best.macs / best.median_s, _call_cost_s(found)
         fast = rate > _MAX_CPU_MACS_PER_S * best.threads and not runs_on_gpu(best)
-        if fast or rate < _MIN_MACS_PER_S:
-            relation = "faster than any CPU" if fast else "slower than any processor"
+        what = f"the fastest of {len(found)} rows of {best.device} reaches {rate / 1e9:.3g} GMAC/s, "
+        what += "faster than any CPU" if fast else "slower than any processor"
+        if not fast and rate >= _MIN_MACS_PER_S:
+            what = f"{len(found)} rows of {best.device} take {format_duration(call_s)} whatever their size"
+        if fast or rate < _MIN_MACS_PER_S or call_s > _MAX_CALL_S:
             yield make_finding(
                 "level",
                 "warning",
                 found,
-                f"the fastest of {len(found)} rows of {best.device} reaches {rate / 1e9:.3g} GMAC/s, "
-                f"{relation}; check that latency_ms is in milliseconds. It is row {best.row}, {best.label}",
+                f"{what}; check that latency_ms is in milliseconds. It is row {best.row}, {best.label}",
             )
+
+
+def _call_cost_s(rows: Sequence[LatencyEntry]) -> float:
+    """Cost of a call by a fit to the rows, in seconds; 0 where they are of similar size."""
+    y = np.array([r.median_s for r in rows])
+    work = np.array([[1.0, r.macs, r.moved] for r in rows])
+    if np.ptp(np.log2(work[:, 1])) < 1:
+        return 0.0
+    return float(nnls(work / np.maximum(work.max(axis=0), 1.0) / y[:, None], np.ones(len(y)))[0][0])
 
 
 def _log_residual(rows: Sequence[LatencyEntry]) -> FloatArray:

@@ -4,6 +4,7 @@ import csv
 import io
 from typing import Any
 
+from jmsnas.csv_file import cell_of_text
 from jmsnas.profiler.table.latency_table import LatencyTable
 from jmsnas.profiler.table.schema import SCHEMA, row_to_record
 
@@ -15,7 +16,7 @@ def table_to_csv(table: LatencyTable) -> str:
     """Convert a table to CSV with a header: the columns of docs/table.md without `samples`.
 
     Floats are written exactly (they read back equal), booleans as `true` and `false`, lists with ` | `
-    between their items.
+    between their items; text that a spreadsheet would run as a formula has an apostrophe before it.
     """
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, extrasaction="ignore", lineterminator="\n")
@@ -27,5 +28,7 @@ def table_to_csv(table: LatencyTable) -> str:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, list):
-        return " | ".join(map(str, value))
+        return cell_of_text(" | ".join(map(str, value)))
+    if isinstance(value, str):
+        return cell_of_text(value)
     return str(value).lower() if isinstance(value, bool) else value

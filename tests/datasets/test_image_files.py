@@ -1,12 +1,19 @@
+import io
+import struct
+import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from jmsnas.datasets.image_files import ImageFiles, random_crop_box
-from jmsnas.errors import DatasetError
+from jmsnas.errors import DatasetError, InputError
+from jmsnas.nas.split.jpeg_size import jpeg_bytes
 
 ROWS = [torch.tensor([0, 1]), torch.tensor([2, 3])]
 
@@ -60,3 +67,39 @@ def test_invalid_image_is_named(tmp_path: Path) -> None:
     for row, name in ((0, "x.jpeg"), (1, "image 1")):
         with pytest.raises(DatasetError, match=f"cannot read .*{name}: cannot identify image file"):
             broken.decode(row, None)
+
+
+def png_of_size(width: int, height: int) -> bytes:
+    """The first bytes of a PNG file that claims a size; its pixels are missing."""
+    header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    start = b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
+    return start + struct.pack(">I", 0) + b"IDAT" + struct.pack(">I", zlib.crc32(b"IDAT"))
+
+
+@pytest.mark.parametrize(("width", "height"), [(10_000, 9_000), (20_000, 20_000), (2**31 - 1, 2**31 - 1)])
+def test_image_of_too_many_pixels_is_refused_before_it_is_decoded(
+    width: int, height: int, tmp_path: Path
+) -> None:
+    (tmp_path / "bomb.png").write_bytes(png_of_size(width, height))
+    for file in (tmp_path / "bomb.png", png_of_size(width, height)):
+        with pytest.raises(DatasetError, match="cannot read .*pixels"):
+            ImageFiles([file], torch.zeros(1), 32).decode(0, None)
+    with pytest.raises(InputError, match="cannot read the image .*bomb.png: .*pixels"):
+        jpeg_bytes(224, 224, tmp_path / "bomb.png")
+
+
+@given(st.data())
+@settings(max_examples=100, deadline=None)
+def test_damaged_image_is_decoded_or_named(data: st.DataObject) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (20, 20)).save(file, data.draw(st.sampled_from(["jpeg", "png"])))
+    content = bytearray(file.getvalue())
+    for _ in range(3):
+        content[data.draw(st.integers(0, len(content) - 1))] = data.draw(st.integers(0, 255))
+    with suppress(DatasetError):
+        ImageFiles([bytes(content)], torch.zeros(1), 8).decode(0, None)
+
+
+def test_formats_that_run_other_programs_are_refused() -> None:
+    with pytest.raises(DatasetError, match="cannot read image 0"):
+        ImageFiles([b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"], torch.zeros(1), 8).decode(0, None)

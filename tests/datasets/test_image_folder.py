@@ -1,5 +1,7 @@
+import io
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -65,4 +67,47 @@ def test_wrong_folders_are_one_line_that_says_what_to_place_there(tmp_path: Path
         imagenet(0, tree, 32, 0)
     (tmp_path / "train-0.parquet").write_bytes(b"PAR1")
     with pytest.raises(DatasetError, match="train-.*.parquet cannot be read as images and labels: "):
+        imagenette(0, tmp_path, 32, 0)
+
+
+def image_bytes(side: int = 48) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (side, side)).save(file, "jpeg")
+    return file.getvalue()
+
+
+GOOD = image_bytes()
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [
+        ({"image": [GOOD, GOOD], "label": [1, None]}, "row 2 has label None: expected .* label from 0 to 9"),
+        ({"image": [GOOD, None], "label": [1, 2]}, "row 2 has no image: expected an image"),
+        ({"image": [GOOD], "label": [10]}, "row 1 has label 10"),
+        ({"image": [GOOD], "label": [-1]}, "row 1 has label -1"),
+        ({"image": [GOOD], "label": [2**62]}, "row 1 has label 4611686018427387904"),
+        ({"image": [GOOD], "label": [1.5]}, "labels of type double: expected binary, integer"),
+        ({"image": ["text"], "label": [1]}, "images of type string"),
+        ({"image": [{"bytes": GOOD}], "label": [1]}, "images of type struct"),
+        ({"image": pa.array([], pa.binary()), "label": pa.array([], pa.int64())}, "has no rows"),
+        ({"image": [GOOD]}, "cannot be read as images and labels: "),
+        ({"image": [None] * 3, "label": [None] * 3}, "images of type null"),
+    ],
+)  # fmt: skip
+def test_what_is_no_table_of_images_is_one_line(table: dict[str, Any], message: str, tmp_path: Path) -> None:
+    for part in ("train-0", "test-0"):
+        parquet.write_table(pa.table(table), tmp_path / f"{part}.parquet")
+    with pytest.raises(DatasetError, match=message) as error:
+        imagenette(0, tmp_path, 32, 0)
+    assert "\n" not in str(error.value)
+
+
+def test_forty_million_images_of_a_small_file_are_refused_before_they_are_unpacked(tmp_path: Path) -> None:
+    count = 40_000_000
+    images = pa.DictionaryArray.from_arrays(pa.array(np.zeros(count, np.int8)), pa.array([GOOD]))
+    table = pa.table({"image": images, "label": pa.array(np.zeros(count, np.int8))})
+    parquet.write_table(table, tmp_path / "train-0.parquet", row_group_size=count)
+    assert (tmp_path / "train-0.parquet").stat().st_size < 4 << 20
+    with pytest.raises(DatasetError, match="it has 8000000. values, expected at most 20000000"):
         imagenette(0, tmp_path, 32, 0)

@@ -263,3 +263,32 @@ def test_a_search_reads_an_imported_table(tmp_path: Path, workspace: Workspace) 
         if r.block == Block.parse("mb_k3_e6_skip 24->24 8x8")
     )
     assert row.median_s == 1e-3
+
+
+CASES = Path(__file__).parents[2] / "cases" / "tables"
+
+
+@pytest.mark.parametrize("count", ["count: 0", "count: 0.0"])
+def test_means_of_no_run_are_noticed_and_red(count: str, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text((CASES / "count0.yaml").read_text().replace("count: 0", count))
+    found = import_table(tmp_path / "c.yaml", ImportRequest("phone"), Workspace(tmp_path))
+    assert {row.trust for row in found.table.rows} == {"red"}
+    (finding,) = [entry for entry in found.findings if entry.rule == "runs"]
+    assert finding.message.startswith("16 of 16 rows are means of 0 runs, which nobody measured")
+
+
+@pytest.mark.parametrize("device", ["pi4", "my-board"])
+@pytest.mark.parametrize(
+    ("factor", "words"), [(1.0, ""), (1e3, "s"), (1e-3, "faster")], ids=["right", "us", "s"]
+)
+def test_unit_that_is_wrong_by_a_thousand_is_one_finding(
+    device: str, factor: float, words: str, tmp_path: Path
+) -> None:
+    header, *lines = (CASES / "semi.csv").read_text().splitlines()
+    cells = [line.rpartition(";") for line in lines]
+    rows = [f"{row};{float(ms) * factor!r}" for row, _, ms in cells]
+    (tmp_path / "b.csv").write_text("\n".join([header, *rows]))
+    found = import_table(tmp_path / "b.csv", ImportRequest(device, force=True), Workspace(tmp_path))
+    levels = [entry.message for entry in found.findings if entry.rule == "level"]
+    assert len(levels) == bool(words)
+    assert all(words in message and "in milliseconds" in message for message in levels)

@@ -1,3 +1,5 @@
+import csv
+import io
 from collections import Counter
 from contextlib import suppress
 from dataclasses import replace
@@ -22,6 +24,7 @@ from jmsnas.profiler.exchange.lut_keys import HeadPiece, MeanLatency
 from jmsnas.profiler.table.csv_export import table_to_csv
 from jmsnas.profiler.table.latency_table import LatencyTable
 from jmsnas.space import Block
+from jmsnas.streams import printable
 
 
 def figures(*records: dict[str, Any]) -> tuple[dict[int, Any], Counter[str]]:
@@ -47,6 +50,21 @@ def test_exported_numbers_are_exact(median_s: float, energy_j: float) -> None:
     row = replace(a_row(), median_s=median_s, low_s=median_s, high_s=median_s, energy_j=energy_j)
     (found,) = rows_of_export(read_csv_records(table_to_csv(LatencyTable("local", (row,), {})), "t"), "t")
     assert (found.median_s, found.energy_j) == (median_s, energy_j)
+
+
+@given(st.text(st.sampled_from("=+-@\t\r\n'a;, |"), max_size=8), st.text(max_size=8))
+def test_text_of_an_exported_table_is_no_formula_and_reads_back(device: str, source: str) -> None:
+    row = replace(a_row(), device=device, source=source, host_faults=(device.replace("|", "") or "a",))
+    text = table_to_csv(LatencyTable(device, (row,), {}))
+    (header, cells) = csv.reader(io.StringIO(text, newline=""))
+    assert not [
+        (name, cell)
+        for name, cell in zip(header, cells, strict=True)
+        if cell.startswith(("=", "+", "-", "@", "\t", "\r"))
+    ]
+    (found,) = rows_of_export(read_csv_records(text, "t"), "t")
+    assert (found.device, found.source) == (printable(device), printable(source))
+    assert found.host_faults == tuple(map(printable, row.host_faults))
 
 
 @pytest.mark.parametrize(
@@ -212,3 +230,9 @@ def test_no_cells_bring_the_reader_down(changes: dict[str, str]) -> None:
     with suppress(TableError):
         entries, left_out = published_entries({1: record}, "t")
         assert len(entries) + left_out.total() == 1
+
+
+def test_mean_of_no_run_differs_from_an_unknown_number_of_runs() -> None:
+    for runs, of_no_run in ((None, False), ("", False), ("7", False), ("0", True), ("0.0", True)):
+        ((_, latency),) = figures(a_record(n_runs=runs))[0][1]
+        assert latency.of_no_run is of_no_run
