@@ -15,6 +15,7 @@ from jmsnas.errors import InfeasibleError, TopologyError
 from jmsnas.nas.graph.fork_join import ForkJoin, MeshTree
 from jmsnas.nas.split.placement import placement_from_devices
 from jmsnas.nas.split.problem import SplitProblem
+from jmsnas.nas.split.shared_weights import regroup
 from jmsnas.nas.split.solve_chain import solve_chain
 from jmsnas.nas.split.solve_mesh import assign_branches
 from jmsnas.nas.split.throughput import chain_period, solve_throughput
@@ -64,7 +65,7 @@ def _why_infeasible(problem: SplitProblem, policy: str, min_layers: int, reason:
         )
     limits = [f"{d.name} {d.memory_bytes / 1e6:g} MB" for d in problem.devices if d.memory_bytes is not None]
     if limits:
-        weights_mb = problem.weight_bytes_N.sum() / 1e6
+        weights_mb = problem.held_bytes(range(problem.N)) / 1e6
         return (
             f"{problem.model} ({weights_mb:g} MB of weights) fits no split of its devices' memory "
             f"({', '.join(limits)})"
@@ -263,6 +264,7 @@ def _part(
         links=tuple(links),
         inputs=tuple((n,) for n in range(len(units))),
         weight_bytes_N=problem.weight_bytes_N[rows],
+        shared_weights=regroup(problem.shared_weights, [range(n, n + 1) for n in units]),
         peak_bytes_N=problem.peak_bytes_N[rows],
         tree=None,
         returns=False,
@@ -301,7 +303,7 @@ def _allowed_BK(
 ) -> BoolArray:
     """Whether each branch is within each child's limits of layers, memory and energy."""
     peaks = [problem.peak_bytes_N[branch.start : branch.stop].max() for branch in branches]
-    memory_B1 = _branch_sums(problem.weight_bytes_N[:, None], branches) + np.array(peaks)[:, None]
+    memory_B1 = np.array([[problem.held_bytes(branch) + peak] for branch, peak in zip(branches, peaks, strict=True)])
     energy_BK = _branch_sums(problem.joules_NM, branches)[:, children]
     energy_BK = energy_BK + to_join_BK * problem.send_power_w_M[children]
     lengths_B1 = np.array([[len(branch)] for branch in branches])

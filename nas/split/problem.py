@@ -3,7 +3,7 @@
 N units (layers), M devices, L = N + 1 outputs (output 0 is the raw input). Seconds, bytes, watts.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -14,6 +14,7 @@ from jmsnas.errors import InputError, TopologyError
 from jmsnas.nas.graph.fork_join import ForkJoin, MeshTree, find_fork_join
 from jmsnas.nas.split.dag import Dag, articulation_points, make_dag
 from jmsnas.nas.split.links import LinkArrays, link_arrays, refuse_unreachable
+from jmsnas.nas.split.shared_weights import SharedWeight, regroup, repeated_bytes
 from jmsnas.nas.split.solve_chain import DeviceLimits, ResourceBudget
 from jmsnas.topology import Link
 
@@ -35,6 +36,8 @@ class SplitProblem:
         For each unit the outputs it reads (see `Dag`).
     weight_bytes_N, peak_bytes_N
         Memory of a unit while it is loaded, and in addition while it runs.
+    shared_weights
+        Weights that several units hold, each in `weight_bytes_N` of all of them.
     simulated
         Devices whose latencies are a roofline of published figures.
     published
@@ -65,6 +68,7 @@ class SplitProblem:
     provenance: Mapping[str, str] = field(default_factory=dict)
     tree: MeshTree | None = None
     returns: bool = False
+    shared_weights: tuple[SharedWeight, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse arrays of other shapes, negative values, and devices that no route leads to."""
@@ -154,6 +158,7 @@ class SplitProblem:
             peak_NM=np.repeat(self.peak_bytes_N[:, None], M, axis=1),
             sent_LM=np.zeros((N + 1, M)),
             limit_M=np.array([np.inf if d.memory_bytes is None else d.memory_bytes for d in self.devices]),
+            shared=self.shared_weights,
         )
         energy = ResourceBudget(
             use_NM=self.joules_NM,
@@ -163,6 +168,10 @@ class SplitProblem:
         )
         budgets = tuple(budget for budget in (memory, energy) if np.isfinite(budget.limit_M).any())
         return DeviceLimits(np.array(least), np.array(most), budgets)
+
+    def held_bytes(self, units: Collection[int]) -> float:
+        """Bytes of the weights of these units (by index) on one device; of a shared weight once."""
+        return float(self.weight_bytes_N[list(units)].sum()) - repeated_bytes(self.shared_weights, units)
 
     @property
     def has_limits(self) -> bool:
@@ -220,6 +229,7 @@ def as_chain(problem: SplitProblem) -> tuple[SplitProblem, tuple[int, ...]]:
     )
     starts, stops = np.array(ends[:-1]), np.array(ends[1:])
     counts = tuple(int(count) for count in stops - starts)
+    layers = [range(start, stop) for start, stop in zip(ends, ends[1:], strict=False)]
     names = tuple(
         problem.units[start]
         if count == 1
@@ -234,7 +244,8 @@ def as_chain(problem: SplitProblem) -> tuple[SplitProblem, tuple[int, ...]]:
         high_NM=np.add.reduceat(problem.high_NM, starts),
         output_bytes_N=problem.output_bytes_N[stops - 1],
         inputs=tuple((n,) for n in range(len(counts))),
-        weight_bytes_N=np.add.reduceat(problem.weight_bytes_N, starts),
+        weight_bytes_N=np.array([problem.held_bytes(units) for units in layers]),
+        shared_weights=regroup(problem.shared_weights, layers),
         peak_bytes_N=np.maximum.reduceat(problem.peak_bytes_N, starts),
     )
     return joined, counts

@@ -14,6 +14,7 @@ import numpy as np
 from jmsnas.arrays import FloatArray, IntArray
 from jmsnas.errors import InfeasibleError
 from jmsnas.nas.split.placement import Placement
+from jmsnas.nas.split.shared_weights import SharedWeight, repeated_bytes, repeated_bytes_between
 
 # Sums of the same numbers in another order differ in the last digits: a limit reached exactly is met.
 _ROUNDING = 1e-12
@@ -23,14 +24,16 @@ _ROUNDING = 1e-12
 class ResourceBudget:
     """A limited resource of each device: bytes of memory or joules.
 
-    Layers b+1 .. c on device m use the sum of `use_NM` over them, plus the largest `peak_NM` among them, plus
-    `sent_LM[c, m]` for sending output c; at most `limit_M[m]` (infinite: unlimited).
+    Layers b+1 .. c on device m use the sum of `use_NM` over them, less what it counts more than once of the
+    `shared` weights, plus the largest `peak_NM` among them, plus `sent_LM[c, m]` for sending output c; at most
+    `limit_M[m]` (infinite: unlimited).
     """
 
     use_NM: FloatArray
     peak_NM: FloatArray
     sent_LM: FloatArray
     limit_M: FloatArray
+    shared: tuple[SharedWeight, ...] = ()
 
     def used_M(self, placement: Placement, stop_early: bool = False) -> FloatArray:
         """Use of each device under a placement, (M,); with `stop_early` nothing is sent after layer N."""
@@ -39,7 +42,8 @@ class ResourceBudget:
         for m, (layers, cut) in enumerate(zip(placement.layers, placement.cuts, strict=True)):
             rows = slice(layers.start - 1, layers.stop - 1)
             sent = 0.0 if stop_early and cut == N else self.sent_LM[cut, m]
-            used_M[m] = self.use_NM[rows, m].sum() + self.peak_NM[rows, m].max(initial=0.0) + sent
+            held = self.use_NM[rows, m].sum() - repeated_bytes(self.shared, range(rows.start, rows.stop))
+            used_M[m] = held + self.peak_NM[rows, m].max(initial=0.0) + sent
         return used_M
 
     def holds(self, placement: Placement, stop_early: bool = False) -> bool:
@@ -61,7 +65,8 @@ class ResourceBudget:
         low, high = np.zeros(N + 1, dtype=np.intp), cuts.astype(np.intp)
         while (low < high).any():
             middle = (low + high) // 2
-            used_L = sums_L - sums_L[middle] - range_min(peaks, middle, np.maximum(cuts - 1, middle))
+            held_L = sums_L - sums_L[middle] - repeated_bytes_between(self.shared, middle, cuts)
+            used_L = held_L - range_min(peaks, middle, np.maximum(cuts - 1, middle))
             fits = (used_L <= free_L) | (low == high)
             low, high = np.where(fits, low, middle + 1), np.where(fits, middle, high)
         return np.where((low == cuts) & (free_L < 0), cuts + 1, low)

@@ -18,6 +18,7 @@ from jmsnas.arrays import FloatArray
 from jmsnas.errors import InfeasibleError
 from jmsnas.nas.split.placement import Placement
 from jmsnas.nas.split.serial.fan_out import all_assignments, assign_serially, sending_order
+from jmsnas.nas.split.shared_weights import regroup
 from jmsnas.nas.split.solve_chain import DeviceLimits, ResourceBudget, solve_chain
 
 # Up to so many assignments are enumerated.
@@ -144,6 +145,7 @@ def _limits_of(limits: DeviceLimits, layers: slice, devices: slice) -> DeviceLim
     outputs = slice(layers.start, None if layers.stop is None else layers.stop + 1)
     budgets = tuple(
         ResourceBudget(
+            shared=regroup(budget.shared, [range(n, n + 1) for n in range(len(budget.use_NM))[layers]]),
             use_NM=budget.use_NM[layers, devices],
             peak_NM=budget.peak_NM[layers, devices],
             sent_LM=budget.sent_LM[outputs, devices],
