@@ -235,7 +235,7 @@ def split(
     loaded = load_model(model, workspace=workspace) if isinstance(model, str) else model
     problem = load_problem(loaded, found, workspace)
     request = SplitRequest(
-        encoding=input_encoding or found.input_encoding,
+        encoding=input_encoding or problem.known_encoding(found.input_encoding),
         policy=policy or default_policy(problem, found.policy)[0],
         objective=objective,
         method=method,

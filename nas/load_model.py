@@ -6,7 +6,7 @@ from pathlib import Path
 from jmsnas import mobilenets
 from jmsnas.errors import InputError
 from jmsnas.nas.graph.fork_join import fork_join_inputs
-from jmsnas.nas.graph.model import Model, model_of_blocks, model_of_part
+from jmsnas.nas.graph.model import Model, is_real, model_of_blocks, model_of_part
 from jmsnas.nas.run_result import RunResult, finished_runs, read_result
 from jmsnas.nas.split.general_topology import GeneralTopology, general_topology, load_general_topology
 from jmsnas.nas.split.jpeg_size import MAX_SIDE, image_sides, jpeg_bytes
@@ -90,13 +90,14 @@ def load_problem(
 
 def _jpeg_bytes(model: Model, photograph: Path | None) -> float | None:
     """Bytes of the raw input as JPEG; None for an input that is no image. Raises InputError."""
-    if sides := image_sides(model.input_shape):
-        return jpeg_bytes(*sides, photograph)
+    sides, dtype = image_sides(model.input_shape), model.input_dtype
+    if sides and (dtype == "uint8" or is_real(dtype)):
+        return model.batch * jpeg_bytes(*sides, photograph)
     if photograph is not None:
         shape = "x".join(map(str, model.input_shape)) or "a single number"
         raise InputError(
-            f"got --image {photograph}, but {model.name} reads {shape}: expected an image of 3 channels and "
-            f"at most {MAX_SIDE} pixels per side. Leave out --image"
+            f"got --image {photograph}, but {model.name} reads {dtype} of {shape}: expected an image of 3 "
+            f"channels and at most {MAX_SIDE} pixels per side. Leave out --image"
         )
     return None
 

@@ -39,16 +39,18 @@ def load_input(args: SplitArguments, workspace: Workspace, progress: Progress) -
         raise InputError("expected a MODEL or --costs FILE, one of them. Examples: jmsnas split --help")
     _refuse_excluded(args)
     topology = topology_for_split(workspace, args.model, args.topology)
-    model, own = None, dict[str, str]()
+    model, own, encoding = None, dict[str, str](), topology.input_encoding
     if args.costs is not None:
         if args.size is not None or args.image is not None or args.width != 1.0:
             raise InputError("--size, --width and --image belong to a MODEL: leave them out with --costs")
         problem, found = read_problem(args.costs, topology)
         own = dict(found)
+        encoding = own.get("input", encoding)
     else:
         model = load_model(workspace, str(args.model), args.size, args.width)
         problem = load_problem(model, topology, workspace, args.image, progress)
-    encoding = args.encoding or own.get("input", topology.input_encoding)
+        encoding = problem.known_encoding(encoding)
+    encoding = args.encoding or encoding
     if asked := args.policy or own.get("policy"):
         return SplitInput(problem, model, encoding, asked)
     return SplitInput(problem, model, encoding, *default_policy(problem, topology.policy))

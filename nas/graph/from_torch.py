@@ -3,7 +3,7 @@
 import difflib
 import operator
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import fx, nn
 
 from jmsnas.errors import InputError
 from jmsnas.nas.graph.fusion import OperatorNode, fuse_operators
-from jmsnas.nas.graph.model import Model, Unit
+from jmsnas.nas.graph.model import Model, Tensor, Unit
 
 # Weight initialisation of these takes minutes or warns, unless it is disabled.
 _SLOW_TO_INITIALISE = ("googlenet", "inception_v3")
@@ -74,35 +74,35 @@ def model_from_torchvision(name: str, size: int = 224, classes: int = 1000) -> M
 def fused_units(graph: fx.GraphModule) -> tuple[tuple[Unit, ...], tuple[tuple[fx.Node, ...], ...]]:
     """Fuse the operators of an exported graph into units; returns the units, and the nodes of each."""
     raw = next(node for node in graph.graph.nodes if node.op == "placeholder")
+    # Running means and variances are not parameters; tied weights are one, under their first name.
+    names = {id(parameter): name for name, parameter in graph.named_parameters()}
     depends, found, nodes = {raw}, list[fx.Node](), list[OperatorNode]()
     for node in graph.graph.nodes:
         inputs = [argument for argument in node.all_input_nodes if argument in depends]
         if node.op == "call_function" and inputs:
             depends.add(node)
             found.append(node)
-            nodes.append(_node(node, inputs, graph))
+            nodes.append(_node(node, inputs, graph, names))
     results = {source.name for source in graph.graph.output_node().all_input_nodes}
     units, indices = fuse_operators(nodes, raw.name, results)
     return units, tuple(tuple(found[n] for n in own) for own in indices)
 
 
-def _node(node: fx.Node, inputs: list[fx.Node], graph: fx.GraphModule) -> OperatorNode:
-    # Running means and variances are not parameters.
+def _node(
+    node: fx.Node, inputs: list[fx.Node], graph: fx.GraphModule, names: Mapping[int, str]
+) -> OperatorNode:
     learned = [
-        argument
+        (argument, names.get(id(operator.attrgetter(str(argument.target))(graph))))
         for argument in node.all_input_nodes
         if argument.op == "get_attr"
-        and isinstance(operator.attrgetter(str(argument.target))(graph), nn.Parameter)
     ]
     kind = _kind(node)
     groups = node.args[6] if kind == "conv2d" and len(node.args) > 6 else 1
     return OperatorNode(
         kind=kind,
-        inputs=tuple(source.name for source in inputs),
-        outputs=(node.name,),
-        input_shapes=tuple(shape for source in inputs for shape in _shapes(source)),
-        weights=tuple(shape for weight in learned for shape in _shapes(weight)),
-        shapes=_shapes(node),
+        inputs=tuple(tensor for source in inputs for tensor in _tensors(source, source.name)),
+        outputs=_tensors(node, node.name),
+        weights=tuple(tensor for weight, name in learned if name for tensor in _tensors(weight, name)),
         users=len(node.users),
         groups=int(str(groups)),
     )
@@ -114,7 +114,11 @@ def _kind(node: fx.Node) -> str:
     return name.split(".")[1] if name.startswith("aten.") else str(getattr(target, "__name__", target))
 
 
-def _shapes(node: fx.Node) -> tuple[tuple[int, ...], ...]:
+def _tensors(node: fx.Node, name: str) -> tuple[Tensor, ...]:
     value = node.meta.get("val")
     values = value if isinstance(value, list | tuple) else [value]
-    return tuple(tuple(int(size) for size in tensor.shape) for tensor in values if tensor is not None)
+    return tuple(
+        Tensor(name, tuple(int(size) for size in tensor.shape), str(tensor.dtype).removeprefix("torch."))
+        for tensor in values
+        if tensor is not None
+    )

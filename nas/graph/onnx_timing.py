@@ -92,7 +92,7 @@ def _call(
 ) -> tuple[Call, dict[str, Any]]:
     """Bind the inputs of a model to these values; returns its call, and the outputs that it computed."""
     try:
-        session = open_session(model.SerializeToString(), threads)
+        session = open_session(model.SerializeToString(), threads, flush_denormals=False)
         binding, names = session.io_binding(), [output.name for output in session.get_outputs()]
         for given in session.get_inputs():
             binding.bind_ortvalue_input(given.name, values[given.name])

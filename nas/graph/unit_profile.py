@@ -10,7 +10,7 @@ from jmsnas.files import read_json, write_json
 from jmsnas.nas.graph.model import Model
 from jmsnas.workspace import Workspace, check_name
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +36,17 @@ class ModelProfile:
 
 
 def units_digest(model: Model) -> str:
-    """Hash the units of a model: names, inputs and output sizes."""
-    units = "\n".join(f"{unit.name} {unit.inputs} {unit.output_elements}" for unit in model.units)
-    return hashlib.sha256(f"{model.input_shape}\n{units}".encode()).hexdigest()[:16]
+    """Hash the raw input and the units of a model: all that decides their latency.
+
+    That is names, inputs, attributes, and shapes and dtypes of outputs and weights, not the tensors' names.
+    """
+    lines = [f"{model.batch} {model.input_shape} {model.input_dtype}"]
+    for unit in model.units:
+        outputs, weights = (
+            [(tensor.shape, tensor.dtype) for tensor in tensors] for tensors in (unit.outputs, unit.weights)
+        )
+        lines.append(f"{unit.name} {unit.inputs} {unit.attributes} {outputs} {weights}")
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
 
 
 def profile_path(workspace: Workspace, device: str, model: Model, runtime: str) -> Path:
@@ -68,5 +76,7 @@ def read_profile(workspace: Workspace, device: str, model: Model, runtime: str) 
             f"{path} has schema {profile.schema_version}, this version reads {SCHEMA_VERSION}. {again}"
         )
     if profile.digest != units_digest(model) or len(profile.median_s) != model.N:
-        raise EstimatorError(f"{path} is of another version of {model.name}, with other units. {again}")
+        raise EstimatorError(
+            f"{path} is of another version of {model.name}, with other units, shapes or dtypes. {again}"
+        )
     return profile

@@ -303,7 +303,9 @@ def _allowed_BK(
 ) -> BoolArray:
     """Whether each branch is within each child's limits of layers, memory and energy."""
     peaks = [problem.peak_bytes_N[branch.start : branch.stop].max() for branch in branches]
-    memory_B1 = np.array([[problem.held_bytes(branch) + peak] for branch, peak in zip(branches, peaks, strict=True)])
+    memory_B1 = np.array(
+        [[problem.held_bytes(branch) + peak] for branch, peak in zip(branches, peaks, strict=True)]
+    )
     energy_BK = _branch_sums(problem.joules_NM, branches)[:, children]
     energy_BK = energy_BK + to_join_BK * problem.send_power_w_M[children]
     lengths_B1 = np.array([[len(branch)] for branch in branches])

@@ -29,15 +29,17 @@ class SplitProblem:
         Seconds of unit n on device m, with an interval (equal where no interval is known); infinite where it
         cannot run.
     output_bytes_N
-        Bytes of each output as float32.
+        Bytes of each output, as a link of wire float32 carries it.
     input_bytes
-        Bytes of the raw input by encoding (`uint8`, `float32`, `jpeg`).
+        Bytes of the raw input by encoding (`uint8`, `float32`, `jpeg`); the last but `jpeg` is the model's.
     inputs
         For each unit the outputs it reads (see `Dag`).
     weight_bytes_N, peak_bytes_N
         Memory of a unit while it is loaded, and in addition while it runs.
     shared_weights
         Weights that several units hold, each in `weight_bytes_N` of all of them.
+    batch
+        Images of one call: T, the period and the energy are of so many.
     simulated
         Devices whose latencies are a roofline of published figures.
     published
@@ -69,6 +71,7 @@ class SplitProblem:
     tree: MeshTree | None = None
     returns: bool = False
     shared_weights: tuple[SharedWeight, ...] = ()
+    batch: int = 1
 
     def __post_init__(self) -> None:
         """Refuse arrays of other shapes, negative values, and devices that no route leads to."""
@@ -129,6 +132,10 @@ class SplitProblem:
                 f"{' or '.join(self.input_bytes)}"
             )
         return np.concatenate([[self.input_bytes[encoding]], self.output_bytes_N])
+
+    def known_encoding(self, encoding: str) -> str:
+        """Return an encoding that the raw input may be sent in: this one, else that of the model's input."""
+        return encoding if encoding in self.input_bytes else [k for k in self.input_bytes if k != "jpeg"][-1]
 
     def epsilon_LM(self, encoding: str) -> FloatArray:
         """Seconds to send output n over the link after device m of a chain; last column 0."""

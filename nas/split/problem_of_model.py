@@ -6,20 +6,20 @@ command that measures it.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from jmsnas.arrays import BoolArray, FloatArray
-from jmsnas.cost import Operator
 from jmsnas.device import Device
-from jmsnas.errors import EstimatorError
+from jmsnas.errors import EstimatorError, InputError
 from jmsnas.estimators.lookup import DeviceModel, external_folder, serving_model
 from jmsnas.estimators.prediction import extrapolated
-from jmsnas.nas.graph.model import Model, Unit
+from jmsnas.nas.graph.model import Model, Unit, is_real
 from jmsnas.nas.graph.unit_profile import read_profile
 from jmsnas.nas.split.general_topology import GeneralTopology
 from jmsnas.nas.split.problem import SplitProblem
+from jmsnas.nas.split.shared_weights import weights_of_units
 from jmsnas.profiler.simulation.roofline import (
     load_simulated_device,
     operators_latency_s,
@@ -27,10 +27,9 @@ from jmsnas.profiler.simulation.roofline import (
 )
 from jmsnas.profiler.table.parquet import read_table
 from jmsnas.progress import Progress, no_progress
-from jmsnas.topology import INPUT_BYTES
+from jmsnas.topology import Link
 from jmsnas.workspace import Workspace
 
-_FLOAT32_BYTES = 4
 # A 90 % interval wider than this factor either way is too uncertain to compare plans.
 _MAX_UNCERTAINTY = 1.5
 
@@ -54,7 +53,10 @@ def problem_of_model(
             columns[device.table, device.runtime] = unit_latency(model, device, workspace)
     own = [columns[device.table, device.runtime] for device in devices]
     pairs = list(zip(devices, own, strict=True))
-    input_bytes = {name: float(size * model.input_elements) for name, size in INPUT_BYTES.items()}
+    weight_bytes_N, shared_weights = weights_of_units(
+        [{tensor.name: tensor.size_bytes for tensor in unit.weights} for unit in model.units]
+    )
+    input_bytes = _input_bytes(model)
     return SplitProblem(
         model=model.name,
         units=tuple(unit.name for unit in model.units),
@@ -62,17 +64,19 @@ def problem_of_model(
         tau_NM=np.stack([column.tau_N for column in own], axis=1),
         low_NM=np.stack([column.low_N for column in own], axis=1),
         high_NM=np.stack([column.high_N for column in own], axis=1),
-        output_bytes_N=np.array([float(_FLOAT32_BYTES * unit.output_elements) for unit in model.units]),
+        output_bytes_N=np.array([float(unit.output_bytes) for unit in model.units]),
         input_bytes=input_bytes if jpeg_bytes is None else {**input_bytes, "jpeg": jpeg_bytes},
-        links=topology.links,
+        links=tuple(_link(model, link) for link in topology.links),
         inputs=tuple(unit.inputs for unit in model.units),
-        weight_bytes_N=np.array([float(_FLOAT32_BYTES * unit.parameters) for unit in model.units]),
-        peak_bytes_N=np.array([_peak_bytes(unit.operators) for unit in model.units]),
+        weight_bytes_N=weight_bytes_N,
+        peak_bytes_N=np.array([float(unit.peak_bytes) for unit in model.units]),
         simulated=tuple(d.name for d, column in pairs if column.origin == "simulated"),
         published=tuple(d.name for d, column in pairs if column.origin == "published"),
         provenance={d.name: column.provenance for d, column in pairs},
         tree=topology.tree,
         returns=topology.returns,
+        shared_weights=shared_weights,
+        batch=model.batch,
     )
 
 
@@ -90,9 +94,26 @@ class UnitLatency:
     origin: str = "measured"
 
 
-def _peak_bytes(operators: Sequence[Operator]) -> float:
-    return float(
-        _FLOAT32_BYTES * max((operator.read + operator.written for operator in operators), default=0)
+def _input_bytes(model: Model) -> dict[str, float]:
+    """Bytes of the raw input in the encodings it may be sent in: that of the model last.
+
+    A model of real numbers may be sent 8-bit pixels, and convert them.
+    """
+    own = model.raw_input
+    pixels = {"uint8": float(own.elements)} if is_real(model.input_dtype) else {}
+    return {**pixels, model.input_dtype: float(own.size_bytes)}
+
+
+def _link(model: Model, link: Link) -> Link:
+    """Return the link, as one of float32 where outputs have its dtype already. Raises InputError."""
+    dtypes = sorted({tensor.dtype for unit in model.units for tensor in unit.outputs})
+    if dtypes == ["float32"] or link.wire == "float32":
+        return link
+    if dtypes == [link.wire]:
+        return replace(link, wire="float32")
+    raise InputError(
+        f"link {link.source} -> {link.target} sends float32 as {link.wire}, but {model.name} has outputs of "
+        f'{", ".join(dtypes)}: expected wire = "float32", which sends each as it is'
     )
 
 

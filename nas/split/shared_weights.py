@@ -16,7 +16,9 @@ class SharedWeight:
     units: tuple[int, ...]
 
 
-def weights_of_units(bytes_by_name_N: Sequence[Mapping[str, float]]) -> tuple[FloatArray, tuple[SharedWeight, ...]]:
+def weights_of_units(
+    bytes_by_name_N: Sequence[Mapping[str, float]],
+) -> tuple[FloatArray, tuple[SharedWeight, ...]]:
     """Bytes of the weights of each unit, (N,), and the weights that several units hold."""
     holders: dict[str, list[int]] = {}
     for n, weights in enumerate(bytes_by_name_N):
@@ -36,9 +38,7 @@ def repeated_bytes(shared: Sequence[SharedWeight], units: Collection[int]) -> fl
     return sum(weight.size_bytes * max(len(own.intersection(weight.units)) - 1, 0) for weight in shared)
 
 
-def repeated_bytes_between(
-    shared: Sequence[SharedWeight], start_L: IntArray, stop_L: IntArray
-) -> FloatArray:
+def repeated_bytes_between(shared: Sequence[SharedWeight], start_L: IntArray, stop_L: IntArray) -> FloatArray:
     """Bytes that sums over the units start .. stop - 1 count more than once, (L,)."""
     repeated_L = np.zeros(len(start_L))
     for weight in shared:

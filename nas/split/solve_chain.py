@@ -24,9 +24,9 @@ _ROUNDING = 1e-12
 class ResourceBudget:
     """A limited resource of each device: bytes of memory or joules.
 
-    Layers b+1 .. c on device m use the sum of `use_NM` over them, less what it counts more than once of the
-    `shared` weights, plus the largest `peak_NM` among them, plus `sent_LM[c, m]` for sending output c; at most
-    `limit_M[m]` (infinite: unlimited).
+    Layers b+1 .. c on device m use the sum of `use_NM` over them, less what it counts more than once of
+    `shared` weights, plus the largest `peak_NM` among them, plus `sent_LM[c, m]` for sending output c; at
+    most `limit_M[m]` (infinite: unlimited).
     """
 
     use_NM: FloatArray

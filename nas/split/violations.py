@@ -13,11 +13,11 @@ _ROUNDING = 1 + 1e-12
 
 
 def memory_bytes_M(problem: SplitProblem, devices: Sequence[int]) -> FloatArray:  # noqa: N802
-    """Compute the bytes that each device needs for its units: all weights, and the largest peak; (M,)."""
+    """Compute the bytes that each device needs: each weight of its units once, and the largest peak; (M,)."""
     used_M = np.zeros(problem.M)
     for m in set(devices):
-        own = np.array(devices) == m
-        used_M[m] = problem.weight_bytes_N[own].sum() + problem.peak_bytes_N[own].max()
+        own = np.flatnonzero(np.array(devices) == m).tolist()
+        used_M[m] = problem.held_bytes(own) + problem.peak_bytes_N[own].max()
     return used_M
 
 

@@ -14,8 +14,11 @@ PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 _FATAL = 4
 
 
-def open_session(model: bytes, threads: int, processor: str = "cpu") -> Any:
-    """Open an onnxruntime session that logs nothing; onnxruntime's own exceptions are passed on."""
+def open_session(model: bytes, threads: int, processor: str = "cpu", flush_denormals: bool = True) -> Any:
+    """Open an onnxruntime session that logs nothing; onnxruntime's own exceptions are passed on.
+
+    `flush_denormals` also sets the calling thread to read and write denormal numbers as 0 from then on.
+    """
     ort.set_default_logger_severity(_FATAL)
     options = ort.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
@@ -23,7 +26,7 @@ def open_session(model: bytes, threads: int, processor: str = "cpu") -> Any:
     options.log_severity_level = _FATAL
     # Every session has its own threads: those of one must not spin while another is timed.
     options.add_session_config_entry("session.force_spinning_stop", "1")
-    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    options.add_session_config_entry("session.set_denormal_as_zero", "1" if flush_denormals else "0")
     return ort.InferenceSession(model, options, providers=[PROVIDERS[processor]], enable_fallback=False)
 
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from jmsnas.errors import EstimatorError, InputError
-from jmsnas.nas.graph.model import Model, Unit
+from jmsnas.nas.graph.model import Model, Tensor, Unit
 from jmsnas.nas.load_model import load_model, load_problem
 from jmsnas.nas.run_result import RunResult
 from jmsnas.nas.split.general_topology import load_general_topology
@@ -17,7 +17,7 @@ PI = load_general_topology(str(CASES / "net_pi.toml"))
 
 
 def model(*shape: int) -> Model:
-    return Model("any", shape, (Unit("add", (0,), 4, (), 0),), "")
+    return Model("any", shape, (Unit("add", (0,), (Tensor("y", (1, 4)),)),), "")
 
 
 @pytest.mark.parametrize("size", [64, 33, 1])
@@ -68,7 +68,7 @@ def test_a_jpeg_has_the_sides_of_the_input(tmp_path: Path) -> None:
     wide, square = jpeg_bytes(32, 48), jpeg_bytes(32, 32)
     assert wide > square and wide != jpeg_bytes(48, 32)
     rect = load_model(Workspace(tmp_path), str(CASES / "rect.onnx"))
-    problem, _ = load_problem(rect, PI, Workspace(tmp_path))
+    problem = load_problem(rect, PI, Workspace(tmp_path))
     assert problem.input_bytes == {"uint8": 4608.0, "float32": 18432.0, "jpeg": wide}
     picture = tmp_path / "picture.png"
     Image.effect_noise((400, 100), 80).save(picture)
@@ -77,7 +77,7 @@ def test_a_jpeg_has_the_sides_of_the_input(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(1, 8, 8), (4, 8, 8), (64,), ()])
 def test_an_input_that_is_no_image_has_no_jpeg(shape: tuple[int, ...], tmp_path: Path) -> None:
-    problem, _ = load_problem(model(*shape), PI, Workspace(tmp_path))
+    problem = load_problem(model(*shape), PI, Workspace(tmp_path))
     with pytest.raises(
         InputError, match=r"raw input as jpeg is not known: expected --input uint8 or float32"
     ):
@@ -92,7 +92,7 @@ def test_an_input_that_is_no_image_has_no_jpeg(shape: tuple[int, ...], tmp_path:
 def test_the_command_that_measures_a_model_has_the_options_that_it_needs(
     shape: tuple[int, ...], tmp_path: Path
 ) -> None:
-    unknown = replace(model(*shape), name="net.onnx", units=(Unit("erf", (0,), 4, (), 0, None, ("erf",)),))
+    unknown = replace(model(*shape), name="net.onnx", units=(replace(model().units[0], unknown=("erf",)),))
     with pytest.raises(
         EstimatorError, match="no figures of erf .*jmsnas profile --model net.onnx --device pi4$"
     ):

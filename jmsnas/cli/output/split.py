@@ -52,6 +52,7 @@ def split_document(
         "links": [asdict(link) for link in problem.links],
         "input": first.encoding,
         "input_bytes": dict(problem.input_bytes),
+        "batch": problem.batch,
         "policy": first.policy,
         "policy_reason": loaded.policy_reason,
         "objective": first.objective,
@@ -190,9 +191,10 @@ def print_split(document: dict[str, Any]) -> None:
 
 
 def _lines(document: dict[str, Any]) -> Iterator[str]:
-    size = document["input_bytes"][document["input"]]
+    size, batch = document["input_bytes"][document["input"]], document["batch"]
     yield (
-        f"{document['model']}, {len(document['units'])} layers, input {document['input']} ({size:.0f} B), "
+        f"{document['model']}, {len(document['units'])} layers, {f'batch {batch}, ' if batch > 1 else ''}"
+        f"input {document['input']} ({size:.0f} B), "
         f"policy {document['policy']}, objective {document['objective']}"
     )
     if document["policy_reason"]:
@@ -219,7 +221,8 @@ def _result_lines(document: dict[str, Any], result: dict[str, Any]) -> Iterator[
         yield f"  {_step_text(step)}"
     for step in result["return_path"]:
         yield f"  {_step_text(step)}, return path"
-    yield f"T = {ms(result['latency_s'])}{_interval(result)}, an image every {ms(result['period_s'])}"
+    images = "an image" if document["batch"] == 1 else f"a batch of {document['batch']} images"
+    yield f"T = {ms(result['latency_s'])}{_interval(result)}, {images} every {ms(result['period_s'])}"
     if result["energy_j"] is not None:
         without = document["energy_not_counted"]
         yield f"Energy {result['energy_j'] * 1e3:.4g} mJ" + (

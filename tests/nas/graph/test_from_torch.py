@@ -1,13 +1,19 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from jmsnas.errors import InputError
 from jmsnas.mobilenets import mobilenet
-from jmsnas.nas.graph.from_torch import export_graph, make_classifier, model_from_torchvision
-from jmsnas.nas.graph.model import model_of_part
+from jmsnas.nas.graph.from_torch import export_graph, fused_units, make_classifier, model_from_torchvision
+from jmsnas.nas.graph.model import Model, model_of_part
 from jmsnas.nas.graph.unit_timing import unit_calls
 from jmsnas.nas.split.dag import Dag, articulation_points
+from jmsnas.nas.split.general_topology import load_general_topology
+from jmsnas.nas.split.problem_of_model import problem_of_model
+from jmsnas.workspace import Workspace
 
 
 def test_resnet18_unit_by_unit() -> None:
@@ -47,3 +53,34 @@ def test_what_cannot_be_traced() -> None:
         model_from_torchvision("resnet5")
     with pytest.raises(InputError, match="cannot trace vit_b_16 for an input of 3x64x64: Wrong image height"):
         model_from_torchvision("vit_b_16", 64)
+
+
+class Tied(nn.Module):
+    """Three dense layers: the second has the weight of the first, the third is the first again."""
+
+    def __init__(self, tied: bool) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(8, 8), nn.Linear(8, 8)
+        if tied:
+            self.second.weight = self.first.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        once = torch.relu(self.second(torch.relu(self.first(x))))
+        result: torch.Tensor = self.first(once)
+        return result
+
+
+@pytest.mark.parametrize(("tied", "count"), [(True, 64 + 8 + 8), (False, 2 * (64 + 8))])
+def test_tied_weights_are_held_once(tied: bool, count: int, tmp_path: Path) -> None:
+    units, _ = fused_units(export_graph(Tied(tied), "tied", (8,)))
+    model = Model("tied", (8,), units, "")
+    assert [sum(weight.elements for weight in unit.weights) for unit in units] == [72, 72, 72]
+    assert model.parameters == count
+    problem = problem_of_model(model, load_general_topology("chain"), Workspace(tmp_path))
+    assert problem.held_bytes(range(3)) == 4 * count and problem.held_bytes([0, 2]) == 4 * 72
+
+
+def test_dtypes_of_torch_are_kept() -> None:
+    x = torch.zeros(1, 8, dtype=torch.float64)
+    units, _ = fused_units(torch.export.export(Tied(True).double(), (x,)).module())
+    assert [unit.output_bytes for unit in units] == [64, 64, 64]

@@ -13,7 +13,7 @@ from jmsnas.estimators.fit_tables import fit_tables
 from jmsnas.estimators.lookup import find_device_model
 from jmsnas.mobilenets import mobilenet
 from jmsnas.nas.graph.fork_join import fork_join_inputs
-from jmsnas.nas.graph.model import Model, Unit, model_of_blocks, model_of_part
+from jmsnas.nas.graph.model import Model, Tensor, Unit, model_of_blocks, model_of_part
 from jmsnas.nas.graph.unit_profile import (
     ModelProfile,
     profile_path,
@@ -42,14 +42,17 @@ TWO = GeneralTopology((LOCAL, CLOUD), (Link("local", "cloud", 25e6),))
 TINY = Model(
     "tiny",
     (3, 8, 8),
-    (Unit("conv 3x3 3->4", (0,), 256, (), 108), Unit("odd", (1,), 10, (), 0, None, ("fft",))),
+    (
+        Unit("conv 3x3 3->4", (0,), (Tensor("a", (1, 4, 8, 8)),), weights=(Tensor("w", (4, 3, 3, 3)),)),
+        Unit("odd", (1,), (Tensor("b", (1, 10)),), unknown=("fft",)),
+    ),
     "test",
 )
 
 
 def profile(model: Model) -> ModelProfile:
     return ModelProfile(
-        1, model.name, "local", "torch", 1, units_digest(model), (1e-3, 2e-3), (0.9e-3, 1.9e-3),
+        2, model.name, "local", "torch", 1, units_digest(model), (1e-3, 2e-3), (0.9e-3, 1.9e-3),
         (1.1e-3, 2.2e-3), 3e-3, 2, "2026-11-24", {},
     )  # fmt: skip
 
