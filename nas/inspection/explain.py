@@ -13,6 +13,8 @@ from jmsnas.nas.split.timeline import TimelineStep, compute_timeline
 
 # The largest speed-up that is searched for.
 _MAX_FACTOR = 1e4
+# Latencies that differ by less are equal: sums of the same terms in another order.
+_TIE = 1 + 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +56,15 @@ class SplitExplanation:
     cloud_s, device_s
         T of sending the raw input to the last device, and of running everything on the first; infinite where
         a unit cannot run there.
+    first_device_s, first_device_devices
+        T of the best plan of the policy with a layer on the first device, and its device of each unit;
+        infinite and empty where none is allowed.
     faster_than_cloud
-        Whether the best plan with a layer on the first device beats cloud only.
-    break_even_bps
-        The rate of the first link below which it does; 0: never, infinite: always, None: unknown, because the
-        devices are neither a chain nor a mesh after one link. On a chain of devices branches are cut at
-        articulation points only.
+        Whether that plan beats cloud only.
+    break_even_bps, faster_above_bps
+        The rate of the first link below which, and that above which such a plan beats cloud only; 0 and
+        infinite: at no rate, infinite and 0: at any. None: unknown, because the devices are neither a chain
+        nor a mesh after one link. On a chain of devices branches are cut at articulation points only.
     """
 
     bottleneck: Bottleneck
@@ -67,8 +72,11 @@ class SplitExplanation:
     units: tuple[CriticalUnit, ...]
     cloud_s: float
     device_s: float
+    first_device_s: float
+    first_device_devices: tuple[int, ...]
     faster_than_cloud: bool
     break_even_bps: float | None
+    faster_above_bps: float | None
 
 
 def explain_split(
@@ -83,7 +91,9 @@ def explain_split(
     if deadline_s is not None and timeline.latency_s > deadline_s:
         changes = _required_speedups(problem, request, deadline_s)
         units = _units_to_save(problem, result, timeline.latency_s - deadline_s)
-    own_s, break_even_bps = _break_even(problem, solved)
+    keeping = replace(solved, min_layers=max(1, solved.min_layers))
+    own_s, own_devices = _best_plan(problem, keeping)
+    below_bps, above_bps = _break_even(problem, keeping)
     cloud_s = _single_device_s(problem, solved, "cloud")
     return SplitExplanation(
         bottleneck=Bottleneck(longest, longest.seconds / timeline.latency_s),
@@ -91,8 +101,11 @@ def explain_split(
         units=units,
         cloud_s=cloud_s,
         device_s=_single_device_s(problem, solved, "device"),
-        faster_than_cloud=own_s < cloud_s,
-        break_even_bps=break_even_bps,
+        first_device_s=own_s,
+        first_device_devices=own_devices,
+        faster_than_cloud=own_s * _TIE < cloud_s,
+        break_even_bps=below_bps,
+        faster_above_bps=above_bps,
     )
 
 
@@ -158,28 +171,48 @@ def _units_to_save(problem: SplitProblem, result: SplitResult, save_s: float) ->
     return ()
 
 
-def _break_even(problem: SplitProblem, request: SplitRequest) -> tuple[float, float | None]:
-    """T of the best plan with a layer on the first device, and the rate at which cloud only takes as long."""
-    keeping = replace(request, method="optimal", min_layers=max(1, request.min_layers))
-    own_s = split(problem, keeping).timeline.latency_s
+def _best_plan(problem: SplitProblem, request: SplitRequest) -> tuple[float, tuple[int, ...]]:
+    try:
+        found = split(problem, request)
+    except InfeasibleError:
+        return math.inf, ()
+    return found.timeline.latency_s, found.devices
+
+
+def _break_even(problem: SplitProblem, keeping: SplitRequest) -> tuple[float | None, float | None]:
+    """Rates of the first link below and above which a plan with layers on the first device beats cloud only.
+
+    `keeping` asks for such plans.
+    """
     chain = problem if problem.fork else as_chain(problem)[0]
+    if chain is not problem and keeping.min_layers > 1:  # counts units, not the layers of `chain`
+        return None, None
     try:
         link = find_link(chain)
         lines = rate_lines(chain, keeping, link)
     except (InputError, TopologyError, InfeasibleError):
-        return own_s, None
+        return None, None
     if any(line.cut is None for line in lines):
-        return own_s, None
-    cloud = _cloud_line(chain, request, link)
-    rates = [_beaten_below(line, cloud) for line in lines if line.cut]
-    return own_s, max(rates, default=0.0)
+        return None, None
+    cloud = _cloud_line(chain, keeping, link)
+    own = [line for line in lines if line.cut]
+    below_bps = max((_beaten_below(line, cloud) for line in own), default=0.0)
+    above_bps = min((_beaten_above(line, cloud) for line in own), default=math.inf)
+    return below_bps, 0.0 if below_bps == math.inf else above_bps
 
 
 def _beaten_below(line: RateLine, cloud: RateLine) -> float:
-    """Rate below which a line beats cloud only."""
-    if line.fixed_s <= cloud.fixed_s:
-        return math.inf if line.sent_bits <= cloud.sent_bits else 0.0
-    return max(0.0, (cloud.sent_bits - line.sent_bits) / (line.fixed_s - cloud.fixed_s))
+    """Rate below which a line beats cloud only; infinite: at any rate, 0: at none."""
+    saved_bits, more_s = cloud.sent_bits - line.sent_bits, line.fixed_s - cloud.fixed_s
+    if more_s > 0:
+        return max(0.0, saved_bits / more_s)
+    return math.inf if saved_bits > 0 or (saved_bits == 0 and more_s < 0) else 0.0
+
+
+def _beaten_above(line: RateLine, cloud: RateLine) -> float:
+    """Rate above which a line that sends more bits than cloud only beats it; infinite: at none."""
+    more_bits, saved_s = line.sent_bits - cloud.sent_bits, cloud.fixed_s - line.fixed_s
+    return more_bits / saved_s if more_bits > 0 and saved_s > 0 else math.inf
 
 
 def _cloud_line(problem: SplitProblem, request: SplitRequest, link: int) -> RateLine:

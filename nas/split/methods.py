@@ -138,10 +138,9 @@ def _violations(
                 f"policy {request.policy} on a mesh: the trunk runs on devices up to the root, each branch "
                 "on a child of its own, the tail on the devices after them"
             )
-    elif request.policy == "strict" and (
-        idle := [k for m, k in enumerate(problem.names) if m not in devices]
-    ):
-        found.append(f"policy strict gives every device a layer, {', '.join(idle)} has none")
+    elif request.policy == "strict":
+        idle = [name for m, name in enumerate(problem.names) if m not in devices]
+        found += [f"no layer on {', '.join(idle)}, policy strict gives every device one"] if idle else []
     spent_j = timeline.energy_j or 0.0
     if request.budget_j is not None and spent_j > request.budget_j * (1 + 1e-9):
         found.append(f"it uses {spent_j:.6g} J, --energy-limit is {request.budget_j:.6g} J")

@@ -37,7 +37,8 @@ def limit_violations(
     """List the limits of devices that a placement exceeds: layers, memory, energy; empty where none."""
     found = []
     if any(m != 0 for m in devices[:min_layers]):
-        found.append(f"--min-layers {min_layers} keeps the first {min_layers} layers on {problem.names[0]}")
+        first = "layer 1" if min_layers == 1 else f"layers 1 to {min_layers}"
+        found.append(f"--min-layers {min_layers} keeps {first} on {problem.names[0]}")
     counts_M = np.bincount(devices, minlength=problem.M).tolist()
     memory_M, energy_M = memory_bytes_M(problem, devices).tolist(), energy_j_M(problem, timeline).tolist()
     for device, count, used_bytes, used_j in zip(problem.devices, counts_M, memory_M, energy_M, strict=True):

@@ -1,10 +1,11 @@
 """Results of `jmsnas split`: one JSON document, printed as text."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
+from jmsnas.cli.output.split_verdict import layers_text, verdict_document, verdict_lines
 from jmsnas.cli.split import SplitArguments
 from jmsnas.cli.split_input import SplitInput
 from jmsnas.cli.terminal import print_line
@@ -65,11 +66,15 @@ def split_document(
             for request, result in zip(requests, results, strict=True)
         ],
     }
+    if any(isinstance(k, SplitResult) and not k.allowed for k in results[1:]) and first.policy == "strict":
+        relay = _solve(problem, replace(first, policy="relay"), True)
+        document["relay_optimum"] = None if isinstance(relay, str) else _result_document(problem, relay)
     if given is not None:
         document["comparison"] = _comparison_document(problem, given)
     if isinstance(results[0], SplitResult) and (args.explain or deadline_s is not None):
         explanation = asdict(explain_split(problem, results[0], deadline_s))
         document["explanation"] = explanation | {"deadline_s": deadline_s}
+        document["verdict"] = verdict_document(problem, first, results[0])
     if args.sweep is not None:
         chain, counts = (problem, (1,)) if problem.fork else as_chain(problem)
         sweep = sweep_rate(chain, first, *parse_rate_sweep(args.sweep, chain))
@@ -207,7 +212,7 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
         if "comparison" in document:
             yield from _comparison_lines(document)
     else:
-        yield from _method_table(results)
+        yield from _method_table(document)
     clouds = ", ".join(f"{name} {ms(seconds)}" for name, seconds in document["cloud_only_s"].items())
     yield f"Cloud only, by input: {clouds or 'the last device cannot run all layers'}"
     if "explanation" in document:
@@ -230,7 +235,7 @@ def _result_lines(document: dict[str, Any], result: dict[str, Any]) -> Iterator[
         )
     if result["method"] == "optimal":
         if result["proven"]:
-            yield "Proven optimal: no split that the policy allows is better."
+            yield f"Proven optimal: no split of policy {document['policy']} is better."
         elif result["bound"] is not None:
             yield f"Not proven within the time limit: no split is below {result['bound']:.6g}"
         else:
@@ -260,7 +265,7 @@ def _comparison_lines(document: dict[str, Any]) -> Iterator[str]:
         return
     what, key, text = _VALUES[document["objective"]]
     above, value = result[key] - best["value"], best["value"]
-    layers = _layers_text({name: best["devices"].count(name) for name in dict.fromkeys(best["devices"])})
+    layers = layers_text({name: best["devices"].count(name) for name in dict.fromkeys(best["devices"])})
     proof = "the optimum" if best["proven"] else "the best split found"
     yield f"{proof.capitalize()} of policy {best['policy']}: {text(value)}, {layers}."
     if abs(above) <= 1e-9 * abs(value):
@@ -273,37 +278,41 @@ def _comparison_lines(document: dict[str, Any]) -> Iterator[str]:
         yield f"No split of policy {best['policy']} is more than {best['gap_to_bound']:.2%} below it."
 
 
-def _method_table(results: list[dict[str, Any]]) -> Iterator[str]:
+def _method_table(document: dict[str, Any]) -> Iterator[str]:
+    """Format one row per method; splits that are not allowed stand apart from those that are."""
+    results, policy = document["results"], document["policy"]
     yield f"  {'method':<14}{'T':>12}{'image every':>14}  layers by device"
     for plan in results:
         if "error" in plan:
             yield f"  {plan['method']:<14}{'-':>12}  {plan['error']}"
-            continue
-        layers = {name: plan["devices"].count(name) for name in dict.fromkeys(plan["devices"])}
-        proven = "  proven" if plan["proven"] else ""
-        notes = proven + ("" if plan["allowed"] else "  (violates the policy)")
-        yield (
-            f"  {plan['method']:<14}{ms(plan['latency_s']):>12}{ms(plan['period_s']):>14}  "
-            f"{_layers_text(layers)}{notes}"
-        )
+        elif plan["allowed"]:
+            yield _method_row(plan, plan["method"]) + f"  proven optimum of policy {policy}" * plan["proven"]
+    barred = [plan for plan in results if not plan.get("allowed", True)]
+    if barred:
+        yield f"Not allowed by policy {policy} or the limits, so not comparable with the rows above:"
+    for plan in barred:
+        yield f"{_method_row(plan, plan['method'])}  ({'; '.join(plan['violations'])})"
+    if relay := document.get("relay_optimum"):
+        yield _method_row(relay, "optimal") + "  (optimum of policy relay)"
+
+
+def _method_row(plan: dict[str, Any], name: str) -> str:
+    layers = {device: plan["devices"].count(device) for device in dict.fromkeys(plan["devices"])}
+    return f"  {name:<14}{ms(plan['latency_s']):>12}{ms(plan['period_s']):>14}  {layers_text(layers)}"
 
 
 def _sweep_lines(sweep: dict[str, Any]) -> Iterator[str]:
     yield f"Best splits by the rate of {sweep['link']}:"
     for plan in sweep["plans"]:
         start = f"{_rate_text(plan['from_bps']):>14}: {ms(plan['latency_s'])}"
-        yield f"  from {start} there, {_layers_text(plan['layers'])}"
+        yield f"  from {start} there, {layers_text(plan['layers'])}"
     for key, title in (("least_worst_case", "Minimax latency"), ("least_regret", "Minimax regret")):
         plan = sweep[key]
         regret = f", regret at most {ms(plan['regret_s'])}" if "regret_s" in plan else ""
         span = f"{ms(plan['at_low_s'])} to {ms(plan['at_high_s'])}"
-        yield f"{title}: {_layers_text(plan['layers'])}; {span}{regret}"
+        yield f"{title}: {layers_text(plan['layers'])}; {span}{regret}"
     if sweep["joined_units"]:
         yield "  among cuts of a single tensor"
-
-
-def _layers_text(layers: Mapping[str, int]) -> str:
-    return ", ".join(f"{name} {count}" for name, count in layers.items())
 
 
 def _step_text(step: dict[str, Any]) -> str:
@@ -331,7 +340,8 @@ def _explanation_lines(document: dict[str, Any], explanation: dict[str, Any]) ->
     yield f"T is the sum of {' + '.join(terms)}"
     step, share = explanation["bottleneck"]
     yield f"Bottleneck: {_step_text(step)}, {share:.0%} of T"
-    yield from _cloud_lines(explanation)
+    yield from _cloud_lines(document, explanation)
+    yield from verdict_lines(document["verdict"])
     if explanation["deadline_s"] is None:
         return
     t_s = document["results"][0]["latency_s"]
@@ -348,22 +358,38 @@ def _explanation_lines(document: dict[str, Any], explanation: dict[str, Any]) ->
     yield f"  layers that take as much together: {units}" if units else "  no layers take as much together"
 
 
-def _cloud_lines(explanation: dict[str, Any]) -> Iterator[str]:
-    rate, cloud_s = explanation["break_even_bps"], explanation["cloud_s"]
+def _cloud_lines(document: dict[str, Any], explanation: dict[str, Any]) -> Iterator[str]:
+    """Compare the best plan with a layer on the first device with cloud only, by the first link's rate."""
+    cloud_s, own_s = explanation["cloud_s"], explanation["first_device_s"]
+    names = [device["name"] for device in document["devices"]]
     if cloud_s == float("inf"):
-        yield "The model must be split: the last device cannot run all layers."
+        yield "The last device cannot run all layers: there is no cloud only to compare with."
         return
-    if rate is None:
-        where = ""
-    elif rate in (0.0, float("inf")):
-        where = f" at {'any' if rate else 'no'} rate of the first link"
-    else:
-        where = f" below {_rate_text(rate)} on the first link"
-    verdict, verb = ("faster", "are") if explanation["faster_than_cloud"] else ("not faster", "would be")
-    yield (
-        f"Splits with layers on the first device are {verdict} than cloud only, {ms(cloud_s)}."
-        + (f" They {verb} faster{where}." if where else "")
+    if own_s == float("inf"):
+        yield f"Policy {document['policy']} and the limits allow no layer on {names[0]}."
+        return
+    own = [names[m] for m in explanation["first_device_devices"]]
+    layers = layers_text({name: own.count(name) for name in dict.fromkeys(own)})
+    side = (
+        "less than" if explanation["faster_than_cloud"] else "more than" if own_s > cloud_s else "as long as"
     )
+    side = "as long as" if abs(own_s - cloud_s) <= 1e-9 * cloud_s else side
+    yield (
+        f"With a layer on {names[0]}, policy {document['policy']} takes {ms(own_s)} at best ({layers}): "
+        f"{side} cloud only with a {document['input']} input, {ms(cloud_s)}."
+    )
+    below_bps, above_bps = explanation["break_even_bps"], explanation["faster_above_bps"]
+    if below_bps is None:
+        return
+    if below_bps == float("inf") or above_bps < below_bps:
+        where = "at any rate"
+    elif below_bps == 0.0 and above_bps == float("inf"):
+        where = "at no rate"
+    else:
+        below = [f"below {_rate_text(below_bps)}"] if below_bps else []
+        above = [f"above {_rate_text(above_bps)}"] if above_bps < float("inf") else []
+        where = " and ".join(below + above)
+    yield f"  It takes less than cloud only {where} on the first link."
 
 
 def _rate_text(bits_per_second: float) -> str:

@@ -149,7 +149,7 @@ def test_what_a_given_split_violates() -> None:
     request = SplitRequest("uint8", "relay", min_layers=5, budget_j=0.2)
     found = evaluate_split(held, request, parse_cuts(held, "4,9,9"))
     assert found.given.violations[:4] == (
-        "--min-layers 5 keeps the first 5 layers on ue",
+        "--min-layers 5 keeps layers 1 to 5 on ue",
         "ue runs 4 layers, its max_layers is 3",
         "ue needs 4 MB, its memory is 2.5 MB",
         # 4 W for 109.8 ms, 1 W while 100352 bytes are sent at 25 Mbit/s: 0.4392 + 0.032113 J.
