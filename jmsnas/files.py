@@ -1,9 +1,10 @@
 """Read TOML and JSON files of bounded size, depth and digits, and write files atomically."""
 
+import fcntl
 import json
 import os
 import tomllib
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from jmsnas.errors import InputError, StorageError
+from jmsnas.errors import InputError, JmsnasError, StorageError
 from jmsnas.text_limits import excess_in_json, excess_in_toml
 
 T = TypeVar("T")
@@ -60,6 +61,30 @@ def write_atomic(path: Path, content: bytes) -> None:
 def write_json(path: Path, document: Mapping[str, Any]) -> None:
     """Write a JSON document atomically, indented, with keys in the given order."""
     write_atomic(path, (json.dumps(document, indent=2, allow_nan=False) + "\n").encode())
+
+
+@contextmanager
+def exclusive_lock(path: Path, busy: Callable[[str], JmsnasError]) -> Iterator[int]:
+    """Hold a lock file (flock) and yield its descriptor; it is released when the process ends in any way.
+
+    The file has the process id of its holder. Where another process holds the lock, raises `busy(holder)` at
+    once; raises StorageError when the file cannot be created.
+    """
+    make_folder(path.parent)
+    try:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise storage_error(path, error) from error
+    try:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise busy(os.read(file, 20).decode(errors="replace").strip() or "unknown") from error
+        os.ftruncate(file, 0)
+        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+        yield file
+    finally:
+        os.close(file)
 
 
 def read_bytes(path: Path, max_bytes: int, error: type[InputError], expected: str, remedy: str = "") -> bytes:

@@ -7,10 +7,11 @@ A group `NAME` trains its shared epochs once, in `runs/NAME`; each target is the
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
-from jmsnas.errors import InputError
-from jmsnas.files import make_folder, write_json
+from jmsnas.errors import InputError, StorageError
+from jmsnas.files import write_json
 from jmsnas.nas.derivation.target import (
     LatencyTarget,
     check_resource_limits,
@@ -20,9 +21,15 @@ from jmsnas.nas.derivation.target import (
 from jmsnas.nas.run_result import RunResult
 from jmsnas.nas.search.config import SearchConfig
 from jmsnas.nas.search.run import CHECKPOINT, RunOptions, load_images, run_callbacks, run_search
-from jmsnas.nas.search.run_folder import SearchSetup, claim_folder, find_unfinished_run, run_configuration
+from jmsnas.nas.search.run_folder import (
+    SearchSetup,
+    claim_folder,
+    find_unfinished_run,
+    run_configuration,
+    run_lock,
+)
 from jmsnas.nas.search.search import train_shared_epochs
-from jmsnas.nas.supernet.checkpoint import read_checkpoint, write_checkpoint
+from jmsnas.nas.supernet.checkpoint import StateDict, read_checkpoint, write_checkpoint
 from jmsnas.progress import no_progress
 from jmsnas.workspace import Workspace
 
@@ -100,7 +107,10 @@ def run_groups(
     results = [[next(runs) for _ in group.targets] for group in groups]
     for group, of_group in zip(groups, results, strict=True):
         if options.ranks.first:
-            write_json(make_folder(workspace.run(group.name)) / "front.json", front_document(group, of_group))
+            folder = workspace.run(group.name)
+            if group.shared:
+                _shared_state(folder)
+            write_json(folder / "front.json", front_document(group, of_group))
     return results
 
 
@@ -128,23 +138,33 @@ def run_shared_epochs(workspace: Workspace, group: SearchGroup, options: RunOpti
     target = resolve_target(setup.lut, group.config.t_const_s, known)
     config, folder = replace(group.config, t_const_s=target.t_const_s), workspace.run(group.name)
     content = run_configuration(config, setup, options.ranks) | group.config_entries
-    claim_folder(folder, content, options.ranks)
-    callbacks, splits = run_callbacks(folder, options), load_images(setup, config.seed)
-    train_shared_epochs(config, setup.space, setup.lut, splits, group.shared, callbacks, target)
-    options.ranks.wait()
+    with run_lock(folder, options.ranks) as check_folder:
+        claim_folder(folder, content, options.ranks)
+        callbacks, splits = run_callbacks(folder, options, check_folder), load_images(setup, config.seed)
+        train_shared_epochs(config, setup.space, setup.lut, splits, group.shared, callbacks, target)
+        options.ranks.wait()
 
 
 def _run_target(workspace: Workspace, group: SearchGroup, k: int, options: RunOptions) -> RunResult:
     name, target = group.names[k], group.targets[k]
     path = workspace.run(name) / CHECKPOINT
-    started = path.exists() or (path.parent / "config.json").exists()
-    if options.ranks.first and group.shared and not started:
-        state = read_checkpoint(workspace.run(group.name) / CHECKPOINT)
-        assert state is not None, "the shared epochs were trained before"
-        write_checkpoint(path, state)
+    if options.ranks.first and group.shared and not (path.parent / "config.json").exists():
+        with run_lock(path.parent):
+            if not path.exists():
+                write_checkpoint(path, _shared_state(workspace.run(group.name)))
     options.ranks.wait()
     config = replace(group.config, t_const_s=target.t_const_s)
     return run_search(workspace, name, group.setup, config, options, target)
+
+
+def _shared_state(folder: Path) -> StateDict:
+    """Read the state after the shared epochs of a group. Raises StorageError where the folder has gone."""
+    state = read_checkpoint(folder / CHECKPOINT)
+    if state is None:
+        raise StorageError(
+            f"{folder} was moved or removed: move it back, then run the same command to resume"
+        )
+    return state
 
 
 def _map(

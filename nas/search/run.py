@@ -18,7 +18,9 @@ from jmsnas.nas.search.run_folder import (
     RunLog,
     SearchSetup,
     claim_folder,
+    is_finished,
     run_configuration,
+    run_lock,
     write_result,
 )
 from jmsnas.nas.search.search import search
@@ -26,7 +28,7 @@ from jmsnas.nas.search.session import Callbacks
 from jmsnas.nas.search.split_options import SplitOptions
 from jmsnas.nas.search.stages import EpochRecord
 from jmsnas.nas.search.tensorboard import TensorBoardLog
-from jmsnas.nas.supernet.checkpoint import read_checkpoint, write_checkpoint
+from jmsnas.nas.supernet.checkpoint import StateDict, read_checkpoint, write_checkpoint
 from jmsnas.nas.supernet.distributed import SINGLE_PROCESS, Ranks
 from jmsnas.progress import Progress, no_progress
 from jmsnas.space_file import load_space
@@ -88,20 +90,25 @@ def run_search(
 
     An unfinished run of the same name and config is resumed, a finished one is read. `target`: the config's
     T_const where it was resolved before. Raises InfeasibleError before anything is trained or written,
-    InputError where the name is another search's, TrainingError and StorageError.
+    InputError where the name is another search's, TrainingError (also where another process searches in the
+    folder) and StorageError.
     """
     options, target = options or RunOptions(), target or resolve_target(setup.lut, config.t_const_s)
     config = replace(config, t_const_s=target.t_const_s)
-    folder = workspace.run(name)
-    finished = claim_folder(folder, run_configuration(config, setup, options.ranks), options.ranks)
-    if not finished:
-        callbacks, splits = run_callbacks(folder, options), load_images(setup, config.seed)
-        result = search(config, setup.space, setup.lut, splits, callbacks, target)
-        if options.ranks.first:
-            write_result(folder, setup, result)
-            (folder / CHECKPOINT).unlink(missing_ok=True)
-        options.ranks.wait()
-    return read_result(folder)
+    folder, content = workspace.run(name), run_configuration(config, setup, options.ranks)
+    if is_finished(folder, content):
+        return read_result(folder)
+    with run_lock(folder, options.ranks) as check_folder:
+        if not claim_folder(folder, content, options.ranks):
+            callbacks = run_callbacks(folder, options, check_folder)
+            splits = load_images(setup, config.seed)
+            result = search(config, setup.space, setup.lut, splits, callbacks, target)
+            if options.ranks.first:
+                check_folder()
+                write_result(folder, setup, result)
+                (folder / CHECKPOINT).unlink(missing_ok=True)
+            options.ranks.wait()
+        return read_result(folder)
 
 
 def load_images(setup: SearchSetup, seed: int) -> Any:
@@ -109,8 +116,11 @@ def load_images(setup: SearchSetup, seed: int) -> Any:
     return load_dataset(setup.dataset, setup.space, seed, setup.data.folder, setup.data.workers)
 
 
-def run_callbacks(folder: Path, options: RunOptions) -> Callbacks:
-    """Make the callbacks that write log and checkpoint of a folder, resuming from its checkpoint."""
+def run_callbacks(folder: Path, options: RunOptions, check_folder: Callable[[], None]) -> Callbacks:
+    """Make the callbacks that write log and checkpoint of a folder, resuming from its checkpoint.
+
+    `check_folder` is called before each write; see `run_lock`.
+    """
     path = make_folder(folder) / CHECKPOINT
     saved = read_checkpoint(path)
     if not options.ranks.first:
@@ -119,11 +129,13 @@ def run_callbacks(folder: Path, options: RunOptions) -> Callbacks:
     log = RunLog(folder, history)
     tensorboard = TensorBoardLog(folder / "tensorboard", len(history)) if options.tensorboard else None
 
+    def save(state: StateDict) -> None:
+        check_folder()
+        write_checkpoint(path, state)
+
     def report(epoch: EpochRecord) -> None:
         log(epoch)
         if tensorboard:
             tensorboard(epoch)
 
-    return Callbacks(
-        report, options.progress, lambda state: write_checkpoint(path, state), saved, options.ranks
-    )
+    return Callbacks(report, options.progress, save, saved, options.ranks)

@@ -2,8 +2,9 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -13,9 +14,9 @@ import numpy as np
 from safetensors.torch import save
 
 from jmsnas.cost import cost
-from jmsnas.errors import InputError
+from jmsnas.errors import InputError, StorageError, TrainingError
 from jmsnas.estimators.store.estimator import Estimator
-from jmsnas.files import read_json, storage_error, write_atomic, write_json
+from jmsnas.files import exclusive_lock, read_json, storage_error, write_atomic, write_json
 from jmsnas.nas.derivation.derive import DerivedArchitecture
 from jmsnas.nas.latency.build_lut import LatencyLUT
 from jmsnas.nas.run_result import (
@@ -105,17 +106,14 @@ def run_configuration(
     }
 
 
-def claim_folder(folder: Path, config: Mapping[str, Any], ranks: Ranks = SINGLE_PROCESS) -> bool:
-    """Write `config.json` of a new run; return whether the folder holds a finished run of this config.
+def is_finished(folder: Path, config: Mapping[str, Any]) -> bool:
+    """Return whether a folder holds a finished run of a config.
 
     Raises InputError where the folder holds a run of another config, which can neither be resumed nor
     replaced.
     """
     path = folder / "config.json"
     if not path.exists():
-        ranks.wait()
-        if ranks.first:
-            write_json(path, config)
         return False
     saved = read_json(path, dict[str, Any], InputError, f"Give another --name, or remove {folder}")
     other = next((key for key in config if saved.get(key) != config[key]), None)
@@ -125,6 +123,46 @@ def claim_folder(folder: Path, config: Mapping[str, Any], ranks: Ranks = SINGLE_
             "give another --name, or the options of that run"
         )
     return (folder / "result.json").exists()
+
+
+def claim_folder(folder: Path, config: Mapping[str, Any], ranks: Ranks = SINGLE_PROCESS) -> bool:
+    """Write `config.json` of a new run; return whether the folder holds a finished run. See `is_finished`."""
+    finished, path = is_finished(folder, config), folder / "config.json"
+    if not path.exists():
+        ranks.wait()
+        if ranks.first:
+            write_json(path, config)
+    return finished
+
+
+@contextmanager
+def run_lock(folder: Path, ranks: Ranks = SINGLE_PROCESS) -> Iterator[Callable[[], None]]:
+    """Hold the lock of a run folder, so that one search at a time writes to it.
+
+    Yields a function to call before each write: it raises StorageError where the folder was moved or removed
+    after the lock was taken. Raises TrainingError at once where another process holds the lock.
+    """
+    if not ranks.first:
+        yield lambda: None
+        return
+
+    def busy(holder: str) -> TrainingError:
+        return TrainingError(
+            f"another search (process {holder}) is running in {folder}: wait until it ends, "
+            "or give another --name"
+        )
+
+    path = folder / ".lock"
+    with exclusive_lock(path, busy) as file:
+
+        def check_folder() -> None:
+            if not (path.exists() and os.path.samestat(os.stat(path), os.fstat(file))):
+                raise StorageError(
+                    f"{folder} was moved or removed while the search was running: move it back, then run the "
+                    "same command to resume"
+                )
+
+        yield check_folder
 
 
 def find_unfinished_run(runs: Path, config: Mapping[str, Any]) -> str | None:

@@ -4,7 +4,6 @@ Parquet cannot be appended to, and a file written in place is lost when the proc
 first appended to `<table>.journal` (fsync), and the journal is merged into the table at the end of a run.
 """
 
-import fcntl
 import json
 import os
 import zlib
@@ -17,7 +16,7 @@ from typing import Any
 import msgspec
 
 from jmsnas.errors import MeasurementError, TableError
-from jmsnas.files import make_folder, storage_error
+from jmsnas.files import exclusive_lock, make_folder, storage_error
 
 
 def journal_path(table_path: Path) -> Path:
@@ -28,14 +27,18 @@ def journal_path(table_path: Path) -> Path:
 def append_record(path: Path, record: dict[str, Any]) -> None:
     """Append one line, `<CRC-32 of the JSON> <JSON>`, and fsync.
 
+    An unterminated last line of a killed writer is terminated first, so that it does not join this one.
     Raises StorageError when it cannot be written; earlier lines are untouched.
     """
     text = json.dumps(record, allow_nan=False).encode()
     line = b"%08x %s\n" % (zlib.crc32(text), text)
     make_folder(path.parent)
     try:
-        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         try:
+            size = os.fstat(file).st_size
+            if size and os.pread(file, 1, size - 1) != b"\n":
+                line = b"\n" + line
             written = 0
             while written < len(line):
                 written += os.write(file, line[written:])
@@ -48,17 +51,17 @@ def append_record(path: Path, record: dict[str, Any]) -> None:
 
 @dataclass(frozen=True, slots=True)
 class Journal:
-    """Records of a journal; `broken_line` is the number of the first damaged line, 0 if there is none."""
+    """Records of a journal, and the numbers of its damaged lines."""
 
     records: tuple[dict[str, Any], ...]
-    broken_line: int = 0
+    damaged_lines: tuple[int, ...] = ()
 
 
 def read_journal(path: Path) -> Journal:
-    """Read the records of a journal up to the first damaged line; empty if there is no file.
+    """Read the records of all undamaged lines of a journal; empty if there is no file.
 
-    An unterminated last line is left by a killed writer and is dropped. Raises TableError when the file
-    cannot be read.
+    Each line has its own checksum, so a damaged line does not affect those behind it. An unterminated last
+    line is left by a killed writer and is dropped. Raises TableError when the file cannot be read.
     """
     try:
         content = path.read_bytes()
@@ -68,14 +71,10 @@ def read_journal(path: Path) -> Journal:
         raise TableError(
             f"cannot read {path}: {error.strerror}. Move it away, then run the same command"
         ) from error
-    records: list[dict[str, Any]] = []
-    *lines, _torn = content.split(b"\n")
-    for number, line in enumerate(lines, 1):
-        record = _parse(line)
-        if record is None:
-            return Journal(tuple(records), number)
-        records.append(record)
-    return Journal(tuple(records))
+    *lines, _unterminated = content.split(b"\n")
+    records = [_parse(line) for line in lines]
+    damaged = tuple(number for number, record in enumerate(records, 1) if record is None)
+    return Journal(tuple(record for record in records if record is not None), damaged)
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
@@ -89,28 +88,16 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 @contextmanager
 def table_lock(table_path: Path) -> Iterator[None]:
-    """Hold the exclusive lock for writing a table; the lock is released when the process ends in any way.
+    """Hold the exclusive lock for writing a table; see `exclusive_lock`.
 
-    Raises MeasurementError immediately when another process holds the lock (the message has its process id),
-    and StorageError when the lock file cannot be created.
+    Raises MeasurementError immediately when another process holds the lock, and StorageError.
     """
-    path = table_path.with_name(f".{table_path.name}.lock")
-    make_folder(path.parent)
-    try:
-        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise storage_error(path, error) from error
-    try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            holder = os.read(file, 20).decode(errors="replace").strip() or "unknown"
-            raise MeasurementError(
-                f"another profiler (process {holder}) is writing {table_path}. "
-                "Wait until it ends, or choose another folder with --workspace"
-            ) from error
-        os.ftruncate(file, 0)
-        os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
+
+    def busy(holder: str) -> MeasurementError:
+        return MeasurementError(
+            f"another profiler (process {holder}) is writing {table_path}. "
+            "Wait until it ends, or choose another folder with --workspace"
+        )
+
+    with exclusive_lock(table_path.with_name(f".{table_path.name}.lock"), busy):
         yield
-    finally:
-        os.close(file)

@@ -33,17 +33,13 @@ def merge_journal(device: str, path: Path, warn: Warn) -> LatencyTable:
     """Merge the journal of the table at `path` into that table, remove the journal, and return the table.
 
     The caller must hold `table_lock`. Measured rows replace all others; rows of several processes are pooled.
-    A table of another schema version is renamed, and `warn` called. Raises TableError when the table or the
-    journal is damaged or of another device, and StorageError, with both unchanged, when it cannot be written.
+    A table of another schema version and a journal with damaged lines are renamed, and `warn` called. Raises
+    TableError when the table is damaged, or it or the journal is of another device, and StorageError, with
+    both unchanged, when it cannot be written.
     """
     table = _existing(device, path, warn)
     waiting = journal_path(path)
     journal = read_journal(waiting)
-    if journal.broken_line:
-        warn(
-            f"line {journal.broken_line} of {waiting} is damaged: the {journal.broken_line - 1} lines before "
-            "it are kept, later rows are measured again"
-        )
     environments = dict(table.environments)
     latest: dict[tuple[str, RuntimeKey, BlockOrPart], AnyRow] = {}
     for record in journal.records:
@@ -60,10 +56,19 @@ def merge_journal(device: str, path: Path, warn: Warn) -> LatencyTable:
             )
     # A process killed between writing the table and removing the journal leaves the merged journal behind.
     sha256 = hashlib.sha256(repr(journal.records).encode()).hexdigest()
+    if journal.damaged_lines:  # one of them may hold the environment of rows that are intact
+        latest = {key: row for key, row in latest.items() if row.environment in environments}
     if latest and read_metadata(path, "jmsnas.journal_sha256") != sha256:
         kept = [row for row in table.all_rows if row.kind == "measured"]
         table = merge_rows(device, [*kept, *latest.values()], environments)
         write_table(path, table, sha256)
+    if journal.damaged_lines:
+        numbers = ", ".join(map(str, journal.damaged_lines[:5])) + ", ..." * (len(journal.damaged_lines) > 5)
+        warn(
+            f"damaged lines in {waiting}: {numbers}. The {len(latest)} rows of its other lines are in "
+            f"{path.name}, the file was renamed to {_set_aside(waiting, 'damaged').name}, and lost rows are "
+            "measured again"
+        )
     try:
         waiting.unlink(missing_ok=True)
     except OSError as error:
@@ -76,12 +81,7 @@ def _existing(device: str, path: Path, warn: Warn) -> LatencyTable:
         return LatencyTable(device, (), {})
     schema = read_metadata(path, "jmsnas.schema")
     if schema not in ("", str(SCHEMA_VERSION)):
-        names = (path.with_name(f"{path.name}.schema{schema}-{n}") for n in count(1))
-        aside = next(name for name in names if not name.exists())
-        try:
-            os.rename(path, aside)
-        except OSError as error:
-            raise storage_error(path, error) from error
+        aside = _set_aside(path, f"schema{schema}")
         warn(
             f"{path} has schema {schema}, this version writes {SCHEMA_VERSION}: it was renamed to "
             f"{aside.name}, and all rows are measured again"
@@ -93,6 +93,17 @@ def _existing(device: str, path: Path, warn: Warn) -> LatencyTable:
             f"{path} is a table of {table.device}: expected {device}. Move it away, then run the same command"
         )
     return table
+
+
+def _set_aside(path: Path, reason: str) -> Path:
+    """Rename a file to the first free `<name>.<reason>-<n>` and return that path. Raises StorageError."""
+    names = (path.with_name(f"{path.name}.{reason}-{n}") for n in count(1))
+    aside = next(name for name in names if not name.exists())
+    try:
+        os.rename(path, aside)
+    except OSError as error:
+        raise storage_error(path, error) from error
+    return aside
 
 
 def merge_rows(device: str, rows: Iterable[AnyRow], environments: dict[str, dict[str, str]]) -> LatencyTable:

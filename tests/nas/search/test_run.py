@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -6,11 +8,11 @@ from typing import Any
 import pytest
 from roofline_predictor import Roofline
 from safetensors.torch import load_file
-from tiny_search import CONFIG, TABLE, TOPOLOGY
+from tiny_search import CONFIG, LUT, TABLE, TOPOLOGY
 from tiny_setup import tiny_search_setup
 
 from jmsnas.blocks import build_module
-from jmsnas.errors import EstimatorError, InputError, TrainingError
+from jmsnas.errors import EstimatorError, InputError, StorageError, TrainingError
 from jmsnas.estimators.store.estimator import estimator_is_current
 from jmsnas.nas.derivation.target import resolve_target
 from jmsnas.nas.latency.build_lut import build_lut
@@ -18,7 +20,7 @@ from jmsnas.nas.latency.load_estimators import load_estimators
 from jmsnas.nas.run_result import RunResult, read_result
 from jmsnas.nas.search.multi_target import SearchGroup, run_shared_epochs
 from jmsnas.nas.search.run import RunOptions, SearchInputs, prepare_search, run_search
-from jmsnas.nas.search.run_folder import read_log
+from jmsnas.nas.search.run_folder import read_log, run_lock
 from jmsnas.nas.search.stages import EpochRecord
 from jmsnas.nas.supernet.checkpoint import read_checkpoint
 from jmsnas.nas.supernet.training import weight_step
@@ -137,6 +139,62 @@ def test_a_run_that_was_stopped_goes_on_and_ends_the_same(
             whole.folder / "weights.safetensors"
         ).read_bytes()
         assert not (folder / "checkpoint.pt").exists()
+
+
+_HOLDER = """
+import sys
+from pathlib import Path
+from jmsnas.nas.search.run_folder import run_lock
+with run_lock(Path(sys.argv[1])):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_second_search_of_the_same_name_is_refused_until_the_first_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    setup, workspace = tiny_search_setup(monkeypatch), Workspace(tmp_path)
+    group = SearchGroup("one", setup, CONFIG, (resolve_target(LUT, None),), 1)
+    command = [sys.executable, "-c", _HOLDER, str(workspace.run("one"))]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None and holder.stdout.readline() == "held\n"
+        busy = rf"another search \(process {holder.pid}\) is running in .*one: wait until it ends, or give"
+        with pytest.raises(TrainingError, match=busy):
+            run_search(workspace, "one", setup, CONFIG)
+        with pytest.raises(TrainingError, match=busy):
+            run_shared_epochs(workspace, group, RunOptions())
+        holder.kill()
+    assert [path.name for path in workspace.run("one").iterdir()] == [".lock"], "nothing was written"
+    run = run_search(workspace, "one", setup, CONFIG)
+    with run_lock(run.folder):
+        assert run_search(workspace, "one", setup, CONFIG) == run, "a finished run can always be read"
+
+
+@pytest.mark.parametrize("stop_at", [1, 3, 5])
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_folder_that_is_moved_during_the_search_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int, replaced: bool
+) -> None:
+    setup, workspace = tiny_search_setup(monkeypatch), Workspace(tmp_path)
+    folder, moved = workspace.run("one"), tmp_path / "moved"
+
+    def move(done: float, total: float, what: str) -> None:
+        if done == stop_at:
+            folder.rename(moved)
+            if replaced:
+                folder.mkdir()
+
+    with pytest.raises(StorageError, match=r"one was moved or removed while the search was running: move it"):
+        run_search(workspace, "one", setup, CONFIG, RunOptions(move))
+    assert not folder.exists() or not list(folder.iterdir()), "no half run in its place"
+    if replaced:
+        folder.rmdir()
+    moved.rename(folder)
+    assert len(read_log(folder)) == stop_at
+    assert run_search(workspace, "one", setup, CONFIG).document == (
+        run_search(workspace, "other", setup, CONFIG).document | {"name": "one"}
+    )
 
 
 def test_a_loss_that_explodes_leaves_the_last_checkpoint(

@@ -25,7 +25,7 @@ def test_records_come_back(tmp_path: Path) -> None:
     path = journal_path(tmp_path / "tables" / "local.parquet")
     assert path.name == "local.parquet.journal"
     journal = read_journal(filled(path))
-    assert list(journal.records) == RECORDS and not journal.broken_line
+    assert list(journal.records) == RECORDS and not journal.damaged_lines
 
 
 def test_no_file_is_no_records(tmp_path: Path) -> None:
@@ -38,7 +38,7 @@ def test_unterminated_last_line_of_any_length_is_dropped(tmp_path: Path) -> None
     for length in range(last, len(content)):
         (tmp_path / "j").write_bytes(content[:length])
         journal = read_journal(tmp_path / "j")
-        assert list(journal.records) == RECORDS[:-1] and not journal.broken_line
+        assert list(journal.records) == RECORDS[:-1] and not journal.damaged_lines
 
 
 def test_every_changed_byte_in_the_middle_is_reported(tmp_path: Path) -> None:
@@ -50,12 +50,33 @@ def test_every_changed_byte_in_the_middle_is_reported(tmp_path: Path) -> None:
         changed[place] ^= 1
         (tmp_path / "j").write_bytes(changed)
         journal = read_journal(tmp_path / "j")
-        assert list(journal.records) == RECORDS[:1] and journal.broken_line == 2
+        # A changed line end joins two lines, and a byte that becomes a line end makes two of one.
+        assert journal.damaged_lines and set(journal.damaged_lines) <= {2, 3}
+        assert [r for r in RECORDS if r not in journal.records] in (RECORDS[1:2], RECORDS[1:3])
+
+
+def test_good_lines_behind_a_damaged_one_are_kept(tmp_path: Path) -> None:
+    lines = filled(tmp_path / "j").read_bytes().splitlines(keepends=True)
+    (tmp_path / "j").write_bytes(
+        b"".join((lines[0], lines[1][:9], b"\n", *lines[2:4], b"\0" * 40, b"\n", lines[4]))
+    )
+    journal = read_journal(tmp_path / "j")
+    assert list(journal.records) == [RECORDS[n] for n in (0, 2, 3, 4)] and journal.damaged_lines == (2, 5)
+
+
+@pytest.mark.parametrize("length", [1, 8, 9, 20])
+def test_a_line_after_an_unterminated_one_is_kept(tmp_path: Path, length: int) -> None:
+    lines = filled(tmp_path / "j").read_bytes().splitlines(keepends=True)
+    (tmp_path / "j").write_bytes(b"".join(lines[:2]) + lines[2][:length])
+    append_record(tmp_path / "j", RECORDS[3])
+    append_record(tmp_path / "j", RECORDS[4])
+    journal = read_journal(tmp_path / "j")
+    assert list(journal.records) == [RECORDS[n] for n in (0, 1, 3, 4)] and journal.damaged_lines == (3,)
 
 
 def test_line_that_is_no_object_is_damage(tmp_path: Path) -> None:
     (tmp_path / "j").write_bytes(b"4c2f32b8 [1]\nshort\n")
-    assert read_journal(tmp_path / "j").broken_line == 1
+    assert read_journal(tmp_path / "j").damaged_lines == (1, 2)
 
 
 def test_unreadable_journal(tmp_path: Path) -> None:
@@ -133,7 +154,7 @@ def test_kill_at_random_loses_no_acknowledged_record(tmp_path: Path) -> None:
         child.wait()
         child.stdout.close()
         journal = read_journal(path)
-        assert not journal.broken_line
+        assert not journal.damaged_lines
         assert len(journal.records) >= len(acknowledged)
         assert [record["n"] for record in journal.records] == list(range(len(journal.records)))
 

@@ -158,15 +158,32 @@ def test_measured_rows_take_the_place_of_all_simulated_ones(path: Path) -> None:
     ]
 
 
-def test_damaged_line_of_a_journal_is_reported(path: Path) -> None:
-    told = list[str]()
-    note(path, ROWS[0])
-    journal_path(path).write_bytes(journal_path(path).read_bytes() + b"nonsense\nnonsense\n")
-    assert samples(fold(path, told.append)) == {BLOCKS[0]: ROWS[0].samples}
-    (line,) = told
-    assert line == (
-        f"line 3 of {path}.journal is damaged: the 2 lines before it are kept, later rows are measured again"
-    )
+def test_rows_around_damaged_lines_are_kept_and_the_journal_is_set_aside(path: Path) -> None:
+    warned = list[str]()
+    for n in (1, 2):
+        note(path, *ROWS)
+        header, *lines = journal_path(path).read_bytes().splitlines(keepends=True)
+        content = b"".join((header, lines[0], lines[1][:30], b"\nnonsense\n", *lines[2:]))
+        journal_path(path).write_bytes(content)
+        table = fold(path, warned.append)
+        kept = [row for row in ROWS if row.block != ROWS[1].block]
+        assert samples(table) == {row.block: row.samples for row in kept} and read_table(path) == table
+        assert warned[n - 1] == (
+            f"damaged lines in {path}.journal: 3, 4. The {len(kept)} rows of its other lines are in "
+            f"{path.name}, the file was renamed to {path.name}.journal.damaged-{n}, and lost rows are measured again"
+        )
+        assert path.with_name(f"{path.name}.journal.damaged-{n}").read_bytes() == content
+        assert not journal_path(path).exists()
+
+
+def test_rows_whose_environment_line_is_damaged_are_measured_again(path: Path) -> None:
+    warned = list[str]()
+    note(path, *ROWS)
+    content = journal_path(path).read_bytes()
+    journal_path(path).write_bytes(b"X" + content[1:])
+    assert samples(fold(path, warned.append)) == {}
+    assert warned[0].startswith(f"damaged lines in {path}.journal: 1. The 0 rows")
+    assert path.with_name(f"{path.name}.journal.damaged-1").exists()
 
 
 @pytest.mark.parametrize("header", [{"schema": 1, "device": "local"}, {"schema": 3, "device": "pi4"}])
