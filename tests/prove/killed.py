@@ -30,10 +30,20 @@ def main() -> None:
         child = os.fork()
         if child == 0:
             write(Path(folder), generator, jobs=500)
-        time.sleep(generator.uniform(0, 0.3))
+        # At a random row, so that the number of rows does not depend on the speed of the machine.
+        wanted = confirmed(Path(folder)) + generator.randrange(40)
+        while confirmed(Path(folder)) < wanted:
+            time.sleep(1e-3)
+        time.sleep(generator.uniform(0, 0.01))
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         print("killed", flush=True)
+
+
+def confirmed(folder: Path) -> int:
+    """Count the confirmed rows."""
+    notes = folder / "confirmed"
+    return notes.read_bytes().count(b"\n") if notes.exists() else 0
 
 
 def write(folder: Path, generator: random.Random, jobs: int) -> None:

@@ -1,5 +1,6 @@
 """Agents in separate processes, a leader, and the reference logits of a plan, bit for bit."""
 
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -25,6 +26,15 @@ class Own:
         made = Leader(leader_certs(self.folder), {name: a.address for name, a in self.agents.items()})
         self.leaders.append(made)
         return made
+
+    def request_times(self, x: NDArray[np.float32], count: int = 100) -> list[float]:
+        """Measure the durations of requests one after another, seconds."""
+        taken = []
+        for _ in range(count):
+            began = time.monotonic()
+            self.leader.infer(x)
+            taken.append(time.monotonic() - began)
+        return taken
 
 
 @contextmanager

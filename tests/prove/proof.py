@@ -1,4 +1,4 @@
-"""Number of trials of a promise, and the results that its tests report."""
+"""Number of trials of a promise, its time limits, and the results that its tests report."""
 
 import os
 from dataclasses import dataclass, field
@@ -18,6 +18,17 @@ class Proof:
     def count(self, test: int, long: int, prove: int = 0) -> int:
         """Return the number of trials of this level; `make prove` uses that of `make test` by default."""
         return (test, prove or test, long)[LEVEL]
+
+    def within(self, what: str, seconds: float, factor: float, baseline_s: float, baseline: str) -> str:
+        """Check, in `make prove` only, that a duration is at most `factor` times a baseline of the same run.
+
+        `make test` checks no durations, as it must pass on a machine of any speed. Returns the text to show.
+        """
+        ratio = seconds / baseline_s
+        text = f"{what} {1e3 * seconds:.3g} ms, {ratio:.2g} x {baseline} ({1e3 * baseline_s:.3g} ms)"
+        if LEVEL:
+            assert seconds <= factor * baseline_s, f"{text}: expected at most {factor:g} x"
+        return text
 
     def show(self, figure: str) -> None:
         self.figures.append(figure)

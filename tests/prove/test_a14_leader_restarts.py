@@ -4,14 +4,13 @@ import multiprocessing
 import os
 import sys
 from pathlib import Path
-from statistics import median
 
 import pytest
 from prove.own_agents import Own, own_agents
-from prove.proof import LEVEL, Proof
+from prove.proof import Proof
 from prove.shipper import ship
 
-ANSWERS_S, SEEDS = 2.0, 3
+SEEDS = 3
 
 # Leaders are forked from a process that has imported everything and run nothing.
 CLEAN = multiprocessing.get_context("forkserver")
@@ -28,14 +27,14 @@ def leader(own: Own, seed: int, after_s: float | None = None) -> tuple[float, di
     process = CLEAN.Process(target=ship, args=(own.folder, addresses, seed, far))
     process.start()
     far.close()
-    assert near.poll(60) and near.recv()[0] == "begins"
+    assert near.poll(600) and near.recv()[0] == "begins"
     if after_s is not None:
         process.join(after_s)
         process.kill()
         process.join()
         near.close()
         return 0.0, {}
-    assert near.poll(30), "no answer"
+    assert near.poll(600), "no answer"
     _, seconds, sent = near.recv()
     process.join()
     near.close()
@@ -60,10 +59,8 @@ def test_killed_while_shipping(tmp_path: Path, proof: Proof, monkeypatch: pytest
             answered.append(seconds)
             whole += sum(sent.values())
     assert whole == 0, "parts that were there travelled again"
-    # `make test` may run beside other work: there the median must hold.
-    assert (max if LEVEL else median)(answered) < ANSWERS_S
+    first = proof.within("first answer of the next leader within", max(answered), 4, lasts_s, "a deployment")
     proof.show(
-        f"{kills} kills, spread over a deployment: first answer of the next leader in {min(answered):.2f} to "
-        f"{max(answered):.2f} s after its imports, {again} of {3 * kills} parts were complete, of complete "
-        "plans 0 bytes were sent again"
+        f"{kills} kills, spread over a deployment: {first}, {again} of {3 * kills} parts were complete, of "
+        "complete plans 0 bytes were sent again"
     )

@@ -43,15 +43,15 @@ def test_lost_answers(tmp_path: Path, proof: Proof, monkeypatch: pytest.MonkeyPa
             if n % 10:
                 proxy.late_answers.set()
             else:
-                leader.clients["pi4"].healthy(5)
+                leader.clients["pi4"].healthy(60)
                 proxy.drop_answers = True
             with pytest.raises(DeployError):
                 leader.start(x, LATE_S if n % 10 else 1.0, request=request)()
             proxy.late_answers.clear()
             proxy.drop_answers = False
             lost += runs[0] - before  # a request that did not arrive is run by its retry
-            first = three.leader.start(x, 5.0, request=request)()
-            again = three.leader.start(x, 5.0, request=request)()
+            first = three.leader.start(x, 60.0, request=request)()
+            again = three.leader.start(x, 60.0, request=request)()
             assert first.logits.tobytes() == again.logits.tobytes() and first.trail == again.trail
             assert runs[0] == before + 1
         leader.close()

@@ -9,7 +9,7 @@ from deployments import images, pieces, segments
 from prove.own_agents import own_agents, rss_bytes
 from prove.proof import Proof
 
-RATE_PER_S, P99_S, SLOPE = 500, 0.010, 1 << 20
+RATE_PER_S, SLOPE = 500, 1 << 20
 
 
 def test_a_steady_load(tmp_path: Path, proof: Proof) -> None:
@@ -22,15 +22,16 @@ def test_a_steady_load(tmp_path: Path, proof: Proof) -> None:
     sizes: list[tuple[float, int]] = []
     with own_agents(tmp_path, ("pi4",)) as own:
         own.leader.ship(pieces((6,), ("pi4",)), segments())
+        (x,) = images(1)
+        alone_s = float(np.quantile(own.request_times(x, 1000), 0.99))
         began = time.monotonic()
 
         def ask(first: int) -> None:
-            leader, (x,) = own.leader, images(1)
             for n in range(first, seconds * rate, clients):
                 time.sleep(max(0.0, began + n / rate - time.monotonic()))
                 sent = time.monotonic()
                 try:
-                    leader.infer(x)
+                    own.leader.infer(x, timeout_s=60.0)
                 except Exception as error:  # any error counts
                     errors.append(error)
                 taken.append(time.monotonic() - sent)
@@ -44,11 +45,12 @@ def test_a_steady_load(tmp_path: Path, proof: Proof) -> None:
         took_s = time.monotonic() - began
     assert not errors and len(taken) == seconds * rate
     p99 = float(np.quantile(taken, 0.99))
-    late = [(t, rss) for t, rss in sizes if t > 10]
-    slope = float(np.polyfit(*zip(*late, strict=True), 1)[0] * 60) if len(late) > 5 else 0.0
+    later = [(t, rss) for t, rss in sizes if t > 10]
+    slope = float(np.polyfit(*zip(*later, strict=True), 1)[0] * 60) if len(later) > 5 else 0.0
     if strict:
-        assert p99 <= P99_S and slope < SLOPE and took_s < seconds * 1.1
+        assert slope < SLOPE and took_s < seconds * 1.1
+    late = proof.within("p99", p99, 4, alone_s, "the p99 of requests one after another")
     proof.show(
-        f"{len(taken)} requests at {len(taken) / took_s:.0f}/s: 0 errors, p50 {1e3 * np.median(taken):.1f}, "
-        f"p99 {1e3 * p99:.1f} ms, memory {slope / 2**20:+.2f} MB/min"
+        f"{len(taken)} requests at {len(taken) / took_s:.0f}/s: 0 errors, "
+        f"p50 {1e3 * np.median(taken):.1f} ms, {late}, memory {slope / 2**20:+.2f} MB/min"
     )

@@ -13,7 +13,7 @@ from prove.proof import Proof
 
 from jmsnas.deploy.leader.agent_client import DeviceLostError
 
-DEADLINE_S, P99_S, MAX_S, CLIENTS = 0.1, 0.025, 0.1, 4
+DEADLINE_S, CLIENTS = 0.1, 4
 
 
 def test_the_deadline_is_kept_behind_a_slow_device(tmp_path: Path, proof: Proof) -> None:
@@ -21,9 +21,14 @@ def test_the_deadline_is_kept_behind_a_slow_device(tmp_path: Path, proof: Proof)
     slow = tuple(replace(piece, hold_s=0.5 if piece.device == "cloud" else 0.0) for piece in pieces())
     (x,) = images(1)
     with fleet(tmp_path) as three:
-        three.leader.ship(slow, segments())
+        three.leader.ship(pieces(), segments())
         three.leader.infer(x)  # the devices have connected
         gc.collect()  # garbage of the export
+
+        def request(_: int) -> float:
+            began = time.monotonic()
+            three.leader.infer(x)
+            return time.monotonic() - began
 
         def overshoot(_: int) -> float:
             began = time.monotonic()
@@ -32,9 +37,8 @@ def test_the_deadline_is_kept_behind_a_slow_device(tmp_path: Path, proof: Proof)
             return time.monotonic() - began - DEADLINE_S
 
         with ThreadPoolExecutor(CLIENTS) as pool:
+            usual_s = float(np.quantile(list(pool.map(request, range(calls))), 0.99))
+            three.leader.ship(slow, segments())
             late = list(pool.map(overshoot, range(calls)))
-    # `make test` may run beside other work: one of a hundred calls may have waited for a core.
-    p99, worst = float(np.quantile(late, 0.99 if calls >= 500 else 0.9)), max(late)
-    assert p99 <= P99_S and (worst <= MAX_S or calls < 500)
-    over = f"overshoot p99 {1e3 * float(np.quantile(late, 0.99)):.1f}, max {1e3 * worst:.1f} ms"
-    proof.show(f"{calls} calls, {CLIENTS} at a time, 0 answered late: {over}")
+    over = proof.within("overshoot p99", float(np.quantile(late, 0.99)), 3, usual_s, "p99 of a request")
+    proof.show(f"{calls} calls, {CLIENTS} at a time, 0 answered late: {over}, max {1e3 * max(late):.1f} ms")

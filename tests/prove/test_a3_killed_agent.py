@@ -1,4 +1,4 @@
-"""A3: an agent killed during inference is reported at once, and a plan without it serves within seconds."""
+"""A3: an agent killed during inference is reported at once, and a plan without it serves soon."""
 
 import threading
 import time
@@ -12,17 +12,19 @@ from prove.proof import Proof
 
 from jmsnas.deploy.leader.agent_client import DeviceLostError
 
-REPORTED_S, SERVES_S = 0.1, 2.0
-
 
 def test_kill_mid_inference(tmp_path: Path, proof: Proof) -> None:
     kills, reported, served = proof.count(2, prove=30, long=1000), [], []
     (x,) = images(1)
-    slow = tuple(replace(piece, hold_s=0.3 if piece.device == "laptop" else 0.0) for piece in pieces())
+    slow = tuple(replace(piece, hold_s=30.0 if piece.device == "laptop" else 0.0) for piece in pieces())
     with own_agents(tmp_path) as own:
+        began = time.monotonic()
+        own.leader.ship(pieces(), segments())
+        own.leader.infer(x)
+        first_s, requests = time.monotonic() - began, own.request_times(x)
         for _ in range(kills):
             own.leader.ship(slow, segments())
-            wait = own.leader.start(x, 5.0)
+            wait = own.leader.start(x, 60.0)
             killed_s = [0.0]
 
             def kill(at: list[float] = killed_s) -> None:
@@ -41,9 +43,7 @@ def test_kill_mid_inference(tmp_path: Path, proof: Proof) -> None:
             own.leader.infer(x)
             served.append(time.monotonic() - began)
             own.agents["laptop"].restart()
-            own.leader.clients["laptop"].healthy(5.0)
-    assert max(reported) < REPORTED_S and max(served) < SERVES_S
-    proof.show(
-        f"{kills} kills: reported in {1e3 * min(reported):.1f} to {1e3 * max(reported):.0f} ms, "
-        f"new plan serves in {min(served):.2f} to {max(served):.2f} s"
-    )
+            own.leader.clients["laptop"].healthy(60.0)
+    seen = proof.within("reported within", max(reported), 10, max(requests), "the slowest of 100 requests")
+    again = proof.within("new plan serves within", max(served), 5, first_s, "the first deployment")
+    proof.show(f"{kills} kills: {seen}, {again}")

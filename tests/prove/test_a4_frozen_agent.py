@@ -1,4 +1,4 @@
-"""A4: a frozen agent and a half-open link are detected within 3 s, independently of deadlines."""
+"""A4: a frozen agent and a half-open link are detected by pings, independently of deadlines."""
 
 import signal
 import time
@@ -13,7 +13,8 @@ from prove.proxy import Proxy
 from jmsnas.deploy.leader.agent_client import DeviceLostError
 from jmsnas.deploy.transport.devices_file import AgentAddress
 
-NOTICED_S = 3.0
+# Configured: a ping each second, and a second for its answer.
+PINGS = 1.6, 2.0, "the time-out of pings"
 
 
 def test_a_stopped_process_is_noticed(tmp_path: Path, proof: Proof) -> None:
@@ -25,13 +26,12 @@ def test_a_stopped_process_is_noticed(tmp_path: Path, proof: Proof) -> None:
             own.agents["laptop"].kill(signal.SIGSTOP)
             began = time.monotonic()
             with pytest.raises(DeviceLostError, match="device laptop: UNAVAILABLE"):
-                own.leader.infer(x, timeout_s=30)
+                own.leader.infer(x, timeout_s=120)
             found.append(time.monotonic() - began)
             own.agents["laptop"].kill(signal.SIGCONT)
-            assert own.leader.clients["laptop"].healthy(5.0)
+            assert own.leader.clients["laptop"].healthy(60.0)
             _until_back(own.leader.infer, x)
-    assert max(found) <= NOTICED_S
-    proof.show(f"SIGSTOP detected in {min(found):.1f} to {max(found):.1f} s")
+    proof.show(proof.within(f"SIGSTOP, {len(found)} times: detected within", max(found), *PINGS))
 
 
 def test_a_half_open_link_is_noticed(tmp_path: Path, proof: Proof) -> None:
@@ -46,15 +46,14 @@ def test_a_half_open_link_is_noticed(tmp_path: Path, proof: Proof) -> None:
         proxy.frozen.set()
         began = time.monotonic()
         with pytest.raises(DeviceLostError, match="device cloud: UNAVAILABLE"):
-            own.leader.infer(x, timeout_s=30)
+            own.leader.infer(x, timeout_s=120)
         took_s = time.monotonic() - began
         proxy.close()
-    assert took_s <= NOTICED_S
-    proof.show(f"half-open link detected in {took_s:.1f} s")
+    proof.show(proof.within("half-open link detected in", took_s, *PINGS))
 
 
 def _until_back(ask: object, x: object) -> None:
-    for _ in range(50):
+    for _ in range(600):
         try:
             ask(x)  # type: ignore[operator]
             return

@@ -8,17 +8,18 @@ from pathlib import Path
 
 import numpy as np
 from deployments import images, pieces, segments
-from prove.own_agents import Own, own_agents
-from prove.proof import LEVEL, Proof
+from prove.own_agents import own_agents
+from prove.proof import Proof
 
-CLOSED_S, SLOWER, NOISE_S = 3.0, 3.0, (0.02, 0.0, 0.0)
+# Configured: the time within which a connection must have finished its TLS handshake.
+HANDSHAKE_S = 3.0
 
 
 def test_silent_connections(tmp_path: Path, proof: Proof) -> None:
-    count = proof.count(200, prove=900, long=10_000)
+    count, (x,) = proof.count(200, prove=900, long=10_000), images(1)
     with own_agents(tmp_path, ("pi4",)) as own:
         own.leader.ship(pieces((6,), ("pi4",)), segments())
-        alone_s = _p99(own)
+        alone_s = float(np.quantile(own.request_times(x, 1000), 0.99))
         host, _, port = own.agents["pi4"].address.address.rpartition(":")
         sockets = []
         for n in range(count):
@@ -30,26 +31,21 @@ def test_silent_connections(tmp_path: Path, proof: Proof) -> None:
         opened = time.monotonic()
         with ThreadPoolExecutor(1) as pool:
             closing = pool.submit(_all_closed, sockets)  # concurrently with the requests
-            beside_s = _p99(own)
+            beside_s = float(np.quantile(own.request_times(x, 1000), 0.99))
             closed_s = closing.result() - opened
-        assert own.leader.clients["pi4"].healthy(5)
-    assert closed_s <= CLOSED_S
-    # `make test` may run beside other work: 1 % of the requests may wait for a core.
-    assert beside_s < SLOWER * alone_s + NOISE_S[LEVEL]
-    proof.show(
-        f"{count} silent connections: closed after {closed_s:.1f} s, p99 {1e3 * alone_s:.1f} -> "
-        f"{1e3 * beside_s:.1f} ms"
-    )
+        assert own.leader.clients["pi4"].healthy(60)
+    closed = proof.within("closed within", closed_s, 1.0, HANDSHAKE_S, "the time-out of handshakes")
+    p99 = proof.within("p99 of requests", beside_s, 3, alone_s, "that without them")
+    proof.show(f"{count} silent connections: {closed}, {p99}")
 
 
 def _all_closed(sockets: list[socket.socket]) -> float:
-    """Wait until the other side has closed them all, at most ten times the limit, and return the time."""
-    end = time.monotonic() + 10 * CLOSED_S
+    """Wait until the other side has closed them all, and return the time."""
     with selectors.DefaultSelector() as selector:
         for connection in sockets:
             connection.setblocking(False)
             selector.register(connection, selectors.EVENT_READ)
-        while selector.get_map() and time.monotonic() < end:
+        while selector.get_map():
             for key, _ in selector.select(1.0):
                 try:
                     over = not key.fileobj.recv(100)  # type: ignore[union-attr]
@@ -59,12 +55,3 @@ def _all_closed(sockets: list[socket.socket]) -> float:
                     selector.unregister(key.fileobj)
                     key.fileobj.close()  # type: ignore[union-attr]
     return time.monotonic()
-
-
-def _p99(own: Own) -> float:
-    (x,), taken = images(1), []
-    for _ in range(1000):  # the 99th percentile of a hundred would be the second slowest
-        began = time.monotonic()
-        own.leader.infer(x)
-        taken.append(time.monotonic() - began)
-    return float(np.quantile(taken, 0.99))

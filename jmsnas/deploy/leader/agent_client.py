@@ -36,7 +36,7 @@ from jmsnas.errors import DeployError, PartError
 T = TypeVar("T")
 
 # Timeouts. Staging lets a small board parse a part in a subprocess; sending takes longer on a slow link.
-_CALL_S, _STAGE_S, _PUT_S, _LINK_S, _BENCH_S = 5.0, 60.0, 600.0, 300.0, 86400.0
+_CALL_S, _STAGE_S, _PUT_S, _LINK_S, _BENCH_S = 20.0, 60.0, 600.0, 300.0, 86400.0
 _DEVICE = re.compile(r"device ([a-z0-9][a-z0-9_-]{0,63}): ")
 
 

@@ -55,19 +55,19 @@ def test_number_of_watchers_is_limited(one: Fleet) -> None:
     identity = read_identity(one.folder / "certs" / "leader")
     channel = open_channel(one.agents["pi4"].address, "pi4", identity)
     stub = health_pb2_grpc.HealthStub(channel)
-    free, ends_s = one.agents["pi4"].health._watchers, time.monotonic() + 5
+    free, ends_s = one.agents["pi4"].health._watchers, time.monotonic() + 60
     # A cancelled watcher is noticed within a second.
     while free._value < MAX_WATCHERS and time.monotonic() < ends_s:
         time.sleep(0.05)
     watching = [
-        stub.Watch(health_pb2.HealthCheckRequest(service=""), timeout=10) for _ in range(MAX_WATCHERS)
+        stub.Watch(health_pb2.HealthCheckRequest(service=""), timeout=60) for _ in range(MAX_WATCHERS)
     ]
     for watched in watching:
         assert next(watched).status == health_pb2.HealthCheckResponse.SERVING
     with pytest.raises(grpc.RpcError) as refused:
-        next(stub.Watch(health_pb2.HealthCheckRequest(service=""), timeout=10))
+        next(stub.Watch(health_pb2.HealthCheckRequest(service=""), timeout=60))
     assert refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert one.leader.clients["pi4"].healthy(5)
+    assert one.leader.clients["pi4"].healthy(60)
     for watched in watching:
         watched.cancel()
     channel.close()
@@ -116,11 +116,11 @@ def test_stop_finishes_requests_in_flight(tmp_path: Path) -> None:
     with fleet(tmp_path, ("pi4",)) as found:
         alone = pieces((6,), ("pi4",))
         found.leader.ship(tuple(replace(piece, hold_s=0.4) for piece in alone), segments())
-        wait = found.leader.start(images(1)[0], 5.0)
+        wait = found.leader.start(images(1)[0], 60.0)
         time.sleep(0.1)
         began = time.monotonic()
-        found.agents["pi4"].stop(5.0)
-        assert time.monotonic() - began < 3
+        found.agents["pi4"].stop(60.0)
+        assert time.monotonic() - began < 30, "it waited for the whole grace period"
         assert wait().logits.size
 
 
@@ -143,7 +143,7 @@ def test_loopback_agents_end_with_their_parent(tmp_path: Path) -> None:
     script = (
         "import sys, time; from pathlib import Path; from jmsnas.deploy.loopback import loopback_agents\n"
         "with loopback_agents(('pi4',), Path(sys.argv[1])) as agents:\n"
-        "    print(agents['pi4'].process.pid, flush=True); time.sleep(60)"
+        "    print(agents['pi4'].process.pid, flush=True); time.sleep(600)"
     )
     command = [sys.executable, "-c", script, str(tmp_path)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -151,7 +151,7 @@ def test_loopback_agents_end_with_their_parent(tmp_path: Path) -> None:
         agent = Path("/proc", process.stdout.readline().strip())
         assert agent.exists()
         process.kill()
-    ends = time.monotonic() + 15
+    ends = time.monotonic() + 60
     while agent.exists() and time.monotonic() < ends:
         time.sleep(0.05)
     assert not agent.exists()

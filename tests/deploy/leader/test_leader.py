@@ -110,7 +110,7 @@ def test_a_lost_device_is_named_and_returns(tmp_path: Path) -> None:
         assert three.leader.lost() == []
         # Its part was on its disk, and serves.
         answer = None
-        for _ in range(30):
+        for _ in range(600):
             try:
                 answer = three.leader.infer(x)
                 break

@@ -170,7 +170,8 @@ def test_rows_around_damaged_lines_are_kept_and_the_journal_is_set_aside(path: P
         assert samples(table) == {row.block: row.samples for row in kept} and read_table(path) == table
         assert warned[n - 1] == (
             f"damaged lines in {path}.journal: 3, 4. The {len(kept)} rows of its other lines are in "
-            f"{path.name}, the file was renamed to {path.name}.journal.damaged-{n}, and lost rows are measured again"
+            f"{path.name}, the file was renamed to {path.name}.journal.damaged-{n}, "
+            "and lost rows are measured again"
         )
         assert path.with_name(f"{path.name}.journal.damaged-{n}").read_bytes() == content
         assert not journal_path(path).exists()
