@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from disk_events import disk_events
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -38,6 +39,13 @@ def test_write_then_read_again(tmp_path: Path) -> None:
     write_json(tmp_path / "new" / "a.json", {"median_s": 0.25})
     assert json.loads((tmp_path / "new" / "a.json").read_text()) == {"median_s": 0.25}
     assert os.listdir(tmp_path / "new") == ["a.json"]
+
+
+def test_content_is_on_disk_before_it_gets_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = disk_events(monkeypatch)
+    write_atomic(tmp_path / "a", b"content")
+    synced, renamed = events
+    assert (synced[0], renamed[0]) == ("fsync", "replace") and synced[1] == renamed[1]
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -88,6 +89,42 @@ def test_loaded_equals_fitted(stored: tuple[Estimator, Path]) -> None:
         assert np.abs(mine / theirs - 1).max() < 1e-9
     assert (loaded.device, loaded.key, loaded.simulated) == ("pi4", KEY, True)
     assert (loaded.evaluation, loaded.rows) == (estimator.evaluation, estimator.rows)
+
+
+def test_a_refit_that_is_killed_between_two_files_is_noticed(
+    stored: tuple[Estimator, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Load with any number of the new files beside the old ones: the old estimator, the new one or none."""
+    old, old_folder = stored
+    table, written, replace_file = noisy_table(), list[str](), os.replace
+    bent = {
+        row: {name: getattr(row, name) ** 0.9 for name in ("low_s", "median_s", "high_s")}
+        for row in table.rows
+    }
+    table = replace(table, rows=tuple(replace(row, **seconds) for row, seconds in bent.items()))
+
+    def noted(source: Path, target: Path) -> None:
+        written.append(Path(target).name)
+        replace_file(source, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", noted)
+        new = fit_estimator(table, KEY, tmp_path / "new")
+    assert new.evaluation != old.evaluation and len(written) == 4
+    outcomes = []
+    for count in range(len(written) + 1):
+        folder = tmp_path / str(count)
+        shutil.copytree(old_folder, folder)
+        for name in written[:count]:
+            shutil.copy(tmp_path / "new" / name, folder)
+        try:
+            found = load_estimator(folder)
+        except EstimatorError:
+            outcomes.append("none")
+            continue
+        assert (found.evaluation, found.rows) in [(one.evaluation, one.rows) for one in (old, new)]
+        outcomes.append("old" if found.rows == old.rows else "new")
+    assert outcomes == ["old", *["none"] * 3, "new"]
 
 
 def test_a_kept_residual_is_loaded_too(tmp_path: Path) -> None:

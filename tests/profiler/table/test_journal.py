@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from disk_events import disk_events
 
 from jmsnas.errors import MeasurementError, StorageError, TableError
 from jmsnas.profiler.table.journal import append_record, journal_path, read_journal, table_lock
@@ -83,6 +84,12 @@ def test_unreadable_journal(tmp_path: Path) -> None:
     (tmp_path / "j").mkdir()
     with pytest.raises(TableError, match=r"cannot read .*j: Is a directory. Move it away"):
         read_journal(tmp_path / "j")
+
+
+def test_each_record_is_on_disk_when_it_is_appended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events = disk_events(monkeypatch)
+    filled(tmp_path / "j")
+    assert events == [("fsync", (tmp_path / "j").stat().st_ino)] * len(RECORDS)
 
 
 def test_full_disk_keeps_earlier_records(tmp_path: Path) -> None:
