@@ -2,7 +2,7 @@
 PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(if $(shell command -v $(p) && $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo yes),$(p))))
 BIN := .venv/bin
 
-.PHONY: test prove prove-long quickstart clean
+.PHONY: test prove prove-long mutants quickstart clean
 
 .venv/installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "JMSNAS needs Python 3.11 or newer; install it, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
@@ -24,6 +24,10 @@ prove: .venv/installed
 
 prove-long: .venv/installed
 	JMSNAS_PROVE=long $(BIN)/pytest -p no:logging tests/prove
+
+# One-line mutations of the source, each of which its test must notice; a part of `make prove`.
+mutants: .venv/installed
+	JMSNAS_PROVE=prove $(BIN)/pytest -p no:logging tests/prove/test_mutants.py
 
 quickstart: .venv/installed
 	$(BIN)/jmsnas quickstart

@@ -1,6 +1,6 @@
 """M1: each mutation of one line of the source in mutants.toml turns its test red.
 
-`make mutants` runs this file alone. A mutation that its test does not notice is a property that no test checks.
+`make mutants` runs this file alone. A mutation that goes unnoticed is a property that no test checks.
 """
 
 import ast
@@ -17,12 +17,14 @@ import pytest
 from prove.proof import LEVEL, Proof
 
 ROOT = Path(__file__).parents[2]
-NOT_COPIED = shutil.ignore_patterns(".*", "__pycache__", "*.egg-info", "build", "docs", "benchmarks", "examples")
+NOT_COPIED = shutil.ignore_patterns(
+    ".*", "__pycache__", "*.egg-info", "build", "docs", "benchmarks", "examples"
+)
 
 
 @dataclass(frozen=True)
 class Mutant:
-    """A mutation: `old` occurs once in `file` and becomes `new`; `test` is the node id of the test that fails."""
+    """A mutation: `old`, once in `file`, becomes `new`; `test` is the node id of the test that must fail."""
 
     name: str
     file: str
@@ -38,7 +40,9 @@ class Mutant:
         return self.source().replace(self.old, self.new)
 
 
-MUTANTS = [Mutant(**one) for one in tomllib.loads((Path(__file__).parent / "mutants.toml").read_text())["mutant"]]
+MUTANTS = [
+    Mutant(**one) for one in tomllib.loads((Path(__file__).parent / "mutants.toml").read_text())["mutant"]
+]
 
 
 @pytest.mark.parametrize("mutant", MUTANTS, ids=lambda mutant: mutant.name)
@@ -47,7 +51,9 @@ def test_mutation_fits_the_source(mutant: Mutant) -> None:
     assert mutant.old != mutant.new
     ast.parse(mutant.mutated)
     path, _, function = mutant.test.partition("::")
-    functions = {node.name for node in ast.walk(ast.parse((ROOT / path).read_text())) if hasattr(node, "name")}
+    functions = {
+        node.name for node in ast.walk(ast.parse((ROOT / path).read_text())) if hasattr(node, "name")
+    }
     assert function.partition("[")[0] in functions, f"{mutant.test} does not exist"
 
 
