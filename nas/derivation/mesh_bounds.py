@@ -58,6 +58,7 @@ def list_assignments(lut: MeshLUT) -> Assignments:
     ways = [tuple(range(B))] if lut.main_path.fixed else itertools.permutations(range(K), B)
     orders = math.factorial(1 if broadcast else B)
     few = (1 if lut.main_path.fixed else math.perm(K, B)) * orders <= _MAX_ASSIGNMENTS
+    required = set(np.flatnonzero(lut.required_K).tolist())
     allowed_BK, known = lut.allowed_BK(), dict[tuple[bytes, float], int]()
     children, beside, found = list[int](), list[float](), dict[tuple[int, ...], None]()
 
@@ -72,7 +73,7 @@ def list_assignments(lut: MeshLUT) -> Assignments:
 
     if few:
         for chosen in ways:
-            if not allowed_BK[range(B), list(chosen)].all():
+            if not allowed_BK[range(B), list(chosen)].all() or not required <= set(chosen):
                 continue
             for order in itertools.islice(itertools.permutations(range(B)), orders):
                 arrived_B = arrivals_s(lut.epsilon_root_K, chosen, order, lut.fan_out).tolist()
@@ -81,7 +82,7 @@ def list_assignments(lut: MeshLUT) -> Assignments:
         # A serial copy is earliest when no other child is sent to before: times are never too long.
         found = {(column(k, float(lut.epsilon_root_K[k])),) * B: None for k in range(K)}
     columns_K: tuple[int, ...] = ()
-    if broadcast and not lut.main_path.fixed:
+    if broadcast and not lut.main_path.fixed and (B == K or not required):
         columns_K = tuple(column(k, float(lut.epsilon_root_K[k])) for k in range(K))
     columns_PB = np.array(list(found), dtype=np.intp).reshape(-1, B)
     timed = few or broadcast

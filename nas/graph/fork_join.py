@@ -40,7 +40,7 @@ def find_fork_join(inputs: Sequence[tuple[int, ...]]) -> ForkJoin | None:
     *starts, join = breaks
     trunk, stops = inputs[starts[0]][0], (*starts, join)
     same = all(inputs[n] == (trunk,) for n in starts)
-    if not 0 < trunk < starts[0] or not same or sorted(inputs[join]) != list(stops):
+    if not trunk < starts[0] or not same or sorted(inputs[join]) != list(stops):
         return None
     begins = (trunk, *starts)
     branches = tuple(range(begin, stop) for begin, stop in zip(begins, stops, strict=True))

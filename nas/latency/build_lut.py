@@ -200,11 +200,6 @@ def _only(space: SearchSpace, line: Sequence[int]) -> SearchSpace:
 def _mesh(
     space: SearchSpace, topology: Topology, U_NRM: FloatArray, mask_NR: BoolArray, main_path: ChainLUT
 ) -> MeshLUT:
-    if topology.policy == "strict" and len(topology.children) > len(space.branches):
-        raise TopologyError(
-            f"policy strict gives each of {len(topology.children)} children a branch, space {space.name} has "
-            f'{len(space.branches)}: use fewer children, or policy = "relay" in the topology file'
-        )
     names = [device.name for device in topology.devices]
     children = tuple(names.index(child) for child in topology.children)
     devices = [topology.devices[m] for m in children]

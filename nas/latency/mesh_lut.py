@@ -75,6 +75,12 @@ class MeshLUT:
         free_BK: BoolArray = (self.lengths_2K[0] <= lengths_B1) & (lengths_B1 <= self.lengths_2K[1])
         return free_BK
 
+    @property
+    def required_K(self) -> BoolArray:  # noqa: N802
+        """Whether each child must run a branch, by its minimum number of layers."""
+        required_K: BoolArray = self.lengths_2K[0] > 0
+        return required_K
+
     def tau_BK(self, indices: Sequence[int]) -> FloatArray:
         """Latency of each branch on each child in seconds; infinite where a limit forbids it."""
         children = list(self.children)
@@ -108,7 +114,9 @@ class MeshLUT:
         """
         if self.main_path.fixed:  # a fixed split gives branch b to child b
             tau_BK = np.where(np.eye(*tau_BK.shape) > 0, tau_BK, np.inf)
-        return assign_branches(tau_BK, self.epsilon_root_K, self.epsilon_K, self.fan_out)
+        return assign_branches(
+            tau_BK, self.epsilon_root_K, self.epsilon_K, self.fan_out, required_K=self.required_K
+        )
 
     def branch_ends_s(
         self, tau_BK: FloatArray, chosen: tuple[int, ...], order: tuple[int, ...]

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from jmsnas.arrays import BoolArray, FloatArray
-from jmsnas.errors import InfeasibleError, TopologyError
+from jmsnas.errors import InfeasibleError
 from jmsnas.nas.graph.fork_join import ForkJoin, MeshTree
 from jmsnas.nas.split.placement import placement_from_devices
 from jmsnas.nas.split.problem import SplitProblem
@@ -21,7 +21,7 @@ from jmsnas.nas.split.solve_mesh import assign_branches
 from jmsnas.nas.split.throughput import chain_period, solve_throughput
 from jmsnas.topology import WIRE_BYTES, Link
 
-# Encoding of the tail's input: the sum of the branches' outputs.
+# Encoding of the tail's input: the joined outputs of the branches.
 JOINED_ENCODING = "joined"
 
 
@@ -83,7 +83,7 @@ def allowed_on_chain(
         return bool(first and strict)
     placement = placement_from_devices(tuple(devices), problem.M)
     limits = problem.limits(encoding, min_layers)
-    counts = np.bincount(devices, minlength=problem.M)
+    counts = np.bincount(np.array(devices, dtype=np.intp), minlength=problem.M)
     layers = (counts >= limits.min_layers_M).all() and (counts <= limits.max_layers_M).all()
     early = policy == "stop-early"
     return bool(layers and all(budget.holds(placement, early) for budget in limits.budgets))
@@ -146,13 +146,14 @@ def mesh_split(
     fork, tree = fork_and_tree(problem)
     trunk, tail = trunk_and_tail(problem)
     trunk_devices, trunk_s = split_on_chain(trunk, encoding, _trunk_policy(policy), min_layers)
-    branches = branch_times(problem, encoding, policy == "strict")
+    branches = branch_times(problem, encoding)
     assigned = assign_branches(
         branches.tau_BK + branches.to_join_BK,
         branches.to_child_K,
         np.zeros(len(branches.children)),
         tree.fan_out,
         time_limit_s,
+        _required_K(problem, branches.children),
     )
     tail_indices = [problem.names.index(name) for name in tail.names]
     tail_return_M = problem.return_M[tail_indices]
@@ -214,28 +215,31 @@ def allowed_on_mesh(
     every = [name for own in used for name in own]
     if len(every) > len(used) or len(set(every)) < len(used) or not set(every) <= set(tree.children):
         return False
-    tau_BK = branch_times(problem, encoding, strict=False).tau_BK
+    tau_BK = branch_times(problem, encoding).tau_BK
     within_limits = np.isfinite([tau_BK[b, tree.children.index(name)] for b, name in enumerate(every)])
-    return bool(within_limits.all()) and (policy != "strict" or len(every) == len(tree.children))
+    children = [problem.names.index(name) for name in tree.children]
+    required = np.array(tree.children)[_required_K(problem, children)]
+    return bool(within_limits.all()) and set(required.tolist()) <= set(every)
+
+
+def _required_K(problem: SplitProblem, children: Sequence[int]) -> BoolArray:  # noqa: N802
+    """Whether each child must run a branch, by its `min_layers`."""
+    return np.array([problem.devices[m].min_layers > 0 for m in children])
 
 
 def trunk_and_tail(problem: SplitProblem) -> tuple[SplitProblem, SplitProblem]:
     """Make the problems of the trunk, over the devices up to the root, and of the tail, over the later ones.
 
-    The raw input of the tail is the sum of the branches' outputs. Raises TopologyError where the outputs
-    differ in size, cannot be summed, and more than one device follows the branches.
+    The raw input of the tail is the joined output of the branches.
     """
     fork, tree = fork_and_tree(problem)
     others = [m for m, name in enumerate(problem.names) if name not in tree.children]
     root = others.index(problem.names.index(tree.root)) + 1
-    sizes = {float(problem.output_bytes_N[branch[-1]]) for branch in fork.branches}
-    if len(sizes) > 1 and len(others) > root + 1:
-        raise TopologyError(
-            f"the branches of {problem.model} end in {', '.join(f'{size:.0f}' for size in sorted(sizes))} "
-            "bytes, and are summed before they are sent on: expected one size"
-        )
     trunk = _part(problem, fork.trunk, others[:root], problem.input_bytes)
-    return trunk, _part(problem, fork.tail, others[root:], {JOINED_ENCODING: max(sizes)})
+    tail = _part(problem, fork.tail, others[root:], {JOINED_ENCODING: problem.joined_bytes})
+    return replace(trunk, model=f"the trunk of {trunk.model}"), replace(
+        tail, model=f"the tail of {tail.model}"
+    )
 
 
 def _part(
@@ -271,22 +275,14 @@ def _part(
     )
 
 
-def branch_times(problem: SplitProblem, encoding: str, strict: bool) -> BranchTimes:
-    """Compute the seconds of the branches on the children.
-
-    Raises InfeasibleError when the policy `strict` leaves a child without a branch.
-    """
+def branch_times(problem: SplitProblem, encoding: str) -> BranchTimes:
+    """Compute the seconds of the branches on the children."""
     fork, tree = fork_and_tree(problem)
-    if strict and len(tree.children) > len(fork.branches):
-        raise InfeasibleError(
-            f"policy strict gives each of {len(tree.children)} children a branch, {problem.model} has "
-            f"{len(fork.branches)}: expected fewer children, or --policy relay"
-        )
     children = [problem.names.index(name) for name in tree.children]
     links, sent_bytes_L = problem.link_arrays, problem.sent_bytes_L(encoding)
-    root = problem.names.index(tree.root)
-    join = next(m for m in range(root + 1, problem.M) if m not in children)
-    to_child_K = links.epsilon_MM(float(sent_bytes_L[fork.trunk.stop]))[root, children]
+    root, join = problem.names.index(tree.root), problem.join_device
+    forked = fork.trunk.stop
+    to_child_K = links.epsilon_MM(float(sent_bytes_L[forked]), forked == 0)[root, children]
     sizes = [float(sent_bytes_L[branch.stop]) for branch in fork.branches]
     to_join_BK = np.array([links.epsilon_MM(size)[children, join] for size in sizes])
     tau_BK = _branch_sums(problem.tau_NM, fork.branches)[:, children]

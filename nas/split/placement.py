@@ -61,7 +61,7 @@ class LatencyTerm:
 
 def placement_from_devices(devices: tuple[int, ...], device_count: int) -> Placement:
     """Make the placement in which layer n runs on `devices[n]`. Raises TopologyError."""
-    counts = np.bincount(devices, minlength=device_count)
+    counts = np.bincount(np.array(devices, dtype=np.intp), minlength=device_count)
     placement = Placement(tuple(int(cut) for cut in np.cumsum(counts)))
     if placement.devices != devices:
         raise TopologyError(

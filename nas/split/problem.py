@@ -51,6 +51,9 @@ class SplitProblem:
     returns
         Whether the result is sent back to the first device, over the same links in reverse. This adds to T,
         not to the period or the energy.
+    join
+        How the first layer of the tail joins the outputs of parallel branches on a mesh: `sum`, `concat`, or
+        empty: a sum of outputs of one size, otherwise a concatenation.
     """
 
     model: str
@@ -72,6 +75,7 @@ class SplitProblem:
     returns: bool = False
     shared_weights: tuple[SharedWeight, ...] = ()
     batch: int = 1
+    join: str = ""
 
     def __post_init__(self) -> None:
         """Refuse arrays of other shapes, negative values, and devices that no route leads to."""
@@ -123,6 +127,21 @@ class SplitProblem:
         found = find_fork_join(self.inputs) if self.tree else None
         fits = found and self.tree and len(found.branches) <= len(self.tree.children)
         return found if fits else None
+
+    @property
+    def join_device(self) -> int:
+        """Index of the device of a mesh that the children send to, and that joins the branches."""
+        assert self.tree, "expected a mesh"
+        root, names = self.names.index(self.tree.root), self.names
+        return next(m for m in range(root + 1, self.M) if names[m] not in self.tree.children)
+
+    @property
+    def joined_bytes(self) -> float:
+        """Bytes of the joined outputs of the branches of a mesh, as float32; 0 without branches."""
+        branches = self.fork.branches if self.fork else ()
+        sizes = [float(self.output_bytes_N[branch[-1]]) for branch in branches]
+        concatenated = self.join == "concat" or (not self.join and len(set(sizes)) > 1)
+        return sum(sizes) if concatenated else max(sizes, default=0.0)
 
     def sent_bytes_L(self, encoding: str) -> FloatArray:
         """Bytes of each output as float32, the raw input (row 0) as it is encoded. Raises InputError."""

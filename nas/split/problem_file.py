@@ -6,7 +6,7 @@ docs/split.md describes the format.
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -34,6 +34,7 @@ class _Layer(msgspec.Struct, forbid_unknown_fields=True):
     weights: float | str = 0
     peak: float | str = 0
     after: list[str] | None = None
+    join: Literal["", "sum", "concat"] = ""
 
 
 class _Tree(msgspec.Struct, forbid_unknown_fields=True):
@@ -144,15 +145,28 @@ def _problem(table: _Table, path: Path, given: GeneralTopology | None) -> SplitP
         provenance={name: f"given in {path.name}" for name in names},
         tree=topology.tree,
         returns=topology.returns if table.returns is None else table.returns,
+        join=_join(table.layer, path),
     )
-    if table.tree and not problem.fork:
+    if table.tree and not problem.fork and not problem.is_chain:
         raise InputError(
-            f"{path} has a [tree]: expected layers that fork once, into two branches or more and as many as "
-            "children at most, and one layer `after` the ends of all branches"
+            f"{path} has a [tree]: expected layers that fork once, into as many branches as children at most "
+            f"({len(table.tree.children)}), the layers of one branch after another, and one layer `after` "
+            "the ends of all branches; or a chain of layers"
         )
-    if not problem.fork and not np.isfinite(tau_NM).all():
+    if not problem.tree and not np.isfinite(tau_NM).all():
         raise InputError(f"{path} leaves out times: expected one per device, unless there is a [tree]")
     return problem
+
+
+def _join(layers: Sequence[_Layer], path: Path) -> str:
+    """How the layer that has a `join` joins its inputs."""
+    joins = [layer for layer in layers if layer.join]
+    if len(joins) > 1 or any(len(layer.after or ()) < 2 for layer in joins):
+        raise InputError(
+            f"{path}: layer {joins[-1].name} has a `join`: expected one layer with it at most, which comes "
+            "`after` the ends of several branches"
+        )
+    return joins[0].join if joins else ""
 
 
 def _own_topology(table: _Table, path: Path) -> GeneralTopology:

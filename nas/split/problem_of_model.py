@@ -15,6 +15,7 @@ from jmsnas.device import Device
 from jmsnas.errors import EstimatorError, InputError
 from jmsnas.estimators.lookup import DeviceModel, external_folder, serving_model
 from jmsnas.estimators.prediction import extrapolated
+from jmsnas.nas.graph.fork_join import find_fork_join
 from jmsnas.nas.graph.model import Model, Unit, is_real
 from jmsnas.nas.graph.unit_profile import read_profile
 from jmsnas.nas.split.general_topology import GeneralTopology
@@ -77,7 +78,18 @@ def problem_of_model(
         returns=topology.returns,
         shared_weights=shared_weights,
         batch=model.batch,
+        join=_join(model),
     )
+
+
+def _join(model: Model) -> str:
+    """How the unit that reads the ends of parallel branches joins them; empty where there are none."""
+    fork = find_fork_join([unit.inputs for unit in model.units])
+    if not fork:
+        return ""
+    unit = model.units[fork.tail.start]
+    first = None if unit.block else next(iter(unit.operators), None)
+    return "concat" if first and first.written >= first.read else "sum"
 
 
 @dataclass(frozen=True, slots=True)

@@ -241,7 +241,7 @@ def _mesh_lines(problem: SplitProblem, request: SplitRequest, link: int) -> list
             "the rate: expected --sweep over a link before the tree's root, or a topology without `return`"
         )
     if swept.source == tree.root or swept.source in tree.children:
-        return _branch_lines(problem, parts, link)
+        return _branch_lines(problem, parts, link, request.encoding)
     part, encoding, policy, min_layers = (
         (parts.trunk, request.encoding, parts.trunk_policy, request.min_layers)
         if in_trunk
@@ -270,7 +270,7 @@ def _mesh_lines(problem: SplitProblem, request: SplitRequest, link: int) -> list
     return found
 
 
-def _branch_lines(problem: SplitProblem, parts: MeshSplit, link: int) -> list[RateLine]:
+def _branch_lines(problem: SplitProblem, parts: MeshSplit, link: int, encoding: str) -> list[RateLine]:
     """Find the lines of all assignments of branches to children that no other beats."""
     (fork, tree), swept = fork_and_tree(problem), problem.links[link]
     B, K = len(fork.branches), len(tree.children)
@@ -288,7 +288,6 @@ def _branch_lines(problem: SplitProblem, parts: MeshSplit, link: int) -> list[Ra
         children_PB, order_PB = _sending_orders(parts.branches, children_PB, None if to_child else child)
     with_link_P, without_link_P = _branch_ends(problem, parts, link, child, children_PB, order_PB)
     sent = [fork.trunk.stop if to_child else branch.stop for branch in fork.branches]
-    encoding = next(iter(problem.input_bytes))
     bits_B = np.array([link_bits(problem, link, output, encoding) for output in sent])
     own_PB = children_PB == child
     bits_P = np.where(own_PB.any(axis=1), bits_B[own_PB.argmax(axis=1)], 0.0)

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from jmsnas.arrays import FloatArray
+from jmsnas.arrays import BoolArray, FloatArray
 from jmsnas.errors import InfeasibleError
 from jmsnas.nas.split.placement import Placement
 from jmsnas.nas.split.serial.fan_out import all_assignments, assign_serially, sending_order
@@ -93,22 +93,32 @@ def assign_branches(
     epsilon_K: FloatArray,
     fan_out: str = "broadcast",
     time_limit_s: float = math.inf,
+    required_K: BoolArray | None = None,
 ) -> BranchAssignment:
     """Assign the branches to children so that the max term of equation (2) (without tau_D^r) is least.
 
     `tau_BK` is infinite where a branch may not run; `epsilon_root_K` and `epsilon_K` are eps^{r->k} and
     eps^k, seconds. With `serial` fan-out the order of sending is optimised too (serial/fan_out.py); the
-    result is optimal unless `time_limit_s` is over. Raises InfeasibleError.
+    result is optimal unless `time_limit_s` is over. `required_K`: children that must have a branch. Raises
+    InfeasibleError.
     """
+    (B, K), tail_BK = tau_BK.shape, tau_BK + epsilon_K
+    send_BK = np.broadcast_to(epsilon_root_K, (B, K))
+    if required_K is not None and required_K.any() and B < K:
+        # The other children run branches of no time.
+        tail_BK = np.concatenate([tail_BK, np.where(np.tile(required_K, (K - B, 1)), np.inf, 0.0)])
+        send_BK = np.concatenate([send_BK, np.zeros((K - B, K))])
     if fan_out == "broadcast":
-        seconds, children = bottleneck_assignment(epsilon_root_K + tau_BK + epsilon_K)
-        return BranchAssignment(seconds, seconds, children)
-    tail_BK = tau_BK + epsilon_K
-    seconds, bound_s, children = assign_serially(tail_BK, epsilon_root_K, time_limit_s)
-    if len(children) < len(tail_BK):
-        raise InfeasibleError(_none_allowed(*tail_BK.shape))
-    order = sending_order(tail_BK[np.arange(len(children)), list(children)])
-    return BranchAssignment(seconds, bound_s, children, order)
+        try:
+            seconds, children = bottleneck_assignment(send_BK + tail_BK)
+        except InfeasibleError:
+            raise InfeasibleError(_none_allowed(B, K)) from None
+        return BranchAssignment(seconds, seconds, children[:B])
+    seconds, bound_s, children = assign_serially(tail_BK, send_BK, time_limit_s)
+    if len(children) < B:
+        raise InfeasibleError(_none_allowed(B, K))
+    order = sending_order(tail_BK[np.arange(B), list(children[:B])])
+    return BranchAssignment(seconds, bound_s, children[:B], order)
 
 
 def _none_allowed(B: int, K: int) -> str:

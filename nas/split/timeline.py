@@ -18,8 +18,9 @@ from jmsnas.nas.split.serial.fan_out import sending_order
 class TimelineStep:
     """Consecutive units computed on a device, or an output sent over one link.
 
-    `target` is empty for a computation. `units` are counted from 1 (of a transfer: the one output; 0 is the
-    raw input); `low_s` and `high_s` bound `seconds`; `sent_bytes` cross the link.
+    `target` is empty for a computation. `units` are counted from 1 (of a transfer: the one output, where 0 is
+    the raw input, or the outputs that were joined before); `low_s` and `high_s` bound `seconds`; `sent_bytes`
+    cross the link.
     """
 
     device: str
@@ -97,20 +98,26 @@ def _return_steps(problem: SplitProblem, device: int, at_s: float) -> tuple[Time
         return ()
     links, size, found = problem.link_arrays, float(problem.output_bytes_N[-1]), list[TimelineStep]()
     for b, a in itertools.pairwise(reversed(links.route(0, device, size))):
-        sent = _transfer(problem, links, problem.N, size, (a, b), at_s)
+        sent = _transfer(problem, links, (problem.N,), size, (a, b), at_s)
         found.append(replace(sent, device=sent.target, target=sent.device))
         at_s += sent.seconds
     return tuple(found)
 
 
 def _transfer(
-    problem: SplitProblem, links: LinkArrays, i: int, size: float, hop: tuple[int, int], at_s: float
+    problem: SplitProblem,
+    links: LinkArrays,
+    outputs: tuple[int, ...],
+    size: float,
+    hop: tuple[int, int],
+    at_s: float,
 ) -> TimelineStep:
-    """Send output i over one link; in the link's number format, the raw input as it is encoded."""
-    seconds = float(links.epsilon_MM(size, i == 0)[hop])
-    share = float(links.per_byte_MM[hop] / links.input_per_byte_MM[hop]) if i else 1.0
+    """Send an output over one link; in the link's number format, the raw input as it is encoded."""
+    raw = outputs == (0,)
+    seconds = float(links.epsilon_MM(size, raw)[hop])
+    share = 1.0 if raw else float(links.per_byte_MM[hop] / links.input_per_byte_MM[hop])
     source, target = (problem.names[m] for m in hop)
-    return TimelineStep(source, target, (i,), at_s, seconds, seconds, seconds, size * share)
+    return TimelineStep(source, target, outputs, at_s, seconds, seconds, seconds, size * share)
 
 
 def _end_s(step: TimelineStep | None) -> float:
@@ -136,7 +143,9 @@ class _Schedule:
         problem, free = self.problem, dict[int, TimelineStep]()
         for n, outputs in enumerate(problem.inputs, 1):
             m = self.devices[n - 1]
-            last = max([*(self._bring(i, m) for i in outputs), free.get(m)], key=_end_s)
+            joined = self._joins_before(n, m)
+            brought = [self._bring_joined(outputs, m)] if joined else [self._bring(i, m) for i in outputs]
+            last = max([*brought, free.get(m)], key=_end_s)
             seconds, low_s, high_s = (
                 float(part_NM[n - 1, m]) for part_NM in (self.tau_NM, problem.low_NM, problem.high_NM)
             )
@@ -154,6 +163,23 @@ class _Schedule:
         self.waits_for[id(step)] = last
         return step
 
+    def _joins_before(self, n: int, m: int) -> bool:
+        """Whether unit n joins the branches of a mesh on a device m behind the one that they are sent to."""
+        fork, tree, names = self.problem.fork, self.problem.tree, self.problem.names
+        if not fork or not tree or n != fork.tail.start + 1 or names[m] in tree.children:
+            return False
+        ends = {names[self.devices[branch[-1]]] for branch in fork.branches}
+        return ends <= set(tree.children) and m > self.problem.join_device
+
+    def _bring_joined(self, outputs: Sequence[int], m: int) -> TimelineStep | None:
+        """Join outputs on the device behind the branches, and send them on as one."""
+        problem, join = self.problem, self.problem.join_device
+        last, size = max((self._bring(i, join) for i in outputs), key=_end_s), problem.joined_bytes
+        for hop in itertools.pairwise(self.links.route(join, m, size)):
+            sent = _transfer(problem, self.links, tuple(outputs), size, hop, _end_s(last))
+            last = self._add(sent, last)
+        return last
+
     def _bring(self, i: int, m: int) -> TimelineStep | None:
         """Send output i to device m unless it is there; returns the step after which it is."""
         if (i, m) in self.arrived:
@@ -166,7 +192,7 @@ class _Schedule:
         for a, b in itertools.pairwise(route):
             last, copies = self.arrived[i, a], self.copies_to.get((i, a), ())
             for c in () if (i, b) in self.arrived else copies if b in copies else (b,):
-                sent = _transfer(self.problem, links, i, size, (a, c), _end_s(last))
+                sent = _transfer(self.problem, links, (i,), size, (a, c), _end_s(last))
                 last = self.arrived[i, c] = self._add(sent, last)
         return self.arrived[i, m]
 
@@ -182,7 +208,7 @@ def _copies(
     if not fork or not tree or tree.fan_out != "serial":
         return {}
     children = [problem.names.index(name) for name in tree.children]
-    join, tails = devices[fork.tail.start], dict[int, float]()
+    join, tails = problem.join_device, dict[int, float]()
     for branch in fork.branches:
         own = [devices[n] for n in branch]
         if own[0] in children:

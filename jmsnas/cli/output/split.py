@@ -320,6 +320,8 @@ def _step_text(step: dict[str, Any]) -> str:
     first, last = step["units"][0], step["units"][-1]
     if step["target"]:
         what = f"output {first}" if first else "the raw input"
+        if first != last:
+            what = f"outputs {', '.join(str(n) for n in step['units'])} joined"
         return (
             f"{step['device']} -> {step['target']}: {what}, {step['sent_bytes']:.0f} B, {ms(step['seconds'])}"
         )

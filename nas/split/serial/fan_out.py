@@ -1,7 +1,7 @@
 """Assignment of branches to children, and order of sending, where the root sends its copies one by one.
 
-The copy to child k takes send_K[k] seconds; branch b on child k then needs tail_BK[b, k] more, until its
-output has reached the join. For given children the largest tail is sent first, which is optimal (Jackson,
+The copy of branch b to child k takes send_BK[b, k] seconds; the branch then needs tail_BK[b, k] more, until
+its output has reached the join. For given children the largest tail is sent first, which is optimal (Jackson,
 1955). Few assignments of children are enumerated. Otherwise bounds from assignments of least cost (Hungarian
 method) are tightened by an integer program (milp.py). B branches, K children, P assignments.
 """
@@ -40,7 +40,7 @@ def serial_latencies(send_PB: FloatArray, tails_PB: FloatArray) -> FloatArray:
 
 
 def assign_serially(
-    tail_BK: FloatArray, send_K: FloatArray, time_limit_s: float = math.inf
+    tail_BK: FloatArray, send_BK: FloatArray, time_limit_s: float = math.inf
 ) -> tuple[float, float, tuple[int, ...]]:
     """Assign each branch a child of its own so that the last branch reaches the join first.
 
@@ -53,18 +53,20 @@ def assign_serially(
         return 0.0, 0.0, ()
     if B <= K and math.perm(K, B) <= _MAX_ENUMERATED:
         children_PB = all_assignments(B, K)
-        seconds_P = serial_latencies(send_K[children_PB], tail_BK[np.arange(B), children_PB])
+        seconds_P = serial_latencies(
+            *(array_BK[np.arange(B), children_PB] for array_BK in (send_BK, tail_BK))
+        )
         best = int(seconds_P.argmin())
         seconds = float(seconds_P[best])
         return seconds, seconds, tuple(children_PB[best].tolist()) if math.isfinite(seconds) else ()
-    search = _Search(tail_BK, send_K, time.monotonic() + time_limit_s)
-    search.improve(search.cheapest(np.broadcast_to(send_K, tail_BK.shape) + tail_BK))
+    search = _Search(tail_BK, send_BK, time.monotonic() + time_limit_s)
+    search.improve(search.cheapest(send_BK + tail_BK))
     if not search.children:
         return math.inf, math.inf, ()
     search.bound()
     search.improve_locally()
     if not search.over:
-        found, low_s = solve_serial_milp(tail_BK, send_K, search.low_s, search.high_s, search.deadline_s)
+        found, low_s = solve_serial_milp(tail_BK, send_BK, search.low_s, search.high_s, search.deadline_s)
         search.improve(found)
         search.improve_locally()
         proven = search.high_s <= low_s * (1 + _TOLERANCE)
@@ -81,8 +83,8 @@ def all_assignments(B: int, K: int) -> IntArray:
 class _Search:
     """Best assignment found and the bounds of its seconds, until a deadline."""
 
-    def __init__(self, tail_BK: FloatArray, send_K: FloatArray, deadline_s: float) -> None:
-        self.tail_BK, self.send_K, self.deadline_s = tail_BK, send_K, deadline_s
+    def __init__(self, tail_BK: FloatArray, send_BK: FloatArray, deadline_s: float) -> None:
+        self.tail_BK, self.send_BK, self.deadline_s = tail_BK, send_BK, deadline_s
         self.low_s, self.high_s = 0.0, math.inf
         self.children: tuple[int, ...] = ()
 
@@ -94,7 +96,8 @@ class _Search:
     def latencies(self, children_PB: IntArray) -> FloatArray:
         """Seconds of assignments, (P,)."""
         branches = np.arange(len(self.tail_BK))
-        return serial_latencies(self.send_K[children_PB], self.tail_BK[branches, children_PB])
+        send_PB, tails_PB = self.send_BK[branches, children_PB], self.tail_BK[branches, children_PB]
+        return serial_latencies(send_PB, tails_PB)
 
     def improve(self, children_B: IntArray | None) -> None:
         """Keep an assignment where it is faster than the best."""
@@ -118,7 +121,7 @@ class _Search:
         Without a limit on T, and then by bisection, where a branch may only take a child on which it ends
         by T.
         """
-        ends_BK = self.tail_BK + self.send_K
+        ends_BK = self.tail_BK + self.send_BK
         finite = np.unique(self.tail_BK[np.isfinite(ends_BK)])
         places = np.unique(np.linspace(0, len(finite) - 1, _THRESHOLDS).astype(int))
         tails = finite[places].tolist()
@@ -140,7 +143,7 @@ class _Search:
         """Least seconds of sending to branches with such a tail or a larger one."""
         if self.over:
             return 0.0
-        sent_BK = np.where(self.tail_BK >= tail, self.send_K, 0.0)
+        sent_BK = np.where(self.tail_BK >= tail, self.send_BK, 0.0)
         sent_BK[~((ends_BK <= most_s) & np.isfinite(ends_BK))] = math.inf
         children_B = self.cheapest(sent_BK)
         if children_B is None:

@@ -31,7 +31,7 @@ class _Pairs(NamedTuple):
 
 
 def solve_serial_milp(
-    tail_BK: FloatArray, send_K: FloatArray, low_s: float, high_s: float, deadline_s: float
+    tail_BK: FloatArray, send_BK: FloatArray, low_s: float, high_s: float, deadline_s: float
 ) -> tuple[IntArray | None, float]:
     """Find the child of each branch of least latency, with a lower bound in seconds.
 
@@ -39,10 +39,10 @@ def solve_serial_milp(
     children are None where none were found in time.
     """
     B, K = tail_BK.shape
-    branch_J, child_J = np.nonzero((tail_BK + send_K <= high_s) & ~_dominated(tail_BK, send_K))
+    branch_J, child_J = np.nonzero((tail_BK + send_BK <= high_s) & ~_dominated(tail_BK, send_BK))
     falling_J = np.argsort(-tail_BK[branch_J, child_J], kind="stable")
     branch_J, child_J = branch_J[falling_J], child_J[falling_J]
-    pairs = _Pairs(branch_J, child_J, send_K[child_J], tail_BK[branch_J, child_J])
+    pairs = _Pairs(branch_J, child_J, send_BK[branch_J, child_J], tail_BK[branch_J, child_J])
     J, unit_s = len(branch_J), high_s
     lower, upper = np.zeros(2 * J + 1), np.ones(2 * J + 1)
     upper[J:] = np.inf
@@ -68,15 +68,14 @@ def solve_serial_milp(
     return used_BK.argmax(axis=1), bound_s
 
 
-def _dominated(tail_BK: FloatArray, send_K: FloatArray) -> BoolArray:
+def _dominated(tail_BK: FloatArray, send_BK: FloatArray) -> BoolArray:
     """Whether B other children or more are no worse than child k for branch b: one of them is free."""
     B, K = tail_BK.shape
     dominated_BK, earlier_KK = np.zeros((B, K), dtype=bool), np.tri(K, k=-1, dtype=bool).T
     if B < K:
-        send_KK, equal_KK = send_K[:, None] <= send_K, send_K[:, None] == send_K
-        for b, tail_K in enumerate(tail_BK):
-            equal = equal_KK & (tail_K[:, None] == tail_K)
-            better_KK = send_KK & (tail_K[:, None] <= tail_K) & (~equal | earlier_KK)
+        for b, (tail_K, send_K) in enumerate(zip(tail_BK, send_BK, strict=True)):
+            equal_KK = (send_K[:, None] == send_K) & (tail_K[:, None] == tail_K)
+            better_KK = (send_K[:, None] <= send_K) & (tail_K[:, None] <= tail_K) & (~equal_KK | earlier_KK)
             dominated_BK[b] = better_KK.sum(axis=0) >= B
     return dominated_BK
 

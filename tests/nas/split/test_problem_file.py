@@ -8,9 +8,10 @@ from split_problems import NAMES, worked_mesh_toml, worked_problem, worked_toml
 from worked_example import OUT_BYTES, TAU_MS
 
 from jmsnas.device import Device
-from jmsnas.errors import InputError
+from jmsnas.errors import InputError, TopologyError
 from jmsnas.nas.split.general_topology import GeneralTopology
 from jmsnas.nas.split.methods import SplitRequest, split
+from jmsnas.nas.split.problem import SplitProblem
 from jmsnas.nas.split.problem_file import read_problem
 
 TOPOLOGY = GeneralTopology(tuple(Device(n, n, "") for n in NAMES), worked_problem().links)
@@ -158,3 +159,56 @@ def test_a_tree_needs_branches(tmp_path: Path) -> None:
     )
     with pytest.raises(InputError, match="leaves out times: expected one per device"):
         read_problem(path)
+
+
+def mesh_table(branches: int, **more: object) -> dict[str, object]:
+    """A table of a trunk layer, branches of one layer each, and a tail layer, over two children."""
+    tau = {"a": "9ms", "b": "9ms"}
+    hops = [("ue", "a"), ("ue", "b"), ("a", "cloud"), ("b", "cloud")]
+    names = [f"branch {b}" for b in range(branches)]
+    own = [
+        {"name": name, "bytes": 1000 * b, "tau": tau, "after": ["stem"]} for b, name in enumerate(names, 1)
+    ]
+    return {
+        "inputs": {"uint8": 1000},
+        "device": [{"name": name} for name in ("ue", "a", "b", "cloud")],
+        "link": [{"from": a, "to": b, "rate": "8Mbit/s"} for a, b in hops],
+        "tree": {"root": "ue", "children": ["a", "b"]},
+        "layer": [
+            {"name": "stem", "bytes": 1000, "tau": {"ue": "5ms"}},
+            *own,
+            {"name": "head", "bytes": 4, "tau": {"cloud": "1ms"}, "after": names, **more},
+        ],
+    }
+
+
+def test_branches_of_a_tree(tmp_path: Path) -> None:
+    path = tmp_path / "mesh.json"
+
+    def read(table: dict[str, object]) -> SplitProblem:
+        path.write_text(json.dumps(table))
+        return read_problem(path)[0]
+
+    # One branch: a chain of layers, over one of the children; 5 + 1 + 9 + 1 + 1 ms.
+    problem = read(mesh_table(1))
+    found = split(problem, SplitRequest("uint8", "relay"))
+    assert found.timeline.latency_s == pytest.approx(0.017) and found.proven
+    assert found.devices[1] in (1, 2)
+    with pytest.raises(TopologyError, match="policy strict gives every device a layer"):
+        split(problem, SplitRequest("uint8", "strict"))
+    # Two branches of unlike ends: concatenated, unless their sum is asked for.
+    assert read(mesh_table(2)).joined_bytes == read(mesh_table(2, join="concat")).joined_bytes == 3000
+    assert read(mesh_table(2, join="sum")).joined_bytes == 2000
+    assert split(read(mesh_table(2)), SplitRequest("uint8", "strict")).proven
+    for table, message in (
+        (mesh_table(3), "expected layers that fork once, into as many branches as children at most .2."),
+        (mesh_table(1, join="sum"), "layer head has a `join`: expected one layer"),
+        (mesh_table(2, join="product"), "Invalid enum value 'product'"),
+    ):
+        with pytest.raises(InputError, match=message):
+            read(table)
+    # Nothing reads the ends of the branches.
+    table = mesh_table(2)
+    del table["layer"][-1]  # type: ignore[attr-defined]
+    with pytest.raises(InputError, match="one layer `after` the ends of all branches"):
+        read(table)

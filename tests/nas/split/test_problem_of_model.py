@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from synthetic_published import records, write_published
 
+from jmsnas.cost import Operator
 from jmsnas.device import Device
 from jmsnas.errors import EstimatorError, InputError
 from jmsnas.estimators.fit_tables import fit_tables
@@ -252,3 +253,20 @@ def test_identity_costs_the_bare_call_without_a_table_too(tmp_path: Path) -> Non
     block = Block(IDENTITY, Layer(16, 16, 1, 8, 8))
     column = unit_latency(model_of_part(Part((block,)), "nothing", ""), PI4, Workspace(tmp_path))
     assert column.tau_N[0] == block_latency_s(load_simulated_device("pi4"), "onnxruntime", block) > 0
+
+
+@pytest.mark.parametrize(
+    ("operator", "joined_bytes"),
+    [(Operator("add", 0, 0, 128, 128), 512), (Operator("add", 0, 0, 128, 64), 256)],
+    ids=["concatenation", "sum"],
+)
+def test_the_unit_after_two_branches_tells_a_concatenation_from_a_sum(
+    tmp_path: Path, operator: Operator, joined_bytes: float
+) -> None:
+    conv = Operator("conv", 1000, 10, 64, 64)
+    own = (Tensor("x", (1, 1, 8, 8)),)
+    units = [Unit(f"conv {n}", (min(n, 1),), own, (conv,)) for n in range(3)]
+    units += [Unit("join", (2, 3), (Tensor("y", (1, operator.written // 64, 8, 8)),), (operator,))]
+    model = Model("forked", (1, 8, 8), tuple(units), "test")
+    problem = problem_of_model(model, load_general_topology("mesh"), Workspace(tmp_path))
+    assert problem.fork and problem.joined_bytes == joined_bytes

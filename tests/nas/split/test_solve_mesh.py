@@ -39,6 +39,27 @@ def test_brute_force_agrees(B: int, K: int, fan_out: str, seed: int, forbidden: 
     assert ends_B.max(initial=0.0) == pytest.approx(best, rel=1e-9)
 
 
+@settings(max_examples=200)
+@given(st.integers(1, 3), st.integers(1, 4), st.sampled_from(["broadcast", "serial"]), st.integers(0, 2**32))
+def test_required_children_have_a_branch(B: int, K: int, fan_out: str, seed: int) -> None:
+    random = np.random.default_rng(seed)
+    tau_BK, required_K = random.uniform(0, 3, (B, K)), random.random(K) < 0.4
+    (root_K, behind_K), best = random.uniform(0, 2, (2, K)), np.inf
+    for chosen in itertools.permutations(range(K), B):
+        for order in itertools.permutations(range(B)):
+            if set(np.flatnonzero(required_K)) <= set(chosen):
+                arrived_B = arrivals_s(root_K, chosen, order, fan_out)
+                ends_B = arrived_B + (tau_BK + behind_K)[range(B), list(chosen)]
+                best = min(best, ends_B.max())
+    if np.isinf(best):
+        with pytest.raises(InfeasibleError, match=f"no way to give each of {B} branches"):
+            assign_branches(tau_BK, root_K, behind_K, fan_out, required_K=required_K)
+        return
+    found = assign_branches(tau_BK, root_K, behind_K, fan_out, required_K=required_K)
+    assert found.latency_s == pytest.approx(best, rel=1e-9) and len(found.children) == B
+    assert set(np.flatnonzero(required_K)) <= set(found.children)
+
+
 @settings(max_examples=50)
 @given(st.integers(1, 4), st.integers(0, 2**32), st.floats(0, 0.8))
 def test_more_ways_than_are_looked_at_one_by_one(B: int, seed: int, forbidden: float) -> None:

@@ -26,6 +26,12 @@ def brute_force(tail_BK: Array, send_K: Array) -> float:
     return best
 
 
+def serially(
+    tail_BK: Array, send_K: Array, time_limit_s: float = math.inf
+) -> tuple[float, float, tuple[int, ...]]:
+    return assign_serially(tail_BK, np.broadcast_to(send_K, tail_BK.shape), time_limit_s)
+
+
 def instance(seed: int, B: int, K: int, kind: str) -> tuple[Array, Array]:
     random = np.random.default_rng(seed)
     send_K, tail_BK = random.uniform(0, 2, K), random.uniform(0, 3, (B, K))
@@ -55,7 +61,7 @@ def test_no_children_and_no_order_are_faster(
     with pytest.MonkeyPatch.context() as patch:
         if not enumerated:
             patch.setattr(fan_out, "_MAX_ENUMERATED", 0)
-        seconds, bound_s, children = assign_serially(tail_BK, send_K)
+        seconds, bound_s, children = serially(tail_BK, send_K)
     best = brute_force(tail_BK, send_K) if B else 0.0
     if math.isinf(best):
         assert seconds == math.inf and children == ()
@@ -76,7 +82,7 @@ def test_no_children_and_no_order_are_faster(
 @pytest.mark.parametrize(("B", "K"), [(8, 8), (10, 20), (10, 30)])
 def test_many_children_are_proven(B: int, K: int, kind: str) -> None:
     tail_BK, send_K = instance(B * K, B, K, kind)
-    seconds, bound_s, children = assign_serially(tail_BK, send_K)
+    seconds, bound_s, children = serially(tail_BK, send_K)
     assert bound_s == pytest.approx(seconds, rel=1e-9) and len(set(children)) == B
     # No exchange of one child against any other is faster.
     for b, k in itertools.product(range(B), range(K)):
@@ -88,12 +94,12 @@ def test_many_children_are_proven(B: int, K: int, kind: str) -> None:
 
 
 def test_more_branches_than_children_have_no_assignment() -> None:
-    assert assign_serially(np.ones((3, 2)), np.ones(2)) == (math.inf, math.inf, ())
+    assert serially(np.ones((3, 2)), np.ones(2)) == (math.inf, math.inf, ())
 
 
 def test_without_time_an_assignment_is_given_with_its_bound() -> None:
     tail_BK, send_K = instance(1, 40, 60, "slow children")
-    seconds, bound_s, children = assign_serially(tail_BK, send_K, 0.0)
+    seconds, bound_s, children = serially(tail_BK, send_K, 0.0)
     assert len(set(children)) == 40 and 0 <= bound_s < seconds < math.inf
-    later_s, later_bound_s, _ = assign_serially(tail_BK, send_K, 1.0)
+    later_s, later_bound_s, _ = serially(tail_BK, send_K, 1.0)
     assert bound_s <= later_bound_s <= later_s <= seconds
