@@ -2,12 +2,11 @@
 
 The model is cut at its articulation points into segments, which share only the device of the output between
 them. The least latency of a segment for each pair of end devices is bounded first: from below by the longest
-of all paths without waiting, from above by any placement. A shortest path over the end devices is found by
-the lower bounds; each pair of ends on it that is not exact yet is solved, by enumeration or as a
-mixed-integer linear program (dag_milp.py), and the path found again. When all of it is exact, it is optimal.
+of all paths without waiting, from above by placements on one device. Shortest paths over the end devices
+bound T in the same way. The pairs of ends that can still improve on the best placement are searched by branch
+and bound (dag_search.py) with more and more rows, until the bounds meet or time is over.
 """
 
-import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,10 +22,10 @@ from jmsnas.nas.split.dag import (
     dag_latency,
     finish_times,
 )
-from jmsnas.nas.split.dag_milp import normalised, solve_milp
+from jmsnas.nas.split.dag_search import PlacementSearch
 
-# A segment with more placements than this goes to the integer program.
-_MAX_ENUMERATED = 200_000
+# Rows of the search of a segment, one pass over the segments after another.
+_ROWS = (512, 4096, 32_768)
 _SLACK = 1 + 1e-12
 
 
@@ -46,32 +45,32 @@ def solve_dag(
     deadline = time.monotonic() + time_limit_s
     ends = articulation_points(dag)
     segments = [make_segment(dag, entry, exit_) for entry, exit_ in zip(ends, ends[1:], strict=False)]
-
     return_M = np.zeros(dag.M) if return_M is None else return_M
     final_M = return_M if target is None else dag.routed_LMM[-1, :, target] + return_M[target]
-    known: set[tuple[int, int, int]] = set()
-    while True:
-        bound_s, path = _shortest_path([segment.low_MM for segment in segments], source, final_M)
-        if not np.isfinite(bound_s):
-            raise InfeasibleError(
-                f"no split of {dag.N} units over {dag.M} devices: no route leads through all of them"
-            )
-        open_ = [
-            (k, a, b)
-            for k, (segment, a, b) in enumerate(zip(segments, path, path[1:], strict=False))
-            if segment.high_MM[a, b] > segment.low_MM[a, b] * _SLACK and (k, a, b) not in known
-        ]
-        if not open_ or time.monotonic() > deadline:
+    bound_s, high_s, path = _bounds(segments, source, final_M)
+    for most_rows in _ROWS:
+        if high_s <= bound_s * _SLACK or time.monotonic() > deadline:
             break
-        for k, a, b in open_:
-            _solve_ends(segments[k], a, b, deadline - time.monotonic())
-            known.add((k, a, b))
-    _, path = _shortest_path([segment.high_MM for segment in segments], source, final_M)
+        for k in range(len(segments)):
+            _search_segment(segments, k, source, final_M, most_rows, deadline)
+        bound_s, high_s, path = _bounds(segments, source, final_M)
+    if not np.isfinite(high_s):
+        raise InfeasibleError(
+            f"no split of {dag.N} units over {dag.M} devices: no route leads through all of them"
+        )
     placed = [s.best_MMN[a, b] for s, a, b in zip(segments, path, path[1:], strict=False)]
     devices = tuple(int(m) for m in np.concatenate(placed))
     end = devices[-1] if target is None else target
     latency_s = dag_latency(dag, devices, source, target) + float(return_M[end])
     return DagSplit(latency_s, min(bound_s, latency_s), devices)
+
+
+def _bounds(
+    segments: "Sequence[Segment]", source: int, final_M: FloatArray
+) -> tuple[float, float, list[int]]:
+    """Bounds of T in seconds from below and above, and the devices of the outputs between the segments."""
+    bound_s, _ = _shortest_path([segment.low_MM for segment in segments], source, final_M)
+    return bound_s, *_shortest_path([segment.high_MM for segment in segments], source, final_M)
 
 
 def _shortest_path(
@@ -105,6 +104,7 @@ class Segment:
     low_MM: FloatArray
     high_MM: FloatArray
     through_NMMM: FloatArray
+    tail_LMM: FloatArray
     best_MMN: IntArray
 
 
@@ -112,15 +112,18 @@ def make_segment(whole: Dag, entry: int, exit_: int) -> Segment:
     """Cut the units entry + 1 .. exit_ out of a DAG, and bound their latency."""
     inputs = tuple(tuple(i - entry for i in outputs) for outputs in whole.inputs[entry:exit_])
     dag = Dag(whole.tau_NM[entry:exit_], whole.routed_LMM[entry : exit_ + 1], inputs)
-    through_NMMM, low_MM = _path_bounds(dag)
+    head_NMM, tail_LMM = _path_bounds(dag)
+    through_NMMM = head_NMM.transpose(0, 2, 1)[:, :, :, None] + tail_LMM[1:, :, None, :]
+    low_MM = through_NMMM.min(axis=1).max(axis=0)
     M, N = dag.M, dag.N
     high_MM, best_MMN = np.full((M, M), np.inf), np.zeros((M, M, N), dtype=np.intp)
-    segment = Segment(dag, low_MM, high_MM, through_NMMM, best_MMN)
+    segment = Segment(dag, low_MM, high_MM, through_NMMM, tail_LMM, best_MMN)
     # Every placement of the inner units on one device.
-    a, inner, b = np.stack(np.meshgrid(range(M), range(M), range(M), indexing="ij")).reshape(3, -1)
-    devices_KN = np.repeat(inner[:, None], N, axis=1)
-    devices_KN[:, -1] = b
-    _keep_faster(segment, devices_KN, a)
+    a_K, b_K = np.divmod(np.arange(M * M), M)
+    for inner in range(M):
+        devices_KN = np.full((M * M, N), inner)
+        devices_KN[:, -1] = b_K
+        _keep_faster(segment, devices_KN, a_K)
     return segment
 
 
@@ -134,7 +137,7 @@ def _keep_faster(segment: Segment, devices_KN: IntArray, a_K: IntArray) -> None:
 
 
 def _path_bounds(dag: Dag) -> tuple[FloatArray, FloatArray]:
-    """Least seconds of the longest path through each unit on each device, and of the longest path."""
+    """Least seconds of the longest path to the end of each unit, and from the end of each output."""
     N, M = dag.N, dag.M
     # head[n][a, m]: from the entry on a to the end of unit n on m; tail[n][m, b]: from there to the exit.
     head = np.zeros((N + 1, M, M))
@@ -148,8 +151,7 @@ def _path_bounds(dag: Dag) -> tuple[FloatArray, FloatArray]:
         onward = dag.tau_NM[n - 1][:, None] + tail[n]
         for i in dag.inputs[n - 1]:
             tail[i] = np.maximum(tail[i], _min_plus(dag.routed_LMM[i], onward))
-    through_NMMM = head[1:].transpose(0, 2, 1)[:, :, :, None] + tail[1:, :, None, :]
-    return through_NMMM, through_NMMM.min(axis=1).max(axis=0)
+    return head[1:], tail
 
 
 def _min_plus(first_MM: FloatArray, second_MM: FloatArray) -> FloatArray:
@@ -158,21 +160,32 @@ def _min_plus(first_MM: FloatArray, second_MM: FloatArray) -> FloatArray:
     return least_MM
 
 
-def _solve_ends(segment: Segment, a: int, b: int, left_s: float) -> None:
-    """Solve one pair of end devices: by enumeration of the feasible devices, else by the integer program."""
-    most_s = segment.high_MM[a, b] * _SLACK
-    devices = [np.flatnonzero(row <= most_s) for row in segment.through_NMMM[:, :, a, b]]
-    devices[-1] = np.array([b])
-    if math.prod(len(own) for own in devices) <= _MAX_ENUMERATED:
-        grid = np.meshgrid(*devices, indexing="ij")
-        devices_KN = np.stack([axis.ravel() for axis in grid], axis=1)
-        _keep_faster(segment, devices_KN, np.full(len(devices_KN), a))
-        segment.low_MM[a, b] = segment.high_MM[a, b]
+def _search_segment(
+    segments: Sequence[Segment], k: int, source: int, final_M: FloatArray, most_rows: int, deadline: float
+) -> None:
+    """Search the pairs of ends of segment k whose lower bound leaves a T below that of the best placement."""
+    segment = segments[k]
+    before_M, behind_M = np.where(np.arange(len(final_M)) == source, 0.0, np.inf), final_M
+    for other in segments[:k]:
+        before_M = (before_M[:, None] + other.low_MM).min(axis=0)
+    for other in segments[:k:-1]:
+        behind_M = (other.low_MM + behind_M).min(axis=1)
+    best_s = _bounds(segments, source, final_M)[1]
+    bound_MM = before_M[:, None] + segment.low_MM + behind_M
+    asked_MM = (bound_MM * _SLACK < best_s) & (segment.low_MM * _SLACK < segment.high_MM)
+    if not asked_MM.any():
         return
-    small, unit_s = normalised(segment.dag)
-    bound, placed = solve_milp(small, a, devices, segment.high_MM[a, b] / unit_s, max(left_s, 0.1))
-    if placed is not None:
-        _keep_faster(segment, np.array([placed], dtype=np.intp), np.array([a]))
-    # The bound of HiGHS is accurate to about 10^-9 of the largest number.
-    bound_s = min(bound * unit_s, segment.high_MM[a, b])
-    segment.low_MM[a, b] = max(segment.low_MM[a, b], bound_s)
+    limit_MM = np.full(asked_MM.shape, -np.inf)
+    most_MM = segment.low_MM[asked_MM] + (best_s - bound_MM[asked_MM])
+    limit_MM[asked_MM] = np.minimum(segment.high_MM[asked_MM], most_MM * _SLACK)
+    devices = [
+        np.flatnonzero((through_MMM <= limit_MM * _SLACK).any(axis=(1, 2)))
+        for through_MMM in segment.through_NMMM
+    ]
+    devices[-1] = np.flatnonzero(asked_MM.any(axis=0))
+    search = PlacementSearch(segment.dag, devices, segment.tail_LMM, limit_MM, deadline)
+    below_MM, devices_KL = search.run(most_rows)
+    if len(devices_KL):
+        _keep_faster(segment, devices_KL[:, 1:], devices_KL[:, 0])
+    low_MM = np.maximum(segment.low_MM, np.minimum(below_MM, segment.high_MM))
+    segment.low_MM[asked_MM] = low_MM[asked_MM]
