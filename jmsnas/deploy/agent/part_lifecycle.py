@@ -28,7 +28,7 @@ class AgentParts:
     def newest(self) -> tuple[int, bytes, bytes]:
         """Return the epoch, manifest and signature of the newest plan, so that the leader can verify them."""
         with self._lock:
-            return next(self._store.plans(), (0, b"", b""))
+            return self._store.newest
 
     @property
     def serving(self) -> tuple[int, ...]:

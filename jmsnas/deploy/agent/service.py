@@ -24,7 +24,7 @@ from jmsnas.deploy.transport.frame import Epoch, pack_message, unpack_as, unpack
 from jmsnas.deploy.transport.identity import fingerprint
 from jmsnas.deploy.transport.link import measure_link
 from jmsnas.deploy.transport.responses import printable
-from jmsnas.errors import CertificateError, DeployError, FrameError, PartError
+from jmsnas.errors import CertificateError, DeployError, FrameError, PartError, StorageError
 from jmsnas.profiler.host.environment import describe_host
 
 if TYPE_CHECKING:
@@ -251,7 +251,7 @@ def _status(name: str, error: Exception) -> tuple[grpc.StatusCode, str]:
         return error.code, text if text.startswith("device ") else f"device {name}: {text}"
     if isinstance(error, DeployError):  # of a neighbour, with its name
         return grpc.StatusCode.FAILED_PRECONDITION, str(error)
-    if isinstance(error, PartError):
+    if isinstance(error, PartError | StorageError):  # those of the store name no path
         return grpc.StatusCode.FAILED_PRECONDITION, f"device {name}: {error}"
     if isinstance(error, FrameError):
         return grpc.StatusCode.INVALID_ARGUMENT, f"device {name}: {error}"
