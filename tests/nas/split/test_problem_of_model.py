@@ -151,7 +151,7 @@ def test_nothing_is_guessed(tmp_path: Path) -> None:
     path = profile_path(workspace, "local", TINY, "torch")
     write_profile(path, replace(profile(TINY), digest="other"))
     with pytest.raises(
-        EstimatorError, match="is of another version of tiny, with other units. Run: jmsnas profile"
+        EstimatorError, match="is of another version of tiny, with other units, shapes or dtypes. Run: jmsnas"
     ):
         problem_of_model(TINY, TWO, workspace)
     for broken in (b"{", b"[]", json.dumps({"schema_version": 2}).encode()):
