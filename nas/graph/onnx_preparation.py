@@ -90,9 +90,9 @@ def prepare_onnx(path: Path) -> PreparedGraph:
                 f"{path}: the shape of input {raw.name!r} is not fixed: expected fixed sizes. Export it with "
                 "a fixed input"
             )
-        if len(facts.shape) < 2 or not math.prod(facts.shape):
+        if not math.prod(facts.shape):
             raise InputError(
-                f"{path}: input {raw.name!r} has shape {list(facts.shape)}: expected a batch first, as [1, 8]"
+                f"{path}: input {raw.name!r} has shape {list(facts.shape)}: expected one element or more"
             )
         name, weights = raw.name, take_weights(model.graph)
         _check_valid(model)

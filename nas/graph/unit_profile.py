@@ -1,4 +1,4 @@
-"""Measured latencies of a model's units, as a file: `models/<device>/<model>-<size>-<runtime>.json`."""
+"""Latencies of a model's units, as a file: `models/<device>/<model>-<size>-<digest>-<runtime>.json`."""
 
 import hashlib
 import re
@@ -50,10 +50,15 @@ def units_digest(model: Model) -> str:
 
 
 def profile_path(workspace: Workspace, device: str, model: Model, runtime: str) -> Path:
-    """Path of the profile of a model on a device."""
+    """Path of the profile of a model on a device; models of one name have different paths."""
     size = "x".join(str(length) for length in model.input_shape)
     name = re.sub(r"[^a-z0-9_-]+", "-", Path(model.name).stem.lower()).strip("-_")[:40] or "network"
-    return workspace.folder / "models" / check_name(device) / f"{name}-{size}-{runtime}.json"
+    return (
+        workspace.folder
+        / "models"
+        / check_name(device)
+        / f"{name}-{size}-{units_digest(model)[:8]}-{runtime}.json"
+    )
 
 
 def write_profile(path: Path, profile: ModelProfile) -> None:

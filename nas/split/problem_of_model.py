@@ -153,7 +153,9 @@ def unit_latency(model: Model, device: Device, workspace: Workspace) -> UnitLate
     has_figures = device.table in simulated_device_names() and not external
     if has_figures and (not path.exists() or read_table(path).simulated):
         seconds = _roofline(model, device, model.units)
-        provenance = f"SIMULATED: roofline of {device.table}, {device.runtime}"
+        other = {tensor.dtype for unit in model.units for tensor in unit.outputs} - {"float32"}
+        figures = f", by its figures of float32 ({', '.join(sorted(other))} in the model)" if other else ""
+        provenance = f"SIMULATED: roofline of {device.table}, {device.runtime}{figures}"
         return UnitLatency(seconds, seconds, seconds, provenance, "simulated")
     raise EstimatorError(
         f"{model.name} has not been measured on {device.name}: expected a profile of its own units. Run, on "

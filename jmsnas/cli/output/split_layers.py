@@ -17,6 +17,10 @@ def layers_document(problem: SplitProblem, model: Model | None) -> dict[str, Any
         "devices": list(problem.names),
         "input_bytes": dict(problem.input_bytes),
         "layers": [asdict(row) for row in list_layers(problem, model)],
+        "shared_weights": [
+            {"bytes": weight.size_bytes, "layers": [n + 1 for n in weight.units]}
+            for weight in problem.shared_weights
+        ],
     }
 
 
@@ -42,3 +46,6 @@ def print_layers(document: dict[str, Any]) -> None:
             for k, (cell, width) in enumerate(zip(line, widths, strict=True))
         ]
         print_line("  ".join(cells).rstrip())
+    for shared in document["shared_weights"]:
+        own = ", ".join(map(str, shared["layers"]))
+        print_line(f"Layers {own} share a weight of {shared['bytes']:.0f} B, held once on a device.")

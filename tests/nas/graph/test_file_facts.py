@@ -14,7 +14,7 @@ from onnxruntime import OrtValue
 from jmsnas.errors import EstimatorError, InputError
 from jmsnas.nas.graph.from_onnx import model_from_onnx
 from jmsnas.nas.graph.model import Model, Tensor, model_of_part
-from jmsnas.nas.graph.onnx_timing import random_input
+from jmsnas.nas.graph.onnx_timing import onnx_calls, random_input
 from jmsnas.nas.graph.unit_profile import (
     SCHEMA_VERSION,
     ModelProfile,
@@ -26,6 +26,7 @@ from jmsnas.nas.graph.unit_profile import (
 from jmsnas.nas.load_model import load_problem
 from jmsnas.nas.split.general_topology import load_general_topology
 from jmsnas.nas.split.jpeg_size import jpeg_bytes
+from jmsnas.nas.split.methods import SplitRequest, split
 from jmsnas.nas.split.problem import SplitProblem
 from jmsnas.profiler.timing.onnx_session import open_session
 from jmsnas.space import Block, Part
@@ -221,6 +222,29 @@ def test_a_dequantised_weight_is_held_as_it_is_stored(tmp_path: Path) -> None:
     assert problem.held_bytes(range(2)) == 64 * 64 and problem.output_bytes_N.tolist() == [256.0, 256.0]
 
 
+@pytest.mark.parametrize("shape", [[], [5], [2, 5], [2, 1, 5], [2, 1, 1, 5], [2, 1, 1, 1, 5]])
+def test_inputs_of_any_rank_are_split_and_measured(shape: list[int], tmp_path: Path) -> None:
+    nodes = [NODE("Relu", ["x"], ["a"]), NODE("Sigmoid", ["a"], ["y"])]
+    path = save(tmp_path / "net.onnx", nodes, (TensorProto.FLOAT, shape))
+    model, problem = model_from_onnx(path), problem_of(path, tmp_path)
+    count = int(np.prod(shape))
+    assert problem.input_bytes == {"uint8": count, "float32": 4 * count}
+    assert problem.output_bytes_N.tolist() == [4 * count]
+    assert (model.batch, model.input_shape) == (
+        (1, tuple(shape)) if len(shape) < 2 else (2, tuple(shape[1:]))
+    )
+    for call in onnx_calls(path, 1, 0):
+        call()
+    result = split(problem, SplitRequest("uint8", "relay"))
+    assert result.proven
+
+
+def test_an_empty_input_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / "net.onnx", [NODE("Relu", ["x"], ["y"])], (TensorProto.FLOAT, [1, 0]))
+    with pytest.raises(InputError, match=r"input 'x' has shape \[1, 0\]: expected one element or more"):
+        model_from_onnx(path)
+
+
 def test_sizes_of_dtypes() -> None:
     sizes = {
         "float64": 24,
@@ -258,19 +282,16 @@ def test_no_profile_serves_another_file_of_the_same_name(tmp_path: Path) -> None
     models = [replace(model_from_onnx(path), name="base.onnx") for path in files]
     assert len({units_digest(model) for model in models}) == len(models)
     workspace = Workspace(tmp_path)
-    for model in models:
-        path = profile_path(workspace, "local", model, "onnxruntime")
-        write_profile(path, profile(model))
-        for other in models:
-            if profile_path(workspace, "local", other, "onnxruntime") != path:
-                continue
-            if other is model:
-                assert read_profile(workspace, "local", other, "onnxruntime") == profile(model)
-                continue
-            with pytest.raises(
-                EstimatorError, match="is of another version of base.onnx, with other units, sh"
-            ):
-                read_profile(workspace, "local", other, "onnxruntime")
+    for n, model in enumerate(models):
+        assert read_profile(workspace, "local", model, "onnxruntime") is None
+        write_profile(profile_path(workspace, "local", model, "onnxruntime"), profile(model))
+        # Measuring one file replaces no measurement of another.
+        for other in models[: n + 1]:
+            assert read_profile(workspace, "local", other, "onnxruntime") == profile(other)
+    path = profile_path(workspace, "local", models[1], "onnxruntime")
+    write_profile(path, profile(models[0]))
+    with pytest.raises(EstimatorError, match=r"is of another version of base.onnx, with other units, shapes"):
+        read_profile(workspace, "local", models[1], "onnxruntime")
 
 
 def test_a_profile_serves_the_same_file_under_other_tensor_names(tmp_path: Path) -> None:
