@@ -3,7 +3,6 @@
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -11,13 +10,12 @@ import grpc
 from jmsnas.arrays import Float32Array
 from jmsnas.deploy.agent.admission import CallerGoneError, PendingCall, RequestRefusedError
 from jmsnas.deploy.parts.manifest import Hop, Manifest
-from jmsnas.deploy.transport.channel import MAX_IN_FLIGHT, SERVICE, Identity, open_channel
+from jmsnas.deploy.transport.channel import SERVICE, Identity, open_channel
 from jmsnas.deploy.transport.encoding import encode_tensor, raw_bytes
 from jmsnas.deploy.transport.frame import DeviceSpan, TensorHeader, pack_message
 from jmsnas.deploy.transport.run_response import ExpectedResponse, parse_run_response
 from jmsnas.errors import DeployError
 
-_BRANCHES = 3
 RUN_METHOD = f"/{SERVICE}/Run"
 _REFUSED = grpc.StatusCode.FAILED_PRECONDITION
 # Status codes that are passed on to the caller; all others become UNAVAILABLE.
@@ -38,8 +36,6 @@ class Forwarder:
         self._lock = threading.Lock()
         self._channels: dict[tuple[str, str], tuple[Identity | None, Any]] = {}
         self._free_s: dict[tuple[str, str], float] = {}
-        # Each request in flight may wait for several branches; threads are started when needed.
-        self._pool = ThreadPoolExecutor(_BRANCHES * MAX_IN_FLIGHT, "hop")
 
     def method(self, address: str, name: str, path: str = RUN_METHOD) -> Any:
         """Return a unary method of another agent, bytes in and bytes out."""
@@ -57,15 +53,14 @@ class Forwarder:
         """Send `y` to every hop of a part; return the trail behind it, hop by hop, and the common response.
 
         `header` has the request id, and scale and zero for a uint8 link (a scale of 0: the tensor's range).
-        Raises RequestRefusedError with the name and status code of the first hop that failed, or that did not
-        respond to this request by this plan. The calls are cancelled when the caller hangs up.
+        The hops are sent to in the manifest's order, unless their links are paced. Raises RequestRefusedError
+        with the name and status code of the first hop that failed, or that did not respond to this request by
+        this plan. The calls are cancelled when the caller hangs up.
         """
         messages = [(hop, *self._message(hop, header, y)) for hop in manifest.hops]
-        *others, last = sorted(messages, key=lambda entry: entry[2])
-        # The last one in this thread: a chain then needs no other thread.
-        sent = {entry[0].name: self._pool.submit(self._send, *entry, call) for entry in others}
-        found = {last[0].name: self._send(*last, call)}
-        found |= {name: future.result() for name, future in sent.items()}
+        messages.sort(key=lambda entry: entry[2])
+        sent = [(hop, self._send(hop, message, due_s, call)) for hop, message, due_s in messages]
+        found = {hop.name: _response(hop, future, call) for hop, future in sent}
         trail: tuple[DeviceSpan, ...] = ()
         content: memoryview | None = None
         for hop in manifest.hops:
@@ -78,44 +73,49 @@ class Forwarder:
         assert content is not None  # a part that forwards has a hop
         return trail, content
 
-    def _send(self, hop: Hop, message: bytes, due_s: float, call: PendingCall) -> bytes | RequestRefusedError:
-        """Send a message at the time it is due, and wait for the response."""
+    def _send(self, hop: Hop, message: bytes, due_s: float, call: PendingCall) -> Any:
+        """Start to send a message at the time it is due; returns the future of its response."""
         if due_s:
-            call.sleep(max(0.0, due_s - time.monotonic()))
+            call.sleep(max(0.0, min(due_s, call.deadline_s) - time.monotonic()))
         timeout_s = max(0.001, call.deadline_s - time.monotonic())
         sent = self.method(hop.address, hop.name).future(message, timeout=timeout_s)
         call.when_gone(sent.cancel)
-        try:
-            response: bytes = sent.result()
-        except grpc.FutureCancelledError:  # by this side, or by an agent that is stopping
-            code = grpc.StatusCode.UNAVAILABLE
-            gone = CallerGoneError() if call.gone else None
-            return gone or RequestRefusedError(code, f"device {hop.name}: CANCELLED")
-        except grpc.RpcError as error:
-            return refusal(hop.name, error)
-        return response
+        return sent
 
     def _message(self, hop: Hop, header: TensorHeader, y: Float32Array) -> tuple[bytes, float]:
-        """Return the message for a hop, and when it is due: at once (0), or when a paced link delivers it."""
+        """Return the message for a hop, and when it is due: at once (0), or after wait and paced link."""
         # A tensor that is only forwarded keeps its scale, and so its bytes.
         values, scale, zero = encode_tensor(y, hop.wire, header.scale, header.zero)
         own = TensorHeader(header.id, header.epoch, hop.wire, y.shape, scale, zero, hop.branch)
         message = pack_message(own, raw_bytes(values))
+        ready_s = time.monotonic() + hop.wait_s
         if not hop.pace_bps:
-            return message, 0.0
+            return message, ready_s if hop.wait_s else 0.0
         with self._lock:  # one message after the other, as on the emulated link
-            begins_s = max(time.monotonic(), self._free_s.get((hop.address, hop.name), 0.0))
+            begins_s = max(ready_s, self._free_s.get((hop.address, hop.name), 0.0))
             free_s = begins_s + 8 * values.nbytes / hop.pace_bps
             self._free_s[hop.address, hop.name] = free_s
         return message, free_s + hop.pace_delay_s
 
     def close(self) -> None:
         """Close every channel."""
-        self._pool.shutdown(wait=False)
         with self._lock:
             for _, channel in self._channels.values():
                 channel.close()
             self._channels.clear()
+
+
+def _response(hop: Hop, sent: Any, call: PendingCall) -> bytes | RequestRefusedError:
+    """Wait for the response of a hop."""
+    try:
+        response: bytes = sent.result()
+    except grpc.FutureCancelledError:  # by this side, or by an agent that is stopping
+        code = grpc.StatusCode.UNAVAILABLE
+        gone = CallerGoneError() if call.gone else None
+        return gone or RequestRefusedError(code, f"device {hop.name}: CANCELLED")
+    except grpc.RpcError as error:
+        return refusal(hop.name, error)
+    return response
 
 
 def _checked(

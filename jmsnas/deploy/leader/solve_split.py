@@ -12,6 +12,7 @@ from jmsnas.deploy.parts.shipment import PartSpec, segment_layers, split_part_sp
 from jmsnas.errors import DeployError
 from jmsnas.latency import Branch, completion_latency
 from jmsnas.nas.latency.build_lut import LatencyLUT, Predictor, build_lut, sent_bytes
+from jmsnas.nas.latency.mesh_lut import MeshLUT
 from jmsnas.nas.split.placement import Placement
 from jmsnas.space import IDENTITY, Block, SearchSpace
 from jmsnas.topology import Topology
@@ -172,6 +173,8 @@ def _with_terms(
         for part in part_specs
         for hop in part.next_hops
     }
+    if topology.fan_out == "serial":
+        part_specs = tuple(_one_by_one(part, topology, epsilon_s, links, lut) for part in part_specs)
     main_path = [part for part in part_specs if part.device not in topology.children]
     branches = [
         Branch(
@@ -191,6 +194,24 @@ def _with_terms(
     # fan_out stays broadcast: with serial fan-out each branch's epsilon already includes its wait.
     latency_s = completion_latency([tau_s[part.device] for part in main_path], send_s, 0.0, branches)
     return PlannedSplit(topology, placement, part_specs, tau_s, epsilon_s, float(latency_s))
+
+
+def _one_by_one(
+    part: PartSpec,
+    topology: Topology,
+    epsilon_s: Mapping[tuple[str, str], float],
+    links: Links,
+    lut: LatencyLUT,
+) -> PartSpec:
+    """Let each copy of the root wait until the copies before it are sent."""
+    if part.device != topology.root or not isinstance(lut, MeshLUT):
+        return part
+    hops = []
+    for hop in part.next_hops:
+        pair = part.device, hop.device
+        own_s = links[pair].epsilon_s(lut.sent_root_bytes)
+        hops.append(replace(hop, wait_s=max(0.0, epsilon_s[pair] - own_s)))
+    return replace(part, next_hops=tuple(hops))
 
 
 def _is_relay(space: SearchSpace, part: PartSpec) -> bool:

@@ -58,6 +58,8 @@ class Hop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         it is not paced.
     trail
         Names of the devices that its response lists, its own first.
+    wait_s
+        Seconds until it is sent to, while the copies of a serial fan-out before it are sent.
     """
 
     name: str
@@ -67,6 +69,7 @@ class Hop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     pace_bps: float
     pace_delay_s: float
     trail: tuple[str, ...]
+    wait_s: float = 0.0
 
     def __post_init__(self) -> None:
         """Check every field."""
@@ -74,6 +77,7 @@ class Hop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         _require(_ADDRESS.fullmatch(self.address), "hop address")
         _require(0 <= self.branch < 64, "hop branch")
         _require(0 <= self.pace_bps < math.inf and 0 <= self.pace_delay_s < 3600, "hop pace")
+        _require(0 <= self.wait_s < 3600, "hop wait")
         names = len(self.trail) <= MAX_SPANS and all(_NAME.fullmatch(name) for name in self.trail)
         _require(names and self.trail[:1] == (self.name,), "hop trail")
 

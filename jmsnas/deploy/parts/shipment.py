@@ -32,6 +32,8 @@ class NextHop:
         Index of the tensor among those that are summed there.
     pace_bps, pace_delay_s
         Rate and delay to which the transfer is slowed down, to emulate a link; 0 where it is not.
+    wait_s
+        Seconds until it is sent to, while the copies of a serial fan-out before it are sent.
     """
 
     device: str
@@ -39,6 +41,7 @@ class NextHop:
     branch: int = 0
     pace_bps: float = 0.0
     pace_delay_s: float = 0.0
+    wait_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,4 +248,5 @@ def _hop(next_hop: NextHop, agents: Mapping[str, AgentAddress], trails: Mapping[
         next_hop.pace_bps,
         next_hop.pace_delay_s,
         trails[next_hop.device],
+        next_hop.wait_s,
     )

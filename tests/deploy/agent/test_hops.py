@@ -69,6 +69,27 @@ def test_a_mesh_of_honest_devices_serves(mesh: Fleet) -> None:
     assert [span.device for span in answer.trail] == ["root", "left", "join", "right", "join"]
 
 
+@pytest.mark.parametrize("order", [("left", "right"), ("right", "left")])
+def test_copies_of_a_serial_fan_out_are_sent_in_the_order_of_the_plan(
+    mesh: Fleet, order: tuple[str, str]
+) -> None:
+    first, second = order
+    root, *others = mesh_specs()
+    hops = (NextHop(first), NextHop(second, wait_s=0.3))
+    mesh.leader.ship((replace(root, next_hops=hops), *others), segments())
+    try:
+        for x in images(3):
+            answer = mesh.leader.infer(x)
+            half = exported().run(x, 1, 4)
+            np.testing.assert_allclose(answer.logits, exported().run(half + half, 5, 6), atol=1e-4)
+            at_ns = {span.device: span for span in answer.trail}
+            # The one begins before the other is sent to, whatever the load of this machine.
+            assert at_ns[second].received_ns - at_ns["root"].ended_ns >= 0.3e9
+            assert at_ns[first].received_ns < at_ns[second].received_ns
+    finally:
+        mesh.leader.ship(mesh_specs(), segments())
+
+
 @pytest.mark.parametrize(("sender", "branch"), [("left", 1), ("right", 0)])
 def test_the_branch_of_another_device_is_refused(mesh: Fleet, sender: str, branch: int) -> None:
     with pytest.raises(grpc.RpcError) as refused:

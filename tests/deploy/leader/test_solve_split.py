@@ -51,3 +51,35 @@ def test_an_identity_next_to_a_block_is_part_of_its_call() -> None:
     found = solve_split(space, topology, PREDICTORS, {}, (space.N,), {NAMES[0]: ServingOverhead(5e-4, 1.0)})
     tau_s = PREDICTORS[NAMES[0]].predict_s(blocks).sum()
     assert found.tau_s[NAMES[0]] == pytest.approx(tau_s + 5e-4, rel=1e-12)
+
+
+def test_a_serial_root_sends_in_the_order_of_the_plan() -> None:
+    topology = replace(load_topology("mesh"), fan_out="serial")
+    own = load_space("digits", branches=3)
+    space = single_model_space(
+        own, [Block(choices[0], layer) for choices, layer in zip(own.choices, own.layers, strict=True)]
+    )
+    predictors = {d.name: Roofline(load_simulated_device(d.table)) for d in topology.devices}
+    # The third child is far behind: it is sent to first.
+    links = {
+        (k.source, k.target): MeasuredLink(
+            k.source, k.target, 0.5 if k.source == "mbs3" else 1e-3, 8 / k.capacity_bps, 0, 0, (), ()
+        )
+        for k in topology.links
+    }
+    found = solve_split(space, topology, predictors, links)
+    (root,) = [part for part in found.part_specs if part.device == topology.root]
+    assert root.next_hops[0].device == "mbs3" and root.next_hops[0].wait_s == 0
+    arrived_s = 0.0
+    for hop in root.next_hops:
+        assert hop.wait_s == pytest.approx(arrived_s, rel=1e-12)
+        arrived_s = found.epsilon_s[topology.root, hop.device]
+    assert arrived_s > 2 * links[topology.root, "mbs1"].a_s
+    broadcast = solve_split(space, replace(topology, fan_out="broadcast"), predictors, links)
+    assert found.latency_s >= broadcast.latency_s
+    assert not any(hop.wait_s for part in broadcast.part_specs for hop in part.next_hops)
+    # Predicted again with new terms, the order stays that of the parts that are shipped.
+    again = repredict(space, found, predictors, links, {})
+    assert [hop.device for part in again.part_specs for hop in part.next_hops] == [
+        hop.device for part in found.part_specs for hop in part.next_hops
+    ]
