@@ -12,7 +12,7 @@ from onnx import NodeProto, TensorProto
 from jmsnas.errors import InputError
 from jmsnas.nas.graph.fusion import OperatorNode, fuse_operators
 from jmsnas.nas.graph.model import Model, Tensor, Unit
-from jmsnas.nas.graph.onnx_file import printable
+from jmsnas.nas.graph.onnx_file import STANDARD_DOMAINS, printable
 from jmsnas.nas.graph.onnx_preparation import PreparedGraph, prepare_onnx
 
 _KINDS = {
@@ -117,7 +117,12 @@ def _node(
         for n, name in enumerate(node.input)
         if name and name not in depends and graph.tensors[name].dtype not in _NOT_LEARNED
     }
-    kind = _KINDS.get(node.op_type, printable(node.op_type))
+    standard = node.domain in STANDARD_DOMAINS
+    kind = (
+        _KINDS.get(node.op_type, printable(node.op_type))
+        if standard
+        else printable(f"{node.domain}:{node.op_type}")
+    )
     if kind in ("linear", "matmul"):
         kind, learned = _matrix_product(learned, attributes)
         if attributes.get("transA"):

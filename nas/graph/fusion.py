@@ -7,6 +7,8 @@ from jmsnas.cost import Operator
 from jmsnas.nas.graph.model import Tensor, Unit
 from jmsnas.nas.graph.operator_costs import UNIT_STARTS, VIEWS, count_operator
 
+_MAX_LABELS = 20
+
 
 @dataclass(frozen=True, slots=True)
 class OperatorNode:
@@ -123,8 +125,9 @@ def _add(unit: _Open, n: int, node: OperatorNode) -> None:
 
 
 def _unit(unit: _Open, outputs: tuple[Tensor, ...]) -> Unit:
+    more = f" + {len(unit.names) - _MAX_LABELS} more" if len(unit.names) > _MAX_LABELS else ""
     return Unit(
-        name=" + ".join(unit.names) or "view",
+        name=" + ".join(unit.names[:_MAX_LABELS]) + more or "view",
         inputs=unit.inputs,
         outputs=outputs,
         operators=tuple(unit.operators),

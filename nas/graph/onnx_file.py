@@ -13,8 +13,11 @@ from jmsnas.errors import InputError
 # The limit of protobuf.
 _MAX_BYTES = (1 << 31) - 1
 _MAX_NODES = 20_000
+_MAX_EDGES = 100_000
+_MAX_ATTRIBUTE_NUMBERS = 1_000_000
+_MAX_WEIGHT_ELEMENTS = 1 << 31
 _MAX_NESTING = 50
-MAX_ELEMENTS = 1 << 31
+MAX_ELEMENTS = 1 << 28
 # Larger constants are weights or tables, whose values decide no shape.
 SMALL_ELEMENTS = 1024
 STANDARD_DOMAINS = ("", "ai.onnx")
@@ -31,16 +34,24 @@ def read_onnx(path: Path) -> ModelProto:
     except InputError:
         raise
     except Exception as error:  # protobuf has errors of its own
-        raise InputError(f"{path} is not an ONNX model: {first_line(error)}") from error
-    if model.graph.sparse_initializer:
+        raise InputError(f"{path} is not an ONNX model: {reason_of(error)}") from error
+    attributes = [attribute for node in model.graph.node for attribute in node.attribute]
+    if model.graph.sparse_initializer or any(a.HasField("sparse_tensor") for a in attributes):
         raise InputError(f"{path} has sparse weights: expected dense ones")
+    if any(len(a.ints) + len(a.floats) > _MAX_ATTRIBUTE_NUMBERS for a in attributes):
+        raise InputError(f"{path} has an attribute of more than {_MAX_ATTRIBUTE_NUMBERS} numbers")
+    newest = onnx.defs.onnx_opset_version()
+    if any(entry.domain in STANDARD_DOMAINS and entry.version > newest for entry in model.opset_import):
+        raise InputError(f"{path} is of an opset later than {newest}: expected an earlier one")
     _check_node_count(model, path)
     return model
 
 
-def first_line(error: Exception) -> str:
-    """First line of the message of an error, as printable text."""
-    return printable((str(error).strip().splitlines() or [type(error).__name__])[0])
+def reason_of(error: BaseException) -> str:
+    """Message of an error, or of the error behind it, as one printable line."""
+    while error.__cause__:
+        error = error.__cause__
+    return printable(" ".join(str(error).split()) or type(error).__name__)
 
 
 def printable(text: str) -> str:
@@ -54,12 +65,12 @@ def subgraphs(node: NodeProto) -> list[GraphProto]:
 
 
 def _check_node_count(model: ModelProto, path: Path) -> None:
-    """Refuse a graph of too many nodes, counted as if every function were inlined, before any are."""
+    """Refuse a graph of too many nodes or edges, counted with every function inlined."""
     functions = {(function.domain, function.name): function.node for function in model.functions}
-    counts: dict[tuple[str, str], int] = {}
+    counts: dict[tuple[str, str], tuple[int, int]] = {}
 
-    def count(nodes: Sequence[NodeProto], within: tuple[tuple[str, str], ...]) -> int:
-        total = 0
+    def count(nodes: Sequence[NodeProto], within: tuple[tuple[str, str], ...]) -> tuple[int, int]:
+        total, edges = 0, 0
         for node in nodes:
             called = (node.domain, node.op_type)
             if called in functions and called not in counts:
@@ -69,12 +80,15 @@ def _check_node_count(model: ModelProto, path: Path) -> None:
                         "deep: expected fewer levels"
                     )
                 counts[called] = count(functions[called], (*within, called))
-            total += counts.get(called, 1) + sum(count(graph.node, within) for graph in subgraphs(node))
-            if total > _MAX_NODES:
+            inner = [counts.get(called, (1, 0)), *(count(graph.node, within) for graph in subgraphs(node))]
+            total += sum(nodes for nodes, _ in inner)
+            edges += len(node.input) + len(node.output) + sum(edges for _, edges in inner)
+            if total > _MAX_NODES or edges > _MAX_EDGES:
                 raise InputError(
-                    f"{path} has more than {_MAX_NODES} nodes, functions inlined: expected a smaller graph"
+                    f"{path} has more than {_MAX_NODES} nodes, or {_MAX_EDGES} inputs and outputs of nodes, "
+                    "functions inlined: expected a smaller graph"
                 )
-        return total
+        return total, edges
 
     count(model.graph.node, ())
 
@@ -124,7 +138,7 @@ def _is_large(tensor: TensorProto) -> bool:
 
 
 def _check_weight(name: str, tensor: TensorProto) -> None:
-    if math.prod(tensor.dims) > MAX_ELEMENTS or min(tensor.dims, default=0) < 0:
+    if math.prod(tensor.dims) > _MAX_WEIGHT_ELEMENTS or min(tensor.dims, default=0) < 0:
         raise InputError(f"weight {name!r} has shape {list(tensor.dims)}: expected a smaller one")
     if not uses_external_data(tensor):
         onnx.checker.check_tensor(tensor)

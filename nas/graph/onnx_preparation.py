@@ -22,10 +22,10 @@ from jmsnas.nas.graph.onnx_file import (
     MAX_ELEMENTS,
     SMALL_ELEMENTS,
     STANDARD_DOMAINS,
-    first_line,
     printable,
     raw_input,
     read_onnx,
+    reason_of,
     subgraphs,
     take_weights,
 )
@@ -90,19 +90,21 @@ def prepare_onnx(path: Path) -> PreparedGraph:
                 f"{path}: the shape of input {raw.name!r} is not fixed: expected fixed sizes. Export it with "
                 "a fixed input"
             )
-        if not math.prod(facts.shape):
+        if min(facts.shape, default=1) < 1:
             raise InputError(
                 f"{path}: input {raw.name!r} has shape {list(facts.shape)}: expected one element or more"
             )
         name, weights = raw.name, take_weights(model.graph)
         _check_valid(model)
         model = inline_local_functions(model)
+        for node in model.graph.node:
+            node.name = node.name or next(filter(None, node.output), "")
         _forget_shapes(model.graph)
         prepared = _prepared(path, _folded(model), name, weights)
     except InputError:
         raise
     except Exception as error:  # onnx and onnxscript raise many kinds
-        raise InputError(f"{path} is not a valid ONNX model: {first_line(error)}") from error
+        raise InputError(f"{path} is not a valid ONNX model: {reason_of(error)}") from error
     used = {name for node in prepared.model.graph.node for name in node.input}
     used |= {output.name for output in prepared.model.graph.output}
     for node in prepared.model.graph.node:
@@ -166,7 +168,7 @@ def _folded(model: ModelProto) -> ModelProto:
         graph = ir.from_proto(model)
         result = fold_constants(graph, onnx_shape_inference=True, should_fold=_is_shape_arithmetic)
         RemoveUnusedNodesPass()(graph)
-        model = shape_inference.infer_shapes(ir.to_proto(graph), data_prop=True)
+        model = shape_inference.infer_shapes(ir.to_proto(graph))
         if not result.modified:
             break
     return model
@@ -210,17 +212,38 @@ def known_facts(value: ValueInfoProto) -> TensorFacts | None:
 
 def _refuse_node(node: NodeProto, graph: PreparedGraph, used: Set[str]) -> None:
     """Refuse a node with graphs of its own, in training mode, or of unknown or empty outputs."""
-    who = f"{graph.path}: node {node.name or node.output[0]!r} ({printable(node.op_type)})"
+    who = f"{graph.path}: node {node.name!r} ({printable(node.op_type)})"
     if subgraphs(node):
         raise InputError(f"{who} is control flow: a split needs a fixed graph")
-    if any(a.name == "training_mode" and a.i for a in node.attribute):
+    # A constant false as third input of Dropout has been folded.
+    random = node.op_type == "Dropout" and any(node.input[2:])
+    if random or any(a.name == "training_mode" and a.i for a in node.attribute):
         raise InputError(f"{who} is in training mode: expected a model exported for inference")
-    for name in used & set(node.output):
+    for name in (name for name in node.output if name in used):
         facts = graph.tensors.get(name)
         if facts is None:
             raise InputError(f"{who} has an output of unknown shape: {_reason(node, graph)}")
-        if not 0 < math.prod(facts.shape) <= MAX_ELEMENTS:
-            raise InputError(f"{who} has an output of shape {list(facts.shape)}: expected 1 to 2^31 elements")
+        if min(facts.shape, default=1) < 1 or math.prod(facts.shape) > MAX_ELEMENTS:
+            raise InputError(f"{who} has an output of shape {list(facts.shape)}: expected 1 to 2^28 elements")
+    if mismatch := _mismatch(node, graph):
+        raise InputError(f"{who} {mismatch}")
+
+
+def _mismatch(node: NodeProto, graph: PreparedGraph) -> str:
+    """Describe shapes that onnx accepts and onnxruntime refuses; empty if there are none."""
+    shapes = [
+        graph.tensors[name].shape for name in (*node.input[:2], *node.output[:1]) if name in graph.tensors
+    ]
+    if node.op_type == "Reshape" and math.prod(shapes[0]) != math.prod(shapes[-1]):
+        return f"makes {list(shapes[-1])} of {list(shapes[0])}: expected as many elements"
+    if node.op_type == "Conv":
+        groups = next((attribute.i for attribute in node.attribute if attribute.name == "group"), 1)
+        if groups < 1 or shapes[1][1] * groups != shapes[0][1] or shapes[1][0] % groups:
+            return (
+                f"has weights {list(shapes[1])} in {groups} groups for an input {list(shapes[0])}: expected "
+                "matching channels"
+            )
+    return ""
 
 
 def _reason(node: NodeProto, graph: PreparedGraph) -> str:
@@ -235,5 +258,5 @@ def _reason(node: NodeProto, graph: PreparedGraph) -> str:
     try:
         onnx.shape_inference.infer_node_outputs(schema, node, types)
     except onnx.shape_inference.InferenceError as error:
-        return first_line(error)
+        return reason_of(error)
     return "it depends on values that are known when the model runs only"

@@ -14,7 +14,7 @@ from onnx.utils import Extractor
 
 from jmsnas.errors import MeasurementError
 from jmsnas.nas.graph.from_onnx import onnx_units
-from jmsnas.nas.graph.onnx_file import first_line
+from jmsnas.nas.graph.onnx_file import reason_of
 from jmsnas.nas.graph.onnx_preparation import PreparedGraph, prepare_onnx, runnable_model
 from jmsnas.profiler.timing.onnx_session import open_session
 from jmsnas.profiler.timing.paired_timing import Call
@@ -84,7 +84,7 @@ def _runnable(graph: PreparedGraph) -> onnx.ModelProto:
     try:
         return runnable_model(graph)
     except Exception as error:  # onnx raises several kinds
-        raise MeasurementError(f"cannot read the weights of {graph.path}: {first_line(error)}") from error
+        raise MeasurementError(f"cannot read the weights of {graph.path}: {reason_of(error)}") from error
 
 
 def _call(
