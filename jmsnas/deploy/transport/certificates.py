@@ -8,6 +8,9 @@ certs/<device>/                      copy this folder to the device
 """
 
 import os
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,33 +26,40 @@ from cryptography.hazmat.primitives.serialization import (
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from jmsnas.deploy.transport.channel import server_name
-from jmsnas.deploy.transport.identity import fingerprint, read_private_key, read_signing_key
-from jmsnas.errors import CertificateError
-from jmsnas.files import make_folder, storage_error, write_atomic
+from jmsnas.deploy.transport.identity import (
+    fingerprint,
+    read_certificate,
+    read_private_key,
+    read_signing_key,
+)
+from jmsnas.errors import CertificateError, RunError
+from jmsnas.files import exclusive_lock, storage_error, write_atomic
 from jmsnas.workspace import check_name
 
 LEADER = "leader"
 _CA_DAYS, _DEVICE_DAYS = 3650, 365
 # Clocks of boards without a battery are late.
 _SLACK = timedelta(days=1)
+_LOCK_S = 60.0
 
 
 def make_certificates(folder: Path, devices: tuple[str, ...], days: int = _DEVICE_DAYS) -> tuple[Path, ...]:
     """Create the CA and the leader's keys if they are missing, and a new certificate for each device.
 
-    A device that has a key keeps it, and so its fingerprint; only the certificate is new.
+    A device that has a key keeps it, and so its fingerprint; only the certificate is new. After an
+    interruption at any point, the same call completes what is missing; several calls run one after the other.
 
     `folder` is created readable by its owner only; `days` is the validity of the certificates of the devices.
     Returns the folders of the devices. Raises CertificateError when an existing key can be read by others, or
-    is not a key, and StorageError when a file cannot be written.
+    a file is damaged, StorageError when a file cannot be written, and RunError when another call takes longer
+    than a minute.
     """
-    old = os.umask(0o077)
-    try:
-        make_folder(folder)
+    devices = tuple(check_name(device) for device in devices)
+    with _private_folder(folder):
         ca, ca_key = _authority(folder)
         leader = folder / LEADER
-        if not (leader / "signing.key").exists():
-            _write_private(leader / "signing.key", _private_pem(ed25519.Ed25519PrivateKey.generate()))
+        if not _is_written(leader / "signing.key"):
+            write_atomic(leader / "signing.key", _private_pem(ed25519.Ed25519PrivateKey.generate()))
         public = (
             read_signing_key(leader)
             .public_key()
@@ -58,32 +68,79 @@ def make_certificates(folder: Path, devices: tuple[str, ...], days: int = _DEVIC
         _certify(leader, LEADER, ca, ca_key, days)
         pin = fingerprint((leader / "device.pem").read_bytes()).encode() + b"\n"
         for device in devices:
-            own = folder / check_name(device)
+            own = folder / device
             _certify(own, device, ca, ca_key, days)
             write_atomic(own / "leader.pub", public)
             write_atomic(own / "leader.sha256", pin)
         return tuple(folder / device for device in devices)
+
+
+@contextmanager
+def _private_folder(folder: Path) -> Iterator[None]:
+    """Hold the lock of the folder, make new files readable by their owner only, remove temporary files."""
+    ends_s = time.monotonic() + _LOCK_S
+    old = os.umask(0o077)
+    try:
+        with ExitStack() as stack:
+            while True:
+                try:
+                    stack.enter_context(exclusive_lock(folder / ".lock", _busy))
+                    break
+                except RunError as busy:
+                    if not isinstance(busy, _BusyError) or time.monotonic() > ends_s:
+                        raise
+                    time.sleep(0.02)
+            for left_over in (*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")):
+                left_over.unlink(missing_ok=True)
+            yield
+    except OSError as error:
+        raise storage_error(folder, error) from error
     finally:
         os.umask(old)
 
 
+class _BusyError(RunError):
+    pass
+
+
+def _busy(holder: str) -> _BusyError:
+    return _BusyError(f"another jmsnas certs (process {holder}) holds the folder: end it, or wait for it")
+
+
+def _is_written(path: Path) -> bool:
+    """Return whether a file exists and is not empty: a full disk leaves empty files."""
+    return path.exists() and (not path.is_file() or path.stat().st_size > 0)
+
+
 def _authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:
-    certificate, key_path = folder / "ca.pem", folder / "ca.key"
-    if certificate.exists() and key_path.exists():
-        return x509.load_pem_x509_certificate(certificate.read_bytes()), _key(key_path)
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "JMSNAS devices")])
-    made = _builder(name, name, key.public_key(), _CA_DAYS, is_ca=True).sign(key, hashes.SHA256())
-    _write_private(key_path, _private_pem(key))
-    write_atomic(certificate, made.public_bytes(Encoding.PEM))
-    return made, key
+    """Read the CA, or make it; a lost certificate is made again with the same key."""
+    path, key_path = folder / "ca.pem", folder / "ca.key"
+    own = read_certificate(path) if _is_written(path) else None
+    if _is_written(key_path):
+        key = _key(key_path)
+    elif own is not None:
+        raise CertificateError(
+            f"{key_path} is lost, which belongs to {path}: copy it back, or delete {path} for another CA, "
+            "and run jmsnas certs again for all devices"
+        )
+    else:
+        key = ec.generate_private_key(ec.SECP256R1())
+        write_atomic(key_path, _private_pem(key))
+    if own is None:
+        name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "JMSNAS devices")])
+        own = _builder(name, name, key.public_key(), _CA_DAYS, is_ca=True).sign(key, hashes.SHA256())
+        write_atomic(path, own.public_bytes(Encoding.PEM))
+    elif own.public_key() != key.public_key():
+        raise CertificateError(f"{path} does not belong to {key_path}: delete it and run jmsnas certs again")
+    return own, key
 
 
 def _certify(
     own: Path, name: str, ca: x509.Certificate, ca_key: ec.EllipticCurvePrivateKey, days: int
 ) -> None:
     path = own / "device.key"
-    key = _key(path) if path.exists() else ec.generate_private_key(ec.SECP256R1())
+    written = _is_written(path)
+    key = _key(path) if written else ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     both = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
     made = (
@@ -95,8 +152,8 @@ def _certify(
         )
         .sign(ca_key, hashes.SHA256())
     )
-    if not path.exists():
-        _write_private(path, _private_pem(key))
+    if not written:
+        write_atomic(path, _private_pem(key))
     write_atomic(own / "ca.pem", ca.public_bytes(Encoding.PEM))
     write_atomic(own / "device.pem", made.public_bytes(Encoding.PEM))
 
@@ -139,15 +196,3 @@ def _key(path: Path) -> ec.EllipticCurvePrivateKey:
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise CertificateError(f"{path} is not an ECDSA key: delete it and run jmsnas certs again")
     return key
-
-
-def _write_private(path: Path, content: bytes) -> None:
-    """Write a key to a file that is created readable by its owner only."""
-    make_folder(path.parent)
-    try:
-        with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise storage_error(path, error) from error

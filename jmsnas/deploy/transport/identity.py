@@ -79,14 +79,30 @@ def read_private_key(path: Path) -> PrivateKeyTypes:
     try:
         return load_pem_private_key(content, None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise CertificateError(f"{path} is not a private key: run jmsnas certs again") from error
+        raise CertificateError(
+            f"{path} is not a private key: delete it and run jmsnas certs again"
+        ) from error
+
+
+def read_certificate(path: Path) -> x509.Certificate:
+    """Read a certificate. Raises CertificateError."""
+    try:
+        certificate = x509.load_pem_x509_certificate(_read(path))
+        certificate.public_key()
+    except (ValueError, UnsupportedAlgorithm) as error:
+        raise CertificateError(
+            f"{path} is not a certificate: delete it and run jmsnas certs again"
+        ) from error
+    return certificate
 
 
 def read_signing_key(folder: Path) -> ed25519.Ed25519PrivateKey:
     """Read the leader's `signing.key`. Raises CertificateError."""
     key = read_private_key(folder / "signing.key")
     if not isinstance(key, ed25519.Ed25519PrivateKey):
-        raise CertificateError(f"{folder / 'signing.key'} is not an Ed25519 key: run jmsnas certs again")
+        raise CertificateError(
+            f"{folder / 'signing.key'} is not an Ed25519 key: delete it and run jmsnas certs again"
+        )
     return key
 
 

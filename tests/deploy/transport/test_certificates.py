@@ -1,10 +1,18 @@
+import errno
+import itertools
 import os
 import stat
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from prove.faults import Faults, inject
+from typer.testing import CliRunner
 
+from jmsnas.cli import app
 from jmsnas.deploy.transport.certificates import make_certificates
 from jmsnas.deploy.transport.identity import (
     days_left,
@@ -13,9 +21,10 @@ from jmsnas.deploy.transport.identity import (
     read_identity,
     read_leader_fingerprint,
     read_leader_key,
+    read_private_key,
     read_signing_key,
 )
-from jmsnas.errors import CertificateError, DeviceError
+from jmsnas.errors import CertificateError, DeviceError, StorageError
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +103,123 @@ def test_device_name_is_never_a_path(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="must be 1 to 64 of a-z"):
         make_certificates(tmp_path / "certs", ("../pi4",))
     assert not (tmp_path / "pi4").exists()
+
+
+def check_complete(folder: Path) -> None:
+    """Every file of two devices and the leader is there, belongs together, and nothing else is."""
+    certs = {"ca.pem", "device.pem", "device.key"}
+    pinned = {"leader.pub", "leader.sha256"}
+    assert {path.name for path in folder.iterdir()} == {
+        "ca.pem",
+        "ca.key",
+        ".lock",
+        "leader",
+        "pi4",
+        "jetson",
+    }
+    assert {path.name for path in (folder / "leader").iterdir()} == {*certs, "signing.key"}
+    leader, signing = read_identity(folder / "leader"), read_signing_key(folder / "leader")
+    ca = x509.load_pem_x509_certificate((folder / "ca.pem").read_bytes())
+    for device in ("pi4", "jetson"):
+        own = folder / device
+        assert {path.name for path in own.iterdir()} == {*certs, *pinned}
+        identity = read_identity(own)
+        assert identity.ca_pem == leader.ca_pem == (folder / "ca.pem").read_bytes()
+        certificate = x509.load_pem_x509_certificate(identity.certificate_pem)
+        certificate.verify_directly_issued_by(ca)
+        key = read_private_key(own / "device.key")
+        assert certificate.public_key() == key.public_key()
+        assert read_leader_fingerprint(own) == fingerprint(leader.certificate_pem)
+        read_leader_key(own).verify(signing.sign(b"part"), b"part")
+    assert all(path.stat().st_mode & 0o077 == 0 for path in folder.rglob("*"))
+
+
+@pytest.mark.parametrize(("number", "full"), [(errno.ENOSPC, True), (errno.EIO, False)])
+def test_any_failing_file_call_is_one_line_and_the_next_call_completes(
+    tmp_path: Path, number: int, full: bool
+) -> None:
+    failed = 0
+    for at in itertools.count(1):
+        folder, faults = tmp_path / str(at), Faults(at, number, full)
+        with pytest.MonkeyPatch.context() as patched:
+            inject(patched, tmp_path, faults)
+            try:
+                make_certificates(folder, ("pi4", "jetson"))
+            except (StorageError, CertificateError) as error:
+                failed += 1
+                assert os.strerror(number) in str(error)
+        make_certificates(folder, ("pi4", "jetson"))
+        check_complete(folder)
+        if faults.met < at:
+            break
+    assert failed >= 40
+
+
+# For each file call: a process that ends there, as by kill -9, and the same call again.
+KILLED = """
+import os, sys
+from pathlib import Path
+import pytest
+from prove.faults import Faults, inject
+from jmsnas.deploy.transport.certificates import make_certificates
+
+class Kill(Faults):
+    def error(self, path=None):
+        os._exit(9)
+
+at = 0
+while True:
+    at += 1
+    folder = Path(sys.argv[1]) / str(at)
+    if not (child := os.fork()):
+        inject(pytest.MonkeyPatch(), folder, Kill(at))
+        make_certificates(folder, ("pi4", "jetson"))
+        os._exit(0)
+    ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    make_certificates(folder, ("pi4", "jetson"))
+    if not ended:
+        break
+"""
+
+
+def test_the_call_after_a_kill_completes(tmp_path: Path) -> None:
+    subprocess.run([sys.executable, "-c", KILLED, str(tmp_path)], check=True)
+    folders = list(tmp_path.iterdir())
+    for folder in folders:
+        check_complete(folder)
+    assert len(folders) > 40
+
+
+def test_calls_at_once_run_one_after_the_other(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "jmsnas", "certs", "--out", str(tmp_path / "certs")]
+    words = [*command, "--device", "pi4", "--device", "jetson"]
+    calls = [subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(4)]
+    outputs = [call.communicate() for call in calls]
+    assert [call.returncode for call in calls] == [0] * 4, outputs
+    # All of them print the same fingerprints.
+    assert len({output for output, _ in outputs}) == 1
+    check_complete(tmp_path / "certs")
+
+
+@pytest.mark.parametrize("name", ["ca.pem", "ca.key", "leader/signing.key", "pi4/device.key"])
+@pytest.mark.parametrize("content", [b"", b"garbage", b"-----BEGIN CERTIFICATE-----\nAAAA\n", bytes(1 << 17)])
+def test_a_damaged_file_is_named_with_the_remedy_that_works(
+    tmp_path: Path, name: str, content: bytes
+) -> None:
+    folder = tmp_path / "certs"
+    words = ["certs", "--out", str(folder), "--device", "pi4", "--device", "jetson"]
+    assert CliRunner().invoke(app, words).exit_code == 0
+    before = (folder / "ca.key").read_bytes()
+    (folder / name).write_bytes(content)
+    result = CliRunner().invoke(app, words)
+    if result.exit_code:
+        assert result.exit_code == 2 and result.stderr.count("\n") == 1 and name in result.stderr
+        assert "delete" in result.stderr or len(content) > 1 << 16
+        (folder / ("ca.pem" if name == "ca.key" else name)).unlink()
+        if name == "ca.key":
+            (folder / name).unlink()
+        assert CliRunner().invoke(app, words).exit_code == 0
+    else:
+        assert not content
+    check_complete(folder)
+    assert name == "ca.key" or (folder / "ca.key").read_bytes() == before
