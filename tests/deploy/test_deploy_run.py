@@ -119,6 +119,11 @@ def test_calibration_factors_are_kept(deployed: Found, tmp_path: Path) -> None:
         read_factor(workspace, "pi4") == pytest.approx(factors["pi4"])
         and read_factor(workspace, "other") == 1.0
     )
+    term = {"kind": "compute", "where": "pi4"}
+    for ratio in (1e9, 1e-9):  # of a device that reports absurd times
+        with pytest.raises(DeployError, match="a calibration factor of .* for pi4: expected 0.001 to 1000"):
+            calibrate({"terms": [{**term, "ratio": ratio}]}, load_topology("chain"), workspace)
+        assert read_factor(workspace, "pi4") == pytest.approx(factors["pi4"])
     (tmp_path / "calibration" / "pi4.json").write_text("{}")
     with pytest.raises(InputError, match="is damaged, or not as expected .*Delete it"):
         read_factor(workspace, "pi4")

@@ -37,6 +37,7 @@ from jmsnas.deploy.transport.identity import (
     read_leader_key,
 )
 from jmsnas.errors import CertificateError, InputError, JmsnasError
+from jmsnas.workspace import check_name
 
 DEFAULT_LISTEN = "127.0.0.1:7070"
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
@@ -69,7 +70,9 @@ class AgentSettings:
     plain: bool = False
 
     def __post_init__(self) -> None:
-        """Raise InputError for unencrypted connections from other hosts."""
+        """Raise InputError for unencrypted connections from other hosts, DeviceError for an invalid name."""
+        if self.emulate:
+            check_name(self.emulate)
         host = self.listen.rpartition(":")[0]
         if self.plain and host not in _LOOPBACK:
             raise InputError(

@@ -129,5 +129,6 @@ def _links(
         for hop in part.next_hops:
             pair, size = (part.device, hop.device), count * DTYPES[WIRE_DTYPES[hop.wire]]
             send_s = measured_s["send", f"{part.device} -> {hop.device}"]
-            updated[pair] = updated[pair].with_point(size, float(np.mean(send_s)))
+            # Clock offsets are known to within a round trip only: the difference may be negative.
+            updated[pair] = updated[pair].with_point(size, max(1e-7, float(np.mean(send_s))))
     return updated

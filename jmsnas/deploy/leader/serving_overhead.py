@@ -7,6 +7,8 @@ import numpy as np
 
 # Below this ratio of the longest to the shortest U(.) the slope would be noise.
 _LEAST_SPREAD = 1.3
+# A part with layers takes some time, whatever line was fitted.
+_LEAST_S = 1e-7
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +20,7 @@ class ServingOverhead:
 
     def served_s(self, tau_s: float) -> float:
         """Return the seconds of a part whose layers take `tau_s` by U(.); 0 for a part without layers."""
-        return self.a_s + self.b * tau_s if tau_s else 0.0
+        return max(_LEAST_S, self.a_s + self.b * tau_s) if tau_s else 0.0
 
 
 def fit_serving_overhead(tau_s: Sequence[float], measured_s: Sequence[float]) -> ServingOverhead:

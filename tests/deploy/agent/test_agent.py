@@ -15,7 +15,7 @@ from jmsnas.deploy.transport.certificates import make_certificates
 from jmsnas.deploy.transport.channel import CLIENT_OPTIONS, SERVER_OPTIONS, open_channel
 from jmsnas.deploy.transport.health import MAX_WATCHERS
 from jmsnas.deploy.transport.identity import read_identity
-from jmsnas.errors import InputError
+from jmsnas.errors import DeviceError, InputError
 
 ROOT = Path(__file__).parents[3]
 
@@ -76,6 +76,12 @@ def test_number_of_watchers_is_limited(one: Fleet) -> None:
 def test_plain_only_on_loopback(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="--plain on 0.0.0.0:7070: expected a loopback address"):
         AgentSettings(tmp_path, tmp_path, "0.0.0.0:7070", plain=True)
+
+
+@pytest.mark.parametrize("name", ["../pi4", "Pi 4", "\x1b[2J"])
+def test_an_emulated_device_has_a_valid_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DeviceError, match="device name .* must be 1 to 64 of a-z"):
+        AgentSettings(tmp_path, tmp_path, emulate=name)
 
 
 def test_port_in_use(one: Fleet) -> None:

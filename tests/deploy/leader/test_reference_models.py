@@ -22,6 +22,9 @@ def test_overhead_is_fitted_to_two_models() -> None:
     served = fit_serving_overhead([1e-3, 3e-3], [1.3e-3, 3.7e-3])
     assert (served.a_s, served.b) == pytest.approx((1e-4, 1.2))
     assert served.served_s(2e-3) == pytest.approx(2.5e-3) and served.served_s(0.0) == 0.0
+    # A device that reports that it needs no time.
+    none = fit_serving_overhead([1e-3, 3e-3], [0.0, 0.0])
+    assert none.served_s(1e-4) > 0
 
 
 @pytest.mark.parametrize(
