@@ -9,7 +9,17 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from jmsnas.api import deploy, fit_estimator, load_model, profile, report, search, split
+    from jmsnas.api import (
+        choose_candidates,
+        deploy,
+        fit_estimator,
+        list_layers,
+        load_model,
+        profile,
+        report,
+        search,
+        split,
+    )
     from jmsnas.errors import JmsnasError
     from jmsnas.estimators.store.estimator import Estimator
     from jmsnas.nas.search.config import SearchConfig
@@ -29,8 +39,10 @@ __all__ = [
     "SearchSpace",
     "Topology",
     "Workspace",
+    "choose_candidates",
     "deploy",
     "fit_estimator",
+    "list_layers",
     "load_model",
     "load_space",
     "load_topology",

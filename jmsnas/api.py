@@ -4,10 +4,11 @@ Spaces, topologies, models and runs are given by name or by path, as on the comm
 and runs are kept in a `Workspace`. Every function is also an attribute of the package: `jmsnas.profile`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from jmsnas.errors import InputError
 from jmsnas.estimators.lookup import find_device_model
 from jmsnas.estimators.store.estimator import Estimator
 from jmsnas.nas.graph.model import Model
@@ -20,6 +21,8 @@ from jmsnas.workspace import Workspace
 
 if TYPE_CHECKING:
     from jmsnas.deploy.deploy_run import DeployResult
+    from jmsnas.nas.derivation.derive_costs import DerivedCosts
+    from jmsnas.nas.inspection.layer_list import LayerRow
 
 _DEFAULT = Workspace(Path("jmsnas-workspace"))
 _DEFAULT_CONFIG = SearchConfig()
@@ -194,9 +197,11 @@ def split(
     objective: str = "latency",
     policy: str | None = None,
     input_encoding: str | None = None,
+    cuts: Sequence[int] | None = None,
+    place: Mapping[str, Sequence[int]] | None = None,
     workspace: Workspace = _DEFAULT,
 ) -> SplitResult:
-    """Split a given model over a topology: the optimal split, or that of another method.
+    """Split a given model over a topology: the optimal split, that of another method, or a given one.
 
     Parameters
     ----------
@@ -211,6 +216,10 @@ def split(
     policy, input_encoding
         `strict`, `relay` or `stop-early`; `uint8`, `float32` or `jpeg`. None: as the topology says
         (`relay` where the model or the devices do not fit `strict`).
+    cuts, place
+        A split to evaluate instead: the last layer of each device but the last of a chain, or the layers of
+        each device, counted from 1 as by `list_layers`. The result's `violations` say what the policy and the
+        limits forbid of it.
 
     Raises
     ------
@@ -225,22 +234,91 @@ def split(
     >>> plan = jmsnas.split("mobilenet_v2", "chain", policy="relay")
     >>> plan.proven, plan.timeline.latency_s < 1.0
     (True, True)
+    >>> given = jmsnas.split("mobilenet_v2", "chain", policy="relay", cuts=[4, 9, 12])
+    >>> given.allowed, given.timeline.latency_s > plan.timeline.latency_s
+    (True, True)
     """
+    from jmsnas.nas.inspection.given_split import placement_of
     from jmsnas.nas.load_model import load_problem, topology_for_split
-    from jmsnas.nas.split.methods import default_policy
+    from jmsnas.nas.split.methods import GIVEN, default_policy
     from jmsnas.nas.split.methods import split as solve
 
     name = model if isinstance(model, str) else None
     found = topology_for_split(workspace, name, topology)
     loaded = load_model(model, workspace=workspace) if isinstance(model, str) else model
     problem = load_problem(loaded, found, workspace)
+    placement = placement_of(problem, cuts, place)
+    if placement is not None and method != "optimal":
+        raise InputError(f"got cuts or place, and method {method!r}: expected one of them")
     request = SplitRequest(
         encoding=input_encoding or problem.known_encoding(found.input_encoding),
         policy=policy or default_policy(problem, found.policy)[0],
         objective=objective,
-        method=method,
+        method=method if placement is None else GIVEN,
+        placement=placement,
     )
     return solve(problem, request)
+
+
+def list_layers(
+    model: str | Model, topology: str | None = None, *, workspace: Workspace = _DEFAULT
+) -> "tuple[LayerRow, ...]":
+    """List the layers that a split of a model refers to: number, name, bytes, MACs, seconds by device.
+
+    Arguments and errors as of `split`.
+
+    Examples
+    --------
+    >>> import jmsnas
+    >>> stem = jmsnas.list_layers("mobilenet_v2", "chain")[0]
+    >>> stem.number, stem.output_bytes, stem.macs
+    (1, 1605632.0, 10838016)
+    """
+    from jmsnas.nas.inspection.layer_list import list_layers as rows_of
+    from jmsnas.nas.load_model import load_problem, topology_for_split
+
+    found = topology_for_split(workspace, model if isinstance(model, str) else None, topology)
+    loaded = load_model(model, workspace=workspace) if isinstance(model, str) else model
+    return rows_of(load_problem(loaded, found, workspace), loaded)
+
+
+def choose_candidates(
+    costs: Path | str,
+    t_const_s: float,
+    topology: str | None = None,
+    *,
+    policy: str | None = None,
+    input_encoding: str | None = None,
+    workspace: Workspace = _DEFAULT,
+) -> "DerivedCosts":
+    """Choose a candidate for each layer of a table of costs: the highest sum of scores with T <= T_const.
+
+    Parameters
+    ----------
+    costs
+        A table of costs with candidates, as of `jmsnas split --costs`.
+    t_const_s
+        The limit on T, seconds.
+    topology
+        Devices and links where the table has none, as of `search`. None: the paper's chain.
+    policy, input_encoding
+        As of `split`. None: as the table says, else the topology.
+
+    Raises
+    ------
+    InfeasibleError
+        When no choice of candidates meets T_const.
+    InputError
+        For a table that cannot be read, or is not of a chain of layers on a chain of devices.
+    """
+    from jmsnas.nas.derivation.candidate_costs import read_candidates
+    from jmsnas.nas.derivation.derive_costs import derive_from_costs
+    from jmsnas.nas.load_model import topology_for_split
+
+    found = topology_for_split(workspace, None, topology)
+    table, own = read_candidates(Path(costs), found)
+    encoding = input_encoding or own.get("input", found.input_encoding)
+    return derive_from_costs(table, t_const_s, encoding, policy or own.get("policy", found.policy))
 
 
 def deploy(

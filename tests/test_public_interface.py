@@ -50,7 +50,16 @@ def test_packages_named_as_a_function_can_be_called(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "documented",
-    [api.profile, api.fit_estimator, api.search, api.load_model, api.split, Estimator, load_estimator]
+    [
+        api.profile,
+        api.fit_estimator,
+        api.search,
+        api.load_model,
+        api.split,
+        api.list_layers,
+        Estimator,
+        load_estimator,
+    ]
     + [LatencyRegressor],
 )
 def test_examples_in_docstrings(documented: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,3 +78,35 @@ def test_split_takes_the_defaults_of_the_command(short_run: tuple[jmsnas.Workspa
     assert branched.request.policy == "relay" and branched.proven
     with pytest.raises(jmsnas.JmsnasError, match="policy strict"):
         jmsnas.split("googlenet", policy="strict", workspace=workspace)
+
+
+def test_a_given_split_and_candidates_from_python(tmp_path: Path) -> None:
+    workspace = jmsnas.Workspace(tmp_path)
+    by_cuts = jmsnas.split("mobilenet_v2", "chain", cuts=[4, 4, 19], workspace=workspace)
+    place = {"pi4": range(1, 5), "jetson": range(5, 20)}
+    by_layers = jmsnas.split("mobilenet_v2", "chain", place=place, workspace=workspace)
+    assert by_cuts == by_layers and "no layer on laptop, cloud" in by_cuts.violations[0]
+    rows = jmsnas.list_layers("mobilenet_v2", "chain", workspace=workspace)
+    assert by_cuts.timeline.steps[0].seconds == pytest.approx(
+        sum(row.seconds["pi4"] or 0 for row in rows[:4])
+    )
+    for wrong, message in (
+        ({"cuts": [4], "place": place}, "got cuts and place: expected one of them"),
+        (
+            {"cuts": [4, 4, 19], "method": "cloud"},
+            "got cuts or place, and method 'cloud': expected one of them",
+        ),
+        ({"cuts": [4, 4, 99]}, "got --cuts 4,4,99: expected the last layer of pi4, laptop, jetson"),
+    ):
+        with pytest.raises(jmsnas.JmsnasError, match=message):
+            jmsnas.split("mobilenet_v2", "chain", workspace=workspace, **wrong)  # type: ignore[arg-type]
+    table = tmp_path / "t.csv"
+    table.write_text(
+        "layer,candidate,score,bytes,pi4,laptop,jetson,cloud\ninput:uint8,,,100,,,,\n"
+        "a,fast,1,8,1ms,1ms,1ms,1ms\na,good,2,8,1s,1s,1s,1s\n"
+    )
+    chosen = jmsnas.choose_candidates(table, 0.1, "chain", policy="relay", workspace=workspace)
+    assert (chosen.names, chosen.score, chosen.proven) == (("fast",), 1.0, True)
+    assert jmsnas.choose_candidates(table, 2.0, "chain", policy="relay", workspace=workspace).names == (
+        "good",
+    )

@@ -28,6 +28,8 @@ or a file ending in .onnx. Or give a table of your own latencies and sizes with 
 
   jmsnas split first --method hivemind                  a run's model, split by another method
 
+  jmsnas split --costs mine.toml --t-const 80ms         its candidates of highest score with T <= 80 ms
+
   jmsnas split mobilenet_v2 --list                      the layers by number: bytes, MACs, seconds
 
   jmsnas split mobilenet_v2 --cuts 4,9,12               what a given split costs, and its gap to the optimum
@@ -77,6 +79,12 @@ class SplitArguments:
         int | None, typer.Option(help="Input height and width in pixels. Default: 224, or that of the file.")
     ] = None
     width: Annotated[float, typer.Option(help="Width multiplier of a MobileNet.")] = 1.0
+    t_const: Annotated[
+        str | None,
+        typer.Option(
+            help="Latency limit, as 80ms: of the candidates in --costs choose those of highest score."
+        ),
+    ] = None
     energy_limit: Annotated[str | None, typer.Option(help="Maximum energy per image, as 0.5J.")] = None
     deadline: Annotated[
         str | None, typer.Option(help="Latency target, as 100ms; explains which changes would meet it.")

@@ -1,17 +1,22 @@
 """Make the split problem and the split requests of `jmsnas split` from its arguments."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from jmsnas.cli.split import SplitArguments
 from jmsnas.errors import InputError
+from jmsnas.nas.derivation.candidate_costs import read_candidates
+from jmsnas.nas.derivation.derive_costs import DerivedCosts, derive_from_costs
 from jmsnas.nas.graph.model import Model
 from jmsnas.nas.inspection.given_split import parse_cuts, parse_places
 from jmsnas.nas.load_model import load_model, load_problem, topology_for_split
+from jmsnas.nas.split.general_topology import GeneralTopology
 from jmsnas.nas.split.methods import GIVEN, METHODS, SplitRequest, default_policy
 from jmsnas.nas.split.problem import SplitProblem
 from jmsnas.nas.split.problem_file import read_problem
 from jmsnas.progress import Progress
-from jmsnas.units import parse_energy
+from jmsnas.topology import POLICIES
+from jmsnas.units import parse_duration, parse_energy
 from jmsnas.workspace import Workspace
 
 
@@ -20,6 +25,7 @@ class SplitInput:
     """The split problem, its model (None for a table of costs), and the options' values and defaults.
 
     `policy_reason` says why the policy is not the topology's own; empty where it is, or was asked for.
+    `derived` are the candidates chosen for --t-const, of which the problem is.
     """
 
     problem: SplitProblem
@@ -27,6 +33,7 @@ class SplitInput:
     encoding: str
     policy: str
     policy_reason: str = ""
+    derived: DerivedCosts | None = None
 
 
 def load_input(args: SplitArguments, workspace: Workspace, progress: Progress) -> SplitInput:
@@ -39,18 +46,32 @@ def load_input(args: SplitArguments, workspace: Workspace, progress: Progress) -
         raise InputError("expected a MODEL or --costs FILE, one of them. Examples: jmsnas split --help")
     _refuse_excluded(args)
     topology = topology_for_split(workspace, args.model, args.topology)
-    model, own, encoding = None, dict[str, str](), topology.input_encoding
-    if args.costs is not None:
-        if args.size is not None or args.image is not None or args.width != 1.0:
-            raise InputError("--size, --width and --image belong to a MODEL: leave them out with --costs")
-        problem, found = read_problem(args.costs, topology)
-        own = dict(found)
-        encoding = own.get("input", encoding)
-    else:
+    if args.costs is None:
         model = load_model(workspace, str(args.model), args.size, args.width)
         problem = load_problem(model, topology, workspace, args.image, progress)
-        encoding = problem.known_encoding(encoding)
-    encoding = args.encoding or encoding
+        return _with_defaults(args, problem, topology, {}, model)
+    if args.size is not None or args.image is not None or args.width != 1.0:
+        raise InputError("--size, --width and --image belong to a MODEL: leave them out with --costs")
+    if args.t_const is None:
+        problem, own = read_problem(args.costs, topology)
+        return _with_defaults(args, problem, topology, own)
+    t_const_s = parse_duration(args.t_const)
+    costs, own = read_candidates(args.costs, topology)
+    loaded = _with_defaults(args, costs.problem, topology, own)
+    if loaded.policy not in POLICIES:
+        raise InputError(f"unknown --policy {loaded.policy!r}: expected one of {', '.join(POLICIES)}")
+    derived = derive_from_costs(costs, t_const_s, loaded.encoding, loaded.policy, args.min_layers)
+    return replace(loaded, problem=derived.problem, derived=derived)
+
+
+def _with_defaults(
+    args: SplitArguments,
+    problem: SplitProblem,
+    topology: GeneralTopology,
+    own: Mapping[str, str],
+    model: Model | None = None,
+) -> SplitInput:
+    encoding = args.encoding or own.get("input", topology.input_encoding)
     if asked := args.policy or own.get("policy"):
         return SplitInput(problem, model, encoding, asked)
     return SplitInput(problem, model, encoding, *default_policy(problem, topology.policy))
@@ -65,6 +86,13 @@ def _refuse_excluded(args: SplitArguments) -> None:
     if sum(given.values()) > 1:
         names = [name for name, there in given.items() if there]
         raise InputError(f"got {' and '.join(names)}: expected one of them")
+    given |= {
+        "--objective": args.objective != "latency",
+        "--energy-limit": args.energy_limit is not None,
+    }
+    barred = ["a MODEL"] * (args.model is not None) + [name for name, there in given.items() if there]
+    if args.t_const is not None and barred:
+        raise InputError(f"--t-const chooses candidates of --costs FILE by T: leave out {', '.join(barred)}")
     others = given | {
         "--explain": args.explain,
         "--deadline": args.deadline is not None,

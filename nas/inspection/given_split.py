@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from jmsnas.errors import InfeasibleError, InputError, TopologyError
@@ -76,6 +76,17 @@ def devices_from_layers(
         some = ", ".join(map(str, missing[:5])) + ", ..." * (len(missing) > 5)
         raise InputError(f"--place gives layers {some} to no device: expected every layer, 1 to {N}, on one")
     return tuple(found[n] for n in range(1, N + 1))
+
+
+def placement_of(
+    problem: SplitProblem, cuts: Sequence[int] | None, place: Mapping[str, Sequence[int]] | None
+) -> tuple[int, ...] | None:
+    """Convert cuts or layers by device to the device of each layer; None for neither. Raises InputError."""
+    if cuts is not None and place is not None:
+        raise InputError("got cuts and place: expected one of them")
+    if cuts is not None:
+        return devices_from_cuts(problem, cuts)
+    return None if place is None else devices_from_layers(problem, list(place.items()))
 
 
 def parse_places(problem: SplitProblem, texts: Sequence[str]) -> tuple[int, ...]:

@@ -22,19 +22,33 @@ from jmsnas.topology import Topology, device_from_toml, link_from_toml
 from jmsnas.units import parse_bytes, parse_duration
 
 _MAX_BYTES = 1 << 24
-_CSV_KEYS = ("layer", "bytes", "weights", "after")
+_CSV_KEYS = ("layer", "bytes", "weights", "after", "candidate", "score")
+
+
+class CandidateEntry(msgspec.Struct, forbid_unknown_fields=True):
+    """A [[layer.candidate]]; `score` is a log-probability or another number whose sum is to be large."""
+
+    name: str
+    score: float
+    tau: list[str] | dict[str, str]
+    weights: float | str = 0
+    peak: float | str = 0
 
 
 class _Layer(msgspec.Struct, forbid_unknown_fields=True):
-    """A [[layer]]; sizes in bytes or as text such as 9kB, times as text such as 1.5ms."""
+    """A [[layer]]; sizes in bytes or as text such as 9kB, times as text such as 1.5ms.
+
+    `tau`, `weights` and `peak` are those of the layer, or `candidate` lists those to choose from.
+    """
 
     name: str
     bytes: float | str
-    tau: list[str] | dict[str, str]
+    tau: list[str] | dict[str, str] | None = None
     weights: float | str = 0
     peak: float | str = 0
     after: list[str] | None = None
     join: Literal["", "sum", "concat"] = ""
+    candidate: list[CandidateEntry] = []
 
 
 class _Tree(msgspec.Struct, forbid_unknown_fields=True):
@@ -44,7 +58,7 @@ class _Tree(msgspec.Struct, forbid_unknown_fields=True):
     children: tuple[str, ...]
 
 
-class _Table(msgspec.Struct, forbid_unknown_fields=True, rename={"returns": "return"}):
+class CostTable(msgspec.Struct, forbid_unknown_fields=True, rename={"returns": "return"}):
     """The whole file; devices and links are parsed as in a topology file."""
 
     inputs: dict[str, float | str]
@@ -68,21 +82,38 @@ def read_problem(
     and the file's own `input` and `policy` where it has them. Raises InputError, naming the file and what is
     missing, unknown or wrong in it.
     """
+    table = read_cost_table(path)
+    if several := next((layer for layer in table.layer if layer.candidate), None):
+        raise InputError(
+            f"{path}: layer {several.name} lists candidates: expected --t-const, as --t-const 80ms, which "
+            "picks those of highest score with T <= that"
+        )
+    problem = problem_of_table(table, path, topology)
+    own = {"input": table.input, "policy": table.policy}
+    return problem, {key: value for key, value in own.items() if value is not None}
+
+
+def read_cost_table(path: Path) -> CostTable:
+    """Read a table of costs: a file ending in .toml, .json or .csv. Raises InputError."""
     if path.suffix not in (".toml", ".json", ".csv"):
         raise InputError(f"cannot read {path}: expected a table ending in .toml, .json or .csv")
     try:
         if path.suffix == ".json":
-            table = read_json(path, _Table, InputError, "See docs/split.md")
-        else:
-            document = read_toml(path, InputError) if path.suffix == ".toml" else _read_csv(path)
-            table = msgspec.convert(document, _Table)
-        problem = _problem(table, path, topology)
+            return read_json(path, CostTable, InputError, "See docs/split.md")
+        document = read_toml(path, InputError) if path.suffix == ".toml" else _read_csv(path)
+        return msgspec.convert(document, CostTable)
     except (msgspec.DecodeError, RecursionError) as error:
         raise InputError(f"{path}: {error}. See docs/split.md") from error
+    except UnitError as error:
+        raise InputError(f"{path}: {error}") from error
+
+
+def problem_of_table(table: CostTable, path: Path, topology: GeneralTopology | None = None) -> SplitProblem:
+    """Make the split problem of a table without candidates. Raises as `read_problem`."""
+    try:
+        return _problem(table, path, topology)
     except (UnitError, TopologyError) as error:
         raise InputError(f"{path}: {error}") from error
-    own = {"input": table.input, "policy": table.policy}
-    return problem, {key: value for key, value in own.items() if value is not None}
 
 
 def _read_text(path: Path) -> str:
@@ -94,20 +125,32 @@ def _read_text(path: Path) -> str:
 
 
 def _read_csv(path: Path) -> dict[str, Any]:
-    """Read one row per layer: `layer`, `bytes`, times per device; rows named `input:uint8` are inputs."""
-    table = parse_csv(_read_text(path), str(path), ("layer", "bytes"), ("layer", "after"), InputError)
+    """Read one row per layer or candidate: `layer`, `bytes`, times per device; `input:uint8` is an input."""
+    names = ("layer", "after", "candidate")
+    table = parse_csv(_read_text(path), str(path), ("layer", "bytes"), names, InputError)
     rows = table.rows
     if not rows or not {"layer", "bytes"} <= set(table.names):
         raise InputError(f"{path} lacks a column layer or bytes: expected layer,bytes,DEVICE,DEVICE,...")
     devices = [name for name in table.names if name not in _CSV_KEYS]
     layers: list[dict[str, Any]] = []
     for row in rows:
-        if not row["layer"].startswith("input:"):
-            layer: dict[str, Any] = {"name": row["layer"], "bytes": row["bytes"]}
-            layer["tau"] = [row[name] for name in devices]
-            layer |= {"weights": row["weights"]} if row.get("weights") else {}
-            layer |= {"after": row["after"].split(";")} if row.get("after") else {}
-            layers.append(layer)
+        if row["layer"].startswith("input:"):
+            continue
+        costs: dict[str, Any] = {"tau": [row[name] for name in devices]}
+        costs |= {"weights": row["weights"]} if row.get("weights") else {}
+        layer: dict[str, Any] = {"name": row["layer"], "bytes": row["bytes"]}
+        layer |= {"after": row["after"].split(";")} if row.get("after") else {}
+        if not row.get("candidate"):
+            layers.append(layer | costs)
+            continue
+        costs |= {"name": row["candidate"], "score": _score(row.get("score", ""), path, row["candidate"])}
+        if not layers or layers[-1]["name"] != row["layer"] or "candidate" not in layers[-1]:
+            layers.append(layer | {"candidate": []})
+        elif layers[-1] | layer != layers[-1]:
+            raise InputError(
+                f"{path}: candidates of {row['layer']} differ in bytes or after: expected the same"
+            )
+        layers[-1]["candidate"].append(costs)
     return {
         "name": path.stem,
         "inputs": {row["layer"][6:]: row["bytes"] for row in rows if row["layer"].startswith("input:")},
@@ -116,7 +159,14 @@ def _read_csv(path: Path) -> dict[str, Any]:
     }
 
 
-def _problem(table: _Table, path: Path, given: GeneralTopology | None) -> SplitProblem:
+def _score(text: str, path: Path, name: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"{path}: candidate {name} has score {text!r}: expected a number") from None
+
+
+def _problem(table: CostTable, path: Path, given: GeneralTopology | None) -> SplitProblem:
     columns = [str(entry.get("name")) for entry in table.device]
     topology = _own_topology(table, path) if table.link is not None or given is None else given
     names = [device.name for device in topology.devices]
@@ -169,7 +219,7 @@ def _join(layers: Sequence[_Layer], path: Path) -> str:
     return joins[0].join if joins else ""
 
 
-def _own_topology(table: _Table, path: Path) -> GeneralTopology:
+def _own_topology(table: CostTable, path: Path) -> GeneralTopology:
     with toml_errors(str(path), TopologyError):
         devices = tuple(device_from_toml(entry, str(path)) for entry in table.device)
         links = tuple(link_from_toml(entry, str(path)) for entry in table.link or ())
@@ -188,6 +238,8 @@ def _own_topology(table: _Table, path: Path) -> GeneralTopology:
 
 
 def _times(layer: _Layer, devices: Sequence[str], path: Path) -> list[float]:
+    if layer.tau is None:
+        raise InputError(f"{path}: layer {layer.name} has no times: expected tau, or [[layer.candidate]]")
     if isinstance(layer.tau, dict):
         refuse_unknown_keys(layer.tau, devices, f"{path}: tau of layer {layer.name}", InputError)
         return [parse_duration(layer.tau[name]) if name in layer.tau else math.inf for name in devices]

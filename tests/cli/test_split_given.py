@@ -101,3 +101,64 @@ def test_a_policy_that_is_not_the_topologys_is_explained(tmp_path: Path) -> None
     assert json.loads(out)["policy_reason"] == reason
     code, _, err = run("--costs", str(tmp_path / "branched.toml"), "--policy", "strict")
     assert code == 2 and "policy strict gives every device a layer: expected a chain of layers" in err
+
+
+CANDIDATES = """policy = "relay"
+inputs = { uint8 = 3000 }
+[[device]]
+name = "phone"
+[[device]]
+name = "server"
+[[link]]
+from = "phone"
+to = "server"
+rate = "8Mbit/s"
+[[layer]]
+name = "stem"
+bytes = 1000
+tau = ["2ms", "0.2ms"]
+[[layer]]
+name = "body"
+bytes = 100
+[[layer.candidate]]
+name = "small"
+score = -1.5
+tau = ["1ms", "0.3ms"]
+[[layer.candidate]]
+name = "large"
+score = -0.5
+tau = ["9ms", "0.9ms"]
+"""
+
+
+def test_candidates_are_chosen_within_t_const(tmp_path: Path) -> None:
+    path = tmp_path / "t.toml"
+    path.write_text(CANDIDATES)
+    # large: the input in 3 ms, 0.2 + 0.9 on the server, or 2 + 1 + 0.9: 3.9 ms; small: 2 + 1 + 0.1, 3.1 ms.
+    for t_const, name, t_ms in (("3.95ms", "large", 3.9), ("3.5ms", "small", 3.1)):
+        code, out, _ = run("--costs", str(path), "--t-const", t_const, "--json")
+        document = json.loads(out)
+        assert code == 0 and document["derivation"]["candidates"] == ["", name]
+        assert document["derivation"]["proven"] and document["units"] == ["stem", f"body {name}"]
+        assert document["results"][0]["latency_s"] * 1e3 == pytest.approx(t_ms)
+        assert document["derivation"]["latency_s"] == pytest.approx(document["results"][0]["latency_s"])
+    code, out, _ = run("--costs", str(path), "--t-const", "3.5ms", "--explain")
+    assert (
+        code == 0 and "Candidates of T <= 3.5 ms, by layer: 2 small\n  score -1.5, proven the highest" in out
+    )
+    code, out, _ = run("--costs", str(path), "--t-const", "3.5ms", "--list")
+    assert code == 0 and "body small" in out
+    for words, message in (
+        ((), "layer body lists candidates: expected --t-const, as --t-const 80ms"),
+        (("--t-const", "3ms"), "no choice of candidates of t has T <= 3 ms: the fastest takes 3.1 ms"),
+        (("--t-const", "3"), "'3' is not a duration"),
+        (
+            ("--t-const", "3ms", "--cuts", "1"),
+            "--t-const chooses candidates of --costs FILE by T: leave out --cuts",
+        ),
+        (("--t-const", "9ms", "--policy", "kind"), "unknown --policy 'kind'"),
+    ):
+        code, out, err = run("--costs", str(path), *words)
+        assert (code, out, len(err.splitlines())) == (2, "", 1) and message in err
+    code, _, err = run("mobilenet_v2", "--t-const", "3ms", "--workspace", str(tmp_path))
+    assert code == 2 and "by T: leave out a MODEL" in err

@@ -66,6 +66,16 @@ def split_document(
             for request, result in zip(requests, results, strict=True)
         ],
     }
+    if loaded.derived is not None:
+        derived = loaded.derived
+        document["derivation"] = {
+            "t_const_s": derived.t_const_s,
+            "candidates": list(derived.names),
+            "score": derived.score,
+            "score_bound": derived.bound,
+            "proven": derived.proven,
+            "latency_s": derived.latency_s,
+        }
     if any(isinstance(k, SplitResult) and not k.allowed for k in results[1:]) and first.policy == "strict":
         relay = _solve(problem, replace(first, policy="relay"), True)
         document["relay_optimum"] = None if isinstance(relay, str) else _result_document(problem, relay)
@@ -206,6 +216,8 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
         yield f"  policy {document['policy']}, as {document['policy_reason']}"
     for device in document["devices"]:
         yield f"  {device['name']:<10}{device['provenance']}"
+    if "derivation" in document:
+        yield from _derivation_lines(document["derivation"])
     results = document["results"]
     if len(results) == 1:
         yield from _result_lines(document, results[0])
@@ -219,6 +231,14 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
         yield from _explanation_lines(document, document["explanation"])
     if "sweep" in document:
         yield from _sweep_lines(document["sweep"])
+
+
+def _derivation_lines(derivation: dict[str, Any]) -> Iterator[str]:
+    chosen = [f"{n} {name}" for n, name in enumerate(derivation["candidates"], 1) if name]
+    t_const = ms(derivation["t_const_s"])
+    yield f"Candidates of T <= {t_const}, by layer: {', '.join(chosen) or 'none to choose'}"
+    proof = "proven the highest" if derivation["proven"] else f"none is above {derivation['score_bound']:.6g}"
+    yield f"  score {derivation['score']:.6g}, {proof}"
 
 
 def _result_lines(document: dict[str, Any], result: dict[str, Any]) -> Iterator[str]:
