@@ -15,6 +15,10 @@ def origin_label(origin: str) -> str:
     return origin.upper() if origin == "simulated" else origin
 
 
+# In place of errors of U(.): those against a simulation are those against U(.)'s own formula, a roofline.
+NOT_EVALUATED = "simulated: not evaluated"
+
+
 def origin_notes(origins: Iterable[tuple[str, str]]) -> tuple[str, ...]:
     """List the devices whose latencies were not measured, a sentence per origin.
 

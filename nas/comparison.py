@@ -37,7 +37,8 @@ class ComparisonEntry:
 
     `accuracy` is of the test images, `sent_bytes` of all links, `energy_j` of the devices with a known power.
     `t_const_s` is the latency target of a searched model, `run` the name of its run. `simulated` and
-    `published` tell whether any device of T has simulated latencies, or those of a published table.
+    `published` tell whether any device of T has simulated latencies, or those of a published table,
+    `extrapolated` whether any has blocks outside the training range of its U(.).
     """
 
     network: str
@@ -55,12 +56,14 @@ class ComparisonEntry:
     run: str = ""
     missing: str = ""
     published: bool = False
+    extrapolated: bool = False
 
     @property
     def marks(self) -> str:
-        """Label of T: `SIMULATED, published`, one of them, or empty."""
+        """Label of T: `SIMULATED, published, extrapolated`, some of them, or empty."""
         known = {"simulated": self.simulated, "published": self.published}
-        return ", ".join(origin_label(origin) for origin, holds in known.items() if holds)
+        labels = [origin_label(origin) for origin, holds in known.items() if holds]
+        return ", ".join([*labels, *["extrapolated"] * self.extrapolated])
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +190,7 @@ def _method_entries(
     """Fill in `base` for methods of `split`, by their names in the table; a failure is its `missing`."""
     entries = [replace(base, method=name) for name in methods]
     try:
-        problem = problem_of_model(model, topology, workspace)
+        problem = problem_of_model(model, topology, workspace, extrapolate=True)
     except JmsnasError as error:
         return [replace(entry, missing=str(error)) for entry in entries]
     return [_under(entry, problem, topology, methods[entry.method]) for entry in entries]
@@ -204,7 +207,10 @@ def _under(
     except JmsnasError as error:
         return replace(base, missing=str(error))
     sent = float(sum(step.sent_bytes for step in timeline.steps))
-    return replace(base, latency_s=timeline.latency_s, sent_bytes=sent, energy_j=timeline.energy_j)
+    far = any(step.device in problem.extrapolated and not step.target for step in timeline.steps)
+    return replace(
+        base, latency_s=timeline.latency_s, sent_bytes=sent, energy_j=timeline.energy_j, extrapolated=far
+    )
 
 
 def mobilenet_entries(

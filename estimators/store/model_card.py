@@ -34,7 +34,7 @@ def model_card(
         f"channels, 8x8 pixels in, stride 2) it returns the seconds of one call under {key.runtime} on "
         f"`{table.device}`: {key.threads} thread{'s' * (key.threads > 1)}, batch {key.batch}, {key.dtype}. "
         "For a measured block that is the measured latency; any other block is predicted, with an interval.",
-        errors_section(evaluation, margins),
+        _NOT_EVALUATED if record.simulated else errors_section(evaluation, margins),
         model_section(record),
         limits_section(
             [row.block.layer for row in table.rows],
@@ -50,6 +50,12 @@ def model_card(
         + ".",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+_NOT_EVALUATED = (
+    "## Errors\n\nSimulated: not evaluated. Errors against a simulation are those of a roofline against a "
+    "roofline, and tell nothing of the device: measure it with `jmsnas profile`."
+)
 
 
 def _origin(table: LatencyTable, record: FitRecord) -> str:
@@ -73,8 +79,7 @@ def _origin(table: LatencyTable, record: FitRecord) -> str:
     if record.simulated:
         head = (
             f"**SIMULATED: {len(simulated)} of {len(rows)} rows are not measurements of this device** but a "
-            "roofline of published figures. The errors below are those against that roofline, NOT against "
-            "the device."
+            "roofline of published figures."
         )
     imported = sum(row.kind == "imported" for row in rows)
     if imported:
@@ -149,10 +154,6 @@ def _interval(margin: float) -> str:
 def model_section(record: FitRecord) -> str:
     """Write the section on the chosen model, the other candidates and the rates of the roofline."""
     choice = record.choice
-    tried = "\n".join(
-        f"| {model_names(models) if models else 'roofline alone'} | {mape:.1%} |"
-        for models, mape in choice.mapes
-    )
     residual = "no residual model: none improves the cross-validated error"
     if choice.residual:
         residual = f"a residual model of its logarithmic error: {model_names(choice.residual)}"
@@ -162,10 +163,9 @@ def model_section(record: FitRecord) -> str:
     )
     parts = [
         "## Model",
-        "A roofline (amounts of work times non-negative rates, fitted to relative errors), and "
-        f"{residual}. Candidates and their errors on held-out geometries (with few rows, in more folds than "
-        "above):",
-        f"| residual model | MAPE |\n| --- | --- |\n{tried}",
+        f"A roofline (amounts of work times non-negative rates, fitted to relative errors), and {residual}."
+        + ("" if record.simulated else _CANDIDATES),
+        *([] if record.simulated else [_candidates(choice.mapes)]),
         "The rates of the roofline:",
         f"| work | at |\n| --- | --- |\n{rates}",
         "Rates are coefficients of a joint fit, not properties of the processor; those that are missing were "
@@ -185,6 +185,16 @@ def model_section(record: FitRecord) -> str:
             f"{', '.join(scales)}."
         )
     return "\n\n".join(parts)
+
+
+_CANDIDATES = " Candidates and their errors on held-out geometries (with few rows, in more folds than above):"
+
+
+def _candidates(mapes: Sequence[tuple[Sequence[str], float]]) -> str:
+    tried = "\n".join(
+        f"| {model_names(models) if models else 'roofline alone'} | {mape:.1%} |" for models, mape in mapes
+    )
+    return f"| residual model | MAPE |\n| --- | --- |\n{tried}"
 
 
 def _work(name: str) -> str:

@@ -17,6 +17,7 @@ from jmsnas.report.html_template import load_template
 from jmsnas.report.plot_style import (
     DEVICE_COLOURS,
     GREY,
+    end_at_100_percent,
     milliseconds,
     new_figure,
     plain,
@@ -48,6 +49,7 @@ def draw_fig5(runs: Sequence[SearchedRun]) -> Figure:
             label=label,
         )
     axes.set(xlabel="epoch of stage one", ylabel="accuracy of the derived model, %")
+    end_at_100_percent(axes)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     _heading(axes, "accuracy by epoch and target", runs)
     axes.grid(alpha=0.25)
@@ -69,9 +71,10 @@ def draw_fig6(entries: Sequence[ComparisonEntry]) -> Figure:
             entry.latency_s * 1e3, 100 * entry.accuracy, _MARKS[entry.method],
             color=colour, label=plain(label, 48),
             markersize=_MARK_SIZES.get(entry.method, 7), markeredgecolor=colour if ring else GREY,
-            markerfacecolor="none" if ring else colour, markeredgewidth=2 if ring else 1,
+            markerfacecolor="none" if ring else colour, markeredgewidth=2 if ring else 1, clip_on=False,
         )  # fmt: skip
     axes.set(xlabel="T, ms", ylabel="test accuracy, %", xscale="log")
+    end_at_100_percent(axes)
     plain_ticks(axes.xaxis)
     _heading(axes, "accuracy against latency", entries)
     axes.grid(alpha=0.25)

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from jmsnas.estimators.evaluation.evaluate import Evaluation, PredictedRow
+from jmsnas.origin import NOT_EVALUATED
 from jmsnas.report.plot_style import (
     BLACK,
     GREY,
@@ -44,6 +45,8 @@ def draw_predicted(name: str, evaluation: Evaluation, origin: str) -> Figure:
     scores = f"MAPE {percent(evaluation.model.mape)}, {100 * evaluation.model.within_10:.0f} % within 10 %"
     coverage = f"90 % interval covers {100 * evaluation.coverage:.0f} %"
     heading = f"{_heading(name)}\nunseen geometries: {scores}, {coverage}"
+    if origin == "simulated":
+        heading = f"{_heading(name)}\n{NOT_EVALUATED}"
     title(axes, heading, origin == "simulated", origin == "published")
     colour = ORIGIN_COLOURS[origin]
     numbers = np.array([[p.measured_s, p.predicted_s, p.low_s, p.high_s] for p in evaluation.pairs]) * 1e3
@@ -101,16 +104,19 @@ def draw_geometries(name: str, evaluation: Evaluation, origin: str) -> Figure:
     axes.axvline(0, color=BLACK, linewidth=0.8)
     for y, each in enumerate(worst):
         _line(axes, y, by_geometry[each], edge, ORIGIN_COLOURS[origin])
-    labels = [f"{plain(each, 40)}   {_mean(by_geometry[each]):.1f} %" for each in worst]
+    means = ["" if origin == "simulated" else f"   {_mean(by_geometry[each]):.1f} %" for each in worst]
+    labels = [f"{plain(each, 40)}{mean}" for each, mean in zip(worst, means, strict=True)]
     axes.set_yticks(range(len(worst)), labels, fontsize=7)
     axes.set(xlim=(-edge, edge), ylim=(len(worst) - 0.4, -0.6))
     reference = {"simulated": "roofline (SIMULATED)"}.get(origin, origin)
-    axes.set_xlabel(f"error, %: predicted / {reference} - 1; next to each geometry its mean absolute error")
+    beside = "" if origin == "simulated" else "; next to each geometry its mean absolute error"
+    axes.set_xlabel(f"error, %: predicted / {reference} - 1{beside}")
     axes.grid(axis="x", alpha=0.25)
     axes.legend(fontsize=8, loc="lower right")
     rest = len(by_geometry) - len(worst)
     count = f"worst {len(worst)} of {len(by_geometry)}" if rest else f"all {len(worst)}"
-    heading = f"{_heading(name)}\n{count} geometries, each held out"
+    note = NOT_EVALUATED if origin == "simulated" else "each held out"
+    heading = f"{_heading(name)}\n{count} geometries, {note}"
     title(axes, heading, origin == "simulated", origin == "published")
     return figure
 

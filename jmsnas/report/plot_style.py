@@ -35,6 +35,12 @@ _DPI = 120
 _LAST_LETTER = 0x52F
 
 
+def end_at_100_percent(axes: Axes) -> None:
+    """End the y axis of a share in percent at 0 and 100."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(max(low, 0.0), min(high, 100.0))
+
+
 def plain(text: str, longest: int = 24) -> str:
     """Make text safe to draw: escape `$` math, replace characters without a glyph, shorten to `longest`."""
     shown = "".join(c if c.isprintable() and ord(c) <= _LAST_LETTER else "?" for c in text)

@@ -94,7 +94,7 @@ def page(data: ReportData, panels: tuple[SplitMapPanel, ...], plots: dict[str, b
 
 def numbers(data: ReportData, panels: tuple[SplitMapPanel, ...]) -> dict[str, Any]:
     """Collect all numbers of the page in one JSON document; seconds, bytes, bits per second."""
-    evaluations = [(device.device.name, device.evaluation) for device in data.devices]
+    evaluated = [device for device in data.devices if device.evaluation and not device.simulated]
     maps = [
         {
             "input": split_map.input_encoding,
@@ -115,7 +115,9 @@ def numbers(data: ReportData, panels: tuple[SplitMapPanel, ...]) -> dict[str, An
         "result": data.run.document,
         "config": asdict(data.config),
         "log": [asdict(epoch) for epoch in data.epochs],
-        "estimators": {name: asdict(evaluation) for name, evaluation in evaluations if evaluation},
+        "estimators": {
+            device.device.name: asdict(device.evaluation) for device in evaluated if device.evaluation
+        },
         "where_split_pays": maps,
     }
 

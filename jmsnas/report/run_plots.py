@@ -5,7 +5,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from jmsnas.nas.search.stages import EpochRecord
-from jmsnas.origin import origin_label
+from jmsnas.origin import NOT_EVALUATED, origin_label
 from jmsnas.report.device_data import DeviceData
 from jmsnas.report.estimator_plots import AGAINST, scatter
 from jmsnas.report.plot_style import (
@@ -19,6 +19,7 @@ from jmsnas.report.plot_style import (
     ORIGIN_COLOURS,
     ORIGIN_HATCHES,
     RED,
+    end_at_100_percent,
     milliseconds,
     new_figure,
     percent,
@@ -44,7 +45,17 @@ def draw_search(data: ReportData) -> Figure:
     then = _percent([e.derived_accuracy for e in epochs])
     _curve(right, then, GREEN, "-", "model derived then (validation images)")
     test = 100 * data.run.accuracy.test
-    right.plot([len(epochs)], [test], "*", color=RED, markersize=12, label=f"test {test:.1f} %", zorder=5)
+    right.plot(
+        [len(epochs)],
+        [test],
+        "*",
+        color=RED,
+        markersize=12,
+        clip_on=False,
+        label=f"test {test:.1f} %",
+        zorder=5,
+    )
+    end_at_100_percent(right)
     band, ratio = data.config.band, [_over(e.expected_latency_s, target_s) for e in epochs]
     expected.axhspan(1 - band, 1, color=GREEN, alpha=0.3, label=f"band: {1 - band:.2f} to 1")
     _curve(expected, ratio, BLUE, "-", "E[T] / T_const")
@@ -125,6 +136,8 @@ def _estimator(axes: Axes, names: str, device: DeviceData) -> None:
     heading = (
         f"{name}\nMAPE {percent(evaluation.model.mape)}, {100 * evaluation.model.within_10:.0f} % within 10 %"
     )
+    if device.simulated:
+        heading = f"{name}\n{NOT_EVALUATED}"
     title(axes, heading, device.simulated, device.published)
     scatter(axes, evaluation, ORIGIN_COLOURS[device.origin])
     axes.set_xlabel(AGAINST.get(device.origin, "measured, ms"))

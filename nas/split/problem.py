@@ -70,6 +70,7 @@ class SplitProblem:
     peak_bytes_N: FloatArray
     simulated: tuple[str, ...] = ()
     published: tuple[str, ...] = ()
+    extrapolated: tuple[str, ...] = ()
     provenance: Mapping[str, str] = field(default_factory=dict)
     tree: MeshTree | None = None
     returns: bool = False

@@ -41,17 +41,19 @@ def problem_of_model(
     workspace: Workspace,
     jpeg_bytes: float | None = None,
     progress: Progress = no_progress,
+    extrapolate: bool = False,
 ) -> SplitProblem:
     """Make the split problem of a model over a topology, from the workspace's tables and profiles.
 
-    `jpeg_bytes`: size of an encoded image, where known. Raises EstimatorError, naming what has not been
-    measured, and the command that measures it.
+    `jpeg_bytes`: size of an encoded image, where known. `extrapolate`: predict blocks outside the training
+    range of a measured device too, which are refused otherwise. Raises EstimatorError, naming what has not
+    been measured, and the command that measures it.
     """
     devices, columns = topology.devices, dict[tuple[str, str], UnitLatency]()
     for n, device in enumerate(devices):
         progress(n, len(devices), f"latencies on {device.name}")
         if (device.table, device.runtime) not in columns:
-            columns[device.table, device.runtime] = unit_latency(model, device, workspace)
+            columns[device.table, device.runtime] = unit_latency(model, device, workspace, extrapolate)
     own = [columns[device.table, device.runtime] for device in devices]
     pairs = list(zip(devices, own, strict=True))
     weight_bytes_N, shared_weights = weights_of_units(
@@ -73,6 +75,7 @@ def problem_of_model(
         peak_bytes_N=np.array([float(unit.peak_bytes) for unit in model.units]),
         simulated=tuple(d.name for d, column in pairs if column.origin == "simulated"),
         published=tuple(d.name for d, column in pairs if column.origin == "published"),
+        extrapolated=tuple(d.name for d, column in pairs if column.extrapolated),
         provenance={d.name: column.provenance for d, column in pairs},
         tree=topology.tree,
         returns=topology.returns,
@@ -96,7 +99,8 @@ def _join(model: Model) -> str:
 class UnitLatency:
     """Seconds of each unit on one device, with an interval, (N,) each, and where they come from.
 
-    `provenance` is a summary for people, `origin` one of `jmsnas.origin.ORIGINS`.
+    `provenance` is a summary for people, `origin` one of `jmsnas.origin.ORIGINS`; `extrapolated` whether any
+    unit is outside the training range of U(.).
     """
 
     tau_N: FloatArray
@@ -104,6 +108,7 @@ class UnitLatency:
     high_N: FloatArray
     provenance: str
     origin: str = "measured"
+    extrapolated: bool = False
 
 
 def _input_bytes(model: Model) -> dict[str, float]:
@@ -129,7 +134,9 @@ def _link(model: Model, link: Link) -> Link:
     )
 
 
-def unit_latency(model: Model, device: Device, workspace: Workspace) -> UnitLatency:
+def unit_latency(
+    model: Model, device: Device, workspace: Workspace, extrapolate: bool = False
+) -> UnitLatency:
     """Predict or look up the latency of each unit of a model on a device.
 
     U(.) predicts blocks as in a search; the roofline of a simulated device is used for blocks outside its
@@ -148,7 +155,7 @@ def unit_latency(model: Model, device: Device, workspace: Workspace) -> UnitLate
     if all(unit.block for unit in model.units) and (
         estimator := serving_model(workspace, device.table, device.runtime)
     ):
-        return _predicted(model, device, estimator)
+        return _predicted(model, device, estimator, extrapolate)
     external, path = external_folder(workspace, device.table, device.runtime), workspace.table(device.table)
     has_figures = device.table in simulated_device_names() and not external
     if has_figures and (not path.exists() or read_table(path).simulated):
@@ -169,7 +176,7 @@ def _command(model: Model, device: Device) -> str:
     return f"jmsnas profile --model {model.name} --device {device.table}{size}"
 
 
-def _predicted(model: Model, device: Device, device_model: DeviceModel) -> UnitLatency:
+def _predicted(model: Model, device: Device, device_model: DeviceModel, extrapolate: bool) -> UnitLatency:
     """Predict the blocks of a model by U(.), and refuse blocks outside the training range.
 
     On a simulated device such a block has its roofline. On a published table, which cannot be measured
@@ -179,7 +186,8 @@ def _predicted(model: Model, device: Device, device_model: DeviceModel) -> UnitL
     origin, far_N = estimator.origin, extrapolated(device_model, blocks)
     tau_N, (low_N, high_N) = estimator.predict_s(blocks), estimator.interval_s(blocks)
     uncertain_N = far_N & (high_N > _MAX_UNCERTAINTY**2 * low_N)
-    _refuse_unknown_blocks(model, device, origin, uncertain_N if origin == "published" else far_N)
+    if not extrapolate:
+        _refuse_unknown_blocks(model, device, origin, uncertain_N if origin == "published" else far_N)
     known = sum(block in estimator.rows for block in blocks)
     others = len(blocks) - known
     beyond = ""
@@ -193,7 +201,8 @@ def _predicted(model: Model, device: Device, device_model: DeviceModel) -> UnitL
     by_others = f"{origin} by others: {device_model.setting or device.table}; "
     provenance = {"measured": "", "simulated": "SIMULATED: "}.get(origin, by_others)
     provenance += f"U(.): {known} blocks by their own rows, {others} predicted{beyond}"
-    return UnitLatency(tau_N, low_N, high_N, provenance, origin)
+    guessed = bool(origin != "simulated" and far_N.any())
+    return UnitLatency(tau_N, low_N, high_N, provenance, origin, guessed)
 
 
 def _refuse_unknown_blocks(model: Model, device: Device, origin: str, unknown_N: BoolArray) -> None:

@@ -1,6 +1,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from synthetic_published import a_record, records, write_published
@@ -9,7 +10,7 @@ from typer.testing import CliRunner
 from jmsnas.cli import app
 from jmsnas.estimators.store.estimator import load_estimator
 from jmsnas.profiler.simulation.roofline import simulated_table
-from jmsnas.profiler.table.latency_table import RuntimeKey
+from jmsnas.profiler.table.latency_table import LatencyTable, RuntimeKey
 from jmsnas.profiler.table.parquet import write_table
 from jmsnas.space_file import load_space
 from jmsnas.workspace import Workspace
@@ -42,6 +43,24 @@ def test_every_table_is_fitted_and_told(tmp_path: Path) -> None:
         assert (folder / "predicted.png").read_bytes().startswith(b"\x89PNG")
         assert (folder / "geometries.png").read_bytes().startswith(b"\x89PNG")
     assert out.count("SIMULATED") == 2 and "pi4: only 8 rows, so its errors are rough estimates" in err
+    assert out.count("simulated: not evaluated. To measure it, on it: jmsnas profile --device") == 2
+    assert "MAPE" not in out and "%" not in out
+    assert out.rstrip().endswith("Next: jmsnas predict --help, or jmsnas search --topology chain")
+
+
+def test_one_device_as_json(tmp_path: Path) -> None:
+    code, out, _ = typed(profiled(tmp_path, "pi4", "jetson"), "--device", "pi4", "--json", "--seed", "7")
+    (found,) = json.loads(out)["estimators"]
+    assert (code, found["device"], found["kind"], found["setting"]) == (0, "pi4", "simulated", "")
+    assert found["evaluation"]["rows"] == 8 and found["evaluation"]["seed"] == 7
+    assert set(found["evaluation"]) == {"rows", "geometries", "seed", "note"}
+
+
+def test_table_that_others_measured_is_evaluated(tmp_path: Path) -> None:
+    table = simulated_table("pi4", BLOCKS, [RuntimeKey("torch")])
+    rows = tuple(replace(row, device="board", kind="imported") for row in table.rows)
+    write_table(Workspace(tmp_path).table("board"), LatencyTable("board", rows, table.environments))
+    _, out, _ = typed(tmp_path, "--device", "board")
     for words in (
         "MAPE   RMSPE  within 5 %  within 10 %  Spearman",
         "U(.): roofline",
@@ -53,14 +72,8 @@ def test_every_table_is_fitted_and_told(tmp_path: Path) -> None:
         "coverage of the 90 % interval",
     ):
         assert words in out
-    assert out.rstrip().endswith("Next: jmsnas predict --help, or jmsnas search --topology chain")
-
-
-def test_one_device_as_json(tmp_path: Path) -> None:
-    code, out, _ = typed(profiled(tmp_path, "pi4", "jetson"), "--device", "pi4", "--json", "--seed", "7")
+    _, out, _ = typed(tmp_path, "--device", "board", "--json")
     (found,) = json.loads(out)["estimators"]
-    assert (code, found["device"], found["kind"], found["setting"]) == (0, "pi4", "simulated", "")
-    assert found["evaluation"]["rows"] == 8 and found["evaluation"]["seed"] == 7
     first, *others = found["evaluation"]["splits"]
     assert first["scores"]["estimator"] == found["evaluation"]["model"]
     assert (first["split"], {judged["split"] for judged in others}) == (

@@ -10,7 +10,7 @@ from jmsnas.estimators.evaluation.hold_out import MODEL
 from jmsnas.estimators.fit_tables import FittedEstimator
 from jmsnas.estimators.store.layout import CARD, PICTURES, embed_pictures
 from jmsnas.files import write_atomic
-from jmsnas.origin import origin_label
+from jmsnas.origin import NOT_EVALUATED, origin_label
 
 # Fewer rows have too few geometries for a reliable evaluation.
 _FEW_ROWS = 20
@@ -32,10 +32,13 @@ def draw_evaluation(found: FittedEstimator) -> None:
 
 
 def fitted_document(found: FittedEstimator) -> dict[str, Any]:
-    """Describe an estimator for `--json`, with its evaluation but without single predictions."""
+    """Describe an estimator for `--json`: its evaluation without predictions, no scores if simulated."""
     estimator = found.estimator
     evaluation = asdict(estimator.evaluation)
     del evaluation["pairs"]
+    if estimator.simulated:
+        evaluation = {name: evaluation[name] for name in ("rows", "geometries", "seed")}
+        evaluation["note"] = NOT_EVALUATED
     return {
         "device": estimator.device,
         "key": estimator.key.label,
@@ -48,7 +51,7 @@ def fitted_document(found: FittedEstimator) -> dict[str, Any]:
 
 
 def print_fitted(found: FittedEstimator) -> None:
-    """Print the evaluation: errors on unseen geometries of all predictors, then MAPE by held-out split."""
+    """Print errors of all predictors on unseen geometries and MAPE by held-out split, unless simulated."""
     estimator, evaluation = found.estimator, found.estimator.evaluation
     setting = f": {found.setting}" if found.setting else ""
     print_line(
@@ -57,10 +60,13 @@ def print_fitted(found: FittedEstimator) -> None:
     )
     if evaluation.rows < _FEW_ROWS:
         warn(f"{estimator.device}: only {evaluation.rows} rows, so its errors are rough estimates")
-    for line in (*_score_lines(found), *_split_lines(found)):
-        print_line(f"  {line}")
     files = ", ".join([CARD, *PICTURES])
-    print_line(f"  coverage of the 90 % interval on unseen geometries: {evaluation.coverage:.0%}")
+    if estimator.simulated:
+        print_line(f"  {NOT_EVALUATED}. To measure it, on it: jmsnas profile --device {estimator.device}")
+    else:
+        for line in (*_score_lines(found), *_split_lines(found)):
+            print_line(f"  {line}")
+        print_line(f"  coverage of the 90 % interval on unseen geometries: {evaluation.coverage:.0%}")
     print_line(f"  {found.folder}: {files}")
 
 

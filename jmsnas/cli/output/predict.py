@@ -10,7 +10,7 @@ from jmsnas.cli.terminal import print_line
 from jmsnas.estimators.evaluation.hold_out import COVERAGE
 from jmsnas.estimators.lookup import DeviceModel
 from jmsnas.estimators.prediction import BlockPrediction, PartPrediction
-from jmsnas.origin import origin_label
+from jmsnas.origin import NOT_EVALUATED, origin_label
 from jmsnas.profiler.table.latency_table import AnyRow
 from jmsnas.units import format_duration as ms
 
@@ -40,9 +40,9 @@ def device_document(
             "name": estimator.regressor.name,
             "rows": evaluation.rows,
             "geometries": evaluation.geometries,
-            "unseen_mape": evaluation.model.mape,
-            "unseen_within_10": evaluation.model.within_10,
-            "unseen_coverage": evaluation.coverage,
+            "unseen_mape": None if estimator.simulated else evaluation.model.mape,
+            "unseen_within_10": None if estimator.simulated else evaluation.model.within_10,
+            "unseen_coverage": None if estimator.simulated else evaluation.coverage,
         },
         "correction": asdict(model.correction) if model.correction else None,
         "blocks": [_block(block) for block in whole.blocks],
@@ -167,11 +167,13 @@ def _advice(found: dict[str, Any]) -> str:
 
 def _model_lines(found: dict[str, Any]) -> Iterator[str]:
     model = found["model"]
-    against = " (against the simulation, not the device)" if found["simulated"] else ""
     yield f"predicted from {model['rows']} rows of {model['geometries']} geometries by {model['name']}"
+    if found["simulated"]:
+        yield NOT_EVALUATED
+        return
     yield (
         f"on unseen layer geometries: MAPE {model['unseen_mape']:.1%}, {model['unseen_within_10']:.0%} "
-        f"within 10 %, interval coverage {model['unseen_coverage']:.0%}{against}"
+        f"within 10 %, interval coverage {model['unseen_coverage']:.0%}"
     )
 
 

@@ -110,6 +110,8 @@ def test_blocks_outside_the_training_range_are_refused(
         EstimatorError, match="blocks of mobilenet_v1 are outside the training range of local"
     ):
         problem_of_model(far, TWO, workspace)
+    wide = problem_of_model(far, TWO, workspace, extrapolate=True)
+    assert np.isfinite(wide.tau_NM).all() and wide.extrapolated
 
 
 def test_wide_intervals_of_a_published_table_are_refused(tmp_path: Path) -> None:
