@@ -8,8 +8,9 @@
 * hermes (Kao et al., IEEE TMC 2017): least latency under a cost budget, to within a share epsilon.
 """
 
+import functools
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order, dijkstra, maximum_flow
 
-from jmsnas.arrays import FloatArray
+from jmsnas.arrays import FloatArray, IntArray
 from jmsnas.errors import InfeasibleError, TopologyError
 from jmsnas.nas.split.dag import Dag, articulation_points
 from jmsnas.nas.split.problem import SplitProblem, as_chain
@@ -112,18 +113,36 @@ def hivemind(problem: SplitProblem, encoding: str, target: int | None) -> tuple[
 
 @dataclass(frozen=True, slots=True)
 class BudgetCosts:
-    """Costs that hermes limits: of unit n on device m, and of bringing output n from device a to b."""
+    """Costs that hermes limits: of unit n on device m, and of sending output n over the link from a to b.
+
+    `before_LMM` are the predecessors on the route of output n from device a to b.
+    """
 
     run_NM: FloatArray
-    bring_LMM: FloatArray
+    hop_LMM: FloatArray
+    before_LMM: IntArray
+
+    def sent(self, output: int, source: int, targets: Iterable[int]) -> float:
+        """Cost of bringing an output from a device to others, over each link once."""
+        hops = set()
+        for target in targets:
+            while target != source:
+                before = int(self.before_LMM[output, source, target])
+                hops.add((before, target))
+                target = before
+        return float(sum(self.hop_LMM[output][hop] for hop in sorted(hops)))
 
 
 class _Label(NamedTuple):
-    """A partial placement, as a linked list: ((unit, device), earlier), or (None, one, other) for a join."""
+    """A partial placement, as a linked list: ((unit, device), earlier), or (None, one, other) for a join.
+
+    `fetched` are the devices that the segment's first input has been sent to, where several units read it.
+    """
 
     seconds: float
     cost: float
     placement: tuple[Any, ...]
+    fetched: frozenset[int] = frozenset()
 
 
 _Front = list[_Label]
@@ -138,9 +157,10 @@ def hermes(
     """Find a placement whose latency is within 1 % of the least under the budget.
 
     For each unit and device the Pareto front of (seconds, cost) is kept, one entry per step of time (the
-    paper's quantisation). A unit with several inputs waits for the last and pays for all. Exact up to the
-    steps for trees; where several units read an output, the devices of the articulation points are fixed one
-    after another, as in the paper's serial trees. Unlike dag.py it lets a device run two units at once.
+    paper's quantisation). A unit with several inputs waits for the last and pays for all; an output that
+    several units read on one device is sent there once. Exact up to the steps for trees; where several units
+    read an output, the devices of the articulation points are fixed one after another, as in the paper's
+    serial trees. Unlike dag.py it lets a device run two units at once.
 
     `return_M`: seconds to send the result back from the device where it ends up. Raises TopologyError for a
     model whose branches share more than their first input, InfeasibleError when no placement is within the
@@ -155,13 +175,18 @@ def hermes(
         found: dict[int, list[_Label]] = {m: [] for m in range(dag.M)}
         for a, before in fronts.items():
             for b, front in _segment_fronts(dag, costs, entry, exit_, a, budget, step_s).items():
-                found[b] += [_combined(x, y, x.seconds + y.seconds) for x in before for y in front]
+                found[b] += [
+                    _Label(x.seconds + y.seconds, x.cost + y.cost, (None, x.placement, y.placement))
+                    for x in before
+                    for y in front
+                ]
         fronts = {m: _pruned(labels, budget, step_s) for m, labels in found.items() if labels}
     last: list[_Label] = []
     for m, front in fronts.items():
         stays = [label._replace(seconds=label.seconds + float(return_M[m])) for label in front]
         last += stays if target is None else _sent(dag, costs, dag.N, m, target, front)
-    best = min((label for label in last if label.cost <= budget * (1 + 1e-12)), default=None)
+    within = (label for label in last if label.cost <= budget * (1 + 1e-12))
+    best = min(within, key=lambda label: label[:2], default=None)
     if best is None:
         raise InfeasibleError(f"no placement costs {budget:g} or less: expected a larger --energy-limit")
     return _devices(best.placement, dag.N)
@@ -172,45 +197,76 @@ def _segment_fronts(
 ) -> dict[int, _Front]:
     """Fronts of the exit on each device, counted from when output `entry` is ready on device `a`."""
     made: dict[int, dict[int, _Front]] = {entry: {a: [_EMPTY]}}
+    several = sum(entry in outputs for outputs in dag.inputs[entry:exit_]) > 1
+
+    @functools.cache
+    def missing(there: frozenset[int], wanted: frozenset[int]) -> float:
+        return costs.sent(entry, a, there | wanted) - costs.sent(entry, a, there)
+
     for n in range(entry + 1, exit_ + 1):
         made[n] = {}
         for m in np.flatnonzero(np.isfinite(dag.tau_NM[n - 1])).tolist():
             front: _Front = [_EMPTY]
             for i in dag.inputs[n - 1]:
                 sent = (_sent(dag, costs, i, b, m, labels) for b, labels in made[i].items())
-                arrived = _pruned((label for labels in sent for label in labels), budget, step_s)
-                pairs = (_combined(x, y, max(x.seconds, y.seconds)) for x in front for y in arrived)
-                front = _pruned(pairs, budget, step_s)
+                arrived = _pruned((label for labels in sent for label in labels), budget, step_s, missing)
+                if several and i == entry and m != a:
+                    arrived = [label._replace(fetched=frozenset([m])) for label in arrived]
+                pairs = (_joined(missing, x, y) for x in front for y in arrived)
+                front = _pruned(pairs, budget, step_s, missing)
             tau_s, cost = float(dag.tau_NM[n - 1, m]), float(costs.run_NM[n - 1, m])
             made[n][m] = [
-                _Label(label.seconds + tau_s, label.cost + cost, ((n, m), label.placement)) for label in front
+                _Label(label.seconds + tau_s, label.cost + cost, ((n, m), label.placement), label.fetched)
+                for label in front
             ]
     return made[exit_]
 
 
 def _sent(dag: Dag, costs: BudgetCosts, i: int, a: int, b: int, front: _Front) -> _Front:
-    seconds, cost = float(dag.routed_LMM[i, a, b]), float(costs.bring_LMM[i, a, b])
+    seconds = float(dag.routed_LMM[i, a, b])
     if not np.isfinite(seconds):
         return []
-    return [_Label(label.seconds + seconds, label.cost + cost, label.placement) for label in front]
+    cost = costs.sent(i, a, [b])
+    return [label._replace(seconds=label.seconds + seconds, cost=label.cost + cost) for label in front]
 
 
-def _combined(one: _Label, other: _Label, seconds: float) -> _Label:
-    return _Label(seconds, one.cost + other.cost, (None, one.placement, other.placement))
+def _joined(missing: Callable[[frozenset[int], frozenset[int]], float], one: _Label, other: _Label) -> _Label:
+    """Join two inputs of a unit: it waits for the later, and pays once for a link that both used."""
+    cost, fetched = one.cost + other.cost, one.fetched | other.fetched
+    if one.fetched and other.fetched:
+        cost += missing(one.fetched, other.fetched) - missing(frozenset(), other.fetched)
+    return _Label(max(one.seconds, other.seconds), cost, (None, one.placement, other.placement), fetched)
 
 
-def _pruned(labels: Iterable[_Label], budget: float, step_s: float) -> _Front:
-    """Keep the Pareto-optimal labels in seconds and cost, one per step of time, within the budget."""
-    kept: _Front = []
+def _pruned(
+    labels: Iterable[_Label],
+    budget: float,
+    step_s: float,
+    missing: Callable[[frozenset[int], frozenset[int]], float] | None = None,
+) -> _Front:
+    """Keep the Pareto-optimal labels in seconds and cost, one per step of time, within the budget.
+
+    `missing` is the cost of sending the first input to the devices of a second set, where it is on those of a
+    first: a label is dropped for one that costs less even if it has to pay that.
+    """
+    fronts: dict[frozenset[int], _Front] = {}
     for label in sorted(labels, key=lambda label: label[:2]):
+        kept = fronts.setdefault(label.fetched, [])
         if label.cost > budget * (1 + 1e-12) or (kept and label.cost >= kept[-1].cost):
+            continue
+        # Of each front the last label is the cheapest, and faster than this one.
+        if missing and any(
+            front[-1].cost + missing(fetched, label.fetched) <= label.cost
+            for fetched, front in fronts.items()
+            if front
+        ):
             continue
         same_step = kept and step_s and kept[-1].seconds // step_s == label.seconds // step_s
         if same_step and len(kept) > 1:
             kept[-1] = label
         else:
             kept.append(label)
-    return kept
+    return [label for kept in fronts.values() for label in kept]
 
 
 def _devices(placement: tuple[Any, ...], N: int) -> tuple[int, ...]:

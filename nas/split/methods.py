@@ -219,12 +219,13 @@ def _joules(problem: SplitProblem) -> tuple[FloatArray, LinkArrays]:
 
 def _hermes(problem: SplitProblem, request: SplitRequest, target: int | None) -> tuple[int, ...]:
     dag = problem.dag(request.encoding)
-    costs, budget = BudgetCosts(np.zeros_like(dag.tau_NM), np.zeros_like(dag.routed_LMM)), 0.0
+    sizes = list(enumerate(problem.sent_bytes_L(request.encoding).tolist()))
+    before_LMM = np.array([problem.link_arrays.routed_MM(size, n == 0)[1] for n, size in sizes])
+    costs, budget = BudgetCosts(np.zeros_like(dag.tau_NM), np.zeros_like(dag.routed_LMM), before_LMM), 0.0
     if request.budget_j is not None:
         run_NM, links = _joules(problem)
-        sent_bytes_L = problem.sent_bytes_L(request.encoding)
-        bring_LMM = [links.routed_MM(float(size), n == 0)[0] for n, size in enumerate(sent_bytes_L)]
-        costs, budget = BudgetCosts(run_NM, np.array(bring_LMM)), request.budget_j
+        hop_LMM = np.array([links.epsilon_MM(size, n == 0) for n, size in sizes])
+        costs, budget = BudgetCosts(run_NM, hop_LMM, before_LMM), request.budget_j
     return hermes(dag, costs, budget, target, problem.return_M)
 
 
