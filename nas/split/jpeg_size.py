@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from jmsnas.datasets.image_files import decode_image
 from jmsnas.errors import InputError
 
 QUALITY = 90
@@ -31,6 +30,8 @@ def jpeg_bytes(height: int, width: int, photograph: Path | None = None) -> float
 
         pictures = [Image.fromarray(image) for image in load_sample_images().images]
     else:
+        from jmsnas.datasets.image_files import decode_image  # imports torch
+
         pictures = [decode_image(photograph, f"the image {photograph}", InputError)]
     return float(np.mean([_encoded(picture, height, width) for picture in pictures]))
 

@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -97,3 +99,9 @@ def test_the_command_that_measures_a_model_has_the_options_that_it_needs(
         EstimatorError, match="no figures of erf .*jmsnas profile --model net.onnx --device pi4$"
     ):
         load_problem(unknown, PI, Workspace(tmp_path))
+
+
+def test_loading_an_onnx_file_imports_no_torch() -> None:
+    code = "import sys, jmsnas.nas.load_model, jmsnas.nas.graph.from_onnx; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
