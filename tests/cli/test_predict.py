@@ -96,7 +96,7 @@ def test_a_simulated_block_says_so_loudly(place: Path) -> None:
     assert code == 0 and "SIMULATED: pi4 was not measured" in err
     assert "pi4, torch-t1-b1-f32, SIMULATED" in out and "SIMULATED row of this block; no interval" in out
     code, out, _ = typed(place, "--device", "pi4", "--block", "mb_k5_e4", "--in", "16x8x8")
-    assert "(against the simulation, not the device)" in out
+    assert "simulated: not evaluated" in out
 
 
 def test_a_part_on_two_devices(place: Path) -> None:
