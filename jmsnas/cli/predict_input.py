@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from jmsnas.architecture import Architecture
-from jmsnas.cli.predict import PredictArguments
+from jmsnas.cli.predict_arguments import PredictArguments
 from jmsnas.errors import InputError, SpaceError
 from jmsnas.space import Block, Candidate, Layer, Part, SearchSpace
 from jmsnas.space_file import load_space

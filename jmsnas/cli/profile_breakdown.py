@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from jmsnas.cli.profile import ProfileArguments
+from jmsnas.cli.profile_arguments import ProfileArguments
 from jmsnas.cli.terminal import print_json, print_line, progress_bar, warn
 from jmsnas.workspace import Workspace
 

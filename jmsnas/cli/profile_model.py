@@ -3,7 +3,7 @@
 from dataclasses import fields
 from typing import Any
 
-from jmsnas.cli.profile import ProfileArguments
+from jmsnas.cli.profile_arguments import ProfileArguments
 from jmsnas.cli.terminal import print_json, print_line, progress_bar, warn
 from jmsnas.errors import DeviceError, InputError
 from jmsnas.units import format_duration as ms

@@ -5,7 +5,7 @@ from functools import cache
 from typing import Any
 
 from jmsnas.cli.output.profile import device_document, plan_document, plan_lines, print_device, print_plan
-from jmsnas.cli.profile import ProfileArguments
+from jmsnas.cli.profile_arguments import ProfileArguments
 from jmsnas.cli.profile_few_shot import print_few_shot, profile_few_shot, until_mape_document
 from jmsnas.cli.terminal import log, print_json, print_line, progress_bar, warn, warn_simulated
 from jmsnas.estimators.few_shot.plan import make_few_shot_plan

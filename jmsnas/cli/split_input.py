@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from jmsnas.cli.split import SplitArguments
+from jmsnas.cli.split_arguments import SplitArguments
 from jmsnas.errors import InputError
 from jmsnas.nas.derivation.candidate_costs import read_candidates
 from jmsnas.nas.derivation.derive_costs import DerivedCosts, derive_from_costs

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from mesh_runs import write_mesh_run
 
-from jmsnas.cli.predict import PredictArguments
+from jmsnas.cli.predict_arguments import PredictArguments
 from jmsnas.cli.predict_input import (
     DevicePart,
     architecture_part,

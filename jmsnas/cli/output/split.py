@@ -6,7 +6,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from jmsnas.cli.output.split_verdict import layers_text, verdict_document, verdict_lines
-from jmsnas.cli.split import SplitArguments
+from jmsnas.cli.split_arguments import SplitArguments
 from jmsnas.cli.split_input import SplitInput
 from jmsnas.cli.terminal import print_line
 from jmsnas.errors import InfeasibleError, JmsnasError

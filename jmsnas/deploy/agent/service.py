@@ -7,15 +7,17 @@ from functools import partial
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import Annotated, Any, Protocol, TypeVar
 
 import grpc
 import msgspec
 from msgspec import Meta
 
 from jmsnas.deploy.agent.admission import Places, RequestRefusedError
-from jmsnas.deploy.agent.forwarding import refusal
+from jmsnas.deploy.agent.forwarding import Forwarder, refusal
+from jmsnas.deploy.agent.part_lifecycle import AgentParts
 from jmsnas.deploy.agent.remote_timing import run_timing_job
+from jmsnas.deploy.agent.request_handler import RequestHandler
 from jmsnas.deploy.parts.call_overhead import call_overhead_s
 from jmsnas.deploy.parts.torch_probe import probe_torch
 from jmsnas.deploy.transport.channel import MAX_IN_FLIGHT, MAX_IN_FLIGHT_PER_CALLER, SERVICE
@@ -26,9 +28,6 @@ from jmsnas.deploy.transport.link import measure_link
 from jmsnas.deploy.transport.responses import printable
 from jmsnas.errors import CertificateError, DeployError, FrameError, PartError, StorageError
 from jmsnas.profiler.host.environment import describe_host
-
-if TYPE_CHECKING:
-    from jmsnas.deploy.agent.agent import Agent
 
 EXCHANGE_METHOD = f"/{SERVICE}/Exchange"
 _PACKAGES = ("jmsnas", "numpy", "onnxruntime", "grpcio", "cryptography", "msgspec")
@@ -66,7 +65,25 @@ class _PutRequest(msgspec.Struct):
     sha256: Annotated[str, Meta(max_length=64)]
 
 
-def rpc_handlers(agent: "Agent", leader: str) -> tuple[Any, ...]:
+class _Settings(Protocol):
+    @property
+    def emulate(self) -> str: ...
+
+
+class ServedAgent(Protocol):
+    """What the methods use of an `agent.Agent`, which imports this module."""
+
+    name: str
+    parts: AgentParts
+    requests: RequestHandler
+    forwarder: Forwarder
+
+    @property
+    def settings(self) -> _Settings:
+        """Settings of the process."""
+
+
+def rpc_handlers(agent: ServedAgent, leader: str) -> tuple[Any, ...]:
     """Build the gRPC handlers of an agent; `leader` is the fingerprint of its leader, empty without TLS."""
     guard, own = _Guard(agent.name, leader), _LeaderMethods(agent)
     methods = {
@@ -88,7 +105,7 @@ def rpc_handlers(agent: "Agent", leader: str) -> tuple[Any, ...]:
 class _LeaderMethods:
     """Methods that only the leader may call: header and body in, a message out."""
 
-    def __init__(self, agent: "Agent") -> None:
+    def __init__(self, agent: ServedAgent) -> None:
         self._agent = agent
 
     def describe(self, request: _Empty, body: memoryview) -> bytes:
