@@ -17,6 +17,7 @@ from pathlib import Path
 
 from jmsnas.deploy.transport.devices_file import AgentAddress, read_devices_file
 from jmsnas.deploy.transport.identity import days_left, read_identity
+from jmsnas.deploy.transport.responses import ResponseError
 from jmsnas.errors import JmsnasError
 from jmsnas.profiler.host.sensors import read_governor
 from jmsnas.workspace import Workspace
@@ -173,6 +174,8 @@ def _agent(workspace: Workspace, address: AgentAddress) -> CheckResult:
     client = leader.clients[address.name]
     try:
         info, (_, round_trip_ns) = client.describe(), client.clock()
+    except ResponseError as error:
+        return CheckResult(what, "trouble", str(error))
     except JmsnasError as error:
         return CheckResult(what, "trouble", str(error), f"{renew}, and copy it there")
     finally:

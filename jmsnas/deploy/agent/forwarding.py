@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
@@ -13,6 +13,7 @@ from jmsnas.deploy.parts.manifest import Hop, Manifest
 from jmsnas.deploy.transport.channel import SERVICE, Identity, open_channel
 from jmsnas.deploy.transport.encoding import encode_tensor, raw_bytes
 from jmsnas.deploy.transport.frame import DeviceSpan, TensorHeader, pack_message
+from jmsnas.deploy.transport.responses import named_device
 from jmsnas.deploy.transport.run_response import ExpectedResponse, parse_run_response
 from jmsnas.errors import DeployError
 
@@ -114,7 +115,7 @@ def _response(hop: Hop, sent: Any, call: PendingCall) -> bytes | RequestRefusedE
         gone = CallerGoneError() if call.gone else None
         return gone or RequestRefusedError(code, f"device {hop.name}: CANCELLED")
     except grpc.RpcError as error:
-        return refusal(hop.name, error)
+        return refusal(hop.name, error, hop.trail)
     return response
 
 
@@ -131,11 +132,15 @@ def _checked(
     return header.trail, body
 
 
-def refusal(device: str, error: Any) -> RequestRefusedError:
-    """Make the refusal of a request from the gRPC error of a call to another device."""
+def refusal(device: str, error: Any, behind: Sequence[str] = ()) -> RequestRefusedError:
+    """Make the refusal of a request from the gRPC error of a call to another device.
+
+    Its text may be about that device or one of those `behind` it.
+    """
     code = error.code()
     details = error.details() or ""
-    # Texts of an agent begin with "device NAME"; those of gRPC itself may contain addresses.
-    from_agent = details.startswith("device ") and len(details) < 400 and details.isprintable()
+    # Texts of an agent begin with "device NAME: "; those of gRPC itself may contain addresses.
+    named = named_device(details, (device, *behind))
+    from_agent = named and len(details) < 400 and details.isprintable()
     text = details if from_agent else f"device {device}: {code.name}"
     return RequestRefusedError(code if code in _PASSED_ON else grpc.StatusCode.UNAVAILABLE, text)

@@ -1,6 +1,5 @@
 """Client of one agent: one method for each gRPC call, with one-line errors."""
 
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from jmsnas.deploy.transport.responses import (
     StageReport,
     TimingEvent,
     malformed,
+    named_device,
     parse_event,
     parse_response,
     printable,
@@ -37,7 +37,6 @@ T = TypeVar("T")
 
 # Timeouts. Staging lets a small board parse a part in a subprocess; sending takes longer on a slow link.
 _CALL_S, _STAGE_S, _PUT_S, _LINK_S, _BENCH_S = 20.0, 60.0, 600.0, 300.0, 86400.0
-_DEVICE = re.compile(r"device ([a-z0-9][a-z0-9_-]{0,63}): ")
 
 
 class DeviceLostError(DeployError):
@@ -119,7 +118,7 @@ class AgentClient:
         """Make the device time messages of `sizes` bytes to a neighbour, and compare clocks if `clock`."""
         fields = {"address": target.address, "name": target.name, "sizes": sizes, "clock": clock}
         began_ns = time.monotonic_ns()
-        times = self._call("Link", pack_message(fields), _LINK_S, LinkTimes)
+        times = self._call("Link", pack_message(fields), _LINK_S, LinkTimes, (target.name,))
         spent_ns = time.monotonic_ns() - began_ns
         if len(times.arrival_ns) != len(sizes):
             fault = f"{len(times.arrival_ns)} times: expected {len(sizes)}"
@@ -157,13 +156,16 @@ class AgentClient:
         except grpc.RpcError:
             return False
 
-    def start(self, message: bytes, timeout_s: float) -> Callable[[], bytes]:
-        """Send an inference request; returns a function that waits for the response."""
+    def start(self, message: bytes, timeout_s: float, behind: Sequence[str] = ()) -> Callable[[], bytes]:
+        """Send an inference request; returns a function that waits for the response.
+
+        An error may be about the device or one of those `behind` it.
+        """
         call = self._channel.unary_unary(f"/{SERVICE}/Run").future(message, timeout=timeout_s)
 
         def wait() -> bytes:
             try:
-                with self._errors("Run"):
+                with self._errors("Run", behind):
                     return bytes(call.result())
             except grpc.FutureCancelledError:  # a future's form of CANCELLED: the agent is stopping
                 raise DeviceLostError(self.name, f"device {self.name}: CANCELLED (Run)") from None
@@ -175,26 +177,27 @@ class AgentClient:
         self._channel.close()
 
     @contextmanager
-    def _errors(self, method: str) -> Iterator[None]:
+    def _errors(self, method: str, behind: Sequence[str] = ()) -> Iterator[None]:
         """Raise DeployError for a failed call."""
         try:
             yield
         except grpc.RpcError as error:
-            raise _rpc_error(self.name, method, error) from None
+            raise _rpc_error(self.name, method, error, behind) from None
 
-    def _call(self, name: str, message: bytes, timeout_s: float, kind: type[T]) -> T:
-        with self._errors(name):
+    def _call(
+        self, name: str, message: bytes, timeout_s: float, kind: type[T], behind: Sequence[str] = ()
+    ) -> T:
+        with self._errors(name, behind):
             response = self._channel.unary_unary(f"/{SERVICE}/{name}")(message, timeout=timeout_s)
         return parse_response(response, kind, self.name, name)
 
 
-def _rpc_error(name: str, method: str, error: Any) -> DeployError:
-    """Return the error of a failed call; its text may be about a device behind the one that was called."""
+def _rpc_error(name: str, method: str, error: Any, behind: Sequence[str]) -> DeployError:
+    """Return the error of a failed call; its text may be about one of the devices `behind` the called one."""
     code, text = error.code(), printable(error.details() or "")
-    named = _DEVICE.match(text)
-    if not named:  # gRPC's own text: the address, and the cause
-        text = f"device {name}: {text}"
-    device = named[1] if named else name
+    device = named_device(text, (name, *behind))
+    if not device:  # gRPC's own text: the address, and the cause
+        device, text = name, f"device {name}: {text}"
     origin = "" if device == name else f", reported by device {name}"
     text = f"{text} ({method}, {code.name}{origin})"
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):

@@ -170,7 +170,7 @@ class Leader:
         repeated, request = bool(request), request or secrets.token_hex(16)
         own = TensorHeader(request, plan.epoch, encoding.dtype, x.shape, scale, zero)
         started_s = time.monotonic()
-        wait = self.clients[plan.trail[0]].start(pack_message(own, raw_bytes(values)), timeout_s)
+        wait = self.clients[plan.trail[0]].start(pack_message(own, raw_bytes(values)), timeout_s, plan.trail)
 
         def wait_for_response() -> Response:
             response = wait()

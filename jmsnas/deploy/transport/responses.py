@@ -1,12 +1,12 @@
 """Responses of an agent as checked, frozen types: the one place where what a device sends is parsed.
 
 Every number is finite and in range, every text printable and of bounded length. A device is trusted to
-describe itself, but not to send a valid message: the functions return a valid value or raise DeployError.
+describe itself, but not to send a valid message: the functions return a valid value or raise ResponseError.
 `jmsnas.deploy.transport.run_response` does the same for the response to a request.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -19,6 +19,7 @@ from jmsnas.errors import DeployError, FrameError
 MAX_BODY_BYTES = 1 << 20
 # Longest overhead of one call, and largest latency or number of a measurement, that is believed.
 MAX_CALL_S, _MAX_SECONDS, _MAX_RATIO = 10.0, 3600.0, 1e6
+_NAMED = re.compile(r"device ([a-z0-9][a-z0-9_-]{0,63}): ")
 _AT = re.compile(r"(.*) - at `(\$.*)`", re.DOTALL)
 _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 T = TypeVar("T")
@@ -34,6 +35,10 @@ _Index = Annotated[int, Meta(ge=0, lt=5000)]
 _Ratio = Annotated[float, Meta(gt=0, le=_MAX_RATIO)]
 _Count = Annotated[float, Meta(ge=0, le=1e9)]
 _Faults = Annotated[tuple[Text, ...], Meta(max_length=64)]
+
+
+class ResponseError(DeployError):
+    """A response of a device that is not valid, or not the one that was expected."""
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -180,13 +185,13 @@ _EVENTS: tuple[tuple[str, type[TimingEvent]], ...] = (
 def parse_response(message: bytes, kind: type[T], device: str, method: str) -> T:
     """Parse the response of a device into a `kind`, from the fields of its header and its JSON body.
 
-    Raises DeployError, one line with the device's name, for anything else.
+    Raises ResponseError, one line with the device's name, for anything else.
     """
     return _convert(_fields(message, device, method), kind, device, method)
 
 
 def parse_event(message: bytes, device: str) -> TimingEvent:
-    """Parse an event of a timing job. Raises DeployError."""
+    """Parse an event of a timing job. Raises ResponseError."""
     fields = _fields(message, device, "Bench")
     kinds = [kind for key, kind in _EVENTS if key in fields]
     if not kinds:
@@ -195,10 +200,16 @@ def parse_event(message: bytes, device: str) -> TimingEvent:
     return _convert(fields, kinds[0], device, "Bench")
 
 
-def malformed(device: str, method: str, fault: str) -> DeployError:
+def malformed(device: str, method: str, fault: str) -> ResponseError:
     """Return the error of a device whose response is not valid; `fault` has what was sent and expected."""
     text = f"device {device}: malformed response ({method}): {printable(fault)}"
-    return DeployError(f"{text}: update jmsnas there or here")
+    return ResponseError(f"{text}: update jmsnas there or here")
+
+
+def named_device(text: str, devices: Iterable[str]) -> str:
+    """Return which of `devices` an error text of an agent is about, as it begins; empty for none of them."""
+    found = _NAMED.match(text)
+    return found[1] if found and found[1] in devices else ""
 
 
 def printable(text: str) -> str:

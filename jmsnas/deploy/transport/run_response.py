@@ -12,8 +12,8 @@ import numpy as np
 from jmsnas.arrays import Float32Array
 from jmsnas.deploy.transport.encoding import decode_tensor
 from jmsnas.deploy.transport.frame import DeviceSpan, TensorHeader, unpack_tensor
-from jmsnas.deploy.transport.responses import malformed
-from jmsnas.errors import DeployError, FrameError
+from jmsnas.deploy.transport.responses import ResponseError, malformed
+from jmsnas.errors import FrameError
 
 # Two clocks count the same seconds to within far less than this share, and this time.
 _CLOCK_SHARE, _CLOCK_S = 0.01, 1e-3
@@ -47,7 +47,7 @@ def parse_run_response(
 ) -> tuple[TensorHeader, memoryview, Float32Array]:
     """Parse the response to a request; return its header, its body, and the output.
 
-    Raises DeployError, one line with the name of the device that responded, for any other response.
+    Raises ResponseError, one line with the name of the device that responded, for any other response.
     """
     device = expected.trail[0]
     try:
@@ -55,7 +55,7 @@ def parse_run_response(
     except FrameError as error:
         raise malformed(device, "Run", str(error)) from None
     if (header.id, header.epoch) != (expected.id, expected.epoch):
-        raise DeployError(
+        raise ResponseError(
             f"device {device}: a response to a different request: got request {header.id[:8]} of plan "
             f"{header.epoch}, expected {expected.id[:8]} of plan {expected.epoch}"
         )
@@ -81,7 +81,7 @@ def is_finite(x: Float32Array) -> bool:
 
 
 def _check_span(span: DeviceSpan, device: str, longest_s: float) -> None:
-    """Raise DeployError for times of a device out of order, or longer than the request took."""
+    """Raise ResponseError for times of a device out of order, or longer than the request took."""
     if not span.received_ns <= span.started_ns <= span.ended_ns:
         raise malformed(device, "Run", f"times of device {span.device} out of order")
     spent_s = (span.ended_ns - span.received_ns) * 1e-9

@@ -12,6 +12,8 @@ import pytest
 from deployments import Fleet, exported, fleet, images, pieces, segments
 from lying_agents import alter_outputs
 
+from jmsnas.deploy.agent.admission import RequestRefusedError
+from jmsnas.deploy.agent.request_handler import RequestHandler
 from jmsnas.deploy.parts.shipment import NextHop, PartSpec
 from jmsnas.deploy.transport.channel import SERVICE, open_channel
 from jmsnas.deploy.transport.frame import TensorHeader, pack_message, unpack_message
@@ -240,6 +242,33 @@ def test_a_response_of_the_plan_before_is_refused(chain: Fleet, monkeypatch: pyt
     alter_outputs(monkeypatch, "cloud", swap("epoch", before))
     with pytest.raises(DeployError, match=f"device cloud: a response .* of plan {before}, expected"):
         chain.leader.infer(x)
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("device pi4: out of memory", "^device laptop: INTERNAL"),  # about a device before it
+        ("device jetson: out of memory", "^device laptop: INTERNAL"),  # about one that is not in the plan
+        ("device cloud: out of memory", "^device cloud: out of memory .*reported by device pi4"),
+        ("device cloud: \x1b[2J", "^device laptop: INTERNAL"),
+        ("device cloud: out\nok agent of cloud", "^device laptop: INTERNAL"),
+        ("device cloud", "^device laptop: INTERNAL"),
+    ],
+)
+def test_error_texts_about_other_devices(
+    chain: Fleet, monkeypatch: pytest.MonkeyPatch, text: str, shown: str
+) -> None:
+    compute = RequestHandler._compute
+
+    def refuse(self: RequestHandler, *arguments: Any) -> Any:
+        if self._name == "laptop":
+            raise RequestRefusedError(grpc.StatusCode.INTERNAL, text)
+        return compute(self, *arguments)
+
+    monkeypatch.setattr(RequestHandler, "_compute", refuse)
+    with pytest.raises(DeployError, match=shown) as refused:
+        chain.leader.infer(images(1)[0])
+    assert str(refused.value).isprintable()
 
 
 def test_a_tensor_that_is_not_finite_is_refused_where_it_arrives(chain: Fleet) -> None:
