@@ -1,6 +1,7 @@
 """Sentences and commands of the report page: summary of a run, comparison with cloud only, next steps."""
 
 import dataclasses
+import math
 import shlex
 from dataclasses import dataclass
 
@@ -32,10 +33,13 @@ def summary(data: ReportData) -> tuple[str, ...]:
     """Describe the derived model and its split, T against T_const, optimality, and accuracy."""
     run, target, t_s = data.run, data.run.target, data.derived.latency_s
     runs = ", ".join(f"{device_label(data, k.device)} runs {layer_range(k)}" for k in data.derived.terms)
+    used, count = computing_devices(data), len(data.devices)
+    over = (
+        f"split it over {len(used)} of {count} devices" if len(used) > 1 else f"placed it on {used[0]} alone"
+    )
     model = (
         f"The search derived a model of {len(data.derived.candidates)} layers "
-        f"({run.parameters:,} parameters, {run.macs:,} multiply-accumulates) and split it "
-        f"over {len(data.devices)} devices: {runs}."
+        f"({run.parameters:,} parameters, {run.macs:,} multiply-accumulates) and {over}: {runs}."
     )
     if data.tree:
         model += branch_text(data)
@@ -78,6 +82,11 @@ def branch_text(data: ReportData) -> str:
     )
 
 
+def computing_devices(data: ReportData) -> list[str]:
+    """List the devices that run a layer of the derived model."""
+    return [term.device for term in data.derived.terms if term.layers]
+
+
 def image_size(data: ReportData) -> str:
     """Format the size of the input as `8x8`."""
     return data.layers[0].geometry.split()[1]
@@ -104,24 +113,28 @@ def cloud_text(data: ReportData) -> tuple[str, ...]:
     terms, hops = data.cloud_terms(own), len(data.cloud_route(own))
     send_s = sum(term.epsilon_s for term in terms)
     returned = f", {milliseconds(data.return_s)} of it to return the result," if data.return_s else ""
+    used = computing_devices(data)
+    placement = "the split" if len(used) > 1 else f"the placement on {used[0]} alone"
     parts = (
         f"as {own} it is {data.run.cloud_only.input_bytes:,.0f} bytes, {milliseconds(send_s)} over {hops} "
         f"links, and {terms[-1].device} then needs {milliseconds(terms[-1].tau_s)} for the whole model: "
-        f"{milliseconds(cloud_s)} in all{returned} against T = {milliseconds(t_s)} of the split"
+        f"{milliseconds(cloud_s)} in all{returned} against T = {milliseconds(t_s)} of {placement}"
     )
-    if cloud_s < t_s:
+    if math.isclose(cloud_s, t_s, rel_tol=1e-9):
+        sentences = [f"{placement[0].upper()}{placement[1:]} takes as long as cloud only: {parts}."]
+    elif cloud_s < t_s:
         cost = "nothing" if send_s < 0.1 * cloud_s else "less than computing near the UE saves"
-        benefit = "; its benefit is that the raw image never leaves the first device"
+        kept = f"; with {placement} the raw image never leaves the first device"
         sentences = [
             f"Cloud only is faster here. An {image_size(data)} image costs {cost} to send: {parts}, "
-            f"{t_s / cloud_s:.1f} times as fast. At this input size a split does not reduce latency"
-            f"{benefit if data.derived.terms[0].layers else ''}. The map below shows where a split does."
+            f"{t_s / cloud_s:.1f} times as fast{kept if data.derived.terms[0].layers else ''}. The map below "
+            "shows where another placement is faster."
         ]
     else:
         saved = percent(1 - t_s / cloud_s)
         sentences = [
-            f"The split is faster than cloud only by {saved}. The {image_size(data)} image must be sent: "
-            f"{parts}."
+            f"T of {placement} is {saved} below that of cloud only. The {image_size(data)} image must be "
+            f"sent: {parts}."
         ]
     for other in INPUT_BYTES:
         if other != own:

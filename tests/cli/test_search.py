@@ -37,7 +37,7 @@ def test_search_prints_t_within_the_target_and_marks_the_simulated(
     for device in ("pi4", "laptop", "jetson", "cloud"):
         assert re.search(rf"^  {device} +SIMULATED", out, re.MULTILINE)
         assert f"SIMULATED: {device} was not measured" in err
-    assert "Cloud only is faster: at this input size splitting does not reduce T." in out
+    assert re.search(r"Cloud only is faster, by .* \(\d+\.\d%\)", out)
     assert "Next: jmsnas report cli" in out
 
 

@@ -58,7 +58,15 @@ def test_cloud_only_faster_and_slower(data: ReportData) -> None:
     # float32 sends four times 33.28 us: 0.8 - 0.03328 + 0.13312 = 0.89984 ms.
     assert other == "With a float32 input, cloud only would take 0.8998 ms."
     slower, _ = text.cloud_text(with_cloud_s(split, 4e-3))
-    assert slower.startswith("The split is faster than cloud only by 50.0 %.")
+    assert slower.startswith("T of the split is 50.0 % below that of cloud only.")
+    equal, _ = text.cloud_text(with_cloud_s(split, 2e-3))
+    assert equal.startswith("The split takes as long as cloud only: as uint8 it is 64 bytes")
+    every = tuple(n for term in split.derived.terms for n in term.layers)
+    alone = tuple(replace(k, layers=every if k.device == "laptop" else ()) for k in split.derived.terms)
+    on_laptop = replace(split, derived=replace(split.derived, terms=alone))
+    slower, _ = text.cloud_text(with_cloud_s(on_laptop, 4e-3))
+    assert slower.startswith("T of the placement on laptop alone is 50.0 % below that of cloud only.")
+    assert "and placed it on laptop alone: pi4 (UE) runs no layer (relay)" in text.summary(on_laptop)[0]
 
 
 def test_latency_sources(data: ReportData) -> None:
