@@ -10,6 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prove.proof import LEVEL, LEVELS, Proof
@@ -58,8 +59,8 @@ def nothing_leaks(
 
     errors, error = list[str](), peer._rpc_error
 
-    def recorded(name: str, method: str, raised: object) -> object:
-        errors.append(str(found := error(name, method, raised)))
+    def recorded(*arguments: Any) -> object:
+        errors.append(str(found := error(*arguments)))
         return found
 
     monkeypatch.setattr(peer, "_rpc_error", recorded)

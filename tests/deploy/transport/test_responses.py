@@ -152,7 +152,7 @@ def test_valid_responses_are_parsed(kind: type | None, fields: dict[str, Any]) -
     assert fields.items() <= json.loads(msgspec.json.encode(found)).items()
 
 
-@settings(max_examples=1500, deadline=None)
+@settings(max_examples=500, deadline=None)
 @given(st.data())
 def test_any_value_of_any_field_is_checked(data: st.DataObject) -> None:
     kind, fields = data.draw(st.sampled_from([*RESPONSES, *((None, event) for event in EVENTS)]))
