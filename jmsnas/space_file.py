@@ -33,6 +33,8 @@ def space_from_toml(table: Mapping[str, Any], where: str, branches: int = 0) -> 
 
 
 _SPACE_KEYS = ("name", "input", "classes", "candidates", "stem", "stage", "head", "mesh")
+# The largest networks have a few hundred layers.
+_MAX_LAYERS = 1000
 _STAGE_KEYS = ("layers", "channels", "stride", "candidates")
 
 
@@ -54,6 +56,10 @@ class _Builder:
         refuse_unknown_keys(stage, _STAGE_KEYS, f"{self.where} [[stage]]", SpaceError)
         named = stage.get("candidates")
         candidates = self.candidates if named is None else tuple(Candidate.parse(name) for name in named)
+        if not 0 <= int(stage["layers"]) <= _MAX_LAYERS:
+            raise SpaceError(
+                f"{self.where} [[stage]] has layers {stage['layers']}: expected a number up to {_MAX_LAYERS}"
+            )
         for index in range(int(stage["layers"])):
             in_channels, height, width = self.shape
             stride = int(stage["stride"]) if index == 0 else 1

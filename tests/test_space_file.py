@@ -96,3 +96,10 @@ def test_a_space_without_a_mesh(digits: dict[str, Any]) -> None:
     del digits["mesh"]
     with pytest.raises(SpaceError, match=r"own.toml has no \[mesh\]: expected the layers of a mesh as"):
         space_from_toml(digits, "own.toml", 3)
+
+
+@pytest.mark.parametrize("layers", [10**12, 1001, -1])
+def test_number_of_layers_is_bounded_before_they_are_made(digits: dict[str, Any], layers: int) -> None:
+    digits["stage"][0]["layers"] = layers
+    with pytest.raises(SpaceError, match=f"has layers {layers}: expected a number up to 1000"):
+        space_from_toml(digits, "x.toml")

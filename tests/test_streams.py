@@ -1,6 +1,12 @@
+import fcntl
 import os
+import pty
+import re
+import struct
 import subprocess
 import sys
+import termios
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -79,3 +85,50 @@ def test_output_in_ascii_is_escaped() -> None:
     assert done.returncode == 0 and done.stdout.isascii() and "Traceback" not in done.stderr
     done = shell(f"{JMSNAS} split --costs é.csv", PYTHONIOENCODING="ascii")
     assert done.returncode == 2 and r"\xe9.csv" in done.stderr
+
+
+def on_terminal(command: list[str], columns: int) -> list[str]:
+    """Run a command on a pseudo-terminal of a width, and return its lines."""
+    leader, follower = pty.openpty()
+    fcntl.ioctl(follower, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+    environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
+    with subprocess.Popen(
+        [sys.executable, "-m", "jmsnas", *command],
+        stdout=follower,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+    ) as process:
+        os.close(follower)
+        content = bytearray()
+        while True:
+            try:
+                part = os.read(leader, 4096)
+            except OSError:  # the terminal ends so on Linux
+                break
+            if not part:
+                break
+            content += part
+    assert process.returncode == 0
+    os.close(leader)
+    return content.decode().replace("\r\n", "\n").splitlines()
+
+
+COSTS = """layer,bytes,phone,server
+input:uint8,150528,,
+a layer of a long name,1605632,12.4ms,0.21ms
+head,4000,1.5ms,0.05ms
+"""
+
+
+@pytest.mark.parametrize("command", [["devices"], ["split", "--costs", "costs.csv", "--topology", "n.toml"]])
+def test_lines_fit_a_terminal_of_40_columns_and_cut_no_number(
+    command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "costs.csv").write_text(COSTS)
+    (tmp_path / "n.toml").write_text((Path(__file__).parent / "cases" / "tables" / "n.toml").read_text())
+    wide, narrow = on_terminal(command, 400), on_terminal(command, 40)
+    assert max(map(len, narrow)) <= 40
+    numbers = re.compile(r"[\d.]+ (?:ms|us|s|B)\b")
+    assert numbers.findall("\n".join(wide)) == numbers.findall("\n".join(narrow))
+    assert " ".join("\n".join(wide).split()) == " ".join("\n".join(narrow).split())

@@ -20,7 +20,7 @@ from jmsnas.cli.terminal import (
 )
 from jmsnas.workspace import Workspace
 
-_HELP = """Run the whole workflow on this machine, under five minutes: profile, fit, search, deploy, report.
+_HELP = """Run the whole workflow on this machine in about five minutes: profile, fit, search, deploy, report.
 
 This host is measured; the laptop, Jetson and cloud of topology desk are SIMULATED, unless profiled before.
 

@@ -8,13 +8,16 @@ import functools
 import gc
 import json
 import os
+import re
 import shlex
+import shutil
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TextIO, TypeVar
 
 import typer
 
@@ -28,24 +31,38 @@ T = TypeVar("T")
 _STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EPERM)
 
 
+_NUMBER_AND_UNIT = re.compile(r"(\d) ((?:[num]?s|[kMG]?B|[kMG]bit/s|m?W|m?J|%|rows|days)\b|%)")
 # Whether the command line has --json, so that an error is a JSON document on stdout too.
 json_errors: ContextVar[bool] = ContextVar("json_errors", default=False)
 
 
 def print_line(*lines: str) -> None:
     """Print lines of results on stdout; line ends and escapes inside of a line are shown, not obeyed."""
-    print("\n".join(map(printable, lines)))
+    print("\n".join(_fit(printable(line), sys.stdout) for line in lines))
+
+
+def _fit(line: str, stream: TextIO) -> str:
+    """Wrap a line that is longer than the terminal between words; a number keeps its unit."""
+    columns = shutil.get_terminal_size().columns
+    if len(line) <= columns or not stream.isatty():
+        return line
+    indent = " " * min(len(line) - len(line.lstrip()) + 4, columns // 2)
+    whole = _NUMBER_AND_UNIT.sub("\\1\0\\2", line)
+    wrapped = textwrap.wrap(
+        whole, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
+    )
+    return "\n".join(wrapped).replace("\0", " ")
 
 
 def log(text: str = "") -> None:
     """Print a line on stderr; line ends and escapes inside of `text` are shown, not obeyed."""
-    print(printable(text), file=sys.stderr, flush=True)
+    print(_fit(printable(text), sys.stderr), file=sys.stderr, flush=True)
 
 
 def warn(text: str) -> None:
     """Print a warning on stderr, in yellow if it is a terminal."""
     colour = sys.stderr.isatty() and "NO_COLOR" not in os.environ
-    shown = printable(text)
+    shown = _fit(printable(text), sys.stderr)
     print(f"\033[33m{shown}\033[0m" if colour else shown, file=sys.stderr, flush=True)
 
 
