@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from jmsnas.errors import InfeasibleError, InputError, TopologyError
-from jmsnas.nas.split.methods import SplitRequest, SplitResult, split
+from jmsnas.nas.split.methods import GIVEN, SplitRequest, SplitResult, split
 from jmsnas.nas.split.problem import SplitProblem, as_chain, with_link_rate
 from jmsnas.nas.split.rate_sweep import RateLine, find_link, rate_lines
 from jmsnas.nas.split.timeline import TimelineStep, compute_timeline
@@ -58,7 +58,7 @@ class SplitExplanation:
         a unit cannot run there.
     first_device_s, first_device_devices
         T of the best plan of the policy with a layer on the first device, and its device of each unit;
-        infinite and empty where none is allowed.
+        infinite and empty where none was found.
     faster_than_cloud
         Whether that plan beats cloud only.
     break_even_bps, faster_above_bps
@@ -94,13 +94,13 @@ def explain_split(
     keeping = replace(solved, min_layers=max(1, solved.min_layers))
     own_s, own_devices = _best_plan(problem, keeping)
     below_bps, above_bps = _break_even(problem, keeping)
-    cloud_s = _single_device_s(problem, solved, "cloud")
+    cloud_s = single_device_s(problem, request, problem.M - 1)
     return SplitExplanation(
-        bottleneck=Bottleneck(longest, longest.seconds / timeline.latency_s),
+        bottleneck=Bottleneck(longest, longest.seconds / timeline.latency_s if timeline.latency_s else 1.0),
         changes=changes,
         units=units,
         cloud_s=cloud_s,
-        device_s=_single_device_s(problem, solved, "device"),
+        device_s=single_device_s(problem, request, 0),
         first_device_s=own_s,
         first_device_devices=own_devices,
         faster_than_cloud=own_s * _TIE < cloud_s,
@@ -109,10 +109,11 @@ def explain_split(
     )
 
 
-def _single_device_s(problem: SplitProblem, request: SplitRequest, method: str) -> float:
-    """T of one device alone, seconds; infinite where it cannot run every unit."""
+def single_device_s(problem: SplitProblem, request: SplitRequest, device: int) -> float:
+    """T of one device alone, in seconds; infinite where it cannot run every unit."""
+    given = replace(request, method=GIVEN, placement=(device,) * problem.N, min_layers=0)
     try:
-        return split(problem, replace(request, method=method, min_layers=0)).timeline.latency_s
+        return split(problem, given).timeline.latency_s
     except InfeasibleError:
         return math.inf
 
@@ -174,7 +175,7 @@ def _units_to_save(problem: SplitProblem, result: SplitResult, save_s: float) ->
 def _best_plan(problem: SplitProblem, request: SplitRequest) -> tuple[float, tuple[int, ...]]:
     try:
         found = split(problem, request)
-    except InfeasibleError:
+    except (InfeasibleError, TopologyError):
         return math.inf, ()
     return found.timeline.latency_s, found.devices
 

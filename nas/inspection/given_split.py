@@ -48,6 +48,8 @@ def parse_cuts(problem: SplitProblem, text: str) -> tuple[int, ...]:
 
 def _cuts_wanted(problem: SplitProblem) -> str:
     N, M, before = problem.N, problem.M, ", ".join(problem.names[:-1])
+    if M == 1:
+        return "no number, as there is one device"
     example = ",".join(str(N * m // M) for m in range(1, M))
     return (
         f"the last layer of {before}: {M - 1} whole numbers from 0 to {N}, none below the one before it, as "

@@ -20,10 +20,10 @@ _TIE = 1 + 1e-9
 class Alternative:
     """One way to run a model, with its T.
 
-    `name` is `device only` (the result stays there, whatever the encoding), `cloud only`, or the policy of
-    which it is the optimum. `latency_s` and `devices` (the name of each unit's device) are None and empty
-    where it is impossible or not allowed, and `reason` says why. `bound_s`: lower bound of T of the policy,
-    below `latency_s` where the optimum is not proven.
+    `name` is `device only` (the result stays there, whatever the encoding), `cloud only`, the policy of which
+    it is the optimum, or the method of another split (`given`: by its placement). `latency_s` and `devices`
+    (the name of each unit's device) are None and empty where it is impossible or not allowed, and `reason`
+    says why. `bound_s`: lower bound of T of the policy, below `latency_s` where the optimum is not proven.
     """
 
     name: str
@@ -76,7 +76,8 @@ def list_alternatives(
     """Compute T of device only, cloud only, and the optimum of each policy, for every encoding of the input.
 
     Limits of devices, `min_layers` and `budget_j` of the request hold for all. All solvers together take
-    about `time_limit_s`. `known` is a result that need not be computed again.
+    about `time_limit_s`. `known` is a result that need not be computed again; the split of another method
+    than `optimal` is an alternative of its own, under the policy of the request.
     """
     request = replace(request, method="optimal", placement=None, objective="latency")
     deadline_s, found = time.monotonic() + request.time_limit_s, list[Alternative]()
@@ -96,6 +97,9 @@ def list_alternatives(
                 result = _best(problem, result, placements)
                 placements.append(result.devices)
             found.append(_alternative(problem, policy, encoding, result))
+        if known is not None and known.request.method != "optimal":
+            other = _solved(problem, replace(own, method=GIVEN, placement=known.devices))
+            found.append(_alternative(problem, known.request.method, encoding, other))
     return tuple(found)
 
 

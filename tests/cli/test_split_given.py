@@ -162,3 +162,23 @@ def test_candidates_are_chosen_within_t_const(tmp_path: Path) -> None:
         assert (code, out, len(err.splitlines())) == (2, "", 1) and message in err
     code, _, err = run("mobilenet_v2", "--t-const", "3ms", "--workspace", str(tmp_path))
     assert code == 2 and "by T: leave out a MODEL" in err
+
+
+def test_a_given_split_where_no_best_split_can_be_computed(tmp_path: Path) -> None:
+    """Limits of devices on links that are no chain: T, violations and the verdict, without an optimum."""
+    text = CANDIDATES.split("[[layer]]")[0].replace('name = "phone"', 'name = "phone"\nmemory = "1MB"')
+    text += '[[device]]\nname = "far"\n'
+    for source in ("phone", "server"):
+        text += f'[[link]]\nfrom = "{source}"\nto = "far"\nrate = "1Mbit/s"\n'
+    text += '[[layer]]\nname = "a"\nbytes = 10\ntau = ["1ms", "1ms", "1ms"]\nweights = "2MB"\n'
+    path = tmp_path / "graph.toml"
+    path.write_text(text)
+    code, out, _ = run("--costs", str(path), "--place", "server=1", "--explain")
+    assert (
+        code == 0 and "No best split to compare with: limits of devices (memory, energy, layers) need" in out
+    )
+    # 3000 B at 8 Mbit/s, 1 ms, 10 B at 1 Mbit/s; directly to `far` 24 ms, over the server 3 ms more.
+    assert "Fastest with a uint8 input: 4.08 ms, server 1 (one device, no split), as given" in out
+    assert "phone needs 2 MB, its memory is 1 MB" in out
+    code, out, _ = run("--costs", str(path), "--place", "phone=1")
+    assert code == 0 and "Not allowed: phone needs 2 MB, its memory is 1 MB." in out

@@ -9,8 +9,8 @@ from jmsnas.cli.output.split_verdict import layers_text, verdict_document, verdi
 from jmsnas.cli.split_arguments import SplitArguments
 from jmsnas.cli.split_input import SplitInput
 from jmsnas.cli.terminal import print_line
-from jmsnas.errors import InfeasibleError, JmsnasError
-from jmsnas.nas.inspection.explain import explain_split
+from jmsnas.errors import JmsnasError
+from jmsnas.nas.inspection.explain import explain_split, single_device_s
 from jmsnas.nas.inspection.given_split import GivenSplit, evaluate_split
 from jmsnas.nas.split.methods import SplitRequest, SplitResult, split
 from jmsnas.nas.split.problem import SplitProblem, as_chain
@@ -37,7 +37,10 @@ def split_document(
         results: list[SplitResult | str] = [given.given]
     else:
         results = [_solve(problem, request, len(requests) > 1) for request in requests]
-    cloud_s = {name: _cloud_s(problem, first, name) for name in problem.input_bytes}
+    cloud_s = {
+        name: single_device_s(problem, replace(first, encoding=name), problem.M - 1)
+        for name in problem.input_bytes
+    }
     document: dict[str, Any] = {
         "model": problem.model,
         "units": list(problem.units),
@@ -57,7 +60,7 @@ def split_document(
         "policy": first.policy,
         "policy_reason": loaded.policy_reason,
         "objective": first.objective,
-        "cloud_only_s": {name: seconds for name, seconds in cloud_s.items() if seconds is not None},
+        "cloud_only_s": {name: seconds for name, seconds in cloud_s.items() if seconds < float("inf")},
         "energy_not_counted": list(problem.unpowered),
         "results": [
             {"method": request.method, "error": result}
@@ -100,15 +103,6 @@ def _solve(problem: SplitProblem, request: SplitRequest, several: bool) -> Split
         if not several:
             raise
         return str(error)
-
-
-def _cloud_s(problem: SplitProblem, request: SplitRequest, encoding: str) -> float | None:
-    """Return T of cloud only; None if the cloud cannot run every unit."""
-    request = replace(request, method="cloud", placement=None, encoding=encoding, min_layers=0)
-    try:
-        return split(problem, request).timeline.latency_s
-    except InfeasibleError:
-        return None
 
 
 def finite_json(document: dict[str, Any]) -> dict[str, Any]:
@@ -388,7 +382,7 @@ def _cloud_lines(document: dict[str, Any], explanation: dict[str, Any]) -> Itera
         yield "The last device cannot run all layers: there is no cloud only to compare with."
         return
     if own_s == float("inf"):
-        yield f"Policy {document['policy']} and the limits allow no layer on {names[0]}."
+        yield f"No split with a layer on {names[0]} was found by policy {document['policy']} and the limits."
         return
     own = [names[m] for m in explanation["first_device_devices"]]
     layers = layers_text({name: own.count(name) for name in dict.fromkeys(own)})

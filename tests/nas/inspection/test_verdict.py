@@ -150,3 +150,14 @@ def test_no_layer_may_run_on_the_first_device() -> None:
         k.name: k for k in list_alternatives(held, SplitRequest("uint8", "relay")) if k.encoding == "uint8"
     }
     assert rows["device only"].reason == "ue runs 9 layers, its max_layers is 0"
+
+
+def test_a_given_split_is_an_alternative_of_its_own() -> None:
+    problem = worked_problem()
+    request = SplitRequest("uint8", "relay", method="given", placement=(0, 0, 0, 0, 1, 1, 1, 2, 3))
+    found = list_alternatives(problem, request, split(problem, request))
+    times = {(k.name, k.encoding): k.latency_s for k in found}
+    assert times["given", "uint8"] == times["given", "float32"] == times["strict", "uint8"]
+    asked = replace(request, policy="strict", placement=(1,) * 9)
+    rows = [k for k in list_alternatives(problem, asked, split(problem, asked)) if k.name == "given"]
+    assert {k.reason for k in rows} == {"no layer on ue, mbs, cloud, policy strict gives every device one"}
