@@ -1,24 +1,25 @@
 """Results of `jmsnas split`: one JSON document, printed as text."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
-from jmsnas.cli.output.split_verdict import layers_text, verdict_document, verdict_lines
+from jmsnas.cli.output.split_comparison import comparison_document, comparison_lines, cuts_of, use_document
+from jmsnas.cli.output.split_explanation import explanation_lines
+from jmsnas.cli.output.split_steps import interval_text, layers_text, rate_text, step_text
+from jmsnas.cli.output.split_verdict import verdict_document
 from jmsnas.cli.split_arguments import SplitArguments
 from jmsnas.cli.split_input import SplitInput
 from jmsnas.cli.terminal import print_line
 from jmsnas.errors import JmsnasError
 from jmsnas.nas.inspection.explain import explain_split, single_device_s
-from jmsnas.nas.inspection.given_split import GivenSplit, evaluate_split
+from jmsnas.nas.inspection.given_split import evaluate_split
 from jmsnas.nas.split.methods import SplitRequest, SplitResult, split
 from jmsnas.nas.split.problem import SplitProblem, as_chain
 from jmsnas.nas.split.rate_sweep import RateLine, RateSweep, parse_rate_sweep, sweep_rate
-from jmsnas.nas.split.timeline import objective_value
-from jmsnas.nas.split.violations import energy_j_M, memory_bytes_M
 from jmsnas.units import format_duration as ms
-from jmsnas.units import format_rate, parse_duration
+from jmsnas.units import parse_duration
 
 
 def split_document(
@@ -83,7 +84,7 @@ def split_document(
         relay = _solve(problem, replace(first, policy="relay"), True)
         document["relay_optimum"] = None if isinstance(relay, str) else _result_document(problem, relay)
     if given is not None:
-        document["comparison"] = _comparison_document(problem, given)
+        document["comparison"] = comparison_document(problem, given)
     if isinstance(results[0], SplitResult) and (args.explain or deadline_s is not None):
         explanation = asdict(explain_split(problem, results[0], deadline_s))
         document["explanation"] = explanation | {"deadline_s": deadline_s}
@@ -123,58 +124,19 @@ def _result_document(problem: SplitProblem, result: SplitResult) -> dict[str, An
         "bound": result.bound,
         "allowed": result.allowed,
         "violations": list(result.violations),
-        "use": _use_document(problem, result),
+        "use": use_document(problem, result),
         "devices": [problem.names[m] for m in result.devices],
-        "cuts": _cuts(problem, result.devices),
+        "cuts": cuts_of(problem, result.devices),
         "steps": [asdict(step) for step in timeline.steps],
         "critical_path": [asdict(step) for step in timeline.critical_path],
         "return_path": [asdict(step) for step in timeline.return_steps],
     }
 
 
-def _use_document(problem: SplitProblem, result: SplitResult) -> list[dict[str, Any]]:
-    """Describe the layers, memory and energy of each device, and its limits."""
-    memory_M, energy_M = memory_bytes_M(problem, result.devices), energy_j_M(problem, result.timeline)
-    return [
-        {
-            "device": device.name,
-            "layers": [n for n, own in enumerate(result.devices, 1) if own == m],
-            "memory_bytes": float(memory_M[m]),
-            "memory_limit_bytes": device.memory_bytes,
-            "energy_j": None if device.power_w is None else float(energy_M[m]),
-            "energy_limit_j": device.energy_j,
-        }
-        for m, device in enumerate(problem.devices)
-    ]
-
-
-def _comparison_document(problem: SplitProblem, given: GivenSplit) -> dict[str, Any]:
-    """Describe the best split that a given one is compared with, and the gap between them."""
-    best = given.best
-    if best is None:
-        return {"policy": None, "reason": given.reason}
-    return {
-        "policy": best.request.policy,
-        "value": objective_value(best.timeline, best.request.objective),
-        "proven": best.proven,
-        "devices": [problem.names[m] for m in best.devices],
-        "cuts": _cuts(problem, best.devices),
-        "gap": given.gap,
-        "gap_to_bound": given.gap_bound,
-    }
-
-
-def _cuts(problem: SplitProblem, devices: Sequence[int]) -> list[int] | None:
-    """Return the cuts (c_1, ..., c_M); None unless the topology is a chain and no layer goes back."""
-    if not problem.is_chain_topology or list(devices) != sorted(devices):
-        return None
-    return [sum(device <= m for device in devices) for m in range(problem.M)]
-
-
 def _sweep_document(problem: SplitProblem, sweep: RateSweep) -> dict[str, Any]:
     def plan(line: RateLine) -> dict[str, Any]:
         return {
-            "cuts": _cuts(problem, line.devices),
+            "cuts": cuts_of(problem, line.devices),
             "layers": {problem.names[m]: line.devices.count(m) for m in dict.fromkeys(line.devices)},
             "at_low_s": line.latency_s(sweep.low_bps),
             "at_high_s": line.latency_s(sweep.high_bps),
@@ -216,13 +178,13 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
     if len(results) == 1:
         yield from _result_lines(document, results[0])
         if "comparison" in document:
-            yield from _comparison_lines(document)
+            yield from comparison_lines(document)
     else:
         yield from _method_table(document)
     clouds = ", ".join(f"{name} {ms(seconds)}" for name, seconds in document["cloud_only_s"].items())
     yield f"Cloud only, by input: {clouds or 'the last device cannot run all layers'}"
     if "explanation" in document:
-        yield from _explanation_lines(document, document["explanation"])
+        yield from explanation_lines(document, document["explanation"])
     if "sweep" in document:
         yield from _sweep_lines(document["sweep"])
 
@@ -237,11 +199,11 @@ def _derivation_lines(derivation: dict[str, Any]) -> Iterator[str]:
 
 def _result_lines(document: dict[str, Any], result: dict[str, Any]) -> Iterator[str]:
     for step in result["steps"]:
-        yield f"  {_step_text(step)}"
+        yield f"  {step_text(step)}"
     for step in result["return_path"]:
-        yield f"  {_step_text(step)}, return path"
+        yield f"  {step_text(step)}, return path"
     images = "an image" if document["batch"] == 1 else f"a batch of {document['batch']} images"
-    yield f"T = {ms(result['latency_s'])}{_interval(result)}, {images} every {ms(result['period_s'])}"
+    yield f"T = {ms(result['latency_s'])}{interval_text(result)}, {images} every {ms(result['period_s'])}"
     if result["energy_j"] is not None:
         without = document["energy_not_counted"]
         yield f"Energy {result['energy_j'] * 1e3:.4g} mJ" + (
@@ -256,40 +218,6 @@ def _result_lines(document: dict[str, Any], result: dict[str, Any]) -> Iterator[
             yield "Not proven: the best split found among cuts of a single tensor."
     for reason in result["violations"]:
         yield f"Not allowed: {reason}."
-
-
-_VALUES: dict[str, tuple[str, str, Callable[[float], str]]] = {
-    "latency": ("T", "latency_s", ms),
-    "throughput": ("the time between two images", "period_s", ms),
-    "energy": ("the energy", "energy_j", lambda joules: f"{joules * 1e3:.4g} mJ"),
-}
-
-
-def _comparison_lines(document: dict[str, Any]) -> Iterator[str]:
-    """Format the memory, whether a given split is allowed, and its gap to the best split."""
-    (result,), best = document["results"], document["comparison"]
-    for use in result["use"]:
-        limit = use["memory_limit_bytes"]
-        of = "no limit stated" if limit is None else f"of {limit / 1e6:.6g} MB"
-        yield f"  {use['device']}: {len(use['layers'])} layers, {use['memory_bytes'] / 1e6:.4g} MB, {of}"
-    if result["allowed"]:
-        yield f"Allowed by policy {document['policy']} and the limits of the devices."
-    if best["policy"] is None:
-        yield f"No best split to compare with: {best['reason']}"
-        return
-    what, key, text = _VALUES[document["objective"]]
-    above, value = result[key] - best["value"], best["value"]
-    layers = layers_text({name: best["devices"].count(name) for name in dict.fromkeys(best["devices"])})
-    proof = "the optimum" if best["proven"] else "the best split found"
-    yield f"{proof.capitalize()} of policy {best['policy']}: {text(value)}, {layers}."
-    if abs(above) <= 1e-9 * abs(value):
-        yield f"The given split is as good as {proof}."
-    else:
-        side = "above" if above > 0 else "below"
-        share = "" if best["gap"] is None else f" ({abs(best['gap']):.2%})"
-        yield f"Of the given split, {what} is {text(abs(above))}{share} {side} that of {proof}."
-    if not best["proven"] and best["gap_to_bound"] is not None:
-        yield f"No split of policy {best['policy']} is more than {best['gap_to_bound']:.2%} below it."
 
 
 def _method_table(document: dict[str, Any]) -> Iterator[str]:
@@ -318,7 +246,7 @@ def _method_row(plan: dict[str, Any], name: str) -> str:
 def _sweep_lines(sweep: dict[str, Any]) -> Iterator[str]:
     yield f"Best splits by the rate of {sweep['link']}:"
     for plan in sweep["plans"]:
-        start = f"{_rate_text(plan['from_bps']):>14}: {ms(plan['latency_s'])}"
+        start = f"{rate_text(plan['from_bps']):>14}: {ms(plan['latency_s'])}"
         yield f"  from {start} there, {layers_text(plan['layers'])}"
     for key, title in (("least_worst_case", "Minimax latency"), ("least_regret", "Minimax regret")):
         plan = sweep[key]
@@ -327,87 +255,3 @@ def _sweep_lines(sweep: dict[str, Any]) -> Iterator[str]:
         yield f"{title}: {layers_text(plan['layers'])}; {span}{regret}"
     if sweep["joined_units"]:
         yield "  among cuts of a single tensor"
-
-
-def _step_text(step: dict[str, Any]) -> str:
-    """Format a computing or sending step and its duration."""
-    first, last = step["units"][0], step["units"][-1]
-    if step["target"]:
-        what = f"output {first}" if first else "the raw input"
-        if first != last:
-            what = f"outputs {', '.join(str(n) for n in step['units'])} joined"
-        return (
-            f"{step['device']} -> {step['target']}: {what}, {step['sent_bytes']:.0f} B, {ms(step['seconds'])}"
-        )
-    layers = f"layer {first}" if first == last else f"layers {first} to {last}"
-    return f"{step['device']}: {layers}, {ms(step['seconds'])}{_interval(step)}"
-
-
-def _interval(found: dict[str, Any]) -> str:
-    return f" ({ms(found['low_s'])} to {ms(found['high_s'])})" if found["low_s"] < found["high_s"] else ""
-
-
-def _explanation_lines(document: dict[str, Any], explanation: dict[str, Any]) -> Iterator[str]:
-    """Format the terms of T, the bottleneck, the comparison with cloud only, and changes for a deadline."""
-    terms = (
-        f"{term['device']}{' -> ' * bool(term['target'])}{term['target']} {ms(term['seconds'])}"
-        for term in document["results"][0]["critical_path"]
-    )
-    yield f"T is the sum of {' + '.join(terms)}"
-    step, share = explanation["bottleneck"]
-    yield f"Bottleneck: {_step_text(step)}, {share:.0%} of T"
-    yield from _cloud_lines(document, explanation)
-    yield from verdict_lines(document["verdict"])
-    if explanation["deadline_s"] is None:
-        return
-    t_s = document["results"][0]["latency_s"]
-    if t_s <= explanation["deadline_s"]:
-        yield f"The deadline of {ms(explanation['deadline_s'])} is met."
-        return
-    late = ms(t_s - explanation["deadline_s"])
-    deadline = f"The deadline of {ms(explanation['deadline_s'])}"
-    yield f"{deadline} is missed by {late}. Any one of these would meet it:"
-    for change in explanation["changes"]:
-        factor = change["factor"]
-        yield f"  {change['what']}: " + (f"{factor:.3g} times as fast" if factor else "no speed is enough")
-    units = ", ".join(f"{n} on {name} ({ms(seconds)})" for n, name, seconds in explanation["units"])
-    yield f"  layers that take as much together: {units}" if units else "  no layers take as much together"
-
-
-def _cloud_lines(document: dict[str, Any], explanation: dict[str, Any]) -> Iterator[str]:
-    """Compare the best plan with a layer on the first device with cloud only, by the first link's rate."""
-    cloud_s, own_s = explanation["cloud_s"], explanation["first_device_s"]
-    names = [device["name"] for device in document["devices"]]
-    if cloud_s == float("inf"):
-        yield "The last device cannot run all layers: there is no cloud only to compare with."
-        return
-    if own_s == float("inf"):
-        yield f"No split with a layer on {names[0]} was found by policy {document['policy']} and the limits."
-        return
-    own = [names[m] for m in explanation["first_device_devices"]]
-    layers = layers_text({name: own.count(name) for name in dict.fromkeys(own)})
-    side = (
-        "less than" if explanation["faster_than_cloud"] else "more than" if own_s > cloud_s else "as long as"
-    )
-    side = "as long as" if abs(own_s - cloud_s) <= 1e-9 * cloud_s else side
-    yield (
-        f"With a layer on {names[0]}, policy {document['policy']} takes {ms(own_s)} at best ({layers}): "
-        f"{side} cloud only with a {document['input']} input, {ms(cloud_s)}."
-    )
-    below_bps, above_bps = explanation["break_even_bps"], explanation["faster_above_bps"]
-    if below_bps is None:
-        return
-    if below_bps == float("inf") or above_bps < below_bps:
-        where = "at any rate"
-    elif below_bps == 0.0 and above_bps == float("inf"):
-        where = "at no rate"
-    else:
-        below = [f"below {_rate_text(below_bps)}"] if below_bps else []
-        above = [f"above {_rate_text(above_bps)}"] if above_bps < float("inf") else []
-        where = " and ".join(below + above)
-    yield f"  It takes less than cloud only {where} on the first link."
-
-
-def _rate_text(bits_per_second: float) -> str:
-    """Format a rate with four significant digits."""
-    return format_rate(float(f"{bits_per_second:.4g}"))

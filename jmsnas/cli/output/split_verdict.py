@@ -1,17 +1,13 @@
 """Verdict of `jmsnas split --explain` over all policies: a JSON document, printed as text."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
+from jmsnas.cli.output.split_steps import layers_text
 from jmsnas.nas.inspection.verdict import Alternative, Ranking, list_alternatives, rank
 from jmsnas.nas.split.methods import SplitRequest, SplitResult
 from jmsnas.nas.split.problem import SplitProblem
 from jmsnas.units import format_duration as ms
-
-
-def layers_text(layers: Mapping[str, int]) -> str:
-    """Format the number of layers of each device as `pi4 8, cloud 11`."""
-    return ", ".join(f"{name} {count}" for name, count in layers.items())
 
 
 def verdict_document(problem: SplitProblem, request: SplitRequest, known: SplitResult) -> dict[str, Any]:
