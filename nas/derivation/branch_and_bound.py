@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from jmsnas.arrays import FloatArray, IntArray
-from jmsnas.errors import InfeasibleError
 from jmsnas.nas.derivation.chain_bounds import (
     BranchScores,
     FixedSplitBounds,
@@ -14,6 +13,8 @@ from jmsnas.nas.derivation.chain_bounds import (
     fixed_split_bounds,
     free_split_bounds,
 )
+from jmsnas.nas.derivation.limit_prices import limited_bounds
+from jmsnas.nas.derivation.limited_bounds import LimitedBounds
 from jmsnas.nas.derivation.lp_cuts import lp_cuts
 from jmsnas.nas.derivation.mesh_bounds import MeshBounds, mesh_bounds
 from jmsnas.nas.latency.build_lut import LatencyLUT
@@ -28,8 +29,8 @@ _MAX_SPLITS = 32
 class SearchNode:
     """Candidates of the layers chosen so far: those of the main path, then those of the branches.
 
-    `reached_s[m]`: least seconds until the last of them has run on state m; in a branch, one number: the
-    least T of the main path.
+    `reached_s[m]`: least seconds until the last of them has run on state m, where limits bind for each first
+    layer on its device (see limited_bounds.py); in a branch, one number: the least T of the main path.
     """
 
     chosen: tuple[int, ...]
@@ -69,8 +70,8 @@ class BranchAndBound:
     """Bounds of a search; `fixed_splits` grows by the splits that make an architecture too fast.
 
     `order`: indices, in the space, of the layers in the order they are chosen. `remaining_LS`: upper bound on
-    the remaining latency after n layers of the main path, with the branches. Where memory or energy bind, the
-    allowed splits depend on the operations: then no bound uses a split that may be forbidden.
+    the remaining latency after n layers of the main path, with the branches. Where memory or energy bind on
+    the main path, `free_splits` prices them, and a fixed split bounds only where no operations forbid it.
     """
 
     lut: LatencyLUT
@@ -79,7 +80,7 @@ class BranchAndBound:
     log_p_NR: FloatArray
     low_s: float
     high_s: float
-    free_splits: FreeSplitBounds
+    free_splits: FreeSplitBounds | LimitedBounds
     branches: MeshBounds | None
     branch_scores: BranchScores
     remaining_LS: FloatArray
@@ -120,26 +121,28 @@ class BranchAndBound:
 
     def _main_path_least_s(self, node: SearchNode) -> FloatArray:
         """Least T of the main path when all its layers are chosen; infinite where no split is allowed."""
-        line = self.lut.main_path
-        if not line.limited:
-            ends_S: FloatArray = node.reached_s + line.moves_LMM[-1].min(axis=1)
-            return np.array([ends_S.min()])
-        try:
-            return np.array([line.best_split(node.chosen)[0]])
-        except InfeasibleError:
-            return np.array([np.inf])
+        if isinstance(self.free_splits, LimitedBounds):
+            return np.array([self.free_splits.least_s(node.chosen, node.reached_s)])
+        ends_S: FloatArray = node.reached_s + self.lut.main_path.moves_LMM[-1].min(axis=1)
+        return np.array([ends_S.min()])
 
     def _main_path_bounds(self, node: SearchNode, step: LayerStep) -> tuple[FloatArray, FloatArray]:
         n, moves_LSS = len(node.chosen), self.lut.main_path.moves_LMM
-        arrived_S = (node.reached_s[:, None] + moves_LSS[n, : len(node.reached_s)]).min(axis=0)
-        reached_RS = arrived_S + step.U_RS
-        bounds_R = self.free_splits.bound(n + 1, reached_RS)
+        if isinstance(self.free_splits, LimitedBounds):
+            labels = self.free_splits.labels(node.chosen, node.reached_s, step.columns)
+            reached_RS = labels.reached_RSB
+            bounds_R = self.free_splits.bound(node.chosen, labels, step.columns)
+        else:
+            arrived_S = (node.reached_s[:, None] + moves_LSS[n, : len(node.reached_s)]).min(axis=0)
+            reached_RS = arrived_S + step.U_RS
+            bounds_R = self.free_splits.bound(n + 1, reached_RS)
         if self.fixed_splits:
             passed_C1 = self.fixed_splits.passed(node.chosen)[:, None]
             tau_CR = self.fixed_splits.tau_CNR[:, n, step.columns]
             bounds_R = np.minimum(bounds_R, self.fixed_splits.bound(n + 1, passed_C1 + tau_CR))
-        latest_R = (reached_RS + self.remaining_LS[n + 1]).min(axis=1)
-        bounds_R[latest_R < self.low_s * (1 - 1e-9)] = -np.inf
+        if not self.lut.limited:
+            latest_R = (reached_RS + self.remaining_LS[n + 1]).min(axis=1)
+            bounds_R[latest_R < self.low_s * (1 - 1e-9)] = -np.inf
         return bounds_R, reached_RS
 
     def _branch_bounds(self, node: SearchNode, columns: IntArray, main_path_s: float) -> FloatArray:
@@ -193,11 +196,11 @@ def branch_and_bound(p_NR: FloatArray, lut: LatencyLUT, low_s: float, high_s: fl
         cells = np.flatnonzero(slow_K > np.append(slow_K[1:], -np.inf))
         points_2P = np.stack([slow_K[cells], cells * branches.cell_s])[:, :: max(1, len(cells) // 60)]
     remaining_LS = line.slowest_remaining_s() + lut.slowest_branch_s()
-    if lut.limited:
-        remaining_LS = np.full_like(remaining_LS, np.inf)
-    # Where limits bind, the first allowed device may be reached later than the earliest one.
-    least_s = 0.0 if line.limited else low_s
-    splits = free_split_bounds(main_path_NR, line, least_s, high_s, scores)
+    splits: FreeSplitBounds | LimitedBounds
+    if line.limited:
+        splits = limited_bounds(main_path_NR, line, low_s, high_s, scores)
+    else:
+        splits = free_split_bounds(main_path_NR, line, low_s, high_s, scores)
     search = BranchAndBound(
         lut=lut,
         order=order,

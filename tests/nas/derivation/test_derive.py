@@ -12,7 +12,7 @@ from synthetic_luts import move_latencies_s, random_lut, random_p
 from jmsnas.errors import InfeasibleError, SearchLimitError
 from jmsnas.nas.derivation.derive import argmax_architecture, best_architectures, derive
 from jmsnas.nas.latency.chain_lut import ChainLUT
-from jmsnas.nas.latency.policy import best_split
+from jmsnas.nas.latency.policy import allowed_moves, best_split, concatenate_moves
 from jmsnas.nas.latency.resources import Resource
 from jmsnas.nas.split.solve_chain import policy_limits
 
@@ -59,18 +59,45 @@ def test_brute_force_agrees(case: tuple[int, int, int, int, str, float, float, f
         assert network.latency_s == own == pytest.approx(lut.latency_s(network.indices, network.placement))
 
 
-@settings(max_examples=8)
-@given(st.integers(0, 2**32), st.sampled_from(["strict", "relay"]), st.floats(0.1, 0.9), st.floats(0, 1))
-def test_brute_force_agrees_under_a_limit_on_memory(
-    seed: int, policy: str, share: float, where: float
+def limited_lut(
+    seed: int, policy: str, share: float, devices: tuple[int, ...], sizes: tuple[int, int, int] = (5, 3, 3)
+) -> ChainLUT:
+    """Limits of memory (weights and largest activation) and energy (with sending) of some devices."""
+    (N, R, M), rng = sizes, np.random.default_rng(seed)
+    free = random_lut(N, R, M, seed, policy)
+    layers = policy_limits(policy, N, M)
+    if seed % 3 == 0:  # a device of few layers has a state for each number of layers
+        most_M = np.array([N, 2, N])[:M]
+        layers = replace(layers, max_layers_M=most_M)
+        parts = (allowed_moves(free.epsilon_LM, policy, layers),)
+        states, moves_LSS = concatenate_moves(parts)
+        free = replace(free, states=states, moves_LMM=moves_LSS)
+    use_NRM = rng.uniform(0, 1, free.U_NRM.shape) * free.mask_NR[:, :, None]
+    peak_NR = rng.choice([0.0, 0.5]) * rng.uniform(0, 1, (N, R)) * free.mask_NR
+    limit_M = np.full(M, np.inf)
+    limit_M[list(devices)] = share * (use_NRM.max(axis=1).sum(axis=0) + peak_NR.max())[list(devices)]
+    memory = Resource("memory", use_NRM, peak_NR, np.zeros((N + 1, M)), limit_M)
+    sent_LM = rng.uniform(0, 0.3, (N + 1, M))
+    joules_M = np.full(M, np.inf)
+    joules_M[list(devices)] = 1.5 * share * N
+    energy = Resource("energy", 2 * free.U_NRM, np.zeros((N, R)), sent_LM, joules_M)
+    return replace(free, limits=layers, resources=(memory, energy) if seed % 2 else (memory,))
+
+
+@settings(max_examples=30, deadline=None)
+@given(
+    st.integers(0, 2**32),
+    st.sampled_from(["strict", "relay", "stop-early"]),
+    st.floats(0.1, 0.9),
+    st.sampled_from([(0,), (2,), (0, 1), (0, 1, 2)]),
+    st.floats(0, 1),
+)
+def test_brute_force_agrees_under_limits_on_memory_and_energy(
+    seed: int, policy: str, share: float, devices: tuple[int, ...], where: float
 ) -> None:
-    free = random_lut(5, 3, 3, seed, policy)
-    use_NRM = np.random.default_rng(seed).uniform(0, 1, free.U_NRM.shape) * free.mask_NR[:, :, None]
-    limit_M = share * use_NRM.max(axis=1).sum(axis=0)
-    memory = Resource("memory", use_NRM, np.zeros((5, 3)), np.zeros((6, 3)), limit_M)
-    lut = replace(free, limits=policy_limits(policy, 5, 3), resources=(memory,))
+    lut = limited_lut(seed, policy, share, devices)
     p_NR, networks = random_p(lut, 3.0, seed), []
-    for score, _, indices in all_networks(random_p(lut, 3.0, seed), free):
+    for score, _, indices in all_networks(p_NR, replace(lut, states=(), moves_LMM=np.zeros((6, 3, 3)))):
         with suppress(InfeasibleError):
             networks.append((score, lut.best_split(indices)[0]))
     assume(networks)
@@ -81,6 +108,26 @@ def test_brute_force_agrees_under_a_limit_on_memory(
     assert [network.score for network in found] == pytest.approx(inside[:3], abs=1e-9)
     for network in found:
         assert network.optimal and lut.within_budgets(network.indices, network.placement)
+
+
+@pytest.mark.parametrize("policy", ["strict", "relay"])
+@pytest.mark.parametrize("share", [0.3, 0.5, 0.7, 0.9])
+@pytest.mark.parametrize("devices", [(0,), (0, 1, 2, 3)])
+def test_binding_memory_is_proven_in_few_nodes(policy: str, share: float, devices: tuple[int, ...]) -> None:
+    # 21 layers of 13 candidates on 4 devices; limits are shares of what the unlimited optimum uses.
+    lut = limited_lut(2, policy, 1.0, (0, 1, 2, 3), (21, 13, 4))
+    free = replace(lut, resources=())
+    p_NR, (low_s, high_s) = random_p(lut, 1.0, 2), free.feasible_range_s()
+    target = low_s + 0.3 * (high_s - low_s)
+    best = derive(p_NR, free, 0.97 * target, target)
+    assert best is not None
+    (memory,) = lut.resources
+    limit_M = np.full(4, np.inf)
+    used_M = memory.budget(best.indices).used_M(best.placement)
+    limit_M[list(devices)] = share * used_M[list(devices)]
+    lut = replace(lut, resources=(replace(memory, limit_M=limit_M),))
+    found = derive(p_NR, lut, 0.97 * target, target, max_nodes=2000)
+    assert found is None or (found.optimal and found.score <= best.score)
 
 
 def test_a_bad_cut_does_not_fill_the_band() -> None:
