@@ -18,7 +18,7 @@ from jmsnas.errors import DeployError, FrameError
 
 MAX_BODY_BYTES = 1 << 20
 # Longest overhead of one call, and largest latency or number of a measurement, that is believed.
-MAX_CALL_S, _MAX_SECONDS, _MAX_RATIO = 10.0, 3600.0, 1e6
+_MAX_CALL_S, _MAX_SECONDS, _MAX_RATIO = 1.0, 3600.0, 1e6
 _NAMED = re.compile(r"device ([a-z0-9][a-z0-9_-]{0,63}): ")
 _AT = re.compile(r"(.*) - at `(\$.*)`", re.DOTALL)
 _STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 Version = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9.+_-]{0,64}\Z")]
 Text = Annotated[str, Meta(max_length=300)]
-CallSeconds = Annotated[float, Meta(ge=0, le=MAX_CALL_S)]
+CallSeconds = Annotated[float, Meta(ge=0, le=_MAX_CALL_S)]
 _Key = Annotated[str, Meta(pattern=r"\A[a-z][a-z0-9_]{0,39}\Z")]
 _Digest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
 _Digests = Annotated[tuple[_Digest, ...], Meta(max_length=5000)]
