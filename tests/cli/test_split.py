@@ -66,6 +66,8 @@ def test_the_worked_mesh(tmp_path: Path, fan_out: str, t_ms: float) -> None:
     )
     assert branch in out and "+ cloud 540 us" in out
     assert "The last device cannot run all layers: there is no cloud only to compare with." in out
+    assert "strict, relay, stop-early: with each branch on a child of the mesh" in out
+    assert "is better with each branch on a child of the mesh." in run("--costs", path)[1]
     assert "-: cloud only: cloud cannot run layer 1" in out and "(a split), as relay, stop-early" in out
     assert "--method cloud puts layer 1 on cloud, where no time of it is given" in out
 

@@ -60,6 +60,7 @@ def split_document(
         "batch": problem.batch,
         "policy": first.policy,
         "policy_reason": loaded.policy_reason,
+        "by_branches": problem.fork is not None and first.objective == "latency" and first.budget_j is None,
         "objective": first.objective,
         "cloud_only_s": {name: seconds for name, seconds in cloud_s.items() if seconds < float("inf")},
         "energy_not_counted": list(problem.unpowered),
@@ -211,13 +212,18 @@ def _result_lines(document: dict[str, Any], result: dict[str, Any]) -> Iterator[
         )
     if result["method"] == "optimal":
         if result["proven"]:
-            yield f"Proven optimal: no split of policy {document['policy']} is better."
+            yield f"Proven optimal: no split of policy {document['policy']} is better{_scope(document)}."
         elif result["bound"] is not None:
             yield f"Not proven within the time limit: no split is below {result['bound']:.6g}"
         else:
             yield "Not proven: the best split found among cuts of a single tensor."
     for reason in result["violations"]:
         yield f"Not allowed: {reason}."
+
+
+def _scope(document: dict[str, Any]) -> str:
+    """Format which splits a policy is about on a mesh, where cloud only is none of them."""
+    return " with each branch on a child of the mesh" if document["by_branches"] else ""
 
 
 def _method_table(document: dict[str, Any]) -> Iterator[str]:

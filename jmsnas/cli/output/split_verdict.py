@@ -22,6 +22,7 @@ def verdict_document(problem: SplitProblem, request: SplitRequest, known: SplitR
             for encoding in problem.input_bytes
         },
         "overall": _ranking_document(rank(found)),
+        "by_branches": problem.fork is not None and request.budget_j is None,
     }
 
 
@@ -56,6 +57,8 @@ def verdict_lines(verdict: dict[str, Any]) -> Iterator[str]:
         if row["latency_s"] is not None and (row["bound_s"] or 0.0) < row["latency_s"] * (1 - 1e-9):
             bound = "" if row["bound_s"] is None else f": none is below {ms(row['bound_s'])}"
             yield f"  {row['name']}, {row['input']}: not proven the optimum{bound}"
+    if verdict["by_branches"]:
+        yield "  strict, relay, stop-early: with each branch on a child of the mesh"
     for encoding in encodings:
         ranking = verdict["by_input"][encoding]
         yield f"Fastest with a {encoding} input: {_fastest_text(ranking, False)}"
