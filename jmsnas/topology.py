@@ -187,6 +187,7 @@ def topology_from_toml(table: Mapping[str, Any], where: str) -> Topology:
         )
 
 
+_MAX_COUNT = 1_000_000
 _DEVICE_COUNTS = ("min_layers", "max_layers", "layers")
 _DEVICE_UNITS: dict[str, tuple[str, Callable[[str], float]]] = {
     "memory": ("memory_bytes", parse_bytes),
@@ -205,6 +206,8 @@ def device_from_toml(entry: Mapping[str, Any], where: str) -> Device:
     refuse_unknown_keys(entry, known, f"{where} [[device]]", TopologyError)
     name = str(entry["name"])
     limits: dict[str, Any] = {key: int(entry[key]) for key in _DEVICE_COUNTS if key in entry}
+    if any(abs(count) > _MAX_COUNT for count in limits.values()):
+        raise TopologyError(f"{where}: device {name} has {limits}: expected at most {_MAX_COUNT} layers")
     for key, (field, parse) in _DEVICE_UNITS.items():
         if key in entry:
             limits[field] = parse(str(entry[key]))

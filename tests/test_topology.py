@@ -140,3 +140,10 @@ def test_limits_that_contradict_one_another(chain: dict[str, Any]) -> None:
         with_ue(watts=3)
     with pytest.raises(UnitError, match="'5' is not a power: expected a number >= 0 and one of mw, w"):
         with_ue(power=5)
+
+
+@pytest.mark.parametrize("count", [1e300, -1e300, 2**62, 1_000_001])
+def test_number_of_layers_of_a_device_is_bounded(chain: dict[str, Any], count: float) -> None:
+    chain["device"][0]["min_layers"] = count
+    with pytest.raises(TopologyError, match="expected at most 1000000 layers"):
+        topology_from_toml(chain, "x.toml")

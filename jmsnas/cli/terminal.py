@@ -31,6 +31,8 @@ T = TypeVar("T")
 _STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EFBIG, errno.EPERM)
 
 
+# A name in a file may be as long as the file; the remedy is at the end.
+_LONGEST_MESSAGE = 2000
 _NUMBER_AND_UNIT = re.compile(r"(\d) ((?:[num]?s|[kMG]?B|[kMG]bit/s|m?W|m?J|%|rows|days)\b|%)")
 # Whether the command line has --json, so that an error is a JSON document on stdout too.
 json_errors: ContextVar[bool] = ContextVar("json_errors", default=False)
@@ -83,6 +85,8 @@ def print_json(document: Mapping[str, Any]) -> None:
 def failure(kind: str, message: str, exit_code: int) -> typer.Exit:
     """Print an error as one line on stderr, with --json as a document on stdout too; return the exit."""
     message = " ".join(message.splitlines())
+    if len(message) > _LONGEST_MESSAGE:
+        message = f"{message[: _LONGEST_MESSAGE - 400]} ... {message[-390:]}"
     log(f"jmsnas: {message}")
     if json_errors.get():
         print_json({"error": {"kind": kind, "message": message, "exit_code": exit_code}})

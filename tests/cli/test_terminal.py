@@ -169,6 +169,15 @@ def test_a_failed_run_is_a_document_with_its_exit_code(capsys: pytest.CaptureFix
         assert json.loads(capsys.readouterr().out)["error"]["exit_code"] == code
 
 
+def test_message_with_a_name_of_a_megabyte_is_shortened(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit):
+        raising(InputError(f"unknown device {'x' * 2**20}: expected pi4"))()
+    err = capsys.readouterr().err
+    assert (
+        err.startswith("jmsnas: unknown device x") and err.endswith("x: expected pi4\n") and len(err) < 2100
+    )
+
+
 def test_version() -> None:
     done = CliRunner().invoke(app, ["--version"])
     assert done.exit_code == 0 and re.fullmatch(r"jmsnas \d+\.\d+\.\d+\n", done.stdout)
