@@ -257,6 +257,6 @@ def _reason(node: NodeProto, graph: PreparedGraph) -> str:
     types = {name: onnx.helper.make_tensor_type_proto(f.dtype, f.shape) for name, f in facts.items()}
     try:
         onnx.shape_inference.infer_node_outputs(schema, node, types)
-    except onnx.shape_inference.InferenceError as error:
+    except Exception as error:  # onnx raises several kinds
         return reason_of(error)
     return "it depends on values that are known when the model runs only"
