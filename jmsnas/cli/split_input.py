@@ -71,7 +71,8 @@ def _with_defaults(
     own: Mapping[str, str],
     model: Model | None = None,
 ) -> SplitInput:
-    encoding = args.encoding or own.get("input", topology.input_encoding)
+    default = problem.known_encoding(topology.input_encoding) if model else topology.input_encoding
+    encoding = args.encoding or own.get("input", default)
     if asked := args.policy or own.get("policy"):
         return SplitInput(problem, model, encoding, asked)
     return SplitInput(problem, model, encoding, *default_policy(problem, topology.policy))
@@ -105,6 +106,7 @@ def _refuse_excluded(args: SplitArguments) -> None:
 
 def split_requests(args: SplitArguments, loaded: SplitInput) -> tuple[SplitRequest, ...]:
     """Make one request, or one per method for --method all. Raises InputError, UnitError."""
+    loaded.problem.sent_bytes_L(loaded.encoding)  # one of several requests would report it as its own
     placement = None
     if args.cuts is not None:
         placement = parse_cuts(loaded.problem, args.cuts)

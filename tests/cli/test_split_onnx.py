@@ -5,7 +5,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
@@ -64,6 +67,11 @@ def test_a_float16_file_has_its_own_bytes(encoding: str, tmp_path: Path) -> None
             ["--input", "float32"],
             "as float32 is not known: expected --input uint8 or float16 or jpeg",
         ),
+        (
+            "fp16",
+            ["--input", "float32", "--method", "all"],
+            "as float32 is not known: expected --input uint8",
+        ),
         ("uint8in", ["--input", "float32"], "as float32 is not known: expected --input uint8 or jpeg"),
         ("vector_input_unknown_operator", ["--input", "jpeg"], "no figures of "),
         ("base", ["--size", "64"], "base.onnx has a fixed input of 3x32x32: leave out --size"),
@@ -97,3 +105,18 @@ def test_a_profile_serves_its_own_file_only(tmp_path: Path) -> None:
         shutil.copy(CASES / f"{other}.onnx", path)
         code, document, _ = run(tmp_path, "split", *asked)
         assert code == 2 and "base.onnx has not been measured on local" in document["error"]["message"]
+
+
+def test_token_numbers_are_sent_as_the_file_has_them(tmp_path: Path) -> None:
+    nodes = [helper.make_node("Gather", ["w", "x"], ["a"]), helper.make_node("Relu", ["a"], ["y"])]
+    ends = [
+        helper.make_tensor_value_info("x", TensorProto.INT64, [1, 32]),
+        helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 32, 4]),
+    ]
+    table = numpy_helper.from_array(np.ones((9, 4), np.float32), "w")
+    graph = helper.make_graph(nodes, "net", ends[:1], ends[1:], [table])
+    path = tmp_path / "ids.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8), str(path))
+    asked = (str(path), "--topology", str(CASES / "net_pi.toml"), "--method", "all")
+    code, document, _ = run(tmp_path, "split", *asked)
+    assert code == 0 and document["input"] == "int64" and document["input_bytes"] == {"int64": 256.0}
