@@ -40,6 +40,15 @@ def read_onnx(path: Path) -> ModelProto:
         raise InputError(f"{path} has sparse weights: expected dense ones")
     if any(len(a.ints) + len(a.floats) > _MAX_ATTRIBUTE_NUMBERS for a in attributes):
         raise InputError(f"{path} has an attribute of more than {_MAX_ATTRIBUTE_NUMBERS} numbers")
+    # onnx aborts the process on these.
+    splits = (
+        (len(node.output), a.i)
+        for node in model.graph.node
+        for a in node.attribute
+        if a.name == "num_outputs"
+    )
+    if any(outputs != given for outputs, given in splits):
+        raise InputError(f"{path} has a Split whose num_outputs is not the number of its outputs")
     newest = onnx.defs.onnx_opset_version()
     if any(entry.domain in STANDARD_DOMAINS and entry.version > newest for entry in model.opset_import):
         raise InputError(f"{path} is of an opset later than {newest}: expected an earlier one")

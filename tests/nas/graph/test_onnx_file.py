@@ -57,6 +57,7 @@ def refused(path: Path, message: str) -> None:
         (NODE("MatMul", ["x", "w"], ["y"]), [1, 8], [], r"\(MatMul\) has an output of unknown shape: .*rank"),
         (NODE("MatMul", ["x", "w"], ["y"]), [1, 8], [7, 3], "Incompatible dimensions for matrix multip"),
         (NODE("Unsqueeze", ["x", "w"], ["y"]), [1, 8], [1], "axes typestr.* has unsupported type"),
+        (NODE("Split", ["x"], ["y", "a", "b"], num_outputs=2), [1, 8], [1], "num_outputs is not the number"),
         (NODE("NonZero", ["x"], ["y"]), [1, 8], [1], "depends on values that are known when the model runs"),
         (NODE("Blur", ["x"], ["y"], domain="f"), [1, 8], [1], "no operator of the ONNX standard"),
         (NODE("Relu", ["x"], ["y"]), [1, -8], [1], r"input 'x' has shape \[1, -8\]: expected one element"),
