@@ -9,7 +9,13 @@ from typing import Any
 
 from jmsnas.deploy.leader.agent_client import DeviceLostError
 from jmsnas.deploy.leader.calibration import load_calibrated_estimators
-from jmsnas.deploy.leader.deployment import Deployment, Emulation, drop_lost_devices, prepare_deployment
+from jmsnas.deploy.leader.deployment import (
+    Deployment,
+    Emulation,
+    drop_lost_devices,
+    prepare_deployment,
+    unreachable_device,
+)
 from jmsnas.deploy.leader.leader import Leader
 from jmsnas.deploy.leader.load_run import TrainedRun, load_run, over_topology, with_tables
 from jmsnas.deploy.leader.measured_terms import HopTiming, end_s, hop_timings
@@ -148,10 +154,11 @@ def _plan_deployment(
             deployment, origins = _prepare(workspace, run, leader, options, output, lost)
             deployment.plan(None if lost else options.cuts)
             return deployment, origins
-        except DeviceLostError:
+        except DeviceLostError as error:
             if not options.replan or attempt == _TRIES - 1:
                 raise
-            topology, more = drop_lost_devices(leader, run.topology, output[1])
+            unreachable = unreachable_device(error, attempt + 1)
+            topology, more = drop_lost_devices(leader, run.topology, output[1], unreachable)
             run, lost = replace(run, topology=topology), lost + more
     raise AssertionError  # the last attempt has returned or raised
 

@@ -5,7 +5,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from jmsnas.deploy import deploy_run
 from jmsnas.deploy.leader import deployment
 from jmsnas.deploy.leader.agent_client import DeviceLostError
 from jmsnas.deploy.leader.calibration import load_calibrated_estimators
-from jmsnas.deploy.leader.deployment import prepare_deployment, run_images
+from jmsnas.deploy.leader.deployment import Deployment, prepare_deployment, run_images
 from jmsnas.deploy.leader.leader import Leader
 from jmsnas.deploy.leader.load_run import load_run
 from jmsnas.deploy.leader.predicted_vs_measured import run_undivided
@@ -193,6 +193,32 @@ def test_all_devices_but_the_first_are_lost(fleet_of_four: Lost) -> None:
     assert result.exit_code == 0, result.stderr
     assert "  pi4        layers 1-12, onnxruntime" in result.stdout
     assert "  lost: laptop, jetson, cloud; the plan above is without it" in result.stdout
+
+
+def test_a_device_that_only_the_leader_reaches_is_lost(
+    fleet_of_four: Lost, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[Deployment] = []
+    prepare = deploy_run.prepare_deployment
+
+    def prepared(*args: Any, **kwargs: Any) -> Any:
+        made.append(prepare(*args, **kwargs))
+        return made[-1]
+
+    def cut() -> None:
+        # The other devices get an address on which no agent listens, as behind a cut link.
+        leader, planned = made[0].leader, made[0].planned
+        leader.agents["laptop"] = replace(leader.agents["laptop"], address="127.0.0.1:1")
+        assert planned is not None
+        leader.ship(planned.part_specs, made[0].segments)
+
+    monkeypatch.setattr(deploy_run, "prepare_deployment", prepared)
+    at_request(monkeypatch, 45, cut)
+    result = fleet_of_four.deploy("--replan", "--json")
+    assert result.exit_code == 0, result.stderr
+    document = json.loads(result.stdout)
+    assert document["lost"] == ["laptop"] and document["accuracy"]["equal"]
+    assert [piece["device"] for piece in document["pieces"]] == ["pi4", "jetson", "cloud"]
 
 
 @pytest.mark.parametrize("replan", [("--replan",), ()])

@@ -145,13 +145,14 @@ class Deployment:
             links[pair] = replace(self.links[pair], a_s=link.delay_s, b_s=b_s, sizes=(), medians_s=())
         return links
 
-    def replan(self) -> None:
+    def replan(self, unreachable: str = "") -> None:
         """Plan again without the lost devices, and those lost meanwhile; keep the plan if none is lost.
 
-        Raises DeployError when no plan is possible without them, or devices keep failing.
+        `unreachable` names a device that is lost too, though it passes the health check, as others do not
+        reach it. Raises DeployError when no plan is possible without them, or devices keep failing.
         """
         for attempt in range(_TRIES):
-            self.topology, lost = drop_lost_devices(self.leader, self.topology, self.log)
+            self.topology, lost = drop_lost_devices(self.leader, self.topology, self.log, unreachable)
             self.lost += lost
             if lost:
                 self.planned = None
@@ -160,17 +161,26 @@ class Deployment:
             try:
                 self.plan(measure_overhead=False)
                 return
-            except DeviceLostError:
+            except DeviceLostError as error:
                 if attempt == _TRIES - 1:
                     raise
+                unreachable = unreachable_device(error, attempt + 1)
 
 
-def drop_lost_devices(leader: Leader, topology: Topology, log: Log) -> tuple[Topology, list[str]]:
+def unreachable_device(error: DeviceLostError, failures: int) -> str:
+    """Return the name of a device after several failures in a row, when its link may be cut; else nothing."""
+    return error.device if failures >= _TRIES // 2 else ""
+
+
+def drop_lost_devices(
+    leader: Leader, topology: Topology, log: Log, unreachable: str = ""
+) -> tuple[Topology, list[str]]:
     """Disconnect the devices that fail a health check; return the topology without them, and their names.
 
-    Raises DeployError when no plan is possible without them.
+    If all pass it, `unreachable` is lost, where it is not empty. Raises DeployError when no plan is possible
+    without the lost devices.
     """
-    lost = leader.lost()
+    lost = leader.lost() or [name for name in leader.clients if name == unreachable]
     if not lost:
         return topology, []
     log(f"lost: {', '.join(lost)}; solving the split again without")
@@ -280,6 +290,6 @@ def run_images(
             deployment.repeated += 1
             # Other requests in flight by the same plan fail too: plan once.
             if isinstance(error, DeviceLostError) and epoch == deployment.leader.epoch:
-                deployment.replan()
+                deployment.replan(unreachable_device(error, tries[n]))
             time.sleep(0.05 * tries[n])
     return [responses[n] for n in range(len(images))]
