@@ -65,6 +65,8 @@ class SplitArguments:
         bool, typer.Option("--explain", help="Print terms, bottleneck and break-even rate.")
     ] = False
     pictures: Annotated[Path | None, typer.Option(help="Folder for plots of the trade-offs.")] = None
-    time_limit: Annotated[float, typer.Option(help="Solver time for a model with branches, seconds.")] = 30.0
+    time_limit: Annotated[
+        float, typer.Option(help="Time of all solvers for a model with branches, seconds.")
+    ] = 30.0
     folder: WorkspaceOption = DEFAULT_WORKSPACE
     as_json: JsonOption = False

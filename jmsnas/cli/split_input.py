@@ -1,5 +1,6 @@
 """Make the split problem and the split requests of `jmsnas split` from its arguments."""
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -121,5 +122,6 @@ def split_requests(args: SplitArguments, loaded: SplitInput) -> tuple[SplitReque
         budget_j=parse_energy(args.energy_limit) if args.energy_limit is not None else None,
         time_limit_s=args.time_limit,
         placement=placement,
+        end_s=time.monotonic() + args.time_limit,
     )
     return tuple(replace(request, method=name) for name in METHODS) if args.method == "all" else (request,)

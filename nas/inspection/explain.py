@@ -1,6 +1,7 @@
 """Explanation of a split: bottleneck, speed-ups that would meet a deadline, break-even with cloud only."""
 
 import math
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -49,7 +50,8 @@ class SplitExplanation:
     bottleneck
         The longest step of the critical path.
     changes
-        For a missed deadline: each link and device, and how many times faster it alone must be.
+        For a missed deadline: each link and device, and how many times faster it alone must be; those that
+        the time limit left over are `unfinished`.
     units
         For a missed deadline: the fewest units of the critical path, longest first, that together take at
         least the seconds over the deadline; empty where all together take less.
@@ -69,6 +71,7 @@ class SplitExplanation:
 
     bottleneck: Bottleneck
     changes: tuple[RequiredSpeedup, ...]
+    unfinished: tuple[str, ...]
     units: tuple[CriticalUnit, ...]
     cloud_s: float
     device_s: float
@@ -87,9 +90,10 @@ def explain_split(
     solved = replace(request, method="optimal", placement=None)
     longest = max(timeline.critical_path, key=lambda step: step.seconds)
     changes: tuple[RequiredSpeedup, ...] = ()
+    unfinished: tuple[str, ...] = ()
     units: tuple[CriticalUnit, ...] = ()
     if deadline_s is not None and timeline.latency_s > deadline_s:
-        changes = _required_speedups(problem, request, deadline_s)
+        changes, unfinished = _required_speedups(problem, request, deadline_s)
         units = _units_to_save(problem, result, timeline.latency_s - deadline_s)
     keeping = replace(solved, min_layers=max(1, solved.min_layers))
     own_s, own_devices = _best_plan(problem, keeping)
@@ -98,6 +102,7 @@ def explain_split(
     return SplitExplanation(
         bottleneck=Bottleneck(longest, longest.seconds / timeline.latency_s if timeline.latency_s else 1.0),
         changes=changes,
+        unfinished=unfinished,
         units=units,
         cloud_s=cloud_s,
         device_s=single_device_s(problem, request, 0),
@@ -120,15 +125,15 @@ def single_device_s(problem: SplitProblem, request: SplitRequest, device: int) -
 
 def _required_speedups(
     problem: SplitProblem, request: SplitRequest, deadline_s: float
-) -> tuple[RequiredSpeedup, ...]:
-    found = []
+) -> tuple[tuple[RequiredSpeedup, ...], tuple[str, ...]]:
+    """Find by which factor each link or device must be faster; and those that no time was left for."""
+    changed = dict[str, Callable[[float], SplitProblem]]()
     for k, link in enumerate(problem.links):
 
         def faster_link(factor: float, k: int = k, rate: float = link.capacity_bps) -> SplitProblem:
             return with_link_rate(problem, rate * factor, k)
 
-        factor = _least_factor(faster_link, request, deadline_s)
-        found.append(RequiredSpeedup(f"link {link.source} -> {link.target}", factor))
+        changed[f"link {link.source} -> {link.target}"] = faster_link
     for m, name in enumerate(problem.names):
 
         def faster_device(factor: float, m: int = m) -> SplitProblem:
@@ -136,16 +141,27 @@ def _required_speedups(
             tau_NM[:, m] /= factor
             return replace(problem, tau_NM=tau_NM, low_NM=tau_NM, high_NM=tau_NM)
 
-        found.append(RequiredSpeedup(f"device {name}", _least_factor(faster_device, request, deadline_s)))
-    return tuple(found)
+        changed[f"device {name}"] = faster_device
+    found: list[RequiredSpeedup] = []
+    for what, faster in changed.items():
+        try:
+            found.append(RequiredSpeedup(what, _least_factor(faster, request, deadline_s)))
+        except TimeoutError:
+            break
+    return tuple(found), tuple(changed)[len(found) :]
 
 
 def _least_factor(
     changed: Callable[[float], SplitProblem], request: SplitRequest, deadline_s: float
 ) -> float | None:
-    """Least factor that meets the deadline when the model is split again; None where none does."""
+    """Least factor that meets the deadline when the model is split again; None where none does.
+
+    Raises TimeoutError when the time of the request is over.
+    """
 
     def misses(factor: float) -> bool:
+        if time.monotonic() >= request.end_s:
+            raise TimeoutError
         return split(changed(factor), request).timeline.latency_s > deadline_s
 
     if misses(_MAX_FACTOR):

@@ -80,7 +80,7 @@ def list_alternatives(
     than `optimal` is an alternative of its own, under the policy of the request.
     """
     request = replace(request, method="optimal", placement=None, objective="latency")
-    deadline_s, found = time.monotonic() + request.time_limit_s, list[Alternative]()
+    deadline_s, found = time.monotonic() + request.left_s, list[Alternative]()
     for encoding in problem.input_bytes:
         own = replace(request, encoding=encoding)
         found.append(_single_device(problem, own, DEVICE_ONLY, 0, "stop-early"))

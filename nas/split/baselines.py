@@ -9,6 +9,8 @@
 """
 
 import functools
+import math
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -152,7 +154,12 @@ _EPSILON = 0.01
 
 
 def hermes(
-    dag: Dag, costs: BudgetCosts, budget: float, target: int | None, return_M: FloatArray
+    dag: Dag,
+    costs: BudgetCosts,
+    budget: float,
+    target: int | None,
+    return_M: FloatArray,
+    time_limit_s: float = math.inf,
 ) -> tuple[int, ...]:
     """Find a placement whose latency is within 1 % of the least under the budget.
 
@@ -164,8 +171,9 @@ def hermes(
 
     `return_M`: seconds to send the result back from the device where it ends up. Raises TopologyError for a
     model whose branches share more than their first input, InfeasibleError when no placement is within the
-    budget.
+    budget, or `time_limit_s` is over.
     """
+    end_s = time.monotonic() + time_limit_s
     ends = articulation_points(dag)
     single_device_s = dag.tau_NM.sum(axis=0) + dag.routed_LMM[0, 0]
     step_s = _EPSILON * float(single_device_s.min()) / (4 * dag.N)
@@ -174,6 +182,8 @@ def hermes(
         _refuse_shared(dag, entry, exit_)
         found: dict[int, list[_Label]] = {m: [] for m in range(dag.M)}
         for a, before in fronts.items():
+            if time.monotonic() > end_s:
+                raise InfeasibleError("hermes was not done within --time-limit: expected a longer one")
             for b, front in _segment_fronts(dag, costs, entry, exit_, a, budget, step_s).items():
                 found[b] += [
                     _Label(x.seconds + y.seconds, x.cost + y.cost, (None, x.placement, y.placement))

@@ -1,7 +1,9 @@
 """Split of a given model by method, objective and policy, with a lower bound where one is known."""
 
+import math
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -28,11 +30,11 @@ class SplitRequest:
     """Method, objective and constraints of a split.
 
     `encoding` is that of the raw input on the links, `min_layers` the fewest units on the first device,
-    `budget_j` the most joules per image, `time_limit_s` the seconds to solve a DAG or a
-    serial fan-out. Objectives are `latency`
-    (T), `throughput` (least seconds between two images) and `energy` (joules of the devices with a known
-    power); policies and methods are those of `POLICIES` and `METHODS`. With `placement`, the device of each
-    unit, that placement is evaluated instead; the method is then `given`.
+    `budget_j` the most joules per image, `time_limit_s` the seconds to solve a DAG or a serial fan-out, until
+    `end_s` of the monotonic clock at most, which several requests share. Objectives are `latency` (T),
+    `throughput` (least seconds between two images) and `energy` (joules of the devices with a known power);
+    policies and methods are those of `POLICIES` and `METHODS`. With `placement`, the device of each unit,
+    that placement is evaluated instead; the method is then `given`.
     """
 
     encoding: str = "uint8"
@@ -43,6 +45,7 @@ class SplitRequest:
     budget_j: float | None = None
     time_limit_s: float = 30.0
     placement: tuple[int, ...] | None = None
+    end_s: float = field(default=math.inf, compare=False)
 
     def __post_init__(self) -> None:
         """Refuse unknown names and negative counts."""
@@ -55,6 +58,13 @@ class SplitRequest:
                 raise InputError(f"unknown {option} {value!r}: expected one of {', '.join(known)}")
         if self.min_layers < 0:
             raise InputError(f"got --min-layers {self.min_layers}: expected 0 or more")
+        if not self.time_limit_s >= 0:
+            raise InputError(f"got --time-limit {self.time_limit_s:g}: expected seconds, 0 or more")
+
+    @property
+    def left_s(self) -> float:
+        """Seconds that a solver may take from now on."""
+        return min(self.time_limit_s, max(0.0, self.end_s - time.monotonic()))
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +201,7 @@ def _optimal(
     if problem.is_chain and problem.is_chain_topology:
         return split_on_chain(problem, encoding, request.policy, min_layers, objective)
     if problem.fork and objective == "latency":
-        mesh = mesh_split(problem, encoding, request.policy, min_layers, request.time_limit_s)
+        mesh = mesh_split(problem, encoding, request.policy, min_layers, request.left_s)
         return mesh.devices, mesh.bound_s
     if objective == "throughput":
         raise TopologyError("--objective throughput needs a chain of devices, each linked to the next")
@@ -203,7 +213,7 @@ def _optimal(
         found = solve_device_graph(run_NM, problem.sent_bytes_L(encoding), links, 0, target, return_M)
         return found.devices, found.latency_s
     dag = replace(problem.dag(encoding), tau_NM=run_NM)
-    placed = solve_dag(dag, 0, target, request.time_limit_s, return_M)
+    placed = solve_dag(dag, 0, target, request.left_s, return_M)
     return placed.devices, placed.bound_s
 
 
@@ -226,7 +236,7 @@ def _hermes(problem: SplitProblem, request: SplitRequest, target: int | None) ->
         run_NM, links = _joules(problem)
         hop_LMM = np.array([links.epsilon_MM(size, n == 0) for n, size in sizes])
         costs, budget = BudgetCosts(run_NM, hop_LMM, before_LMM), request.budget_j
-    return hermes(dag, costs, budget, target, problem.return_M)
+    return hermes(dag, costs, budget, target, problem.return_M, request.left_s)
 
 
 _BASELINES: dict[str, Callable[[SplitProblem, SplitRequest, int | None], tuple[int, ...]]] = {

@@ -64,14 +64,14 @@ def _chain_within(
 
 def _mesh_within(problem: SplitProblem, request: SplitRequest) -> _Within:
     """Meet a period in trunk, branches and tail, each by itself."""
-    asked = request.encoding, request.policy, request.min_layers, request.time_limit_s
+    asked = request.encoding, request.policy, request.min_layers, request.left_s
     parts = mesh_split(problem, *asked)
     no_return_M = np.zeros(parts.trunk.M)
     trunk = _chain_within(parts.trunk, request.encoding, parts.trunk_policy, request.min_layers, no_return_M)
     tail = _chain_within(parts.tail, JOINED_ENCODING, request.policy, 0, parts.tail_return_M)
 
     def within(period_s: float) -> tuple[float, float]:
-        branches = _branches_within(problem, parts, period_s, request.time_limit_s)
+        branches = _branches_within(problem, parts, period_s, request.left_s)
         each = [trunk(period_s), branches, tail(period_s)]
         return max(period for period, _ in each), sum(latency_s for _, latency_s in each)
 

@@ -232,7 +232,7 @@ def _chain_lines(
 
 def _mesh_lines(problem: SplitProblem, request: SplitRequest, link: int) -> list[RateLine]:
     swept, (_, tree) = problem.links[link], fork_and_tree(problem)
-    asked = request.encoding, request.policy, request.min_layers, request.time_limit_s
+    asked = request.encoding, request.policy, request.min_layers, request.left_s
     parts = mesh_split(problem, *asked)
     in_trunk = swept.source in parts.trunk.names and swept.source != tree.root
     if problem.returns and not in_trunk:
@@ -276,7 +276,8 @@ def _branch_lines(problem: SplitProblem, parts: MeshSplit, link: int, encoding: 
     B, K = len(fork.branches), len(tree.children)
     every = itertools.islice(itertools.permutations(range(K), B), _MAX_ASSIGNMENTS + 1)
     children_PB = np.array(list(every))
-    if len(children_PB) > _MAX_ASSIGNMENTS:
+    orders = B if tree.fan_out == "serial" else 1
+    if len(children_PB) * orders > _MAX_ASSIGNMENTS:
         raise TopologyError(
             f"a sweep enumerates all assignments of {B} branches to {K} children, more than "
             f"{_MAX_ASSIGNMENTS}: expected fewer children"

@@ -31,6 +31,8 @@ def explanation_lines(document: dict[str, Any], explanation: dict[str, Any]) -> 
     for change in explanation["changes"]:
         factor = change["factor"]
         yield f"  {change['what']}: " + (f"{factor:.3g} times as fast" if factor else "no speed is enough")
+    if explanation["unfinished"]:
+        yield f"  not computed within --time-limit: {', '.join(explanation['unfinished'])}"
     units = ", ".join(f"{n} on {name} ({ms(seconds)})" for n, name, seconds in explanation["units"])
     yield f"  layers that take as much together: {units}" if units else "  no layers take as much together"
 

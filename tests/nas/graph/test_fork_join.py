@@ -11,11 +11,15 @@ def test_trunk_branches_and_tail() -> None:
     assert fork_join_inputs(7, [[2], [3, 4]]) == inputs
 
 
+def test_branches_may_begin_at_the_raw_input() -> None:
+    found = find_fork_join(((0,), (0,), (1, 2)))
+    assert found == ForkJoin(range(0), (range(1), range(1, 2)), range(2, 3))
+
+
 @pytest.mark.parametrize(
     "inputs",
     [
         ((0,), (1,), (2,)),  # a chain
-        ((0,), (0,), (1, 2)),  # no trunk
         ((0,), (1,), (1,), (2, 3), (2,), (4, 5)),  # a branch that is taken twice
         ((0,), (1,), (1, 2), (3,)),  # a skip
         ((0,), (1,), (1,), (2, 3), (4,), (4,), (5, 6)),  # two forks

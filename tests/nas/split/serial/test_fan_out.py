@@ -1,5 +1,7 @@
 import itertools
 import math
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -7,10 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from jmsnas.errors import InfeasibleError, InputError
+from jmsnas.nas.inspection.explain import explain_split
+from jmsnas.nas.split.methods import SplitRequest, split
+from jmsnas.nas.split.problem_file import read_problem
 from jmsnas.nas.split.serial import fan_out
 from jmsnas.nas.split.serial.fan_out import assign_serially, sending_order
 
 Array = NDArray[np.float64]
+CASES = Path(__file__).parents[3] / "cases" / "split"
 
 
 def brute_force(tail_BK: Array, send_K: Array) -> float:
@@ -103,3 +110,19 @@ def test_without_time_an_assignment_is_given_with_its_bound() -> None:
     assert len(set(children)) == 40 and 0 <= bound_s < seconds < math.inf
     later_s, later_bound_s, _ = serially(tail_BK, send_K, 1.0)
     assert bound_s <= later_bound_s <= later_s <= seconds
+
+
+def test_requests_share_the_end_of_a_time_limit() -> None:
+    problem, own = read_problem(CASES / "serial_10_branches_20_children.json")
+    late = SplitRequest(own["input"], "relay", end_s=0.0)
+    assert late.left_s == 0 and replace(late, policy="stop-early").left_s == 0
+    found = split(problem, late)
+    best = split(problem, replace(late, end_s=math.inf))
+    assert found.bound is not None and best.bound is not None and best.proven and not found.proven
+    assert found.bound <= best.bound * (1 + 1e-9) <= found.timeline.latency_s * (1 + 1e-9)
+    explained = explain_split(problem, found, 1e-3)
+    assert not explained.changes and len(explained.unfinished) == len(problem.links) + problem.M
+    with pytest.raises(InfeasibleError, match="hermes was not done within --time-limit: expected a longer"):
+        split(problem, replace(late, method="hermes"))
+    with pytest.raises(InputError, match="got --time-limit -1: expected seconds, 0 or more"):
+        SplitRequest(time_limit_s=-1)
