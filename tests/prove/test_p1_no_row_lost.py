@@ -79,7 +79,7 @@ def test_every_file_call_fails_in_turn(
 
 
 def test_kill_at_random_moments(tmp_path: Path, proof: Proof) -> None:
-    kills, a_table, rows, left_over = proof.count(30, long=1000), 5, 0, 0
+    kills, a_table, rows, left_over = proof.count(10, prove=30, long=1000), 5, 0, 0
     command = [sys.executable, "-m", "prove.killed"]
     with subprocess.Popen(
         command, cwd=TESTS, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -41,7 +41,7 @@ def noticed(read: Reader, path: Path, whole: str, what: str) -> bool:
 
 
 def test_changed_bits(path: Path, proof: Proof) -> None:
-    size, flips, refused = path.stat().st_size, proof.count(3000, long=100_000), 0
+    size, flips, refused = path.stat().st_size, proof.count(500, prove=3000, long=100_000), 0
     with reader() as read, path.open("r+b", buffering=0) as file:
         whole = read("read_table", path)
         for seed in range(flips):
@@ -62,7 +62,7 @@ def test_changed_bits(path: Path, proof: Proof) -> None:
 
 def test_missing_end(path: Path, proof: Proof) -> None:
     content = path.read_bytes()
-    lengths = range(0, len(content), len(content) // proof.count(200, long=len(content)))
+    lengths = range(0, len(content), len(content) // proof.count(50, prove=200, long=len(content)))
     with reader() as read:
         whole = read("read_table", path)
         for length in reversed(lengths):

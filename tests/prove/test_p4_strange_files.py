@@ -40,7 +40,7 @@ def test_crafted_files(tmp_path: Path, proof: Proof) -> None:
 
 def test_spliced_files(tmp_path: Path, proof: Proof) -> None:
     files, path = strange.good_files(strange.ours(tmp_path / "ours")), tmp_path / "t"
-    count, refused = proof.count(2000, long=100_000), 0
+    count, refused = proof.count(300, prove=2000, long=100_000), 0
     with reader() as read:
         for seed in range(count):
             path.write_bytes(strange.spliced(files[seed % len(files)], random.Random(seed)))

@@ -59,7 +59,7 @@ def loaded(folder: Path) -> Estimator:
 
 def test_positive_and_finite_for_any_block_exact_on_rows(loaded: Estimator, proof: Proof) -> None:
     rows = {row.block: row for row in measured().rows}
-    examples, tried = proof.count(2000, 1_000_000), 0
+    examples, tried = proof.count(200, prove=2000, long=1_000_000), 0
 
     @settings(max_examples=examples, database=None)
     @given(st.lists(any_block(), min_size=1, max_size=3), st.sampled_from(sorted(rows, key=str)))

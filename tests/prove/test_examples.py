@@ -1,4 +1,7 @@
-"""The scripts and the notebook of examples/ run from top to bottom, in order, in one folder."""
+"""The scripts and the notebook of examples/ run from top to bottom, in order, in one folder.
+
+`make test` runs the one that neither measures nor trains, and mypy reads all; `make prove` runs them all.
+"""
 
 import os
 import subprocess
@@ -6,8 +9,10 @@ import sys
 from pathlib import Path
 
 import pytest
+from prove.proof import LEVEL
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
+takes_minutes = pytest.mark.skipif(not LEVEL, reason="measures and trains for minutes: make prove")
 
 
 @pytest.fixture(scope="module")
@@ -18,10 +23,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize(
     ("script", "expected"),
     [
-        ("01_profile.py", "U(.) is off by"),
+        pytest.param("01_profile.py", "U(.) is off by", marks=takes_minutes),
         ("02_split.py", "proven optimal"),
-        ("03_search.py", "report: report.html"),
-        ("04_deploy.py", "written: deploy.json"),
+        pytest.param("03_search.py", "report: report.html", marks=takes_minutes),
+        pytest.param("04_deploy.py", "written: deploy.json", marks=takes_minutes),
     ],
 )
 def test_script(script: str, expected: str, folder: Path) -> None:
@@ -32,6 +37,7 @@ def test_script(script: str, expected: str, folder: Path) -> None:
     assert expected in done.stdout
 
 
+@takes_minutes
 def test_notebook(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import nbformat
     from nbclient import NotebookClient
