@@ -198,7 +198,7 @@ def _of_no_run(table: LatencyTable, readings: Sequence[LatencyEntry]) -> list[Qu
     """Find means of 0 runs, which were never measured or lost their number of runs."""
     count = sum(row.trust_reason == OF_NO_RUN for row in table.rows)
     message = (
-        f"{count} of {len(table.rows)} rows are means of 0 runs, which nobody measured; they are marked red. "
+        f"{count} of {len(table.rows)} rows are means of 0 runs, so not measured; they are marked red. "
         "Correct the number of runs, or leave it out where it is unknown"
     )
     return [make_finding("runs", "warning", readings, message)] if count else []

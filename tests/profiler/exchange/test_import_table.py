@@ -274,7 +274,7 @@ def test_means_of_no_run_are_noticed_and_red(count: str, tmp_path: Path) -> None
     found = import_table(tmp_path / "c.yaml", ImportRequest("phone"), Workspace(tmp_path))
     assert {row.trust for row in found.table.rows} == {"red"}
     (finding,) = [entry for entry in found.findings if entry.rule == "runs"]
-    assert finding.message.startswith("16 of 16 rows are means of 0 runs, which nobody measured")
+    assert finding.message.startswith("16 of 16 rows are means of 0 runs, so not measured")
 
 
 @pytest.mark.parametrize("device", ["pi4", "my-board"])
