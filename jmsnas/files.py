@@ -40,15 +40,16 @@ def make_folder(path: Path) -> Path:
     return path
 
 
-def write_atomic(path: Path, content: bytes) -> None:
+def write_atomic(path: Path, content: bytes, mode: int = 0o666) -> None:
     """Write `content` to `path` atomically (temporary file, fsync, rename).
 
-    Raises StorageError when the disk is full or the folder read-only; an existing file is left unchanged.
+    `mode` is the permissions of the file, which the umask reduces. Raises StorageError for a full disk or a
+    read-only folder; an existing file is left unchanged.
     """
     make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as file:
+        with open(temporary, "wb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

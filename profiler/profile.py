@@ -146,6 +146,17 @@ def check_device(device: str, keys: Sequence[RuntimeKey], *, measured_only: bool
         )
 
 
+def check_agent_processor(device: str) -> None:
+    """Refuse to profile a GPU by an agent, which times onnxruntime on the CPU. Raises DeviceError."""
+    if processor_of(device) != "cpu":
+        cpu = f"{device.removesuffix('-cpu')}-cpu"
+        raise DeviceError(
+            f"{device} is the name of a GPU ({load_simulated_device(device).description}), and its agent "
+            f"times blocks on the CPU: expected a name of a CPU: jmsnas certs --device {cpu}, then "
+            f"jmsnas profile --device {cpu}; or run jmsnas profile --device {device} on that machine"
+        )
+
+
 def update_table(
     device: str,
     subjects: Sequence[BlockOrPart],

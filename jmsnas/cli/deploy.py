@@ -1,6 +1,7 @@
 """`jmsnas deploy`: deploy a run's model on devices, and compare predicted with measured latency."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -16,6 +17,7 @@ from jmsnas.cli.terminal import (
     warn,
     warn_simulated,
 )
+from jmsnas.errors import InputError
 from jmsnas.workspace import Workspace
 
 _HELP = """Deploy the model of a run, time images through it, and compare predicted with measured latency.
@@ -76,15 +78,22 @@ class DeployArguments:
 @options_from(DeployArguments)
 def deploy_command(args: DeployArguments) -> None:
     """Parse, deploy, print."""
-    from jmsnas.cli.output.deploy import print_deployment
-    from jmsnas.deploy.deploy_run import DeployOptions, deploy_run, parse_cuts
-    from jmsnas.deploy.leader.calibration import calibrate
     from jmsnas.nas.run_result import find_run
 
+    cuts = _parse_cuts(args.cuts) if args.cuts else None
     workspace = Workspace(args.folder)
+    run_folder = find_run(workspace, args.run)
+    if not args.loopback:
+        _check_devices(workspace, run_folder, args.topology)
+
+    # Imports of torch take seconds.
+    from jmsnas.cli.output.deploy import print_deployment
+    from jmsnas.deploy.deploy_run import DeployOptions, deploy_run
+    from jmsnas.deploy.leader.calibration import calibrate
+
     options = DeployOptions(
         loopback=args.loopback,
-        cuts=parse_cuts(args.cuts) if args.cuts else None,
+        cuts=cuts,
         requests=args.requests,
         replan=args.replan,
         emulate=args.emulate,
@@ -92,7 +101,7 @@ def deploy_command(args: DeployArguments) -> None:
         topology=args.topology,
     )
     with progress_bar() as progress:
-        deployed = deploy_run(workspace, find_run(workspace, args.run), options, progress, log, warn)
+        deployed = deploy_run(workspace, run_folder, options, progress, log, warn)
     warn_simulated(deployed.simulated)
     document: dict[str, Any] = deployed.document
     if args.calibrate:
@@ -102,3 +111,24 @@ def deploy_command(args: DeployArguments) -> None:
         return
     print_deployment(document)
     print_line("", f"Written: {deployed.path}", f"Next: jmsnas report {document['run']}")
+
+
+def _check_devices(workspace: Workspace, run_folder: Path, topology: str | None) -> None:
+    """Check that `devices.toml` has an agent of each device. Raises DeviceError, TopologyError, RunError."""
+    from jmsnas.deploy.transport.devices_file import agents_for
+    from jmsnas.nas.run_result import read_result
+    from jmsnas.topology import load_topology
+
+    own = load_topology(topology, workspace.topologies) if topology else read_result(run_folder).topology
+    agents_for(tuple(device.name for device in own.devices), workspace.devices_file)
+
+
+def _parse_cuts(text: str) -> tuple[int, ...]:
+    """Parse the cuts of a split, as in `2,4,9,12`. Raises InputError."""
+    try:
+        cuts = tuple(int(number) for number in text.split(","))
+    except ValueError:
+        cuts = ()
+    if not cuts or list(cuts) != sorted(cuts) or cuts[0] < 0:
+        raise InputError(f"--cuts {text}: expected non-decreasing whole numbers, as in 2,4,9,12")
+    return cuts

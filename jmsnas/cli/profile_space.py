@@ -1,6 +1,6 @@
 """`jmsnas profile` of a search space: plan the blocks, measure or simulate them, print the tables."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from typing import Any
 
@@ -11,7 +11,13 @@ from jmsnas.cli.terminal import log, print_json, print_line, progress_bar, warn,
 from jmsnas.estimators.few_shot.plan import make_few_shot_plan
 from jmsnas.profiler.host.environment import is_this_host
 from jmsnas.profiler.plan import make_profile_plan
-from jmsnas.profiler.profile import ProfileOptions, ProfileResult, check_device, profile_device
+from jmsnas.profiler.profile import (
+    ProfileOptions,
+    ProfileResult,
+    check_agent_processor,
+    check_device,
+    profile_device,
+)
 from jmsnas.profiler.simulation.roofline import processor_of
 from jmsnas.profiler.table.latency_table import RUNTIMES, RuntimeKey
 from jmsnas.space import BlockOrPart
@@ -33,19 +39,19 @@ def profile_space_command(args: ProfileArguments) -> None:
     plan, few_shot = make_profile_plan(space, args.off_grid, args.parts, args.mobilenets, args.seed), None
     if args.blocks is not None or args.until_mape is not None:
         few_shot = make_few_shot_plan(plan, args.blocks, args.until_mape)
-    planned = plan_document(few_shot.as_plan if few_shot else plan, keys, workspace, budget_s)
+    planned = plan_document(few_shot.as_plan if few_shot else plan, keys, workspace, budget_s, agents)
     if few_shot:
         planned |= until_mape_document(few_shot)
     if args.dry_run:
         print_json(planned) if args.as_json else print_plan(planned)
         return
-    for line in plan_lines(device for device in planned["devices"] if device["measured_here"]):
+    for line in plan_lines(
+        device for device in planned["devices"] if device["measured_here"] or device["agent"]
+    ):
         log(line)
 
     documents: list[dict[str, Any]] = []
     for device in devices:
-        if device in agents:
-            log(f"{device}: measured by its agent")
         with progress_bar() as progress:
             # Cached: the jobs of a device repeat the same warnings.
             options = ProfileOptions(seed=args.seed, budget_s=budget_s, progress=progress, warn=cache(warn))
@@ -85,24 +91,27 @@ def _measure_function(
     return measure
 
 
-def _devices_with_agents(workspace: Workspace, devices: Sequence[str]) -> tuple[str, ...]:
-    """Return the devices that an agent of `devices.toml` measures: not this host. Raises DeviceError."""
+def _devices_with_agents(workspace: Workspace, devices: Sequence[str]) -> dict[str, str]:
+    """Return the addresses of the devices that an agent of `devices.toml` measures. Raises DeviceError."""
     if not workspace.devices_file.exists():
-        return ()
+        return {}
     from jmsnas.deploy.transport.devices_file import read_devices_file
 
     known = read_devices_file(workspace.devices_file)
-    return tuple(device for device in devices if device in known and not is_this_host(device))
+    return {
+        device: known[device].address for device in devices if device in known and not is_this_host(device)
+    }
 
 
 def runtime_keys(
-    args: ProfileArguments, devices: Sequence[str], agents: Sequence[str] = ()
+    args: ProfileArguments, devices: Sequence[str], agents: Collection[str] = ()
 ) -> dict[str, list[RuntimeKey]]:
     """Make and check the runtime keys of all devices. Raises DeviceError, TableError."""
     wall = (args.timer, args.layout) == ("wall", "contiguous")
     found: dict[str, list[RuntimeKey]] = {}
     for device in devices:
         if device in agents:
+            check_agent_processor(device)
             default, processor = [_AGENT_RUNTIME], args.processor or _AGENT_PROCESSOR
         else:
             default = [*RUNTIMES] if wall else ["torch"]

@@ -213,14 +213,3 @@ def _leader(
         else:
             certs, addresses = workspace.certs / "leader", agents_for(names, workspace.devices_file)
         yield stack.enter_context(closing(Leader(certs, addresses)))
-
-
-def parse_cuts(text: str) -> tuple[int, ...]:
-    """Parse the cuts of a split, as in `2,4,9,12`. Raises InputError."""
-    try:
-        cuts = tuple(int(number) for number in text.split(","))
-    except ValueError:
-        cuts = ()
-    if not cuts or list(cuts) != sorted(cuts) or cuts[0] < 0:
-        raise InputError(f"--cuts {text}: expected non-decreasing whole numbers, as in 2,4,9,12")
-    return cuts

@@ -22,7 +22,13 @@ from jmsnas.deploy.transport.responses import (
     malformed,
 )
 from jmsnas.errors import DeviceError, MeasurementError
-from jmsnas.profiler.profile import DEFAULT_OPTIONS, ProfileOptions, ProfileResult, update_table
+from jmsnas.profiler.profile import (
+    DEFAULT_OPTIONS,
+    ProfileOptions,
+    ProfileResult,
+    check_agent_processor,
+    update_table,
+)
 from jmsnas.profiler.session.job import EventHandler, ProfileJob
 from jmsnas.profiler.session.run_job import REFERENCE_COPIES
 from jmsnas.profiler.table.latency_table import REFERENCE_BLOCK, RuntimeKey
@@ -51,7 +57,7 @@ def profile_remote(
     Raises
     ------
     DeviceError
-        When `devices.toml` has no such device.
+        When `devices.toml` has no such device, or its name is that of a GPU.
     MeasurementError
         For a key that an agent does not serve.
     DeviceLostError, DeployError
@@ -70,6 +76,7 @@ def _address(device: str, keys: Sequence[RuntimeKey], workspace: Workspace) -> A
     addresses = read_devices_file(workspace.devices_file)
     if device not in addresses:
         raise DeviceError(f"{workspace.devices_file} has no device {device}: add its agent's address")
+    check_agent_processor(device)
     for key in keys:
         if key != RuntimeKey(threads=key.threads, batch=key.batch):
             raise MeasurementError(

@@ -1,4 +1,6 @@
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -6,19 +8,63 @@ from typer.testing import CliRunner
 
 from jmsnas.cli import app
 from jmsnas.cli.output.deploy import print_deployment
+from jmsnas.deploy.transport.devices_file import read_devices_file
+from jmsnas.deploy.transport.identity import fingerprint
 
 RUNNER = CliRunner()
 
 
-def test_certs_prints_what_devices_toml_needs(tmp_path: Path) -> None:
+def test_certs_prints_the_fingerprint_of_a_device_without_address(tmp_path: Path) -> None:
     words = ["certs", "--device", "pi4", "--workspace", str(tmp_path)]
     done = RUNNER.invoke(app, words)
-    assert done.exit_code == 0 and 'name = "pi4"' in done.stdout and "fingerprint = " in done.stdout
+    assert done.exit_code == 0 and "pi4: fingerprint " in done.stdout
+    assert "jmsnas-agent --certs pi4 --listen 0.0.0.0:7070" in done.stdout
     again = RUNNER.invoke(app, [*words, "--json"])
     document = json.loads(again.stdout)
     assert document["fingerprints"]["pi4"] in done.stdout  # the key is kept
     wrong = RUNNER.invoke(app, ["certs", "--device", "../x", "--workspace", str(tmp_path)])
     assert wrong.exit_code == 2 and "must be 1 to 64 of a-z" in wrong.stderr
+
+
+def test_certs_writes_addresses_into_devices_toml(tmp_path: Path) -> None:
+    words = ["certs", "--workspace", str(tmp_path), "--address"]
+    RUNNER.invoke(app, [*words, "pi4=10.0.0.1:7070", "--address", "jetson-cpu=[fe80::1]:7071"])
+    done = RUNNER.invoke(app, [*words, "pi4=board.local:7072"])
+    assert done.exit_code == 0 and "jmsnas-agent --certs pi4 --listen board.local:7072" in done.stdout
+    agents = read_devices_file(tmp_path / "devices.toml")
+    assert {name: agent.address for name, agent in agents.items()} == {
+        "pi4": "board.local:7072",
+        "jetson-cpu": "[fe80::1]:7071",
+    }
+    for name, agent in agents.items():
+        assert agent.fingerprint == fingerprint((tmp_path / "certs" / name / "device.pem").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (["--address", "pi4"], "expected NAME=HOST:PORT"),
+        (["--address", "pi4="], "expected NAME=HOST:PORT"),
+        (["--address", "pi4=10.0.0.1"], "expected HOST:PORT"),
+        (["--address", "pi4=10.0.0.1:99999"], "expected HOST:PORT"),
+        (["--address", 'pi4=a"b:7070'], "expected HOST:PORT"),
+        (["--address", "pi4=a\nb:7070"], "expected HOST:PORT"),
+        (["--address", "../x=a:7070"], "must be 1 to 64 of a-z"),
+        (["--address", "pi4=a:1", "--address", "pi4=b:1"], "has pi4 twice"),
+        ([], "expected --address NAME=HOST:PORT or --device NAME"),
+    ],
+)
+def test_certs_refuses_an_address_before_it_writes(tmp_path: Path, words: list[str], error: str) -> None:
+    done = RUNNER.invoke(app, ["certs", *words, "--workspace", str(tmp_path)])
+    assert done.exit_code == 2 and error in done.stderr and done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
+
+
+def test_certs_keeps_a_damaged_devices_toml(tmp_path: Path) -> None:
+    (tmp_path / "devices.toml").write_text("damaged")
+    done = RUNNER.invoke(app, ["certs", "--address", "pi4=a:1", "--workspace", str(tmp_path)])
+    assert done.exit_code == 2 and "is not a TOML file" in done.stderr
+    assert (tmp_path / "devices.toml").read_text() == "damaged" and not (tmp_path / "certs").exists()
 
 
 def test_an_agent_without_certificates(tmp_path: Path) -> None:
@@ -32,6 +78,26 @@ def test_a_run_that_is_not_there(tmp_path: Path) -> None:
     assert done.exit_code == 2 and "holds no finished run" in done.stderr
     done = RUNNER.invoke(app, ["deploy", "nothing", "--cuts", "3,2", "--workspace", str(tmp_path)])
     assert done.exit_code == 2 and "non-decreasing whole numbers" in done.stderr
+
+
+@pytest.mark.parametrize("topology", [None, "mesh", "desk"])
+def test_a_device_without_agent_is_refused_before_torch_is_imported(
+    tmp_path: Path, run: Path, topology: str | None
+) -> None:
+    words = [
+        "deploy",
+        str(run),
+        "--workspace",
+        str(tmp_path),
+        *(["--topology", topology] if topology else []),
+    ]
+    script = (
+        "import sys\nfrom jmsnas.cli import app\n"
+        "try:\n    app(sys.argv[1:])\nfinally:\n    print([*{'torch', 'onnx'} & {*sys.modules}])"
+    )
+    done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and done.stdout == "[]\n" and done.stderr.count("\n") == 1
+    assert "devices.toml has no agent of " in done.stderr
 
 
 def test_emulated_terms_have_no_ratio(capsys: pytest.CaptureFixture[str]) -> None:

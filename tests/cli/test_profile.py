@@ -35,6 +35,9 @@ channels = 8
 """
 
 
+AGENTS = f'[[device]]\nname = "pi4"\naddress = "127.0.0.1:1"\nfingerprint = "{"0" * 64}"\n'
+
+
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     (tmp_path / "spaces").mkdir()
@@ -201,3 +204,19 @@ def test_help_loads_nothing_heavy() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.endswith("[]\n")
+
+
+def test_profile_by_an_agent_is_planned_as_measured(workspace: Path) -> None:
+    (workspace / "devices.toml").write_text(AGENTS)
+    code, out, _ = typed(workspace, "--dry-run", "--device", "pi4", "--parts", "0")
+    assert code == 0 and "simulate" not in out
+    assert "pi4: to measure 5 in onnxruntime-t1-b1-f32 by its agent at 127.0.0.1:1; about" in out
+
+
+@pytest.mark.parametrize("device", ["jetson", "laptop", "cloud"])
+@pytest.mark.parametrize("more", [[], ["--dry-run"], ["--processor", "cpu"]])
+def test_a_gpu_is_not_measured_by_an_agent_on_its_cpu(workspace: Path, device: str, more: list[str]) -> None:
+    (workspace / "devices.toml").write_text(AGENTS.replace("pi4", device))
+    code, out, err = typed(workspace, "--device", device, *more)
+    assert code == 2 and not out and err.count("\n") == 1
+    assert "is the name of a GPU" in err and f"jmsnas profile --device {device}-cpu" in err

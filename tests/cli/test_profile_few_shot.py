@@ -73,14 +73,14 @@ def test_measured_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_measured_by_an_agent(tmp_path: Path) -> None:
     workspace = Workspace(tmp_path)
-    with fleet(tmp_path, ("jetson",)) as one:
-        agent = one.leader.agents["jetson"]
+    with fleet(tmp_path, ("pi4",)) as one:
+        agent = one.leader.agents["pi4"]
         workspace.devices_file.write_text(
-            f'[[device]]\nname = "jetson"\naddress = "{agent.address}"\nfingerprint = "{agent.fingerprint}"\n'
+            f'[[device]]\nname = "pi4"\naddress = "{agent.address}"\nfingerprint = "{agent.fingerprint}"\n'
         )
         words = [
             "--device",
-            "jetson",
+            "pi4",
             "--blocks",
             "6",
             "--off-grid",
@@ -92,8 +92,8 @@ def test_measured_by_an_agent(tmp_path: Path) -> None:
         ]
         found = CliRunner().invoke(app, ["profile", "--workspace", str(tmp_path), *words])
     assert found.exit_code == 0, found.stderr
-    assert "jetson: measured by its agent" in found.stderr and "U(.) from 6 blocks of " in found.stdout
-    assert len(read_table(workspace.table("jetson")).rows) == 6
+    assert "by its agent at 127.0.0.1:" in found.stderr and "U(.) from 6 blocks of " in found.stdout
+    assert len(read_table(workspace.table("pi4")).rows) == 6
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ import torch
 from deployments import CHAIN, DEVICES, fleet, write_devices
 
 from jmsnas.blocks import build_module
-from jmsnas.deploy.deploy_run import DeployOptions, deploy_run, parse_cuts
+from jmsnas.cli.deploy import _parse_cuts
+from jmsnas.deploy.deploy_run import DeployOptions, deploy_run
 from jmsnas.deploy.leader.calibration import calibrate, load_calibrated_estimators, read_factor
 from jmsnas.deploy.leader.deployment import Deployment, prepare_deployment
 from jmsnas.deploy.leader.leader import ImageEncoding
@@ -177,8 +178,8 @@ def test_topology_of_another_kind_is_refused(short_run: tuple[Workspace, RunResu
 )
 def test_invalid_cuts(text: str, words: str) -> None:
     with pytest.raises(InputError, match=words):
-        parse_cuts(text)
-    assert parse_cuts("2,4,9") == (2, 4, 9)
+        _parse_cuts(text)
+    assert _parse_cuts("2,4,9") == (2, 4, 9)
 
 
 def test_cuts_of_another_topology(short_run: tuple[Workspace, RunResult]) -> None:

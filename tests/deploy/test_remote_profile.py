@@ -19,43 +19,43 @@ BLOCKS = [Block.parse("mb_k3_e3 16->16 8x8"), Block.parse("identity 16->16 8x8")
 
 
 def devices(workspace: Workspace, found: Fleet) -> None:
-    agent = found.leader.agents["jetson"]
+    agent = found.leader.agents["pi4"]
     workspace.devices_file.write_text(
-        f'[[device]]\nname = "jetson"\naddress = "{agent.address}"\nfingerprint = "{agent.fingerprint}"\n'
+        f'[[device]]\nname = "pi4"\naddress = "{agent.address}"\nfingerprint = "{agent.fingerprint}"\n'
     )
 
 
 def test_an_agent_profiles_its_device_and_resumes(tmp_path: Path) -> None:
     workspace, told = Workspace(tmp_path), list[str]()
-    with fleet(tmp_path, ("jetson",)) as one:
+    with fleet(tmp_path, ("pi4",)) as one:
         devices(workspace, one)
 
         def profile(budget_s: float | None) -> Any:
             options = ProfileOptions(budget_s=budget_s, warn=told.append)
             return profile_remote(
-                "jetson", BLOCKS, [RuntimeKey()], workspace, workspace.certs / "leader", options
+                "pi4", BLOCKS, [RuntimeKey()], workspace, workspace.certs / "leader", options
             )
 
         both = profile(0.3)
         again = profile(None)
         with pytest.raises(MeasurementError, match="times onnxruntime on its processor, not torch"):
-            profile_remote("jetson", BLOCKS, [RuntimeKey("torch")], workspace, workspace.certs / "leader")
+            profile_remote("pi4", BLOCKS, [RuntimeKey("torch")], workspace, workspace.certs / "leader")
     assert both.outcome == "measured" and {row.block for row in again.table.rows} == set(BLOCKS)
     assert {row.block for row in both.table.rows} == set(BLOCKS)
-    assert {(row.kind, row.device) for row in both.table.rows} == {("measured", "jetson")}
+    assert {(row.kind, row.device) for row in both.table.rows} == {("measured", "pi4")}
     assert all(0 < row.median_s < 0.1 and row.samples for row in both.table.rows)
     (environment,) = both.table.environments.values()
     assert environment["onnxruntime"]
 
 
 def test_an_unknown_device(tmp_path: Path) -> None:
-    with pytest.raises(DeviceError, match="has no device jetson"):
-        profile_remote("jetson", BLOCKS, [RuntimeKey()], Workspace(tmp_path), tmp_path)
+    with pytest.raises(DeviceError, match="has no device pi4"):
+        profile_remote("pi4", BLOCKS, [RuntimeKey()], Workspace(tmp_path), tmp_path)
 
 
 def test_only_signed_blocks_are_timed(tmp_path: Path) -> None:
-    with fleet(tmp_path, ("jetson",)) as one:
-        peer = one.leader.clients["jetson"]
+    with fleet(tmp_path, ("pi4",)) as one:
+        peer = one.leader.clients["pi4"]
         with pytest.raises(DeployError, match="a document that the leader did not sign"):
             peer.allow(b'{"schema":1,"blobs":[]}', bytes(64))
         job = {"models": ["ab" * 32] * 3, "references": 1, "threads": 1, "seed": 0, "config": {}}
@@ -75,20 +75,20 @@ def test_a_lost_caller_stops_the_measurement(tmp_path: Path, monkeypatch: pytest
 
     monkeypatch.setattr(bench.subprocess, "Popen", spy)
     workspace = Workspace(tmp_path)
-    with fleet(tmp_path, ("jetson",)) as one:
+    with fleet(tmp_path, ("pi4",)) as one:
         devices(workspace, one)
 
         def lose() -> None:
             while not started:
                 time.sleep(0.02)
             time.sleep(0.3)
-            one.agents["jetson"]._server.stop(0)
+            one.agents["pi4"]._server.stop(0)
 
         thread = threading.Thread(target=lose)
         thread.start()
         with pytest.raises(DeployError):
             profile_remote(
-                "jetson",
+                "pi4",
                 BLOCKS,
                 [RuntimeKey()],
                 workspace,

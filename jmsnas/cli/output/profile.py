@@ -28,8 +28,12 @@ def plan_document(
     keys_by_device: Mapping[str, Sequence[RuntimeKey]],
     workspace: Workspace,
     budget_s: float | None,
+    agents: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Describe what a profile would measure: the groups, and per device the missing rows and the duration."""
+    """Describe what a profile would measure: the groups, and per device the missing rows and the duration.
+
+    `agents` are the addresses of the devices that an agent measures.
+    """
     found = []
     for device, keys in keys_by_device.items():
         table: LatencyTable | None
@@ -38,15 +42,16 @@ def plan_document(
         except TableError:  # missing, or handled by the profile itself
             table = None
         missing = [plan.missing(table, key) for key in keys]
-        here = is_this_host(device)
+        here, agent = is_this_host(device), agents.get(device)
         export_s = sum(_EXPORT_S * n for n, key in zip(missing, keys, strict=True) if key.runtime != "torch")
         found.append(
             {
                 "device": device,
                 "measured_here": here,
+                "agent": agent,
                 "missing": {key.label: count for key, count in zip(keys, missing, strict=True)},
                 "at_most_s": max_duration_s(missing, BUDGET_PER_BLOCK_S, budget_s, _START_S) + export_s
-                if here
+                if here or agent
                 else 0.0,
             }
         )
@@ -63,9 +68,11 @@ def plan_lines(devices: Iterable[dict[str, Any]]) -> list[str]:
     found = []
     for device in devices:
         missing = ", ".join(f"{count} in {label}" for label, count in device["missing"].items() if count)
-        if missing and device["measured_here"]:
+        if missing and (device["measured_here"] or device["agent"]):
+            agent = f" by its agent at {device['agent']}" if device["agent"] else ""
             found.append(
-                f"{device['device']}: to measure {missing}; about {_minutes(device['at_most_s'])} at most"
+                f"{device['device']}: to measure {missing}{agent}; "
+                f"about {_minutes(device['at_most_s'])} at most"
             )
         elif missing:
             found.append(f"{device['device']}: not this host, so to simulate {missing}")

@@ -59,7 +59,7 @@ def make_certificates(folder: Path, devices: tuple[str, ...], days: int = _DEVIC
         ca, ca_key = _authority(folder)
         leader = folder / LEADER
         if not _is_written(leader / "signing.key"):
-            write_atomic(leader / "signing.key", _private_pem(ed25519.Ed25519PrivateKey.generate()))
+            _write_key(leader / "signing.key", ed25519.Ed25519PrivateKey.generate())
         public = (
             read_signing_key(leader)
             .public_key()
@@ -125,7 +125,7 @@ def _authority(folder: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateK
         )
     else:
         key = ec.generate_private_key(ec.SECP256R1())
-        write_atomic(key_path, _private_pem(key))
+        _write_key(key_path, key)
     if own is None:
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "JMSNAS devices")])
         own = _builder(name, name, key.public_key(), _CA_DAYS, is_ca=True).sign(key, hashes.SHA256())
@@ -153,7 +153,7 @@ def _certify(
         .sign(ca_key, hashes.SHA256())
     )
     if not written:
-        write_atomic(path, _private_pem(key))
+        _write_key(path, key)
     write_atomic(own / "ca.pem", ca.public_bytes(Encoding.PEM))
     write_atomic(own / "device.pem", made.public_bytes(Encoding.PEM))
 
@@ -187,8 +187,9 @@ def _builder(
     )
 
 
-def _private_pem(key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> bytes:
-    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+def _write_key(path: Path, key: ec.EllipticCurvePrivateKey | ed25519.Ed25519PrivateKey) -> None:
+    """Write a private key that only its owner can read, whatever the umask."""
+    write_atomic(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()), mode=0o600)
 
 
 def _key(path: Path) -> ec.EllipticCurvePrivateKey:

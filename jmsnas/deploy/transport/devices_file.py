@@ -7,10 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from jmsnas.errors import DeviceError
-from jmsnas.files import read_toml, refuse_unknown_keys
+from jmsnas.files import read_toml, refuse_unknown_keys, write_atomic
 from jmsnas.workspace import check_name
 
 _PORT = re.compile(r"[0-9]{1,5}")
+_HOST = re.compile(r"[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+(%[0-9A-Za-z._-]+)?\]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class AgentAddress:
         """Check name, address and fingerprint."""
         check_name(self.name)
         host, _, port = self.address.rpartition(":")
-        if not host or not _PORT.fullmatch(port) or not 0 < int(port) < 1 << 16:
+        if not _HOST.fullmatch(host) or not _PORT.fullmatch(port) or not 0 < int(port) < 1 << 16:
             raise DeviceError(
                 f"device {self.name} has address {self.address!r}: expected HOST:PORT, as in "
                 "192.168.1.20:7070"
@@ -42,6 +43,15 @@ def read_devices_file(path: Path) -> dict[str, AgentAddress]:
     if not path.exists():
         return {}
     return devices_from_toml(read_toml(path, DeviceError), path)
+
+
+def write_devices_file(path: Path, agents: Mapping[str, AgentAddress]) -> None:
+    """Write `devices.toml` atomically. Raises StorageError."""
+    entries = [
+        "[[device]]\n" + "".join(f'{key} = "{getattr(agent, key)}"\n' for key in AgentAddress.__slots__)
+        for agent in agents.values()
+    ]
+    write_atomic(path, "\n".join(entries).encode())
 
 
 def devices_from_toml(table: Mapping[str, Any], path: Path) -> dict[str, AgentAddress]:

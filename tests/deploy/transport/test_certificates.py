@@ -13,7 +13,7 @@ from prove.faults import Faults, inject
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
-from jmsnas.deploy.transport.certificates import make_certificates
+from jmsnas.deploy.transport.certificates import _authority, _certify, make_certificates
 from jmsnas.deploy.transport.identity import (
     days_left,
     expiry_warning,
@@ -39,6 +39,18 @@ def test_keys_and_folders_are_private(certs: Path) -> None:
     files = [path for path in certs.rglob("*") if path.name != certs.name]
     assert {path.name for path in files if path.suffix == ".key"} == {"ca.key", "device.key", "signing.key"}
     assert all(stat.S_IMODE(path.stat().st_mode) & 0o077 == 0 for path in files)
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022])
+def test_keys_are_private_under_any_umask(tmp_path: Path, umask: int) -> None:
+    old = os.umask(umask)
+    try:
+        ca, key = _authority(tmp_path)
+        _certify(tmp_path / "second", "leader", ca, key, 10)
+    finally:
+        os.umask(old)
+    keys = (tmp_path / "ca.key", tmp_path / "second" / "device.key")
+    assert [stat.S_IMODE(path.stat().st_mode) for path in keys] == [0o600, 0o600]
 
 
 def test_files_of_a_device(certs: Path) -> None:
@@ -161,7 +173,7 @@ import os, sys
 from pathlib import Path
 import pytest
 from prove.faults import Faults, inject
-from jmsnas.deploy.transport.certificates import make_certificates
+from jmsnas.deploy.transport.certificates import _authority, _certify, make_certificates
 
 class Kill(Faults):
     def error(self, path=None):
