@@ -1,6 +1,7 @@
 """`jmsnas devices`: list known devices, with the age and quality of their latency tables."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -29,7 +30,11 @@ Next: jmsnas profile --device NAME, or with a published table: jmsnas fit-estima
 @one_line_errors
 def devices_command(folder: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOption = False) -> None:
     """Parse, describe, print."""
-    document = describe_devices(Workspace(folder), datetime.now(UTC))
+    from jmsnas.deploy.doctor import check_agents
+
+    workspace = Workspace(folder)
+    document = describe_devices(workspace, datetime.now(UTC))
+    document["agents"] = [asdict(result) for result in check_agents(workspace)]
     if as_json:
         print_json(document)
         return
@@ -48,6 +53,10 @@ def devices_command(folder: WorkspaceOption = DEFAULT_WORKSPACE, as_json: JsonOp
             line = f"{key['key']:<24} {key['rows']:>4} rows  {key['setting']}"
             unused = ", not used: the device has a table here" * key["overruled"]
             print_line(f"  {line}; {_from(key['sources'])}{unused}")
+    for agent in document["agents"]:
+        state = "" if agent["level"] == "ok" else "not usable: "
+        remedy = f" ({agent['remedy']})" if agent["remedy"] else ""
+        print_line(f"{agent['what']}: {state}{agent['words']}{remedy}")
 
 
 def describe_devices(workspace: Workspace, now: datetime) -> dict[str, Any]:

@@ -148,6 +148,10 @@ def progress_bar(shown: bool = True) -> Iterator[Progress]:
         )
 
 
+# Below this share of the work, its rate so far says little about the time left.
+_MIN_SHARE = 0.05
+
+
 def _plain_progress(every_s: float = 5.0) -> Progress:
     start_s, last_s, reached, task_start_s = time.monotonic(), 0.0, 0.0, 0.0
 
@@ -160,6 +164,7 @@ def _plain_progress(every_s: float = 5.0) -> Progress:
         if spent_s - last_s >= every_s and done > 0:
             last_s = spent_s
             left_s = (spent_s - task_start_s) / done * (total - done)
-            log(f"{100 * done / total:3.0f}%  {spent_s:.0f} s, about {left_s:.0f} s left  {what}")
+            left = f", about {left_s:.0f} s left" if reached >= _MIN_SHARE else ""
+            log(f"{100 * done / total:3.0f}%  {spent_s:.0f} s{left}  {what}")
 
     return report

@@ -12,7 +12,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from jmsnas.deploy.transport.devices_file import AgentAddress, read_devices_file
@@ -26,6 +28,7 @@ from jmsnas.workspace import Workspace
 AGENT = ("numpy", "onnxruntime", "grpc", "cryptography")
 LEADER = ("torch", "onnx", "onnxscript", "pyarrow", "pandas", "sklearn", "scipy", "matplotlib", "torchprof")
 _IMPORT_S = 120.0
+_AGENTS_AT_ONCE = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +44,7 @@ class CheckResult:
 def check_host(workspace: Workspace, modules: Sequence[str] = (*AGENT, *LEADER)) -> list[CheckResult]:
     """Check libraries, processor, clock, governor, certificates and agents."""
     host = [*(_import(module) for module in modules), _word_size(), _clock(), _governor()]
-    return [*host, *_certificates(workspace), *_agents(workspace)]
+    return [*host, *_certificates(workspace), *check_agents(workspace)]
 
 
 def _import(
@@ -147,13 +150,14 @@ def _certificates(workspace: Workspace) -> list[CheckResult]:
     return results
 
 
-def _agents(workspace: Workspace) -> list[CheckResult]:
-    """Connect to each agent of devices.toml, and request its description."""
+def check_agents(workspace: Workspace) -> list[CheckResult]:
+    """Connect to all agents of devices.toml at once, and request their descriptions."""
     try:
         addresses = read_devices_file(workspace.devices_file)
     except JmsnasError as error:
         return [CheckResult("devices.toml", "trouble", str(error))]
-    return [_agent(workspace, address) for address in addresses.values()]
+    with ThreadPoolExecutor(max_workers=_AGENTS_AT_ONCE) as pool:
+        return list(pool.map(partial(_agent, workspace), addresses.values()))
 
 
 def _agent(workspace: Workspace, address: AgentAddress) -> CheckResult:

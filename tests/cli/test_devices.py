@@ -4,11 +4,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from deployments import fleet
 from synthetic_published import a_record, records, write_published
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
 from jmsnas.cli.devices import describe_devices
+from jmsnas.deploy.transport.devices_file import AgentAddress, write_devices_file
 from jmsnas.estimators.fit_tables import fit_tables
 from jmsnas.profiler.simulation.roofline import simulated_device_names, simulated_table
 from jmsnas.profiler.table.latency_table import LatencyTable, RuntimeKey
@@ -143,3 +145,13 @@ def test_a_published_table_that_is_damaged_is_left_out(tmp_path: Path) -> None:
     (fitted,) = fit_tables(workspace, tables=[write_published(tmp_path / "p.parquet", records(9))])
     (fitted.folder / "table.parquet").write_text("broken")
     assert len(describe_devices(workspace, NOW)["devices"]) == 1 + len(simulated_device_names())
+
+
+def test_agents_of_devices_toml_are_reported(tmp_path: Path) -> None:
+    with fleet(tmp_path, ("pi4",)) as one:
+        agent = one.leader.agents["pi4"]
+        dead = AgentAddress("jetson", "127.0.0.1:1", agent.fingerprint)
+        write_devices_file(tmp_path / "devices.toml", {"pi4": agent, "jetson": dead})
+        found = CliRunner().invoke(app, ["devices", "--workspace", str(tmp_path)])
+    assert found.exit_code == 0 and "agent of pi4: onnxruntime " in found.stdout
+    assert "agent of jetson: not usable: 127.0.0.1:1: Connection refused" in found.stdout

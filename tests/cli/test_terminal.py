@@ -69,6 +69,18 @@ def test_progress_off_a_terminal_is_plain_lines(
     assert capsys.readouterr().err == " 50%  10 s, about 10 s left  half way\n"
 
 
+def test_no_time_left_is_printed_before_a_twentieth_of_the_work(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = iter([0.0, 100.0, 200.0])
+    monkeypatch.setattr(terminal.time, "monotonic", lambda: next(now))
+    with terminal.progress_bar() as progress:
+        progress(1, 100, "preparing blocks")
+        progress(5, 100, "pi4")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == ["  1%  100 s  preparing blocks", "  5%  200 s, about 3800 s left  pi4"]
+
+
 def test_time_left_is_that_of_the_work_under_way(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
