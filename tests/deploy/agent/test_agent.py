@@ -2,6 +2,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -161,3 +162,9 @@ def test_loopback_agents_end_with_their_parent(tmp_path: Path) -> None:
     while agent.exists() and time.monotonic() < ends:
         time.sleep(0.05)
     assert not agent.exists()
+
+
+def test_the_wheel_has_the_requirements_of_an_agent() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    assert settings["data-files"] == {"share/jmsnas": ["requirements-agent.txt"]}
+    assert "share/jmsnas/requirements-agent.txt" in (ROOT / "docs" / "deploy.md").read_text()
