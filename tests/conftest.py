@@ -22,10 +22,16 @@ settings.load_profile("jmsnas")
 
 @pytest.fixture(scope="session")
 def simulated_workspace(tmp_path_factory: pytest.TempPathFactory) -> Workspace:
-    """A workspace in which U(.) of the paper's four machines, simulated, is fitted. Do not write to it."""
+    """A workspace in which U(.) of the paper's four machines, simulated, is fitted. Write only runs to it."""
     workspace = Workspace(tmp_path_factory.mktemp("workspace"))
     prepare_search(workspace, SearchInputs("chain", "digits", "digits"), seed=0, warn=lambda text: None)
     return workspace
+
+
+def copy_without_runs(source: Workspace, target: Workspace) -> None:
+    """Copy a workspace without the runs that other tests have left there."""
+    ignored = shutil.ignore_patterns("runs")
+    shutil.copytree(source.folder, target.folder, ignore=ignored, dirs_exist_ok=True)
 
 
 @pytest.fixture(scope="session")
@@ -34,7 +40,7 @@ def short_run(
 ) -> tuple[Workspace, RunResult]:
     """A finished search of one epoch a stage, in a workspace of its own. Do not write to it."""
     workspace = Workspace(tmp_path_factory.mktemp("run") / "workspace")
-    shutil.copytree(simulated_workspace.folder, workspace.folder)
+    copy_without_runs(simulated_workspace, workspace)
     setup = prepare_search(workspace, SearchInputs("chain", "digits", "digits"), seed=0)
     config = SearchConfig(warmup_epochs=1, search_epochs=1, final_epochs=1)
     return workspace, run_search(workspace, "short", setup, config)
@@ -44,7 +50,7 @@ def short_run(
 def run(simulated_workspace: Workspace, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a finished search like `short_run`, in a workspace of its own to write reports into."""
     workspace = Workspace(tmp_path_factory.mktemp("reported"))
-    shutil.copytree(simulated_workspace.folder, workspace.folder, dirs_exist_ok=True)
+    copy_without_runs(simulated_workspace, workspace)
     setup = prepare_search(workspace, SearchInputs("chain", "digits", "digits"), seed=0)
     config = SearchConfig(warmup_epochs=1, search_epochs=1, final_epochs=1)
     return run_search(workspace, "tiny", setup, config).folder
