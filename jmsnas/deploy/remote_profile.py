@@ -90,7 +90,13 @@ def _run_job(
     leader: Leader, device: str, warn: Warn, job: ProfileJob, on_event: EventHandler, tick: Callable[[], None]
 ) -> None:
     """Run a job on another device: export the blocks here, time them there."""
-    models = export_to_onnx([REFERENCE_BLOCK, *job.subjects], job.key.batch, job.cache, job.seed)
+
+    def exported(done: float, total: float, what: str) -> None:
+        on_event({"progress": [0.3 * done / total, 1.0, what]})
+
+    models = export_to_onnx(
+        [REFERENCE_BLOCK, *job.subjects], job.key.batch, job.cache, job.seed, progress=exported
+    )
     reports: Counter[int] = Counter()
     ends: list[EndEvent] = []
     began_s = time.monotonic()

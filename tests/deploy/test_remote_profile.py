@@ -26,12 +26,14 @@ def devices(workspace: Workspace, found: Fleet) -> None:
 
 
 def test_an_agent_profiles_its_device_and_resumes(tmp_path: Path) -> None:
-    workspace, told = Workspace(tmp_path), list[str]()
+    workspace, told, tasks = Workspace(tmp_path), list[str](), list[str]()
     with fleet(tmp_path, ("pi4",)) as one:
         devices(workspace, one)
 
         def profile(budget_s: float | None) -> Any:
-            options = ProfileOptions(budget_s=budget_s, warn=told.append)
+            options = ProfileOptions(
+                budget_s=budget_s, warn=told.append, progress=lambda done, total, what: tasks.append(what)
+            )
             return profile_remote(
                 "pi4", BLOCKS, [RuntimeKey()], workspace, workspace.certs / "leader", options
             )
@@ -40,6 +42,7 @@ def test_an_agent_profiles_its_device_and_resumes(tmp_path: Path) -> None:
         again = profile(None)
         with pytest.raises(MeasurementError, match="times onnxruntime on its processor, not torch"):
             profile_remote("pi4", BLOCKS, [RuntimeKey("torch")], workspace, workspace.certs / "leader")
+    assert any("exporting blocks" in task for task in tasks)
     assert both.outcome == "measured" and {row.block for row in again.table.rows} == set(BLOCKS)
     assert {row.block for row in both.table.rows} == set(BLOCKS)
     assert {(row.kind, row.device) for row in both.table.rows} == {("measured", "pi4")}
