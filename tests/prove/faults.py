@@ -1,5 +1,6 @@
 """Fault injection: make the n-th file system call fail and count the calls, so that every n can be tried."""
 
+import builtins
 import errno
 import io
 import os
@@ -44,13 +45,14 @@ class Faults:
 class _File:
     """A Python file object whose writes can fail."""
 
-    def __init__(self, file: Any, faults: Faults) -> None:
-        self._file, self._faults = file, faults
+    def __init__(self, file: Any, faults: Faults, ours: set[int]) -> None:
+        self._file, self._faults, self._ours = file, faults, ours
 
     def __enter__(self) -> "_File":
         return self
 
     def __exit__(self, *raised: object) -> None:
+        self._ours.discard(self._file.fileno())
         self._file.close()
 
     def __getattr__(self, name: str) -> Any:
@@ -101,6 +103,7 @@ def inject(monkeypatch: pytest.MonkeyPatch, folder: Path, faults: Faults) -> Non
             return real_open(path, *arguments, **named)
         if faults.due("open to write" if "wb" in arguments else "open to read"):
             raise faults.error(os.fspath(path))
-        return _File(real_open(path, *arguments, **named), faults)
+        return _File(real_open(path, *arguments, **named), faults, ours)
 
-    monkeypatch.setattr(io, "open", opened)
+    monkeypatch.setattr(io, "open", opened)  # of pathlib
+    monkeypatch.setattr(builtins, "open", opened)
