@@ -38,7 +38,7 @@ class SplitInput:
 
 
 def load_input(args: SplitArguments, workspace: Workspace, progress: Progress) -> SplitInput:
-    """Load the split problem, and the input encoding and policy that are asked for or the default.
+    """Load the split problem, and the requested or default input encoding and policy.
 
     Raises InputError for none or both of MODEL and --costs, an invalid model, topology or costs file, and
     options that exclude each other.

@@ -113,7 +113,7 @@ def _solved(problem: SplitProblem, request: SplitRequest) -> SplitResult | str:
 def _single_device(
     problem: SplitProblem, request: SplitRequest, name: str, device: int, policy: str
 ) -> Alternative:
-    """T of one device alone; the policy says only where the result is needed."""
+    """Compute T of one device alone; the policy decides only where the result is needed."""
     cannot = [
         unit
         for unit, seconds in zip(problem.units, problem.tau_NM[:, device], strict=True)

@@ -125,7 +125,7 @@ def split(problem: SplitProblem, request: SplitRequest) -> SplitResult:
 
 
 def default_policy(problem: SplitProblem, policy: str) -> tuple[str, str]:
-    """Choose the policy where none is asked for: the topology's, or `relay` where `strict` does not fit.
+    """Choose the policy where none is given: the topology's, or `relay` where `strict` does not fit.
 
     Returns the policy, and the reason where it is not the topology's.
     """

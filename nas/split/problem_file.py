@@ -209,7 +209,7 @@ def _problem(table: CostTable, path: Path, given: GeneralTopology | None) -> Spl
 
 
 def _join(layers: Sequence[_Layer], path: Path) -> str:
-    """How the layer that has a `join` joins its inputs."""
+    """Read how the layer with a `join` combines its inputs: sum or concatenation."""
     joins = [layer for layer in layers if layer.join]
     if len(joins) > 1 or any(len(layer.after or ()) < 2 for layer in joins):
         raise InputError(

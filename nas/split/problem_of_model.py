@@ -86,7 +86,7 @@ def problem_of_model(
 
 
 def _join(model: Model) -> str:
-    """How the unit that reads the ends of parallel branches joins them; empty where there are none."""
+    """Find how parallel branches are joined, `sum` or `concat`; empty where there are none."""
     fork = find_fork_join([unit.inputs for unit in model.units])
     if not fork:
         return ""

@@ -227,7 +227,7 @@ def _scope(document: dict[str, Any]) -> str:
 
 
 def _method_table(document: dict[str, Any]) -> Iterator[str]:
-    """Format one row per method; splits that are not allowed stand apart from those that are."""
+    """Format one row per method; splits that are not allowed are listed after the others."""
     results, policy = document["results"], document["policy"]
     yield f"  {'method':<14}{'T':>12}{'image every':>14}  layers by device"
     for plan in results:

@@ -71,7 +71,7 @@ class _Settings(Protocol):
 
 
 class ServedAgent(Protocol):
-    """What the methods use of an `agent.Agent`, which imports this module."""
+    """Interface of `agent.Agent` that the service methods use; `agent` imports this module."""
 
     name: str
     parts: AgentParts

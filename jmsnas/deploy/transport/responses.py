@@ -94,7 +94,7 @@ class StageReport(msgspec.Struct, frozen=True):
 
 
 class ExchangeTimes(msgspec.Struct, frozen=True):
-    """When a message was received and its response sent, ns of the device's monotonic clock."""
+    """Times of receiving a message and sending its response, ns of the device's monotonic clock."""
 
     received: Nanoseconds
     sent: Nanoseconds
