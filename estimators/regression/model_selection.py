@@ -4,7 +4,8 @@ Folds are never random rows: other rows of the same geometry would be in the tra
 overfits would score best. Of models that are equally good the simplest is taken.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -138,13 +139,16 @@ def select_model(
     few = len(rows.y) <= _FEW_ROWS
     folds = group_folds(rows.X, seed=seed, folds=_FOLDS_OF_FEW if few else FOLDS)
     kinds = ROOFLINE_KINDS if few else ("stages",)
-    roofline_logs = {kind: _held_out_logs(rows, folds, kind, (), seed)[scored] for kind in kinds}
+    roofline_fits = {kind: _fit_folds(rows, folds, kind, (), seed) for kind in kinds}
+    roofline_logs = {kind: _held_out_logs(rows, folds, fits)[scored] for kind, fits in roofline_fits.items()}
     roofline = _choose_roofline({kind: _errors(logs) for kind, logs in roofline_logs.items()}, geometries)
     logs: dict[ModelNames, FloatArray] = {(): roofline_logs[roofline]}
+    fits: dict[ModelNames, list[FittedModel]] = {(): roofline_fits[roofline]}
     # A roofline with less error than a residual model would have to gain leaves nothing to try.
     tried = candidate_models(len(rows.y)) if _errors(logs[()]).mean() > _MIN_GAIN else ()
     for models in [(name,) for name in tried] if residual is None else [residual]:
-        logs[models] = _held_out_logs(rows, folds, roofline, models, seed)[scored]
+        fits[models] = _fit_folds(rows, folds, roofline, models, seed)
+        logs[models] = _held_out_logs(rows, folds, fits[models])[scored]
     if residual is None and len(tried) > 1:
         logs[tried] = np.mean([logs[name,] for name in tried], axis=0)
     errors = {
@@ -156,13 +160,15 @@ def select_model(
     if residual is None:
         best, share = _simplest_of_the_best(errors, geometries, _RESIDUAL_ERRORS, _FIRST_GAIN)
     fit = fit_model(rows, roofline, best, (), seed, share)
+    parts = [fits[best]] if best in fits else [fits[name,] for name in best]
+    of_folds = [_combine(of_fold, share) for of_fold in zip(*parts, strict=True)]
     return ModelChoice(
         roofline,
         best,
         share,
         fit.residual.theta,
         tuple((models, float(_errors(of_models).mean())) for models, of_models in logs.items()),
-        _log_errors(rows, roofline, fit.residual, seed),
+        _log_errors(rows, roofline, fit.residual, seed, of_folds),
     ), fit
 
 
@@ -199,7 +205,7 @@ def _simplest_of_the_best(
     return best
 
 
-def _held_out_logs(
+def _fit_folds(
     rows: TrainingRows,
     folds: list[Fold],
     roofline: str,
@@ -207,31 +213,48 @@ def _held_out_logs(
     seed: int,
     theta: tuple[float, ...] = (),
     share: float = 1.0,
-) -> FloatArray:
-    """Compute log(predicted / measured) of each row by a model fitted without its fold, (rows,)."""
+) -> list[FittedModel]:
+    """Fit a model to the training rows of each fold."""
+    return [fit_model(rows.select(train), roofline, residual, theta, seed, share) for train, _ in folds]
+
+
+def _combine(parts: Sequence[FittedModel], share: float) -> FittedModel:
+    """Combine the residual models of fits to the same rows: their mean, multiplied by `share`."""
+    residuals = [part.residual for part in parts]
+    # Their sum in the order of `fit_residual_model`, so that it is the same to the last digit.
+    models = tuple(model for residual in reversed(residuals) for model in residual.models)
+    names = tuple(name for residual in residuals for name in residual.names)
+    return replace(parts[0], residual=replace(residuals[0], names=names, models=models, share=share))
+
+
+def _held_out_logs(rows: TrainingRows, folds: list[Fold], fits: Sequence[FittedModel]) -> FloatArray:
+    """Compute log(predicted / measured) of each row by the model fitted without its fold, (rows,)."""
     logs = np.empty(len(rows.y))
-    for train, test in folds:
-        fit = fit_model(rows.select(train), roofline, residual, theta, seed, share)
+    for (_, test), fit in zip(folds, fits, strict=True):
         logs[test] = np.log(fit.predict_s(rows.X[test]) / rows.y[test])
     return logs
 
 
 def _log_errors(
-    rows: TrainingRows, roofline: str, residual: ResidualModel, seed: int
+    rows: TrainingRows, roofline: str, residual: ResidualModel, seed: int, by_geometry: list[FittedModel]
 ) -> tuple[tuple[float, ...], ...]:
-    """Collect sorted |log errors| by level, of rows held out in three ways."""
+    """Collect sorted |log errors| by level, of rows held out in three ways.
+
+    `by_geometry` are the models fitted without a fold of geometries each, as the selection made them.
+    """
     found: list[list[float]] = [[] for _ in LEVELS]
     scored = np.flatnonzero(rows_to_score(rows.X))
     known = residual.theta if len(rows.y) > MAX_SEARCH_ROWS else ()
     count = _FOLDS_OF_FEW if len(rows.y) <= _FEW_ROWS else FOLDS
-    for folds in (
-        random_folds(len(rows.y), seed, count),
-        group_folds(rows.X, seed=seed, folds=count),
-        channel_folds(rows.X, seed, count),
+    for folds, fits in (
+        (random_folds(len(rows.y), seed, count), []),
+        (group_folds(rows.X, seed=seed, folds=count), [] if known else by_geometry),
+        (channel_folds(rows.X, seed, count), []),
     ):
         if not folds:
             continue
-        logs = _held_out_logs(rows, folds, roofline, residual.names, seed, known, residual.share)
+        fits = fits or _fit_folds(rows, folds, roofline, residual.names, seed, known, residual.share)
+        logs = _held_out_logs(rows, folds, fits)
         for train, left_out in folds:
             test = np.intersect1d(left_out, scored)
             observed, X = training_range(rows.X[train]), rows.X[test]

@@ -4,8 +4,8 @@ from synthetic_latencies import bent, bent_s, exact_s, noisy_s, table
 from threadpoolctl import threadpool_limits
 
 from jmsnas.estimators.regression.features import TrainingRows, columns, features
+from jmsnas.estimators.regression.model_selection import _combine, fit_model, select_model
 from jmsnas.estimators.regression.model_selection import _simplest_of_the_best as best
-from jmsnas.estimators.regression.model_selection import fit_model, select_model
 from jmsnas.estimators.regression.residual_models import MODELS
 from jmsnas.space_file import load_space
 
@@ -32,6 +32,16 @@ def test_half_of_a_residual_is_half_of_its_logarithm() -> None:
     rows = TrainingRows(X, bent_s(X))
     whole, half = (fit_model(rows, "stages", ("boosting",), share=share) for share in (1.0, 0.5))
     assert half.predict_s(X) ** 2 == pytest.approx(whole.predict_s(X) * whole.roofline_s(X))
+
+
+@pytest.mark.parametrize("names", [("boosting",), tuple(MODELS)])
+def test_models_fitted_one_by_one_are_combined_as_if_fitted_together(names: tuple[str, ...]) -> None:
+    rows = TrainingRows(X[::2], bent_s(X[::2]))
+    with threadpool_limits(1, user_api="blas"):
+        combined = _combine([fit_model(rows, "stages", (name,)) for name in names], 0.5)
+        together = fit_model(rows, "stages", names, share=0.5)
+        assert (combined.predict_s(X) == together.predict_s(X)).all()
+    assert (combined.residual.names, combined.residual.share) == (names, 0.5)
 
 
 # Errors of 60 rows of twelve geometries.
