@@ -16,7 +16,7 @@ def typed(workspace: Path, *words: str) -> tuple[int, str, str]:
 
 def test_by_name_and_the_newest_give_the_same_page(run: Path) -> None:
     workspace = run.parents[1]
-    code, out, _ = typed(workspace, "tiny")
+    code, out, _ = typed(workspace, "short")
     assert (code, out) == (0, f"Report: {run / 'report.html'}\n")
     first = (run / "report.html").read_bytes()
     code, out, _ = typed(workspace, "--json")
@@ -40,7 +40,7 @@ def test_bad_input_is_one_line_and_exit_2(run: Path, tmp_path: Path) -> None:
     assert (
         code == 2
         and "no finished run 'nowhere' in" in err
-        and "expected tiny" in err
+        and "expected short" in err
         and err.count("\n") == 1
     )
     code, _, err = typed(run.parents[1], "No Name")

@@ -175,7 +175,7 @@ def test_refitted_estimators_are_noted(run: Path, tmp_path: Path) -> None:
 def test_find_run(run: Path, tmp_path: Path) -> None:
     workspace = Workspace(run.parents[1])
     assert newest_run(workspace) == run
-    assert find_run(workspace, "tiny") == run and find_run(workspace, str(run)) == run
+    assert find_run(workspace, "short") == run and find_run(workspace, str(run)) == run
     with pytest.raises(DeviceError, match="run name 'No Name' must be 1 to 64"):
         find_run(workspace, "No Name")
     with pytest.raises(InputError, match="no finished run in .*runs. Run: jmsnas search"):

@@ -100,7 +100,7 @@ def test_commands(data: ReportData) -> None:
         "jmsnas search --topology chain --space digits --dataset digits --seed 0 "
         f"--threads 1 --train-on auto --t-const {data.run.target.t_const_s!r}s"
     )
-    assert again[3] == "jmsnas report tiny"
+    assert again[3] == "jmsnas report short"
     pi4, *others = data.devices
     published = replace(data, devices=(replace(pi4, origin="published"), *others))
     lines = [command.line for command in text.repeat_commands(published)]
