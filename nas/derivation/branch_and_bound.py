@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from jmsnas.arrays import FloatArray, IntArray
+from jmsnas.errors import InfeasibleError
 from jmsnas.nas.derivation.chain_bounds import (
+    GRID_CELLS,
     BranchScores,
     FixedSplitBounds,
     FreeSplitBounds,
@@ -17,6 +19,7 @@ from jmsnas.nas.derivation.limit_prices import limited_bounds
 from jmsnas.nas.derivation.limited_bounds import LimitedBounds
 from jmsnas.nas.derivation.lp_cuts import lp_cuts
 from jmsnas.nas.derivation.mesh_bounds import MeshBounds, mesh_bounds
+from jmsnas.nas.derivation.split_excess import SplitExcess, split_excess
 from jmsnas.nas.latency.build_lut import LatencyLUT
 from jmsnas.nas.latency.mesh_lut import MeshLUT
 from jmsnas.nas.split.placement import Placement
@@ -71,7 +74,8 @@ class BranchAndBound:
 
     `order`: indices, in the space, of the layers in the order they are chosen. `remaining_LS`: upper bound on
     the remaining latency after n layers of the main path, with the branches. Where memory or energy bind on
-    the main path, `free_splits` prices them, and a fixed split bounds only where no operations forbid it.
+    the main path, `free_splits` prices them, and `excess` bounds the architectures for which limits forbid a
+    fixed split.
     """
 
     lut: LatencyLUT
@@ -84,7 +88,10 @@ class BranchAndBound:
     branches: MeshBounds | None
     branch_scores: BranchScores
     remaining_LS: FloatArray
+    limited: bool
+    grid_cells: int
     fixed_splits: FixedSplitBounds | None = None
+    excess: SplitExcess | None = None
     known: set[tuple[int, ...]] = field(default_factory=set)
 
     @property
@@ -137,13 +144,18 @@ class BranchAndBound:
             reached_RS = arrived_S + step.U_RS
             bounds_R = self.free_splits.bound(n + 1, reached_RS)
         if self.fixed_splits:
-            passed_C1 = self.fixed_splits.passed(node.chosen)[:, None]
-            tau_CR = self.fixed_splits.tau_CNR[:, n, step.columns]
-            bounds_R = np.minimum(bounds_R, self.fixed_splits.bound(n + 1, passed_C1 + tau_CR))
-        if not self.lut.limited:
+            bounds_R = np.minimum(bounds_R, self._fixed_split_bounds(node.chosen, step.columns))
+        if not self.limited:
             latest_R = (reached_RS + self.remaining_LS[n + 1]).min(axis=1)
             bounds_R[latest_R < self.low_s * (1 - 1e-9)] = -np.inf
         return bounds_R, reached_RS
+
+    def _fixed_split_bounds(self, chosen: tuple[int, ...], columns: IntArray) -> FloatArray:
+        assert self.fixed_splits is not None
+        n, passed_C1 = len(chosen), self.fixed_splits.passed(chosen)[:, None]
+        over_CR = self.excess.bound(chosen, columns, self.split_count) if self.excess else -np.inf
+        passed_CR = passed_C1 + self.fixed_splits.tau_CNR[:, n, columns]
+        return self.fixed_splits.bound(n + 1, passed_CR, over_CR)
 
     def _branch_bounds(self, node: SearchNode, columns: IntArray, main_path_s: float) -> FloatArray:
         assert self.branches is not None
@@ -154,42 +166,71 @@ class BranchAndBound:
 
     def updated_bound(self, node: SearchNode) -> float:
         """Bound a node of the main path by the current fixed splits."""
-        n = len(node.chosen)
-        if self.fixed_splits is None or n > self.main_path_N:
+        if self.fixed_splits is None or not 0 < len(node.chosen) <= self.main_path_N:
             return np.inf
-        passed_C1 = self.fixed_splits.passed(node.chosen)[:, None]
-        return node.score + float(self.fixed_splits.bound(n, passed_C1)[0])
+        *before, last = node.chosen
+        return node.score + float(self._fixed_split_bounds(tuple(before), np.array([last]))[0])
 
     def add_fixed_split(self, placements: list[Placement], weights: list[float]) -> None:
         """Add the constraint that architectures are slow enough under a weighted mean of splits."""
         line = self.lut.main_path
         if not placements or self.split_count >= _MAX_SPLITS or (self.branches and self.branches.limited):
             return
-        if not all(line.always_within_budgets(line.on_devices(path)) for path in placements):
-            return
         log_p_NR = self.log_p_NR[list(self.lut.main_path_layers)]
+        if line.limited:
+            behind = float(self.branch_scores.at_least_K.max())
+            excess = split_excess(log_p_NR, line, placements, behind)
+            self.excess = self.excess.joined(excess, self.split_count) if self.excess else excess
         added = fixed_split_bounds(
-            log_p_NR, line, placements, weights, self.low_s, self.high_s, self.branch_scores
+            log_p_NR,
+            line,
+            placements,
+            weights,
+            self.low_s,
+            self.high_s,
+            self.branch_scores,
+            self.grid_cells,
         )
         self.fixed_splits = self.fixed_splits.joined(added) if self.fixed_splits else added
+
+    def refine(self, node: SearchNode) -> None:
+        """Add the constraint of the best split of a node's likeliest completion if that is too fast."""
+        if isinstance(self.free_splits, LimitedBounds):
+            self.free_splits.add_feasibility()
+        indices = np.where(self.lut.mask_NR, self.log_p_NR, -np.inf).argmax(axis=1)
+        indices[list(self.order[: len(node.chosen)])] = node.chosen
+        try:
+            latency_s, _ = self.lut.best_split(indices.tolist())
+        except InfeasibleError:
+            return
+        if latency_s < self.low_s:
+            self.add_fast_architecture(tuple(indices.tolist()))
 
     def add_fast_architecture(self, indices: tuple[int, ...]) -> None:
         """Add the constraint of the best split of an architecture that is too fast."""
         line = self.lut.main_path
-        _, path = line.best_path(line.tau_NM([indices[n] for n in self.lut.main_path_layers]))
+        chosen = [indices[n] for n in self.lut.main_path_layers]
+        if (
+            line.limited and not line.states
+        ):  # the best split that is allowed, in devices: these are the states
+            _, path = line.best_split(chosen)
+        else:
+            _, path = line.best_path(line.tau_NM(chosen))
         if path.cuts not in self.known:
             self.known.add(path.cuts)
             self.add_fixed_split([path], [1.0])
 
 
-def branch_and_bound(p_NR: FloatArray, lut: LatencyLUT, low_s: float, high_s: float) -> BranchAndBound:
+def branch_and_bound(
+    p_NR: FloatArray, lut: LatencyLUT, low_s: float, high_s: float, grid_cells: int = GRID_CELLS
+) -> BranchAndBound:
     """Compute the bounds of a search; the first fixed split is the mixture that binds the relaxed problem."""
     log_p_NR = np.log(np.where(lut.mask_NR, np.maximum(p_NR, 1e-30), 1.0))
     line, main_path_NR = lut.main_path, log_p_NR[list(lut.main_path_layers)]
     order = (*lut.main_path_layers, *itertools.chain(*lut.branch_layers))
     branches, scores, points_2P = None, BranchScores(), None
     if isinstance(lut, MeshLUT):
-        branches = mesh_bounds(log_p_NR, lut, low_s, high_s)
+        branches = mesh_bounds(log_p_NR, lut, low_s, high_s, grid_cells)
         scores = branches.branch_scores()
         slow_K = scores.at_least_K
         # Scores better than those of all longer times.
@@ -198,9 +239,9 @@ def branch_and_bound(p_NR: FloatArray, lut: LatencyLUT, low_s: float, high_s: fl
     remaining_LS = line.slowest_remaining_s() + lut.slowest_branch_s()
     splits: FreeSplitBounds | LimitedBounds
     if line.limited:
-        splits = limited_bounds(main_path_NR, line, low_s, high_s, scores)
+        splits = limited_bounds(main_path_NR, line, low_s, high_s, scores, grid_cells)
     else:
-        splits = free_split_bounds(main_path_NR, line, low_s, high_s, scores)
+        splits = free_split_bounds(main_path_NR, line, low_s, high_s, scores, grid_cells)
     search = BranchAndBound(
         lut=lut,
         order=order,
@@ -212,6 +253,8 @@ def branch_and_bound(p_NR: FloatArray, lut: LatencyLUT, low_s: float, high_s: fl
         branches=branches,
         branch_scores=scores,
         remaining_LS=remaining_LS,
+        limited=lut.limited,
+        grid_cells=grid_cells,
     )
     search.add_fixed_split(*lp_cuts(main_path_NR, line, low_s, points_2P))
     return search

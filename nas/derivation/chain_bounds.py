@@ -89,19 +89,24 @@ def sliding_maximum(table_SJ: FloatArray, width: int) -> None:
 
 
 def free_split_bounds(
-    log_p_NR: FloatArray, lut: ChainLUT, low_s: float, high_s: float, branches: BranchScores = BranchScores()
+    log_p_NR: FloatArray,
+    lut: ChainLUT,
+    low_s: float,
+    high_s: float,
+    branches: BranchScores = BranchScores(),
+    grid_cells: int = GRID_CELLS,
 ) -> FreeSplitBounds:
     """Compute the bounds from the last layer back, in O(N M (R + M) K) vector operations."""
     U_NRS = lut.U_NRS
     N, _, M = U_NRS.shape
-    cell_s = high_s / (GRID_CELLS - 1)
-    score_NMK = np.full((N + 1, M, GRID_CELLS), -np.inf)
+    cell_s = high_s / (grid_cells - 1)
+    score_NMK = np.full((N + 1, M, grid_cells), -np.inf)
     for m in range(M):
         if np.isfinite(lut.moves_LMM[N, m].min()):
             maximum_shifted(score_NMK[N, m], branches.exact_K, floor_cells(lut.moves_LMM[N, m].min(), cell_s))
     for n in range(N - 1, -1, -1):
-        ran_MK = np.full((M, GRID_CELLS), -np.inf)
-        for m in range(M):
+        ran_MK = np.full((M, grid_cells), -np.inf)
+        for m in np.flatnonzero(np.isfinite(lut.moves_LMM[n]).any(axis=0)).tolist():
             for i in np.flatnonzero(lut.mask_NR[n]):
                 cells = floor_cells(U_NRS[n, i, m], cell_s)
                 maximum_shifted(ran_MK[m], score_NMK[n + 1, m] + log_p_NR[n, i], cells)
@@ -121,9 +126,9 @@ def maximum_shifted(target_K: FloatArray, source_K: FloatArray, cells: int) -> N
 
 def maximum_shifted_clipped(target_K: FloatArray, source_K: FloatArray, cells: int) -> None:
     """Do as `maximum_shifted`, with all times beyond the grid in the last cell."""
-    cells = min(cells, GRID_CELLS - 1)
+    cells = min(cells, len(target_K) - 1)
     maximum_shifted(target_K, source_K, cells)
-    target_K[-1] = max(target_K[-1], source_K[GRID_CELLS - 1 - cells :].max())
+    target_K[-1] = max(target_K[-1], source_K[len(target_K) - 1 - cells :].max())
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,13 +152,16 @@ class FixedSplitBounds:
         passed_C: FloatArray = self.tau_CNR[:, np.arange(len(chosen)), list(chosen)].sum(axis=1)
         return passed_C + self.moved_C
 
-    def bound(self, n: int, passed_CR: FloatArray) -> FloatArray:
-        """Bound the score of layers n.. of R nodes that must take `low_s` in all, (R,)."""
+    def bound(self, n: int, passed_CR: FloatArray, over_CR: FloatArray | float = -np.inf) -> FloatArray:
+        """Bound the score of layers n.. of R nodes that must take `low_s` in all, (R,).
+
+        `over_CR`: bounds of those that need not be slow under a split, as it exceeds a limit.
+        """
         C, N = self.tau_CNR.shape[:2]
         cells_CR = np.floor((self.low_s - passed_CR) * ((1 - 1e-12) / self.cell_s)) - (N - n) - self.slack
-        at_CR = np.clip(cells_CR, 0, GRID_CELLS - 1).astype(np.intp)
+        at_CR = np.clip(cells_CR, 0, self.score_CNK.shape[2] - 1).astype(np.intp)
         found_CR = self.score_CNK[np.arange(C)[:, None], n, at_CR]
-        best_R: FloatArray = found_CR.min(axis=0, initial=np.inf)
+        best_R: FloatArray = np.maximum(found_CR, over_CR).min(axis=0, initial=np.inf)
         return best_R
 
     def joined(self, other: "FixedSplitBounds") -> "FixedSplitBounds":
@@ -183,14 +191,15 @@ def fixed_split_bounds(
     low_s: float,
     high_s: float,
     branches: BranchScores = BranchScores(),
+    grid_cells: int = GRID_CELLS,
 ) -> FixedSplitBounds:
     """Compute the bounds of a weighted mean of splits (weights sum to 1) from the last layer back."""
     N = len(log_p_NR)
-    cell_s = high_s / (GRID_CELLS - 1)
+    cell_s = high_s / (grid_cells - 1)
     times = [split_times_s(lut, placement) for placement in placements]
     tau_NR = np.average([tau for tau, _ in times], axis=0, weights=weights)
     moved_s = float(np.average([moved.sum() for _, moved in times], weights=weights))
-    score_NK = np.full((N + 1, GRID_CELLS), -np.inf)
+    score_NK = np.full((N + 1, grid_cells), -np.inf)
     score_NK[N, : len(branches.at_least_K)] = branches.at_least_K
     for n in range(N - 1, -1, -1):
         for i in np.flatnonzero(lut.mask_NR[n]):

@@ -8,7 +8,7 @@ fast are added as constraints (FixedSplitBounds). The first complete architectur
 On a mesh the layers of the branches, of which the slowest counts (mesh_bounds.py), are chosen after those of
 the main path, when the least T of the main path is known. Where memory or energy forbid splits depending on
 the operations, the bounds price the limits of the main path (limited_bounds.py); a split that is too fast
-bounds only where no operations forbid it, so that more searches end without a proof than without limits.
+bounds those architectures for which it is not forbidden (split_excess.py).
 """
 
 from collections.abc import Iterator
@@ -24,6 +24,7 @@ from jmsnas.nas.derivation.branch_and_bound import (
     branch_and_bound,
     in_space_order,
 )
+from jmsnas.nas.derivation.chain_bounds import GRID_CELLS
 from jmsnas.nas.derivation.open_list import OpenList, push_local_optima
 from jmsnas.nas.latency.build_lut import LatencyLUT
 from jmsnas.nas.split.placement import Placement
@@ -32,7 +33,12 @@ from jmsnas.units import format_duration
 # At this limit the result is not called optimal.
 MAX_NODES = 20_000
 # Numbers of nodes at which a local search starts from the most promising node.
-_LOCAL_SEARCHES = (50, 500, 5000)
+_LOCAL_SEARCHES = (200, 2000)
+# Number of nodes at which the search starts again with cells of time that are this much finer. Under limits
+# their prices matter more.
+_FINER, _LIMITED_FINER, _FINER_FACTOR = 100, 1000, 4
+# Numbers of nodes at which the bounds are refined by the most promising node.
+_REFINEMENTS = tuple(2**k for k in range(4, 14))
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +83,17 @@ def best_architectures(
     """Generate the architectures whose least T lies in [low_s, high_s], best score first; see `derive`."""
     search = branch_and_bound(p_NR, lut, low_s, high_s)
     open_list, given = OpenList(search), set[tuple[int, ...]]()
+    finer_at = _LIMITED_FINER if lut.main_path.limited else _FINER
     for number in range(max_nodes):
+        if number == finer_at:
+            search = branch_and_bound(p_NR, lut, low_s, high_s, _FINER_FACTOR * GRID_CELLS)
+            open_list = OpenList(search)
         node = open_list.pop()
         if node is None:
             return
         if len(node.chosen) < len(search.order):
+            if number in _REFINEMENTS:
+                search.refine(node)
             if number in _LOCAL_SEARCHES:
                 push_local_optima(search, open_list, node)
             open_list.push_all(search.children(node))

@@ -5,6 +5,7 @@ device runs the layer before too (`stay`), and as one where it starts with this 
 output from one state to another. N layers, R candidates, S states, Q limited resources.
 """
 
+import itertools
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,12 +13,16 @@ from scipy.optimize import linprog
 from scipy.sparse import csr_array
 
 from jmsnas.arrays import FloatArray, IntArray
-from jmsnas.nas.derivation.chain_bounds import GRID_CELLS, BranchScores
-from jmsnas.nas.derivation.limited_bounds import LimitedBounds, LimitedMoves, Prices, limited_moves
+from jmsnas.nas.derivation.budget_bounds import budget_bounds, priced_branches
+from jmsnas.nas.derivation.chain_bounds import BranchScores
+from jmsnas.nas.derivation.limited_bounds import LimitedBounds, Prices
+from jmsnas.nas.derivation.limited_moves import LimitedMoves, limited_moves
 from jmsnas.nas.latency.chain_lut import ChainLUT
 
 # Columns for the time of the branches of a mesh.
 _BRANCH_POINTS = 60
+# The program, whose devices may mix candidates, prices time too low: multiples of its price.
+_TIME_PRICES = (1.0, 1.5)
 
 
 @dataclass(slots=True)
@@ -63,20 +68,29 @@ class _Columns:
 
 
 def limited_bounds(
-    log_p_NR: FloatArray, line: ChainLUT, low_s: float, high_s: float, branches: BranchScores
+    log_p_NR: FloatArray, line: ChainLUT, low_s: float, high_s: float, branches: BranchScores, grid_cells: int
 ) -> LimitedBounds:
     """Compute the bounds without prices, by each limit alone, and by the prices of the relaxed problem."""
     moves = limited_moves(line)
-    bounds = LimitedBounds(moves, log_p_NR, branches, low_s, high_s, [], [])
+    bounds = LimitedBounds(moves, log_p_NR, branches, low_s, high_s, grid_cells, [], [], [])
     Q, S = len(moves.use_QNRS), moves.U_NRS.shape[2]
     bounds.add(Prices(np.zeros((Q, S))))
+    if bounds.root == -np.inf:
+        return bounds
     groups = _states_of_devices(moves)
     single = [_one_price(Q, S, q, states) for q in range(Q) for states in groups if moves.binds(q, states[0])]
-    for price_QS in [*single, np.sum(single, axis=0)] if len(single) > 1 else single:
-        bounds.add(Prices(price_QS, scored=False))
-    price_or_none = _solve(_columns(log_p_NR, moves, high_s, branches), moves, groups, low_s, high_s)
-    if price_or_none is not None:
-        bounds.add(Prices(price_or_none))
+    bounds.feasibility = [*single, np.sum(single, axis=0)] if len(single) > 1 else single
+    priced = _solve(_columns(log_p_NR, moves, high_s, branches, bounds.cell_s), moves, groups, low_s, high_s)
+    if priced is None:
+        bounds.add_feasibility()
+        return bounds
+    price_QS, price_per_s = priced
+    if price_QS.any():
+        bounds.add(Prices(price_QS))
+    for q, factor in itertools.product(range(Q), _TIME_PRICES):
+        price = factor * price_per_s
+        behind = priced_branches(branches, price, bounds.cell_s)
+        bounds.budgets.append(budget_bounds(moves, log_p_NR, behind, low_s, high_s, q, price))
     return bounds
 
 
@@ -91,7 +105,9 @@ def _one_price(Q: int, S: int, q: int, states: list[int]) -> FloatArray:
     return price_QS
 
 
-def _columns(log_p_NR: FloatArray, moves: LimitedMoves, high_s: float, branches: BranchScores) -> _Columns:
+def _columns(
+    log_p_NR: FloatArray, moves: LimitedMoves, high_s: float, branches: BranchScores, cell_s: float
+) -> _Columns:
     N = len(moves.U_NRS)
     layer_X, candidate_X, state_X = np.nonzero(moves.free_NRS & (high_s >= moves.U_NRS))
     hops_3H = np.array(np.nonzero(np.isfinite(moves.moves_LSS[:N])))
@@ -101,7 +117,7 @@ def _columns(log_p_NR: FloatArray, moves: LimitedMoves, high_s: float, branches:
     cells = np.flatnonzero(np.isfinite(branches.exact_K))
     cells = cells[:: max(1, len(cells) // _BRANCH_POINTS)]
     own_s = moves.U_NRS[layer_X, candidate_X, state_X]
-    branch_s = cells * (high_s / (GRID_CELLS - 1))
+    branch_s = cells * cell_s
     own_scores = log_p_NR[layer_X, candidate_X]
     none = np.zeros(hops_3H.shape[1] + len(ends))
     first_hop = 2 * len(layer_X)
@@ -121,8 +137,8 @@ def _columns(log_p_NR: FloatArray, moves: LimitedMoves, high_s: float, branches:
 
 def _solve(
     its: _Columns, moves: LimitedMoves, groups: list[list[int]], low_s: float, high_s: float
-) -> FloatArray | None:
-    """Solve the program; gives the price of each limit, (Q, S), or None where nothing is feasible."""
+) -> tuple[FloatArray, float] | None:
+    """Solve the program: price of each limit, (Q, S), and of a second; None where nothing is feasible."""
     V, (Q, _, _, S) = len(its.score_V), moves.use_QNRS.shape
     flow, right = _flow(its, moves)
     most = _Rows()
@@ -144,7 +160,8 @@ def _solve(
     price_QS, duals = np.zeros((Q, S)), np.maximum(-found.ineqlin.marginals[2:], 0.0)
     for k, states in enumerate(groups):
         price_QS[:, states] = duals[k :: len(groups), None]
-    return price_QS
+    over, under = found.ineqlin.marginals[:2]
+    return price_QS, float(under - over) / high_s
 
 
 def _flow(its: _Columns, moves: LimitedMoves) -> tuple[_Rows, list[float]]:

@@ -9,69 +9,20 @@ chain_bounds.py. The prices are the dual values of a linear program (limit_price
 N layers, R candidates, S states, M devices, Q limited resources, X labels.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from jmsnas.arrays import BoolArray, FloatArray, IntArray
+from jmsnas.arrays import FloatArray, IntArray
+from jmsnas.nas.derivation.budget_bounds import BudgetBounds
 from jmsnas.nas.derivation.chain_bounds import (
-    GRID_CELLS,
     BranchScores,
     FreeSplitBounds,
     floor_cells,
     maximum_shifted,
     window_bounds,
 )
-from jmsnas.nas.latency.chain_lut import ChainLUT
-
-# Limits and times that are reached exactly are met, whatever the order of the sums.
-_ROUNDING = 1e-12
-
-
-@dataclass(frozen=True, slots=True)
-class LimitedMoves:
-    """Limited resources of a chain by state, in shares of the limits of the devices.
-
-    `use_QNRS`, `peak_QNRS` and `sent_QLS`: share of the limit that a candidate uses, at its largest, and
-    that sending output n from the state takes. `moves_LSS`: as of the chain, infinite where a device that
-    only relays exceeds a limit. `free_NRS`: whether the candidate alone is within the limits. `same_SS`:
-    whether two states are of one device.
-    """
-
-    use_QNRS: FloatArray
-    peak_QNRS: FloatArray
-    sent_QLS: FloatArray
-    moves_LSS: FloatArray
-    U_NRS: FloatArray
-    free_NRS: BoolArray
-    same_SS: BoolArray
-
-    def binds(self, q: int, s: int) -> bool:
-        """Whether the device of state s has a limit of resource q."""
-        return bool(self.use_QNRS[q, :, :, s].any() or self.peak_QNRS[q, :, :, s].any())
-
-
-def limited_moves(line: ChainLUT) -> LimitedMoves:
-    """Collect the resources that bind, with what relaying devices may not send."""
-    devices = np.array(line.states or range(len(line.devices)))
-    moves_LSS, (N, S) = line.moves_LMM.copy(), (len(line.U_NRM), len(devices))
-    use, peak, sent = [], [], []
-    for resource in (resource for resource in line.resources if resource.binds):
-        limit_M = np.maximum(resource.limit_M * (1 + _ROUNDING), 1e-300)
-        sent_LM = resource.sent_LM / limit_M
-        if line.stops_early:
-            sent_LM[N] = 0.0
-        for n, m in np.argwhere(sent_LM > 1).tolist():
-            before = devices < m if n else np.ones(S, dtype=bool)
-            behind = devices > m if n < N else np.ones(S, dtype=bool)
-            moves_LSS[n][np.ix_(before, behind)] = np.inf
-        use.append((resource.use_NRM / limit_M)[:, :, devices])
-        peak.append((resource.peak_NR[:, :, None] / limit_M)[:, :, devices])
-        sent.append(sent_LM[:, devices])
-    use_QNRS, peak_QNRS, sent_QLS = np.array(use), np.array(peak), np.array(sent)
-    free_NRS = (use_QNRS + peak_QNRS <= 1).all(axis=0) & line.mask_NR[:, :, None]
-    same_SS = devices[:, None] == devices
-    return LimitedMoves(use_QNRS, peak_QNRS, sent_QLS, moves_LSS, line.U_NRS, free_NRS, same_SS)
+from jmsnas.nas.derivation.limited_moves import ROUNDING, LimitedMoves
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +38,14 @@ class Prices:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """Least seconds of each label of R children of a node, and shares of the limits that its device used."""
+    """Least seconds of each label of R children of a node, and shares of the limits that its device used.
+
+    `sum_QRSB` and `peak_QRSB`: sum, and largest peak, of the layers of the device so far.
+    """
 
     reached_RSB: FloatArray
-    used_QRSB: FloatArray
+    sum_QRSB: FloatArray
+    peak_QRSB: FloatArray
 
 
 @dataclass(slots=True)
@@ -102,19 +57,31 @@ class LimitedBounds:
     branches: BranchScores
     low_s: float
     high_s: float
+    grid_cells: int
     prices: list[Prices]
     tables: list[FreeSplitBounds]
+    budgets: list[BudgetBounds]
+    feasibility: list[FloatArray] = field(default_factory=list)
+
+    @property
+    def cell_s(self) -> float:
+        """Seconds of a cell of the tables."""
+        return self.high_s / (self.grid_cells - 1)
+
+    @property
+    def root(self) -> float:
+        """Bound without prices on the score of all layers."""
+        return float(self.tables[0].bound(0, np.zeros((1, 1)))[0])
 
     def labels(self, chosen: tuple[int, ...], reached_SB: FloatArray, columns: IntArray) -> Labels:
         """Extend the labels of a node by every candidate of the next layer."""
         its, n = self.moves, len(chosen)
         use_QRS1 = its.use_QNRS[:, n, columns][..., None]
         peak_QRS1 = its.peak_QNRS[:, n, columns][..., None]
-        new_QRS1 = use_QRS1 + peak_QRS1
         if n == 0:
             arrived_S = its.moves_LSS[0, 0]
             reached_RS = np.where(its.free_NRS[0, columns], arrived_S + its.U_NRS[0, columns], np.inf)
-            return Labels(reached_RS[..., None], new_QRS1)
+            return Labels(reached_RS[..., None], use_QRS1, peak_QRS1)
         sums_QSB, peaks_QSB = self._used(chosen)
         within_SB = (sums_QSB + peaks_QSB + its.sent_QLS[:, n, :, None] <= 1).all(axis=0)
         left_SB = np.where(within_SB, reached_SB, np.inf)
@@ -122,11 +89,13 @@ class LimitedBounds:
         arrived_S = np.where(its.same_SS, np.inf, left_SB.min(axis=1)[:, None] + moved_SS).min(axis=0)
         stayed_SB = np.where(its.same_SS, moved_SS, np.inf)[:, :, None] + reached_SB[:, None, :]
         arrived_SB = np.concatenate([stayed_SB.min(axis=0), arrived_S[:, None]], axis=1)
-        longer_QRSB = sums_QSB[:, None] + use_QRS1 + np.maximum(peaks_QSB[:, None], peak_QRS1)
-        used_QRSB = np.concatenate([longer_QRSB, new_QRS1], axis=3)
+        sum_QRSB = np.concatenate([sums_QSB[:, None] + use_QRS1, use_QRS1], axis=3)
+        peak_QRSB = np.concatenate([np.maximum(peaks_QSB[:, None], peak_QRS1), peak_QRS1], axis=3)
         reached_RSB = arrived_SB + its.U_NRS[n, columns][..., None]
-        reached_RSB[(used_QRSB > 1).any(axis=0) | (reached_RSB > self.high_s * (1 + _ROUNDING))] = np.inf
-        return Labels(reached_RSB, used_QRSB)
+        reached_RSB[(sum_QRSB + peak_QRSB > 1).any(axis=0) | (reached_RSB > self.high_s * (1 + ROUNDING))] = (
+            np.inf
+        )
+        return Labels(reached_RSB, sum_QRSB, peak_QRSB)
 
     def _used(self, chosen: tuple[int, ...]) -> tuple[FloatArray, FloatArray]:
         """Sum and largest use of layers b+1 .. n on each state, for each b; (Q, S, B) both."""
@@ -137,21 +106,34 @@ class LimitedBounds:
 
     def bound(self, chosen: tuple[int, ...], labels: Labels, columns: IntArray) -> FloatArray:
         """Bound the score of the layers that remain for each child, (R,)."""
-        n, best_R = len(chosen), np.full(len(columns), np.inf)
-        reached_RSB, left_QRSB = labels.reached_RSB, 1 - labels.used_QRSB
-        r, s, b = np.nonzero(np.isfinite(reached_RSB))
+        n, best_R = len(chosen) + 1, np.full(len(columns), np.inf)
+        r, s, b = np.nonzero(np.isfinite(labels.reached_RSB))
+        reached_X, sum_QX, peak_QX = (
+            labels.reached_RSB[r, s, b],
+            labels.sum_QRSB[:, r, s, b],
+            labels.peak_QRSB[:, r, s, b],
+        )
+        left_QX = 1 - sum_QX - peak_QX
+        first_X = np.searchsorted(r, np.arange(len(columns)))
+        some_R = np.bincount(r, minlength=len(columns)) > 0
+        best_R[~some_R] = -np.inf
+        first_X = first_X[some_R]
+        if not len(first_X):
+            return best_R
+        at_X = (self.low_s - reached_X) * ((1 - 1e-12) / self.cell_s)
         for prices, table in zip(self.prices, self.tables, strict=True):
-            first = table.pad - table.first_N[n + 1]
-            at_X = (self.low_s - reached_RSB[r, s, b]) * ((1 - 1e-12) / table.cell_s) + first
-            at_X = at_X.clip(0, table.window_NSJ.shape[2] - 1).astype(np.intp)
-            score_X = table.window_NSJ[n + 1, s, at_X]
+            at = (at_X + (table.pad - table.first_N[n])).clip(0, table.window_NSJ.shape[2] - 1)
+            score_X = table.window_NSJ[n, s, at.astype(np.intp)]
             for q, price_S in enumerate(prices.price_QS):
-                score_X = score_X + price_S[s] * left_QRSB[q, r, s, b]
-            own_R = np.full(len(columns), -np.inf)
-            np.maximum.at(own_R, r, score_X)
+                if price_S.any():
+                    score_X = score_X + price_S[s] * left_QX[q]
+            own = np.maximum.reduceat(score_X, first_X)
             if not prices.scored:
-                own_R = np.where(own_R < -1e-9, -np.inf, np.inf)
-            best_R = np.minimum(best_R, own_R)
+                own = np.where(own < -1e-9, -np.inf, np.inf)
+            best_R[some_R] = np.minimum(best_R[some_R], own)
+        for budget in self.budgets:
+            score_X = budget.bound(n, reached_X, s, sum_QX[budget.q], peak_QX[budget.q])
+            best_R[some_R] = np.minimum(best_R[some_R], np.maximum.reduceat(score_X, first_X))
         return best_R
 
     def least_s(self, chosen: tuple[int, ...], reached_SB: FloatArray) -> float:
@@ -166,16 +148,22 @@ class LimitedBounds:
         self.prices.append(prices)
         self.tables.append(self._table(prices))
 
+    def add_feasibility(self) -> None:
+        """Add the tables of `feasibility`, the prices that may prove that no completion is within limits."""
+        for price_QS in self.feasibility:
+            self.add(Prices(price_QS, scored=False))
+        self.feasibility = []
+
     def _table(self, prices: Prices) -> FreeSplitBounds:
         """Best priced score of layers n.. by the cells they take, from the last layer back."""
         its, price_QS = self.moves, prices.price_QS
         N, _, S = its.U_NRS.shape
-        cell_s = self.high_s / (GRID_CELLS - 1)
+        cell_s = self.cell_s
         sending_LS = np.einsum("qs,qls->ls", price_QS, its.sent_QLS)
         use_NRS = np.einsum("qs,qnrs->nrs", price_QS, its.use_QNRS)
         peak_NRS = np.einsum("qs,qnrs->nrs", price_QS, its.peak_QNRS) - price_QS.sum(axis=0)
         gain_NR = self.log_p_NR * prices.scored
-        score_NSK = np.full((N + 1, S, GRID_CELLS), -np.inf)
+        score_NSK = np.full((N + 1, S, self.grid_cells), -np.inf)
         for s in range(S):
             if np.isfinite(seconds := its.moves_LSS[N, s].min()):
                 cells = floor_cells(seconds, cell_s)
@@ -184,10 +172,10 @@ class LimitedBounds:
                     behind_K = np.where(behind_K > -np.inf, 0.0, -np.inf)
                 maximum_shifted(score_NSK[N, s], behind_K - sending_LS[N, s], cells)
         for n in range(N - 1, -1, -1):
-            stay_SK, enter_SK = np.full((2, S, GRID_CELLS), -np.inf)
-            for s in range(S):
+            stay_SK, enter_SK = np.full((2, S, self.grid_cells), -np.inf)
+            for s in np.flatnonzero(np.isfinite(its.moves_LSS[n]).any(axis=0)).tolist():
                 for i in np.flatnonzero(
-                    its.free_NRS[n, :, s] & (its.U_NRS[n, :, s] <= self.high_s * (1 + _ROUNDING))
+                    its.free_NRS[n, :, s] & (its.U_NRS[n, :, s] <= self.high_s * (1 + ROUNDING))
                 ):
                     cells = floor_cells(its.U_NRS[n, i, s], cell_s)
                     gained_K = score_NSK[n + 1, s] + (gain_NR[n, i] - use_NRS[n, i, s])

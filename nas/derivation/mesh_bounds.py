@@ -106,10 +106,10 @@ class BranchTable:
 
 
 def _branch_table(
-    log_p_LR: FloatArray, mask_LR: BoolArray, U_LRC: FloatArray, cell_s: float, width: int
+    log_p_LR: FloatArray, mask_LR: BoolArray, U_LRC: FloatArray, cell_s: float, width: int, grid_cells: int
 ) -> BranchTable:
     length, _, C = U_LRC.shape
-    exact_CLG = np.full((C, length + 1, GRID_CELLS), _NEVER)
+    exact_CLG = np.full((C, length + 1, grid_cells), _NEVER)
     exact_CLG[:, length, 0] = 0.0
     for c in range(C):
         for n in range(length - 1, -1, -1):
@@ -119,7 +119,7 @@ def _branch_table(
     most_CLG = np.maximum.accumulate(exact_CLG, axis=2)
     least_CLG = np.maximum.accumulate(exact_CLG[:, :, ::-1], axis=2)[:, :, ::-1]
     within_CLG = exact_CLG.copy()
-    sliding_maximum(within_CLG.reshape(-1, GRID_CELLS), width)
+    sliding_maximum(within_CLG.reshape(-1, grid_cells), width)
     return BranchTable(U_LRC, exact_CLG, within_CLG, most_CLG, least_CLG, most_CLG[0, :, -1])
 
 
@@ -133,6 +133,7 @@ class MeshBounds:
 
     tables: tuple[BranchTable, ...]
     assignments: Assignments
+    grid_cells: int
     cell_s: float
     limited: bool
     left_XK: BoolArray | None
@@ -145,7 +146,7 @@ class MeshBounds:
     def branch_scores(self) -> BranchScores:
         """Compute the best scores before any choice by the cells of the slowest branch."""
         B, C = len(self.tables), len(self.assignments.beside_C)
-        exact_BCG = np.full((B, C, GRID_CELLS), _NEVER)
+        exact_BCG = np.full((B, C, self.grid_cells), _NEVER)
         for b, table in enumerate(self.tables):
             for c, seconds in enumerate(self.assignments.beside_C):
                 cells = floor_cells(seconds, self.cell_s)
@@ -155,7 +156,10 @@ class MeshBounds:
         free_B = np.array([table.free_L[0] for table in self.tables])
         if not self.assignments.timed:
             exact_BCG, least_BCG = most_BCG, np.broadcast_to(free_B[:, None, None], most_BCG.shape)
-        ends_G, slow_G = np.full(GRID_CELLS, _NEVER), self._slow_enough(np.moveaxis(least_BCG, 2, 0), free_B)
+        ends_G, slow_G = (
+            np.full(self.grid_cells, _NEVER),
+            self._slow_enough(np.moveaxis(least_BCG, 2, 0), free_B),
+        )
         columns_PB = self.assignments.columns_PB
         if not self.assignments.exact:  # each branch's best column
             exact_BCG, most_BCG = exact_BCG.max(axis=1, keepdims=True), most_BCG.max(axis=1, keepdims=True)
@@ -194,13 +198,14 @@ class MeshBounds:
         """Best scores of a branch's layers n.. that end in the window, before its end, after its start."""
         per_s, columns = 1 / self.cell_s, np.arange(done_RC.shape[1])
         last_RC = np.floor((high_s - done_RC) * (per_s * (1 + 1e-12))) + 1
-        most_RC = table.most_CLG[columns, n, np.clip(last_RC, 0, GRID_CELLS - 1).astype(np.intp)]
+        most_RC = table.most_CLG[columns, n, np.clip(last_RC, 0, self.grid_cells - 1).astype(np.intp)]
         over_RC = done_RC > high_s * (1 + 1e-12)
         most_RC = np.where(over_RC, _NEVER, most_RC)
         if not self.assignments.timed:
             return most_RC, most_RC, np.broadcast_to(table.free_L[n], done_RC.shape)
-        first_RC = np.floor(np.maximum(low_s - done_RC, 0) * (per_s * (1 - 1e-12))) - self.slack
-        first_RC = np.clip(first_RC, 0, GRID_CELLS - 1).astype(np.intp)
+        # Each layer that remains loses less than a cell.
+        first_RC = np.floor(np.maximum(low_s - done_RC, 0) * (per_s * (1 - 1e-12))) - (len(table.U_LRC) - n)
+        first_RC = np.clip(first_RC, 0, self.grid_cells - 1).astype(np.intp)
         within_RC = np.where(over_RC, _NEVER, table.within_CLG[columns, n, first_RC])
         return np.minimum(within_RC, most_RC), most_RC, table.least_CLG[columns, n, first_RC]
 
@@ -237,17 +242,17 @@ class MeshBounds:
         return gain_R
 
 
-def mesh_bounds(log_p_NR: FloatArray, lut: MeshLUT, low_s: float, high_s: float) -> MeshBounds:
+def mesh_bounds(
+    log_p_NR: FloatArray, lut: MeshLUT, low_s: float, high_s: float, grid_cells: int = GRID_CELLS
+) -> MeshBounds:
     """Compute the bounds of every branch on every column."""
-    cell_s, found = high_s / (GRID_CELLS - 1), list_assignments(lut)
+    cell_s, found = high_s / (grid_cells - 1), list_assignments(lut)
     columns = [lut.children[k] for k in found.children_C]
     longest = max(len(own) for own in lut.branch_layers)
     width = math.ceil((high_s - low_s) / cell_s) + 6 + longest
-    tables = tuple(
-        _branch_table(
-            log_p_NR[list(own)], lut.mask_NR[list(own)], lut.U_NRM[list(own)][:, :, columns], cell_s, width
-        )
-        for own in lut.branch_layers
-    )
+    tables = []
+    for own in map(list, lut.branch_layers):
+        U_LRC = lut.U_NRM[own][:, :, columns]
+        tables.append(_branch_table(log_p_NR[own], lut.mask_NR[own], U_LRC, cell_s, width, grid_cells))
     left_XK = children_subsets(len(tables), len(lut.children)) if found.columns_K else None
-    return MeshBounds(tables, found, cell_s, any(r.binds for r in lut.resources), left_XK)
+    return MeshBounds(tuple(tables), found, grid_cells, cell_s, any(r.binds for r in lut.resources), left_XK)

@@ -1,11 +1,14 @@
 """Small random latency arrays, in which devices differ and links cost something."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from jmsnas.nas.latency.build_lut import LatencyLUT
 from jmsnas.nas.latency.chain_lut import ChainLUT
 from jmsnas.nas.latency.mesh_lut import MeshLUT
 from jmsnas.nas.latency.policy import AllowedMoves, allowed_moves, concatenate_moves
+from jmsnas.nas.latency.resources import Resource
 from jmsnas.nas.split.solve_chain import policy_limits
 
 
@@ -109,3 +112,28 @@ def random_mesh(
         (),
         (1.0, 1.0),
     )
+
+
+def limited_lut(
+    seed: int, policy: str, share: float, devices: tuple[int, ...], sizes: tuple[int, int, int] = (5, 3, 3)
+) -> ChainLUT:
+    """Limits of memory (weights and largest activation) and energy (with sending) of some devices."""
+    (N, R, M), rng = sizes, np.random.default_rng(seed)
+    free = random_lut(N, R, M, seed, policy)
+    layers = policy_limits(policy, N, M)
+    if seed % 3 == 0:  # a device of few layers has a state for each number of layers
+        most_M = np.array([N, 2, N])[:M]
+        layers = replace(layers, max_layers_M=most_M)
+        parts = (allowed_moves(free.epsilon_LM, policy, layers),)
+        states, moves_LSS = concatenate_moves(parts)
+        free = replace(free, states=states, moves_LMM=moves_LSS)
+    use_NRM = rng.uniform(0, 1, free.U_NRM.shape) * free.mask_NR[:, :, None]
+    peak_NR = rng.choice([0.0, 0.5]) * rng.uniform(0, 1, (N, R)) * free.mask_NR
+    limit_M = np.full(M, np.inf)
+    limit_M[list(devices)] = share * (use_NRM.max(axis=1).sum(axis=0) + peak_NR.max())[list(devices)]
+    memory = Resource("memory", use_NRM, peak_NR, np.zeros((N + 1, M)), limit_M)
+    sent_LM = rng.uniform(0, 0.3, (N + 1, M))
+    joules_M = np.full(M, np.inf)
+    joules_M[list(devices)] = 1.5 * share * N
+    energy = Resource("energy", 2 * free.U_NRM, np.zeros((N, R)), sent_LM, joules_M)
+    return replace(free, limits=layers, resources=(memory, energy) if seed % 2 else (memory,))

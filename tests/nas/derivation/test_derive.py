@@ -7,14 +7,12 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from synthetic_luts import move_latencies_s, random_lut, random_p
+from synthetic_luts import limited_lut, move_latencies_s, random_lut, random_p
 
 from jmsnas.errors import InfeasibleError, SearchLimitError
 from jmsnas.nas.derivation.derive import argmax_architecture, best_architectures, derive
 from jmsnas.nas.latency.chain_lut import ChainLUT
-from jmsnas.nas.latency.policy import allowed_moves, best_split, concatenate_moves
-from jmsnas.nas.latency.resources import Resource
-from jmsnas.nas.split.solve_chain import policy_limits
+from jmsnas.nas.latency.policy import best_split
 
 
 def all_networks(p_NR: NDArray[np.float64], lut: ChainLUT) -> list[tuple[float, float, tuple[int, ...]]]:
@@ -57,31 +55,6 @@ def test_brute_force_agrees(case: tuple[int, int, int, int, str, float, float, f
         assert network.optimal and 0.97 * target <= network.latency_s <= target
         own = best_split(lut.tau_NM(network.indices), lut.moves_LMM)[0]
         assert network.latency_s == own == pytest.approx(lut.latency_s(network.indices, network.placement))
-
-
-def limited_lut(
-    seed: int, policy: str, share: float, devices: tuple[int, ...], sizes: tuple[int, int, int] = (5, 3, 3)
-) -> ChainLUT:
-    """Limits of memory (weights and largest activation) and energy (with sending) of some devices."""
-    (N, R, M), rng = sizes, np.random.default_rng(seed)
-    free = random_lut(N, R, M, seed, policy)
-    layers = policy_limits(policy, N, M)
-    if seed % 3 == 0:  # a device of few layers has a state for each number of layers
-        most_M = np.array([N, 2, N])[:M]
-        layers = replace(layers, max_layers_M=most_M)
-        parts = (allowed_moves(free.epsilon_LM, policy, layers),)
-        states, moves_LSS = concatenate_moves(parts)
-        free = replace(free, states=states, moves_LMM=moves_LSS)
-    use_NRM = rng.uniform(0, 1, free.U_NRM.shape) * free.mask_NR[:, :, None]
-    peak_NR = rng.choice([0.0, 0.5]) * rng.uniform(0, 1, (N, R)) * free.mask_NR
-    limit_M = np.full(M, np.inf)
-    limit_M[list(devices)] = share * (use_NRM.max(axis=1).sum(axis=0) + peak_NR.max())[list(devices)]
-    memory = Resource("memory", use_NRM, peak_NR, np.zeros((N + 1, M)), limit_M)
-    sent_LM = rng.uniform(0, 0.3, (N + 1, M))
-    joules_M = np.full(M, np.inf)
-    joules_M[list(devices)] = 1.5 * share * N
-    energy = Resource("energy", 2 * free.U_NRM, np.zeros((N, R)), sent_LM, joules_M)
-    return replace(free, limits=layers, resources=(memory, energy) if seed % 2 else (memory,))
 
 
 @settings(max_examples=30, deadline=None)
