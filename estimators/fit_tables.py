@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from jmsnas.errors import EstimatorError, TableError
+from jmsnas.estimators.lookup import cpu_rows_of_gpu
 from jmsnas.estimators.published.estimator import fit_published
 from jmsnas.estimators.published.table import PublishedRows, read_published
 from jmsnas.estimators.store.estimator import Estimator, fit_estimator
@@ -63,7 +64,12 @@ def fit_tables(
     settings = [rows for path in published for rows in _checked(path, workspace, force, warn)]
     own = [path for path in tables if path not in published]
     ours = _ours(workspace, devices, own) if own or devices or not tables else []
-    keys = [(table, key) for table in ours for key in table.keys]
+    faults = [fault for table in ours if (fault := cpu_rows_of_gpu(table.device, table))]
+    keys = [(table, key) for table in ours for key in table.keys if not cpu_rows_of_gpu(table.device, table)]
+    if faults and not (keys or settings):
+        raise EstimatorError(faults[0])
+    for fault in faults:
+        warn(fault)
     found: list[FittedEstimator] = []
 
     def step(done: float, total: float, what: str) -> None:

@@ -16,7 +16,13 @@ from jmsnas.estimators.published.estimator import load_published, published_laye
 from jmsnas.estimators.store.estimator import Estimator, estimator_is_current, fit_estimator, load_estimator
 from jmsnas.estimators.store.fit_record import read_fit_record
 from jmsnas.estimators.store.layout import FIT_RECORD, TABLE, estimator_folders, fitted_devices, is_published
-from jmsnas.profiler.simulation.roofline import processor_of, serving_key, simulated_device_names
+from jmsnas.profiler.simulation.roofline import (
+    cpu_name,
+    load_simulated_device,
+    processor_of,
+    serving_key,
+    simulated_device_names,
+)
 from jmsnas.profiler.table.latency_table import LatencyTable, RuntimeKey
 from jmsnas.profiler.table.parquet import read_table
 from jmsnas.progress import Progress, no_progress
@@ -70,20 +76,50 @@ def find_device_model(
         Key to use: its label, or its runtime with 1 thread, batch 1, float32; without either the default
         key, else the only one there is.
     """
-    path, wanted = workspace.table(device), label
-    table = read_table(path) if path.exists() else None
+    wanted, table = label, read_own_table(workspace, device)
     external = external_estimators(workspace, device, table)
     if runtime and not label:
         default = RuntimeKey(runtime, processor=processor_of(device)).label
         wanted = single_image_key(external, default) or default
     if table and (wanted not in external if wanted else not external):
-        keys = {key.label: key for key in table.keys}
+        keys = {key.label: key for key in table.keys if _is_own(device, key)}
         key = keys[_choose_label(device, list(keys), wanted)]
         estimator = current_estimator(workspace, device, table, key, seed, progress)
         return device_model_of(estimator, table.for_key(key))
     if not external:
         raise _no_estimator(device, workspace)
     return load_device_model(external[_choose_label(device, list(external), wanted)])
+
+
+def read_own_table(workspace: Workspace, device: str) -> LatencyTable | None:
+    """Read the latency table of a device; None where it has none.
+
+    Raises EstimatorError where it was measured on a CPU under the name of a GPU, with the commands that
+    measure either; TableError for a damaged table.
+    """
+    path = workspace.table(device)
+    table = read_table(path) if path.exists() else None
+    if table and (fault := cpu_rows_of_gpu(device, table)):
+        raise EstimatorError(fault)
+    return table
+
+
+def cpu_rows_of_gpu(device: str, table: LatencyTable) -> str:
+    """Describe a table that was measured on a CPU under the name of a GPU; empty for any other table."""
+    if table.simulated or not table.keys or any(_is_own(device, key) for key in table.keys):
+        return ""
+    gpu, labels = load_simulated_device(device).description, ", ".join(key.label for key in table.keys)
+    return (
+        f"the rows of {device} are of a CPU ({labels}), while its name is that of a GPU ({gpu}): they are "
+        f"not used. On that machine, run jmsnas profile --device {device}; for its CPU jmsnas profile "
+        f"--device {cpu_name(device)}, with that name in the topology; or delete tables/{device}.parquet, to "
+        "simulate the GPU"
+    )
+
+
+def _is_own(device: str, key: RuntimeKey) -> bool:
+    """Whether a key is of the processor that the name of a device stands for."""
+    return processor_of(device) == "cpu" or key.processor != "cpu"
 
 
 def load_device_model(folder: Path) -> DeviceModel:
@@ -159,8 +195,7 @@ def external_folder(workspace: Workspace, device: str, runtime: str) -> Path | N
     EstimatorError when it has estimators, but none for single images under the runtime; TableError when its
     table is damaged.
     """
-    path, built_in = workspace.table(device), device in simulated_device_names()
-    table = read_table(path) if path.exists() else None
+    built_in, table = device in simulated_device_names(), read_own_table(workspace, device)
     external = external_estimators(workspace, device, table)
     if built_in:
         external = {label: folder for label, folder in external.items() if is_measured(folder)}
@@ -192,8 +227,7 @@ def serving_model(
     """
     if folder := external_folder(workspace, device, runtime):
         return load_device_model(folder)
-    path = workspace.table(device)
-    table = read_table(path) if path.exists() else None
+    table = read_own_table(workspace, device)
     key = serving_key(device, runtime, table.keys if table else ())
     if not refit:
         return load_device_model(workspace.estimator(device, key.label))

@@ -63,9 +63,10 @@ def describe_devices(workspace: Workspace, now: datetime) -> dict[str, Any]:
     """Describe all known devices as one JSON document; a table that cannot be read is described, not raised.
 
     Returns `host` (cpu, cores, the built-in devices it `is`) and `devices`, each with its `kind` (measured,
-    simulated, imported, published, mixed, not profiled, unreadable) and, for each key, rows, age_days (of the
-    oldest row at `now`), converged (a share), half_width (the median, a share), green (the share of rows of
-    trust level green) and noise_floor (the median gap between processes, a share); None if not measured.
+    simulated, imported, published, mixed, not profiled, unreadable, or other processor: rows of a CPU under
+    the name of a GPU) and, for each key, rows, age_days (of the oldest row at `now`), converged (a share),
+    half_width (the median, a share), green (the share of rows of trust level green) and noise_floor (the
+    median gap between processes, a share); None if not measured.
     `published` describes U(.) of published tables: key, rows, setting, sources, and whether a table of the
     workspace overrules it.
     """
@@ -115,6 +116,7 @@ def _from(sources: Sequence[str]) -> str:
 
 def _device(workspace: Workspace, name: str, this_host: bool, now: datetime) -> dict[str, Any]:
     from jmsnas.errors import InputError
+    from jmsnas.estimators.lookup import cpu_rows_of_gpu
     from jmsnas.profiler.table.parquet import read_table
 
     document: dict[str, Any] = {"device": name, "kind": "not profiled", "this_host": this_host, "keys": []}
@@ -124,6 +126,8 @@ def _device(workspace: Workspace, name: str, this_host: bool, now: datetime) -> 
         table = read_table(workspace.table(name))
     except InputError as error:
         return document | {"kind": "unreadable", "problem": str(error)}
+    if problem := cpu_rows_of_gpu(name, table):
+        return document | {"kind": "other processor", "problem": problem}
     kinds = {row.kind for row in table.rows}
     document["kind"] = kinds.pop() if len(kinds) == 1 else "mixed" if kinds else "not profiled"
     document["keys"] = [_key(key.label, table.for_key(key).rows, now) for key in table.keys]

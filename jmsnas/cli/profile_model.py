@@ -26,11 +26,17 @@ def profile_model(args: ProfileArguments, name: str) -> dict[str, Any]:
     """
     from jmsnas.nas.load_model import load_model
     from jmsnas.profiler.host.environment import is_this_host
+    from jmsnas.profiler.simulation.roofline import cpu_name, processor_of
     from jmsnas.units import parse_duration
 
     _refuse_other_options(args)
     workspace, device = Workspace(args.folder), (args.device or ["local"])[0]
     budget_s = parse_duration(args.budget) if args.budget is not None else None
+    if processor_of(device) != "cpu":
+        raise DeviceError(
+            f"{device} is the name of a GPU, and the units of a model are timed on the CPU: expected "
+            f"--device {cpu_name(device)}, and that name in the topology"
+        )
     if device != "local" and not is_this_host(device):
         raise DeviceError(
             f"this host is not {device}: the units of a model are measured on the device itself. Run the "

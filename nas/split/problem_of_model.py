@@ -17,13 +17,15 @@ from jmsnas.estimators.lookup import DeviceModel, external_folder, serving_model
 from jmsnas.estimators.prediction import extrapolated
 from jmsnas.nas.graph.fork_join import find_fork_join
 from jmsnas.nas.graph.model import Model, Unit, is_real
-from jmsnas.nas.graph.unit_profile import read_profile
+from jmsnas.nas.graph.unit_profile import profile_path, read_profile
 from jmsnas.nas.split.general_topology import GeneralTopology
 from jmsnas.nas.split.problem import SplitProblem
 from jmsnas.nas.split.shared_weights import weights_of_units
 from jmsnas.profiler.simulation.roofline import (
+    cpu_name,
     load_simulated_device,
     operators_latency_s,
+    processor_of,
     simulated_device_names,
 )
 from jmsnas.profiler.table.parquet import read_table
@@ -146,6 +148,12 @@ def unit_latency(
     runtimes = dict.fromkeys((device.runtime, "onnxruntime", "torch"))
     profiles = (read_profile(workspace, device.table, model, runtime) for runtime in runtimes)
     if profile := next((found for found in profiles if found), None):
+        if processor_of(device.table) != "cpu":
+            path = profile_path(workspace, device.table, model, profile.runtime)
+            raise EstimatorError(
+                f"{path} is of a CPU, while {device.table} is the name of a GPU: it is not used. Run, on "
+                f"that machine: {_command(model, device)}; or delete the file, to simulate the GPU"
+            )
         return UnitLatency(
             np.array(profile.median_s),
             np.array(profile.low_s),
@@ -173,7 +181,9 @@ def unit_latency(
 def _command(model: Model, device: Device) -> str:
     fixed = model.name.endswith(".onnx") or model.input_shape[1:] == (224, 224)
     size = "" if fixed else f" --size {model.input_shape[1]}"
-    return f"jmsnas profile --model {model.name} --device {device.table}{size}"
+    name = cpu_name(device.table)
+    command = f"jmsnas profile --model {model.name} --device {name}{size}"
+    return command if name == device.table else f"{command}, and name {name} in the topology"
 
 
 def _predicted(model: Model, device: Device, device_model: DeviceModel, extrapolate: bool) -> UnitLatency:

@@ -63,18 +63,27 @@ def processor_of(device: str) -> str:
     return load_simulated_device(device).processor if device in simulated_device_names() else "cpu"
 
 
-def serving_key(device: str, runtime: str, keys: Collection[RuntimeKey]) -> RuntimeKey:
-    """Choose the key of a latency table that a device is predicted by: its own processor, else its CPU.
+def cpu_name(device: str) -> str:
+    """Name that the CPU of a device is profiled under: `jetson-cpu` of `jetson`, else its own name."""
+    return device if processor_of(device) == "cpu" else f"{device}-cpu"
 
-    A GPU's table may have CPU rows only, if an agent measured it with an onnxruntime without GPU support. A
-    table of torch may have rows on CUDA or in channels_last only.
+
+def serving_key(device: str, runtime: str, keys: Collection[RuntimeKey]) -> RuntimeKey:
+    """Choose the key of a latency table that a device is predicted by, of its own processor.
+
+    A table of torch may have rows in channels_last only, and one of another name than a built-in device rows
+    on CUDA only.
     """
     own = RuntimeKey(runtime, processor=processor_of(device))
+    processors = (own.processor,) if own.processor == "cuda" else PROCESSORS
+    layouts = LAYOUTS if runtime == "torch" else LAYOUTS[:1]
     variants = (
-        [(processor, layout) for processor in PROCESSORS for layout in LAYOUTS] if runtime == "torch" else []
+        RuntimeKey(runtime, processor=processor, layout=layout)
+        for processor in processors
+        for layout in layouts
+        if runtime == "torch" or processor == own.processor
     )
-    others = (RuntimeKey(runtime, processor=processor, layout=layout) for processor, layout in variants)
-    return next((key for key in (own, RuntimeKey(runtime), *others) if key in keys), own)
+    return next((key for key in variants if key in keys), own)
 
 
 def _costs(device: SimulatedDevice, runtime: str) -> RuntimeCosts:

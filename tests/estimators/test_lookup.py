@@ -12,6 +12,7 @@ from jmsnas.estimators.lookup import (
     external_estimators,
     external_folder,
     find_device_model,
+    serving_model,
     single_image_key,
 )
 from jmsnas.profiler.simulation.roofline import simulated_table
@@ -91,6 +92,42 @@ def test_the_wanted_key_is_used(tmp_path: Path) -> None:
         match="pi4 has no rows for torch-t4-b1-f32: expected onnxruntime-t1-b1-f32 or torch-t1-b1-f32, with",
     ):
         find_device_model(workspace, "pi4", label="torch-t4-b1-f32")
+
+
+def measured_as(device: str, *keys: RuntimeKey) -> LatencyTable:
+    rows = tuple(replace(row, device=device, kind="measured") for row in table(*keys).rows)
+    return LatencyTable(device, rows, {})
+
+
+def test_rows_of_a_cpu_are_not_those_of_a_gpu(tmp_path: Path) -> None:
+    workspace, key = Workspace(tmp_path), RuntimeKey()
+    write_table(workspace.table("jetson"), measured_as("jetson", key))
+    expected = (
+        r"the rows of jetson are of a CPU \(onnxruntime-t1-b1-f32\), while its name is that of a GPU "
+        r".*run jmsnas profile --device jetson; for its CPU jmsnas profile --device jetson-cpu, with that "
+        "name in the topology; or delete tables/jetson.parquet"
+    )
+    for find in (
+        lambda: find_device_model(workspace, "jetson"),
+        lambda: find_device_model(workspace, "jetson", label=key.label),
+        lambda: serving_model(workspace, "jetson", "onnxruntime"),
+        lambda: external_folder(workspace, "jetson", "onnxruntime"),
+        lambda: fit_tables(workspace, ["jetson"]),
+    ):
+        with pytest.raises(EstimatorError, match=expected):
+            find()
+    # Beside rows of the GPU they are left out; under the name of a CPU they serve.
+    gpu = replace(key, processor="cuda")
+    both = [*measured_as("jetson", key).rows]
+    write_table(
+        workspace.table("jetson"),
+        LatencyTable("jetson", (*both, *(replace(row, key=gpu) for row in both)), {}),
+    )
+    assert find_device_model(workspace, "jetson").estimator.key == gpu
+    with pytest.raises(EstimatorError, match="jetson has no rows for .*-f32: expected .*-cuda"):
+        find_device_model(workspace, "jetson", label=key.label)
+    write_table(workspace.table("jetson-cpu"), measured_as("jetson-cpu", key))
+    assert find_device_model(workspace, "jetson-cpu").estimator.key == key
 
 
 def test_what_is_unknown_is_one_line(workspace: Workspace) -> None:

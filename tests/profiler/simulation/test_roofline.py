@@ -8,6 +8,7 @@ from jmsnas.cost import operators
 from jmsnas.errors import DeviceError, TableError
 from jmsnas.profiler.simulation.roofline import (
     block_latency_s,
+    cpu_name,
     evidence_lines,
     load_simulated_device,
     operators_latency_s,
@@ -189,7 +190,10 @@ def test_a_device_serves_as_it_was_profiled() -> None:
     torch, last = RuntimeKey("torch"), RuntimeKey("torch", layout="channels_last")
     gpu = RuntimeKey("torch", processor="cuda")
     assert serving_key("jetson", "torch", [torch, gpu]) == gpu
-    assert serving_key("jetson", "torch", [torch]) == torch
+    assert serving_key("jetson", "torch", [torch]) == gpu  # its rows of a CPU are not the GPU's
+    assert serving_key("jetson", "onnxruntime", [RuntimeKey()]).processor == "cuda"
+    wide = RuntimeKey("torch", processor="cuda", layout="channels_last")
+    assert serving_key("jetson", "torch", [torch, wide]) == wide
     assert serving_key("somebody", "torch", [gpu, last, torch]) == torch
     assert serving_key("somebody", "torch", [last, gpu]) == last
     assert serving_key("somebody", "torch", [gpu, RuntimeKey()]) == gpu
@@ -199,6 +203,12 @@ def test_a_device_serves_as_it_was_profiled() -> None:
 
 
 def test_processor_of_a_device_name() -> None:
+    assert [cpu_name(name) for name in ("jetson", "jetson-cpu", "pi4", "somebody")] == [
+        "jetson-cpu",
+        "jetson-cpu",
+        "pi4",
+        "somebody",
+    ]
     found = {name: processor_of(name) for name in (*simulated_device_names(), "local", "somebody")}
     assert [name for name, processor in found.items() if processor == "cuda"] == ["cloud", "jetson", "laptop"]
     assert {*found.values()} == {"cpu", "cuda"}
