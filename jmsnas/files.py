@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import time
 import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -65,22 +66,28 @@ def write_json(path: Path, document: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def exclusive_lock(path: Path, busy: Callable[[str], JmsnasError]) -> Iterator[int]:
+def exclusive_lock(path: Path, busy: Callable[[str], JmsnasError], wait_s: float = 0.0) -> Iterator[int]:
     """Hold a lock file (flock) and yield its descriptor; it is released when the process ends in any way.
 
-    The file has the process id of its holder. Where another process holds the lock, raises `busy(holder)` at
-    once; raises StorageError when the file cannot be created.
+    The file has the process id of its holder. Where another process holds the lock for longer than `wait_s`,
+    raises `busy(holder)`; raises StorageError when the file cannot be created.
     """
     make_folder(path.parent)
     try:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
         raise storage_error(path, error) from error
+    ends_s = time.monotonic() + wait_s
     try:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise busy(os.read(file, 20).decode(errors="replace").strip() or "unknown") from error
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if time.monotonic() >= ends_s:
+                    holder = os.pread(file, 20, 0).decode(errors="replace").strip()
+                    raise busy(holder or "unknown") from error
+            time.sleep(0.02)
         os.ftruncate(file, 0)
         os.pwrite(file, f"{os.getpid()}\n".encode(), 0)
         yield file

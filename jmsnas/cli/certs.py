@@ -44,8 +44,14 @@ def certs_command(
     as_json: JsonOption = False,
 ) -> None:
     """Parse, create, print."""
+    from dataclasses import replace
+
     from jmsnas.deploy.transport.certificates import make_certificates
-    from jmsnas.deploy.transport.devices_file import AgentAddress, read_devices_file, write_devices_file
+    from jmsnas.deploy.transport.devices_file import (
+        AgentAddress,
+        edited_devices_file,
+        write_devices_file,
+    )
     from jmsnas.deploy.transport.identity import fingerprint
 
     workspace = Workspace(folder)
@@ -53,15 +59,15 @@ def certs_command(
     names = tuple(dict.fromkeys([*(device or []), *addresses]))
     if not names:
         raise InputError("certs needs a device: expected --address NAME=HOST:PORT or --device NAME")
-    for name, where in addresses.items():
-        AgentAddress(name, where, "0" * 64)  # a wrong address is refused before a file is written
-    known = read_devices_file(workspace.devices_file) if addresses else {}
+    if addresses:  # refused before a file is written
+        agents = {name: AgentAddress(name, where, "0" * 64) for name, where in addresses.items()}
+        edited_devices_file(workspace.devices_file, agents)
     certs = out or workspace.certs
     made = make_certificates(certs, names, days)
     prints = {path.name: fingerprint((path / "device.pem").read_bytes()) for path in made}
     if addresses:
-        new = {name: AgentAddress(name, where, prints[name]) for name, where in addresses.items()}
-        write_devices_file(workspace.devices_file, known | new)
+        agents = {name: replace(agent, fingerprint=prints[name]) for name, agent in agents.items()}
+        write_devices_file(workspace.devices_file, agents)
     if as_json:
         print_json({"folder": str(certs), "days": days, "fingerprints": prints, "addresses": addresses})
         return

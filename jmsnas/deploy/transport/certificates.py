@@ -8,9 +8,8 @@ certs/<device>/                      copy this folder to the device
 """
 
 import os
-import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -78,18 +77,9 @@ def make_certificates(folder: Path, devices: tuple[str, ...], days: int = _DEVIC
 @contextmanager
 def _private_folder(folder: Path) -> Iterator[None]:
     """Hold the lock of the folder, make new files readable by their owner only, remove temporary files."""
-    ends_s = time.monotonic() + _LOCK_S
     old = os.umask(0o077)
     try:
-        with ExitStack() as stack:
-            while True:
-                try:
-                    stack.enter_context(exclusive_lock(folder / ".lock", _busy))
-                    break
-                except RunError as busy:
-                    if not isinstance(busy, _BusyError) or time.monotonic() > ends_s:
-                        raise
-                    time.sleep(0.02)
+        with exclusive_lock(folder / ".lock", _busy, wait_s=_LOCK_S):
             for left_over in (*folder.glob(".*.tmp"), *folder.glob("*/.*.tmp")):
                 left_over.unlink(missing_ok=True)
             yield
@@ -99,12 +89,8 @@ def _private_folder(folder: Path) -> Iterator[None]:
         os.umask(old)
 
 
-class _BusyError(RunError):
-    pass
-
-
-def _busy(holder: str) -> _BusyError:
-    return _BusyError(f"another jmsnas certs (process {holder}) holds the folder: end it, or wait for it")
+def _busy(holder: str) -> RunError:
+    return RunError(f"another jmsnas certs (process {holder}) holds the folder: end it, or wait for it")
 
 
 def _is_written(path: Path) -> bool:

@@ -3,13 +3,16 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from jmsnas.errors import DeviceError
-from jmsnas.files import read_toml, refuse_unknown_keys, write_atomic
+from jmsnas.errors import DeviceError, RunError
+from jmsnas.files import exclusive_lock, parse_toml, read_toml, refuse_unknown_keys, write_atomic
 from jmsnas.workspace import check_name
 
+_LOCK_S = 60.0
+_TABLE = re.compile(r"^[ \t]*\[", re.MULTILINE)
 _PORT = re.compile(r"[0-9]{1,5}")
 _HOST = re.compile(r"[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+(%[0-9A-Za-z._-]+)?\]")
 
@@ -46,12 +49,60 @@ def read_devices_file(path: Path) -> dict[str, AgentAddress]:
 
 
 def write_devices_file(path: Path, agents: Mapping[str, AgentAddress]) -> None:
-    """Write `devices.toml` atomically. Raises StorageError."""
-    entries = [
-        "[[device]]\n" + "".join(f'{key} = "{getattr(agent, key)}"\n' for key in AgentAddress.__slots__)
-        for agent in agents.values()
-    ]
-    write_atomic(path, "\n".join(entries).encode())
+    """Set entries of `devices.toml`; other entries, comments and line ends are kept.
+
+    Calls at the same time run one after the other. Raises as `edited_devices_file`, StorageError, and
+    RunError when another call takes longer than a minute.
+    """
+
+    def busy(holder: str) -> RunError:
+        return RunError(f"another jmsnas certs (process {holder}) writes {path}: end it, or wait for it")
+
+    with exclusive_lock(path.with_name(f".{path.name}.lock"), busy, wait_s=_LOCK_S):
+        write_atomic(path, edited_devices_file(path, agents))
+
+
+def edited_devices_file(path: Path, agents: Mapping[str, AgentAddress]) -> bytes:
+    """Return the content of `devices.toml` with these entries set, as text, and the rest unchanged.
+
+    Raises DeviceError for an invalid file, or one whose entries are not tables of lines.
+    """
+    known = read_devices_file(path)
+    text = path.read_bytes().decode("utf-8-sig") if path.exists() else ""
+    for agent in agents.values():
+        text = _with_entry(text, agent)
+    content = text.encode()
+    try:
+        found = devices_from_toml(parse_toml(content, path, DeviceError), path)
+    except DeviceError:
+        found = {}
+    if found != {**known, **agents}:
+        entries = "; ".join(f'name = "{a.name}", address = "{a.address}"' for a in agents.values())
+        raise DeviceError(
+            f"{path} has entries that cannot be edited line by line: expected each as [[device]] with a line "
+            f"for name, address and fingerprint. Write it so, or set by hand: {entries}"
+        )
+    return content
+
+
+def _with_entry(text: str, agent: AgentAddress) -> str:
+    """Replace address and fingerprint in the table of a device, or append a table."""
+    starts = [*(match.start() for match in _TABLE.finditer(text)), len(text)]
+    for start, end in pairwise(starts):
+        table = text[start:end]
+        name = _line("name").search(table)
+        if name and name[2][1:-1] == agent.name:
+            for key in ("address", "fingerprint"):
+                table = _line(key).sub(rf'\g<1>"{getattr(agent, key)}"', table, count=1)
+            return text[:start] + table + text[end:]
+    fields = "".join(f'{key} = "{getattr(agent, key)}"\n' for key in AgentAddress.__slots__)
+    gap = "" if not text else "\n" if text.endswith("\n") else "\n\n"
+    return f"{text}{gap}[[device]]\n{fields}"
+
+
+def _line(key: str) -> re.Pattern[str]:
+    """Match a line of a key and a text without escapes: group 1 is all before the text, group 2 the text."""
+    return re.compile(rf"""^([ \t]*{key}[ \t]*=[ \t]*)("[^"\\\n]*"|'[^'\n]*')""", re.MULTILINE)
 
 
 def devices_from_toml(table: Mapping[str, Any], path: Path) -> dict[str, AgentAddress]:
