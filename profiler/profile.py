@@ -18,6 +18,7 @@ from jmsnas.profiler.selection import select_to_measure, select_to_repeat
 from jmsnas.profiler.session.profiling_session import JobRunner, ProfilingSession
 from jmsnas.profiler.session.subprocess_runner import run_in_subprocess
 from jmsnas.profiler.simulation.roofline import (
+    cpu_name,
     load_simulated_device,
     processor_of,
     simulated_device_names,
@@ -74,11 +75,16 @@ DEFAULT_OPTIONS = ProfileOptions()
 
 @dataclass(frozen=True, slots=True)
 class ProfileResult:
-    """A device's latency table, its file, and the outcome: `measured`, `simulated` or `kept`."""
+    """A device's latency table, its file, and the outcome: `measured`, `simulated` or `kept`.
+
+    `provider` is the execution provider of onnxruntime that the device's agent reports for the rows of this
+    call; empty without an agent, or without new rows.
+    """
 
     table: LatencyTable
     path: Path
     outcome: str
+    provider: str = ""
 
 
 def profile_device(
@@ -149,7 +155,7 @@ def check_device(device: str, keys: Sequence[RuntimeKey], *, measured_only: bool
 def check_agent_processor(device: str) -> None:
     """Refuse to profile a GPU by an agent, which times onnxruntime on the CPU. Raises DeviceError."""
     if processor_of(device) != "cpu":
-        cpu = f"{device.removesuffix('-cpu')}-cpu"
+        cpu = cpu_name(device)
         raise DeviceError(
             f"{device} is the name of a GPU ({load_simulated_device(device).description}), and its agent "
             f"times blocks on the CPU: expected a name of a CPU: jmsnas certs --device {cpu}, then "

@@ -10,11 +10,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from jmsnas.deploy.transport.devices_file import AgentAddress, read_devices_file
@@ -28,7 +27,10 @@ from jmsnas.workspace import Workspace
 AGENT = ("numpy", "onnxruntime", "grpc", "cryptography")
 LEADER = ("torch", "onnx", "onnxscript", "pyarrow", "pandas", "sklearn", "scipy", "matplotlib", "torchprof")
 _IMPORT_S = 120.0
-_AGENTS_AT_ONCE = 32
+# gRPC's texts of a TLS handshake that the other side did not answer; a refused one has others.
+_UNANSWERED = ("Endpoint closing", "handshaker shutdown")
+# Time of all agents together, and of the last ones to report that it has passed.
+_AGENTS_S, _GRACE_S = 2.5, 0.3
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,26 +152,48 @@ def _certificates(workspace: Workspace) -> list[CheckResult]:
     return results
 
 
-def check_agents(workspace: Workspace) -> list[CheckResult]:
-    """Connect to all agents of devices.toml at once, and request their descriptions."""
+def check_agents(workspace: Workspace, within_s: float = _AGENTS_S) -> list[CheckResult]:
+    """Request the descriptions of all agents of devices.toml at once, for `within_s` seconds in all."""
+    from jmsnas.deploy.leader import leader  # noqa: F401 - its import is not part of the time of an agent
+
     try:
         addresses = read_devices_file(workspace.devices_file)
     except JmsnasError as error:
         return [CheckResult("devices.toml", "trouble", str(error))]
-    with ThreadPoolExecutor(max_workers=_AGENTS_AT_ONCE) as pool:
-        return list(pool.map(partial(_agent, workspace), addresses.values()))
+    ends_s = time.monotonic() + within_s
+    found: dict[str, CheckResult] = {}
+
+    def check(address: AgentAddress) -> None:
+        found[address.name] = _agent(workspace, address, ends_s)
+
+    # Daemons, as the name of a host may take longer to resolve than any timeout here.
+    threads = [threading.Thread(target=check, args=[one], daemon=True) for one in addresses.values()]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(max(0.0, ends_s + _GRACE_S - time.monotonic()))
+    return [found.get(name, _silent(address)) for name, address in addresses.items()]
 
 
-def _agent(workspace: Workspace, address: AgentAddress) -> CheckResult:
+def _silent(address: AgentAddress) -> CheckResult:
+    return CheckResult(
+        f"agent of {address.name}",
+        "trouble",
+        f"{address.address}: no answer in time",
+        "start jmsnas-agent there again; check that no other program has this port",
+    )
+
+
+def _agent(workspace: Workspace, address: AgentAddress, ends_s: float) -> CheckResult:
     from jmsnas.deploy.leader.leader import Leader
 
     what, renew = f"agent of {address.name}", f"jmsnas certs --device {address.name}"
     host, _, port = address.address.rpartition(":")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), 2).close()
+        socket.create_connection((host.strip("[]"), int(port)), _left_s(ends_s)).close()
     except OSError as error:
         return CheckResult(
-            what, "trouble", f"{address.address}: {error.strerror or error}", "start jmsnas agent there"
+            what, "trouble", f"{address.address}: {error.strerror or error}", "start jmsnas-agent there"
         )
     try:
         leader = Leader(workspace.certs / "leader", {address.name: address})
@@ -177,10 +201,13 @@ def _agent(workspace: Workspace, address: AgentAddress) -> CheckResult:
         return CheckResult(what, "trouble", str(error), renew)
     client = leader.clients[address.name]
     try:
-        info, (_, round_trip_ns) = client.describe(), client.clock()
+        info = client.describe(_left_s(ends_s))
+        _, round_trip_ns = client.clock()
     except ResponseError as error:
         return CheckResult(what, "trouble", str(error))
     except JmsnasError as error:
+        if time.monotonic() >= ends_s - _GRACE_S or any(text in str(error) for text in _UNANSWERED):
+            return _silent(address)
         return CheckResult(what, "trouble", str(error), f"{renew}, and copy it there")
     finally:
         leader.close()
@@ -190,3 +217,7 @@ def _agent(workspace: Workspace, address: AgentAddress) -> CheckResult:
         f"onnxruntime {info.versions.get('onnxruntime', '?')}, round trip {round_trip_ns / 1e6:.2f} ms, "
         f"clock offset known to {round_trip_ns / 2e6:.2f} ms",
     )
+
+
+def _left_s(ends_s: float) -> float:
+    return max(0.01, ends_s - time.monotonic())

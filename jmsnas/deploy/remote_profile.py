@@ -16,6 +16,7 @@ from jmsnas.deploy.transport.responses import (
     EndEvent,
     FailedEvent,
     ProgressEvent,
+    ProviderEvent,
     RowEvent,
     TimingEvent,
     WarningEvent,
@@ -34,11 +35,14 @@ from jmsnas.profiler.session.run_job import REFERENCE_COPIES
 from jmsnas.profiler.table.latency_table import REFERENCE_BLOCK, RuntimeKey
 from jmsnas.profiler.table.merge_journal import Warn
 from jmsnas.profiler.timing.onnx_export import export_to_onnx
+from jmsnas.profiler.timing.onnx_session import PROVIDERS
 from jmsnas.space import BlockOrPart
 from jmsnas.workspace import Workspace
 
 # A block is reported again when its interval is half as wide, and at the end.
 _MAX_REPORTS = 64
+# Shares of a job's progress after which the blocks are exported, and sent.
+_EXPORTED, _SENT = 0.1, 0.2
 
 
 def profile_remote(
@@ -63,12 +67,13 @@ def profile_remote(
     DeviceLostError, DeployError
         When the device does not respond; finished rows are kept.
     """
-    path, cache = workspace.table(device), workspace.folder / "cache" / "onnx"
+    path, cache, providers = workspace.table(device), workspace.folder / "cache" / "onnx", set[str]()
     with closing(Leader(certs, {device: _address(device, keys, workspace)})) as leader:
         host = leader.clients[device].describe().host
-        options = replace(options, read_host=None, run_job=partial(_run_job, leader, device, options.warn))
+        run_job = partial(_run_job, leader, device, options.warn, providers)
+        options = replace(options, read_host=None, run_job=run_job)
         table = update_table(device, subjects, keys, path, cache, options, host=host)
-    return ProfileResult(table, path, "measured")
+    return ProfileResult(table, path, "measured", ", ".join(providers))
 
 
 def _address(device: str, keys: Sequence[RuntimeKey], workspace: Workspace) -> AgentAddress:
@@ -87,15 +92,25 @@ def _address(device: str, keys: Sequence[RuntimeKey], workspace: Workspace) -> A
 
 
 def _run_job(
-    leader: Leader, device: str, warn: Warn, job: ProfileJob, on_event: EventHandler, tick: Callable[[], None]
+    leader: Leader,
+    device: str,
+    warn: Warn,
+    providers: set[str],
+    job: ProfileJob,
+    on_event: EventHandler,
+    tick: Callable[[], None],
 ) -> None:
-    """Run a job on another device: export the blocks here, time them there."""
+    """Export the blocks of a job here and time them on another device; add its provider to `providers`."""
 
-    def exported(done: float, total: float, what: str) -> None:
-        on_event({"progress": [0.3 * done / total, 1.0, what]})
+    def progress(start: float, end: float, done: float, total: float, what: str) -> None:
+        on_event({"progress": [start + (end - start) * done / total, 1.0, what]})
 
     models = export_to_onnx(
-        [REFERENCE_BLOCK, *job.subjects], job.key.batch, job.cache, job.seed, progress=exported
+        [REFERENCE_BLOCK, *job.subjects],
+        job.key.batch,
+        job.cache,
+        job.seed,
+        progress=partial(progress, 0.0, _EXPORTED),
     )
     reports: Counter[int] = Counter()
     ends: list[EndEvent] = []
@@ -104,14 +119,19 @@ def _run_job(
     def received(event: TimingEvent) -> None:
         tick()
         match event:
+            case ProviderEvent(provider=provider):
+                _check_provider(device, provider, job.key)
+                providers.add(provider)
             case RowEvent(row=index) | FailedEvent(failed=index):
+                if not providers:
+                    raise malformed(device, "Bench", f"a result of block {index} before its provider")
                 reports[index] += 1
                 _check_block(device, index, len(job.subjects), reports[index])
                 if isinstance(event, RowEvent):
                     _check_latency(device, event, time.monotonic() - began_s)
                 on_event(structs.asdict(event))
             case ProgressEvent():
-                on_event(structs.asdict(event))
+                progress(_SENT, 1.0, *event.progress)
             case WarningEvent(tell=text):
                 warn(f"{device}: {text}")
             case EndEvent():
@@ -119,7 +139,13 @@ def _run_job(
 
     config = asdict(job.config)
     work = {"references": REFERENCE_COPIES, "threads": job.key.threads, "seed": job.seed, "config": config}
-    leader.time_blocks(device, [models[0]] * REFERENCE_COPIES + models[1:], work, received)
+    leader.time_blocks(
+        device,
+        [models[0]] * REFERENCE_COPIES + models[1:],
+        work,
+        received,
+        partial(progress, _EXPORTED, _SENT),
+    )
     if not any(event.done for event in ends):
         raise MeasurementError(
             f"the process that measures on {device} ended early: run the same command again; finished "
@@ -127,6 +153,13 @@ def _run_job(
         )
     if len(reports) < len(job.subjects):
         raise malformed(device, "Bench", f"results of {len(reports)} blocks: expected {len(job.subjects)}")
+
+
+def _check_provider(device: str, provider: str, key: RuntimeKey) -> None:
+    """Raise DeployError where another execution provider than that of the key times the blocks."""
+    if provider != PROVIDERS[key.processor]:
+        fault = f"provider is {provider}: expected {PROVIDERS[key.processor]}, as for {key.label}"
+        raise malformed(device, "Bench", fault)
 
 
 def _check_block(device: str, index: int, count: int, reports: int) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from jmsnas.errors import MeasurementError
 from jmsnas.profiler.timing.paired_timing import TimedLoop, wall_clock
 
 PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
@@ -17,6 +18,7 @@ _FATAL = 4
 def open_session(model: bytes, threads: int, processor: str = "cpu", flush_denormals: bool = True) -> Any:
     """Open an onnxruntime session that logs nothing; onnxruntime's own exceptions are passed on.
 
+    Raises MeasurementError where onnxruntime falls back to another execution provider than the processor's.
     `flush_denormals` also sets the calling thread to read and write denormal numbers as 0 from then on.
     """
     ort.set_default_logger_severity(_FATAL)
@@ -27,7 +29,13 @@ def open_session(model: bytes, threads: int, processor: str = "cpu", flush_denor
     # Every session has its own threads: those of one must not spin while another is timed.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     options.add_session_config_entry("session.set_denormal_as_zero", "1" if flush_denormals else "0")
-    return ort.InferenceSession(model, options, providers=[PROVIDERS[processor]], enable_fallback=False)
+    session = ort.InferenceSession(model, options, providers=[PROVIDERS[processor]], enable_fallback=False)
+    if (used := session.get_providers()[0]) != PROVIDERS[processor]:
+        raise MeasurementError(
+            f"onnxruntime {ort.__version__} runs the model by {used}, not {PROVIDERS[processor]}: install "
+            "onnxruntime-gpu and the CUDA libraries of its release, or measure the CPU: --processor cpu"
+        )
+    return session
 
 
 def timed_session(session: Any, x: NDArray[Any], processor: str = "cpu") -> TimedLoop:

@@ -1,11 +1,14 @@
 import signal
+import socket
 import subprocess
+import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 from deployments import fleet
 
-from jmsnas.deploy.doctor import _failed_import, _governor, _import, check_host
+from jmsnas.deploy.doctor import _failed_import, _governor, _import, check_agents, check_host
 from jmsnas.deploy.transport.certificates import make_certificates
 from jmsnas.workspace import Workspace
 
@@ -63,6 +66,47 @@ def test_agents_and_certificates(tmp_path: Path) -> None:
         )
         found = {finding.what: finding for finding in check_host(workspace, ())}
     assert found["agent of pi4"].level == "ok" and "round trip" in found["agent of pi4"].words
-    assert found["agent of gone"].level == "trouble" and "jmsnas agent" in found["agent of gone"].remedy
+    assert found["agent of gone"].level == "trouble" and "jmsnas-agent" in found["agent of gone"].remedy
     assert found["certificate of pi4"].level == "ok"
     assert found["certificate of jetson"].remedy == "jmsnas certs --device jetson"
+
+
+ENTRY = '[[device]]\nname = "{}"\naddress = "{}"\nfingerprint = "{}"\n'
+
+
+def test_an_agent_that_never_answers_is_one_line(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    make_certificates(workspace.certs, ("silent-1",))
+    with ExitStack() as stack:  # each connects, but never answers
+        servers = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(40)]
+        where = [f"127.0.0.1:{server.getsockname()[1]}" for server in servers]
+        names = [f"silent-{number}" for number in range(40)]
+        entries = [ENTRY.format(name, at, "ab" * 32) for name, at in zip(names, where, strict=True)]
+        workspace.devices_file.write_text("".join(entries))
+        found = check_agents(workspace, within_s=1.0)
+    assert [result.what for result in found] == [f"agent of {name}" for name in names]
+    assert [result.words for result in found] == [f"{at}: no answer in time" for at in where]
+    assert {result.level for result in found} == {"trouble"}
+    assert all("start jmsnas-agent there again" in result.remedy for result in found)
+
+
+def test_a_host_whose_name_is_never_resolved_does_not_delay_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect, ended = socket.create_connection, threading.Event()
+
+    def stuck(address: tuple[str, int], timeout: float) -> socket.socket:
+        if address[0] == "nowhere":
+            ended.wait()
+            raise OSError("ended")
+        return connect(address, timeout)
+
+    monkeypatch.setattr(socket, "create_connection", stuck)
+    workspace = Workspace(tmp_path)
+    entries = [("far", "nowhere:7070"), ("gone", "127.0.0.1:1")]
+    workspace.devices_file.write_text("".join(ENTRY.format(*entry, "ab" * 32) for entry in entries))
+    try:
+        far, gone = check_agents(workspace, within_s=0.5)
+    finally:
+        ended.set()
+    assert far.words == "nowhere:7070: no answer in time" and "refused" in gone.words

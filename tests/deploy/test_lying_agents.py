@@ -178,6 +178,9 @@ def lied_profile(workspace: Workspace, warned: list[str]) -> Any:
         ("progress", {"progress": [0.5, 1.0, "\x1b[2J\rok agent of cloud"]}, "expected printable text"),
         ("progress", {"failed": 99, "why": "no"}, "a result of block 99: expected 0 to 1"),
         ("progress", {"tell": "a\nforged line"}, "expected printable text"),
+        ("provider", {"provider": "CUDAExecutionProvider"}, "expected CPUExecutionProvider, as for onnxrun"),
+        ("provider", {"provider": "CPU\nok"}, "expected printable text"),
+        ("provider", {"tell": "no provider"}, "a result of block . before its provider"),
         ("row", {"done": True}, "results of 0 blocks: expected 2"),
         ("row", {"row": 5}, "missing required field|a result of block 5"),
     ],
@@ -191,7 +194,7 @@ def test_false_events_of_a_profile(
     write_devices(workspace, three)
 
     def alter(fields: Fields) -> Any:
-        return change if has == "progress" or "done" in change else fields | change
+        return fields | change if has == "row" and "row" in change else change
 
     alter_descriptions(monkeypatch, has, alter)
     with pytest.raises(DeployError, match=f"device pi4: malformed response .Bench.: .*({fault})"):

@@ -26,23 +26,32 @@ def devices(workspace: Workspace, found: Fleet) -> None:
 
 
 def test_an_agent_profiles_its_device_and_resumes(tmp_path: Path) -> None:
-    workspace, told, tasks = Workspace(tmp_path), list[str](), list[str]()
+    workspace, told = Workspace(tmp_path), list[str]()
+    tasks, shares = list[str](), list[float]()
     with fleet(tmp_path, ("pi4",)) as one:
         devices(workspace, one)
 
+        def progress(done: float, total: float, what: str) -> None:
+            tasks.append(what.partition(": ")[2])
+            shares.append(round(done / total, 9))
+
         def profile(budget_s: float | None) -> Any:
-            options = ProfileOptions(
-                budget_s=budget_s, warn=told.append, progress=lambda done, total, what: tasks.append(what)
-            )
+            options = ProfileOptions(budget_s=budget_s, warn=told.append, progress=progress)
             return profile_remote(
                 "pi4", BLOCKS, [RuntimeKey()], workspace, workspace.certs / "leader", options
             )
 
         both = profile(0.3)
+        first = [*dict.fromkeys(tasks)]
+        assert first[0] == "exporting blocks to ONNX" and first[2] == "preparing blocks"
+        assert first[1].startswith("sending 0.0") and first[1].endswith(" MB to pi4")
+        # The share of the first of the two jobs does not fall from one step to the next.
+        until = shares.index(max(shares[: tasks.index("measuring") + 1]))
+        assert shares[: until + 1] == sorted(shares[: until + 1])
         again = profile(None)
         with pytest.raises(MeasurementError, match="times onnxruntime on its processor, not torch"):
             profile_remote("pi4", BLOCKS, [RuntimeKey("torch")], workspace, workspace.certs / "leader")
-    assert any("exporting blocks" in task for task in tasks)
+    assert both.provider == "CPUExecutionProvider"
     assert both.outcome == "measured" and {row.block for row in again.table.rows} == set(BLOCKS)
     assert {row.block for row in both.table.rows} == set(BLOCKS)
     assert {(row.kind, row.device) for row in both.table.rows} == {("measured", "pi4")}

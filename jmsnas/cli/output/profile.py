@@ -143,6 +143,7 @@ def device_document(profiled: ProfileResult, requested: Sequence[RuntimeKey]) ->
         "table": str(profiled.path),
         "keys": keys,
         "evidence": list(evidence_lines(profiled.table.device, runtimes)) if profiled.table.simulated else [],
+        "provider": profiled.provider,
         "meter": _meter_line(requested) if profiled.outcome == "measured" else "",
     }
 
@@ -172,7 +173,8 @@ def print_device(document: dict[str, Any]) -> None:
             print_line(f"    {_repeated(key)}")
             if key["sum_correction"]:
                 print_line(f"    {correction_text(key['sum_correction'])}")
-    for line in (*document["evidence"], document["meter"]):
+    provider = document["provider"] and f"timed by its agent with onnxruntime's {document['provider']}"
+    for line in (*document["evidence"], provider, document["meter"]):
         if line:
             print_line(f"  {line}")
 

@@ -168,6 +168,8 @@ def _prepare(job: _TimingJob) -> list[tuple[int, "TimedLoop"]]:
             why = printable(str(error).partition("\n")[0]) or type(error).__name__
             _send({"failed": index, "why": why})
             continue
+        if not found:
+            _send({"provider": session.get_providers()[0]})
         found.append((index, timed))
         _send({"progress": [0.3 * position / len(job.models), 1.0, "preparing blocks"]})
     return found

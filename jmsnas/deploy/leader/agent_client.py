@@ -55,9 +55,9 @@ class AgentClient:
         self.fingerprint = address.fingerprint
         self._channel = open_channel(address.address, address.name, identity)
 
-    def describe(self) -> AgentInfo:
+    def describe(self, timeout_s: float = _CALL_S) -> AgentInfo:
         """Request the description of the device."""
-        info = self._call("Describe", pack_message({}), _CALL_S, AgentInfo)
+        info = self._call("Describe", pack_message({}), timeout_s, AgentInfo)
         if info.name != self.name:
             raise malformed(self.name, "Describe", f"name is {info.name!r}: expected {self.name!r}")
         return info

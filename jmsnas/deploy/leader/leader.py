@@ -32,6 +32,7 @@ from jmsnas.deploy.transport.link import MeasuredLink, check_transfer, fit_measu
 from jmsnas.deploy.transport.responses import AgentInfo, TimingEvent, malformed
 from jmsnas.deploy.transport.run_response import ExpectedResponse, parse_run_response
 from jmsnas.errors import DeployError
+from jmsnas.progress import Progress, no_progress
 
 T = TypeVar("T")
 
@@ -198,8 +199,11 @@ class Leader:
         models: Sequence[bytes],
         job: Mapping[str, Any],
         report: Callable[[TimingEvent], None],
+        progress: Progress = no_progress,
     ) -> None:
         """Make a device time blocks, given as ONNX files; see `jmsnas.deploy.agent.remote_timing`.
+
+        `progress` is called with the bytes sent of the files that the device lacks.
 
         Raises DeviceLostError, DeployError.
         """
@@ -207,7 +211,7 @@ class Leader:
         digests = [hashlib.sha256(model).hexdigest() for model in models]
         by_digest = dict(zip(digests, models, strict=True))
         content = blob_list_bytes([Blob(digest, len(model)) for digest, model in by_digest.items()])
-        _put_missing(client, client.allow(content, self._key.sign(content)), by_digest)
+        _put_missing(client, client.allow(content, self._key.sign(content)), by_digest, progress)
         client.bench({**job, "models": digests}, report)
 
     def drop(self, names: Sequence[str]) -> None:
@@ -233,11 +237,21 @@ class Leader:
         return {name: future.result() for name, future in calls.items()}
 
 
-def _put_missing(client: AgentClient, missing: Sequence[str], blobs: Mapping[str, bytes]) -> int:
+def _put_missing(
+    client: AgentClient,
+    missing: Sequence[str],
+    blobs: Mapping[str, bytes],
+    progress: Progress = no_progress,
+) -> int:
     """Send the blobs that a device lacks; return their bytes. Raises DeployError for one of no offer."""
-    for digest in set(missing):
+    wanted = set(missing)
+    for digest in wanted:
         if digest not in blobs:
             fault = f"it lacks {digest[:12]}: expected some of the {len(blobs)} files that were offered"
             raise malformed(client.name, "Offer", fault)
+    sent_bytes, total_bytes = 0, sum(len(blobs[digest]) for digest in wanted)
+    for digest in wanted:
+        progress(sent_bytes, total_bytes, f"sending {total_bytes / 1e6:.3g} MB to {client.name}")
         client.put(digest, blobs[digest])
-    return sum(len(blobs[digest]) for digest in set(missing))
+        sent_bytes += len(blobs[digest])
+    return total_bytes

@@ -150,6 +150,12 @@ class FailedEvent(msgspec.Struct, frozen=True):
     why: Text
 
 
+class ProviderEvent(msgspec.Struct, frozen=True):
+    """Execution provider of onnxruntime that times the blocks of a job; sent before the first row."""
+
+    provider: Version
+
+
 class WarningEvent(msgspec.Struct, frozen=True):
     """Warning of a device for the user."""
 
@@ -169,12 +175,13 @@ class FaultsEvent(msgspec.Struct, frozen=True):
     faults: _Faults
 
 
-TimingEvent = ProgressEvent | RowEvent | FailedEvent | WarningEvent | EndEvent | FaultsEvent
+TimingEvent = ProgressEvent | RowEvent | FailedEvent | ProviderEvent | WarningEvent | EndEvent | FaultsEvent
 # The type of an event by a key that it has; `faults` is in rows too, so that it is the last.
 _EVENTS: tuple[tuple[str, type[TimingEvent]], ...] = (
     ("progress", ProgressEvent),
     ("row", RowEvent),
     ("failed", FailedEvent),
+    ("provider", ProviderEvent),
     ("tell", WarningEvent),
     ("done", EndEvent),
     ("ended", EndEvent),

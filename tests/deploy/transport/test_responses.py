@@ -60,6 +60,7 @@ EVENTS: list[dict[str, Any]] = [
     {"progress": [0.5, 1.0, "measuring"]},
     ROW,
     {"failed": 1, "why": "no kernel"},
+    {"provider": "CPUExecutionProvider"},
     {"tell": "the clock fell"},
     {"done": True},
     {"ended": -9},
