@@ -4,7 +4,7 @@ Accuracies are of models trained here on the same images, with the same recipe a
 Cloud only runs every layer of the model searched for a chain in the cloud, as in section V-B.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -37,8 +37,8 @@ class ComparisonEntry:
 
     `accuracy` is of the test images, `sent_bytes` of all links, `energy_j` of the devices with a known power.
     `t_const_s` is the latency target of a searched model, `run` the name of its run. `simulated` and
-    `published` tell whether any device of T has simulated latencies, or those of a published table,
-    `extrapolated` whether any has blocks outside the training range of its U(.).
+    `published` tell whether any device that runs layers has simulated latencies, or those of a published
+    table, `extrapolated` whether any has blocks outside the training range of its U(.).
     """
 
     network: str
@@ -51,7 +51,7 @@ class ComparisonEntry:
     parameters: int
     macs: int
     energy_j: float | None = None
-    simulated: bool
+    simulated: bool = False
     t_const_s: float | None = None
     run: str = ""
     missing: str = ""
@@ -90,14 +90,13 @@ class SearchedRun:
         return self.config.warmup_epochs + self.config.search_epochs + self.config.final_epochs
 
     @property
-    def simulated(self) -> bool:
-        """Whether any device is simulated."""
-        return "simulated" in self.result.origins.values()
+    def used(self) -> set[str]:
+        """Devices that run layers of its model."""
+        return {term.device for term in self.result.derived.terms if term.layers}
 
-    @property
-    def published(self) -> bool:
-        """Whether U(.) of any device was fitted to a table that others published."""
-        return "published" in self.result.origins.values()
+    def has(self, origin: str, devices: Collection[str]) -> bool:
+        """Whether the latencies of any of these devices have this origin."""
+        return any(self.result.origins[device] == origin for device in devices)
 
 
 def read_run(folder: Path) -> SearchedRun:
@@ -133,6 +132,8 @@ def searched_entries(run: SearchedRun) -> list[ComparisonEntry]:
         _searched_entry(run, input_shape_and_classes(run)[0][1], result),
         accuracy=result.accuracy.test,
         latency_s=result.derived.latency_s,
+        simulated=run.has("simulated", run.used),
+        published=run.has("published", run.used),
         sent_bytes=sum(term.sent_bytes for term in terms) + _fanned_out_bytes(run),
         energy_j=float(sum(energies)) if any(energies) else None,
     )
@@ -140,10 +141,17 @@ def searched_entries(run: SearchedRun) -> list[ComparisonEntry]:
         return [searched]
     cloud, links = result.cloud_only, len(result.topology.links)
     sent = cloud.input_bytes * links
-    return [
+    last = {result.topology.devices[-1].name}
+    cloud_only = replace(
         searched,
-        replace(searched, method="cloud", latency_s=cloud.latency_s, sent_bytes=sent, energy_j=None),
-    ]
+        method="cloud",
+        latency_s=cloud.latency_s,
+        sent_bytes=sent,
+        energy_j=None,
+        simulated=run.has("simulated", last),
+        published=run.has("published", last),
+    )
+    return [searched, cloud_only]
 
 
 def _searched_entry(run: SearchedRun, size: int, counts: RunResult | Model) -> ComparisonEntry:
@@ -154,10 +162,8 @@ def _searched_entry(run: SearchedRun, size: int, counts: RunResult | Model) -> C
         size=size,
         parameters=counts.parameters,
         macs=counts.macs,
-        simulated=run.simulated,
         t_const_s=run.result.target.t_const_s,
         run=run.name,
-        published=run.published,
     )
 
 
@@ -207,9 +213,15 @@ def _under(
     except JmsnasError as error:
         return replace(base, missing=str(error))
     sent = float(sum(step.sent_bytes for step in timeline.steps))
-    far = any(step.device in problem.extrapolated and not step.target for step in timeline.steps)
+    used = {step.device for step in timeline.steps if not step.target}
     return replace(
-        base, latency_s=timeline.latency_s, sent_bytes=sent, energy_j=timeline.energy_j, extrapolated=far
+        base,
+        latency_s=timeline.latency_s,
+        sent_bytes=sent,
+        energy_j=timeline.energy_j,
+        simulated=not used.isdisjoint(problem.simulated),
+        published=not used.isdisjoint(problem.published),
+        extrapolated=not used.isdisjoint(problem.extrapolated),
     )
 
 
@@ -232,8 +244,6 @@ def mobilenet_entries(
             accuracy=accuracies.get(name),
             parameters=model.parameters,
             macs=model.macs,
-            simulated=run.simulated,
-            published=run.published,
         )
         methods = {method: method for method in BASELINE_METHODS}
         found += _method_entries(workspace, model, topology, base, methods)

@@ -2,6 +2,7 @@ import csv
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from typer.testing import CliRunner
 
 from jmsnas.cli import app
 from jmsnas.nas.run_result import RunResult
+from jmsnas.profiler.table.parquet import read_table, write_table
 from jmsnas.workspace import Workspace
 
 runner = CliRunner()
@@ -67,6 +69,23 @@ def test_runs_beside_mobilenets(workspace: Workspace, short_run: tuple[Workspace
     page = (folder / "compare.html").read_text()
     assert "SIMULATED: cloud, jetson, laptop, mbs1, mbs2, mbs3, pi4" in page and "<script" not in page
     assert "224x224 images: latency only" in page and "No energy is shown" in page
+
+
+def test_only_entries_with_simulated_latencies_are_marked(workspace: Workspace, tmp_path: Path) -> None:
+    own = Workspace(Path(shutil.copytree(workspace.folder, tmp_path / "workspace")))
+    table = read_table(own.table("pi4"))
+    rows = [replace(row, kind="measured", converged=True) for row in table.rows]
+    write_table(own.table("pi4"), replace(table, rows=tuple(rows)))
+    asked = ["compare", "short", "--no-train", "--workspace", str(own.folder)]
+    result = runner.invoke(app, [*asked, "--json"])
+    assert result.exit_code == 0, result.stderr
+    entries = json.loads(result.stdout)["entries"]
+    device, others = ([e for e in entries if (e["method"] == "device") is own] for own in (True, False))
+    # The device alone is pi4; the others run layers on simulated devices too.
+    assert len(device) == 8 and all(e["latency_s"] and not e["simulated"] for e in device)
+    assert all(e["simulated"] for e in others if e["method"] == "cloud")
+    lines = [line for line in runner.invoke(app, asked).stdout.splitlines() if " device " in line]
+    assert len(lines) == 8 and not any("SIMULATED" in line for line in lines)
 
 
 def test_mobilenets_are_trained_as_the_run_was(workspace: Workspace) -> None:
