@@ -56,7 +56,7 @@ def compare_command(
     """Parse, train missing MobileNets, write page and table, print."""
     from dataclasses import asdict
 
-    from jmsnas.cli.output.compare import comparison_entries, select_runs, table_lines
+    from jmsnas.cli.output.compare import comparison_entries, comparison_lines, select_runs
     from jmsnas.report.comparison_page import write_comparison
 
     workspace = Workspace(folder)
@@ -67,6 +67,6 @@ def compare_command(
     if as_json:
         print_json({"page": str(page), "entries": [asdict(entry) for entry in entries]})
         return
-    for line in table_lines(entries):
+    for line in comparison_lines(entries):
         print_line(line)
     print_line("", f"Page: {page}")

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from jmsnas.cli.profile_arguments import ProfileArguments
-from jmsnas.cli.terminal import print_json, print_line, progress_bar, warn
+from jmsnas.cli.terminal import print_json, print_line, progress_bar, table_lines, warn
 from jmsnas.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ def check_host_is(device: str) -> None:
 
 
 def print_breakdown(found: Sequence["Breakdown"]) -> None:
-    """Print one line per block: the share of each stage in the sum of stages, and the sum.
+    """Print one row per block: the share of each stage in the sum of stages, and the sum.
 
     One table per operation, since MBConvs, stems and heads have different stages.
     """
@@ -87,11 +87,10 @@ def print_breakdown(found: Sequence["Breakdown"]) -> None:
     for op in dict.fromkeys(each.block.candidate.op for each in found):
         rows = [each for each in found if each.block.candidate.op == op]
         columns = [stage for stage in STAGES if any(stage in dict(each.stages) for each in rows)]
-        heads = "".join(f"{stage:>12}" for stage in columns)
-        print_line(f"{'block':<{longest}}{heads}{'sum':>12}")
+        table = []
         for each in rows:
             sum_s, stages = sum_of_stages_s(each), dict(each.stages)
             shares = (f"{100 * stages[name] / sum_s:.1f} %" if name in stages else "-" for name in columns)
-            cells = "".join(f"{share:>12}" for share in shares)
-            print_line(f"{str(each.block):<{longest}}{cells}{sum_s * 1e6:>9.1f} us")
-        print_line()
+            table.append((str(each.block), *shares, f"{sum_s * 1e6:.1f} us"))
+        heads = [("block", f"<{longest}"), *((stage, ">12") for stage in columns), ("sum", ">12")]
+        print_line(*table_lines(heads, table), "")

@@ -7,7 +7,7 @@ import typer
 
 from jmsnas.cli import CommandGroup, app
 from jmsnas.cli.options import JsonOption
-from jmsnas.cli.terminal import one_line_errors, print_json, print_line
+from jmsnas.cli.terminal import one_line_errors, print_json, print_line, table_lines
 
 if TYPE_CHECKING:
     from jmsnas.profiler.table.compare import TableComparison
@@ -73,8 +73,10 @@ def check_command(
         findings = [asdict(entry) for entry in found]
         print_json({"rows": len(readings), "errors": errors, "findings": findings})
     else:
-        for entry in found:
-            print_line(f"{entry.severity:<7}  {entry.rule:<19}  {entry.table}: {entry.message}")
+        rows = [(entry.severity, entry.rule, f"{entry.table}: {entry.message}") for entry in found]
+        columns = (("severity", "<9"), ("rule", "<21"), ("finding", ""))
+        for line in table_lines(columns, rows, head=False):
+            print_line(line)
         print_line(
             f"{len(readings)} rows: {_count(errors, 'error')}, {_count(len(found) - errors, 'warning')}"
         )
@@ -184,11 +186,13 @@ def _comparison_document(found: "TableComparison") -> dict[str, Any]:
 
 
 def _print_comparison(found: "TableComparison") -> None:
-    print_line(f"{'B / A':>7}  {'95 % interval':<16}  block")
+    rows = []
     for entry in sorted(found.ratios, key=lambda entry: (entry.key, -entry.ratio)):
-        note = "disjoint" if entry.disjoint else ""
-        span = f"{entry.low:.3f} to {entry.high:.3f}"
-        print_line(f"{entry.ratio:>7.3f}  {span:<16}  {entry.key.label}  {entry.block}  {note}".rstrip())
+        note = "  disjoint" if entry.disjoint else ""
+        span = f"  {entry.low:.3f} to {entry.high:.3f}"
+        rows.append((f"{entry.ratio:.3f}", span, f"  {entry.key.label}  {entry.block}{note}"))
+    columns = (("B / A", ">7"), ("  95 % interval", "<18"), ("  block", ""))
+    print_line(*table_lines(columns, rows))
     for name, (was, now) in found.environment.items():
         print_line(f"changed: {name} from {was} to {now}")
     if found.only_first or found.only_second:

@@ -14,7 +14,7 @@ import shutil
 import sys
 import textwrap
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any, ParamSpec, TextIO, TypeVar
@@ -33,9 +33,13 @@ _STORAGE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.
 
 # A name in a file may be as long as the file; the remedy is at the end.
 _LONGEST_MESSAGE = 2000
+# Characters of a table's last column that must fit the terminal beside the others.
+_FREE_TEXT = 20
 _NUMBER_AND_UNIT = re.compile(r"(\d) ((?:[num]?s|[kMG]?B|[kMG]bit/s|m?W|m?J|%|rows|days)\b|%)")
 # Whether the command line has --json, so that an error is a JSON document on stdout too.
 json_errors: ContextVar[bool] = ContextVar("json_errors", default=False)
+# Below this share of the work, its rate so far says little about the time left.
+_MIN_SHARE = 0.05
 
 
 def print_line(*lines: str) -> None:
@@ -48,12 +52,37 @@ def _fit(line: str, stream: TextIO) -> str:
     columns = shutil.get_terminal_size().columns
     if len(line) <= columns or not stream.isatty():
         return line
-    indent = " " * min(len(line) - len(line.lstrip()) + 4, columns // 2)
-    whole = _NUMBER_AND_UNIT.sub("\\1\0\\2", line)
+    blank = line[: min(len(line) - len(line.lstrip()), columns // 4)]
+    indent = blank + " " * 4
+    whole = blank + _NUMBER_AND_UNIT.sub("\\1\0\\2", line.lstrip())
     wrapped = textwrap.wrap(
         whole, columns, subsequent_indent=indent, break_long_words=False, break_on_hyphens=False
     )
     return "\n".join(wrapped).replace("\0", " ")
+
+
+def table_lines(
+    columns: Sequence[tuple[str, str]], rows: Iterable[Sequence[str]], indent: str = "", head: bool = True
+) -> Iterator[str]:
+    """Format a table of `columns`, pairs of a name and a format specification such as `>12`.
+
+    Where a line is wider than the terminal (of a last column of free text, 20 characters count), each row is
+    a block of `name: value` lines instead, without empty cells. Without `head` the names are left out.
+    """
+    names, cells = [name for name, _ in columns], [*rows]
+    lines = [
+        indent + "".join(f"{cell:{spec}}" for cell, (_, spec) in zip(row, columns, strict=True)).rstrip()
+        for row in (names, *cells)
+    ]
+    free = 0 if columns[-1][1] else max(len(row[-1]) for row in (names, *cells))
+    width = max(map(len, lines)) - max(0, free - _FREE_TEXT)
+    if not sys.stdout.isatty() or width <= shutil.get_terminal_size().columns:
+        yield from lines[not head :]
+        return
+    for row in cells:
+        pairs = [(name.strip(), cell.strip()) for name, cell in zip(names, row, strict=True) if cell.strip()]
+        for position, (name, cell) in enumerate(pairs):
+            yield f"{indent}{'  ' * (position > 0)}{name}{': ' * bool(name)}{cell}"
 
 
 def log(text: str = "") -> None:
@@ -132,39 +161,48 @@ def progress_bar(shown: bool = True) -> Iterator[Progress]:
         yield _plain_progress()
         return
     from rich.console import Console
-    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
 
-    columns = (BarColumn(), TextColumn("{task.percentage:3.0f}%"), TimeElapsedColumn(), TextColumn("left"))
-    with Bar(
-        *columns,
-        TimeRemainingColumn(),
-        TextColumn("{task.description}", markup=False),
-        console=Console(stderr=True),
-    ) as bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total, what: bar.update(
-            task, completed=done, total=total, description=printable(what)
-        )
+    columns = (BarColumn(), TextColumn("{task.percentage:3.0f}%"), TimeElapsedColumn())
+    text = TextColumn("{task.fields[left]}  {task.description}", markup=False)
+    with Bar(*columns, text, console=Console(stderr=True)) as bar:
+        task, time_left = bar.add_task("", total=None, left=""), _time_left()
+
+        def report(done: float, total: float, what: str) -> None:
+            _, left = time_left(done, total)
+            bar.update(task, completed=done, total=total, description=printable(what), left=left)
+
+        yield report
 
 
-# Below this share of the work, its rate so far says little about the time left.
-_MIN_SHARE = 0.05
+def _time_left() -> Callable[[float, float], tuple[float, str]]:
+    """Make a function from (done, total) to the seconds spent so far and a text of the time left."""
+    start_s = time.monotonic()
+    reached, task_start_s = 0.0, 0.0
+
+    def time_left(done: float, total: float) -> tuple[float, str]:
+        nonlocal reached, task_start_s
+        spent_s = time.monotonic() - start_s
+        if done < reached * total:  # another task started, so the rate of the last one does not apply
+            task_start_s = spent_s
+        reached = done / max(total, done, 1e-9)
+        if reached < _MIN_SHARE:
+            return spent_s, "time left not known yet"
+        return spent_s, f"about {(spent_s - task_start_s) / done * (total - done):.0f} s left"
+
+    return time_left
 
 
 def _plain_progress(every_s: float = 5.0) -> Progress:
-    start_s, last_s, reached, task_start_s = time.monotonic(), 0.0, 0.0, 0.0
+    """Make a progress callback that prints a line on stderr every few seconds."""
+    time_left, last_s = _time_left(), 0.0
 
     def report(done: float, total: float, what: str) -> None:
-        nonlocal last_s, reached, task_start_s
-        spent_s = time.monotonic() - start_s
-        if done < reached * total:  # another task started, so the rate of the last one does not apply
-            last_s = task_start_s = spent_s
-        reached = done / max(total, done, 1e-9)
-        if spent_s - last_s >= every_s and done > 0:
+        nonlocal last_s
+        spent_s, left = time_left(done, total)
+        if spent_s - last_s >= every_s:
             last_s = spent_s
-            left_s = (spent_s - task_start_s) / done * (total - done)
-            left = f", about {left_s:.0f} s left" if reached >= _MIN_SHARE else ""
-            log(f"{100 * done / total:3.0f}%  {spent_s:.0f} s{left}  {what}")
+            log(f"{100 * done / total if total else 0:3.0f}%  {spent_s:.0f} s, {left}  {what}")
 
     return report

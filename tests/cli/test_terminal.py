@@ -72,13 +72,17 @@ def test_progress_off_a_terminal_is_plain_lines(
 def test_no_time_left_is_printed_before_a_twentieth_of_the_work(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    now = iter([0.0, 100.0, 200.0])
+    now = iter([0.0, 50.0, 100.0, 200.0])
     monkeypatch.setattr(terminal.time, "monotonic", lambda: next(now))
     with terminal.progress_bar() as progress:
+        progress(0, 100, "exporting blocks")
         progress(1, 100, "preparing blocks")
         progress(5, 100, "pi4")
-    lines = capsys.readouterr().err.splitlines()
-    assert lines == ["  1%  100 s  preparing blocks", "  5%  200 s, about 3800 s left  pi4"]
+    assert capsys.readouterr().err.splitlines() == [
+        "  0%  50 s, time left not known yet  exporting blocks",
+        "  1%  100 s, time left not known yet  preparing blocks",
+        "  5%  200 s, about 3800 s left  pi4",
+    ]
 
 
 def test_time_left_is_that_of_the_work_under_way(
@@ -204,6 +208,45 @@ def test_text_of_others_does_not_reach_the_terminal(capsys: pytest.CaptureFixtur
         progress(1, 2, "pi4\x1b[2J\nok  agent of cloud")
     found = capsys.readouterr()
     assert "\x1b" not in found.out + found.err and "\nok" not in found.out + found.err
+
+
+COLUMNS = [("method", "<14"), ("T", ">12"), ("  layers by device", "")]
+ROWS = [("optimal", "51.47 ms", "  laptop 19, and a note that is longer than a line"), ("device", "-", "")]
+
+
+def test_a_table_is_one_line_a_row_where_it_fits(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wide = [
+        "  method                   T  layers by device",
+        "  optimal           51.47 ms  laptop 19, and a note that is longer than a line",
+        "  device                   -",
+    ]
+    monkeypatch.setenv("COLUMNS", "40")
+    assert [*terminal.table_lines(COLUMNS, ROWS, "  ")] == wide  # not a terminal
+    monkeypatch.setattr(terminal.sys.stdout, "isatty", lambda: True)
+    stacked = [
+        "  method: optimal",
+        "    T: 51.47 ms",
+        "    layers by device: laptop 19, and a note that is longer than a line",
+        "  method: device",
+        "    T: -",
+    ]
+    assert [*terminal.table_lines(COLUMNS, ROWS, "  ")] == stacked
+    terminal.print_line(*stacked, " " * 31 + "run:  python -m pip install numpy")
+    assert capsys.readouterr().out.splitlines() == [
+        *stacked[:2],
+        "    layers by device: laptop 19, and a",
+        "        note that is longer than a line",
+        *stacked[3:],
+        "          run:  python -m pip install",
+        "              numpy",
+    ]
+    # Of the last column, free text, 20 characters count: it is wrapped.
+    monkeypatch.setenv("COLUMNS", "48")
+    assert [*terminal.table_lines(COLUMNS, ROWS, "  ")] == wide
+    assert [*terminal.table_lines(COLUMNS, ROWS, "  ", head=False)] == wide[1:]
+    assert [*terminal.table_lines(COLUMNS, [])] == [wide[0][2:]]
 
 
 HELPS = [[], *([command.name] for command in app.registered_commands), ["table"], ["table", "import"]]

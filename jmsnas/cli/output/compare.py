@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from jmsnas import mobilenets
+from jmsnas.cli.terminal import table_lines
 from jmsnas.errors import InputError, TopologyError
 from jmsnas.nas.comparison import (
     PAPER_SIZE,
@@ -111,10 +112,9 @@ def _accuracies(
     return {name: accuracy for name, accuracy in found.items() if accuracy is not None}
 
 
-def table_lines(entries: Sequence[ComparisonEntry]) -> Iterator[str]:
-    """Format the table, one line per entry."""
-    head = f"{'model':<20}{'method':<14}{'on':<7}{'input':<9}{'accuracy':>9}{'T':>12}"
-    yield f"{head}{'bytes sent':>12}{'parameters':>12}"
+def comparison_lines(entries: Sequence[ComparisonEntry]) -> Iterator[str]:
+    """Format the table, one row per entry."""
+    rows = []
     for entry in entries:
         accuracy = "" if entry.accuracy is None else f"{entry.accuracy:.1%}"
         latency = "-" if entry.latency_s is None else ms(entry.latency_s)
@@ -122,7 +122,8 @@ def table_lines(entries: Sequence[ComparisonEntry]) -> Iterator[str]:
         size = f"{entry.size}x{entry.size}"
         name = entry.network if entry.t_const_s is None else f"{entry.network}, {ms(entry.t_const_s)}"
         marks = f"  {entry.missing if entry.latency_s is None else entry.marks}"
-        yield (
-            f"{name:<20}{entry.method:<14}{entry.topology:<7}{size:<9}{accuracy:>9}{latency:>12}{sent:>12}"
-            f"{entry.parameters:>12}{marks.rstrip()}"
-        )
+        where = (name, entry.method, entry.topology, size)
+        rows.append((*where, accuracy, latency, sent, str(entry.parameters), marks.rstrip()))
+    names = ("model", "method", "on", "input", "accuracy", "T", "bytes sent", "parameters", "")
+    specs = ("<20", "<14", "<7", "<9", ">9", ">12", ">12", ">12", "")
+    yield from table_lines([*zip(names, specs, strict=True)], rows)

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jmsnas.cli.terminal import print_line
+from jmsnas.cli.terminal import print_line, table_lines
 from jmsnas.units import format_duration as ms
 
 
@@ -19,7 +19,7 @@ def print_deployment(document: dict[str, Any]) -> None:
         answered = ", ".join(f"{plan['requests']} by plan {plan['epoch']}" for plan in document["answered"])
         print_line(f"  lost: {', '.join(document['lost'])}; the plan above is without it")
         print_line(f"  requests answered: {answered}; {document['repeated']} failed and were sent again")
-    print_line("", f"{'term':<30}{'predicted':>12}{'measured':>12}{'ratio':>10}   5 % to 95 %")
+    rows = []
     for term in document["terms"]:
         if term["kind"] == "wait" and term["measured_s"] < 5e-5:
             continue
@@ -27,10 +27,13 @@ def print_deployment(document: dict[str, Any]) -> None:
         ratio = "emulated" if term["held"] else f"{term['ratio']:.2f}" if term["ratio"] else "-"
         name = f"{term['kind']} {term['where']}"
         spread = f"{ms(term['low_s'])} to {ms(term['high_s'])}"
-        print_line(f"{name:<30}{predicted:>12}{ms(term['measured_s']):>12}{ratio:>10}   {spread}")
+        rows.append((name, predicted, ms(term["measured_s"]), ratio, f"   {spread}"))
     latency = document["latency"]
     ratio = "emulated" if latency["held"] else f"{latency['ratio']:.2f}"
-    print_line(f"{'T':<30}{ms(latency['predicted_s']):>12}{ms(latency['measured_s']):>12}{ratio:>10}")
+    rows.append(("T", ms(latency["predicted_s"]), ms(latency["measured_s"]), ratio, ""))
+    names = ("term", "predicted", "measured", "ratio", "   5 % to 95 %")
+    specs = ("<30", ">12", ">12", ">10", "")
+    print_line("", *table_lines([*zip(names, specs, strict=True)], rows))
     print_line(f"T p50 {ms(latency['p50'])}, p95 {ms(latency['p95'])}, p99 {ms(latency['p99'])}")
     trip = document["round_trip"]
     print_line(f"round trip: p50 {ms(trip['p50'])}, p95 {ms(trip['p95'])}, p99 {ms(trip['p99'])}")

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from jmsnas.cli.terminal import print_line, warn
+from jmsnas.cli.terminal import print_line, table_lines, warn
 from jmsnas.estimators.evaluation.evaluate import Scores
 from jmsnas.estimators.evaluation.hold_out import MODEL
 from jmsnas.estimators.fit_tables import FittedEstimator
@@ -74,19 +74,20 @@ def _score_lines(found: FittedEstimator) -> Iterator[str]:
     scores = found.estimator.evaluation.splits[0].scores
     names = {name: _title(found, name) for name in scores}
     width = max(map(len, names.values())) + 2
-    yield f"{'unseen geometries':<{width}}    MAPE   RMSPE  within 5 %  within 10 %  Spearman"
-    for name, title in names.items():
-        yield f"  {title:<{width}}{_scores(scores[name])}"
+    heads = ("unseen geometries", "MAPE", "RMSPE", "within 5 %", "within 10 %", "Spearman")
+    specs = (f"<{width + 2}", ">6", ">8", ">12", ">13", ">10")
+    rows = [(f"  {title}", *_scores(scores[name])) for name, title in names.items()]
+    yield from table_lines([*zip(heads, specs, strict=True)], rows)
 
 
 def _title(found: FittedEstimator, name: str) -> str:
     return f"U(.): {found.estimator.regressor.name}" if name == MODEL else name
 
 
-def _scores(scores: Scores) -> str:
+def _scores(scores: Scores) -> tuple[str, ...]:
     rank = "-" if scores.spearman is None else f"{scores.spearman:.3f}"
-    shares = f"{scores.within_5:>12.0%}{scores.within_10:>13.0%}"
-    return f"{scores.mape:>6.1%}{scores.rmspe:>8.1%}{shares}{rank:>10}"
+    shares = f"{scores.within_5:.0%}", f"{scores.within_10:.0%}"
+    return f"{scores.mape:.1%}", f"{scores.rmspe:.1%}", *shares, rank
 
 
 def _split_lines(found: FittedEstimator) -> Iterator[str]:
@@ -94,10 +95,9 @@ def _split_lines(found: FittedEstimator) -> Iterator[str]:
     splits = found.estimator.evaluation.splits
     names = list(splits[0].scores)
     heads = ["U(.)" if name == MODEL else name for name in names]
-    titles = "".join(f"  {head}" for head in heads)
-    yield f"{'MAPE by held-out split':<26}{titles}  coverage"
-    for split in splits:
-        cells = (
-            f"{split.scores[name].mape:>{len(head) + 2}.1%}" for name, head in zip(names, heads, strict=True)
-        )
-        yield f"  {split.split:<24}{''.join(cells)}{split.coverage:>10.0%}"
+    columns = [(head, f">{len(head) + 2}") for head in heads]
+    rows = [
+        (f"  {split.split}", *(f"{split.scores[name].mape:.1%}" for name in names), f"{split.coverage:.0%}")
+        for split in splits
+    ]
+    yield from table_lines([("MAPE by held-out split", "<26"), *columns, ("coverage", ">10")], rows)

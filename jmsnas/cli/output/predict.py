@@ -6,7 +6,7 @@ from dataclasses import asdict
 from typing import Any
 
 from jmsnas.cli.predict_input import DevicePart
-from jmsnas.cli.terminal import print_line
+from jmsnas.cli.terminal import print_line, table_lines
 from jmsnas.estimators.evaluation.hold_out import COVERAGE
 from jmsnas.estimators.lookup import DeviceModel
 from jmsnas.estimators.prediction import BlockPrediction, PartPrediction
@@ -118,8 +118,10 @@ def _print_columns(devices: Sequence[dict[str, Any]]) -> None:
     lines = list(zip(*columns, strict=True))
     if not any(found["correction"] for found in devices):
         del lines[-1]
-    for line in lines if len(names) > 1 else lines[:2]:
-        print_line("   ".join(text.ljust(width) for text, width in zip(line, widths, strict=True)).rstrip())
+    head, *rows = lines if len(names) > 1 else lines[:2]
+    print_line(
+        *table_lines([(name, f"<{width + 3}") for name, width in zip(head, widths, strict=True)], rows)
+    )
     kinds = {block["kind"] for found in devices for block in found["blocks"]}
     for sign, meaning in (_MARKS[kind] for kind in _MARKS if kind in kinds):
         print_line(f"  {sign} {meaning}")

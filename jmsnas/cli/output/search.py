@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from jmsnas.cli.terminal import print_line
+from jmsnas.cli.terminal import print_line, table_lines
 from jmsnas.origin import origin_label, origin_notes
 
 if TYPE_CHECKING:
@@ -67,16 +67,17 @@ def _why_not_in_band(derived: "DerivedResult") -> str:
 
 
 def print_summary_table(runs: Sequence["RunResult"]) -> None:
-    """Print one line per run."""
+    """Print one row per run."""
     from jmsnas.units import format_duration as ms
 
-    print_line(f"{'run':<28} {'T_const':>10} {'T':>10} {'of it':>7} {'accuracy':>9} {'parameters':>11}")
+    rows = []
     for run in runs:
         t_s, t_const_s = run.derived.latency_s, run.target.t_const_s
         note = "" if run.derived.in_band else "  not in the band"
-        print_line(
-            f"{run.name:<28} {ms(t_const_s):>10} {ms(t_s):>10} {t_s / t_const_s:>7.1%} "
-            f"{run.accuracy.test:>9.1%} {run.parameters:>11}{note}"
-        )
+        figures = (ms(t_const_s), ms(t_s), f"{t_s / t_const_s:.1%}", f"{run.accuracy.test:.1%}")
+        rows.append((run.name, *figures, str(run.parameters), note))
+    names = ("run", "T_const", "T", "of it", "accuracy", "parameters", "")
+    specs = ("<28", ">11", ">11", ">8", ">10", ">12", "")
+    print_line(*table_lines([*zip(names, specs, strict=True)], rows))
     for sentence in origin_notes(pair for run in runs for pair in run.origins.items()):
         print_line(sentence)

@@ -11,7 +11,7 @@ from jmsnas.cli.output.split_steps import interval_text, layers_text, rate_text,
 from jmsnas.cli.output.split_verdict import verdict_document
 from jmsnas.cli.split_arguments import SplitArguments
 from jmsnas.cli.split_input import SplitInput
-from jmsnas.cli.terminal import print_line
+from jmsnas.cli.terminal import print_line, table_lines
 from jmsnas.errors import JmsnasError
 from jmsnas.nas.inspection.explain import explain_split, single_device_s
 from jmsnas.nas.inspection.given_split import evaluate_split
@@ -20,6 +20,8 @@ from jmsnas.nas.split.problem import SplitProblem, as_chain
 from jmsnas.nas.split.rate_sweep import RateLine, RateSweep, parse_rate_sweep, sweep_rate
 from jmsnas.units import format_duration as ms
 from jmsnas.units import parse_duration
+
+_METHOD_COLUMNS = (("method", "<14"), ("T", ">12"), ("image every", ">14"), ("  layers by device", ""))
 
 
 def split_document(
@@ -229,24 +231,25 @@ def _scope(document: dict[str, Any]) -> str:
 def _method_table(document: dict[str, Any]) -> Iterator[str]:
     """Format one row per method; splits that are not allowed are listed after the others."""
     results, policy = document["results"], document["policy"]
-    yield f"  {'method':<14}{'T':>12}{'image every':>14}  layers by device"
+    rows = []
     for plan in results:
         if "error" in plan:
-            yield f"  {plan['method']:<14}{'-':>12}  {plan['error']}"
+            rows.append((plan["method"], "-", "", f"  {plan['error']}"))
         elif plan["allowed"]:
-            yield _method_row(plan, plan["method"]) + f"  proven optimum of policy {policy}" * plan["proven"]
+            rows.append(_method_row(plan, f"  proven optimum of policy {policy}" * plan["proven"]))
+    yield from table_lines(_METHOD_COLUMNS, rows, "  ")
     barred = [plan for plan in results if not plan.get("allowed", True)]
+    others = [_method_row(plan, f"  ({'; '.join(plan['violations'])})") for plan in barred]
     if barred:
         yield f"Not allowed by policy {policy} or the limits, so not comparable with the rows above:"
-    for plan in barred:
-        yield f"{_method_row(plan, plan['method'])}  ({'; '.join(plan['violations'])})"
     if relay := document.get("relay_optimum"):
-        yield _method_row(relay, "optimal") + "  (optimum of policy relay)"
+        others.append(_method_row(relay | {"method": "optimal"}, "  (optimum of policy relay)"))
+    yield from table_lines(_METHOD_COLUMNS, others, "  ", head=False)
 
 
-def _method_row(plan: dict[str, Any], name: str) -> str:
+def _method_row(plan: dict[str, Any], note: str) -> tuple[str, ...]:
     layers = {device: plan["devices"].count(device) for device in dict.fromkeys(plan["devices"])}
-    return f"  {name:<14}{ms(plan['latency_s']):>12}{ms(plan['period_s']):>14}  {layers_text(layers)}"
+    return plan["method"], ms(plan["latency_s"]), ms(plan["period_s"]), f"  {layers_text(layers)}{note}"
 
 
 def _sweep_lines(sweep: dict[str, Any]) -> Iterator[str]:

@@ -3,7 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
-from jmsnas.cli.terminal import print_line
+from jmsnas.cli.terminal import print_line, table_lines
 from jmsnas.nas.graph.model import Model
 from jmsnas.nas.inspection.layer_list import list_layers
 from jmsnas.nas.split.problem import SplitProblem
@@ -30,22 +30,27 @@ def print_layers(document: dict[str, Any]) -> None:
     sizes = ", ".join(f"{name} {size:.0f} B" for name, size in document["input_bytes"].items())
     print_line(f"{document['model']}, {len(layers)} layers, raw input {sizes}")
     chain = all(row["inputs"] == (row["number"] - 1,) for row in layers)
-    head = ["layer", "name", *([] if chain else ["reads"]), "output B", "MACs", "weights B", "peak B", *names]
-    rows = [head]
+    head = [
+        "layer",
+        "  name",
+        *([] if chain else ["reads"]),
+        "output B",
+        "MACs",
+        "weights B",
+        "peak B",
+        *names,
+    ]
+    rows = []
     for row in layers:
         reads = ",".join(str(n) if n else "input" for n in row["inputs"])
         times = ["-" if row["seconds"][k] is None else format_duration(row["seconds"][k]) for k in names]
         macs = "-" if row["macs"] is None else str(row["macs"])
         output, weights, peak = (f"{row[key]:.0f}" for key in ("output_bytes", "weight_bytes", "peak_bytes"))
-        first = [str(row["number"]), row["name"], *([] if chain else [reads])]
+        first = [str(row["number"]), f"  {row['name']}", *([] if chain else [reads])]
         rows.append([*first, output, macs, weights, peak, *times])
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for line in rows:
-        cells = [
-            cell.ljust(width) if k == 1 else cell.rjust(width)
-            for k, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ]
-        print_line("  ".join(cells).rstrip())
+    widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
+    specs = [f">{widths[0]}", f"<{widths[1]}", *(f">{width + 2}" for width in widths[2:])]
+    print_line(*table_lines([*zip(head, specs, strict=True)], rows))
     for shared in document["shared_weights"]:
         own = ", ".join(map(str, shared["layers"]))
         print_line(f"Layers {own} share a weight of {shared['bytes']:.0f} B, held once on a device.")

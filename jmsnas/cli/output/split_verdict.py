@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from jmsnas.cli.output.split_steps import layers_text
+from jmsnas.cli.terminal import table_lines
 from jmsnas.nas.inspection.verdict import Alternative, Ranking, list_alternatives, rank
 from jmsnas.nas.split.methods import SplitRequest, SplitResult
 from jmsnas.nas.split.problem import SplitProblem
@@ -46,11 +47,11 @@ def verdict_lines(verdict: dict[str, Any]) -> Iterator[str]:
     """Format the document of `verdict_document`."""
     rows, encodings = verdict["alternatives"], list(verdict["by_input"])
     yield "T by alternative and input (device only: the result stays there; JPEG: without its decoding):"
-    yield f"  {'':<12}" + "".join(f"{encoding:>12}" for encoding in encodings)
+    table = []
     for name in dict.fromkeys(row["name"] for row in rows):
         times = {row["input"]: row["latency_s"] for row in rows if row["name"] == name}
-        cells = ["-" if times[k] is None else ms(times[k]) for k in encodings]
-        yield f"  {name:<12}" + "".join(f"{cell:>12}" for cell in cells)
+        table.append([name, *("-" if times[k] is None else ms(times[k]) for k in encodings)])
+    yield from table_lines([("", "<12"), *((encoding, ">12") for encoding in encodings)], table, "  ")
     for reason, names in _reasons(rows).items():
         yield f"  -: {', '.join(names)}: {reason}"
     for row in rows:
