@@ -94,6 +94,16 @@ class SearchedRun:
         """Devices that run layers of its model."""
         return {term.device for term in self.result.derived.terms if term.layers}
 
+    @property
+    def simulated(self) -> bool:
+        """Whether any of these is simulated."""
+        return self.has("simulated", self.used)
+
+    @property
+    def published(self) -> bool:
+        """Whether U(.) of any of these was fitted to a table that others published."""
+        return self.has("published", self.used)
+
     def has(self, origin: str, devices: Collection[str]) -> bool:
         """Whether the latencies of any of these devices have this origin."""
         return any(self.result.origins[device] == origin for device in devices)
@@ -132,8 +142,8 @@ def searched_entries(run: SearchedRun) -> list[ComparisonEntry]:
         _searched_entry(run, input_shape_and_classes(run)[0][1], result),
         accuracy=result.accuracy.test,
         latency_s=result.derived.latency_s,
-        simulated=run.has("simulated", run.used),
-        published=run.has("published", run.used),
+        simulated=run.simulated,
+        published=run.published,
         sent_bytes=sum(term.sent_bytes for term in terms) + _fanned_out_bytes(run),
         energy_j=float(sum(energies)) if any(energies) else None,
     )

@@ -231,7 +231,7 @@ def _scope(document: dict[str, Any]) -> str:
 def _method_table(document: dict[str, Any]) -> Iterator[str]:
     """Format one row per method; splits that are not allowed are listed after the others."""
     results, policy = document["results"], document["policy"]
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for plan in results:
         if "error" in plan:
             rows.append((plan["method"], "-", "", f"  {plan['error']}"))

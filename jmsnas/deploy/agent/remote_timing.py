@@ -153,7 +153,7 @@ def _prepare(job: _TimingJob) -> list[tuple[int, "TimedLoop"]]:
     from jmsnas.profiler.timing.onnx_session import open_session, timed_session
 
     stdin, rng = sys.stdin.buffer, np.random.default_rng(job.seed)
-    found = []
+    found: list[tuple[int, TimedLoop]] = []
     for position in range(len(job.models)):
         (length,) = _LENGTH.unpack(stdin.read(_LENGTH.size))
         model, index = stdin.read(length), position - job.references
