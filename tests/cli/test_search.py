@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from synthetic_published import records
+from tiny_setup import use_tiny_images
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
@@ -22,7 +23,8 @@ def jmsnas(*arguments: str) -> tuple[int, str, str]:
 
 @pytest.fixture
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One epoch a stage: the command as it is, on a shorter schedule."""
+    """One epoch a stage, with the images of the tiny search: the command as it is, on a shorter schedule."""
+    use_tiny_images(monkeypatch)
     config = SearchConfig(warmup_epochs=1, search_epochs=1, final_epochs=1)
     monkeypatch.setitem(RECIPES, "first-run", Recipe("digits", "digits", config))
 

@@ -30,11 +30,16 @@ def rooflines(topology: Topology) -> Any:
     return cast(Any, {device.name: _Rooflines() for device in topology.devices})
 
 
-def tiny_search_setup(monkeypatch: pytest.MonkeyPatch) -> SearchSetup:
-    """A setup whose images are the tiny ones."""
+def use_tiny_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let searches load the tiny images in place of the whole data set."""
 
     def load(name: str, space: object, seed: int, folder: Path, workers: int) -> DatasetSplits:
         return tiny_splits(seed)
 
     monkeypatch.setattr("jmsnas.nas.search.run.load_dataset", load)
+
+
+def tiny_search_setup(monkeypatch: pytest.MonkeyPatch) -> SearchSetup:
+    """A setup whose images are the tiny ones."""
+    use_tiny_images(monkeypatch)
     return SearchSetup(SPACE, TOPOLOGY, rooflines(TOPOLOGY), LUT, "digits")
