@@ -1,11 +1,12 @@
 """Models, splits, predicted and measured latency of the deployment benchmarks, over a chain and a mesh."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
 import numpy as np
+from link_namespaces import RATES_MBPS
 from torch import nn
 
 from jmsnas.deploy.leader.leader import Leader
@@ -97,10 +98,14 @@ class Result:
         return abs(self.predicted_s / self.measured_s - 1)
 
 
+def mobilenet_v2() -> dict[str, Blocks]:
+    """Make MobileNetV2 at 224."""
+    return {"mobilenet_v2 224": mobilenet("mobilenet_v2", (3, 224, 224), 1000).blocks}
+
+
 def benchmark_models(count: int, seed: int) -> dict[str, Blocks]:
     """Make random models of the cifar space, and MobileNetV2 at 224."""
-    large = mobilenet("mobilenet_v2", (3, 224, 224), 1000).blocks
-    return {**random_models("cifar", count, seed), "mobilenet_v2 224": large}
+    return {**random_models("cifar", count, seed), **mobilenet_v2()}
 
 
 def random_models(name: str, count: int, seed: int) -> dict[str, Blocks]:
@@ -115,26 +120,57 @@ def random_models(name: str, count: int, seed: int) -> dict[str, Blocks]:
     }
 
 
-def to_profile(models: Mapping[str, Blocks]) -> list[BlockOrPart]:
-    """List the distinct blocks of the models and of their reference models."""
-    found = [
-        (blocks, *(reference_blocks(blocks, size) for size in (FAST, SLOW))) for blocks in models.values()
-    ]
+def with_references(splits: Iterable[Split]) -> list[BlockOrPart]:
+    """List the distinct blocks of the splits and of their reference models."""
+    models = [blocks for split in splits for blocks in split.segments.values()]
+    found = [(blocks, *(reference_blocks(blocks, size) for size in (FAST, SLOW))) for blocks in models]
     return list(dict.fromkeys(block for three in found for blocks in three for block in blocks))
 
 
-def split(topology: str, blocks: Blocks, tau: Tau) -> Split:
-    """Split a model: on a chain evenly; on a mesh 2/5 in the trunk, 2/5 in the branches, 1/5 in the tail."""
-    if topology == "chain":
-        return on_chain(blocks, even_cuts([tau[block] for block in blocks], len(CHAIN)))
-    one, two, children = 2 * len(blocks) // 5, 4 * len(blocks) // 5, MESH[2:5]
-    trunk, branch, tail = blocks[:one], blocks[one:two], blocks[two:]
+def drawn_splits(topology: str, count: int, seed: int) -> dict[str, Split]:
+    """Draw models of the cifar space, each with cuts of its own, uniform too."""
+    rng = np.random.default_rng(seed)
+    found = {}
+    for name, blocks in random_models("cifar", count, seed).items():
+        cuts = sorted(rng.choice(np.arange(1, len(blocks)), 3, replace=False).tolist())
+        found[name] = at_cuts(topology, blocks, cuts)
+    return found
+
+
+def at_cuts(topology: str, blocks: Blocks, cuts: Sequence[int]) -> Split:
+    """Split a model after three layers: on a chain between devices; on a mesh after ue, trunk, branches."""
+    return on_chain(blocks, (*cuts, len(blocks))) if topology == "chain" else on_mesh(blocks, *cuts)
+
+
+def spread(splits: Mapping[str, Split], tau: Tau, count: int) -> dict[str, Split]:
+    """Choose splits whose predicted T are nearest to equal ratios, from the lower quartile to the upper."""
+    left = {name: nominal_s(split, tau) for name, split in splits.items()}
+    chosen = {}
+    for wanted_s in np.geomspace(*np.quantile(list(left.values()), (0.25, 0.75)), count):
+        name = min(left, key=lambda name: abs(left[name] - wanted_s))
+        chosen[name] = splits[name]
+        del left[name]
+    return chosen
+
+
+def nominal_s(model_split: Split, tau: Tau) -> float:
+    """Predict T before anything is measured, from U(.) and the rates of Table I."""
+    rates_bps = {pair: 1e6 * RATES_MBPS.get(pair[0], 200) for pair in PAIRS[model_split.topology]}
+    links = {pair: MeasuredLink(*pair, 0.0, 8 / rate, 0, 0, (), ()) for pair, rate in rates_bps.items()}
+    return predict(model_split, tau, dict.fromkeys(DEVICES[model_split.topology], ServingOverhead()), links)[
+        0
+    ]
+
+
+def on_mesh(blocks: Blocks, first: int, trunk_end: int, branches_end: int) -> Split:
+    """Split a model: ue and sbs have the trunk, three branches the same layers, cloud the tail."""
+    trunk, branch, tail = blocks[:trunk_end], blocks[trunk_end:branches_end], blocks[branches_end:]
     part_specs = (
-        PartSpec("ue", "trunk", 1, one // 2, (NextHop("sbs"),)),
-        PartSpec("sbs", "trunk", one // 2 + 1, one, tuple(NextHop(child) for child in children)),
+        PartSpec("ue", "trunk", 1, first, (NextHop("sbs"),)),
+        PartSpec("sbs", "trunk", first + 1, trunk_end, tuple(NextHop(child) for child in MESH[2:5])),
         *(
             PartSpec(child, f"branch{n + 1}", 1, len(branch), (NextHop("cloud", branch=n),))
-            for n, child in enumerate(children)
+            for n, child in enumerate(MESH[2:5])
         ),
         PartSpec("cloud", "tail", 1, len(tail), (), joined=3),
     )

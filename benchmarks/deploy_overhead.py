@@ -1,148 +1,162 @@
-"""Overhead of the agents: a 1 MB tensor echoed through two agents, compared with raw sockets and plain gRPC.
+"""Overhead of the agents: latency of a hop, and there and back, compared with relays that check nothing.
 
-All run on loopback, in separate processes, interleaved in one run, so that the ratios are valid on a busy
-machine. Also measures memory and CPU of an idle agent, and the modules that its process has loaded.
+Chains of 2 and 4 agents, one process each, on loopback, plain and with mutual TLS, relay tensors of 512 B,
+150 KB and 1 MB; beside them chains of plain sockets, of mutual-TLS sockets and of nested gRPC calls
+(bare_relays.py). All run in turns of a few requests, one at a time, in one run, so that the ratios are valid
+on a busy machine. Requests are sent back to back, and 10 ms apart.
+
+A hop is the time from the end of the computation on one device to the arrival on the next (the parts compute
+nothing); of a bare relay from arrival to arrival. There and back is the time until the caller has the answer,
+which is the tensor. Also measured: memory and CPU of an idle agent, and the modules its process has loaded.
 """
 
 import argparse
 import os
-import socket
-import struct
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import onnx_ir as ir
+from bare_relays import Echo, start_chain
 from harness import benchmark_parser, finish
+from processes import cpu_s, resident_bytes
 from torch import nn
 
 from jmsnas.deploy.leader.leader import Leader
 from jmsnas.deploy.loopback import LoopbackAgent, leader_certs, loopback_agents
 from jmsnas.deploy.parts.export import ExportedModel
 from jmsnas.deploy.parts.shipment import NextHop, PartSpec
-from jmsnas.deploy.transport.channel import CLIENT_OPTIONS, SERVER_OPTIONS
 
-SHAPE = (1, 1, 512, 512)
-# An agent does more than a socket: validation, deduplication, routing; with mutual TLS also encryption.
-PLAIN_BAR, TLS_BAR, RSS_BAR, CPU_BAR = 5.0, 10.0, 160 << 20, 0.02
+COUNTS, SIZES, GAPS_S = (2, 4), {"512 B": 512, "150 KB": 150 << 10, "1 MB": 1 << 20}, (0.0, 0.01)
+RELAYS = {"bare sockets": "sockets", "bare mutual TLS": "tls", "gRPC": "grpc"}
+# Of agents with mutual TLS over bare mutual TLS: a hop by size, there and back through 4 at 512 B; over gRPC.
+HOP_BARS, BACK_BAR, GRPC_BAR = {"512 B": 2.5, "150 KB": 1.5, "1 MB": 1.5}, 2.5, 0.4
+RSS_BAR, CPU_BAR = 160 << 20, 0.02
 HEAVY = ("torch", "sklearn", "pandas", "matplotlib", "torchvision", "onnx", "pyarrow", "google.protobuf")
+_TURN, _WARM_UP = 20, 20
+
+# Sends a tensor through a chain and back: seconds of each hop.
+Way = Callable[[], list[float]]
 
 
-def raw_relay(target: str) -> None:
-    """Echo messages, or relay them and their echoes: [8 bytes of length][bytes]."""
-    server = socket.create_server(("127.0.0.1", 0))
-    print(f"x listens on 127.0.0.1:{server.getsockname()[1]}", flush=True)
-    near, _ = server.accept()
-    near.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    far = connect(target) if target else None
-    while True:
-        content = receive(near)
-        if far:
-            send(far, content)
-            content = receive(far)
-        send(near, content)
+class AgentChain:
+    """A chain of agents that relay tensors of the size that was set last."""
+
+    def __init__(self, count: int, plain: bool, stack: ExitStack) -> None:
+        self.folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jmsnas-")))
+        names = [f"device{n}" for n in range(count)]
+        self.agents = stack.enter_context(loopback_agents(names, self.folder, plain))
+        addresses = {name: agent.address for name, agent in self.agents.items()}
+        self.leader = Leader(leader_certs(self.folder), addresses, plain)
+        stack.callback(self.leader.close)
+        self.x = np.zeros(1, np.float32)
+
+    def set_size(self, size_bytes: int) -> None:
+        """Ship parts without layers for tensors of a size."""
+        shape, names = (1, 1, 1, size_bytes // 4), list(self.agents)
+        nothing = ir.Model(ir.Graph([], [], nodes=[], opset_imports={"": 20}), ir_version=10)
+        model = ExportedModel(nn.Sequential(), nothing, (), (shape,))
+        hops = [(NextHop(name),) for name in names[1:]] + [()]
+        specs = (PartSpec(name, "chain", 1, 0, to) for name, to in zip(names, hops, strict=True))
+        self.leader.ship(tuple(specs), {"chain": model})
+        self.x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+    def echo(self) -> list[float]:
+        """Send a tensor through the chain and back; return the seconds of each hop."""
+        trail = self.leader.infer(self.x).trail
+        pairs = zip(trail, trail[1:], strict=False)
+        return [1e-9 * (after.received_ns - before.ended_ns) for before, after in pairs]
 
 
-def grpc_relay(target: str) -> None:
-    """Echo or relay messages by gRPC, without TLS."""
-    far = grpc.insecure_channel(target, CLIENT_OPTIONS).unary_unary("/x/Run") if target else None
-
-    def run(request: bytes, context: Any) -> bytes:
-        return far(request) if far else request
-
-    from concurrent.futures import ThreadPoolExecutor
-
-    server = grpc.server(ThreadPoolExecutor(8), options=SERVER_OPTIONS)
-    handler = grpc.method_handlers_generic_handler("x", {"Run": grpc.unary_unary_rpc_method_handler(run)})
-    server.add_generic_rpc_handlers((handler,))
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    print(f"x listens on 127.0.0.1:{port}", flush=True)
-    server.wait_for_termination()
+def relayed(echo: Echo, body: bytes) -> list[float]:
+    """Send a message through bare relays and back; return the seconds of each hop."""
+    times = echo(body)
+    return [1e-9 * (after - before) for before, after in zip(times, times[1:], strict=False)]
 
 
-def connect(address: str) -> socket.socket:
-    """Connect with TCP_NODELAY."""
-    host, _, port = address.rpartition(":")
-    connection = socket.create_connection((host, int(port)))
-    connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return connection
+def measure(ways: dict[str, Way], gap_s: float, requests: int) -> dict[str, dict[str, list[float]]]:
+    """Send requests in each way, in turns; return quantiles of its hops and there and back, seconds."""
+    hops: dict[str, list[float]] = {name: [] for name in ways}
+    backs: dict[str, list[float]] = {name: [] for name in ways}
+    for way in ways.values():
+        for _ in range(_WARM_UP):
+            way()
+    for _ in range(-(-requests // _TURN)):
+        for name, way in ways.items():
+            for _ in range(_TURN):
+                time.sleep(gap_s)
+                began_s = time.perf_counter()
+                own = way()
+                backs[name].append(time.perf_counter() - began_s)
+                hops[name] += own
+    return {name: {"hop_s": quantiles(hops[name]), "back_s": quantiles(backs[name])} for name in ways}
 
 
-def send(connection: socket.socket, content: bytes) -> None:
-    """Send a message, preceded by its length."""
-    connection.sendall(struct.pack(">Q", len(content)) + content)
+def quantiles(seconds: Sequence[float]) -> list[float]:
+    """Return the 50th, 95th and 99th percentile."""
+    return [float(value) for value in np.quantile(seconds, (0.5, 0.95, 0.99))]
 
 
-def receive(connection: socket.socket) -> bytes:
-    """Receive a message of `send`."""
-    (size,) = struct.unpack(">Q", exactly(connection, 8))
-    return exactly(connection, size)
+def compare(count: int, arguments: argparse.Namespace, stack: ExitStack) -> list[dict[str, Any]]:
+    """Measure chains of `count` in all ways, sizes and gaps, and print them."""
+    chains = {"agents, plain": AgentChain(count, True, stack), "agents, TLS": AgentChain(count, False, stack)}
+    certs = chains["agents, TLS"].folder / "certs" / "device0"
+    echoes = {name: start_chain(kind, count, certs, stack) for name, kind in RELAYS.items()}
+    rows = []
+    for size, size_bytes in SIZES.items():
+        body = bytes(size_bytes)
+        ways: dict[str, Way] = {name: lambda e=echo, b=body: relayed(e, b) for name, echo in echoes.items()}
+        for name, chain in chains.items():
+            chain.set_size(size_bytes)
+            ways[name] = chain.echo
+        for gap_s in GAPS_S:
+            requests = arguments.apart if gap_s else min(arguments.requests, (200 << 20) // size_bytes)
+            found = measure(ways, gap_s, requests)
+            rows.append({"agents": count, "size": size, "gap_s": gap_s, "ways": found})
+            show(rows[-1])
+    return rows
 
 
-def exactly(connection: socket.socket, size: int) -> bytes:
-    """Read exactly `size` bytes; exits when the peer closes."""
-    content = bytearray(size)
-    view, at = memoryview(content), 0
-    while at < size:
-        read = connection.recv_into(view[at:])
-        if not read:
-            sys.exit(0)
-        at += read
-    return bytes(content)
+def show(row: dict[str, Any]) -> None:
+    """Print the quantiles of all ways, in microseconds."""
+    when = f"{1e3 * row['gap_s']:.0f} ms apart" if row["gap_s"] else "back to back"
+    print(f"\n{row['agents']} agents, {row['size']}, {when}: us, p50 p95 p99")
+    for name, found in row["ways"].items():
+        texts = (" ".join(f"{1e6 * s:8.0f}" for s in found[key]) for key in ("hop_s", "back_s"))
+        print("  {:<16} hop {}   there and back {}".format(name, *texts), flush=True)
 
 
-def relays(kind: str, stack: ExitStack) -> str:
-    """Start two relays of a kind, and return the address of the first."""
-    address = ""
-    for _ in range(2):
-        command = [sys.executable, __file__, "--relay", kind, "--target", address]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        stack.callback(process.wait)
-        stack.callback(process.kill)
-        assert process.stdout is not None
-        address = process.stdout.readline().strip().rpartition(" ")[2]
-    return address
+def ratios(rows: list[dict[str, Any]]) -> list[tuple[str, float, float]]:
+    """List the ratios that have a bar: what, value, bar."""
+    found = []
+    for row in rows:
+        tls, bare, grpc = (row["ways"][name] for name in ("agents, TLS", "bare mutual TLS", "gRPC"))
+        where = f"{row['agents']} agents, {row['size']}, {1e3 * row['gap_s']:.0f} ms apart"
+        found.append((f"hop over bare TLS, {where}", ratio(tls, bare, "hop_s"), HOP_BARS[row["size"]]))
+        if row["size"] == "512 B":
+            found.append((f"hop over gRPC, {where}", ratio(tls, grpc, "hop_s"), GRPC_BAR))
+            if row["agents"] == 4:
+                found.append((f"there and back over bare TLS, {where}", ratio(tls, bare, "back_s"), BACK_BAR))
+    return found
 
 
-def agents(plain: bool, stack: ExitStack) -> tuple[Callable[[], None], dict[str, LoopbackAgent]]:
-    """Start two agents that relay tensors, and return a function that sends one through them."""
-    folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="jmsnas-")))
-    found = stack.enter_context(loopback_agents(("one", "two"), folder, plain))
-    leader = Leader(leader_certs(folder), {n: agent.address for n, agent in found.items()}, plain)
-    stack.callback(leader.close)
-    nothing = ir.Model(ir.Graph([], [], nodes=[], opset_imports={"": 20}), ir_version=10)
-    model = ExportedModel(nn.Sequential(), nothing, (), (SHAPE,))
-    part_specs = (PartSpec("one", "chain", 1, 0, (NextHop("two"),)), PartSpec("two", "chain", 1, 0, ()))
-    leader.ship(part_specs, {"chain": model})
-    x = np.random.default_rng(0).standard_normal(SHAPE).astype(np.float32)
-
-    def echo() -> None:
-        answer = leader.infer(x)
-        assert answer.logits.shape == SHAPE
-
-    return echo, found
+def ratio(one: dict[str, list[float]], other: dict[str, list[float]], key: str) -> float:
+    """Return the ratio of two medians."""
+    return one[key][0] / other[key][0]
 
 
 def idle(agent: LoopbackAgent, seconds: float) -> tuple[int, float]:
     """Memory in bytes, and share of a core, of an idle agent."""
     pid = agent.process.pid
-
-    def ticks() -> int:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        return int(fields[11]) + int(fields[12])
-
-    before = ticks()
+    before_s = cpu_s(pid)
     time.sleep(seconds)
-    used = (ticks() - before) / os.sysconf("SC_CLK_TCK") / seconds
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE"), used
+    return resident_bytes(pid), (cpu_s(pid) - before_s) / seconds
 
 
 def loaded() -> list[str]:
@@ -156,67 +170,36 @@ def loaded() -> list[str]:
 def parse_arguments() -> argparse.Namespace:
     """Parse the command line."""
     parser = benchmark_parser(__doc__)
-    parser.add_argument("--rounds", type=int, default=150)
-    parser.add_argument("--relay", choices=("raw", "grpc"), help=argparse.SUPPRESS)
-    parser.add_argument("--target", default="", help=argparse.SUPPRESS)
+    parser.add_argument("--requests", type=int, default=1000, help="back to back, in each way; fewer of 1 MB")
+    parser.add_argument("--apart", type=int, default=200, help="requests 10 ms apart, in each way")
     return parser.parse_args()
-
-
-def echoed(rounds: int) -> tuple[dict[str, float], int, float]:
-    """Median seconds of each kind of relay, interleaved, and memory and CPU of an idle agent."""
-    content = bytes(4 * int(np.prod(SHAPE)))
-    with ExitStack() as stack:
-        raw = connect(relays("raw", stack))
-        channel = grpc.insecure_channel(relays("grpc", stack), CLIENT_OPTIONS)
-        stack.callback(channel.close)
-        stack.callback(raw.close)
-        by_grpc = channel.unary_unary("/x/Run")
-        plain, _ = agents(True, stack)
-        tls, found = agents(False, stack)
-
-        def by_socket() -> None:
-            send(raw, content)
-            receive(raw)
-
-        ways: dict[str, Callable[[], Any]] = {
-            "raw sockets": by_socket,
-            "plain gRPC": lambda: by_grpc(content),
-            "agents, plain": plain,
-            "agents, mutual TLS": tls,
-        }
-        taken: dict[str, list[float]] = {name: [] for name in ways}
-        for number in range(rounds + 5):
-            for name, way in ways.items():
-                began = time.perf_counter()
-                way()
-                if number >= 5:
-                    taken[name].append(time.perf_counter() - began)
-        rss, cpu = idle(found["one"], 10.0)
-    return {name: float(np.median(seconds)) for name, seconds in taken.items()}, rss, cpu
 
 
 def main() -> None:
     """Measure, print, and check."""
-    arguments = parse_arguments()
-    if arguments.relay:
-        {"raw": raw_relay, "grpc": grpc_relay}[arguments.relay](arguments.target)
-        return
-    medians, rss, cpu = echoed(arguments.rounds)
-    ratios = {name: seconds / medians["raw sockets"] for name, seconds in medians.items()}
-    for name, seconds in medians.items():
-        print(f"{name:<20} {1e3 * seconds:7.2f} ms   {ratios[name]:5.1f} x raw sockets")
+    arguments, load, rows = parse_arguments(), os.getloadavg(), list[dict[str, Any]]()
+    for count in COUNTS:
+        with ExitStack() as stack:
+            rows += compare(count, arguments, stack)
+    with ExitStack() as stack:
+        chain = AgentChain(2, False, stack)
+        chain.set_size(512)
+        chain.echo()
+        rss, cpu = idle(chain.agents["device0"], 10.0)
     heavy = loaded()
-    print(f"idle agent: {rss / 2**20:.0f} MB, {cpu:.1%} of a core; heavy modules loaded: {heavy or 'none'}")
+    print(f"\nidle agent: {rss / 2**20:.0f} MB, {cpu:.1%} of a core; heavy modules loaded: {heavy or 'none'}")
     found = (
-        ("agents, plain, over raw sockets", ratios["agents, plain"], PLAIN_BAR),
-        ("agents, mutual TLS, over raw sockets", ratios["agents, mutual TLS"], TLS_BAR),
+        *ratios(rows),
         ("memory of an idle agent, bytes", rss, RSS_BAR),
         ("CPU of an idle agent, cores", cpu, CPU_BAR),
         ("heavy modules", len(heavy), 0),
     )
+    for name, value, bar in found:
+        print(f"{name:<60} {value:10.3g}   bar {bar:g}")
+    print(f"load average before {load[0]:.2f}, after {os.getloadavg()[0]:.2f}; {os.cpu_count()} cores")
     short = [f"{name}: {value:.3g} > {bar:.3g}" for name, value, bar in found if value > bar]
-    figures = {"median_s": medians, "ratios": ratios, "idle_rss_bytes": rss}
-    finish(arguments, {**figures, "idle_cores": cpu, "heavy_modules": heavy}, short)
+    figures = {"load": load, "rows": rows, "ratios": {name: value for name, value, _ in found}}
+    finish(arguments, {**figures, "idle_rss_bytes": rss, "idle_cores": cpu, "heavy_modules": heavy}, short)
 
 
 if __name__ == "__main__":

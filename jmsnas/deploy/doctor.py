@@ -184,17 +184,22 @@ def _silent(address: AgentAddress) -> CheckResult:
     )
 
 
+def _refused(address: str, ends_s: float) -> str:
+    """Return why no connection to HOST:PORT can be opened; empty where it can."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _left_s(ends_s)).close()
+    except OSError as error:
+        return f"{address}: {error.strerror or error}"
+    return ""
+
+
 def _agent(workspace: Workspace, address: AgentAddress, ends_s: float) -> CheckResult:
     from jmsnas.deploy.leader.leader import Leader
 
     what, renew = f"agent of {address.name}", f"jmsnas certs --device {address.name}"
-    host, _, port = address.address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), _left_s(ends_s)).close()
-    except OSError as error:
-        return CheckResult(
-            what, "trouble", f"{address.address}: {error.strerror or error}", "start jmsnas-agent there"
-        )
+    if fault := _refused(address.address, ends_s):
+        return CheckResult(what, "trouble", fault, "start jmsnas-agent there")
     try:
         leader = Leader(workspace.certs / "leader", {address.name: address})
     except JmsnasError as error:
@@ -202,6 +207,9 @@ def _agent(workspace: Workspace, address: AgentAddress, ends_s: float) -> CheckR
     client = leader.clients[address.name]
     try:
         info = client.describe(_left_s(ends_s))
+        if fault := _refused(address.data_address, ends_s):
+            remedy = "let this port, which receives tensors, through the firewalls"
+            return CheckResult(what, "trouble", fault, remedy)
         _, round_trip_ns = client.clock()
     except ResponseError as error:
         return CheckResult(what, "trouble", str(error))

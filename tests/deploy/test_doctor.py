@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from deployments import fleet
+from deployments import fleet, write_devices
 
 from jmsnas.deploy.doctor import _failed_import, _governor, _import, check_agents, check_host
 from jmsnas.deploy.transport.certificates import make_certificates
@@ -110,3 +110,13 @@ def test_a_host_whose_name_is_never_resolved_does_not_delay_the_others(
     finally:
         ended.set()
     assert far.words == "nowhere:7070: no answer in time" and "refused" in gone.words
+
+
+def test_a_data_port_that_is_closed_is_named(tmp_path: Path) -> None:
+    workspace = Workspace(tmp_path)
+    with fleet(tmp_path, ("pi4",)) as one:
+        write_devices(workspace, one)
+        one.agents["pi4"].data.stop()
+        (found,) = check_agents(workspace, within_s=60.0)
+        data = one.leader.agents["pi4"].data_address
+    assert found.words == f"{data}: Connection refused" and "through the firewalls" in found.remedy

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from deployments import Fleet, exported, fleet, images, pieces, segments, write_devices
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 from jmsnas.cli import app
 from jmsnas.deploy.doctor import check_host
 from jmsnas.deploy.remote_profile import profile_remote
+from jmsnas.deploy.transport.frame import Frame
 from jmsnas.errors import DeployError
 from jmsnas.nas.run_result import RunResult
 from jmsnas.profiler.profile import ProfileOptions
@@ -224,26 +226,39 @@ def lab(
         yield workspace, four
 
 
-def not_a_number(header: Fields, body: bytes) -> tuple[Fields, bytes]:
-    return header, b"\0\0\xc0\x7f" * (len(body) // 4)
+def not_a_number(honest: Frame) -> Frame:
+    return honest._replace(body=b"\0\0\xc0\x7f" * (len(honest.body or b"") // 4))
 
 
-def hours(header: Fields, body: bytes) -> tuple[Fields, bytes]:
-    name, received, started, ended = header["trail"][0]
-    return {**header, "trail": [[name, received, started, ended + HOUR_NS], *header["trail"][1:]]}, body
+def with_times(change: Callable[[int, int, int], tuple[int, int, int]]) -> Callable[[Frame], Frame]:
+    """Change the times of the device that sends a response."""
+
+    def alter(honest: Frame) -> Frame:
+        (name, *times), *behind = msgspec.json.decode(honest.text)
+        return honest._replace(text=msgspec.json.encode([[name, *change(*times)], *behind]))
+
+    return alter
 
 
-def clock_of_another_day(header: Fields, body: bytes) -> tuple[Fields, bytes]:
-    name, *times = header["trail"][0]
-    return {**header, "trail": [[name, *(t + 24 * HOUR_NS for t in times)], *header["trail"][1:]]}, body
+def hours(received: int, started: int, ended: int) -> tuple[int, int, int]:
+    return received, started, ended + HOUR_NS
+
+
+def clock_of_another_day(*times: int) -> tuple[int, int, int]:
+    received, started, ended = (time + 24 * HOUR_NS for time in times)
+    return received, started, ended
 
 
 @pytest.mark.parametrize(
     ("device", "change", "fault"),
     [
         ("cloud", not_a_number, "device cloud: malformed response .Run.: .*not finite"),
-        ("pi4", hours, "device pi4: malformed response .Run.: 3.6e.03 s on device pi4"),
-        ("laptop", clock_of_another_day, "device (laptop|jetson|cloud) reports that it received data"),
+        ("pi4", with_times(hours), "device pi4: malformed response .Run.: 3.6e.03 s on device pi4"),
+        (
+            "laptop",
+            with_times(clock_of_another_day),
+            "device (laptop|jetson|cloud) reports that it received data",
+        ),
     ],
 )
 def test_deploy_ends_with_one_line(

@@ -57,13 +57,13 @@ def nothing_leaks(
         return
     from jmsnas.deploy.leader import agent_client as peer
 
-    errors, error = list[str](), peer._rpc_error
+    errors, error = list[str](), peer._failed
 
     def recorded(*arguments: Any) -> object:
         errors.append(str(found := error(*arguments)))
         return found
 
-    monkeypatch.setattr(peer, "_rpc_error", recorded)
+    monkeypatch.setattr(peer, "_failed", recorded)
     capfd: pytest.CaptureFixture[str] = request.getfixturevalue("capfd")
     yield
     log = capfd.readouterr()

@@ -1,35 +1,41 @@
-"""A TCP proxy that forwards, and can freeze the link, delay answers, drop them or close connections."""
+"""A TCP proxy of an agent that forwards, can freeze links, delay or drop answers, and close connections."""
 
 import contextlib
 import socket
 import threading
 
+from jmsnas.deploy.transport.devices_file import AgentAddress
+
 
 class Proxy:
-    """Forwards to an address until its flags are set."""
+    """Forwards to both ports of an agent, control and data, until its flags are set; `target` may change."""
 
-    def __init__(self, target: str) -> None:
-        host, _, port = target.rpartition(":")
-        self._target = host, int(port)
-        self._server = socket.create_server(("127.0.0.1", 0))
-        self.address = f"127.0.0.1:{self._server.getsockname()[1]}"
+    def __init__(self, target: AgentAddress) -> None:
+        self.target, self._servers = target, _adjacent_ports()
+        host, port = self._servers[0].getsockname()
+        self.address = AgentAddress(target.name, f"{host}:{port}", target.fingerprint)
         self.frozen = threading.Event()
         self.drop_answers, self.late_answers = False, threading.Event()
         self._pairs: list[socket.socket] = []
         self._open = True
-        threading.Thread(target=self._accept, daemon=True).start()
+        for number in range(2):
+            threading.Thread(target=self._accept, args=(number,), daemon=True).start()
 
-    def _accept(self) -> None:
+    def _accept(self, number: int) -> None:
+        server = self._servers[number]
         while self._open:
             try:
-                near, _ = self._server.accept()
+                near, _ = server.accept()
             except OSError:
                 continue
+            host, _, port = (self.target.address, self.target.data_address)[number].rpartition(":")
             try:
-                far = socket.create_connection(self._target, 2)
+                far = socket.create_connection((host, int(port)), 2)
             except OSError:
                 near.close()
                 continue
+            for end in (near, far):
+                end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             self._pairs += [near, far]
             for source, sink, back in ((near, far, False), (far, near, True)):
                 threading.Thread(target=self._pump, args=(source, sink, back), daemon=True).start()
@@ -57,5 +63,17 @@ class Proxy:
         self._open = False
         self.frozen.clear()
         self.late_answers.clear()
-        self._server.close()
+        for server in self._servers:
+            server.close()
         self.cut()
+
+
+def _adjacent_ports() -> tuple[socket.socket, socket.socket]:
+    """Listen on two free ports, the second above the first."""
+    for _ in range(100):
+        first = socket.create_server(("127.0.0.1", 0), backlog=128)
+        try:
+            return first, socket.create_server(("127.0.0.1", first.getsockname()[1] + 1), backlog=128)
+        except OSError:
+            first.close()
+    raise AssertionError("no two free ports, one above the other")

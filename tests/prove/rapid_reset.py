@@ -25,7 +25,7 @@ _REQUEST = b"".join(
     for name, value in (
         (b":method", b"POST"),
         (b":scheme", b"https"),
-        (b":path", b"/jmsnas.Agent/Exchange"),
+        (b":path", b"/jmsnas.Agent/Describe"),
         (b":authority", b"agent"),
         (b"content-type", b"application/grpc"),
         (b"te", b"trailers"),

@@ -8,11 +8,13 @@ from pathlib import Path
 import pytest
 from deployments import fleet, images, pieces, segments
 from prove.proof import Proof
+from prove.proxy import Proxy
 
 from jmsnas.deploy.agent import agent as agent_file
 from jmsnas.deploy.leader.leader import Leader
 from jmsnas.deploy.transport.certificates import make_certificates
 from jmsnas.deploy.transport.identity import expiry_warning, fingerprint, read_identity
+from jmsnas.errors import DeployError
 
 
 def test_it_warns_in_time(tmp_path: Path, proof: Proof) -> None:
@@ -59,3 +61,40 @@ def test_renewed_under_load(tmp_path: Path, proof: Proof, monkeypatch: pytest.Mo
             assert fingerprint(agent.identity().certificate_pem) == fingerprint(before[name])
     assert not errors and answers[0]
     proof.show(f"renewed under load: {answers[0]} answers, 0 errors")
+
+
+def test_the_leader_connects_again_after_a_renewal(
+    tmp_path: Path, proof: Proof, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(agent_file, "_IDENTITY_KEPT_S", 0.1)
+    with fleet(tmp_path, ("pi4",)) as one:
+        proxy = Proxy(one.leader.agents["pi4"])
+        leader = Leader(tmp_path / "certs" / "leader", {"pi4": proxy.address})
+        leader.ship(pieces((6,), ("pi4",)), segments())
+        before = one.agents["pi4"].identity().certificate_pem
+        make_certificates(tmp_path / "certs", ("pi4",))
+        time.sleep(0.2)
+        assert one.agents["pi4"].identity().certificate_pem != before
+        proxy.cut()
+        assert leader.clients["pi4"].healthy(60) and not leader.lost()
+        for _ in range(2):
+            make_certificates(tmp_path / "certs", ("pi4",))
+            time.sleep(0.2)
+            proxy.cut()
+            _describe(leader)
+            leader.ship(pieces((6,), ("pi4",)), segments())
+        leader.infer(images(1)[0])
+        leader.close()
+        proxy.close()
+    proof.show("a leader whose connections end after a renewal connects again")
+
+
+def _describe(leader: Leader) -> None:
+    """Call a device whose connection was cut: calls in progress fail, and those after it reach it."""
+    for _ in range(100):
+        try:
+            leader.describe()
+            return
+        except DeployError:
+            time.sleep(0.1)
+    raise AssertionError("the device was not reached any more")

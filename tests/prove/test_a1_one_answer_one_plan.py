@@ -15,7 +15,6 @@ from prove.proof import LEVEL, Proof
 from prove.proxy import Proxy
 
 from jmsnas.deploy.leader.leader import Leader
-from jmsnas.deploy.transport.devices_file import AgentAddress
 from jmsnas.errors import JmsnasError
 
 CUTS = ((1, 3, 6), (2, 4, 6), (4, 5, 6), (1, 5, 6))
@@ -76,8 +75,7 @@ def ship(load: Load, plans: Plans, rng: random.Random, tries: int = 400) -> None
 def through(own: Own, proxy: Proxy) -> Leader:
     """Return a leader whose plans use the proxy for the last link."""
     leader = own.new_leader()
-    last = leader.agents["cloud"]
-    leader.agents["cloud"] = AgentAddress("cloud", proxy.address, last.fingerprint)
+    leader.agents["cloud"] = proxy.address
     return leader
 
 
@@ -107,7 +105,7 @@ def test_every_answer_is_of_one_plan(tmp_path: Path, proof: Proof) -> None:
     seconds, faults = proof.count(8, prove=60, long=3000), proof.count(7, prove=20, long=3600)
     rng, plans, kinds = random.Random(1), Plans(), list[str]()
     with own_agents(tmp_path) as own:
-        proxy = Proxy(own.agents["cloud"].address.address)
+        proxy = Proxy(own.agents["cloud"].address)
         load = Load(through(own, proxy))
         ship(load, plans, rng)
         with load:

@@ -1,4 +1,6 @@
-"""The agent process of a device: a gRPC server that receives parts from its leader, runs and forwards.
+"""The agent process of a device: receives parts from its leader, runs requests, and forwards.
+
+The control plane (gRPC) listens on the given port, the data plane on the port above it.
 
 It needs numpy, onnxruntime, grpcio, cryptography and msgspec only: no torch, pandas or typer.
 """
@@ -16,6 +18,7 @@ from pathlib import Path
 
 import grpc
 
+from jmsnas.deploy.agent.data_server import DataServer
 from jmsnas.deploy.agent.forwarding import Forwarder
 from jmsnas.deploy.agent.part_lifecycle import AgentParts
 from jmsnas.deploy.agent.part_store import PartStore
@@ -23,11 +26,11 @@ from jmsnas.deploy.agent.request_handler import RequestHandler
 from jmsnas.deploy.agent.service import rpc_handlers
 from jmsnas.deploy.transport.channel import (
     MAX_CALLS,
-    MAX_IN_FLIGHT,
     SERVER_OPTIONS,
     Identity,
     server_credentials,
 )
+from jmsnas.deploy.transport.devices_file import MAX_PORT, PORT
 from jmsnas.deploy.transport.health import Health
 from jmsnas.deploy.transport.identity import (
     expiry_warning,
@@ -36,6 +39,7 @@ from jmsnas.deploy.transport.identity import (
     read_leader_fingerprint,
     read_leader_key,
 )
+from jmsnas.deploy.transport.liveness import Liveness
 from jmsnas.errors import CertificateError, InputError, JmsnasError
 from jmsnas.workspace import check_name
 
@@ -43,6 +47,7 @@ DEFAULT_LISTEN = "127.0.0.1:7070"
 _LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 _IDENTITY_KEPT_S = 10.0
 GRACE_S = 10.0
+_TRIES = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,10 +75,15 @@ class AgentSettings:
     plain: bool = False
 
     def __post_init__(self) -> None:
-        """Raise InputError for unencrypted connections from other hosts, DeviceError for an invalid name."""
+        """Raise InputError for a wrong address or one not fit for `plain`, DeviceError for a wrong name."""
         if self.emulate:
             check_name(self.emulate)
-        host = self.listen.rpartition(":")[0]
+        host, _, port = self.listen.rpartition(":")
+        if not host or not PORT.fullmatch(port) or int(port) >= MAX_PORT:
+            raise InputError(
+                f"--listen {self.listen}: expected ADDRESS:PORT, as in {DEFAULT_LISTEN}, with a port up to "
+                f"{MAX_PORT - 1}, as the one above it is used too; 0 chooses free ones"
+            )
         if self.plain and host not in _LOOPBACK:
             raise InputError(
                 f"--plain on {self.listen}: expected a loopback address such as 127.0.0.1:7070. "
@@ -97,7 +107,7 @@ class ReloadingIdentity:
                 self._read_s = time.monotonic()
                 try:
                     found = read_identity(self._folder)
-                except CertificateError:  # half copied: use the old one until the next time
+                except (CertificateError, OSError):  # half copied: use the old one until the next time
                     return self._identity
                 if found != self._identity:
                     self._identity = found
@@ -110,21 +120,26 @@ class ReloadingIdentity:
 
 
 class Agent:
-    """The gRPC server of one device: `start`, `stop`."""
+    """The servers of one device: `start`, `stop`."""
 
     def __init__(self, settings: AgentSettings, log: Callable[[str], None] | None = None) -> None:
         self.settings, self.log = settings, log or _log
         self.identity = ReloadingIdentity(settings.certs, self.log)
         self.name = self.identity().name
-        self.forwarder = Forwarder(lambda: None if settings.plain else self.identity())
+        self.liveness = Liveness()
+
+        def identity() -> Identity | None:
+            return None if settings.plain else self.identity()
+
+        self.forwarder = Forwarder(identity, self.liveness)
         own = fingerprint(self.identity().certificate_pem)
         self.parts = AgentParts(self.name, own, read_leader_key(settings.certs), PartStore(settings.store))
         leader = "" if settings.plain else read_leader_fingerprint(settings.certs)
         self.health = Health()
         self.requests = RequestHandler(self.name, self.parts, self.forwarder, self.health)
-        # Other devices have at most MAX_IN_FLIGHT requests, 8 exchanges and 4 watchers: threads are left for
-        # the calls of the leader, and for refusals.
-        pool = ThreadPoolExecutor(MAX_IN_FLIGHT + 28, "rpc")
+        self.data = DataServer(self.name, self.requests, identity, self.liveness, self.log)
+        # Other devices have at most 4 watchers: threads are left for calls of the leader, and for refusals.
+        pool = ThreadPoolExecutor(24, "rpc")
         self._server = grpc.server(pool, options=SERVER_OPTIONS, maximum_concurrent_rpcs=MAX_CALLS)
         self._server.add_generic_rpc_handlers((*rpc_handlers(self, leader), *self.health.handlers()))
         self.address = ""
@@ -133,28 +148,43 @@ class Agent:
         """Load the parts on disk, listen, and return the address."""
         for warning in self.parts.reload():
             self.log(warning)
-        host = self.settings.listen.rpartition(":")[0]
-        try:
-            port = (
-                self._server.add_insecure_port(self.settings.listen)
-                if self.settings.plain
-                else self._server.add_secure_port(self.settings.listen, server_credentials(self.identity))
-            )
-        except RuntimeError as error:
-            raise InputError(
-                f"cannot listen on {self.settings.listen}: is another agent there? Choose another port "
-                "with --listen"
-            ) from error
-        self.address = f"{host}:{port}"
+        host, _, given = self.settings.listen.rpartition(":")
+        for attempt in range(_TRIES):
+            try:
+                self.address = self._bind(host, int(given))
+                break
+            except (RuntimeError, OSError) as error:
+                if int(given) or attempt == _TRIES - 1:
+                    raise InputError(
+                        f"cannot listen on {self.settings.listen} and the port above it: is another agent "
+                        "there? Choose another port with --listen"
+                    ) from error
         self._server.start()
+        self.data.start()
         self.health.serving = True
         return self.address
+
+    def _bind(self, host: str, port: int) -> str:
+        """Bind the control plane to `port`, 0 for a free one, and the data plane to the port above it."""
+        data = self.data.listen(host, port + 1 if port else 0)
+        control = f"{host}:{data - 1}"
+        if self.settings.plain:
+            self._server.add_insecure_port(control)
+        else:
+            self._server.add_secure_port(control, server_credentials(self.identity))
+        return control
 
     def stop(self, grace_s: float = GRACE_S) -> None:
         """Shut down: refuse new requests, finish those in flight, stop the server."""
         self.health.serving = False
-        self._server.stop(grace_s).wait()
+        ends_s = time.monotonic() + grace_s
+        stopped = self._server.stop(grace_s)
+        while self.requests.in_flight and time.monotonic() < ends_s:
+            time.sleep(0.01)
+        stopped.wait()
+        self.data.stop()
         self.forwarder.close()
+        self.liveness.close()
         self.parts.close()
 
 

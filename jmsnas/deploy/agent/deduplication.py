@@ -3,19 +3,18 @@
 import threading
 import time
 from collections.abc import Callable, Hashable
-from concurrent.futures import Future
-from typing import Generic, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
 MAX_ENTRIES, MAX_AGE_S, MAX_BYTES = 1024, 60.0, 16 << 20
 
 
-class Claim(Future[T]):
-    """The response to a request, with the time it began and the size of the response."""
+class _Entry(NamedTuple, Generic[T]):
+    """A response, when it was made, and its size."""
 
-    def __init__(self, since_s: float) -> None:
-        super().__init__()
-        self.since_s, self.size_bytes = since_s, 0
+    response: T
+    since_s: float
+    size_bytes: int
 
 
 class ResponseCache(Generic[T]):
@@ -31,45 +30,34 @@ class ResponseCache(Generic[T]):
         self._max_entries, self._max_age_s, self._max_bytes = max_entries, max_age_s, max_bytes
         self._clock = clock
         self._bytes = 0
-        self._claims: dict[Hashable, Claim[T]] = {}
+        self._entries: dict[Hashable, _Entry[T]] = {}
         self._lock = threading.Lock()
 
-    def claim(self, key: Hashable) -> tuple[Claim[T], bool]:
-        """Return the claim of a request, and whether the caller owns it and must `complete` or `fail` it."""
+    def get(self, key: Hashable) -> T | None:
+        """Return the response to a request that was answered; None if it was not, or is forgotten."""
         with self._lock:
-            self._evict(1)
-            if (found := self._claims.get(key)) is not None:
-                return found, False
-            made = self._claims[key] = Claim(self._clock())
-            return made, True
+            found = self._entries.get(key)
+            return found.response if found and found.since_s >= self._clock() - self._max_age_s else None
 
-    def complete(self, claim: Claim[T], response: T, size_bytes: int = 0) -> None:
-        """Set the response, for those who wait and for repeated requests."""
+    def put(self, key: Hashable, response: T, size_bytes: int = 0) -> None:
+        """Keep the response to a request."""
         with self._lock:
-            if not claim.done():  # else a branch was late, and it has failed
-                claim.size_bytes = size_bytes
-                self._bytes += size_bytes
-                claim.set_result(response)
-            self._evict(0)
+            if (old := self._entries.pop(key, None)) is not None:
+                self._bytes -= old.size_bytes
+            self._entries[key] = _Entry(response, self._clock(), size_bytes)
+            self._bytes += size_bytes
+            self._evict()
 
-    def fail(self, key: Hashable, claim: Claim[T], error: Exception) -> None:
-        """Raise `error` for those who wait, and forget the request, so that it may be retried."""
-        with self._lock:
-            if self._claims.get(key) is claim:
-                del self._claims[key]
-            if not claim.done():
-                claim.set_exception(error)
-
-    def _evict(self, more: int) -> None:
-        """Remove finished claims that are too old, or over the limits with `more` claims to come."""
-        oldest_s, evicted, left = self._clock() - self._max_age_s, list[Hashable](), len(self._claims)
-        for key, claim in self._claims.items():
-            if not claim.done():
-                continue
-            fits = left + more <= self._max_entries and self._bytes <= self._max_bytes
-            if fits and claim.since_s >= oldest_s:
-                break
-            evicted.append(key)
-            left, self._bytes = left - 1, self._bytes - claim.size_bytes
-        for key in evicted:
-            del self._claims[key]
+    def _evict(self) -> None:
+        """Remove the oldest entries until all are young enough, and within the limits."""
+        oldest_s = self._clock() - self._max_age_s
+        while self._entries:
+            key, entry = next(iter(self._entries.items()))
+            if (
+                len(self._entries) <= self._max_entries
+                and self._bytes <= self._max_bytes
+                and entry.since_s >= oldest_s
+            ):
+                return
+            del self._entries[key]
+            self._bytes -= entry.size_bytes

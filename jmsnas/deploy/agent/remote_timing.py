@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from jmsnas.deploy.transport.frame import pack_message, unpack_message
+from jmsnas.deploy.transport.message import pack_message, unpack_message
 from jmsnas.deploy.transport.responses import printable
 from jmsnas.deploy.transport.strict_json import decode_json
 from jmsnas.errors import FrameError

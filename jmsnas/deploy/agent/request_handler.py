@@ -1,160 +1,332 @@
-"""Serve requests: by the part of the request's own plan, at most once, within the deadline."""
+"""Serve requests: by the part of the request's own plan, at most once, within the deadline.
 
+A request is run by the thread that reads it, without waiting for anything but the processor. The response of
+the devices behind is handed over by the thread that reads it, to every call that waits for it.
+"""
+
+import threading
 import time
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import grpc
-from msgspec.structs import replace
+import numpy as np
 
 from jmsnas.arrays import Float32Array
-from jmsnas.deploy.agent.admission import (
-    AdmissionQueue,
-    BranchSum,
-    CallerGoneError,
-    PendingCall,
-    RequestRefusedError,
-)
+from jmsnas.deploy.agent.admission import MEANWHILE_S, Places, Processor
 from jmsnas.deploy.agent.deduplication import ResponseCache
-from jmsnas.deploy.agent.forwarding import Forwarder
+from jmsnas.deploy.agent.forwarding import Forwarder, Result
 from jmsnas.deploy.agent.part_lifecycle import AgentParts
 from jmsnas.deploy.parts.runtime import PartRunner
+from jmsnas.deploy.transport.channel import MAX_IN_FLIGHT, MAX_IN_FLIGHT_PER_CALLER
 from jmsnas.deploy.transport.encoding import decode_tensor, raw_bytes
-from jmsnas.deploy.transport.frame import DeviceSpan, TensorHeader, pack_message, unpack_tensor
+from jmsnas.deploy.transport.frame import Frame, TensorSpec
 from jmsnas.deploy.transport.health import Health
-from jmsnas.deploy.transport.run_response import is_finite
+from jmsnas.deploy.transport.refusal import RequestRefusedError, as_refusal
+from jmsnas.deploy.transport.run_response import DeviceSpan, RunResponse, is_finite
 from jmsnas.errors import FrameError
 
-# Deadline of a request that has none, and the longest one.
-_DEFAULT_DEADLINE_S, _MAX_DEADLINE_S = 30.0, 600.0
-# Longest wait of a branch for the others, whatever the deadline of the request.
-_JOIN_S = 10.0
+# The longest deadline, and the longest wait of a branch for the others, whatever the deadline of the request.
+_MAX_DEADLINE_S, _JOIN_S = 600.0, 10.0
 
-TensorMessage = tuple[TensorHeader, bytes | memoryview]
+_Key = tuple[int, bytes, int]
+
+
+class Call:
+    """A call of a device that waits for the response to a request.
+
+    `reply` is called at most once, with the response or an error, and not after `RequestHandler.hang_up`.
+    """
+
+    def __init__(self, frame: Frame, caller: str, part: PartRunner, reply: Callable[[Result], None]) -> None:
+        self.frame, self.caller, self.part, self.reply = frame, caller, part, reply
+        self.deadline_s = time.monotonic() + min(frame.left_s, _MAX_DEADLINE_S)
+        self.ended = False
+        self.execution: _Execution | None = None
+
+
+class _Execution:
+    """One execution of a request, for all calls that wait for its response."""
+
+    def __init__(self, key: _Key, deadline_s: float) -> None:
+        self.key, self.deadline_s = key, deadline_s
+        self.calls: list[Call] = []
+        self.received_ns = 0
+        self.abandoned = False
+        self.cancels: list[Callable[[], None]] = []
+
+
+class _Branch(NamedTuple):
+    """A branch that waits for the others of its request, until `deadline_s`."""
+
+    execution: _Execution
+    x: Float32Array
+    deadline_s: float
 
 
 class RequestHandler:
-    """Runs the tensor requests of an agent."""
+    """Runs the requests of an agent: `admit` when the head of one has arrived, then `enqueue` and `run`."""
 
     def __init__(self, name: str, parts: AgentParts, forwarder: Forwarder, health: Health) -> None:
         self._name, self._parts, self._forwarder, self._health = name, parts, forwarder, health
-        self._queue, self._sums = AdmissionQueue(), BranchSum()
-        self._responses: ResponseCache[TensorMessage] = ResponseCache()
-        self._summed: ResponseCache[TensorMessage] = ResponseCache()
+        self._places, self._processor = Places(MAX_IN_FLIGHT, MAX_IN_FLIGHT_PER_CALLER), Processor()
+        self._responses: ResponseCache[RunResponse] = ResponseCache()
+        self._lock = threading.Lock()
+        self._executions: dict[_Key, _Execution] = {}
+        self._joins: dict[tuple[int, bytes], dict[int, _Branch]] = {}
 
-    def run(self, message: bytes, caller: str, context: Any) -> bytes:
-        """Run one request. Raises RequestRefusedError, FrameError."""
-        remaining_s = context.time_remaining()
-        limit_s = min(_DEFAULT_DEADLINE_S if remaining_s is None else remaining_s, _MAX_DEADLINE_S)
-        deadline_s = time.monotonic() + limit_s
-        header, body = unpack_tensor(message)
+    @property
+    def in_flight(self) -> int:
+        """Number of calls that have not ended."""
+        return self._places.taken
+
+    def admit(self, frame: Frame, caller: str, reply: Callable[[Result], None]) -> Call:
+        """Check the head of a request, and take a place for it. Raises RequestRefusedError and FrameError.
+
+        `caller` is the fingerprint of the caller's certificate, empty without TLS.
+        """
         if not self._health.serving:
             raise RequestRefusedError(grpc.StatusCode.UNAVAILABLE, "shutting down")
-        part = self._part(header, caller)
-        key = (header.epoch, header.id, header.branch)
-        call = PendingCall(deadline_s)
-        if not context.add_callback(call.hang_up):
-            call.hang_up()
-        claim, own = self._responses.claim(key)
-        while not own:
-            try:
-                return pack_message(*call.result(claim, deadline_s))
-            except TimeoutError:
-                code = grpc.StatusCode.DEADLINE_EXCEEDED
-                raise RequestRefusedError(code, "the deadline passed") from None
-            except CallerGoneError:  # if the first caller: this one runs the request
-                if call.gone:
-                    raise
-            claim, own = self._responses.claim(key)
-        try:
-            x = decode_tensor(header, body)
-            # The transfer ends here: decoding is part of it, as in the measurement of links.
-            received_ns = time.monotonic_ns()
-            if not is_finite(x):
-                raise FrameError("a tensor with a number that is not finite: check the device that sent it")
-            response = self._respond(part, header, x, received_ns, call)
-        except Exception as error:
-            self._responses.fail(key, claim, error)
-            raise
-        self._responses.complete(claim, response, len(response[1]))
-        return pack_message(*response)
+        part = self._part(frame, caller)
+        self._places.take(caller)
+        return Call(frame, caller, part, reply)
 
-    def _part(self, header: TensorHeader, caller: str) -> PartRunner:
-        part = self._parts.find(header.epoch)
+    def enqueue(self, call: Call) -> bool:
+        """Queue a request whose body has arrived, before `run` or `drop`; refuse it where too many wait.
+
+        Not before its body has: one device could fill the queue with bodies that never end.
+        """
+        try:
+            self._processor.enqueue()
+        except RequestRefusedError as error:
+            self._reply(call, as_refusal(self._name, error))
+            return False
+        return True
+
+    def _part(self, frame: Frame, caller: str) -> PartRunner:
+        part = self._parts.find(frame.epoch)
         if part is None:
             serving = ", ".join(map(str, self._parts.serving)) or "none"
             raise RequestRefusedError(
                 grpc.StatusCode.FAILED_PRECONDITION,
-                f"plan {header.epoch} is not served (served: {serving}): send requests of the newest plan",
+                f"plan {frame.epoch} is not served (served: {serving}): send requests of the newest plan",
             )
         manifest = part.manifest
         if caller and caller not in manifest.sources:
             raise RequestRefusedError(
                 grpc.StatusCode.PERMISSION_DENIED, "data from a device that is not a sender of this part"
             )
-        if header.shape != manifest.input_shape or header.branch >= max(1, manifest.joined):
+        shapes = [tensor.shape for tensor in frame.tensors]
+        if shapes != [manifest.input_shape] or frame.branch >= max(1, manifest.joined):
             raise FrameError("a tensor whose shape or branch is not the one of this part")
-        if caller and manifest.joined and caller != manifest.sources[header.branch]:
+        if caller and manifest.joined and caller != manifest.sources[frame.branch]:
             raise RequestRefusedError(
                 grpc.StatusCode.PERMISSION_DENIED,
-                f"branch {header.branch} from a device that the plan does not name for it",
+                f"branch {frame.branch} from a device that the plan does not name for it",
             )
         return part
 
-    def _respond(
-        self, part: PartRunner, header: TensorHeader, x: Float32Array, received_ns: int, call: PendingCall
-    ) -> TensorMessage:
-        if not part.manifest.joined:
-            return self._compute(part, header, x, received_ns, call)
-        key = (header.epoch, header.id)
-        claim, _ = self._summed.claim(key)
-        if claim.done():
-            return _of_branch(claim.result(), received_ns)
-        total = self._sums.add(key, header.branch, x, part.manifest.joined)
-        if total is None:
-            try:
-                join_s = min(call.deadline_s, time.monotonic() + _JOIN_S)
-                return _of_branch(call.result(claim, join_s), received_ns)
-            except (TimeoutError, CallerGoneError) as error:
-                late = RequestRefusedError(
-                    grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed before all branches arrived"
-                )
-                if self._sums.withdraw(key, header.branch):
-                    self._summed.fail(key, claim, late)
-                raise (late if isinstance(error, TimeoutError) else error) from None
+    def run(self, call: Call, frame: Frame, meanwhile: Callable[[], None] = lambda: None) -> None:
+        """Run a request of the queue; errors are the reply.
+
+        `meanwhile` is called again and again while the request waits for the processor.
+        """
+        key = frame.epoch, frame.id, frame.branch
+        with self._lock:
+            response = self._responses.get(key)
+            execution = self._executions.get(key)
+            new = response is None and execution is None and not call.ended
+            if new:
+                execution = self._executions[key] = _Execution(key, call.deadline_s)
+            if response is None and execution is not None and not call.ended:
+                execution.calls.append(call)
+                call.execution = execution
+        if not new:
+            self._processor.leave()
+            if response is not None:
+                self._reply(call, response)
+            return
+        assert execution is not None
+        joined = [execution]
+        waiting = True
         try:
-            response = self._compute(part, header, total, received_ns, call)
+            assert frame.body is not None
+            x = decode_tensor(frame.tensors[0], frame.body)
+            # The transfer ends here: decoding is part of it, as in the measurement of links.
+            execution.received_ns = time.monotonic_ns()
+            if not is_finite(x):
+                raise FrameError("a tensor with a number that is not finite: check the device that sent it")
+            if call.part.manifest.joined:
+                branches = self._join(execution, x, call.part.manifest.joined)
+                if branches is None:
+                    return
+                joined = [branch.execution for branch in branches]
+                x = _sum([branch.x for branch in branches])
+            waiting = False
+            self._compute(call.part, frame, x, joined, meanwhile)
         except Exception as error:
-            self._summed.fail(key, claim, error)
-            raise
-        self._summed.complete(claim, response, len(response[1]))
-        return response
+            self._finish(joined, as_refusal(self._name, error))
+        finally:
+            if waiting:
+                self._processor.leave()
+
+    def _join(self, execution: _Execution, x: Float32Array, expected: int) -> list[_Branch] | None:
+        """Add a branch to its request; return all branches, in order, when this is the last; else None."""
+        epoch, name, branch = execution.key
+        deadline_s = min(execution.deadline_s, time.monotonic() + _JOIN_S)
+        with self._lock:
+            if execution.abandoned:
+                return None
+            branches = self._joins.setdefault((epoch, name), {})
+            branches[branch] = _Branch(execution, x, deadline_s)
+            if len(branches) < expected:
+                return None
+            del self._joins[epoch, name]
+        return [branches[n] for n in sorted(branches)]
 
     def _compute(
-        self, part: PartRunner, header: TensorHeader, x: Float32Array, received_ns: int, call: PendingCall
-    ) -> TensorMessage:
-        manifest = part.manifest
-        with self._queue.enter(call):
+        self,
+        part: PartRunner,
+        frame: Frame,
+        x: Float32Array,
+        executions: Sequence[_Execution],
+        meanwhile: Callable[[], None],
+    ) -> None:
+        """Run the part, and send its output to the next devices, or the response to the calls."""
+        manifest, deadline_s = part.manifest, max(execution.deadline_s for execution in executions)
+
+        def check_callers() -> None:
+            if all(execution.abandoned for execution in executions):
+                raise RequestRefusedError(grpc.StatusCode.CANCELLED, "the caller has hung up")
+
+        def waiting() -> None:
+            meanwhile()
+            check_callers()
+
+        with self._processor.run(deadline_s, waiting):
+            check_callers()
             started_ns = time.monotonic_ns()
             y = part(x)
-            held_s = started_ns * 1e-9 + manifest.hold_s - time.monotonic()
-            if manifest.hold_s and held_s > 0:
-                time.sleep(held_s)
+            if manifest.hold_s:
+                _hold(min(started_ns * 1e-9 + manifest.hold_s, deadline_s), meanwhile)
             ended_ns = time.monotonic_ns()
-        span = DeviceSpan(self._name, received_ns, started_ns, ended_ns)
-        if manifest.hops:
-            # A tensor that is only forwarded keeps its uint8 scale.
-            scale, zero = (0.0, 0.0) if y is not x or header.dtype != "u1" else (header.scale, header.zero)
-            output = TensorHeader(header.id, header.epoch, "f4", y.shape, scale, zero)
-            behind, content = self._forwarder.forward(manifest, output, y, call)
-            trail = (span, *behind)
-            return TensorHeader(header.id, header.epoch, "f4", manifest.response_shape, trail=trail), content
-        return TensorHeader(header.id, header.epoch, "f4", y.shape, trail=(span,)), raw_bytes(y)
+        own = DeviceSpan(self._name, 0, started_ns, ended_ns)
+        if not manifest.hops:
+            self._finish(executions, RunResponse((), y.shape, raw_bytes(y)), own)
+            return
+        # A tensor that is only forwarded keeps its uint8 scale.
+        (tensor,) = frame.tensors
+        kept = tensor if y is x and tensor.dtype == "u1" else TensorSpec("f4", y.shape, 0.0)
+
+        def done(result: Result) -> None:
+            self._finish(executions, result, own)
+
+        output = Frame(frame.kind, 0, frame.epoch, frame.id, 0.0, 0, (kept,))
+        cancel = self._forwarder.forward(manifest, output, y, deadline_s, done)
+
+        def cancel_if_abandoned() -> None:
+            if all(execution.abandoned for execution in executions):
+                cancel()
+
+        for execution in executions:
+            execution.cancels.append(cancel_if_abandoned)
+        cancel_if_abandoned()
+
+    def _finish(
+        self, executions: Sequence[_Execution], result: Result, span: DeviceSpan | None = None
+    ) -> None:
+        """Reply to all calls of a request; keep a response, and forget a request that has failed.
+
+        `span` is that of this device, which each response lists first, with the arrival of its own branch.
+        """
+        for execution in executions:
+            own = result
+            if isinstance(result, RunResponse) and span is not None:
+                device, _, started_ns, ended_ns = span
+                # A branch that is sent again arrives after the computation.
+                received_ns = min(execution.received_ns, started_ns)
+                first = DeviceSpan(device, received_ns, started_ns, ended_ns)
+                own = RunResponse((first, *result.trail), result.shape, result.body)
+            with self._lock:
+                if isinstance(own, RunResponse):
+                    self._responses.put(execution.key, own, len(own.body))
+                self._drop(execution)
+                calls, execution.calls = execution.calls, []
+            for call in calls:
+                self._reply(call, own)
+
+    def _drop(self, execution: _Execution) -> None:
+        """Forget an execution, the lock being held."""
+        if self._executions.get(execution.key) is execution:
+            del self._executions[execution.key]
+        epoch, name, branch = execution.key
+        waiting = self._joins.get((epoch, name), {})
+        if branch in waiting and waiting[branch].execution is execution:
+            del waiting[branch]
+            if not waiting:
+                del self._joins[epoch, name]
+
+    def _reply(self, call: Call, result: Result) -> None:
+        if self._end(call):
+            call.reply(result)
+
+    def _end(self, call: Call) -> bool:
+        """Give the place of a call back; return whether it had not ended before."""
+        with self._lock:
+            if call.ended:
+                return False
+            call.ended = True
+        self._places.leave(call.caller)
+        return True
+
+    def drop(self, call: Call) -> None:
+        """Take a request whose caller has gone out of the queue."""
+        self._processor.leave()
+        self._end(call)
+
+    def hang_up(self, call: Call) -> None:
+        """End a call whose caller has gone, and its execution, if no other call waits for it."""
+        self._end(call)
+        with self._lock:
+            execution = call.execution
+            if execution is None or call not in execution.calls:
+                return
+            execution.calls.remove(call)
+            if execution.calls:
+                return
+            execution.abandoned = True
+            self._drop(execution)
+        for cancel in list(execution.cancels):
+            cancel()
+
+    def tick(self, now_s: float) -> None:
+        """End the branches that have waited too long for the others of their requests."""
+        with self._lock:
+            late = [
+                branch.execution
+                for branches in self._joins.values()
+                for branch in branches.values()
+                if branch.deadline_s < now_s
+            ]
+        error = RequestRefusedError(
+            grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed before all branches arrived"
+        )
+        for execution in late:
+            self._finish([execution], as_refusal(self._name, error))
 
 
-def _of_branch(found: TensorMessage, received_ns: int) -> TensorMessage:
-    """Return the common response of all branches, with the time at which this branch arrived."""
-    header, body = found
-    own, *after = header.trail
-    # A branch that is sent again arrives after the computation.
-    own = own._replace(received_ns=min(received_ns, own.started_ns))
-    return replace(header, trail=(own, *after)), body
+def _hold(until_s: float, meanwhile: Callable[[], None]) -> None:
+    """Wait as long as an emulated device would compute."""
+    while (left_s := until_s - time.monotonic()) > 2 * MEANWHILE_S:
+        time.sleep(MEANWHILE_S)
+        meanwhile()
+    time.sleep(max(0.0, left_s))
+
+
+def _sum(tensors: Sequence[Float32Array]) -> Float32Array:
+    """Sum tensors in their order, as floating-point addition is not associative."""
+    total = tensors[0].copy()
+    with np.errstate(over="ignore"):
+        for other in tensors[1:]:
+            total += other
+    return total

@@ -1,7 +1,6 @@
 """gRPC methods of an agent: who may call each of them, and which error texts leave the device."""
 
 import platform
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import version
@@ -13,23 +12,22 @@ import grpc
 import msgspec
 from msgspec import Meta
 
-from jmsnas.deploy.agent.admission import Places, RequestRefusedError
-from jmsnas.deploy.agent.forwarding import Forwarder, refusal
+from jmsnas.deploy.agent.forwarding import Forwarder
 from jmsnas.deploy.agent.part_lifecycle import AgentParts
 from jmsnas.deploy.agent.remote_timing import run_timing_job
-from jmsnas.deploy.agent.request_handler import RequestHandler
 from jmsnas.deploy.parts.call_overhead import call_overhead_s
 from jmsnas.deploy.parts.torch_probe import probe_torch
-from jmsnas.deploy.transport.channel import MAX_IN_FLIGHT, MAX_IN_FLIGHT_PER_CALLER, SERVICE
-from jmsnas.deploy.transport.encoding import decode_tensor
-from jmsnas.deploy.transport.frame import Epoch, pack_message, unpack_as, unpack_message, unpack_tensor
+from jmsnas.deploy.transport.channel import SERVICE
+from jmsnas.deploy.transport.data_link import Target
+from jmsnas.deploy.transport.frame import VERSION
 from jmsnas.deploy.transport.identity import fingerprint
 from jmsnas.deploy.transport.link import measure_link
+from jmsnas.deploy.transport.message import Epoch, pack_message, unpack_as, unpack_message
+from jmsnas.deploy.transport.refusal import RequestRefusedError, as_refusal, refusal
 from jmsnas.deploy.transport.responses import printable
-from jmsnas.errors import CertificateError, DeployError, FrameError, PartError, StorageError
+from jmsnas.errors import CertificateError, FrameError
 from jmsnas.profiler.host.environment import describe_host
 
-EXCHANGE_METHOD = f"/{SERVICE}/Exchange"
 _PACKAGES = ("jmsnas", "numpy", "onnxruntime", "grpcio", "cryptography", "msgspec")
 T = TypeVar("T")
 
@@ -57,6 +55,7 @@ class _RetireRequest(msgspec.Struct):
 class _LinkRequest(msgspec.Struct):
     address: Annotated[str, Meta(max_length=300)]
     name: Annotated[str, Meta(max_length=64)]
+    fingerprint: Annotated[str, Meta(max_length=64)]
     sizes: Annotated[tuple[Annotated[int, Meta(ge=0, le=12 << 20)], ...], Meta(max_length=16)] = ()
     clock: bool = False
 
@@ -75,7 +74,6 @@ class ServedAgent(Protocol):
 
     name: str
     parts: AgentParts
-    requests: RequestHandler
     forwarder: Forwarder
 
     @property
@@ -96,8 +94,6 @@ def rpc_handlers(agent: ServedAgent, leader: str) -> tuple[Any, ...]:
         "Link": guard.leader_only(own.link, _LinkRequest),
         "Put": guard.leader_only_stream(own.put),
         "Bench": guard.leader_only_stream_out(partial(run_timing_job, agent.parts)),
-        "Exchange": guard.any_device(_exchange, Places(8, 2)),
-        "Run": guard.any_device(agent.requests.run, Places(MAX_IN_FLIGHT, MAX_IN_FLIGHT_PER_CALLER)),
     }
     return (grpc.method_handlers_generic_handler(SERVICE, methods),)
 
@@ -119,7 +115,7 @@ class _LeaderMethods:
             "call_s": call_overhead_s(),
             "versions": {"python": platform.python_version(), **{name: version(name) for name in _PACKAGES}},
         }
-        fields = {"name": agent.name, "epoch": epoch, "serving": agent.parts.serving}
+        fields = {"name": agent.name, "epoch": epoch, "serving": agent.parts.serving, "data": VERSION}
         return pack_message(fields, msgspec.json.encode(description))
 
     def torch(self, request: _TorchRequest, body: memoryview) -> bytes:
@@ -141,10 +137,10 @@ class _LeaderMethods:
         return pack_message({})
 
     def link(self, request: _LinkRequest, body: memoryview) -> bytes:
-        method = self._agent.forwarder.method(request.address, request.name, EXCHANGE_METHOD)
+        link = self._agent.forwarder.link(Target(request.name, request.address, request.fingerprint))
         try:
-            times = measure_link(method, request.name, request.sizes, request.clock)
-        except grpc.RpcError as error:
+            times = measure_link(link, request.sizes, request.clock)
+        except RequestRefusedError as error:
             raise refusal(request.name, error) from None
         return pack_message({}, msgspec.json.encode(times))
 
@@ -161,13 +157,6 @@ def _boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return ""
-
-
-def _exchange(message: bytes, caller: str, context: Any) -> bytes:
-    """Return when a tensor was received and decoded, for clock offsets and link times."""
-    decode_tensor(*unpack_tensor(message))
-    received_ns = time.monotonic_ns()
-    return pack_message({"received": received_ns, "sent": time.monotonic_ns()})
 
 
 def _first(messages: Iterator[bytes]) -> bytes:
@@ -230,20 +219,10 @@ class _Guard:
                 yield from method(_first(messages), context)
                 return
             except Exception as error:
-                code, text = _status(self._name, error)
-            context.abort(code, text)
+                refused = as_refusal(self._name, error)
+            context.abort(refused.code, str(refused))
 
         return grpc.stream_stream_rpc_method_handler(call)
-
-    def any_device(self, method: Callable[[bytes, str, Any], bytes], places: Places) -> Any:
-        """Wrap a method of every device with a certificate of this CA; it gets the caller's fingerprint."""
-
-        def call(messages: Iterator[bytes], context: Any) -> bytes:
-            caller = self._caller(context)
-            with places.take(caller):
-                return method(_first(messages), caller, context)
-
-        return grpc.stream_unary_rpc_method_handler(self._aborting(call))
 
     def _aborting(
         self, call: Callable[[Iterator[bytes], Any], bytes]
@@ -254,22 +233,8 @@ class _Guard:
             try:
                 return call(messages, context)
             except Exception as error:
-                code, text = _status(self._name, error)
-            context.abort(code, text)
+                refused = as_refusal(self._name, error)
+            context.abort(refused.code, str(refused))
             raise AssertionError  # abort has raised
 
         return aborting
-
-
-def _status(name: str, error: Exception) -> tuple[grpc.StatusCode, str]:
-    """Return the gRPC code and text of an error, without paths, content or tracebacks."""
-    if isinstance(error, RequestRefusedError):
-        text = str(error)
-        return error.code, text if text.startswith("device ") else f"device {name}: {text}"
-    if isinstance(error, DeployError):  # of a neighbour, with its name
-        return grpc.StatusCode.FAILED_PRECONDITION, str(error)
-    if isinstance(error, PartError | StorageError):  # those of the store name no path
-        return grpc.StatusCode.FAILED_PRECONDITION, f"device {name}: {error}"
-    if isinstance(error, FrameError):
-        return grpc.StatusCode.INVALID_ARGUMENT, f"device {name}: {error}"
-    return grpc.StatusCode.INTERNAL, f"device {name}: {type(error).__name__}"

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, TypeVar
 
 import grpc
@@ -12,12 +13,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from jmsnas.deploy.parts.manifest import signed_epoch
 from jmsnas.deploy.parts.runtime import GOLDEN_TOLERANCE
 from jmsnas.deploy.parts.torch_probe import TorchInfo
-from jmsnas.deploy.transport.channel import CHUNK_BYTES, SERVICE, Identity, open_channel
+from jmsnas.deploy.transport.channel import CHUNK_BYTES, SERVICE, Identity
+from jmsnas.deploy.transport.control_channel import ControlChannel
+from jmsnas.deploy.transport.data_link import DataLink, Target
 from jmsnas.deploy.transport.devices_file import AgentAddress
-from jmsnas.deploy.transport.frame import pack_message
+from jmsnas.deploy.transport.frame import VERSION, Frame
 from jmsnas.deploy.transport.health import SERVICE as HEALTH
 from jmsnas.deploy.transport.health import SERVING
 from jmsnas.deploy.transport.link import clock_offset, timed_exchange
+from jmsnas.deploy.transport.liveness import Liveness
+from jmsnas.deploy.transport.message import pack_message
+from jmsnas.deploy.transport.refusal import RequestRefusedError
 from jmsnas.deploy.transport.responses import (
     AgentInfo,
     Done,
@@ -37,6 +43,7 @@ T = TypeVar("T")
 
 # Timeouts. Staging lets a small board parse a part in a subprocess; sending takes longer on a slow link.
 _CALL_S, _STAGE_S, _PUT_S, _LINK_S, _BENCH_S = 20.0, 60.0, 600.0, 300.0, 86400.0
+_RETRY_S = 0.05
 
 
 class DeviceLostError(DeployError):
@@ -48,18 +55,24 @@ class DeviceLostError(DeployError):
 
 
 class AgentClient:
-    """gRPC client of one agent, used by the leader. Calls raise DeviceLostError and DeployError."""
+    """Client of one agent, used by the leader. Calls raise DeviceLostError and DeployError."""
 
-    def __init__(self, address: AgentAddress, identity: Identity | None) -> None:
+    def __init__(self, address: AgentAddress, identity: Identity | None, liveness: Liveness) -> None:
         self.name, self.address = address.name, address.address
         self.fingerprint = address.fingerprint
-        self._channel = open_channel(address.address, address.name, identity)
+        self._control = ControlChannel(Target(address.name, address.address, address.fingerprint), identity)
+        self._link = DataLink(target_of(address), lambda: identity, liveness)
 
     def describe(self, timeout_s: float = _CALL_S) -> AgentInfo:
         """Request the description of the device."""
         info = self._call("Describe", pack_message({}), timeout_s, AgentInfo)
         if info.name != self.name:
             raise malformed(self.name, "Describe", f"name is {info.name!r}: expected {self.name!r}")
+        if info.data != VERSION:
+            raise DeployError(
+                f"device {self.name}: its jmsnas sends tensors by version {info.data} of the data plane, "
+                f"expected {VERSION}: update jmsnas {'there' if info.data < VERSION else 'here'}"
+            )
         return info
 
     def epoch(self, key: Ed25519PublicKey) -> int:
@@ -99,7 +112,9 @@ class AgentClient:
                 yield pack_message({}, memoryview(content)[start : start + CHUNK_BYTES])
 
         with self._errors("Put"):
-            response = self._channel.stream_unary(f"/{SERVICE}/Put")(messages(), timeout=_PUT_S)
+            response = self._control.call(
+                lambda channel: channel.stream_unary(f"/{SERVICE}/Put")(messages(), timeout=_PUT_S)
+            )
         parse_response(response, Done, self.name, "Put")
 
     def stage(self, epoch: int) -> float:
@@ -116,7 +131,7 @@ class AgentClient:
 
     def link(self, target: AgentAddress, sizes: Sequence[int], clock: bool = False) -> LinkTimes:
         """Make the device time messages of `sizes` bytes to a neighbour, and compare clocks if `clock`."""
-        fields = {"address": target.address, "name": target.name, "sizes": sizes, "clock": clock}
+        fields = {**target_of(target)._asdict(), "sizes": sizes, "clock": clock}
         began_ns = time.monotonic_ns()
         times = self._call("Link", pack_message(fields), _LINK_S, LinkTimes, (target.name,))
         spent_ns = time.monotonic_ns() - began_ns
@@ -137,44 +152,48 @@ class AgentClient:
 
     def bench(self, job: Mapping[str, Any], report: Callable[[TimingEvent], None]) -> None:
         """Make the device time blocks; `report` is called with each event of the job."""
-        method = self._channel.unary_stream(f"/{SERVICE}/Bench")
         with self._errors("Bench"):
-            for message in method(pack_message({}, msgspec.json.encode(job)), timeout=_BENCH_S):
+            content = pack_message({}, msgspec.json.encode(job))
+            for message in self._control.call(
+                lambda channel: channel.unary_stream(f"/{SERVICE}/Bench")(content, timeout=_BENCH_S)
+            ):
                 report(parse_event(message, self.name))
 
     def clock(self, exchanges: int = 20) -> tuple[int, int]:
         """Measure the offset of the device's clock to this one, and the least round trip, nanoseconds."""
-        method = self._channel.unary_unary(f"/{SERVICE}/Exchange")
         with self._errors("Exchange"):
-            return clock_offset([timed_exchange(method, self.name) for _ in range(exchanges)])
+            return clock_offset([timed_exchange(self._link) for _ in range(exchanges)])
 
     def healthy(self, timeout_s: float = 1.0) -> bool:
         """Return whether the agent reports in time that it is serving."""
-        try:
-            method = self._channel.unary_unary(f"/{HEALTH}/Check")
-            return bool(method(b"", timeout=timeout_s, wait_for_ready=True) == SERVING)
-        except grpc.RpcError:
-            return False
+        ends_s = time.monotonic() + timeout_s
+        while (left_s := ends_s - time.monotonic()) > 0:
+            try:
+                return self._control.call(partial(_health, timeout_s=left_s))
+            except (grpc.RpcError, RequestRefusedError):
+                time.sleep(min(_RETRY_S, left_s))
+        return False
 
-    def start(self, message: bytes, timeout_s: float, behind: Sequence[str] = ()) -> Callable[[], bytes]:
-        """Send an inference request; returns a function that waits for the response.
+    def start(
+        self, frame: Frame, timeout_s: float, max_bytes: int, behind: Sequence[str] = ()
+    ) -> Callable[[], Frame]:
+        """Send an inference request; returns a function that waits for the response, of `max_bytes` at most.
 
         An error may be about the device or one of those `behind` it.
         """
-        call = self._channel.unary_unary(f"/{SERVICE}/Run").future(message, timeout=timeout_s)
+        with self._errors("Run", behind):
+            answer = self._link.wait(frame, timeout_s, max_bytes)
 
-        def wait() -> bytes:
-            try:
-                with self._errors("Run", behind):
-                    return bytes(call.result())
-            except grpc.FutureCancelledError:  # a future's form of CANCELLED: the agent is stopping
-                raise DeviceLostError(self.name, f"device {self.name}: CANCELLED (Run)") from None
+        def wait() -> Frame:
+            with self._errors("Run", behind):
+                return answer()
 
         return wait
 
     def close(self) -> None:
-        """Close the channel."""
-        self._channel.close()
+        """Close the connections."""
+        self._control.close()
+        self._link.close()
 
     @contextmanager
     def _errors(self, method: str, behind: Sequence[str] = ()) -> Iterator[None]:
@@ -182,19 +201,34 @@ class AgentClient:
         try:
             yield
         except grpc.RpcError as error:
-            raise _rpc_error(self.name, method, error, behind) from None
+            raise _failed(self.name, method, error.code(), error.details() or "", behind) from None
+        except RequestRefusedError as error:
+            raise _failed(self.name, method, error.code, str(error), behind) from None
 
     def _call(
         self, name: str, message: bytes, timeout_s: float, kind: type[T], behind: Sequence[str] = ()
     ) -> T:
         with self._errors(name, behind):
-            response = self._channel.unary_unary(f"/{SERVICE}/{name}")(message, timeout=timeout_s)
+            response = self._control.call(
+                lambda channel: channel.unary_unary(f"/{SERVICE}/{name}")(message, timeout=timeout_s)
+            )
         return parse_response(response, kind, self.name, name)
 
 
-def _rpc_error(name: str, method: str, error: Any, behind: Sequence[str]) -> DeployError:
+def _health(channel: Any, timeout_s: float) -> bool:
+    return bool(channel.unary_unary(f"/{HEALTH}/Check")(b"", timeout=timeout_s) == SERVING)
+
+
+def target_of(address: AgentAddress) -> Target:
+    """Return the data port of an agent."""
+    return Target(address.name, address.data_address, address.fingerprint)
+
+
+def _failed(
+    name: str, method: str, code: grpc.StatusCode, details: str, behind: Sequence[str]
+) -> DeployError:
     """Return the error of a failed call; its text may be about one of the devices `behind` the called one."""
-    code, text = error.code(), printable(error.details() or "")
+    text = printable(details)
     device = named_device(text, (name, *behind))
     if not device:  # gRPC's own text: the address, and the cause
         device, text = name, f"device {name}: {text}"

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,11 +26,12 @@ from jmsnas.deploy.parts.shipment import PartSpec, Shipment, make_shipments, res
 from jmsnas.deploy.transport.channel import Identity
 from jmsnas.deploy.transport.devices_file import AgentAddress
 from jmsnas.deploy.transport.encoding import encode_tensor, raw_bytes
-from jmsnas.deploy.transport.frame import DeviceSpan, TensorHeader, WireDtype, pack_message
+from jmsnas.deploy.transport.frame import Frame, Kind, TensorSpec, WireDtype
 from jmsnas.deploy.transport.identity import fingerprint, read_identity, read_signing_key
 from jmsnas.deploy.transport.link import MeasuredLink, check_transfer, fit_measured_link
+from jmsnas.deploy.transport.liveness import Liveness
 from jmsnas.deploy.transport.responses import AgentInfo, TimingEvent, malformed
-from jmsnas.deploy.transport.run_response import ExpectedResponse, parse_run_response
+from jmsnas.deploy.transport.run_response import DeviceSpan, ExpectedResponse, parse_run_response
 from jmsnas.errors import DeployError
 from jmsnas.progress import Progress, no_progress
 
@@ -79,7 +80,10 @@ class Leader:
         public = self._key.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
         self._cluster = hashlib.sha256(public).hexdigest()
         self._fingerprint = fingerprint(own.certificate_pem)
-        self.clients = {name: AgentClient(address, self._identity) for name, address in agents.items()}
+        self._liveness = Liveness()
+        self.clients = {
+            name: AgentClient(address, self._identity, self._liveness) for name, address in agents.items()
+        }
         self._lock = threading.Lock()
         self._plan = _Plan(0, (), ())
 
@@ -168,19 +172,25 @@ class Leader:
         if not plan.epoch:
             raise DeployError("no plan was shipped yet: call ship() first")
         values, scale, zero = encode_tensor(x, encoding.dtype, encoding.scale, encoding.zero)
-        repeated, request = bool(request), request or secrets.token_hex(16)
-        own = TensorHeader(request, plan.epoch, encoding.dtype, x.shape, scale, zero)
+        name = bytes.fromhex(request) if request else secrets.token_bytes(16)
+        frame = Frame(
+            Kind.RUN,
+            epoch=plan.epoch,
+            id=name,
+            tensors=(TensorSpec(encoding.dtype, x.shape, scale, zero),),
+            body=raw_bytes(values),
+        )
+        expected = ExpectedResponse(name, plan.epoch, plan.trail, plan.response_shape)
         started_s = time.monotonic()
-        wait = self.clients[plan.trail[0]].start(pack_message(own, raw_bytes(values)), timeout_s, plan.trail)
+        wait = self.clients[plan.trail[0]].start(frame, timeout_s, expected.size_bytes, plan.trail)
 
         def wait_for_response() -> Response:
-            response = wait()
+            answer = wait()
             round_trip_s = time.monotonic() - started_s
             # A repeated request may get the response to an earlier one, which took longer.
-            longest_s = math.inf if repeated else round_trip_s
-            expected = ExpectedResponse(request, plan.epoch, plan.trail, plan.response_shape, longest_s)
-            header, _, logits = parse_run_response(response, expected)
-            return Response(logits, header.trail, plan.epoch, round_trip_s)
+            longest_s = math.inf if request else round_trip_s
+            response, logits = parse_run_response(answer, replace(expected, longest_s=longest_s))
+            return Response(logits, response.trail, plan.epoch, round_trip_s)
 
         return wait_for_response
 
@@ -224,6 +234,7 @@ class Leader:
         """Close all channels; the agents keep running."""
         for client in self.clients.values():
             client.close()
+        self._liveness.close()
 
     def _each(self, call: Callable[[AgentClient], T], names: Sequence[str] | None = None) -> dict[str, T]:
         """Call every device in parallel; the first error is raised after all calls have ended."""

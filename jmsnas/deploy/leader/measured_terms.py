@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jmsnas.arrays import FloatArray
-from jmsnas.deploy.transport.frame import DeviceSpan
 from jmsnas.deploy.transport.link import MeasuredLink
+from jmsnas.deploy.transport.run_response import DeviceSpan
 from jmsnas.errors import DeployError
 
 if TYPE_CHECKING:  # plots of a deployment load without gRPC and torch

@@ -17,12 +17,13 @@ from jmsnas.deploy.parts.torch_architecture import (
     MAX_WEIGHTS_HEADER_BYTES,
     parse_architecture,
 )
-from jmsnas.deploy.transport.frame import MAX_SPANS, WireDtype
+from jmsnas.deploy.transport.frame import WireDtype
+from jmsnas.deploy.transport.run_response import MAX_SPANS
 from jmsnas.deploy.transport.strict_json import decode_json
 from jmsnas.errors import PartError
 from jmsnas.profiler.table.latency_table import LAYOUTS, PROCESSORS
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 MAX_BYTES, MAX_LIST_BYTES = 64 << 10, 1 << 20
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -47,8 +48,8 @@ class Hop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     Attributes
     ----------
-    name, address
-        The device, and HOST:PORT of its agent.
+    name, address, fingerprint
+        The device, HOST:PORT of its data port, and the fingerprint that its certificate must have.
     wire
         Number format on the link.
     branch
@@ -64,6 +65,7 @@ class Hop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     name: str
     address: str
+    fingerprint: str
     wire: WireDtype
     branch: int
     pace_bps: float
@@ -75,6 +77,7 @@ class Hop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """Check every field."""
         _require(_NAME.fullmatch(self.name), "hop name")
         _require(_ADDRESS.fullmatch(self.address), "hop address")
+        _require(DIGEST.fullmatch(self.fingerprint), "hop fingerprint")
         _require(0 <= self.branch < 64, "hop branch")
         _require(0 <= self.pace_bps < math.inf and 0 <= self.pace_delay_s < 3600, "hop pace")
         _require(0 <= self.wait_s < 3600, "hop wait")
@@ -83,7 +86,12 @@ class Hop(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Manifest(
-    msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag_field="schema", tag=1
+    msgspec.Struct,
+    frozen=True,
+    forbid_unknown_fields=True,
+    kw_only=True,
+    tag_field="schema",
+    tag=SCHEMA_VERSION,
 ):
     """Description of a device's part: its files, shapes, runtime, senders and next hops.
 

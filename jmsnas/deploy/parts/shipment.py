@@ -242,7 +242,8 @@ def _blobs(spec: PartSpec, exported: ExportedModel, seed: int) -> tuple[dict[str
 def _hop(next_hop: NextHop, agents: Mapping[str, AgentAddress], trails: Mapping[str, tuple[str, ...]]) -> Hop:
     return Hop(
         next_hop.device,
-        agents[next_hop.device].address,
+        agents[next_hop.device].data_address,
+        agents[next_hop.device].fingerprint,
         WIRE_DTYPES[next_hop.wire],
         next_hop.branch,
         next_hop.pace_bps,

@@ -13,7 +13,8 @@ SERVICE = "jmsnas.Agent"
 MAX_MESSAGE_BYTES = 16 << 20
 # Blobs are sent in chunks: well below the limit of one message, and large enough that calls cost little.
 CHUNK_BYTES = 4 << 20
-# Requests that wait for the processor; requests in flight, those that wait for the next device included.
+# Requests that wait for the processor; requests in flight, those that wait for the next device included. The
+# second bound is also the number that a link sends before it waits for responses.
 MAX_QUEUED, MAX_IN_FLIGHT, MAX_IN_FLIGHT_PER_CALLER = 8, 32, 24
 # Calls that exist at a time, those about to be refused included: bounds memory under a flood.
 MAX_CALLS = 256
@@ -49,7 +50,8 @@ CLIENT_OPTIONS = (
     ("grpc.use_local_subchannel_pool", 1),
     ("grpc.enable_http_proxy", 0),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    # Time of an attempt to connect: small boards and slow links need more than 100 ms.
+    ("grpc.min_reconnect_backoff_ms", 3000),
     ("grpc.max_reconnect_backoff_ms", 1000),
 )
 
@@ -64,14 +66,17 @@ class Identity:
     key_pem: bytes
 
 
-def open_channel(address: str, name: str, identity: Identity | None) -> Any:
-    """Open a channel to the device `name` with mutual TLS; its certificate must have that name.
+def open_channel(address: str, name: str, identity: Identity | None, certificate_pem: bytes = b"") -> Any:
+    """Open a channel to the device `name` with mutual TLS.
 
-    Without an identity the channel is not encrypted; for loopback only.
+    Its certificate must be `certificate_pem`, or, where that is empty, one of the CA for its name. Without an
+    identity the channel is not encrypted; for loopback only.
     """
     if identity is None:
         return grpc.insecure_channel(address, CLIENT_OPTIONS)
-    credentials = grpc.ssl_channel_credentials(identity.ca_pem, identity.key_pem, identity.certificate_pem)
+    # gRPC accepts the certificate of the device itself as a root, and then no other.
+    root_pem = certificate_pem or identity.ca_pem
+    credentials = grpc.ssl_channel_credentials(root_pem, identity.key_pem, identity.certificate_pem)
     named = (("grpc.ssl_target_name_override", server_name(name)),)
     return grpc.secure_channel(address, credentials, (*CLIENT_OPTIONS, *named))
 

@@ -13,23 +13,33 @@ from jmsnas.workspace import check_name
 
 _LOCK_S = 60.0
 _TABLE = re.compile(r"^[ \t]*\[", re.MULTILINE)
-_PORT = re.compile(r"[0-9]{1,5}")
+MAX_PORT = (1 << 16) - 1
+PORT = re.compile(r"[0-9]{1,5}")
 _HOST = re.compile(r"[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+(%[0-9A-Za-z._-]+)?\]")
 
 
 @dataclass(frozen=True, slots=True)
 class AgentAddress:
-    """An agent: name of its device, HOST:PORT, and fingerprint of its certificate. Raises DeviceError."""
+    """An agent: name of its device, HOST:PORT, and fingerprint of its certificate. Raises DeviceError.
+
+    PORT is that of its control plane, PORT + 1 that of its data plane.
+    """
 
     name: str
     address: str
     fingerprint: str
 
+    @property
+    def data_address(self) -> str:
+        """HOST:PORT of its data plane."""
+        host, _, port = self.address.rpartition(":")
+        return f"{host}:{int(port) + 1}"
+
     def __post_init__(self) -> None:
         """Check name, address and fingerprint."""
         check_name(self.name)
         host, _, port = self.address.rpartition(":")
-        if not _HOST.fullmatch(host) or not _PORT.fullmatch(port) or not 0 < int(port) < 1 << 16:
+        if not _HOST.fullmatch(host) or not PORT.fullmatch(port) or not 0 < int(port) < MAX_PORT:
             raise DeviceError(
                 f"device {self.name} has address {self.address!r}: expected HOST:PORT, as in "
                 "192.168.1.20:7070"

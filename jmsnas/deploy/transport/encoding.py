@@ -1,14 +1,16 @@
 """Encode tensors for a link: float32, float16, or uint8 with one scale and zero for each tensor."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from jmsnas.arrays import Float32Array
-from jmsnas.deploy.transport.frame import TensorHeader, WireDtype
+from jmsnas.deploy.transport.frame import DTYPES, TensorSpec, WireDtype
 from jmsnas.errors import FrameError
 
 WIRE_DTYPES: dict[str, WireDtype] = {"float32": "f4", "float16": "f2", "uint8": "u1"}
-_NUMPY = {"f4": "<f4", "f2": "<f2", "u1": "u1", "i8": "<i8"}
+_NUMPY: dict[str, np.dtype[Any]] = {name: np.dtype(f"<{name}") for name in DTYPES}
 _LARGEST_HALF = 65504.0
 
 
@@ -22,7 +24,7 @@ def encode_tensor(
     number that is not finite in uint8.
     """
     if dtype == "f4":
-        return np.ascontiguousarray(x, "<f4"), 1.0, 0.0
+        return np.ascontiguousarray(x, _NUMPY["f4"]), 1.0, 0.0
     if dtype == "f2":
         return np.clip(x, -_LARGEST_HALF, _LARGEST_HALF).astype("<f2"), 1.0, 0.0
     low, high = float(x.min()), float(x.max())
@@ -30,17 +32,20 @@ def encode_tensor(
         raise FrameError("a tensor with a number that is not finite cannot be sent as uint8")
     if scale == 0.0:
         scale, zero = (high - low) / 255 or 1.0, low
-    return np.clip(np.rint((x - zero) / scale), 0, 255).astype("u1"), scale, zero
+    with np.errstate(all="ignore"):
+        return np.clip(np.rint((x - zero) / scale), 0, 255).astype("u1"), scale, zero
 
 
 def raw_bytes(values: NDArray[np.generic]) -> memoryview:
     """Return the bytes of a contiguous array without a copy."""
-    return values.reshape(-1).view("u1").data
+    return values.reshape(-1).view(_NUMPY["u1"]).data
 
 
-def decode_tensor(header: TensorHeader, body: bytes | memoryview) -> Float32Array:
+def decode_tensor(tensor: TensorSpec, body: bytes | memoryview) -> Float32Array:
     """Decode a tensor from `encode_tensor`; the result may share memory with `body`, and is read-only."""
-    values = np.frombuffer(body, _NUMPY[header.dtype]).reshape(header.shape)
-    if header.dtype == "f4" and (header.scale, header.zero) == (1.0, 0.0):
+    values: NDArray[Any] = np.frombuffer(body, _NUMPY[tensor.dtype]).reshape(tensor.shape)
+    if tensor.dtype == "f4" and tensor.scale == 1.0 and tensor.zero == 0.0:
         return values.astype(np.float32, copy=False)
-    return values.astype(np.float32) * np.float32(header.scale) + np.float32(header.zero)
+    # Scales of another device: a warning would show a path, and results that are not finite are refused.
+    with np.errstate(all="ignore"):
+        return values.astype(np.float32) * np.float32(tensor.scale) + np.float32(tensor.zero)

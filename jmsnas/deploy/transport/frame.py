@@ -1,100 +1,232 @@
-"""Message framing: four bytes of length, a JSON header of at most 4 KiB, raw bytes. No protobuf.
+"""Frames of the data plane: a fixed binary header, tensor descriptors, a JSON text, and raw tensors.
 
-The header of a tensor has its dtype and shape, which must agree with the number of bytes.
+    48 bytes        magic, version, kind, number of tensors, branch, call, microseconds left, epoch,
+                    request id, bytes of the text, bytes of the tensors
+    48 bytes each   descriptors: dtype, rank, scale, zero, six sizes
+    text            at most 4 KiB: the trail of a response, an error, the times of an exchange
+    body            the tensors, one after the other
+
+All numbers are little-endian. Every size is checked before memory is taken for the body.
 """
 
 import math
 import struct
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from collections.abc import Callable
+from enum import IntEnum
+from functools import lru_cache
+from typing import Literal, NamedTuple
 
-import msgspec
-from msgspec import Meta
+import numpy as np
 
-from jmsnas.deploy.transport.channel import MAX_MESSAGE_BYTES
-from jmsnas.deploy.transport.strict_json import decode_json
 from jmsnas.errors import FrameError
 
-MAX_HEADER_BYTES, MAX_RANK, MAX_SPANS = 4096, 6, 24
+VERSION = 1
+MAX_TEXT_BYTES, MAX_BODY_BYTES, MAX_TENSORS, MAX_RANK = 4096, 16 << 20, 16, 6
 WireDtype = Literal["f4", "f2", "u1"]
 Dtype = WireDtype | Literal["i8"]
 DTYPES: dict[Dtype, int] = {"f4": 4, "f2": 2, "u1": 1, "i8": 8}
-_LENGTH = struct.Struct(">I")
-T = TypeVar("T")
 
-Nanoseconds = Annotated[int, Meta(ge=0, le=1 << 62)]
-RequestId = Annotated[str, Meta(pattern=r"\A[0-9a-f]{32}\Z")]
-DeviceName = Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9_-]{0,63}\Z")]
-Epoch = Annotated[int, Meta(ge=0, le=1 << 53)]
-_Finite = Annotated[float, Meta(gt=-1e30, lt=1e30)]
-
-
-class DeviceSpan(NamedTuple):
-    """Trace of a request on one device; times in ns of that device's monotonic clock."""
-
-    device: DeviceName
-    received_ns: Nanoseconds
-    started_ns: Nanoseconds
-    ended_ns: Nanoseconds
+_MAGIC = b"JMSN"
+_HEADER = struct.Struct("<4sBBBBIIQ16sHxxI")
+_TENSOR = struct.Struct("<BB6xdd6I")
+_CODES: dict[int, Dtype] = dict(enumerate(DTYPES))
+_NUMBERS = {dtype: code for code, dtype in _CODES.items()}
+_MAX_SIZE, _MAX_EPOCH, _MAX_SCALE = 1 << 24, 1 << 53, 1e30
+_NO_SIZES = (0,) * MAX_RANK
+# Read at a time: a TLS record holds 16 KiB. Must hold the longest head of a frame.
+_STAGED_BYTES = 32 << 10
 
 
-class TensorHeader(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """Header of a tensor message.
+class Kind(IntEnum):
+    """Kind of a frame."""
+
+    RUN = 1  # a request: the tensors that a part needs
+    RESULT = 2  # its response: the output of the plan, and the trail
+    ERROR = 3  # a status code and a text; of the whole connection where the call is 0
+    CANCEL = 4  # the caller does not wait any more
+    EXCHANGE = 5  # a tensor, to be timed
+    TIMES = 6  # when it was received, and when this was sent
+    HEARTBEAT = 7
+
+
+_KINDS = {int(kind): kind for kind in Kind}
+
+
+class TensorSpec(NamedTuple):
+    """Dtype and shape of a tensor on the wire; its values are `scale * number + zero`."""
+
+    dtype: Dtype
+    shape: tuple[int, ...]
+    scale: float = 1.0
+    zero: float = 0.0
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the tensor."""
+        return math.prod(self.shape) * DTYPES[self.dtype]
+
+
+class Frame(NamedTuple):
+    """A frame.
 
     Attributes
     ----------
-    id
-        Request id, 32 hexadecimal digits.
-    epoch
-        Number of the plan by which the request must be answered.
-    dtype, shape
-        `f4`, `f2`, `u1` or `i8`, and at most six sizes.
-    scale, zero
-        The values are `scale * number + zero`; used by uint8.
+    kind, call
+        Its kind; the number that its sender gave the request, which the response repeats.
+    epoch, id
+        The plan by which the request must be answered; 16 bytes that name the request on all devices.
+    left_s
+        Seconds until the deadline of the request.
     branch
-        Index of the tensor among those that are summed at its destination; 0 where none are.
-    trail
-        Trace of the request, one span a device; in responses only.
+        Index of the tensor among those that are joined at its destination; 0 where none are.
+    tensors, text, body
+        Descriptors, JSON, and the bytes of the tensors; `body` is None where it was refused, and skipped.
     """
 
-    id: RequestId
-    epoch: Epoch
-    dtype: Dtype
-    shape: Annotated[tuple[Annotated[int, Meta(ge=1, le=1 << 24)], ...], Meta(max_length=MAX_RANK)]
-    scale: _Finite = 1.0
-    zero: _Finite = 0.0
-    branch: Annotated[int, Meta(ge=0, le=255)] = 0
-    trail: Annotated[tuple[DeviceSpan, ...], Meta(max_length=MAX_SPANS)] = ()
+    kind: Kind
+    call: int = 0
+    epoch: int = 0
+    id: bytes = bytes(16)
+    left_s: float = 0.0
+    branch: int = 0
+    tensors: tuple[TensorSpec, ...] = ()
+    text: bytes = b""
+    body: bytes | memoryview | None = b""
 
 
-def pack_message(fields: Mapping[str, Any] | msgspec.Struct, body: bytes | memoryview = b"") -> bytes:
-    """Build a message. Raises FrameError when the header is too long."""
-    header = msgspec.json.encode(fields)
-    if len(header) > MAX_HEADER_BYTES:
-        raise FrameError(f"a header of {len(header)} bytes: expected at most {MAX_HEADER_BYTES}")
-    return b"".join((_LENGTH.pack(len(header)), header, body))
+Admit = Callable[[Frame], bool]
 
 
-def unpack_message(message: bytes) -> tuple[dict[str, Any], memoryview]:
-    """Read a message: its header as a dict, and its body. Raises FrameError."""
-    return unpack_as(message, dict[str, Any])
+def pack_head(frame: Frame) -> bytes:
+    """Encode all of a frame but its body. Raises FrameError when the text is too long."""
+    if len(frame.text) > MAX_TEXT_BYTES:
+        raise FrameError(f"a text of {len(frame.text)} bytes: expected at most {MAX_TEXT_BYTES}")
+    left_us = min(max(0, int(1e6 * frame.left_s)), 0xFFFFFFFF)
+    fields = frame.branch, frame.call, left_us, frame.epoch, frame.id, len(frame.text), len(frame.body or b"")
+    head = _HEADER.pack(_MAGIC, VERSION, frame.kind, len(frame.tensors), *fields)
+    return b"".join((head, *map(_pack_tensor, frame.tensors), frame.text))
 
 
-def unpack_as(message: bytes, kind: type[T]) -> tuple[T, memoryview]:
-    """Read a message whose header must be a valid `kind`. Raises FrameError."""
-    if not _LENGTH.size <= len(message) <= MAX_MESSAGE_BYTES:
-        raise FrameError(f"a message of {len(message)} bytes: expected 4 to {MAX_MESSAGE_BYTES}")
-    (length,) = _LENGTH.unpack_from(message)
-    if length > MAX_HEADER_BYTES or _LENGTH.size + length > len(message):
-        raise FrameError(f"a header of {length} bytes: expected at most {MAX_HEADER_BYTES}, in the message")
-    view = memoryview(message)
-    header, body = (view[_LENGTH.size : _LENGTH.size + length], view[_LENGTH.size + length :])
-    return decode_json(header, kind, FrameError, "the header of a message"), body
+# The tensors of a link have the same descriptors in all frames of a plan.
+@lru_cache(maxsize=256)
+def _pack_tensor(tensor: TensorSpec) -> bytes:
+    dtype, shape, scale, zero = tensor
+    sizes = (*shape, *_NO_SIZES[len(shape) :])
+    return _TENSOR.pack(_NUMBERS[dtype], len(shape), scale, zero, *sizes)
 
 
-def unpack_tensor(message: bytes) -> tuple[TensorHeader, memoryview]:
-    """Read the message of a tensor. Raises FrameError."""
-    header, body = unpack_as(message, TensorHeader)
-    if (expected := math.prod(header.shape) * DTYPES[header.dtype]) != len(body):
-        raise FrameError(f"a tensor of {len(body)} bytes: its dtype and shape need {expected}")
-    return header, body
+class FrameReader:
+    """Incremental parser of the frames of a connection, without input or output of its own.
+
+    Write received bytes into `target()`, report them by `advance`, and take complete frames from `next`.
+    `admit` is asked, when the head of a frame has arrived, whether memory is taken for its body.
+    """
+
+    def __init__(self, admit: Admit = lambda frame: True) -> None:
+        self._admit = admit
+        self._staged = memoryview(bytearray(_STAGED_BYTES))
+        self._start, self._end = 0, 0
+        self._frame: Frame | None = None
+        self._body: memoryview | None = None  # None while a body is skipped
+        self._filled, self._body_bytes = 0, 0
+
+    def target(self) -> memoryview:
+        """Return where the next received bytes go."""
+        if self._frame is not None and self._body is not None:
+            return self._body[self._filled :]
+        if self._start == self._end:
+            self._start = self._end = 0
+        elif self._end == _STAGED_BYTES or self._start:
+            rest = bytes(self._staged[self._start : self._end])
+            self._staged[: len(rest)] = rest
+            self._start, self._end = 0, len(rest)
+        return self._staged[self._end :]
+
+    def advance(self, count: int) -> None:
+        """Count bytes that were written into `target()`."""
+        if self._frame is not None and self._body is not None:
+            self._filled += count
+        else:
+            self._end += count
+
+    def next(self) -> Frame | None:
+        """Return the next complete frame, or None until more bytes have arrived. Raises FrameError."""
+        if self._frame is None and (self._end - self._start < _HEADER.size or not self._parse_head()):
+            return None
+        assert self._frame is not None
+        if self._body is None:  # skipped
+            taken = min(self._end - self._start, self._body_bytes - self._filled)
+            self._start, self._filled = self._start + taken, self._filled + taken
+        if self._filled < self._body_bytes:
+            return None
+        frame, self._frame = self._frame, None
+        named = frame.kind, frame.call, frame.epoch, frame.id
+        return Frame(*named, frame.left_s, frame.branch, frame.tensors, frame.text, self._body)
+
+    def _parse_head(self) -> bool:
+        """Parse the head of a frame, and take the part of its body that has arrived."""
+        staged = self._staged[self._start : self._end]
+        magic, version, kind, count, branch, call, left_us, epoch, name, text_bytes, body_bytes = (
+            _HEADER.unpack_from(staged)
+        )
+        if magic != _MAGIC:
+            raise FrameError("bytes that are no frame")
+        if version != VERSION:
+            raise FrameError(f"a frame of version {version}: expected {VERSION}, update jmsnas there or here")
+        if kind not in _KINDS:
+            raise _invalid("kind", kind)
+        if count > MAX_TENSORS:
+            raise _invalid("number of tensors", count)
+        if text_bytes > MAX_TEXT_BYTES:
+            raise _invalid("text length", text_bytes)
+        if body_bytes > MAX_BODY_BYTES:
+            raise _invalid("body length", body_bytes)
+        if epoch > _MAX_EPOCH:
+            raise _invalid("plan number", epoch)
+        text_at = _HEADER.size + count * _TENSOR.size
+        body_at = text_at + text_bytes
+        if len(staged) < body_at:
+            return False
+        tensors = _tensors(bytes(staged[_HEADER.size : text_at]))
+        if (expected := total_bytes(tensors)) != body_bytes:
+            raise FrameError(f"tensors of {body_bytes} bytes: their dtypes and shapes need {expected}")
+        text = bytes(staged[text_at:body_at])
+        frame = Frame(_KINDS[kind], call, epoch, name, 1e-6 * left_us, branch, tensors, text)
+        self._frame, self._body_bytes, self._filled = frame, body_bytes, 0
+        self._start += body_at
+        self._body = None
+        if self._admit(frame):
+            self._body = np.empty(body_bytes, np.uint8).data
+            arrived = min(self._end - self._start, body_bytes)
+            self._body[:arrived] = self._staged[self._start : self._start + arrived]
+            self._start, self._filled = self._start + arrived, arrived
+        return True
+
+
+@lru_cache(maxsize=256)
+def total_bytes(tensors: tuple[TensorSpec, ...]) -> int:
+    """Return the bytes of all tensors."""
+    return sum(tensor.size_bytes for tensor in tensors)
+
+
+@lru_cache(maxsize=256)
+def _tensors(descriptors: bytes) -> tuple[TensorSpec, ...]:
+    """Decode descriptors. Raises FrameError."""
+    return tuple(_tensor(*fields) for fields in _TENSOR.iter_unpack(descriptors))
+
+
+def _tensor(code: int, rank: int, scale: float, zero: float, *sizes: int) -> TensorSpec:
+    if code not in _CODES:
+        raise _invalid("dtype", code)
+    if rank > MAX_RANK:
+        raise _invalid("rank", rank)
+    shape = tuple(sizes[:rank])
+    if not all(1 <= size < _MAX_SIZE for size in shape) or any(sizes[rank:]):
+        raise _invalid("shape", [*sizes])
+    if not (abs(scale) < _MAX_SCALE and abs(zero) < _MAX_SCALE):
+        raise _invalid("scale", (scale, zero))
+    return TensorSpec(_CODES[code], shape, scale, zero)
+
+
+def _invalid(field: str, value: object) -> FrameError:
+    return FrameError(f"a frame with an invalid {field}: {value}")

@@ -7,20 +7,20 @@ Transfer: seconds from packing a message to its arrival, fitted by a_s + b_s * b
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 
 from jmsnas.arrays import Float32Array, FloatArray
+from jmsnas.deploy.transport.data_link import DataLink
 from jmsnas.deploy.transport.encoding import encode_tensor, raw_bytes
-from jmsnas.deploy.transport.frame import TensorHeader, pack_message
-from jmsnas.deploy.transport.responses import ExchangeTimes, LinkTimes, malformed, parse_response
-from jmsnas.errors import DeployError
+from jmsnas.deploy.transport.frame import Frame, Kind, TensorSpec
+from jmsnas.deploy.transport.responses import ExchangeTimes, LinkTimes, malformed
+from jmsnas.deploy.transport.strict_json import decode_json
+from jmsnas.errors import DeployError, FrameError
 
 _CLOCK_EXCHANGES = 40
 _TIMEOUT_S = 20.0
 _DRIFT_NS = 100_000_000
-_NO_ID = "0" * 32
 _SMALL = np.zeros(1, np.float32)
 
 
@@ -70,33 +70,37 @@ class MeasuredLink:
         return replace(self, sizes=sizes, medians_s=medians_s)
 
 
-def measure_link(method: Any, device: str, sizes: Sequence[int], clock: bool) -> LinkTimes:
-    """Send one tensor of each size, in bytes, to a neighbour by its `Exchange` method, and return the times.
+def measure_link(link: DataLink, sizes: Sequence[int], clock: bool) -> LinkTimes:
+    """Send one tensor of each size, in bytes, to a neighbour, and return the times.
 
-    `clock` measures the clock offset first, by 40 small messages. Raises DeployError for a malformed response
-    of the neighbour, which is called `device`.
+    `clock` measures the clock offset first, by 40 small messages. Raises RequestRefusedError, and DeployError
+    for a malformed response of the neighbour.
     """
     offset_ns, round_trip_ns, arrival_ns = 0, 0, []
     if clock:
-        exchanges = [timed_exchange(method, device) for _ in range(_CLOCK_EXCHANGES)]
+        exchanges = [timed_exchange(link) for _ in range(_CLOCK_EXCHANGES)]
         offset_ns, round_trip_ns = clock_offset(exchanges)
     for size in sizes:
-        sent, arrived, _, _ = timed_exchange(method, device, np.zeros(max(1, size // 4), np.float32))
+        sent, arrived, _, _ = timed_exchange(link, np.zeros(max(1, size // 4), np.float32))
         arrival_ns.append(arrived - sent)
     return LinkTimes(tuple(arrival_ns), offset_ns, round_trip_ns)
 
 
-def timed_exchange(method: Any, device: str, x: Float32Array = _SMALL) -> tuple[int, int, int, int]:
+def timed_exchange(link: DataLink, x: Float32Array = _SMALL) -> tuple[int, int, int, int]:
     """Send a tensor; return (sent, arrived, answered, returned) in ns, two and three by the other clock.
 
-    Raises DeployError for a malformed response of `device`.
+    Raises RequestRefusedError, and DeployError for a malformed response of the device.
     """
+    device = link.target.name
     sent = time.monotonic_ns()
     values, scale, zero = encode_tensor(x, "f4")
-    message = pack_message(TensorHeader(_NO_ID, 0, "f4", x.shape, scale, zero), raw_bytes(values))
-    response = method(message, timeout=_TIMEOUT_S)
+    tensors = (TensorSpec("f4", x.shape, scale, zero),)
+    answer = link.wait(Frame(Kind.EXCHANGE, tensors=tensors, body=raw_bytes(values)), _TIMEOUT_S, 0)()
     returned = time.monotonic_ns()
-    times = parse_response(response, ExchangeTimes, device, "Exchange")
+    try:
+        times = decode_json(answer.text, ExchangeTimes, FrameError, "the times of an exchange")
+    except FrameError as error:
+        raise malformed(device, "Exchange", str(error)) from None
     if not 0 <= times.sent - times.received < returned - sent:
         fault = f"{times.sent - times.received} ns between receipt and response: expected 0 to "
         raise malformed(device, "Exchange", f"{fault}{returned - sent}, the length of the call")

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 import msgspec
 from msgspec import Meta
 
-from jmsnas.deploy.transport.frame import DeviceName, Epoch, Nanoseconds, unpack_message
+from jmsnas.deploy.transport.message import DeviceName, Epoch, Nanoseconds, unpack_message
 from jmsnas.deploy.transport.strict_json import decode_json
 from jmsnas.errors import DeployError, FrameError
 
@@ -69,6 +69,8 @@ class AgentInfo(msgspec.Struct, frozen=True):
         Identifier of the host's boot: agents with the same one share a monotonic clock. Empty if unknown.
     call_s
         Overhead of one onnxruntime call, seconds.
+    data
+        Version of its data plane; 0 for an agent that has none.
     """
 
     name: DeviceName
@@ -79,6 +81,7 @@ class AgentInfo(msgspec.Struct, frozen=True):
     versions: Annotated[dict[_Key, Version], Meta(max_length=64)]
     boot: Annotated[str, Meta(pattern=r"\A[0-9a-f-]{0,64}\Z")]
     call_s: CallSeconds
+    data: Annotated[int, Meta(ge=0, le=255)] = 0
 
 
 class MissingBlobs(msgspec.Struct, frozen=True):

@@ -6,17 +6,43 @@ finite), and list the devices that the plan names, in their order.
 
 import math
 from dataclasses import dataclass
+from typing import Annotated, NamedTuple
 
+import msgspec
 import numpy as np
+from msgspec import Meta
 
 from jmsnas.arrays import Float32Array
 from jmsnas.deploy.transport.encoding import decode_tensor
-from jmsnas.deploy.transport.frame import DeviceSpan, TensorHeader, unpack_tensor
+from jmsnas.deploy.transport.frame import Frame, Kind, TensorSpec
+from jmsnas.deploy.transport.message import DeviceName, Nanoseconds
 from jmsnas.deploy.transport.responses import ResponseError, malformed
+from jmsnas.deploy.transport.strict_json import decode_json
 from jmsnas.errors import FrameError
 
+MAX_SPANS = 24
 # Two clocks count the same seconds to within far less than this share, and this time.
 _CLOCK_SHARE, _CLOCK_S = 0.01, 1e-3
+
+
+class DeviceSpan(NamedTuple):
+    """Trace of a request on one device; times in ns of that device's monotonic clock."""
+
+    device: DeviceName
+    received_ns: Nanoseconds
+    started_ns: Nanoseconds
+    ended_ns: Nanoseconds
+
+
+_Trail = Annotated[tuple[DeviceSpan, ...], Meta(max_length=MAX_SPANS)]
+
+
+class RunResponse(NamedTuple):
+    """Output of a plan for one request: its trace, one span a device, its shape, and its float32 bytes."""
+
+    trail: tuple[DeviceSpan, ...]
+    shape: tuple[int, ...]
+    body: bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,49 +61,61 @@ class ExpectedResponse:
         Seconds since the request was sent, which no device can have exceeded.
     """
 
-    id: str
+    id: bytes
     epoch: int
     trail: tuple[str, ...]
     shape: tuple[int, ...]
     longest_s: float = math.inf
 
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of its output."""
+        return 4 * math.prod(self.shape)
 
-def parse_run_response(
-    message: bytes, expected: ExpectedResponse
-) -> tuple[TensorHeader, memoryview, Float32Array]:
-    """Parse the response to a request; return its header, its body, and the output.
+
+def response_frame(response: RunResponse, call: int, epoch: int, request_id: bytes) -> Frame:
+    """Encode a response as the frame that answers `call`."""
+    trail, shape, body = response
+    tensor = TensorSpec("f4", shape)
+    return Frame(Kind.RESULT, call, epoch, request_id, 0.0, 0, (tensor,), msgspec.json.encode(trail), body)
+
+
+def parse_run_response(frame: Frame, expected: ExpectedResponse) -> tuple[RunResponse, Float32Array]:
+    """Parse the response to a request; return it, and the output as an array.
 
     Raises ResponseError, one line with the name of the device that responded, for any other response.
     """
     device = expected.trail[0]
+    if frame.kind is not Kind.RESULT or len(frame.tensors) != 1:
+        raise malformed(device, "Run", f"a frame of kind {frame.kind} with {len(frame.tensors)} tensors")
+    if (frame.id, frame.epoch) != (expected.id, expected.epoch):
+        raise ResponseError(
+            f"device {device}: a response to a different request: got request {frame.id.hex()[:8]} of plan "
+            f"{frame.epoch}, expected {expected.id.hex()[:8]} of plan {expected.epoch}"
+        )
+    (tensor,) = frame.tensors
+    if tensor != TensorSpec("f4", expected.shape) or frame.body is None:
+        shapes = f"{tensor.dtype} of shape {tensor.shape}: expected f4 of shape {expected.shape}"
+        raise malformed(device, "Run", f"an output in {shapes}")
     try:
-        header, body = unpack_tensor(message)
+        trail = decode_json(frame.text, _Trail, FrameError, "the trail of a response")
     except FrameError as error:
         raise malformed(device, "Run", str(error)) from None
-    if (header.id, header.epoch) != (expected.id, expected.epoch):
-        raise ResponseError(
-            f"device {device}: a response to a different request: got request {header.id[:8]} of plan "
-            f"{header.epoch}, expected {expected.id[:8]} of plan {expected.epoch}"
-        )
-    if (header.dtype, header.scale, header.zero) != ("f4", 1.0, 0.0) or header.shape != expected.shape:
-        shapes = f"{header.dtype} of shape {header.shape}: expected f4 of shape {expected.shape}"
-        raise malformed(device, "Run", f"an output in {shapes}")
-    names = tuple(span.device for span in header.trail)
+    names = tuple([span.device for span in trail])
     if names != expected.trail:
         shown = ", ".join(names) or "none"
         raise malformed(device, "Run", f"a trail of {shown}: expected {', '.join(expected.trail)}")
-    for span in header.trail:
+    for span in trail:
         _check_span(span, device, expected.longest_s)
-    output = decode_tensor(header, body)
+    output = decode_tensor(tensor, frame.body)
     if not is_finite(output):
         raise malformed(device, "Run", "an output with a number that is not finite: expected finite numbers")
-    return header, body, output
+    return RunResponse(trail, tensor.shape, frame.body), output
 
 
 def is_finite(x: Float32Array) -> bool:
-    """Return whether all numbers of a tensor are finite; the sum, which is faster, is tried first."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        return bool(np.isfinite(x.sum()) or np.isfinite(x).all())
+    """Return whether all numbers of a tensor are finite."""
+    return bool(np.isfinite(x).all())
 
 
 def _check_span(span: DeviceSpan, device: str, longest_s: float) -> None:

@@ -1,7 +1,9 @@
 """Strict decoding of JSON that comes from another process or device, by msgspec."""
 
 import re
-from typing import TypeVar
+from collections.abc import Hashable
+from functools import lru_cache
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -11,6 +13,11 @@ T = TypeVar("T")
 _PATH = re.compile(r"at `(\$[\w.\[\]]{0,60})`$")
 
 
+@lru_cache(maxsize=64)
+def _decoder(kind: Hashable) -> "msgspec.json.Decoder[Any]":
+    return msgspec.json.Decoder(kind)
+
+
 def decode_json(content: bytes | memoryview, kind: type[T], error: type[JmsnasError], name: str) -> T:
     """Decode JSON into `kind`, without converting any value.
 
@@ -18,7 +25,8 @@ def decode_json(content: bytes | memoryview, kind: type[T], error: type[JmsnasEr
     keys. The text has `name` and the path of the field, and nothing of the content.
     """
     try:
-        return msgspec.json.decode(content, type=kind)
+        found: T = _decoder(kind).decode(content)  # type: ignore[arg-type]
+        return found
     except (ValueError, RecursionError) as reason:
         path = _PATH.search(str(reason))
         fault = f"a wrong value at {path[1]}" if path else "malformed JSON, or a missing or unknown field"

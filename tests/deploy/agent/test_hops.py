@@ -7,17 +7,20 @@ from dataclasses import replace
 from typing import Any
 
 import grpc
+import msgspec
 import numpy as np
 import pytest
 from deployments import Fleet, exported, fleet, images, pieces, segments
 from lying_agents import alter_outputs
 
-from jmsnas.deploy.agent.admission import RequestRefusedError
 from jmsnas.deploy.agent.request_handler import RequestHandler
+from jmsnas.deploy.leader.agent_client import target_of
 from jmsnas.deploy.parts.shipment import NextHop, PartSpec
-from jmsnas.deploy.transport.channel import SERVICE, open_channel
-from jmsnas.deploy.transport.frame import TensorHeader, pack_message, unpack_message
+from jmsnas.deploy.transport.data_link import DataLink
+from jmsnas.deploy.transport.frame import Dtype, Frame, Kind, TensorSpec, pack_head
 from jmsnas.deploy.transport.identity import read_identity
+from jmsnas.deploy.transport.liveness import Liveness
+from jmsnas.deploy.transport.refusal import RequestRefusedError
 from jmsnas.errors import DeployError
 
 MESH = ("root", "left", "right", "join")
@@ -49,18 +52,20 @@ def chain(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
 
 
 def send_branch(
-    mesh: Fleet, sender: str, branch: int, request: str, epoch: int, limit_s: float = 20.0
-) -> bytes:
+    mesh: Fleet, sender: str, branch: int, request: bytes, epoch: int, limit_s: float = 20.0
+) -> Frame:
     """Send a tensor to the joining device with the certificate of `sender`."""
-    identity = read_identity(mesh.folder / "certs" / sender)
-    channel = open_channel(mesh.leader.agents["join"].address, "join", identity)
+    identity, liveness = read_identity(mesh.folder / "certs" / sender), Liveness()
+    link = DataLink(target_of(mesh.leader.agents["join"]), lambda: identity, liveness)
     shape = exported().shapes[4]
     x = np.full(shape, 1.0 + branch, np.float32)
-    message = pack_message(TensorHeader(request, epoch, "f4", shape, branch=branch), x.tobytes())
+    tensors = (TensorSpec("f4", shape),)
+    frame = Frame(Kind.RUN, epoch=epoch, id=request, branch=branch, tensors=tensors, body=x.tobytes())
     try:
-        return bytes(channel.unary_unary(f"/{SERVICE}/Run")(message, timeout=limit_s))
+        return link.wait(frame, limit_s, 1 << 20)()
     finally:
-        channel.close()
+        link.close()
+        liveness.close()
 
 
 def test_a_mesh_of_honest_devices_serves(mesh: Fleet) -> None:
@@ -94,24 +99,23 @@ def test_copies_of_a_serial_fan_out_are_sent_in_the_order_of_the_plan(
 
 @pytest.mark.parametrize(("sender", "branch"), [("left", 1), ("right", 0)])
 def test_the_branch_of_another_device_is_refused(mesh: Fleet, sender: str, branch: int) -> None:
-    with pytest.raises(grpc.RpcError) as refused:
-        send_branch(mesh, sender, branch, secrets.token_hex(16), mesh.leader.epoch)
-    assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
-    assert f"device join: branch {branch} from a device that the plan does not name for it" in str(
-        refused.value
-    )
+    refusal = f"^device join: branch {branch} from a device that the plan does not name for it$"
+    with pytest.raises(RequestRefusedError, match=refusal) as refused:
+        send_branch(mesh, sender, branch, secrets.token_bytes(16), mesh.leader.epoch)
+    assert refused.value.code is grpc.StatusCode.PERMISSION_DENIED
 
 
 @pytest.mark.parametrize("sender", ["root", "join", "leader"])
 def test_a_branch_of_no_child_is_refused(mesh: Fleet, sender: str) -> None:
-    with pytest.raises(grpc.RpcError) as refused:
-        send_branch(mesh, sender, 0, secrets.token_hex(16), mesh.leader.epoch)
-    assert refused.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    refusal = "^device join: data from a device that is not a sender of this part$"
+    with pytest.raises(RequestRefusedError, match=refusal) as refused:
+        send_branch(mesh, sender, 0, secrets.token_bytes(16), mesh.leader.epoch)
+    assert refused.value.code is grpc.StatusCode.PERMISSION_DENIED
 
 
 def test_a_forged_branch_does_not_enter_the_sum(mesh: Fleet) -> None:
-    request, epoch = secrets.token_hex(16), mesh.leader.epoch
-    found: dict[int, bytes] = {}
+    request, epoch = secrets.token_bytes(16), mesh.leader.epoch
+    found: dict[int, Frame] = {}
 
     def send(branch: int, sender: str) -> None:
         found[branch] = send_branch(mesh, sender, branch, request, epoch)
@@ -119,34 +123,57 @@ def test_a_forged_branch_does_not_enter_the_sum(mesh: Fleet) -> None:
     left = threading.Thread(target=send, args=(0, "left"))
     left.start()
     for _ in range(3):
-        with pytest.raises(grpc.RpcError, match="does not name"):
+        with pytest.raises(RequestRefusedError, match="does not name"):
             send_branch(mesh, "left", 1, request, epoch)
     send(1, "right")
     left.join()
-    header, body = unpack_message(found[0])
+    answer = found[0]
+    assert answer.body is not None and found[1].body == answer.body
     total = np.full(exported().shapes[4], 3.0, np.float32)
-    logits = np.frombuffer(body, np.float32).reshape(header["shape"])
+    logits = np.frombuffer(answer.body, np.float32).reshape(answer.tensors[0].shape)
     np.testing.assert_allclose(logits, exported().run(total, 5, 6), atol=1e-4)
     # The same request again gets the same bytes, and with another plan's number none.
-    assert bytes(unpack_message(send_branch(mesh, "left", 0, request, epoch))[1]) == bytes(body)
-    with pytest.raises(grpc.RpcError, match="is not served"):
+    assert send_branch(mesh, "left", 0, request, epoch).body == answer.body
+    with pytest.raises(RequestRefusedError, match="is not served"):
         send_branch(mesh, "left", 0, request, epoch + 1)
 
 
 def test_children_that_report_unlike_responses(mesh: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
-    def other(header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
-        return header, (np.frombuffer(body, np.float32) + 1).tobytes()
+    def other(honest: Frame) -> Frame:
+        return honest._replace(body=(np.frombuffer(body_of(honest), np.float32) + 1).tobytes())
 
     alter_outputs(monkeypatch, "left", other)
     with pytest.raises(DeployError, match="devices left, right gave unlike responses to one request"):
         mesh.leader.infer(images(1)[0])
 
 
-Change = Callable[[dict[str, Any], bytes], Any]
+Change = Callable[[Frame], Frame | bytes]
 
 
-def swap(key: str, value: Any) -> Change:
-    return lambda header, body: ({**header, key: value}, body)
+def body_of(frame: Frame) -> bytes:
+    return bytes(frame.body or b"")
+
+
+def swap(**changes: Any) -> Change:
+    return lambda honest: honest._replace(**changes)
+
+
+def with_trail(*spans: list[Any]) -> Change:
+    return swap(text=msgspec.json.encode(spans))
+
+
+def with_tensor(dtype: Dtype, items_per_number: float, *shape: int) -> Change:
+    """Name another dtype and shape for the same bytes; a size of 0 is what the others leave."""
+
+    def change(honest: Frame) -> Frame:
+        rest = int(len(body_of(honest)) * items_per_number / 4)
+        return honest._replace(tensors=(TensorSpec(dtype, tuple(size or rest for size in shape)),))
+
+    return change
+
+
+def filled(number: bytes) -> Change:
+    return lambda honest: honest._replace(body=number * (len(body_of(honest)) // 4))
 
 
 def span(name: str) -> list[Any]:
@@ -156,33 +183,29 @@ def span(name: str) -> list[Any]:
 @pytest.mark.parametrize(
     ("change", "fault"),
     [
-        (swap("id", "f" * 32), "a response to a different request"),
-        (swap("epoch", 1 << 40), "a response to a different request: .* of plan 1099511627776"),
-        (swap("epoch", 0), "a response to a different request: .* of plan 0"),
-        (swap("trail", []), "a trail of none: expected"),
-        (swap("trail", [span("laptop")]), "a trail of laptop: expected"),
-        (swap("trail", [span("jetson")]), "a trail of jetson: expected"),
-        (swap("trail", [span("cloud")] * 2), "a trail of cloud, cloud: expected"),
-        (swap("trail", [["cloud", 3, 2, 1]]), "out of order|a trail of"),
-        (
-            lambda header, body: ({**header, "shape": [len(body) // 4, 1]}, body),
-            r"of shape \(384, 1\): expected f4 of shape",
-        ),
-        (
-            lambda header, body: ({**header, "dtype": "i8", "shape": [1, len(body) // 8]}, body),
-            "an output in i8",
-        ),
-        (
-            lambda header, body: ({**header, "dtype": "f2", "shape": [1, len(body) // 2]}, body),
-            "an output in f2",
-        ),
-        (lambda header, body: (header, b"\0\0\xc0\x7f" * (len(body) // 4)), "a number that is not finite"),
-        (lambda header, body: (header, b"\0\0\x80\x7f" * (len(body) // 4)), "a number that is not finite"),
-        (lambda header, body: (header, body[:-4]), "a tensor of 1532 bytes"),
-        (lambda header, body: b"", "malformed response"),
-        (lambda header, body: b"\xff" * 64, "malformed response"),
-        (swap("\x1b[2J", "x"), "malformed response"),
-        (swap("branch", "one"), "malformed response"),
+        (swap(id=b"\xff" * 16), "a response to a different request"),
+        (swap(epoch=1 << 40), "a response to a different request: .* of plan 1099511627776"),
+        (swap(epoch=0), "a response to a different request: .* of plan 0"),
+        (with_trail(), "a trail of none: expected"),
+        (with_trail(span("laptop")), "a trail of laptop: expected"),
+        (with_trail(span("jetson")), "a trail of jetson: expected"),
+        (with_trail(span("cloud"), span("cloud")), "a trail of cloud, cloud: expected"),
+        (with_trail(["cloud", 3, 2, 1]), "out of order|a trail of"),
+        (with_tensor("f4", 1, 0, 1), r"of shape \(384, 1\): expected f4 of shape"),
+        (with_tensor("i8", 0.5, 1, 0), "an output in i8"),
+        (with_tensor("f2", 2, 1, 0), "an output in f2"),
+        (lambda honest: honest._replace(tensors=honest.tensors * 2, body=body_of(honest) * 2), "2 tensors"),
+        (swap(tensors=(), body=b""), "a frame of kind 2 with 0 tensors"),
+        (filled(b"\0\0\xc0\x7f"), "a number that is not finite"),
+        (filled(b"\0\0\x80\x7f"), "a number that is not finite"),
+        (lambda honest: honest._replace(body=body_of(honest)[:-4]), "tensors of 1532 bytes: .* need 1536"),
+        (swap(kind=Kind.TIMES), "a frame of kind 6 with 1 tensors"),
+        (swap(kind=Kind.ERROR), "an error is not valid"),
+        (lambda honest: bytes(48), "malformed response .data.: bytes that are no frame"),
+        (lambda honest: b"\xff" * 64, "malformed response .data.: bytes that are no frame"),
+        (swap(text=b'{"\x1b[2J":"x"}'), "malformed response"),
+        (swap(text=b"\xff" * 64), "malformed response"),
+        (swap(text=b""), "malformed response"),
     ],
 )
 @pytest.mark.parametrize("device", ["pi4", "laptop", "cloud"])
@@ -205,13 +228,14 @@ def test_a_false_response_is_refused_by_the_device_that_receives_it(
 def test_swapped_responses_of_two_requests(
     chain: Fleet, monkeypatch: pytest.MonkeyPatch, device: str
 ) -> None:
-    both, kept = threading.Barrier(2, timeout=20), list[tuple[dict[str, Any], bytes]]()
+    kept: list[Frame] = []
 
-    def swapped(header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
-        kept.append((header, body))
-        both.wait()
-        (other,) = [one for one in kept if one[0]["id"] != header["id"]]
-        return other
+    def swapped(honest: Frame) -> Frame | bytes:
+        kept.append(honest)
+        if len(kept) == 1:
+            return Frame(Kind.HEARTBEAT)
+        first, second = kept[0]._replace(call=honest.call), honest._replace(call=kept[0].call)
+        return b"".join(pack_head(one) + body_of(one) for one in (first, second))
 
     alter_outputs(monkeypatch, device, swapped)
     waits = [chain.leader.start(x, 20.0) for x in images(2)]
@@ -223,11 +247,11 @@ def test_swapped_responses_of_two_requests(
 @pytest.mark.parametrize("device", ["laptop", "cloud"])
 def test_a_replayed_response_is_refused(chain: Fleet, monkeypatch: pytest.MonkeyPatch, device: str) -> None:
     first, second = images(2)
-    kept: list[tuple[dict[str, Any], bytes]] = []
+    kept: list[Frame] = []
 
-    def replay(header: dict[str, Any], body: bytes) -> tuple[dict[str, Any], bytes]:
-        kept.append((header, body))
-        return kept[0]
+    def replay(honest: Frame) -> Frame:
+        kept.append(honest)
+        return kept[0]._replace(call=honest.call)
 
     alter_outputs(monkeypatch, device, replay)
     chain.leader.infer(first)
@@ -239,7 +263,7 @@ def test_a_response_of_the_plan_before_is_refused(chain: Fleet, monkeypatch: pyt
     (x,) = images(1)
     before = chain.leader.epoch
     chain.leader.ship(pieces(), segments(1))
-    alter_outputs(monkeypatch, "cloud", swap("epoch", before))
+    alter_outputs(monkeypatch, "cloud", swap(epoch=before))
     with pytest.raises(DeployError, match=f"device cloud: a response .* of plan {before}, expected"):
         chain.leader.infer(x)
 
@@ -287,7 +311,7 @@ def test_plans_of_a_join_name_a_source_for_each_branch(mesh: Fleet) -> None:
     )
     leader = mesh.new_leader()
     leader.ship(crossed, segments())
-    with pytest.raises(grpc.RpcError, match="does not name"):
-        send_branch(mesh, "left", 0, secrets.token_hex(16), leader.epoch)
+    with pytest.raises(RequestRefusedError, match="does not name"):
+        send_branch(mesh, "left", 0, secrets.token_bytes(16), leader.epoch)
     assert leader.infer(images(1)[0]).epoch == leader.epoch
     leader.close()

@@ -4,16 +4,23 @@ import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from data_peers import wait_until
 from deployments import Fleet, exported, fleet, images, segments
 
 from jmsnas.deploy.agent import request_handler
-from jmsnas.deploy.leader.agent_client import AgentClient
+from jmsnas.deploy.leader.agent_client import target_of
 from jmsnas.deploy.parts.shipment import NextHop, PartSpec
-from jmsnas.deploy.transport.frame import TensorHeader, pack_message
+from jmsnas.deploy.transport.channel import MAX_IN_FLIGHT_PER_CALLER, open_channel
+from jmsnas.deploy.transport.data_link import Answer, DataLink
+from jmsnas.deploy.transport.frame import Frame, Kind, TensorSpec, pack_head
 from jmsnas.deploy.transport.identity import read_identity
+from jmsnas.deploy.transport.liveness import Liveness
+from jmsnas.deploy.transport.refusal import RequestRefusedError
+from jmsnas.deploy.transport.tls import connect
 from jmsnas.errors import DeployError
 
 MESH = ("pi4", "left", "right", "cloud")
@@ -46,33 +53,32 @@ def no_join_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request_handler, "_JOIN_S", DEADLINE_S)
 
 
-def connections(mesh: Fleet, device: str) -> list[AgentClient]:
-    """Four connections of the device `left` to another one; a connection carries 16 calls."""
-    identity = read_identity(mesh.folder / "certs" / "left")
-    return [AgentClient(mesh.leader.agents[device], identity) for _ in range(4)]
+@contextmanager
+def connections(mesh: Fleet, device: str) -> Iterator[list[DataLink]]:
+    """Four links of the device `left` to another one."""
+    identity, liveness = read_identity(mesh.folder / "certs" / "left"), Liveness()
+    target = target_of(mesh.leader.agents[device])
+    links = [DataLink(target, lambda: identity, liveness) for _ in range(4)]
+    yield links
+    for link in links:
+        link.close()
+    liveness.close()
 
 
-def start_branches(mesh: Fleet, clients: list[AgentClient], request: Callable[[], str]) -> list[object]:
-    """Send only the first branch of 48 requests to the join; a call whose result is dropped is cancelled."""
-    shape = exported().shapes[2]
-    x = np.zeros(shape, np.float32)
-    headers = (TensorHeader(request(), mesh.leader.epoch, "f4", shape) for _ in range(CALLS))
-    return [
-        clients[n % len(clients)].start(pack_message(header, x.tobytes()), DEADLINE_S)
-        for n, header in enumerate(headers)
-    ]
-
-
-def wait_until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    ends_s = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < ends_s
-        time.sleep(0.02)
+def start_branches(mesh: Fleet, links: list[DataLink], request: Callable[[], bytes]) -> list[Answer]:
+    """Send only the first branch of 48 requests to the join; return the list of their answers."""
+    shape, answers = exported().shapes[2], list[Answer]()
+    deadline_s, body = time.monotonic() + DEADLINE_S, np.zeros(shape, np.float32).tobytes()
+    for n in range(CALLS):
+        tensors = (TensorSpec("f4", shape),)
+        frame = Frame(Kind.RUN, epoch=mesh.leader.epoch, id=request(), tensors=tensors, body=body)
+        links[n % len(links)].request(frame, deadline_s, answers.append, 1 << 20)
+    return answers
 
 
 def joining(mesh: Fleet) -> int:
     """Number of requests that wait in the join for a branch."""
-    return len(mesh.agents["cloud"].requests._sums._tensors)
+    return len(mesh.agents["cloud"].requests._joins)
 
 
 def serves(mesh: Fleet) -> bool:
@@ -82,25 +88,27 @@ def serves(mesh: Fleet) -> bool:
         return False
 
 
-@pytest.mark.parametrize("request_id", [lambda: secrets.token_hex(16), lambda: "0" * 32])
+@pytest.mark.parametrize("request_id", [lambda: secrets.token_bytes(16), lambda: bytes(16)])
 def test_the_leader_is_served_meanwhile_and_all_others_after_the_caller_has_hung_up(
-    mesh: Fleet, request_id: Callable[[], str]
+    mesh: Fleet, request_id: Callable[[], bytes]
 ) -> None:
     mesh.leader.ship(mesh_parts(), segments())
-    before = mesh.leader.infer(images(1)[0]).logits
-    clients = connections(mesh, "cloud")
-    waits = start_branches(mesh, clients, request_id)
-    wait_until(lambda: joining(mesh) > 0)
-    assert mesh.leader.describe()["cloud"].epoch == mesh.leader.epoch
-    assert mesh.leader.lost() == []
-    mesh.leader.measure_links([("right", "cloud")], [1000], 1)
-    mesh.leader.ship(mesh_parts(), segments())
-    assert len(waits) == CALLS and joining(mesh) > 0
-    for client in clients:
-        client.close()
+    before = mesh.leader.infer(images(1)[0], 60.0).logits
+    with connections(mesh, "cloud") as links:
+        answers = start_branches(mesh, links, request_id)
+        wait_until(lambda: joining(mesh) > 0)
+        # More than one device may have in flight are refused at once.
+        wait_until(lambda: len(answers) == CALLS - MAX_IN_FLIGHT_PER_CALLER)
+        assert all(isinstance(found, RequestRefusedError) for found in answers)
+        assert mesh.leader.describe()["cloud"].epoch == mesh.leader.epoch
+        assert mesh.leader.lost() == []
+        mesh.leader.measure_links([("right", "cloud")], [1000], 1)
+        mesh.leader.ship(mesh_parts(), segments())
+        assert joining(mesh) > 0
     wait_until(lambda: joining(mesh) == 0)
+    wait_until(lambda: mesh.agents["cloud"].requests.in_flight == 0)
     wait_until(lambda: serves(mesh))
-    np.testing.assert_array_equal(mesh.leader.infer(images(1)[0]).logits, before)
+    np.testing.assert_array_equal(mesh.leader.infer(images(1)[0], 60.0).logits, before)
 
 
 def test_waits_end_along_the_whole_way(mesh: Fleet) -> None:
@@ -118,32 +126,49 @@ def test_waits_end_along_the_whole_way(mesh: Fleet) -> None:
 def test_a_join_has_a_deadline_of_its_own(mesh: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(request_handler, "_JOIN_S", 0.2)
     mesh.leader.ship(mesh_parts(), segments())
-    clients = connections(mesh, "cloud")
-    waits = start_branches(mesh, clients, lambda: secrets.token_hex(16))
-    wait_until(lambda: joining(mesh) > 0)
-    wait_until(lambda: joining(mesh) == 0)
-    wait_until(lambda: serves(mesh))
-    assert len(waits) == CALLS
-    for client in clients:
-        client.close()
+    with connections(mesh, "cloud") as links:
+        answers = start_branches(mesh, links, lambda: secrets.token_bytes(16))
+        wait_until(lambda: len(answers) == CALLS)
+        texts = {str(found) for found in answers if isinstance(found, RequestRefusedError)}
+        assert "device cloud: the deadline passed before all branches arrived" in texts
+        wait_until(lambda: joining(mesh) == 0)
+        wait_until(lambda: serves(mesh))
 
 
-@pytest.mark.parametrize("method", ["Run", "Exchange", "Describe", "Stage", "Put", "Bench"])
+@pytest.mark.parametrize("method", ["Describe", "Stage", "Put", "Bench"])
 def test_calls_that_never_send_their_message(mesh: Fleet, method: str) -> None:
     mesh.leader.ship(mesh_parts(), segments())
-    clients, stop = connections(mesh, "cloud"), threading.Event()
+    identity, stop = read_identity(mesh.folder / "certs" / "left"), threading.Event()
+    channels = [open_channel(mesh.leader.agents["cloud"].address, "cloud", identity) for _ in range(4)]
 
     def nothing() -> Iterator[bytes]:
         stop.wait(60)
         yield from ()
 
-    methods = [client._channel.stream_unary(f"/jmsnas.Agent/{method}") for client in clients]
+    methods = [channel.stream_unary(f"/jmsnas.Agent/{method}") for channel in channels]
     calls = [methods[n % 4].future(nothing(), timeout=DEADLINE_S) for n in range(CALLS)]
     time.sleep(0.5)
     assert mesh.leader.describe()["cloud"].epoch == mesh.leader.epoch
     mesh.leader.ship(mesh_parts(), segments())
-    assert method not in ("Run", "Exchange") or not all(call.done() for call in calls)
-    for client in clients:
-        client.close()
+    assert len(calls) == CALLS
+    for channel in channels:
+        channel.close()
     stop.set()
     wait_until(lambda: serves(mesh))
+
+
+def test_bodies_that_never_end(mesh: Fleet) -> None:
+    mesh.leader.ship(mesh_parts(), segments())
+    identity = read_identity(mesh.folder / "certs" / "left")
+    target = target_of(mesh.leader.agents["cloud"])
+    shape = exported().shapes[2]
+    tensors, body = (TensorSpec("f4", shape),), np.zeros(shape, np.float32).tobytes()
+    head = pack_head(Frame(Kind.RUN, 1, mesh.leader.epoch, bytes(16), DEADLINE_S, 0, tensors, b"", body))
+    sockets = [connect(target.address, "cloud", target.fingerprint, identity) for _ in range(12)]
+    for one in sockets:
+        one.sendall(head)
+    wait_until(lambda: mesh.agents["cloud"].requests.in_flight >= len(sockets))
+    assert mesh.leader.infer(images(1)[0], 60.0).logits.size  # they fill no queue
+    for one in sockets:
+        one.close()
+    wait_until(lambda: mesh.agents["cloud"].requests.in_flight == 0)

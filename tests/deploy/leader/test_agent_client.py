@@ -16,7 +16,9 @@ from jmsnas.deploy.leader.agent_client import AgentClient
 from jmsnas.deploy.leader.leader import Leader
 from jmsnas.deploy.transport.channel import SERVICE
 from jmsnas.deploy.transport.devices_file import AgentAddress
-from jmsnas.deploy.transport.frame import pack_message
+from jmsnas.deploy.transport.frame import VERSION
+from jmsnas.deploy.transport.liveness import Liveness
+from jmsnas.deploy.transport.message import pack_message
 from jmsnas.errors import DeployError
 
 DEEP = b"[" * 100_000
@@ -91,13 +93,26 @@ def test_an_unsigned_plan_number_is_refused(one: Fleet) -> None:
     assert one.leader.clients["pi4"].epoch(one.leader._key.public_key()) == one.leader.epoch
 
 
+@pytest.mark.parametrize(("data", "where"), [(..., "there"), (0, "there"), (VERSION + 1, "here")])
+def test_an_agent_of_another_data_plane_is_named(one: Fleet, data: Any, where: str) -> None:
+    info = msgspec.to_builtins(one.leader.clients["pi4"].describe()) | {"data": data}
+    body = json.dumps({key: value for key, value in info.items() if value is not ...}).encode()
+    version = 0 if data is ... else data
+    with liar(lambda message, context: pack_message({}, body)) as address:
+        leader = lying(one, address)
+        expected = f"^device pi4: its jmsnas sends tensors by version {version} of the data plane, expected "
+        with pytest.raises(DeployError, match=f"{expected}{VERSION}: update jmsnas {where}$"):
+            leader.ship(pieces((6,), ("pi4",)), segments())
+        leader.close()
+
+
 def test_control_characters_of_an_error_are_removed(one: Fleet, tmp_path: Path) -> None:
     def abort(message: bytes, context: Any) -> bytes:
         context.abort(grpc.StatusCode.INTERNAL, "device pi4: \x1b[2J\x1b[Hall is well" + "x" * 4000)
         raise AssertionError
 
     with liar(abort) as where:
-        peer = AgentClient(AgentAddress("pi4", where, "ab" * 32), None)
+        peer = AgentClient(AgentAddress("pi4", where, "ab" * 32), None, Liveness())
         with pytest.raises(DeployError, match=r"device pi4: \?\[2J\?\[Hall is wellx") as refused:
             peer.describe()
         assert str(refused.value).isprintable() and len(str(refused.value)) < 400

@@ -3,8 +3,8 @@ import pytest
 
 from jmsnas.deploy.leader.leader import Response
 from jmsnas.deploy.leader.measured_terms import HopTiming, hop_timings, measured_latency_s, measured_terms
-from jmsnas.deploy.transport.frame import DeviceSpan
 from jmsnas.deploy.transport.link import MeasuredLink
+from jmsnas.deploy.transport.run_response import DeviceSpan
 from jmsnas.errors import DeployError
 
 

@@ -30,6 +30,7 @@ def test_devices_are_read(tmp_path: Path) -> None:
     [
         (ENTRY.format("pi4", "10.0.0.2", PIN), "expected HOST:PORT"),
         (ENTRY.format("pi4", "10.0.0.2:99999", PIN), "expected HOST:PORT"),
+        (ENTRY.format("pi4", "10.0.0.2:65535", PIN), "expected HOST:PORT"),  # none is above it
         (ENTRY.format("pi4", "10.0.0.2:\u00b2", PIN), "expected HOST:PORT"),
         (ENTRY.format("pi4", "10.0.0.2:7070", "abc"), "expected the 64 hexadecimal digits"),
         (ENTRY.format("../pi4", "10.0.0.2:7070", PIN), "must be 1 to 64 of a-z"),

@@ -4,15 +4,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jmsnas.deploy.transport.encoding import decode_tensor, encode_tensor
-from jmsnas.deploy.transport.frame import TensorHeader
+from jmsnas.deploy.transport.frame import TensorSpec
 from jmsnas.errors import FrameError
-
-ID = "0" * 32
 
 
 def back(x: np.ndarray, dtype: str, scale: float = 0.0, zero: float = 0.0) -> np.ndarray:
     values, scale, zero = encode_tensor(x, dtype, scale, zero)
-    return decode_tensor(TensorHeader(ID, 1, dtype, x.shape, scale, zero), values.tobytes())
+    return decode_tensor(TensorSpec(dtype, x.shape, scale, zero), values.tobytes())
 
 
 numbers = st.lists(st.floats(-1e4, 1e4, width=32), min_size=1, max_size=30)

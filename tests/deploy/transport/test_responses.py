@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jmsnas.deploy.parts.torch_probe import TorchInfo
-from jmsnas.deploy.transport.frame import pack_message
+from jmsnas.deploy.transport.message import pack_message
 from jmsnas.deploy.transport.responses import (
     AgentInfo,
     Done,
@@ -34,6 +34,7 @@ INFO = {
     "versions": {"python": "3.11.7", "onnxruntime": "1.24.1+cpu"},
     "boot": "6f1c-22",
     "call_s": 4e-5,
+    "data": 1,
 }
 ROW = {
     "row": 1,
