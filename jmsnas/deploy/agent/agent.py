@@ -6,6 +6,7 @@ It needs numpy, onnxruntime, grpcio, cryptography and msgspec only: no torch, pa
 """
 
 import argparse
+import gc
 import os
 import signal
 import sys
@@ -214,7 +215,11 @@ def run(settings: AgentSettings, until_stdin_ends: bool = False) -> int:
     stopping = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stopping.set())
-    print(f"{agent.name} listens on {agent.start()}", flush=True)
+    address = agent.start()
+    # The collector does not look at the modules again: that would empty the caches between requests.
+    gc.collect()
+    gc.freeze()
+    print(f"{agent.name} listens on {address}", flush=True)
     if until_stdin_ends:
         threading.Thread(target=_stop_at_end, args=(stopping,), daemon=True).start()
     stopping.wait()

@@ -52,7 +52,7 @@ class _Execution:
         self.key, self.deadline_s = key, deadline_s
         self.calls: list[Call] = []
         self.received_ns = 0
-        self.abandoned = False
+        self.ended = self.abandoned = False
         self.cancels: list[Callable[[], None]] = []
 
 
@@ -228,8 +228,10 @@ class RequestHandler:
             if all(execution.abandoned for execution in executions):
                 cancel()
 
-        for execution in executions:
-            execution.cancels.append(cancel_if_abandoned)
+        with self._lock:
+            for execution in executions:
+                if not execution.ended:
+                    execution.cancels.append(cancel_if_abandoned)
         cancel_if_abandoned()
 
     def _finish(
@@ -252,6 +254,8 @@ class RequestHandler:
                     self._responses.put(execution.key, own, len(own.body))
                 self._drop(execution)
                 calls, execution.calls = execution.calls, []
+                # A cycle of references would keep the tensors until the next garbage collection.
+                execution.ended, execution.cancels = True, []
             for call in calls:
                 self._reply(call, own)
 
@@ -294,9 +298,10 @@ class RequestHandler:
             execution.calls.remove(call)
             if execution.calls:
                 return
-            execution.abandoned = True
+            execution.ended = execution.abandoned = True
+            cancels, execution.cancels = execution.cancels, []
             self._drop(execution)
-        for cancel in list(execution.cancels):
+        for cancel in cancels:
             cancel()
 
     def tick(self, now_s: float) -> None:
