@@ -55,10 +55,15 @@ class Processor:
         self._max_queued, self._waiting = max_queued, 0
         self._counting, self._running = threading.Lock(), threading.Lock()
 
+    @property
+    def full(self) -> bool:
+        """Whether the next request would be refused."""
+        return self._waiting > self._max_queued
+
     def enqueue(self) -> None:
         """Count a waiting request, before `run` or `leave`. Raises RequestRefusedError when too many wait."""
         with self._counting:
-            if self._waiting > self._max_queued:
+            if self.full:
                 raise RequestRefusedError(
                     grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full: send fewer requests, or later"
                 )

@@ -215,19 +215,22 @@ class _Session:
     def serve(self) -> None:
         """Read requests, and run them one after the other, until the connection ends. Raises FrameError.
 
-        All that has arrived is read before a request is run, and while it waits for the processor: so a
-        cancelled one is not run, and those that are too many are refused soon.
+        What has arrived is read before a request is run, until the queue is full, and all of it while the
+        request waits for the processor: so a cancelled one is not run, a burst that an idle device can serve is
+        served, and those that are too many for a busy one are refused soon.
         """
         with suppress(ConnectionLostError):
             while True:
-                self._read(wait=not self._waiting)
+                self._read(wait=not self._waiting, until_full=True)
                 if self._fault is not None:
                     raise self._fault
                 if self._waiting:
                     self._handler.run(*self._waiting.pop(next(iter(self._waiting))), self._read)
 
-    def _read(self, wait: bool = False) -> None:
+    def _read(self, wait: bool = False, until_full: bool = False) -> None:
         """Handle what has arrived, of which there is something after a `wait`; keep an error for `serve`.
+
+        `until_full` stops where the queue is full and has a request of this connection.
 
         The end of the connection ends its calls, that which waits for the processor too.
         """
@@ -236,6 +239,8 @@ class _Session:
                 if frame.body is not None:
                     self._handle(frame)
                 wait = False
+                if until_full and self._waiting and self._handler.full:
+                    return
         except (ConnectionLostError, FrameError) as error:
             self._fault = error
             for call in list(self._calls.values()):

@@ -80,6 +80,11 @@ class RequestHandler:
         """Number of calls that have not ended."""
         return self._places.taken
 
+    @property
+    def full(self) -> bool:
+        """Whether the queue takes no more requests."""
+        return self._processor.full
+
     def admit(self, frame: Frame, caller: str, reply: Callable[[Result], None]) -> Call:
         """Check the head of a request, and take a place for it. Raises RequestRefusedError and FrameError.
 
