@@ -216,8 +216,8 @@ class _Session:
         """Read requests, and run them one after the other, until the connection ends. Raises FrameError.
 
         What has arrived is read before a request is run, until the queue is full, and all of it while the
-        request waits for the processor: so a cancelled one is not run, a burst that an idle device can serve is
-        served, and those that are too many for a busy one are refused soon.
+        request waits for the processor. So a cancelled one is not run, a burst that an idle device can serve
+        is served, and those that are too many for a busy device are refused soon.
         """
         with suppress(ConnectionLostError):
             while True:
