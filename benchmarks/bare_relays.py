@@ -9,6 +9,7 @@ sends the answers back. The last relay answers with the message. A relay writes 
 clock, in nanoseconds, at which it has read the message: into its body, by gRPC in front of the answer.
 """
 
+import argparse
 import os
 import socket
 import struct
@@ -135,9 +136,16 @@ def exactly(connected: socket.socket, size: int) -> bytearray:
 
 
 if __name__ == "__main__":
-    own_kind, own_index, own_target, own_certs = sys.argv[1:]
-    own_target = own_target.strip("-")
-    if own_kind == "grpc":
-        relay_grpc(int(own_index), own_target)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("kind", choices=("sockets", "tls", "grpc"))
+    parser.add_argument("index", type=int)
+    parser.add_argument("target", help="HOST:PORT of the next relay, or - for the last one")
+    parser.add_argument("certs", type=Path)
+    own = parser.parse_args()
+    own_target = own.target.strip("-")
+    if own.kind == "grpc":
+        relay_grpc(own.index, own_target)
     else:
-        relay_sockets(own_kind, int(own_index), own_target, Path(own_certs))
+        relay_sockets(own.kind, own.index, own_target, own.certs)
