@@ -31,7 +31,10 @@ def test_a_model_is_measured_then_split(tmp_path: Path) -> None:
     ("words", "message"),
     [
         (["--model", "alexnet", "--device", "pi4"], "this host is not pi4: the units of a model are"),
-        (["--model", "alexnet", "--device", "jetson"], "jetson is the name of a GPU, and the units of a model"),
+        (
+            ["--model", "alexnet", "--device", "jetson"],
+            "jetson is the name of a GPU, and the units of a model",
+        ),
         (["--model", "alexnet", "--batch", "8"], "got --batch with --model: expected one device, and only"),
         (["--model", "alexnet", "--dry-run", "--dtype", "float16"], "got --dtype and --dry-run with --model"),
         (["--model", "alexnet", "--device", "local", "--device", "pi4"], "got several --device with --model"),
