@@ -152,10 +152,11 @@ def test_a_slow_reader_is_not_disconnected(sockets: Sockets) -> None:
         written_s, count = a._written_s, 0
         b._socket.settimeout(LIMIT_S)
         # The time counts from the last byte that the peer took, not from the first.
-        while a._written_s == written_s:
+        while a._written_s == written_s and count < 4 * MIB:  # one call may send much while it is read
             count += len(b._socket.recv(64 << 10))
+        wait_until(lambda: a._written_s != written_s)
         a.tick(a._written_s + 9.9)
-        assert not a.reason and 0 < count < 8 * MIB
+        assert not a.reason and a._queue
 
 
 def test_bytes_that_wait_for_a_link_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
