@@ -1,8 +1,9 @@
-"""Admission control of requests: places of callers, one computation at a time, joins of branch outputs."""
+"""Admission control of requests: places of callers, and one computation at a time."""
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import grpc
 
@@ -74,10 +75,9 @@ class Processor:
         with self._counting:
             self._waiting -= 1
 
-    def run(self, deadline_s: float, meanwhile: Callable[[], None] = lambda: None) -> "Processor":
+    @contextmanager
+    def run(self, deadline_s: float, meanwhile: Callable[[], None] = lambda: None) -> Iterator[None]:
         """Wait for the processor, as a counted request; `meanwhile` is called every 5 ms of the wait.
-
-        Returns a context manager that frees it.
 
         Raises RequestRefusedError after the deadline, and what `meanwhile` raises.
         """
@@ -91,11 +91,7 @@ class Processor:
             self.leave()
         if not acquired:
             raise RequestRefusedError(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed in the queue")
-        return self
-
-    def __enter__(self) -> None:
-        """Do nothing: `run` has waited."""
-
-    def __exit__(self, *_: object) -> None:
-        """Free the processor."""
-        self._running.release()
+        try:
+            yield
+        finally:
+            self._running.release()

@@ -156,7 +156,11 @@ class DataServer:
 
     def _open(self, connected: socket.socket) -> None:
         """Serve a connection in a thread, or refuse it when there are too many."""
-        session = _Session(self._name, connected, self._handler)
+        try:
+            session = _Session(self._name, connected, self._handler)
+        except (OSError, ValueError, CertificateError):  # it has ended, or its certificate cannot be read
+            connected.close()
+            return
         with self._lock:
             peers = Counter(one.connection.peer for one in self._sessions)
             own = peers[session.connection.peer] if session.connection.peer else 0

@@ -177,16 +177,16 @@ class RequestHandler:
 
     def _join(self, execution: _Execution, x: Float32Array, expected: int) -> list[_Branch] | None:
         """Add a branch to its request; return all branches, in order, when this is the last; else None."""
-        epoch, name, branch = execution.key
+        epoch, request_id, branch = execution.key
         deadline_s = min(execution.deadline_s, time.monotonic() + _JOIN_S)
         with self._lock:
             if execution.abandoned:
                 return None
-            branches = self._joins.setdefault((epoch, name), {})
+            branches = self._joins.setdefault((epoch, request_id), {})
             branches[branch] = _Branch(execution, x, deadline_s)
             if len(branches) < expected:
                 return None
-            del self._joins[epoch, name]
+            del self._joins[epoch, request_id]
         return [branches[n] for n in sorted(branches)]
 
     def _compute(
@@ -268,12 +268,12 @@ class RequestHandler:
         """Forget an execution, the lock being held."""
         if self._executions.get(execution.key) is execution:
             del self._executions[execution.key]
-        epoch, name, branch = execution.key
-        waiting = self._joins.get((epoch, name), {})
+        epoch, request_id, branch = execution.key
+        waiting = self._joins.get((epoch, request_id), {})
         if branch in waiting and waiting[branch].execution is execution:
             del waiting[branch]
             if not waiting:
-                del self._joins[epoch, name]
+                del self._joins[epoch, request_id]
 
     def _reply(self, call: Call, result: Result) -> None:
         if self._end(call):

@@ -1,4 +1,4 @@
-"""Client of one agent: one method for each gRPC call, with one-line errors."""
+"""Client of one agent: a method for each call of the control plane and for requests, with one-line errors."""
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -220,7 +220,7 @@ def _health(channel: Any, timeout_s: float) -> bool:
 
 
 def target_of(address: AgentAddress) -> Target:
-    """Return the data port of an agent."""
+    """Return name, data port and fingerprint of an agent, as the end of a link."""
     return Target(address.name, address.data_address, address.fingerprint)
 
 

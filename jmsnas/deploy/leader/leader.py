@@ -172,15 +172,15 @@ class Leader:
         if not plan.epoch:
             raise DeployError("no plan was shipped yet: call ship() first")
         values, scale, zero = encode_tensor(x, encoding.dtype, encoding.scale, encoding.zero)
-        name = bytes.fromhex(request) if request else secrets.token_bytes(16)
+        request_id = bytes.fromhex(request) if request else secrets.token_bytes(16)
         frame = Frame(
             Kind.RUN,
             epoch=plan.epoch,
-            id=name,
+            id=request_id,
             tensors=(TensorSpec(encoding.dtype, x.shape, scale, zero),),
             body=raw_bytes(values),
         )
-        expected = ExpectedResponse(name, plan.epoch, plan.trail, plan.response_shape)
+        expected = ExpectedResponse(request_id, plan.epoch, plan.trail, plan.response_shape)
         started_s = time.monotonic()
         wait = self.clients[plan.trail[0]].start(frame, timeout_s, expected.size_bytes, plan.trail)
 

@@ -23,6 +23,7 @@ from jmsnas.errors import FrameError
 HEARTBEAT_S = 0.5
 # Silence after which a peer is lost: while requests wait for it, and otherwise.
 SILENCE_S, IDLE_SILENCE_S = 2.5, 30.0
+# Time to read what a peer still sends after an error, and longest queue of what is to be sent.
 _LINGER_S = 0.5
 _MAX_QUEUED_BYTES = 64 << 20
 # Bytes of a TLS record: the beginning of a body is sent in that of the head.

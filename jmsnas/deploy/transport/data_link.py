@@ -142,6 +142,7 @@ class DataLink:
         self._identity, self._liveness = identity, liveness
         self._lock = threading.Lock()
         self._channel: _Channel | None = None
+        self._channels: set[_Channel] = set()
         self._opening: Future[_Channel] | None = None
         self._calls = count(1)
         self._retry_s, self._backoff_s, self._fault = 0.0, 0.0, ""
@@ -217,8 +218,8 @@ class DataLink:
         """End the connection, and all requests in flight."""
         with self._lock:
             self._closed, self._fault = True, "the link is closed"
-            if self._channel is not None:
-                self._channel.connection.close("closed")
+            for channel in self._channels:  # replaced ones too, which have requests in flight
+                channel.connection.close("closed")
 
     def _run(self, opening: "Future[_Channel]") -> None:
         """Open a connection, and read from it until it ends."""
@@ -235,12 +236,15 @@ class DataLink:
             if self._channel is not None:
                 self._channel.retired = True
             self._backoff_s, self._channel, self._opening = 0.0, channel, None
+            self._channels.add(channel)
             if self._closed:
                 channel.connection.close("closed")
         opening.set_result(channel)
         self._liveness.watch(channel.tick)
         channel.read()
         self._liveness.forget(channel.tick)
+        with self._lock:
+            self._channels.discard(channel)
 
 
 def lost(name: str, reason: str = "") -> RequestRefusedError:

@@ -166,7 +166,7 @@ class FrameReader:
     def _parse_head(self) -> bool:
         """Parse the head of a frame, and take the part of its body that has arrived."""
         staged = self._staged[self._start : self._end]
-        magic, version, kind, count, branch, call, left_us, epoch, name, text_bytes, body_bytes = (
+        magic, version, kind, count, branch, call, left_us, epoch, request_id, text_bytes, body_bytes = (
             _HEADER.unpack_from(staged)
         )
         if magic != _MAGIC:
@@ -191,7 +191,7 @@ class FrameReader:
         if (expected := total_bytes(tensors)) != body_bytes:
             raise FrameError(f"tensors of {body_bytes} bytes: their dtypes and shapes need {expected}")
         text = bytes(staged[text_at:body_at])
-        frame = Frame(_KINDS[kind], call, epoch, name, 1e-6 * left_us, branch, tensors, text)
+        frame = Frame(_KINDS[kind], call, epoch, request_id, 1e-6 * left_us, branch, tensors, text)
         self._frame, self._body_bytes, self._filled = frame, body_bytes, 0
         self._start += body_at
         self._body = None

@@ -1,5 +1,6 @@
 """The sending end of a link against bare servers, whose answers the tests decide."""
 
+import math
 import socket
 import threading
 import time
@@ -183,7 +184,11 @@ def test_a_deadline_ends_a_wait_and_cancels_the_request(link_to: Linker) -> None
         link.close()
 
 
-def test_an_answer_that_arrives_at_the_deadline_is_the_only_one(link_to: Linker) -> None:
+def test_an_answer_that_arrives_at_the_deadline_is_the_only_one(
+    link_to: Linker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Else the peer, which sends nothing, would be lost at the time of the tick.
+    monkeypatch.setattr(connection, "SILENCE_S", math.inf)
     with bare_server(until_the_end) as address:
         link, answers = link_to(address), list[str]()
         channel = link.open(time.monotonic() + LIMIT_S)
@@ -512,3 +517,29 @@ def test_an_old_connection_is_replaced(link_to: Linker, monkeypatch: pytest.Monk
         wait_until(lambda: channel is not None and not channel.usable)
         assert ask(link) == b"body" and len(connected) == 2
         link.close()
+
+
+def test_close_ends_a_replaced_connection_with_a_request_in_flight(
+    link_to: Linker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = threading.Event()
+
+    def serve(peer: RawPeer) -> None:
+        if asked.is_set():
+            echo(peer)
+            return
+        next_request(peer)
+        asked.set()
+        until_the_end(peer)
+
+    with bare_server(serve) as address:
+        link = link_to(address)
+        wait = link.wait(REQUEST, LIMIT_S, MAX_BYTES)
+        assert asked.wait(LIMIT_S)
+        monkeypatch.setattr(data_link, "_MAX_AGE_S", -1.0)
+        channel = link._channel
+        wait_until(lambda: channel is not None and not channel.usable)
+        assert ask(link) == b"body"
+        link.close()
+        with pytest.raises(RequestRefusedError, match=r"UNAVAILABLE \(closed\)"):
+            wait()

@@ -28,6 +28,21 @@ cases = st.tuples(
 )
 
 
+Case = tuple[int, str, float, tuple[int, ...], int, float]
+
+
+def drawn(
+    case: Case,
+) -> tuple[ChainLUT, np.ndarray, tuple[int, ...], list[tuple[float, float, tuple[int, ...]]], float]:
+    """Return a LUT with limits, log p, first candidates, their completions, and a share of the range of T."""
+    seed, policy, share, devices, length, where = case
+    lut = limited_lut(seed, policy, share, devices)
+    log_p_NR = np.log(np.where(lut.mask_NR, random_p(lut, 1.0, seed), 1.0))
+    random = np.random.default_rng(seed)
+    prefix = tuple(int(random.choice(np.flatnonzero(row))) for row in lut.mask_NR[: length + 1])
+    return lut, log_p_NR, prefix, completions(lut, log_p_NR, prefix), where
+
+
 def completions(
     lut: ChainLUT, log_p_NR: np.ndarray, prefix: tuple[int, ...]
 ) -> list[tuple[float, float, tuple[int, ...]]]:
@@ -52,15 +67,8 @@ def labels_bound(bounds: LimitedBounds, prefix: tuple[int, ...]) -> float:
 
 @settings(max_examples=40, deadline=None)
 @given(cases, st.floats(-30, 30))
-def test_no_bound_by_a_limit_is_ever_too_low(
-    case: tuple[int, str, float, tuple[int, ...], int, float], price: float
-) -> None:
-    seed, policy, share, devices, length, where = case
-    lut = limited_lut(seed, policy, share, devices)
-    log_p_NR = np.log(np.where(lut.mask_NR, random_p(lut, 1.0, seed), 1.0))
-    random = np.random.default_rng(seed)
-    prefix = tuple(int(random.choice(np.flatnonzero(row))) for row in lut.mask_NR[: length + 1])
-    networks = completions(lut, log_p_NR, prefix)
+def test_no_bound_by_a_limit_is_ever_too_low(case: Case, price: float) -> None:
+    lut, log_p_NR, prefix, networks, where = drawn(case)
     t_s = [t for _, t, _ in networks] or [1.0]
     high_s = min(t_s) + where * (max(t_s) - min(t_s)) + 1e-9
     low_s = 0.97 * high_s
@@ -78,15 +86,8 @@ def test_no_bound_by_a_limit_is_ever_too_low(
 
 @settings(max_examples=40, deadline=None)
 @given(cases)
-def test_no_bound_of_a_split_is_ever_too_low_where_limits_may_forbid_it(
-    case: tuple[int, str, float, tuple[int, ...], int, float],
-) -> None:
-    seed, policy, share, devices, length, where = case
-    lut = limited_lut(seed, policy, share, devices)
-    log_p_NR = np.log(np.where(lut.mask_NR, random_p(lut, 1.0, seed), 1.0))
-    random = np.random.default_rng(seed)
-    prefix = tuple(int(random.choice(np.flatnonzero(row))) for row in lut.mask_NR[: length + 1])
-    networks = completions(lut, log_p_NR, prefix)
+def test_no_bound_of_a_split_is_ever_too_low_where_limits_may_forbid_it(case: Case) -> None:
+    lut, log_p_NR, prefix, networks, where = drawn(case)
     slow_s = where * max((t for _, t, _ in networks), default=1.0)
     best = max((score for score, t, _ in networks if t >= slow_s), default=-math.inf)
     first, second = (lut.best_path(lut.tau_NM([0, i, i, i, 0]))[1] for i in (0, 1))
