@@ -22,6 +22,8 @@ class Device:
         Limits on the memory of its layers and on their energy per inference; None: no limit.
     power_w, send_power_w
         Power while computing and while sending, watts; None: unknown.
+    call_s
+        Seconds that a call of its part costs beyond the part's layers; not spent where it runs no layer.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Device:
     energy_j: float | None = None
     power_w: float | None = None
     send_power_w: float | None = None
+    call_s: float = 0.0
 
     def __post_init__(self) -> None:
         """Raise TopologyError for contradictory limits."""
@@ -53,4 +56,8 @@ class Device:
             raise TopologyError(
                 f"device {self.name} has an energy limit but no power: add its power while computing, "
                 'as in power = "5W"'
+            )
+        if not 0 <= self.call_s < math.inf:
+            raise TopologyError(
+                f"device {self.name} has call_s = {self.call_s}: expected seconds of 0 or more, finite"
             )

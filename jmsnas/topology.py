@@ -194,6 +194,7 @@ _DEVICE_UNITS: dict[str, tuple[str, Callable[[str], float]]] = {
     "energy": ("energy_j", parse_energy),
     "power": ("power_w", parse_power),
     "send_power": ("send_power_w", parse_power),
+    "call": ("call_s", parse_duration),
 }
 
 

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 
+from jmsnas.device import Device
 from jmsnas.errors import TopologyError, UnitError
 from jmsnas.files import preset_path, read_toml
 from jmsnas.topology import Link, load_topology, topology_from_toml
@@ -111,7 +112,7 @@ def test_the_papers_mesh() -> None:
 
 def test_what_a_device_allows(chain: dict[str, Any]) -> None:
     ue = {**chain["device"][0], "min_layers": 2, "max_layers": 9, "layers": 3}
-    ue |= {"memory": "64MB", "energy": "35mJ", "power": "5W", "send_power": "800mW"}
+    ue |= {"memory": "64MB", "energy": "35mJ", "power": "5W", "send_power": "800mW", "call": "0.12ms"}
     topology = topology_from_toml(
         wrong(chain, device=[ue, *chain["device"][1:]], **{"return": True}), "n.toml"
     )
@@ -119,7 +120,15 @@ def test_what_a_device_allows(chain: dict[str, Any]) -> None:
     assert (device.min_layers, device.max_layers, device.layers) == (2, 9, 3)
     assert (device.memory_bytes, device.energy_j) == (64e6, 0.035)
     assert (device.power_w, device.send_power_w, topology.returns) == (5, 0.8, True)
+    assert device.call_s == pytest.approx(0.12e-3)
     assert topology.devices[1].memory_bytes is None and not load_topology("chain").returns
+
+
+@pytest.mark.parametrize("name", ["chain", "desk", "mesh"])
+def test_built_in_topologies_count_no_calls_and_delays(name: str) -> None:
+    topology = load_topology(name)
+    assert not any(device.call_s for device in topology.devices)
+    assert not any(link.delay_s for link in topology.links)
 
 
 def test_limits_that_contradict_one_another(chain: dict[str, Any]) -> None:
@@ -140,6 +149,10 @@ def test_limits_that_contradict_one_another(chain: dict[str, Any]) -> None:
         with_ue(watts=3)
     with pytest.raises(UnitError, match="'5' is not a power: expected a number >= 0 and one of mw, w"):
         with_ue(power=5)
+    with pytest.raises(UnitError, match="'-1ms' is not a duration: expected a number >= 0"):
+        with_ue(call="-1ms")
+    with pytest.raises(TopologyError, match="device a has call_s = -1: expected seconds of 0 or more"):
+        Device("a", "a", "", call_s=-1)
 
 
 @pytest.mark.parametrize("count", [1e300, -1e300, 2**62, 1_000_001])
