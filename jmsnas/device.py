@@ -1,9 +1,10 @@
 """A device of a topology: its latency table and its limits on layers, memory and energy."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from jmsnas.errors import TopologyError
+from jmsnas.topology_figures import DeviceFigures
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,8 @@ class Device:
         Power while computing and while sending, watts; None: unknown.
     call_s
         Seconds that a call of its part costs beyond the part's layers; not spent where it runs no layer.
+    measured
+        What its agent described; None where nothing was measured.
     """
 
     name: str
@@ -38,6 +41,7 @@ class Device:
     power_w: float | None = None
     send_power_w: float | None = None
     call_s: float = 0.0
+    measured: DeviceFigures | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         """Raise TopologyError for contradictory limits."""

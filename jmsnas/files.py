@@ -193,8 +193,10 @@ def find_toml(kind: str, name: str, user_folder: Path | None, error: type[InputE
             return user_file
         if kind == "topologies" and old_file.exists():  # the folder of version 0.1
             raise error(f"{old_file} is in a folder that is no longer read: move it to {user_folder}")
-    known = preset_names(kind)
-    if name not in known:
+    presets = preset_names(kind)
+    if name not in presets:
+        own = {path.stem for path in user_folder.glob("*.toml")} if user_folder else set()
+        known = [*presets, *sorted(own - {*presets})]
         raise error(
             f"unknown {_SINGULAR[kind]} {name!r}: expected one of {', '.join(known)}, "
             "or a file ending in .toml"

@@ -5,14 +5,15 @@ C is the set of devices in series, T the tree (its root r and the children of r,
 
 import itertools
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from jmsnas.device import Device
 from jmsnas.errors import TopologyError
 from jmsnas.files import find_toml, read_toml, refuse_unknown_keys, toml_errors
+from jmsnas.topology_figures import LinkFigures, device_figures_from_toml, link_figures_from_toml
 from jmsnas.units import format_rate, parse_bytes, parse_duration, parse_energy, parse_power, parse_rate
 
 WIRE_BYTES = {"float32": 4, "float16": 2, "uint8": 1}
@@ -26,6 +27,7 @@ class Link:
     """A directed link; sending b bytes takes epsilon = delay_s + 8 b / capacity_bps.
 
     `wire` is the number format of activations on the link. The paper's links have delay 0 (Table I).
+    `measured` is how rate and delay were measured; None where they were given.
     """
 
     source: str
@@ -33,6 +35,7 @@ class Link:
     capacity_bps: float
     delay_s: float = 0.0
     wire: str = "float32"
+    measured: LinkFigures | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         """Raise TopologyError for an invalid rate or number format."""
@@ -109,30 +112,14 @@ class Topology:
                     f"policy strict gives every device a layer, device {device.name} has max_layers 0: "
                     'expected policy = "relay" or "stop-early"'
                 )
-        for source, target in self._hops():
+        needed = hops(self.name, self.main_path, self.root, self.children)
+        for source, target in needed:
             self.link(source, target)
-        if len(self.links) != len(self._hops()):
+        if len(self.links) != len(needed):
             raise TopologyError(
                 f"topology {self.name} has {len(self.links)} links, expected one for each of "
-                + ", ".join(f"{source} -> {target}" for source, target in self._hops())
+                + ", ".join(f"{source} -> {target}" for source, target in needed)
             )
-
-    def _hops(self) -> list[tuple[str, str]]:
-        path = self.main_path
-        hops = list(itertools.pairwise(path))
-        if not self.root:
-            return hops
-        after = path[path.index(self.root) + 1 :]
-        if not after:
-            raise TopologyError(
-                f"topology {self.name} needs a device after its tree, which joins the branches"
-            )
-        hops.remove((self.root, after[0]))
-        return (
-            hops
-            + [(self.root, child) for child in self.children]
-            + [(child, after[0]) for child in self.children]
-        )
 
     @property
     def M(self) -> int:
@@ -163,6 +150,21 @@ class Topology:
             if (link.source, link.target) == (source, target):
                 return link
         raise TopologyError(f"topology {self.name} lacks a link {source} -> {target}")
+
+
+def hops(name: str, main_path: Sequence[str], root: str, children: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the links (source, target) that a topology `name` needs: of its main path and its tree.
+
+    Raises TopologyError where no device follows the root on the main path.
+    """
+    along = list(itertools.pairwise(main_path))
+    if not root:
+        return along
+    after = main_path[main_path.index(root) + 1 :]
+    if not after:
+        raise TopologyError(f"topology {name} needs a device after its tree, which joins the branches")
+    along.remove((root, after[0]))
+    return along + [(root, child) for child in children] + [(child, after[0]) for child in children]
 
 
 TOPOLOGY_KEYS = ("name", "input", "policy", "fan_out", "return", "device", "link", "tree")
@@ -203,15 +205,17 @@ def device_from_toml(entry: Mapping[str, Any], where: str) -> Device:
 
     Raises TopologyError, UnitError, KeyError, TypeError, ValueError.
     """
-    known = ("name", "table", "role", "runtime", *_DEVICE_COUNTS, *_DEVICE_UNITS)
+    known = ("name", "table", "role", "runtime", "measured", *_DEVICE_COUNTS, *_DEVICE_UNITS)
     refuse_unknown_keys(entry, known, f"{where} [[device]]", TopologyError)
     name = str(entry["name"])
     limits: dict[str, Any] = {key: int(entry[key]) for key in _DEVICE_COUNTS if key in entry}
     if any(abs(count) > _MAX_COUNT for count in limits.values()):
         raise TopologyError(f"{where}: device {name} has {limits}: expected at most {_MAX_COUNT} layers")
-    for key, (field, parse) in _DEVICE_UNITS.items():
+    for key, (attribute, parse) in _DEVICE_UNITS.items():
         if key in entry:
-            limits[field] = parse(str(entry[key]))
+            limits[attribute] = parse(str(entry[key]))
+    if "measured" in entry:
+        limits["measured"] = device_figures_from_toml(entry["measured"], f"{where} [device.measured]")
     texts = (str(entry.get("table", name)), str(entry.get("role", "")))
     return Device(name, *texts, str(entry.get("runtime", "onnxruntime")), **limits)
 
@@ -221,13 +225,16 @@ def link_from_toml(entry: Mapping[str, Any], where: str) -> Link:
 
     Raises TopologyError, UnitError, KeyError, AttributeError.
     """
-    refuse_unknown_keys(entry, ("from", "to", "rate", "delay", "wire"), f"{where} [[link]]", TopologyError)
+    known = ("from", "to", "rate", "delay", "wire", "measured")
+    refuse_unknown_keys(entry, known, f"{where} [[link]]", TopologyError)
+    measured = entry.get("measured")
     return Link(
         source=str(entry["from"]),
         target=str(entry["to"]),
         capacity_bps=parse_rate(str(entry["rate"])),
         delay_s=parse_duration(str(entry.get("delay", "0ms"))),
         wire=str(entry.get("wire", "float32")),
+        measured=None if measured is None else link_figures_from_toml(measured, f"{where} [link.measured]"),
     )
 
 

@@ -16,8 +16,8 @@ from jmsnas.streams import install_streams, output_failure
 
 # In the order of a typical workflow.
 _COMMANDS = (
-    "quickstart", "devices", "profile", "table", "fit-estimator", "predict", "search", "sweep", "split",
-    "compare", "certs", "agent", "deploy", "report", "doctor",
+    "quickstart", "devices", "topology", "profile", "table", "fit-estimator", "predict", "search", "sweep",
+    "split", "compare", "certs", "agent", "deploy", "report", "doctor",
 )  # fmt: skip
 _PANEL_COLUMNS = 72
 # The class itself is in click or, by version, in a private module of typer.
@@ -130,5 +130,6 @@ def _root(
 
 for _name in (*_COMMANDS, "table_import"):  # each module registers its command on app
     import_module(f"{__name__}.{_name.replace('-', '_')}")
-for _info in (*app.registered_commands, *import_module(f"{__name__}.table").table_app.registered_commands):
+_GROUPS = (import_module(f"{__name__}.table").table_app, import_module(f"{__name__}.topology").topology_app)
+for _info in (command for group in (app, *_GROUPS) for command in group.registered_commands):
     _info.cls = _Command

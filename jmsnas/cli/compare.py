@@ -39,9 +39,7 @@ def compare_command(
     ] = None,
     topology: Annotated[
         str | None,
-        typer.Option(
-            "--topology", help="Compare runs of one topology only: chain, mesh, desk or a .toml file."
-        ),
+        typer.Option("--topology", help="Compare runs of one topology only: a name or a .toml file."),
     ] = None,
     train: Annotated[
         bool, typer.Option("--train/--no-train", help="Train the MobileNets that are not trained yet.")

@@ -17,6 +17,7 @@ from jmsnas.cli.terminal import (
     warn,
     warn_simulated,
 )
+from jmsnas.cli.topology_warnings import warn_of_figures
 from jmsnas.errors import InputError
 from jmsnas.workspace import Workspace
 
@@ -51,7 +52,8 @@ class DeployArguments:
 
     run: Annotated[str, typer.Argument(help="Name of a finished run, or its folder.")]
     topology: Annotated[
-        str | None, typer.Option(help="chain, mesh, desk, or a .toml file. Default: that of the run.")
+        str | None,
+        typer.Option(help="chain, mesh, desk, a NAME of yours, or a file. Default: the run's."),
     ] = None
     loopback: Annotated[bool, typer.Option("--loopback", help="Agents on this machine.")] = False
     emulate: Annotated[
@@ -121,6 +123,7 @@ def _check_devices(workspace: Workspace, run_folder: Path, topology: str | None)
 
     own = load_topology(topology, workspace.topologies) if topology else read_result(run_folder).topology
     agents_for(tuple(device.name for device in own.devices), workspace.devices_file)
+    warn_of_figures(workspace, own.devices, own.links)
 
 
 def _parse_cuts(text: str) -> tuple[int, ...]:

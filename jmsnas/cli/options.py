@@ -18,7 +18,10 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON documen
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed of all random numbers.")]
 
 TopologyOption = Annotated[
-    str, typer.Option("--topology", help="Devices and links: chain, mesh, desk, or a .toml file.")
+    str,
+    typer.Option(
+        "--topology", help="Devices and links: chain, mesh, desk, a NAME of yours, or a .toml file."
+    ),
 ]
 PolicyOption = Annotated[
     str | None, typer.Option("--policy", help="strict, relay or stop-early. Default: the topology's.")

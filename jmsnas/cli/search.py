@@ -35,6 +35,7 @@ from jmsnas.cli.terminal import (
     warn,
     warn_simulated,
 )
+from jmsnas.cli.topology_warnings import warn_of_figures
 from jmsnas.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -141,6 +142,7 @@ def search_command(args: SearchArguments) -> None:
         setup = prepare_search(workspace, inputs, args.seed, progress, warn)
     if ranks.first:
         warn_simulated(simulated_devices(setup))
+        warn_of_figures(workspace, setup.topology.devices, setup.topology.links)
         log(f"training on {device} with {args.threads} thread{'s' * (args.threads > 1)}")
     with progress_bar(ranks.first) as progress:
         run_options = RunOptions(progress, args.tensorboard, ranks)

@@ -21,7 +21,7 @@ class SplitArguments:
     ] = None
     topology: Annotated[
         str | None,
-        typer.Option(help="chain, mesh, desk, or a .toml file. Default: that of the run, else chain."),
+        typer.Option(help="chain, mesh, desk, a NAME of yours, or a file. Default: the run's, else chain."),
     ] = None
     method: Annotated[
         str, typer.Option(help="optimal, hivemind, neurosurgeon, dads, hermes, cloud, device, or all.")

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from jmsnas.cli.split_arguments import SplitArguments
+from jmsnas.cli.topology_warnings import warn_of_figures
 from jmsnas.errors import InputError
 from jmsnas.nas.derivation.candidate_costs import read_candidates
 from jmsnas.nas.derivation.derive_costs import DerivedCosts, derive_from_costs
@@ -47,6 +48,7 @@ def load_input(args: SplitArguments, workspace: Workspace, progress: Progress) -
         raise InputError("expected a MODEL or --costs FILE, one of them. Examples: jmsnas split --help")
     _refuse_excluded(args)
     topology = topology_for_split(workspace, args.model, args.topology)
+    warn_of_figures(workspace, topology.devices, topology.links)
     if args.costs is None:
         model = load_model(workspace, str(args.model), args.size, args.width)
         problem = load_problem(model, topology, workspace, args.image, progress)

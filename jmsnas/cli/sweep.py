@@ -22,6 +22,7 @@ from jmsnas.cli.options import (
 from jmsnas.cli.output.search import print_summary_table, simulated_devices
 from jmsnas.cli.search import dated_name
 from jmsnas.cli.terminal import one_line_errors, print_json, print_line, progress_bar, warn, warn_simulated
+from jmsnas.cli.topology_warnings import warn_of_figures
 from jmsnas.workspace import Workspace
 
 _HELP = """Search for every given topology, seed and latency target, in parallel; each point is a run.
@@ -44,7 +45,8 @@ class SweepArguments:
     """Command-line options of `jmsnas sweep`."""
 
     topology: Annotated[
-        list[str] | None, typer.Option(help="chain, mesh, desk, or a .toml file; repeatable. Default: chain.")
+        list[str] | None,
+        typer.Option(help="chain, mesh, desk, a NAME of yours, or a file; repeatable. Default: chain."),
     ] = None
     seed: Annotated[list[int] | None, typer.Option(help="Seed; repeatable. Default: 0.")] = None
     t_const: TargetsOption = None
@@ -89,6 +91,7 @@ def sweep_command(args: SweepArguments) -> None:
         for topology in args.topology or ["chain"]:
             setup = prepare_search(workspace, SearchInputs(topology, space, dataset, data), 0, progress, warn)
             warn_simulated(simulated_devices(setup))
+            warn_of_figures(workspace, setup.topology.devices, setup.topology.links)
             known = resolve_target(setup.lut)
             targets = [resolve_target(setup.lut, t_const_s, known) for t_const_s in targets_s]
             targets = targets or targets_in_range(setup.lut, args.levels, known)

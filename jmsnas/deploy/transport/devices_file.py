@@ -3,16 +3,15 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 from jmsnas.errors import DeviceError, RunError
 from jmsnas.files import exclusive_lock, parse_toml, read_toml, refuse_unknown_keys, write_atomic
+from jmsnas.toml_lines import with_entry
 from jmsnas.workspace import check_name
 
 _LOCK_S = 60.0
-_TABLE = re.compile(r"^[ \t]*\[", re.MULTILINE)
 MAX_PORT = (1 << 16) - 1
 PORT = re.compile(r"[0-9]{1,5}")
 _HOST = re.compile(r"[0-9A-Za-z._-]+|\[[0-9A-Fa-f:.]+(%[0-9A-Za-z._-]+)?\]")
@@ -80,7 +79,8 @@ def edited_devices_file(path: Path, agents: Mapping[str, AgentAddress]) -> bytes
     known = read_devices_file(path)
     text = path.read_bytes().decode("utf-8-sig") if path.exists() else ""
     for agent in agents.values():
-        text = _with_entry(text, agent)
+        values = {"address": agent.address, "fingerprint": agent.fingerprint}
+        text = with_entry(text, "device", {"name": agent.name}, values)
     content = text.encode()
     try:
         found = devices_from_toml(parse_toml(content, path, DeviceError), path)
@@ -93,26 +93,6 @@ def edited_devices_file(path: Path, agents: Mapping[str, AgentAddress]) -> bytes
             f"for name, address and fingerprint. Write it so, or set by hand: {entries}"
         )
     return content
-
-
-def _with_entry(text: str, agent: AgentAddress) -> str:
-    """Replace address and fingerprint in the table of a device, or append a table."""
-    starts = [*(match.start() for match in _TABLE.finditer(text)), len(text)]
-    for start, end in pairwise(starts):
-        table = text[start:end]
-        name = _line("name").search(table)
-        if name and name[2][1:-1] == agent.name:
-            for key in ("address", "fingerprint"):
-                table = _line(key).sub(rf'\g<1>"{getattr(agent, key)}"', table, count=1)
-            return text[:start] + table + text[end:]
-    fields = "".join(f'{key} = "{getattr(agent, key)}"\n' for key in AgentAddress.__slots__)
-    gap = "" if not text else "\n" if text.endswith("\n") else "\n\n"
-    return f"{text}{gap}[[device]]\n{fields}"
-
-
-def _line(key: str) -> re.Pattern[str]:
-    """Match a line of a key and a text without escapes: group 1 is all before the text, group 2 the text."""
-    return re.compile(rf"""^([ \t]*{key}[ \t]*=[ \t]*)("[^"\\\n]*"|'[^'\n]*')""", re.MULTILINE)
 
 
 def devices_from_toml(table: Mapping[str, Any], path: Path) -> dict[str, AgentAddress]:

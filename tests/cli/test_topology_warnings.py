@@ -1,0 +1,32 @@
+from dataclasses import replace
+from datetime import UTC, datetime
+
+from jmsnas.cli.topology_warnings import figure_warnings
+from jmsnas.topology import Link, load_topology
+from jmsnas.topology_figures import DeviceFigures, LinkFigures
+
+NOW = datetime(2026, 12, 31, tzinfo=UTC)
+PIN = "ab" * 32
+
+
+def figures(at: str) -> LinkFigures:
+    return LinkFigures(at, (1e6, 1e6), (0.0, 0.0), 0.0, (), (), 1.0)
+
+
+def test_old_figures_and_those_of_other_hosts_are_named() -> None:
+    pi4, laptop, *_ = load_topology("chain").devices
+    new, old = "2026-12-30T00:00:00Z", "2026-11-01T00:00:00Z"
+    devices = [
+        replace(pi4, measured=DeviceFigures(new, PIN)),
+        replace(laptop, measured=DeviceFigures(old, PIN)),
+    ]
+    links = [Link("pi4", "laptop", 1e6, measured=figures(old)), Link("laptop", "jetson", 1e6)]
+    aged, other = figure_warnings(devices, links, {"pi4": "cd" * 32, "laptop": PIN}, NOW)
+    assert aged == (
+        "figures of laptop, pi4 -> laptop are up to 60 days old (expected at most 30). To measure again: "
+        "jmsnas topology collect NAME"
+    )
+    assert other.startswith("figures of pi4 are of other hosts: the certificate in devices.toml is not that ")
+    # Without an entry in devices.toml there is nothing to compare with; given figures have no age.
+    assert figure_warnings(devices[:1], [], {}, NOW) == []
+    assert figure_warnings([pi4, laptop], links[1:], {"pi4": PIN}, NOW) == []

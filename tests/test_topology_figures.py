@@ -1,0 +1,117 @@
+import tomllib
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from jmsnas.errors import JmsnasError
+from jmsnas.toml_lines import with_entry, with_subtable
+from jmsnas.topology import Topology, topology_from_toml
+from jmsnas.topology_figures import (
+    DeviceFigures,
+    LinkFigures,
+    age_days,
+    device_figures_to_toml,
+    link_figures_to_toml,
+)
+
+AT = "2026-11-30T17:45:00Z"
+DEVICE = DeviceFigures(
+    AT, "ab" * 32, "Cortex-A72", cores=4, memory_bytes=8e9, versions={"python": "3.12.3", "numpy": "2.4"}
+)
+LINK = LinkFigures(
+    AT,
+    rate_interval_bps=(24e6, 25.5e6),
+    delay_interval_s=(0.4e-3, 0.45e-3),
+    round_trip_s=0.9e-3,
+    sizes=(256, 4096),
+    medians_s=(0.5e-3, 1.7e-3),
+    slowdown=1.25,
+    back_rate_bps=23e6,
+    back_delay_s=0.0,
+)
+GIVEN = """name = "lab"
+[[device]]
+name = "pi4"
+[[device]]
+name = "cloud"
+[[link]]
+from = "pi4"
+to = "cloud"
+rate = "25Mbit/s"
+"""
+
+
+def measured() -> dict[str, Any]:
+    """A topology of two devices with measured figures, as a TOML document."""
+    text = with_subtable(GIVEN, "device", {"name": "pi4"}, "measured", device_figures_to_toml(DEVICE))
+    text = with_entry(text, "device", {"name": "pi4"}, {"call": "52us"})
+    return tomllib.loads(with_subtable(text, "link", {"from": "pi4"}, "measured", link_figures_to_toml(LINK)))
+
+
+def load(document: dict[str, Any]) -> Topology:
+    return topology_from_toml(document, "lab.toml")
+
+
+def test_figures_are_read_as_they_are_written() -> None:
+    topology = load(measured())
+    assert topology.devices[0].measured == DEVICE and topology.devices[1].measured is None
+    link = topology.links[0].measured
+    assert link and link_figures_to_toml(link) == link_figures_to_toml(LINK)
+    assert topology.devices[0].call_s == pytest.approx(52e-6)
+    # A run on these devices and links is the same whenever they were measured.
+    document = measured()
+    del document["link"][0]["measured"]
+    assert load(document) == topology
+
+
+def test_one_way_may_be_unknown() -> None:
+    document = measured()
+    del document["link"][0]["measured"]["back_rate"], document["link"][0]["measured"]["back_delay"]
+    assert load(document).links[0].measured.back_rate_bps is None  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("kind", "key", "value", "message"),
+    [
+        ("device", "at", "yesterday", "measured at 'yesterday': expected a date and time, as in 2026-11-30T"),
+        ("device", "speed", 3, r"lab.toml \[device.measured\] has unknown keys speed"),
+        ("device", "cores", "four", "lab.toml has a value of the wrong kind"),
+        ("device", "versions", 3, "lab.toml has a value of the wrong kind"),
+        ("device", "memory", "8", "'8' is not a size"),
+        ("link", "at", 7, "measured at '7': expected a date and time"),
+        (
+            "link",
+            "rate_interval",
+            ["3Mbit/s", "2Mbit/s"],
+            "an interval of 3e.06 to 2e.06: expected low, high",
+        ),
+        ("link", "rate_interval", ["3Mbit/s"], "lab.toml has a value of the wrong kind"),
+        ("link", "delay_interval", 3, "lab.toml has a value of the wrong kind"),
+        ("link", "sizes", [256], "has 1 sizes and 2 medians: expected as many of each, at most 64"),
+        ("link", "slowdown", "much", "lab.toml has a value of the wrong kind"),
+        ("link", "loss", 1, r"lab.toml \[link.measured\] has unknown keys loss"),
+    ],
+)
+def test_wrong_figures_are_refused(kind: str, key: str, value: Any, message: str) -> None:
+    document = measured()
+    document[kind][0]["measured"][key] = value
+    with pytest.raises(JmsnasError, match=message):
+        load(document)
+
+
+@pytest.mark.parametrize("missing", ["at", "rate_interval", "medians"])
+def test_a_missing_figure_is_named(missing: str) -> None:
+    document = measured()
+    del document["link"][0]["measured"][missing]
+    with pytest.raises(JmsnasError, match=f"lab.toml lacks the key '{missing}'"):
+        load(document)
+
+
+@pytest.mark.parametrize(
+    ("at", "days"), [(AT, 1.0), ("2026-11-30 17:45:00", 1.0), ("2026-12-01T12:00:00-05:00", 1 / 32)]
+)
+def test_age(at: str, days: float) -> None:
+    # 12:00 at UTC-5 is 17:00 UTC, 45 minutes before.
+    assert age_days(at, datetime(2026, 12, 1, 17, 45, tzinfo=UTC)) == pytest.approx(days)
+    assert age_days(at, datetime(2020, 1, 1, tzinfo=UTC)) == 0
