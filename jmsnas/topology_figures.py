@@ -67,8 +67,8 @@ class LinkFigures:
         The points that rate and delay were fitted to: bytes, and median seconds.
     back_rate_bps, back_delay_s
         Rate and delay from target to source; None where that way cannot be measured.
-    slowdown
-        Median time of the largest size while all links of the topology send, over its time alone.
+    loaded_rate_bps
+        Bits a second while every link of the topology sends two messages at once; None where not measured.
     """
 
     at: str
@@ -77,7 +77,7 @@ class LinkFigures:
     round_trip_s: float
     sizes: tuple[int, ...]
     medians_s: tuple[float, ...]
-    slowdown: float
+    loaded_rate_bps: float | None = None
     back_rate_bps: float | None = None
     back_delay_s: float | None = None
 
@@ -131,7 +131,7 @@ def device_figures_from_toml(table: Mapping[str, Any], where: str) -> DeviceFigu
 
 
 _LINK_KEYS = (
-    "at", "rate_interval", "delay_interval", "round_trip", "sizes", "medians", "slowdown", "back_rate",
+    "at", "rate_interval", "delay_interval", "round_trip", "sizes", "medians", "loaded_rate", "back_rate",
     "back_delay",
 )  # fmt: skip
 
@@ -146,7 +146,7 @@ def link_figures_from_toml(table: Mapping[str, Any], where: str) -> LinkFigures:
         round_trip_s=parse_duration(str(table["round_trip"])),
         sizes=tuple(int(size) for size in table["sizes"]),
         medians_s=tuple(parse_duration(str(median)) for median in table["medians"]),
-        slowdown=float(table["slowdown"]),
+        loaded_rate_bps=parse_rate(str(table["loaded_rate"])) if "loaded_rate" in table else None,
         back_rate_bps=parse_rate(str(table["back_rate"])) if "back_rate" in table else None,
         back_delay_s=parse_duration(str(table["back_delay"])) if "back_delay" in table else None,
     )
@@ -175,8 +175,9 @@ def link_figures_to_toml(figures: LinkFigures) -> dict[str, Any]:
         "round_trip": duration_text(figures.round_trip_s),
         "sizes": list(figures.sizes),
         "medians": [duration_text(seconds) for seconds in figures.medians_s],
-        "slowdown": round(figures.slowdown, 3),
     }
+    if figures.loaded_rate_bps is not None:
+        keys["loaded_rate"] = rate_text(figures.loaded_rate_bps)
     if figures.back_rate_bps is not None and figures.back_delay_s is not None:
         keys |= {
             "back_rate": rate_text(figures.back_rate_bps),

@@ -26,7 +26,7 @@ LINK = LinkFigures(
     round_trip_s=0.9e-3,
     sizes=(256, 4096),
     medians_s=(0.5e-3, 1.7e-3),
-    slowdown=1.25,
+    loaded_rate_bps=21e6,
     back_rate_bps=23e6,
     back_delay_s=0.0,
 )
@@ -89,7 +89,7 @@ def test_one_way_may_be_unknown() -> None:
         ("link", "rate_interval", ["3Mbit/s"], "lab.toml has a value of the wrong kind"),
         ("link", "delay_interval", 3, "lab.toml has a value of the wrong kind"),
         ("link", "sizes", [256], "has 1 sizes and 2 medians: expected as many of each, at most 64"),
-        ("link", "slowdown", "much", "lab.toml has a value of the wrong kind"),
+        ("link", "loaded_rate", "much", "'much' is not a link rate"),
         ("link", "loss", 1, r"lab.toml \[link.measured\] has unknown keys loss"),
     ],
 )

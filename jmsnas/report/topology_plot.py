@@ -7,7 +7,7 @@ from matplotlib.patches import FancyArrowPatch, Rectangle
 from jmsnas.device import Device
 from jmsnas.report.plot_style import BLACK, GREY, MEASURED_COLOUR, new_figure, plain
 from jmsnas.topology import Link, Topology
-from jmsnas.units import format_duration, format_rate
+from jmsnas.units import format_duration
 
 # Inches: width and height of a box, and the gaps between boxes.
 _BOX, _HEIGHT, _GAP, _ROW_GAP = 1.9, 1.05, 1.35, 0.55
@@ -79,5 +79,5 @@ def _draw_link(axes: Axes, source: Place, target: Place, link: Link) -> None:
     )
     x, y = (start[0] + end[0]) / 2, (start[1] + end[1]) / 2
     background = {"facecolor": "white", "edgecolor": "none", "pad": 0.6, "alpha": 0.85}
-    text = f"{format_rate(link.capacity_bps)}\n{format_duration(link.delay_s)}"
+    text = f"{link.capacity_bps / 1e6:.4g} Mbit/s\n{format_duration(link.delay_s)}"
     axes.text(x, y, text, ha="center", va="center", fontsize=7.5, color=BLACK, bbox=background)

@@ -250,7 +250,7 @@ def test_a_table_is_one_line_a_row_where_it_fits(
 
 
 HELPS = [[], *([command.name] for command in app.registered_commands), ["table"], ["table", "import"]]
-HELPS += [["topology"], ["topology", "show"]]
+HELPS += [["topology"], ["topology", "collect"], ["topology", "show"]]
 
 
 @pytest.mark.parametrize("words", HELPS, ids=" ".join)

@@ -10,7 +10,7 @@ PIN = "ab" * 32
 
 
 def figures(at: str) -> LinkFigures:
-    return LinkFigures(at, (1e6, 1e6), (0.0, 0.0), 0.0, (), (), 1.0)
+    return LinkFigures(at, (1e6, 1e6), (0.0, 0.0), 0.0, (), ())
 
 
 def test_old_figures_and_those_of_other_hosts_are_named() -> None:

@@ -10,15 +10,15 @@ from jmsnas.device import Device
 from jmsnas.origin import origin_label
 from jmsnas.topology import Link, Topology
 from jmsnas.topology_figures import age_days
-from jmsnas.units import format_duration, format_rate
+from jmsnas.units import format_duration
 
 _DEVICE_COLUMNS = (
     ("device", "<13"), ("processor", "<34"), ("cores", ">5"), ("memory", ">10"), ("  onnxruntime", "<14"),
     ("call", ">10"), ("  table", "<15"), ("origin", ""),
 )  # fmt: skip
 _LINK_COLUMNS = (
-    ("link", "<27"), ("rate", ">14"), ("delay", ">11"), ("round trip", ">12"), ("rate back", ">14"),
-    ("slowdown", ">10"), ("  origin", ""),
+    ("link", "<27"), ("Mbit/s", ">8"), ("95 %", ">15"), ("back", ">8"), ("loaded", ">8"),
+    ("delay", ">11"), ("round trip", ">12"), ("  origin", ""),
 )  # fmt: skip
 
 
@@ -92,13 +92,18 @@ def _link_row(link: Link, document: Mapping[str, Any]) -> Sequence[str]:
     own = link.measured
     return (
         f"{link.source} -> {link.target}",
-        format_rate(link.capacity_bps),
+        _mbit(link.capacity_bps),
+        " to ".join(map(_mbit, own.rate_interval_bps)) if own else "",
+        _mbit(own.back_rate_bps) if own and own.back_rate_bps else "",
+        _mbit(own.loaded_rate_bps) if own and own.loaded_rate_bps else "",
         format_duration(link.delay_s),
         format_duration(own.round_trip_s) if own else "",
-        format_rate(own.back_rate_bps) if own and own.back_rate_bps else "",
-        f"{own.slowdown:.2f}x" if own else "",
         f"  {_origin(document)}",
     )
+
+
+def _mbit(bits_per_second: float) -> str:
+    return f"{bits_per_second / 1e6:.4g}"
 
 
 def _origin(document: Mapping[str, Any]) -> str:

@@ -102,9 +102,16 @@ class Leader:
         return [name for name, healthy in health.items() if not healthy]
 
     def measure_links(
-        self, pairs: Sequence[tuple[str, str]], sizes: Sequence[int], rounds: int = 15
+        self,
+        pairs: Sequence[tuple[str, str]],
+        sizes: Sequence[int],
+        rounds: int = 15,
+        progress: Progress = no_progress,
     ) -> dict[tuple[str, str], MeasuredLink]:
-        """Measure links in turn, one message at a time, like requests. Raises DeviceLostError."""
+        """Measure links in turn, one message at a time, like requests; `progress` gets the messages sent.
+
+        Raises DeviceLostError.
+        """
         boots = {name: info.boot for name, info in self.describe().items()}
         sizes = sorted(set(sizes))
         clocks: dict[tuple[str, str], tuple[int, int]] = {}
@@ -113,7 +120,8 @@ class Leader:
             same_host = bool(boots[a]) and boots[a] == boots[b]  # one boot of one host: one monotonic clock
             clocks[a, b] = (0, 0) if same_host else (times.offset_ns, times.round_trip_ns)
         arrival_ns = {pair: list[int]() for pair in pairs}
-        for size in sizes * rounds:
+        for sent, size in enumerate(sizes * rounds):
+            progress(sent, len(sizes) * rounds, f"measuring {len(pairs)} links")
             for a, b in pairs:
                 began_ns = time.monotonic_ns()
                 (own_ns,) = self.clients[a].link(self.agents[b], [size]).arrival_ns

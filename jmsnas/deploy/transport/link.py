@@ -38,6 +38,8 @@ class MeasuredLink:
         Clock of the target minus clock of the source, and the bound of its error.
     sizes, medians_s
         The points of the fit: bytes and median seconds.
+    rounds_s
+        The measured seconds, a row for each round and a column for each size.
     """
 
     source: str
@@ -48,6 +50,7 @@ class MeasuredLink:
     round_trip_ns: int
     sizes: tuple[int, ...]
     medians_s: tuple[float, ...]
+    rounds_s: tuple[tuple[float, ...], ...] = ()
 
     @property
     def capacity_bps(self) -> float:
@@ -137,8 +140,9 @@ def fit_measured_link(
     `arrival_ns` has a row for each round and a column for each size.
     """
     medians = [max(1e-7, float(ns - offset_ns) * 1e-9) for ns in np.median(arrival_ns, axis=0)]
+    rounds_s = tuple(tuple((ns - offset_ns) * 1e-9 for ns in row) for row in arrival_ns)
     a_s, b_s = fit_latency_line(sizes, medians)
-    return MeasuredLink(*pair, a_s, b_s, offset_ns, round_trip_ns, tuple(sizes), tuple(medians))
+    return MeasuredLink(*pair, a_s, b_s, offset_ns, round_trip_ns, tuple(sizes), tuple(medians), rounds_s)
 
 
 def check_transfer(pair: tuple[str, str], transfer_ns: int, longest_ns: int) -> None:
