@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from jmsnas.datasets.fetch import PublishedFile, fetch
+from jmsnas.datasets.normalisation import NORMALISATIONS
 from jmsnas.datasets.splits import DatasetSplits, InMemoryImages, hold_out_images
 from jmsnas.errors import DatasetError
 
@@ -33,8 +34,9 @@ def fashion_mnist(seed: int, folder: Path) -> DatasetSplits:
     train_x, train_y, test_x, test_y = (
         _read_idx(path) for path in fetch("fashion-mnist", files, folder, "FashionMNIST/raw")
     )
+    own = NORMALISATIONS["fashion-mnist"]
     train, test = (
-        InMemoryImages(x[:, None], y.to(torch.int64), 2, True, (0.286,), (0.353,))
+        InMemoryImages(x[:, None], y.to(torch.int64), 2, True, own.mean, own.deviation)
         for x, y in ((train_x, train_y), (test_x, test_y))
     )
     return hold_out_images("fashion-mnist", train, test, (1, 28, 28), 10, seed, 15_000)
@@ -76,4 +78,5 @@ def _cifar_batch(archive: tarfile.TarFile, name: str) -> Tensor:
 
 def _cifar_images(rows: Tensor) -> InMemoryImages:
     pixels, labels = rows[:, 1:].reshape(-1, 3, 32, 32), rows[:, 0].to(torch.int64)
-    return InMemoryImages(pixels, labels, 4, True, (0.491, 0.482, 0.447), (0.247, 0.243, 0.262))
+    own = NORMALISATIONS["cifar10"]
+    return InMemoryImages(pixels, labels, 4, True, own.mean, own.deviation)

@@ -15,15 +15,15 @@ from typing import Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from jmsnas.datasets.normalisation import IMAGENET
 from jmsnas.datasets.seeding import derive_seed
 from jmsnas.datasets.splits import BatchRows
 from jmsnas.errors import DatasetError, InputError
 
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's
 # Decoded, the largest is 268 MB; photographs of 12-megapixel cameras are far below.
 _MAX_PIXELS = 89_478_485
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
@@ -31,17 +31,25 @@ _MIN_AREA, _MAX_ASPECT, _TRIES = 0.08, 4 / 3, 10
 Box = tuple[float, float, float, float]
 
 
-def decode_image(file: Path | bytes, name: str, error: type[InputError]) -> Image.Image:
-    """Decode an image file of at most 89 million pixels to RGB; every failure is raised as `error`."""
+def decode_image(
+    file: Path | bytes,
+    name: str,
+    error: type[InputError],
+    max_pixels: int = _MAX_PIXELS,
+    formats: Sequence[str] = _FORMATS,
+) -> Image.Image:
+    """Decode an image file of at most `max_pixels` to RGB; every failure is raised as `error`."""
     try:
         source = io.BytesIO(file) if isinstance(file, bytes) else file
-        with warnings.catch_warnings(action="ignore"), Image.open(source, formats=_FORMATS) as opened:
+        with warnings.catch_warnings(action="ignore"), Image.open(source, formats=formats) as opened:
             pixels = opened.width * opened.height
-            if pixels <= _MAX_PIXELS:
+            if pixels <= max_pixels:
                 return opened.convert("RGB")
+    except UnidentifiedImageError:
+        raise error(f"cannot read {name}: it is none of {', '.join(formats)}") from None
     except Exception as reason:  # decoders of damaged files raise almost any class
         raise error(f"cannot read {name}: {reason or type(reason).__name__}") from reason
-    raise error(f"cannot read {name}: it has {pixels} pixels, expected at most {_MAX_PIXELS}")
+    raise error(f"cannot read {name}: it has {pixels} pixels, expected at most {max_pixels}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +91,7 @@ class ImageFiles:
             pin_memory=torch.cuda.is_available(),
             generator=torch.Generator(),  # without it the loader draws from the global generator
         )
-        mean, deviation = (torch.tensor(by)[:, None, None] for by in (_MEAN, _DEVIATION))
+        mean, deviation = (torch.tensor(by)[:, None, None] for by in (IMAGENET.mean, IMAGENET.deviation))
         for x_NCHW in loader:
             yield (x_NCHW / 255 - mean) / deviation
 
@@ -95,7 +103,7 @@ class ImageFiles:
         file = self.files[row]
         name = f"image {row}" if isinstance(file, bytes) else str(file)
         image = decode_image(file, name, DatasetError)
-        flip, box = False, _centre_crop_box(image.width, image.height)
+        flip, box = False, centre_crop_box(image.width, image.height)
         if seed is not None:
             rng = np.random.default_rng([derive_seed(seed, "crop", row)])
             box, flip = (random_crop_box(image.width, image.height, rng, self.min_area), rng.random() < 0.5)
@@ -112,8 +120,9 @@ class _DecodedImages(Dataset[Tensor]):
         return self.images.decode(row, self.seed)
 
 
-def _centre_crop_box(width: int, height: int) -> Box:
-    side = min(width, height) * 7 / 8
+def centre_crop_box(width: int, height: int, share: float = 7 / 8) -> Box:
+    """Return the centred square whose side is a share of the image's shorter side."""
+    side = min(width, height) * share
     left, top = (width - side) / 2, (height - side) / 2
     return left, top, left + side, top + side
 
@@ -131,4 +140,4 @@ def random_crop_box(width: int, height: int, rng: np.random.Generator, min_area:
             left = rng.integers(0, width - wide, endpoint=True)
             top = rng.integers(0, height - high, endpoint=True)
             return float(left), float(top), float(left + wide), float(top + high)
-    return _centre_crop_box(width, height)
+    return centre_crop_box(width, height)

@@ -98,6 +98,24 @@ def deploy_run(
         When a device is lost, or refuses its part.
     """
     run = load_run(workspace, folder)
+    with planned_deployment(workspace, run, options, (progress, log, warn)) as (deployment, origins):
+        document, responses = measure_deployment(
+            deployment, run.pixels, run.labels, options.requests, progress, options.replan
+        )
+    document |= {"loopback": options.loopback, "simulated": _of_origin("simulated", origins)}
+    document["published"] = _of_origin("published", origins)
+    _write(folder, document, [hop_timings(response, deployment.links) for response in responses])
+    return DeployResult(document, folder / DEPLOYMENT_FILE, deployment.topology, document["simulated"])
+
+
+@contextmanager
+def planned_deployment(
+    workspace: Workspace, run: TrainedRun, options: DeployOptions, output: Output
+) -> Iterator[tuple[Deployment, dict[str, str]]]:
+    """Connect to the agents, plan and ship a run's model; give the deployment, and the origin of each U(.).
+
+    Raises as `deploy_run`.
+    """
     if options.topology is not None:
         run = over_topology(run, load_topology(options.topology, workspace.topologies))
     run = replace(run, topology=with_runtimes(run.topology, options.runtimes))
@@ -106,14 +124,7 @@ def deploy_run(
     own = {device.name: device.table for device in run.topology.devices if device.table != "local"}
     emulate = own if options.emulate else {}
     with _leader(workspace, names, options.loopback, emulate) as leader, _replan_hint(run.topology, options):
-        deployment, origins = _plan_deployment(workspace, run, leader, options, (progress, log, warn))
-        document, responses = measure_deployment(
-            deployment, run.pixels, run.labels, options.requests, progress, options.replan
-        )
-    document |= {"loopback": options.loopback, "simulated": _of_origin("simulated", origins)}
-    document["published"] = _of_origin("published", origins)
-    _write(folder, document, [hop_timings(response, deployment.links) for response in responses])
-    return DeployResult(document, folder / DEPLOYMENT_FILE, deployment.topology, document["simulated"])
+        yield _plan_deployment(workspace, run, leader, options, output)
 
 
 def _of_origin(origin: str, origins: Mapping[str, str]) -> list[str]:

@@ -47,11 +47,21 @@ _RETRY_S = 0.05
 
 
 class DeviceLostError(DeployError):
-    """A device that does not respond in time; `device` is its name."""
+    """A device that does not respond in time; `device` is its name, `code` the gRPC status of the call."""
 
-    def __init__(self, device: str, message: str) -> None:
+    def __init__(
+        self, device: str, message: str, code: grpc.StatusCode = grpc.StatusCode.UNAVAILABLE
+    ) -> None:
         super().__init__(message)
-        self.device = device
+        self.device, self.code = device, code
+
+
+class DeviceRefusedError(DeployError):
+    """A call that a device refuses; `code` is its gRPC status."""
+
+    def __init__(self, message: str, code: grpc.StatusCode) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class AgentClient:
@@ -235,5 +245,5 @@ def _failed(
     origin = "" if device == name else f", reported by device {name}"
     text = f"{text} ({method}, {code.name}{origin})"
     if code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-        return DeviceLostError(device, f"{text}. See: jmsnas doctor")
-    return DeployError(text)
+        return DeviceLostError(device, f"{text}. See: jmsnas doctor", code)
+    return DeviceRefusedError(text, code)

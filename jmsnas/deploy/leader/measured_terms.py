@@ -121,24 +121,31 @@ def measured_terms(
     Of `links` only the clock offsets are used; `tau_s` and `epsilon_s` are predicted seconds, by device and
     by link; `held` and `paced` are emulated devices and links.
     """
-    requests = [hop_timings(response, links) for response in responses]
-    computed: set[str] = set()
-    terms: list[MeasuredTerm] = []
-    for n, hop in enumerate(requests[0]):
-        source, device, hops = hop.source, hop.device, [timings[n] for timings in requests]
-        send_s = np.array([hop.received_s - hop.sent_s for hop in hops])
-        compute_s = np.array([hop.ended_s - hop.begun_s for hop in hops])
-        if source:
-            pair = (source, device)
-            terms.append(_term("send", f"{source} -> {device}", epsilon_s.get(pair), send_s, pair in paced))
-        if device not in computed:
-            computed.add(device)
+    requests = [term_seconds(hop_timings(response, links)) for response in responses]
+    predicted = {("compute", device): seconds for device, seconds in tau_s.items()}
+    predicted |= {("send", f"{a} -> {b}"): seconds for (a, b), seconds in epsilon_s.items()}
+    emulated = {("compute", device) for device in held} | {("send", f"{a} -> {b}") for a, b in paced}
+    return tuple(
+        _term(*key, predicted.get(key), np.array([terms[key] for terms in requests]), key in emulated)
+        for key in requests[0]
+    )
+
+
+def term_seconds(timings: Sequence[HopTiming]) -> dict[tuple[str, str], float]:
+    """Return the seconds of each term of one request, by kind and place, in the order of its trail.
+
+    Kinds are `send` over a link, `wait` for a busy processor and `compute` on a device.
+    """
+    terms: dict[tuple[str, str], float] = {}
+    for hop in timings:
+        if hop.source:
+            terms["send", f"{hop.source} -> {hop.device}"] = hop.received_s - hop.sent_s
+        if ("compute", hop.device) not in terms:
             # At a join, the wait of the branch that arrived last: the others waited for it.
-            own = [[timing for timing in timings if timing.device == device] for timings in requests]
-            wait_s = np.array([min(timing.begun_s - timing.received_s for timing in one) for one in own])
-            terms.append(_term("wait", device, None, wait_s))
-            terms.append(_term("compute", device, tau_s.get(device), compute_s, device in held))
-    return tuple(terms)
+            own = [timing for timing in timings if timing.device == hop.device]
+            terms["wait", hop.device] = min(timing.begun_s - timing.received_s for timing in own)
+            terms["compute", hop.device] = hop.ended_s - hop.begun_s
+    return terms
 
 
 def _term(
