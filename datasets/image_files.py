@@ -36,7 +36,7 @@ def decode_image(
     name: str,
     error: type[InputError],
     max_pixels: int = _MAX_PIXELS,
-    formats: Sequence[str] = _FORMATS,
+    formats: tuple[str, ...] = _FORMATS,
 ) -> Image.Image:
     """Decode an image file of at most `max_pixels` to RGB; every failure is raised as `error`."""
     try:

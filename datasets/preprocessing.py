@@ -27,6 +27,7 @@ def preprocess_image(content: bytes, dataset: str, shape: tuple[int, int, int]) 
     resized = image.resize((width, height), Image.Resampling.BILINEAR, box, reducing_gap=2.0)
     pixels = np.asarray(resized.convert("L" if channels == 1 else "RGB"), np.float32)
     own = NORMALISATIONS[dataset]
-    x_HWC = (pixels.reshape(height, width, channels) / 255 - np.float32(own.mean)) / np.float32(own.deviation)
+    mean, deviation = np.array(own.mean, np.float32), np.array(own.deviation, np.float32)
+    x_HWC = (pixels.reshape(height, width, channels) / np.float32(255) - mean) / deviation
     x_NCHW: Float32Array = np.ascontiguousarray(x_HWC.transpose(2, 0, 1)[None], np.float32)
     return x_NCHW

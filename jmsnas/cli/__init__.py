@@ -17,7 +17,7 @@ from jmsnas.streams import install_streams, output_failure
 # In the order of a typical workflow.
 _COMMANDS = (
     "quickstart", "devices", "topology", "profile", "table", "fit-estimator", "predict", "search", "sweep",
-    "split", "compare", "certs", "agent", "deploy", "report", "doctor",
+    "split", "compare", "certs", "agent", "deploy", "serve", "report", "doctor",
 )  # fmt: skip
 _PANEL_COLUMNS = 72
 # The class itself is in click or, by version, in a private module of typer.

@@ -86,7 +86,7 @@ def deploy_command(args: DeployArguments) -> None:
     workspace = Workspace(args.folder)
     run_folder = find_run(workspace, args.run)
     if not args.loopback:
-        _check_devices(workspace, run_folder, args.topology)
+        check_devices(workspace, run_folder, args.topology)
 
     # Imports of torch take seconds.
     from jmsnas.cli.output.deploy import print_deployment
@@ -115,7 +115,7 @@ def deploy_command(args: DeployArguments) -> None:
     print_line("", f"Written: {deployed.path}", f"Next: jmsnas report {document['run']}")
 
 
-def _check_devices(workspace: Workspace, run_folder: Path, topology: str | None) -> None:
+def check_devices(workspace: Workspace, run_folder: Path, topology: str | None) -> None:
     """Check that `devices.toml` has an agent of each device. Raises DeviceError, TopologyError, RunError."""
     from jmsnas.deploy.transport.devices_file import agents_for
     from jmsnas.nas.run_result import read_result

@@ -65,7 +65,7 @@ def test_invalid_image_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.jpeg").write_bytes(b"not an image")
     broken = ImageFiles([tmp_path / "x.jpeg", b"nor this"], torch.zeros(2), 32)
     for row, name in ((0, "x.jpeg"), (1, "image 1")):
-        with pytest.raises(DatasetError, match=f"cannot read .*{name}: cannot identify image file"):
+        with pytest.raises(DatasetError, match=f"cannot read .*{name}: it is none of JPEG, PNG"):
             broken.decode(row, None)
 
 

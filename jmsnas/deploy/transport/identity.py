@@ -71,17 +71,22 @@ def expiry_warning(identity: Identity, now: datetime | None = None) -> str:
 def read_private_key(path: Path) -> PrivateKeyTypes:
     """Read a private key. Raises CertificateError when others can read it, or it is not a key."""
     content = _read(path)
-    mode = path.stat().st_mode
-    if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
-        raise CertificateError(
-            f"{path} can be read by others (mode {mode & 0o777:03o}): expected 600. Run: chmod 600 {path}"
-        )
+    check_unreadable_by_others(path)
     try:
         return load_pem_private_key(content, None)
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise CertificateError(
             f"{path} is not a private key: delete it and run jmsnas certs again"
         ) from error
+
+
+def check_unreadable_by_others(path: Path) -> None:
+    """Raise CertificateError when a file with a secret can be read by other users."""
+    mode = path.stat().st_mode
+    if os.name == "posix" and mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise CertificateError(
+            f"{path} can be read by others (mode {mode & 0o777:03o}): expected 600. Run: chmod 600 {path}"
+        )
 
 
 def read_certificate(path: Path) -> x509.Certificate:

@@ -1,0 +1,1 @@
+"""Serve a deployed model over HTTP by the Open Inference Protocol, version 2."""
