@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         search,
         split,
     )
+    from jmsnas.client import Client
     from jmsnas.errors import JmsnasError
     from jmsnas.estimators.store.estimator import Estimator
     from jmsnas.nas.search.config import SearchConfig
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Block",
+    "Client",
     "Estimator",
     "JmsnasError",
     "LatencyTable",
@@ -55,6 +57,7 @@ __all__ = [
 
 _MODULES = {
     "Block": "space",
+    "Client": "client",
     "Estimator": "estimators.store.estimator",
     "JmsnasError": "errors",
     "LatencyTable": "profiler.table.latency_table",

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,7 +25,7 @@ from jmsnas.errors import InputError
 from jmsnas.units import format_duration
 from jmsnas.workspace import Workspace
 
-_PACKAGES = ("starlette", "uvicorn", "prometheus_client")
+_PACKAGES = ("starlette", "uvicorn", "h11", "prometheus_client")
 _HELP = """Serve the model of a run over HTTP until Ctrl-C, by the Open Inference Protocol (V2).
 
 The split is planned and its parts are shipped as by jmsnas deploy. Requests are tensors, as of
@@ -93,21 +93,24 @@ def serve_command(args: ServeArguments) -> None:
     token = read_token(args.token_file) if args.token_file else os.environ.get("JMSNAS_TOKEN", "")
     http = HttpOptions(args.host, args.port, args.tls_cert, args.tls_key, token, args.queue)
     deploy = DeployOptions(args.loopback, replan=args.replan, topology=args.topology)
-    with progress_bar() as progress:
-        serve_run(workspace, run_folder, deploy, http, (progress, log, warn), _ready(args.as_json))
+    with ExitStack() as stack:
+        progress = stack.enter_context(progress_bar())
+
+        def ready(document: dict[str, Any]) -> None:
+            stack.close()  # the bar ends before the server begins
+            _print_ready(document, args.as_json)
+
+        serve_run(workspace, run_folder, deploy, http, (progress, log, warn), ready)
 
 
-def _ready(as_json: bool) -> Callable[[dict[str, Any]], None]:
-    def ready(document: dict[str, Any]) -> None:
-        origins = document["origins"]
-        warn_simulated([name for name, origin in origins.items() if origin == "simulated"])
-        if as_json:
-            print_json(document)
-        else:
-            _print_served(document)
-        sys.stdout.flush()
-
-    return ready
+def _print_ready(document: dict[str, Any], as_json: bool) -> None:
+    origins = document["origins"]
+    warn_simulated([name for name, origin in origins.items() if origin == "simulated"])
+    if as_json:
+        print_json(document)
+    else:
+        _print_served(document)
+    sys.stdout.flush()
 
 
 def _print_served(document: dict[str, Any]) -> None:

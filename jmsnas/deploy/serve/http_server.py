@@ -121,8 +121,9 @@ def tls_context(options: HttpOptions) -> ssl.SSLContext | None:
         # A password would be asked for on the terminal: none fits.
         context.load_cert_chain(options.certificate, options.key, password=lambda: b"")
     except (OSError, ValueError) as error:  # of ssl too
+        reason = getattr(error, "strerror", "") or error
         raise CertificateError(
-            f"cannot use {options.certificate} with {options.key}: {getattr(error, 'strerror', '') or error}. Expected a "
+            f"cannot use {options.certificate} with {options.key}: {reason}. Expected a "
             "certificate chain and its private key, without a password, in PEM"
         ) from error
     return context

@@ -28,7 +28,7 @@ class _Tensor(msgspec.Struct):
     datatype: Annotated[str, Meta(max_length=64)]
     shape: Annotated[list[Annotated[int, Meta(ge=0, le=1 << 32)]], Meta(max_length=16)]
     parameters: dict[str, Any] = {}
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw = msgspec.Raw()
 
 
 class _Output(msgspec.Struct):
@@ -53,7 +53,7 @@ class _Request(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class InferenceRequest:
-    """A request: image (1, C, H, W), id, whether the answer is binary, and time limit, seconds; 0 for none."""
+    """A request: image (1, C, H, W), id, whether its answer is binary, time limit in seconds (0: none)."""
 
     x: Float32Array
     id: str
@@ -117,8 +117,8 @@ def _header_bytes(text: str, body_bytes: int) -> int:
     """Parse the header Inference-Header-Content-Length. Raises FrameError."""
     if not (text.isascii() and text.isdigit() and len(text) <= 10 and int(text) <= body_bytes):
         raise FrameError(
-            f"Inference-Header-Content-Length is {text!r:.40}: expected a number up to {body_bytes}, the bytes "
-            "of the body"
+            f"Inference-Header-Content-Length is {text!r:.40}: expected a number up to {body_bytes}, the "
+            "bytes of the body"
         )
     if int(text) > MAX_HEADER_BYTES:
         raise FrameError(f"the JSON before the tensors has {text} bytes: expected at most {MAX_HEADER_BYTES}")
@@ -146,9 +146,9 @@ def _refuse_parameters(parameters: dict[str, Any], known: str, where: str) -> No
 
 def _json_numbers(tensor: _Tensor) -> Float32Array:
     """Decode the numbers of a tensor, in one list or in nested lists of its shape. Raises FrameError."""
-    if tensor.data is None:
-        raise FrameError(f"{INPUT} has neither data nor binary_data_size: expected one of them")
     count, text = math.prod(tensor.shape), memoryview(tensor.data)
+    if not text:
+        raise FrameError(f"{INPUT} has neither data nor binary_data_size: expected one of them")
     nested: Any = float
     for _ in tensor.shape:
         nested = list[nested]
