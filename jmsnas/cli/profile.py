@@ -25,6 +25,8 @@ The same command resumes a stopped profile. A device that is not available is SI
 
   jmsnas profile --device pi4 --device jetson     two devices, one after the other
 
+  jmsnas profile --topology lab                   all devices of it that have no table yet, hosts at once
+
   jmsnas profile --device jetson --measured-only  refuse to simulate
 
   jmsnas profile --runtime torch --processor cuda --dtype float16 --batch 8
@@ -41,8 +43,12 @@ Next: jmsnas fit-estimator
 @one_line_errors
 @options_from(ProfileArguments)
 def profile_command(args: ProfileArguments) -> None:
-    """Run one of the three modes: a model, block stages, or the blocks of a search space."""
-    if args.model is not None:
+    """Run one of four modes: a topology, a model, block stages, or the blocks of a search space."""
+    if args.topology is not None:
+        from jmsnas.cli.profile_topology import profile_topology_command
+
+        profile_topology_command(args, args.topology)
+    elif args.model is not None:
         from jmsnas.cli.profile_model import profile_model_command
 
         profile_model_command(args, args.model)

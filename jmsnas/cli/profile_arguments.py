@@ -15,6 +15,9 @@ class ProfileArguments:
     device: Annotated[list[str] | None, typer.Option(help="local or a built-in device; may be repeated.")] = (
         None
     )
+    topology: Annotated[
+        str | None, typer.Option(help="All devices of this topology that have no table of the space.")
+    ] = None
     space: Annotated[str, typer.Option(help="Search space: a name or a .toml file.")] = "digits"
     runtime: Annotated[list[str] | None, typer.Option(help="onnxruntime or torch; may be repeated.")] = None
     threads: Annotated[int, typer.Option(help="Threads per block.")] = 1

@@ -8,9 +8,9 @@ from jmsnas.cli.output.profile import device_document, plan_document, plan_lines
 from jmsnas.cli.profile_arguments import ProfileArguments
 from jmsnas.cli.profile_few_shot import print_few_shot, profile_few_shot, until_mape_document
 from jmsnas.cli.terminal import log, print_json, print_line, progress_bar, warn, warn_simulated
-from jmsnas.estimators.few_shot.plan import make_few_shot_plan
+from jmsnas.estimators.few_shot.plan import FewShotPlan, make_few_shot_plan
 from jmsnas.profiler.host.environment import is_this_host
-from jmsnas.profiler.plan import make_profile_plan
+from jmsnas.profiler.plan import ProfilePlan, make_profile_plan
 from jmsnas.profiler.profile import (
     ProfileOptions,
     ProfileResult,
@@ -20,7 +20,8 @@ from jmsnas.profiler.profile import (
 )
 from jmsnas.profiler.simulation.roofline import processor_of
 from jmsnas.profiler.table.latency_table import RUNTIMES, RuntimeKey
-from jmsnas.space import BlockOrPart
+from jmsnas.progress import Progress
+from jmsnas.space import BlockOrPart, SearchSpace
 from jmsnas.space_file import load_space
 from jmsnas.units import parse_duration
 from jmsnas.workspace import Workspace
@@ -33,12 +34,10 @@ def profile_space_command(args: ProfileArguments) -> None:
     """Parse, profile each device, print."""
     workspace, devices = Workspace(args.folder), list(dict.fromkeys(args.device or ["local"]))
     budget_s = parse_duration(args.budget) if args.budget is not None else None
-    agents = _devices_with_agents(workspace, devices)
+    agents = devices_with_agents(workspace, devices)
     keys = runtime_keys(args, devices, agents)
     space = load_space(args.space, workspace.spaces)
-    plan, few_shot = make_profile_plan(space, args.off_grid, args.parts, args.mobilenets, args.seed), None
-    if args.blocks is not None or args.until_mape is not None:
-        few_shot = make_few_shot_plan(plan, args.blocks, args.until_mape)
+    plan, few_shot = make_plans(args, space)
     planned = plan_document(few_shot.as_plan if few_shot else plan, keys, workspace, budget_s, agents)
     if few_shot:
         planned |= until_mape_document(few_shot)
@@ -53,18 +52,10 @@ def profile_space_command(args: ProfileArguments) -> None:
     documents: list[dict[str, Any]] = []
     for device in devices:
         with progress_bar() as progress:
-            # Cached: the jobs of a device repeat the same warnings.
-            options = ProfileOptions(seed=args.seed, budget_s=budget_s, progress=progress, warn=cache(warn))
-            measure = _measure_function(args, device, workspace, device in agents)
-            if few_shot:
-                result, accuracy = profile_few_shot(
-                    few_shot, device, keys[device], workspace, measure, options
-                )
-            else:
-                result, accuracy = measure(plan.subjects, keys[device], options), []
-        if result.table.simulated:
-            warn_simulated([device])
-        documents.append({**device_document(result, keys[device]), "few_shot": accuracy})
+            document = profile_one(
+                args, device, keys[device], plan, few_shot, workspace, device in agents, progress
+            )
+        documents.append(document)
     if args.as_json:
         print_json({"space": args.space, "devices": documents})
         return
@@ -72,6 +63,38 @@ def profile_space_command(args: ProfileArguments) -> None:
         print_device(document)
         print_few_shot(document["few_shot"])
     print_line("", f"Next: {'jmsnas search --topology chain' if few_shot else 'jmsnas fit-estimator'}")
+
+
+def make_plans(args: ProfileArguments, space: SearchSpace) -> tuple[ProfilePlan, FewShotPlan | None]:
+    """Plan the blocks of a space, and those that --blocks and --until-mape select. Raises InputError."""
+    plan = make_profile_plan(space, args.off_grid, args.parts, args.mobilenets, args.seed)
+    if args.blocks is None and args.until_mape is None:
+        return plan, None
+    return plan, make_few_shot_plan(plan, args.blocks, args.until_mape)
+
+
+def profile_one(
+    args: ProfileArguments,
+    device: str,
+    keys: Sequence[RuntimeKey],
+    plan: ProfilePlan,
+    few_shot: FewShotPlan | None,
+    workspace: Workspace,
+    by_agent: bool,
+    progress: Progress,
+) -> dict[str, Any]:
+    """Profile one device, warn where it is simulated, and return the document of its table."""
+    budget_s = parse_duration(args.budget) if args.budget is not None else None
+    # Cached: the jobs of a device repeat the same warnings.
+    options = ProfileOptions(seed=args.seed, budget_s=budget_s, progress=progress, warn=cache(warn))
+    measure = _measure_function(args, device, workspace, by_agent)
+    if few_shot:
+        result, accuracy = profile_few_shot(few_shot, device, keys, workspace, measure, options)
+    else:
+        result, accuracy = measure(plan.subjects, keys, options), []
+    if result.table.simulated:
+        warn_simulated([device])
+    return {**device_document(result, keys), "few_shot": accuracy}
 
 
 def _measure_function(
@@ -91,7 +114,7 @@ def _measure_function(
     return measure
 
 
-def _devices_with_agents(workspace: Workspace, devices: Sequence[str]) -> dict[str, str]:
+def devices_with_agents(workspace: Workspace, devices: Sequence[str]) -> dict[str, str]:
     """Return the addresses of the devices that an agent of `devices.toml` measures. Raises DeviceError."""
     if not workspace.devices_file.exists():
         return {}

@@ -1,12 +1,15 @@
-"""Profile a device by its agent, which times the blocks; each row is stored here as it is received."""
+"""Profile devices by their agents, which time the blocks; each row is stored here as it is received."""
 
+import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from msgspec import structs
 
@@ -22,7 +25,7 @@ from jmsnas.deploy.transport.responses import (
     WarningEvent,
     malformed,
 )
-from jmsnas.errors import DeviceError, MeasurementError
+from jmsnas.errors import DeployError, DeviceError, JmsnasError, MeasurementError
 from jmsnas.profiler.profile import (
     DEFAULT_OPTIONS,
     ProfileOptions,
@@ -36,13 +39,75 @@ from jmsnas.profiler.table.latency_table import REFERENCE_BLOCK, RuntimeKey
 from jmsnas.profiler.table.merge_journal import Warn
 from jmsnas.profiler.timing.onnx_export import export_to_onnx
 from jmsnas.profiler.timing.onnx_session import PROVIDERS
+from jmsnas.progress import Progress
 from jmsnas.space import BlockOrPart
 from jmsnas.workspace import Workspace
 
+T = TypeVar("T")
+
+# Devices profiled at once have blocks in common: the first exports them, the others read the files.
+_EXPORT_LOCK = threading.Lock()
 # A block is reported again when its interval is half as wide, and at the end.
 _MAX_REPORTS = 64
 # Shares of a job's progress after which the blocks are exported, and sent.
 _EXPORTED, _SENT = 0.1, 0.2
+
+
+def devices_by_host(
+    certs: Path, agents: Mapping[str, AgentAddress]
+) -> tuple[list[list[str]], dict[str, JmsnasError]]:
+    """Group devices by the host of their agents: one boot of one host, as the agents report it.
+
+    Returns the groups, and the error of each device whose agent does not answer. Raises CertificateError.
+    """
+    groups: dict[str, list[str]] = {}
+    lost: dict[str, JmsnasError] = {}
+    with closing(Leader(certs, agents)) as leader:
+        for name, client in leader.clients.items():
+            try:
+                boot = client.describe().boot
+            except DeployError as error:
+                lost[name] = error
+                continue
+            groups.setdefault(boot or client.address.rpartition(":")[0], []).append(name)
+    return list(groups.values()), lost
+
+
+def profile_at_once(
+    groups: Sequence[Sequence[str]], profile: Callable[[str, Progress], T], progress: Progress
+) -> dict[str, T | JmsnasError]:
+    """Profile the devices of different hosts at once, those of one host one after the other.
+
+    `profile` is called with a device and a progress callback. A device that fails has its error in the
+    result, and the others go on. When this thread is interrupted, all stop at their next progress.
+    """
+    shares = {name: 0.0 for group in groups for name in group}
+    results: dict[str, T | JmsnasError] = {}
+    stopped, lock = threading.Event(), threading.Lock()
+
+    def report(device: str, done: float, total: float, what: str) -> None:
+        if stopped.is_set():
+            raise KeyboardInterrupt
+        with lock:
+            shares[device] = done / total
+            progress(sum(shares.values()), len(shares), f"{device}: {what}")
+
+    def profile_group(group: Sequence[str]) -> None:
+        for device in group:
+            try:
+                results[device] = profile(device, partial(report, device))
+            except JmsnasError as error:
+                results[device] = error
+            shares[device] = 1.0
+
+    with ThreadPoolExecutor(max(1, len(groups))) as pool:
+        try:
+            for group in [pool.submit(profile_group, group) for group in groups]:
+                group.result()
+        except KeyboardInterrupt:
+            stopped.set()
+            raise
+    return {name: results[name] for name in shares}
 
 
 def profile_remote(
@@ -105,13 +170,14 @@ def _run_job(
     def progress(start: float, end: float, done: float, total: float, what: str) -> None:
         on_event({"progress": [start + (end - start) * done / total, 1.0, what]})
 
-    models = export_to_onnx(
-        [REFERENCE_BLOCK, *job.subjects],
-        job.key.batch,
-        job.cache,
-        job.seed,
-        progress=partial(progress, 0.0, _EXPORTED),
-    )
+    with _EXPORT_LOCK:
+        models = export_to_onnx(
+            [REFERENCE_BLOCK, *job.subjects],
+            job.key.batch,
+            job.cache,
+            job.seed,
+            progress=partial(progress, 0.0, _EXPORTED),
+        )
     reports: Counter[int] = Counter()
     ends: list[EndEvent] = []
     began_s = time.monotonic()

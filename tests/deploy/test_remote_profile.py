@@ -8,10 +8,11 @@ import pytest
 from deployments import Fleet, fleet
 
 from jmsnas.deploy.agent import remote_timing as bench
-from jmsnas.deploy.remote_profile import profile_remote
+from jmsnas.deploy.remote_profile import devices_by_host, profile_at_once, profile_remote
 from jmsnas.errors import DeployError, DeviceError, MeasurementError
 from jmsnas.profiler.profile import ProfileOptions
 from jmsnas.profiler.table.latency_table import RuntimeKey
+from jmsnas.progress import Progress
 from jmsnas.space import Block
 from jmsnas.workspace import Workspace
 
@@ -112,3 +113,55 @@ def test_a_lost_caller_stops_the_measurement(tmp_path: Path, monkeypatch: pytest
         while started[0].poll() is None and time.monotonic() - began < 60:
             time.sleep(0.02)
         assert started[0].poll() is not None, "the measurement went on without a caller"
+
+
+def test_agents_of_one_host_are_a_group_and_lost_ones_are_named(tmp_path: Path) -> None:
+    with fleet(tmp_path, ("pi4", "laptop", "cloud")) as three:
+        three.agents["cloud"].stop(0)
+        groups, lost = devices_by_host(tmp_path / "certs" / "leader", three.leader.agents)
+    assert groups == [["pi4", "laptop"]]
+    assert list(lost) == ["cloud"] and isinstance(lost["cloud"], DeployError)
+
+
+def test_different_hosts_are_profiled_at_once_and_one_host_in_turn() -> None:
+    both, running, order, told = (
+        threading.Barrier(2, timeout=30),
+        set[str](),
+        list[str](),
+        list[tuple[Any, ...]](),
+    )
+
+    def profile(device: str, progress: Progress) -> str:
+        assert device not in ("b", "c") or not running & {"b", "c"}
+        running.add(device)
+        order.append(device)
+        if device in ("a", "b"):
+            both.wait()  # neither ends before the other has begun
+        progress(1, 2, "half")
+        running.remove(device)
+        if device == "b":
+            raise DeviceError("b has no clock")
+        return device.upper()
+
+    found = profile_at_once([["a"], ["b", "c"]], profile, lambda *share: told.append(share))
+    assert list(found) == ["a", "b", "c"] and order[2] == "c"
+    assert (found["a"], str(found["b"]), found["c"]) == ("A", "b has no clock", "C")
+    assert {total for _, total, _ in told} == {3} and max(done for done, _, _ in told) <= 3
+    assert {what for _, _, what in told} == {"a: half", "b: half", "c: half"}
+    assert profile_at_once([], profile, print) == {}
+
+
+def test_an_interrupt_stops_every_device() -> None:
+    started = threading.Event()
+
+    def profile(device: str, progress: Progress) -> None:
+        if device == "a":
+            started.wait(30)
+            raise KeyboardInterrupt
+        started.set()
+        while True:  # until `progress` raises
+            progress(0, 1, "measuring")
+            time.sleep(0.01)
+
+    with pytest.raises(KeyboardInterrupt):
+        profile_at_once([["a"], ["b"]], profile, lambda *share: None)
