@@ -12,10 +12,12 @@ import numpy as np
 
 from jmsnas.arrays import Float32Array
 from jmsnas.errors import DeployError, InputError
+from jmsnas.streams import printable
 
 _LENGTH_HEADER = "Inference-Header-Content-Length"
 _MAX_RESPONSE_BYTES = 16 << 20
 _FLOAT32 = np.dtype("<f4")
+_MALFORMED = (ValueError, LookupError, TypeError, RecursionError)
 
 
 class Client:
@@ -65,7 +67,7 @@ class Client:
     def infer(self, x: Float32Array) -> Float32Array:
         """Return the logits, (1, classes) float32, of a preprocessed image, (1, channels, height, width)."""
         if not self._model:
-            self._model = str(json.loads(self._request("GET", "/v2", b"", {})[0])["models"][0])
+            self._model = self._served_model()
         content = np.ascontiguousarray(x, _FLOAT32).tobytes()
         tensor = {"name": "image", "datatype": "FP32", "shape": [*np.shape(x)]}
         document = {
@@ -77,16 +79,27 @@ class Client:
         body, length = self._request("POST", path, head + content, {_LENGTH_HEADER: str(len(head))})
         return self._logits(body, length)
 
+    def _served_model(self) -> str:
+        body, _ = self._request("GET", "/v2", b"", {})
+        try:
+            (name,) = json.loads(body)["models"]
+        except _MALFORMED as error:
+            raise self._malformed(body, "the server of one model") from error
+        return str(name)
+
     def _logits(self, body: bytes, length: str) -> Float32Array:
         try:
             count = int(length)
             (output,) = json.loads(body[:count])["outputs"]
             logits: Float32Array = np.frombuffer(body, _FLOAT32, offset=count).reshape(output["shape"])
-        except (ValueError, KeyError, TypeError) as error:
-            raise DeployError(
-                f"{self._url} answered with {body[:40]!r}: expected logits of the Open Inference Protocol"
-            ) from error
+        except _MALFORMED as error:
+            raise self._malformed(body, "logits") from error
         return logits.astype(np.float32, copy=False)
+
+    def _malformed(self, body: bytes, expected: str) -> DeployError:
+        return DeployError(
+            f"{self._url} answered with {body[:40]!r}: expected {expected}, by the Open Inference Protocol"
+        )
 
     def _request(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> tuple[bytes, str]:
         """Send a request; return the body of the answer, and its Inference-Header-Content-Length."""
@@ -110,12 +123,12 @@ class Client:
 
     def _unreachable(self, error: Exception) -> DeployError:
         reason = getattr(error, "strerror", "") or str(error) or type(error).__name__
-        return DeployError(f"cannot reach {self._url}: {reason}. Is jmsnas serve running there?")
+        return DeployError(f"cannot reach {self._url}: {_one_line(reason)}. Is jmsnas serve running there?")
 
     def _refused(self, status: int, content: bytes) -> DeployError | InputError:
         try:
-            text = " ".join(str(json.loads(content)["error"]).split())[:1000]
-        except (ValueError, KeyError, TypeError):
+            text = _one_line(str(json.loads(content)["error"]))
+        except _MALFORMED:
             text = "no reason given"
         return (InputError if status < 500 else DeployError)(f"{self._url} answered {status}: {text}")
 
@@ -132,6 +145,10 @@ class Client:
     ) -> None:
         """Close the connection."""
         self.close()
+
+
+def _one_line(text: str) -> str:
+    return printable(" ".join(text.split()))[:1000]
 
 
 def _tls_context(ca: Path | None) -> ssl.SSLContext:

@@ -51,7 +51,8 @@ class ServeArguments:
 
     run: Annotated[str, typer.Argument(help="Name of a finished run, or its folder.")]
     topology: Annotated[
-        str | None, typer.Option(help="chain, mesh, desk, or a .toml file. Default: that of the run.")
+        str | None,
+        typer.Option(help="chain, mesh, desk, a NAME of yours, or a file. Default: the run's."),
     ] = None
     loopback: Annotated[bool, typer.Option("--loopback", help="Agents on this machine.")] = False
     replan: Annotated[bool, typer.Option("--replan", help="Continue without a lost device.")] = False

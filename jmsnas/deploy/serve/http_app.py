@@ -93,7 +93,7 @@ class _Endpoints:
         except HTTPException as error:
             response = await _error_response(request, error)
         except (FrameError, DatasetError, DeployError, TimeoutError, ClientDisconnect) as error:
-            response = await _error_response(request, _http_error(error))
+            response = await _error_response(request, http_error(error))
         self._metrics.count(response.status_code, time.monotonic() - began_s)
         return response
 
@@ -160,7 +160,7 @@ async def _read_body(request: Request, max_bytes: int) -> bytes:
     return b"".join(chunks)
 
 
-def _http_error(error: Exception) -> HTTPException:
+def http_error(error: Exception) -> HTTPException:
     """Return the status code and the text of a request that failed."""
     if isinstance(error, ClientDisconnect):
         return HTTPException(400, "the connection ended before the body")

@@ -4,8 +4,10 @@ import socket
 import threading
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
+import grpc
 import numpy as np
 import pytest
 import tritonclient.http as triton
@@ -13,10 +15,18 @@ import trustme
 from deployments import start_agent
 from PIL import Image
 from served_models import INFER, Planned, error_of, exchange, json_request, served
+from starlette.requests import ClientDisconnect
 
 import jmsnas
+from jmsnas.deploy.leader.agent_client import DeviceLostError, DeviceRefusedError
+from jmsnas.deploy.serve.http_app import http_error
 from jmsnas.deploy.serve.http_server import HttpOptions
+from jmsnas.deploy.serve.inference_queue import QueueFullError
+from jmsnas.deploy.serve.metrics import ServeMetrics
 from jmsnas.deploy.transport.channel import MAX_QUEUED
+from jmsnas.deploy.transport.responses import malformed
+from jmsnas.deploy.transport.run_response import DeviceSpan
+from jmsnas.errors import DatasetError, FrameError
 
 IMAGE = np.zeros((1, 1, 8, 8), np.float32)
 
@@ -263,3 +273,35 @@ def test_a_lost_device_is_503_until_it_is_back(one: Planned) -> None:
         while (answered := exchange(address, "POST", INFER, body))[0] == 503 and time.monotonic() < ends_s:
             time.sleep(0.1)
         assert answered[0] == 200
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (DeviceLostError("pi4", "x"), 503),
+        (DeviceLostError("pi4", "x", grpc.StatusCode.DEADLINE_EXCEEDED), 504),
+        (DeviceRefusedError("x", grpc.StatusCode.RESOURCE_EXHAUSTED), 503),
+        (DeviceRefusedError("x", grpc.StatusCode.FAILED_PRECONDITION), 503),
+        (DeviceRefusedError("x", grpc.StatusCode.INTERNAL), 502),
+        (malformed("pi4", "Run", "x"), 502),
+        (QueueFullError("x"), 503),
+        (TimeoutError(), 504),
+        (FrameError("x"), 400),
+        (DatasetError("x"), 400),
+        (ClientDisconnect(), 400),
+    ],
+)
+def test_errors_have_the_code_of_their_grpc_status(error: Exception, code: int) -> None:
+    found = http_error(error)
+    assert found.status_code == code and found.detail
+    assert found.headers == ({"Retry-After": "1"} if code == 503 else None)
+
+
+def test_times_that_disagree_with_the_clocks_enter_no_term(one: Planned) -> None:
+    metrics, response = ServeMetrics(one.deployment), one.deployment.leader.infer(one.images[:1])
+    first, *others = response.trail
+    late = [DeviceSpan(span.device, *(ns + 10**9 for ns in span[1:])) for span in others]
+    metrics.observe(replace(response, trail=(first, *late)))
+    metrics.observe(response)
+    lines = metrics.text().decode().splitlines()
+    assert "jmsnas_clock_errors_total 1.0" in lines and "jmsnas_latency_seconds_count 1.0" in lines
