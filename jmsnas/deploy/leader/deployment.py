@@ -101,7 +101,8 @@ class Deployment:
         space = single_model_space(self.run.space, self.run.blocks)
         sizes = link_probe_sizes(space, self.topology)
         new = [pair for pair in pairs if pair not in self.links]
-        self.links |= self.leader.measure_links(new, sizes)
+        # Not in place: responses are timed by other threads meanwhile.
+        self.links = self.links | self.leader.measure_links(new, sizes)
         emulated = self.emulation.devices or self.emulation.paced
         links = self._declared_links() if self.emulation.paced else self.links
         try:

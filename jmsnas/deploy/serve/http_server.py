@@ -141,6 +141,8 @@ def make_server(app: ASGIApp, tls: ssl.SSLContext | None) -> uvicorn.Server:
         ws="none",
         lifespan="off",
         log_config=None,
+        # Not a line for each malformed request of a stranger.
+        log_level="error",
         access_log=False,
         server_header=False,
         date_header=False,
