@@ -167,6 +167,13 @@ def hops(name: str, main_path: Sequence[str], root: str, children: Sequence[str]
     return along + [(root, child) for child in children] + [(child, after[0]) for child in children]
 
 
+def uncounted_costs(devices: Sequence[Device], links: Sequence[Link]) -> str:
+    """Say that T has no cost of calls and hops, as the paper's; empty where a device or a link has one."""
+    if any(device.call_s for device in devices) or any(link.delay_s for link in links):
+        return ""
+    return "T as in the paper: no cost of calls or hops"
+
+
 TOPOLOGY_KEYS = ("name", "input", "policy", "fan_out", "return", "device", "link", "tree")
 
 

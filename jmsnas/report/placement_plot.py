@@ -103,7 +103,7 @@ def _device(
     lines = (
         (0.17, f"{plain(device.device.name, 16)}{role}", BLACK, "bold"),
         (0.41, origin_label(device.origin), colour, "bold"),
-        (0.65, f"tau = {milliseconds(term.tau_s)}", BLACK, "normal"),
+        (0.65, _computation(term), BLACK, "normal"),
     )
     for y, text, shade, weight in lines:
         axes.text(
@@ -116,6 +116,12 @@ def _device(
         axes.text(*where, idle, ha="center", va="center", fontsize=8, bbox=background)
     for row, n in enumerate(term.layers):
         _layer(axes, left, top + _HEAD + row * _ROW, n, data.derived.candidates[n - 1])
+
+
+def _computation(term: LatencyTerm) -> str:
+    """Format tau, and the call where it costs anything."""
+    tau = f"tau = {milliseconds(term.tau_s)}"
+    return f"{tau} + {milliseconds(term.call_s)} call" if term.call_s else tau
 
 
 def _layer(axes: Axes, left: float, top: float, number: int, candidate: Candidate) -> None:

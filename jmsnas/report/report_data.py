@@ -82,12 +82,13 @@ class ReportData:
         """Return the terms of T of cloud only, with the raw input sent in that encoding."""
         own, cloud = self.run.topology.input_encoding, self.run.cloud_only
         sending_s = sum(link.epsilon_s(cloud.input_bytes) for link in self.cloud_route(own))
-        tau_s, sent_bytes = cloud.latency_s - sending_s - self.return_s, self._raw_bytes(input_encoding)
+        device, sent_bytes = self.run.topology.devices[-1], self._raw_bytes(input_encoding)
+        tau_s = cloud.latency_s - sending_s - self.return_s - device.call_s
         route = self.cloud_route(input_encoding)
         relays = tuple(LatencyTerm(k.source, (), 0.0, k.epsilon_s(sent_bytes), sent_bytes) for k in route)
         everything = tuple(range(1, len(self.derived.candidates) + 1))
-        last = self.devices[-1].device.name
-        return (*relays, LatencyTerm(last, everything, tau_s, 0.0, 0.0, return_s=self.return_s))
+        own_terms = {"return_s": self.return_s, "call_s": device.call_s}
+        return (*relays, LatencyTerm(device.name, everything, tau_s, 0.0, 0.0, **own_terms))
 
 
 def read_report_data(workspace: Workspace, folder: Path) -> ReportData:

@@ -28,6 +28,8 @@ class ScheduledTerm:
         Index of its parallel branch; None outside of branches.
     critical
         Whether it is an addend of T: of the branches only the slowest is.
+    call_s
+        Seconds of the call, within those of a computation.
     """
 
     symbol: str
@@ -40,6 +42,7 @@ class ScheduledTerm:
     link: Link | None = None
     branch: int | None = None
     critical: bool = True
+    call_s: float = 0.0
 
     @property
     def end_s(self) -> float:
@@ -73,8 +76,11 @@ def schedule_terms(
     children = tree.children if tree else ()
     main_path = [(m, term) for m, term in enumerate(terms, 1) if term.device not in children]
     for (m, term), after in zip(main_path, [*(term.device for _, term in main_path[1:]), ""], strict=True):
-        schedule.append(ScheduledTerm(f"tau_D^{m}", term.device, "", term.layers, at_s, term.tau_s))
-        at_s += term.tau_s
+        run_s, call_s = term.tau_s + term.call_s, term.call_s
+        schedule.append(
+            ScheduledTerm(f"tau_D^{m}", term.device, "", term.layers, at_s, run_s, call_s=call_s)
+        )
+        at_s += run_s
         if tree and term.device == tree.root:
             schedule += _branches(terms, m, after, at_s, hops, children, forked_elements)
             at_s = max(term.end_s for term in schedule)
@@ -101,23 +107,24 @@ def _branches(
 ) -> list[ScheduledTerm]:
     """Schedule each branch: transfer to its child (after earlier copies if serial), computation, join."""
     used = [(m, term) for m, term in enumerate(terms, 1) if term.device in children and term.layers]
-    ends = [term.epsilon_root_s + term.tau_s + term.epsilon_s for _, term in used]
+    ends = [term.epsilon_root_s + term.tau_s + term.call_s + term.epsilon_s for _, term in used]
     schedule = []
     for branch, (m, term) in enumerate(used):
         slowest = branch == ends.index(max(ends))
         to, on = hops[terms[root - 1].device, term.device], hops[term.device, join]
         sent, begun_s = float(forked_elements * WIRE_BYTES[to.wire]), at_s + term.epsilon_root_s
+        run_s = term.tau_s + term.call_s
         schedule += [
             ScheduledTerm(
                 f"eps^{{{root}->{m}}}", to.source, term.device, (), at_s, term.epsilon_root_s, sent, to,
                 branch, slowest,
             ),
             ScheduledTerm(
-                f"tau_D^{m}", term.device, "", term.layers, begun_s, term.tau_s, branch=branch,
-                critical=slowest,
+                f"tau_D^{m}", term.device, "", term.layers, begun_s, run_s, branch=branch,
+                critical=slowest, call_s=term.call_s,
             ),
             ScheduledTerm(
-                f"eps^{m}", term.device, join, (), begun_s + term.tau_s, term.epsilon_s, term.sent_bytes,
+                f"eps^{m}", term.device, join, (), begun_s + run_s, term.epsilon_s, term.sent_bytes,
                 on, branch, slowest,
             ),
         ]  # fmt: skip

@@ -14,7 +14,7 @@ from jmsnas.report.plot_style import milliseconds, percent
 from jmsnas.report.report_data import ReportData
 from jmsnas.report.split_map_plot import SplitMapPanel, placement_label
 from jmsnas.report.term_schedule import ScheduledTerm
-from jmsnas.topology import INPUT_BYTES
+from jmsnas.topology import INPUT_BYTES, uncounted_costs
 from jmsnas.units import format_rate
 
 # Fields of SearchConfig that the command line can set.
@@ -51,7 +51,8 @@ def summary(data: ReportData) -> tuple[str, ...]:
         "each under its best split."
     )
     accuracy = f"Its accuracy on the test images of {run.dataset} is {percent(run.accuracy.test)}."
-    return model, deadline, _optimality(data), accuracy
+    note = uncounted_costs(data.run.topology.devices, data.run.topology.links)
+    return model, deadline + (f" {note}." if note else ""), _optimality(data), accuracy
 
 
 def _optimality(data: ReportData) -> str:
@@ -112,12 +113,13 @@ def cloud_text(data: ReportData) -> tuple[str, ...]:
     own = data.run.topology.input_encoding
     terms, hops = data.cloud_terms(own), len(data.cloud_route(own))
     send_s = sum(term.epsilon_s for term in terms)
+    needed_s = terms[-1].tau_s + terms[-1].call_s
     returned = f", {milliseconds(data.return_s)} of it to return the result," if data.return_s else ""
     used = computing_devices(data)
     placement = "the split" if len(used) > 1 else f"the placement on {used[0]} alone"
     parts = (
         f"as {own} it is {data.run.cloud_only.input_bytes:,.0f} bytes, {milliseconds(send_s)} over {hops} "
-        f"links, and {terms[-1].device} then needs {milliseconds(terms[-1].tau_s)} for the whole model: "
+        f"links, and {terms[-1].device} then needs {milliseconds(needed_s)} for the whole model: "
         f"{milliseconds(cloud_s)} in all{returned} against T = {milliseconds(t_s)} of {placement}"
     )
     if math.isclose(cloud_s, t_s, rel_tol=1e-9):
@@ -138,7 +140,8 @@ def cloud_text(data: ReportData) -> tuple[str, ...]:
         ]
     for other in INPUT_BYTES:
         if other != own:
-            total_s = sum(term.tau_s + term.epsilon_s + term.return_s for term in data.cloud_terms(other))
+            other_terms = data.cloud_terms(other)
+            total_s = sum(term.tau_s + term.call_s + term.epsilon_s + term.return_s for term in other_terms)
             sentences.append(f"With a {other} input, cloud only would take {milliseconds(total_s)}.")
     return tuple(sentences)
 

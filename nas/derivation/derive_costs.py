@@ -101,7 +101,7 @@ def candidate_lut(costs: CandidateCosts, encoding: str, policy: str, min_layers:
         )
     epsilon_LM, limits = problem.epsilon_LM(encoding), problem.limits(encoding, min_layers)
     counts = DeviceLimits(limits.min_layers_M, limits.max_layers_M)
-    moves = allowed_moves(epsilon_LM, policy, counts, problem.return_M)
+    moves = allowed_moves(epsilon_LM, policy, counts, problem.return_M, problem.call_M)
     states, moves_LSS = concatenate_moves((moves,))
     return ChainLUT(
         devices=problem.names,
@@ -115,6 +115,7 @@ def candidate_lut(costs: CandidateCosts, encoding: str, policy: str, min_layers:
         return_M=problem.return_M,
         limits=counts,
         resources=_resources(costs, epsilon_LM),
+        call_M=problem.call_M,
     )
 
 

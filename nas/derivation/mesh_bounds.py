@@ -34,7 +34,7 @@ _NEVER = -1e18
 class Assignments:
     """Assignments of branches to children: `columns_PB[p, b]` is the column of branch b.
 
-    `children_C` and `beside_C`: child of a column, and seconds in addition to its tau (eps^{r->m} + eps^m).
+    `children_C` and `beside_C`: child of a column, and seconds in addition to its tau (eps^{r->m}, call, eps^m).
     `exact`: all assignments are listed; `timed`: the seconds of a column hold in every assignment.
     `columns_K`: column of each child, empty where it depends on the other children used; `allowed_BK` as of
     the mesh.
@@ -63,7 +63,7 @@ def list_assignments(lut: MeshLUT) -> Assignments:
     children, beside, found = list[int](), list[float](), dict[tuple[int, ...], None]()
 
     def column(k: int, arrived_s: float) -> int:
-        seconds = arrived_s + float(lut.epsilon_K[k])
+        seconds = arrived_s + float(lut.beside_K[k])
         key = (lut.U_NRM[:, :, lut.children[k]].tobytes(), seconds)
         if key not in known:
             known[key] = len(children)

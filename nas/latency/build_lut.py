@@ -121,7 +121,8 @@ def _main_path(space: SearchSpace, topology: Topology, U_NRM: FloatArray, mask_N
         epsilon_LM[joint[0] + 1 :, : joint[1]] = 0.0
         epsilon_LM[: joint[0], joint[1] :] = 0.0
     return_M = _return_s(space, topology) if topology.returns else np.zeros(0)
-    states, moves_LMM = _moves(epsilon_LM, topology.policy, limits, return_M, joint)
+    call_M = np.array([device.call_s for device in devices])
+    states, moves_LMM = _moves(epsilon_LM, topology.policy, limits, return_M, call_M, joint)
     own_NRM = U_NRM[line][:, :, columns]
     energy_LM = epsilon_LM.copy()
     if joint:
@@ -140,6 +141,7 @@ def _main_path(space: SearchSpace, topology: Topology, U_NRM: FloatArray, mask_N
         limits=limits,
         resources=device_resources(line_space, devices, own_NRM, energy_LM),
         joint=joint,
+        call_M=call_M,
     )
 
 
@@ -148,16 +150,19 @@ def _moves(
     policy: str,
     limits: DeviceLimits,
     return_M: FloatArray,
+    call_M: FloatArray,
     joint: tuple[int, int] | None,
 ) -> tuple[tuple[int, ...], FloatArray]:
     return_M = return_M if return_M.size else np.zeros(epsilon_LM.shape[1])
     if joint is None:
-        return concatenate_moves((allowed_moves(epsilon_LM, policy, limits, return_M),))
+        return concatenate_moves((allowed_moves(epsilon_LM, policy, limits, return_M, call_M),))
     n, m = joint
     trunk = DeviceLimits(limits.min_layers_M[:m], limits.max_layers_M[:m])
     tail = DeviceLimits(limits.min_layers_M[m:], limits.max_layers_M[m:])
-    before = allowed_moves(epsilon_LM[: n + 1, :m], "strict" if policy == "strict" else "relay", trunk)
-    return concatenate_moves((before, allowed_moves(epsilon_LM[n:, m:], policy, tail, return_M[m:])))
+    trunk_policy = "strict" if policy == "strict" else "relay"
+    before = allowed_moves(epsilon_LM[: n + 1, :m], trunk_policy, trunk, call_M=call_M[:m])
+    behind = allowed_moves(epsilon_LM[n:, m:], policy, tail, return_M[m:], call_M[m:])
+    return concatenate_moves((before, behind))
 
 
 def _return_s(space: SearchSpace, topology: Topology) -> FloatArray:
@@ -229,4 +234,5 @@ def _mesh(
             space, devices, U_NRM[:, :, list(children)], np.tile(behind_K, (space.N + 1, 1))
         ),
         raw_input=(raw_s, raw_bytes),
+        call_K=np.array([device.call_s for device in devices]),
     )

@@ -14,7 +14,7 @@ from jmsnas.arrays import BoolArray, FloatArray
 from jmsnas.errors import InfeasibleError
 from jmsnas.nas.latency.policy import best_split, remaining_latency_s
 from jmsnas.nas.latency.resources import Resource
-from jmsnas.nas.split.placement import LatencyTerm, Placement, chain_latency, chain_terms
+from jmsnas.nas.split.placement import LatencyTerm, Placement, chain_calls, chain_latency, chain_terms
 from jmsnas.nas.split.solve_chain import DeviceLimits
 from jmsnas.nas.split.solve_mesh import solve_trunk_and_tail
 
@@ -49,8 +49,9 @@ class ChainLUT:
     epsilon_LM
         Seconds to send output n over the link behind device m; last column 0.
     moves_LMM
-        Seconds to move output n from state a to state b; infinite where the policy forbids it. Row 0 starts
-        at the first state, row N ends the chain.
+        Seconds to move output n from state a to state b, and to call the device of b where it is another one
+        than that of a; infinite where the policy forbids it. Row 0 starts at the first state, row N ends the
+        chain.
     sent_LM
         Bytes sent in `epsilon_LM`.
     states
@@ -63,6 +64,8 @@ class ChainLUT:
         On the main path of a mesh: number of layers of the trunk, and of devices up to the root.
     fixed, moved_s
         The placement where the split is fixed, and the seconds of all its moves.
+    call_M
+        Seconds to call each device; empty where calls cost nothing.
     """
 
     devices: tuple[str, ...]
@@ -79,6 +82,7 @@ class ChainLUT:
     joint: tuple[int, int] | None = None
     fixed: Placement | None = None
     moved_s: float = 0.0
+    call_M: FloatArray = field(default_factory=lambda: np.zeros(0))
 
     @property
     def main_path(self) -> "ChainLUT":
@@ -109,6 +113,11 @@ class ChainLUT:
     def stops_early(self) -> bool:
         """Whether the result stays where the last layer ran."""
         return self.policy == "stop-early"
+
+    @property
+    def calls_M(self) -> FloatArray:  # noqa: N802
+        """Seconds to call each device, (M,)."""
+        return self.call_M if self.call_M.size else np.zeros(len(self.devices))
 
     @property
     def limited(self) -> bool:
@@ -148,7 +157,9 @@ class ChainLUT:
         budgets = tuple(resource.budget(indices) for resource in self.resources)
         limits = replace(self.limits, budgets=budgets)
         return_M = self.return_M if self.return_M.size else None
-        return solve_trunk_and_tail(tau_NM, self.epsilon_LM, self.policy, limits, return_M, self.joint)
+        return solve_trunk_and_tail(
+            tau_NM, self.epsilon_LM, self.policy, limits, return_M, self.joint, self.calls_M
+        )
 
     def within_budgets(self, indices: Sequence[int], placement: Placement) -> bool:
         """Whether an architecture under a placement keeps the memory and energy limits of every device."""
@@ -170,9 +181,10 @@ class ChainLUT:
         return placement.cuts.index(N) if self.stops_early else len(self.devices) - 1
 
     def latency_s(self, indices: Sequence[int], placement: Placement) -> float:
-        """T of equation (1) of an architecture under a placement, with the return of the result; seconds."""
+        """T of equation (1) of an architecture under a placement, with calls and the return; seconds."""
         tau_NM = self.tau_NM(indices)
-        return chain_latency(tau_NM, self.epsilon_LM, placement, self.stops_early) + self.return_s(placement)
+        latency_s = chain_latency(tau_NM, self.epsilon_LM, placement, self.stops_early, self.calls_M)
+        return latency_s + self.return_s(placement)
 
     def terms(self, indices: Sequence[int], placement: Placement) -> tuple[LatencyTerm, ...]:
         """Terms of equation (1), with memory and energy used, device by device."""
@@ -182,7 +194,7 @@ class ChainLUT:
             resource.kind: resource.budget(indices).used_M(placement, self.stops_early)
             for resource in self.resources
         }
-        end = self.result_device(placement)
+        end, calls_s = self.result_device(placement), chain_calls(placement, self.calls_M)
         return tuple(
             LatencyTerm(
                 device,
@@ -193,6 +205,7 @@ class ChainLUT:
                 return_s=self.return_s(placement) if m == end else 0.0,
                 memory_bytes=float(used["memory"][m]) if "memory" in used else None,
                 energy_j=float(used["energy"][m]) if "energy" in used else None,
+                call_s=calls_s[m],
             )
             for m, (device, layers, tau, epsilon, cut) in enumerate(
                 zip(self.devices, placement.layers, tau_s, epsilon_s, placement.cuts, strict=True)

@@ -73,7 +73,8 @@ def fixed_split(lut: ChainLUT, devices: Sequence[Device]) -> ChainLUT:
     path = (0, *placement.devices)
     for row in range(N):
         a, b = path[row], path[row + 1]
-        moves_LMM[row, a, b] = lut.epsilon_LM[row, a:b].sum()
+        called_s = lut.calls_M[b] if row == 0 or a < b else 0.0
+        moves_LMM[row, a, b] = lut.epsilon_LM[row, a:b].sum() + called_s
     last = path[N]
     onward = 0.0 if lut.stops_early else lut.epsilon_LM[N, last:].sum()
     moves_LMM[N, last, last] = onward + lut.return_s(placement)

@@ -7,7 +7,7 @@ N layers (all of the space), R candidates, M devices, B branches, K children.
 import heapq
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +45,8 @@ class MeshLUT:
         Memory and energy of the children; what each sends is in row 0 of `sent_LM`.
     raw_input
         Cloud only: seconds to send the raw input to the last device, and its bytes.
+    call_K
+        Seconds to call each child; empty where calls cost nothing.
     """
 
     devices: tuple[str, ...]
@@ -63,6 +65,12 @@ class MeshLUT:
     lengths_2K: NDArray[np.int64]
     resources: tuple[Resource, ...]
     raw_input: tuple[float, float]
+    call_K: FloatArray = field(default_factory=lambda: np.zeros(0))
+
+    @property
+    def beside_K(self) -> FloatArray:  # noqa: N802
+        """Seconds of each child in addition to tau once its input has arrived: its call and eps^m."""
+        return self.epsilon_K + self.call_K if self.call_K.size else self.epsilon_K
 
     @property
     def limited(self) -> bool:
@@ -115,20 +123,23 @@ class MeshLUT:
         if self.main_path.fixed:  # a fixed split gives branch b to child b
             tau_BK = np.where(np.eye(*tau_BK.shape) > 0, tau_BK, np.inf)
         return assign_branches(
-            tau_BK, self.epsilon_root_K, self.epsilon_K, self.fan_out, required_K=self.required_K
+            tau_BK, self.epsilon_root_K, self.beside_K, self.fan_out, required_K=self.required_K
         )
 
     def branch_ends_s(
         self, tau_BK: FloatArray, chosen: tuple[int, ...], order: tuple[int, ...]
     ) -> FloatArray:
         """Seconds from the start of sending at the root until each branch has reached the join; (B,)."""
-        tail_BK = tau_BK + self.epsilon_K
+        tail_BK = tau_BK + self.beside_K
         arrived_B = arrivals_s(self.epsilon_root_K, chosen, order, self.fan_out)
         ends_B: FloatArray = arrived_B + tail_BK[np.arange(len(chosen)), list(chosen)]
         return ends_B
 
     def _branches(self, indices: Sequence[int], placement: Placement) -> dict[int, Branch]:
-        """Terms of the branches by child; with serial fan-out eps^{r->m} includes the copies sent before."""
+        """Terms of the branches by child, tau without the call.
+
+        With serial fan-out eps^{r->m} includes the copies sent before.
+        """
         arrived_B = arrivals_s(self.epsilon_root_K, placement.children, placement.order, self.fan_out)
         found = {}
         for own, k, arrived_s in zip(self.branch_layers, placement.children, arrived_B.tolist(), strict=True):
@@ -139,9 +150,14 @@ class MeshLUT:
     def latency_s(self, indices: Sequence[int], placement: Placement) -> float:
         """T of equation (2) of an architecture under a placement, seconds."""
         main_path_s = self.main_path.latency_s([indices[n] for n in self.main_path_layers], placement)
-        return float(
-            completion_latency([main_path_s], [0.0], 0.0, list(self._branches(indices, placement).values()))
-        )
+        branches = [
+            replace(branch, tau_s=branch.tau_s + self._call_s(k))
+            for k, branch in self._branches(indices, placement).items()
+        ]
+        return float(completion_latency([main_path_s], [0.0], 0.0, branches))
+
+    def _call_s(self, k: int) -> float:
+        return float(self.call_K[k]) if self.call_K.size else 0.0
 
     def terms(self, indices: Sequence[int], placement: Placement) -> tuple[LatencyTerm, ...]:
         """Terms of equation (2), with memory and energy used, in the devices' order."""
@@ -166,6 +182,7 @@ class MeshLUT:
                     epsilon_root_s=branches[k].epsilon_root_s,
                     memory_bytes=float(used["memory"][b, k]) if "memory" in used else None,
                     energy_j=float(used["energy"][b, k]) if "energy" in used else None,
+                    call_s=self._call_s(k),
                 )
         return tuple(found[name] for name in self.devices)
 
@@ -173,7 +190,8 @@ class MeshLUT:
         """T in seconds when the last device receives the raw input and runs all layers; bytes of it."""
         tau_s = self.U_NRM[np.arange(len(indices)), list(indices), len(self.devices) - 1].sum()
         return_s = float(self.main_path.return_M[-1]) if self.main_path.return_M.size else 0.0
-        return self.raw_input[0] + float(tau_s) + return_s, self.raw_input[1]
+        called_s = float(self.main_path.calls_M[-1])
+        return self.raw_input[0] + called_s + float(tau_s) + return_s, self.raw_input[1]
 
     def expected(self, p_NR: FloatArray) -> ExpectedLatency:
         """E[T]: equation (2) with E(tau_n^m) = sum_i p_i U_n^m(v_i) (section IV-B), at the best split for p.

@@ -49,17 +49,23 @@ def device_states(limits: DeviceLimits, least_M: NDArray[np.int64], N: int) -> t
 
 
 def allowed_moves(
-    epsilon_LM: FloatArray, policy: str, limits: DeviceLimits, return_M: FloatArray | None = None
+    epsilon_LM: FloatArray,
+    policy: str,
+    limits: DeviceLimits,
+    return_M: FloatArray | None = None,
+    call_M: FloatArray | None = None,
 ) -> AllowedMoves:
     """Compute the latency of every move that policy and limits allow on a chain.
 
     `epsilon_LM`: seconds to send output n over the link behind device m; last column 0. `policy`: `strict`,
     `relay` or `stop-early`. `limits`: number of layers per device (budgets are ignored). `return_M`:
-    seconds to return the result from device m.
+    seconds to return the result from device m. `call_M`: seconds to call device m, which a move to its first
+    layer takes in addition.
     """
     L, M = epsilon_LM.shape
     least_M = np.maximum(limits.min_layers_M, 1 if policy == "strict" else 0)
     back_M = np.zeros(M) if return_M is None else return_M
+    call_M = np.zeros(M) if call_M is None else call_M
     states = device_states(limits, least_M, L - 1)
     enters = [state.count == 1 and limits.max_layers_M[state.device] > 0 for state in states]
     leaves = [state.count >= least_M[state.device] for state in states]
@@ -68,7 +74,7 @@ def allowed_moves(
     for a, one in enumerate(states):
         m = one.device
         if enters[a] and not least_M[:m].any():
-            start_S[a] = epsilon_LM[0, :m].sum()
+            start_S[a] = epsilon_LM[0, :m].sum() + call_M[m]
         if leaves[a] and not least_M[m + 1 :].any():
             end_S[a] = back_M[m] if policy == "stop-early" else epsilon_LM[-1, m:].sum() + back_M[-1]
         if one.stays:
@@ -77,7 +83,7 @@ def allowed_moves(
             if other.device == m and other.count == one.count + 1:
                 between_LSS[:, a, b] = 0.0
             elif other.device > m and enters[b] and leaves[a] and not least_M[m + 1 : other.device].any():
-                between_LSS[:, a, b] = epsilon_LM[:, m : other.device].sum(axis=1)
+                between_LSS[:, a, b] = epsilon_LM[:, m : other.device].sum(axis=1) + call_M[other.device]
     return AllowedMoves(states, start_S, between_LSS, end_S)
 
 

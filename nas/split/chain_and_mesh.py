@@ -43,14 +43,16 @@ def split_on_chain(
     limits = problem.limits(encoding, min_layers)
     try:
         if objective == "throughput":
-            _, placement = solve_throughput(problem.tau_NM, epsilon_LM, policy, limits)
-            value = chain_period(problem.tau_NM, epsilon_LM, placement, early)
+            _, placement = solve_throughput(problem.tau_NM, epsilon_LM, policy, limits, problem.call_M)
+            value = chain_period(problem.tau_NM, epsilon_LM, placement, early, problem.call_M)
         elif objective == "energy":
             run_NM, send_LM = problem.joules_NM, epsilon_LM * problem.send_power_w_M
             value, placement = solve_chain(run_NM, send_LM, policy, limits)
         else:
             return_M = problem.return_M if return_M is None else return_M
-            value, placement = solve_chain(problem.tau_NM, epsilon_LM, policy, limits, return_M)
+            value, placement = solve_chain(
+                problem.tau_NM, epsilon_LM, policy, limits, return_M, problem.call_M
+            )
     except InfeasibleError as error:
         raise InfeasibleError(_why_infeasible(problem, policy, min_layers, str(error))) from None
     return placement.devices, value
@@ -94,7 +96,7 @@ class BranchTimes:
     """Seconds of B branches on the K children of a mesh; `children` are indices among the devices.
 
     `to_child_K`: from the root to each child; `to_join_BK`: from each child onward with each branch's output;
-    `tau_BK`: each branch on each child, infinite where it may not run.
+    `tau_BK`: each branch on each child, with the call of the child; infinite where it may not run.
     """
 
     children: tuple[int, ...]
@@ -285,7 +287,7 @@ def branch_times(problem: SplitProblem, encoding: str) -> BranchTimes:
     to_child_K = links.epsilon_MM(float(sent_bytes_L[forked]), forked == 0)[root, children]
     sizes = [float(sent_bytes_L[branch.stop]) for branch in fork.branches]
     to_join_BK = np.array([links.epsilon_MM(size)[children, join] for size in sizes])
-    tau_BK = _branch_sums(problem.tau_NM, fork.branches)[:, children]
+    tau_BK = (_branch_sums(problem.tau_NM, fork.branches) + problem.call_M)[:, children]
     tau_BK[~_allowed_BK(problem, fork.branches, children, to_join_BK)] = np.inf
     return BranchTimes(tuple(children), to_child_K, to_join_BK, tau_BK)
 

@@ -53,16 +53,23 @@ def _concatenate(parts: Sequence[Rows]) -> Rows:
     )
 
 
+def _arrived(rows: Rows, i: int, moved_LMM: FloatArray) -> FloatArray:
+    """Seconds until output i of each row has arrived on each device, (K, M)."""
+    arrived_KM: FloatArray = rows.finish_KL[:, i, None] + moved_LMM[i][rows.devices_KL[:, i]]
+    return arrived_KM
+
+
 @dataclass(frozen=True, slots=True)
 class PlacementSearch:
     """Units of a DAG to place; output 0 is on a source from time 0.
 
-    `devices`: those that each unit may run on. `tail_LMM`: least seconds from the end of each output on each
+    `received_LMM`: of the DAG. `devices`: those that each unit may run on. `tail_LMM`: least seconds from the end of each output on each
     device to the end of the last unit on each device. `limit_MM`: seconds from each source to each exit
     device that a placement must beat; -inf: not asked. `deadline`: time of `time.monotonic` to stop at.
     """
 
     dag: Dag
+    received_LMM: FloatArray
     devices: Sequence[IntArray]
     tail_LMM: FloatArray
     limit_MM: FloatArray
@@ -104,6 +111,8 @@ class PlacementSearch:
         dag, start_K = self.dag, rows.free_KM[:, m]
         for i in dag.inputs[n - 1]:
             start_K = np.maximum(start_K, rows.finish_KL[:, i] + dag.routed_LMM[i, rows.devices_KL[:, i], m])
+        if dag.call_M[m]:
+            start_K = start_K + dag.call_M[m] * dag.calls_K(n, rows.devices_KL, np.full(rows.K, m))
         ends_K = start_K + dag.tau_NM[n - 1, m]
         bound_KM = np.maximum(rows.bound_KM, ends_K[:, None] + self.tail_LMM[n, m])
         keep = self._beats_limit(bound_KM, rows.devices_KL[:, 0])
@@ -134,34 +143,34 @@ class PlacementSearch:
             start_KD = rows.free_KM[:, own]
             for i in dag.inputs[j - 1]:
                 if i <= n:
-                    arrived_KD = self._arrived(rows, i)[:, own]
+                    arrived_KD = _arrived(rows, i, self.received_LMM)[:, own]
                 else:
                     before = self.devices[i - 1]
-                    moved = dag.routed_LMM[i][np.ix_(before, own)]
+                    moved = self.received_LMM[i][np.ix_(before, own)]
                     arrived_KD = (least[i][:, before, None] + moved).min(axis=1)
                 start_KD = np.maximum(start_KD, arrived_KD)
             least[j] = np.full_like(rows.free_KM, np.inf)
             least[j][:, own] = start_KD + dag.tau_NM[j - 1, own]
         return least[dag.N]
 
-    def _arrived(self, rows: Rows, i: int) -> FloatArray:
-        """Seconds until output i of each row has arrived on each device, (K, M)."""
-        arrived_KM: FloatArray = rows.finish_KL[:, i, None] + self.dag.routed_LMM[i][rows.devices_KL[:, i]]
-        return arrived_KM
-
     def _undominated(self, rows: Rows, n: int) -> Rows:
         """Drop rows that another row of the same source and devices of outputs still read does not exceed.
 
-        A row is compared with few others, so that some of these rows remain.
+        Nor may that row have to call a device for an output that this one has called it for. A row is compared
+        with few others, so that some of these rows remain.
         """
         if self._late():
             return rows
         live = [0, *sorted({i for outputs in self.dag.inputs[n:] for i in outputs if 0 < i <= n})]
         slow_KX = np.concatenate([rows.finish_KL[:, live], self._occupied(rows, n)], axis=1)
+        slow_K = slow_KX.sum(axis=1)
+        if self.dag.call_M.any():
+            unread = [self.dag.unread_KM(n, i, rows.devices_KL) for i in live]
+            slow_KX = np.concatenate([slow_KX, *unread], axis=1)
         group_K = np.zeros(rows.K, dtype=np.intp)
         for i in live:
             group_K = np.unique(group_K * self.dag.M + rows.devices_KL[:, i], return_inverse=True)[1]
-        order = np.lexsort((slow_KX.sum(axis=1), group_K))
+        order = np.lexsort((slow_K, group_K))
         slow_KX, group_K = slow_KX[order], group_K[order]
         first_K = np.searchsorted(group_K, group_K)
         worse_K = np.zeros(rows.K, dtype=bool)
@@ -174,7 +183,7 @@ class PlacementSearch:
         """Seconds until each device is free, and a remaining unit may first start there, (K, M)."""
         first_KM = np.full_like(rows.free_KM, np.inf)
         for j in range(n + 1, self.dag.N + 1):
-            arrived = [self._arrived(rows, i) for i in self.dag.inputs[j - 1] if i <= n]
+            arrived = [_arrived(rows, i, self.dag.routed_LMM) for i in self.dag.inputs[j - 1] if i <= n]
             arrived_KM = np.maximum.reduce(arrived) if arrived else np.zeros_like(first_KM)
             own = self.devices[j - 1]
             first_KM[:, own] = np.minimum(first_KM[:, own], arrived_KM[:, own])

@@ -205,12 +205,13 @@ def _optimal(
         return mesh.devices, mesh.bound_s
     if objective == "throughput":
         raise TopologyError("--objective throughput needs a chain of devices, each linked to the next")
-    run_NM, links = _joules(problem) if objective == "energy" else (problem.tau_NM, problem.link_arrays)
-    return_M = problem.return_M if objective == "latency" else None
+    latency = objective == "latency"
+    run_NM, links = (problem.tau_NM, problem.link_arrays) if latency else _joules(problem)
+    return_M, call_M = (problem.return_M, problem.call_M) if latency else (None, None)
     run_NM = run_NM.copy()
     run_NM[:min_layers, 1:] = np.inf
     if problem.is_chain:
-        found = solve_device_graph(run_NM, problem.sent_bytes_L(encoding), links, 0, target, return_M)
+        found = solve_device_graph(run_NM, problem.sent_bytes_L(encoding), links, 0, target, return_M, call_M)
         return found.devices, found.latency_s
     dag = replace(problem.dag(encoding), tau_NM=run_NM)
     placed = solve_dag(dag, 0, target, request.left_s, return_M)

@@ -55,9 +55,9 @@ def _chain_within(
 
     def within(period_s: float) -> tuple[float, float]:
         latency_s, placement = min_latency_within_period(
-            problem.tau_NM, epsilon_LM, policy, period_s, limits, return_M
+            problem.tau_NM, epsilon_LM, policy, period_s, limits, return_M, problem.call_M
         )
-        return chain_period(problem.tau_NM, epsilon_LM, placement, early), latency_s
+        return chain_period(problem.tau_NM, epsilon_LM, placement, early, problem.call_M), latency_s
 
     return within
 

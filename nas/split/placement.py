@@ -43,6 +43,7 @@ class Placement:
 class LatencyTerm:
     """Contribution of one device to equation (1) or (2): tau_D^m and eps^m, seconds; `layers` counted from 1.
 
+    `call_s`: seconds to call the device's part, in addition to tau; 0 without layers.
     `epsilon_root_s`: for a child of a tree, seconds until the root's output arrives (eps^{r->m}, and with
     serial fan-out the copies before it). `return_s`: seconds to send the result back from this device.
     `memory_bytes` and `energy_j` are used by one inference, None where unknown.
@@ -57,6 +58,7 @@ class LatencyTerm:
     return_s: float = 0.0
     memory_bytes: float | None = None
     energy_j: float | None = None
+    call_s: float = 0.0
 
 
 def placement_from_devices(devices: tuple[int, ...], device_count: int) -> Placement:
@@ -71,20 +73,31 @@ def placement_from_devices(devices: tuple[int, ...], device_count: int) -> Place
 
 
 def chain_latency(
-    tau_NM: FloatArray, epsilon_LM: FloatArray, placement: Placement, stop_early: bool = False
+    tau_NM: FloatArray,
+    epsilon_LM: FloatArray,
+    placement: Placement,
+    stop_early: bool = False,
+    call_M: FloatArray | None = None,
 ) -> float:
-    """T of a placement on a chain by equation (1), in seconds; tau and epsilon as in `solve_chain`.
+    """T of a placement on a chain by equation (1), in seconds; tau, epsilon and calls as in `solve_chain`.
 
     With `stop_early` the result stays where the last layer ran: later links carry nothing.
     """
     tau_s, epsilon_s = chain_terms(tau_NM, epsilon_LM, placement, stop_early)
+    if call_M is not None:
+        tau_s = [tau + call for tau, call in zip(tau_s, chain_calls(placement, call_M), strict=True)]
     return float(completion_latency(tau_s, epsilon_s))
+
+
+def chain_calls(placement: Placement, call_M: FloatArray) -> list[float]:
+    """Seconds to call each device's part; 0 for a device without layers."""
+    return [float(call_s) if layers else 0.0 for layers, call_s in zip(placement.layers, call_M, strict=True)]
 
 
 def chain_terms(
     tau_NM: FloatArray, epsilon_LM: FloatArray, placement: Placement, stop_early: bool = False
 ) -> tuple[list[float], list[float]]:
-    """tau_D^m and eps^m of each device, in seconds; see `chain_latency`."""
+    """tau_D^m (without calls) and eps^m of each device, in seconds; see `chain_latency`."""
     N = tau_NM.shape[0]
     tau_s = [float(sum(tau_NM[n - 1, m] for n in layers)) for m, layers in enumerate(placement.layers)]
     epsilon_s = [

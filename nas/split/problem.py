@@ -112,6 +112,11 @@ class SplitProblem:
         return link_arrays(self.names, self.links)
 
     @property
+    def call_M(self) -> FloatArray:  # noqa: N802
+        """Seconds to call each device, where it runs any unit."""
+        return np.array([device.call_s for device in self.devices])
+
+    @property
     def is_chain(self) -> bool:
         """Whether the model is a chain: each unit reads the output of the one before it only."""
         return all(outputs == (n,) for n, outputs in enumerate(self.inputs))
@@ -230,7 +235,7 @@ class SplitProblem:
 
     def dag(self, encoding: str) -> Dag:
         """The problem as a DAG, for `solve_dag`."""
-        return make_dag(self.tau_NM, self.sent_bytes_L(encoding), self.link_arrays, self.inputs)
+        return make_dag(self.tau_NM, self.sent_bytes_L(encoding), self.link_arrays, self.inputs, self.call_M)
 
 
 def with_link_rate(problem: SplitProblem, rate_bps: float, link: int = 0) -> SplitProblem:
@@ -252,7 +257,12 @@ def as_chain(problem: SplitProblem) -> tuple[SplitProblem, tuple[int, ...]]:
     if problem.is_chain:
         return problem, (1,) * problem.N
     ends = articulation_points(
-        Dag(problem.tau_NM, np.zeros((problem.N + 1, problem.M, problem.M)), problem.inputs)
+        Dag(
+            problem.tau_NM,
+            np.zeros((problem.N + 1, problem.M, problem.M)),
+            problem.inputs,
+            np.zeros(problem.M),
+        )
     )
     starts, stops = np.array(ends[:-1]), np.array(ends[1:])
     counts = tuple(int(count) for count in stops - starts)

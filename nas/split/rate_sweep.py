@@ -221,7 +221,9 @@ def _chain_lines(
         only_LM = epsilon_LM.copy()
         only_LM[np.arange(problem.N + 1) != cut, m] = np.inf
         try:
-            fixed_s, placement = solve_chain(problem.tau_NM, only_LM, policy, limits, return_M)
+            fixed_s, placement = solve_chain(
+                problem.tau_NM, only_LM, policy, limits, return_M, problem.call_M
+            )
         except InfeasibleError:
             continue
         stays = policy == "stop-early" and cut == problem.N

@@ -1,8 +1,8 @@
 """Optimal split of a chain by equation (1), with limits per device: dynamic programming over (device, cut).
 
 N layers, M devices, L = N + 1 cuts (cut c: the first c layers are done; cut 0 is the raw input). Device m,
-from cut b to cut c, takes S_m[c] - S_m[b], the difference of prefix sums: so the least over b is a running
-minimum, O(N M) in all; with limits it is a minimum over a window, O(N M log N).
+from cut b to cut c, takes S_m[c] - S_m[b], the difference of prefix sums, and its call where b < c: so the
+least over b is a running minimum, O(N M) in all; with limits it is a minimum over a window, O(N M log N).
 Pure functions of arrays.
 """
 
@@ -115,11 +115,15 @@ def range_min(levels: list[FloatArray], first: IntArray, last: IntArray) -> Floa
 
 
 class _Starts(NamedTuple):
-    """Seconds of arrival at each cut less the device's prefix sum, and first and last cut to start from."""
+    """Seconds of arrival at each cut less the device's prefix sum, and first and last cut to start from.
+
+    `call_s` is spent where the device starts before the cut that it ends at.
+    """
 
     left_L: FloatArray
     first_L: IntArray
     last_L: IntArray
+    call_s: float
 
 
 def solve_chain(
@@ -128,6 +132,7 @@ def solve_chain(
     policy: str = "strict",
     limits: DeviceLimits | None = None,
     return_M: FloatArray | None = None,
+    call_M: FloatArray | None = None,
 ) -> tuple[float, Placement]:
     """Find the split of least T by equation (1) among those that the policy and the limits allow.
 
@@ -145,28 +150,34 @@ def solve_chain(
         Layers and resources of each device, in addition to the policy; None for the policy alone.
     return_M
         Seconds to send the result back from device m; None where it stays.
+    call_M
+        Seconds to call device m, where it runs any layer; None for no cost.
     """
     N, M = tau_NM.shape
     stop_early = policy == "stop-early"
     limits = limits or policy_limits(policy, N, M)
     least_M = np.maximum(limits.min_layers_M, 1 if policy == "strict" else 0)
     return_M = np.zeros(M) if return_M is None else return_M
+    call_M = np.zeros(M) if call_M is None else call_M
     cuts = np.arange(N + 1)
     arrived_L = np.where(cuts == 0, 0.0, np.inf)
     starts: list[_Starts] = []
     ends_M = np.full(M, np.inf)
-    for m in range(M):
+    for m, call_s in enumerate(call_M.tolist()):
         sums_L = np.concatenate([[0.0], np.cumsum(tau_NM[:, m])])
         first_L = limits.first_start_L(m, N, stop_early)
         last_L = cuts - least_M[m]
         left_L = arrived_L - sums_L
-        starts.append(_Starts(left_L, first_L, last_L))
+        starts.append(_Starts(left_L, first_L, last_L, call_s))
+        least = max(int(least_M[m]), 1)
         if first_L.any():
-            done_L = range_min(range_min_table(left_L), first_L, last_L) + sums_L
+            done_L = range_min(range_min_table(left_L), first_L, cuts - least) + sums_L + call_s
         else:
             done_L = np.full(N + 1, np.inf)
             running_L = np.minimum.accumulate(left_L)
-            done_L[least_M[m] :] = running_L[: N + 1 - least_M[m]] + sums_L[least_M[m] :]
+            done_L[least:] = running_L[: N + 1 - least] + sums_L[least:] + call_s
+        if not least_M[m]:  # no layer, no call
+            done_L = np.where(first_L <= cuts, np.minimum(done_L, left_L + sums_L), done_L)
         if (stop_early and not least_M[m + 1 :].any()) or m == M - 1:
             ends_M[m] = done_L[N] + return_M[m]
         arrived_L = done_L + epsilon_LM[:, m]
@@ -183,7 +194,9 @@ def _trace_cuts(starts: list[_Starts], N: int) -> tuple[int, ...]:
     """Trace the cuts back from the device on which layer N ends, the last in the list."""
     cuts = [N]
     for start in reversed(starts[1:]):
-        first = start.first_L[cuts[-1]]
-        window = start.left_L[first : start.last_L[cuts[-1]] + 1]
-        cuts.append(int(first + window.argmin()))
+        first, last = start.first_L[cuts[-1]], start.last_L[cuts[-1]]
+        starts_s = start.left_L[first : last + 1] + start.call_s
+        if last == cuts[-1]:
+            starts_s[-1] = start.left_L[last]
+        cuts.append(int(first + starts_s.argmin()))
     return tuple(reversed(cuts))

@@ -111,7 +111,13 @@ class Segment:
 def make_segment(whole: Dag, entry: int, exit_: int) -> Segment:
     """Cut the units entry + 1 .. exit_ out of a DAG, and bound their latency."""
     inputs = tuple(tuple(i - entry for i in outputs) for outputs in whole.inputs[entry:exit_])
-    dag = Dag(whole.tau_NM[entry:exit_], whole.routed_LMM[entry : exit_ + 1], inputs)
+    dag = Dag(
+        whole.tau_NM[entry:exit_],
+        whole.routed_LMM[entry : exit_ + 1],
+        inputs,
+        whole.call_M,
+        whole.raw_input and entry == 0,
+    )
     head_NMM, tail_LMM = _path_bounds(dag)
     through_NMMM = head_NMM.transpose(0, 2, 1)[:, :, :, None] + tail_LMM[1:, :, None, :]
     low_MM = through_NMMM.min(axis=1).max(axis=0)
@@ -138,19 +144,19 @@ def _keep_faster(segment: Segment, devices_KN: IntArray, a_K: IntArray) -> None:
 
 def _path_bounds(dag: Dag) -> tuple[FloatArray, FloatArray]:
     """Least seconds of the longest path to the end of each unit, and from the end of each output."""
-    N, M = dag.N, dag.M
+    N, M, received_LMM = dag.N, dag.M, dag.received_LMM
     # head[n][a, m]: from the entry on a to the end of unit n on m; tail[n][m, b]: from there to the exit.
     head = np.zeros((N + 1, M, M))
     head[0] = np.where(np.eye(M, dtype=bool), 0.0, np.inf)
     for n, outputs in enumerate(dag.inputs, 1):
-        arrivals = [_min_plus(head[i], dag.routed_LMM[i]) for i in outputs]
+        arrivals = [_min_plus(head[i], received_LMM[i]) for i in outputs]
         head[n] = np.max(arrivals, axis=0) + dag.tau_NM[n - 1]
     tail = np.full((N + 1, M, M), -np.inf)
     tail[N] = np.where(np.eye(M, dtype=bool), 0.0, np.inf)
     for n in range(N, 0, -1):
         onward = dag.tau_NM[n - 1][:, None] + tail[n]
         for i in dag.inputs[n - 1]:
-            tail[i] = np.maximum(tail[i], _min_plus(dag.routed_LMM[i], onward))
+            tail[i] = np.maximum(tail[i], _min_plus(received_LMM[i], onward))
     return head[1:], tail
 
 
@@ -183,7 +189,9 @@ def _search_segment(
         for through_MMM in segment.through_NMMM
     ]
     devices[-1] = np.flatnonzero(asked_MM.any(axis=0))
-    search = PlacementSearch(segment.dag, devices, segment.tail_LMM, limit_MM, deadline)
+    search = PlacementSearch(
+        segment.dag, segment.dag.received_LMM, devices, segment.tail_LMM, limit_MM, deadline
+    )
     below_MM, devices_KL = search.run(most_rows)
     if len(devices_KL):
         _keep_faster(segment, devices_KL[:, 1:], devices_KL[:, 0])

@@ -41,15 +41,18 @@ def solve_device_graph(
     source: int = 0,
     target: int | None = None,
     return_M: FloatArray | None = None,
+    call_M: FloatArray | None = None,
 ) -> GraphSplit:
     """Find the placement of least T of a chain of layers on a graph of devices.
 
     ``T = sum_n (tau_n^{m(n)} + sum of epsilon over the links that output n takes)``: equation (1) where the
-    devices need not form a chain and a device may be visited again. `tau_NM` is infinite where a layer may
+    devices need not form a chain and a device may be visited again. `call_M`: seconds to call a device, each time that
+    the layers move to it (and for the first); None for no cost. `tau_NM` is infinite where a layer may
     not run; `sent_bytes_L` counts outputs as float32 (row 0: the encoded raw input); `source`, `target` and
     `return_M` as in `solve_dag`. Raises InfeasibleError when no route leads through all layers.
     """
     N, M = tau_NM.shape
+    call_M = np.zeros(M) if call_M is None else call_M
     # before_LM: output n is ready on m; after_LM: it has arrived at m.
     before_LM, after_LM = np.full((N + 1, M), np.inf), np.empty((N + 1, M))
     before_LM[0, source] = 0.0
@@ -57,7 +60,8 @@ def solve_device_graph(
     known = _known_routes(sent_bytes_L[1:], links)
     hops = _hops(*_undominated(links, known))
     for n in range(1, N + 1):
-        before_LM[n] = after_LM[n - 1] + tau_NM[n - 1]
+        start_M = after_LM[n - 1] + call_M
+        before_LM[n] = (np.minimum(before_LM[n - 1], start_M) if n > 1 else start_M) + tau_NM[n - 1]
         sent_bytes = float(sent_bytes_L[n])
         after_LM[n] = _relax(_upper_bound(before_LM[n], sent_bytes, known), sent_bytes, hops)
     ends_M = before_LM[N] if target is None else after_LM[N]
@@ -67,7 +71,7 @@ def solve_device_graph(
         raise InfeasibleError(f"no split of {N} layers over {M} devices: no route leads through all of them")
     if target is None:
         after_LM[N] = before_LM[N]
-    found = _trace_back(before_LM, after_LM, tau_NM, sent_bytes_L, links, last)
+    found = _trace_back(before_LM, after_LM, tau_NM, sent_bytes_L, links, last, call_M)
     back_s = 0.0 if return_M is None else float(return_M[last])
     return replace(found, latency_s=found.latency_s + back_s)
 
@@ -165,11 +169,17 @@ def _trace_back(
     sent_bytes_L: FloatArray,
     links: LinkArrays,
     last: int,
+    call_M: FloatArray,
 ) -> GraphSplit:
     """Trace the device and route of each output back from the last device; T is summed along them."""
     devices, routes, latency_s = [last], [], 0.0
     for n in range(len(tau_NM), -1, -1):
-        route = _route_back(before_LM[n], after_LM[n], links, float(sent_bytes_L[n]), n == 0, devices[-1])
+        at = devices[-1]
+        if 0 < n < len(tau_NM) and before_LM[n, at] <= after_LM[n, at] + call_M[at]:
+            route: tuple[int, ...] = (at,)  # without a call
+        else:
+            route = _route_back(before_LM[n], after_LM[n], links, float(sent_bytes_L[n]), n == 0, at)
+            latency_s += float(call_M[at]) if n < len(tau_NM) else 0.0
         epsilon_MM = links.epsilon_MM(sent_bytes_L[n], n == 0) if len(route) > 1 else None
         if epsilon_MM is not None:
             latency_s += sum(float(epsilon_MM[hop]) for hop in itertools.pairwise(route))

@@ -132,6 +132,7 @@ def solve_trunk_and_tail(
     limits: DeviceLimits,
     return_M: FloatArray | None = None,
     joint: tuple[int, int] | None = None,
+    call_M: FloatArray | None = None,
 ) -> tuple[float, Placement]:
     """Split trunk and tail of a mesh as two chains: the trunk ends on the root, the tail runs after it.
 
@@ -139,15 +140,20 @@ def solve_trunk_and_tail(
     early in the tail only. Returns T and the placement. Raises InfeasibleError.
     """
     if joint is None:
-        return solve_chain(tau_NM, epsilon_LM, policy, limits, return_M)
+        return solve_chain(tau_NM, epsilon_LM, policy, limits, return_M, call_M)
     n, m = joint
+    call_M = np.zeros(tau_NM.shape[1]) if call_M is None else call_M
     trunk_policy = "strict" if policy == "strict" else "relay"
     trunk_s, trunk = solve_chain(
-        tau_NM[:n, :m], epsilon_LM[: n + 1, :m], trunk_policy, _limits_of(limits, slice(0, n), slice(0, m))
+        tau_NM[:n, :m],
+        epsilon_LM[: n + 1, :m],
+        trunk_policy,
+        _limits_of(limits, slice(0, n), slice(0, m)),
+        call_M=call_M[:m],
     )
     return_M = None if return_M is None else return_M[m:]
     after = _limits_of(limits, slice(n, None), slice(m, None))
-    tail_s, tail = solve_chain(tau_NM[n:, m:], epsilon_LM[n:, m:], policy, after, return_M)
+    tail_s, tail = solve_chain(tau_NM[n:, m:], epsilon_LM[n:, m:], policy, after, return_M, call_M[m:])
     return trunk_s + tail_s, Placement((*trunk.cuts, *(n + cut for cut in tail.cuts)))
 
 

@@ -16,11 +16,11 @@ from jmsnas.nas.split.serial.fan_out import sending_order
 
 @dataclass(frozen=True, slots=True)
 class TimelineStep:
-    """Consecutive units computed on a device, or an output sent over one link.
+    """Consecutive units computed on a device by one call, or an output sent over one link.
 
     `target` is empty for a computation. `units` are counted from 1 (of a transfer: the one output, where 0 is
     the raw input, or the outputs that were joined before); `low_s` and `high_s` bound `seconds`; `sent_bytes`
-    cross the link.
+    cross the link. `call_s`: seconds of the call, within those of a computation.
     """
 
     device: str
@@ -31,6 +31,7 @@ class TimelineStep:
     low_s: float
     high_s: float
     sent_bytes: float = 0.0
+    call_s: float = 0.0
 
     @property
     def end_s(self) -> float:
@@ -137,6 +138,8 @@ class _Schedule:
         self.waits_for: dict[int, TimelineStep | None] = {}
         # The step after which output i is on device m; None: the raw input on the first device.
         self.arrived: dict[tuple[int, int], TimelineStep | None] = {(0, 0): None}
+        # Outputs that units of a device have read (see `Dag.calls_K`).
+        self.read: set[tuple[int, int]] = set()
 
     def run(self, target: int | None) -> tuple[float, tuple[TimelineStep, ...], tuple[TimelineStep, ...]]:
         """Schedule all units and transfers; returns T (without return), all steps, and the critical path."""
@@ -149,7 +152,11 @@ class _Schedule:
             seconds, low_s, high_s = (
                 float(part_NM[n - 1, m]) for part_NM in (self.tau_NM, problem.low_NM, problem.high_NM)
             )
-            step = TimelineStep(problem.names[m], "", (n,), _end_s(last), seconds, low_s, high_s)
+            call_s = self._call_s(outputs, m)
+            seconds, low_s, high_s = seconds + call_s, low_s + call_s, high_s + call_s
+            step = TimelineStep(
+                problem.names[m], "", (n,), _end_s(last), seconds, low_s, high_s, call_s=call_s
+            )
             free[m] = self.arrived[n, m] = self._add(step, last)
         end = self.steps[-1] if target is None else self._bring(problem.N, target)
         end_s, path = _end_s(end), list[TimelineStep]()
@@ -157,6 +164,13 @@ class _Schedule:
             path.append(end)
             end = self.waits_for[id(end)]
         return end_s, _merge_units(self.steps), _merge_units(path[::-1])
+
+    def _call_s(self, outputs: Sequence[int], m: int) -> float:
+        """Seconds of a call of device m for a unit that reads these outputs; 0 where it needs none."""
+        received = {(i, m) for i in outputs if i == 0 or self.devices[i - 1] != m}
+        call_s = self.problem.devices[m].call_s if received - self.read else 0.0
+        self.read |= received
+        return call_s
 
     def _add(self, step: TimelineStep, last: TimelineStep | None) -> TimelineStep:
         self.steps.append(step)
@@ -213,7 +227,8 @@ def _copies(
         own = [devices[n] for n in branch]
         if own[0] in children:
             sent_s = problem.link_arrays.routed_MM(float(sent_bytes_L[branch.stop]))[0][own[-1], join]
-            tail_s = float(sum(problem.tau_NM[list(branch), own]) + sent_s)
+            call_s = problem.devices[own[0]].call_s
+            tail_s = float(sum(problem.tau_NM[list(branch), own]) + call_s + sent_s)
             tails[own[0]] = max(tail_s, tails.get(own[0], 0.0))
     order = sending_order(np.array(list(tails.values())))
     return {(fork.trunk.stop, problem.names.index(tree.root)): tuple(list(tails)[n] for n in order)}
@@ -224,7 +239,8 @@ def _merge_units(steps: Sequence[TimelineStep]) -> tuple[TimelineStep, ...]:
     found: list[TimelineStep] = []
     for step in steps:
         before = found[-1] if found else None
-        if before and not step.target and not before.target and step.device == before.device:
+        joins = before and not step.target and not before.target and step.device == before.device
+        if before and joins and not step.call_s:
             found[-1] = replace(
                 before,
                 units=before.units + step.units,
@@ -252,5 +268,5 @@ def _energy(problem: SplitProblem, steps: Sequence[TimelineStep]) -> float | Non
     total_j = 0.0
     for step in steps:
         watts_M = problem.send_power_w_M if step.target else problem.power_w_M
-        total_j += float(watts_M[problem.names.index(step.device)]) * step.seconds
+        total_j += float(watts_M[problem.names.index(step.device)]) * (step.seconds - step.call_s)
     return total_j

@@ -27,7 +27,7 @@ def energy_j_M(problem: SplitProblem, timeline: Timeline) -> FloatArray:  # noqa
     for step in timeline.steps:
         m = problem.names.index(step.device)
         watts_M = problem.send_power_w_M if step.target else problem.power_w_M
-        used_M[m] += float(watts_M[m]) * step.seconds
+        used_M[m] += float(watts_M[m]) * (step.seconds - step.call_s)
     return used_M
 
 

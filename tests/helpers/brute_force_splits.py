@@ -17,9 +17,9 @@ def all_cuts(N: int, M: int) -> NDArray[np.intp]:
 
 
 def all_terms(
-    tau_NM: Array, epsilon_LM: Array, policy: str, min_layers: int = 0
+    tau_NM: Array, epsilon_LM: Array, policy: str, min_layers: int = 0, call_M: Array | None = None
 ) -> tuple[NDArray[np.intp], Array, Array]:
-    """Cuts the policy allows, and tau_D^m and eps^m of each; (splits, M)."""
+    """Cuts the policy allows, and tau_D^m (with the call) and eps^m of each; (splits, M)."""
     N, M = tau_NM.shape
     cuts_KM = all_cuts(N, M)
     starts_KM = np.hstack([np.zeros((len(cuts_KM), 1), dtype=np.intp), cuts_KM[:, :-1]])
@@ -32,7 +32,8 @@ def all_terms(
     epsilon_KM = epsilon_LM[cuts_KM, devices]
     if policy == "stop-early":
         epsilon_KM[cuts_KM == N] = 0.0
-    return cuts_KM, sums_LM[cuts_KM, devices] - sums_LM[starts_KM, devices], epsilon_KM
+    calls_KM = (cuts_KM > starts_KM) * (0.0 if call_M is None else call_M)
+    return cuts_KM, sums_LM[cuts_KM, devices] - sums_LM[starts_KM, devices] + calls_KM, epsilon_KM
 
 
 def random_chain(rng: np.random.Generator, N: int, M: int) -> tuple[Array, Array]:

@@ -1,6 +1,7 @@
 """Costs for tests: the worked network, and small random networks over devices in line."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,12 @@ def random_problem(rng: np.random.Generator, inputs: tuple[tuple[int, ...], ...]
         weight_bytes_N=np.zeros(N),
         peak_bytes_N=np.zeros(N),
     )
+
+
+def with_calls(problem: SplitProblem, rng: np.random.Generator) -> SplitProblem:
+    """Give each device a call of up to half a second."""
+    devices = tuple(replace(device, call_s=float(rng.uniform(0, 0.5))) for device in problem.devices)
+    return replace(problem, devices=devices)
 
 
 MESH = ("ue", "root", "a", "b", "c", "behind", "cloud")

@@ -12,10 +12,10 @@ from jmsnas.nas.latency.resources import Resource
 from jmsnas.nas.split.solve_chain import policy_limits
 
 
-def unlimited_moves(epsilon_LM: np.ndarray, policy: str) -> AllowedMoves:
+def unlimited_moves(epsilon_LM: np.ndarray, policy: str, call_M: np.ndarray | None = None) -> AllowedMoves:
     """Moves that the policy allows, without limits on the devices' layers."""
     L, M = epsilon_LM.shape
-    return allowed_moves(epsilon_LM, policy, policy_limits(policy, L - 1, M))
+    return allowed_moves(epsilon_LM, policy, policy_limits(policy, L - 1, M), call_M=call_M)
 
 
 def move_latencies_s(epsilon_LM: np.ndarray, policy: str) -> np.ndarray:
@@ -23,8 +23,13 @@ def move_latencies_s(epsilon_LM: np.ndarray, policy: str) -> np.ndarray:
     return concatenate_moves((unlimited_moves(epsilon_LM, policy),))[1]
 
 
-def random_lut(N: int, R: int, M: int, seed: int, policy: str = "strict", link: float = 1.0) -> ChainLUT:
-    """N layers (first and last with one candidate), R candidates (the last nearly free), M devices."""
+def random_lut(
+    N: int, R: int, M: int, seed: int, policy: str = "strict", link: float = 1.0, call: float = 0.0
+) -> ChainLUT:
+    """N layers (first and last with one candidate), R candidates (the last nearly free), M devices.
+
+    A call of a device costs up to `call` seconds.
+    """
     random = np.random.default_rng(seed)
     work_NR = random.uniform(0.2, 2, (N, R))
     work_NR[:, -1] = 0.01
@@ -35,9 +40,9 @@ def random_lut(N: int, R: int, M: int, seed: int, policy: str = "strict", link: 
     epsilon_LM = np.zeros((N + 1, M))
     epsilon_LM[:, : M - 1] = link * random.uniform(0.1, 2, (N + 1, 1)) / np.array([1, 2, 8, 8, 8])[: M - 1]
     names = tuple(f"device{m}" for m in range(M))
-    return ChainLUT(
-        names, policy, U_NRM, mask_NR, epsilon_LM, move_latencies_s(epsilon_LM, policy), epsilon_LM
-    )
+    call_M = call * random.uniform(0, 1, M)
+    moves_LMM = concatenate_moves((unlimited_moves(epsilon_LM, policy, call_M),))[1]
+    return ChainLUT(names, policy, U_NRM, mask_NR, epsilon_LM, moves_LMM, epsilon_LM, call_M=call_M)
 
 
 def random_p(lut: LatencyLUT, concentration: float, seed: int) -> np.ndarray:
@@ -57,8 +62,12 @@ def random_mesh(
     alike: bool,
     fan_out: str = "broadcast",
     link: float = 1.0,
+    call: float = 0.0,
 ) -> MeshLUT:
-    """Fig. 2(b): two devices up to the root, a child a branch (`alike` or not), one device behind them."""
+    """Fig. 2(b): two devices up to the root, a child a branch (`alike` or not), one device behind them.
+
+    A call of a device costs up to `call` seconds.
+    """
     random = np.random.default_rng(seed)
     B, N = len(branches), trunk + sum(branches) + tail
     places = np.split(np.arange(trunk, trunk + sum(branches)), np.cumsum(branches)[:-1])
@@ -77,9 +86,11 @@ def random_mesh(
     line_N, joint = trunk + tail, (trunk, 2)
     epsilon_LM = np.zeros((line_N + 1, 3))
     epsilon_LM[: trunk + 1, 0] = link * random.uniform(0.1, 2, trunk + 1)
+    call_M = call * np.random.default_rng(seed + 1).uniform(0, 1, 3 + (1 if alike else B))
+    line_M, call_K = call_M[:3], call_M[3:] * np.ones(B)
     parts = (
-        unlimited_moves(epsilon_LM[: trunk + 1, :2], "strict"),
-        unlimited_moves(epsilon_LM[trunk:, 2:], "strict"),
+        unlimited_moves(epsilon_LM[: trunk + 1, :2], "strict", line_M[:2]),
+        unlimited_moves(epsilon_LM[trunk:, 2:], "strict", line_M[2:]),
     )
     line = ChainLUT(
         ("a", "root", "cloud"),
@@ -90,6 +101,7 @@ def random_mesh(
         concatenate_moves(parts)[1],
         epsilon_LM,
         joint=joint,
+        call_M=line_M,
     )
     root_K, behind_K = link * random.uniform(0.1, 1, (2, 1) if alike else (2, B)) * np.ones((2, B))
     names = ("a", "root", *(f"child{k}" for k in range(B)), "cloud")
@@ -111,20 +123,26 @@ def random_mesh(
         lengths_2K,
         (),
         (1.0, 1.0),
+        call_K,
     )
 
 
 def limited_lut(
-    seed: int, policy: str, share: float, devices: tuple[int, ...], sizes: tuple[int, int, int] = (5, 3, 3)
+    seed: int,
+    policy: str,
+    share: float,
+    devices: tuple[int, ...],
+    sizes: tuple[int, int, int] = (5, 3, 3),
+    call: float = 0.0,
 ) -> ChainLUT:
     """Limits of memory (weights and largest activation) and energy (with sending) of some devices."""
     (N, R, M), rng = sizes, np.random.default_rng(seed)
-    free = random_lut(N, R, M, seed, policy)
+    free = random_lut(N, R, M, seed, policy, call=call)
     layers = policy_limits(policy, N, M)
     if seed % 3 == 0:  # a device of few layers has a state for each number of layers
         most_M = np.array([N, 2, N])[:M]
         layers = replace(layers, max_layers_M=most_M)
-        parts = (allowed_moves(free.epsilon_LM, policy, layers),)
+        parts = (allowed_moves(free.epsilon_LM, policy, layers, call_M=free.call_M),)
         states, moves_LSS = concatenate_moves(parts)
         free = replace(free, states=states, moves_LMM=moves_LSS)
     use_NRM = rng.uniform(0, 1, free.U_NRM.shape) * free.mask_NR[:, :, None]

@@ -18,12 +18,25 @@ def test_schedule_of_a_chain() -> None:
     assert schedule[1].link and schedule[1].sent_bytes == 8.0 and schedule[3].target == "a"
 
 
+def test_a_call_is_part_of_its_computation() -> None:
+    terms = (
+        LatencyTerm("a", (1, 2), 2.0, 0.5, 8.0, call_s=0.25),
+        LatencyTerm("b", (3,), 1.0, 0.0, 0.0, call_s=0.5),
+    )
+    schedule = schedule_terms(terms, (Link("a", "b", 1e6),))
+    assert [(term.start_s, term.end_s, term.call_s) for term in schedule] == [
+        (0.0, 2.25, 0.25),
+        (2.25, 2.75, 0.0),
+        (2.75, 4.25, 0.5),
+    ]
+
+
 def test_schedule_of_parallel_branches() -> None:
     """Root 1 s; branches of 1 + 2 + 1 and 2 + 4 + 1 s; the cloud 3 s: 1 + 7 + 3 = 11 s."""
     terms = (
         LatencyTerm("root", (1,), 1.0, 0.0, 0.0),
         LatencyTerm("x", (2,), 2.0, 1.0, 16.0, epsilon_root_s=1.0),
-        LatencyTerm("y", (3,), 4.0, 1.0, 16.0, epsilon_root_s=2.0),
+        LatencyTerm("y", (3,), 3.5, 1.0, 16.0, epsilon_root_s=2.0, call_s=0.5),
         LatencyTerm("idle", (), 0.0, 0.0, 0.0),
         LatencyTerm("cloud", (4,), 3.0, 0.0, 0.0),
     )

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from jmsnas.cli.terminal import print_line, table_lines
 from jmsnas.origin import origin_label, origin_notes
+from jmsnas.topology import uncounted_costs
 
 if TYPE_CHECKING:
     from jmsnas.nas.run_result import DerivedResult, RunResult
@@ -28,6 +29,7 @@ def print_result(run: "RunResult") -> None:
         sent = f" + {ms(term.epsilon_s)} to send {term.sent_bytes:.0f} B" if term.epsilon_s else ""
         reach = f"{ms(term.epsilon_root_s)} to receive + " if term.epsilon_root_s else ""
         sent += f" + {ms(term.return_s)} for the return path" if term.return_s else ""
+        sent = f" + {ms(term.call_s)} to call{sent}" if term.call_s else sent
         energy = f", {term.energy_j * 1e3:.3g} mJ" if term.energy_j else ""
         device = f"{term.device:<8}  {origin_label(run.origins[term.device]):<10}"
         print_line(f"  {device} {reach}{ms(term.tau_s)}{sent}{energy}", f"{'':>10}{names}")
@@ -37,6 +39,8 @@ def print_result(run: "RunResult") -> None:
         f"T = {ms(t_s)} {verdict} T_const = {ms(t_const_s)} ({t_s / t_const_s:.1%} of it; "
         f"feasible {ms(target.fastest_s)} to {ms(target.slowest_s)})"
     )
+    if note := uncounted_costs(topology.devices, topology.links):
+        print_line(f"  {note}")
     if not derived.in_band:
         print_line(f"  {_why_not_in_band(derived)}")
     elif not derived.optimal:
@@ -79,5 +83,8 @@ def print_summary_table(runs: Sequence["RunResult"]) -> None:
     names = ("run", "T_const", "T", "of it", "accuracy", "parameters", "")
     specs = ("<28", ">11", ">11", ">8", ">10", ">12", "")
     print_line(*table_lines([*zip(names, specs, strict=True)], rows))
+    notes = {run.topology.name: uncounted_costs(run.topology.devices, run.topology.links) for run in runs}
+    for name in (name for name, note in notes.items() if note):
+        print_line(f"{name}: {notes[name]}")
     for sentence in origin_notes(pair for run in runs for pair in run.origins.items()):
         print_line(sentence)

@@ -18,6 +18,7 @@ from jmsnas.nas.inspection.given_split import evaluate_split
 from jmsnas.nas.split.methods import SplitRequest, SplitResult, split
 from jmsnas.nas.split.problem import SplitProblem, as_chain
 from jmsnas.nas.split.rate_sweep import RateLine, RateSweep, parse_rate_sweep, sweep_rate
+from jmsnas.topology import uncounted_costs
 from jmsnas.units import format_duration as ms
 from jmsnas.units import parse_duration
 
@@ -53,10 +54,12 @@ def split_document(
                 "simulated": d.name in problem.simulated,
                 "published": d.name in problem.published,
                 "provenance": problem.provenance.get(d.name, ""),
+                "call_s": d.call_s,
             }
             for d in problem.devices
         ],
         "links": [asdict(link) for link in problem.links],
+        "uncounted_costs": uncounted_costs(problem.devices, problem.links),
         "input": first.encoding,
         "input_bytes": dict(problem.input_bytes),
         "batch": problem.batch,
@@ -184,6 +187,8 @@ def _lines(document: dict[str, Any]) -> Iterator[str]:
             yield from comparison_lines(document)
     else:
         yield from _method_table(document)
+    if document["uncounted_costs"]:
+        yield document["uncounted_costs"]
     clouds = ", ".join(f"{name} {ms(seconds)}" for name, seconds in document["cloud_only_s"].items())
     yield f"Cloud only, by input: {clouds or 'the last device cannot run all layers'}"
     if "explanation" in document:

@@ -23,7 +23,8 @@ def step_text(step: dict[str, Any]) -> str:
             f"{step['device']} -> {step['target']}: {what}, {step['sent_bytes']:.0f} B, {ms(step['seconds'])}"
         )
     layers = f"layer {first}" if first == last else f"layers {first} to {last}"
-    return f"{step['device']}: {layers}, {ms(step['seconds'])}{interval_text(step)}"
+    call = f", {ms(step['call_s'])} of it the call" if step["call_s"] else ""
+    return f"{step['device']}: {layers}, {ms(step['seconds'])}{interval_text(step)}{call}"
 
 
 def interval_text(found: dict[str, Any]) -> str:

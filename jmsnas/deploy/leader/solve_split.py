@@ -114,14 +114,14 @@ def solve_split(
     cuts
         A given split of the main path, instead of the best one.
     overheads
-        Serving overhead by device; it does not affect the choice of the split.
+        Serving overhead by device. Its `a_s` counts as the call of the device, in place of the topology's.
 
     Raises
     ------
     TopologyError, InfeasibleError
         When the policy and the limits allow no split.
     """
-    topology, lut = _measured_lut(space, topology, predictors, links)
+    topology, lut = _measured_lut(space, topology, predictors, links, overheads or {})
     placement = lut.best_split((0,) * space.N)[1]
     if cuts:
         placement = replace(placement, cuts=tuple(cuts))
@@ -136,19 +136,27 @@ def repredict(
     overheads: Mapping[str, ServingOverhead],
 ) -> PlannedSplit:
     """Predict a split again, with newly measured links and overheads."""
-    topology, lut = _measured_lut(space, split.topology, predictors, links)
+    topology, lut = _measured_lut(space, split.topology, predictors, links, overheads)
     return _with_terms(space, topology, lut, split.placement, links, overheads)
 
 
 def _measured_lut(
-    space: SearchSpace, topology: Topology, predictors: Mapping[str, Predictor], links: Links
+    space: SearchSpace,
+    topology: Topology,
+    predictors: Mapping[str, Predictor],
+    links: Links,
+    overheads: Mapping[str, ServingOverhead],
 ) -> tuple[Topology, LatencyLUT]:
-    """Return the topology with the measured links, and the arrays of its terms."""
+    """Return the topology with the measured links and calls, and the arrays of its terms."""
     measured = []
     for link in topology.links:
         own = links[link.source, link.target]
         measured.append(replace(link, capacity_bps=own.capacity_bps, delay_s=own.a_s))
-    topology = replace(topology, links=tuple(measured), returns=False)
+    devices = tuple(
+        replace(device, call_s=max(0.0, overheads[device.name].a_s)) if device.name in overheads else device
+        for device in topology.devices
+    )
+    topology = replace(topology, devices=devices, links=tuple(measured), returns=False)
     return topology, build_lut(space, topology, predictors)
 
 
@@ -165,7 +173,9 @@ def _with_terms(
     tau_s = {
         part.device: 0.0
         if _is_relay(space, part)
-        else overheads.get(part.device, ServingOverhead()).served_s(terms[part.device].tau_s)
+        else overheads.get(part.device, ServingOverhead(terms[part.device].call_s)).served_s(
+            terms[part.device].tau_s
+        )
         for part in part_specs
     }
     epsilon_s = {

@@ -22,6 +22,18 @@ def test_a_proof_that_was_given_up_says_its_bound(run: Path, capsys: pytest.Capt
     assert "not proven" not in printed(capsys, run, in_band=True, optimal=True, gap=0.0)
 
 
+def test_calls_and_their_absence_are_printed(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = read_result(run)
+    assert "T as in the paper: no cost of calls or hops" in printed(capsys, run)
+    first, *others = found.topology.devices
+    devices = (replace(first, call_s=2e-3), *others)
+    terms = (replace(found.derived.terms[0], call_s=2e-3), *found.derived.terms[1:])
+    derived = replace(found.derived, terms=terms)
+    print_result(replace(found, topology=replace(found.topology, devices=devices), derived=derived))
+    words = capsys.readouterr().out
+    assert "+ 2 ms to call" in words and "T as in the paper" not in words
+
+
 @pytest.mark.parametrize(
     ("band", "words"),
     [

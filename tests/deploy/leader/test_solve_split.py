@@ -19,6 +19,26 @@ LINKS = {
 }
 
 
+def test_measured_calls_take_part_in_the_choice_of_the_split() -> None:
+    own = load_space("digits")
+    space = single_model_space(
+        own, [Block(choices[0], layer) for choices, layer in zip(own.choices, own.layers, strict=True)]
+    )
+    relay = replace(TOPOLOGY, policy="stop-early")
+    links = {pair: replace(link, a_s=1e-6, b_s=1e-12) for pair, link in LINKS.items()}
+    served = {name: ServingOverhead(0.0) for name in NAMES} | {"cloud": ServingOverhead(10.0)}
+    free = solve_split(space, relay, PREDICTORS, links)
+    assert "cloud" in free.tau_s
+    found = solve_split(space, relay, PREDICTORS, links, overheads=served)
+    assert "cloud" not in found.tau_s and found.latency_s < 10
+    # Without a measurement, the topology's.
+    devices = (*relay.devices[:3], replace(relay.devices[3], call_s=10.0))
+    declared = solve_split(space, replace(relay, devices=devices), PREDICTORS, links)
+    assert declared.placement == found.placement
+    forced = solve_split(space, replace(relay, devices=devices), PREDICTORS, links, (0, 0, 0, space.N))
+    assert forced.tau_s["cloud"] > 10
+
+
 def test_a_part_of_identities_has_no_call_overhead() -> None:
     own = load_space("digits")
     where = next(n for n, choices in enumerate(own.choices) if IDENTITY in choices)

@@ -33,14 +33,15 @@ cases = st.tuples(
     st.sampled_from([0.05, 1.0, 10.0]),
     st.sampled_from([0.3, 3.0, 100.0]),
     st.floats(0, 1.05),
+    st.sampled_from([0.0, 0.3, 3.0]),
 )
 
 
 @settings(max_examples=150)
 @given(cases)
-def test_brute_force_agrees(case: tuple[int, int, int, int, str, float, float, float]) -> None:
-    N, R, M, seed, policy, link, concentration, where = case
-    lut = random_lut(N, R, M, seed, policy, link)
+def test_brute_force_agrees(case: tuple[int, int, int, int, str, float, float, float, float]) -> None:
+    N, R, M, seed, policy, link, concentration, where, call = case
+    lut = random_lut(N, R, M, seed, policy, link, call)
     p_NR = random_p(lut, concentration, seed)
     networks = all_networks(p_NR, lut)
     fastest, slowest = (choose(t for _, t, _ in networks) for choose in (min, max))
@@ -64,11 +65,12 @@ def test_brute_force_agrees(case: tuple[int, int, int, int, str, float, float, f
     st.floats(0.1, 0.9),
     st.sampled_from([(0,), (2,), (0, 1), (0, 1, 2)]),
     st.floats(0, 1),
+    st.sampled_from([0.0, 0.3]),
 )
 def test_brute_force_agrees_under_limits_on_memory_and_energy(
-    seed: int, policy: str, share: float, devices: tuple[int, ...], where: float
+    seed: int, policy: str, share: float, devices: tuple[int, ...], where: float, call: float
 ) -> None:
-    lut = limited_lut(seed, policy, share, devices)
+    lut = limited_lut(seed, policy, share, devices, call=call)
     p_NR, networks = random_p(lut, 3.0, seed), []
     for score, _, indices in all_networks(p_NR, replace(lut, states=(), moves_LMM=np.zeros((6, 3, 3)))):
         with suppress(InfeasibleError):

@@ -22,6 +22,8 @@ def random_table(seed: int, limits: bool = False, returns: bool = False) -> dict
         for device in devices:
             device["memory"] = f"{rng.integers(20, 60)}B"
         devices[0] |= {"power": "1W", "send_power": "1W", "energy": f"{rng.integers(1, 9)}J"}
+    for device in devices if seed % 2 else ():
+        device["call"] = f"{rng.integers(0, 2000)}ms"
     layers = []
     for n in range(N):
         own = [

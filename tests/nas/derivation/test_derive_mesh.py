@@ -47,16 +47,17 @@ cases = st.tuples(
     st.sampled_from(["broadcast", "serial"]),
     st.sampled_from([0.05, 1.0, 10.0]),
     st.floats(0, 1.05),
+    st.sampled_from([0.0, 0.3, 3.0]),
 )
 
 
 @settings(max_examples=60)
 @given(cases)
 def test_brute_force_agrees(
-    case: tuple[tuple[int, int, tuple[int, ...]], int, int, bool, str, float, float],
+    case: tuple[tuple[int, int, tuple[int, ...]], int, int, bool, str, float, float, float],
 ) -> None:
-    (trunk, tail, lengths), R, seed, alike, fan_out, link, where = case
-    lut = random_mesh(trunk + 1, lengths, tail + 1, R, seed, alike, fan_out, link)
+    (trunk, tail, lengths), R, seed, alike, fan_out, link, where, call = case
+    lut = random_mesh(trunk + 1, lengths, tail + 1, R, seed, alike, fan_out, link, call)
     p_NR = random_p(lut, 3.0, seed)
     networks = all_networks(p_NR, lut)
     fastest, slowest = (choose(t for _, t in networks) for choose in (min, max))

@@ -25,7 +25,8 @@ def test_resnet18_unit_by_unit() -> None:
     assert model.units[0].name == "conv 7x7 3->64 + batch_norm + relu" and model.units[0].inputs == (0,)
     assert model.units[0].output_elements == 64 * 112 * 112 and model.units[4].name == "add + relu"
     assert model.units[4].inputs == (4, 2) and model.units[-1].output_elements == 1000
-    dag = Dag(np.zeros((31, 1)), np.zeros((32, 1, 1)), tuple(unit.inputs for unit in model.units))
+    inputs = tuple(unit.inputs for unit in model.units)
+    dag = Dag(np.zeros((31, 1)), np.zeros((32, 1, 1)), inputs, np.zeros(1))
     assert len(articulation_points(dag)) == 2 + 2 + 8 + 1
 
 

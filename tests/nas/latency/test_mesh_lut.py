@@ -50,6 +50,32 @@ def test_equation_2_by_hand() -> None:
     assert serial.latency_s(indices, placement) == pytest.approx(expected + 2 * sends[1], rel=1e-12)
 
 
+def test_calls_by_hand() -> None:
+    # As in `test_equation_2_by_hand`: one call of each device, of the slowest child only that of this child.
+    calls_s = {"pi4": 1e-3, "laptop": 2e-3, "mbs1": 0.5, "mbs2": 4e-3, "mbs3": 5e-3, "cloud": 6e-3}
+    devices = tuple(replace(device, call_s=calls_s[device.name]) for device in TOPOLOGY.devices)
+    called, free = mesh_lut(topology=replace(TOPOLOGY, devices=devices)), mesh_lut()
+    indices, placement = (0,) * SPACE.N, Placement((4, 5, 9), (0, 1, 2))
+    U = free.U_NRM[:, 0]
+    slowest = max(U[5:8, 2].sum(), U[8:11, 3].sum(), U[11:14, 4].sum())
+    expected = free.latency_s(indices, placement) - slowest + U[5:8, 2].sum() + 1e-3 + 2e-3 + 0.5 + 6e-3
+    assert called.latency_s(indices, placement) == pytest.approx(expected, rel=1e-12)
+    terms = called.terms(indices, placement)
+    assert {term.device: term.call_s for term in terms} == calls_s
+    assert [term.tau_s for term in terms] == [term.tau_s for term in free.terms(indices, placement)]
+    assert called.cloud_only(indices)[0] == pytest.approx(free.cloud_only(indices)[0] + 6e-3, rel=1e-12)
+    fixed = mesh_lut(topology=replace(TOPOLOGY, devices=devices), split="fixed")
+    latency_s, only = fixed.best_split(indices)
+    assert latency_s == pytest.approx(called.latency_s(indices, only), rel=1e-12)
+    p_NR = np.zeros(called.mask_NR.shape)
+    p_NR[:, 0] = 1.0
+    assert called.expected(p_NR).latency_s == pytest.approx(called.best_split(indices)[0], rel=1e-12)
+    # A trunk on the UE alone leaves the root without a call.
+    relay = mesh_lut(topology=replace(TOPOLOGY, devices=devices, policy="relay"))
+    terms = {term.device: term for term in relay.terms(indices, Placement((5, 5, 9), (0, 1, 2)))}
+    assert terms["laptop"].call_s == 0 and terms["pi4"].call_s == 1e-3
+
+
 def test_best_is_no_slower_than_any_cut() -> None:
     lut = mesh_lut(topology=replace(TOPOLOGY, policy="relay"))
     indices = tuple(n % 6 if row.sum() > 1 else 0 for n, row in enumerate(lut.mask_NR))

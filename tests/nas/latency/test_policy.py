@@ -42,9 +42,10 @@ def test_moves_between_states_hold_the_limits_on_layers(N: int, M: int, policy: 
         np.where(some[0], random.integers(0, 3, M), 0), np.where(some[1], random.integers(0, N + 1, M), N)
     )
     back_M = np.cumsum(random.uniform(0, 1, M))
-    devices, moves_LSS = concatenate_moves((allowed_moves(epsilon_LM, policy, limits, back_M),))
+    call_M = random.choice([0.0, 1.0]) * random.uniform(0, 1, M)
+    devices, moves_LSS = concatenate_moves((allowed_moves(epsilon_LM, policy, limits, back_M, call_M),))
     try:
-        latency_s, placement = solve_chain(tau_NM, epsilon_LM, policy, limits, back_M)
+        latency_s, placement = solve_chain(tau_NM, epsilon_LM, policy, limits, back_M, call_M)
     except InfeasibleError:
         with pytest.raises(InfeasibleError, match="is allowed by the policy"):
             best_split(tau_NM[:, list(devices)], moves_LSS)
@@ -88,6 +89,24 @@ def test_the_raw_image_never_leaves_the_ue() -> None:
         every = [Placement((a, b, c, 12)) for a in (3, 4, 5) for b in range(a, 13) for c in range(b, 13)]
         least_s = min(private.latency_s(network.indices, cuts) for cuts in every)
         assert network.latency_s == pytest.approx(least_s, rel=1e-9)
+
+
+def test_calls_are_counted_by_the_chain_its_fixed_split_and_cloud_only() -> None:
+    devices = tuple(replace(device, call_s=1e-3 * 2**m) for m, device in enumerate(TOPOLOGY.devices))
+    topology = replace(TOPOLOGY, devices=devices, policy="relay")
+    free, called = chain(replace(TOPOLOGY, policy="relay")), chain(topology)
+    indices, placement = (0,) * SPACE.N, Placement((3, 3, 9, 12))
+    extra_s = called.latency_s(indices, placement) - free.latency_s(indices, placement)
+    assert extra_s == pytest.approx(1e-3 + 4e-3 + 8e-3, rel=1e-9)  # the second device runs no layer
+    assert [term.call_s for term in called.terms(indices, placement)] == [1e-3, 0, 4e-3, 8e-3]
+    assert called.cloud_only(indices)[0] == pytest.approx(free.cloud_only(indices)[0] + 8e-3, rel=1e-12)
+    fixed = chain(replace(topology, policy="strict"), "fixed")
+    latency_s, only = fixed.best_split(indices)
+    assert latency_s == pytest.approx(free.latency_s(indices, only) + 15e-3, rel=1e-9)
+    p_NR = uniform(fixed)
+    expected_s = (p_NR * fixed.expected(p_NR).gradient_p_NR).sum()
+    unpaid = chain(TOPOLOGY, "fixed").expected(p_NR).latency_s
+    assert fixed.expected(p_NR).latency_s == pytest.approx(unpaid + 15e-3, rel=1e-9) and expected_s > 0
 
 
 def test_an_energy_limit_is_kept_by_the_derived_network() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from split_problems import mesh_problem
+from split_problems import mesh_problem, with_calls
 
 from jmsnas.errors import InfeasibleError, TopologyError
 from jmsnas.nas.split.methods import SplitRequest, split
@@ -26,7 +26,9 @@ def equation_2(problem: SplitProblem, trunk: int, children: tuple[str, ...], tai
     fork, sent_bytes_L = problem.fork, problem.sent_bytes_L("uint8")
     assert fork and problem.tree
     tau_NM, at = problem.tau_NM, problem.names.index
-    t_s = (
+    call_s = {device.name: device.call_s for device in problem.devices}
+    counts = {"ue": trunk, "root": 3 - trunk, "behind": tail, "cloud": 3 - tail}
+    t_s = sum(call_s[name] for name, count in counts.items() if count) + (
         tau_NM[:trunk, 0].sum()
         + sends_s(problem, "ue", "root", sent_bytes_L[trunk])
         + tau_NM[trunk:3, 1].sum()
@@ -39,7 +41,7 @@ def equation_2(problem: SplitProblem, trunk: int, children: tuple[str, ...], tai
                 problem.tree.fan_out == "serial"
             )
             branch = fork.branches[children.index(child)]
-            own = tau_NM[branch.start : branch.stop, at(child)].sum()
+            own = tau_NM[branch.start : branch.stop, at(child)].sum() + call_s[child]
             size = float(problem.output_bytes_N[branch[-1]])
             ends.append(copies + own + sends_s(problem, child, "behind", size))
         slowest_s.append(max(ends))
@@ -62,6 +64,7 @@ def test_no_split_of_equation_2_is_faster(policy: str, fan_out: str) -> None:
         # Two or three branches for three children; joined by a sum of one size, or concatenated of any.
         random, branches = np.random.default_rng(seed), 2 + seed % 2
         problem = replace(mesh_problem(random, fan_out, branches), join="sum")
+        problem = with_calls(problem, random) if seed % 2 else problem
         if seed % 3:
             sizes = random.uniform(0, 1, problem.N)
             problem = replace(problem, output_bytes_N=sizes, join=["", "concat"][seed % 3 - 1])

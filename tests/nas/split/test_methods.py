@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from split_problems import random_problem, worked_problem
+from split_problems import random_problem, with_calls, worked_problem
 
 from jmsnas.device import Device
 from jmsnas.errors import InfeasibleError, InputError, TopologyError
@@ -105,13 +105,28 @@ def test_dads_is_the_least_sum_over_two_devices() -> None:
 def test_energy_and_throughput_by_brute_force(objective: str) -> None:
     rng = np.random.default_rng(11)
     for _ in range(20):
-        problem = random_problem(rng, CHAIN, 3)
+        problem = with_calls(random_problem(rng, CHAIN, 3), rng)
         result = split(problem, SplitRequest("uint8", "relay", objective=objective))
         timeline = [
             compute_timeline(problem, "uint8", its, 2) for its in plans(5, 3) if its == tuple(sorted(its))
         ]
         least = min(objective_value(its, objective) for its in timeline)
         assert objective_value(result.timeline, objective) == pytest.approx(least, rel=1e-9) and result.proven
+
+
+@pytest.mark.parametrize("inputs", [CHAIN, DIAMOND])
+def test_a_single_device_is_called_once_at_no_cost_of_energy(inputs: tuple[tuple[int, ...], ...]) -> None:
+    rng = np.random.default_rng(12)
+    problem = random_problem(rng, inputs, 3)
+    called = with_calls(problem, rng)
+    for method, m in (("device", 0), ("cloud", 2)):
+        asked = SplitRequest("uint8", "stop-early", method=method)
+        free, timeline = split(problem, asked).timeline, split(called, asked).timeline
+        call_s = called.devices[m].call_s
+        assert timeline.latency_s == pytest.approx(free.latency_s + call_s, rel=1e-12)
+        assert timeline.low_s == pytest.approx(free.low_s + call_s, rel=1e-12)
+        assert timeline.energy_j == pytest.approx(free.energy_j, rel=1e-12)
+        assert [step.call_s for step in timeline.steps if not step.target] == [call_s]
 
 
 def test_an_energy_limit_binds() -> None:
@@ -222,7 +237,8 @@ def test_hermes_wants_trees() -> None:
 def test_the_way_back_counts_in_every_plan(policy: str) -> None:
     rng = np.random.default_rng(21)
     for _ in range(6):
-        problem = replace(random_problem(rng, tuple((n,) for n in range(5)), 3), returns=True)
+        problem = with_calls(random_problem(rng, tuple((n,) for n in range(5)), 3), rng)
+        problem = replace(problem, returns=True)
         # Over the same links the other way: the result's bytes as float32 on each link.
         hops = [link.delay_s + 8 * problem.output_bytes_N[-1] / link.capacity_bps for link in problem.links]
         back_s = [0.0, hops[0], hops[0] + hops[1]]
@@ -241,9 +257,12 @@ def test_the_way_back_counts_in_every_plan(policy: str) -> None:
         ring = replace(problem, links=(*problem.links, Link("d2", "d0", 1.0)))
         if policy != "strict":
             assert split(ring, SplitRequest("uint8", policy)).proven
-            hive = split(problem, SplitRequest("uint8", policy, method="hivemind"))
+            uncalled = replace(
+                problem, devices=tuple(replace(device, call_s=0.0) for device in problem.devices)
+            )
+            hive = split(uncalled, SplitRequest("uint8", policy, method="hivemind"))
             least_any = min(
-                compute_timeline(problem, "uint8", its, target).latency_s
+                compute_timeline(uncalled, "uint8", its, target).latency_s
                 for its in itertools.product(range(3), repeat=5)
                 if list(its) == sorted(its)
             )
@@ -255,7 +274,7 @@ def test_the_way_back_with_branches_by_brute_force() -> None:
     inputs = ((0,), (1,), (1,), (2, 3))
     for policy in ("relay", "stop-early"):
         for _ in range(4):
-            problem = replace(random_problem(rng, inputs, 3), returns=True)
+            problem = replace(with_calls(random_problem(rng, inputs, 3), rng), returns=True)
             target = None if policy == "stop-early" else 2
             least_s = min(
                 compute_timeline(problem, "uint8", its, target).latency_s

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from split_problems import mesh_problem, random_problem
+from split_problems import mesh_problem, random_problem, with_calls
 
 from jmsnas.errors import TopologyError
 from jmsnas.nas.split.methods import SplitRequest, split
@@ -26,7 +26,8 @@ def unbeaten(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 @pytest.mark.parametrize("fan_out", ["broadcast", "serial"])
 def test_the_front_of_a_mesh_by_brute_force(fan_out: str) -> None:
     for seed in range(6):
-        problem = mesh_problem(np.random.default_rng(seed), fan_out, 3)
+        rng = np.random.default_rng(seed)
+        problem = with_calls(mesh_problem(rng, fan_out, 3), rng)
         every = [
             compute_timeline(
                 problem, "uint8", (*(0,) * a, *(1,) * (3 - a), *way, *(5,) * b, *(6,) * (3 - b)), 6
@@ -44,9 +45,9 @@ def test_the_front_of_a_mesh_by_brute_force(fan_out: str) -> None:
 
 
 def test_the_front_of_a_chain_ends_at_the_least_period_and_at_the_least_T() -> None:
-    problem = replace(
-        random_problem(np.random.default_rng(1), tuple((n,) for n in range(6)), 3), returns=True
-    )
+    rng = np.random.default_rng(1)
+    problem = with_calls(random_problem(rng, tuple((n,) for n in range(6)), 3), rng)
+    problem = replace(problem, returns=True)
     for policy in ("strict", "relay", "stop-early"):
         found = latency_throughput_front(problem, SplitRequest("uint8", policy))
         least_s = split(problem, SplitRequest("uint8", policy, objective="throughput")).timeline.period_s

@@ -3,7 +3,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from split_problems import mesh_problem, random_problem, worked_problem
+from split_problems import mesh_problem, random_problem, with_calls, worked_problem
 
 from jmsnas.errors import InputError, TopologyError
 from jmsnas.nas.inspection.explain import explain_split
@@ -21,7 +21,7 @@ CHAIN = tuple((n,) for n in range(6))
 def test_plans_are_the_best_at_every_rate(policy: str, link: int) -> None:
     rng = np.random.default_rng(13)
     for _ in range(8):
-        problem = random_problem(rng, CHAIN, 3)
+        problem = with_calls(random_problem(rng, CHAIN, 3), rng)
         rate = problem.links[link].capacity_bps
         asked = SplitRequest("uint8", policy)
         found = sweep_rate(problem, asked, link, rate / 20, rate * 20)
@@ -38,7 +38,7 @@ def test_plans_are_the_best_at_every_rate(policy: str, link: int) -> None:
 def test_plans_are_the_best_at_every_rate_of_any_link_of_a_mesh(policy: str, fan_out: str) -> None:
     rng = np.random.default_rng(15)
     for _ in range(4):
-        problem = mesh_problem(rng, fan_out, 3 if policy == "strict" else 2)
+        problem = with_calls(mesh_problem(rng, fan_out, 3 if policy == "strict" else 2), rng)
         asked = SplitRequest("uint8", policy)
         for link in range(len(problem.links)):
             rate = problem.links[link].capacity_bps

@@ -54,6 +54,19 @@ def test_the_way_back_of_the_result() -> None:
     assert placement.cuts == (0, 9, 9, 9) and latency_ms == pytest.approx(58.378960 - 0.8 + 1.28, abs=5e-7)
 
 
+def test_a_call_is_counted_once_for_a_device_with_layers() -> None:
+    # Two layers of 1 s anywhere; the links cost 0.1 s and 0.2 s after any output. The second device is called
+    # for 0.5 s, the others for 2 s: it runs both layers, 0.1 + 0.5 + 2 + 0.2 = 2.8 s, since the first and the
+    # last run none.
+    tau_NM, epsilon_LM = np.ones((2, 3)), np.tile([0.1, 0.2, 0.0], (3, 1))
+    call_M = np.array([2.0, 0.5, 2.0])
+    latency_s, placement = solve_chain(tau_NM, epsilon_LM, "relay", call_M=call_M)
+    assert latency_s == pytest.approx(2.8) and placement.cuts == (0, 2, 2)
+    # Without calls the first, 2 + 0.1 + 0.2; where it may stay there, 2 s, or 4 s with its call.
+    assert solve_chain(tau_NM, epsilon_LM, "stop-early")[0] == 2.0
+    assert solve_chain(tau_NM, epsilon_LM, "stop-early", call_M=call_M)[0] == pytest.approx(2.6)
+
+
 def random_limits(random: np.random.Generator, N: int, M: int) -> DeviceLimits:
     """Limits of every kind, each on some devices."""
     some = random.random((2, M)) < 0.4
@@ -68,7 +81,12 @@ def random_limits(random: np.random.Generator, N: int, M: int) -> DeviceLimits:
 
 
 def brute_force(
-    tau_NM: FloatArray, epsilon_LM: FloatArray, policy: str, limits: DeviceLimits, return_M: FloatArray
+    tau_NM: FloatArray,
+    epsilon_LM: FloatArray,
+    policy: str,
+    limits: DeviceLimits,
+    return_M: FloatArray,
+    call_M: FloatArray,
 ) -> float:
     N, M = tau_NM.shape
     best, early = np.inf, policy == "stop-early"
@@ -81,7 +99,8 @@ def brute_force(
         # Where the result stays early, the devices behind have neither layers nor anything to send.
         if all(budget.holds(placement, early) for budget in limits.budgets):
             end = placement.cuts.index(N) if early else M - 1
-            best = min(best, chain_latency(tau_NM, epsilon_LM, placement, early) + return_M[end])
+            calls_s = call_M[counts > 0].sum()
+            best = min(best, chain_latency(tau_NM, epsilon_LM, placement, early) + return_M[end] + calls_s)
     return best
 
 
@@ -103,17 +122,18 @@ def test_brute_force_agrees(N: int, M: int, policy: str, seed: int, link: float,
     limits = (
         random_limits(random, N, M) if has_limits else DeviceLimits(np.zeros(M, dtype=int), np.full(M, N))
     )
-    best = brute_force(tau_NM, epsilon_LM, policy, limits, return_M)
+    call_M = random.choice([0.0, 0.1, 3.0]) * random.integers(0, 2, M) * random.uniform(0.1, 1, M)
+    best = brute_force(tau_NM, epsilon_LM, policy, limits, return_M, call_M)
     if np.isinf(best):
         with pytest.raises(InfeasibleError, match=f"no split of {N} layers over {M} devices is allowed"):
-            solve_chain(tau_NM, epsilon_LM, policy, limits, return_M)
+            solve_chain(tau_NM, epsilon_LM, policy, limits, return_M, call_M)
         return
-    latency_s, placement = solve_chain(tau_NM, epsilon_LM, policy, limits, return_M)
+    latency_s, placement = solve_chain(tau_NM, epsilon_LM, policy, limits, return_M, call_M)
     early = policy == "stop-early"
     end = placement.cuts.index(N) if early else M - 1
     assert latency_s == pytest.approx(best, rel=1e-9)
     assert latency_s == pytest.approx(
-        chain_latency(tau_NM, epsilon_LM, placement, early) + return_M[end], rel=1e-9
+        chain_latency(tau_NM, epsilon_LM, placement, early, call_M) + return_M[end], rel=1e-9
     )
     assert all(budget.holds(placement, early) for budget in limits.budgets)
     if not has_limits:

@@ -23,9 +23,8 @@ def random_dag(rng: np.random.Generator, N: int, M: int) -> Dag:
         np.fill_diagonal(array, 0)
     sent_bytes_L = 10 ** rng.uniform(-2, 0.5) * rng.uniform(0, 1, N + 1)
     links = LinkArrays(delay_MM, per_byte_MM, per_byte_MM)
-    return make_dag(
-        rng.uniform(0.1, 1, (N, M)), sent_bytes_L, links, [tuple(map(int, sorted(t))) for t in inputs]
-    )
+    tau_NM, call_M = rng.uniform(0.1, 1, (N, M)), rng.choice([0, 0.05, 0.5]) * rng.uniform(0, 1, M)
+    return make_dag(tau_NM, sent_bytes_L, links, [tuple(map(int, sorted(t))) for t in inputs], call_M)
 
 
 def least(dag: Dag, target: int | None) -> float:
@@ -34,6 +33,16 @@ def least(dag: Dag, target: int | None) -> float:
     if target is not None:
         latency_K = latency_K + dag.routed_LMM[-1, plans_KN[:, -1], target]
     return float(latency_K.min())
+
+
+def test_a_device_is_called_once_for_an_output_that_it_receives() -> None:
+    # Fork 1, branches 2 and 3, join 4, of 1 s each; calls take 10 s and 20 s, links nothing. All on device 0:
+    # one call, 10 + 4. Branches on device 1: it is called once for output 1, 20 s, and device 0 once more for
+    # the join: 10 + 1, + 20 + 2, + 10 + 1. Branch 3 alone on device 1: 10 + 1, then 20 + 1 beside 1, then 11.
+    inputs = ((0,), (1,), (1,), (2, 3))
+    dag = Dag(np.ones((4, 2)), np.zeros((5, 2, 2)), inputs, np.array([10.0, 20.0]))
+    assert dag_latency(dag, (0, 0, 0, 0)) == 14 and dag_latency(dag, (0, 1, 1, 0)) == 44
+    assert dag_latency(dag, (0, 0, 1, 0)) == 43 and solve_dag(dag).latency_s == 14
 
 
 def test_brute_force_agrees() -> None:
@@ -102,7 +111,7 @@ def test_equation_2_is_a_dag_over_different_devices() -> None:
     rng = np.random.default_rng(7)
     tau_NM, routed_LMM = rng.uniform(1, 2, (6, 6)), rng.uniform(1, 2, (7, 6, 6))
     routed_LMM *= 1 - np.eye(6)
-    dag = Dag(tau_NM, routed_LMM, ((0,), (1,), (2,), (2,), (2,), (3, 4, 5)))
+    dag = Dag(tau_NM, routed_LMM, ((0,), (1,), (2,), (2,), (2,), (3, 4, 5)), np.zeros(6))
     tau = [float(tau_NM[n, n]) for n in range(6)]
     branches = [Branch(routed_LMM[2, 1, m], tau[m], routed_LMM[m + 1, m, 5]) for m in (2, 3, 4)]
     expected = completion_latency([tau[0], tau[5]], [routed_LMM[1, 0, 1], 0.0], tau[1], branches)
@@ -112,7 +121,8 @@ def test_equation_2_is_a_dag_over_different_devices() -> None:
 
 def test_two_branches_on_one_device_wait_for_one_another() -> None:
     # Fork 1, branches of 3 and 4, join 2, all on one device: 1 + 3 + 4 + 2 = 10, not 1 + 4 + 2.
-    dag = Dag(np.array([[1.0], [3.0], [4.0], [2.0]]), np.zeros((5, 1, 1)), ((0,), (1,), (1,), (2, 3)))
+    tau_NM, inputs = np.array([[1.0], [3.0], [4.0], [2.0]]), ((0,), (1,), (1,), (2, 3))
+    dag = Dag(tau_NM, np.zeros((5, 1, 1)), inputs, np.zeros(1))
     assert dag_latency(dag, (0, 0, 0, 0)) == 10.0 and solve_dag(dag).latency_s == 10.0
 
 
@@ -131,10 +141,10 @@ def test_what_no_dag_can_be() -> None:
     with pytest.raises(
         TopologyError, match=r"unit 1 reads outputs \(1,\): expected one or more of 0 .* to 0"
     ):
-        Dag(ones, moves, ((1,), (0,)))
+        Dag(ones, moves, ((1,), (0,)), np.zeros(1))
     with pytest.raises(TopologyError, match="no unit reads output 1: expected readers of all but"):
-        Dag(ones, moves, ((0,), (0,)))
-    nowhere = Dag(np.full((1, 1), np.inf), moves[:2], ((0,),))
+        Dag(ones, moves, ((0,), (0,)), np.zeros(1))
+    nowhere = Dag(np.full((1, 1), np.inf), moves[:2], ((0,),), np.zeros(1))
     with pytest.raises(
         InfeasibleError, match="no split of 1 units over 1 devices: no route leads through all"
     ):

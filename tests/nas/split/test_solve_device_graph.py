@@ -30,8 +30,12 @@ def fastest_ways(links: LinkArrays, sent: float, raw: bool) -> FloatArray:
     return ways_MM
 
 
-def latency_of(split: GraphSplit, tau_NM: FloatArray, sent_bytes_L: FloatArray, links: LinkArrays) -> float:
+def latency_of(
+    split: GraphSplit, tau_NM: FloatArray, sent_bytes_L: FloatArray, links: LinkArrays, call_M: FloatArray
+) -> float:
     total = sum(float(tau_NM[n, m]) for n, m in enumerate(split.devices))
+    for one, after in itertools.pairwise((None, *split.devices)):
+        total += call_M[after] if after != one else 0.0
     for n, way in enumerate(split.routes):
         per_byte_MM = links.input_per_byte_MM if n == 0 else links.per_byte_MM
         total += sum(
@@ -51,7 +55,9 @@ def test_brute_force_agrees() -> None:
         sent_bytes_L = 10 ** rng.uniform(-2, 1) * rng.uniform(0, 1, N + 1)
         target = None if case % 2 else int(rng.integers(M))
         plans_KN = np.array(list(itertools.product(range(M), repeat=N)))
-        totals_K = tau_NM[np.arange(N), plans_KN].sum(axis=1)
+        call_M = rng.choice([0.0, 0.1, 1.0]) * rng.uniform(0, 1, M)
+        totals_K = tau_NM[np.arange(N), plans_KN].sum(axis=1) + call_M[plans_KN[:, 0]]
+        totals_K += (call_M[plans_KN[:, 1:]] * (plans_KN[:, 1:] != plans_KN[:, :-1])).sum(axis=1)
         places_KL = np.hstack([np.zeros((len(plans_KN), 1), dtype=int), plans_KN])
         for n in range(N):
             totals_K += fastest_ways(links, sent_bytes_L[n], n == 0)[places_KL[:, n], places_KL[:, n + 1]]
@@ -64,9 +70,10 @@ def test_brute_force_agrees() -> None:
             ):
                 solve_device_graph(tau_NM, sent_bytes_L, links, target=target)
             continue
-        found = solve_device_graph(tau_NM, sent_bytes_L, links, target=target)
+        found = solve_device_graph(tau_NM, sent_bytes_L, links, target=target, call_M=call_M)
         assert found.latency_s == pytest.approx(totals_K.min(), rel=1e-9)
-        assert latency_of(found, tau_NM, sent_bytes_L, links) == pytest.approx(found.latency_s, rel=1e-9)
+        own_s = latency_of(found, tau_NM, sent_bytes_L, links, call_M)
+        assert own_s == pytest.approx(found.latency_s, rel=1e-9)
         assert [way[-1] for way in found.routes[:-1]] == list(found.devices)
         assert [way[0] for way in found.routes] == [0, *found.devices]
     assert unreachable < 500

@@ -16,19 +16,24 @@ def test_brute_force_agrees(policy: str) -> None:
         N = int(rng.integers(M, 8))
         min_layers = int(rng.integers(0, N - M + 2))
         tau_NM, epsilon_LM = random_chain(rng, N, M)
-        _, tau_KM, epsilon_KM = all_terms(tau_NM, epsilon_LM, policy, min_layers)
+        call_M = rng.choice([0.0, 0.3, 3.0]) * rng.uniform(0, 1, M)
+        _, tau_KM, epsilon_KM = all_terms(tau_NM, epsilon_LM, policy, min_layers, call_M)
         limits = DeviceLimits(np.array([min_layers] + [0] * (M - 1)), np.full(M, N))
         periods = np.maximum(tau_KM, epsilon_KM).max(axis=1)
         latencies = (tau_KM + epsilon_KM).sum(axis=1)
         stop_early, least = policy == "stop-early", periods.min()
-        period_s, placement = solve_throughput(tau_NM, epsilon_LM, policy, limits)
+        period_s, placement = solve_throughput(tau_NM, epsilon_LM, policy, limits, call_M)
         assert period_s == pytest.approx(least, rel=1e-9)
-        assert chain_period(tau_NM, epsilon_LM, placement, stop_early) == pytest.approx(least, rel=1e-9)
+        assert chain_period(tau_NM, epsilon_LM, placement, stop_early, call_M) == pytest.approx(
+            least, rel=1e-9
+        )
         # Among those of least period, none has a lower T.
         lowest = latencies[periods <= least * (1 + 1e-12)].min()
-        assert chain_latency(tau_NM, epsilon_LM, placement, stop_early) == pytest.approx(lowest, rel=1e-9)
+        assert chain_latency(tau_NM, epsilon_LM, placement, stop_early, call_M) == pytest.approx(
+            lowest, rel=1e-9
+        )
         bound = float(np.quantile(periods, 0.3)) * (1 + 1e-9)
-        latency_s, _ = min_latency_within_period(tau_NM, epsilon_LM, policy, bound, limits)
+        latency_s, _ = min_latency_within_period(tau_NM, epsilon_LM, policy, bound, limits, call_M=call_M)
         assert latency_s == pytest.approx(latencies[periods <= bound].min(), rel=1e-9)
 
 
