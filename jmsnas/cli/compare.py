@@ -55,6 +55,7 @@ def compare_command(
     from dataclasses import asdict
 
     from jmsnas.cli.output.compare import comparison_entries, comparison_lines, select_runs
+    from jmsnas.cli.output.search import uncounted_lines
     from jmsnas.report.comparison_page import write_comparison
 
     workspace = Workspace(folder)
@@ -65,6 +66,6 @@ def compare_command(
     if as_json:
         print_json({"page": str(page), "entries": [asdict(entry) for entry in entries]})
         return
-    for line in comparison_lines(entries):
+    for line in [*comparison_lines(entries), *uncounted_lines(run.result.topology for run in selected)]:
         print_line(line)
     print_line("", f"Page: {page}")

@@ -40,6 +40,8 @@ address in devices.toml. With --loopback all agents run on this machine.
 
   jmsnas deploy RUN --replan           continue without a lost device
 
+  jmsnas deploy RUN --check-deadline   exit with code 1 where the measured T exceeds T_const
+
   jmsnas deploy RUN --calibrate        correct later predictions by the measurements
 
 Next: jmsnas report RUN
@@ -67,6 +69,9 @@ class DeployArguments:
     calibrate: Annotated[bool, typer.Option("--calibrate", help="Save the correction factors of U(.).")] = (
         False
     )
+    check_deadline: Annotated[
+        bool, typer.Option("--check-deadline", help="Exit with code 1 where T misses T_const.")
+    ] = False
     runtime: Annotated[
         list[str] | None,
         typer.Option(help="onnxruntime or torch for all devices, or for one, as jetson=torch."),
@@ -110,9 +115,12 @@ def deploy_command(args: DeployArguments) -> None:
         document["calibration"] = calibrate(document, deployed.topology, workspace)
     if args.as_json:
         print_json(document)
-        return
-    print_deployment(document)
-    print_line("", f"Written: {deployed.path}", f"Next: jmsnas report {document['run']}")
+    else:
+        print_deployment(document, deployed.deadline)
+        print_line("", f"Written: {deployed.path}", f"Next: jmsnas report {document['run']}")
+    if args.check_deadline and not deployed.deadline.met:
+        log(f"jmsnas: {deployed.deadline.verdict}")
+        raise typer.Exit(1)
 
 
 def check_devices(workspace: Workspace, run_folder: Path, topology: str | None) -> None:

@@ -77,6 +77,6 @@ def quickstart_command(
         return
     print_result(run)
     print_line()
-    print_deployment(deployed.document)
+    print_deployment(deployed.document, deployed.deadline)
     print_line("", f"Report: {page.resolve().as_uri()}", f"Total time {time.monotonic() - start_s:.0f} s.")
     print_line("Next: jmsnas search --topology desk --t-const 1ms, or: jmsnas profile --help")

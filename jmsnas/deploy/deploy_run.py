@@ -9,6 +9,7 @@ from typing import Any
 
 from jmsnas.deploy.leader.agent_client import DeviceLostError
 from jmsnas.deploy.leader.calibration import load_calibrated_estimators
+from jmsnas.deploy.leader.deadline import JudgedDeadline, judge_deadline
 from jmsnas.deploy.leader.deployment import (
     Deployment,
     Emulation,
@@ -27,6 +28,7 @@ from jmsnas.deploy.perfetto import TRACE_FILE, perfetto_tar
 from jmsnas.deploy.transport.devices_file import agents_for
 from jmsnas.errors import DeployError, InputError
 from jmsnas.files import write_atomic, write_json
+from jmsnas.nas.run_result import read_result
 from jmsnas.progress import Progress, no_progress
 from jmsnas.topology import Topology, load_topology
 from jmsnas.workspace import Workspace
@@ -72,12 +74,13 @@ class DeployOptions:
 
 @dataclass(frozen=True, slots=True)
 class DeployResult:
-    """Result of a deployment: the content of `deploy.json`, its path, the topology, the simulated devices."""
+    """Result of a deployment: content and path of `deploy.json`, topology, simulated devices, deadline."""
 
     document: dict[str, Any]
     path: Path
     topology: Topology
     simulated: list[str]
+    deadline: JudgedDeadline
 
 
 def deploy_run(
@@ -104,8 +107,16 @@ def deploy_run(
         )
     document |= {"loopback": options.loopback, "simulated": _of_origin("simulated", origins)}
     document["published"] = _of_origin("published", origins)
-    _write(folder, document, [hop_timings(response, deployment.links) for response in responses])
-    return DeployResult(document, folder / DEPLOYMENT_FILE, deployment.topology, document["simulated"])
+    requests = [hop_timings(response, deployment.links) for response in responses]
+    result, trips_s = read_result(folder), [response.round_trip_s for response in responses]
+    judged = judge_deadline(
+        result.target, result.derived.latency_s, requests, trips_s, document["latency"]["held"]
+    )
+    document = {"schema_version": document.pop("schema_version"), "deadline": asdict(judged), **document}
+    _write(folder, document, requests)
+    return DeployResult(
+        document, folder / DEPLOYMENT_FILE, deployment.topology, document["simulated"], judged
+    )
 
 
 @contextmanager

@@ -8,6 +8,7 @@ import msgspec
 from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
+from jmsnas.deploy.leader.deadline import JudgedDeadline
 from jmsnas.deploy.leader.measured_terms import HopTiming, MeasuredTerm
 from jmsnas.errors import InputError
 from jmsnas.files import read_json
@@ -24,12 +25,16 @@ class _Latency:
 
 @dataclass(frozen=True, slots=True)
 class DeploymentRecord:
-    """Content of `deploy.json` for the plots: timeline of the request of median T, and every latency term."""
+    """Content of `deploy.json` for the report: timeline of the request of median T, every term, the deadline.
+
+    `deadline` is None in files of versions that did not judge it.
+    """
 
     schema_version: Literal[1]
     timeline: Annotated[tuple[HopTiming, ...], msgspec.Meta(min_length=1)]
     terms: Annotated[tuple[MeasuredTerm, ...], msgspec.Meta(min_length=1)]
     latency: _Latency
+    deadline: JudgedDeadline | None = None
 
     @property
     def emulated(self) -> str:

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from jmsnas.deploy.leader.deadline import JudgedDeadline
 from jmsnas.files import write_atomic
 from jmsnas.progress import Progress, no_progress
 from jmsnas.report import text
@@ -51,10 +52,12 @@ def write_report(workspace: Workspace, run: Path, progress: Progress = no_progre
     progress(1, 3, "computing the split maps")
     panels = compute_split_maps()
     progress(2, 3, "drawing")
-    plots = draw_plots(data, panels, read_deployment(run))
+    deployment = read_deployment(run)
+    plots = draw_plots(data, panels, deployment)
     for file, content in plots.items():
         write_atomic(run / file, content)
-    write_atomic(run / PAGE_FILE, page(data, panels, plots).encode())
+    deadline = deployment.deadline if deployment else None
+    write_atomic(run / PAGE_FILE, page(data, panels, plots, deadline).encode())
     progress(3, 3, "page and plots are written")
     return run / PAGE_FILE
 
@@ -78,21 +81,29 @@ def draw_plots(
     return {file: png(figure) for file, figure in figures.items()}
 
 
-def page(data: ReportData, panels: tuple[SplitMapPanel, ...], plots: dict[str, bytes]) -> str:
-    """Render the page's template; all values are HTML-escaped."""
+def page(
+    data: ReportData,
+    panels: tuple[SplitMapPanel, ...],
+    plots: dict[str, bytes],
+    deadline: JudgedDeadline | None = None,
+) -> str:
+    """Render the page's template; all values are HTML-escaped. `deadline` is that of a deployment, if any."""
     return load_template("run_page.html.jinja").render(
         data=data,
         config=asdict(data.config),
         text=text,
         panels=panels,
         plots=plots,
+        deadline=deadline,
         stale=_stale(data),
         versions={"python": platform.python_version(), **{name: version(name) for name in _LIBRARIES}},
-        numbers=numbers(data, panels),
+        numbers=numbers(data, panels, deadline),
     )
 
 
-def numbers(data: ReportData, panels: tuple[SplitMapPanel, ...]) -> dict[str, Any]:
+def numbers(
+    data: ReportData, panels: tuple[SplitMapPanel, ...], deadline: JudgedDeadline | None
+) -> dict[str, Any]:
     """Collect all numbers of the page in one JSON document; seconds, bytes, bits per second."""
     evaluated = [device for device in data.devices if device.evaluation and not device.simulated]
     maps = [
@@ -112,6 +123,7 @@ def numbers(data: ReportData, panels: tuple[SplitMapPanel, ...]) -> dict[str, An
     ]
     return {
         "schema_version": SCHEMA_VERSION,
+        "deadline": asdict(deadline) if deadline else None,
         "result": data.run.document,
         "config": asdict(data.config),
         "log": [asdict(epoch) for epoch in data.epochs],

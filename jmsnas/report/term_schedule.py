@@ -77,9 +77,7 @@ def schedule_terms(
     main_path = [(m, term) for m, term in enumerate(terms, 1) if term.device not in children]
     for (m, term), after in zip(main_path, [*(term.device for _, term in main_path[1:]), ""], strict=True):
         run_s, call_s = term.tau_s + term.call_s, term.call_s
-        schedule.append(
-            ScheduledTerm(f"tau_D^{m}", term.device, "", term.layers, at_s, run_s, call_s=call_s)
-        )
+        schedule.append(ScheduledTerm(f"tau_D^{m}", term.device, "", term.layers, at_s, run_s, call_s=call_s))
         at_s += run_s
         if tree and term.device == tree.root:
             schedule += _branches(terms, m, after, at_s, hops, children, forked_elements)

@@ -34,7 +34,8 @@ _NEVER = -1e18
 class Assignments:
     """Assignments of branches to children: `columns_PB[p, b]` is the column of branch b.
 
-    `children_C` and `beside_C`: child of a column, and seconds in addition to its tau (eps^{r->m}, call, eps^m).
+    `children_C` and `beside_C`: child of a column, and seconds in addition to its tau (eps^{r->m}, its call,
+    eps^m).
     `exact`: all assignments are listed; `timed`: the seconds of a column hold in every assignment.
     `columns_K`: column of each child, empty where it depends on the other children used; `allowed_BK` as of
     the mesh.

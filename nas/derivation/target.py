@@ -24,11 +24,22 @@ class BandStatus(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class LatencyTarget:
-    """T_const, and the range of T that architectures reach under their best split; seconds."""
+    """T_const, and the range of T that architectures reach under their best split; seconds.
+
+    `t_const_s` bounds the predicted T. Where a percentile of the measured T is to meet the deadline, it is
+    `margin_s` below the deadline.
+    """
 
     t_const_s: float
     fastest_s: float
     slowest_s: float
+    percentile: int = 50
+    margin_s: float = 0.0
+
+    @property
+    def deadline_s(self) -> float:
+        """The deadline that the percentile of T is to meet."""
+        return self.t_const_s + self.margin_s
 
 
 def resolve_target(

@@ -5,9 +5,10 @@ Unit j starts when its device is free and all of its inputs have arrived:
     finish_j = tau_j^{m(j)} + max(free of m(j), max over i feeding j of (finish_i + epsilon_i^{m(i) -> m(j)}))
 
 Unit j takes the call of its device in addition where it is the first unit there to read an output of another
-device, or the raw input: so a part that receives its inputs together is called once. A device runs its units one after another in the model's order, as an exported part does; transfers do not
-delay one another, as in the broadcast of equation (2). On a chain this is equation (1), on a fork and join
-over different devices equation (2).
+device, or the raw input: so a part that receives its inputs together is called once. A device runs its units
+one after another in the model's order, as an exported part does; transfers do not delay one another, as in
+the broadcast of equation (2). On a chain this is equation (1), on a fork and join over different devices
+equation (2).
 """
 
 from collections.abc import Sequence

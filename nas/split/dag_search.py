@@ -63,9 +63,10 @@ def _arrived(rows: Rows, i: int, moved_LMM: FloatArray) -> FloatArray:
 class PlacementSearch:
     """Units of a DAG to place; output 0 is on a source from time 0.
 
-    `received_LMM`: of the DAG. `devices`: those that each unit may run on. `tail_LMM`: least seconds from the end of each output on each
-    device to the end of the last unit on each device. `limit_MM`: seconds from each source to each exit
-    device that a placement must beat; -inf: not asked. `deadline`: time of `time.monotonic` to stop at.
+    `received_LMM`: of the DAG. `devices`: those that each unit may run on. `tail_LMM`: least seconds from the
+    end of each output on each device to the end of the last unit on each device. `limit_MM`: seconds from
+    each source to each exit device that a placement must beat; -inf: not asked. `deadline`: time of
+    `time.monotonic` to stop at.
     """
 
     dag: Dag
@@ -156,8 +157,8 @@ class PlacementSearch:
     def _undominated(self, rows: Rows, n: int) -> Rows:
         """Drop rows that another row of the same source and devices of outputs still read does not exceed.
 
-        Nor may that row have to call a device for an output that this one has called it for. A row is compared
-        with few others, so that some of these rows remain.
+        Nor may that row have to call a device for an output that this one has called it for. A row is
+        compared with few others, so that some of these rows remain.
         """
         if self._late():
             return rows

@@ -46,10 +46,10 @@ def solve_device_graph(
     """Find the placement of least T of a chain of layers on a graph of devices.
 
     ``T = sum_n (tau_n^{m(n)} + sum of epsilon over the links that output n takes)``: equation (1) where the
-    devices need not form a chain and a device may be visited again. `call_M`: seconds to call a device, each time that
-    the layers move to it (and for the first); None for no cost. `tau_NM` is infinite where a layer may
-    not run; `sent_bytes_L` counts outputs as float32 (row 0: the encoded raw input); `source`, `target` and
-    `return_M` as in `solve_dag`. Raises InfeasibleError when no route leads through all layers.
+    devices need not form a chain and a device may be visited again. `call_M`: seconds to call a device, each
+    time that the layers move to it, and for the first one; None for no cost. `tau_NM` is infinite where a
+    layer may not run; `sent_bytes_L` counts outputs as float32 (row 0: the encoded raw input); `source`,
+    `target` and `return_M` as in `solve_dag`. Raises InfeasibleError when no route leads through all layers.
     """
     N, M = tau_NM.shape
     call_M = np.zeros(M) if call_M is None else call_M

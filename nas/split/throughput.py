@@ -1,8 +1,9 @@
 """Optimal split of a chain for throughput: the least period between two images.
 
 In a pipeline each device and each link works on another image, so a new image may start every
-``max over m of max(tau_D^m, epsilon_{d(m)}^m)`` seconds, tau_D^m with the call of the device. Whether a period is feasible takes one pass over the
-cuts: among those that device m-1 can end at, the last one leaves device m the least work. O(N M) per period.
+``max over m of max(tau_D^m, epsilon_{d(m)}^m)`` seconds (tau_D^m with its call). Whether a period
+is feasible takes one pass over the cuts: among those that device m-1 can end at, the last one leaves device m
+the least work. O(N M) per period.
 """
 
 from dataclasses import dataclass, replace
@@ -77,8 +78,8 @@ def min_latency_within_period(
 ) -> tuple[float, Placement]:
     """Find the split of least T among those that can start an image every `period_s` seconds.
 
-    `return_M`: seconds to send the result back from each device; `call_M`: to call it. Returns T and the placement. Raises
-    InfeasibleError when no split has such a period or a shorter one.
+    `return_M`: seconds to send the result back from each device; `call_M`: to call it. Returns T and the
+    placement. Raises InfeasibleError when no split has such a period or a shorter one.
     """
     N, M = tau_NM.shape
     limits = limits or policy_limits(policy, N, M)
@@ -101,7 +102,7 @@ def min_latency_within_period(
 
 @dataclass(frozen=True, slots=True)
 class _PeriodTest:
-    """Arrays of the feasibility test of a period: prefix sums of tau, epsilon, first cuts, least layers, calls."""
+    """Arrays of the test of a period: prefix sums of tau, epsilon, first cuts, fewest layers, calls."""
 
     sums_LM: FloatArray
     epsilon_LM: FloatArray

@@ -84,7 +84,9 @@ def test_only_entries_with_simulated_latencies_are_marked(workspace: Workspace, 
     # The device alone is pi4; the others run layers on simulated devices too.
     assert len(device) == 8 and all(e["latency_s"] and not e["simulated"] for e in device)
     assert all(e["simulated"] for e in others if e["method"] == "cloud")
-    lines = [line for line in runner.invoke(app, asked).stdout.splitlines() if " device " in line]
+    printed = runner.invoke(app, asked).stdout
+    assert "topology chain: T as in the paper: no cost of calls or hops" in printed
+    lines = [line for line in printed.splitlines() if " device " in line]
     assert len(lines) == 8 and not any("SIMULATED" in line for line in lines)
 
 

@@ -1,15 +1,22 @@
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from click.testing import Result
+from deployments import CHAIN, fleet, write_devices
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
 from jmsnas.cli.output.deploy import print_deployment
+from jmsnas.deploy.leader.deadline import JudgedDeadline, PathSums, Percentiles
 from jmsnas.deploy.transport.devices_file import read_devices_file
 from jmsnas.deploy.transport.identity import fingerprint
+from jmsnas.nas.run_result import RunResult
+from jmsnas.report.run_page import write_report
+from jmsnas.workspace import Workspace
 
 RUNNER = CliRunner()
 
@@ -100,6 +107,41 @@ def test_a_device_without_agent_is_refused_before_torch_is_imported(
     assert "devices.toml has no agent of " in done.stderr
 
 
+def test_the_deadline_is_checked_on_real_agents(
+    short_run: tuple[Workspace, RunResult], tmp_path: Path
+) -> None:
+    workspace = Workspace(tmp_path / "workspace")
+    shutil.copytree(short_run[0].folder, workspace.folder)
+    path = workspace.run("short") / "result.json"
+    result = json.loads(path.read_text())
+
+    def deploy(t_const_s: float, *words: str) -> Result:
+        path.write_text(json.dumps(result | {"target": result["target"] | {"t_const_s": t_const_s}}))
+        asked = ["deploy", "short", "--requests", "20", "--workspace", str(workspace.folder), *words]
+        return RUNNER.invoke(app, asked)
+
+    with fleet(workspace.folder, CHAIN) as four:
+        write_devices(workspace, four)
+        missed = deploy(1e-7, "--check-deadline", "--json")
+        met = deploy(100.0, "--check-deadline")
+    assert missed.exit_code == 1
+    assert "jmsnas: Deadline MISSED: p50 of T is " in missed.stderr
+    assert "above T_const = 0.1 us" in missed.stderr
+    document = json.loads(missed.stdout)
+    deadline, sums = document["deadline"], document["deadline"]["sums"]
+    assert list(document)[:2] == ["schema_version", "deadline"] and deadline["met"] is False
+    assert deadline["promised_s"] == result["derived"]["latency_s"] and deadline["t_const_s"] == 1e-7
+    assert deadline["judged_s"] == deadline["latency"]["p50"] == document["latency"]["p50"]
+    assert deadline["round_trip"] == document["round_trip"]
+    total_s = sums["compute_s"] + sums["send_s"] + sums["wait_s"] + deadline["rest_s"]
+    assert total_s == pytest.approx(deadline["latency"]["p50"], rel=1e-9)
+    assert met.exit_code == 0, met.stderr
+    assert met.stdout.startswith("Deadline met: p50 of T is ") and "below T_const = 100 s" in met.stdout
+    page = write_report(workspace, workspace.run("short")).read_text()
+    assert page.index("<b>Deadline met: p50 of T is ") < page.index('<ul class="key">')
+    assert '"met": true' in page
+
+
 def test_emulated_terms_have_no_ratio(capsys: pytest.CaptureFixture[str]) -> None:
     term = {"low_s": 1e-3, "high_s": 2e-3, "measured_s": 1e-3, "predicted_s": 1e-3}
     print_deployment(
@@ -127,7 +169,19 @@ def test_emulated_terms_have_no_ratio(capsys: pytest.CaptureFixture[str]) -> Non
             "accuracy": {"divided": 0.9, "undivided": 0.9, "equal": True, "largest_difference": 1e-6},
             "simulated": ["pi4"],
             "published": ["cloud"],
-        }
+        },
+        JudgedDeadline(
+            t_const_s=3e-3,
+            promised_s=1.5e-3,
+            percentile=50,
+            judged_s=2e-3,
+            met=True,
+            latency=Percentiles(2e-3, 2e-3, 2e-3),
+            round_trip=Percentiles(3e-3, 3e-3, 3e-3),
+            sums=PathSums(1e-3, 8e-4, 1e-4),
+            rest_s=1e-4,
+            emulated=True,
+        ),
     )
     lines = capsys.readouterr().out.splitlines()
     (compute,) = (line for line in lines if line.startswith("compute pi4"))
@@ -136,6 +190,14 @@ def test_emulated_terms_have_no_ratio(capsys: pytest.CaptureFixture[str]) -> Non
     assert "emulated" in compute and "1.25" in send and "emulated" in total
     assert "  pi4        layers 1-9, torch on cuda" in lines
     assert "lost: laptop" in "\n".join(lines) and "(relay)" in "\n".join(lines)
+    assert lines[:5] == [
+        "Deadline met: p50 of T is 2 ms, 1 ms (33.3%) below T_const = 3 ms; the search promised T = 1.5 ms "
+        "(emulated devices or links: no measurement)",
+        "T as the equations count it: p50 2 ms, p95 2 ms, p99 2 ms",
+        "there and back, as the caller waits: p50 3 ms, p95 3 ms, p99 3 ms",
+        "T p50 2 ms = compute 1 ms + send 800 us + wait and scheduling 100 us + 100 us that medians leave",
+        "",
+    ]
     assert lines[-2:] == [
         "Predictions of pi4 are SIMULATED.",
         "Predictions of cloud are based on tables published by others.",

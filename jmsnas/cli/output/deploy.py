@@ -3,11 +3,13 @@
 from typing import Any
 
 from jmsnas.cli.terminal import print_line, table_lines
+from jmsnas.deploy.leader.deadline import JudgedDeadline
 from jmsnas.units import format_duration as ms
 
 
-def print_deployment(document: dict[str, Any]) -> None:
-    """Print the document of a deployment."""
+def print_deployment(document: dict[str, Any], deadline: JudgedDeadline) -> None:
+    """Print the deadline of a deployment, then its document."""
+    print_line(*deadline.lines, "")
     where = "agents on this machine's loopback" if document["loopback"] else "the devices"
     print_line(
         f"Run {document['run']} over topology {document['topology']} on {where}, plan {document['epoch']}:"
@@ -34,9 +36,6 @@ def print_deployment(document: dict[str, Any]) -> None:
     names = ("term", "predicted", "measured", "ratio", "   5 % to 95 %")
     specs = ("<30", ">12", ">12", ">10", "")
     print_line("", *table_lines([*zip(names, specs, strict=True)], rows))
-    print_line(f"T p50 {ms(latency['p50'])}, p95 {ms(latency['p95'])}, p99 {ms(latency['p99'])}")
-    trip = document["round_trip"]
-    print_line(f"round trip: p50 {ms(trip['p50'])}, p95 {ms(trip['p95'])}, p99 {ms(trip['p99'])}")
     piped = document["pipelined"]
     print_line(
         f"pipelined: {piped['per_s']:.0f} images/s, {piped['predicted_per_s']:.0f} predicted, "

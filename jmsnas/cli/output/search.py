@@ -1,11 +1,11 @@
 """Printed results of `jmsnas search`: a model and its split term by term, or a table of several runs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from jmsnas.cli.terminal import print_line, table_lines
 from jmsnas.origin import origin_label, origin_notes
-from jmsnas.topology import uncounted_costs
+from jmsnas.topology import Topology, uncounted_costs
 
 if TYPE_CHECKING:
     from jmsnas.nas.run_result import DerivedResult, RunResult
@@ -70,6 +70,12 @@ def _why_not_in_band(derived: "DerivedResult") -> str:
     return "no model has T within 3 % below T_const: this is the best one below"
 
 
+def uncounted_lines(topologies: Iterable[Topology]) -> list[str]:
+    """Format a line for each topology that has no cost of calls and hops."""
+    notes = {topology.name: uncounted_costs(topology.devices, topology.links) for topology in topologies}
+    return [f"topology {name}: {note}" for name, note in notes.items() if note]
+
+
 def print_summary_table(runs: Sequence["RunResult"]) -> None:
     """Print one row per run."""
     from jmsnas.units import format_duration as ms
@@ -83,8 +89,7 @@ def print_summary_table(runs: Sequence["RunResult"]) -> None:
     names = ("run", "T_const", "T", "of it", "accuracy", "parameters", "")
     specs = ("<28", ">11", ">11", ">8", ">10", ">12", "")
     print_line(*table_lines([*zip(names, specs, strict=True)], rows))
-    notes = {run.topology.name: uncounted_costs(run.topology.devices, run.topology.links) for run in runs}
-    for name in (name for name, note in notes.items() if note):
-        print_line(f"{name}: {notes[name]}")
+    for line in uncounted_lines(run.topology for run in runs):
+        print_line(line)
     for sentence in origin_notes(pair for run in runs for pair in run.origins.items()):
         print_line(sentence)

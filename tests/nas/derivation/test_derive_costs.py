@@ -22,7 +22,7 @@ def random_table(seed: int, limits: bool = False, returns: bool = False) -> dict
         for device in devices:
             device["memory"] = f"{rng.integers(20, 60)}B"
         devices[0] |= {"power": "1W", "send_power": "1W", "energy": f"{rng.integers(1, 9)}J"}
-    for device in devices if seed % 2 else ():
+    for device in () if seed % 2 else devices:
         device["call"] = f"{rng.integers(0, 2000)}ms"
     layers = []
     for n in range(N):
