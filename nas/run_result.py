@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 from jmsnas.errors import InputError
 from jmsnas.files import parse_json
 from jmsnas.nas.derivation.target import BandStatus, LatencyTarget
+from jmsnas.nas.latency.alternatives import SplitAlternatives
 from jmsnas.nas.split.placement import LatencyTerm
 from jmsnas.origin import ORIGINS
 from jmsnas.space import Block, SearchSpace
@@ -91,7 +92,8 @@ class RunResult:
 
     `jmsnas`: version of JMSNAS that searched. `split`: `fixed` where the layers of each device were given.
     `estimators`: by device, in the topology's order. `probabilities`: p at the end of stage one, (N, R).
-    `folder` of the run: not in the file.
+    `alternatives` to the searched split: None in results of versions that did not compute them. `folder` of
+    the run: not in the file.
     """
 
     schema_version: int
@@ -111,6 +113,7 @@ class RunResult:
     parameters: int
     macs: int
     probabilities: tuple[tuple[float, ...], ...]
+    alternatives: SplitAlternatives | None = None
     folder: Path = Path()
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from jmsnas.files import preset_names
 from jmsnas.nas.derivation.target import BandStatus
+from jmsnas.nas.run_verdict import split_verdict
 from jmsnas.nas.search.config import SearchConfig
 from jmsnas.nas.split.placement import LatencyTerm
 from jmsnas.report.device_data import DeviceData
@@ -144,6 +145,11 @@ def cloud_text(data: ReportData) -> tuple[str, ...]:
             total_s = sum(term.tau_s + term.call_s + term.epsilon_s + term.return_s for term in other_terms)
             sentences.append(f"With a {other} input, cloud only would take {milliseconds(total_s)}.")
     return tuple(sentences)
+
+
+def verdict_text(data: ReportData) -> str:
+    """Compare T of the alternatives to the searched split; empty where the run does not have them."""
+    return f"T of {split_verdict(data.run, data.run.alternatives)}." if data.run.alternatives else ""
 
 
 def split_map_text(panels: tuple[SplitMapPanel, ...]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from jmsnas.errors import InputError, StorageError, TrainingError
 from jmsnas.estimators.store.estimator import Estimator
 from jmsnas.files import exclusive_lock, read_json, storage_error, write_atomic, write_json
 from jmsnas.nas.derivation.derive import DerivedArchitecture
+from jmsnas.nas.latency.alternatives import split_alternatives
 from jmsnas.nas.latency.build_lut import LatencyLUT
 from jmsnas.nas.run_result import (
     SCHEMA_VERSION,
@@ -249,6 +250,7 @@ def run_result(folder: Path, setup: SearchSetup, result: SearchResult) -> RunRes
         parameters=sum(c.parameters for c in costs),
         macs=sum(c.macs for c in costs),
         probabilities=tuple(map(tuple, np.round(result.p_NR, 6).tolist())),
+        alternatives=split_alternatives(lut, derived.indices),
         folder=folder,
     )
 

@@ -69,6 +69,12 @@ def test_cloud_only_faster_and_slower(data: ReportData) -> None:
     assert "and placed it on laptop alone: pi4 (UE) runs no layer (relay)" in text.summary(on_laptop)[0]
 
 
+def test_verdict_over_the_alternatives(data: ReportData) -> None:
+    words = text.verdict_text(data)
+    assert words.startswith("T of the searched split ") and "; device only " in words and words.endswith(".")
+    assert text.verdict_text(replace(data, run=replace(data.run, alternatives=None))) == ""
+
+
 def test_latency_sources(data: ReportData) -> None:
     pi4 = data.devices[0]
     source = text.latency_source(pi4)
