@@ -18,6 +18,8 @@ from jmsnas.units import format_rate, parse_bytes, parse_duration, parse_energy,
 
 WIRE_BYTES = {"float32": 4, "float16": 2, "uint8": 1}
 INPUT_BYTES = {"uint8": 1, "float32": 4}
+# Figures in a file have four digits.
+_ROUNDED = 1e-3
 POLICIES = ("strict", "relay", "stop-early")
 FAN_OUTS = ("broadcast", "serial")
 
@@ -27,7 +29,8 @@ class Link:
     """A directed link; sending b bytes takes epsilon = delay_s + 8 b / capacity_bps.
 
     `wire` is the number format of activations on the link. The paper's links have delay 0 (Table I).
-    `measured` is how rate and delay were measured; None where they were given.
+    `measured` is how rate and delay were measured, with the points that epsilon is interpolated between;
+    None where they were given.
     """
 
     source: str
@@ -38,7 +41,7 @@ class Link:
     measured: LinkFigures | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
-        """Raise TopologyError for an invalid rate or number format."""
+        """Raise TopologyError for an invalid rate or number format, or figures of another rate or delay."""
         if not (self.capacity_bps > 0 and math.isfinite(self.capacity_bps)):
             raise TopologyError(
                 f"link {self.source} -> {self.target} has rate {format_rate(self.capacity_bps)}: "
@@ -50,8 +53,24 @@ class Link:
                 f"expected one of {', '.join(WIRE_BYTES)}"
             )
 
+        if self.measured:
+            for what, value, interval in (
+                ("rate", self.capacity_bps, self.measured.rate_interval_bps),
+                ("delay", self.delay_s, self.measured.delay_interval_s),
+            ):
+                if not interval[0] * (1 - _ROUNDED) <= value <= interval[1] * (1 + _ROUNDED):
+                    raise TopologyError(
+                        f"link {self.source} -> {self.target} has a {what} outside of its measured interval: "
+                        "expected it in [link.measured]. To give another one, delete that table"
+                    )
+
     def epsilon_s(self, sent_bytes: float) -> float:
-        """Return the seconds to send `sent_bytes` (epsilon of equations (1) and (2))."""
+        """Return the seconds to send `sent_bytes` (epsilon of equations (1) and (2)).
+
+        Up to the largest measured size, they are interpolated between the measured ones.
+        """
+        if self.measured and sent_bytes <= self.measured.sizes[-1]:
+            return self.measured.interpolated_s(sent_bytes)
         return self.delay_s + 8 * sent_bytes / self.capacity_bps
 
 

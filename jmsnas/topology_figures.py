@@ -3,9 +3,11 @@
 `jmsnas topology collect` writes them into the tables [device.measured] and [link.measured].
 """
 
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from itertools import accumulate, pairwise
 from typing import Any
 
 from jmsnas.errors import TopologyError
@@ -64,7 +66,7 @@ class LinkFigures:
     round_trip_s
         Shortest round trip of a small message.
     sizes, medians_s
-        The points that rate and delay were fitted to: bytes, and median seconds.
+        The points that rate and delay were fitted to: increasing bytes, and median seconds.
     back_rate_bps, back_delay_s
         Rate and delay from target to source; None where that way cannot be measured.
     loaded_rate_bps
@@ -82,18 +84,33 @@ class LinkFigures:
     back_delay_s: float | None = None
 
     def __post_init__(self) -> None:
-        """Raise TopologyError for an invalid date or interval, or for sizes without their medians."""
+        """Raise TopologyError for an invalid date or interval, or for invalid sizes or medians."""
         _check_date(self.at)
         for low, high in (self.rate_interval_bps, self.delay_interval_s):
             if not low <= high:
                 raise TopologyError(
                     f"a measured link has an interval of {low:g} to {high:g}: expected low, high"
                 )
-        if len(self.sizes) != len(self.medians_s) or len(self.sizes) > _MAX_SIZES:
+        if len(self.sizes) != len(self.medians_s) or not 1 <= len(self.sizes) <= _MAX_SIZES:
             raise TopologyError(
                 f"a measured link has {len(self.sizes)} sizes and {len(self.medians_s)} medians: "
-                f"expected as many of each, at most {_MAX_SIZES}"
+                f"expected as many of each, 1 to {_MAX_SIZES}"
             )
+        if any(one >= other for one, other in pairwise((-1, *self.sizes))):
+            raise TopologyError(f"a measured link has sizes {self.sizes}: expected increasing bytes")
+
+    def interpolated_s(self, sent_bytes: float) -> float:
+        """Return the seconds of a message, between the medians of the nearest sizes.
+
+        Below the smallest size those of the smallest. More bytes never take less time.
+        """
+        medians_s = [*accumulate(self.medians_s, max)]
+        above = bisect_left(self.sizes, sent_bytes)
+        if above == 0 or above == len(self.sizes):
+            return medians_s[min(above, len(self.sizes) - 1)]
+        low, high = self.sizes[above - 1], self.sizes[above]
+        share = (sent_bytes - low) / (high - low)
+        return medians_s[above - 1] + share * (medians_s[above] - medians_s[above - 1])
 
 
 def _check_date(at: str) -> None:

@@ -1,4 +1,5 @@
 import tomllib
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -39,6 +40,7 @@ name = "cloud"
 from = "pi4"
 to = "cloud"
 rate = "25Mbit/s"
+delay = "0.42ms"
 """
 
 
@@ -88,7 +90,10 @@ def test_one_way_may_be_unknown() -> None:
         ),
         ("link", "rate_interval", ["3Mbit/s"], "lab.toml has a value of the wrong kind"),
         ("link", "delay_interval", 3, "lab.toml has a value of the wrong kind"),
-        ("link", "sizes", [256], "has 1 sizes and 2 medians: expected as many of each, at most 64"),
+        ("link", "sizes", [256], "has 1 sizes and 2 medians: expected as many of each, 1 to 64"),
+        ("link", "sizes", [4096, 256], r"has sizes \(4096, 256\): expected increasing bytes"),
+        ("link", "delay_interval", ["1ms", "2ms"], "link pi4 -> cloud has a delay outside of its measured"),
+        ("link", "rate_interval", ["1Mbit/s", "2Mbit/s"], "To give another one, delete that table"),
         ("link", "loaded_rate", "much", "'much' is not a link rate"),
         ("link", "loss", 1, r"lab.toml \[link.measured\] has unknown keys loss"),
     ],
@@ -115,3 +120,16 @@ def test_age(at: str, days: float) -> None:
     # 12:00 at UTC-5 is 17:00 UTC, 45 minutes before.
     assert age_days(at, datetime(2026, 12, 1, 17, 45, tzinfo=UTC)) == pytest.approx(days)
     assert age_days(at, datetime(2020, 1, 1, tzinfo=UTC)) == 0
+
+
+def test_epsilon_is_interpolated_between_the_measured_sizes() -> None:
+    (link,) = load(measured()).links
+    # 256 bytes took 0.5 ms, 4096 bytes 1.7 ms: 2176 bytes, in the middle, take 1.1 ms.
+    for sent_bytes, seconds in ((1, 0.5e-3), (256, 0.5e-3), (2176, 1.1e-3), (4096, 1.7e-3)):
+        assert link.epsilon_s(sent_bytes) == pytest.approx(seconds)
+    # Beyond, the line: 0.42 ms + 8 * 40960 / 25e6 s.
+    assert link.epsilon_s(40_960) == pytest.approx(0.42e-3 + 13.1072e-3)
+    noisy = replace(LINK, sizes=(1, 2, 3), medians_s=(2e-3, 1e-3, 3e-3))
+    assert [noisy.interpolated_s(size) for size in (0, 1, 2, 2.5, 3)] == pytest.approx(
+        [2e-3, 2e-3, 2e-3, 2.5e-3, 3e-3]
+    )

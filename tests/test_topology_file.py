@@ -9,7 +9,7 @@ from jmsnas.topology import Link, Topology, load_topology
 from jmsnas.topology_figures import DeviceFigures, LinkFigures
 from jmsnas.topology_file import topology_content
 
-FIGURES = LinkFigures("2026-11-30T17:45:00Z", (24e6, 26e6), (0.0, 1e-3), 1e-3, (256, 4096), (1e-3, 2e-3))
+FIGURES = LinkFigures("2026-11-30T17:45:00Z", (24e6, 60e6), (0.0, 1e-3), 1e-3, (256, 4096), (1e-3, 2e-3))
 
 
 def topology(name: str = "lab") -> Topology:

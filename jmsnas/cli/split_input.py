@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from jmsnas.cli.split_arguments import SplitArguments
-from jmsnas.cli.topology_warnings import warn_of_figures
+from jmsnas.cli.topology_warnings import warn_of_figures, warn_of_lines
 from jmsnas.errors import InputError
 from jmsnas.nas.derivation.candidate_costs import read_candidates
 from jmsnas.nas.derivation.derive_costs import DerivedCosts, derive_from_costs
@@ -49,6 +49,7 @@ def load_input(args: SplitArguments, workspace: Workspace, progress: Progress) -
     _refuse_excluded(args)
     topology = topology_for_split(workspace, args.model, args.topology)
     warn_of_figures(workspace, topology.devices, topology.links)
+    warn_of_lines(topology.links)
     if args.costs is None:
         model = load_model(workspace, str(args.model), args.size, args.width)
         problem = load_problem(model, topology, workspace, args.image, progress)

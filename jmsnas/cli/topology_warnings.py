@@ -10,6 +10,8 @@ from jmsnas.topology_figures import age_days
 from jmsnas.workspace import Workspace
 
 MAX_AGE_DAYS = 30.0
+# Share by which the line of a link may miss its measured points before it is reported.
+_MAX_LINE_ERROR = 0.2
 
 
 def warn_of_figures(workspace: Workspace, devices: Sequence[Device], links: Sequence[Link]) -> None:
@@ -55,3 +57,22 @@ def figure_warnings(
             f"that of the agent that was measured. {again}"
         )
     return warnings
+
+
+def warn_of_lines(links: Sequence[Link]) -> None:
+    """Warn of links whose line `delay + 8 b / rate`, which splits count, misses their measured times."""
+    errors = {f"{link.source} -> {link.target}": line_error(link) for link in links}
+    wrong = {name: error for name, error in errors.items() if error > _MAX_LINE_ERROR}
+    if wrong:
+        warn(
+            f"delay + 8 b / rate of {', '.join(wrong)} differs by up to {max(wrong.values()):.0%} from the "
+            "measured times of small messages: jmsnas split counts that line, jmsnas search these times"
+        )
+
+
+def line_error(link: Link) -> float:
+    """Return the largest relative error of a link's line at a measured size; 0 where none was measured."""
+    if not link.measured:
+        return 0.0
+    points = zip(link.measured.sizes, link.measured.medians_s, strict=True)
+    return max(abs((link.delay_s + 8 * size / link.capacity_bps) / max(s, 1e-9) - 1) for size, s in points)

@@ -93,7 +93,7 @@ def split_map(
     if not topology.links:
         raise TopologyError(f"topology {topology.name} has no link: expected two or more devices")
     first, *others = topology.links
-    links = [(replace(first, capacity_bps=rate_bps), *others) for rate_bps in rates_bps]
+    links = [(replace(first, capacity_bps=rate_bps, measured=None), *others) for rate_bps in rates_bps]
     shape = (len(sizes), len(rates_bps))
     cloud_SK, best_SK = np.empty(shape), np.empty(shape)
     cuts_SKM = np.empty((*shape, topology.M), dtype=np.int64)

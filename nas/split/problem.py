@@ -245,7 +245,7 @@ def with_link_rate(problem: SplitProblem, rate_bps: float, link: int = 0) -> Spl
             f"{problem.model} has no link: expected two devices or more, to change the rate of a link"
         )
     links = list(problem.links)
-    links[link] = replace(links[link], capacity_bps=rate_bps)
+    links[link] = replace(links[link], capacity_bps=rate_bps, measured=None)
     return replace(problem, links=tuple(links))
 
 

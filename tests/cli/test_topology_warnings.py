@@ -1,7 +1,9 @@
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from jmsnas.cli.topology_warnings import figure_warnings
+import pytest
+
+from jmsnas.cli.topology_warnings import figure_warnings, line_error, warn_of_lines
 from jmsnas.topology import Link, load_topology
 from jmsnas.topology_figures import DeviceFigures, LinkFigures
 
@@ -10,7 +12,7 @@ PIN = "ab" * 32
 
 
 def figures(at: str) -> LinkFigures:
-    return LinkFigures(at, (1e6, 1e6), (0.0, 0.0), 0.0, (), ())
+    return LinkFigures(at, (1e6, 1e6), (0.0, 0.0), 0.0, (256, 4096), (2e-3, 33e-3))
 
 
 def test_old_figures_and_those_of_other_hosts_are_named() -> None:
@@ -30,3 +32,16 @@ def test_old_figures_and_those_of_other_hosts_are_named() -> None:
     # Without an entry in devices.toml there is nothing to compare with; given figures have no age.
     assert figure_warnings(devices[:1], [], {}, NOW) == []
     assert figure_warnings([pi4, laptop], links[1:], {"pi4": PIN}, NOW) == []
+
+
+def test_a_line_that_misses_the_measured_times_is_reported(capsys: pytest.CaptureFixture[str]) -> None:
+    # At 1 Mbit/s, 256 bytes take 2.048 ms and 4096 bytes 32.768 ms.
+    link = Link("pi4", "laptop", 1e6, measured=figures("2026-12-30"))
+    assert line_error(link) == pytest.approx(0.024) and line_error(Link("a", "b", 1e6)) == 0
+    warn_of_lines([link, Link("laptop", "cloud", 1e6)])
+    assert capsys.readouterr().err == ""
+    own = replace(figures("2026-12-30"), medians_s=(1e-3, 33e-3))
+    warn_of_lines([replace(link, measured=own)])
+    assert capsys.readouterr().err.startswith(
+        "delay + 8 b / rate of pi4 -> laptop differs by up to 105% from "
+    )

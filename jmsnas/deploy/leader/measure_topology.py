@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from jmsnas.deploy.leader.leader import Leader
-from jmsnas.deploy.transport.link import MeasuredLink, fit_latency_line
+from jmsnas.deploy.transport.link import MeasuredLink
 from jmsnas.deploy.transport.responses import AgentInfo
 from jmsnas.device import Device
 from jmsnas.errors import DeployError
@@ -17,7 +17,7 @@ from jmsnas.topology import Link
 from jmsnas.topology_figures import DeviceFigures, LinkFigures
 
 # Bytes of the messages: activations of the layers of small and large models.
-SIZES = (256, 4096, 16_384, 65_536, 262_144)
+SIZES = (256, 1024, 4096, 16_384, 65_536, 262_144)
 _ROUNDS = 15
 # Transfers on each link at once for the rate under load, and the messages of each.
 _AT_ONCE, _LOADED_MESSAGES = 2, 8
@@ -110,6 +110,7 @@ def _link(
 ) -> Link:
     delay_s, byte_s = fit_link_line(there.sizes, there.medians_s)
     delays_s, bytes_s = line_intervals(there.sizes, there.rounds_s)
+    delays_s, bytes_s = _around(delays_s, delay_s), _around(bytes_s, byte_s)
     back_line = fit_link_line(back.sizes, back.medians_s) if back else None
     figures = LinkFigures(
         at=at,
@@ -125,17 +126,24 @@ def _link(
     return Link(there.source, there.target, _rate_bps(byte_s), delay_s, measured=figures)
 
 
+def _around(interval: Line, value: float) -> Line:
+    """Widen an interval until it contains a value."""
+    return min(interval[0], value), max(interval[1], value)
+
+
 def _rate_bps(byte_s: float) -> float:
     return 8 / byte_s if byte_s > 0 else 1e15
 
 
 def fit_link_line(sizes: Sequence[float], seconds: Sequence[float]) -> Line:
-    """Fit seconds = a + b * bytes by least squares of relative errors, a and b at least 0; return (a, b)."""
-    a, b = fit_latency_line(sizes, seconds)
-    if a >= 0:
-        return a, b
-    ratios = np.asarray(sizes, dtype=float) / np.maximum(np.asarray(seconds, dtype=float), 1e-7)
-    return 0.0, float(ratios.sum() / (ratios**2).sum())
+    """Fit seconds = a + b * bytes, a and b at least 0; return (a, b).
+
+    b is by least squares, so that the large sizes determine it: a link that sends its first bytes faster (a
+    token bucket) has the rate of the others. Then a is by least squares of relative errors.
+    """
+    x, y = np.asarray(sizes, dtype=float), np.maximum(np.asarray(seconds, dtype=float), 1e-7)
+    b = max(0.0, float(np.polyfit(x, y, 1)[0]))
+    return max(0.0, float(((y - b * x) / y**2).sum() / (1 / y**2).sum())), b
 
 
 def line_intervals(sizes: Sequence[float], rounds_s: Sequence[Sequence[float]]) -> tuple[Line, Line]:

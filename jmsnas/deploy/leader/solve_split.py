@@ -151,7 +151,7 @@ def _measured_lut(
     measured = []
     for link in topology.links:
         own = links[link.source, link.target]
-        measured.append(replace(link, capacity_bps=own.capacity_bps, delay_s=own.a_s))
+        measured.append(replace(link, capacity_bps=own.capacity_bps, delay_s=own.a_s, measured=None))
     devices = tuple(
         replace(device, call_s=max(0.0, overheads[device.name].a_s)) if device.name in overheads else device
         for device in topology.devices
