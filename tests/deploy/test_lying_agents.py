@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from deployments import Fleet, exported, fleet, images, pieces, segments, write_devices
 from lying_agents import Fields, alter_descriptions, alter_outputs
+from msgspec.structs import replace
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
@@ -227,7 +228,7 @@ def lab(
 
 
 def not_a_number(honest: Frame) -> Frame:
-    return honest._replace(body=b"\0\0\xc0\x7f" * (len(honest.body or b"") // 4))
+    return replace(honest, body=b"\0\0\xc0\x7f" * (len(honest.body or b"") // 4))
 
 
 def with_times(change: Callable[[int, int, int], tuple[int, int, int]]) -> Callable[[Frame], Frame]:
@@ -235,7 +236,7 @@ def with_times(change: Callable[[int, int, int], tuple[int, int, int]]) -> Calla
 
     def alter(honest: Frame) -> Frame:
         (name, *times), *behind = msgspec.json.decode(honest.text)
-        return honest._replace(text=msgspec.json.encode([[name, *change(*times)], *behind]))
+        return replace(honest, text=msgspec.json.encode([[name, *change(*times)], *behind]))
 
     return alter
 

@@ -5,6 +5,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from jmsnas.deploy.agent import data_server, service
 from jmsnas.deploy.transport import connection
@@ -34,7 +35,7 @@ def alter_descriptions(
 
     def head(sent: Frame) -> bytes:
         if sent.kind is Kind.TIMES and has in (whole := msgspec.json.decode(sent.text)):
-            sent = sent._replace(text=altered(whole))
+            sent = replace(sent, text=altered(whole))
         return pack_head(sent)
 
     patch.setattr(service, "pack_message", pack)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from deployments import images, pieces, segments
+from msgspec.structs import replace
 from prove.own_agents import own_agents
 from prove.proof import Proof
 
@@ -56,7 +57,7 @@ def test_requests_whose_body_never_ends(tmp_path: Path, proof: Proof) -> None:
         sockets = []
         for n in range(1, 13):  # more than may wait for the processor
             frame = Frame(Kind.RUN, n, own.leader.epoch, bytes([n] * 16), 60.0, body=x.tobytes())
-            frame = frame._replace(tensors=(TensorSpec("f4", x.shape),))
+            frame = replace(frame, tensors=(TensorSpec("f4", x.shape),))
             connection = connect(address.data_address, "pi4", address.fingerprint, identity)
             connection.sendall(pack_head(frame) + x.tobytes()[:100])
             sockets.append(connection)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from deployments import images, pieces, segments
+from msgspec.structs import replace
 from prove.own_agents import Own, own_agents, rss_bytes
 from prove.proof import LEVEL, Proof
 from prove.rapid_reset import rapid_reset
@@ -86,7 +87,7 @@ def test_requests_sent_and_cancelled_at_once(tmp_path: Path, proof: Proof) -> No
             began, done, link = time.monotonic(), 0, flooding.clients["pi4"]._link
             while (spent_s := time.monotonic() - began) < seconds:
                 for _ in range(min(50, int(PER_S * spent_s) - done)):
-                    named = frame._replace(id=secrets.token_bytes(16))
+                    named = replace(frame, id=secrets.token_bytes(16))
                     link.request(named, time.monotonic() + 60, lambda answer: None, 1 << 20)()
                     done += 1
                 time.sleep(0.001)

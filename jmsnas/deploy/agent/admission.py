@@ -2,8 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import grpc
 
@@ -17,6 +16,8 @@ MEANWHILE_S = 0.005
 class Places:
     """A bounded number of places for callers; one caller takes at most `per_caller` of them.
 
+    Not thread-safe: a lock of its user guards it.
+
     Attributes
     ----------
     taken
@@ -25,28 +26,25 @@ class Places:
 
     def __init__(self, total: int, per_caller: int) -> None:
         self._total, self._per_caller = total, per_caller
-        self._lock = threading.Lock()
         self._taken: dict[str, int] = {}
         self.taken = 0
 
     def take(self, caller: str) -> None:
         """Take a place. Raises RequestRefusedError when there is none."""
-        with self._lock:
-            own = self._taken.get(caller, 0)
-            if self.taken >= self._total or own >= self._per_caller:
-                raise RequestRefusedError(
-                    grpc.StatusCode.RESOURCE_EXHAUSTED, "too many requests in flight: send fewer, or later"
-                )
-            self.taken += 1
-            self._taken[caller] = own + 1
+        own = self._taken.get(caller, 0)
+        if self.taken >= self._total or own >= self._per_caller:
+            raise RequestRefusedError(
+                grpc.StatusCode.RESOURCE_EXHAUSTED, "too many requests in flight: send fewer, or later"
+            )
+        self.taken += 1
+        self._taken[caller] = own + 1
 
     def leave(self, caller: str) -> None:
         """Give a place back."""
-        with self._lock:
-            self.taken -= 1
-            self._taken[caller] -= 1
-            if not self._taken[caller]:
-                del self._taken[caller]
+        self.taken -= 1
+        self._taken[caller] -= 1
+        if not self._taken[caller]:
+            del self._taken[caller]
 
 
 class Processor:
@@ -62,9 +60,12 @@ class Processor:
         return self._waiting > self._max_queued
 
     def enqueue(self) -> None:
-        """Count a waiting request, before `run` or `leave`. Raises RequestRefusedError when too many wait."""
+        """Count a waiting request, before `acquire` or `leave`.
+
+        Raises RequestRefusedError when too many wait.
+        """
         with self._counting:
-            if self.full:
+            if self._waiting > self._max_queued:
                 raise RequestRefusedError(
                     grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full: send fewer requests, or later"
                 )
@@ -75,11 +76,11 @@ class Processor:
         with self._counting:
             self._waiting -= 1
 
-    @contextmanager
-    def run(self, deadline_s: float, meanwhile: Callable[[], None] = lambda: None) -> Iterator[None]:
+    def acquire(self, deadline_s: float, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Wait for the processor, as a counted request; `meanwhile` is called every 5 ms of the wait.
 
-        Raises RequestRefusedError after the deadline, and what `meanwhile` raises.
+        Call `release` after the computation. Raises RequestRefusedError after the deadline, and what
+        `meanwhile` raises.
         """
         try:
             acquired = time.monotonic() < deadline_s and self._running.acquire(blocking=False)
@@ -91,7 +92,7 @@ class Processor:
             self.leave()
         if not acquired:
             raise RequestRefusedError(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline passed in the queue")
-        try:
-            yield
-        finally:
-            self._running.release()
+
+    def release(self) -> None:
+        """Let the next request compute."""
+        self._running.release()

@@ -256,9 +256,10 @@ class _Session:
             try:
                 if frame.call in self._calls or not frame.call:
                     raise FrameError(f"a call with the number {frame.call}, which is in use")
-                self._admitted = self._handler.admit(frame, self.connection.peer, self._replier(frame))
+                reply = self._replier(frame.call, frame.epoch, frame.id)
+                self._admitted = self._handler.admit(frame, self.connection.peer, reply)
             except (RequestRefusedError, FrameError) as error:
-                self._send(frame.call, frame, as_refusal(self._name, error))
+                self._send(frame.call, frame.epoch, frame.id, as_refusal(self._name, error))
                 return False
             self._calls[frame.call] = self._admitted
             return True
@@ -287,18 +288,18 @@ class _Session:
             with suppress(ConnectionLostError, RequestRefusedError):
                 self.connection.send(Frame(Kind.TIMES, frame.call, text=msgspec.json.encode(times)))
 
-    def _replier(self, frame: Frame) -> Callable[[Result], None]:
+    def _replier(self, call: int, epoch: int, request_id: bytes) -> Callable[[Result], None]:
         def reply(result: Result) -> None:
-            self._calls.pop(frame.call, None)
-            self._send(frame.call, frame, result)
+            self._calls.pop(call, None)
+            self._send(call, epoch, request_id, result)
 
         return reply
 
-    def _send(self, call: int, request: Frame, result: Result) -> None:
+    def _send(self, call: int, epoch: int, request_id: bytes, result: Result) -> None:
         if isinstance(result, RequestRefusedError):
-            answer = Frame(Kind.ERROR, call, request.epoch, request.id, text=error_text(result))
+            answer = Frame(Kind.ERROR, call, epoch, request_id, text=error_text(result))
         else:
-            answer = response_frame(result, call, request.epoch, request.id)
+            answer = response_frame(result, call, epoch, request_id)
         try:
             self.connection.send(answer)
         except ConnectionLostError:

@@ -34,6 +34,8 @@ class Forwarder:
 
     def link(self, target: Target) -> DataLink:
         """Return the link to another agent."""
+        if (found := self._links.get(target)) is not None:
+            return found
         with self._lock:
             if target not in self._links:
                 self._links[target] = DataLink(target, self._identity, self._liveness)
@@ -42,23 +44,24 @@ class Forwarder:
     def forward(
         self,
         manifest: Manifest,
-        request: Frame,
+        request_id: bytes,
         y: Float32Array,
+        kept: TensorSpec | None,
         deadline_s: float,
         done: Callable[[Result], None],
-    ) -> Callable[[], None]:
+    ) -> "_Responses":
         """Send `y` to every hop of a part; `done` is called once with their common response, or an error.
 
-        `request` has the epoch and the id, and the tensor whose scale a uint8 link keeps (a scale of 0: the
-        range of `y`). The response has the trail behind this device, hop by hop. The hops are sent to in the
-        manifest's order, unless their links are paced. An error has the name of the first hop that failed, or
-        that did not respond to this request by this plan. Returns a function that cancels the calls.
+        `kept` has the scale that a uint8 link keeps; None for the range of `y`. The response has the trail
+        behind this device, hop by hop. The hops are sent to in the manifest's order, unless their links are
+        paced. An error has the name of the first hop that failed, or that did not respond to this request by
+        this plan. Returns the calls, to cancel them.
         """
-        collected = _Responses(manifest, request, done)
-        (tensor,) = request.tensors
+        collected = _Responses(manifest, request_id, done)
         max_bytes = 4 * math.prod(manifest.response_shape)
-        frames = [(hop, *self._frame(hop, request, tensor, y)) for hop in manifest.hops]
-        frames.sort(key=lambda entry: entry[2])
+        frames = [(hop, *self._frame(hop, manifest.epoch, request_id, y, kept)) for hop in manifest.hops]
+        if len(frames) > 1:
+            frames.sort(key=lambda entry: entry[2])
         for hop, frame, due_s in frames:
             link = self.link(Target(hop.name, hop.address, hop.fingerprint))
             try:
@@ -71,15 +74,16 @@ class Forwarder:
                 break
         if collected.ended:  # one has failed: cancel the others
             collected.cancel()
-        return collected.cancel
+        return collected
 
-    def _frame(self, hop: Hop, request: Frame, tensor: TensorSpec, y: Float32Array) -> tuple[Frame, float]:
+    def _frame(
+        self, hop: Hop, epoch: int, request_id: bytes, y: Float32Array, kept: TensorSpec | None
+    ) -> tuple[Frame, float]:
         """Return the frame for a hop, and when it is due: at once (0), or after wait and paced link."""
-        # A tensor that is only forwarded keeps its scale, and so its bytes.
-        values, scale, zero = encode_tensor(y, hop.wire, tensor.scale, tensor.zero)
+        scale, zero = (kept.scale, kept.zero) if kept else (0.0, 0.0)
+        values, scale, zero = encode_tensor(y, hop.wire, scale, zero)
         own = TensorSpec(hop.wire, y.shape, scale, zero)
-        body = raw_bytes(values)
-        frame = Frame(Kind.RUN, 0, request.epoch, request.id, 0.0, hop.branch, (own,), b"", body)
+        frame = Frame(Kind.RUN, 0, epoch, request_id, 0.0, hop.branch, (own,), b"", raw_bytes(values))
         if not hop.wait_s and not hop.pace_bps:
             return frame, 0.0
         ready_s = time.monotonic() + hop.wait_s
@@ -101,8 +105,8 @@ class Forwarder:
 class _Responses:
     """Responses of the hops of one request, until all have arrived or one has failed."""
 
-    def __init__(self, manifest: Manifest, request: Frame, done: Callable[[Result], None]) -> None:
-        self._manifest, self._request = manifest, request
+    def __init__(self, manifest: Manifest, request_id: bytes, done: Callable[[Result], None]) -> None:
+        self._manifest, self._request_id = manifest, request_id
         self.cancels: list[Callable[[], None]] = []
         self.ended = False
         self._done, self._lock = done, threading.Lock()
@@ -115,9 +119,9 @@ class _Responses:
             if isinstance(answer, RequestRefusedError):
                 self.fail(refusal(hop.name, answer, hop.trail))
                 return
-            request, shape = self._request, self._manifest.response_shape
+            epoch, shape = self._manifest.epoch, self._manifest.response_shape
             try:
-                expected = ExpectedResponse(request.id, request.epoch, hop.trail, shape)
+                expected = ExpectedResponse(self._request_id, epoch, hop.trail, shape)
                 response, _ = parse_run_response(answer, expected)
             except DeployError as error:
                 self.fail(RequestRefusedError(_REFUSED, str(error)))
@@ -127,7 +131,7 @@ class _Responses:
                 if self.ended or len(self._found) < len(self._manifest.hops):
                     return
                 self.ended = True
-            self._done(self._common())
+            self._done(response if len(self._found) == 1 else self._common())
 
         return answered
 
@@ -135,12 +139,11 @@ class _Responses:
         """Return the one response of all hops, with the trails one after the other."""
         found = [self._found[hop.name] for hop in self._manifest.hops]
         first, *others = found
-        if not others:
-            return first
         if any(response.body != first.body for response in others):
             names = ", ".join(hop.name for hop in self._manifest.hops)
             return RequestRefusedError(_REFUSED, f"devices {names} gave unlike responses to one request")
-        return first._replace(trail=tuple(span for response in found for span in response.trail))
+        trail = tuple(span for response in found for span in response.trail)
+        return RunResponse(trail, first.shape, first.body)
 
     def fail(self, error: RequestRefusedError) -> None:
         """End with the error of a hop, unless another has ended the request."""

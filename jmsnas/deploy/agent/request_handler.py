@@ -7,9 +7,10 @@ the devices behind is handed over by the thread that reads it, to every call tha
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from operator import attrgetter
 
 import grpc
+import msgspec
 import numpy as np
 
 from jmsnas.arrays import Float32Array
@@ -20,7 +21,7 @@ from jmsnas.deploy.agent.part_lifecycle import AgentParts
 from jmsnas.deploy.parts.runtime import PartRunner
 from jmsnas.deploy.transport.channel import MAX_IN_FLIGHT, MAX_IN_FLIGHT_PER_CALLER
 from jmsnas.deploy.transport.encoding import decode_tensor, raw_bytes
-from jmsnas.deploy.transport.frame import Frame, TensorSpec
+from jmsnas.deploy.transport.frame import Frame
 from jmsnas.deploy.transport.health import Health
 from jmsnas.deploy.transport.refusal import RequestRefusedError, as_refusal
 from jmsnas.deploy.transport.run_response import DeviceSpan, RunResponse, is_finite
@@ -32,31 +33,36 @@ _MAX_DEADLINE_S, _JOIN_S = 600.0, 10.0
 _Key = tuple[int, bytes, int]
 
 
-class Call:
+class Call(msgspec.Struct, eq=False):
     """A call of a device that waits for the response to a request.
 
     `reply` is called at most once, with the response or an error, and not after `RequestHandler.hang_up`.
     """
 
-    def __init__(self, frame: Frame, caller: str, part: PartRunner, reply: Callable[[Result], None]) -> None:
-        self.frame, self.caller, self.part, self.reply = frame, caller, part, reply
-        self.deadline_s = time.monotonic() + min(frame.left_s, _MAX_DEADLINE_S)
-        self.ended = False
-        self.execution: _Execution | None = None
+    caller: str
+    part: PartRunner
+    reply: Callable[[Result], None]
+    deadline_s: float
+    ended: bool = False
+    execution: "_Execution | None" = None
 
 
-class _Execution:
+class _Execution(msgspec.Struct, eq=False):
     """One execution of a request, for all calls that wait for its response."""
 
-    def __init__(self, key: _Key, deadline_s: float) -> None:
-        self.key, self.deadline_s = key, deadline_s
-        self.calls: list[Call] = []
-        self.received_ns = 0
-        self.ended = self.abandoned = False
-        self.cancels: list[Callable[[], None]] = []
+    key: _Key
+    deadline_s: float
+    calls: list[Call]
+    received_ns: int = 0
+    ended: bool = False
+    abandoned: bool = False
+    cancels: list[Callable[[], None]] = []
 
 
-class _Branch(NamedTuple):
+_ABANDONED = attrgetter("abandoned")
+
+
+class _Branch(msgspec.Struct, frozen=True):
     """A branch that waits for the others of its request, until `deadline_s`."""
 
     execution: _Execution
@@ -71,6 +77,7 @@ class RequestHandler:
         self._name, self._parts, self._forwarder, self._health = name, parts, forwarder, health
         self._places, self._processor = Places(MAX_IN_FLIGHT, MAX_IN_FLIGHT_PER_CALLER), Processor()
         self._responses: ResponseCache[RunResponse] = ResponseCache()
+        # Guards all that is below and the places, the responses, and the executions.
         self._lock = threading.Lock()
         self._executions: dict[_Key, _Execution] = {}
         self._joins: dict[tuple[int, bytes], dict[int, _Branch]] = {}
@@ -93,8 +100,10 @@ class RequestHandler:
         if not self._health.serving:
             raise RequestRefusedError(grpc.StatusCode.UNAVAILABLE, "shutting down")
         part = self._part(frame, caller)
-        self._places.take(caller)
-        return Call(frame, caller, part, reply)
+        deadline_s = time.monotonic() + min(frame.left_s, _MAX_DEADLINE_S)
+        with self._lock:
+            self._places.take(caller)
+        return Call(caller, part, reply, deadline_s)
 
     def enqueue(self, call: Call) -> bool:
         """Queue a request whose body has arrived, before `run` or `drop`; refuse it where too many wait.
@@ -121,8 +130,9 @@ class RequestHandler:
             raise RequestRefusedError(
                 grpc.StatusCode.PERMISSION_DENIED, "data from a device that is not a sender of this part"
             )
-        shapes = [tensor.shape for tensor in frame.tensors]
-        if shapes != [manifest.input_shape] or frame.branch >= max(1, manifest.joined):
+        tensors = frame.tensors
+        fits = len(tensors) == 1 and tensors[0].shape == manifest.input_shape
+        if not fits or frame.branch >= max(1, manifest.joined):
             raise FrameError("a tensor whose shape or branch is not the one of this part")
         if caller and manifest.joined and caller != manifest.sources[frame.branch]:
             raise RequestRefusedError(
@@ -142,7 +152,7 @@ class RequestHandler:
             execution = self._executions.get(key)
             new = response is None and execution is None and not call.ended
             if new:
-                execution = self._executions[key] = _Execution(key, call.deadline_s)
+                execution = self._executions[key] = _Execution(key, call.deadline_s, [])
             if response is None and execution is not None and not call.ended:
                 execution.calls.append(call)
                 call.execution = execution
@@ -198,40 +208,39 @@ class RequestHandler:
         meanwhile: Callable[[], None],
     ) -> None:
         """Run the part, and send its output to the next devices, or the response to the calls."""
-        manifest, deadline_s = part.manifest, max(execution.deadline_s for execution in executions)
-
-        def check_callers() -> None:
-            if all(execution.abandoned for execution in executions):
-                raise RequestRefusedError(grpc.StatusCode.CANCELLED, "the caller has hung up")
+        manifest, deadline_s = part.manifest, executions[0].deadline_s
+        if len(executions) > 1:
+            deadline_s = max(execution.deadline_s for execution in executions)
 
         def waiting() -> None:
             meanwhile()
-            check_callers()
+            _check_callers(executions)
 
-        with self._processor.run(deadline_s, waiting):
-            check_callers()
+        self._processor.acquire(deadline_s, waiting)
+        try:
+            _check_callers(executions)
             started_ns = time.monotonic_ns()
             y = part(x)
             if manifest.hold_s:
                 _hold(min(started_ns * 1e-9 + manifest.hold_s, deadline_s), meanwhile)
             ended_ns = time.monotonic_ns()
+        finally:
+            self._processor.release()
         own = DeviceSpan(self._name, 0, started_ns, ended_ns)
         if not manifest.hops:
             self._finish(executions, RunResponse((), y.shape, raw_bytes(y)), own)
             return
-        # A tensor that is only forwarded keeps its uint8 scale.
-        (tensor,) = frame.tensors
-        kept = tensor if y is x and tensor.dtype == "u1" else TensorSpec("f4", y.shape, 0.0)
+        # A tensor that is only forwarded keeps its uint8 scale, and so its bytes.
+        kept = frame.tensors[0] if y is x and frame.tensors[0].dtype == "u1" else None
 
         def done(result: Result) -> None:
             self._finish(executions, result, own)
 
-        output = Frame(frame.kind, 0, frame.epoch, frame.id, 0.0, 0, (kept,))
-        cancel = self._forwarder.forward(manifest, output, y, deadline_s, done)
+        responses = self._forwarder.forward(manifest, frame.id, y, kept, deadline_s, done)
 
         def cancel_if_abandoned() -> None:
-            if all(execution.abandoned for execution in executions):
-                cancel()
+            if _abandoned(executions):
+                responses.cancel()
 
         with self._lock:
             for execution in executions:
@@ -249,10 +258,9 @@ class RequestHandler:
         for execution in executions:
             own = result
             if isinstance(result, RunResponse) and span is not None:
-                device, _, started_ns, ended_ns = span
                 # A branch that is sent again arrives after the computation.
-                received_ns = min(execution.received_ns, started_ns)
-                first = DeviceSpan(device, received_ns, started_ns, ended_ns)
+                received_ns = min(execution.received_ns, span.started_ns)
+                first = DeviceSpan(span.device, received_ns, span.started_ns, span.ended_ns)
                 own = RunResponse((first, *result.trail), result.shape, result.body)
             with self._lock:
                 if isinstance(own, RunResponse):
@@ -261,42 +269,45 @@ class RequestHandler:
                 calls, execution.calls = execution.calls, []
                 # A cycle of references would keep the tensors until the next garbage collection.
                 execution.ended, execution.cancels = True, []
-            for call in calls:
-                self._reply(call, own)
+                waiting = [call for call in calls if self._end(call)]
+            for call in waiting:
+                call.reply(own)
 
     def _drop(self, execution: _Execution) -> None:
         """Forget an execution, the lock being held."""
         if self._executions.get(execution.key) is execution:
             del self._executions[execution.key]
         epoch, request_id, branch = execution.key
-        waiting = self._joins.get((epoch, request_id), {})
-        if branch in waiting and waiting[branch].execution is execution:
+        waiting = self._joins.get((epoch, request_id)) if self._joins else None
+        if waiting and branch in waiting and waiting[branch].execution is execution:
             del waiting[branch]
             if not waiting:
                 del self._joins[epoch, request_id]
 
     def _reply(self, call: Call, result: Result) -> None:
-        if self._end(call):
+        with self._lock:
+            waiting = self._end(call)
+        if waiting:
             call.reply(result)
 
     def _end(self, call: Call) -> bool:
-        """Give the place of a call back; return whether it had not ended before."""
-        with self._lock:
-            if call.ended:
-                return False
-            call.ended = True
+        """Give the place of a call back, the lock being held; return whether it had not ended before."""
+        if call.ended:
+            return False
+        call.ended = True
         self._places.leave(call.caller)
         return True
 
     def drop(self, call: Call) -> None:
         """Take a request whose caller has gone out of the queue."""
         self._processor.leave()
-        self._end(call)
+        with self._lock:
+            self._end(call)
 
     def hang_up(self, call: Call) -> None:
         """End a call whose caller has gone, and its execution, if no other call waits for it."""
-        self._end(call)
         with self._lock:
+            self._end(call)
             execution = call.execution
             if execution is None or call not in execution.calls:
                 return
@@ -323,6 +334,17 @@ class RequestHandler:
         )
         for execution in late:
             self._finish([execution], as_refusal(self._name, error))
+
+
+def _abandoned(executions: Sequence[_Execution]) -> bool:
+    """Return whether nobody waits for a request any more."""
+    return all(map(_ABANDONED, executions))
+
+
+def _check_callers(executions: Sequence[_Execution]) -> None:
+    """Raise RequestRefusedError when nobody waits for a request any more."""
+    if _abandoned(executions):
+        raise RequestRefusedError(grpc.StatusCode.CANCELLED, "the caller has hung up")
 
 
 def _hold(until_s: float, meanwhile: Callable[[], None]) -> None:

@@ -141,7 +141,7 @@ class AgentClient:
 
     def link(self, target: AgentAddress, sizes: Sequence[int], clock: bool = False) -> LinkTimes:
         """Make the device time messages of `sizes` bytes to a neighbour, and compare clocks if `clock`."""
-        fields = {**target_of(target)._asdict(), "sizes": sizes, "clock": clock}
+        fields = {**msgspec.structs.asdict(target_of(target)), "sizes": sizes, "clock": clock}
         began_ns = time.monotonic_ns()
         times = self._call("Link", pack_message(fields), _LINK_S, LinkTimes, (target.name,))
         spent_ns = time.monotonic_ns() - began_ns

@@ -68,16 +68,19 @@ def hop_timings(response: "Response", links: Links) -> list[HopTiming]:
     """
     timings: list[HopTiming] = []
     trail = response.trail
-    first, origin_ns, _, _ = trail[0]
+    first, origin_ns = trail[0].device, trail[0].received_ns
     unknown_s = _DRIFT_S + sum(link.round_trip_ns for link in links.values()) * 1e-9
     offset_ns = {first: 0}
     sent_s = {"": 0.0}
-    for n, (device, received_ns, begun_ns, ended_ns) in enumerate(trail):
+    for n, span in enumerate(trail):
+        device = span.device
         source = "" if n == 0 else _source(trail, n, links)
         if source:
             offset_ns[device] = offset_ns[source] + links[source, device].offset_ns
         zero_ns = offset_ns[device] + origin_ns
-        received_s, begun_s, ended_s = ((ns - zero_ns) * 1e-9 for ns in (received_ns, begun_ns, ended_ns))
+        received_s, begun_s, ended_s = (
+            (ns - zero_ns) * 1e-9 for ns in (span.received_ns, span.started_ns, span.ended_ns)
+        )
         if received_s < sent_s[source] - unknown_s or ended_s > response.round_trip_s + unknown_s:
             raise DeployError(
                 f"device {device} reports that it received data {received_s - sent_s[source]:.6g} s after "
@@ -91,10 +94,10 @@ def hop_timings(response: "Response", links: Links) -> list[HopTiming]:
 
 def _source(trail: Sequence[DeviceSpan], n: int, links: Links) -> str:
     """Return the device that sent the input of entry n: the nearest one before it with a link there."""
-    target, *_ = trail[n]
-    for device, *_ in reversed(trail[:n]):
-        if (device, target) in links:
-            return device
+    target = trail[n].device
+    for span in reversed(trail[:n]):
+        if (span.device, target) in links:
+            return span.device
     raise KeyError(target)
 
 

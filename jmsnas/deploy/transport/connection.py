@@ -61,6 +61,8 @@ class Connection:
         connected.setblocking(False)
         self.peer, self.reason = peer, ""
         self._socket, self._expecting, self._stall_s = connected, expecting, stall_s
+        # What a TLS socket reads and writes with; its own methods pass through several layers of Python.
+        self._tls = getattr(connected, "_sslobj", None)
         self._reader = FrameReader(admit)
         self._poll_in, self._poll_out = select.poll(), select.poll()
         self._poll_in.register(connected, select.POLLIN)
@@ -112,7 +114,7 @@ class Connection:
             if self.reason:
                 raise ConnectionLostError(self.reason)
             try:
-                count = self._socket.recv_into(target)
+                count = self._tls.read(len(target), target) if self._tls else self._socket.recv_into(target)
             except _WOULD_BLOCK:
                 return 0
             except (OSError, ValueError):
@@ -129,7 +131,7 @@ class Connection:
         """
         head, body = pack_head(frame), frame.body or b""
         first = max(0, _RECORD_BYTES - len(head))
-        buffers = (head + body[:first], body[first:]) if len(body) > first else (head + body,)
+        begin, rest = (head + body[:first], body[first:]) if len(body) > first else (head + body, b"")
         with self._lock:
             if self.reason:
                 raise ConnectionLostError(self.reason)
@@ -139,13 +141,16 @@ class Connection:
                     "too many bytes wait for a link: send fewer requests, or later",
                 )
             if not self._queue:
+                count = 0 if due_s else self._send_some(begin)
+                if self.reason or (count == len(begin) and not rest):
+                    return
                 self._written_s = time.monotonic()
-            for buffer in buffers:
-                self._queue.append((memoryview(buffer), due_s))
-                self._queued_bytes += len(buffer)
+                begin = begin[count:]
+            for buffer in (begin, rest):
+                if buffer:
+                    self._queue.append((memoryview(buffer), due_s))
+                    self._queued_bytes += len(buffer)
             if self._writing:  # by another thread, which continues with this frame
-                return
-            if not due_s and self._send_some(*self._queue[0]) and not self._queue:
                 return
             self._writing = True
         self._write()
@@ -159,7 +164,13 @@ class Connection:
                     return
                 view, due_s = self._queue[0]
                 wait_s = max(0.0, due_s - time.monotonic()) if due_s else 0.0
-                blocked = not wait_s and not self._send_some(view, due_s)
+                count = 0 if wait_s else self._send_some(view)
+                blocked = not (wait_s or count or self.reason)
+                self._queued_bytes -= count
+                if count == len(view):
+                    self._queue.popleft()
+                elif count:
+                    self._queue[0] = (view[count:], due_s)
                 if (wait_s or blocked) and not own_thread:
                     if not self._has_writer:
                         self._has_writer = True
@@ -171,22 +182,17 @@ class Connection:
             elif blocked:
                 self._poll_out.poll(1000)
 
-    def _send_some(self, view: memoryview, due_s: float) -> bool:
-        """Send a part of the first buffer, the lock being held; return whether the socket took any."""
+    def _send_some(self, content: bytes | memoryview) -> int:
+        """Send the beginning of bytes, the lock being held; return how many the socket took."""
         try:
-            count = self._socket.send(view)
+            count: int = self._tls.write(content) if self._tls else self._socket.send(content)
         except _WOULD_BLOCK:
-            return False
+            return 0
         except (OSError, ValueError):
             self._end("connection lost")
-            return True
+            return 0
         self._sent_s = self._written_s = time.monotonic()
-        self._queued_bytes -= count
-        if count == len(view):
-            self._queue.popleft()
-        else:
-            self._queue[0] = (view[count:], due_s)
-        return True
+        return count
 
     def _write_on(self) -> None:
         """Send what other threads have left, until the connection ends."""

@@ -57,7 +57,7 @@ class ControlChannel:
 
     def _open(self) -> None:
         """Open a channel, unless the last one accepts the certificate that the device has now."""
-        name, address, pin = self._target
+        name, address, pin = self._target.name, self._target.address, self._target.fingerprint
         shown_pem = b""
         if self._identity is not None:
             try:

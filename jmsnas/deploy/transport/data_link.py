@@ -6,9 +6,9 @@ from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
 from itertools import count
-from typing import NamedTuple
 
 import grpc
+import msgspec
 
 from jmsnas.deploy.transport.channel import MAX_IN_FLIGHT_PER_CALLER, Identity
 from jmsnas.deploy.transport.connection import Connection, ConnectionLostError
@@ -27,7 +27,7 @@ Answer = Frame | RequestRefusedError
 Done = Callable[[Answer], None]
 
 
-class Target(NamedTuple):
+class Target(msgspec.Struct, frozen=True):
     """A device: its name, HOST:PORT of its data port, and the fingerprint of its certificate."""
 
     name: str
@@ -35,7 +35,7 @@ class Target(NamedTuple):
     fingerprint: str
 
 
-class _Pending(NamedTuple):
+class _Pending(msgspec.Struct, frozen=True):
     """A request in flight: what to call with its answer, its deadline, and the longest body of its answer."""
 
     done: Done
@@ -153,15 +153,16 @@ class DataLink:
     ) -> Callable[[], None]:
         """Send a request, not before `due_s`; `done` is called once with the answer, or the error.
 
+        The call and the time left are written into `frame`.
+
         An answer with a body of more than `max_bytes` loses it. Returns a function that cancels the request:
         `done` is then not called any more. Raises RequestRefusedError where it cannot be sent.
         """
         channel, call = self.open(deadline_s), next(self._calls) % 0xFFFFFFFF + 1
         channel.add(call, _Pending(done, deadline_s, max_bytes))
-        left_s = deadline_s - max(due_s, time.monotonic())
-        content = frame.branch, frame.tensors, frame.text, frame.body
+        frame.call, frame.left_s = call, deadline_s - max(due_s, time.monotonic())
         try:
-            channel.connection.send(Frame(frame.kind, call, frame.epoch, frame.id, left_s, *content), due_s)
+            channel.connection.send(frame, due_s)
         except (ConnectionLostError, RequestRefusedError) as error:
             if channel.take(call) is not None:  # else the reading thread has reported it
                 refused = isinstance(error, RequestRefusedError)

@@ -14,8 +14,9 @@ import struct
 from collections.abc import Callable
 from enum import IntEnum
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Literal
 
+import msgspec
 import numpy as np
 
 from jmsnas.errors import FrameError
@@ -52,7 +53,7 @@ class Kind(IntEnum):
 _KINDS = {int(kind): kind for kind in Kind}
 
 
-class TensorSpec(NamedTuple):
+class TensorSpec(msgspec.Struct, frozen=True, gc=False):
     """Dtype and shape of a tensor on the wire; its values are `scale * number + zero`."""
 
     dtype: Dtype
@@ -66,8 +67,8 @@ class TensorSpec(NamedTuple):
         return math.prod(self.shape) * DTYPES[self.dtype]
 
 
-class Frame(NamedTuple):
-    """A frame.
+class Frame(msgspec.Struct, gc=False):
+    """A frame; fields that its connection gives it (`call`, `left_s`, `body`) are set later.
 
     Attributes
     ----------
@@ -102,17 +103,37 @@ def pack_head(frame: Frame) -> bytes:
     if len(frame.text) > MAX_TEXT_BYTES:
         raise FrameError(f"a text of {len(frame.text)} bytes: expected at most {MAX_TEXT_BYTES}")
     left_us = min(max(0, int(1e6 * frame.left_s)), 0xFFFFFFFF)
-    fields = frame.branch, frame.call, left_us, frame.epoch, frame.id, len(frame.text), len(frame.body or b"")
-    head = _HEADER.pack(_MAGIC, VERSION, frame.kind, len(frame.tensors), *fields)
-    return b"".join((head, *map(_pack_tensor, frame.tensors), frame.text))
+    head = _HEADER.pack(
+        _MAGIC,
+        VERSION,
+        frame.kind,
+        len(frame.tensors),
+        frame.branch,
+        frame.call,
+        left_us,
+        frame.epoch,
+        frame.id,
+        len(frame.text),
+        len(frame.body or b""),
+    )
+    return head + _pack_tensors(frame.tensors) + frame.text
 
 
-# The tensors of a link have the same descriptors in all frames of a plan.
+# The frames of a link have the same descriptors in all requests of a plan.
 @lru_cache(maxsize=256)
-def _pack_tensor(tensor: TensorSpec) -> bytes:
-    dtype, shape, scale, zero = tensor
-    sizes = (*shape, *_NO_SIZES[len(shape) :])
-    return _TENSOR.pack(_NUMBERS[dtype], len(shape), scale, zero, *sizes)
+def _pack_tensors(tensors: tuple[TensorSpec, ...]) -> bytes:
+    packed = (
+        _TENSOR.pack(
+            _NUMBERS[tensor.dtype],
+            len(tensor.shape),
+            tensor.scale,
+            tensor.zero,
+            *tensor.shape,
+            *_NO_SIZES[len(tensor.shape) :],
+        )
+        for tensor in tensors
+    )
+    return b"".join(packed)
 
 
 class FrameReader:
@@ -160,8 +181,8 @@ class FrameReader:
         if self._filled < self._body_bytes:
             return None
         frame, self._frame = self._frame, None
-        named = frame.kind, frame.call, frame.epoch, frame.id
-        return Frame(*named, frame.left_s, frame.branch, frame.tensors, frame.text, self._body)
+        frame.body = self._body
+        return frame
 
     def _parse_head(self) -> bool:
         """Parse the head of a frame, and take the part of its body that has arrived."""

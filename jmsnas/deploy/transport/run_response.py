@@ -5,8 +5,7 @@ finite), and list the devices that the plan names, in their order.
 """
 
 import math
-from dataclasses import dataclass
-from typing import Annotated, NamedTuple
+from typing import Annotated
 
 import msgspec
 import numpy as np
@@ -15,29 +14,29 @@ from msgspec import Meta
 from jmsnas.arrays import Float32Array
 from jmsnas.deploy.transport.encoding import decode_tensor
 from jmsnas.deploy.transport.frame import Frame, Kind, TensorSpec
-from jmsnas.deploy.transport.message import DeviceName, Nanoseconds
+from jmsnas.deploy.transport.message import Nanoseconds
 from jmsnas.deploy.transport.responses import ResponseError, malformed
-from jmsnas.deploy.transport.strict_json import decode_json
+from jmsnas.deploy.transport.strict_json import decode_with
 from jmsnas.errors import FrameError
 
-MAX_SPANS = 24
+MAX_SPANS, MAX_NAME_LENGTH = 24, 64
 # Two clocks count the same seconds to within far less than this share, and this time.
 _CLOCK_SHARE, _CLOCK_S = 0.01, 1e-3
 
 
-class DeviceSpan(NamedTuple):
+class DeviceSpan(msgspec.Struct, array_like=True, frozen=True, forbid_unknown_fields=True, gc=False):
     """Trace of a request on one device; times in ns of that device's monotonic clock."""
 
-    device: DeviceName
+    device: Annotated[str, Meta(max_length=MAX_NAME_LENGTH)]
     received_ns: Nanoseconds
     started_ns: Nanoseconds
     ended_ns: Nanoseconds
 
 
-_Trail = Annotated[tuple[DeviceSpan, ...], Meta(max_length=MAX_SPANS)]
+_TRAIL = msgspec.json.Decoder(Annotated[tuple[DeviceSpan, ...], Meta(max_length=MAX_SPANS)])
 
 
-class RunResponse(NamedTuple):
+class RunResponse(msgspec.Struct, frozen=True, gc=False):
     """Output of a plan for one request: its trace, one span a device, its shape, and its float32 bytes."""
 
     trail: tuple[DeviceSpan, ...]
@@ -45,8 +44,7 @@ class RunResponse(NamedTuple):
     body: bytes | memoryview
 
 
-@dataclass(frozen=True, slots=True)
-class ExpectedResponse:
+class ExpectedResponse(msgspec.Struct, frozen=True, gc=False):
     """Response that a request must have.
 
     Attributes
@@ -75,9 +73,8 @@ class ExpectedResponse:
 
 def response_frame(response: RunResponse, call: int, epoch: int, request_id: bytes) -> Frame:
     """Encode a response as the frame that answers `call`."""
-    trail, shape, body = response
-    tensor = TensorSpec("f4", shape)
-    return Frame(Kind.RESULT, call, epoch, request_id, 0.0, 0, (tensor,), msgspec.json.encode(trail), body)
+    tensor, text = TensorSpec("f4", response.shape), msgspec.json.encode(response.trail)
+    return Frame(Kind.RESULT, call, epoch, request_id, 0.0, 0, (tensor,), text, response.body)
 
 
 def parse_run_response(frame: Frame, expected: ExpectedResponse) -> tuple[RunResponse, Float32Array]:
@@ -98,15 +95,20 @@ def parse_run_response(frame: Frame, expected: ExpectedResponse) -> tuple[RunRes
         shapes = f"{tensor.dtype} of shape {tensor.shape}: expected f4 of shape {expected.shape}"
         raise malformed(device, "Run", f"an output in {shapes}")
     try:
-        trail = decode_json(frame.text, _Trail, FrameError, "the trail of a response")
+        trail = decode_with(_TRAIL, frame.text, FrameError, "the trail of a response")
     except FrameError as error:
         raise malformed(device, "Run", str(error)) from None
     names = tuple([span.device for span in trail])
     if names != expected.trail:
         shown = ", ".join(names) or "none"
         raise malformed(device, "Run", f"a trail of {shown}: expected {', '.join(expected.trail)}")
+    longest_ns = 1e9 * (expected.longest_s * (1 + _CLOCK_SHARE) + _CLOCK_S)
     for span in trail:
-        _check_span(span, device, expected.longest_s)
+        if not span.received_ns <= span.started_ns <= span.ended_ns:
+            raise malformed(device, "Run", f"times of device {span.device} out of order")
+        if (spent_ns := span.ended_ns - span.received_ns) > longest_ns:
+            fault = f"{1e-9 * spent_ns:.3g} s on device {span.device}: expected at most the"
+            raise malformed(device, "Run", f"{fault} {expected.longest_s:.3g} s that the request took")
     output = decode_tensor(tensor, frame.body)
     if not is_finite(output):
         raise malformed(device, "Run", "an output with a number that is not finite: expected finite numbers")
@@ -115,14 +117,5 @@ def parse_run_response(frame: Frame, expected: ExpectedResponse) -> tuple[RunRes
 
 def is_finite(x: Float32Array) -> bool:
     """Return whether all numbers of a tensor are finite."""
-    return bool(np.isfinite(x).all())
-
-
-def _check_span(span: DeviceSpan, device: str, longest_s: float) -> None:
-    """Raise ResponseError for times of a device out of order, or longer than the request took."""
-    if not span.received_ns <= span.started_ns <= span.ended_ns:
-        raise malformed(device, "Run", f"times of device {span.device} out of order")
-    spent_s = (span.ended_ns - span.received_ns) * 1e-9
-    if spent_s > longest_s * (1 + _CLOCK_SHARE) + _CLOCK_S:
-        fault = f"{spent_s:.3g} s on device {span.device}: expected at most the {longest_s:.3g} s"
-        raise malformed(device, "Run", f"{fault} that the request took")
+    # As `.all()`, which is a function of Python.
+    return bool(np.logical_and.reduce(np.isfinite(x), axis=None))

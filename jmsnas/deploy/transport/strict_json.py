@@ -19,14 +19,21 @@ def _decoder(kind: Hashable) -> "msgspec.json.Decoder[Any]":
 
 
 def decode_json(content: bytes | memoryview, kind: type[T], error: type[JmsnasError], name: str) -> T:
-    """Decode JSON into `kind`, without converting any value.
+    """Decode JSON into `kind`; see `decode_with`."""
+    found: T = decode_with(_decoder(kind), content, error, name)  # type: ignore[arg-type]
+    return found
+
+
+def decode_with(
+    decoder: "msgspec.json.Decoder[T]", content: bytes | memoryview, error: type[JmsnasError], name: str
+) -> T:
+    """Decode JSON into the type of a decoder, without converting any value.
 
     Raises `error` for malformed JSON, missing keys, values of another type or out of range, and forbidden
     keys. The text has `name` and the path of the field, and nothing of the content.
     """
     try:
-        found: T = _decoder(kind).decode(content)  # type: ignore[arg-type]
-        return found
+        return decoder.decode(content)
     except (ValueError, RecursionError) as reason:
         path = _PATH.search(str(reason))
         fault = f"a wrong value at {path[1]}" if path else "malformed JSON, or a missing or unknown field"

@@ -13,10 +13,8 @@ from deployments import RESTRICTED_AGENT, Fleet, fleet, images, pieces, segments
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from jmsnas.deploy.agent.agent import AgentSettings
-from jmsnas.deploy.agent.request_handler import Call
 from jmsnas.deploy.transport.certificates import make_certificates
 from jmsnas.deploy.transport.channel import CLIENT_OPTIONS, SERVER_OPTIONS, open_channel
-from jmsnas.deploy.transport.frame import Frame, Kind
 from jmsnas.deploy.transport.health import MAX_WATCHERS
 from jmsnas.deploy.transport.identity import read_identity
 from jmsnas.errors import DeviceError, InputError
@@ -157,14 +155,6 @@ def test_input_error_is_one_line(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert "cannot read" in done.stderr and "jmsnas certs --device NAME" in done.stderr
-
-
-def test_deadlines_are_bounded(one: Fleet) -> None:
-    one.leader.ship(pieces((6,), ("pi4",)), segments())
-    part = one.agents["pi4"].parts.find(one.leader.epoch)
-    assert part is not None
-    waiting = Call(Frame(Kind.RUN, left_s=4000.0), "", part, lambda result: None)
-    assert waiting.deadline_s <= time.monotonic() + 600
 
 
 def test_loopback_agents_end_with_their_parent(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ import msgspec
 import numpy as np
 import pytest
 from data_peers import LIMIT_S, RawPeer, identity_of, pin_of, wait_until
+from msgspec.structs import replace
 from relays import handler_of, relay, run_frame
 
 from jmsnas.deploy.agent import data_server
@@ -225,7 +226,7 @@ def test_a_frame_of_another_version_is_an_error_that_says_update(certs: Path, tl
         (Frame(Kind.ERROR, 0), "a frame of kind ERROR from a caller"),
         (Frame(Kind.TIMES, 1), "a frame of kind TIMES from a caller"),
         (Frame(Kind.EXCHANGE, 1), "a frame of kind EXCHANGE with 0 tensors"),
-        (run_frame(1, X)._replace(kind=Kind.CANCEL), "a frame of kind CANCEL with 1 tensors"),
+        (replace(run_frame(1, X), kind=Kind.CANCEL), "a frame of kind CANCEL with 1 tensors"),
     ],
 )
 def test_frames_that_no_caller_sends(frame: Frame, fault: str) -> None:
@@ -253,7 +254,7 @@ def test_a_request_of_another_shape_is_skipped_and_the_connection_goes_on() -> N
     with serving(relay()) as served:
         peer = served.connect()
         large = np.zeros(1 << 20, np.float32).tobytes()
-        peer.send(run_frame(1, large), run_frame(2, X)._replace(epoch=1), run_frame(3, X))
+        peer.send(run_frame(1, large), replace(run_frame(2, X), epoch=1), run_frame(3, X))
         call, refusal = error(peer)
         assert (call, refusal.code) == (1, grpc.StatusCode.INVALID_ARGUMENT)
         assert str(refusal) == "device cloud: a tensor whose shape or branch is not the one of this part"

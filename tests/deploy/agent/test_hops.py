@@ -1,9 +1,9 @@
 """Devices that send what the plan does not name: forged branches, responses of another request or plan."""
 
+import dataclasses
 import secrets
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from deployments import Fleet, exported, fleet, images, pieces, segments
 from lying_agents import alter_outputs
+from msgspec.structs import replace
 
 from jmsnas.deploy.agent.request_handler import RequestHandler
 from jmsnas.deploy.leader.agent_client import target_of
@@ -83,7 +84,7 @@ def test_copies_of_a_serial_fan_out_are_sent_in_the_order_of_the_plan(
     first, second = order
     root, *others = mesh_specs()
     hops = (NextHop(first), NextHop(second, wait_s=0.3))
-    mesh.leader.ship((replace(root, next_hops=hops), *others), segments())
+    mesh.leader.ship((dataclasses.replace(root, next_hops=hops), *others), segments())
     try:
         for x in images(3):
             answer = mesh.leader.infer(x)
@@ -140,7 +141,7 @@ def test_a_forged_branch_does_not_enter_the_sum(mesh: Fleet) -> None:
 
 def test_children_that_report_unlike_responses(mesh: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
     def other(honest: Frame) -> Frame:
-        return honest._replace(body=(np.frombuffer(body_of(honest), np.float32) + 1).tobytes())
+        return replace(honest, body=(np.frombuffer(body_of(honest), np.float32) + 1).tobytes())
 
     alter_outputs(monkeypatch, "left", other)
     with pytest.raises(DeployError, match="devices left, right gave unlike responses to one request"):
@@ -155,7 +156,7 @@ def body_of(frame: Frame) -> bytes:
 
 
 def swap(**changes: Any) -> Change:
-    return lambda honest: honest._replace(**changes)
+    return lambda honest: replace(honest, **changes)
 
 
 def with_trail(*spans: list[Any]) -> Change:
@@ -167,13 +168,13 @@ def with_tensor(dtype: Dtype, items_per_number: float, *shape: int) -> Change:
 
     def change(honest: Frame) -> Frame:
         rest = int(len(body_of(honest)) * items_per_number / 4)
-        return honest._replace(tensors=(TensorSpec(dtype, tuple(size or rest for size in shape)),))
+        return replace(honest, tensors=(TensorSpec(dtype, tuple(size or rest for size in shape)),))
 
     return change
 
 
 def filled(number: bytes) -> Change:
-    return lambda honest: honest._replace(body=number * (len(body_of(honest)) // 4))
+    return lambda honest: replace(honest, body=number * (len(body_of(honest)) // 4))
 
 
 def span(name: str) -> list[Any]:
@@ -194,11 +195,11 @@ def span(name: str) -> list[Any]:
         (with_tensor("f4", 1, 0, 1), r"of shape \(384, 1\): expected f4 of shape"),
         (with_tensor("i8", 0.5, 1, 0), "an output in i8"),
         (with_tensor("f2", 2, 1, 0), "an output in f2"),
-        (lambda honest: honest._replace(tensors=honest.tensors * 2, body=body_of(honest) * 2), "2 tensors"),
+        (lambda honest: replace(honest, tensors=honest.tensors * 2, body=body_of(honest) * 2), "2 tensors"),
         (swap(tensors=(), body=b""), "a frame of kind 2 with 0 tensors"),
         (filled(b"\0\0\xc0\x7f"), "a number that is not finite"),
         (filled(b"\0\0\x80\x7f"), "a number that is not finite"),
-        (lambda honest: honest._replace(body=body_of(honest)[:-4]), "tensors of 1532 bytes: .* need 1536"),
+        (lambda honest: replace(honest, body=body_of(honest)[:-4]), "tensors of 1532 bytes: .* need 1536"),
         (swap(kind=Kind.TIMES), "a frame of kind 6 with 1 tensors"),
         (swap(kind=Kind.ERROR), "an error is not valid"),
         (lambda honest: bytes(48), "malformed response .data.: bytes that are no frame"),
@@ -234,7 +235,7 @@ def test_swapped_responses_of_two_requests(
         kept.append(honest)
         if len(kept) == 1:
             return Frame(Kind.HEARTBEAT)
-        first, second = kept[0]._replace(call=honest.call), honest._replace(call=kept[0].call)
+        first, second = replace(kept[0], call=honest.call), replace(honest, call=kept[0].call)
         return b"".join(pack_head(one) + body_of(one) for one in (first, second))
 
     alter_outputs(monkeypatch, device, swapped)
@@ -251,7 +252,7 @@ def test_a_replayed_response_is_refused(chain: Fleet, monkeypatch: pytest.Monkey
 
     def replay(honest: Frame) -> Frame:
         kept.append(honest)
-        return kept[0]._replace(call=honest.call)
+        return replace(kept[0], call=honest.call)
 
     alter_outputs(monkeypatch, device, replay)
     chain.leader.infer(first)
@@ -306,7 +307,10 @@ def test_plans_of_a_join_name_a_source_for_each_branch(mesh: Fleet) -> None:
     specs = mesh_specs()
     crossed = (
         specs[0],
-        *(replace(s, next_hops=(NextHop("join", branch=1 - n),)) for n, s in enumerate(specs[1:3])),
+        *(
+            dataclasses.replace(s, next_hops=(NextHop("join", branch=1 - n),))
+            for n, s in enumerate(specs[1:3])
+        ),
         specs[3],
     )
     leader = mesh.new_leader()

@@ -8,6 +8,7 @@ import grpc
 import numpy as np
 import pytest
 from data_peers import LIMIT_S, wait_until
+from msgspec.structs import replace
 from relays import EPOCH, handler_of, relay, run_frame
 
 from jmsnas.deploy.agent import request_handler
@@ -232,18 +233,34 @@ def test_requests_that_the_plan_does_not_name() -> None:
     swapped = refused(handler, run_frame(1, X, branch=1), pins[0])
     assert swapped.code is grpc.StatusCode.PERMISSION_DENIED
     assert str(swapped) == "branch 1 from a device that the plan does not name for it"
-    old = refused(handler, run_frame(1, X)._replace(epoch=EPOCH - 1), pins[0])
+    old = refused(handler, replace(run_frame(1, X), epoch=EPOCH - 1), pins[0])
     assert old.code is grpc.StatusCode.FAILED_PRECONDITION
     assert str(old) == f"plan {EPOCH - 1} is not served (served: {EPOCH}): send requests of the newest plan"
     for frame in (
         run_frame(1, X * 2),
         run_frame(1, X, branch=2),
-        run_frame(1, X)._replace(tensors=(), body=b""),
-        run_frame(1, X)._replace(tensors=run_frame(1, X).tensors * 2, body=X * 2),
+        replace(run_frame(1, X), tensors=(), body=b""),
+        replace(run_frame(1, X), tensors=run_frame(1, X).tensors * 2, body=X * 2),
     ):
         with pytest.raises(FrameError, match="a tensor whose shape or branch is not the one of this part"):
             handler.admit(frame, pins[0], lambda result: None)
     assert idle(handler)
+
+
+def test_deadlines_are_bounded() -> None:
+    handler = handler_of(relay())
+    call = handler.admit(run_frame(1, X, left_s=4000.0), "", lambda result: None)
+    assert call.deadline_s <= time.monotonic() + 600
+
+
+def test_a_computation_that_fails_frees_the_processor() -> None:
+    part = relay()
+    handler = handler_of(part)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(part, "_call", lambda x: x[:, :2])
+        _, results = send(handler, run_frame(1, X))
+    assert "a part whose output has another shape than was signed" in str(error_of(results))
+    assert body_of(send(handler, run_frame(2, X, b"b"))[1]) == X and idle(handler)
 
 
 def test_an_agent_that_ends_refuses_requests() -> None:

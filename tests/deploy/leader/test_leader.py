@@ -24,8 +24,8 @@ def test_logits_equal_those_of_the_undivided_model(three: Fleet) -> None:
     for x in images(5):
         answer = three.leader.infer(x)
         np.testing.assert_allclose(answer.logits, exported().run(x), atol=1e-4)
-        assert [stop[0] for stop in answer.trail] == list(DEVICES)
-        assert all(received <= begun <= ended for _, received, begun, ended in answer.trail)
+        assert [stop.device for stop in answer.trail] == list(DEVICES)
+        assert all(stop.received_ns <= stop.started_ns <= stop.ended_ns for stop in answer.trail)
 
 
 @pytest.mark.parametrize("cuts", [(1, 1, 6), (0, 6, 6), (0, 0, 6), (6, 6, 6), (2, 3, 6)])
@@ -36,7 +36,7 @@ def test_every_split_gives_the_same(three: Fleet, cuts: tuple[int, ...]) -> None
     answer = three.leader.infer(x)
     np.testing.assert_allclose(answer.logits, exported().run(x), atol=1e-4)
     ran = [device for device, start, cut in zip(DEVICES, (0, *cuts), cuts, strict=False) if cut > start]
-    assert [stop[0] for stop in answer.trail][-1] == ran[-1]
+    assert [stop.device for stop in answer.trail][-1] == ran[-1]
 
 
 def test_only_changed_blobs_are_sent(three: Fleet) -> None:

@@ -14,7 +14,10 @@ def link(source: str, target: str, offset_ns: int = 0) -> MeasuredLink:
 
 def test_chain_trail_on_one_clock() -> None:
     # b's clock is 1 s ahead of a's: received at 2 ms by a's clock.
-    trail = (("a", 0, 0, 1_000_000), ("b", 1_002_000_000, 1_002_500_000, 1_003_000_000))
+    trail = (
+        DeviceSpan("a", 0, 0, 1_000_000),
+        DeviceSpan("b", 1_002_000_000, 1_002_500_000, 1_003_000_000),
+    )
     links = {("a", "b"): link("a", "b", 1_000_000_000)}
     response = Response(np.zeros(1, np.float32), trail, 1, 5e-3)
     first, second = hop_timings(response, links)
@@ -27,11 +30,11 @@ def test_chain_trail_on_one_clock() -> None:
 def test_mesh_trail_has_an_entry_for_each_branch() -> None:
     ms = 1_000_000
     trail = (
-        ("r", 0, 0, ms),
-        ("x", 2 * ms, 2 * ms, 3 * ms),
-        ("j", 4 * ms, 7 * ms, 8 * ms),
-        ("y", 2 * ms, 2 * ms, 5 * ms),
-        ("j", 7 * ms, 7 * ms, 8 * ms),
+        DeviceSpan("r", 0, 0, ms),
+        DeviceSpan("x", 2 * ms, 2 * ms, 3 * ms),
+        DeviceSpan("j", 4 * ms, 7 * ms, 8 * ms),
+        DeviceSpan("y", 2 * ms, 2 * ms, 5 * ms),
+        DeviceSpan("j", 7 * ms, 7 * ms, 8 * ms),
     )
     links = {pair: link(*pair) for pair in (("r", "x"), ("r", "y"), ("x", "j"), ("y", "j"))}
     response = Response(np.zeros(1, np.float32), trail, 1, 1e-2)

@@ -142,7 +142,7 @@ def test_chain_of_both_runtimes_agrees_with_the_model(three: Fleet) -> None:
     three.leader.ship(served(pieces(), RuntimeKey(), TORCH, RuntimeKey()), segments())
     for x in images(3):
         answer = three.leader.infer(x)
-        assert [stop[0] for stop in answer.trail] == list(DEVICES)
+        assert [stop.device for stop in answer.trail] == list(DEVICES)
         np.testing.assert_allclose(answer.logits, exported().run(x), atol=1e-4)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import grpc
 import pytest
 from deployments import Fleet, fleet
+from msgspec.structs import replace
 from prove.proxy import Proxy
 
 from jmsnas.deploy.leader.leader import Leader
@@ -31,7 +32,7 @@ def channel_to(one: Fleet, **changes: str) -> ControlChannel:
     name, address, pin = (
         getattr(one.leader.agents["pi4"], key) for key in ("name", "address", "fingerprint")
     )
-    target = Target(name, address, pin)._replace(**changes)
+    target = replace(Target(name, address, pin), **changes)
     identity: Identity = read_identity(one.folder / "certs" / "leader")
     return ControlChannel(target, identity)
 

@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import pytest
 from data_peers import LIMIT_S, RawPeer, bare_server, identity_of, pin_of, wait_until
+from msgspec.structs import replace
 
 from jmsnas.deploy.transport import connection, data_link
 from jmsnas.deploy.transport.certificates import make_certificates
@@ -75,7 +76,7 @@ def until_the_end(peer: RawPeer) -> None:
 
 
 def ask(link: DataLink, timeout_s: float = LIMIT_S, **changes: Any) -> bytes:
-    answer = link.wait(REQUEST._replace(**changes), timeout_s, MAX_BYTES)()
+    answer = link.wait(replace(REQUEST, **changes), timeout_s, MAX_BYTES)()
     return bytes(answer.body or b"")
 
 
@@ -112,7 +113,7 @@ def test_answers_to_unknown_and_answered_calls_are_ignored(link_to: Linker) -> N
     def serve(peer: RawPeer) -> None:
         first = next_request(peer)
         for call in (first.call - 1, first.call + 1, 0xFFFFFFFF):
-            peer.send(answer_to(first._replace(call=call), b"x" * 900))
+            peer.send(answer_to(replace(first, call=call), b"x" * 900))
         peer.send(answer_to(first, b"first"), answer_to(first, b"again"))
         second = next_request(peer)
         peer.send(answer_to(first, b"again"), answer_to(second, b"second"))

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from jmsnas.deploy.transport.frame import (
     DTYPES,
@@ -63,8 +64,8 @@ def same(found: Frame, sent: Frame) -> bool:
     """Whether a frame is the one that was sent; the time left is rounded to microseconds."""
     close = math.isclose(found.left_s, sent.left_s, abs_tol=2e-6)
     body = bytes(found.body or b"")
-    return close and found._replace(left_s=sent.left_s, body=body) == sent._replace(
-        body=bytes(sent.body or b"")
+    return close and replace(found, left_s=sent.left_s, body=body) == replace(
+        sent, body=bytes(sent.body or b"")
     )
 
 
@@ -149,7 +150,7 @@ def test_a_refused_body_is_skipped_and_the_next_frame_is_read(chunk_bytes: int) 
     assert [frame.body is None for frame in found] == [False, True, False, True, False]
     assert same(found[0], ONE) and same(found[2], TWO) and same(found[4], BARE)
     assert [frame.kind for frame in admitted] == [frame.kind for frame in found]  # each was asked for once
-    assert found[1]._replace(body=b"") == large._replace(body=b"")
+    assert replace(found[1], body=b"") == replace(large, body=b"")
 
 
 def changed(at: int, layout: str, *values: Any) -> bytes:
@@ -220,7 +221,7 @@ def test_invalid_frames_are_refused_before_memory_is_taken(content: bytes, error
 
 
 def test_a_body_takes_no_memory_until_it_is_admitted() -> None:
-    huge = run_frame(TensorSpec("f4", (1 << 22,)))._replace(body=bytes(MAX_BODY_BYTES))
+    huge = replace(run_frame(TensorSpec("f4", (1 << 22,))), body=bytes(MAX_BODY_BYTES))
     head = pack_head(huge)
 
     def peak_bytes(admit: bool) -> int:

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as nps
+from msgspec.structs import astuple, replace
 
 from jmsnas.deploy.transport.frame import Kind, TensorSpec
 from jmsnas.deploy.transport.run_response import (
@@ -36,15 +37,15 @@ def respond(change: dict[str, Any], body: Any = LOGITS) -> Any:
         fields["text"] = msgspec.json.encode(fields.pop("trail"))
     if "tensor" in fields:
         fields["tensors"] = (fields.pop("tensor"),)
-    frame = HONEST._replace(body=body if body is None else body.tobytes())
-    return parse_run_response(frame._replace(**fields), EXPECTED)
+    frame = replace(HONEST, body=body if body is None else body.tobytes())
+    return parse_run_response(replace(frame, **fields), EXPECTED)
 
 
 def test_a_valid_response() -> None:
     assert HONEST.kind is Kind.RESULT and HONEST.call == 5 and HONEST.tensors == (TensorSpec("f4", (1, 3)),)
     response, logits = respond({})
     np.testing.assert_array_equal(logits, LOGITS)
-    assert [list(span) for span in response.trail] == TRAIL and response.shape == (1, 3)
+    assert [list(astuple(span)) for span in response.trail] == TRAIL and response.shape == (1, 3)
     assert bytes(response.body) == LOGITS.tobytes()
 
 
@@ -105,7 +106,7 @@ def test_a_false_response_is_one_line(change: dict[str, Any], body: Any, fault: 
 def test_a_repeated_request_may_have_taken_longer_before() -> None:
     expected = ExpectedResponse(ID, 7, ("pi4", "cloud"), (1, 3))
     trail = [["pi4", 0, 0, 9000 * MS], TRAIL[1]]
-    response, _ = parse_run_response(HONEST._replace(text=msgspec.json.encode(trail)), expected)
+    response, _ = parse_run_response(replace(HONEST, text=msgspec.json.encode(trail)), expected)
     assert response.trail[0].ended_ns == 9000 * MS
 
 
@@ -138,4 +139,4 @@ def test_any_frame_is_a_response_or_one_error(
         assert str(error).startswith("device pi4") and str(error).isprintable()
     else:
         assert (kind, epoch, logits.shape) == (Kind.RESULT, 7, (1, 3))
-        assert [list(span) for span in response.trail] == trail
+        assert [list(astuple(span)) for span in response.trail] == trail
