@@ -51,6 +51,7 @@ class DataServer:
         self._sessions: set[_Session] = set()
         self._listening: socket.socket | None = None
         self._stopping = False
+        self._accepting = threading.Thread(target=self._accept, name="data-accept", daemon=True)
         self._logged_s = -_LOG_EVERY_S
 
     def listen(self, host: str, port: int) -> int:
@@ -66,7 +67,7 @@ class DataServer:
     def start(self) -> None:
         """Accept connections from now on."""
         self._liveness.watch(self._handler.tick)
-        threading.Thread(target=self._accept, name="data-accept", daemon=True).start()
+        self._accepting.start()
 
     def stop(self) -> None:
         """End all connections, and accept none any more."""
@@ -75,6 +76,8 @@ class DataServer:
             sessions = list(self._sessions)
         for session in sessions:
             session.connection.close("the agent has ended")
+        if self._accepting.is_alive():
+            self._accepting.join()  # it must not use a socket that is closed
         if self._listening is not None:
             self._listening.close()
 
