@@ -1,11 +1,17 @@
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from jmsnas.cli import app
 from jmsnas.cli.topology_warnings import figure_warnings, line_error, warn_of_lines
+from jmsnas.files import preset_path
+from jmsnas.toml_lines import with_subtable
 from jmsnas.topology import Link, load_topology
 from jmsnas.topology_figures import DeviceFigures, LinkFigures
+from jmsnas.workspace import Workspace
 
 NOW = datetime(2026, 12, 31, tzinfo=UTC)
 PIN = "ab" * 32
@@ -45,3 +51,23 @@ def test_a_line_that_misses_the_measured_times_is_reported(capsys: pytest.Captur
     assert capsys.readouterr().err.startswith(
         "delay + 8 b / rate of pi4 -> laptop differs by up to 105% from "
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("search", "--t-const", "1us"), "T_const"),
+        (("split", "--costs", "none.csv"), "cannot read none.csv"),
+    ],
+)
+def test_commands_warn_of_old_figures_before_they_use_them(
+    simulated_workspace: Workspace, tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    path, own = tmp_path / "old.toml", {"at": "2020-01-01T00:00:00Z", "fingerprint": PIN}
+    text = preset_path("topologies", "chain").read_text()
+    path.write_text(with_subtable(text, "device", {"name": "laptop"}, "measured", own))
+    arguments = [*words, "--topology", str(path), "--workspace", str(simulated_workspace.folder)]
+    done = CliRunner().invoke(app, arguments)
+    *before, last = done.stderr.splitlines()
+    assert done.exit_code == 2 and message in last
+    assert any(line.startswith("figures of laptop are up to ") for line in before)

@@ -13,6 +13,7 @@ from jmsnas.errors import InputError
 from jmsnas.nas.run_result import RunResult, decode_json, read_result
 from jmsnas.nas.split.general_topology import general_topology
 from jmsnas.topology import FAN_OUTS, INPUT_BYTES, POLICIES, WIRE_BYTES, Link, Topology, load_topology
+from jmsnas.topology_figures import DeviceFigures, LinkFigures
 from jmsnas.workspace import Workspace
 
 AMOUNTS = st.floats(1e-9, 1e12)
@@ -76,6 +77,22 @@ def test_every_field_of_a_topology_survives_the_file(
     assert read == run
     for part in fields(Topology):
         assert getattr(read.topology, part.name) == getattr(run.topology, part.name)
+
+
+def test_measured_figures_survive_the_file(runs: list[RunResult]) -> None:
+    at, links = "2026-11-30T17:45:00Z", runs[0].topology.links
+    own = LinkFigures(at, (24e6, 26e6), (0.0, 1e-3), 1e-3, (256, 4096), (1e-3, 2e-3), back_rate_bps=1e6)
+    device = replace(
+        runs[0].topology.devices[0], measured=DeviceFigures(at, "ab" * 32, versions={"numpy": "2"})
+    )
+    topology = replace(
+        runs[0].topology,
+        devices=(device, *runs[0].topology.devices[1:]),
+        links=(replace(links[0], capacity_bps=25e6, measured=own), *links[1:]),
+    )
+    content = json.dumps(replace(runs[0], topology=topology).document, allow_nan=False).encode()
+    read = decode_json(content, RunResult, Path("result.json")).topology
+    assert (read.links[0].measured, read.devices[0].measured) == (own, device.measured)
 
 
 def test_a_serial_mesh_with_a_return_is_deployed_and_split_as_it_was_searched(tmp_path: Path) -> None:
