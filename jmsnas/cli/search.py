@@ -1,6 +1,6 @@
 """`jmsnas search`: search an architecture and its split over a topology within a latency target."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -40,6 +40,7 @@ from jmsnas.workspace import Workspace
 
 if TYPE_CHECKING:
     from jmsnas.nas.run_result import RunResult
+    from jmsnas.nas.search.run_folder import SearchSetup
 
 _HELP = """Search an architecture AND its split over a chain or a mesh of devices, so that T <= T_const.
 
@@ -51,6 +52,8 @@ resumes a stopped search.
   jmsnas search --topology chain                       the paper's chain; T_const: mid of the feasible range
 
   jmsnas search --topology chain --t-const 2.5ms       your latency target
+
+  jmsnas search --t-const 2.5ms@p95                    the 95th percentile of the measured T is to meet it
 
   jmsnas search --topology mesh                        parallel branches on three base stations (Fig. 2(b))
 
@@ -109,9 +112,10 @@ class SearchArguments:
 @options_from(SearchArguments)
 def search_command(args: SearchArguments) -> None:
     """Parse, search, print."""
-    from jmsnas.units import parse_duration
+    from jmsnas.nas.search.percentile_target import parse_target
 
-    targets_s = tuple(parse_duration(text) for text in args.t_const or ())
+    targets = [parse_target(text) for text in args.t_const or ()]
+    targets_s, percentiles = tuple(s for s, _ in targets), tuple(p for _, p in targets)
     workspace = Workspace(args.folder)
 
     from jmsnas.nas.search.config import find_recipe
@@ -123,7 +127,7 @@ def search_command(args: SearchArguments) -> None:
     from jmsnas.nas.supernet.training import training_device
 
     recipe, device = find_recipe(args.recipe), training_device(args.train_on)
-    request = SearchRequest(targets_s, recipe.levels, args.front or 0)
+    request = SearchRequest(targets_s, recipe.levels, args.front or 0, percentiles)
     config = replace(
         recipe.config,
         seed=args.seed,
@@ -140,6 +144,9 @@ def search_command(args: SearchArguments) -> None:
     with progress_bar(ranks.first) as progress, ranks.one_at_a_time():
         inputs = SearchInputs(args.topology, space, dataset, data, split)
         setup = prepare_search(workspace, inputs, args.seed, progress, warn)
+    if any(percentile > 50 for percentile in percentiles):
+        report = log if ranks.first else lambda text: None
+        request = replace(request, ratios=percentile_ratios(workspace, setup, report))
     if ranks.first:
         warn_simulated(simulated_devices(setup))
         warn_of_figures(workspace, setup.topology.devices, setup.topology.links)
@@ -149,6 +156,22 @@ def search_command(args: SearchArguments) -> None:
         name, runs = run_request(workspace, setup, config, request, args.name, new_name, run_options)
     if ranks.first:
         print_runs(name, runs, args.as_json)
+
+
+def percentile_ratios(
+    workspace: Workspace, setup: "SearchSetup", log: Callable[[str], None]
+) -> tuple[float, ...]:
+    """Ratios of the percentiles of T to its median: measured by the last deployment, else by U(.)."""
+    from jmsnas.deploy.leader.latency_spread import read_spread
+    from jmsnas.nas.search.percentile_target import interval_ratios
+
+    name = setup.topology.name
+    spread = read_spread(workspace, name)
+    if spread is not None:
+        log(f"margin below T_const: from the spread of T in {spread.source} over topology {name}")
+        return spread.ratios
+    log(f"margin below T_const: from the prediction intervals of U(.), as topology {name} was not deployed")
+    return interval_ratios(setup.estimators.values(), setup.space.blocks())
 
 
 def print_runs(name: str, runs: Sequence["RunResult"], as_json: bool) -> None:

@@ -17,6 +17,7 @@ from jmsnas.deploy.leader.deployment import (
     prepare_deployment,
     unreachable_device,
 )
+from jmsnas.deploy.leader.latency_spread import keep_spread, measure_spread
 from jmsnas.deploy.leader.leader import Leader
 from jmsnas.deploy.leader.load_run import TrainedRun, load_run, over_topology, with_tables
 from jmsnas.deploy.leader.measured_terms import HopTiming, end_s, hop_timings
@@ -114,6 +115,9 @@ def deploy_run(
     )
     document = {"schema_version": document.pop("schema_version"), "deadline": asdict(judged), **document}
     _write(folder, document, requests)
+    if not judged.emulated:
+        spread = measure_spread([end_s(timings) for timings in requests], options.loopback)
+        keep_spread(workspace, deployment.topology.name, spread)
     return DeployResult(
         document, folder / DEPLOYMENT_FILE, deployment.topology, document["simulated"], judged
     )

@@ -14,6 +14,8 @@ class SearchConfig:
 
     seed: int = 0
     t_const_s: float | None = None  # None: the middle of the feasible range
+    percentile: int = 50  # of the measured T that is to meet the deadline, t_const_s + margin_s
+    margin_s: float = 0.0
     band: float = 0.03  # T of the derived architecture lies in [1 - band, 1] x T_const
     warmup_epochs: int = 10
     search_epochs: int = 20

@@ -20,7 +20,15 @@ from jmsnas.nas.derivation.target import (
 )
 from jmsnas.nas.run_result import RunResult
 from jmsnas.nas.search.config import SearchConfig
-from jmsnas.nas.search.run import CHECKPOINT, RunOptions, load_images, run_callbacks, run_search
+from jmsnas.nas.search.percentile_target import percentile_target
+from jmsnas.nas.search.run import (
+    CHECKPOINT,
+    RunOptions,
+    load_images,
+    run_callbacks,
+    run_search,
+    with_target,
+)
 from jmsnas.nas.search.run_folder import (
     SearchSetup,
     claim_folder,
@@ -207,12 +215,15 @@ class SearchRequest:
     """What to search for: targets in seconds (none: the middle of the feasible range), levels, or a front.
 
     `levels`: number of targets inside the feasible range where none is given. `front`: number of models
-    derived from one search; 0: one search per target.
+    derived from one search; 0: one search per target. `percentiles`: of the measured T that is to meet each
+    target; empty: the median of all. `ratios`: see percentile_target.py.
     """
 
     targets_s: tuple[float, ...] = ()
     levels: int = 1
     front: int = 0
+    percentiles: tuple[int, ...] = ()
+    ratios: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse a front with several targets."""
@@ -221,6 +232,8 @@ class SearchRequest:
                 f"--front derives from one search, got {len(self.targets_s)} targets: "
                 "expected at most one --t-const, or no --front"
             )
+        if self.front and any(percentile > 50 for percentile in self.percentiles):
+            raise InputError("--front derives models over the feasible range: expected --t-const without @p")
 
 
 def run_request(
@@ -237,11 +250,19 @@ def run_request(
     Returns the name and the results. Raises as `run_search` does.
     """
     options, lut = options or RunOptions(), setup.lut
-    first = resolve_target(lut, request.targets_s[0] if request.targets_s else None)
-    targets = [first, *(resolve_target(lut, t_const_s, first) for t_const_s in request.targets_s[1:])]
+    if any(percentile > 50 for percentile in request.percentiles):
+        known = resolve_target(lut)
+        targets = [
+            percentile_target(lut, t_const_s, percentile, request.ratios, known)
+            for t_const_s, percentile in zip(request.targets_s, request.percentiles, strict=True)
+        ]
+        first = targets[0]
+    else:
+        first = resolve_target(lut, request.targets_s[0] if request.targets_s else None)
+        targets = [first, *(resolve_target(lut, t_const_s, first) for t_const_s in request.targets_s[1:])]
     if not request.targets_s and request.levels > 1 and not request.front:
         targets = targets_in_range(lut, request.levels, first)
-    config = replace(config, t_const_s=targets[0].t_const_s)
+    config = with_target(config, targets[0])
     group: SearchGroup | None = None
     if request.front:
         group = front_group("", setup, config, targets_in_range(lut, request.front, first))

@@ -94,7 +94,7 @@ def run_search(
     folder) and StorageError.
     """
     options, target = options or RunOptions(), target or resolve_target(setup.lut, config.t_const_s)
-    config = replace(config, t_const_s=target.t_const_s)
+    config = with_target(config, target)
     folder, content = workspace.run(name), run_configuration(config, setup, options.ranks)
     if is_finished(folder, content):
         return read_result(folder)
@@ -109,6 +109,12 @@ def run_search(
                 (folder / CHECKPOINT).unlink(missing_ok=True)
             options.ranks.wait()
         return read_result(folder)
+
+
+def with_target(config: SearchConfig, target: LatencyTarget) -> SearchConfig:
+    """Set the latency target of a config."""
+    own = target.t_const_s, target.percentile, target.margin_s
+    return replace(config, t_const_s=own[0], percentile=own[1], margin_s=own[2])
 
 
 def load_images(setup: SearchSetup, seed: int) -> Any:

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from jmsnas.cli import app
 from jmsnas.cli.output.deploy import print_deployment
 from jmsnas.deploy.leader.deadline import JudgedDeadline, PathSums, Percentiles
+from jmsnas.deploy.leader.latency_spread import read_spread
 from jmsnas.deploy.transport.devices_file import read_devices_file
 from jmsnas.deploy.transport.identity import fingerprint
 from jmsnas.nas.run_result import RunResult
@@ -124,6 +125,8 @@ def test_the_deadline_is_checked_on_real_agents(
         write_devices(workspace, four)
         missed = deploy(1e-7, "--check-deadline", "--json")
         met = deploy(100.0, "--check-deadline")
+    spread = read_spread(workspace, "chain")
+    assert spread is not None and spread.requests == 20 and not spread.loopback
     assert missed.exit_code == 1
     assert "jmsnas: Deadline MISSED: p50 of T is " in missed.stderr
     assert "above T_const = 0.1 us" in missed.stderr

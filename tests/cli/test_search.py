@@ -10,6 +10,7 @@ from tiny_setup import use_tiny_images
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
+from jmsnas.deploy.leader.latency_spread import keep_spread, measure_spread
 from jmsnas.nas.search.config import RECIPES, Recipe, SearchConfig
 from jmsnas.report.report_data import read_report_data
 from jmsnas.report.run_page import page
@@ -91,6 +92,22 @@ def test_from_a_published_csv_to_a_search_and_its_split(
     assert "24 rows published by others: Some board, CPU, 2 threads, TensorFlow Lite" in written
 
 
+def test_a_percentile_leaves_a_margin(short: None, simulated_workspace: Workspace, tmp_path: Path) -> None:
+    workspace = Workspace(Path(shutil.copytree(simulated_workspace.folder, tmp_path / "w")))
+    words = ("search", "--name", "p", "--t-const", "3ms@p95", "--workspace", str(workspace.folder))
+    keep_spread(workspace, "chain", measure_spread([1 + n / 1000 for n in range(101)], loopback=True))
+    code, out, err = jmsnas(*words)
+    assert code == 0, err
+    assert (
+        "margin below T_const: from the spread of T in the last deployment on loopback (101 requests" in err
+    )
+    # The 95th percentile is 1.095 / 1.05 times the median.
+    assert "p95 of the measured T is to meet 3 ms: T_const leaves a margin of 123.3 us (4.1%)" in out
+    target = json.loads((workspace.run("p") / "result.json").read_text())["target"]
+    assert target["t_const_s"] == pytest.approx(3e-3 * 1.05 / 1.095) and target["percentile"] == 95
+    assert target["t_const_s"] + target["margin_s"] == pytest.approx(3e-3)
+
+
 def test_search_as_json(short: None, simulated_workspace: Workspace) -> None:
     workspace = str(simulated_workspace.folder)
     code, out, _ = jmsnas("search", "--name", "j", "--t-const", "2ms", "--workspace", workspace, "--json")
@@ -103,6 +120,8 @@ def test_search_as_json(short: None, simulated_workspace: Workspace) -> None:
     ("arguments", "message"),
     [
         (["--t-const", "1us"], "no architecture meets T_const 1 us on pi4 .*the feasible range is"),
+        (["--t-const", "1s@95"], "--t-const 1s@95: expected a percentile from p50 to p99, as in 5ms@p95"),
+        (["--t-const", "1s@p95", "--front", "2"], "--front derives models over the feasible range: expected"),
         (["--t-const", "soon"], "'soon' is not a duration: expected a number"),
         (["--network", "chain"], "there is no option --network: .*--topology NAME or --topology FILE"),
         (["--policy", "lazy"], "topology chain has policy 'lazy': expected one of strict, relay, stop-early"),

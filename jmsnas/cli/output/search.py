@@ -40,6 +40,11 @@ def print_result(run: "RunResult") -> None:
         f"T = {ms(t_s)} {verdict} T_const = {ms(t_const_s)} ({t_s / t_const_s:.1%} of it; "
         f"feasible {ms(target.fastest_s)} to {ms(target.slowest_s)})"
     )
+    if target.margin_s:
+        print_line(
+            f"  p{target.percentile} of the measured T is to meet {ms(target.deadline_s)}: T_const leaves a "
+            f"margin of {ms(target.margin_s)} ({target.margin_s / target.deadline_s:.1%})"
+        )
     if note := uncounted_costs(topology.devices, topology.links):
         print_line(f"  {note}")
     if not derived.in_band:
