@@ -1,4 +1,5 @@
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from typer.testing import CliRunner
 from jmsnas.cli import app
 from jmsnas.deploy.collect_topology import collect_topology
 from jmsnas.deploy.leader import measure_topology
+from jmsnas.device import Device
 from jmsnas.errors import DeployError, JmsnasError
 from jmsnas.topology import load_topology
 from jmsnas.workspace import Workspace
@@ -86,6 +88,15 @@ def test_a_written_mesh_is_measured_as_it_is(three: Fleet) -> None:
     topology, _ = collect_topology(workspace, "fan", warn=warned.append)
     assert warned == [f"not in {path}, so not measured: laptop"] and topology.M == 2
     assert "# a guess" in path.read_text() and topology.links[0].capacity_bps != 1e6
+
+
+def test_calls_of_an_emulated_device_cost_nothing_more(three: Fleet, monkeypatch: pytest.MonkeyPatch) -> None:
+    agent = three.agents["cloud"]
+    monkeypatch.setattr(agent, "settings", replace(agent.settings, emulate="jetson"))
+    devices = [Device(name, name, "") for name in NAMES]
+    *others, cloud = measure_topology.measured_devices(three.leader, devices, "2026-11-30T17:45:00Z")
+    assert cloud.call_s == 0 and cloud.measured and cloud.measured.emulates == "jetson"
+    assert all(device.measured and not device.measured.emulates for device in others)
 
 
 @pytest.mark.parametrize(

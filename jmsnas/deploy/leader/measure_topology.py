@@ -30,14 +30,15 @@ Line = tuple[float, float]
 def measured_devices(leader: Leader, devices: Sequence[Device], at: str) -> tuple[Device, ...]:
     """Return the devices with the cost of a call and the description that each agent reports.
 
-    One agent is asked after the other, since some may share a host. `at` is the time of the measurement,
-    ISO 8601. Raises DeviceLostError, DeployError.
+    One agent is asked after the other, since some may share a host. An agent that emulates a device answers
+    when that device would, so that its calls cost nothing more. `at` is the time of the measurement, ISO
+    8601. Raises DeviceLostError, DeployError.
     """
     infos = {device.name: leader.clients[device.name].describe() for device in devices}
     return tuple(
         replace(
             device,
-            call_s=infos[device.name].call_s,
+            call_s=0.0 if infos[device.name].emulate else infos[device.name].call_s,
             measured=_device_figures(infos[device.name], leader.agents[device.name].fingerprint, at),
         )
         for device in devices
