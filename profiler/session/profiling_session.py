@@ -95,8 +95,16 @@ class ProfilingSession:
                     for index, row in rows.items():
                         keep(index, replace(row, host_faults=(*row.host_faults, fault)))
             finally:
-                table = merge_journal(self.device, self.path, self.warn)
+                table = self._merge_journal()
         return table
+
+    def _merge_journal(self) -> LatencyTable:
+        """Merge the journal, even where Ctrl-C interrupts this."""
+        try:
+            return merge_journal(self.device, self.path, self.warn)
+        except KeyboardInterrupt:
+            merge_journal(self.device, self.path, self.warn)
+            raise
 
 
 def event_to_row(

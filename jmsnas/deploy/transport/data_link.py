@@ -180,7 +180,8 @@ class DataLink:
         deadline_s = time.monotonic() + timeout_s
 
         def done(answer: Answer) -> None:
-            found.append(answer)
+            in_time = time.monotonic() <= deadline_s
+            found.append(answer if in_time else deadline_passed(self.target.name))
             answered.release()
 
         cancel = self.request(frame, deadline_s, done, max_bytes)

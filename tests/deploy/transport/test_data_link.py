@@ -18,7 +18,7 @@ from msgspec.structs import replace
 from jmsnas.deploy.transport import connection, data_link
 from jmsnas.deploy.transport.certificates import make_certificates
 from jmsnas.deploy.transport.channel import MAX_IN_FLIGHT_PER_CALLER, Identity
-from jmsnas.deploy.transport.data_link import Answer, DataLink, Target
+from jmsnas.deploy.transport.data_link import Answer, DataLink, Target, _Channel
 from jmsnas.deploy.transport.frame import Frame, Kind, TensorSpec, pack_head
 from jmsnas.deploy.transport.liveness import Liveness
 from jmsnas.deploy.transport.refusal import RequestRefusedError, error_text
@@ -182,6 +182,27 @@ def test_a_deadline_ends_a_wait_and_cancels_the_request(link_to: Linker) -> None
         assert ask(link) == b"body" and cancelled == [0, 0]
         (error,) = done
         assert isinstance(error, RequestRefusedError) and error.code is DEADLINE
+        link.close()
+
+
+def test_an_answer_after_the_deadline_is_refused(link_to: Linker, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_Channel, "tick", lambda channel, now_s: None)
+    passed = threading.Event()
+
+    def serve(peer: RawPeer) -> None:
+        late = next_request(peer)
+        passed.wait(LIMIT_S)
+        peer.send(answer_to(late))
+        until_the_end(peer)
+
+    with bare_server(serve) as address:
+        link = link_to(address)
+        channel = link.open(time.monotonic() + LIMIT_S)
+        wait = link.wait(REQUEST, 0.02, MAX_BYTES)
+        time.sleep(0.03)
+        passed.set()
+        wait_until(lambda: not channel._pending)  # it has arrived before its caller waits
+        refused(DEADLINE, "^device cloud: the deadline passed$", wait)
         link.close()
 
 

@@ -112,6 +112,24 @@ def test_end_of_a_job_keeps_the_rows_before_it(tmp_path: Path, error: BaseExcept
     assert not journal_path(tmp_path / "local.parquet").exists()
 
 
+def test_the_journal_is_merged_though_ctrl_c_interrupts_its_merge(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    merge, pressed = profiling_session.merge_journal, list[Path]()
+
+    def interrupted(device: str, path: Path, warn: Callable[[str], None]) -> LatencyTable:
+        if not pressed:
+            pressed.append(path)
+            raise KeyboardInterrupt
+        return merge(device, path, warn)
+
+    monkeypatch.setattr(profiling_session, "merge_journal", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        measure(tmp_path, SyntheticRunner())
+    assert len(read_table(tmp_path / "local.parquet").rows) == 3
+    assert not journal_path(tmp_path / "local.parquet").exists()
+
+
 def test_row_that_cannot_be_kept_ends_the_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = 0
 
