@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import typer
@@ -61,7 +62,7 @@ def test_progress_off_a_terminal_is_plain_lines(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = iter([0.0, 1.0, 10.0, 12.0])
-    monkeypatch.setattr(terminal.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(terminal, "time", SimpleNamespace(monotonic=lambda: next(now)))
     with terminal.progress_bar() as progress:
         progress(1, 10, "too soon to say")
         progress(5, 10, "half way")
@@ -73,7 +74,7 @@ def test_no_time_left_is_printed_before_a_twentieth_of_the_work(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     now = iter([0.0, 50.0, 100.0, 200.0])
-    monkeypatch.setattr(terminal.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(terminal, "time", SimpleNamespace(monotonic=lambda: next(now)))
     with terminal.progress_bar() as progress:
         progress(0, 100, "exporting blocks")
         progress(1, 100, "preparing blocks")
@@ -90,7 +91,7 @@ def test_time_left_is_that_of_the_work_under_way(
 ) -> None:
     # 60 s for four models, then images: 50 of 200 in 6 s, so 18 s for the others.
     now = iter([0.0, 60.0, 60.0, 66.0])
-    monkeypatch.setattr(terminal.time, "monotonic", lambda: next(now))
+    monkeypatch.setattr(terminal, "time", SimpleNamespace(monotonic=lambda: next(now)))
     with terminal.progress_bar() as progress:
         progress(4, 4, "models")
         progress(0, 200, "images")

@@ -10,7 +10,7 @@ from jmsnas.nas.run_result import RunResult
 from jmsnas.workspace import Workspace
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def one(
     short_run: tuple[Workspace, RunResult], tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Planned]:
@@ -20,7 +20,7 @@ def one(
         yield found
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def address(one: Planned) -> Iterator[str]:
     """HOST:PORT of its server, which has no place for a ninth request."""
     with served(one.deployment, HttpOptions(port=0, max_waiting=0)) as url:

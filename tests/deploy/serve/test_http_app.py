@@ -13,6 +13,7 @@ import pytest
 import tritonclient.http as triton
 import trustme
 from deployments import start_agent
+from msgspec.structs import astuple
 from PIL import Image
 from served_models import INFER, Planned, error_of, exchange, json_request, served
 from starlette.requests import ClientDisconnect
@@ -300,7 +301,7 @@ def test_errors_have_the_code_of_their_grpc_status(error: Exception, code: int) 
 def test_times_that_disagree_with_the_clocks_enter_no_term(one: Planned) -> None:
     metrics, response = ServeMetrics(one.deployment), one.deployment.leader.infer(one.images[:1])
     first, *others = response.trail
-    late = [DeviceSpan(span.device, *(ns + 10**9 for ns in span[1:])) for span in others]
+    late = [DeviceSpan(span.device, *(ns + 10**9 for ns in astuple(span)[1:])) for span in others]
     metrics.observe(replace(response, trail=(first, *late)))
     metrics.observe(response)
     lines = metrics.text().decode().splitlines()

@@ -2,10 +2,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from synthetic_hosts import Host, laptop, raspberry_pi
 
+from jmsnas.profiler.host import host_monitor
 from jmsnas.profiler.host.host_monitor import HostMonitor, HostReader
 from jmsnas.profiler.host.host_state import HostState, busy_wait, read_host_state
 from jmsnas.profiler.host.sensors import Throttling
@@ -32,7 +34,7 @@ def states(*values: HostState | Exception) -> HostReader:
 def seconds(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time that `look` sees: one entry, to be set."""
     now = [100.0]
-    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(host_monitor, "time", SimpleNamespace(monotonic=lambda: now[0], sleep=time.sleep))
     return now
 
 
