@@ -2,7 +2,7 @@
 PYTHON ?= $(firstword $(foreach p,python3.13 python3.12 python3.11 python3,$(if $(shell command -v $(p) && $(p) -c 'import sys; sys.exit(sys.version_info < (3, 11))' && echo yes),$(p))))
 BIN := .venv/bin
 
-.PHONY: test prove prove-long mutants quickstart clean
+.PHONY: test types tests prove prove-long mutants quickstart clean
 
 .venv/installed: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "JMSNAS needs Python 3.11 or newer; install it, or name it: make PYTHON=/path/to/python3" >&2; exit 1; }
@@ -11,12 +11,18 @@ BIN := .venv/bin
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
 	touch $@
 
+# mypy takes a minute of one core: it runs beside the tests, which often wait.
 test: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
+	$(MAKE) --no-print-directory --jobs=2 types tests
+
+types: .venv/installed
 	$(BIN)/mypy
 	$(BIN)/mypy examples
 	$(BIN)/lint-imports
+
+tests: .venv/installed
 	$(BIN)/pytest -n auto --maxprocesses 8 --dist loadfile
 
 # The tests behind docs/guarantees.md, with a summary of their figures: minutes, and most of a day.
