@@ -103,7 +103,7 @@ class AgentParts:
             model, golden = (self._store.read(manifest.model), self._store.read(manifest.golden))
             # A part that was checked for an earlier plan is not checked again.
             if (checked := _checked_fields(manifest)) not in self._checked:
-                error = self._take_sandbox().check(content, model, golden)
+                error = self._take_sandbox().check(content, model, golden, manifest.runtime)
                 self._checked.add(checked)
         runner = PartRunner(manifest, model)
         with self._lock:

@@ -18,8 +18,9 @@ from jmsnas.errors import PartError
 if TYPE_CHECKING:
     from jmsnas.deploy.parts.manifest import Manifest
 
-# Of processor time for the part, and in all: imports take most of it on a small or busy host.
-CPU_LIMIT_S, LIMIT_S = 10, 50
+LIMIT_S = 10
+# Importing torch takes that long on a small board.
+_TORCH_IMPORT_S = 30
 # Memory of the runtime itself, beyond that of the part.
 _RUNTIME_BYTES = 768 << 20
 
@@ -43,16 +44,17 @@ class PartSandbox:
             stderr=subprocess.DEVNULL,
         )
 
-    def check(self, manifest: bytes, model: bytes, golden: bytes) -> float:
+    def check(self, manifest: bytes, model: bytes, golden: bytes, runtime: str = "onnxruntime") -> float:
         """Check a part, and return its largest error on the golden input.
 
         Raises PartError when the child refuses it, crashes or is late, or its output is not the leader's.
         """
         content = msgspec.msgpack.encode((manifest, model, golden))
+        limit_s = LIMIT_S + (_TORCH_IMPORT_S if runtime == "torch" else 0)
         try:
-            output, _ = self._process.communicate(content, timeout=LIMIT_S)
+            output, _ = self._process.communicate(content, timeout=limit_s)
         except subprocess.TimeoutExpired:
-            raise PartError(f"a part that is not ready after {LIMIT_S} s in its test process") from None
+            raise PartError(f"a part that is not ready after {limit_s} s in its test process") from None
         finally:
             self.end()
         if not output:
@@ -110,7 +112,7 @@ def _limit(more_bytes: int, memory: bool) -> None:
         now = int(file.read().split()[0]) * resource.getpagesize()
     if memory:  # CUDA reserves more address space than there is memory, above any useful limit
         resource.setrlimit(resource.RLIMIT_AS, (now + more_bytes + _RUNTIME_BYTES,) * 2)
-    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time()) + CPU_LIMIT_S,) * 2)
+    resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(time.process_time()) + LIMIT_S,) * 2)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 from deployments import fleet, pieces, segments
 
 from jmsnas.deploy.agent import part_sandbox
-from jmsnas.deploy.agent.part_sandbox import CPU_LIMIT_S, PartSandbox
+from jmsnas.deploy.agent.part_sandbox import LIMIT_S, PartSandbox
 from jmsnas.deploy.parts.manifest import manifest_bytes
 from jmsnas.deploy.parts.shipment import make_shipments
 from jmsnas.errors import PartError
@@ -50,7 +50,7 @@ def test_the_child_limits_its_memory_and_processor_time(content: tuple[bytes, by
     assert verdict["refused"] == "" and verdict["error"] < 1e-4
     # What the process had, the peak of the part, and the runtime's own memory: less than a few gibibytes.
     assert 0 < memory_bytes < 8 * GIB and more == 0
-    assert CPU_LIMIT_S <= cpu_s < 10 * CPU_LIMIT_S
+    assert LIMIT_S <= cpu_s < 10 * LIMIT_S
 
 
 @pytest.mark.parametrize("memory", [True, False])
