@@ -13,10 +13,10 @@ from jmsnas.errors import MeasurementError
 from jmsnas.profiler.host import affinity as core
 from jmsnas.profiler.host.affinity import idlest_cores
 from jmsnas.profiler.table.latency_table import RuntimeKey
-from jmsnas.profiler.timing import torch_backend
+from jmsnas.profiler.timing import onnx_session, torch_backend
 from jmsnas.profiler.timing.backends import pinned, prepare
 from jmsnas.profiler.timing.onnx_export import seeded_module
-from jmsnas.profiler.timing.paired_timing import TimedLoop
+from jmsnas.profiler.timing.paired_timing import TimedLoop, wall_clock
 from jmsnas.space import IDENTITY, Block, Candidate, Layer
 
 BLOCK = Block(Candidate(3, 3), Layer(8, 8, 1, 4, 4))
@@ -34,13 +34,17 @@ def output_of(timed: TimedLoop) -> torch.Tensor:
     return torch.from_numpy(call.args[0].get_outputs()[0].numpy())
 
 
-def test_torch_runs_the_block_so_many_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    key, met = RuntimeKey("torch", batch=3), list[torch.Tensor]()
+@pytest.mark.parametrize("timer", ["wall", "torchprof"])
+def test_torch_runs_the_block_so_many_times(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, timer: str
+) -> None:
+    key, met = RuntimeKey("torch", batch=3, timer=timer), list[torch.Tensor]()
     module = seeded_module(BLOCK, 4)
     whole = module.forward
     module.forward = lambda x: (met.append(x), whole(x))[1]  # type: ignore[method-assign]
     monkeypatch.setattr(torch_backend, "seeded_module", lambda subject, seed: module)
     (timed,) = prepare([BLOCK], key, tmp_path, seed=4)
+    met.clear()
     with pinned(key):
         assert timed(5) > 0
     assert len(met) == 5
@@ -58,13 +62,23 @@ def test_onnxruntime_fills_the_bound_output(cache: Path, threads: int) -> None:
         torch.testing.assert_close(output_of(timed), expected, atol=1e-4, rtol=1e-4)
 
 
+def test_onnxruntime_runs_the_block_so_many_times(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[None] = []
+    monkeypatch.setattr(
+        onnx_session, "wall_clock", lambda call: wall_clock(lambda: (calls.append(None), call())[1])
+    )
+    (timed,) = prepare([BLOCK], RuntimeKey(), cache)
+    calls.clear()
+    assert timed(20) > 0 and len(calls) == 20
+
+
 def test_more_calls_take_longer(cache: Path) -> None:
     for key in (RuntimeKey(), RuntimeKey("torch"), RuntimeKey("torch", timer="torchprof")):
         (timed,) = prepare([BLOCK], key, cache)
         with pinned(key):
             timed(1)
             once, often = min(timed(1) for _ in range(5)), min(timed(20) for _ in range(3))
-        assert once < often
+        assert 5 * once < often
 
 
 def test_layout_and_number_format(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
