@@ -1,7 +1,7 @@
 """Result of a finished search: `result.json` as one frozen record, checked as it is read."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -15,6 +15,7 @@ from jmsnas.origin import ORIGINS
 from jmsnas.space import Block, SearchSpace
 from jmsnas.space_file import load_space
 from jmsnas.topology import Topology
+from jmsnas.units import format_duration as ms
 from jmsnas.workspace import Workspace
 
 # 2: `topology` (before: `network`) has every field of a topology; `estimators`, the origin of each U(.).
@@ -221,3 +222,28 @@ def find_run(workspace: Workspace, text: str) -> Path:
         near = difflib.get_close_matches(text, names) or sorted(names)[-5:]
         raise InputError(f"no finished run {text!r} in {folder.parent}: expected {' or '.join(near)}")
     return folder
+
+
+def split_verdict(run: RunResult) -> str:
+    """Say T of device only, cloud only, the best and the searched split, and which of them is the least.
+
+    Empty where the run has no `alternatives`.
+    """
+    other = run.alternatives
+    if other is None:
+        return ""
+    best, devices = other.best_split_s, run.topology.devices
+    searched = [term.device for term in run.derived.terms if term.layers]
+    found: list[tuple[str, float, Sequence[str]]] = [
+        ("the searched split", run.derived.latency_s, searched),
+        ("device only", other.device_only_s, [devices[0].name]),
+        ("cloud only", run.cloud_only.latency_s, [devices[-1].name]),
+    ]
+    if best is not None:
+        found.append(("the best split", best, other.best_devices))
+    # Sums of the same terms in another order differ in the last digits: of equal ones the first counts.
+    name, least_s, used = min(found, key=lambda own: float(f"{own[1]:.9g}"))
+    verdict = f"{name} is the fastest, {ms(least_s)} on {', '.join(used)}"
+    if len(used) == 1:
+        verdict += ": do not split this model"
+    return f"{'; '.join(f'{name} {ms(seconds)}' for name, seconds, _ in found)}: {verdict}"

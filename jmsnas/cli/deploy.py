@@ -7,7 +7,16 @@ from typing import Annotated, Any
 import typer
 
 from jmsnas.cli import app
-from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, options_from
+from jmsnas.cli.options import (
+    DEFAULT_WORKSPACE,
+    JsonOption,
+    LoopbackOption,
+    ReplanOption,
+    RunArgument,
+    RunTopologyOption,
+    WorkspaceOption,
+    options_from,
+)
 from jmsnas.cli.terminal import (
     log,
     one_line_errors,
@@ -52,12 +61,9 @@ Next: jmsnas report RUN
 class DeployArguments:
     """Command-line arguments of `jmsnas deploy`."""
 
-    run: Annotated[str, typer.Argument(help="Name of a finished run, or its folder.")]
-    topology: Annotated[
-        str | None,
-        typer.Option(help="chain, mesh, desk, a NAME of yours, or a file. Default: the run's."),
-    ] = None
-    loopback: Annotated[bool, typer.Option("--loopback", help="Agents on this machine.")] = False
+    run: RunArgument
+    topology: RunTopologyOption = None
+    loopback: LoopbackOption = False
     emulate: Annotated[
         bool, typer.Option("--emulate", help="With --loopback: emulate the latencies of devices and links.")
     ] = False
@@ -65,7 +71,7 @@ class DeployArguments:
         None
     )
     requests: Annotated[int, typer.Option(min=20, help="Number of images timed one by one.")] = 200
-    replan: Annotated[bool, typer.Option("--replan", help="Continue without a lost device.")] = False
+    replan: ReplanOption = False
     calibrate: Annotated[bool, typer.Option("--calibrate", help="Save the correction factors of U(.).")] = (
         False
     )

@@ -23,6 +23,15 @@ TopologyOption = Annotated[
         "--topology", help="Devices and links: chain, mesh, desk, a NAME of yours, or a .toml file."
     ),
 ]
+RunArgument = Annotated[str, typer.Argument(help="Name of a finished run, or its folder.")]
+RunTopologyOption = Annotated[
+    str | None,
+    typer.Option(
+        "--topology", help="chain, mesh, desk, a NAME of yours, or a .toml file. Default: the run's."
+    ),
+]
+LoopbackOption = Annotated[bool, typer.Option("--loopback", help="Agents on this machine.")]
+ReplanOption = Annotated[bool, typer.Option("--replan", help="Continue without a lost device.")]
 PolicyOption = Annotated[
     str | None, typer.Option("--policy", help="strict, relay or stop-early. Default: the topology's.")
 ]
@@ -45,7 +54,8 @@ DataDirOption = Annotated[
 TargetsOption = Annotated[
     list[str] | None,
     typer.Option(
-        "--t-const", help="Latency target, as 120ms; repeatable. Default: middle of the feasible range."
+        "--t-const",
+        help="Latency target, as 120ms or 5ms@p95; repeatable. Default: middle of the feasible range.",
     ),
 ]
 ConstraintOption = Annotated[

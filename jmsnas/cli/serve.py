@@ -11,7 +11,16 @@ from typing import Annotated, Any
 import typer
 
 from jmsnas.cli import app
-from jmsnas.cli.options import DEFAULT_WORKSPACE, JsonOption, WorkspaceOption, options_from
+from jmsnas.cli.options import (
+    DEFAULT_WORKSPACE,
+    JsonOption,
+    LoopbackOption,
+    ReplanOption,
+    RunArgument,
+    RunTopologyOption,
+    WorkspaceOption,
+    options_from,
+)
 from jmsnas.cli.terminal import (
     log,
     one_line_errors,
@@ -49,13 +58,10 @@ tritonclient, or JPEG and PNG files; /metrics has the measured terms of T for Pr
 class ServeArguments:
     """Command-line arguments of `jmsnas serve`."""
 
-    run: Annotated[str, typer.Argument(help="Name of a finished run, or its folder.")]
-    topology: Annotated[
-        str | None,
-        typer.Option(help="chain, mesh, desk, a NAME of yours, or a file. Default: the run's."),
-    ] = None
-    loopback: Annotated[bool, typer.Option("--loopback", help="Agents on this machine.")] = False
-    replan: Annotated[bool, typer.Option("--replan", help="Continue without a lost device.")] = False
+    run: RunArgument
+    topology: RunTopologyOption = None
+    loopback: LoopbackOption = False
+    replan: ReplanOption = False
     host: Annotated[str, typer.Option(help="Address to listen on; beyond loopback with TLS and token.")] = (
         "127.0.0.1"
     )

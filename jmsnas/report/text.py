@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from jmsnas.files import preset_names
 from jmsnas.nas.derivation.target import BandStatus
-from jmsnas.nas.run_verdict import split_verdict
+from jmsnas.nas.run_result import split_verdict
 from jmsnas.nas.search.config import SearchConfig
 from jmsnas.nas.split.placement import LatencyTerm
 from jmsnas.report.device_data import DeviceData
@@ -149,7 +149,7 @@ def cloud_text(data: ReportData) -> tuple[str, ...]:
 
 def verdict_text(data: ReportData) -> str:
     """Compare T of the alternatives to the searched split; empty where the run does not have them."""
-    return f"T of {split_verdict(data.run, data.run.alternatives)}." if data.run.alternatives else ""
+    return f"T of {verdict}." if (verdict := split_verdict(data.run)) else ""
 
 
 def split_map_text(panels: tuple[SplitMapPanel, ...]) -> tuple[str, ...]:

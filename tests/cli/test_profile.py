@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from profiling_jobs import run_job_here
+from profiling_jobs import TINY_SPACE, run_job_here
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
@@ -15,33 +15,13 @@ from jmsnas.profiler.table.journal import table_lock
 from jmsnas.profiler.table.latency_table import LatencyTable
 from jmsnas.profiler.table.parquet import read_table, write_table
 
-SPACE = """
-name = "tiny"
-input = [1, 4, 4]
-classes = 3
-[candidates]
-kernel_sizes = [3]
-expansions = [1]
-identity = true
-[stem]
-channels = 4
-stride = 1
-[[stage]]
-layers = 1
-channels = 4
-stride = 1
-[head]
-channels = 8
-"""
-
-
 AGENTS = f'[[device]]\nname = "pi4"\naddress = "127.0.0.1:1"\nfingerprint = "{"0" * 64}"\n'
 
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
     (tmp_path / "spaces").mkdir()
-    (tmp_path / "spaces" / "tiny.toml").write_text(SPACE)
+    (tmp_path / "spaces" / "tiny.toml").write_text(TINY_SPACE)
     return tmp_path
 
 

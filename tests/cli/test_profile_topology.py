@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 from deployments import fleet, write_addresses
+from profiling_jobs import TINY_SPACE
 from typer.testing import CliRunner
 
 from jmsnas.cli import app
@@ -10,24 +11,6 @@ from jmsnas.deploy.transport.devices_file import AgentAddress
 from jmsnas.profiler.table.parquet import read_table
 from jmsnas.workspace import Workspace
 
-SPACE = """
-name = "tiny"
-input = [1, 4, 4]
-classes = 3
-[candidates]
-kernel_sizes = [3]
-expansions = [1]
-identity = true
-[stem]
-channels = 4
-stride = 1
-[[stage]]
-layers = 1
-channels = 4
-stride = 1
-[head]
-channels = 8
-"""
 LAB = """name = "lab"
 [[device]]
 name = "pi4"
@@ -71,7 +54,7 @@ rate = "1Mbit/s"
 
 @pytest.fixture
 def workspace(tmp_path: Path) -> Path:
-    for folder, name, text in (("spaces", "tiny", SPACE), ("topologies", "lab", LAB)):
+    for folder, name, text in (("spaces", "tiny", TINY_SPACE), ("topologies", "lab", LAB)):
         (tmp_path / folder).mkdir()
         (tmp_path / folder / f"{name}.toml").write_text(text)
     return tmp_path

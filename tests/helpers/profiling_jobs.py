@@ -23,6 +23,25 @@ PART = Part(
     )
 )
 EAGER = RuntimeKey("torch")
+# A search space of three blocks that are measured soon.
+TINY_SPACE = """
+name = "tiny"
+input = [1, 4, 4]
+classes = 3
+[candidates]
+kernel_sizes = [3]
+expansions = [1]
+identity = true
+[stem]
+channels = 4
+stride = 1
+[[stage]]
+layers = 1
+channels = 4
+stride = 1
+[head]
+channels = 8
+"""
 Tick = Callable[[], None]
 
 

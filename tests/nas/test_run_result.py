@@ -10,7 +10,8 @@ from mesh_runs import write_mesh_run
 from jmsnas.deploy.leader.load_run import load_run
 from jmsnas.device import Device
 from jmsnas.errors import InputError
-from jmsnas.nas.run_result import RunResult, decode_json, read_result
+from jmsnas.nas.latency.alternatives import SplitAlternatives
+from jmsnas.nas.run_result import RunResult, decode_json, read_result, split_verdict
 from jmsnas.nas.split.general_topology import general_topology
 from jmsnas.topology import FAN_OUTS, INPUT_BYTES, POLICIES, WIRE_BYTES, Link, Topology, load_topology
 from jmsnas.topology_figures import DeviceFigures, LinkFigures
@@ -125,3 +126,23 @@ def test_what_does_not_fit_is_one_line(runs: list[RunResult], tmp_path: Path) ->
         with pytest.raises(InputError, match=f"result.json is damaged, .*{found}") as error:
             read_result(tmp_path)
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("device_only_s", "cloud_s", "best_s", "verdict"),
+    [
+        (9.0, 8.0, 3.0, "the searched split is the fastest, 3 s on pi4, laptop, jetson, cloud"),
+        (9.0, 8.0, 2.0, "the best split is the fastest, 2 s on pi4, laptop"),
+        (1.0, 8.0, 2.0, "device only is the fastest, 1 s on pi4: do not split this model"),
+        (9.0, 1.0, None, "cloud only is the fastest, 1 s on cloud: do not split this model"),
+    ],
+)
+def test_verdict_of_a_search(
+    run: Path, device_only_s: float, cloud_s: float, best_s: float | None, verdict: str
+) -> None:
+    found = read_result(run)
+    other = SplitAlternatives(device_only_s, best_s, ("pi4", "laptop") if best_s else ())
+    derived, cloud = replace(found.derived, latency_s=3.0), replace(found.cloud_only, latency_s=cloud_s)
+    words = split_verdict(replace(found, derived=derived, cloud_only=cloud, alternatives=other))
+    assert words.startswith("the searched split 3 s; device only ") and words.endswith(verdict)
+    assert not split_verdict(replace(found, alternatives=None))

@@ -20,7 +20,7 @@ def simulated_devices(setup: "SearchSetup") -> list[str]:
 
 def print_result(run: "RunResult") -> None:
     """Print the derived model, every term of equation (1) or (2), and the baselines."""
-    from jmsnas.nas.run_verdict import split_verdict
+    from jmsnas.nas.run_result import split_verdict
     from jmsnas.units import format_duration as ms
 
     derived, target, cloud, topology = run.derived, run.target, run.cloud_only, run.topology
@@ -62,8 +62,8 @@ def print_result(run: "RunResult") -> None:
     if cloud.latency_s < t_s:
         share = 1 - cloud.latency_s / t_s
         print_line(f"  Cloud only is faster, by {ms(t_s - cloud.latency_s)} ({share:.1%})")
-    if run.alternatives:
-        print_line(f"  {split_verdict(run, run.alternatives)}")
+    if verdict := split_verdict(run):
+        print_line(f"  {verdict}")
     for sentence in origin_notes(run.origins.items()):
         print_line(f"  {sentence}")
     print_line(f"Test accuracy {run.accuracy.test:.1%}, {run.parameters} parameters")

@@ -77,7 +77,7 @@ class RequestHandler:
         self._name, self._parts, self._forwarder, self._health = name, parts, forwarder, health
         self._places, self._processor = Places(MAX_IN_FLIGHT, MAX_IN_FLIGHT_PER_CALLER), Processor()
         self._responses: ResponseCache[RunResponse] = ResponseCache()
-        # Guards all that is below and the places, the responses, and the executions.
+        # Guards the places, the responses, the executions and the joins.
         self._lock = threading.Lock()
         self._executions: dict[_Key, _Execution] = {}
         self._joins: dict[tuple[int, bytes], dict[int, _Branch]] = {}

@@ -68,7 +68,7 @@ class TensorSpec(msgspec.Struct, frozen=True, gc=False):
 
 
 class Frame(msgspec.Struct, gc=False):
-    """A frame; fields that its connection gives it (`call`, `left_s`, `body`) are set later.
+    """A frame; `DataLink` sets `call` and `left_s` when it is sent, `FrameReader` `body` when it has arrived.
 
     Attributes
     ----------
